@@ -1,0 +1,43 @@
+// Arrays for SIMD: 64-byte aligned, sized once, not initialised unless asked.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <span>
+
+namespace foe {
+
+// Owns `size` trivially copyable elements at a 64-byte boundary. zeroed() for memory that must start as zero.
+template <typename T>
+class AlignedBuffer {
+ public:
+  static constexpr std::size_t kAlignment = 64;
+
+  AlignedBuffer() = default;
+  explicit AlignedBuffer(std::size_t size)
+      : data_(static_cast<T*>(::operator new[](size * sizeof(T), std::align_val_t{kAlignment}))), size_(size) {}
+  static AlignedBuffer zeroed(std::size_t size) {
+    AlignedBuffer buffer(size);
+    for (T& value : buffer.span()) value = T{};
+    return buffer;
+  }
+
+  T* data() { return data_.get(); }
+  const T* data() const { return data_.get(); }
+  std::size_t size() const { return size_; }
+  T& operator[](std::size_t i) { return data_.get()[i]; }
+  const T& operator[](std::size_t i) const { return data_.get()[i]; }
+  std::span<T> span() { return {data_.get(), size_}; }
+  std::span<const T> span() const { return {data_.get(), size_}; }
+
+ private:
+  struct Free {
+    void operator()(T* p) const { ::operator delete[](p, std::align_val_t{kAlignment}); }
+  };
+  std::unique_ptr<T, Free> data_;
+  std::size_t size_ = 0;
+};
+
+}  // namespace foe

@@ -1,0 +1,19 @@
+// FOE_CHECK(condition, "format {}", values...) aborts with the place, the condition and the values when an invariant of
+// our own is broken. Always on: a wrong index into the weights costs more than a predictable branch.
+#pragma once
+
+#include <fmt/core.h>
+
+#include <string>
+
+namespace foe {
+
+[[noreturn]] void check_failed(const char* file, int line, const char* condition, const std::string& message);
+
+}  // namespace foe
+
+#define FOE_CHECK(condition, ...)                                                                  \
+  do {                                                                                             \
+    if (!(condition)) [[unlikely]]                                                                 \
+      ::foe::check_failed(__FILE__, __LINE__, #condition, ::fmt::format(__VA_ARGS__));             \
+  } while (false)

@@ -1,0 +1,24 @@
+// Bad input (a file, a flag, a request, a configuration) is an Error that says what was expected and what was found.
+// A broken invariant of our own is a FOE_CHECK (check.h) instead: that is a bug, not an input.
+#pragma once
+
+#include <fmt/core.h>
+
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace foe {
+
+class Error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// fail("hidden_size must be positive, got {}", n) throws an Error with that text.
+template <typename... Args>
+[[noreturn]] void fail(fmt::format_string<Args...> format, Args&&... args) {
+  throw Error(fmt::format(format, std::forward<Args>(args)...));
+}
+
+}  // namespace foe
