@@ -1,0 +1,47 @@
+// The register tile under every matrix product here, in inference and in training: a few rows of A against panels of B,
+// sixteen outputs wide, vectors over the outputs. Each output is one chain of fused multiply-adds over ascending k, begun
+// from zero or from what C holds, so blocking over k, tile shapes and batch sizes do not change a bit.
+
+#if defined(FOE_KERNELS_GEMM_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef FOE_KERNELS_GEMM_TILE_INL_H_
+#undef FOE_KERNELS_GEMM_TILE_INL_H_
+#else
+#define FOE_KERNELS_GEMM_TILE_INL_H_
+#endif
+
+#include <cstddef>
+
+#include "kernels/vec16-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace foe {
+namespace HWY_NAMESPACE {
+
+// The tile that fills the registers with accumulators: rows x panels of 16.
+constexpr int kTileRows = kManyRegisters ? 8 : 6;
+constexpr int kTilePanels = kManyRegisters ? 2 : 1;
+
+// acc[m][p] (+)= sum over k of a[m][k * a_step] * b[p * b_panel_stride + k * b_step + (0..15)], k ascending.
+// a: kRows row pointers. kUnitStep says that a_step is 1, which lets the compiler fold the address.
+template <int kRows, int kPanels, bool kUnitStep, typename T>
+HWY_INLINE void multiply_tile(std::size_t depth, const float* const* HWY_RESTRICT a, std::size_t a_step,
+                              const T* HWY_RESTRICT b, std::size_t b_step, std::size_t b_panel_stride,
+                              V16 (&acc)[kRows][kPanels]) {
+  const float* row[kRows];
+  for (int m = 0; m < kRows; ++m) row[m] = a[m];
+  for (std::size_t k = 0; k < depth; ++k) {
+    V16 w[kPanels];
+    for (int p = 0; p < kPanels; ++p) w[p] = load16(b + p * b_panel_stride + k * b_step);
+    const std::size_t at = kUnitStep ? k : k * a_step;
+    for (int m = 0; m < kRows; ++m) {
+      const V16 x = set16(row[m][at]);
+      for (int p = 0; p < kPanels; ++p) acc[m][p] = fma(x, w[p], acc[m][p]);
+    }
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace foe
+HWY_AFTER_NAMESPACE();
+
+#endif

@@ -1,0 +1,114 @@
+// V16: sixteen floats as one value on every instruction set (one AVX-512 register, two AVX2 registers, four NEON ones).
+// Lane-wise operations on it give the same bits everywhere, and a sum over lanes is one fixed tree.
+
+#if defined(FOE_KERNELS_VEC16_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef FOE_KERNELS_VEC16_INL_H_
+#undef FOE_KERNELS_VEC16_INL_H_
+#else
+#define FOE_KERNELS_VEC16_INL_H_
+#endif
+
+#include <hwy/highway.h>
+
+#include "core/dtype.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace foe {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+constexpr int kLanes16 = 16;
+using DF = hn::CappedTag<float, kLanes16>;
+using VF = hn::Vec<DF>;
+constexpr int kVecLanes = static_cast<int>(hn::MaxLanes(DF()));
+constexpr int kVecs = kLanes16 / kVecLanes;
+// Sixteen vector registers or thirty-two: how large a register tile may be.
+constexpr bool kManyRegisters = HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON;
+
+struct V16 {
+  VF v[kVecs];
+};
+
+template <typename F>
+HWY_INLINE V16 make16(F&& f) {
+  V16 r;
+  for (int i = 0; i < kVecs; ++i) r.v[i] = f(i);
+  return r;
+}
+
+HWY_INLINE V16 zero16() {
+  return make16([](int) { return hn::Zero(DF()); });
+}
+HWY_INLINE V16 set16(float x) {
+  const VF v = hn::Set(DF(), x);
+  return make16([&](int) { return v; });
+}
+HWY_INLINE V16 load16(const float* p) {
+  return make16([&](int i) { return hn::LoadU(DF(), p + i * kVecLanes); });
+}
+// bf16 widens to f32 by a shift: exact.
+HWY_INLINE V16 load16(const BF16* p) {
+  const hn::Rebind<std::uint16_t, DF> d16;
+  const hn::RebindToUnsigned<DF> d32;
+  return make16([&](int i) {
+    const auto half = hn::LoadU(d16, reinterpret_cast<const std::uint16_t*>(p) + i * kVecLanes);
+    return hn::BitCast(DF(), hn::ShiftLeft<16>(hn::PromoteTo(d32, half)));
+  });
+}
+HWY_INLINE void store16(V16 a, float* p) {
+  for (int i = 0; i < kVecs; ++i) hn::StoreU(a.v[i], DF(), p + i * kVecLanes);
+}
+HWY_INLINE V16 add(V16 a, V16 b) {
+  return make16([&](int i) { return hn::Add(a.v[i], b.v[i]); });
+}
+HWY_INLINE V16 sub(V16 a, V16 b) {
+  return make16([&](int i) { return hn::Sub(a.v[i], b.v[i]); });
+}
+HWY_INLINE V16 mul(V16 a, V16 b) {
+  return make16([&](int i) { return hn::Mul(a.v[i], b.v[i]); });
+}
+HWY_INLINE V16 div(V16 a, V16 b) {
+  return make16([&](int i) { return hn::Div(a.v[i], b.v[i]); });
+}
+HWY_INLINE V16 max(V16 a, V16 b) {
+  return make16([&](int i) { return hn::Max(a.v[i], b.v[i]); });
+}
+// a * b + c, rounded once.
+HWY_INLINE V16 fma(V16 a, V16 b, V16 c) {
+  return make16([&](int i) { return hn::MulAdd(a.v[i], b.v[i], c.v[i]); });
+}
+
+// The sum of the sixteen lanes as a tree: lane i with lane i + 8, then + 4, + 2, + 1.
+HWY_INLINE float sum_lanes(V16 a) {
+  HWY_ALIGN float x[kLanes16];
+  store16(a, x);
+  for (int half = 8; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) x[i] += x[i + half];
+  return x[0];
+}
+HWY_INLINE float max_lane(V16 a) {
+  HWY_ALIGN float x[kLanes16];
+  store16(a, x);
+  float m = x[0];
+  for (int i = 1; i < kLanes16; ++i) m = x[i] > m ? x[i] : m;
+  return m;
+}
+
+// The first n < 16 floats at p, the rest zero; and back. For the ends of rows.
+HWY_INLINE V16 load_first(const float* p, int n) {
+  HWY_ALIGN float x[kLanes16] = {};
+  for (int i = 0; i < n; ++i) x[i] = p[i];
+  return load16(x);
+}
+HWY_INLINE void store_first(V16 a, float* p, int n) {
+  HWY_ALIGN float x[kLanes16];
+  store16(a, x);
+  for (int i = 0; i < n; ++i) p[i] = x[i];
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace foe
+HWY_AFTER_NAMESPACE();
+
+#endif
