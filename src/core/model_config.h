@@ -51,13 +51,16 @@ struct ModelConfig {
   float sync_scale() const {
     return federated() && group_sync == GroupSync::kMean ? 1.0f / static_cast<float>(expert_groups) : 1.0f;
   }
+
+  bool operator==(const ModelConfig&) const = default;
 };
 
 // Throws Error naming the key, what was expected and what was found. Bounds every size, so that products of them fit in
 // 64 bits and no later allocation is unbounded.
 void validate(const ModelConfig& config);
 
-// Number of parameters in the checkpoint, and of those that one token uses (its K experts).
+// Number of parameters in the checkpoint, and of those without the experts that a token does not select: all of the
+// embedding counts in both, as in the figures that models are published with. Both need a validated config.
 std::int64_t parameter_count(const ModelConfig& config);
 std::int64_t active_parameter_count(const ModelConfig& config);
 
