@@ -1,0 +1,239 @@
+#!/usr/bin/env python3
+"""Compares `foe logits` with the float64 oracle on random checkpoints of every variant, and with golden models.
+
+    tests/oracle/logits_test.py build/foe            # one rank; NumPy is all it needs
+    tests/oracle/logits_test.py build/foe --mpirun   # 2, 3 and 4 ranks too
+    tests/oracle/logits_test.py build/foe -k skewed  # other arguments are unittest's
+
+Each model runs whole, in chunks on two threads, and on a prefix of its tokens: bits must be equal, and the distance
+from the oracle at most TOLERANCE of the largest logit. Plan foe (federated models) gives equal bits on any number of
+ranks, plan tp (the others) stays within the tolerance.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import tempfile
+import unittest
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import foe_oracle
+import safetensors_io
+from make_checkpoint import make_checkpoint, make_config
+
+# Of the largest logit: what float32 arithmetic is allowed to cost (2^-24 is 6e-8, over some thousand additions).
+TOLERANCE = 2e-5
+# Two router logits may each be off by the same share: below twice that, which expert is taken is not defined.
+SMALLEST_MARGIN = 4 * TOLERANCE
+GOLDEN = Path(__file__).resolve().parent.parent / "golden"
+TIMEOUT_SECONDS = 120  # of one run: a hang is a failure, not a stuck job
+
+ARGS = argparse.Namespace(foe=None, mpirun=False)
+
+
+@dataclass
+class Variant:
+    name: str
+    length: int
+    seed: int
+    config: dict
+    dtype: str = "f32"
+    skew: bool = False
+    twins: bool = False
+
+    @property
+    def tokens(self):
+        return np.random.default_rng(self.seed + 1000).integers(0, self.config["vocab_size"], self.length)
+
+
+def variant(name, length, seed, dtype="f32", skew=False, twins=False, **config):
+    return Variant(name, length, seed, make_config(**config), dtype, skew, twins)
+
+
+def foe(name, length, seed, groups, sync, **options):
+    return variant(name, length, seed, residual="federated", expert_groups=groups, group_sync=sync, **options)
+
+
+LINEAR = {"rope_type": "linear", "factor": 16.0}
+ODD = dict(hidden_size=40, num_attention_heads=6, num_key_value_heads=2, head_dim=10, vocab_size=101, num_experts=12,
+           moe_intermediate_size=24)
+
+# Lengths cross a KV block (16 positions), a span of attention (128) and the chunk of the second run (7).
+VARIANTS = [
+    variant("moe", 20, 0, num_key_value_heads=8),
+    variant("moe_one_token", 1, 0),
+    variant("moe_one_layer", 7, 0, num_hidden_layers=1),
+    variant("moe_top1", 33, 0, num_experts_per_tok=1),
+    variant("moe_every_expert", 20, 0, num_experts=4, num_experts_per_tok=4),
+    variant("moe_qk_full", 100, 0, qk_norm="full"),
+    variant("moe_qk_head_norm_topk", 100, 2, qk_norm="head", norm_topk_prob=True, num_key_value_heads=2),
+    variant("moe_rope_linear", 200, 0, rope_scaling=LINEAR, rope_theta=500000.0),
+    variant("moe_tied_large_eps", 20, 0, tie_word_embeddings=True, rms_norm_eps=1e-2),
+    variant("moe_skewed", 200, 0, skew=True),
+    variant("moe_bf16", 100, 1, dtype="bf16"),
+    variant("moe_ties", 33, 0, twins=True, num_experts_per_tok=3),
+    variant("moe_odd_sizes", 100, 0, num_experts_per_tok=5, num_hidden_layers=3, **ODD),
+    variant("moge_h2", 20, 0, expert_groups=2),
+    variant("moge_h4_qk_full_norm_topk", 100, 0, expert_groups=4, qk_norm="full", norm_topk_prob=True),
+    variant("moge_h4_skewed", 200, 0, expert_groups=4, skew=True),
+    variant("dense", 100, 0, num_experts=0, num_experts_per_tok=0, moe_intermediate_size=96),
+    variant("dense_tied_qk_head_bf16", 20, 0, dtype="bf16", num_experts=0, num_experts_per_tok=0,
+            moe_intermediate_size=88, qk_norm="head", tie_word_embeddings=True),
+    foe("foe_h1", 20, 0, 1, "mean"),
+    foe("foe_h2_mean", 7, 0, 2, "mean"),
+    foe("foe_h2_sum_odd_sizes", 100, 0, 2, "sum", num_experts_per_tok=4, **ODD),
+    foe("foe_h3_mean", 40, 0, 3, "mean", num_experts_per_tok=3, num_experts=15, num_attention_heads=9,
+        num_key_value_heads=3, num_hidden_layers=3),
+    foe("foe_h4_one_token", 1, 0, 4, "mean"),
+    foe("foe_h4_one_layer", 7, 0, 4, "sum", num_hidden_layers=1),
+    foe("foe_h4_mean_qk_full", 100, 1, 4, "mean", qk_norm="full", num_hidden_layers=4),
+    foe("foe_h4_sum_qk_full_wide_groups", 33, 0, 4, "sum", qk_norm="full", num_attention_heads=16,
+        num_key_value_heads=8),
+    foe("foe_h4_sum_qk_head_top2", 100, 0, 4, "sum", qk_norm="head", num_experts_per_tok=8, num_hidden_layers=4),
+    foe("foe_h4_mean_norm_topk_tied", 20, 0, 4, "mean", norm_topk_prob=True, tie_word_embeddings=True),
+    foe("foe_h4_sum_rope_linear", 200, 1, 4, "sum", rope_scaling=LINEAR, rope_theta=500000.0),
+    foe("foe_h4_mean_skewed", 200, 0, 4, "mean", skew=True),
+    foe("foe_h4_sum_ties", 33, 0, 4, "sum", twins=True, num_experts=24),
+    foe("foe_h4_sum_bf16", 100, 1, 4, "sum", dtype="bf16"),
+    foe("foe_h4_mean_three_spans", 300, 2, 4, "mean", num_experts=8),
+]
+
+
+def run_foe(model, tokens, output, *flags, ranks=1):
+    """Runs `foe logits` and returns the finished process; long token lists go through a file."""
+    ids = ",".join(map(str, tokens))
+    if len(tokens) > 50:
+        output.with_suffix(".tokens").write_text(ids + "\n")
+        ids = f"@{output.with_suffix('.tokens')}"
+    command = [ARGS.foe, "logits", model, "--tokens", ids, "--output", output, *flags]
+    environment = dict(os.environ)
+    if ranks > 1:
+        # More ranks than cores, as root in a container; a rank that waits must not keep the core from those that work.
+        environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+        command = ["mpirun", "-n", ranks, "--oversubscribe", "--bind-to", "none", "--mca", "mpi_yield_when_idle", "1",
+                   *command]
+    return subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True,
+                          timeout=TIMEOUT_SECONDS)
+
+
+class LogitsTest(unittest.TestCase):
+    def setUp(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="foe_oracle_"))
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.runs = 0
+
+    def logits_file(self, model, tokens, *flags, ranks=1):
+        """Runs foe, which must succeed, and returns the file it wrote."""
+        self.runs += 1
+        output = self.folder / f"{self.runs}.safetensors"
+        done = run_foe(model, tokens, output, *flags, ranks=ranks)
+        self.assertEqual(done.returncode, 0, f"{' '.join(map(str, done.args))}\n{done.stdout}{done.stderr}")
+        return output
+
+    def assert_close(self, path, expected_TV, what):
+        actual_TV = safetensors_io.read(path)["logits"]
+        self.assertEqual(actual_TV.dtype, np.float32)
+        self.assertEqual(actual_TV.shape, expected_TV.shape)
+        by_position_T = np.max(np.abs(actual_TV - expected_TV), axis=1) / np.max(np.abs(expected_TV))
+        difference = np.max(by_position_T)
+        if not difference <= TOLERANCE:  # and not ">": a NaN fails
+            wrong = np.flatnonzero(~(by_position_T <= TOLERANCE)).tolist()
+            self.fail(f"{what}: off by {difference:.2e} of the largest logit, not {TOLERANCE:.0e}; positions {wrong}")
+        return difference
+
+    def assert_same_bits(self, path, reference, what):
+        if path.read_bytes() != reference.read_bytes():
+            a, b = safetensors_io.read(path)["logits"], safetensors_io.read(reference)["logits"]
+            self.assertEqual(a.shape, b.shape, what)
+            rows = np.flatnonzero(np.any(a.view(np.uint32) != b.view(np.uint32), axis=1))
+            self.fail(f"{what}: bits differ at positions {rows.tolist()}, by at most {np.max(np.abs(a - b)):.2e}")
+
+    def check_one_rank(self, model, tokens, expected_TV, plan):
+        """Returns the file of the plain run and its distance from the oracle."""
+        whole = self.logits_file(model, tokens, "--threads", "1")
+        difference = self.assert_close(whole, expected_TV, "one rank")
+        planned = self.logits_file(model, tokens, "--threads", "1", "--plan", plan)
+        if plan == "foe":
+            self.assert_same_bits(planned, whole, "--plan foe")
+        else:
+            self.assert_close(planned, expected_TV, "--plan tp")
+        chunked = self.logits_file(model, tokens, "--threads", "2", "--chunk", "7")
+        self.assert_same_bits(chunked, whole, "--threads 2 --chunk 7")
+        prefix = tokens[: (len(tokens) + 1) // 2]
+        bits = safetensors_io.read(self.logits_file(model, prefix, "--threads", "2"))["logits"].tobytes()
+        self.assertEqual(bits, safetensors_io.read(whole)["logits"][: len(prefix)].tobytes(), "a prefix, --threads 2")
+        return whole, difference
+
+    def check_ranks(self, model, config, tokens, expected_TV, whole, plan):
+        for ranks in 2, 3, 4:
+            if plan == "tp":
+                path = self.logits_file(model, tokens, "--plan", plan, "--threads", "1", ranks=ranks)
+                self.assert_close(path, expected_TV, f"tp on {ranks} ranks")
+            elif ranks <= config["expert_groups"]:
+                path = self.logits_file(model, tokens, "--plan", plan, "--threads", "1", ranks=ranks)
+                self.assert_same_bits(path, whole, f"foe on {ranks} ranks")
+
+    def check_variant(self, variant):
+        model = self.folder / "model"
+        make_checkpoint(model, variant.config, variant.seed, variant.dtype, variant.skew, variant.twins)
+        oracle = foe_oracle.forward(*foe_oracle.load(model), variant.tokens)
+        # The checkpoint must test what it is there for: choices that rounding cannot flip, experts that matter.
+        self.assertGreater(oracle.router_margin, SMALLEST_MARGIN, "router margin: choose another seed")
+        self.assertGreater(min(oracle.expert_share), 0.2, "share of the experts in the residual")
+        if variant.skew:
+            chosen = variant.config["num_experts_per_tok"]
+            for tokens_E in oracle.expert_tokens:
+                self.assertGreater(np.sum(np.sort(tokens_E)[-chosen:]) / np.sum(tokens_E), 0.8, "share of the favoured")
+        plan = "foe" if foe_oracle.is_federated(variant.config) else "tp"
+        whole, difference = self.check_one_rank(model, variant.tokens, oracle.logits_TV, plan)
+        if ARGS.mpirun:
+            self.check_ranks(model, variant.config, variant.tokens, oracle.logits_TV, whole, plan)
+        print(f"off by {difference:.1e}, margin {oracle.router_margin:.1e}", end=" ... ", flush=True)
+
+    def check_golden(self, name):
+        expected = safetensors_io.read(GOLDEN / name / "expected.safetensors")
+        _, difference = self.check_one_rank(GOLDEN / name, expected["tokens"], expected["logits"], "tp")
+        print(f"off by {difference:.1e}", end=" ... ", flush=True)
+
+    def test_one_group_has_nothing_to_federate(self):
+        files = []
+        for residual in "shared", "federated":
+            model = self.folder / residual
+            make_checkpoint(model, make_config(residual=residual), seed=0)
+            files.append(self.logits_file(model, range(40)))
+        self.assert_same_bits(*files, "H = 1, federated against shared")
+
+    def test_plans_refuse_what_they_cannot_run(self):
+        for residual, plan in ("shared", "foe"), ("federated", "tp"):
+            model = self.folder / residual
+            make_checkpoint(model, make_config(residual=residual, expert_groups=2), seed=0)
+            done = run_foe(model, [1, 2, 3], self.folder / "refused.safetensors", "--plan", plan)
+            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertIn("federated", done.stderr)
+            self.assertFalse((self.folder / "refused.safetensors").exists())
+
+
+def add_test(name, check, argument):
+    setattr(LogitsTest, f"test_{name}", lambda self: check(self, argument))
+
+
+for v in VARIANTS:
+    add_test(v.name, LogitsTest.check_variant, v)
+for folder in sorted(GOLDEN.glob("*/expected.safetensors")):
+    add_test(f"golden_{folder.parent.name}", LogitsTest.check_golden, folder.parent.name)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Compare `foe logits` with the oracle.")
+    parser.add_argument("foe", help="the binary")
+    parser.add_argument("--mpirun", action="store_true", help="run on 2, 3 and 4 ranks too")
+    _, others = parser.parse_known_args(namespace=ARGS)
+    unittest.main(argv=["logits_test.py", "-v", *others])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+"""Writes a random model folder: config.json and model.safetensors, the tensors named as OLMoE's. Needs NumPy only.
+
+    tests/oracle/make_checkpoint.py FOLDER --seed 1 --dtype bf16 --set expert_groups=4 residual=federated qk_norm=full
+
+Scaled so that every part of the model matters to the logits: attention scores, expert outputs and the embedding are of
+comparable size, norm weights differ from 1, and the norms' epsilon is not lost in rounding.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+import safetensors_io
+
+DEFAULTS = {
+    "model_type": "foe",
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 8,
+    "vocab_size": 128,
+    "num_experts": 16,
+    "num_experts_per_tok": 4,
+    "moe_intermediate_size": 32,
+    "norm_topk_prob": False,
+    "rope_theta": 10000.0,
+    "rope_scaling": None,
+    "rms_norm_eps": 1e-3,
+    "tie_word_embeddings": False,
+    "max_position_embeddings": 512,
+    "qk_norm": "none",
+    "expert_groups": 1,
+    "residual": "shared",
+    "group_sync": "mean",
+}
+
+
+def make_config(**overrides):
+    unknown = set(overrides) - set(DEFAULTS)
+    if unknown:
+        raise ValueError(f"unknown configuration keys {sorted(unknown)}")
+    return DEFAULTS | overrides
+
+
+def make_router(rng, config, common_D, skew, twins):
+    """Returns the router [E, D].
+
+    skew: the first k/H experts of each group also look for the direction that all embeddings share, so that they take
+    nearly all tokens. twins: experts 2i and 2i + 1 always score alike, so that only the rule for ties tells them apart.
+    """
+    e, d = config["num_experts"], config["hidden_size"]
+    gate_ED = rng.standard_normal((e, d)) * 2 / np.sqrt(d)
+    if skew:
+        groups = config["expert_groups"]
+        favoured = np.arange(e) % (e // groups) < config["num_experts_per_tok"] // groups
+        gate_ED[favoured] += 14 * common_D / d
+    if twins:
+        gate_ED[1::2] = gate_ED[0::2]
+    return gate_ED
+
+
+def make_tensors(config, seed, skew=False, twins=False):
+    """Returns name -> float32 array."""
+    rng = np.random.default_rng(seed)
+    d, c, f, v = (config[key] for key in ("hidden_size", "head_dim", "moe_intermediate_size", "vocab_size"))
+    q_width, kv_width = config["num_attention_heads"] * c, config["num_key_value_heads"] * c
+
+    def matrix(rows, columns, gain=1.0):
+        return rng.standard_normal((rows, columns)) * gain / np.sqrt(columns)
+
+    def norm(width):
+        return 1 + 0.2 * rng.standard_normal(width)
+
+    def feed_forward(prefix, gain):
+        tensors[prefix + "gate_proj.weight"] = matrix(f, d, 1.5)
+        tensors[prefix + "up_proj.weight"] = matrix(f, d, 1.5)
+        tensors[prefix + "down_proj.weight"] = matrix(d, f, gain)
+
+    common_D = rng.choice([-1.0, 1.0], d)
+    tensors = {"model.embed_tokens.weight": rng.standard_normal((v, d)) + (1.5 * common_D if skew else 0)}
+    for layer in range(config["num_hidden_layers"]):
+        prefix = f"model.layers.{layer}."
+        tensors[prefix + "input_layernorm.weight"] = norm(d)
+        tensors[prefix + "self_attn.q_proj.weight"] = matrix(q_width, d, 1.5)
+        tensors[prefix + "self_attn.k_proj.weight"] = matrix(kv_width, d, 1.5)
+        tensors[prefix + "self_attn.v_proj.weight"] = matrix(kv_width, d, 1.5)
+        tensors[prefix + "self_attn.o_proj.weight"] = matrix(d, q_width, 1.5)
+        if config["qk_norm"] != "none":
+            full = config["qk_norm"] == "full"
+            tensors[prefix + "self_attn.q_norm.weight"] = norm(q_width if full else c)
+            tensors[prefix + "self_attn.k_norm.weight"] = norm(kv_width if full else c)
+        tensors[prefix + "post_attention_layernorm.weight"] = norm(d)
+        if config["num_experts"] == 0:
+            feed_forward(prefix + "mlp.", 1.0)
+            continue
+        tensors[prefix + "mlp.gate.weight"] = make_router(rng, config, common_D, skew, twins)
+        # The chosen experts' weights sum to less than 1 and their outputs do not add up in phase.
+        gain = 1.5 * np.sqrt(config["num_experts_per_tok"])
+        for e in range(config["num_experts"]):
+            feed_forward(f"{prefix}mlp.experts.{e}.", gain)
+    tensors["model.norm.weight"] = norm(d)
+    if not config["tie_word_embeddings"]:
+        tensors["lm_head.weight"] = matrix(v, d, 2.0)
+    return {name: array.astype(np.float32) for name, array in tensors.items()}
+
+
+def make_checkpoint(folder, config, seed, dtype="f32", skew=False, twins=False):
+    """Writes the folder; dtype "bf16" rounds the tensors to that type, so whoever reads the file sees rounded ones."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    tensors = make_tensors(config, seed, skew, twins)
+    safetensors_io.write(folder / "model.safetensors", tensors, bf16=dtype == "bf16", metadata={"format": "pt"})
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Write a random model folder.")
+    parser.add_argument("folder")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32")
+    parser.add_argument("--skew", action="store_true", help="a few experts take nearly all tokens")
+    parser.add_argument("--twins", action="store_true", help="experts 2i and 2i + 1 score alike")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="config.json keys; values are JSON")
+    args = parser.parse_args()
+    overrides = {}
+    for item in args.set:
+        key, _, value = item.partition("=")
+        try:
+            overrides[key] = json.loads(value)
+        except json.JSONDecodeError:
+            overrides[key] = value
+    make_checkpoint(args.folder, make_config(**overrides), args.seed, args.dtype, args.skew, args.twins)
+
+
+if __name__ == "__main__":
+    main()
