@@ -1,0 +1,12 @@
+// The machine's ceiling: what the widest f32 fused multiply-adds reach with every operand in a register. Measured in
+// the same process as whatever is compared with it, since clocks and neighbours differ from run to run.
+#pragma once
+
+#include "base/thread_pool.h"
+
+namespace foe {
+
+// FLOP/s (an FMA counts 2 per lane) of all threads of the pool together: the best of a few rounds of about 20 ms each.
+double measure_fma_peak(ThreadPool& pool);
+
+}  // namespace foe

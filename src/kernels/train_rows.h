@@ -1,0 +1,40 @@
+// The row operations of training that need exponentials or sums over a row, in f32. train/rows.h has the same formulas
+// for any type, as plain loops: those are what the gradient check runs on, and the reference for these.
+#pragma once
+
+#include <cstdint>
+
+namespace foe {
+
+// y = x * s * weight with s = 1 / sqrt(mean(x^2) + eps); returns s.
+float rms_norm_row(const float* x, const float* weight, float eps, int n, float* y);
+
+// Adds to dx and dweight what dy means for them; scale is what rms_norm_row returned.
+void rms_norm_row_backward(const float* x, const float* weight, float scale, const float* dy, int n, float* dx,
+                           float* dweight);
+
+float dot(const float* a, const float* b, int n);
+
+// x[0..n) = softmax(scale * x[0..n)); returns the log of the sum of exp(scale * x).
+float softmax_row(float* x, int n, float scale);
+
+// x[0..n) = exp(scale * x - log_sum): the softmax again, given what softmax_row returned.
+void softmax_again(float* x, int n, float scale, float log_sum);
+
+// Through y = softmax(scale * x): dy[0..n) becomes dx = scale * y * (dy - delta), where delta = sum of y * dy.
+void softmax_row_backward(const float* y, float* dy, int n, float scale, float delta);
+
+// h = weight * silu(gate) * up
+void swiglu_row(const float* gate, const float* up, float weight, int n, float* h);
+
+// Given dh, writes dgate and dup, h once more, and returns the gradient of weight.
+float swiglu_row_backward(const float* gate, const float* up, float weight, const float* dh, int n, float* dgate,
+                          float* dup, float* h);
+
+// -log softmax(logits)[target].
+float cross_entropy_row(const float* logits, int n, std::int32_t target);
+
+// The same; logits become their gradient times scale: scale * (softmax(logits) - [i = target]).
+float cross_entropy_row_backward(float* logits, int n, std::int32_t target, float scale);
+
+}  // namespace foe

@@ -1,0 +1,31 @@
+// Runs a test body on every instruction set that ships (kernels/targets.h) and that this machine has.
+#pragma once
+
+#include <cstdint>
+
+#include <gtest/gtest.h>
+#include <hwy/highway.h>
+#include <hwy/targets.h>
+
+namespace foe {
+
+template <typename Body>
+void for_each_target(Body&& body) {
+#if defined(__x86_64__)
+  constexpr std::int64_t kShipped = HWY_AVX2 | HWY_AVX3;
+#else
+  constexpr std::int64_t kShipped = HWY_TARGETS;
+#endif
+  hwy::SetSupportedTargetsForTest(0);
+  for (std::int64_t left = hwy::SupportedTargets() & kShipped; left != 0; left &= left - 1) {
+    const std::int64_t target = left & -left;
+    hwy::SetSupportedTargetsForTest(target);
+    hwy::GetChosenTarget().Update(target);
+    SCOPED_TRACE(hwy::TargetName(target));
+    body();
+  }
+  hwy::SetSupportedTargetsForTest(0);
+  hwy::GetChosenTarget().DeInit();
+}
+
+}  // namespace foe
