@@ -2,9 +2,9 @@
 // our own is broken. Always on: a wrong index into the weights costs more than a predictable branch.
 #pragma once
 
-#include <fmt/core.h>
-
 #include <string>
+
+#include <fmt/core.h>
 
 namespace foe {
 
@@ -12,8 +12,8 @@ namespace foe {
 
 }  // namespace foe
 
-#define FOE_CHECK(condition, ...)                                                                  \
-  do {                                                                                             \
-    if (!(condition)) [[unlikely]]                                                                 \
-      ::foe::check_failed(__FILE__, __LINE__, #condition, ::fmt::format(__VA_ARGS__));             \
+#define FOE_CHECK(condition, ...)                                                      \
+  do {                                                                                 \
+    if (!(condition)) [[unlikely]]                                                     \
+      ::foe::check_failed(__FILE__, __LINE__, #condition, ::fmt::format(__VA_ARGS__)); \
   } while (false)

@@ -2,11 +2,11 @@
 // A broken invariant of our own is a FOE_CHECK (check.h) instead: that is a bug, not an input.
 #pragma once
 
-#include <fmt/core.h>
-
 #include <stdexcept>
 #include <string>
 #include <utility>
+
+#include <fmt/core.h>
 
 namespace foe {
 

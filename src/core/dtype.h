@@ -9,15 +9,21 @@ namespace foe {
 
 enum class DType { kF32, kBF16 };
 
-constexpr std::size_t size_of(DType type) { return type == DType::kF32 ? 4 : 2; }
-constexpr const char* to_string(DType type) { return type == DType::kF32 ? "f32" : "bf16"; }
+constexpr std::size_t size_of(DType type) {
+  return type == DType::kF32 ? 4 : 2;
+}
+constexpr const char* to_string(DType type) {
+  return type == DType::kF32 ? "f32" : "bf16";
+}
 
 // bfloat16 is the upper half of an f32.
 struct BF16 {
   std::uint16_t bits;
 };
 
-constexpr float to_float(BF16 value) { return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16); }
+constexpr float to_float(BF16 value) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16);
+}
 
 // Round to nearest, ties to even; NaN stays NaN.
 constexpr BF16 to_bf16(float value) {

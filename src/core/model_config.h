@@ -18,15 +18,15 @@ enum class QkNorm {
 
 // Names are those of config.json; letters are the shape suffixes used throughout the code.
 struct ModelConfig {
-  int hidden_size = 0;              // D
-  int num_hidden_layers = 0;        // L
-  int num_attention_heads = 0;      // N
-  int num_key_value_heads = 0;      // M
-  int head_dim = 0;                 // C
-  int vocab_size = 0;               // V
-  int num_experts = 0;              // E; 0 is a dense model: one expert without a router, of width moe_intermediate_size
-  int num_experts_per_tok = 0;      // K
-  int moe_intermediate_size = 0;    // F
+  int hidden_size = 0;            // D
+  int num_hidden_layers = 0;      // L
+  int num_attention_heads = 0;    // N
+  int num_key_value_heads = 0;    // M
+  int head_dim = 0;               // C
+  int vocab_size = 0;             // V
+  int num_experts = 0;            // E; 0 is a dense model: one expert without a router, of width moe_intermediate_size
+  int num_experts_per_tok = 0;    // K
+  int moe_intermediate_size = 0;  // F
   bool norm_topk_prob = false;
   double rope_theta = 10000.0;
   double rope_scaling_factor = 1.0;  // linear: positions are divided by it
@@ -34,10 +34,10 @@ struct ModelConfig {
   bool tie_word_embeddings = false;
   int max_position_embeddings = 0;
   QkNorm qk_norm = QkNorm::kNone;
-  int expert_groups = 1;            // H
+  int expert_groups = 1;  // H
   Residual residual = Residual::kShared;
   GroupSync group_sync = GroupSync::kMean;
-  std::string model_type;                 // as found in config.json; selects the tensor names ("mixtral" differs)
+  std::string model_type;                   // as found in config.json; selects the tensor names ("mixtral" differs)
   std::vector<std::int32_t> eos_token_ids;  // from generation_config.json, else config.json; may be empty
   std::optional<std::int32_t> bos_token_id;
 

@@ -1,6 +1,6 @@
 // The register tile under every matrix product here, in inference and in training: a few rows of A against panels of B,
-// sixteen outputs wide, vectors over the outputs. Each output is one chain of fused multiply-adds over ascending k, begun
-// from zero or from what C holds, so blocking over k, tile shapes and batch sizes do not change a bit.
+// sixteen outputs wide, vectors over the outputs. Each output is one chain of fused multiply-adds over ascending k,
+// begun from zero or from what C holds, so blocking over k, tile shapes and batch sizes do not change a bit.
 
 #if defined(FOE_KERNELS_GEMM_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef FOE_KERNELS_GEMM_TILE_INL_H_

@@ -1,0 +1,71 @@
+// A fixed set of threads that run one parallel loop at a time. They spin briefly between loops, because a forward pass
+// is hundreds of short loops, and then sleep, because an idle server must cost nothing.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+namespace foe {
+
+class ThreadPool {
+ public:
+  // `threads` counts the caller: ThreadPool(1) starts none and runs everything inline.
+  explicit ThreadPool(int threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+
+  // Calls body(index) once for every index in [0, count), on any thread, in any order, and returns when all are done.
+  // Only from the thread that owns the pool; not from within a body. A body must not throw.
+  template <typename Body>
+  void parallel_for(std::size_t count, Body&& body) {
+    if (count <= 1 || workers_.empty()) {
+      for (std::size_t i = 0; i < count; ++i) body(i);
+      return;
+    }
+    run(
+        count, [](void* context, std::size_t index) { (*static_cast<std::remove_reference_t<Body>*>(context))(index); },
+        const_cast<void*>(static_cast<const void*>(&body)));
+  }
+
+ private:
+  using Call = void (*)(void* context, std::size_t index);
+  void run(std::size_t count, Call call, void* context);
+  void work();
+  void drain();
+
+  // The current loop. Written by the owner before generation_ moves on, read by workers after.
+  std::size_t count_ = 0;
+  Call call_ = nullptr;
+  void* context_ = nullptr;
+
+  alignas(64) std::atomic<std::size_t> next_{0};
+  alignas(64) std::atomic<unsigned> generation_{0};
+  alignas(64) std::atomic<unsigned> busy_{0};
+  std::atomic<bool> stop_{false};
+  std::vector<std::thread> workers_;
+};
+
+// Threads that this process may run on (its affinity mask), at least 1.
+int available_threads();
+
+// Calls `ready` until it holds: spins about 20 microseconds, then returns false so that the caller can block instead.
+template <typename Ready>
+bool spin_until(Ready&& ready) {
+  for (int i = 0; i < 2000; ++i) {
+    if (ready()) return true;
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+  }
+  return ready();
+}
+
+}  // namespace foe

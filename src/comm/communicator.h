@@ -1,0 +1,75 @@
+// What the ranks of one job say to each other.
+//
+// Every call is collective: all ranks make the same calls in the same order, from one thread each (the engine's). After
+// a call all ranks that received hold identical bits. A peer that died or went silent past the timeout is an Error.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "comm/sum_plan.h"
+
+namespace foe {
+
+// What this rank has sent: calls it took part in, messages and payload bytes it handed to other ranks (in shared
+// memory: once for each rank that reads them).
+struct CommCounter {
+  std::uint64_t calls = 0;
+  std::uint64_t messages = 0;
+  std::uint64_t bytes = 0;
+
+  CommCounter operator-(const CommCounter& o) const {
+    return {calls - o.calls, messages - o.messages, bytes - o.bytes};
+  }
+};
+
+struct CommCounters {
+  CommCounter broadcast;
+  CommCounter sum;
+  CommCounter gather;
+};
+
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+
+  // Rank 0's message, of any length, replaces everyone's. How long the others wait for it is bounded by the timeout
+  // only.
+  virtual void broadcast(std::vector<std::int32_t>& message) = 0;
+
+  // `terms` holds this rank's terms of the plan, one vector of `count` floats after the other, and room for at least
+  // one. On return terms[0 .. count) is the sum over all ranks, in the order of the plan's tree; the rest is undefined.
+  virtual void ordered_sum(const SumPlan& plan, float* terms, std::size_t count) = 0;
+
+  // Rank 0 receives everyone's floats, in the order of the ranks; counts[r] is what rank r sends. `out` is used on rank
+  // 0 only and has room for all.
+  virtual void gather(std::span<const float> send, std::span<const std::size_t> counts, float* out) = 0;
+
+  const CommCounters& counters() const { return counters_; }
+
+ protected:
+  CommCounters counters_;
+};
+
+// One rank alone.
+std::unique_ptr<Communicator> make_self_comm();
+
+// `size` ranks as threads of one process; rank r's thread uses the r-th. `timeout_seconds` bounds every wait for a
+// peer. Destroying one of them while others wait makes those fail with an Error.
+std::vector<std::unique_ptr<Communicator>> make_local_comms(int size, double timeout_seconds = 60);
+
+// The ranks that mpirun started, or one rank alone if this process was not started by mpirun. Calls MPI_Init, and
+// MPI_Finalize when destroyed. Ranks of one node exchange through shared memory; over several nodes MPI carries
+// everything.
+std::unique_ptr<Communicator> make_world_comm(double timeout_seconds = 60);
+
+// Ends all ranks of the MPI job at once with this exit status; returns if there is no job.
+void abort_world(int status);
+
+}  // namespace foe

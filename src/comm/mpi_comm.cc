@@ -1,0 +1,199 @@
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <mpi.h>
+#include <sched.h>
+#include <thread>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "comm/shared_comm.h"
+
+namespace foe {
+namespace {
+
+void check_mpi(int status, const char* call) {
+  if (status == MPI_SUCCESS) return;
+  char text[MPI_MAX_ERROR_STRING];
+  int length = 0;
+  MPI_Error_string(status, text, &length);
+  fail("{}: {}", call, std::string(text, length));
+}
+
+// Ranks on several nodes: MPI moves the bytes, the sums are ours.
+class MpiComm : public Communicator {
+ public:
+  explicit MpiComm(double timeout_seconds) : timeout_seconds_(timeout_seconds) {
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
+    MPI_Comm_size(MPI_COMM_WORLD, &size_);
+  }
+  ~MpiComm() override { MPI_Finalize(); }
+
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+
+  void broadcast(std::vector<std::int32_t>& message) override {
+    // The head carries the length and, for a decode step, all of the message: one exchange.
+    constexpr int kHead = 1024;
+    std::int32_t head[kHead] = {static_cast<std::int32_t>(message.size())};
+    if (rank_ == 0) std::copy_n(message.data(), std::min<std::size_t>(message.size(), kHead - 1), head + 1);
+    MPI_Request request;
+    check_mpi(MPI_Ibcast(head, kHead, MPI_INT32_T, 0, MPI_COMM_WORLD, &request), "MPI_Ibcast");
+    wait(request, "broadcast");
+    const int first = std::min(head[0], kHead - 1), rest = head[0] - first;
+    if (rank_ != 0) {
+      message.resize(head[0]);
+      std::copy_n(head + 1, first, message.data());
+    }
+    if (rest > 0) {
+      check_mpi(MPI_Ibcast(message.data() + first, rest, MPI_INT32_T, 0, MPI_COMM_WORLD, &request), "MPI_Ibcast");
+      wait(request, "broadcast");
+    }
+    ++counters_.broadcast.calls;
+    if (rank_ == 0) {
+      counters_.broadcast.messages += (size_ - 1) * (rest > 0 ? 2 : 1);
+      counters_.broadcast.bytes += (size_ - 1) * (sizeof head + rest * sizeof(std::int32_t));
+    }
+  }
+
+  // Every rank receives its slice of all partials, adds them in the plan's order, and all gather the slices.
+  void ordered_sum(const SumPlan& plan, float* terms, std::size_t count) override {
+    plan.reduce_own(rank_, terms, count);
+    ++counters_.sum.calls;
+    if (count == 0) return;
+    FOE_CHECK(count <= (std::size_t{1} << 30) / plan.total_partials(), "a sum of {} floats", count);
+    const int own = plan.partials(rank_);
+    const auto begin = [&](int r) { return static_cast<int>(count * r / size_); };
+    const auto slice = [&](int r) { return begin(r + 1) - begin(r); };
+    const int size = slice(rank_);
+
+    send_.resize(own * count);
+    receive_.resize(static_cast<std::size_t>(plan.total_partials()) * size);
+    std::vector<int> send_counts(size_), send_at(size_), receive_counts(size_), receive_at(size_);
+    for (int peer = 0, at = 0; peer < size_; ++peer) {
+      send_counts[peer] = own * slice(peer);
+      send_at[peer] = at;
+      for (int i = 0; i < own; ++i, at += slice(peer))
+        std::copy_n(terms + i * count + begin(peer), slice(peer), send_.data() + at);
+      receive_counts[peer] = plan.partials(peer) * size;
+      receive_at[peer] = plan.first_partial(peer) * size;
+    }
+    MPI_Request request;
+    check_mpi(MPI_Ialltoallv(send_.data(), send_counts.data(), send_at.data(), MPI_FLOAT, receive_.data(),
+                             receive_counts.data(), receive_at.data(), MPI_FLOAT, MPI_COMM_WORLD, &request),
+              "MPI_Ialltoallv");
+    wait(request, "sum");
+    std::vector<const float*> partials;
+    for (int i = 0; i < plan.total_partials(); ++i)
+      partials.push_back(receive_.data() + static_cast<std::size_t>(i) * size);
+    plan.reduce_partials(partials, size, terms + begin(rank_));
+
+    for (int peer = 0; peer < size_; ++peer) {
+      receive_counts[peer] = slice(peer);
+      receive_at[peer] = begin(peer);
+    }
+    check_mpi(MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_FLOAT, terms, receive_counts.data(), receive_at.data(), MPI_FLOAT,
+                              MPI_COMM_WORLD, &request),
+              "MPI_Iallgatherv");
+    wait(request, "sum");
+    counters_.sum.messages += 2 * (size_ - 1);
+    counters_.sum.bytes += ((count - size) * own + static_cast<std::size_t>(size) * (size_ - 1)) * sizeof(float);
+  }
+
+  void gather(std::span<const float> send, std::span<const std::size_t> counts, float* out) override {
+    FOE_CHECK(send.size() == counts[rank_], "{} floats, announced {}", send.size(), counts[rank_]);
+    std::vector<int> receive_counts, receive_at;
+    std::size_t total = 0;
+    for (const std::size_t n : counts) {
+      FOE_CHECK(total + n < (std::size_t{1} << 31), "{} floats gathered", total + n);
+      receive_at.push_back(static_cast<int>(total));
+      receive_counts.push_back(static_cast<int>(n));
+      total += n;
+    }
+    MPI_Request request;
+    check_mpi(MPI_Igatherv(send.data(), static_cast<int>(send.size()), MPI_FLOAT, out, receive_counts.data(),
+                           receive_at.data(), MPI_FLOAT, 0, MPI_COMM_WORLD, &request),
+              "MPI_Igatherv");
+    wait(request, "gather");
+    ++counters_.gather.calls;
+    if (rank_ != 0) {
+      ++counters_.gather.messages;
+      counters_.gather.bytes += send.size_bytes();
+    }
+  }
+
+ private:
+  // Spins a little, then yields, then naps: a rank that waits for work must not take a core from one that has some.
+  void wait(MPI_Request& request, const char* what) {
+    using Clock = std::chrono::steady_clock;
+    const auto start = Clock::now();
+    for (int tries = 0, done = 0;; ++tries) {
+      check_mpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test");
+      if (done) return;
+      if (tries < 100) continue;
+      const double waited = std::chrono::duration<double>(Clock::now() - start).count();
+      if (waited > timeout_seconds_)
+        fail("rank {}: a {} did not end within {} s: another rank died, or its host is cut off", rank_, what,
+             timeout_seconds_);
+      if (waited < 0.05)
+        sched_yield();
+      else
+        std::this_thread::sleep_for(std::chrono::microseconds(waited < 1 ? 100 : 1000));
+    }
+  }
+
+  int rank_ = 0;
+  int size_ = 1;
+  double timeout_seconds_;
+  std::vector<float> send_, receive_;  // grow to the largest sum
+};
+
+std::unique_ptr<Communicator> make_node_comm(MPI_Comm node, int size, double timeout_seconds) {
+  int rank = 0;
+  MPI_Comm_rank(node, &rank);
+  MPI_Win window;
+  void* mine = nullptr;
+  // Rank 0 holds all of it: one contiguous piece, as the threads of one process have.
+  const MPI_Aint bytes = rank == 0 ? static_cast<MPI_Aint>(SharedComm::memory_bytes(size)) : 0;
+  check_mpi(MPI_Win_allocate_shared(bytes, 1, MPI_INFO_NULL, node, &mine, &window), "MPI_Win_allocate_shared");
+  MPI_Aint size_of_rank0 = 0;
+  int unit = 0;
+  void* memory = nullptr;
+  MPI_Win_shared_query(window, 0, &size_of_rank0, &unit, &memory);
+  if (rank == 0) std::memset(memory, 0, bytes);
+  MPI_Barrier(node);
+  // The window is not freed by hand: that is collective, and a rank that fails leaves alone. MPI_Finalize releases it.
+  return std::make_unique<SharedComm>(rank, size, static_cast<std::byte*>(memory), timeout_seconds,
+                                      [] { MPI_Finalize(); });
+}
+
+bool started_by_mpirun() {
+  return std::getenv("OMPI_COMM_WORLD_SIZE") || std::getenv("PMI_SIZE") || std::getenv("PMIX_RANK");
+}
+
+}  // namespace
+
+std::unique_ptr<Communicator> make_world_comm(double timeout_seconds) {
+  if (!started_by_mpirun()) return make_self_comm();
+  int provided = 0;
+  check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
+  MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+  int size = 1, node_size = 1;
+  MPI_Comm_size(MPI_COMM_WORLD, &size);
+  MPI_Comm node;
+  MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
+  MPI_Comm_size(node, &node_size);
+  if (node_size == size) return make_node_comm(node, size, timeout_seconds);
+  return std::make_unique<MpiComm>(timeout_seconds);
+}
+
+void abort_world(int status) {
+  int initialised = 0, finalised = 0;
+  MPI_Initialized(&initialised);
+  MPI_Finalized(&finalised);
+  if (initialised && !finalised) MPI_Abort(MPI_COMM_WORLD, status);
+}
+
+}  // namespace foe

@@ -1,0 +1,40 @@
+// One step's work as plain data: what rank 0 broadcasts and every rank runs. There is no prefill and no decode: each
+// sequence brings the tokens it has not run yet.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace foe {
+
+inline constexpr int kKvBlock = 16;  // positions per KV block
+
+struct Batch {
+  std::vector<std::int32_t> tokens;          // [T]
+  std::vector<std::int32_t> positions;       // [T], ascending by one within a sequence
+  std::vector<std::int32_t> sequence_begin;  // [S + 1] into tokens
+  std::vector<std::int32_t> block_table;     // KV block ids of all sequences, one after the other
+  std::vector<std::int32_t> table_begin;     // [S + 1] into block_table
+  std::vector<std::int32_t> sampled_rows;    // rows of tokens whose logits are wanted, ascending
+
+  int num_tokens() const { return static_cast<int>(tokens.size()); }
+  int num_sequences() const { return static_cast<int>(sequence_begin.size()) - 1; }
+  int num_sampled() const { return static_cast<int>(sampled_rows.size()); }
+  bool empty() const { return tokens.empty(); }
+
+  Batch() : sequence_begin{0}, table_begin{0} {}
+  void clear() { *this = Batch(); }
+
+  enum class Sample { kNone, kLast, kAll };
+  // Appends the tokens at positions first_position.. of a sequence whose KV blocks are `blocks`.
+  void add_sequence(std::span<const std::int32_t> sequence_tokens, int first_position,
+                    std::span<const std::int32_t> blocks, Sample sample);
+};
+
+// The batch as one message, and back. decode throws Error if the message is not a batch that a model with `vocab_size`
+// tokens and `kv_blocks` blocks can run: what a peer sends is input.
+std::vector<std::int32_t> encode(const Batch& batch);
+Batch decode(std::span<const std::int32_t> message, int vocab_size, int kv_blocks);
+
+}  // namespace foe

@@ -1,0 +1,173 @@
+#include "kernels/gemm.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "kernels/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/gemm.cc"
+#include <hwy/foreach_target.h>
+
+#include "kernels/gemm_tile-inl.h"
+#include "kernels/math-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace foe {
+namespace HWY_NAMESPACE {
+
+constexpr int kDepthBlock = 256;  // k per pass over a row block: two f32 panels of it are 32 KB, one first-level cache
+constexpr int kRowBlock = 48;     // rows whose accumulators stay on the stack; a multiple of every tile height
+
+// Accumulators of one row block against kPanels panels: [row][panel][16].
+template <int kPanels>
+using Accumulators = float[kRowBlock][kPanels][kPanel];
+
+// acc[0..kRows) += x rows times one depth block of panels b (panel stride in elements).
+template <int kRows, int kPanels, typename T>
+HWY_INLINE void add_block(int depth, const float* const* x, const T* b, std::size_t panel_stride, bool first,
+                          float (*acc)[kPanels][kPanel]) {
+  V16 tile[kRows][kPanels];
+  for (int m = 0; m < kRows; ++m)
+    for (int p = 0; p < kPanels; ++p) tile[m][p] = first ? zero16() : load16(acc[m][p]);
+  multiply_tile<kRows, kPanels, true>(depth, x, 1, b, kPanel, panel_stride, tile);
+  for (int m = 0; m < kRows; ++m)
+    for (int p = 0; p < kPanels; ++p) store16(tile[m][p], acc[m][p]);
+}
+
+// The same for any number of rows up to kRows: the remainder picks its own tile height.
+template <int kRows, int kPanels, typename T>
+HWY_INLINE void add_rows(int rows, int depth, const float* const* x, const T* b, std::size_t panel_stride, bool first,
+                         float (*acc)[kPanels][kPanel]) {
+  if (rows == kRows) return add_block<kRows, kPanels>(depth, x, b, panel_stride, first, acc);
+  if constexpr (kRows > 1) add_rows<kRows - 1, kPanels>(rows, depth, x, b, panel_stride, first, acc);
+}
+
+// acc = x rows times panels [panel, panel + kPanels) of w, for one block of rows.
+template <int kPanels, typename T>
+void multiply_row_block(const Product& product, int first_row, int rows, int panel, Accumulators<kPanels>& acc) {
+  constexpr int kRows = kManyRegisters ? 8 : (kPanels == 1 ? 6 : 3);
+  const int depth = product.w->depth;
+  const std::size_t panel_size = static_cast<std::size_t>(depth) * kPanel;
+  const T* w = reinterpret_cast<const T*>(product.w->data.data()) + panel * panel_size;
+  HWY_ALIGN float widened[kPanels][kDepthBlock][kPanel];
+  const float* x[kRowBlock];
+
+  // At least once: a matrix without depth (a rank without heads) gives zeros.
+  for (int k = 0; k == 0 || k < depth; k += kDepthBlock) {
+    const int block = std::min(kDepthBlock, depth - k);
+    for (int i = 0; i < rows; ++i) {
+      const int row = product.rows ? product.rows[first_row + i] : first_row + i;
+      x[i] = product.x + row * product.x_stride + k;
+    }
+    // More than one tile of rows reads the block again: widen it to f32 once.
+    const bool widen = !std::is_same_v<T, float> && rows > kRows;
+    if (widen)
+      for (int p = 0; p < kPanels; ++p)
+        for (int j = 0; j < block; ++j) store16(load16(w + p * panel_size + (k + j) * kPanel), widened[p][j]);
+    for (int i = 0; i < rows; i += kRows) {
+      const int tile = std::min(kRows, rows - i);
+      if (widen)
+        add_rows<kRows, kPanels>(tile, block, x + i, widened[0][0], kDepthBlock * kPanel, k == 0, acc + i);
+      else
+        add_rows<kRows, kPanels>(tile, block, x + i, w + k * kPanel, panel_size, k == 0, acc + i);
+    }
+  }
+}
+
+template <int kPanels>
+void multiply_row_block(const Product& product, int first_row, int rows, int panel, Accumulators<kPanels>& acc) {
+  if (product.w->type == DType::kF32)
+    multiply_row_block<kPanels, float>(product, first_row, rows, panel, acc);
+  else
+    multiply_row_block<kPanels, BF16>(product, first_row, rows, panel, acc);
+}
+
+// Columns of `panel` of every row of the product.
+template <int kPanels>
+void multiply_panels(const Product& product, int panel) {
+  HWY_ALIGN Accumulators<kPanels> acc;
+  for (int row = 0; row < product.count; row += kRowBlock) {
+    const int rows = std::min(kRowBlock, product.count - row);
+    multiply_row_block<kPanels>(product, row, rows, panel, acc);
+    for (int i = 0; i < rows; ++i)
+      for (int p = 0; p < kPanels; ++p) {
+        float* y = product.y + (row + i) * product.y_stride + (panel + p) * kPanel;
+        const int columns = std::min(kPanel, product.w->rows - (panel + p) * kPanel);
+        if (columns == kPanel)
+          store16(load16(acc[i][p]), y);
+        else
+          store_first(load16(acc[i][p]), y, columns);
+      }
+  }
+}
+
+void multiply_two_panels(const Product& product, int panel) {
+  if (panel + 2 <= product.w->panels())
+    multiply_panels<2>(product, panel);
+  else
+    multiply_panels<1>(product, panel);
+}
+
+// Panels 2f and 2f + 1 are gate and up of the same 16 hidden units.
+void multiply_swiglu_panels(const Product& product, int panel, int width) {
+  HWY_ALIGN Accumulators<2> acc;
+  const int columns = std::min(kPanel, width - panel / 2 * kPanel);
+  for (int row = 0; row < product.count; row += kRowBlock) {
+    const int rows = std::min(kRowBlock, product.count - row);
+    multiply_row_block<2>(product, row, rows, panel, acc);
+    for (int i = 0; i < rows; ++i) {
+      const V16 h = mul(silu16(load16(acc[i][0])), load16(acc[i][1]));
+      float* y = product.y + (row + i) * product.y_stride + panel / 2 * kPanel;
+      if (columns == kPanel)
+        store16(h, y);
+      else
+        store_first(h, y, columns);
+    }
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace foe
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace foe {
+namespace {
+
+HWY_EXPORT(multiply_two_panels);
+HWY_EXPORT(multiply_swiglu_panels);
+
+int panel_pairs(const Product& product) {
+  return product.count == 0 ? 0 : (product.w->panels() + 1) / 2;
+}
+
+// Calls body(product, panel) for every second panel of every product, in one parallel pass. Tasks are taken in order,
+// so threads that finish early go on with what is left, whichever product it belongs to.
+template <typename Body>
+void for_each_panel_pair(ThreadPool& pool, std::span<const Product> products, Body&& body) {
+  std::size_t tasks = 0;
+  for (const Product& product : products) tasks += panel_pairs(product);
+  pool.parallel_for(tasks, [&](std::size_t task) {
+    const Product* product = products.data();
+    for (; task >= static_cast<std::size_t>(panel_pairs(*product)); ++product) task -= panel_pairs(*product);
+    body(*product, static_cast<int>(2 * task));
+  });
+}
+
+}  // namespace
+
+void multiply(ThreadPool& pool, std::span<const Product> products) {
+  for_each_panel_pair(pool, products, [](const Product& product, int panel) {
+    HWY_DYNAMIC_DISPATCH(multiply_two_panels)(product, panel);
+  });
+}
+
+void multiply_swiglu(ThreadPool& pool, std::span<const Product> products, int width) {
+  for_each_panel_pair(pool, products, [width](const Product& product, int panel) {
+    HWY_DYNAMIC_DISPATCH(multiply_swiglu_panels)(product, panel, width);
+  });
+}
+
+}  // namespace foe
+#endif

@@ -1,0 +1,69 @@
+// Products of activations with packed weights.
+//
+// Weights are packed in panels of 16 output rows, k-major inside a panel, so that vectors run over outputs: one panel
+// is streamed once, contiguously, whatever the number of activation rows, and every output is one chain of fused
+// multiply-adds over ascending k. So a row's result does not depend on which rows it is computed with (GEMV = GEMM).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "base/aligned.h"
+#include "base/thread_pool.h"
+#include "core/dtype.h"
+
+namespace foe {
+
+inline constexpr int kPanel = 16;
+
+// W [rows, depth], stored as [ceil(rows/16)][depth][16]; rows past the end are zero.
+struct PackedMatrix {
+  DType type = DType::kF32;
+  int rows = 0;
+  int depth = 0;
+  AlignedBuffer<std::byte> data;
+
+  int panels() const { return (rows + kPanel - 1) / kPanel; }
+  std::size_t bytes() const { return data.size(); }
+};
+
+// A matrix of f32 or bf16 as it stands in a file: row-major, perhaps unaligned, perhaps a slice of a wider one.
+struct StoredMatrix {
+  DType type = DType::kF32;
+  const std::byte* data = nullptr;  // element (0, 0)
+  std::size_t row_bytes = 0;        // from one row to the next
+  int rows = 0;
+  int depth = 0;
+
+  StoredMatrix slice(int row, int row_count, int column, int column_count) const;
+  // out[0 .. depth) = one row, widened exactly.
+  void read_row(int row, float* out) const;
+};
+
+// Packs the matrices one below the other (all of one depth), converting to `type`. f32 to bf16 rounds to nearest even.
+PackedMatrix pack(std::span<const StoredMatrix> parts, DType type);
+
+// Packs gate and up [F, D] with their panels alternating (gate 0, up 0, gate 1, ...), as multiply_swiglu wants them;
+// rows = 2 * 16 * ceil(F/16).
+PackedMatrix pack_gate_up(const StoredMatrix& gate, const StoredMatrix& up, DType type);
+
+// One product y[i, n] = sum_k x[row(i), k] w[n, k] for i < count; row(i) = rows[i], or i without `rows`.
+struct Product {
+  const float* x = nullptr;
+  std::size_t x_stride = 0;            // floats from row to row
+  const std::int32_t* rows = nullptr;  // gathered rows of x, or null
+  int count = 0;
+  const PackedMatrix* w = nullptr;
+  float* y = nullptr;
+  std::size_t y_stride = 0;
+};
+
+// Runs all products in one parallel pass, whatever their sizes: the grouped GEMM of the experts, of the groups'
+// attention projections, or a plain GEMM where there is one product. Outputs must not overlap.
+void multiply(ThreadPool& pool, std::span<const Product> products);
+
+// The same with w packed by pack_gate_up: y[i, f] = silu(gate[i, f]) * up[i, f] for f < width.
+void multiply_swiglu(ThreadPool& pool, std::span<const Product> products, int width);
+
+}  // namespace foe

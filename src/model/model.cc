@@ -1,0 +1,64 @@
+#include "model/model.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "weights/checkpoint.h"
+#include "weights/config_json.h"
+
+namespace foe {
+
+KvShape Model::kv_shape() const {
+  return {share().kv_heads.size(), config.head_dim};
+}
+
+Model load_model(const std::string& model_dir, Plan plan, int rank, int ranks, std::optional<DType> dtype) {
+  ModelConfig config = load_model_config(model_dir);
+  Placement placement = make_placement(config, plan, ranks);
+  SumPlan sums(placement.sum_begin);
+  Weights weights = load_weights(model_dir, config, placement.ranks[rank], dtype);
+  return {std::move(config), std::move(placement), rank, std::move(sums), std::move(weights)};
+}
+
+Activations::Activations(const Model& model, int tokens, int sampled)
+    : max_tokens(tokens), max_sampled(sampled), routing(model.config, model.share(), tokens) {
+  const ModelConfig& c = model.config;
+  const Share& share = model.share();
+  const std::size_t T = tokens, D = c.hidden_size, G = share.streams(), S = sampled;
+  const std::size_t q_width = static_cast<std::size_t>(model.query_heads()) * c.head_dim;
+  const std::size_t kv_width = static_cast<std::size_t>(share.kv_heads.size()) * c.head_dim;
+  const std::size_t per_group = c.experts_per_token() / c.expert_groups;
+  const std::size_t R = T * (c.federated() ? G * per_group : c.experts_per_token());
+  const auto allocate = [](std::size_t n) { return AlignedBuffer<float>(n); };
+  r_TD = allocate(T * D);
+  input_GTD = allocate(G * T * D);
+  q_TnC = allocate(T * q_width);
+  k_TmC = allocate(T * kv_width);
+  v_TmC = allocate(T * kv_width);
+  attended_TnC = allocate(T * q_width);
+  term_GTD = allocate(G * T * D);
+  update_GTD = allocate(G * T * D);
+  scores_TE = allocate(T * c.experts());
+  hidden_Rf = allocate(R * share.expert_width.size());
+  output_RD = allocate(R * D);
+  cosines_TC = allocate(T * c.head_dim / 2);
+  sines_TC = allocate(T * c.head_dim / 2);
+  squares_T2 = allocate(T * 2);
+  logits_Sv = allocate(S * share.vocab.size());
+  const bool gathers = model.rank == 0 && model.placement.ranks.size() > 1;
+  gathered = allocate(gathers ? S * c.vocab_size : 0);
+  logits_SV = allocate(gathers ? S * c.vocab_size : 0);
+  products.reserve(std::max<std::size_t>(share.experts.size(), 3 * G));
+}
+
+std::size_t Activations::bytes() const {
+  std::size_t floats = 0;
+  for (const auto* buffer :
+       {&r_TD, &input_GTD, &q_TnC, &k_TmC, &v_TmC, &attended_TnC, &term_GTD, &update_GTD, &scores_TE, &hidden_Rf,
+        &output_RD, &cosines_TC, &sines_TC, &squares_T2, &logits_Sv, &gathered, &logits_SV})
+    floats += buffer->size();
+  const std::size_t routed = routing.experts_TK.size() * 3 + routing.weights_TK.size() + routing.expert_begin.size();
+  return 4 * (floats + routed);
+}
+
+}  // namespace foe

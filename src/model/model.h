@@ -1,0 +1,63 @@
+// A model as one rank holds it, and the scratch memory of a forward pass.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "base/aligned.h"
+#include "comm/sum_plan.h"
+#include "core/model_config.h"
+#include "kernels/attention.h"
+#include "kernels/gemm.h"
+#include "model/routing.h"
+#include "placement/placement.h"
+#include "weights/model_weights.h"
+
+namespace foe {
+
+// Immutable once loaded.
+struct Model {
+  ModelConfig config;
+  Placement placement;
+  int rank = 0;
+  SumPlan sums;
+  Weights weights;
+
+  const Share& share() const { return placement.ranks[rank]; }
+  int query_heads() const {
+    return share().kv_heads.size() * (config.num_attention_heads / config.num_key_value_heads);
+  }
+  KvShape kv_shape() const;
+};
+
+// Loads this rank's share of the model folder. `dtype` converts the weights; without it they keep the file's type.
+Model load_model(const std::string& model_dir, Plan plan, int rank, int ranks, std::optional<DType> dtype = {});
+
+// All scratch memory of a forward pass, sized once for `max_tokens` tokens and `max_sampled` rows of logits.
+// Shape letters: T tokens, D model width, G local streams, n/m local query/KV heads, C head width, E experts, R rows
+// sorted by expert, f local hidden width of an expert, S sampled rows, V vocabulary, v local part of it.
+struct Activations {
+  int max_tokens;
+  int max_sampled;
+  AlignedBuffer<float> r_TD;       // the residual that every rank holds in full
+  AlignedBuffer<float> input_GTD;  // what attention (per stream) and then the experts (one stream) read: normed
+  AlignedBuffer<float> q_TnC, k_TmC, v_TmC;
+  AlignedBuffer<float> attended_TnC;
+  AlignedBuffer<float> term_GTD;    // each stream's term of the sum into r
+  AlignedBuffer<float> update_GTD;  // each stream's M: the sum of its experts' outputs
+  AlignedBuffer<float> scores_TE;
+  AlignedBuffer<float> hidden_Rf;
+  AlignedBuffer<float> output_RD;
+  AlignedBuffer<float> cosines_TC, sines_TC;  // of half the head width
+  AlignedBuffer<float> squares_T2;            // sums of squares of q and k, where their norm spans ranks
+  AlignedBuffer<float> logits_Sv;
+  AlignedBuffer<float> gathered;  // rank 0: all ranks' logits_Sv, one after the other
+  AlignedBuffer<float> logits_SV;
+  Routing routing;
+  std::vector<Product> products;
+
+  Activations(const Model& model, int max_tokens, int max_sampled);
+  std::size_t bytes() const;
+};
+
+}  // namespace foe

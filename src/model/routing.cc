@@ -1,0 +1,104 @@
+#include "model/routing.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "base/check.h"
+#include "kernels/rows.h"
+
+namespace foe {
+namespace {
+
+constexpr int kMaxSelected = 64;  // combine_rows' limit on the experts that one sum takes in
+
+// An expert's place in the tree of the sum: groups above, experts of a group below, both padded to powers of two.
+int tree_index(const ModelConfig& config, int expert) {
+  const int per_group = config.experts() / config.expert_groups;
+  return expert / per_group * static_cast<int>(std::bit_ceil(static_cast<unsigned>(per_group))) + expert % per_group;
+}
+
+}  // namespace
+
+Routing::Routing(const ModelConfig& config, const Share& share, int max_tokens)
+    : expert_begin(share.experts.size() + 1) {
+  const std::size_t selected = static_cast<std::size_t>(max_tokens) * config.experts_per_token();
+  experts_TK.resize(selected);
+  weights_TK.resize(selected);
+  token_R.resize(selected);
+  row_TK.resize(selected);
+}
+
+void select_experts(ThreadPool& pool, const ModelConfig& config, float* scores_TE, int tokens, Routing& routing) {
+  if (config.dense()) {
+    std::fill_n(routing.experts_TK.begin(), tokens, 0);
+    std::fill_n(routing.weights_TK.begin(), tokens, 1.0f);
+    return;
+  }
+  const int E = config.num_experts, K = config.num_experts_per_tok, H = config.expert_groups;
+  constexpr int kBlock = 32;  // tokens per task
+  pool.parallel_for((tokens + kBlock - 1) / kBlock, [&](std::size_t task) {
+    const int begin = static_cast<int>(task) * kBlock, end = std::min(tokens, begin + kBlock);
+    for (int t = begin; t < end; ++t) {
+      float* p_E = scores_TE + static_cast<std::size_t>(t) * E;
+      std::int32_t* experts = routing.experts_TK.data() + static_cast<std::size_t>(t) * K;
+      float* weights = routing.weights_TK.data() + static_cast<std::size_t>(t) * K;
+      softmax(p_E, E, p_E);
+      for (int h = 0; h < H; ++h) {
+        top_k(p_E + h * (E / H), E / H, K / H, experts + h * (K / H));
+        for (int j = h * (K / H); j < (h + 1) * (K / H); ++j) experts[j] += h * (E / H);
+      }
+      float sum = 0.0f;
+      for (int j = 0; j < K; ++j) sum += weights[j] = p_E[experts[j]];
+      if (config.norm_topk_prob)
+        for (int j = 0; j < K; ++j) weights[j] /= sum;
+    }
+  });
+}
+
+void sort_rows(const ModelConfig& config, const Share& share, int tokens, Routing& routing) {
+  const int K = config.experts_per_token(), selected = tokens * K;
+  std::vector<std::int32_t>& begin = routing.expert_begin;
+  std::fill(begin.begin(), begin.end(), 0);
+  for (int i = 0; i < selected; ++i)
+    if (share.experts.contains(routing.experts_TK[i])) ++begin[routing.experts_TK[i] - share.experts.begin + 1];
+  for (std::size_t e = 1; e < begin.size(); ++e) begin[e] += begin[e - 1];
+  // Placing the tokens moves each expert's begin to its end, which is the next one's begin: shift back afterwards.
+  for (int i = 0; i < selected; ++i) {
+    const int expert = routing.experts_TK[i];
+    if (!share.experts.contains(expert)) {
+      routing.row_TK[i] = -1;
+      continue;
+    }
+    const int row = begin[expert - share.experts.begin]++;
+    routing.row_TK[i] = row;
+    routing.token_R[row] = i / K;
+  }
+  std::copy_backward(begin.begin(), begin.end() - 1, begin.end());
+  begin[0] = 0;
+}
+
+void combine_experts(ThreadPool& pool, const ModelConfig& config, const Routing& routing, Range experts,
+                     const float* y_RD, int tokens, float* update_TD) {
+  const int K = config.experts_per_token(), D = config.hidden_size;
+  constexpr int kBlock = 16;  // tokens per task
+  pool.parallel_for((tokens + kBlock - 1) / kBlock, [&](std::size_t task) {
+    const int begin = static_cast<int>(task) * kBlock, end = std::min(tokens, begin + kBlock);
+    for (int t = begin; t < end; ++t) {
+      const float* rows[kMaxSelected];
+      float weights[kMaxSelected];
+      int indices[kMaxSelected], count = 0;
+      for (int i = t * K; i < (t + 1) * K; ++i) {
+        if (!experts.contains(routing.experts_TK[i])) continue;
+        FOE_CHECK(routing.row_TK[i] >= 0 && count < kMaxSelected, "row {}, {} experts", routing.row_TK[i], count);
+        rows[count] = y_RD + static_cast<std::size_t>(routing.row_TK[i]) * D;
+        weights[count] = routing.weights_TK[i];
+        indices[count++] = tree_index(config, routing.experts_TK[i]);
+      }
+      Merge merges[kMaxSelected];
+      sum_tree_merges(indices, count, merges);
+      combine_rows(rows, weights, merges, count, D, update_TD + static_cast<std::size_t>(t) * D);
+    }
+  });
+}
+
+}  // namespace foe

@@ -1,0 +1,42 @@
+// From router scores to rows sorted by expert: what the experts' grouped products run on.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "core/model_config.h"
+#include "core/share.h"
+
+namespace foe {
+
+struct Routing {
+  // By token: the K selected experts in ascending order (so group by group) and their weights.
+  std::vector<std::int32_t> experts_TK;
+  std::vector<float> weights_TK;
+  // By local expert: rows [expert_begin[e], expert_begin[e + 1]) of the sorted rows are its own; row r is of token
+  // token_R[r].
+  std::vector<std::int32_t> expert_begin;
+  std::vector<std::int32_t> token_R;
+  // Sorted row of each (token, selected expert), -1 where the expert is elsewhere.
+  std::vector<std::int32_t> row_TK;
+
+  // Room for `max_tokens` tokens on this rank.
+  Routing(const ModelConfig& config, const Share& share, int max_tokens);
+  Routing() = default;
+};
+
+// Fills the first two from scores_TE [tokens, E], which it turns into probabilities: softmax over all E, then the K/H
+// largest in each group of E/H consecutive experts, ties to the lower index; with norm_topk_prob divided by their sum
+// over all K. A dense model's one expert gets weight 1 (scores may be null).
+void select_experts(ThreadPool& pool, const ModelConfig& config, float* scores_TE, int tokens, Routing& routing);
+
+// Fills the rest.
+void sort_rows(const ModelConfig& config, const Share& share, int tokens, Routing& routing);
+
+// update_TD = for each token, the sum over those of its experts in [experts.begin, experts.end) of weight * y_RD[row],
+// in the order of core/sum_tree.h. All those experts must be local.
+void combine_experts(ThreadPool& pool, const ModelConfig& config, const Routing& routing, Range experts,
+                     const float* y_RD, int tokens, float* update_TD);
+
+}  // namespace foe

@@ -1,0 +1,50 @@
+// The weights of one rank's share, packed for the kernels. The embedding stays in the mapped file.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/model_config.h"
+#include "core/share.h"
+#include "kernels/gemm.h"
+#include "weights/checkpoint.h"
+
+namespace foe {
+
+// The attention weights of one stream: one group's heads in a federated model, else all of this rank's heads.
+struct StreamWeights {
+  PackedMatrix q, k, v;  // [n*C, D], [m*C, D], [m*C, D], with the stream's n query and m KV heads
+  PackedMatrix o;        // [D, n*C]
+};
+
+struct ExpertWeights {
+  PackedMatrix gate_up;  // pack_gate_up of two [f, D]
+  PackedMatrix down;     // [D, f]
+};
+
+struct LayerWeights {
+  std::vector<float> attention_norm_D, expert_norm_D;
+  std::vector<float> q_norm, k_norm;  // head: [C]; full: this rank's part of [N*C], [M*C]; none: empty
+  std::vector<StreamWeights> streams;
+  PackedMatrix router_ED;              // f32, whole on every rank; empty in a dense model
+  std::vector<ExpertWeights> experts;  // of Share::experts, in order, their Share::expert_width
+};
+
+struct Weights {
+  std::unique_ptr<Checkpoint> checkpoint;  // owns what embedding_VD points to
+  StoredMatrix embedding_VD;
+  std::vector<LayerWeights> layers;
+  std::vector<float> final_norm_D;
+  PackedMatrix head_vD;  // rows Share::vocab
+
+  std::size_t packed_bytes() const;
+};
+
+// Reads and packs what `share` names, touching no other tensor's data. Matrices keep their file's type unless `dtype`
+// names one; norms and router become f32. Throws Error for a missing tensor or a wrong shape.
+Weights load_weights(const std::string& model_dir, const ModelConfig& config, const Share& share,
+                     std::optional<DType> dtype);
+
+}  // namespace foe
