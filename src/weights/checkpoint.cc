@@ -1,0 +1,88 @@
+#include "weights/checkpoint.h"
+
+#include <filesystem>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "weights/strict_json.h"
+
+namespace foe {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::size_t kMaxIndexBytes = 64 << 20;
+
+json read_weight_map(const std::string& index_path) {
+  const json root = parse_strict_json(read_text_file(index_path, kMaxIndexBytes), index_path);
+  const auto map = root.find("weight_map");  // the end where root is not an object
+  if (map == root.end() || !map->is_object())
+    fail("{}: expected an object weight_map, got {}", index_path, map == root.end() ? "none" : excerpt(*map));
+  return *map;
+}
+
+// A shard lies in the folder of its index: a name that leads elsewhere would read files that nobody offered.
+void check_shard_name(const json& name, const std::string& tensor, const std::string& index_path) {
+  const bool plain = name.is_string() && !name.get_ref<const std::string&>().empty() &&
+                     name.get_ref<const std::string&>().find('/') == std::string::npos &&
+                     name.get_ref<const std::string&>().find("..") == std::string::npos &&
+                     name.get_ref<const std::string&>().find('\0') == std::string::npos;
+  if (!plain)
+    fail("{}: weight_map: {}: expected the name of a file in the same folder, got {}", index_path,
+         excerpt(json(tensor)), excerpt(name));
+}
+
+}  // namespace
+
+Checkpoint::Checkpoint(const std::string& model_dir) : model_dir_(model_dir) {
+  const std::string single = model_dir + "/model.safetensors";
+  const std::string index = model_dir + "/model.safetensors.index.json";
+  if (std::filesystem::exists(single)) {
+    open_single(single);
+  } else if (std::filesystem::exists(index)) {
+    open_shards(index);
+  } else {
+    fail("{}: expected model.safetensors or model.safetensors.index.json, got neither", model_dir);
+  }
+}
+
+void Checkpoint::open_single(const std::string& path) {
+  files_.emplace_back(path);
+  const auto& tensors = files_[0].tensors();
+  for (std::size_t i = 0; i < tensors.size(); ++i) places_.emplace(tensors[i].name, Place{0, i});
+}
+
+void Checkpoint::open_shards(const std::string& index_path) {
+  const json weight_map = read_weight_map(index_path);
+  std::map<std::string, std::size_t> opened;
+  for (const auto& [tensor, name] : weight_map.items()) {
+    check_shard_name(name, tensor, index_path);
+    const auto& shard = name.get_ref<const std::string&>();
+    const auto [it, is_new] = opened.emplace(shard, files_.size());
+    if (is_new) files_.emplace_back(model_dir_ + "/" + shard);
+    const TensorFile& file = files_[it->second];
+    const TensorInfo* info = file.find(tensor);
+    if (!info)
+      fail("{}: weight_map: expected {} in {}, got a file without it", index_path, excerpt(json(tensor)), shard);
+    places_.emplace(tensor, Place{it->second, static_cast<std::size_t>(info - file.tensors().data())});
+  }
+}
+
+std::optional<Tensor> Checkpoint::find(std::string_view name) const {
+  const auto it = places_.find(name);
+  if (it == places_.end()) return std::nullopt;
+  const TensorFile& file = files_[it->second.file];
+  return file.tensor(file.tensors()[it->second.tensor]);
+}
+
+Tensor Checkpoint::tensor(const std::string& name, const std::vector<std::int64_t>& expected_shape) const {
+  std::optional<Tensor> tensor = find(name);
+  if (!tensor)
+    fail("{}: {}: expected a tensor of shape {}, got no such tensor", model_dir_, name, to_string(expected_shape));
+  if (tensor->shape != expected_shape)
+    fail("{}: {}: expected shape {}, got {}", model_dir_, name, to_string(expected_shape), to_string(tensor->shape));
+  return *std::move(tensor);
+}
+
+}  // namespace foe

@@ -1,0 +1,45 @@
+// The tensors of a model folder: model.safetensors, or the shards that model.safetensors.index.json lists.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "weights/tensor_file.h"
+
+namespace foe {
+
+// Maps every file and checks every header; reads no data. All const functions may run on any number of threads. Tensors
+// are views that live as long as the Checkpoint, wherever it is moved.
+class Checkpoint {
+ public:
+  // Throws Error naming the file, what was expected and what was found. Of a folder with both, the single file counts.
+  explicit Checkpoint(const std::string& model_dir);
+
+  bool contains(std::string_view name) const { return places_.find(name) != places_.end(); }
+  // None where there is no such tensor. Throws Error where its type cannot be used as weights.
+  std::optional<Tensor> find(std::string_view name) const;
+  // Throws Error where there is no such tensor, or where it has another shape or such a type.
+  Tensor tensor(const std::string& name, const std::vector<std::int64_t>& expected_shape) const;
+
+  const std::string& model_dir() const { return model_dir_; }
+  const std::vector<TensorFile>& files() const { return files_; }
+
+ private:
+  struct Place {
+    std::size_t file, tensor;  // indices into files_ and its tensors()
+  };
+  void open_single(const std::string& path);
+  void open_shards(const std::string& index_path);
+
+  std::string model_dir_;
+  std::vector<TensorFile> files_;
+  std::map<std::string, Place, std::less<>> places_;
+};
+
+}  // namespace foe

@@ -1,0 +1,333 @@
+#include "weights/config_json.h"
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <initializer_list>
+#include <limits>
+#include <optional>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "weights/strict_json.h"
+
+namespace foe {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::size_t kMaxConfigBytes = 16 << 20;
+
+// What a dialect implies where the file does not say it.
+struct Dialect {
+  std::string_view model_type;
+  QkNorm qk_norm = QkNorm::kNone;
+  bool sparse = false;               // experts must be there
+  bool always_renormalises = false;  // norm_topk_prob is not a key but a fact
+};
+
+constexpr Dialect kFoe = {"foe"};
+constexpr std::array<Dialect, 7> kDialects = {{
+    kFoe,
+    {"olmoe", QkNorm::kFull, true},
+    {"mixtral", QkNorm::kNone, true, true},
+    {"qwen3_moe", QkNorm::kHead, true},
+    {"llama"},
+    {"mistral"},
+    {"qwen3", QkNorm::kHead},
+}};
+
+// --- one key
+
+// nullptr where the key is absent or null: Hugging Face writes null for "the default".
+const json* find(const json& object, const char* key) {
+  const auto it = object.find(key);
+  return it == object.end() || it->is_null() ? nullptr : &*it;
+}
+
+const json& require(const json& object, const char* key) {
+  if (const json* value = find(object, key)) return *value;
+  fail("{}: expected a value, got none", key);
+}
+
+int as_int(const json& value, const char* key) {
+  constexpr int kMax = std::numeric_limits<int>::max();
+  // A number above int64 is kept as unsigned only, and every signed one that is not negative as both.
+  const bool fits = value.is_number_unsigned() ? value.get<std::uint64_t>() <= kMax
+                                               : value.is_number_integer() && value.get<std::int64_t>() >= -kMax;
+  if (!fits) fail("{}: expected an integer of at most {}, got {}", key, kMax, excerpt(value));
+  return value.get<int>();
+}
+
+double as_double(const json& value, const char* key) {
+  if (!value.is_number()) fail("{}: expected a number, got {}", key, excerpt(value));
+  return value.get<double>();
+}
+
+bool as_bool(const json& value, const char* key) {
+  if (!value.is_boolean()) fail("{}: expected true or false, got {}", key, excerpt(value));
+  return value.get<bool>();
+}
+
+int get_int(const json& object, const char* key) {
+  return as_int(require(object, key), key);
+}
+
+int get_int(const json& object, const char* key, int otherwise) {
+  const json* value = find(object, key);
+  return value ? as_int(*value, key) : otherwise;
+}
+
+bool get_bool(const json& object, const char* key, bool otherwise) {
+  const json* value = find(object, key);
+  return value ? as_bool(*value, key) : otherwise;
+}
+
+template <typename T>
+T get_choice(const json& object, const char* key, T otherwise, std::initializer_list<T> choices) {
+  const json* value = find(object, key);
+  if (!value) return otherwise;
+  std::string names;
+  for (const T choice : choices) {
+    if (*value == to_string(choice)) return choice;
+    names += fmt::format("{}\"{}\"", names.empty() ? "" : " or ", to_string(choice));
+  }
+  fail("{}: expected {}, got {}", key, names, excerpt(*value));
+}
+
+// --- groups of keys
+
+bool has_our_keys(const json& root) {
+  return find(root, "expert_groups") || find(root, "residual") || find(root, "group_sync") || find(root, "qk_norm");
+}
+
+Dialect find_dialect(const json& root) {
+  const json* type = find(root, "model_type");
+  if (!type) return kFoe;
+  if (!type->is_string()) fail("model_type: expected a string, got {}", excerpt(*type));
+  for (const Dialect& dialect : kDialects)
+    if (*type == dialect.model_type) return dialect;
+  if (has_our_keys(root)) return kFoe;
+  std::string names;
+  for (const Dialect& dialect : kDialects) names += fmt::format(" {}", dialect.model_type);
+  fail("model_type: expected one of{}, got {}", names, excerpt(*type));
+}
+
+void refuse_other_architectures(const json& root) {
+  const auto expect = [&root](const char* key, const json& expected) {
+    const json* value = find(root, key);
+    if (value && *value != expected) fail("{}: expected {}, got {}", key, expected.dump(), excerpt(*value));
+  };
+  expect("hidden_act", "silu");
+  expect("attention_bias", false);
+  expect("mlp_bias", false);
+  expect("clip_qkv", nullptr);
+  expect("partial_rotary_factor", 1.0);
+  expect("quantization_config", nullptr);
+  expect("decoder_sparse_step", 1);  // every layer has experts
+  expect("mlp_only_layers", json::array());
+  // A window no shorter than the context hides nothing.
+  if (find(root, "sliding_window") && get_bool(root, "use_sliding_window", true)) {
+    const int window = get_int(root, "sliding_window");
+    const int positions = get_int(root, "max_position_embeddings");
+    if (window < positions)
+      fail("sliding_window: expected null or at least max_position_embeddings = {}, got {}", positions, window);
+  }
+}
+
+// `rope` is the object that holds rope_type and factor: transformers 4 calls it rope_scaling, 5 rope_parameters.
+double read_rope_factor(const json& rope, const char* key) {
+  if (!rope.is_object()) fail("{}: expected an object or null, got {}", key, excerpt(rope));
+  const json* type = find(rope, "rope_type");
+  if (!type) type = find(rope, "type");
+  if (type && *type == "linear") {
+    const std::string factor_key = fmt::format("{}.factor", key);
+    const json* factor = find(rope, "factor");
+    if (!factor) fail("{}: expected a number, got none", factor_key);
+    return as_double(*factor, factor_key.c_str());
+  }
+  const bool plain = type ? *type == "default" : !find(rope, "factor");
+  if (!plain)
+    fail("{}.rope_type: expected \"default\" or \"linear\", got {}", key, type ? excerpt(*type) : std::string("none"));
+  return 1.0;
+}
+
+void read_rope(const json& root, ModelConfig& config) {
+  const json* theta = find(root, "rope_theta");
+  for (const char* key : {"rope_parameters", "rope_scaling"}) {
+    const json* rope = find(root, key);
+    if (!rope) continue;
+    config.rope_scaling_factor = read_rope_factor(*rope, key);
+    if (const json* inner = find(*rope, "rope_theta")) theta = inner;
+    if (const json* part = find(*rope, "partial_rotary_factor"); part && *part != 1.0)
+      fail("{}.partial_rotary_factor: expected 1, got {}", key, excerpt(*part));
+    break;
+  }
+  if (theta) config.rope_theta = as_double(*theta, "rope_theta");
+}
+
+void read_experts(const json& root, const Dialect& dialect, ModelConfig& config) {
+  const json* experts = find(root, "num_experts");
+  const json* local = find(root, "num_local_experts");  // Mixtral's name, and transformers 5's for all
+  if (experts && local && *experts != *local)
+    fail("num_experts: expected the value of num_local_experts = {}, got {}", excerpt(*local), excerpt(*experts));
+  if (!experts) experts = local;
+  config.num_experts = experts ? as_int(*experts, "num_experts") : 0;
+  if (dialect.sparse && config.dense())
+    fail("num_experts: expected at least 1 in a model of type {}, got {}", dialect.model_type,
+         experts ? "0" : "no such key");
+  const bool has_moe_width = find(root, "moe_intermediate_size");
+  if (config.dense()) {
+    const bool ours = has_moe_width && !find(root, "intermediate_size");
+    config.moe_intermediate_size = get_int(root, ours ? "moe_intermediate_size" : "intermediate_size");
+    return;
+  }
+  config.num_experts_per_tok = get_int(root, "num_experts_per_tok");
+  // Where both are there, intermediate_size is the width of dense layers (Qwen3-MoE); OLMoE and Mixtral have only it.
+  const bool moe_width = has_moe_width || dialect.model_type == "qwen3_moe";
+  config.moe_intermediate_size = get_int(root, moe_width ? "moe_intermediate_size" : "intermediate_size");
+  config.norm_topk_prob = get_bool(root, "norm_topk_prob", dialect.always_renormalises);
+  if (dialect.always_renormalises && !config.norm_topk_prob)
+    fail("norm_topk_prob: expected true in a model of type {}, got false", dialect.model_type);
+}
+
+void read_attention(const json& root, const Dialect& dialect, ModelConfig& config) {
+  config.num_attention_heads = get_int(root, "num_attention_heads");
+  config.num_key_value_heads = get_int(root, "num_key_value_heads", config.num_attention_heads);
+  config.head_dim = get_int(root, "head_dim", 0);
+  if (!find(root, "head_dim")) {
+    if (config.num_attention_heads < 1 || config.hidden_size % config.num_attention_heads != 0)
+      fail("num_attention_heads: expected a divisor of hidden_size = {} (there is no head_dim), got {}",
+           config.hidden_size, config.num_attention_heads);
+    config.head_dim = config.hidden_size / config.num_attention_heads;
+  }
+  config.qk_norm = get_choice(root, "qk_norm", dialect.qk_norm, {QkNorm::kNone, QkNorm::kHead, QkNorm::kFull});
+  read_rope(root, config);
+}
+
+// The end tokens: an integer or a list of them.
+void read_tokens(const json& root, ModelConfig& config) {
+  if (const json* eos = find(root, "eos_token_id")) {
+    config.eos_token_ids.clear();
+    if (!eos->is_array()) {
+      config.eos_token_ids.push_back(as_int(*eos, "eos_token_id"));
+    } else {
+      for (const json& token : *eos) config.eos_token_ids.push_back(as_int(token, "eos_token_id"));
+    }
+  }
+  if (const json* bos = find(root, "bos_token_id")) config.bos_token_id = as_int(*bos, "bos_token_id");
+}
+
+json parse_object(std::string_view text, const std::string& source) {
+  json root = parse_strict_json(text, source);
+  if (!root.is_object()) fail("{}: expected a JSON object, got {}", source, excerpt(root));
+  return root;
+}
+
+ModelConfig read_config(const json& root) {
+  const Dialect dialect = find_dialect(root);
+  refuse_other_architectures(root);
+  ModelConfig config;
+  config.model_type =
+      root.contains("model_type") ? root["model_type"].get<std::string>() : std::string(kFoe.model_type);
+  config.hidden_size = get_int(root, "hidden_size");
+  config.num_hidden_layers = get_int(root, "num_hidden_layers");
+  config.vocab_size = get_int(root, "vocab_size");
+  config.max_position_embeddings = get_int(root, "max_position_embeddings");
+  config.rms_norm_eps = as_double(require(root, "rms_norm_eps"), "rms_norm_eps");
+  config.tie_word_embeddings = get_bool(root, "tie_word_embeddings", false);
+  read_attention(root, dialect, config);
+  read_experts(root, dialect, config);
+  config.expert_groups = get_int(root, "expert_groups", 1);
+  config.residual = get_choice(root, "residual", Residual::kShared, {Residual::kShared, Residual::kFederated});
+  config.group_sync = get_choice(root, "group_sync", GroupSync::kMean, {GroupSync::kMean, GroupSync::kSum});
+  read_tokens(root, config);
+  validate(config);
+  return config;
+}
+
+// Runs `read`, and puts the file's name before its errors, which name only keys.
+template <typename Read>
+void naming_file(const std::string& source, const Read& read) {
+  try {
+    read();
+  } catch (const Error& error) {
+    fail("{}: {}", source, error.what());
+  }
+}
+
+bool is_olmoe(const ModelConfig& config) {
+  return !config.dense() && config.expert_groups == 1 && config.qk_norm == QkNorm::kFull &&
+         config.num_attention_heads * config.head_dim == config.hidden_size;
+}
+
+}  // namespace
+
+ModelConfig parse_model_config(std::string_view text, const std::string& source) {
+  const json root = parse_object(text, source);
+  ModelConfig config;
+  naming_file(source, [&] { config = read_config(root); });
+  return config;
+}
+
+ModelConfig load_model_config(const std::string& model_dir) {
+  const std::string path = model_dir + "/config.json";
+  ModelConfig config = parse_model_config(read_text_file(path, kMaxConfigBytes), path);
+  const std::string generation = model_dir + "/generation_config.json";
+  if (!std::filesystem::exists(generation)) return config;
+  const json root = parse_object(read_text_file(generation, kMaxConfigBytes), generation);
+  naming_file(generation, [&] {
+    read_tokens(root, config);
+    validate(config);
+  });
+  return config;
+}
+
+std::string model_config_json(const ModelConfig& config) {
+  validate(config);
+  const bool olmoe = is_olmoe(config);
+  nlohmann::ordered_json root;
+  root["architectures"] = {olmoe ? "OlmoeForCausalLM" : "FoeForCausalLM"};
+  root["model_type"] = olmoe ? "olmoe" : "foe";
+  root["vocab_size"] = config.vocab_size;
+  root["hidden_size"] = config.hidden_size;
+  root["num_hidden_layers"] = config.num_hidden_layers;
+  root["num_attention_heads"] = config.num_attention_heads;
+  root["num_key_value_heads"] = config.num_key_value_heads;
+  root["head_dim"] = config.head_dim;
+  root["hidden_act"] = "silu";
+  if (config.dense()) {
+    root["intermediate_size"] = config.moe_intermediate_size;
+  } else {
+    root["num_experts"] = config.num_experts;
+    root["num_experts_per_tok"] = config.num_experts_per_tok;
+    root[olmoe ? "intermediate_size" : "moe_intermediate_size"] = config.moe_intermediate_size;
+    root["norm_topk_prob"] = config.norm_topk_prob;
+  }
+  if (!olmoe) {
+    root["qk_norm"] = to_string(config.qk_norm);
+    root["expert_groups"] = config.expert_groups;
+  }
+  // Without effect in an ordinary MoE, and then transformers ignores them.
+  if (!olmoe || config.residual != Residual::kShared) root["residual"] = to_string(config.residual);
+  if (!olmoe || config.group_sync != GroupSync::kMean) root["group_sync"] = to_string(config.group_sync);
+  root["max_position_embeddings"] = config.max_position_embeddings;
+  root["rope_theta"] = config.rope_theta;
+  if (config.rope_scaling_factor == 1.0) {
+    root["rope_scaling"] = nullptr;
+  } else {
+    root["rope_scaling"] = {{"rope_type", "linear"}, {"factor", config.rope_scaling_factor}};
+  }
+  root["rms_norm_eps"] = config.rms_norm_eps;
+  root["tie_word_embeddings"] = config.tie_word_embeddings;
+  const auto& eos = config.eos_token_ids;
+  // Null where there is none: transformers would fall back to the family's default tokens.
+  root["eos_token_id"] = eos.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(eos);
+  if (eos.size() == 1) root["eos_token_id"] = eos.front();
+  root["bos_token_id"] = config.bos_token_id ? nlohmann::ordered_json(*config.bos_token_id) : nlohmann::ordered_json();
+  return root.dump(2) + "\n";
+}
+
+}  // namespace foe

@@ -1,0 +1,86 @@
+#include "weights/layer_tensors.h"
+
+#include <cstdint>
+#include <string>
+
+#include <fmt/format.h>
+
+#include "base/check.h"
+#include "base/error.h"
+
+namespace foe {
+namespace {
+
+std::string layer_prefix(const ModelConfig& config, int layer) {
+  FOE_CHECK(layer >= 0 && layer < config.num_hidden_layers, "layer {} of {}", layer, config.num_hidden_layers);
+  return fmt::format("model.layers.{}.", layer);
+}
+
+// A projection that is added to is not what we compute; leaving the addend out would give wrong answers in silence.
+Tensor linear(const Checkpoint& checkpoint, const std::string& name, std::int64_t out, std::int64_t in) {
+  if (checkpoint.contains(name + ".bias"))
+    fail("{}: expected {} without a bias, got {}.bias", checkpoint.model_dir(), name, name);
+  return checkpoint.tensor(name + ".weight", {out, in});
+}
+
+}  // namespace
+
+LayerTensors layer_tensors(const Checkpoint& checkpoint, const ModelConfig& config, int layer) {
+  const std::string prefix = layer_prefix(config, layer);
+  const std::string attention = prefix + "self_attn.";
+  const std::int64_t D = config.hidden_size, C = config.head_dim;
+  const std::int64_t q_width = config.num_attention_heads * C, kv_width = config.num_key_value_heads * C;
+
+  LayerTensors tensors;
+  tensors.input_norm = checkpoint.tensor(prefix + "input_layernorm.weight", {D});
+  tensors.q = linear(checkpoint, attention + "q_proj", q_width, D);
+  tensors.k = linear(checkpoint, attention + "k_proj", kv_width, D);
+  tensors.v = linear(checkpoint, attention + "v_proj", kv_width, D);
+  tensors.o = linear(checkpoint, attention + "o_proj", D, q_width);
+  if (config.qk_norm != QkNorm::kNone) {
+    const bool full = config.qk_norm == QkNorm::kFull;
+    tensors.q_norm = checkpoint.tensor(attention + "q_norm.weight", {full ? q_width : C});
+    tensors.k_norm = checkpoint.tensor(attention + "k_norm.weight", {full ? kv_width : C});
+  } else if (checkpoint.contains(attention + "q_norm.weight")) {
+    fail("{}: expected no {}q_norm.weight (qk_norm is \"none\"), got one", checkpoint.model_dir(), attention);
+  }
+  tensors.post_attention_norm = checkpoint.tensor(prefix + "post_attention_layernorm.weight", {D});
+  if (!config.dense()) {
+    const std::string mixtral = prefix + "block_sparse_moe.gate";
+    const bool is_mixtral = checkpoint.contains(mixtral + ".weight");
+    tensors.router = linear(checkpoint, is_mixtral ? mixtral : prefix + "mlp.gate", config.num_experts, D);
+  }
+  return tensors;
+}
+
+ExpertTensors expert_tensors(const Checkpoint& checkpoint, const ModelConfig& config, int layer, int expert) {
+  FOE_CHECK(expert >= 0 && expert < config.experts(), "expert {} of {}", expert, config.experts());
+  const std::string prefix = layer_prefix(config, layer);
+  const std::int64_t D = config.hidden_size, E = config.num_experts, F = config.moe_intermediate_size;
+  const auto separate = [&](const std::string& parent, const char* gate, const char* up, const char* down) {
+    return ExpertTensors{linear(checkpoint, parent + gate, F, D), linear(checkpoint, parent + up, F, D),
+                         linear(checkpoint, parent + down, D, F)};
+  };
+  if (config.dense()) return separate(prefix + "mlp.", "gate_proj", "up_proj", "down_proj");
+
+  const std::string fused = prefix + "mlp.experts.gate_up_proj";
+  if (checkpoint.contains(fused)) {
+    const Tensor gate_up = slice(checkpoint.tensor(fused, {E, 2 * F, D}), expert);
+    const Tensor down = slice(checkpoint.tensor(prefix + "mlp.experts.down_proj", {E, D, F}), expert);
+    return {rows(gate_up, 0, F), rows(gate_up, F, 2 * F), down};
+  }
+  const std::string mixtral = fmt::format("{}block_sparse_moe.experts.{}.", prefix, expert);
+  if (checkpoint.contains(mixtral + "w1.weight")) return separate(mixtral, "w1", "w3", "w2");
+  return separate(fmt::format("{}mlp.experts.{}.", prefix, expert), "gate_proj", "up_proj", "down_proj");
+}
+
+EndTensors end_tensors(const Checkpoint& checkpoint, const ModelConfig& config) {
+  const std::int64_t D = config.hidden_size, V = config.vocab_size;
+  EndTensors tensors;
+  tensors.embed = checkpoint.tensor("model.embed_tokens.weight", {V, D});
+  tensors.norm = checkpoint.tensor("model.norm.weight", {D});
+  tensors.lm_head = config.tie_word_embeddings ? tensors.embed : linear(checkpoint, "lm_head", V, D);
+  return tensors;
+}
+
+}  // namespace foe

@@ -1,0 +1,98 @@
+#include "weights/strict_json.h"
+
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+
+namespace foe {
+
+using nlohmann::json;
+
+namespace {
+
+// Refuses what json::parse would let pass. A pass of its own, as a callback to json::parse makes that quadratic in the
+// number of objects.
+class StrictChecker : public json::json_sax_t {
+ public:
+  explicit StrictChecker(const std::string& source) : source_(source) {}
+
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(json::number_integer_t) override { return true; }
+  bool number_unsigned(json::number_unsigned_t) override { return true; }
+  bool number_float(json::number_float_t, const std::string&) override { return true; }
+  bool string(std::string&) override { return true; }
+  bool binary(json::binary_t&) override { return true; }
+  bool start_object(std::size_t) override { return open(); }
+  bool start_array(std::size_t) override { return open(); }
+  bool end_object() override { return close(); }
+  bool end_array() override { return close(); }
+  bool key(std::string& key) override {
+    if (!keys_.back().insert(key).second)
+      fail("{}: expected every key once, got {} twice", source_, excerpt(json(std::move(key))));
+    return true;
+  }
+  bool parse_error(std::size_t, const std::string&, const json::exception& error) override {
+    fail("{}: expected JSON, got: {}", source_, shorten(error.what()));
+  }
+
+ private:
+  bool open() {
+    if (keys_.size() >= kMaxJsonDepth)
+      fail("{}: expected JSON nested at most {} deep, got deeper nesting", source_, kMaxJsonDepth);
+    keys_.emplace_back();
+    return true;
+  }
+  bool close() {
+    keys_.pop_back();
+    return true;
+  }
+
+  const std::string& source_;
+  std::vector<std::set<std::string>> keys_;  // seen so far in each container around the current place
+};
+
+}  // namespace
+
+json parse_strict_json(std::string_view text, const std::string& source) {
+  // The library takes a NUL for the end of its input, and would not look at what follows.
+  if (const auto nul = text.find('\0'); nul != text.npos) fail("{}: expected JSON, got a NUL at byte {}", source, nul);
+  StrictChecker checker(source);
+  json::sax_parse(text, &checker);
+  return json::parse(text);
+}
+
+std::string read_text_file(const std::string& path, std::size_t max_bytes) {
+  std::error_code status;
+  if (!std::filesystem::is_regular_file(path, status))
+    fail("{}: expected a file, got {}", path, status ? status.message() : "something else");
+  const auto size = std::filesystem::file_size(path, status);
+  if (status) fail("{}: expected a readable file, got: {}", path, status.message());
+  if (size > max_bytes) fail("{}: expected at most {} bytes, got {}", path, max_bytes, size);
+  std::string text(static_cast<std::size_t>(size), '\0');
+  std::ifstream file(path, std::ios::binary);
+  file.read(text.data(), static_cast<std::streamsize>(size));
+  if (!file) fail("{}: expected {} readable bytes, got {}", path, size, file.gcount());
+  return text;
+}
+
+std::string shorten(std::string text) {
+  constexpr std::size_t kLength = 160;
+  if (text.size() <= kLength) return text;
+  std::size_t length = kLength;
+  while (length > 0 && (static_cast<unsigned char>(text[length]) & 0xc0) == 0x80) --length;
+  return text.substr(0, length) + "...";
+}
+
+std::string excerpt(const json& value) {
+  return shorten(value.dump(-1, ' ', false, json::error_handler_t::replace));
+}
+
+}  // namespace foe

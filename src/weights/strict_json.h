@@ -1,0 +1,26 @@
+// JSON from files that we do not trust: duplicate keys, deep nesting, bad UTF-8 and anything after the value are
+// errors. Every function throws Error, beginning with `source` (the file, for the reader of the message).
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+#include <nlohmann/json_fwd.hpp>
+
+namespace foe {
+
+constexpr int kMaxJsonDepth = 32;
+
+nlohmann::json parse_strict_json(std::string_view text, const std::string& source);
+
+// The whole of a regular file of at most `max_bytes`.
+std::string read_text_file(const std::string& path, std::size_t max_bytes);
+
+// Cut to a length that fits an error message, between two characters.
+std::string shorten(std::string text);
+
+// `value` as JSON on one line, shortened.
+std::string excerpt(const nlohmann::json& value);
+
+}  // namespace foe

@@ -1,0 +1,122 @@
+#include "weights/tensor_file.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <unistd.h>
+#include <utility>
+
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "base/check.h"
+#include "base/error.h"
+
+namespace foe {
+namespace {
+
+struct Descriptor {
+  int fd;
+  ~Descriptor() {
+    if (fd >= 0) close(fd);
+  }
+};
+
+std::span<const std::byte> map_file(const std::string& path) {
+  // O_NONBLOCK: opening a pipe would wait for a writer before the check below can refuse it.
+  const Descriptor file{open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+  struct stat status {};
+  if (file.fd < 0 || fstat(file.fd, &status) != 0)
+    fail("{}: expected a readable file, got: {}", path, std::strerror(errno));
+  if (!S_ISREG(status.st_mode)) fail("{}: expected a file, got something else (mode {:o})", path, status.st_mode);
+  const auto size = static_cast<std::size_t>(status.st_size);
+  if (size == 0) return {};  // which mmap refuses
+  void* data = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.fd, 0);
+  if (data == MAP_FAILED) fail("{}: expected to map {} bytes, got: {}", path, size, std::strerror(errno));
+  return {static_cast<const std::byte*>(data), size};
+}
+
+void unmap(std::span<const std::byte> file) {
+  if (!file.empty()) munmap(const_cast<std::byte*>(file.data()), file.size());
+}
+
+}  // namespace
+
+TensorFile::TensorFile(const std::string& path) : path_(path), file_(map_file(path)) {
+  try {
+    header_ = parse_safetensors_header(file_, path);
+  } catch (...) {
+    unmap(file_);
+    throw;
+  }
+}
+
+TensorFile::~TensorFile() {
+  unmap(file_);
+}
+
+TensorFile::TensorFile(TensorFile&& other) noexcept
+    : path_(std::move(other.path_)), file_(std::exchange(other.file_, {})), header_(std::move(other.header_)) {}
+
+TensorFile& TensorFile::operator=(TensorFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(file_, other.file_);
+  std::swap(header_, other.header_);
+  return *this;
+}
+
+const TensorInfo* TensorFile::find(std::string_view name) const {
+  const auto& tensors = header_.tensors;
+  const auto it = std::lower_bound(tensors.begin(), tensors.end(), name,
+                                   [](const TensorInfo& info, std::string_view wanted) { return info.name < wanted; });
+  return it != tensors.end() && it->name == name ? &*it : nullptr;
+}
+
+std::span<const std::byte> TensorFile::bytes(const TensorInfo& info) const {
+  FOE_CHECK(info.begin <= info.end && info.end <= file_.size(), "{} [{}, {}) of {}", info.name, info.begin, info.end,
+            file_.size());
+  return file_.subspan(info.begin, info.end - info.begin);
+}
+
+Tensor TensorFile::tensor(const TensorInfo& info) const {
+  if (!info.type->dtype)
+    fail("{}: {}: expected weights of type F32 or BF16, got {}", path_, info.name, info.type->name);
+  return {*info.type->dtype, info.shape, bytes(info)};
+}
+
+void read_floats(const Tensor& tensor, std::int64_t first, std::span<float> out) {
+  const auto count = static_cast<std::int64_t>(out.size());
+  FOE_CHECK(first >= 0 && count <= tensor.size() && first <= tensor.size() - count, "[{}, +{}) of {}", first, count,
+            tensor.size());
+  const std::byte* from = tensor.bytes.data() + static_cast<std::size_t>(first) * size_of(tensor.dtype);
+  if (out.empty()) return;
+  if (tensor.dtype == DType::kF32) {
+    std::memcpy(out.data(), from, out.size_bytes());
+    return;
+  }
+  for (float& value : out) {
+    BF16 stored;
+    std::memcpy(&stored, from, sizeof stored);
+    value = to_float(stored);
+    from += sizeof stored;
+  }
+}
+
+Tensor rows(const Tensor& tensor, std::int64_t begin, std::int64_t end) {
+  FOE_CHECK(!tensor.shape.empty() && 0 <= begin && begin <= end && end <= tensor.shape[0], "[{}, {}) of {}", begin, end,
+            to_string(tensor.shape));
+  const std::size_t row = tensor.shape[0] == 0 ? 0 : tensor.bytes.size() / static_cast<std::size_t>(tensor.shape[0]);
+  Tensor part = tensor;
+  part.shape[0] = end - begin;
+  part.bytes = tensor.bytes.subspan(static_cast<std::size_t>(begin) * row, static_cast<std::size_t>(end - begin) * row);
+  return part;
+}
+
+Tensor slice(const Tensor& tensor, std::int64_t index) {
+  Tensor part = rows(tensor, index, index + 1);
+  part.shape.erase(part.shape.begin());
+  return part;
+}
+
+}  // namespace foe
