@@ -1,0 +1,113 @@
+#include "text/regex.h"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <algorithm>
+#include <array>
+#include <pcre2.h>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "text/utf8.h"
+
+namespace foe {
+namespace {
+
+constexpr std::size_t kMaxPatternBytes = 16 * 1024;
+constexpr std::size_t kMaxCompiledBytes = 1024 * 1024;
+constexpr std::size_t kMaxJitStackBytes = 8 * 1024 * 1024;
+constexpr std::uint32_t kMaxHeapKib = 64 * 1024;
+// Steps of one match. The patterns of known models need less than one per byte; one that backtracks without end is
+// stopped after a fraction of a second.
+constexpr std::uint32_t kMaxSteps = 10'000'000;
+
+std::string error_message(int code) {
+  std::array<PCRE2_UCHAR, 256> text{};
+  pcre2_get_error_message(code, text.data(), text.size());
+  return reinterpret_cast<const char*>(text.data());
+}
+
+}  // namespace
+
+struct RegexScratch::State {
+  pcre2_match_data* data = nullptr;
+  pcre2_match_context* context = nullptr;
+  pcre2_jit_stack* stack = nullptr;
+};
+
+void RegexScratch::Free::operator()(State* state) const {
+  pcre2_match_data_free(state->data);
+  pcre2_match_context_free(state->context);
+  pcre2_jit_stack_free(state->stack);
+  delete state;
+}
+
+RegexScratch::RegexScratch() : state_(new State) {
+  state_->data = pcre2_match_data_create(1, nullptr);
+  state_->context = pcre2_match_context_create(nullptr);
+  state_->stack = pcre2_jit_stack_create(32 * 1024, kMaxJitStackBytes, nullptr);
+  if (!state_->data || !state_->context || !state_->stack) throw std::bad_alloc();
+  pcre2_set_match_limit(state_->context, kMaxSteps);
+  pcre2_set_heap_limit(state_->context, kMaxHeapKib);
+  pcre2_jit_stack_assign(state_->context, nullptr, state_->stack);
+}
+
+struct Regex::Code {
+  pcre2_code* code = nullptr;
+  Code() = default;
+  Code(const Code&) = delete;
+  Code& operator=(const Code&) = delete;
+  ~Code() { pcre2_code_free(code); }
+};
+
+Regex::Regex(std::string_view pattern) {
+  if (pattern.size() > kMaxPatternBytes) {
+    fail("regex: expected at most {} bytes, got {}", kMaxPatternBytes, pattern.size());
+  }
+  check_utf8(pattern, "regex");
+  const std::string translated = to_pcre2_syntax(pattern);
+  // Oniguruma's ^ and $ are those of lines, and \n alone ends a line.
+  const std::uint32_t options = PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C;
+  const std::unique_ptr<pcre2_compile_context, void (*)(pcre2_compile_context*)> context(
+      pcre2_compile_context_create(nullptr), pcre2_compile_context_free);
+  if (!context) throw std::bad_alloc();
+  pcre2_set_newline(context.get(), PCRE2_NEWLINE_LF);
+  int error = 0;
+  PCRE2_SIZE offset = 0;
+  auto compiled = std::make_shared<Code>();
+  compiled->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(), options, &error,
+                                 &offset, context.get());
+  if (!compiled->code) {
+    fail("regex: {} at byte {} of '{}'", error_message(error), offset, std::string_view(translated).substr(0, 200));
+  }
+  std::size_t bytes = 0;
+  pcre2_pattern_info(compiled->code, PCRE2_INFO_SIZE, &bytes);
+  if (bytes > kMaxCompiledBytes) fail("regex: expected at most {} bytes compiled, got {}", kMaxCompiledBytes, bytes);
+  // Where the system forbids generated code, the interpreter gives the same matches more slowly.
+  pcre2_jit_compile(compiled->code, PCRE2_JIT_COMPLETE);
+  code_ = std::move(compiled);
+}
+
+void Regex::find_all(std::string_view text, RegexScratch& scratch, std::vector<Span>& out) const {
+  const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
+  const PCRE2_SIZE* found = pcre2_get_ovector_pointer(scratch.state_->data);
+  bool matched = false;
+  std::size_t last_end = 0;
+  for (std::size_t from = 0; from <= text.size();) {
+    const int code = pcre2_match(code_->code, subject, text.size(), from, PCRE2_NO_UTF_CHECK, scratch.state_->data,
+                                 scratch.state_->context);
+    if (code == PCRE2_ERROR_NOMATCH) return;
+    if (code < 0) fail("regex: gave up at byte {} of {}: {}", from, text.size(), error_message(code));
+    const Span match{found[0], found[1]};
+    FOE_CHECK(from <= match.begin && match.begin <= match.end && match.end <= text.size(), "{} {} {}", from,
+              match.begin, match.end);
+    if (match.begin == match.end && matched && match.end == last_end) {
+      from += from < text.size() ? read_utf8(text, from).size : 1;
+      continue;
+    }
+    out.push_back(match);
+    matched = true;
+    from = last_end = match.end;
+  }
+}
+
+}  // namespace foe
