@@ -145,12 +145,12 @@ TEST(SafetensorsHeader, ShortensWhatItQuotes) {
 }
 
 TEST(SafetensorsHeader, ReadsTensorsInAnyOrder) {
-  const std::string file =
-      safetensors_bytes("{\"z\":{\"data_offsets\":[0,6],\"shape\":[1,3],\"dtype\":\"BF16\"},"
-                        "\"__metadata__\":{\"format\":\"pt\"},"
-                        "\"a\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[6,10]},"
-                        "\"empty\":{\"dtype\":\"I64\",\"shape\":[2,0],\"data_offsets\":[6,6]}}   ",
-                        10);
+  const std::string file = safetensors_bytes(
+      "{\"z\":{\"data_offsets\":[0,6],\"shape\":[1,3],\"dtype\":\"BF16\"},"
+      "\"__metadata__\":{\"format\":\"pt\"},"
+      "\"a\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[6,10]},"
+      "\"empty\":{\"dtype\":\"I64\",\"shape\":[2,0],\"data_offsets\":[6,6]}}   ",
+      10);
   const SafetensorsHeader header = parse(file);
   const std::size_t data = file.size() - 10;
   ASSERT_EQ(header.tensors.size(), 3u);

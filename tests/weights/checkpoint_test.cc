@@ -1,0 +1,118 @@
+#include "weights/checkpoint.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "temp_folder.h"
+#include "weights/tensor_writer.h"
+
+namespace foe {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+const std::vector<float> kValues = {1, 2, 3, 4, 5, 6};
+
+float first_of(const Tensor& tensor) {
+  float value = 0;
+  read_floats(tensor, 0, {&value, 1});
+  return value;
+}
+
+// a [2, 3] and b [1] in one file, c [2] in another.
+void write_shards(const TempFolder& folder) {
+  write_tensor_file(folder / "one.safetensors", {float_source("a", DType::kF32, {2, 3}, kValues),
+                                                 float_source("b", DType::kBF16, {1}, {&kValues[1], 1})});
+  write_tensor_file(folder / "two.safetensors", {float_source("c", DType::kF32, {2}, {&kValues[2], 2})});
+}
+
+std::string error_with_index(const std::string& index) {
+  const TempFolder folder;
+  write_shards(folder);
+  folder.write("model.safetensors.index.json", index);
+  return error_of([&] { Checkpoint checkpoint(folder.path()); });
+}
+
+TEST(Checkpoint, OpensOneFile) {
+  const TempFolder folder;
+  write_tensor_file(folder / "model.safetensors", {float_source("a", DType::kF32, {2, 3}, kValues)});
+  folder.write("model.safetensors.index.json", "the single file comes first");
+  const Checkpoint checkpoint(folder.path());
+  EXPECT_EQ(checkpoint.model_dir(), folder.path());
+  EXPECT_TRUE(checkpoint.contains("a"));
+  EXPECT_FALSE(checkpoint.contains("b"));
+  EXPECT_FALSE(checkpoint.find("b").has_value());
+  EXPECT_THAT(checkpoint.find("a")->shape, ElementsAre(2, 3));
+}
+
+TEST(Checkpoint, OpensShards) {
+  const TempFolder folder;
+  write_shards(folder);
+  folder.write("model.safetensors.index.json",
+               R"({"metadata": {"total_size": 34}, "weight_map": {
+                   "c": "two.safetensors", "a": "one.safetensors", "b": "one.safetensors"}})");
+  Checkpoint opened(folder.path());
+  const Tensor a = opened.tensor("a", {2, 3});
+  const Checkpoint checkpoint = std::move(opened);  // which leaves the views where they are
+  EXPECT_EQ(checkpoint.files().size(), 2u);
+  EXPECT_EQ(first_of(a), 1);
+  EXPECT_EQ(first_of(checkpoint.tensor("b", {1})), 2);
+  EXPECT_EQ(first_of(checkpoint.tensor("c", {2})), 3);
+}
+
+TEST(Checkpoint, NamesTensorAndShapes) {
+  const TempFolder folder;
+  const std::vector<std::uint16_t> halves = {0, 0};
+  write_tensor_file(folder / "model.safetensors", {float_source("a", DType::kF32, {2, 3}, kValues),
+                                                   byte_source("h", "F16", {2}, std::as_bytes(std::span(halves)))});
+  const Checkpoint checkpoint(folder.path());
+  EXPECT_THAT(error_of([&] {
+                checkpoint.tensor("a", {3, 2});
+              }),
+              AllOf(HasSubstr(folder.path()), HasSubstr("a: expected shape [3, 2], got [2, 3]")));
+  EXPECT_THAT(error_of([&] {
+                checkpoint.tensor("b", {3, 2});
+              }),
+              HasSubstr("b: expected a tensor of shape [3, 2], got no such tensor"));
+  EXPECT_THAT(error_of([&] { checkpoint.tensor("h", {2}); }),
+              HasSubstr("h: expected weights of type F32 or BF16, got F16"));
+  EXPECT_THAT(error_of([&] { checkpoint.find("h"); }), HasSubstr("expected weights of type F32 or BF16, got F16"));
+}
+
+TEST(Checkpoint, RefusesAFolderWithoutWeights) {
+  const TempFolder folder;
+  EXPECT_THAT(error_of([&] { Checkpoint checkpoint(folder.path()); }),
+              AllOf(HasSubstr("expected model.safetensors or model.safetensors.index.json"), HasSubstr("got neither")));
+  EXPECT_THAT(error_of([&] { Checkpoint checkpoint(folder / "none"); }), HasSubstr("got neither"));
+}
+
+TEST(Checkpoint, RefusesABadIndex) {
+  EXPECT_THAT(error_with_index("{"), AllOf(HasSubstr("index.json: expected JSON"), HasSubstr("parse error")));
+  EXPECT_THAT(error_with_index("[]"), HasSubstr("expected an object weight_map, got none"));
+  EXPECT_THAT(error_with_index("{}"), HasSubstr("expected an object weight_map, got none"));
+  EXPECT_THAT(error_with_index(R"({"weight_map": [1]})"), HasSubstr("expected an object weight_map, got [1]"));
+  EXPECT_THAT(error_with_index(R"({"weight_map": {"a": "one.safetensors", "a": "one.safetensors"}})"),
+              HasSubstr("expected every key once, got \"a\" twice"));
+  EXPECT_THAT(error_with_index(R"({"weight_map": {"d": "one.safetensors"}})"),
+              HasSubstr("expected \"d\" in one.safetensors, got a file without it"));
+  EXPECT_THAT(error_with_index(R"({"weight_map": {"a": "three.safetensors"}})"),
+              AllOf(HasSubstr("three.safetensors: expected a readable file"), HasSubstr("No such file")));
+}
+
+TEST(Checkpoint, RefusesShardsOutsideTheFolder) {
+  for (const char* name : {R"("../one.safetensors")", R"("/one.safetensors")", R"("sub/one.safetensors")", R"("..")",
+                           R"("one..safetensors")", R"("")", R"("one.safetensors\u0000")", "1", "null"}) {
+    EXPECT_THAT(error_with_index(std::string(R"({"weight_map": {"a": )") + name + "}}"),
+                AllOf(HasSubstr("\"a\": expected the name of a file in the same folder"), HasSubstr("got ")))
+        << name;
+  }
+}
+
+}  // namespace
+}  // namespace foe

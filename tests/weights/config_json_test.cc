@@ -1,0 +1,406 @@
+#include "weights/config_json.h"
+
+#include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "temp_folder.h"
+
+namespace foe {
+namespace {
+
+using nlohmann::json;
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::StartsWith;
+
+// The keys that every family has.
+json common() {
+  return {
+      {"vocab_size", 40},         {"hidden_size", 16},        {"intermediate_size", 12},       {"num_hidden_layers", 2},
+      {"num_attention_heads", 4}, {"num_key_value_heads", 2}, {"max_position_embeddings", 64}, {"rms_norm_eps", 1e-5},
+      {"hidden_act", "silu"}};
+}
+
+json with(json root, const json& more) {
+  root.update(more);
+  return root;
+}
+
+json olmoe() {
+  return with(common(), {{"model_type", "olmoe"},
+                         {"attention_bias", false},
+                         {"clip_qkv", nullptr},
+                         {"num_experts", 4},
+                         {"num_experts_per_tok", 2},
+                         {"norm_topk_prob", false},
+                         {"rope_theta", 10000.0},
+                         {"rope_scaling", nullptr},
+                         {"tie_word_embeddings", false},
+                         {"eos_token_id", 7}});
+}
+
+json mixtral() {
+  return with(common(), {{"model_type", "mixtral"},
+                         {"head_dim", nullptr},
+                         {"num_local_experts", 4},
+                         {"num_experts_per_tok", 2},
+                         {"sliding_window", nullptr},
+                         {"rope_theta", 1e6}});
+}
+
+json qwen3_moe() {
+  return with(common(), {{"model_type", "qwen3_moe"},
+                         {"decoder_sparse_step", 1},
+                         {"head_dim", 8},
+                         {"mlp_only_layers", json::array()},
+                         {"moe_intermediate_size", 6},
+                         {"norm_topk_prob", true},
+                         {"num_experts", 4},
+                         {"num_experts_per_tok", 2},
+                         {"sliding_window", nullptr},
+                         {"use_sliding_window", false}});
+}
+
+json foe_model() {
+  return with(common(), {{"model_type", "foe"},
+                         {"num_experts", 4},
+                         {"num_experts_per_tok", 2},
+                         {"moe_intermediate_size", 6},
+                         {"qk_norm", "full"},
+                         {"expert_groups", 2},
+                         {"residual", "federated"},
+                         {"group_sync", "sum"}});
+}
+
+ModelConfig parse(const json& root) {
+  return parse_model_config(root.dump());
+}
+
+std::string error_with(const json& root) {
+  return error_of([&] { parse(root); });
+}
+
+TEST(ConfigJson, ReadsOlmoe) {
+  const ModelConfig config = parse(olmoe());
+  EXPECT_EQ(config.model_type, "olmoe");
+  EXPECT_EQ(config.hidden_size, 16);
+  EXPECT_EQ(config.num_hidden_layers, 2);
+  EXPECT_EQ(config.num_attention_heads, 4);
+  EXPECT_EQ(config.num_key_value_heads, 2);
+  EXPECT_EQ(config.head_dim, 4);
+  EXPECT_EQ(config.vocab_size, 40);
+  EXPECT_EQ(config.num_experts, 4);
+  EXPECT_EQ(config.num_experts_per_tok, 2);
+  EXPECT_EQ(config.moe_intermediate_size, 12);
+  EXPECT_EQ(config.max_position_embeddings, 64);
+  EXPECT_EQ(config.rms_norm_eps, 1e-5);
+  EXPECT_EQ(config.rope_theta, 10000.0);
+  EXPECT_EQ(config.rope_scaling_factor, 1.0);
+  EXPECT_EQ(config.qk_norm, QkNorm::kFull);
+  EXPECT_FALSE(config.norm_topk_prob);
+  EXPECT_FALSE(config.tie_word_embeddings);
+  EXPECT_EQ(config.expert_groups, 1);
+  EXPECT_EQ(config.residual, Residual::kShared);
+  EXPECT_THAT(config.eos_token_ids, ElementsAre(7));
+  EXPECT_FALSE(config.bos_token_id.has_value());
+}
+
+TEST(ConfigJson, ReadsMixtral) {
+  const ModelConfig config = parse(mixtral());
+  EXPECT_EQ(config.model_type, "mixtral");
+  EXPECT_EQ(config.num_experts, 4);
+  EXPECT_EQ(config.moe_intermediate_size, 12);
+  EXPECT_EQ(config.head_dim, 4);
+  EXPECT_EQ(config.rope_theta, 1e6);
+  EXPECT_EQ(config.qk_norm, QkNorm::kNone);
+  EXPECT_TRUE(config.norm_topk_prob);
+}
+
+TEST(ConfigJson, ReadsQwen3Moe) {
+  const ModelConfig config = parse(qwen3_moe());
+  EXPECT_EQ(config.moe_intermediate_size, 6);
+  EXPECT_EQ(config.head_dim, 8);
+  EXPECT_EQ(config.qk_norm, QkNorm::kHead);
+  EXPECT_TRUE(config.norm_topk_prob);
+  json absent = qwen3_moe();
+  absent.erase("norm_topk_prob");
+  EXPECT_FALSE(parse(absent).norm_topk_prob);
+}
+
+TEST(ConfigJson, ReadsDenseModels) {
+  for (const char* type : {"llama", "mistral", "qwen3"}) {
+    const ModelConfig config =
+        parse(with(common(), {{"model_type", type}, {"mlp_bias", false}, {"tie_word_embeddings", true}}));
+    EXPECT_TRUE(config.dense()) << type;
+    EXPECT_EQ(config.moe_intermediate_size, 12);
+    EXPECT_EQ(config.qk_norm, std::string(type) == "qwen3" ? QkNorm::kHead : QkNorm::kNone);
+    EXPECT_TRUE(config.tie_word_embeddings);
+  }
+  json own = with(common(), {{"model_type", "foe"}, {"num_experts", 0}, {"moe_intermediate_size", 6}});
+  EXPECT_EQ(parse(own).moe_intermediate_size, 12);
+  own.erase("intermediate_size");
+  EXPECT_EQ(parse(own).moe_intermediate_size, 6);
+}
+
+TEST(ConfigJson, ReadsOurs) {
+  const ModelConfig config = parse(foe_model());
+  EXPECT_EQ(config.expert_groups, 2);
+  EXPECT_EQ(config.residual, Residual::kFederated);
+  EXPECT_EQ(config.group_sync, GroupSync::kSum);
+  EXPECT_EQ(config.qk_norm, QkNorm::kFull);
+  json defaults = foe_model();
+  for (const char* key : {"model_type", "qk_norm", "expert_groups", "residual", "group_sync", "num_key_value_heads"})
+    defaults.erase(key);
+  const ModelConfig plain = parse(defaults);
+  EXPECT_EQ(plain.model_type, "foe");
+  EXPECT_EQ(plain.expert_groups, 1);
+  EXPECT_EQ(plain.residual, Residual::kShared);
+  EXPECT_EQ(plain.group_sync, GroupSync::kMean);
+  EXPECT_EQ(plain.qk_norm, QkNorm::kNone);
+  EXPECT_EQ(plain.rope_theta, 10000.0);
+  EXPECT_EQ(plain.num_key_value_heads, 4);
+  // Our keys in another family's file, and under a name that we do not know.
+  const ModelConfig grouped = parse(with(olmoe(), {{"expert_groups", 2}, {"qk_norm", "head"}}));
+  EXPECT_EQ(grouped.expert_groups, 2);
+  EXPECT_EQ(grouped.qk_norm, QkNorm::kHead);
+  EXPECT_EQ(parse(with(foe_model(), {{"model_type", "mine"}})).model_type, "mine");
+}
+
+TEST(ConfigJson, ReadsRopeOfBothTransformers) {
+  const json linear = {{"type", "linear"}, {"factor", 16.0}};
+  EXPECT_EQ(parse(with(olmoe(), {{"rope_scaling", linear}})).rope_scaling_factor, 16.0);
+  const json parameters = {{"rope_type", "linear"}, {"factor", 4}, {"rope_theta", 500000.0}};
+  const ModelConfig config = parse(with(olmoe(), {{"rope_parameters", parameters}}));
+  EXPECT_EQ(config.rope_scaling_factor, 4.0);
+  EXPECT_EQ(config.rope_theta, 500000.0);  // not the outer one
+  for (const json& plain : {json{{"rope_type", "default"}}, json::object()})
+    EXPECT_EQ(parse(with(olmoe(), {{"rope_scaling", plain}})).rope_scaling_factor, 1.0);
+}
+
+TEST(ConfigJson, RefusesOtherRope) {
+  const auto error = [](const json& rope) { return error_with(with(olmoe(), {{"rope_scaling", rope}})); };
+  EXPECT_THAT(error({{"rope_type", "yarn"}, {"factor", 4}}),
+              HasSubstr("rope_scaling.rope_type: expected \"default\" or \"linear\", got \"yarn\""));
+  EXPECT_THAT(error({{"factor", 4}}), HasSubstr("expected \"default\" or \"linear\", got none"));
+  EXPECT_THAT(error({{"rope_type", 1}}), HasSubstr("expected \"default\" or \"linear\", got 1"));
+  EXPECT_THAT(error({{"type", "linear"}}), HasSubstr("rope_scaling.factor: expected a number, got none"));
+  EXPECT_THAT(error({{"type", "linear"}, {"factor", "4"}}),
+              HasSubstr("rope_scaling.factor: expected a number, got \"4\""));
+  EXPECT_THAT(error({{"type", "linear"}, {"factor", 0.5}}),
+              HasSubstr("rope_scaling.factor: expected a finite number of at least 1, got 0.5"));
+  EXPECT_THAT(error("linear"), HasSubstr("rope_scaling: expected an object or null, got \"linear\""));
+  EXPECT_THAT(error({{"rope_type", "default"}, {"partial_rotary_factor", 0.5}}),
+              HasSubstr("rope_scaling.partial_rotary_factor: expected 1, got 0.5"));
+}
+
+TEST(ConfigJson, NamesEachMissingKey) {
+  for (const char* key : {"hidden_size", "num_hidden_layers", "vocab_size", "max_position_embeddings", "rms_norm_eps",
+                          "num_attention_heads", "num_experts_per_tok", "intermediate_size"}) {
+    json root = olmoe();
+    root.erase(key);
+    EXPECT_EQ(error_with(root), std::string("config.json: ") + key + ": expected a value, got none");
+    root[key] = nullptr;
+    EXPECT_EQ(error_with(root), std::string("config.json: ") + key + ": expected a value, got none");
+  }
+  json root = olmoe();
+  root.erase("num_experts");
+  EXPECT_THAT(error_with(root),
+              HasSubstr("num_experts: expected at least 1 in a model of type olmoe, got no such key"));
+  EXPECT_THAT(error_with(with(root, {{"num_experts", 0}})), HasSubstr("in a model of type olmoe, got 0"));
+  root = qwen3_moe();  // whose intermediate_size is that of other layers
+  root.erase("moe_intermediate_size");
+  EXPECT_THAT(error_with(root), HasSubstr("moe_intermediate_size: expected a value, got none"));
+}
+
+TEST(ConfigJson, RefusesWrongTypes) {
+  const auto error = [](const json& more) { return error_with(with(foe_model(), more)); };
+  EXPECT_THAT(error({{"hidden_size", "16"}}),
+              HasSubstr("config.json: hidden_size: expected an integer of at most 2147483647, got \"16\""));
+  EXPECT_THAT(error({{"hidden_size", 16.0}}),
+              HasSubstr("hidden_size: expected an integer of at most 2147483647, got 16.0"));
+  EXPECT_THAT(error({{"hidden_size", true}}),
+              HasSubstr("hidden_size: expected an integer of at most 2147483647, got true"));
+  EXPECT_THAT(error({{"hidden_size", 2147483648}}),
+              HasSubstr("expected an integer of at most 2147483647, got 2147483648"));
+  EXPECT_THAT(error({{"hidden_size", -2147483648}}),
+              HasSubstr("expected an integer of at most 2147483647, got -2147483648"));
+  EXPECT_THAT(error({{"hidden_size", 18446744073709551615u}}), HasSubstr("got 18446744073709551615"));
+  EXPECT_THAT(error({{"hidden_size", -16}}), HasSubstr("hidden_size: expected an integer from 1 to 65536, got -16"));
+  EXPECT_THAT(error({{"rms_norm_eps", "1e-5"}}), HasSubstr("rms_norm_eps: expected a number, got \"1e-5\""));
+  EXPECT_THAT(error({{"rope_theta", json::array()}}), HasSubstr("rope_theta: expected a number, got []"));
+  EXPECT_THAT(error({{"tie_word_embeddings", 1}}), HasSubstr("tie_word_embeddings: expected true or false, got 1"));
+  EXPECT_THAT(error({{"norm_topk_prob", "no"}}), HasSubstr("norm_topk_prob: expected true or false, got \"no\""));
+  EXPECT_THAT(error({{"qk_norm", true}}), HasSubstr("qk_norm: expected \"none\" or \"head\" or \"full\", got true"));
+  EXPECT_THAT(error({{"residual", "Shared"}}),
+              HasSubstr("residual: expected \"shared\" or \"federated\", got \"Shared\""));
+  EXPECT_THAT(error({{"group_sync", "max"}}), HasSubstr("group_sync: expected \"mean\" or \"sum\", got \"max\""));
+  EXPECT_THAT(error({{"eos_token_id", {1, "2"}}}),
+              HasSubstr("eos_token_id: expected an integer of at most 2147483647, got \"2\""));
+  EXPECT_THAT(error({{"bos_token_id", 1.5}}),
+              HasSubstr("bos_token_id: expected an integer of at most 2147483647, got 1.5"));
+  EXPECT_THAT(error({{"model_type", 3}}), HasSubstr("model_type: expected a string, got 3"));
+}
+
+TEST(ConfigJson, RefusesOtherArchitectures) {
+  EXPECT_THAT(error_with(with(olmoe(), {{"model_type", "deepseek_v3"}})),
+              AllOf(HasSubstr("model_type: expected one of foe olmoe mixtral qwen3_moe llama mistral qwen3"),
+                    HasSubstr("got \"deepseek_v3\"")));
+  EXPECT_THAT(error_with(with(olmoe(), {{"hidden_act", "gelu"}})),
+              HasSubstr("hidden_act: expected \"silu\", got \"gelu\""));
+  EXPECT_THAT(error_with(with(olmoe(), {{"attention_bias", true}})),
+              HasSubstr("attention_bias: expected false, got true"));
+  EXPECT_THAT(error_with(with(olmoe(), {{"mlp_bias", true}})), HasSubstr("mlp_bias: expected false, got true"));
+  EXPECT_THAT(error_with(with(olmoe(), {{"clip_qkv", 8.0}})), HasSubstr("clip_qkv: expected null, got 8.0"));
+  EXPECT_THAT(error_with(with(olmoe(), {{"partial_rotary_factor", 0.5}})),
+              HasSubstr("partial_rotary_factor: expected 1.0, got 0.5"));
+  EXPECT_THAT(error_with(with(olmoe(), {{"quantization_config", {{"bits", 4}}}})),
+              HasSubstr("quantization_config: expected null, got {\"bits\":4}"));
+  EXPECT_THAT(error_with(with(qwen3_moe(), {{"decoder_sparse_step", 2}})),
+              HasSubstr("decoder_sparse_step: expected 1, got 2"));
+  EXPECT_THAT(error_with(with(qwen3_moe(), {{"mlp_only_layers", {0, 1}}})),
+              HasSubstr("mlp_only_layers: expected [], got [0,1]"));
+  EXPECT_THAT(error_with(with(mixtral(), {{"norm_topk_prob", false}})),
+              HasSubstr("norm_topk_prob: expected true in a model of type mixtral, got false"));
+  EXPECT_THAT(error_with(with(mixtral(), {{"num_experts", 8}})),
+              HasSubstr("num_experts: expected the value of num_local_experts = 4, got 8"));
+  EXPECT_THAT(error_with(with(mixtral(), {{"num_attention_heads", 3}})),
+              HasSubstr("num_attention_heads: expected a divisor of hidden_size = 16 (there is no head_dim), got 3"));
+  EXPECT_THAT(error_with(with(mixtral(), {{"num_attention_heads", 0}})),
+              HasSubstr("expected a divisor of hidden_size = 16"));
+}
+
+TEST(ConfigJson, TakesSlidingWindowsThatHideNothing) {
+  const auto window = [](const json& more) { return with(with(common(), {{"model_type", "mistral"}}), more); };
+  EXPECT_NO_THROW(parse(window({{"sliding_window", 64}})));
+  EXPECT_NO_THROW(parse(window({{"sliding_window", 8}, {"use_sliding_window", false}})));
+  EXPECT_THAT(error_with(window({{"sliding_window", 63}})),
+              HasSubstr("sliding_window: expected null or at least max_position_embeddings = 64, got 63"));
+  EXPECT_THAT(error_with(window({{"sliding_window", 63}, {"use_sliding_window", true}})), HasSubstr("got 63"));
+}
+
+TEST(ConfigJson, RefusesBadJson) {
+  const auto error = [](const std::string& text) {
+    return error_of([&] { parse_model_config(text, "some/config.json"); });
+  };
+  EXPECT_THAT(error(""), AllOf(StartsWith("some/config.json: expected JSON, got: "), HasSubstr("parse error")));
+  EXPECT_THAT(error("{\"a\": NaN}"), HasSubstr("expected JSON, got: "));
+  EXPECT_THAT(error("{\"rope_theta\": 1e999}"), AllOf(HasSubstr("expected JSON, got: "), HasSubstr("overflow")));
+  EXPECT_THAT(error("{\"a\": \"\xff\"}"), AllOf(HasSubstr("expected JSON, got: "), HasSubstr("UTF-8")));
+  EXPECT_THAT(error("{} {}"), HasSubstr("expected JSON, got: "));
+  EXPECT_THAT(error(std::string("{}\0", 3)), HasSubstr("expected JSON, got a NUL at byte 2"));
+  EXPECT_THAT(error("[]"), HasSubstr("expected a JSON object, got []"));
+  EXPECT_THAT(error(R"({"hidden_size": 16, "hidden_size": 16})"),
+              HasSubstr("expected every key once, got \"hidden_size\" twice"));
+  EXPECT_THAT(error(R"({"a": {"b": 1, "c": {"b": 1}, "b": 2}})"),
+              HasSubstr("expected every key once, got \"b\" twice"));
+  EXPECT_THAT(error(std::string(33, '[')), HasSubstr("nested at most 32 deep"));
+  EXPECT_THAT(error(std::string(1'000'000, '[')), HasSubstr("nested at most 32 deep"));
+  EXPECT_THAT(error("{\"a\": " + std::string(31, '[') + std::string(31, ']') + "}"), HasSubstr("hidden_size"));
+}
+
+TEST(ConfigJson, TimeIsLinearInTheNumberOfObjects) {
+  // Quadratic time would be 10^12 steps here, and the test would not end.
+  std::string text = "{\"hidden_size\": [{}";
+  for (int i = 0; i < 1'000'000; ++i) text += ",{}";
+  EXPECT_THAT(error_of([&] { parse_model_config(text + "]}"); }), HasSubstr("expected an integer"));
+}
+
+TEST(ConfigJson, LoadsFoldersAndTokensOfGeneration) {
+  const TempFolder folder;
+  EXPECT_THAT(error_of([&] { load_model_config(folder.path()); }),
+              AllOf(StartsWith(folder / "config.json"), HasSubstr("expected a file")));
+  folder.write("config.json", with(olmoe(), {{"bos_token_id", 3}}).dump());
+  EXPECT_THAT(load_model_config(folder.path()).eos_token_ids, ElementsAre(7));
+  folder.write("generation_config.json", R"({"eos_token_id": [8, 9], "temperature": 0.6})");
+  EXPECT_THAT(load_model_config(folder.path()).eos_token_ids, ElementsAre(8, 9));
+  EXPECT_EQ(load_model_config(folder.path()).bos_token_id, 3);
+  folder.write("generation_config.json", R"({"eos_token_id": null, "bos_token_id": 4})");
+  EXPECT_THAT(load_model_config(folder.path()).eos_token_ids, ElementsAre(7));
+  EXPECT_EQ(load_model_config(folder.path()).bos_token_id, 4);
+  folder.write("generation_config.json", R"({"eos_token_id": -1})");
+  EXPECT_THAT(error_of([&] { load_model_config(folder.path()); }),
+              AllOf(StartsWith(folder / "generation_config.json: eos_token_id: expected"), HasSubstr("got -1")));
+  folder.write("generation_config.json", "3");
+  EXPECT_THAT(error_of([&] { load_model_config(folder.path()); }), HasSubstr("expected a JSON object, got 3"));
+}
+
+TEST(ConfigJson, RefusesFilesThatAreTooLargeOrNone) {
+  const TempFolder folder;
+  folder.write("config.json", "");
+  std::filesystem::resize_file(folder / "config.json", (16 << 20) + 1);
+  EXPECT_THAT(error_of([&] { load_model_config(folder.path()); }),
+              HasSubstr("expected at most 16777216 bytes, got 16777217"));
+  std::filesystem::remove(folder / "config.json");
+  std::filesystem::create_directory(folder / "config.json");
+  EXPECT_THAT(error_of([&] { load_model_config(folder.path()); }), HasSubstr("expected a file, got something else"));
+}
+
+// --- writing
+
+ModelConfig round_trip(const ModelConfig& config) {
+  ModelConfig back = parse_model_config(model_config_json(config));
+  back.model_type = config.model_type;
+  return back;
+}
+
+TEST(ConfigJson, WritesWhatItReads) {
+  for (const json& root : {olmoe(), mixtral(), qwen3_moe(), foe_model(), with(common(), {{"model_type", "qwen3"}})}) {
+    const ModelConfig config = parse(root);
+    EXPECT_EQ(round_trip(config), config) << root;
+  }
+  ModelConfig config = parse(foe_model());
+  config.rope_scaling_factor = 16.0;
+  config.rope_theta = 1.0 / 3.0;  // every digit counts
+  config.rms_norm_eps = 1e-300;
+  config.tie_word_embeddings = config.norm_topk_prob = true;
+  config.eos_token_ids = {1, 2};
+  config.bos_token_id = 0;
+  EXPECT_EQ(round_trip(config), config);
+  for (const Residual residual : {Residual::kShared, Residual::kFederated}) {
+    for (const GroupSync sync : {GroupSync::kMean, GroupSync::kSum}) {
+      for (const int groups : {1, 2}) {
+        config.residual = residual;
+        config.group_sync = sync;
+        config.expert_groups = groups;
+        EXPECT_EQ(round_trip(config), config);
+      }
+    }
+  }
+}
+
+TEST(ConfigJson, WritesOlmoeOnlyWhereTransformersComputesTheSame) {
+  const auto type = [](const ModelConfig& config) { return json::parse(model_config_json(config))["model_type"]; };
+  ModelConfig config = parse(olmoe());
+  EXPECT_EQ(type(config), "olmoe");
+  const json written = json::parse(model_config_json(config));
+  EXPECT_EQ(written["architectures"], json::array({"OlmoeForCausalLM"}));
+  EXPECT_EQ(written["intermediate_size"], 12);
+  EXPECT_EQ(written["eos_token_id"], 7);
+  EXPECT_TRUE(written.contains("bos_token_id") && written["bos_token_id"].is_null());
+  EXPECT_FALSE(written.contains("residual"));
+  config.head_dim = 8;  // OLMoE has no head_dim of its own
+  EXPECT_EQ(type(config), "foe");
+  config.head_dim = 4;
+  config.expert_groups = 2;
+  EXPECT_EQ(type(config), "foe");
+  config.expert_groups = 1;
+  config.qk_norm = QkNorm::kHead;
+  EXPECT_EQ(type(config), "foe");
+  config.qk_norm = QkNorm::kFull;
+  config.num_experts = config.num_experts_per_tok = 0;
+  EXPECT_EQ(type(config), "foe");
+}
+
+TEST(ConfigJson, DoesNotWriteWhatItWouldNotRead) {
+  ModelConfig config = parse(foe_model());
+  config.head_dim = 3;
+  EXPECT_THAT(error_of([&] { model_config_json(config); }), HasSubstr("head_dim: expected an even number"));
+}
+
+}  // namespace
+}  // namespace foe

@@ -1,0 +1,251 @@
+#include "weights/layer_tensors.h"
+
+#include <deque>
+#include <functional>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "temp_folder.h"
+#include "weights/tensor_writer.h"
+
+namespace foe {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+ModelConfig small_config() {
+  ModelConfig config;
+  config.hidden_size = 6;
+  config.num_hidden_layers = 2;
+  config.num_attention_heads = 4;
+  config.num_key_value_heads = 2;
+  config.head_dim = 2;
+  config.vocab_size = 5;
+  config.num_experts = 4;
+  config.num_experts_per_tok = 2;
+  config.moe_intermediate_size = 3;
+  config.max_position_embeddings = 8;
+  config.qk_norm = QkNorm::kFull;
+  return config;
+}
+
+// A checkpoint under construction: every tensor holds its serial number in its first element, and counts up from there.
+class Builder {
+ public:
+  void add(const std::string& name, const std::vector<std::int64_t>& shape) {
+    const auto size = std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
+    auto& values = values_.emplace_back(static_cast<std::size_t>(size));
+    std::iota(values.begin(), values.end(), 1000.0f * static_cast<float>(values_.size()));
+    sources_.push_back(float_source(name, DType::kF32, shape, values));
+  }
+  void write(const TempFolder& folder) { write_tensor_file(folder / "model.safetensors", sources_); }
+
+ private:
+  std::deque<std::vector<float>> values_;
+  std::vector<TensorSource> sources_;
+};
+
+enum class Experts { kOlmoe, kMixtral, kFused, kDense };
+
+void add_model(Builder& builder, const ModelConfig& config, Experts experts) {
+  const std::int64_t D = config.hidden_size, F = config.moe_intermediate_size, E = config.num_experts;
+  const std::int64_t C = config.head_dim, N = config.num_attention_heads, M = config.num_key_value_heads;
+  for (int l = 0; l < config.num_hidden_layers; ++l) {
+    const std::string p = fmt::format("model.layers.{}.", l);
+    builder.add(p + "input_layernorm.weight", {D});
+    builder.add(p + "post_attention_layernorm.weight", {D});
+    builder.add(p + "self_attn.q_proj.weight", {N * C, D});
+    builder.add(p + "self_attn.k_proj.weight", {M * C, D});
+    builder.add(p + "self_attn.v_proj.weight", {M * C, D});
+    builder.add(p + "self_attn.o_proj.weight", {D, N * C});
+    if (config.qk_norm != QkNorm::kNone) {
+      const bool full = config.qk_norm == QkNorm::kFull;
+      builder.add(p + "self_attn.q_norm.weight", {full ? N * C : C});
+      builder.add(p + "self_attn.k_norm.weight", {full ? M * C : C});
+    }
+    const bool mixtral = experts == Experts::kMixtral;
+    if (experts != Experts::kDense) builder.add(p + (mixtral ? "block_sparse_moe" : "mlp") + ".gate.weight", {E, D});
+    if (experts == Experts::kFused) {
+      builder.add(p + "mlp.experts.gate_up_proj", {E, 2 * F, D});
+      builder.add(p + "mlp.experts.down_proj", {E, D, F});
+      continue;
+    }
+    for (int e = 0; e < config.experts(); ++e) {
+      const std::string q = experts == Experts::kDense ? p + "mlp."
+                            : mixtral                  ? fmt::format("{}block_sparse_moe.experts.{}.", p, e)
+                                                       : fmt::format("{}mlp.experts.{}.", p, e);
+      builder.add(q + (mixtral ? "w1" : "gate_proj") + ".weight", {F, D});
+      builder.add(q + (mixtral ? "w3" : "up_proj") + ".weight", {F, D});
+      builder.add(q + (mixtral ? "w2" : "down_proj") + ".weight", {D, F});
+    }
+  }
+  builder.add("model.embed_tokens.weight", {config.vocab_size, D});
+  builder.add("model.norm.weight", {D});
+  if (!config.tie_word_embeddings) builder.add("lm_head.weight", {config.vocab_size, D});
+}
+
+class Model {
+ public:
+  Model(const ModelConfig& config, Experts experts, const std::function<void(Builder&)>& more = {}) {
+    Builder builder;
+    add_model(builder, config, experts);
+    if (more) more(builder);
+    builder.write(folder_);
+    checkpoint_.emplace(folder_.path());
+  }
+  const Checkpoint& checkpoint() const { return *checkpoint_; }
+
+ private:
+  TempFolder folder_;
+  std::optional<Checkpoint> checkpoint_;
+};
+
+void expect_is(const Checkpoint& checkpoint, const std::string& name, const Tensor& tensor) {
+  const Tensor named = checkpoint.find(name).value();
+  EXPECT_EQ(tensor.bytes.data(), named.bytes.data()) << name;
+  EXPECT_EQ(tensor.shape, named.shape) << name;
+}
+
+TEST(LayerTensors, AttentionAndNorms) {
+  const ModelConfig config = small_config();
+  const Model model(config, Experts::kOlmoe);
+  const Checkpoint& checkpoint = model.checkpoint();
+  for (int l = 0; l < 2; ++l) {
+    const LayerTensors layer = layer_tensors(checkpoint, config, l);
+    const std::string p = fmt::format("model.layers.{}.", l);
+    expect_is(checkpoint, p + "input_layernorm.weight", layer.input_norm);
+    expect_is(checkpoint, p + "self_attn.q_proj.weight", layer.q);
+    expect_is(checkpoint, p + "self_attn.k_proj.weight", layer.k);
+    expect_is(checkpoint, p + "self_attn.v_proj.weight", layer.v);
+    expect_is(checkpoint, p + "self_attn.o_proj.weight", layer.o);
+    expect_is(checkpoint, p + "self_attn.q_norm.weight", layer.q_norm.value());
+    expect_is(checkpoint, p + "self_attn.k_norm.weight", layer.k_norm.value());
+    expect_is(checkpoint, p + "post_attention_layernorm.weight", layer.post_attention_norm);
+    expect_is(checkpoint, p + "mlp.gate.weight", layer.router.value());
+    EXPECT_THAT(layer.q_norm->shape, ElementsAre(8));
+    EXPECT_THAT(layer.k_norm->shape, ElementsAre(4));
+  }
+}
+
+TEST(LayerTensors, EachKindOfQkNorm) {
+  ModelConfig config = small_config();
+  config.qk_norm = QkNorm::kHead;
+  const Model head(config, Experts::kOlmoe);
+  EXPECT_THAT(layer_tensors(head.checkpoint(), config, 0).q_norm->shape, ElementsAre(2));
+  EXPECT_THAT(layer_tensors(head.checkpoint(), config, 0).k_norm->shape, ElementsAre(2));
+  config.qk_norm = QkNorm::kFull;
+  EXPECT_THAT(error_of([&] { layer_tensors(head.checkpoint(), config, 0); }),
+              HasSubstr("model.layers.0.self_attn.q_norm.weight: expected shape [8], got [2]"));
+  config.qk_norm = QkNorm::kNone;
+  EXPECT_THAT(error_of([&] { layer_tensors(head.checkpoint(), config, 0); }),
+              HasSubstr("expected no model.layers.0.self_attn.q_norm.weight (qk_norm is \"none\"), got one"));
+  const Model none(config, Experts::kOlmoe);
+  EXPECT_FALSE(layer_tensors(none.checkpoint(), config, 0).q_norm.has_value());
+  EXPECT_FALSE(layer_tensors(none.checkpoint(), config, 0).k_norm.has_value());
+}
+
+TEST(LayerTensors, ExpertsOfOlmoe) {
+  const ModelConfig config = small_config();
+  const Model model(config, Experts::kOlmoe);
+  const ExpertTensors expert = expert_tensors(model.checkpoint(), config, 1, 3);
+  expect_is(model.checkpoint(), "model.layers.1.mlp.experts.3.gate_proj.weight", expert.gate);
+  expect_is(model.checkpoint(), "model.layers.1.mlp.experts.3.up_proj.weight", expert.up);
+  expect_is(model.checkpoint(), "model.layers.1.mlp.experts.3.down_proj.weight", expert.down);
+}
+
+TEST(LayerTensors, ExpertsOfMixtral) {
+  const ModelConfig config = small_config();
+  const Model model(config, Experts::kMixtral);
+  const ExpertTensors expert = expert_tensors(model.checkpoint(), config, 1, 2);
+  expect_is(model.checkpoint(), "model.layers.1.block_sparse_moe.experts.2.w1.weight", expert.gate);
+  expect_is(model.checkpoint(), "model.layers.1.block_sparse_moe.experts.2.w3.weight", expert.up);
+  expect_is(model.checkpoint(), "model.layers.1.block_sparse_moe.experts.2.w2.weight", expert.down);
+  expect_is(model.checkpoint(), "model.layers.0.block_sparse_moe.gate.weight",
+            layer_tensors(model.checkpoint(), config, 0).router.value());
+}
+
+TEST(LayerTensors, FusedExpertsAreSlices) {
+  const ModelConfig config = small_config();
+  const Model model(config, Experts::kFused);
+  const Tensor gate_up = model.checkpoint().find("model.layers.1.mlp.experts.gate_up_proj").value();
+  const Tensor down = model.checkpoint().find("model.layers.1.mlp.experts.down_proj").value();
+  for (int e = 0; e < 4; ++e) {
+    const ExpertTensors expert = expert_tensors(model.checkpoint(), config, 1, e);
+    EXPECT_THAT(expert.gate.shape, ElementsAre(3, 6));
+    EXPECT_THAT(expert.up.shape, ElementsAre(3, 6));
+    EXPECT_THAT(expert.down.shape, ElementsAre(6, 3));
+    // [E, 2F, D]: an expert is 2 * 18 floats of 4 bytes, the gate's before the up projection's.
+    EXPECT_EQ(expert.gate.bytes.data(), gate_up.bytes.data() + e * 36 * 4);
+    EXPECT_EQ(expert.up.bytes.data(), gate_up.bytes.data() + (e * 36 + 18) * 4);
+    EXPECT_EQ(expert.down.bytes.data(), down.bytes.data() + e * 18 * 4);
+    EXPECT_EQ(expert.up.size(), 18);
+  }
+}
+
+TEST(LayerTensors, ADenseLayerIsOneExpert) {
+  ModelConfig config = small_config();
+  config.num_experts = config.num_experts_per_tok = 0;
+  const Model model(config, Experts::kDense);
+  EXPECT_FALSE(layer_tensors(model.checkpoint(), config, 0).router.has_value());
+  const ExpertTensors expert = expert_tensors(model.checkpoint(), config, 1, 0);
+  expect_is(model.checkpoint(), "model.layers.1.mlp.gate_proj.weight", expert.gate);
+  expect_is(model.checkpoint(), "model.layers.1.mlp.up_proj.weight", expert.up);
+  expect_is(model.checkpoint(), "model.layers.1.mlp.down_proj.weight", expert.down);
+}
+
+TEST(LayerTensors, EndsTiedAndUntied) {
+  ModelConfig config = small_config();
+  const Model untied(config, Experts::kOlmoe);
+  const EndTensors ends = end_tensors(untied.checkpoint(), config);
+  expect_is(untied.checkpoint(), "model.embed_tokens.weight", ends.embed);
+  expect_is(untied.checkpoint(), "model.norm.weight", ends.norm);
+  expect_is(untied.checkpoint(), "lm_head.weight", ends.lm_head);
+  config.tie_word_embeddings = true;
+  const Model tied(config, Experts::kOlmoe);
+  expect_is(tied.checkpoint(), "model.embed_tokens.weight", end_tensors(tied.checkpoint(), config).lm_head);
+  config.tie_word_embeddings = false;
+  EXPECT_THAT(error_of([&] { end_tensors(tied.checkpoint(), config); }),
+              HasSubstr("lm_head.weight: expected a tensor of shape [5, 6], got no such tensor"));
+}
+
+TEST(LayerTensors, NamesWhatIsMissingOrMisshapen) {
+  ModelConfig config = small_config();
+  const Model olmoe(config, Experts::kOlmoe);
+  const Model fused(config, Experts::kFused);
+  config.moe_intermediate_size = 4;
+  EXPECT_THAT(error_of([&] { expert_tensors(olmoe.checkpoint(), config, 0, 1); }),
+              HasSubstr("model.layers.0.mlp.experts.1.gate_proj.weight: expected shape [4, 6], got [3, 6]"));
+  EXPECT_THAT(error_of([&] { expert_tensors(fused.checkpoint(), config, 0, 1); }),
+              HasSubstr("model.layers.0.mlp.experts.gate_up_proj: expected shape [4, 8, 6], got [4, 6, 6]"));
+  config = small_config();
+  config.num_hidden_layers = 3;
+  EXPECT_THAT(error_of([&] { layer_tensors(olmoe.checkpoint(), config, 2); }),
+              HasSubstr("model.layers.2.input_layernorm.weight: expected a tensor of shape [6], got no such tensor"));
+}
+
+TEST(LayerTensors, RefusesBiases) {
+  const ModelConfig config = small_config();
+  const Model model(config, Experts::kOlmoe,
+                    [](Builder& builder) { builder.add("model.layers.1.self_attn.k_proj.bias", {4}); });
+  EXPECT_NO_THROW(layer_tensors(model.checkpoint(), config, 0));
+  EXPECT_THAT(error_of([&] { layer_tensors(model.checkpoint(), config, 1); }),
+              AllOf(HasSubstr("expected model.layers.1.self_attn.k_proj without a bias"),
+                    HasSubstr("got model.layers.1.self_attn.k_proj.bias")));
+}
+
+TEST(LayerTensorsDeathTest, LayersAndExpertsOutOfRangeAreBugs) {
+  const ModelConfig config = small_config();
+  const Model model(config, Experts::kOlmoe);
+  EXPECT_DEATH(layer_tensors(model.checkpoint(), config, 2), "layer 2 of 2");
+  EXPECT_DEATH(expert_tensors(model.checkpoint(), config, 0, 4), "expert 4 of 4");
+}
+
+}  // namespace
+}  // namespace foe
