@@ -1,0 +1,86 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "engine/sampler.h"
+
+namespace foe {
+namespace {
+
+// The first word of every broadcast.
+enum Order : std::int32_t { kStop, kHeartbeat, kRun };
+
+int kv_blocks(const Model& model, const EngineOptions& options) {
+  const int tokens = options.kv_tokens > 0 ? options.kv_tokens : model.config.max_position_embeddings;
+  return (tokens + kKvBlock - 1) / kKvBlock;
+}
+
+}  // namespace
+
+Engine::Engine(Model model, Communicator& comm, const EngineOptions& options)
+    : model_(std::move(model)),
+      comm_(comm),
+      pool_(options.threads),
+      kv_(model_.config.num_hidden_layers, kv_blocks(model_, options), model_.kv_shape()),
+      activations_(model_, options.max_batch_tokens,
+                   options.max_sampled > 0 ? options.max_sampled : options.max_sequences),
+      scheduler_({kv_blocks(model_, options), options.max_batch_tokens, options.max_sequences,
+                  model_.config.max_position_embeddings}) {}
+
+void Engine::submit(Request request) {
+  validate(request.sampling);
+  for (const auto* tokens : {&request.prompt, &request.output})
+    for (const std::int32_t token : *tokens)
+      if (token < 0 || token >= model_.config.vocab_size)
+        fail("token: expected an id in [0, {}), got {}", model_.config.vocab_size, token);
+  scheduler_.add(std::move(request));
+}
+
+std::vector<TokenEvent> Engine::step() {
+  const Batch& batch = scheduler_.next();
+  if (batch.empty()) return {};
+  const std::span<const float> logits_SV = run(batch);
+  const std::size_t V = model_.config.vocab_size;
+  std::vector<std::int32_t> tokens;
+  for (int i = 0; i < batch.num_sampled(); ++i) {
+    const Scheduler::SampledRow row = scheduler_.sampled(i);
+    tokens.push_back(sample(logits_SV.subspan(i * V, V), *row.sampling, row.output_position));
+  }
+  return scheduler_.commit(tokens);
+}
+
+std::span<const float> Engine::run(const Batch& batch) {
+  if (comm_.size() > 1) {
+    message_ = encode(batch);
+    message_.insert(message_.begin(), kRun);
+    comm_.broadcast(message_);
+  }
+  return forward(model_, batch, kv_, activations_, comm_, pool_);
+}
+
+void Engine::heartbeat() {
+  message_.assign(1, kHeartbeat);
+  comm_.broadcast(message_);
+}
+
+void Engine::stop() {
+  message_.assign(1, kStop);
+  comm_.broadcast(message_);
+}
+
+void Engine::follow() {
+  FOE_CHECK(comm_.rank() != 0, "rank 0 leads");
+  for (;;) {
+    comm_.broadcast(message_);
+    if (message_.empty()) fail("rank {}: expected an order from rank 0, got an empty message", comm_.rank());
+    if (message_[0] == kStop) return;
+    if (message_[0] == kHeartbeat) continue;
+    const Batch batch =
+        decode(std::span<const std::int32_t>(message_).subspan(1), model_.config.vocab_size, kv_.blocks());
+    forward(model_, batch, kv_, activations_, comm_, pool_);
+  }
+}
+
+}  // namespace foe

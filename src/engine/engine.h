@@ -1,0 +1,63 @@
+// The step loop: schedule, broadcast, forward, sample, commit.
+//
+// Rank 0 calls submit() and step(); every other rank calls follow(), which runs what rank 0 broadcasts until it says
+// stop. One thread per rank; only it uses the communicator.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "comm/communicator.h"
+#include "core/request.h"
+#include "model/forward.h"
+#include "sched/scheduler.h"
+
+namespace foe {
+
+struct EngineOptions {
+  int threads = 1;
+  int max_batch_tokens = 512;  // per step: a prompt longer than this comes in chunks
+  int max_sequences = 32;
+  int kv_tokens = 0;    // positions that the KV cache holds; 0: one sequence of the model's context length
+  int max_sampled = 0;  // rows of logits per step; 0: one per sequence
+};
+
+class Engine {
+ public:
+  Engine(Model model, Communicator& comm, const EngineOptions& options);
+
+  const Model& model() const { return model_; }
+  const Communicator& comm() const { return comm_; }
+  std::size_t kv_bytes() const { return kv_.bytes(); }
+  std::size_t activation_bytes() const { return activations_.bytes(); }
+
+  // Rank 0. Throws Error for a request that can never run.
+  void submit(Request request);
+  void abort(std::int64_t id) { scheduler_.abort(id); }
+  bool idle() const { return scheduler_.idle(); }
+  const Scheduler& scheduler() const { return scheduler_; }
+  // Runs one step, if there is work.
+  std::vector<TokenEvent> step();
+  // Runs one batch on all ranks and returns the logits [S, V] of its sampled rows, valid until the next call.
+  std::span<const float> run(const Batch& batch);
+  // Tells the other ranks that this one is alive, while there is no work: they give up after the communicator's
+  // timeout.
+  void heartbeat();
+  // Ends follow() on the other ranks.
+  void stop();
+
+  // Every other rank.
+  void follow();
+
+ private:
+  Model model_;
+  Communicator& comm_;
+  ThreadPool pool_;
+  KvCache kv_;
+  Activations activations_;
+  Scheduler scheduler_;
+  std::vector<std::int32_t> message_;
+};
+
+}  // namespace foe

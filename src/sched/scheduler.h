@@ -1,0 +1,77 @@
+// Which tokens run in the next step. No prefill phase and no decode phase: every sequence has tokens that have not run
+// yet, one while it decodes, many while its prompt is new, and all catch up under one token budget in one batch.
+//
+// No floats, no MPI, no clock; one thread.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <span>
+#include <vector>
+
+#include "core/batch.h"
+#include "core/request.h"
+#include "sched/block_allocator.h"
+
+namespace foe {
+
+struct SchedulerLimits {
+  int kv_blocks = 0;       // of kKvBlock positions each
+  int max_tokens = 512;    // per step
+  int max_sequences = 32;  // in one batch
+  int max_positions = 0;   // the model's context length
+};
+
+class Scheduler {
+ public:
+  explicit Scheduler(const SchedulerLimits& limits);
+
+  // Queues a request. Throws Error for one that could never run: no prompt, or more positions than the context or the
+  // whole cache has.
+  void add(Request request);
+  // Forgets a request; its blocks are free for the next step. Unknown ids are ignored: it may just have finished.
+  void abort(std::int64_t id);
+
+  bool idle() const { return running_.empty() && waiting_.empty(); }
+  int num_running() const { return static_cast<int>(running_.size()); }
+  int num_waiting() const { return static_cast<int>(waiting_.size()); }
+
+  // The next step's batch, valid until the next call; empty only when idle. First come, first served: a waiting request
+  // joins when blocks for all it may become are free. Decoding sequences get their token before prompts get chunks.
+  const Batch& next();
+
+  // The tokens sampled for the rows of that batch, in the order of Batch::sampled_rows.
+  std::vector<TokenEvent> commit(std::span<const std::int32_t> tokens);
+
+  // The request whose token is row `i` of the sampled rows, and how many output tokens it has before that one.
+  struct SampledRow {
+    std::int64_t id;
+    const SamplingParams* sampling;
+    int output_position;
+  };
+  SampledRow sampled(int i) const;
+
+ private:
+  struct Sequence {
+    Request request;
+    std::vector<std::int32_t> blocks;
+    int done = 0;       // positions whose KV is computed
+    int scheduled = 0;  // tokens of it in the current batch
+
+    int total() const { return static_cast<int>(request.prompt.size() + request.output.size()); }
+    int remaining() const { return total() - done; }
+  };
+
+  int blocks_for(const Request& request) const;
+  void admit();
+  void schedule(Sequence& sequence);
+
+  SchedulerLimits limits_;
+  BlockAllocator allocator_;
+  std::deque<Request> waiting_;
+  std::deque<Sequence> running_;  // in order of arrival
+  Batch batch_;
+  std::vector<std::int64_t> sampled_ids_;  // of batch_.sampled_rows
+};
+
+}  // namespace foe
