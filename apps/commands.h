@@ -1,0 +1,19 @@
+// The subcommands of foe: each adds itself to the command line and runs when it is chosen.
+#pragma once
+
+namespace CLI {
+class App;
+}
+
+namespace foe {
+
+void add_generate_command(CLI::App& app);
+void add_logits_command(CLI::App& app);
+void add_tokenize_command(CLI::App& app);
+void add_inspect_command(CLI::App& app);
+void add_train_command(CLI::App& app);
+void add_serve_command(CLI::App& app);
+// What `foe serve` launches: one rank behind the front end's socket. Not shown in --help.
+void add_worker_command(CLI::App& app);
+
+}  // namespace foe
