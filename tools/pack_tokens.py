@@ -9,9 +9,9 @@ Writes OUT/train.u16 and OUT/valid.u16, raw little-endian uint16 token ids, and 
      "train": {"file": "train.u16", "tokens": N, "bytes": B, "sha256": "..."}, "valid": {...}}
 
 `bytes` counts the UTF-8 text that the tokens stand for, <|endoftext|> counting nothing: bits per byte is the total loss
-of a file's tokens in nats, divided by ln 2 and by `bytes`. Each piece of text is followed by <|endoftext|>. The training
-split is cut at paragraphs into pieces of about 32 KB, long enough for any context, and these are shuffled, so that a
-trainer which reads from front to back meets all sources at all times. The validation split is whole documents in order.
+of a file's tokens in nats, divided by ln 2 and by `bytes`. Each piece of text is followed by <|endoftext|>. The
+training split is cut at paragraphs into pieces of about 32 KB, long enough for any context, and these are shuffled, so
+that a trainer which reads from front to back meets all sources at all times. The validation split is whole documents.
 """
 
 import argparse
@@ -49,7 +49,8 @@ def write_tokens(pieces: list[str], tokenizer: Tokenizer, path: Path) -> dict:
     path.write_bytes(data.tobytes())
     text_bytes = sum(len(piece.encode()) for piece in pieces)
     digest = hashlib.sha256(data.tobytes()).hexdigest()
-    print(f"{path.name}: {data.size:,} tokens, {text_bytes:,} bytes of text, {text_bytes / data.size:.3f} bytes per token")
+    ratio = text_bytes / data.size
+    print(f"{path.name}: {data.size:,} tokens, {text_bytes:,} bytes of text, {ratio:.3f} bytes per token")
     return {"file": path.name, "tokens": int(data.size), "bytes": text_bytes, "sha256": digest}
 
 

@@ -29,9 +29,10 @@ def normalise(paragraph: str) -> str:
 
 
 _COMMON_WORDS = frozenset(
-    "the of and to a in that is was he for it with as his on be at by i this had not are but from or have an they which "
-    "one you were her all she there would their we him been has when who will more no if out so said what up its about "
-    "into than them can only other new some could time these two may then do first any my now such like our over".split()
+    "the of and to a in that is was he for it with as his on be at by i this had not are but from or have an they "
+    "which one you were her all she there would their we him been has when who will more no if out so said what up its "
+    "about into than them can only other new some could time these two may then do first any my now such like our "
+    "over".split()
 )
 _NOT_PROSE = re.compile(r"https?://|www\.|[\\{}|<>=~^ÂÃ¢•→]|@\w|\$\w|/\w+/\w")
 

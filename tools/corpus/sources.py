@@ -41,7 +41,7 @@ def _austen(root: Path) -> Iterator[Document]:
 
 
 def _sword(root: Path) -> Iterator[Document]:
-    for index in sorted(root.glob("usr/share/sword/modules/*/*/*/*.?zs"), key=lambda path: (path.name[:2] != "ot", path)):
+    for index in sorted(root.glob("usr/share/sword/modules/*/*/*/*.?zs"), reverse=True):  # ot.bzs, then nt.bzs
         osis = formats.sword_text(index.read_bytes(), index.with_suffix(index.suffix[:-1] + "z").read_bytes())
         for name, paragraphs in formats.osis_books(osis):
             yield _slug(name), paragraphs
