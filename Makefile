@@ -1,0 +1,46 @@
+# The short way to everything, on a fresh Debian 12 machine too: each target first installs what it needs.
+ci := $(if $(filter true,$(CI)),ON,OFF)
+jobs := $(shell nproc)
+sources = $(shell find src apps bench tests -name '*.h' -o -name '*.cc')
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
+
+demo: setup-run build/build.ninja  ## serve the shipped model on two ranks and talk to it
+	@cmake --build --preset release --target foe
+	@tools/demo.sh
+
+# Without the tests' dependencies; `make test` adds the tests to the same folder and compiles nothing twice.
+build/build.ninja:
+	cmake --preset release -DFOE_TESTS=OFF -DFOE_BENCH=OFF
+
+build: setup-test  ## compile everything into build/
+	cmake --preset release -DFOE_CI=$(ci) -DFOE_WERROR=$(ci)
+	cmake --build --preset release
+
+test: $(if $(filter ON,$(ci)),setup-dev) build  ## compile everything and run the tests
+	@tools/venv.sh build/venv tools/requirements-test.txt
+	@tools/netlab/lab check || echo "The tests on several nodes will be SKIPPED."
+	ctest --preset release --parallel $(jobs)
+
+asan: setup-test  ## the tests under the address and undefined-behaviour sanitizers
+tsan: setup-test  ## the tests of threads under the thread sanitizer
+fuzz: setup-dev  ## each fuzzer for a minute
+asan tsan fuzz:
+	cmake --preset $@
+	cmake --build --preset $@
+	ctest --preset $@ --parallel $(jobs)
+
+format: setup-dev  ## format the sources
+	@clang-format-14 -i $(sources)
+
+check-format: setup-dev  ## fail if a source is not formatted
+	@clang-format-14 --dry-run --Werror $(sources)
+
+clean:  ## remove all build folders
+	rm -rf build build-*
+
+setup-%:
+	@tools/setup.sh $*
+
+.PHONY: help demo build test asan tsan fuzz format check-format clean

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Two nodes with a 100 Mbit/s link between them: `foe logits` writes the same bytes there on two ranks as here on one,
+# and what the ranks exchange does cross the link.
+#
+#   tests/dist/netlab_test.sh build/foe
+set -euo pipefail
+tests=$(cd "$(dirname "$0")/.." && pwd)
+lab=$tests/../tools/netlab/lab
+foe=$(realpath "$1")
+
+if ! reason=$("$lab" check 2>&1); then
+  echo "SKIPPED: $reason"
+  exit 77
+fi
+
+work=$(mktemp -d)
+trap '"$lab" down; rm -rf "$work"' EXIT
+"$lab" down # what a killed run may have left
+"$lab" up 2 100mbit
+
+tokens=200 hidden=64 layers=2
+"$tests/python.sh" "$tests/oracle/make_checkpoint.py" "$work/model" --seed 1 \
+  --set expert_groups=4 residual=federated "hidden_size=$hidden" "num_hidden_layers=$layers"
+for ((i = 0; i < tokens; i++)); do echo -n "$((i * 37 % 128)),"; done | sed 's/,$/\n/' >"$work/tokens"
+
+# logits OUTPUT [LAUNCHER...]
+logits() { "${@:2}" "$foe" logits "$work/model" --tokens "@$work/tokens" --threads 1 --plan foe --output "$work/$1"; }
+logits one
+before=$("$lab" bytes n1)
+logits two "$lab" mpirun n0:1,n1:1 2
+sent=$(($("$lab" bytes n1) - before))
+
+cmp "$work/one" "$work/two"
+# Each of the layers + 1 sums needs node n1's half of every token's hidden vector, in f32.
+least=$((tokens * hidden * 4 * (layers + 1)))
+echo "node n1 sent $sent bytes, at least $least of them for the sums"
+[[ $sent -ge $least ]]
