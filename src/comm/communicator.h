@@ -65,8 +65,8 @@ std::unique_ptr<Communicator> make_self_comm();
 std::vector<std::unique_ptr<Communicator>> make_local_comms(int size, double timeout_seconds = 60);
 
 // The ranks that mpirun started, or one rank alone if this process was not started by mpirun. Calls MPI_Init, and
-// MPI_Finalize when destroyed. Ranks of one node exchange through shared memory; over several nodes MPI carries
-// everything.
+// MPI_Finalize when destroyed (but not by an exception: then abort_world() has to follow). Ranks of one node exchange
+// through shared memory; over several nodes MPI carries everything.
 std::unique_ptr<Communicator> make_world_comm(double timeout_seconds = 60);
 
 // Ends all ranks of the MPI job at once with this exit status; returns if there is no job.

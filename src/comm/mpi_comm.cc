@@ -2,6 +2,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <mpi.h>
 #include <sched.h>
 #include <thread>
@@ -22,6 +23,11 @@ void check_mpi(int status, const char* call) {
   fail("{}: {}", call, std::string(text, length));
 }
 
+// MPI_Finalize waits for all ranks. A rank that fails must not: whoever catches its Error calls abort_world().
+void finalize() {
+  if (std::uncaught_exceptions() == 0) MPI_Finalize();
+}
+
 // Ranks on several nodes: MPI moves the bytes, the sums are ours.
 class MpiComm : public Communicator {
  public:
@@ -29,7 +35,7 @@ class MpiComm : public Communicator {
     MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
     MPI_Comm_size(MPI_COMM_WORLD, &size_);
   }
-  ~MpiComm() override { MPI_Finalize(); }
+  ~MpiComm() override { finalize(); }
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
@@ -165,8 +171,7 @@ std::unique_ptr<Communicator> make_node_comm(MPI_Comm node, int size, double tim
   if (rank == 0) std::memset(memory, 0, bytes);
   MPI_Barrier(node);
   // The window is not freed by hand: that is collective, and a rank that fails leaves alone. MPI_Finalize releases it.
-  return std::make_unique<SharedComm>(rank, size, static_cast<std::byte*>(memory), timeout_seconds,
-                                      [] { MPI_Finalize(); });
+  return std::make_unique<SharedComm>(rank, size, static_cast<std::byte*>(memory), timeout_seconds, finalize);
 }
 
 bool started_by_mpirun() {

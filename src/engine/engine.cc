@@ -1,6 +1,8 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <cstring>
+#include <type_traits>
 
 #include "base/check.h"
 #include "base/error.h"
@@ -10,7 +12,7 @@ namespace foe {
 namespace {
 
 // The first word of every broadcast.
-enum Order : std::int32_t { kStop, kHeartbeat, kRun };
+enum Order : std::int32_t { kStop, kHeartbeat, kReport, kRun };
 
 int kv_blocks(const Model& model, const EngineOptions& options) {
   const int tokens = options.kv_tokens > 0 ? options.kv_tokens : model.config.max_position_embeddings;
@@ -65,6 +67,26 @@ void Engine::heartbeat() {
   comm_.broadcast(message_);
 }
 
+std::vector<CommCounters> Engine::collect_counters() {
+  const CommCounters mine = comm_.counters();
+  message_.assign(1, kReport);
+  comm_.broadcast(message_);
+  return gather_counters(mine);
+}
+
+std::vector<CommCounters> Engine::gather_counters(const CommCounters& mine) {
+  // A gather moves floats; the counters' bytes travel as such.
+  constexpr std::size_t kFloats = sizeof(CommCounters) / sizeof(float);
+  static_assert(std::is_trivially_copyable_v<CommCounters> && sizeof(CommCounters) % sizeof(float) == 0);
+  float send[kFloats];
+  std::memcpy(send, &mine, sizeof mine);
+  std::vector<float> received(kFloats * comm_.size());
+  comm_.gather(send, std::vector<std::size_t>(comm_.size(), kFloats), received.data());
+  std::vector<CommCounters> all(comm_.size());
+  std::memcpy(static_cast<void*>(all.data()), received.data(), all.size() * sizeof(CommCounters));
+  return all;
+}
+
 void Engine::stop() {
   message_.assign(1, kStop);
   comm_.broadcast(message_);
@@ -73,10 +95,15 @@ void Engine::stop() {
 void Engine::follow() {
   FOE_CHECK(comm_.rank() != 0, "rank 0 leads");
   for (;;) {
+    const CommCounters before = comm_.counters();
     comm_.broadcast(message_);
     if (message_.empty()) fail("rank {}: expected an order from rank 0, got an empty message", comm_.rank());
     if (message_[0] == kStop) return;
     if (message_[0] == kHeartbeat) continue;
+    if (message_[0] == kReport) {
+      gather_counters(before);
+      continue;
+    }
     const Batch batch =
         decode(std::span<const std::int32_t>(message_).subspan(1), model_.config.vocab_size, kv_.blocks());
     forward(model_, batch, kv_, activations_, comm_, pool_);

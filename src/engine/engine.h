@@ -29,6 +29,7 @@ class Engine {
 
   const Model& model() const { return model_; }
   const Communicator& comm() const { return comm_; }
+  int threads() const { return pool_.threads(); }
   std::size_t kv_bytes() const { return kv_.bytes(); }
   std::size_t activation_bytes() const { return activations_.bytes(); }
 
@@ -44,6 +45,8 @@ class Engine {
   // Tells the other ranks that this one is alive, while there is no work: they give up after the communicator's
   // timeout.
   void heartbeat();
+  // What each rank has sent so far, by rank; the exchange that collects this is not in it.
+  std::vector<CommCounters> collect_counters();
   // Ends follow() on the other ranks.
   void stop();
 
@@ -58,6 +61,8 @@ class Engine {
   Activations activations_;
   Scheduler scheduler_;
   std::vector<std::int32_t> message_;
+
+  std::vector<CommCounters> gather_counters(const CommCounters& mine);
 };
 
 }  // namespace foe

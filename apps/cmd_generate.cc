@@ -1,0 +1,175 @@
+// foe generate: stream a continuation of a prompt to the terminal.
+#include <chrono>
+#include <memory>
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "commands.h"
+#include "common.h"
+#include "engine/sampler.h"
+#include "text/tokenizer.h"
+
+namespace foe {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct GenerateFlags {
+  ModelFlags model;
+  std::string prompt;
+  int max_tokens = 64;
+  SamplingParams sampling;
+  bool ignore_eos = false;
+  bool stats = false;
+  bool json = false;
+};
+
+struct Generation {
+  std::vector<std::int32_t> tokens;
+  std::string text;
+  FinishReason finish = FinishReason::kLength;
+  double first_token_s = 0;
+  double decode_s = 0;
+  std::vector<CommCounters> decode_counters;  // by rank, of all decode steps
+
+  int decode_steps() const { return static_cast<int>(tokens.size()) - 1; }
+};
+
+CommCounters difference(const CommCounters& a, const CommCounters& b) {
+  return {a.broadcast - b.broadcast, a.sum - b.sum, a.gather - b.gather};
+}
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+Generation generate(Engine& engine, const Tokenizer& tokenizer, const GenerateFlags& flags,
+                    std::vector<std::int32_t> prompt) {
+  Request request;
+  request.prompt = std::move(prompt);
+  request.max_tokens = flags.max_tokens;
+  if (!flags.ignore_eos) request.stop_ids = engine.model().config.eos_token_ids;
+  request.sampling = flags.sampling;
+  engine.submit(std::move(request));
+
+  Generation result;
+  StreamDecoder decoder(tokenizer);
+  const auto show = [&](const std::string& text) {
+    result.text += text;
+    if (flags.json) return;
+    std::fputs(text.c_str(), stdout);
+    std::fflush(stdout);
+  };
+  auto start = Clock::now();
+  std::vector<CommCounters> before;
+  while (!engine.idle()) {
+    for (const TokenEvent& event : engine.step()) {
+      if (result.tokens.empty()) {
+        result.first_token_s = seconds_since(start);
+        before = engine.collect_counters();
+        start = Clock::now();
+      }
+      result.tokens.push_back(event.token);
+      if (event.finish) result.finish = *event.finish;
+      if (event.finish != FinishReason::kStop) show(decoder.push(event.token));
+    }
+  }
+  result.decode_s = seconds_since(start);
+  show(decoder.finish() + "\n");
+  result.text.pop_back();
+  result.decode_counters = engine.collect_counters();
+  for (std::size_t r = 0; r < before.size(); ++r)
+    result.decode_counters[r] = difference(result.decode_counters[r], before[r]);
+  return result;
+}
+
+void print_json(const Generation& g, std::size_t prompt_tokens) {
+  nlohmann::json ranks = nlohmann::json::array();
+  for (const CommCounters& c : g.decode_counters) {
+    const auto entry = [](const CommCounter& k) {
+      return nlohmann::json{{"calls", k.calls}, {"messages", k.messages}, {"bytes", k.bytes}};
+    };
+    ranks.push_back({{"broadcast", entry(c.broadcast)}, {"sum", entry(c.sum)}, {"gather", entry(c.gather)}});
+  }
+  const nlohmann::json out{{"text", g.text},
+                           {"tokens", g.tokens},
+                           {"finish_reason", g.finish == FinishReason::kStop ? "stop" : "length"},
+                           {"prompt_tokens", prompt_tokens},
+                           {"ttft_s", g.first_token_s},
+                           {"decode_s", g.decode_s},
+                           {"decode_steps", g.decode_steps()},
+                           {"decode_counters_by_rank", ranks}};
+  std::puts(out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+}
+
+void print_stats(const Engine& engine, const Generation& g, std::size_t prompt_tokens) {
+  fmt::print(stderr, "\n{} ranks, {} threads each, plan {}: {} prompt tokens, first token after {:.1f} ms",
+             engine.comm().size(), engine.threads(), to_string(engine.model().placement.plan), prompt_tokens,
+             1e3 * g.first_token_s);
+  const int steps = g.decode_steps();
+  if (steps == 0) return fmt::print(stderr, "\n");
+  fmt::print(stderr, ", then {:.2f} ms per token ({:.0f} tokens/s)\n", 1e3 * g.decode_s / steps, steps / g.decode_s);
+  CommCounters all;
+  for (const CommCounters& c : g.decode_counters)
+    for (const auto member : {&CommCounters::broadcast, &CommCounters::sum, &CommCounters::gather}) {
+      (all.*member).messages += (c.*member).messages;
+      (all.*member).bytes += (c.*member).bytes;
+    }
+  fmt::print(stderr, "per decoded token:  exchanges    messages (all ranks)    bytes (all ranks)\n");
+  const auto row = [&](const char* name, CommCounter CommCounters::*member) {
+    const double n = steps;
+    fmt::print(stderr, "  {:<16}  {:>9.2f}    {:>20.2f}    {:>17.1f}\n", name, (g.decode_counters[0].*member).calls / n,
+               (all.*member).messages / n, (all.*member).bytes / n);
+  };
+  row("broadcast batch", &CommCounters::broadcast);
+  row("sum", &CommCounters::sum);
+  row("gather logits", &CommCounters::gather);
+}
+
+void run_generate(const GenerateFlags& flags) {
+  validate(flags.sampling);
+  const Tokenizer tokenizer = Tokenizer::load(flags.model.model + "/tokenizer.json");
+  std::vector<std::int32_t> prompt = tokenizer.encode(flags.prompt);
+  if (prompt.empty()) fail("--prompt: expected some text, got none");
+  EngineOptions options;
+  options.max_sequences = 1;
+  options.kv_tokens = static_cast<int>(prompt.size()) + flags.max_tokens;
+  run_on_all_ranks(flags.model, options, [&](Engine& engine) {
+    const std::size_t prompt_tokens = prompt.size();
+    if (!flags.json) std::fputs(flags.prompt.c_str(), stdout);
+    const Generation g = generate(engine, tokenizer, flags, std::move(prompt));
+    if (flags.json) print_json(g, prompt_tokens);
+    if (flags.stats) print_stats(engine, g, prompt_tokens);
+  });
+}
+
+}  // namespace
+
+void add_generate_command(CLI::App& app) {
+  auto flags = std::make_shared<GenerateFlags>();
+  CLI::App* command = app.add_subcommand("generate", "Stream a continuation of a prompt");
+  add_model_flags(*command, flags->model);
+  command->add_option("--prompt", flags->prompt, "text to continue")->required();
+  command->add_option("--max-tokens", flags->max_tokens, "most tokens to generate")
+      ->check(CLI::Range(1, 1 << 24))
+      ->capture_default_str();
+  command->add_option("--temperature", flags->sampling.temperature, "0: always the most likely token")
+      ->capture_default_str();
+  command
+      ->add_option("--top-p", flags->sampling.top_p, "only the most likely tokens that together have this probability")
+      ->capture_default_str();
+  command->add_option("--top-k", flags->sampling.top_k, "only the k most likely tokens; 0: all")->capture_default_str();
+  command
+      ->add_option("--min-p", flags->sampling.min_p, "drop tokens less likely than this share of the most likely one")
+      ->capture_default_str();
+  command->add_option("--seed", flags->sampling.seed, "the same seed gives the same text")->capture_default_str();
+  command->add_flag("--ignore-eos", flags->ignore_eos, "go on past the end-of-text token");
+  command->add_flag("--stats", flags->stats, "print times and what the ranks exchanged, to standard error");
+  command->add_flag("--json", flags->json, "print one JSON object instead of streaming text");
+  command->callback([flags] { run_generate(*flags); });
+}
+
+}  // namespace foe

@@ -1,0 +1,129 @@
+// foe inspect: what a model is, and what each rank of a plan would hold and send.
+#include <memory>
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include "comm/sum_plan.h"
+#include "commands.h"
+#include "common.h"
+#include "placement/wire.h"
+#include "weights/config_json.h"
+#include "weights/layer_tensors.h"
+
+namespace foe {
+namespace {
+
+struct InspectFlags {
+  std::string model;
+  std::string plan;
+  int ranks = 1;
+  bool json = false;
+};
+
+struct RankReport {
+  Share share;
+  std::int64_t weight_bytes = 0;    // packed matrices; the embedding is mapped from the file by every rank
+  std::int64_t kv_token_bytes = 0;  // per cached position
+  WireCost decode;
+};
+
+RankReport report(const ModelConfig& c, const Placement& placement, const SumPlan& sums, int rank, DType type) {
+  RankReport r;
+  r.share = placement.ranks[rank];
+  const std::int64_t D = c.hidden_size, L = c.num_hidden_layers, C = c.head_dim, m = r.share.kv_heads.size();
+  const std::int64_t n = m * (c.num_attention_heads / c.num_key_value_heads);
+  const std::int64_t attention = D * (2 * n + 2 * m) * C;
+  const std::int64_t experts = std::int64_t{3} * r.share.experts.size() * r.share.expert_width.size() * D;
+  r.weight_bytes = static_cast<std::int64_t>(size_of(type)) * (L * (attention + experts) + r.share.vocab.size() * D) +
+                   4 * L * c.num_experts * D;
+  r.kv_token_bytes = 4 * L * m * 2 * C;
+  r.decode = decode_wire_cost(c, placement, rank, sums.partials(rank));
+  return r;
+}
+
+nlohmann::json range_json(Range r) {
+  return {r.begin, r.end};
+}
+
+void print_json(const ModelConfig& c, const Placement& placement, const std::vector<RankReport>& reports, DType type) {
+  nlohmann::json out{{"config", nlohmann::json::parse(model_config_json(c))},
+                     {"parameters", parameter_count(c)},
+                     {"active_parameters", active_parameter_count(c)},
+                     {"dtype", to_string(type)},
+                     {"plan", to_string(placement.plan)},
+                     {"ranks", nlohmann::json::array()}};
+  for (const RankReport& r : reports)
+    out["ranks"].push_back({{"groups", range_json(r.share.groups)},
+                            {"kv_heads", range_json(r.share.kv_heads)},
+                            {"experts", range_json(r.share.experts)},
+                            {"expert_width", range_json(r.share.expert_width)},
+                            {"vocab", range_json(r.share.vocab)},
+                            {"weight_bytes", r.weight_bytes},
+                            {"kv_bytes_per_token", r.kv_token_bytes},
+                            {"decode_sums", r.decode.sums},
+                            {"decode_sum_bytes", r.decode.sum_bytes},
+                            {"decode_gather_bytes", r.decode.gather_bytes}});
+  fmt::print("{}\n", out.dump(2));
+}
+
+void print_table(const ModelConfig& c, const Placement& placement, const std::vector<RankReport>& reports, DType type) {
+  fmt::print("{:.2f} M parameters, {:.2f} M active per token, stored as {}\n", parameter_count(c) / 1e6,
+             active_parameter_count(c) / 1e6, to_string(type));
+  fmt::print("{} layers, width {}, {} query and {} KV heads of {}, vocabulary {}, context {}\n", c.num_hidden_layers,
+             c.hidden_size, c.num_attention_heads, c.num_key_value_heads, c.head_dim, c.vocab_size,
+             c.max_position_embeddings);
+  if (c.dense())
+    fmt::print("dense, feed-forward width {}\n", c.moe_intermediate_size);
+  else
+    fmt::print("{} experts of width {}, {} per token\n", c.num_experts, c.moe_intermediate_size, c.num_experts_per_tok);
+  if (c.federated())
+    fmt::print("federated: {} groups, group_sync {}\n", c.expert_groups, to_string(c.group_sync));
+  else if (c.expert_groups > 1)
+    fmt::print("shared residual, routing in {} groups\n", c.expert_groups);
+  fmt::print("QK-norm {}, RoPE theta {:g}{}, {} head\n\n", to_string(c.qk_norm), c.rope_theta,
+             c.rope_scaling_factor == 1 ? "" : fmt::format(" scaled by {:g}", c.rope_scaling_factor),
+             c.tie_word_embeddings ? "tied" : "untied");
+
+  fmt::print("plan {} on {} rank{}; [begin, end) of what each holds, and what it sends for one decoded token:\n",
+             to_string(placement.plan), reports.size(), reports.size() == 1 ? "" : "s");
+  fmt::print("{:>4}  {:>9}  {:>9}  {:>11}  {:>13}  {:>10}  {:>11}  {:>5}  {:>10}  {:>12}\n", "rank", "groups",
+             "KV heads", "experts", "of their width", "weights MB", "KV B/token", "sums", "sum bytes", "gather bytes");
+  const auto text = [](Range r) { return fmt::format("[{}, {})", r.begin, r.end); };
+  for (std::size_t i = 0; i < reports.size(); ++i) {
+    const RankReport& r = reports[i];
+    fmt::print("{:>4}  {:>9}  {:>9}  {:>11}  {:>14}  {:>10.2f}  {:>11}  {:>5}  {:>10}  {:>12}\n", i,
+               placement.plan == Plan::kFoe ? text(r.share.groups) : "-", text(r.share.kv_heads), text(r.share.experts),
+               text(r.share.expert_width), r.weight_bytes / 1e6, r.kv_token_bytes, r.decode.sums, r.decode.sum_bytes,
+               r.decode.gather_bytes);
+    if (r.share.kv_heads.size() == 0) fmt::print("      rank {} has no attention heads: more ranks than KV heads\n", i);
+  }
+}
+
+void run_inspect(const InspectFlags& flags) {
+  const ModelConfig config = load_model_config(flags.model);
+  const Plan plan = flags.plan.empty() ? default_plan(config) : parse_plan(flags.plan);
+  const Placement placement = make_placement(config, plan, flags.ranks);
+  const Checkpoint checkpoint(flags.model);
+  const DType type = layer_tensors(checkpoint, config, 0).q.dtype;
+  const SumPlan sums(placement.sum_begin);
+  std::vector<RankReport> reports;
+  for (int rank = 0; rank < flags.ranks; ++rank) reports.push_back(report(config, placement, sums, rank, type));
+  (flags.json ? print_json : print_table)(config, placement, reports, type);
+}
+
+}  // namespace
+
+void add_inspect_command(CLI::App& app) {
+  auto flags = std::make_shared<InspectFlags>();
+  CLI::App* command = app.add_subcommand("inspect", "Show a model, and what each rank would hold and send");
+  command->add_option("MODEL", flags->model, "model folder")->required();
+  command->add_option("--ranks", flags->ranks, "number of ranks")->check(CLI::Range(1, 4096))->capture_default_str();
+  command->add_option("--plan", flags->plan, "foe or tp; default: what fits the model")
+      ->check(CLI::IsMember({"foe", "tp"}));
+  command->add_flag("--json", flags->json, "print JSON");
+  command->callback([flags] { run_inspect(*flags); });
+}
+
+}  // namespace foe

@@ -1,0 +1,65 @@
+// foe logits: the logits of every position of a token sequence, as a safetensors file, for oracles.
+#include <algorithm>
+#include <memory>
+
+#include <CLI/CLI.hpp>
+
+#include "base/error.h"
+#include "commands.h"
+#include "common.h"
+#include "weights/tensor_writer.h"
+
+namespace foe {
+namespace {
+
+struct LogitsFlags {
+  ModelFlags model;
+  std::string tokens;
+  std::string output;
+};
+
+// Runs the tokens as one sequence, in steps of at most `chunk`; returns [T, V].
+std::vector<float> all_logits(Engine& engine, const std::vector<std::int32_t>& tokens, int chunk) {
+  const ModelConfig& config = engine.model().config;
+  if (tokens.size() > static_cast<std::size_t>(config.max_position_embeddings))
+    fail("--tokens: expected at most the model's context of {}, got {}", config.max_position_embeddings, tokens.size());
+  for (const std::int32_t token : tokens)
+    if (token < 0 || token >= config.vocab_size)
+      fail("--tokens: expected ids in [0, {}), got {}", config.vocab_size, token);
+  std::vector<std::int32_t> blocks((tokens.size() + kKvBlock - 1) / kKvBlock);
+  for (std::size_t i = 0; i < blocks.size(); ++i) blocks[i] = static_cast<std::int32_t>(i);
+  std::vector<float> logits_TV;
+  for (std::size_t at = 0; at < tokens.size(); at += chunk) {
+    Batch batch;
+    const std::size_t count = std::min<std::size_t>(chunk, tokens.size() - at);
+    batch.add_sequence({tokens.data() + at, count}, static_cast<int>(at), blocks, Batch::Sample::kAll);
+    const std::span<const float> logits = engine.run(batch);
+    logits_TV.insert(logits_TV.end(), logits.begin(), logits.end());
+  }
+  return logits_TV;
+}
+
+void run_logits(const LogitsFlags& flags) {
+  const std::vector<std::int32_t> tokens = parse_tokens(flags.tokens);
+  EngineOptions options;
+  options.kv_tokens = static_cast<int>(tokens.size());
+  options.max_sampled = std::min<int>(flags.model.chunk, static_cast<int>(tokens.size()));
+  run_on_all_ranks(flags.model, options, [&](Engine& engine) {
+    const std::vector<float> logits = all_logits(engine, tokens, flags.model.chunk);
+    const std::vector<std::int64_t> shape{static_cast<std::int64_t>(tokens.size()), engine.model().config.vocab_size};
+    write_tensor_file(flags.output, {float_source("logits", DType::kF32, shape, logits)});
+  });
+}
+
+}  // namespace
+
+void add_logits_command(CLI::App& app) {
+  auto flags = std::make_shared<LogitsFlags>();
+  CLI::App* command = app.add_subcommand("logits", "Write the logits of every position of a token sequence to a file");
+  add_model_flags(*command, flags->model);
+  command->add_option("--tokens", flags->tokens, "ids, as 1,2,3 or @FILE")->required();
+  command->add_option("--output", flags->output, "safetensors file with the tensor `logits`, f32 [T, V]")->required();
+  command->callback([flags] { run_logits(*flags); });
+}
+
+}  // namespace foe

@@ -1,0 +1,78 @@
+#include "common.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+
+#include <CLI/CLI.hpp>
+
+#include "base/error.h"
+#include "weights/config_json.h"
+
+namespace foe {
+
+void add_model_flags(CLI::App& command, ModelFlags& flags) {
+  command.add_option("MODEL", flags.model, "model folder: config.json, *.safetensors, tokenizer.json")->required();
+  command
+      .add_option("--plan", flags.plan, "how ranks share the model: foe (federated models) or tp; default: what fits")
+      ->check(CLI::IsMember({"foe", "tp"}));
+  command.add_option("--dtype", flags.dtype, "weights in memory: f32 or bf16; default: as in the file")
+      ->check(CLI::IsMember({"f32", "bf16"}));
+  command.add_option("--threads", flags.threads, "threads per rank; default: cores divided by ranks")
+      ->check(CLI::Range(1, 1024));
+  command.add_option("--chunk", flags.chunk, "most tokens in one step; longer prompts run in chunks")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+}
+
+Plan plan_of(const ModelFlags& flags, const ModelConfig& config) {
+  return flags.plan.empty() ? default_plan(config) : parse_plan(flags.plan);
+}
+
+std::optional<DType> dtype_of(const ModelFlags& flags) {
+  if (flags.dtype.empty()) return {};
+  return flags.dtype == "f32" ? DType::kF32 : DType::kBF16;
+}
+
+int threads_of(const ModelFlags& flags) {
+  if (flags.threads > 0) return flags.threads;
+  const char* local = std::getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
+  return std::max(1, available_threads() / std::max(1, local ? std::atoi(local) : 1));
+}
+
+void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std::function<void(Engine&)>& lead) {
+  const std::unique_ptr<Communicator> comm = make_world_comm();
+  options.threads = threads_of(flags);
+  options.max_batch_tokens = flags.chunk;
+  const Plan plan = plan_of(flags, load_model_config(flags.model));
+  Engine engine(load_model(flags.model, plan, comm->rank(), comm->size(), dtype_of(flags)), *comm, options);
+  if (comm->rank() != 0) return engine.follow();
+  lead(engine);
+  engine.stop();
+}
+
+std::vector<std::int32_t> parse_tokens(const std::string& argument) {
+  std::string text = argument;
+  if (text.starts_with("@")) {
+    std::ifstream file(text.substr(1));
+    if (!file) fail("--tokens: cannot read {}", text.substr(1));
+    text.assign(std::istreambuf_iterator<char>(file), {});
+    while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
+  }
+  std::vector<std::int32_t> tokens;
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  while (true) {
+    std::int32_t token = 0;
+    const auto [next, error] = std::from_chars(at, end, token);
+    if (error != std::errc() || (next != end && *next != ','))
+      fail("--tokens: expected ids separated by commas, got '{}'", std::string(at, std::min(end, at + 20)));
+    tokens.push_back(token);
+    if (next == end) return tokens;
+    at = next + 1;
+  }
+}
+
+}  // namespace foe

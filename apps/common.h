@@ -1,0 +1,39 @@
+// What the commands that run a model share: flags, and one engine per rank.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/dtype.h"
+#include "engine/engine.h"
+
+namespace CLI {
+class App;
+}
+
+namespace foe {
+
+struct ModelFlags {
+  std::string model;
+  std::string plan;   // empty: the one that fits the model
+  std::string dtype;  // empty: the file's
+  int threads = 0;    // per rank; 0: this machine's cores divided by the ranks on it
+  int chunk = 512;
+};
+
+void add_model_flags(CLI::App& command, ModelFlags& flags);
+
+Plan plan_of(const ModelFlags& flags, const ModelConfig& config);
+std::optional<DType> dtype_of(const ModelFlags& flags);
+int threads_of(const ModelFlags& flags);
+
+// Loads this rank's share and runs `lead` on rank 0, while the other ranks follow it. `options.threads` and
+// `options.max_batch_tokens` come from the flags.
+void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std::function<void(Engine&)>& lead);
+
+// "1,2,3", or "@FILE" with the same in a file. Throws Error naming what is not an id.
+std::vector<std::int32_t> parse_tokens(const std::string& text);
+
+}  // namespace foe

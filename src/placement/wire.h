@@ -1,0 +1,23 @@
+// What a decode step sends, from the placement and formulas alone.
+#pragma once
+
+#include <cstdint>
+
+#include "core/model_config.h"
+#include "placement/placement.h"
+
+namespace foe {
+
+// Exchanges in which a rank takes part, and payload bytes of f32 that it hands to other ranks, for one token of one
+// sequence. Within one node, and for vectors below the size at which ranks add slices (comm/shared_comm.cc), each rank
+// hands every other one its partial sums; across nodes the sums' bytes are twice (ranks - 1) / ranks of that.
+struct WireCost {
+  int sums = 0;
+  std::int64_t sum_bytes = 0;
+  std::int64_t gather_bytes = 0;  // its share of the logits, to rank 0
+};
+
+// `partials`: how many partial sums the rank sends per sum (SumPlan::partials).
+WireCost decode_wire_cost(const ModelConfig& config, const Placement& placement, int rank, int partials);
+
+}  // namespace foe
