@@ -108,7 +108,6 @@ void multiply_rows(int rows, int depth, const float* const* a, std::size_t a_ste
 
 void panels_kernel(int count, Rows<const float> a, Panels<float> b, Rows<float> c, Into into) {
   const int depth_block = sgemm_block(b.depth, kSgemmDepth);
-  const std::size_t b_panel = static_cast<std::size_t>(b.depth) * kLanes16;
   const float* a_rows[kSgemmRows];
   float* c_rows[kSgemmRows];
   for (int m = 0; m < count; m += kSgemmRows) {
@@ -116,7 +115,7 @@ void panels_kernel(int count, Rows<const float> a, Panels<float> b, Rows<float> 
     for (int i = 0; i < rows; ++i) a_rows[i] = a.row(m + i), c_rows[i] = c.row(m + i);
     for (int k = 0; k < b.depth; k += depth_block) {
       const int depth = std::min(depth_block, b.depth - k);
-      multiply_rows<true>(rows, depth, a_rows, 1, b.data + k * kLanes16, b_panel, b.width, c_rows, 0,
+      multiply_rows<true>(rows, depth, a_rows, 1, b.data + k * kLanes16, b.panel_stride, b.width, c_rows, 0,
                           k > 0 || into == Into::kAdd);
       for (int i = 0; i < rows; ++i) a_rows[i] += depth;
     }

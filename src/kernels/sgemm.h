@@ -13,12 +13,20 @@
 
 namespace foe {
 
-// B [depth, width], stored as [ceil(width / 16)][depth][16]; columns past the end are zero.
+// B [depth, width] in panels of sixteen columns, each [depth][16]; columns past the end are zero. Panels may stand further
+// apart than their size: then this is the first `depth` rows of a deeper matrix.
 template <typename T>
 struct Panels {
   const T* data = nullptr;
   int depth = 0;
   int width = 0;
+  std::size_t panel_stride = 0;
+
+  Panels() = default;
+  Panels(const T* panels, int b_depth, int b_width)
+      : Panels(panels, b_depth, b_width, static_cast<std::size_t>(b_depth) * 16) {}
+  Panels(const T* panels, int b_depth, int b_width, std::size_t stride)
+      : data(panels), depth(b_depth), width(b_width), panel_stride(stride) {}
 };
 
 inline std::size_t panels_size(int depth, int width) {

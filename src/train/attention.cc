@@ -1,0 +1,213 @@
+#include "train/attention.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "train/rows.h"
+
+namespace foe::train {
+namespace {
+
+// One head of keys and values with the `count` heads of queries that share it, in one sequence.
+struct HeadGroup {
+  const Dims& d;
+  int length, count;
+  std::size_t first_row;             // of the sequence
+  int q_column, k_column, v_column;  // in a row of qkv
+  int head;                          // the first query head, in the order of o
+
+  HeadGroup(const Dims& dims, Span span, int sequence, int kv_head)
+      : d(dims),
+        length(span.length),
+        count(d.heads / d.kv_heads),
+        first_row(static_cast<std::size_t>(sequence) * length) {
+    const int stream = kv_head / d.stream_kv_heads(), local = kv_head % d.stream_kv_heads();
+    const int base = stream * d.stream_qkv();
+    q_column = base + local * count * d.head_dim;
+    k_column = base + (d.stream_heads() + local) * d.head_dim;
+    v_column = k_column + d.stream_kv_heads() * d.head_dim;
+    head = kv_head * count;
+  }
+
+  // Where a position's row of qkv begins, and where its query head i stands in o and in log_sum.
+  std::size_t qkv_at(int position) const { return (first_row + position) * d.qkv; }
+  std::size_t log_sum_at(int position, int i) const { return (first_row + position) * d.heads + head + i; }
+  std::size_t o_at(int position, int i) const { return log_sum_at(position, i) * d.head_dim; }
+};
+
+// Queries [begin, begin + positions) of every head of the group; row(i, p) is query head i, position begin + p.
+struct QueryBlock {
+  int begin, positions, rows;
+  int row(int head, int position) const { return head * positions + position; }
+  int keys() const { return begin + positions; }  // that any query of the block sees
+};
+
+template <typename Body>
+void for_each_block(int length, int count, Body&& body) {
+  for (int begin = 0; begin < length; begin += kQueryBlock) {
+    const int positions = std::min(kQueryBlock, length - begin);
+    body(QueryBlock{begin, positions, positions * count});
+  }
+}
+
+template <typename Body>
+void for_each_group(const Dims& d, Span span, Body&& body) {
+  for (int s = 0; s < span.sequences; ++s)
+    for (int kv = 0; kv < d.kv_heads; ++kv) body(HeadGroup(d, span, s, kv));
+}
+
+// Scores of a block against its keys: scratch.scores[row][key].
+template <typename T>
+void score_block(const HeadGroup& group, const QueryBlock& block, AttentionScratch<T>& s) {
+  const int c = group.d.head_dim;
+  multiply_panels<T>(block.rows, {s.q.data(), static_cast<std::size_t>(c)}, {s.keys_t.data(), c, block.keys()},
+                     {s.scores.data(), s.score_stride}, Into::kOverwrite);
+}
+
+// Copies the block's rows of queries (from qkv) or of outputs (from o, do) to or from a contiguous [rows][C].
+template <typename T>
+void gather_queries(const HeadGroup& group, const QueryBlock& block, const T* qkv, T* out) {
+  const int c = group.d.head_dim;
+  for (int i = 0; i < group.count; ++i)
+    for (int p = 0; p < block.positions; ++p, out += c)
+      std::copy_n(qkv + group.qkv_at(block.begin + p) + group.q_column + i * c, c, out);
+}
+
+template <typename T>
+void gather_outputs(const HeadGroup& group, const QueryBlock& block, const T* o, T* out) {
+  const int c = group.d.head_dim;
+  for (int i = 0; i < group.count; ++i)
+    for (int p = 0; p < block.positions; ++p, out += c) std::copy_n(o + group.o_at(block.begin + p, i), c, out);
+}
+
+template <typename T>
+Rows<const T> column_of(const HeadGroup& group, const T* qkv, int column) {
+  return {qkv + group.qkv_at(0) + column, static_cast<std::size_t>(group.d.qkv)};
+}
+
+// Softmax of every row of the block over the keys it may see; the others' probability is 0.
+template <typename T>
+void softmax_block(const HeadGroup& group, const QueryBlock& block, T* log_sum, AttentionScratch<T>& s) {
+  const T scale = 1 / std::sqrt(static_cast<T>(group.d.head_dim));
+  for (int i = 0; i < group.count; ++i)
+    for (int p = 0; p < block.positions; ++p) {
+      const int seen = block.begin + p + 1;
+      T* row = s.scores.data() + block.row(i, p) * s.score_stride;
+      log_sum[group.log_sum_at(block.begin + p, i)] = softmax_row(row, seen, scale);
+      std::fill(row + seen, row + block.keys(), T{0});
+    }
+}
+
+template <typename T>
+void forward_block(const HeadGroup& group, const QueryBlock& block, const T* qkv, T* o, T* log_sum,
+                   AttentionScratch<T>& s) {
+  const int c = group.d.head_dim;
+  gather_queries(group, block, qkv, s.q.data());
+  score_block(group, block, s);
+  softmax_block(group, block, log_sum, s);
+  const Panels<T> values{s.values.data(), block.keys(), c, static_cast<std::size_t>(group.length) * 16};
+  multiply_panels<T>(block.rows, {s.scores.data(), s.score_stride}, values, {s.o.data(), static_cast<std::size_t>(c)},
+                     Into::kOverwrite);
+  for (int i = 0; i < group.count; ++i)
+    for (int p = 0; p < block.positions; ++p)
+      std::copy_n(s.o.data() + block.row(i, p) * c, c, o + group.o_at(block.begin + p, i));
+}
+
+// scores become probabilities again, d_scores the gradient of the scores.
+template <typename T>
+void softmax_block_backward(const HeadGroup& group, const QueryBlock& block, const T* log_sum, AttentionScratch<T>& s) {
+  const int c = group.d.head_dim;
+  const T scale = 1 / std::sqrt(static_cast<T>(c));
+  for (int i = 0; i < group.count; ++i)
+    for (int p = 0; p < block.positions; ++p) {
+      const int seen = block.begin + p + 1, r = block.row(i, p);
+      T* y = s.scores.data() + r * s.score_stride;
+      T* dy = s.d_scores.data() + r * s.score_stride;
+      softmax_again(y, seen, scale, log_sum[group.log_sum_at(block.begin + p, i)]);
+      // sum over keys of y dy = do . o, since o = sum of y v and dy = do . v.
+      const T delta = dot(s.d_o.data() + r * c, s.o.data() + r * c, c);
+      softmax_row_backward(y, dy, seen, scale, delta);
+      std::fill(y + seen, y + block.keys(), T{0});
+      std::fill(dy + seen, dy + block.keys(), T{0});
+    }
+}
+
+template <typename T>
+void backward_block(const HeadGroup& group, const QueryBlock& block, const T* qkv, const T* o, const T* log_sum,
+                    const T* d_o, T* dqkv, AttentionScratch<T>& s, ProductScratch<T>& products) {
+  const int c = group.d.head_dim, keys = block.keys();
+  const auto stride = static_cast<std::size_t>(c), qkv_stride = static_cast<std::size_t>(group.d.qkv);
+  gather_queries(group, block, qkv, s.q.data());
+  gather_outputs(group, block, o, s.o.data());
+  gather_outputs(group, block, d_o, s.d_o.data());
+  score_block(group, block, s);
+  multiply_panels<T>(block.rows, {s.d_o.data(), stride}, {s.values_t.data(), c, keys},
+                     {s.d_scores.data(), s.score_stride}, Into::kOverwrite);
+  softmax_block_backward(group, block, log_sum, s);
+
+  multiply_panels<T>(block.rows, {s.d_scores.data(), s.score_stride},
+                     {s.keys.data(), keys, c, static_cast<std::size_t>(group.length) * 16}, {s.dq.data(), stride},
+                     Into::kOverwrite);
+  T* rows = dqkv + group.qkv_at(0);
+  for (int i = 0; i < group.count; ++i)
+    for (int p = 0; p < block.positions; ++p)
+      std::copy_n(s.dq.data() + block.row(i, p) * c, c, rows + (block.begin + p) * qkv_stride + group.q_column + i * c);
+  multiply_transposed<T>(block.rows, {s.d_scores.data(), s.score_stride}, keys, {s.q.data(), stride}, c,
+                         {rows + group.k_column, qkv_stride}, Into::kAdd, products);
+  multiply_transposed<T>(block.rows, {s.scores.data(), s.score_stride}, keys, {s.d_o.data(), stride}, c,
+                         {rows + group.v_column, qkv_stride}, Into::kAdd, products);
+}
+
+}  // namespace
+
+template <typename T>
+AttentionScratch<T>::AttentionScratch(const Dims& d, int length)
+    // An odd number of cache lines: a column of scores then walks through all sets.
+    : score_stride((static_cast<std::size_t>(length) + 31) / 32 * 32 + 16) {
+  const std::size_t rows = static_cast<std::size_t>(d.heads / d.kv_heads) * kQueryBlock;
+  keys_t = AlignedBuffer<T>::zeroed(panels_size(d.head_dim, length));
+  values_t = AlignedBuffer<T>::zeroed(panels_size(d.head_dim, length));
+  keys = AlignedBuffer<T>::zeroed(panels_size(length, d.head_dim));
+  values = AlignedBuffer<T>::zeroed(panels_size(length, d.head_dim));
+  for (AlignedBuffer<T>* buffer : {&q, &o, &dq, &d_o}) *buffer = AlignedBuffer<T>::zeroed(rows * d.head_dim);
+  for (AlignedBuffer<T>* buffer : {&scores, &d_scores}) *buffer = AlignedBuffer<T>::zeroed(rows * score_stride);
+}
+
+template <typename T>
+void attention_forward(const Dims& d, Span span, const T* qkv_TW, T* o_TNC, T* log_sum_TN,
+                       AttentionScratch<T>& scratch) {
+  for_each_group(d, span, [&](const HeadGroup& group) {
+    const int c = d.head_dim;
+    pack_transposed(column_of(group, qkv_TW, group.k_column), span.length, c, scratch.keys_t.data(), c, 0, 0);
+    pack_rows(column_of(group, qkv_TW, group.v_column), span.length, c, scratch.values.data(), span.length, 0, 0);
+    for_each_block(span.length, group.count,
+                   [&](const QueryBlock& block) { forward_block(group, block, qkv_TW, o_TNC, log_sum_TN, scratch); });
+  });
+}
+
+template <typename T>
+void attention_backward(const Dims& d, Span span, const T* qkv_TW, const T* o_TNC, const T* log_sum_TN, const T* do_TNC,
+                        T* dqkv_TW, AttentionScratch<T>& scratch, ProductScratch<T>& products) {
+  std::fill_n(dqkv_TW, static_cast<std::size_t>(span.tokens()) * d.qkv, T{0});
+  for_each_group(d, span, [&](const HeadGroup& group) {
+    const int c = d.head_dim;
+    const Rows<const T> k = column_of(group, qkv_TW, group.k_column), v = column_of(group, qkv_TW, group.v_column);
+    pack_transposed(k, span.length, c, scratch.keys_t.data(), c, 0, 0);
+    pack_rows(k, span.length, c, scratch.keys.data(), span.length, 0, 0);
+    pack_transposed(v, span.length, c, scratch.values_t.data(), c, 0, 0);
+    for_each_block(span.length, group.count, [&](const QueryBlock& block) {
+      backward_block(group, block, qkv_TW, o_TNC, log_sum_TN, do_TNC, dqkv_TW, scratch, products);
+    });
+  });
+}
+
+#define FOE_INSTANTIATE(T)                                                                        \
+  template struct AttentionScratch<T>;                                                            \
+  template void attention_forward(const Dims&, Span, const T*, T*, T*, AttentionScratch<T>&);     \
+  template void attention_backward(const Dims&, Span, const T*, const T*, const T*, const T*, T*, \
+                                   AttentionScratch<T>&, ProductScratch<T>&);
+FOE_INSTANTIATE(float)
+FOE_INSTANTIATE(double)
+#undef FOE_INSTANTIATE
+
+}  // namespace foe::train

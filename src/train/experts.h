@@ -1,0 +1,33 @@
+// The experts' SwiGLU layers over routed rows, forward and backward: M_h += w_e FFN_e(x) for every chosen e of group h.
+#pragma once
+
+#include "train/packed_weights.h"
+#include "train/products.h"
+#include "train/router.h"
+
+namespace foe::train {
+
+// Scratch of one thread: rows of one expert.
+template <typename T>
+struct ExpertScratch {
+  ExpertScratch(const Dims& d, int tokens)
+      : h_RF(static_cast<std::size_t>(tokens) * d.width),
+        dh_RF(static_cast<std::size_t>(tokens) * d.width),
+        dgate_up_R2F(static_cast<std::size_t>(tokens) * 2 * d.width) {}
+
+  AlignedBuffer<T> h_RF, dh_RF, dgate_up_R2F;
+};
+
+// Overwrites gate_up_R2F (rows as in routing; kept for backward) and moe_STD: one [T, D] for each stream. Experts are
+// added in ascending order.
+template <typename T>
+void experts_forward(const Dims& d, int tokens, const LayerWeights<T>& weights, const Routing<T>& routing,
+                     const T* x_TD, T* gate_up_R2F, T* moe_STD, ExpertScratch<T>& scratch);
+
+// Adds to dx_TD and to the experts' gradients (a flat array in the parameters' layout); overwrites dweight_TK.
+template <typename T>
+void experts_backward(const Dims& d, int tokens, const LayerWeights<T>& weights, const LayerOffsets& at,
+                      const Routing<T>& routing, const T* x_TD, const T* gate_up_R2F, const T* dmoe_STD, T* dx_TD,
+                      T* dweight_TK, T* gradients, ExpertScratch<T>& scratch, ProductScratch<T>& products);
+
+}  // namespace foe::train

@@ -1,0 +1,213 @@
+#include <algorithm>
+
+#include "base/check.h"
+#include "train/model.h"
+#include "train/rows.h"
+
+namespace foe::train {
+namespace {
+
+std::size_t product(int a, int b, int c = 1) {
+  return static_cast<std::size_t>(a) * b * c;
+}
+
+// What a layer reads: r of the layer before and M_h of its experts (null in the first layer).
+template <typename T>
+struct LayerInput {
+  const T* residual_TD;
+  const T* moe_STD;
+};
+
+template <typename T>
+LayerInput<T> input_of(const Activations<T>& a, int layer) {
+  if (layer == 0) return {a.embedded_TD.data(), nullptr};
+  return {a.layers[layer - 1].residual_TD.data(), a.layers[layer - 1].moe_STD.data()};
+}
+
+// norm(r_prev + M_h) for every stream, or norm(x) once in the first layer.
+template <typename T>
+void norm_streams(const Model<T>& model, int layer, Activations<T>& a) {
+  const int hidden = model.layout.dims.hidden, tokens = a.span.tokens();
+  const LayerInput<T> in = input_of(a, layer);
+  LayerActivations<T>& act = a.layers[layer];
+  const T* weight = model.params + model.layout.layers[layer].input_norm;
+  const T eps = static_cast<T>(model.layout.config.rms_norm_eps);
+  for (int s = 0; s < (in.moe_STD ? model.layout.dims.streams : 1); ++s)
+    for (int t = 0; t < tokens; ++t) {
+      const std::size_t at = product(t, hidden), stream_at = product(s, tokens, hidden) + at;
+      const T* x = in.residual_TD + at;
+      if (in.moe_STD) {
+        for (int i = 0; i < hidden; ++i) a.row_D[i] = x[i] + in.moe_STD[stream_at + i];
+        x = a.row_D.data();
+      }
+      act.norm1_scale_ST[product(s, tokens) + t] =
+          rms_norm_row(x, weight, eps, hidden, act.norm1_STD.data() + stream_at);
+    }
+}
+
+// y_TD = residual + scale * (y + sum over streams of M_h); moe_STD may be null.
+template <typename T>
+void join_streams(const Dims& d, int tokens, const LayerInput<T>& in, T scale, bool keep, T* y_TD) {
+  const std::size_t n = product(tokens, d.hidden);
+  for (std::size_t i = 0; i < n; ++i) {
+    T sum = keep ? y_TD[i] : 0;
+    if (in.moe_STD)
+      for (int s = 0; s < d.streams; ++s) sum += in.moe_STD[s * n + i];
+    y_TD[i] = in.residual_TD[i] + scale * sum;
+  }
+}
+
+// r = r_prev + c * sum over h of (M_h + Attn_h(norm(r_prev + M_h)))
+template <typename T>
+void attention_half(const Model<T>& model, int layer, Activations<T>& a) {
+  const Layout& layout = model.layout;
+  const Dims& d = layout.dims;
+  const LayerWeights<T>& weights = model.weights.layers[layer];
+  const LayerOffsets& at = layout.layers[layer];
+  LayerActivations<T>& act = a.layers[layer];
+  const int tokens = a.span.tokens();
+  const auto hidden = static_cast<std::size_t>(d.hidden), qkv = static_cast<std::size_t>(d.qkv);
+
+  norm_streams(model, layer, a);
+  for (int s = 0; s < d.streams; ++s) {
+    const T* norm = act.norm1_STD.data() + (layer == 0 ? 0 : product(s, tokens, d.hidden));
+    multiply_panels<T>(tokens, {norm, hidden}, weights.qkv[s].forward, {act.qkv_TW.data() + s * d.stream_qkv(), qkv},
+                       Into::kOverwrite);
+  }
+  qk_forward(layout.config, a.span, a.rope, model.params + at.q_norm, model.params + at.k_norm, act.qkv_TW.data(),
+             act.raw_TW.data(), act.qk_scale_TU.data());
+  attention_forward(d, a.span, act.qkv_TW.data(), act.o_TNC.data(), act.log_sum_TN.data(), a.attention);
+  multiply_panels<T>(tokens, {act.o_TNC.data(), product(d.heads, d.head_dim)}, weights.o.forward,
+                     {act.residual_TD.data(), hidden}, Into::kOverwrite);
+  const T scale = layer == 0 ? T{1} : static_cast<T>(layout.config.sync_scale());
+  join_streams(d, tokens, input_of(a, layer), scale, true, act.residual_TD.data());
+}
+
+// M_h = sum over the chosen experts of group h of w_e FFN_e(norm(r))
+template <typename T>
+RouterLosses experts_half(const Model<T>& model, int layer, Activations<T>& a) {
+  const Layout& layout = model.layout;
+  const Dims& d = layout.dims;
+  const LayerWeights<T>& weights = model.weights.layers[layer];
+  LayerActivations<T>& act = a.layers[layer];
+  const int tokens = a.span.tokens();
+  const auto hidden = static_cast<std::size_t>(d.hidden), experts = static_cast<std::size_t>(d.experts);
+  for (int t = 0; t < tokens; ++t)
+    act.norm2_scale_T[t] =
+        rms_norm_row(act.residual_TD.data() + t * hidden, model.params + layout.layers[layer].post_norm,
+                     static_cast<T>(layout.config.rms_norm_eps), d.hidden, act.norm2_TD.data() + t * hidden);
+  multiply_panels<T>(tokens, {act.norm2_TD.data(), hidden}, weights.router.forward,
+                     {act.routing.share_TE.data(), experts}, Into::kOverwrite);
+  const RouterLosses losses = route(layout.config, tokens, act.routing);
+  experts_forward(d, tokens, weights, act.routing, act.norm2_TD.data(), act.gate_up_R2F.data(), act.moe_STD.data(),
+                  a.experts);
+  return losses;
+}
+
+}  // namespace
+
+template <typename T>
+LayerActivations<T>::LayerActivations(const ModelConfig& config, int tokens) : routing(Dims(config), tokens) {
+  const Dims d(config);
+  const int units = qk_norm_units(config);
+  norm1_STD = AlignedBuffer<T>(product(d.streams, tokens, d.hidden));
+  norm1_scale_ST = AlignedBuffer<T>(product(d.streams, tokens));
+  qkv_TW = AlignedBuffer<T>(product(tokens, d.qkv));
+  raw_TW = AlignedBuffer<T>(units ? product(tokens, d.qkv) : 0);
+  qk_scale_TU = AlignedBuffer<T>(product(tokens, units));
+  o_TNC = AlignedBuffer<T>(product(tokens, d.heads, d.head_dim));
+  log_sum_TN = AlignedBuffer<T>(product(tokens, d.heads));
+  residual_TD = AlignedBuffer<T>(product(tokens, d.hidden));
+  norm2_TD = AlignedBuffer<T>(product(tokens, d.hidden));
+  norm2_scale_T = AlignedBuffer<T>(tokens);
+  gate_up_R2F = AlignedBuffer<T>(product(tokens, d.top_k, 2 * d.width));
+  moe_STD = AlignedBuffer<T>(product(d.streams, tokens, d.hidden));
+}
+
+template <typename T>
+Activations<T>::Activations(const Layout& layout, int sequences, int length)
+    : max_sequences(sequences),
+      max_length(length),
+      rope(layout.config, length),
+      attention(layout.dims, length),
+      experts(layout.dims, sequences * length) {
+  const Dims& d = layout.dims;
+  const int tokens = sequences * length;
+  for (int l = 0; l < d.layers; ++l) layers.emplace_back(layout.config, tokens);
+  for (AlignedBuffer<T>* buffer : {&embedded_TD, &end_TD, &norm_TD, &d_residual_TD, &d_norm_TD, &d_attention_TD})
+    *buffer = AlignedBuffer<T>(product(tokens, d.hidden));
+  norm_scale_T = AlignedBuffer<T>(tokens);
+  logits = AlignedBuffer<T>(product(kHeadRows, d.vocab));
+  d_moe_STD = AlignedBuffer<T>(product(d.streams, tokens, d.hidden));
+  d_qkv_TW = AlignedBuffer<T>(product(tokens, d.qkv));
+  d_o_TNC = AlignedBuffer<T>(product(tokens, d.heads, d.head_dim));
+  d_weight_TK = AlignedBuffer<T>(product(tokens, d.top_k));
+  d_scores_TE = AlignedBuffer<T>(product(tokens, d.experts));
+  d_qkv_weight = AlignedBuffer<T>(product(d.stream_qkv(), d.hidden));
+  row_D = AlignedBuffer<T>(d.hidden);
+  d_row_D = AlignedBuffer<T>(d.hidden);
+}
+
+template <typename T>
+RouterLosses forward(const Model<T>& model, std::span<const std::int32_t> tokens, Span span, Activations<T>& a) {
+  const Layout& layout = model.layout;
+  const Dims& d = layout.dims;
+  FOE_CHECK(span.sequences <= a.max_sequences && span.length <= a.max_length, "{} x {} in {} x {}", span.sequences,
+            span.length, a.max_sequences, a.max_length);
+  FOE_CHECK(tokens.size() == static_cast<std::size_t>(span.tokens()), "{} tokens, expected {}", tokens.size(),
+            span.tokens());
+  a.span = span;
+  for (int t = 0; t < span.tokens(); ++t) {
+    FOE_CHECK(tokens[t] >= 0 && tokens[t] < d.vocab, "token {} of {}", tokens[t], d.vocab);
+    std::copy_n(model.params + layout.embedding + product(tokens[t], d.hidden), d.hidden,
+                a.embedded_TD.data() + product(t, d.hidden));
+  }
+  RouterLosses losses;
+  for (int l = 0; l < d.layers; ++l) {
+    attention_half(model, l, a);
+    const RouterLosses layer = experts_half(model, l, a);
+    losses.balance += layer.balance / d.layers;
+    losses.z += layer.z / d.layers;
+  }
+  join_streams(d, span.tokens(), input_of(a, d.layers), static_cast<T>(layout.config.sync_scale()), false,
+               a.end_TD.data());
+  for (int t = 0; t < span.tokens(); ++t)
+    a.norm_scale_T[t] =
+        rms_norm_row(a.end_TD.data() + product(t, d.hidden), model.params + layout.final_norm,
+                     static_cast<T>(layout.config.rms_norm_eps), d.hidden, a.norm_TD.data() + product(t, d.hidden));
+  return losses;
+}
+
+template <typename T>
+double head_loss(const Model<T>& model, std::span<const std::int32_t> targets, Activations<T>& a) {
+  const Dims& d = model.layout.dims;
+  const auto hidden = static_cast<std::size_t>(d.hidden), vocab = static_cast<std::size_t>(d.vocab);
+  double nats = 0;
+  for (int t = 0; t < a.span.tokens(); t += kHeadRows) {
+    const int rows = std::min(kHeadRows, a.span.tokens() - t);
+    multiply_panels<T>(rows, {a.norm_TD.data() + t * hidden, hidden}, model.weights.head.forward,
+                       {a.logits.data(), vocab}, Into::kOverwrite);
+    for (int i = 0; i < rows; ++i)
+      if (targets[t + i] >= 0) nats += cross_entropy_row(a.logits.data() + i * vocab, d.vocab, targets[t + i]);
+  }
+  return nats;
+}
+
+template <typename T>
+void all_logits(const Model<T>& model, const Activations<T>& a, T* logits_TV) {
+  const auto hidden = static_cast<std::size_t>(model.layout.dims.hidden);
+  multiply_panels<T>(a.span.tokens(), {a.norm_TD.data(), hidden}, model.weights.head.forward,
+                     {logits_TV, static_cast<std::size_t>(model.layout.dims.vocab)}, Into::kOverwrite);
+}
+
+#define FOE_INSTANTIATE(T)                                                                              \
+  template struct LayerActivations<T>;                                                                  \
+  template struct Activations<T>;                                                                       \
+  template RouterLosses forward(const Model<T>&, std::span<const std::int32_t>, Span, Activations<T>&); \
+  template double head_loss(const Model<T>&, std::span<const std::int32_t>, Activations<T>&);           \
+  template void all_logits(const Model<T>&, const Activations<T>&, T*);
+FOE_INSTANTIATE(float)
+FOE_INSTANTIATE(double)
+#undef FOE_INSTANTIATE
+
+}  // namespace foe::train

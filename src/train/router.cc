@@ -1,0 +1,143 @@
+#include "train/router.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "train/rows.h"
+
+namespace foe::train {
+namespace {
+
+// Softmax over each group and over all: p_e = share_e * exp(group's log sum - log sum of all), which loses nothing
+// however small a group's total is.
+template <typename T>
+void softmax_groups(const Dims& d, T* share, T* log_sums, T* p) {
+  const int n = d.group_experts();
+  for (int g = 0; g < d.groups; ++g) log_sums[g] = softmax_row(share + g * n, n, T{1});
+  const T largest = *std::max_element(log_sums, log_sums + d.groups);
+  T sum = 0;
+  for (int g = 0; g < d.groups; ++g) sum += std::exp(log_sums[g] - largest);
+  for (int g = 0; g < d.groups; ++g) {
+    const T total = std::exp(log_sums[g] - largest) / sum;
+    for (int i = g * n; i < (g + 1) * n; ++i) p[i] = share[i] * total;
+  }
+}
+
+// The k largest of p[begin, end), largest first.
+template <typename T>
+void choose(const T* p, int begin, int end, int k, std::int32_t* chosen) {
+  for (int found = 0, e = begin; e < end; ++e) {
+    if (found == k && !(p[e] > p[chosen[k - 1]])) continue;
+    int at = found < k ? found++ : k - 1;
+    for (; at > 0 && p[e] > p[chosen[at - 1]]; --at) chosen[at] = chosen[at - 1];
+    chosen[at] = e;
+  }
+}
+
+// Counting sort of all choices by expert; tokens stay in order.
+template <typename T>
+void sort_by_expert(const Dims& d, int tokens, Routing<T>& r) {
+  std::fill(r.first_E.begin(), r.first_E.end(), 0);
+  const int slots = tokens * d.top_k;
+  for (int slot = 0; slot < slots; ++slot) ++r.first_E[r.expert_TK[slot] + 1];
+  for (int e = 0; e < d.experts; ++e) r.first_E[e + 1] += r.first_E[e];
+  std::vector<std::int32_t> next(r.first_E.begin(), r.first_E.end() - 1);
+  for (int slot = 0; slot < slots; ++slot) {
+    const std::int32_t row = next[r.expert_TK[slot]]++;
+    r.token_R[row] = slot / d.top_k;
+    r.slot_R[row] = slot;
+  }
+}
+
+// f_e: of the choices that tokens made in e's group, the share that went to e.
+template <typename T>
+double chosen_share(const Dims& d, int tokens, const Routing<T>& r, int expert) {
+  return static_cast<double>(r.rows(expert)) * d.groups / (static_cast<double>(tokens) * d.top_k);
+}
+
+template <typename T>
+RouterLosses router_losses(const Dims& d, int tokens, const Routing<T>& r) {
+  std::vector<double> mean(d.experts);
+  for (int t = 0; t < tokens; ++t)
+    for (int e = 0; e < d.experts; ++e) mean[e] += r.p_TE[static_cast<std::size_t>(t) * d.experts + e];
+  RouterLosses losses;
+  for (int e = 0; e < d.experts; ++e)
+    losses.balance += d.experts * chosen_share(d, tokens, r, e) * mean[e] / tokens / d.groups;
+  for (int i = 0; i < tokens * d.groups; ++i) losses.z += static_cast<double>(r.log_sum_TH[i]) * r.log_sum_TH[i];
+  losses.z /= static_cast<double>(tokens) * d.groups;
+  return losses;
+}
+
+}  // namespace
+
+template <typename T>
+Routing<T>::Routing(const Dims& d, int tokens)
+    : p_TE(static_cast<std::size_t>(tokens) * d.experts),
+      share_TE(static_cast<std::size_t>(tokens) * d.experts),
+      log_sum_TH(static_cast<std::size_t>(tokens) * d.groups),
+      weight_TK(static_cast<std::size_t>(tokens) * d.top_k),
+      expert_TK(static_cast<std::size_t>(tokens) * d.top_k),
+      first_E(d.experts + 1),
+      token_R(expert_TK.size()),
+      slot_R(expert_TK.size()) {}
+
+template <typename T>
+RouterLosses route(const ModelConfig& config, int tokens, Routing<T>& r) {
+  const Dims d(config);
+  const int n = d.group_experts(), k = d.top_k / d.groups;
+  for (int t = 0; t < tokens; ++t) {
+    T* p = r.p_TE.data() + static_cast<std::size_t>(t) * d.experts;
+    softmax_groups(d, r.share_TE.data() + static_cast<std::size_t>(t) * d.experts,
+                   r.log_sum_TH.data() + static_cast<std::size_t>(t) * d.groups, p);
+    std::int32_t* chosen = r.expert_TK.data() + static_cast<std::size_t>(t) * d.top_k;
+    T* weight = r.weight_TK.data() + static_cast<std::size_t>(t) * d.top_k;
+    for (int g = 0; g < d.groups; ++g) choose(p, g * n, (g + 1) * n, k, chosen + g * k);
+    T total = 0;
+    for (int j = 0; j < d.top_k; ++j) total += weight[j] = p[chosen[j]];
+    if (config.norm_topk_prob)
+      for (int j = 0; j < d.top_k; ++j) weight[j] /= total;
+  }
+  sort_by_expert(d, tokens, r);
+  return router_losses(d, tokens, r);
+}
+
+template <typename T>
+void route_backward(const ModelConfig& config, int tokens, const Routing<T>& r, const T* dweight_TK,
+                    const RouterLosses& losses, T* dscores_TE) {
+  const Dims d(config);
+  const int n = d.group_experts();
+  std::vector<T> dp(d.experts), balance(d.experts);
+  for (int e = 0; e < d.experts; ++e)
+    balance[e] = static_cast<T>(losses.balance * d.experts * chosen_share(d, tokens, r, e) / tokens / d.groups);
+  const T z = static_cast<T>(losses.z * 2 / (static_cast<double>(tokens) * d.groups));
+  for (int t = 0; t < tokens; ++t) {
+    const T* p = r.p_TE.data() + static_cast<std::size_t>(t) * d.experts;
+    const T* share = r.share_TE.data() + static_cast<std::size_t>(t) * d.experts;
+    const T* dweight = dweight_TK + static_cast<std::size_t>(t) * d.top_k;
+    const T* weight = r.weight_TK.data() + static_cast<std::size_t>(t) * d.top_k;
+    const std::int32_t* chosen = r.expert_TK.data() + static_cast<std::size_t>(t) * d.top_k;
+    T* dscores = dscores_TE + static_cast<std::size_t>(t) * d.experts;
+
+    std::copy(balance.begin(), balance.end(), dp.begin());
+    T total = 1, along = 0;
+    if (config.norm_topk_prob) {  // w_i = p_i / S: dw_i/dp_j = ([i = j] - w_i) / S
+      total = 0;
+      for (int j = 0; j < d.top_k; ++j) total += p[chosen[j]], along += weight[j] * dweight[j];
+    }
+    for (int j = 0; j < d.top_k; ++j) dp[chosen[j]] += (dweight[j] - along) / total;
+    T inner = 0;
+    for (int e = 0; e < d.experts; ++e) inner += p[e] * dp[e];
+    for (int e = 0; e < d.experts; ++e)
+      dscores[e] = p[e] * (dp[e] - inner) + z * r.log_sum_TH[static_cast<std::size_t>(t) * d.groups + e / n] * share[e];
+  }
+}
+
+#define FOE_INSTANTIATE(T)                                           \
+  template struct Routing<T>;                                        \
+  template RouterLosses route(const ModelConfig&, int, Routing<T>&); \
+  template void route_backward(const ModelConfig&, int, const Routing<T>&, const T*, const RouterLosses&, T*);
+FOE_INSTANTIATE(float)
+FOE_INSTANTIATE(double)
+#undef FOE_INSTANTIATE
+
+}  // namespace foe::train
