@@ -1,0 +1,45 @@
+// The definitions of the kernels as plain loops in double: what the fast ones are tested against, and the place to look
+// up what they compute. Arrays are row-major; shapes are in the names. Nothing here is for speed.
+//
+// T rows (tokens), D width of a row, N outputs, K inputs, S keys, n query heads, m KV heads, C head dim.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace foe::ref {
+
+using Values = std::vector<double>;
+
+// y[t, n] = sum_k x[t, k] w[n, k]: weights as they stand in a checkpoint, one output per row.
+Values matmul(const Values& x_TK, const Values& w_NK, int T, int N, int K);
+
+// The same with a weight matrix for each row: y[t, n] = sum_k x[t, k] w[expert[t], n, k].
+Values grouped_matmul(const Values& x_TK, const Values& w_ENK, const std::vector<int>& expert_T, int N, int K);
+
+// x / (1 + e^-x)
+double silu(double x);
+
+// silu(gate) * up, element by element.
+Values swiglu(const Values& gate, const Values& up);
+
+// x / sqrt(mean(x^2) + eps) * weight, over rows as wide as `weight`.
+Values rms_norm(const Values& x_TD, const Values& weight_D, double eps);
+
+// Rotates one head to `position`: elements i and i + C/2 by the angle position / factor * theta^(-2i / C).
+Values rope(const Values& head_C, double position, double theta, double factor);
+
+// e^x_i / sum_j e^x_j; a score of -inf gives 0.
+Values softmax(const Values& scores);
+
+// The indices of the k largest values, ties to the lower index; in ascending order.
+std::vector<std::int32_t> top_k(const Values& values, int k);
+
+// Causal attention with grouped heads over one sequence's keys and values at positions 0 .. S-1. The T queries are the
+// last T positions; query head h reads KV head h / (n / m); scores are scaled by 1 / sqrt(C).
+Values attention(const Values& q_TnC, const Values& k_SmC, const Values& v_SmC, int T, int n, int m, int C);
+
+// sum_j weights[j] * rows[j, :]
+Values combine(const Values& rows_KD, const Values& weights_K, int D);
+
+}  // namespace foe::ref

@@ -1,0 +1,275 @@
+#include "kernels/attention.h"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+
+#include <gtest/gtest.h>
+
+#include "each_target.h"
+#include "numerics.h"
+
+namespace foe {
+namespace {
+
+constexpr int kHeadDims[] = {2, 10, 16, 24, 64, 128};
+
+struct Heads {
+  int query;
+  int kv;
+};
+constexpr Heads kHeads[] = {{1, 1}, {2, 2}, {4, 2}, {3, 1}, {4, 1}, {7, 1}};
+
+// A sequence with all its queries, keys and values, and the results of those that have run.
+struct Sequence {
+  int length;
+  std::vector<float> q_SnC, k_SmC, v_SmC, out_SnC;
+  std::vector<std::int32_t> blocks;
+};
+
+// The cache of one layer, and sequences whose blocks lie in it in random order. The cache starts as NaN: whatever is
+// read without having been written shows in the results.
+struct Layer {
+  Heads heads;
+  KvShape shape;
+  std::vector<Sequence> sequences;
+  std::vector<float> kv;
+
+  Layer(Heads heads_, int head_dim, const std::vector<int>& lengths, std::uint64_t seed)
+      : heads(heads_), shape{heads_.kv, head_dim} {
+    const std::size_t n = heads.query * head_dim, m = heads.kv * head_dim;
+    std::vector<std::int32_t> free;
+    for (const int length : lengths) {
+      ++seed;
+      sequences.push_back({length,
+                           random_values(length * n, seed),
+                           random_values(length * m, seed + 1000),
+                           random_values(length * m, seed + 2000),
+                           std::vector<float>(length * n),
+                           {}});
+      for (int i = 0; i < length; i += kKvBlock) free.push_back(static_cast<std::int32_t>(free.size()));
+    }
+    kv.assign(free.size() * shape.block_floats(), std::numeric_limits<float>::quiet_NaN());
+    std::sort(free.begin(), free.end(), [&](int a, int b) { return random_bits(seed, a) < random_bits(seed, b); });
+    for (Sequence& s : sequences)
+      for (int i = 0; i < s.length; i += kKvBlock) {
+        s.blocks.push_back(free.back());
+        free.pop_back();
+      }
+  }
+
+  // `count` tokens of a sequence from `first` on.
+  struct Chunk {
+    int sequence;
+    int first;
+    int count;
+  };
+
+  // One step over some chunks: writes their keys and values, then takes their queries' attention.
+  void run(ThreadPool& pool, const std::vector<Chunk>& chunks) {
+    const std::size_t n = heads.query * shape.head_dim, m = heads.kv * shape.head_dim;
+    Batch batch;
+    std::vector<float> q_TnC, k_TmC, v_TmC;
+    const auto append = [](std::vector<float>& to, const std::vector<float>& from, std::size_t width, const Chunk& c) {
+      to.insert(to.end(), from.begin() + c.first * width, from.begin() + (c.first + c.count) * width);
+    };
+    for (const Chunk& c : chunks) {
+      const Sequence& s = sequences[c.sequence];
+      batch.add_sequence(std::vector<std::int32_t>(c.count), c.first, s.blocks, Batch::Sample::kNone);
+      append(q_TnC, s.q_SnC, n, c);
+      append(k_TmC, s.k_SmC, m, c);
+      append(v_TmC, s.v_SmC, m, c);
+    }
+    std::vector<float> out_TnC(q_TnC.size());
+    write_kv(batch, shape, k_TmC.data(), v_TmC.data(), kv.data());
+    attention(pool, batch, shape, heads.query, q_TnC.data(), kv.data(), out_TnC.data());
+    const float* out = out_TnC.data();
+    for (const Chunk& c : chunks) {
+      std::copy(out, out + c.count * n, sequences[c.sequence].out_SnC.begin() + c.first * n);
+      out += c.count * n;
+    }
+  }
+
+  void run_in_chunks(ThreadPool& pool, int size) {
+    for (int s = 0; s < static_cast<int>(sequences.size()); ++s)
+      for (int first = 0; first < sequences[s].length; first += size)
+        run(pool, {{s, first, std::min(size, sequences[s].length - first)}});
+  }
+
+  // All at once, from an empty cache.
+  void run_whole(ThreadPool& pool) {
+    std::fill(kv.begin(), kv.end(), std::numeric_limits<float>::quiet_NaN());
+    std::vector<Chunk> chunks;
+    for (int s = 0; s < static_cast<int>(sequences.size()); ++s) chunks.push_back({s, 0, sequences[s].length});
+    run(pool, chunks);
+  }
+
+  std::vector<std::vector<float>> results() const {
+    std::vector<std::vector<float>> all;
+    for (const Sequence& s : sequences) all.push_back(s.out_SnC);
+    return all;
+  }
+};
+
+// How far one output may be from sum_j p_j v_j. Each term is a weight e^(s_j - largest) times v_j, and the result is
+// their sum over that of the weights. A score is a chain of C products, scaled (3 roundings: root, reciprocal,
+// product): its error counts fully in the exponent, as do the rounded differences of scores, u times their spread at
+// most in all. Besides, a weight takes 4 u for each exp (its own, and one for each merge of spans), a rounding for each
+// factor, and those of the sums: 128 in a span and 3 per merge. Numerator and denominator both err by a factor within
+// e^-+eta, so their quotient within e^-+2 eta. A weight below e^-87 of the largest is taken as 0.
+double attention_bound(int keys, int C, double score_magnitude, double spread, double value_magnitude,
+                       double largest_value) {
+  const int spans = (keys + kAttentionSpan - 1) / kAttentionSpan;
+  const double score_error = gamma(C + 3) * score_magnitude;
+  const double eta = score_error + kUnitRoundoff * (spread + 2 * score_error) +
+                     gamma(4 * (1 + spans) + kAttentionSpan + 4 * spans + 1);
+  return std::expm1(2 * eta) * value_magnitude + keys * std::exp(-87.0) * 2 * largest_value;
+}
+
+// Checks the last `queries` results of a sequence.
+void check(const Layer& layer, const Sequence& s, int queries) {
+  const auto [n, m] = layer.heads;
+  const int C = layer.shape.head_dim;
+  const auto q = to_double({s.q_SnC.end() - queries * n * C, s.q_SnC.end()});
+  const auto k = to_double(s.k_SmC), v = to_double(s.v_SmC);
+  const auto expected = ref::attention(q, k, v, queries, n, m, C);
+  const auto value_magnitude = ref::attention(q, k, absolute(v), queries, n, m, C);
+  for (int t = 0; t < queries; ++t)
+    for (int head = 0; head < n; ++head) {
+      const int keys = s.length - queries + t + 1;
+      double largest = -1e300, smallest = 1e300, magnitude = 0, largest_value = 0;
+      for (int j = 0; j < keys; ++j) {
+        double score = 0, terms = 0;
+        for (int c = 0; c < C; ++c) {
+          const int at = (j * m + head / (n / m)) * C + c;
+          const double term = q[(t * n + head) * C + c] * k[at] / std::sqrt(C);
+          score += term;
+          terms += std::abs(term);
+          largest_value = std::max(largest_value, std::abs(v[at]));
+        }
+        largest = std::max(largest, score);
+        smallest = std::min(smallest, score);
+        magnitude = std::max(magnitude, terms);
+      }
+      for (int c = 0; c < C; ++c) {
+        const int at = (t * n + head) * C + c;
+        ASSERT_NEAR(s.out_SnC[(s.length - queries) * n * C + at], expected[at],
+                    attention_bound(keys, C, magnitude, largest - smallest, value_magnitude[at], largest_value))
+            << "query " << t << ", head " << head << ", column " << c;
+      }
+    }
+}
+
+TEST(Attention, MatchesReference) {
+  const auto pools = thread_pools();
+  for (const int head_dim : kHeadDims)
+    for (const Heads heads : kHeads)
+      for (const int length : {1, 2, 15, 16, 17, 127, 128, 129, 256, 257, 400}) {
+        SCOPED_TRACE(testing::Message() << heads.query << " heads over " << heads.kv << " of " << head_dim << ", "
+                                        << length << " positions");
+        Layer layer(heads, head_dim, {length}, length);
+        const int queries = std::min(length, 5);
+        for_each_target([&] {
+          layer.run(*pools[length % 3], {{0, 0, length - queries}});
+          layer.run(*pools[length % 3], {{0, length - queries, queries}});
+          check(layer, layer.sequences[0], queries);
+        });
+        if (testing::Test::HasFailure()) return;
+      }
+}
+
+TEST(Attention, WholePrefillMatchesReference) {
+  ThreadPool pool(2);
+  Layer layer({4, 2}, 16, {300}, 1);
+  for_each_target([&] {
+    layer.run_whole(pool);
+    check(layer, layer.sequences[0], 300);
+  });
+}
+
+// Scores so far apart that most weights vanish, in one span or in all but one.
+TEST(Attention, LargeScoresMatchReference) {
+  ThreadPool pool(2);
+  Layer layer({2, 1}, 24, {290}, 2);
+  for (float& q : layer.sequences[0].q_SnC) q *= 60;
+  for_each_target([&] {
+    layer.run_whole(pool);
+    check(layer, layer.sequences[0], 290);
+  });
+}
+
+// Design invariant "Bits": prefill = chunks of any size = token by token, which is every context from 1 to 400 as a
+// prefill of its own; on every instruction set, with any number of threads.
+TEST(Attention, BitsDependOnNeitherChunksNorTargetNorThreads) {
+  const auto pools = thread_pools();
+  for (const int head_dim : kHeadDims)
+    for (const Heads heads : kHeads) {
+      SCOPED_TRACE(testing::Message() << heads.query << " heads over " << heads.kv << " of " << head_dim);
+      Layer layer(heads, head_dim, {400}, head_dim);
+      std::vector<std::vector<float>> first;
+      for_each_target([&] {
+        for (const auto& pool : pools) {
+          layer.run_whole(*pool);
+          if (first.empty()) first = layer.results();
+          ASSERT_EQ(layer.results(), first) << pool->threads() << " threads";
+        }
+        for (const int size : {1, 2, 7, 16, 17, 100, 127, 128, 399}) {
+          std::fill(layer.kv.begin(), layer.kv.end(), std::numeric_limits<float>::quiet_NaN());
+          layer.run_in_chunks(*pools[size % 3], size);
+          ASSERT_EQ(layer.results(), first) << "chunks of " << size;
+        }
+      });
+      if (testing::Test::HasFailure()) return;
+    }
+}
+
+TEST(Attention, BitsDependNotOnWhereBlocksLie) {
+  ThreadPool pool(2);
+  Layer shuffled({4, 2}, 24, {400}, 3), ordered({4, 2}, 24, {400}, 3);
+  std::iota(ordered.sequences[0].blocks.begin(), ordered.sequences[0].blocks.end(), 0);
+  ASSERT_NE(shuffled.sequences[0].blocks, ordered.sequences[0].blocks);
+  shuffled.run_whole(pool);
+  ordered.run_whole(pool);
+  EXPECT_EQ(shuffled.results(), ordered.results());
+}
+
+// Sequences that decode, prefill and sit in the middle of their prompt, together and alone.
+TEST(Attention, BitsDependNotOnTheBatch) {
+  const std::vector<int> lengths = {1, 400, 37, 128, 129, 16, 250};
+  for (const auto& pool : thread_pools())
+    for (const Heads heads : kHeads)
+      for_each_target([&] {
+        Layer alone(heads, 10, lengths, 4), together(heads, 10, lengths, 4);
+        alone.run_in_chunks(*pool, 400);
+
+        std::vector<int> done(lengths.size(), 0);
+        for (int step = 0; done != lengths; ++step) {
+          std::vector<Layer::Chunk> chunks;
+          for (int s = 0; s < static_cast<int>(lengths.size()); ++s) {
+            const int wanted = (s + step) % 3 == 0 ? 1 : static_cast<int>(random_bits(step, s) % 60);
+            const int count = std::min(wanted, lengths[s] - done[s]);
+            if (count > 0 || step % 2) chunks.push_back({s, done[s], count});  // with and without empty ones
+            done[s] += count;
+          }
+          together.run(*pool, chunks);
+        }
+        ASSERT_EQ(together.results(), alone.results());
+      });
+}
+
+TEST(Attention, ARankWithoutHeadsDoesNothing) {
+  ThreadPool pool(1);
+  Batch batch;
+  batch.add_sequence(std::vector<std::int32_t>(3), 0, std::vector<std::int32_t>{0}, Batch::Sample::kNone);
+  write_kv(batch, {0, 16}, nullptr, nullptr, nullptr);
+  attention(pool, batch, {0, 16}, 0, nullptr, nullptr, nullptr);
+}
+
+TEST(AttentionDeathTest, HeadsMustDivide) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  ThreadPool pool(1);
+  EXPECT_DEATH(attention(pool, Batch(), {2, 16}, 3, nullptr, nullptr, nullptr), "3 query heads, 2 KV heads");
+}
+
+}  // namespace
+}  // namespace foe

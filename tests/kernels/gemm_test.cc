@@ -1,0 +1,214 @@
+#include "kernels/gemm.h"
+
+#include <cmath>
+#include <deque>
+
+#include <gtest/gtest.h>
+
+#include "each_target.h"
+#include "numerics.h"
+
+namespace foe {
+namespace {
+
+constexpr int kCounts[] = {0, 1, 2, 5, 6, 7, 8, 9, 47, 48, 49, 100};
+constexpr int kDepths[] = {0, 1, 15, 16, 17, 255, 256, 257, 600};
+constexpr int kWidths[] = {1, 15, 16, 17, 31, 33, 100};
+constexpr float kUntouched = -12345.0f;
+
+// The gathered rows of x: neither the identity nor ascending, and with one row twice.
+std::vector<std::int32_t> gather_rows(int count) {
+  std::vector<std::int32_t> rows(count);
+  for (int i = 0; i < count; ++i) rows[i] = i == 0 ? count - 1 : count - i;
+  return rows;
+}
+
+std::vector<float> gathered(const std::vector<float>& x, const std::vector<std::int32_t>& rows, int depth) {
+  std::vector<float> y;
+  for (const int row : rows) y.insert(y.end(), x.begin() + row * depth, x.begin() + (row + 1) * depth);
+  return y;
+}
+
+// One product with its operands, its result and its reference. Rows of y have one float more than the product fills.
+struct Case {
+  int count, width, depth;
+  Weights weights;
+  PackedMatrix packed;
+  std::vector<float> x;
+  std::vector<std::int32_t> rows;  // empty: not gathered
+  std::vector<float> y;
+  ref::Values expected, magnitude;  // the product, and that of absolute values
+
+  Case(int count_, int width_, int depth_, DType type, bool gather, std::uint64_t seed)
+      : count(count_),
+        width(width_),
+        depth(depth_),
+        weights(random_values(static_cast<std::size_t>(width) * depth, seed), width, depth, type),
+        packed(weights.packed()),
+        x(random_values(static_cast<std::size_t>(count) * depth, seed + 1)),
+        rows(gather ? gather_rows(count) : std::vector<std::int32_t>()),
+        y(static_cast<std::size_t>(count) * (width + 1)) {
+    const auto x_used = to_double(gather ? gathered(x, rows, depth) : x), w = to_double(weights.values);
+    expected = ref::matmul(x_used, w, count, width, depth);
+    magnitude = ref::matmul(absolute(x_used), absolute(w), count, width, depth);
+  }
+  Case(const Case&) = delete;
+
+  Product product() {
+    std::fill(y.begin(), y.end(), kUntouched);
+    return {x.data(), static_cast<std::size_t>(depth),    rows.empty() ? nullptr : rows.data(), count, &packed,
+            y.data(), static_cast<std::size_t>(width) + 1};
+  }
+  void check() const {
+    for (int i = 0; i < count; ++i) {
+      for (int n = 0; n < width; ++n)
+        ASSERT_NEAR(y[i * (width + 1) + n], expected[i * width + n], gamma(depth) * magnitude[i * width + n])
+            << "row " << i << ", output " << n;
+      ASSERT_EQ(y[i * (width + 1) + width], kUntouched) << "wrote past the end of row " << i;
+    }
+  }
+};
+
+TEST(Gemm, MatchesReference) {
+  const auto pools = thread_pools();
+  for (const int count : kCounts)
+    for (const int depth : kDepths)
+      for (const int width : kWidths)
+        for (const DType type : {DType::kF32, DType::kBF16}) {
+          SCOPED_TRACE(testing::Message() << count << "x" << width << "x" << depth << " " << to_string(type));
+          Case c(count, width, depth, type, depth % 2 == 1, count + 1000 * depth + width);
+          for_each_target([&] {
+            const Product product = c.product();
+            multiply(*pools[(count + width) % 3], {&product, 1});
+            c.check();
+          });
+          if (testing::Test::HasFailure()) return;
+        }
+}
+
+// The experts' case: many products of all sizes at once, some without rows and some without outputs.
+TEST(Gemm, RunsProductsOfAllSizesAtOnce) {
+  std::deque<Case> cases;
+  for (int i = 0; i < 40; ++i) {
+    const auto pick = [&](const auto& sizes, int salt) { return sizes[random_bits(i, salt) % std::size(sizes)]; };
+    cases.emplace_back(i % 7 == 3 ? 0 : pick(kCounts, 0), i % 11 == 5 ? 0 : pick(kWidths, 1), pick(kDepths, 2),
+                       i % 3 ? DType::kF32 : DType::kBF16, i % 2 == 0, i);
+  }
+  for (const auto& pool : thread_pools())
+    for_each_target([&] {
+      std::vector<Product> products;
+      for (Case& c : cases) products.push_back(c.product());
+      multiply(*pool, products);
+      for (const Case& c : cases) c.check();
+    });
+}
+
+TEST(Gemm, NoProductsIsNothing) {
+  ThreadPool pool(2);
+  multiply(pool, {});
+  multiply_swiglu(pool, {}, 5);
+}
+
+// Design invariant "Bits": a row alone, in any batch, on any instruction set and any number of threads.
+TEST(Gemm, BitsDependOnNeitherBatchNorTargetNorThreads) {
+  const auto pools = thread_pools();
+  for (const DType type : {DType::kF32, DType::kBF16})
+    for (const int depth : kDepths) {
+      SCOPED_TRACE(testing::Message() << to_string(type) << ", depth " << depth);
+      Case c(100, 49, depth, type, false, depth);
+      std::vector<float> first;
+      for_each_target([&] {
+        for (const auto& pool : pools) {
+          const Product all = c.product();
+          multiply(*pool, {&all, 1});
+          if (first.empty()) first = c.y;
+          ASSERT_EQ(c.y, first) << pool->threads() << " threads";
+        }
+        for (const int count : kCounts) {
+          Product some = c.product();
+          const int skipped = 100 - count;
+          some.count = count;
+          some.x += skipped * depth;
+          some.y += skipped * 50;
+          multiply(*pools[1], {&some, 1});
+          ASSERT_TRUE(std::equal(c.y.begin() + skipped * 50, c.y.end(), first.begin() + skipped * 50))
+              << "the last " << count << " rows";
+        }
+        for (int row = 0; row < 100; ++row) {
+          Product alone = c.product();
+          alone.count = 1;
+          alone.x += row * depth;
+          multiply(*pools[0], {&alone, 1});
+          ASSERT_TRUE(std::equal(c.y.begin(), c.y.begin() + 50, first.begin() + row * 50)) << "row " << row;
+        }
+      });
+    }
+}
+
+// The gate's own error moves silu by at most 1.1 times as much, its largest slope. Computing it takes an exp within 2
+// ulp (4 u relative), a sum and a quotient: 6 u. Then the product with up, which has an error of its own, is rounded
+// once.
+double swiglu_bound(double gate, double up, double gate_error, double up_error) {
+  const double moved = std::abs(ref::silu(gate)) + 1.1 * gate_error;
+  const double activation_error = 1.1 * gate_error + gamma(6) * moved;
+  const double activation = std::abs(ref::silu(gate)) + activation_error;
+  return activation_error * std::abs(up) + activation * up_error +
+         kUnitRoundoff * activation * (std::abs(up) + up_error);
+}
+
+TEST(GemmSwiglu, MatchesReference) {
+  const auto pools = thread_pools();
+  for (const int count : {0, 1, 3, 6, 8, 49, 100})
+    for (const int depth : {1, 16, 17, 257})
+      for (const int width : kWidths)
+        for (const DType type : {DType::kF32, DType::kBF16}) {
+          SCOPED_TRACE(testing::Message() << count << "x" << width << "x" << depth << " " << to_string(type));
+          Case gate(count, width, depth, type, false, depth);
+          const Weights up(random_values(static_cast<std::size_t>(width) * depth, 77), width, depth, type);
+          const auto x = to_double(gate.x), w = to_double(up.values);
+          const auto expected_up = ref::matmul(x, w, count, width, depth);
+          const auto magnitude_up = ref::matmul(absolute(x), absolute(w), count, width, depth);
+          const auto expected = ref::swiglu(gate.expected, expected_up);
+          gate.packed = pack_gate_up(gate.weights.matrix, up.matrix, type);
+          for_each_target([&] {
+            const Product product = gate.product();
+            multiply_swiglu(*pools[width % 3], {&product, 1}, width);
+            for (int i = 0; i < count; ++i) {
+              for (int f = 0; f < width; ++f) {
+                const int at = i * width + f;
+                ASSERT_NEAR(gate.y[i * (width + 1) + f], expected[at],
+                            swiglu_bound(gate.expected[at], expected_up[at], gamma(depth) * gate.magnitude[at],
+                                         gamma(depth) * magnitude_up[at]))
+                    << "row " << i << ", unit " << f;
+              }
+              ASSERT_EQ(gate.y[i * (width + 1) + width], kUntouched) << "wrote past the end of row " << i;
+            }
+          });
+          if (testing::Test::HasFailure()) return;
+        }
+}
+
+TEST(GemmSwiglu, BitsDependOnNeitherBatchNorTargetNorThreads) {
+  constexpr int kRows = 50, kWidth = 33, kDepth = 300;
+  const Weights gate(random_values(kWidth * kDepth, 1), kWidth, kDepth, DType::kBF16);
+  const Weights up(random_values(kWidth * kDepth, 2), kWidth, kDepth, DType::kBF16);
+  const PackedMatrix packed = pack_gate_up(gate.matrix, up.matrix, DType::kBF16);
+  const auto x = random_values(kRows * kDepth, 3);
+  std::vector<float> first;
+  for (const auto& pool : thread_pools())
+    for_each_target([&] {
+      std::vector<float> together(kRows * kWidth), alone(kRows * kWidth);
+      const Product all{x.data(), kDepth, nullptr, kRows, &packed, together.data(), kWidth};
+      multiply_swiglu(*pool, {&all, 1}, kWidth);
+      std::vector<Product> singles;
+      for (int row = 0; row < kRows; ++row)
+        singles.push_back({x.data() + row * kDepth, kDepth, nullptr, 1, &packed, alone.data() + row * kWidth, kWidth});
+      multiply_swiglu(*pool, singles, kWidth);
+      if (first.empty()) first = together;
+      ASSERT_EQ(together, first);
+      ASSERT_EQ(alone, first);
+    });
+}
+
+}  // namespace
+}  // namespace foe

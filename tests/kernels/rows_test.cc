@@ -1,0 +1,263 @@
+#include "kernels/rows.h"
+
+#include <algorithm>
+#include <bit>
+#include <limits>
+#include <optional>
+
+#include <gtest/gtest.h>
+
+#include "each_target.h"
+#include "numerics.h"
+
+namespace foe {
+namespace {
+
+constexpr int kWidths[] = {1, 2, 15, 16, 17, 31, 33, 100, 768};
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+// Equal bits: unlike ==, tells -0 from +0.
+void expect_same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (std::size_t i = 0; i < a.size(); ++i)
+    ASSERT_EQ(std::bit_cast<std::uint32_t>(a[i]), std::bit_cast<std::uint32_t>(b[i]))
+        << i << ": " << a[i] << ", " << b[i];
+}
+
+// Roundings in the sum of n squares: a chain of n / 16 fused multiply-adds in each lane, then a tree of 4 sums.
+int sum_roundings(int n) {
+  return (n + 15) / 16 + 4;
+}
+
+TEST(RmsNorm, MatchesReference) {
+  const auto pools = thread_pools();
+  for (const int n : kWidths)
+    for (const int rows : {0, 1, 15, 16, 17, 40})
+      for (const bool with_add : {false, true}) {
+        SCOPED_TRACE(testing::Message() << rows << " rows of " << n << (with_add ? " plus another" : ""));
+        const std::size_t stride = n + 3;
+        const auto x = random_values(rows * stride, n), plus = random_values(rows * stride, n + 1),
+                   weight = random_values(n, n + 2);
+        ref::Values sums;
+        for (int row = 0; row < rows; ++row)
+          for (int i = 0; i < n; ++i)
+            sums.push_back(static_cast<double>(x[row * stride + i]) + (with_add ? plus[row * stride + i] : 0.0f));
+        const float eps = 1e-6f;
+        const auto expected = ref::rms_norm(sums, to_double(weight), eps);
+        // x + add is rounded once and squared (2), summed, divided by n and added to eps (2), all of it under the root
+        // (halved); root, reciprocal, x + add again, two products.
+        const double bound = gamma((2 + sum_roundings(n) + 2) / 2.0 + 5);
+        for_each_target([&] {
+          for (const auto& pool : pools) {
+            std::vector<float> y(rows * (n + 1), -7.0f);
+            rms_norm(*pool, {x.data(), with_add ? plus.data() : nullptr, stride, weight.data(), y.data(),
+                             static_cast<std::size_t>(n) + 1, rows, n, eps});
+            for (int row = 0; row < rows; ++row) {
+              for (int i = 0; i < n; ++i)
+                ASSERT_NEAR(y[row * (n + 1) + i], expected[row * n + i], bound * std::abs(expected[row * n + i]));
+              ASSERT_EQ(y[row * (n + 1) + n], -7.0f) << "wrote past the end of row " << row;
+            }
+          }
+        });
+      }
+}
+
+TEST(RmsNorm, IsItsTwoHalvesInPlaceAndOnEveryTarget) {
+  ThreadPool pool(2);
+  for (const int n : kWidths) {
+    constexpr int kRows = 19;
+    const auto x = random_values(kRows * n, n), weight = random_values(n, n + 1);
+    const float eps = 1e-5f;
+    std::vector<float> first;
+    for_each_target([&] {
+      auto whole = x, halves = x;
+      const auto width = static_cast<std::size_t>(n);
+      rms_norm(pool, {whole.data(), nullptr, width, weight.data(), whole.data(), width, kRows, n, eps});
+      for (int row = 0; row < kRows; ++row) {
+        const float squares = sum_of_squares(x.data() + row * n, n);
+        scale_row(halves.data() + row * n, weight.data(), 1.0f / std::sqrt(squares / static_cast<float>(n) + eps), n);
+      }
+      expect_same_bits(whole, halves);
+      if (first.empty()) first = whole;
+      expect_same_bits(whole, first);
+    });
+  }
+}
+
+TEST(SumOfSquares, MatchesReference) {
+  for (const int n : {0, 1, 15, 16, 17, 100, 1000}) {
+    const auto x = random_values(n, n);
+    double expected = 0;
+    for (const float value : x) expected += static_cast<double>(value) * value;
+    for_each_target([&] { EXPECT_NEAR(sum_of_squares(x.data(), n), expected, gamma(sum_roundings(n)) * expected); });
+  }
+}
+
+TEST(Rope, MatchesReference) {
+  for (const int head_dim : {2, 10, 16, 24, 34, 64, 128})
+    for (const double position : {0.0, 1.0, 17.0, 511.0, 32767.0})
+      for (const double factor : {1.0, 16.0}) {
+        SCOPED_TRACE(testing::Message() << "head dim " << head_dim << ", position " << position << " / " << factor);
+        const double theta = 500000;
+        const int half = head_dim / 2;
+        const auto head = random_values(head_dim, head_dim);
+        const auto expected = ref::rope(to_double(head), position, theta, factor);
+        std::vector<float> cosines(half), sines(half), first;
+        rope_angles(position, theta, factor, head_dim, cosines.data(), sines.data());
+        for_each_target([&] {
+          auto rotated = head;
+          rope(rotated.data(), cosines.data(), sines.data(), head_dim);
+          for (int i = 0; i < half; ++i) {
+            // Each output is two products and a sum of two rounded factors.
+            const double c = std::abs(cosines[i]), s = std::abs(sines[i]);
+            const double a = std::abs(head[i]), b = std::abs(head[i + half]);
+            EXPECT_NEAR(rotated[i], expected[i], gamma(4) * (a * c + b * s));
+            EXPECT_NEAR(rotated[i + half], expected[i + half], gamma(4) * (b * c + a * s));
+          }
+          if (first.empty()) first = rotated;
+          expect_same_bits(rotated, first);
+        });
+      }
+}
+
+TEST(Rope, PositionZeroChangesNothing) {
+  const auto head = random_values(64, 1);
+  std::vector<float> cosines(32), sines(32);
+  rope_angles(0, 10000, 1, 64, cosines.data(), sines.data());
+  auto rotated = head;
+  rope(rotated.data(), cosines.data(), sines.data(), 64);
+  EXPECT_EQ(rotated, head);
+}
+
+TEST(AddTo, IsElementwise) {
+  for (const std::size_t n : {0, 1, 15, 16, 17, 63, 1000}) {
+    const auto x = random_values(n + 1, n), y0 = random_values(n + 1, n + 1);
+    for_each_target([&] {
+      auto sum = y0, scaled = y0, expected_sum = y0, expected_scaled = y0;
+      add_to(sum.data(), x.data(), n);
+      add_scaled(scaled.data(), x.data(), 0.3f, n);
+      for (std::size_t i = 0; i < n; ++i) {
+        expected_sum[i] = y0[i] + x[i];
+        expected_scaled[i] = y0[i] + 0.3f * x[i];
+      }
+      expect_same_bits(sum, expected_sum);
+      expect_same_bits(scaled, expected_scaled);
+    });
+  }
+}
+
+// p_i = e^(s_i - m) / sum. The difference d is rounded (an error of u |d| in the exponent, where |d| counts up to 87,
+// past which e^d is taken as 0), exp is within 2 ulp (4 u), and each term of the sum has those too; sum and quotient.
+double softmax_bound(const std::vector<float>& scores, int i, double p) {
+  const double largest = *std::max_element(scores.begin(), scores.end());
+  const auto distance = [&](double score) { return std::min(87.0, largest - score); };
+  double farthest = 0;
+  for (const float score : scores) farthest = std::max(farthest, distance(score));
+  const int n = static_cast<int>(scores.size());
+  return gamma(distance(scores[i]) + farthest + 8 + sum_roundings(n) + 1) * p + n * std::exp(-87.0);
+}
+
+TEST(Softmax, MatchesReference) {
+  for (const int n : kWidths)
+    for (const float spread : {0.1f, 1.0f, 30.0f, 300.0f}) {
+      SCOPED_TRACE(testing::Message() << n << " scores, spread " << spread);
+      auto scores = random_values(n, n);
+      for (float& score : scores) score *= spread;
+      if (n > 2) scores[n / 2] = -kInfinity;
+      if (n > 2) scores[n - 1] = scores[0];  // a tie stays one
+      const auto expected = ref::softmax(to_double(scores));
+      std::vector<float> first;
+      for_each_target([&] {
+        std::vector<float> p(n + 1, -7.0f);
+        softmax(scores.data(), n, p.data());
+        for (int i = 0; i < n; ++i) ASSERT_NEAR(p[i], expected[i], softmax_bound(scores, i, expected[i])) << i;
+        ASSERT_EQ(p[n], -7.0f) << "wrote past the end";
+        if (n > 2) {
+          EXPECT_EQ(p[n / 2], 0.0f);
+          EXPECT_EQ(p[n - 1], p[0]);
+        }
+        EXPECT_GT(*std::max_element(p.begin(), p.end()), 0.0f);
+        auto in_place = scores;
+        softmax(in_place.data(), n, in_place.data());
+        p.pop_back();
+        expect_same_bits(in_place, p);
+        if (first.empty()) first = p;
+        expect_same_bits(p, first);
+      });
+    }
+}
+
+TEST(TopK, MatchesReferenceAndBreaksTiesDownwards) {
+  for (const int n : {1, 2, 7, 16, 64})
+    for (int k = 0; k <= n; ++k)
+      for (const int levels : {1, 3, 1000}) {  // few levels make many ties
+        std::vector<float> values(n);
+        for (int i = 0; i < n; ++i) values[i] = static_cast<float>(random_bits(n + levels, i) % levels);
+        std::vector<std::int32_t> indices(k + 1, -7);
+        top_k(values.data(), n, k, indices.data());
+        EXPECT_EQ(indices.back(), -7) << "wrote past the end";
+        indices.pop_back();
+        EXPECT_EQ(indices, ref::top_k(to_double(values), k)) << k << " of " << n;
+      }
+}
+
+TEST(TopKDeathTest, MoreThanThereAre) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const float values[] = {1, 2};
+  std::int32_t indices[3];
+  EXPECT_DEATH(top_k(values, 2, 3, indices), "k 3 of 2");
+}
+
+// The definition of a sum over experts, literally: the whole binary tree over E leaves, absent ones +0, plus +0.
+float tree_sum(const std::vector<std::optional<float>>& leaves, std::size_t begin, std::size_t size) {
+  if (size == 1) return leaves[begin].value_or(0.0f);
+  return tree_sum(leaves, begin, size / 2) + tree_sum(leaves, begin + size / 2, size / 2);
+}
+
+TEST(CombineRows, IsTheSumOverAllExpertsWithAbsentOnesZero) {
+  constexpr int kExperts = 64;
+  for (const int count : {0, 1, 2, 3, 8, 13, 63, 64})
+    for (const int n : {1, 16, 17, 50}) {
+      SCOPED_TRACE(testing::Message() << count << " rows of " << n);
+      std::vector<std::int32_t> experts(kExperts);
+      for (int e = 0; e < kExperts; ++e) experts[e] = e;
+      std::sort(experts.begin(), experts.end(),
+                [&](int a, int b) { return random_bits(count, a) < random_bits(count, b); });
+      experts.resize(count);
+      std::sort(experts.begin(), experts.end());
+      std::vector<Merge> merges(std::max(0, count - 1));
+      sum_tree_merges(experts.data(), count, merges.data());
+
+      auto values = random_values(count * n, 1);
+      for (int j = 0; j < count; ++j) values[j * n] = -0.0f;  // only the last +0 makes this column's sum +0
+      const auto weights = random_values(count, 2);
+      std::vector<float> weight(count);
+      for (int j = 0; j < count; ++j) weight[j] = std::abs(weights[j]);
+      std::vector<const float*> rows;
+      for (int j = 0; j < count; ++j) rows.push_back(values.data() + j * n);
+
+      std::vector<float> expected(n);
+      for (int i = 0; i < n; ++i) {
+        std::vector<std::optional<float>> leaves(kExperts);
+        for (int j = 0; j < count; ++j) leaves[experts[j]] = weight[j] * rows[j][i];
+        expected[i] = tree_sum(leaves, 0, kExperts) + 0.0f;
+      }
+      const auto exact = ref::combine(to_double(values), to_double(weight), n);
+      const auto magnitude = ref::combine(absolute(to_double(values)), to_double(weight), n);
+      for_each_target([&] {
+        std::vector<float> y(n);
+        combine_rows(rows.data(), weight.data(), merges.data(), count, n, y.data());
+        expect_same_bits(y, expected);
+        // One product and the six levels of a tree over 64.
+        for (int i = 0; i < n; ++i) EXPECT_NEAR(y[i], exact[i], gamma(7) * magnitude[i]);
+      });
+    }
+}
+
+TEST(CombineRowsDeathTest, MoreThanATokenMaySelect) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_DEATH(combine_rows(nullptr, nullptr, nullptr, 65, 1, nullptr), "65 experts");
+}
+
+}  // namespace
+}  // namespace foe
