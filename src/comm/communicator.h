@@ -52,6 +52,8 @@ class Communicator {
   virtual void gather(std::span<const float> send, std::span<const std::size_t> counts, float* out) = 0;
 
   const CommCounters& counters() const { return counters_; }
+  // Goes back to an earlier count, to leave an exchange about the count itself out of it.
+  void restore_counters(const CommCounters& counters) { counters_ = counters; }
 
  protected:
   CommCounters counters_;

@@ -82,6 +82,7 @@ std::vector<CommCounters> Engine::gather_counters(const CommCounters& mine) {
   std::memcpy(send, &mine, sizeof mine);
   std::vector<float> received(kFloats * comm_.size());
   comm_.gather(send, std::vector<std::size_t>(comm_.size(), kFloats), received.data());
+  comm_.restore_counters(mine);
   std::vector<CommCounters> all(comm_.size());
   std::memcpy(static_cast<void*>(all.data()), received.data(), all.size() * sizeof(CommCounters));
   return all;

@@ -45,7 +45,7 @@ class Engine {
   // Tells the other ranks that this one is alive, while there is no work: they give up after the communicator's
   // timeout.
   void heartbeat();
-  // What each rank has sent so far, by rank; the exchange that collects this is not in it.
+  // What each rank has sent so far, by rank. The exchange that collects this does not count.
   std::vector<CommCounters> collect_counters();
   // Ends follow() on the other ranks.
   void stop();

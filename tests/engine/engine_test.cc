@@ -1,0 +1,132 @@
+#include "engine/engine.h"
+
+#include <functional>
+#include <map>
+#include <thread>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "../model/random_model.h"
+#include "base/error.h"
+#include "comm/sum_plan.h"
+#include "placement/wire.h"
+
+namespace foe {
+namespace {
+
+Request request(std::int64_t id, int prompt, int max_tokens, float temperature = 0) {
+  Request r;
+  r.id = id;
+  for (int i = 0; i < prompt; ++i) r.prompt.push_back(static_cast<std::int32_t>(random_bits(id, i) % 70));
+  r.max_tokens = max_tokens;
+  r.sampling = {.temperature = temperature, .seed = static_cast<std::uint64_t>(id)};
+  return r;
+}
+
+using Outputs = std::map<std::int64_t, std::vector<std::int32_t>>;
+
+void drain(Engine& engine, Outputs& outputs) {
+  while (!engine.idle())
+    for (const TokenEvent& event : engine.step()) outputs[event.id].push_back(event.token);
+}
+
+// Runs lead(engine) on rank 0 of `ranks` threads, the others following.
+void with_engine(const std::string& path, int ranks, EngineOptions options, const std::function<void(Engine&)>& lead) {
+  auto comms = make_local_comms(ranks);
+  std::vector<std::thread> threads;
+  for (int r = 0; r < ranks; ++r)
+    threads.emplace_back([&, r] {
+      Engine engine(load_model(path, default_plan(load_model_config(path)), r, ranks), *comms[r], options);
+      if (r != 0) return engine.follow();
+      lead(engine);
+      engine.stop();
+    });
+  for (std::thread& t : threads) t.join();
+}
+
+TEST(Engine, RequestsTogetherGiveWhatEachGivesAloneOnAnyNumberOfRanks) {
+  const RandomModel folder(small_federated(4));
+  std::vector<Request> requests;
+  for (int i = 1; i <= 9; ++i) requests.push_back(request(i, 3 + 11 * i % 70, 5 + 3 * i, i % 3 ? 1.0f : 0.0f));
+  Outputs alone;
+  for (const Request& r : requests)
+    with_engine(folder.path(), 1, {}, [&](Engine& engine) {
+      engine.submit(r);
+      drain(engine, alone);
+    });
+  // Few KV blocks and a small budget: requests wait, and prompts come in chunks.
+  for (const int ranks : {1, 2, 3}) {
+    Outputs together;
+    with_engine(folder.path(), ranks, {.threads = 2, .max_batch_tokens = 13, .max_sequences = 4, .kv_tokens = 300},
+                [&](Engine& engine) {
+                  for (const Request& r : requests) engine.submit(r);
+                  drain(engine, together);
+                });
+    EXPECT_EQ(together, alone) << ranks << " ranks";
+  }
+}
+
+TEST(Engine, AResubmittedRequestContinuesWithTheSameTokens) {
+  const RandomModel folder(small_federated(4));
+  const Request whole = request(5, 12, 30, 1.0f);
+  Outputs expected;
+  with_engine(folder.path(), 2, {}, [&](Engine& engine) {
+    engine.submit(whole);
+    drain(engine, expected);
+  });
+  for (const int sent : {1, 7, 29}) {
+    Request rest = whole;
+    rest.output.assign(expected[5].begin(), expected[5].begin() + sent);
+    Outputs outputs;
+    with_engine(folder.path(), 2, {}, [&](Engine& engine) {
+      engine.submit(rest);
+      drain(engine, outputs);
+    });
+    EXPECT_EQ(outputs[5], std::vector<std::int32_t>(expected[5].begin() + sent, expected[5].end()));
+  }
+}
+
+TEST(Engine, RefusesTokensOutsideTheVocabulary) {
+  const RandomModel folder(small_config());
+  with_engine(folder.path(), 1, {}, [&](Engine& engine) {
+    for (const std::int32_t bad : {-1, 70}) {
+      Request r = request(1, 4, 4);
+      r.prompt[2] = bad;
+      EXPECT_THAT([&] { engine.submit(r); },
+                  testing::ThrowsMessage<Error>(testing::HasSubstr("expected an id in [0, 70)")));
+    }
+    EXPECT_TRUE(engine.idle());
+  });
+}
+
+// One broadcast, one gather, L + 1 or 2 L sums per step, and the bytes that placement/wire.h predicts.
+TEST(Engine, AStepExchangesWhatThePlanSays) {
+  ModelConfig full = small_config();
+  full.qk_norm = QkNorm::kFull;
+  for (const ModelConfig& config : {small_federated(4), small_config(), full}) {
+    const RandomModel folder(config);
+    for (const int ranks : {2, 3, 4}) {
+      with_engine(folder.path(), ranks, {}, [&](Engine& engine) {
+        engine.submit(request(1, 9, 11));
+        engine.step();
+        const auto before = engine.collect_counters();
+        for (int i = 0; i < 10; ++i) engine.step();
+        const auto after = engine.collect_counters();
+        const SumPlan& sums = engine.model().sums;
+        for (int r = 0; r < ranks; ++r) {
+          const WireCost cost = decode_wire_cost(config, engine.model().placement, r, sums.partials(r));
+          const CommCounter sum = after[r].sum - before[r].sum, gather = after[r].gather - before[r].gather;
+          EXPECT_EQ(sum.calls, 10u * cost.sums);
+          EXPECT_EQ(sum.bytes, 10u * cost.sum_bytes);
+          EXPECT_EQ(gather.calls, 10u);
+          EXPECT_EQ(gather.bytes, 10u * cost.gather_bytes);
+          EXPECT_EQ((after[r].broadcast - before[r].broadcast).calls, 10u);
+        }
+      });
+    }
+  }
+}
+
+}  // namespace
+}  // namespace foe

@@ -1,0 +1,242 @@
+// The invariants of the forward pass: equal bits however the tokens are batched, chunked, threaded and spread over
+// ranks. That the bits are also right is tests/oracle/logits_test.py's business.
+#include "model/forward.h"
+
+#include <cmath>
+#include <exception>
+#include <functional>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "random_model.h"
+
+namespace foe {
+namespace {
+
+std::vector<std::int32_t> random_tokens(int count, int vocab, std::uint64_t seed) {
+  std::vector<std::int32_t> tokens(count);
+  for (int i = 0; i < count; ++i) tokens[i] = static_cast<std::int32_t>(random_bits(seed, i) % vocab);
+  return tokens;
+}
+
+// One rank's runnable model; sequences get scattered KV blocks.
+struct Runner {
+  Model model;
+  Communicator& comm;
+  ThreadPool pool;
+  KvCache kv;
+  Activations a;
+
+  Runner(const std::string& path, Plan plan, Communicator& c, int threads = 1)
+      : model(load_model(path, plan, c.rank(), c.size())),
+        comm(c),
+        pool(threads),
+        kv(model.config.num_hidden_layers, 64, model.kv_shape()),
+        a(model, 400, 400) {}
+
+  std::vector<float> run(const Batch& batch) {
+    const std::span<const float> logits = forward(model, batch, kv, a, comm, pool);
+    return {logits.begin(), logits.end()};
+  }
+};
+
+// Blocks of sequence `s` of up to eight: every eighth one, backwards.
+std::vector<std::int32_t> blocks_of(int s, int tokens) {
+  std::vector<std::int32_t> blocks;
+  for (int i = 0; i * kKvBlock < tokens; ++i) blocks.push_back(63 - (i * 8 + s) % 64);
+  return blocks;
+}
+
+// Logits of all rows, the tokens cut into chunks of the given size.
+std::vector<float> in_chunks(Runner& runner, const std::vector<std::int32_t>& tokens, int chunk) {
+  const std::vector<std::int32_t> blocks = [&] {
+    std::vector<std::int32_t> all;
+    for (int i = 0; i * kKvBlock < static_cast<int>(tokens.size()); ++i) all.push_back((i * 37 + 5) % 64);
+    return all;
+  }();
+  std::vector<float> logits;
+  for (std::size_t at = 0; at < tokens.size(); at += chunk) {
+    const std::size_t count = std::min<std::size_t>(chunk, tokens.size() - at);
+    Batch batch;
+    batch.add_sequence({tokens.data() + at, count}, static_cast<int>(at), blocks, Batch::Sample::kAll);
+    const std::vector<float> part = runner.run(batch);
+    logits.insert(logits.end(), part.begin(), part.end());
+  }
+  return logits;
+}
+
+// Runs body(communicator) on `size` ranks as threads.
+void on_ranks(int size, const std::function<void(Communicator&)>& body) {
+  auto comms = make_local_comms(size);
+  std::vector<std::thread> threads;
+  std::vector<std::exception_ptr> errors(size);
+  for (int r = 0; r < size; ++r)
+    threads.emplace_back([&, r] {
+      try {
+        body(*comms[r]);
+      } catch (...) {
+        errors[r] = std::current_exception();
+      }
+    });
+  for (std::thread& t : threads) t.join();
+  for (const std::exception_ptr& e : errors)
+    if (e) std::rethrow_exception(e);
+}
+
+Plan plan_of(const ModelConfig& c) {
+  return default_plan(c);
+}
+
+struct Variant {
+  std::string name;
+  ModelConfig config;
+};
+
+std::vector<Variant> variants() {
+  std::vector<Variant> all;
+  const auto add = [&](std::string name, ModelConfig c, auto&& change) {
+    change(c);
+    all.push_back({std::move(name), c});
+  };
+  add("moe", small_config(), [](ModelConfig&) {});
+  add("moe_full_norm_topk", small_config(), [](ModelConfig& c) {
+    c.qk_norm = QkNorm::kFull;
+    c.norm_topk_prob = true;
+  });
+  add("moge", small_config(), [](ModelConfig& c) { c.expert_groups = 4; });
+  add("dense", small_config(), [](ModelConfig& c) { c.num_experts = c.num_experts_per_tok = 0; });
+  add("foe4_sum", small_federated(4), [](ModelConfig& c) { c.qk_norm = QkNorm::kHead; });
+  add("foe4_mean_tied", small_federated(4), [](ModelConfig& c) {
+    c.group_sync = GroupSync::kMean;
+    c.tie_word_embeddings = true;
+    c.rope_scaling_factor = 4;
+  });
+  add("foe2_full", small_federated(2), [](ModelConfig& c) { c.qk_norm = QkNorm::kFull; });
+  return all;
+}
+
+class ForwardTest : public testing::TestWithParam<Variant> {};
+
+TEST_P(ForwardTest, ChunksAndThreadsGiveTheSameBits) {
+  const RandomModel folder(GetParam().config);
+  const auto comm = make_self_comm();
+  const std::vector<std::int32_t> tokens = random_tokens(300, folder.config().vocab_size, 3);
+  Runner one(folder.path(), plan_of(folder.config()), *comm);
+  const std::vector<float> whole = in_chunks(one, tokens, 300);
+  ASSERT_EQ(whole.size(), tokens.size() * folder.config().vocab_size);
+  for (const float x : whole) ASSERT_TRUE(std::isfinite(x));
+  for (const int chunk : {1, 7, 64, 130}) EXPECT_EQ(in_chunks(one, tokens, chunk), whole) << "chunks of " << chunk;
+  for (const int threads : {2, 3}) {
+    Runner several(folder.path(), plan_of(folder.config()), *comm, threads);
+    EXPECT_EQ(in_chunks(several, tokens, 97), whole) << threads << " threads";
+  }
+}
+
+TEST_P(ForwardTest, ABatchGivesWhatItsSequencesGiveAlone) {
+  const RandomModel folder(GetParam().config);
+  const auto comm = make_self_comm();
+  Runner runner(folder.path(), plan_of(folder.config()), *comm, 2);
+  const std::vector<int> lengths{1, 17, 40, 3, 128};
+  const int V = folder.config().vocab_size;
+  std::vector<std::vector<float>> alone;
+  for (std::size_t s = 0; s < lengths.size(); ++s) {
+    Batch batch;
+    batch.add_sequence(random_tokens(lengths[s], V, s), 0, blocks_of(0, lengths[s]), Batch::Sample::kLast);
+    alone.push_back(runner.run(batch));
+  }
+  Batch together;
+  for (std::size_t s = 0; s < lengths.size(); ++s)
+    together.add_sequence(random_tokens(lengths[s], V, s), 0, blocks_of(static_cast<int>(s), lengths[s]),
+                          Batch::Sample::kLast);
+  const std::vector<float> logits = runner.run(together);
+  for (std::size_t s = 0; s < lengths.size(); ++s)
+    EXPECT_EQ(std::vector<float>(logits.begin() + s * V, logits.begin() + (s + 1) * V), alone[s]) << "sequence " << s;
+}
+
+TEST_P(ForwardTest, RanksGiveTheSameBitsInPlanFoeAndCloseOnesInPlanTp) {
+  const RandomModel folder(GetParam().config);
+  const ModelConfig& c = folder.config();
+  const std::vector<std::int32_t> tokens = random_tokens(150, c.vocab_size, 5);
+  const auto self = make_self_comm();
+  Runner alone(folder.path(), plan_of(c), *self);
+  const std::vector<float> expected = in_chunks(alone, tokens, 150);
+  float largest = 0;
+  for (const float x : expected) largest = std::max(largest, std::abs(x));
+
+  for (const int ranks : {2, 3, 4}) {
+    if (c.federated() && ranks > c.expert_groups) continue;
+    std::vector<float> logits;
+    on_ranks(ranks, [&](Communicator& comm) {
+      Runner runner(folder.path(), plan_of(c), comm, 2);
+      const std::vector<float> mine = in_chunks(runner, tokens, 64);
+      if (comm.rank() == 0)
+        logits = mine;
+      else
+        EXPECT_TRUE(mine.empty());
+    });
+    ASSERT_EQ(logits.size(), expected.size());
+    if (c.federated()) {
+      EXPECT_EQ(logits, expected) << ranks << " ranks";
+      continue;
+    }
+    // tp adds inner products of up to D = 48 or n*C = 96 terms in another order: an error of some 1e-7 relative to the
+    // terms per sum, over 6 sums; 2e-5 of the largest logit is the bound that the oracle test holds every variant to.
+    for (std::size_t i = 0; i < logits.size(); ++i) ASSERT_NEAR(logits[i], expected[i], 2e-5f * largest) << i;
+  }
+}
+
+TEST_P(ForwardTest, SumsPerStep) {
+  const RandomModel folder(GetParam().config);
+  const ModelConfig& c = folder.config();
+  const int ranks = 2, L = c.num_hidden_layers;
+  on_ranks(ranks, [&](Communicator& comm) {
+    Runner runner(folder.path(), plan_of(c), comm);
+    for (const int tokens : {1, 33}) {
+      const CommCounters before = comm.counters();
+      Batch batch;
+      batch.add_sequence(random_tokens(tokens, c.vocab_size, 1), 0, blocks_of(0, tokens), Batch::Sample::kLast);
+      runner.run(batch);
+      const CommCounters after = comm.counters();
+      const int split_norms = !c.federated() && c.qk_norm == QkNorm::kFull ? L : 0;
+      EXPECT_EQ((after.sum - before.sum).calls,
+                static_cast<std::uint64_t>(c.federated() ? L + 1 : 2 * L + split_norms));
+      EXPECT_EQ((after.gather - before.gather).calls, 1u);
+      EXPECT_EQ((after.broadcast - before.broadcast).calls, 0u);  // the engine's
+    }
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants, ForwardTest, testing::ValuesIn(variants()),
+                         [](const auto& variant) { return variant.param.name; });
+
+TEST(Forward, OneGroupIsAnOrdinaryMoe) {
+  ModelConfig federated = small_config();
+  federated.residual = Residual::kFederated;
+  const RandomModel a(small_config()), b(federated);
+  const auto comm = make_self_comm();
+  Runner moe(a.path(), Plan::kTp, *comm), foe(b.path(), Plan::kTp, *comm);
+  const std::vector<std::int32_t> tokens = random_tokens(50, a.config().vocab_size, 2);
+  EXPECT_EQ(in_chunks(foe, tokens, 50), in_chunks(moe, tokens, 50));
+}
+
+TEST(Forward, ABatchWithoutSampledRowsGivesNoLogits) {
+  const RandomModel folder(small_federated(4));
+  const auto comm = make_self_comm();
+  Runner runner(folder.path(), Plan::kFoe, *comm);
+  Batch batch;
+  batch.add_sequence(random_tokens(20, 70, 1), 0, blocks_of(0, 20), Batch::Sample::kNone);
+  EXPECT_TRUE(runner.run(batch).empty());
+}
+
+TEST(Forward, WeightsInBf16AreTheRoundedOnes) {
+  const RandomModel folder(small_config());
+  const auto comm = make_self_comm();
+  Model model = load_model(folder.path(), Plan::kTp, 0, 1, DType::kBF16);
+  EXPECT_EQ(model.weights.layers[0].experts[0].down.type, DType::kBF16);
+  EXPECT_EQ(model.weights.layers[0].router_ED.type, DType::kF32);
+  EXPECT_EQ(load_model(folder.path(), Plan::kTp, 0, 1).weights.head_vD.type, DType::kF32);
+}
+
+}  // namespace
+}  // namespace foe

@@ -1,0 +1,98 @@
+// Small random model folders of every variant, for tests that run the real forward pass.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "../weights/temp_folder.h"
+#include "base/rng.h"
+#include "core/model_config.h"
+#include "weights/config_json.h"
+#include "weights/tensor_writer.h"
+
+namespace foe {
+
+// D = 48, 3 layers, 8 query and 4 KV heads of 12, 16 experts of width 24, 4 per token, vocabulary 70, context 512.
+inline ModelConfig small_config() {
+  ModelConfig c;
+  c.hidden_size = 48;
+  c.num_hidden_layers = 3;
+  c.num_attention_heads = 8;
+  c.num_key_value_heads = 4;
+  c.head_dim = 12;
+  c.vocab_size = 70;
+  c.num_experts = 16;
+  c.num_experts_per_tok = 4;
+  c.moe_intermediate_size = 24;
+  c.max_position_embeddings = 512;
+  c.model_type = "foe";
+  return c;
+}
+
+inline ModelConfig small_federated(int groups) {
+  ModelConfig c = small_config();
+  c.expert_groups = groups;
+  c.residual = Residual::kFederated;
+  c.group_sync = GroupSync::kSum;
+  return c;
+}
+
+// A model folder with normal weights, large enough for M_h to be of the size of the residual; removed with this object.
+class RandomModel {
+ public:
+  explicit RandomModel(const ModelConfig& config, std::uint64_t seed = 1) : config_(config) {
+    folder_.write("config.json", model_config_json(config));
+    write_tensors(seed);
+  }
+
+  const std::string& path() const { return folder_.path(); }
+  const ModelConfig& config() const { return config_; }
+
+ private:
+  void write_tensors(std::uint64_t seed) {
+    const ModelConfig& c = config_;
+    const std::int64_t D = c.hidden_size, n = c.num_attention_heads * c.head_dim,
+                       m = c.num_key_value_heads * c.head_dim;
+    std::vector<std::vector<float>> values;
+    std::vector<TensorSource> sources;
+    values.reserve(64 + c.num_hidden_layers * (16 + 3 * c.experts()));  // the sources point into it
+    const auto add = [&](const std::string& name, std::vector<std::int64_t> shape, double mean, double deviation) {
+      std::size_t size = 1;
+      for (const std::int64_t s : shape) size *= s;
+      std::vector<float>& v = values.emplace_back(size);
+      for (std::size_t i = 0; i < size; ++i)
+        v[i] = static_cast<float>(mean + deviation * random_normal(seed + values.size(), i));
+      sources.push_back(float_source(name + ".weight", DType::kF32, std::move(shape), v));
+    };
+    add("model.embed_tokens", {c.vocab_size, D}, 0, 1);
+    add("model.norm", {D}, 1, 0.1);
+    if (!c.tie_word_embeddings) add("lm_head", {c.vocab_size, D}, 0, 0.1);
+    for (int l = 0; l < c.num_hidden_layers; ++l) {
+      const std::string p = "model.layers." + std::to_string(l) + ".";
+      add(p + "input_layernorm", {D}, 1, 0.1);
+      add(p + "post_attention_layernorm", {D}, 1, 0.1);
+      add(p + "self_attn.q_proj", {n, D}, 0, 0.3);
+      add(p + "self_attn.k_proj", {m, D}, 0, 0.3);
+      add(p + "self_attn.v_proj", {m, D}, 0, 0.15);
+      add(p + "self_attn.o_proj", {D, n}, 0, 0.15);
+      if (c.qk_norm != QkNorm::kNone) {
+        const bool full = c.qk_norm == QkNorm::kFull;
+        add(p + "self_attn.q_norm", {full ? n : c.head_dim}, 1, 0.1);
+        add(p + "self_attn.k_norm", {full ? m : c.head_dim}, 1, 0.1);
+      }
+      if (!c.dense()) add(p + "mlp.gate", {c.num_experts, D}, 0, 0.3);
+      for (int e = 0; e < c.experts(); ++e) {
+        const std::string q = c.dense() ? p + "mlp." : p + "mlp.experts." + std::to_string(e) + ".";
+        add(q + "gate_proj", {c.moe_intermediate_size, D}, 0, 0.3);
+        add(q + "up_proj", {c.moe_intermediate_size, D}, 0, 0.3);
+        add(q + "down_proj", {D, c.moe_intermediate_size}, 0, 0.5);
+      }
+    }
+    write_tensor_file(folder_ / "model.safetensors", std::move(sources));
+  }
+
+  ModelConfig config_;
+  TempFolder folder_;
+};
+
+}  // namespace foe
