@@ -1,6 +1,7 @@
 #include "core/batch.h"
 
 #include <algorithm>
+#include <functional>
 
 #include "base/error.h"
 
@@ -73,6 +74,9 @@ Batch decode(std::span<const std::int32_t> message, int vocab_size, int kv_block
   check_range(batch.tokens, vocab_size, "a token");
   check_range(batch.block_table, kv_blocks, "a KV block");
   check_range(batch.sampled_rows, batch.num_tokens(), "a sampled row");
+  const auto& sampled = batch.sampled_rows;
+  if (const auto at = std::adjacent_find(sampled.begin(), sampled.end(), std::greater_equal()); at != sampled.end())
+    fail("batch message: expected sampled rows to ascend, got {} after {}", at[1], at[0]);
   for (int s = 0; s < batch.num_sequences(); ++s) {
     const int capacity = (batch.table_begin[s + 1] - batch.table_begin[s]) * kKvBlock;
     for (int t = batch.sequence_begin[s]; t < batch.sequence_begin[s + 1]; ++t) {

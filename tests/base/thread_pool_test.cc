@@ -1,0 +1,84 @@
+#include "base/thread_pool.h"
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+namespace foe {
+namespace {
+
+TEST(ThreadPool, CountsTheCaller) {
+  for (const int threads : {1, 2, 3, 4}) EXPECT_EQ(ThreadPool(threads).threads(), threads);
+  EXPECT_GE(available_threads(), 1);
+}
+
+// Plain ints: what the bodies wrote must be visible, without races, once parallel_for has returned.
+TEST(ThreadPool, RunsEveryIndexOnce) {
+  for (const int threads : {1, 2, 3, 4}) {
+    ThreadPool pool(threads);
+    for (const std::size_t count : {0, 1, 2, 3, 4, 5, 100, 100000}) {
+      std::vector<int> calls(count, 0);
+      pool.parallel_for(count, [&](std::size_t i) { ++calls[i]; });
+      EXPECT_EQ(calls, std::vector<int>(count, 1)) << count << " indices, " << threads << " threads";
+    }
+  }
+}
+
+// A forward pass is hundreds of short loops, each reading what others wrote in the last one.
+TEST(ThreadPool, ManyShortLoopsSeeEachOther) {
+  for (const int threads : {1, 2, 3, 4}) {
+    ThreadPool pool(threads);
+    constexpr int kSize = 37;
+    std::vector<int> before(kSize), after(kSize), expected(kSize);
+    for (int i = 0; i < kSize; ++i) before[i] = expected[i] = (i * 29) % kSize;
+    for (int loop = 0; loop < 500; ++loop) {
+      const auto step = [loop](const std::vector<int>& from, int i) { return from[(i + 1) % kSize] + loop % (i + 1); };
+      pool.parallel_for(kSize, [&](std::size_t i) { after[i] = step(before, static_cast<int>(i)); });
+      before = after;
+      auto next = expected;
+      for (int i = 0; i < kSize; ++i) next[i] = step(expected, i);
+      expected = next;
+    }
+    EXPECT_EQ(before, expected) << threads << " threads";
+  }
+}
+
+// Workers that have gone to sleep between loops come back.
+TEST(ThreadPool, WakesAfterAPause) {
+  ThreadPool pool(4);
+  for (int loop = 0; loop < 5; ++loop) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    std::atomic<int> sum = 0;
+    pool.parallel_for(100, [&](std::size_t i) { sum += static_cast<int>(i); });
+    EXPECT_EQ(sum, 4950);
+  }
+}
+
+TEST(ThreadPool, IndicesSpreadOverThreads) {
+  ThreadPool pool(2);
+  // Each of the two indices waits for the other to begin, so one thread alone would never return.
+  std::atomic<int> begun = 0;
+  pool.parallel_for(2, [&](std::size_t) {
+    ++begun;
+    while (begun < 2) std::this_thread::yield();
+  });
+  EXPECT_EQ(begun, 2);
+}
+
+TEST(ThreadPool, StopsIdleAndUnused) {
+  for (int i = 0; i < 100; ++i) ThreadPool pool(1 + i % 4);
+}
+
+TEST(SpinUntil, SaysWhetherItHeld) {
+  EXPECT_TRUE(spin_until([] { return true; }));
+  EXPECT_FALSE(spin_until([] { return false; }));
+  int calls = 0;
+  EXPECT_TRUE(spin_until([&] { return ++calls == 10; }));
+  EXPECT_EQ(calls, 10);
+}
+
+}  // namespace
+}  // namespace foe

@@ -1,0 +1,165 @@
+#include "core/batch.h"
+
+#include <functional>
+#include <limits>
+#include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "base/rng.h"
+
+namespace foe {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr int kVocab = 100;
+constexpr int kBlocks = 8;
+constexpr int kLargest = std::numeric_limits<std::int32_t>::max();
+
+// A sequence that decodes its 20th token, a whole prompt, and one in the middle of its prompt.
+Batch three_sequences() {
+  Batch batch;
+  batch.add_sequence(std::vector<std::int32_t>{7}, 19, std::vector<std::int32_t>{5, 0}, Batch::Sample::kLast);
+  batch.add_sequence(std::vector<std::int32_t>{1, 2, 3}, 0, std::vector<std::int32_t>{7}, Batch::Sample::kAll);
+  batch.add_sequence(std::vector<std::int32_t>{99, 0}, 15, std::vector<std::int32_t>{1, 2, 3}, Batch::Sample::kNone);
+  return batch;
+}
+
+void expect_equal(const Batch& a, const Batch& b) {
+  EXPECT_EQ(a.tokens, b.tokens);
+  EXPECT_EQ(a.positions, b.positions);
+  EXPECT_EQ(a.sequence_begin, b.sequence_begin);
+  EXPECT_EQ(a.block_table, b.block_table);
+  EXPECT_EQ(a.table_begin, b.table_begin);
+  EXPECT_EQ(a.sampled_rows, b.sampled_rows);
+}
+
+TEST(Batch, AppendsSequences) {
+  const Batch batch = three_sequences();
+  EXPECT_EQ(batch.num_sequences(), 3);
+  EXPECT_EQ(batch.num_tokens(), 6);
+  EXPECT_EQ(batch.num_sampled(), 4);
+  EXPECT_EQ(batch.tokens, (std::vector<std::int32_t>{7, 1, 2, 3, 99, 0}));
+  EXPECT_EQ(batch.positions, (std::vector<std::int32_t>{19, 0, 1, 2, 15, 16}));
+  EXPECT_EQ(batch.sequence_begin, (std::vector<std::int32_t>{0, 1, 4, 6}));
+  EXPECT_EQ(batch.block_table, (std::vector<std::int32_t>{5, 0, 7, 1, 2, 3}));
+  EXPECT_EQ(batch.table_begin, (std::vector<std::int32_t>{0, 2, 3, 6}));
+  EXPECT_EQ(batch.sampled_rows, (std::vector<std::int32_t>{0, 1, 2, 3}));
+}
+
+TEST(Batch, ClearedIsEmpty) {
+  Batch batch = three_sequences();
+  EXPECT_FALSE(batch.empty());
+  batch.clear();
+  EXPECT_TRUE(batch.empty());
+  expect_equal(batch, Batch());
+}
+
+TEST(Batch, RoundTrip) {
+  for (const Batch& batch : {Batch(), three_sequences()}) expect_equal(decode(encode(batch), kVocab, kBlocks), batch);
+}
+
+// A way to spoil a batch, and what the error must say.
+struct Spoiled {
+  std::function<void(Batch&)> spoil;
+  const char* message;
+};
+
+TEST(Batch, DecodeNamesWhatIsWrong) {
+  const Spoiled cases[] = {
+      {[](Batch& b) { b.positions.pop_back(); }, "expected 6 positions, got 5"},
+      {[](Batch& b) { b.positions.push_back(0); }, "expected 6 positions, got 7"},
+      {[](Batch& b) { b.sequence_begin.clear(); }, "expected sequence_begin to ascend from 0 to 6"},
+      {[](Batch& b) { b.sequence_begin[0] = 1; }, "expected sequence_begin to ascend from 0 to 6"},
+      {[](Batch& b) { b.sequence_begin[1] = 5; }, "expected sequence_begin to ascend from 0 to 6"},
+      {[](Batch& b) { b.sequence_begin[1] = -1; }, "expected sequence_begin to ascend from 0 to 6"},
+      {[](Batch& b) { b.sequence_begin[3] = 5; }, "expected sequence_begin to ascend from 0 to 6"},
+      {[](Batch& b) { b.sequence_begin[3] = kLargest; }, "expected sequence_begin to ascend from 0 to 6"},
+      {[](Batch& b) { b.table_begin.clear(); }, "expected table_begin to ascend from 0 to 6"},
+      {[](Batch& b) { b.table_begin[0] = -1; }, "expected table_begin to ascend from 0 to 6"},
+      {[](Batch& b) { b.table_begin[2] = 1; }, "expected table_begin to ascend from 0 to 6"},
+      {[](Batch& b) { b.table_begin[3] = 7; }, "expected table_begin to ascend from 0 to 6"},
+      {[](Batch& b) { b.table_begin.push_back(6); }, "expected 3 block tables, got 4"},
+      {[](Batch& b) { b.tokens[2] = -1; }, "expected a token in [0, 100), got -1"},
+      {[](Batch& b) { b.tokens[2] = kVocab; }, "expected a token in [0, 100), got 100"},
+      {[](Batch& b) { b.block_table[4] = -1; }, "expected a KV block in [0, 8), got -1"},
+      {[](Batch& b) { b.block_table[4] = kBlocks; }, "expected a KV block in [0, 8), got 8"},
+      {[](Batch& b) { b.sampled_rows[0] = -1; }, "expected a sampled row in [0, 6), got -1"},
+      {[](Batch& b) { b.sampled_rows[3] = 6; }, "expected a sampled row in [0, 6), got 6"},
+      {[](Batch& b) { b.sampled_rows[2] = 0; }, "expected sampled rows to ascend, got 0 after 1"},
+      {[](Batch& b) { b.sampled_rows[2] = 1; }, "expected sampled rows to ascend, got 1 after 1"},
+      {[](Batch& b) { b.positions[2] = 2; }, "expected position 1 of sequence 1 within its 16 KV slots, got 2"},
+      {[](Batch& b) { b.positions[1] = -1; }, "expected position -1 of sequence 1 within its 16 KV slots, got -1"},
+      {[](Batch& b) { b.positions[0] = 32; }, "expected position 32 of sequence 0 within its 32 KV slots, got 32"},
+      {[](Batch& b) { b.positions[4] = kLargest; }, "of sequence 2 within its 48 KV slots, got 2147483647"},
+      {[](Batch& b) { b.table_begin[1] = 1; }, "expected position 19 of sequence 0 within its 16 KV slots, got 19"},
+      {[](Batch& b) {
+         b.table_begin = {0, 2, 2, 6};
+       },
+       "of sequence 1 within its 0 KV slots, got 0"},
+  };
+  for (const Spoiled& c : cases) {
+    Batch batch = three_sequences();
+    c.spoil(batch);
+    try {
+      decode(encode(batch), kVocab, kBlocks);
+      ADD_FAILURE() << "accepted; expected: " << c.message;
+    } catch (const Error& e) {
+      EXPECT_THAT(e.what(), HasSubstr("batch message: "));
+      EXPECT_THAT(e.what(), HasSubstr(c.message));
+    }
+  }
+}
+
+void expect_decode_error(const std::vector<std::int32_t>& message, const std::string& text) {
+  try {
+    decode(message, kVocab, kBlocks);
+    ADD_FAILURE() << "accepted; expected: " << text;
+  } catch (const Error& e) {
+    EXPECT_THAT(e.what(), HasSubstr(text));
+  }
+}
+
+TEST(Batch, DecodeChecksLengthsBeforeItAllocates) {
+  const auto message = encode(three_sequences());
+  const int words = static_cast<int>(message.size());
+  auto spoiled = message;
+  spoiled[0] = kLargest;
+  expect_decode_error(spoiled, "expected a length of at most " + std::to_string(words - 1) + ", got 2147483647");
+  spoiled[0] = -1;
+  expect_decode_error(spoiled, "expected a length of at most " + std::to_string(words - 1) + ", got -1");
+  spoiled = message;
+  spoiled.push_back(0);
+  expect_decode_error(spoiled, "expected the end, got 1 more words");
+  expect_decode_error({}, "expected a length, got the end");
+  for (int length = 1; length < words; ++length)
+    EXPECT_THROW(decode(std::span(message).first(length), kVocab, kBlocks), Error) << length << " words";
+}
+
+// Whatever a peer sends is refused, or is a batch within the model's bounds that encodes to the same message.
+TEST(Batch, DecodeSurvivesRandomChanges) {
+  const auto message = encode(three_sequences());
+  int accepted = 0;
+  for (int trial = 0; trial < 20000; ++trial) {
+    auto changed = message;
+    for (std::uint64_t i = 0; i <= random_bits(trial, 0) % 3; ++i) {
+      const std::uint64_t r = random_bits(trial, i + 1);
+      const std::int32_t values[] = {0, 1, 2, -1, 6, 7, kLargest, -kLargest - 1};
+      changed[r % changed.size()] = values[(r >> 32) % 8];
+    }
+    try {
+      const Batch batch = decode(changed, kVocab, kBlocks);
+      EXPECT_EQ(encode(batch), changed);
+      ++accepted;
+    } catch (const Error&) {
+    }
+  }
+  EXPECT_GT(accepted, 0);
+  EXPECT_LT(accepted, 20000);
+}
+
+}  // namespace
+}  // namespace foe
