@@ -86,7 +86,7 @@ Generation generate(Engine& engine, const Tokenizer& tokenizer, const GenerateFl
   return result;
 }
 
-void print_json(const Generation& g, std::size_t prompt_tokens) {
+void print_json(const Engine& engine, const Generation& g, std::size_t prompt_tokens) {
   nlohmann::json ranks = nlohmann::json::array();
   for (const CommCounters& c : g.decode_counters) {
     const auto entry = [](const CommCounter& k) {
@@ -94,7 +94,10 @@ void print_json(const Generation& g, std::size_t prompt_tokens) {
     };
     ranks.push_back({{"broadcast", entry(c.broadcast)}, {"sum", entry(c.sum)}, {"gather", entry(c.gather)}});
   }
-  const nlohmann::json out{{"text", g.text},
+  const nlohmann::json out{{"plan", to_string(engine.model().placement.plan)},
+                           {"ranks", engine.comm().size()},
+                           {"threads_per_rank", engine.threads()},
+                           {"text", g.text},
                            {"tokens", g.tokens},
                            {"finish_reason", g.finish == FinishReason::kStop ? "stop" : "length"},
                            {"prompt_tokens", prompt_tokens},
@@ -141,7 +144,7 @@ void run_generate(const GenerateFlags& flags) {
     const std::size_t prompt_tokens = prompt.size();
     if (!flags.json) std::fputs(flags.prompt.c_str(), stdout);
     const Generation g = generate(engine, tokenizer, flags, std::move(prompt));
-    if (flags.json) print_json(g, prompt_tokens);
+    if (flags.json) print_json(engine, g, prompt_tokens);
     if (flags.stats) print_stats(engine, g, prompt_tokens);
   });
 }
