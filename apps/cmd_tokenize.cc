@@ -1,0 +1,66 @@
+// foe tokenize: text to token ids, and back.
+#include <iostream>
+#include <iterator>
+#include <memory>
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "commands.h"
+#include "common.h"
+#include "text/tokenizer.h"
+
+namespace foe {
+namespace {
+
+struct TokenizeFlags {
+  std::string model;
+  std::optional<std::string> text;
+  std::optional<std::string> decode;
+  bool plain = false;
+  bool json = false;
+};
+
+void print_text(const Tokenizer& tokenizer, const TokenizeFlags& flags) {
+  const std::vector<std::int32_t> ids = parse_tokens(*flags.decode);
+  for (const std::int32_t id : ids) {
+    if (id < 0 || id >= tokenizer.vocab_size()) {
+      fail("--decode: expected ids from 0 to {}, got {}", tokenizer.vocab_size() - 1, id);
+    }
+  }
+  const std::string text = tokenizer.decode(ids);
+  fmt::print("{}\n", flags.json ? nlohmann::json{{"prompt", text}}.dump() : text);
+}
+
+void print_ids(const Tokenizer& tokenizer, const TokenizeFlags& flags) {
+  const std::string text =
+      flags.text ? *flags.text
+                 : std::string(std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>());
+  const std::vector<std::int32_t> ids = tokenizer.encode(text, {.add_special_tokens = !flags.plain});
+  if (flags.json) {
+    fmt::print("{}\n", nlohmann::json{{"count", ids.size()}, {"tokens", ids}}.dump());
+  } else {
+    fmt::print("{}\n", fmt::join(ids, ","));
+  }
+}
+
+}  // namespace
+
+void add_tokenize_command(CLI::App& app) {
+  auto flags = std::make_shared<TokenizeFlags>();
+  CLI::App* command = app.add_subcommand("tokenize", "Turn text into token ids, or ids into text");
+  command->add_option("MODEL", flags->model, "model folder")->required();
+  auto* text = command->add_option("--text", flags->text, "text to encode; default: standard input, to the last byte");
+  command->add_option("--decode", flags->decode, "ids to decode: 1,2,3, or @FILE with them")->excludes(text);
+  command->add_flag("--plain", flags->plain, "do not add the tokens that begin or end a text (BOS, EOS)");
+  command->add_flag("--json", flags->json, "print JSON, with the names of /tokenize and /detokenize");
+  command->callback([flags] {
+    const Tokenizer tokenizer = Tokenizer::load(flags->model + "/tokenizer.json");
+    (flags->decode ? print_text : print_ids)(tokenizer, *flags);
+  });
+}
+
+}  // namespace foe
