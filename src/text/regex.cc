@@ -3,6 +3,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <algorithm>
 #include <array>
+#include <new>
 #include <pcre2.h>
 
 #include "base/check.h"
@@ -14,11 +15,13 @@ namespace {
 
 constexpr std::size_t kMaxPatternBytes = 16 * 1024;
 constexpr std::size_t kMaxCompiledBytes = 1024 * 1024;
-constexpr std::size_t kMaxJitStackBytes = 8 * 1024 * 1024;
 constexpr std::uint32_t kMaxHeapKib = 64 * 1024;
-// Steps of one match. The patterns of known models need less than one per byte; one that backtracks without end is
-// stopped after a fraction of a second.
-constexpr std::uint32_t kMaxSteps = 10'000'000;
+
+// Steps that one match may take with `bytes` of text ahead. The patterns of known models need about two per byte of the
+// match; one that backtracks in more than linear time is stopped at once.
+std::uint32_t max_steps(std::size_t bytes) {
+  return static_cast<std::uint32_t>(std::min<std::size_t>(1000 + 16 * bytes, 1u << 31));
+}
 
 std::string error_message(int code) {
   std::array<PCRE2_UCHAR, 256> text{};
@@ -31,24 +34,19 @@ std::string error_message(int code) {
 struct RegexScratch::State {
   pcre2_match_data* data = nullptr;
   pcre2_match_context* context = nullptr;
-  pcre2_jit_stack* stack = nullptr;
 };
 
 void RegexScratch::Free::operator()(State* state) const {
   pcre2_match_data_free(state->data);
   pcre2_match_context_free(state->context);
-  pcre2_jit_stack_free(state->stack);
   delete state;
 }
 
 RegexScratch::RegexScratch() : state_(new State) {
   state_->data = pcre2_match_data_create(1, nullptr);
   state_->context = pcre2_match_context_create(nullptr);
-  state_->stack = pcre2_jit_stack_create(32 * 1024, kMaxJitStackBytes, nullptr);
-  if (!state_->data || !state_->context || !state_->stack) throw std::bad_alloc();
-  pcre2_set_match_limit(state_->context, kMaxSteps);
+  if (!state_->data || !state_->context) throw std::bad_alloc();
   pcre2_set_heap_limit(state_->context, kMaxHeapKib);
-  pcre2_jit_stack_assign(state_->context, nullptr, state_->stack);
 }
 
 struct Regex::Code {
@@ -82,8 +80,7 @@ Regex::Regex(std::string_view pattern) {
   std::size_t bytes = 0;
   pcre2_pattern_info(compiled->code, PCRE2_INFO_SIZE, &bytes);
   if (bytes > kMaxCompiledBytes) fail("regex: expected at most {} bytes compiled, got {}", kMaxCompiledBytes, bytes);
-  // Where the system forbids generated code, the interpreter gives the same matches more slowly.
-  pcre2_jit_compile(compiled->code, PCRE2_JIT_COMPLETE);
+  // No JIT: it does not count the steps of simple repeats, so that a*a*a*a*[bc] would run for minutes on 300 bytes.
   code_ = std::move(compiled);
 }
 
@@ -93,6 +90,7 @@ void Regex::find_all(std::string_view text, RegexScratch& scratch, std::vector<S
   bool matched = false;
   std::size_t last_end = 0;
   for (std::size_t from = 0; from <= text.size();) {
+    pcre2_set_match_limit(scratch.state_->context, max_steps(text.size() - from));
     const int code = pcre2_match(code_->code, subject, text.size(), from, PCRE2_NO_UTF_CHECK, scratch.state_->data,
                                  scratch.state_->context);
     if (code == PCRE2_ERROR_NOMATCH) return;
