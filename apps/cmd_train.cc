@@ -1,0 +1,66 @@
+// foe train: trains a model from a TOML configuration; run again, it resumes where it was.
+#include <atomic>
+#include <csignal>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "base/thread_pool.h"
+#include "commands.h"
+#include "train/config.h"
+#include "train/run.h"
+
+namespace foe {
+namespace {
+
+struct TrainFlags {
+  std::string config, run, data;
+  int threads = 0;
+  bool evaluate = false;
+};
+
+// Lock-free, so a signal handler may set it.
+std::atomic<bool> stop_requested{false};
+static_assert(std::atomic<bool>::is_always_lock_free);
+
+// A second signal ends the process at once, as it would have without us: nothing is lost but the steps since the last
+// checkpoint.
+void request_stop(int signal) {
+  stop_requested.store(true, std::memory_order_relaxed);
+  std::signal(signal, SIG_DFL);
+}
+
+std::string resolve(const std::string& path, const std::filesystem::path& base) {
+  return (base / path).string();
+}
+
+void run_train(const TrainFlags& flags) {
+  train::TrainConfig config = train::load_train_config(flags.config);
+  const std::filesystem::path base =
+      flags.data.empty() ? std::filesystem::path(flags.config).parent_path() : std::filesystem::path(flags.data);
+  config.tokens = resolve(config.tokens, base);
+  config.tokenizer = resolve(config.tokenizer, base);
+  if (!flags.run.empty()) config.run_dir = flags.run;
+  std::signal(SIGINT, request_stop);
+  std::signal(SIGTERM, request_stop);
+  train::run_training(config, {flags.threads, &stop_requested, flags.evaluate, false});
+}
+
+}  // namespace
+
+void add_train_command(CLI::App& app) {
+  auto flags = std::make_shared<TrainFlags>();
+  CLI::App* command = app.add_subcommand("train", "Train a model, or resume its training");
+  command->add_option("config", flags->config, "TOML configuration")->required();
+  command->add_option("--run", flags->run,
+                      "directory of the run: checkpoint, metrics.jsonl, model/ (default: run.dir)");
+  command->add_option("--data", flags->data,
+                      "where relative folders of [data] begin (default: the configuration's folder)");
+  command->add_option("--threads", flags->threads, "threads (default: all)")->check(CLI::Range(1, 1024));
+  command->add_flag("--evaluate", flags->evaluate, "only score the held-out file with the run's checkpoint");
+  command->callback([flags] { run_train(*flags); });
+}
+
+}  // namespace foe

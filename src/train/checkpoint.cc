@@ -1,0 +1,91 @@
+#include "train/checkpoint.h"
+
+#include <charconv>
+#include <cstring>
+#include <filesystem>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "weights/atomic_file.h"
+#include "weights/config_json.h"
+#include "weights/strict_json.h"
+#include "weights/tensor_file.h"
+#include "weights/tensor_writer.h"
+
+namespace foe::train {
+namespace {
+
+constexpr const char* kStepKey = "steps_done";
+constexpr std::size_t kMaxTokenizerBytes = std::size_t{256} << 20;
+
+void read_array(const TensorFile& file, const char* name, std::span<float> out) {
+  const TensorInfo* info = file.find(name);
+  if (!info) fail("{}: expected a tensor \"{}\", found none: this is not a checkpoint of a run", file.path(), name);
+  const Tensor tensor = file.tensor(*info);
+  if (tensor.dtype != DType::kF32 || tensor.size() != static_cast<std::int64_t>(out.size()))
+    fail("{}: {}: expected {} f32 values, got {} of {}", file.path(), name, out.size(), tensor.size(),
+         to_string(tensor.dtype));
+  std::memcpy(out.data(), tensor.bytes.data(), tensor.bytes.size());
+}
+
+void check_identity(const TensorFile& file, const std::map<std::string, std::string>& identity) {
+  const auto& saved = file.metadata();
+  const auto value = [](const std::map<std::string, std::string>& from, const std::string& key) {
+    const auto it = from.find(key);
+    return it == from.end() ? std::string("nothing") : it->second;
+  };
+  for (const auto* keys : {&identity, &saved})
+    for (const auto& [key, unused] : *keys)
+      if (key != kStepKey && value(saved, key) != value(identity, key))
+        fail("{}: {} is {} in this checkpoint and {} in the configuration: expected the same, or a new run directory",
+             file.path(), key, value(saved, key), value(identity, key));
+}
+
+}  // namespace
+
+void save_checkpoint(const std::string& path, const TrainState& state, int steps_done,
+                     const std::map<std::string, std::string>& identity) {
+  std::map<std::string, std::string> metadata = identity;
+  metadata[kStepKey] = std::to_string(steps_done);
+  const auto array = [](const char* name, std::span<const float> values) {
+    return float_source(name, DType::kF32, {static_cast<std::int64_t>(values.size())}, values);
+  };
+  write_tensor_file(path, {array("params", state.params), array("first", state.first), array("second", state.second)},
+                    metadata);
+}
+
+int load_checkpoint(const std::string& path, const TrainState& state,
+                    const std::map<std::string, std::string>& identity) {
+  const TensorFile file(path);
+  check_identity(file, identity);
+  const auto it = file.metadata().find(kStepKey);
+  const std::string text = it == file.metadata().end() ? "" : it->second;
+  int steps = -1;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), steps);
+  if (error != std::errc() || end != text.data() + text.size() || steps < 0)
+    fail("{}: {}: expected a number of steps, got \"{}\"", path, kStepKey, shorten(text));
+  read_array(file, "params", state.params);
+  read_array(file, "first", state.first);
+  read_array(file, "second", state.second);
+  return steps;
+}
+
+void save_model(const std::string& dir, const Layout& layout, std::span<const float> params, DType dtype,
+                const std::string& tokenizer_dir) {
+  std::filesystem::create_directories(dir);
+  std::vector<TensorSource> sources;
+  for (const TensorSlot& tensor : layout.tensors)
+    sources.push_back(float_source(tensor.name, dtype, tensor.shape, params.subspan(tensor.offset, tensor.size)));
+  write_tensor_file(dir + "/model.safetensors", std::move(sources));
+  write_text_file(dir + "/config.json", model_config_json(layout.config));
+  nlohmann::json generation = nlohmann::json::object();
+  if (!layout.config.eos_token_ids.empty()) generation["eos_token_id"] = layout.config.eos_token_ids;
+  if (layout.config.bos_token_id) generation["bos_token_id"] = *layout.config.bos_token_id;
+  write_text_file(dir + "/generation_config.json", generation.dump(2) + "\n");
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json"})
+    if (const std::string path = tokenizer_dir + "/" + name; std::filesystem::exists(path))
+      write_text_file(dir + "/" + name, read_text_file(path, kMaxTokenizerBytes));
+}
+
+}  // namespace foe::train

@@ -1,0 +1,226 @@
+#include "train/config.h"
+
+#include <cmath>
+#include <limits>
+#include <optional>
+#include <set>
+#include <sstream>
+
+#include <fmt/format.h>
+#include <toml++/toml.h>
+
+#include "base/error.h"
+#include "weights/strict_json.h"
+
+namespace foe::train {
+namespace {
+
+constexpr std::size_t kMaxConfigBytes = 1 << 20;
+constexpr int kMaxInt = std::numeric_limits<int>::max();
+
+// One table of the file. Every get_* names a key, gives it its range and remembers it; what nobody named is an error.
+class Table {
+ public:
+  // Values go to `identity` if there is one.
+  Table(const toml::table& file, const std::string& source, std::string name,
+        std::map<std::string, std::string>* identity)
+      : source_(source), name_(std::move(name)), identity_(identity) {
+    const toml::node* node = file.get(name_);
+    if (!node) return;
+    table_ = node->as_table();
+    if (!table_) fail("{}: {}: expected a table, got {}", source_, name_, describe(*node));
+  }
+
+  void get_int(const char* key, int& value, int low, int high, bool required = false) {
+    std::int64_t wide = value;
+    get_integer(key, wide, low, high, required);
+    value = static_cast<int>(wide);
+  }
+
+  void get_integer(const char* key, std::int64_t& value, std::int64_t low, std::int64_t high, bool required = false) {
+    if (const toml::node* node = find(key, required)) {
+      const std::optional<std::int64_t> found =
+          node->is_integer() ? std::optional<std::int64_t>(node->as_integer()->get()) : std::nullopt;
+      if (!found || *found < low || *found > high)
+        fail("{}: {}.{}: expected an integer from {} to {}, got {}", source_, name_, key, low, high, describe(*node));
+      value = *found;
+    }
+    remember(key, fmt::format("{}", value));
+  }
+
+  void get_number(const char* key, double& value, double low, double high) {
+    if (const toml::node* node = find(key, false)) {
+      const std::optional<double> found = node->is_number() ? node->value<double>() : std::nullopt;
+      if (!found || !(*found >= low && *found <= high))
+        fail("{}: {}.{}: expected a number from {} to {}, got {}", source_, name_, key, low, high, describe(*node));
+      value = *found;
+    }
+    remember(key, fmt::format("{}", value));
+  }
+
+  void get_bool(const char* key, bool& value) {
+    if (const toml::node* node = find(key, false)) {
+      if (!node->is_boolean()) fail("{}: {}.{}: expected true or false, got {}", source_, name_, key, describe(*node));
+      value = node->as_boolean()->get();
+    }
+    remember(key, value ? "true" : "false");
+  }
+
+  void get_string(const char* key, std::string& value) {
+    if (const toml::node* node = find(key, false)) {
+      if (!node->is_string()) fail("{}: {}.{}: expected a string, got {}", source_, name_, key, describe(*node));
+      value = node->as_string()->get();
+    }
+    remember(key, value);
+  }
+
+  // One of a few names; to_string gives each value's.
+  template <typename Enum>
+  void get_enum(const char* key, Enum& value, std::initializer_list<Enum> values) {
+    std::string name = to_string(value);
+    get_string(key, name);
+    std::string names;
+    for (const Enum candidate : values) {
+      if (name == to_string(candidate)) {
+        value = candidate;
+        return;
+      }
+      names += fmt::format("{}\"{}\"", names.empty() ? "" : ", ", to_string(candidate));
+    }
+    fail("{}: {}.{}: expected one of {}, got \"{}\"", source_, name_, key, names, shorten(name));
+  }
+
+  void finish() const {
+    if (!table_) return;
+    for (const auto& [key, node] : *table_)
+      if (!known_.count(std::string(key.str())))
+        fail("{}: {}: unknown key \"{}\"; expected {}", source_, name_, shorten(std::string(key.str())),
+             fmt::join(known_, ", "));
+  }
+
+ private:
+  const toml::node* find(const char* key, bool required) {
+    known_.insert(key);
+    const toml::node* node = table_ ? table_->get(key) : nullptr;
+    if (!node && required) fail("{}: {}.{}: expected a value, found none", source_, name_, key);
+    return node;
+  }
+
+  void remember(const char* key, std::string text) {
+    if (identity_) (*identity_)[name_ + "." + key] = std::move(text);
+  }
+
+  static std::string describe(const toml::node& node) {
+    std::ostringstream text;
+    node.visit([&](const auto& value) { text << value; });
+    return shorten(text.str());
+  }
+
+  const std::string& source_;
+  std::string name_;
+  const toml::table* table_ = nullptr;
+  std::map<std::string, std::string>* identity_;
+  std::set<std::string> known_;
+};
+
+void read_model(Table table, ModelConfig& m, int default_context) {
+  const auto size = [&](const char* key, int& value) { table.get_int(key, value, 1, kMaxInt, true); };
+  size("hidden_size", m.hidden_size);
+  size("num_hidden_layers", m.num_hidden_layers);
+  size("num_attention_heads", m.num_attention_heads);
+  size("num_key_value_heads", m.num_key_value_heads);
+  size("head_dim", m.head_dim);
+  size("vocab_size", m.vocab_size);
+  size("num_experts", m.num_experts);
+  size("num_experts_per_tok", m.num_experts_per_tok);
+  size("moe_intermediate_size", m.moe_intermediate_size);
+  table.get_int("expert_groups", m.expert_groups, 1, kMaxInt);
+  table.get_enum("residual", m.residual, {Residual::kShared, Residual::kFederated});
+  table.get_enum("group_sync", m.group_sync, {GroupSync::kMean, GroupSync::kSum});
+  table.get_enum("qk_norm", m.qk_norm, {QkNorm::kNone, QkNorm::kHead, QkNorm::kFull});
+  table.get_bool("norm_topk_prob", m.norm_topk_prob);
+  table.get_bool("tie_word_embeddings", m.tie_word_embeddings);
+  table.get_number("rope_theta", m.rope_theta, 1, 1e12);
+  table.get_number("rope_scaling_factor", m.rope_scaling_factor, 1, 1e6);
+  table.get_number("rms_norm_eps", m.rms_norm_eps, 1e-12, 1);
+  m.max_position_embeddings = default_context;
+  table.get_int("max_position_embeddings", m.max_position_embeddings, default_context, kMaxInt);
+  table.finish();
+  validate(m);
+}
+
+void read_train(Table table, TrainConfig& c, const std::string& source) {
+  table.get_int("sequence_length", c.sequence_length, 2, 1 << 16, true);
+  table.get_int("batch_sequences", c.batch_sequences, 1, 1 << 16, true);
+  table.get_int("shards", c.shards, 1, 1 << 10);
+  table.get_int("steps", c.steps, 1, kMaxInt, true);
+  auto seed = static_cast<std::int64_t>(c.seed);
+  table.get_integer("seed", seed, 0, std::numeric_limits<std::int64_t>::max());
+  c.seed = static_cast<std::uint64_t>(seed);
+  table.get_number("learning_rate", c.learning_rate, 0, 10);
+  table.get_number("final_learning_rate", c.final_learning_rate, 0, 1);
+  table.get_int("warmup_steps", c.warmup_steps, 0, c.steps);
+  table.get_int("decay_steps", c.decay_steps, 0, c.steps);
+  table.get_number("beta1", c.beta1, 0, 0.9999);
+  table.get_number("beta2", c.beta2, 0, 0.999999);
+  table.get_number("adam_eps", c.adam_eps, 1e-30, 1);
+  table.get_number("weight_decay", c.weight_decay, 0, 10);
+  table.get_number("gradient_clip", c.gradient_clip, 1e-6, 1e6);
+  table.get_number("balance_loss", c.balance_loss, 0, 1e3);
+  table.get_number("z_loss", c.z_loss, 0, 1e3);
+  table.get_number("output_init_scale", c.init.output, 0, 1e3);
+  table.get_number("embedding_init_scale", c.init.embedding, 1e-6, 1e6);
+  table.finish();
+  if (c.batch_sequences % c.shards != 0)
+    fail("{}: train.batch_sequences: expected a multiple of train.shards = {}, got {}", source, c.shards,
+         c.batch_sequences);
+  // Positions and rows are ints: a shard's rows, times the experts of a token, must stay one.
+  constexpr std::int64_t kMaxBatchTokens = 1 << 22;
+  if (static_cast<std::int64_t>(c.batch_sequences) * c.sequence_length > kMaxBatchTokens)
+    fail("{}: train.batch_sequences * train.sequence_length: expected at most {}, got {}", source, kMaxBatchTokens,
+         static_cast<std::int64_t>(c.batch_sequences) * c.sequence_length);
+}
+
+}  // namespace
+
+TrainConfig parse_train_config(std::string_view text, const std::string& source) {
+  toml::table file;
+  try {
+    file = toml::parse(text, source);
+  } catch (const toml::parse_error& error) {
+    fail("{}: line {}: {}", source, error.source().begin.line, error.description());
+  }
+  TrainConfig c;
+  for (const auto& [key, node] : file)
+    if (const std::string name(key.str()); name != "model" && name != "data" && name != "train" && name != "run")
+      fail("{}: unknown table or key \"{}\"; expected [model], [data], [train], [run]", source, shorten(name));
+  read_train(Table(file, source, "train", &c.identity), c, source);
+  try {
+    read_model(Table(file, source, "model", &c.identity), c.model, c.sequence_length);
+  } catch (const Error& error) {
+    if (std::string_view(error.what()).starts_with(source)) throw;
+    fail("{}: model.{}", source, error.what());
+  }
+  c.model.model_type = "foe";
+
+  Table data(file, source, "data", nullptr);
+  data.get_string("tokens", c.tokens);
+  data.get_string("tokenizer", c.tokenizer);
+  data.finish();
+
+  Table run(file, source, "run", nullptr);
+  run.get_string("dir", c.run_dir);
+  run.get_int("log_every", c.log_every, 1, kMaxInt);
+  run.get_int("valid_every", c.valid_every, 1, kMaxInt);
+  run.get_int("checkpoint_every", c.checkpoint_every, 1, kMaxInt);
+  run.get_int("valid_tokens", c.valid_tokens, 1, kMaxInt);
+  run.get_enum("save_dtype", c.save_dtype, {DType::kBF16, DType::kF32});
+  run.finish();
+  return c;
+}
+
+TrainConfig load_train_config(const std::string& path) {
+  return parse_train_config(read_text_file(path, kMaxConfigBytes), path);
+}
+
+}  // namespace foe::train

@@ -1,0 +1,94 @@
+#include "train/optimizer.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace foe::train {
+namespace {
+
+constexpr std::size_t kPiece = std::size_t{1} << 15;
+// A sum of squares is kept in this many parts, which the compiler turns into vector lanes.
+constexpr std::size_t kLanes = 8;
+
+double sum_of_squares(const float* x, std::size_t n) {
+  double part[kLanes] = {};
+  std::size_t i = 0;
+  for (; i + kLanes <= n; i += kLanes)
+    for (std::size_t j = 0; j < kLanes; ++j) part[j] += static_cast<double>(x[i + j]) * x[i + j];
+  double sum = 0;
+  for (; i < n; ++i) sum += static_cast<double>(x[i]) * x[i];
+  for (const double p : part) sum += p;
+  return sum;
+}
+
+struct StepSizes {
+  float clip, beta1, beta2, rate, correction1, correction2, eps, decay;
+};
+
+// p = (1 - decay) p - rate * m^ / (sqrt(v^) + eps), with m^ and v^ the moments divided by 1 - beta^t.
+void adamw(const StepSizes& s, std::size_t n, float* gradient, float* m, float* v, float* p) {
+  for (std::size_t i = 0; i < n; ++i) {
+    const float g = s.clip * gradient[i];
+    m[i] = s.beta1 * m[i] + (1 - s.beta1) * g;
+    v[i] = s.beta2 * v[i] + (1 - s.beta2) * g * g;
+    p[i] = (1 - s.decay) * p[i] - s.rate * (m[i] * s.correction1) / (std::sqrt(v[i] * s.correction2) + s.eps);
+    gradient[i] = 0;
+  }
+}
+
+}  // namespace
+
+double learning_rate(const TrainConfig& config, int step) {
+  if (step < config.warmup_steps) return config.learning_rate * (step + 1) / config.warmup_steps;
+  const int left = config.steps - step;  // at least 1 in a run
+  if (left > config.decay_steps) return config.learning_rate;
+  const double share = static_cast<double>(left) / (config.decay_steps + 1);
+  return config.learning_rate * (config.final_learning_rate + (1 - config.final_learning_rate) * share);
+}
+
+AdamW::AdamW(const Layout& layout, const TrainConfig& config)
+    : first(AlignedBuffer<float>::zeroed(layout.size)),
+      second(AlignedBuffer<float>::zeroed(layout.size)),
+      config_(config) {
+  for (const TensorSlot& tensor : layout.tensors)
+    for (std::size_t at = 0; at < tensor.size; at += kPiece)
+      pieces_.push_back({tensor.offset + at, std::min(kPiece, tensor.size - at), tensor.decay});
+}
+
+double AdamW::reduce(ThreadPool& pool, std::span<AlignedBuffer<float>> shards) const {
+  std::vector<double> squares(pieces_.size());
+  pool.parallel_for(pieces_.size(), [&](std::size_t i) {
+    const Piece& piece = pieces_[i];
+    float* sum = shards[0].data() + piece.offset;
+    for (std::size_t s = 1; s < shards.size(); ++s) {
+      const float* add = shards[s].data() + piece.offset;
+      for (std::size_t j = 0; j < piece.size; ++j) sum[j] += add[j];
+    }
+    squares[i] = sum_of_squares(sum, piece.size);
+  });
+  double total = 0;
+  for (const double square : squares) total += square;
+  return std::sqrt(total);
+}
+
+void AdamW::update(ThreadPool& pool, int step, double norm, std::span<AlignedBuffer<float>> shards, float* params) {
+  const double rate = learning_rate(config_, step);
+  StepSizes sizes;
+  sizes.clip = norm > config_.gradient_clip ? static_cast<float>(config_.gradient_clip / norm) : 1.0f;
+  sizes.beta1 = static_cast<float>(config_.beta1);
+  sizes.beta2 = static_cast<float>(config_.beta2);
+  sizes.rate = static_cast<float>(rate);
+  sizes.correction1 = static_cast<float>(1 / (1 - std::pow(config_.beta1, step + 1)));
+  sizes.correction2 = static_cast<float>(1 / (1 - std::pow(config_.beta2, step + 1)));
+  sizes.eps = static_cast<float>(config_.adam_eps);
+  pool.parallel_for(pieces_.size(), [&](std::size_t i) {
+    const Piece& piece = pieces_[i];
+    StepSizes own = sizes;
+    own.decay = piece.decay ? static_cast<float>(rate * config_.weight_decay) : 0.0f;
+    adamw(own, piece.size, shards[0].data() + piece.offset, first.data() + piece.offset, second.data() + piece.offset,
+          params + piece.offset);
+    for (std::size_t s = 1; s < shards.size(); ++s) std::fill_n(shards[s].data() + piece.offset, piece.size, 0.0f);
+  });
+}
+
+}  // namespace foe::train

@@ -1,0 +1,154 @@
+#include "train/run.h"
+
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <fcntl.h>
+#include <filesystem>
+#include <limits>
+#include <unistd.h>
+
+#include <sys/file.h>
+
+#include "base/error.h"
+#include "kernels/peak.h"
+#include "train/flops.h"
+#include "train/metrics.h"
+#include "train/progress.h"
+#include "train/trainer.h"
+
+namespace foe::train {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Two runs in one directory would overwrite each other. The kernel drops the lock with the process, however it ends.
+class DirectoryLock {
+ public:
+  explicit DirectoryLock(const std::string& dir) {
+    const std::string path = dir + "/lock";
+    fd_ = open(path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0644);
+    if (fd_ < 0) fail("{}: {}", path, std::strerror(errno));
+    if (flock(fd_, LOCK_EX | LOCK_NB) == 0) return;
+    const int error = errno;
+    close(fd_);
+    if (error == EWOULDBLOCK) fail("{}: expected a directory of its own, but another run is using it", dir);
+    fail("{}: {}", path, std::strerror(error));
+  }
+  ~DirectoryLock() { close(fd_); }
+  DirectoryLock(const DirectoryLock&) = delete;
+  DirectoryLock& operator=(const DirectoryLock&) = delete;
+
+ private:
+  int fd_;
+};
+
+// What the parts of a run share.
+class Run {
+ public:
+  Run(const TrainConfig& config, const TokenData& data, ThreadPool& pool, const RunOptions& options)
+      : config_(config),
+        data_(data),
+        trainer_(config, data, pool),
+        checkpoint_(config.run_dir + "/checkpoint.safetensors"),
+        progress_(options.quiet, config.steps, config.batch_tokens()),
+        peak_(measure_fma_peak(pool)),
+        flops_(training_flops_per_token(trainer_.layout().dims, config.sequence_length)) {
+    if (std::filesystem::exists(checkpoint_)) trainer_.load(checkpoint_);
+    progress_.note("{} parameters ({} active per token), {:.1f} MFLOP per token, {} threads, FMA peak {:.1f} GFLOP/s",
+                   parameter_count(config.model), active_parameter_count(config.model), flops_ * 1e-6, pool.threads(),
+                   peak_ * 1e-9);
+    if (trainer_.steps_done() > 0)
+      progress_.note("resuming {} after step {} of {}", config.run_dir, trainer_.steps_done(), config.steps);
+  }
+
+  // Returns false if it was stopped.
+  bool train(const std::atomic<bool>* stop) {
+    Metrics metrics(config_.run_dir + "/metrics.jsonl", trainer_.steps_done());
+    while (trainer_.steps_done() < config_.steps) {
+      const Clock::time_point start = Clock::now();
+      const StepReport report = trainer_.step();
+      const Speed speed = speed_of(seconds_since(start));
+      const int step = trainer_.steps_done();
+      const bool last = step == config_.steps, stopped = stop && stop->load(std::memory_order_relaxed);
+      if (step % config_.log_every == 0 || last) metrics.step(step, tokens(), report, speed);
+      progress_.step(step, report, speed);
+      if (step % config_.valid_every == 0 && !last) validate(metrics);
+      // After the metrics of its step: what a checkpoint has behind it is in the file.
+      if (step % config_.checkpoint_every == 0 || last || stopped) trainer_.save(checkpoint_);
+      if (stopped && !last) {
+        progress_.note("stopped after step {} of {}; the same command resumes from {}", step, config_.steps,
+                       checkpoint_);
+        return false;
+      }
+    }
+    finish(metrics);
+    return true;
+  }
+
+  double evaluate_all() {
+    const double nats =
+        trainer_.evaluate(data_.valid, std::numeric_limits<std::size_t>::max(), config_.sequence_length / 2);
+    progress_.note("held-out file, {} tokens, each after at least {}: {:.4f} nats per token, {:.4f} bits per byte",
+                   data_.valid.tokens.size(), config_.sequence_length / 2, nats, data_.valid.bits_per_byte(nats));
+    return nats;
+  }
+
+ private:
+  std::int64_t tokens() const { return static_cast<std::int64_t>(trainer_.steps_done()) * config_.batch_tokens(); }
+
+  Speed speed_of(double seconds) const {
+    const double rate = config_.batch_tokens() / seconds;
+    return {rate, rate * flops_ / peak_};
+  }
+
+  void validate(Metrics& metrics) {
+    const double nats =
+        trainer_.evaluate(data_.valid, static_cast<std::size_t>(config_.valid_tokens), config_.sequence_length);
+    const double bits = data_.valid.bits_per_byte(nats);
+    metrics.validation(trainer_.steps_done(), tokens(), nats, bits, false);
+    progress_.note("step {}: validation loss {:.4f}, {:.4f} bits per byte", trainer_.steps_done(), nats, bits);
+  }
+
+  // A function of the last checkpoint: a run that dies in here does it again.
+  void finish(Metrics& metrics) {
+    const std::string model = config_.run_dir + "/model";
+    Layout layout = trainer_.layout();
+    layout.config.eos_token_ids = {data_.end_of_text};
+    save_model(model, layout, trainer_.params(), config_.save_dtype, config_.tokenizer);
+    const double nats = evaluate_all();
+    metrics.validation(trainer_.steps_done(), tokens(), nats, data_.valid.bits_per_byte(nats), true);
+    progress_.note("the model is in {}", model);
+  }
+
+  const TrainConfig& config_;
+  const TokenData& data_;
+  Trainer trainer_;
+  std::string checkpoint_;
+  Progress progress_;
+  double peak_, flops_;
+};
+
+}  // namespace
+
+bool run_training(const TrainConfig& config, const RunOptions& options) {
+  if (config.run_dir.empty()) fail("run.dir: expected a directory for the run (or --run DIR), got none");
+  const TokenData data = load_token_data(config.tokens, config.sequence_length);
+  std::error_code error;
+  std::filesystem::create_directories(config.run_dir, error);
+  if (error) fail("{}: {}", config.run_dir, error.message());
+  const DirectoryLock lock(config.run_dir);
+  ThreadPool pool(options.threads > 0 ? options.threads : available_threads());
+  Run run(config, data, pool, options);
+  if (options.evaluate_only) {
+    run.evaluate_all();
+    return true;
+  }
+  return run.train(options.stop);
+}
+
+}  // namespace foe::train
