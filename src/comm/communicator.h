@@ -66,10 +66,16 @@ std::unique_ptr<Communicator> make_self_comm();
 // peer. Destroying one of them while others wait makes those fail with an Error.
 std::vector<std::unique_ptr<Communicator>> make_local_comms(int size, double timeout_seconds = 60);
 
+struct WorldOptions {
+  double timeout_seconds = 60;  // bounds every wait for a peer
+  // Whether ranks that are all on one node exchange through shared memory. If not, MPI carries everything, as it does
+  // over several nodes: a way to run that path on one machine.
+  bool share_memory = true;
+};
+
 // The ranks that mpirun started, or one rank alone if this process was not started by mpirun. Calls MPI_Init, and
-// MPI_Finalize when destroyed (but not by an exception: then abort_world() has to follow). Ranks of one node exchange
-// through shared memory; over several nodes MPI carries everything.
-std::unique_ptr<Communicator> make_world_comm(double timeout_seconds = 60);
+// MPI_Finalize when destroyed (but not by an exception: then abort_world() has to follow).
+std::unique_ptr<Communicator> make_world_comm(const WorldOptions& options = {});
 
 // Ends all ranks of the MPI job at once with this exit status; returns if there is no job.
 void abort_world(int status);

@@ -66,10 +66,11 @@ class MpiComm : public Communicator {
 
   // Every rank receives its slice of all partials, adds them in the plan's order, and all gather the slices.
   void ordered_sum(const SumPlan& plan, float* terms, std::size_t count) override {
+    FOE_CHECK(plan.ranks() == size_, "a plan for {} ranks on {}", plan.ranks(), size_);
     plan.reduce_own(rank_, terms, count);
     ++counters_.sum.calls;
     if (count == 0) return;
-    FOE_CHECK(count <= (std::size_t{1} << 30) / plan.total_partials(), "a sum of {} floats", count);
+    FOE_CHECK(count * std::max(1, plan.total_partials()) <= std::size_t{1} << 30, "a sum of {} floats", count);
     const int own = plan.partials(rank_);
     const auto begin = [&](int r) { return static_cast<int>(count * r / size_); };
     const auto slice = [&](int r) { return begin(r + 1) - begin(r); };
@@ -180,7 +181,7 @@ bool started_by_mpirun() {
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_world_comm(double timeout_seconds) {
+std::unique_ptr<Communicator> make_world_comm(const WorldOptions& options) {
   if (!started_by_mpirun()) return make_self_comm();
   int provided = 0;
   check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
@@ -190,8 +191,8 @@ std::unique_ptr<Communicator> make_world_comm(double timeout_seconds) {
   MPI_Comm node;
   MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
   MPI_Comm_size(node, &node_size);
-  if (node_size == size) return make_node_comm(node, size, timeout_seconds);
-  return std::make_unique<MpiComm>(timeout_seconds);
+  if (options.share_memory && node_size == size) return make_node_comm(node, size, options.timeout_seconds);
+  return std::make_unique<MpiComm>(options.timeout_seconds);
 }
 
 void abort_world(int status) {

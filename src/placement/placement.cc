@@ -14,11 +14,16 @@ Range even_share(int total, int parts, int index) {
   return {begin, begin + base + (index < extra ? 1 : 0)};
 }
 
-// The same in whole SIMD panels of 16, so that no rank but the last has a padded one.
+constexpr int kPanel = 16;  // the width of a SIMD panel of weights
+
+int panels(int total) {
+  return (total + kPanel - 1) / kPanel;
+}
+
+// The same in whole panels, so that no rank but the last has a padded one.
 Range panel_share(int total, int parts, int index) {
-  constexpr int kUnit = 16;
-  const Range units = even_share((total + kUnit - 1) / kUnit, parts, index);
-  return {std::min(units.begin * kUnit, total), std::min(units.end * kUnit, total)};
+  const Range share = even_share(panels(total), parts, index);
+  return {std::min(share.begin * kPanel, total), std::min(share.end * kPanel, total)};
 }
 
 }  // namespace
@@ -43,12 +48,18 @@ Placement make_placement(const ModelConfig& config, Plan plan, int ranks) {
   if (plan == Plan::kFoe && !config.federated())
     fail(
         "plan foe needs a federated model (residual \"federated\", expert_groups > 1); this one has residual \"{}\" "
-        "and "
-        "{} expert groups: use plan tp",
+        "and {} expert groups: use plan tp",
         to_string(config.residual), H);
   if (plan == Plan::kTp && config.federated())
     fail("plan tp needs a model with a shared residual; this one is federated in {} groups: use plan foe", H);
-  if (plan == Plan::kFoe && ranks > H) fail("plan foe: expected at most {} ranks, one for each group, got {}", H, ranks);
+  if (plan == Plan::kFoe && ranks > H)
+    fail("plan foe: expected at most {} ranks, one for each group, got {}", H, ranks);
+  const int most =
+      std::max({config.num_key_value_heads, panels(config.moe_intermediate_size), panels(config.vocab_size)});
+  if (plan == Plan::kTp && ranks > most)
+    fail(
+        "plan tp: expected at most {} ranks, the most that heads, expert width or vocabulary can be split over, got {}",
+        most, ranks);
 
   Placement placement{plan, {}, {0}};
   for (int rank = 0; rank < ranks; ++rank) {

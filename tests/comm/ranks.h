@@ -1,0 +1,31 @@
+// Runs ranks as threads of one process.
+#pragma once
+
+#include <exception>
+#include <functional>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "comm/communicator.h"
+
+namespace foe {
+
+// Calls body(communicator) on a thread for each rank. A rank's communicator is destroyed when its body ends.
+inline void run_ranks(int size, double timeout_seconds, const std::function<void(Communicator&)>& body) {
+  std::vector<std::thread> threads;
+  for (auto& comm : make_local_comms(size, timeout_seconds))
+    threads.emplace_back([&body, comm = std::move(comm)]() mutable {
+      try {
+        const std::unique_ptr<Communicator> own = std::move(comm);
+        body(*own);
+      } catch (const std::exception& e) {
+        ADD_FAILURE() << e.what();
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+}
+
+}  // namespace foe

@@ -1,0 +1,185 @@
+#include "placement/placement.h"
+
+#include <algorithm>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+
+namespace foe {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+ModelConfig shared_model() {
+  ModelConfig config;
+  config.num_attention_heads = 16;
+  config.num_key_value_heads = 8;
+  config.num_experts = 64;
+  config.num_experts_per_tok = 8;
+  config.moe_intermediate_size = 384;
+  config.vocab_size = 50304;
+  return config;
+}
+
+ModelConfig federated_model(int groups = 8) {
+  ModelConfig config = shared_model();
+  config.expert_groups = groups;
+  config.residual = Residual::kFederated;
+  return config;
+}
+
+using Part = std::function<Range(const Share&)>;
+
+// The ranks' ranges follow each other without holes or overlaps and make up [0, total), the larger ones first, and none
+// has more than one `unit` more than another; the last unit may be a short one.
+void expect_cut(const Placement& placement, const Part& part, int total, int unit) {
+  int at = 0, smallest = total, most = 0, least = total;
+  for (const Share& share : placement.ranks) {
+    const Range range = part(share);
+    EXPECT_EQ(range.begin, at);
+    EXPECT_LE(range.begin, range.end);
+    EXPECT_LE(range.size(), smallest) << "a larger share after a smaller one";
+    EXPECT_TRUE(range.size() == 0 || range.begin % unit == 0) << "begins within a unit";
+    most = std::max(most, (range.size() + unit - 1) / unit);
+    least = std::min(least, (range.size() + unit - 1) / unit);
+    smallest = range.size();
+    at = range.end;
+  }
+  EXPECT_EQ(at, total);
+  EXPECT_LE(most - least, 1);
+}
+
+void expect_same(const Placement& placement, const Part& part, Range expected) {
+  for (const Share& share : placement.ranks) {
+    EXPECT_EQ(part(share).begin, expected.begin);
+    EXPECT_EQ(part(share).end, expected.end);
+  }
+}
+
+constexpr auto kGroups = [](const Share& s) { return s.groups; };
+constexpr auto kKvHeads = [](const Share& s) { return s.kv_heads; };
+constexpr auto kExperts = [](const Share& s) { return s.experts; };
+constexpr auto kWidth = [](const Share& s) { return s.expert_width; };
+constexpr auto kVocab = [](const Share& s) { return s.vocab; };
+
+TEST(Placement, TpHoldsEverythingOnce) {
+  // Sizes that divide evenly, and some that do not: in panels of 16, the last of them short.
+  for (const auto& [kv_heads, width, vocab] : {std::tuple{8, 384, 50304}, {5, 100, 1000}, {1, 16, 17}, {3, 250, 129}})
+    for (int ranks = 1; ranks <= 8; ++ranks) {
+      SCOPED_TRACE(testing::Message() << ranks << " ranks, " << kv_heads << " heads, width " << width);
+      ModelConfig config = shared_model();
+      config.num_key_value_heads = kv_heads;
+      config.moe_intermediate_size = width;
+      config.vocab_size = vocab;
+      if (ranks > std::max({kv_heads, (width + 15) / 16, (vocab + 15) / 16})) continue;  // see RefusesIdleRanks
+      const Placement placement = make_placement(config, Plan::kTp, ranks);
+      EXPECT_EQ(placement.plan, Plan::kTp);
+      ASSERT_EQ(placement.ranks.size(), static_cast<std::size_t>(ranks));
+      expect_cut(placement, kKvHeads, kv_heads, 1);
+      expect_cut(placement, kWidth, width, 16);
+      expect_cut(placement, kVocab, vocab, 16);
+      expect_same(placement, kExperts, {0, 64});  // a part of every expert
+      expect_same(placement, kGroups, {0, 1});    // one stream, on every rank
+      // Every rank adds one term to each sum.
+      for (int rank = 0; rank <= ranks; ++rank) EXPECT_EQ(placement.sum_begin[rank], rank);
+    }
+}
+
+TEST(Placement, FoeKeepsGroupsTogether) {
+  for (const int groups : {2, 4, 8})
+    for (int ranks = 1; ranks <= groups; ++ranks) {
+      SCOPED_TRACE(testing::Message() << groups << " groups on " << ranks << " ranks");
+      const ModelConfig config = federated_model(groups);
+      const Placement placement = make_placement(config, Plan::kFoe, ranks);
+      EXPECT_EQ(placement.plan, Plan::kFoe);
+      ASSERT_EQ(placement.ranks.size(), static_cast<std::size_t>(ranks));
+      expect_cut(placement, kGroups, groups, 1);
+      expect_cut(placement, kKvHeads, 8, 8 / groups);
+      expect_cut(placement, kExperts, 64, 64 / groups);
+      expect_cut(placement, kVocab, config.vocab_size, 16);
+      expect_same(placement, kWidth, {0, 384});  // whole experts
+      for (int rank = 0; rank < ranks; ++rank) {
+        const Share& share = placement.ranks[rank];
+        EXPECT_EQ(share.streams(), share.groups.size());
+        // Group h is heads [h M/H, (h+1) M/H) and experts [h E/H, (h+1) E/H), all on the rank that owns it.
+        for (int head = 0; head < 8; ++head)
+          EXPECT_EQ(share.kv_heads.contains(head), share.groups.contains(head / (8 / groups)));
+        for (int expert = 0; expert < 64; ++expert)
+          EXPECT_EQ(share.experts.contains(expert), share.groups.contains(expert / (64 / groups)));
+        // Its terms of every sum are its groups.
+        EXPECT_EQ(placement.sum_begin[rank], share.groups.begin);
+        EXPECT_EQ(placement.sum_begin[rank + 1], share.groups.end);
+      }
+    }
+}
+
+TEST(Placement, ADenseModelSplitsItsOneExpert) {
+  ModelConfig config = shared_model();
+  config.num_experts = config.num_experts_per_tok = 0;
+  const Placement placement = make_placement(config, Plan::kTp, 3);
+  expect_same(placement, kExperts, {0, 1});
+  expect_cut(placement, kWidth, 384, 16);
+}
+
+TEST(Placement, GroupedRoutingOnASharedResidualIsTp) {
+  ModelConfig config = federated_model();
+  config.residual = Residual::kShared;
+  expect_same(make_placement(config, Plan::kTp, 2), kGroups, {0, 1});
+  EXPECT_EQ(default_plan(config), Plan::kTp);
+}
+
+// One group has nothing to federate.
+TEST(Placement, DefaultPlanFollowsTheModel) {
+  EXPECT_EQ(default_plan(shared_model()), Plan::kTp);
+  EXPECT_EQ(default_plan(federated_model()), Plan::kFoe);
+  EXPECT_EQ(default_plan(federated_model(1)), Plan::kTp);
+}
+
+template <typename Matcher>
+void expect_error(const std::function<void()>& call, Matcher&& matcher) {
+  try {
+    call();
+    ADD_FAILURE() << "accepted";
+  } catch (const Error& e) {
+    EXPECT_THAT(e.what(), matcher);
+  }
+}
+
+TEST(Placement, ErrorsNameExpectedAndActual) {
+  for (const int ranks : {0, -1})
+    expect_error([&] { make_placement(shared_model(), Plan::kTp, ranks); },
+                 HasSubstr("ranks: expected at least 1, got " + std::to_string(ranks)));
+  expect_error([] { make_placement(shared_model(), Plan::kFoe, 2); },
+               AllOf(HasSubstr("plan foe needs a federated model"), HasSubstr("\"shared\""),
+                     HasSubstr("1 expert group"), HasSubstr("plan tp")));
+  expect_error(
+      [] { make_placement(federated_model(), Plan::kTp, 2); },
+      AllOf(HasSubstr("plan tp needs a model with a shared residual"), HasSubstr("8 groups"), HasSubstr("plan foe")));
+  expect_error([] { make_placement(federated_model(), Plan::kFoe, 9); },
+               AllOf(HasSubstr("expected at most 8 ranks"), HasSubstr("got 9")));
+}
+
+TEST(Placement, RefusesIdleRanks) {
+  ModelConfig config = shared_model();
+  config.num_key_value_heads = 2;
+  config.moe_intermediate_size = 40;  // 3 panels
+  config.vocab_size = 60;             // 4 panels
+  EXPECT_EQ(make_placement(config, Plan::kTp, 4).ranks.size(), 4u);
+  expect_error([&] { make_placement(config, Plan::kTp, 5); },
+               AllOf(HasSubstr("plan tp: expected at most 4 ranks"), HasSubstr("got 5")));
+}
+
+TEST(Placement, PlanNamesRoundTrip) {
+  for (const Plan plan : {Plan::kTp, Plan::kFoe}) EXPECT_EQ(parse_plan(to_string(plan)), plan);
+  for (const char* name : {"", "TP", "ep", "foe "})
+    expect_error([&] { parse_plan(name); }, HasSubstr(std::string("plan: expected tp or foe, got ") + name));
+}
+
+}  // namespace
+}  // namespace foe
