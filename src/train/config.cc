@@ -169,7 +169,7 @@ void read_train(Table table, TrainConfig& c, const std::string& source) {
   table.get_number("balance_loss", c.balance_loss, 0, 1e3);
   table.get_number("z_loss", c.z_loss, 0, 1e3);
   table.get_number("output_init_scale", c.init.output, 0, 1e3);
-  table.get_number("embedding_init_scale", c.init.embedding, 1e-6, 1e6);
+  table.get_number("embedding_init_scale", c.init.embedding, 0, 1e6);
   table.finish();
   if (c.batch_sequences % c.shards != 0)
     fail("{}: train.batch_sequences: expected a multiple of train.shards = {}, got {}", source, c.shards,
