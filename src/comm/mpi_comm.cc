@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <memory>
 #include <mpi.h>
 #include <sched.h>
 #include <thread>
@@ -162,13 +163,19 @@ std::unique_ptr<Communicator> make_node_comm(MPI_Comm node, int size, double tim
   MPI_Comm_rank(node, &rank);
   MPI_Win window;
   void* mine = nullptr;
-  // Rank 0 holds all of it: one contiguous piece, as the threads of one process have.
-  const MPI_Aint bytes = rank == 0 ? static_cast<MPI_Aint>(SharedComm::memory_bytes(size)) : 0;
-  check_mpi(MPI_Win_allocate_shared(bytes, 1, MPI_INFO_NULL, node, &mine, &window), "MPI_Win_allocate_shared");
+  // Rank 0 holds all of it: one contiguous piece, as the threads of one process have. MPI need not align it (Open MPI
+  // does not); pages are mapped whole, so the first aligned byte is the same one for every rank.
+  constexpr std::size_t kAlignment = AlignedBuffer<std::byte>::kAlignment;
+  const std::size_t bytes = SharedComm::memory_bytes(size);
+  std::size_t room = bytes + kAlignment;
+  check_mpi(
+      MPI_Win_allocate_shared(rank == 0 ? static_cast<MPI_Aint>(room) : 0, 1, MPI_INFO_NULL, node, &mine, &window),
+      "MPI_Win_allocate_shared");
   MPI_Aint size_of_rank0 = 0;
   int unit = 0;
   void* memory = nullptr;
   MPI_Win_shared_query(window, 0, &size_of_rank0, &unit, &memory);
+  std::align(kAlignment, bytes, memory, room);
   if (rank == 0) std::memset(memory, 0, bytes);
   MPI_Barrier(node);
   // The window is not freed by hand: that is collective, and a rank that fails leaves alone. MPI_Finalize releases it.

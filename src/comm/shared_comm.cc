@@ -53,6 +53,8 @@ SharedComm::SharedComm(int rank, int size, std::byte* memory, double timeout_sec
     : rank_(rank), size_(size), memory_(memory), timeout_seconds_(timeout_seconds), on_destroy_(std::move(on_destroy)) {
   static_assert(std::atomic<unsigned>::is_always_lock_free);
   FOE_CHECK(0 <= rank && rank < size, "rank {} of {}", rank, size);
+  const auto address = reinterpret_cast<std::uintptr_t>(memory);
+  FOE_CHECK(address % alignof(Header) == 0, "memory at {:#x}", address);
 }
 
 SharedComm::~SharedComm() {

@@ -16,7 +16,8 @@ class SharedComm : public Communicator {
   // Bytes of the memory that `size` ranks share; it must be zero before the first of them is made.
   static std::size_t memory_bytes(int size);
 
-  // `memory` outlives this. `on_destroy` runs last in the destructor (to release what holds the memory).
+  // `memory` is aligned like an AlignedBuffer and outlives this. `on_destroy` runs last in the destructor (to release
+  // what holds the memory).
   SharedComm(int rank, int size, std::byte* memory, double timeout_seconds, std::function<void()> on_destroy);
   ~SharedComm() override;
 

@@ -1,6 +1,7 @@
 #include "kernels/attention.h"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 #include <numeric>
 
@@ -202,8 +203,9 @@ TEST(Attention, LargeScoresMatchReference) {
 // prefill of its own; on every instruction set, with any number of threads.
 TEST(Attention, BitsDependOnNeitherChunksNorTargetNorThreads) {
   const auto pools = thread_pools();
-  for (const int head_dim : kHeadDims)
-    for (const Heads heads : kHeads) {
+  for (std::size_t i = 0; i < std::size(kHeadDims); ++i)
+    for (const Heads heads : {kHeads[i], kHeads[(i + 3) % std::size(kHeads)]}) {
+      const int head_dim = kHeadDims[i];
       SCOPED_TRACE(testing::Message() << heads.query << " heads over " << heads.kv << " of " << head_dim);
       Layer layer(heads, head_dim, {400}, head_dim);
       std::vector<std::vector<float>> first;
@@ -213,7 +215,7 @@ TEST(Attention, BitsDependOnNeitherChunksNorTargetNorThreads) {
           if (first.empty()) first = layer.results();
           ASSERT_EQ(layer.results(), first) << pool->threads() << " threads";
         }
-        for (const int size : {1, 2, 7, 16, 17, 100, 127, 128, 399}) {
+        for (const int size : {1, 7, 16, 100, 127, 399}) {
           std::fill(layer.kv.begin(), layer.kv.end(), std::numeric_limits<float>::quiet_NaN());
           layer.run_in_chunks(*pools[size % 3], size);
           ASSERT_EQ(layer.results(), first) << "chunks of " << size;

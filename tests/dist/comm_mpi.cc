@@ -1,0 +1,124 @@
+// The collectives over processes: mpirun -n RANKS comm_mpi_test RANKS shared|mpi [silent]. With `mpi` the ranks do not
+// share memory, as if each were on a node of its own. With `silent` rank 1 says nothing, and the others have to notice.
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "comm/collectives.h"
+#include "comm/communicator.h"
+
+namespace foe {
+namespace {
+
+std::unique_ptr<Communicator> world;
+bool share_memory = true;
+int ranks = 0;
+
+TEST(WorldComm, KnowsItsRanks) {
+  EXPECT_EQ(world->size(), ranks);
+  EXPECT_GE(world->rank(), 0);
+  EXPECT_LT(world->rank(), ranks);
+}
+
+TEST(WorldComm, Broadcast) {
+  // Around the head that MPI sends first (1024 words), around a piece of shared memory (1 MB), and longer.
+  for (const std::size_t length : {0, 1, 1000, 0, 1022, 1023, 1024, 262143, 262144, 700000, 3})
+    check_broadcast(*world, length, length);
+}
+
+TEST(WorldComm, OrderedSumOfAnySplit) {
+  for (int leaves = 1; leaves <= 13; ++leaves)
+    for (const std::size_t count : {0, 1, 7, 100}) {
+      check_ordered_sum(*world, even_split(leaves, ranks), count, leaves);
+      for (std::uint64_t seed = 1; seed < 4; ++seed)
+        check_ordered_sum(*world, random_split(leaves, ranks, seed * 100 + leaves), count, seed);
+    }
+}
+
+TEST(WorldComm, OrderedSumOfAnyLength) {
+  for (const int leaves : {1, 8, 13})
+    for (const std::size_t count : {8191, 8192, 8193}) {
+      check_ordered_sum(*world, even_split(leaves, ranks), count, leaves);
+      check_ordered_sum(*world, random_split(leaves, ranks, leaves), count, leaves);
+    }
+  check_ordered_sum(*world, even_split(4, ranks), 300000, 1);
+  check_ordered_sum(*world, random_split(5, ranks, 6), 300000, 2);
+}
+
+TEST(WorldComm, Gather) {
+  check_gather(*world, std::vector<std::size_t>(ranks, 0), 1);
+  check_gather(*world, std::vector<std::size_t>(ranks, 100), 2);
+  for (std::uint64_t seed = 3; seed < 30; ++seed) check_gather(*world, random_counts(ranks, 50, seed), seed);
+  std::vector<std::size_t> counts(ranks, 0);
+  counts.back() = 262144 + 5;
+  check_gather(*world, counts, 30);
+  std::reverse(counts.begin(), counts.end());
+  check_gather(*world, counts, 31);
+}
+
+TEST(WorldComm, RandomSequences) {
+  for (std::uint64_t seed = 0; seed < 3; ++seed) check_random_sequence(*world, 200, 10000 * seed);
+}
+
+TEST(WorldComm, CountsWhatItSends) {
+  const auto others = static_cast<std::uint64_t>(ranks - 1), rank = static_cast<std::uint64_t>(world->rank());
+  const CommCounters before = world->counters();
+  check_broadcast(*world, 10, 1);
+  check_ordered_sum(*world, even_split(ranks, ranks), 100, 2);
+  check_gather(*world, std::vector<std::size_t>(ranks, 9), 3);
+  const CommCounter broadcast = world->counters().broadcast - before.broadcast;
+  const CommCounter sum = world->counters().sum - before.sum, gather = world->counters().gather - before.gather;
+  EXPECT_EQ(broadcast.calls, 1u);
+  EXPECT_EQ(broadcast.messages, rank == 0 ? others : 0);
+  EXPECT_EQ(broadcast.bytes, rank == 0 ? others * (share_memory ? 40 : 4096) : 0);  // MPI sends the whole head
+  EXPECT_EQ(sum.calls, 1u);
+  // In shared memory the whole partial for everyone; over MPI the others' slices of it, and the own slice of the sum.
+  const std::uint64_t slice = 100 * (rank + 1) / ranks - 100 * rank / ranks;
+  EXPECT_EQ(sum.messages, share_memory ? others : 2 * others);
+  EXPECT_EQ(sum.bytes, (share_memory ? others * 100 : 100 - slice + slice * others) * 4);
+  EXPECT_EQ(gather.calls, 1u);
+  EXPECT_EQ(gather.messages, rank == 0 ? 0u : 1u);
+  EXPECT_EQ(gather.bytes, rank == 0 ? 0u : 36u);
+}
+
+// Ends the job from the first rank that notices, as foe does.
+void wait_for_silent_rank() {
+  if (world->rank() == 1) return std::this_thread::sleep_for(std::chrono::seconds(60));
+  try {
+    check_ordered_sum(*world, even_split(ranks, ranks), 10, 1);
+  } catch (const Error& e) {
+    std::printf("noticed: %s\n", e.what());
+    std::fflush(stdout);
+    abort_world(1);
+  }
+}
+
+}  // namespace
+}  // namespace foe
+
+int main(int argc, char** argv) {
+  if (argc < 3) return 2;
+  foe::ranks = std::atoi(argv[1]);
+  foe::share_memory = std::string(argv[2]) == "shared";
+  const bool silent = argc > 3;
+  foe::world = foe::make_world_comm({silent ? 0.3 : 60, foe::share_memory});
+  if (silent) {
+    foe::wait_for_silent_rank();
+    return 0;
+  }
+  GTEST_FLAG_SET(brief, foe::world->rank() != 0);  // one rank's progress is enough; failures of all are shown
+  GTEST_FLAG_SET(fail_fast, true);                 // after a failure the ranks may no longer be in step
+  testing::InitGoogleTest(&argc, argv);
+  const int status = RUN_ALL_TESTS();
+  if (status != 0) foe::abort_world(status);
+  foe::world.reset();
+  return status;
+}
