@@ -63,11 +63,15 @@ def check_layers(source):
 
 
 def check_paths(source, root):
+    """Tests also share helpers, as folder/file.h under tests/; tests, benchmarks and apps may name a file beside them."""
+    top = source.path.parts[0]
     for number, name in source.quoted:
-        if (root / "src" / name).is_file() and "/" in name:
-            continue
-        beside_test = source.path.parts[0] in ("tests", "bench") or source.folder == "apps"
-        if not (beside_test and "/" not in name and (root / source.path.parent / name).is_file()):
+        under = [root / "src"] + ([root / "tests"] if top == "tests" else [])
+        if "/" not in name:
+            found = top != "src" and (root / source.path.parent / name).is_file()
+        else:
+            found = ".." not in name.split("/") and any((folder / name).is_file() for folder in under)
+        if not found:
             yield number, f'a quoted include is "folder/file.h" under src/: "{name}"'
 
 
@@ -128,6 +132,11 @@ SAMPLES = {
     "missing file": ({"src/text/a.cc": '#include "text/b.h"\n'}, "src/text/a.cc:1: a quoted include"),
     "no folder": ({"src/text/b.h": HEADER, "src/text/a.cc": '#include "b.h"\n'}, "src/text/a.cc:1: a quoted include"),
     "beside a test": ({"tests/text/b.h": HEADER, "tests/text/a_test.cc": '#include "b.h"\n'}, None),
+    "shared by tests": ({"tests/weights/b.h": HEADER, "tests/text/a_test.cc": '#include "weights/b.h"\n'}, None),
+    "dots": ({"tests/weights/b.h": HEADER, "tests/text/a_test.cc": '#include "../weights/b.h"\n'},
+             "tests/text/a_test.cc:1: a quoted include"),
+    "a test's helper": ({"tests/text/b.h": HEADER, "src/text/a.cc": '#include "text/b.h"\n'},
+                        "src/text/a.cc:1: a quoted include"),
     "mpi at home": ({"src/comm/a.cc": "#include <mpi.h>\n"}, None),
     "mpi elsewhere": ({"src/model/a.cc": "#include <mpi.h>\n"}, "src/model/a.cc:1: only comm includes <mpi.h>"),
     "CLI11 elsewhere": ({"src/server/a.cc": "#include <CLI/CLI.hpp>\n"}, "src/server/a.cc:1: only apps includes <CLI/>"),

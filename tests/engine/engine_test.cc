@@ -7,9 +7,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "../model/random_model.h"
 #include "base/error.h"
 #include "comm/sum_plan.h"
+#include "model/random_model.h"
 #include "placement/wire.h"
 
 namespace foe {

@@ -4,10 +4,10 @@
 #include <string>
 #include <vector>
 
-#include "../weights/temp_folder.h"
 #include "base/rng.h"
 #include "core/model_config.h"
 #include "weights/config_json.h"
+#include "weights/temp_folder.h"
 #include "weights/tensor_writer.h"
 
 namespace foe {

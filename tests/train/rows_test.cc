@@ -8,8 +8,8 @@
 
 #include <gtest/gtest.h>
 
-#include "../kernels/each_target.h"
 #include "base/rng.h"
+#include "kernels/each_target.h"
 
 namespace foe::train {
 namespace {
