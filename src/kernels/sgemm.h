@@ -13,8 +13,8 @@
 
 namespace foe {
 
-// B [depth, width] in panels of sixteen columns, each [depth][16]; columns past the end are zero. Panels may stand further
-// apart than their size: then this is the first `depth` rows of a deeper matrix.
+// B [depth, width] in panels of sixteen columns, each [depth][16]; columns past the end are zero. Panels may stand
+// further apart than their size: then this is the first `depth` rows of a deeper matrix.
 template <typename T>
 struct Panels {
   const T* data = nullptr;
