@@ -40,7 +40,7 @@ std::vector<float> all_logits(Engine& engine, const std::vector<std::int32_t>& t
 }
 
 void run_logits(const LogitsFlags& flags) {
-  const std::vector<std::int32_t> tokens = parse_tokens(flags.tokens);
+  const std::vector<std::int32_t> tokens = parse_tokens("--tokens", flags.tokens);
   EngineOptions options;
   options.kv_tokens = static_cast<int>(tokens.size());
   options.max_sampled = std::min<int>(flags.model.chunk, static_cast<int>(tokens.size()));

@@ -25,7 +25,7 @@ struct TokenizeFlags {
 };
 
 void print_text(const Tokenizer& tokenizer, const TokenizeFlags& flags) {
-  const std::vector<std::int32_t> ids = parse_tokens(*flags.decode);
+  const std::vector<std::int32_t> ids = parse_tokens("--decode", *flags.decode);
   for (const std::int32_t id : ids) {
     if (id < 0 || id >= tokenizer.vocab_size()) {
       fail("--decode: expected ids from 0 to {}, got {}", tokenizer.vocab_size() - 1, id);

@@ -53,11 +53,11 @@ void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std:
   engine.stop();
 }
 
-std::vector<std::int32_t> parse_tokens(const std::string& argument) {
+std::vector<std::int32_t> parse_tokens(const std::string& flag, const std::string& argument) {
   std::string text = argument;
   if (text.starts_with("@")) {
     std::ifstream file(text.substr(1));
-    if (!file) fail("--tokens: cannot read {}", text.substr(1));
+    if (!file) fail("{}: cannot read {}", flag, text.substr(1));
     text.assign(std::istreambuf_iterator<char>(file), {});
     while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
   }
@@ -68,7 +68,7 @@ std::vector<std::int32_t> parse_tokens(const std::string& argument) {
     std::int32_t token = 0;
     const auto [next, error] = std::from_chars(at, end, token);
     if (error != std::errc() || (next != end && *next != ','))
-      fail("--tokens: expected ids separated by commas, got '{}'", std::string(at, std::min(end, at + 20)));
+      fail("{}: expected ids separated by commas, got '{}'", flag, std::string(at, std::min(end, at + 20)));
     tokens.push_back(token);
     if (next == end) return tokens;
     at = next + 1;

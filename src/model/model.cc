@@ -14,6 +14,10 @@ KvShape Model::kv_shape() const {
 
 Model load_model(const std::string& model_dir, Plan plan, int rank, int ranks, std::optional<DType> dtype) {
   ModelConfig config = load_model_config(model_dir);
+  const int summed = config.experts_per_token() / (config.federated() ? config.expert_groups : 1);
+  if (summed > kMaxSelected)
+    fail("num_experts_per_tok: expected at most {}{}, got {}", kMaxSelected, config.federated() ? " per group" : "",
+         summed);
   Placement placement = make_placement(config, plan, ranks);
   SumPlan sums(placement.sum_begin);
   Weights weights = load_weights(model_dir, config, placement.ranks[rank], dtype);

@@ -9,8 +9,6 @@
 namespace foe {
 namespace {
 
-constexpr int kMaxSelected = 64;  // combine_rows' limit on the experts that one sum takes in
-
 // An expert's place in the tree of the sum: groups above, experts of a group below, both padded to powers of two.
 int tree_index(const ModelConfig& config, int expert) {
   const int per_group = config.experts() / config.expert_groups;

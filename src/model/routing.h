@@ -10,6 +10,9 @@
 
 namespace foe {
 
+// The most experts of a token whose outputs one sum may take in: per group in a federated model.
+inline constexpr int kMaxSelected = 64;
+
 struct Routing {
   // By token: the K selected experts in ascending order (so group by group) and their weights.
   std::vector<std::int32_t> experts_TK;

@@ -7,8 +7,10 @@
 #include <functional>
 #include <thread>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/error.h"
 #include "random_model.h"
 
 namespace foe {
@@ -227,6 +229,14 @@ TEST(Forward, ABatchWithoutSampledRowsGivesNoLogits) {
   Batch batch;
   batch.add_sequence(random_tokens(20, 70, 1), 0, blocks_of(0, 20), Batch::Sample::kNone);
   EXPECT_TRUE(runner.run(batch).empty());
+}
+
+TEST(Forward, RefusesMoreSelectedExpertsThanASumTakesIn) {
+  ModelConfig c = small_config();
+  c.num_experts = c.num_experts_per_tok = 65;
+  const RandomModel folder(c);
+  EXPECT_THAT([&] { load_model(folder.path(), Plan::kTp, 0, 1); },
+              testing::ThrowsMessage<Error>("num_experts_per_tok: expected at most 64, got 65"));
 }
 
 TEST(Forward, WeightsInBf16AreTheRoundedOnes) {
