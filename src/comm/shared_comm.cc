@@ -193,13 +193,15 @@ void SharedComm::gather(std::span<const float> send, std::span<const std::size_t
   for (std::size_t at = 0; at < longest; at += kPiece) {
     enter();
     const auto piece = [&](int rank) { return at < counts[rank] ? std::min(kPiece, counts[rank] - at) : 0; };
-    if (rank_ != 0) std::copy_n(send.data() + at, piece(rank_), reinterpret_cast<float*>(half(rank_)));
+    if (rank_ != 0 && piece(rank_) > 0)
+      std::copy_n(send.data() + at, piece(rank_), reinterpret_cast<float*>(half(rank_)));
     publish(headers[rank_].written);
     if (rank_ != 0) continue;
     wait_for_all(&Header::written);
     float* to = out;
     for (int peer = 0; peer < size_; to += counts[peer++])
-      std::copy_n(peer == 0 ? send.data() + at : reinterpret_cast<const float*>(half(peer)), piece(peer), to + at);
+      if (piece(peer) > 0)
+        std::copy_n(peer == 0 ? send.data() + at : reinterpret_cast<const float*>(half(peer)), piece(peer), to + at);
   }
   ++counters_.gather.calls;
   if (rank_ != 0) {

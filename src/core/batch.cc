@@ -80,7 +80,7 @@ Batch decode(std::span<const std::int32_t> message, int vocab_size, int kv_block
   for (int s = 0; s < batch.num_sequences(); ++s) {
     const int capacity = (batch.table_begin[s + 1] - batch.table_begin[s]) * kKvBlock;
     for (int t = batch.sequence_begin[s]; t < batch.sequence_begin[s + 1]; ++t) {
-      const int expected = batch.positions[batch.sequence_begin[s]] + t - batch.sequence_begin[s];
+      const int expected = batch.positions[batch.sequence_begin[s]] + (t - batch.sequence_begin[s]);
       if (batch.positions[t] != expected || expected < 0 || expected >= capacity)
         fail("batch message: expected position {} of sequence {} within its {} KV slots, got {}", expected, s, capacity,
              batch.positions[t]);
