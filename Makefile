@@ -43,4 +43,6 @@ clean:  ## remove all build folders
 setup-%:
 	@tools/setup.sh $*
 
+# The set-up comes first; the build tools run in parallel by themselves.
+.NOTPARALLEL:
 .PHONY: help demo build test asan tsan fuzz format check-format clean
