@@ -1,0 +1,91 @@
+// foe serve: the HTTP server, launching and supervising its MPI job.
+#include <filesystem>
+#include <memory>
+
+#include <CLI/CLI.hpp>
+
+#include "base/error.h"
+#include "commands.h"
+#include "common.h"
+#include "server/front_end.h"
+#include "weights/config_json.h"
+
+namespace foe {
+namespace {
+
+struct ServeFlags {
+  ModelFlags model;
+  ServeOptions serve;
+  int ranks = 0;
+  int max_sequences = 32;
+  int kv_tokens = 0;
+  double hang_timeout_s = 10;
+};
+
+std::vector<std::string> worker_args(const ServeFlags& flags) {
+  std::vector<std::string> args{std::filesystem::absolute(flags.model.model).string()};
+  const auto add = [&](const char* name, const std::string& value) { args.insert(args.end(), {name, value}); };
+  if (!flags.model.plan.empty()) add("--plan", flags.model.plan);
+  if (!flags.model.dtype.empty()) add("--dtype", flags.model.dtype);
+  if (flags.model.threads > 0) add("--threads", std::to_string(flags.model.threads));
+  add("--chunk", std::to_string(flags.model.chunk));
+  add("--max-sequences", std::to_string(flags.max_sequences));
+  if (flags.kv_tokens > 0) add("--kv-tokens", std::to_string(flags.kv_tokens));
+  add("--hang-timeout", fmt::format("{}", flags.hang_timeout_s));
+  return args;
+}
+
+std::string folder_name(const std::string& path) {
+  return std::filesystem::weakly_canonical(path).filename().string();
+}
+
+void run_serve(ServeFlags& flags) {
+  LaunchOptions& launch = flags.serve.supervisor.launch;
+  const int slots = launch.hosts.empty() ? 1 : slots_of(launch.hosts);
+  launch.ranks = flags.ranks > 0 ? flags.ranks : slots;
+  launch.worker_args = worker_args(flags);
+  const ModelConfig config = load_model_config(flags.model.model);
+  make_placement(config, plan_of(flags.model, config), launch.ranks);  // throws before anything is started
+  flags.serve.model = flags.model.model;
+  if (flags.serve.model_name.empty()) flags.serve.model_name = folder_name(flags.model.model);
+  if (const int status = serve(flags.serve); status != 0) throw CLI::RuntimeError(status);
+}
+
+void add_limits(CLI::App& command, ServeFlags& flags) {
+  const auto add = [&](const char* name, auto& value, const char* help, auto low, auto high) {
+    command.add_option(name, value, help)->check(CLI::Range(low, high))->capture_default_str();
+  };
+  add("--max-sequences", flags.max_sequences, "most requests in one batch", 1, 4096);
+  command.add_option("--kv-tokens", flags.kv_tokens, "positions in the KV cache; default: as many as 4 GiB hold")
+      ->check(CLI::Range(16, 1 << 30));
+  add("--max-queue", flags.serve.max_queue, "most prompts in flight, waiting ones included", 1, 1 << 20);
+  add("--max-body", flags.serve.http.body_bytes, "most bytes of a request's body", 1, 1 << 30);
+  add("--max-connections", flags.serve.http.connections, "most connections", 1, 1 << 16);
+  add("--drain-seconds", flags.serve.drain_s, "time for what is in flight on SIGTERM", 0.0, 86400.0);
+  add("--restarts", flags.serve.supervisor.restarts, "most restarts of dead ranks within five minutes", 0, 1000);
+  add("--hang-timeout", flags.hang_timeout_s,
+      "shortest silence, in seconds, after which the ranks count as hung; long steps get more", 0.1, 86400.0);
+  add("--start-timeout", flags.serve.supervisor.start_timeout_s, "seconds for the ranks to load the model", 1.0,
+      86400.0);
+}
+
+}  // namespace
+
+void add_serve_command(CLI::App& app) {
+  auto flags = std::make_shared<ServeFlags>();
+  CLI::App* command = app.add_subcommand("serve", "Serve a model over OpenAI's HTTP API");
+  add_model_flags(*command, flags->model);
+  command->add_option("--ranks", flags->ranks, "processes that share the model; default: 1, or as many as --hosts has")
+      ->check(CLI::Range(1, 4096));
+  command->add_option("--hosts", flags->serve.supervisor.launch.hosts,
+                      "machines and their ranks, this one first: a:2,b:2");
+  command->add_option("--host", flags->serve.host, "address to listen on")->capture_default_str();
+  command->add_option("--port", flags->serve.port, "port to listen on; 0: any free one")
+      ->check(CLI::Range(0, 65535))
+      ->capture_default_str();
+  command->add_option("--served-model-name", flags->serve.model_name, "name for clients; default: the folder's");
+  add_limits(*command, *flags);
+  command->callback([flags] { run_serve(*flags); });
+}
+
+}  // namespace foe

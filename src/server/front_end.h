@@ -1,0 +1,28 @@
+// `foe serve`: the process that clients talk to. It reads HTTP, text and JSON, keeps the journal of what is in flight,
+// and supervises the MPI job that computes. It is no MPI rank, so no rank can take it down.
+#pragma once
+
+#include <string>
+
+#include "server/http_server.h"
+#include "server/supervisor.h"
+
+namespace foe {
+
+struct ServeOptions {
+  std::string model;       // its folder
+  std::string model_name;  // as clients know it
+  std::string host = "127.0.0.1";
+  int port = 8000;  // 0: a free one
+  HttpLimits http;
+  std::size_t max_queue = 256;  // prompts in flight, running and waiting
+  double drain_s = 10;          // for what is in flight when the server is told to stop
+  SupervisorOptions supervisor;
+};
+
+// Serves until SIGTERM or SIGINT: then finishes what is in flight, for at most drain_s, and ends the ranks. A second
+// signal ends all at once. Returns the exit status: 0, or 1 after a second signal or where the ranks keep dying. Throws
+// Error for a model that cannot be served or a port that cannot be had.
+int serve(const ServeOptions& options);
+
+}  // namespace foe

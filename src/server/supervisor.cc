@@ -1,0 +1,360 @@
+#include "server/supervisor.h"
+
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstring>
+#include <deque>
+#include <filesystem>
+#include <optional>
+#include <unistd.h>
+#include <utility>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/write.hpp>
+#include <spdlog/spdlog.h>
+#include <sys/wait.h>
+
+#include "base/check.h"
+#include "base/error.h"
+
+namespace foe {
+
+namespace asio = boost::asio;
+using asio::local::stream_protocol;
+using boost::system::error_code;
+using Clock = std::chrono::steady_clock;
+
+namespace {
+
+// A folder that only we may enter, removed at the end.
+class PrivateFolder {
+ public:
+  PrivateFolder() {
+    std::error_code error;
+    path_ = (std::filesystem::temp_directory_path(error) / "foe-XXXXXX").string();
+    if (error || !mkdtemp(path_.data())) fail("cannot make a folder for a socket, {}: {}", path_, std::strerror(errno));
+  }
+  ~PrivateFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  PrivateFolder(const PrivateFolder&) = delete;
+  PrivateFolder& operator=(const PrivateFolder&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+std::string describe_exit(int status) {
+  if (WIFSIGNALED(status)) return fmt::format("ended by signal {} ({})", WTERMSIG(status), strsignal(WTERMSIG(status)));
+  if (WEXITSTATUS(status) == 127) return "could not be started (is Open MPI installed? Debian: openmpi-bin)";
+  return fmt::format("ended with status {}", WEXITSTATUS(status));
+}
+
+std::chrono::milliseconds milliseconds(double seconds) {
+  return std::chrono::milliseconds(static_cast<std::int64_t>(1000 * seconds));
+}
+
+// The way to rank 0 of one job. Operations of an earlier job may still be on their way back: each knows its own.
+struct Link {
+  explicit Link(asio::io_context& io) : acceptor(io), socket(io) {}
+
+  std::optional<PrivateFolder> folder{std::in_place};  // of the socket's name, until rank 0 has connected
+  stream_protocol::acceptor acceptor;
+  stream_protocol::socket socket;
+  std::array<char, 1 << 16> bytes;
+  MessageBuffer received;
+  std::string sending, to_send;  // in the system's hands, and to follow
+};
+
+// How long a job has to end by itself, and after SIGTERM: mpirun needs a second or two to end its ranks and clean up.
+constexpr double kLeaveSeconds = 1;
+constexpr double kStopSeconds = 5;
+constexpr double kTermSeconds = 5;
+
+}  // namespace
+
+class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
+ public:
+  Impl(asio::io_context& io, SupervisorOptions options, SupervisorEvents events)
+      : io_(io),
+        options_(std::move(options)),
+        events_(std::move(events)),
+        children_(io, SIGCHLD),
+        silence_(io),
+        force_(io) {}
+
+  void start() {
+    wait_for_children();
+    launch();
+  }
+  bool up() const { return phase_ == Phase::kUp; }
+  int restarts() const { return restarts_; }
+
+  void send(const ToRanks& message) {
+    if (!up()) return;
+    append_message(link_->to_send, message);
+    if (link_->sending.empty()) flush(link_);
+  }
+
+  void stop() {
+    if (job_ == 0) return end();
+    stopping_ = true;
+    if (up()) {
+      send(Stop{});
+      phase_ = Phase::kLeaving;
+      leave_within(kStopSeconds);
+    } else if (phase_ != Phase::kLeaving) {
+      disconnect();
+      terminate();
+    }
+  }
+
+  void kill() {
+    stopping_ = true;
+    if (job_ == 0) return end();
+    disconnect();
+    terminate();
+  }
+
+  // At the very end: nothing is heard of the job after this.
+  void drop() {
+    events_ = {};
+    if (job_ == 0) return;
+    ::kill(-job_, SIGKILL);  // its ranks follow: they die with their parent
+    waitpid(job_, nullptr, 0);
+    job_ = 0;
+  }
+
+ private:
+  enum class Phase {
+    kDown,      // no job
+    kStarting,  // launched, and not ready yet
+    kUp,
+    kLeaving,  // lost or stopped, and its process has not ended yet
+  };
+
+  // --- the job's life ---
+
+  void launch() {
+    link_ = std::make_shared<Link>(io_);
+    const std::string path = link_->folder->path() + "/link";
+    link_->acceptor.open();
+    link_->acceptor.bind(path);
+    link_->acceptor.listen(1);
+    accept(link_);
+    job_ = spawn(job_command(options_.launch, this_program(), path, geteuid() == 0));
+    phase_ = Phase::kStarting;
+    expect_within(options_.start_timeout_s);
+  }
+
+  // What is left of the job has to go, and is given a moment to do so by itself. The rest follows in child_ended().
+  void lose(const std::string& reason) {
+    if (phase_ == Phase::kLeaving || phase_ == Phase::kDown) return;
+    reason_ = reason;
+    disconnect();
+    phase_ = Phase::kLeaving;
+    leave_within(kLeaveSeconds);
+  }
+
+  void disconnect() {
+    phase_ = Phase::kLeaving;
+    silence_.cancel();
+    if (!link_) return;
+    error_code ignored;
+    link_->acceptor.close(ignored);
+    link_->socket.close(ignored);
+    link_.reset();
+  }
+
+  void leave_within(double seconds) {
+    force_.expires_after(milliseconds(seconds));
+    force_.async_wait([self = shared_from_this(), this, job = job_](error_code error) {
+      if (!error && job == job_) terminate();
+    });
+  }
+
+  // mpirun passes SIGTERM on, waking stopped ranks first. If it does not do so in time, its ranks die with it.
+  void terminate() {
+    ::kill(-job_, SIGTERM);
+    force_.expires_after(milliseconds(kTermSeconds));
+    force_.async_wait([self = shared_from_this(), this, job = job_](error_code error) {
+      if (!error && job == job_) ::kill(-job_, SIGKILL);
+    });
+  }
+
+  void wait_for_children() {
+    children_.async_wait([self = shared_from_this(), this](error_code error, int) {
+      if (error) return;
+      wait_for_children();
+      // In a container without an init, orphans of the job become ours too.
+      for (int status = 0; const pid_t child = waitpid(-1, &status, WNOHANG);) {
+        if (child < 0) break;
+        if (child == job_) child_ended(status);
+      }
+    });
+  }
+
+  void child_ended(int status) {
+    ::kill(-job_, SIGKILL);  // whatever is left of the group
+    job_ = 0;
+    force_.cancel();
+    if (stopping_) return end();
+    const std::string reason = phase_ == Phase::kLeaving && !reason_.empty()
+                                   ? fmt::format("{}; the job {}", std::exchange(reason_, ""), describe_exit(status))
+                                   : fmt::format("the job {}", describe_exit(status));
+    disconnect();
+    phase_ = Phase::kDown;
+    restart(reason);
+  }
+
+  void restart(const std::string& reason) {
+    const auto now = Clock::now();
+    while (!recent_.empty() && now - recent_.front() > milliseconds(kRestartWindowS)) recent_.pop_front();
+    if (!was_ready_) return give_up("the ranks died before they were ready: " + reason);
+    if (static_cast<int>(recent_.size()) >= options_.restarts)
+      return give_up(
+          fmt::format("the ranks died {} times within {} s, at last: {}", recent_.size() + 1, kRestartWindowS, reason));
+    recent_.push_back(now);
+    ++restarts_;
+    events_.lost(reason);
+    try {
+      launch();
+    } catch (const std::exception& error) {
+      give_up(error.what());
+    }
+  }
+
+  void give_up(const std::string& reason) {
+    stopping_ = true;
+    events_.failed(reason);
+    if (job_ == 0) end();
+  }
+
+  void end() {
+    phase_ = Phase::kDown;
+    children_.cancel();
+    force_.cancel();
+    silence_.cancel();
+    if (const auto ended = std::exchange(events_.ended, nullptr)) ended();
+  }
+
+  // --- the link ---
+
+  void accept(const std::shared_ptr<Link>& link) {
+    link->acceptor.async_accept(link->socket, [self = shared_from_this(), this, link](error_code error) {
+      if (link != link_ || error) return;
+      error_code ignored;
+      link->acceptor.close(ignored);  // one connection is all there is
+      link->folder.reset();
+      read(link);
+    });
+  }
+
+  void read(const std::shared_ptr<Link>& link) {
+    const auto done = [self = shared_from_this(), this, link](error_code error, std::size_t n) {
+      if (link != link_) return;
+      if (error) return lose("rank 0 closed its connection");
+      take_all(*link, {link->bytes.data(), n});
+      if (link == link_) read(link);
+    };
+    link->socket.async_read_some(asio::buffer(link->bytes), done);
+  }
+
+  // What a job that leaves still says is read, so that it hears what we say, and thrown away.
+  void take_all(Link& link, std::string_view bytes) {
+    try {
+      link.received.append(bytes);
+      while (phase_ != Phase::kLeaving) {
+        const auto payload = link.received.next();
+        if (!payload) return;
+        take(parse_from_ranks(*payload));
+      }
+      link.received = MessageBuffer();
+    } catch (const Error& error) {
+      lose(error.what());
+    }
+  }
+
+  void take(const FromRanks& message) {
+    if (const auto* ready = std::get_if<Ready>(&message)) {
+      if (phase_ != Phase::kStarting) fail("link: expected Ready once, got it again");
+      phase_ = Phase::kUp;
+      was_ready_ = true;
+      return events_.ready(*ready);
+    }
+    if (!up()) fail("link: expected Ready first, got message {}", message.index());
+    if (const auto* alive = std::get_if<Alive>(&message)) expect_within(alive->silence_ms / 1000.0);
+    if (const auto* tokens = std::get_if<Tokens>(&message)) events_.tokens(*tokens);
+    if (const auto* refused = std::get_if<Refused>(&message)) events_.refused(*refused);
+  }
+
+  void expect_within(double seconds) {
+    deadline_ = Clock::now() + milliseconds(seconds);
+    silence_.expires_at(deadline_);
+    silence_.async_wait([self = shared_from_this(), this, seconds](error_code error) {
+      // We may have been stopped ourselves: what has come meanwhile is read first, and moves the deadline.
+      if (error || Clock::now() < deadline_) return;
+      lose(fmt::format("heard nothing from rank 0 for {:.1f} s", seconds));
+      if (phase_ == Phase::kLeaving && job_ != 0) terminate();
+    });
+  }
+
+  void flush(const std::shared_ptr<Link>& link) {
+    link->sending.swap(link->to_send);
+    const auto done = [self = shared_from_this(), this, link](error_code error, std::size_t) {
+      link->sending.clear();
+      if (!error && !link->to_send.empty()) flush(link);  // an error is read()'s business
+    };
+    asio::async_write(link->socket, asio::buffer(link->sending), done);
+  }
+
+  asio::io_context& io_;
+  SupervisorOptions options_;
+  SupervisorEvents events_;
+  asio::signal_set children_;
+  asio::steady_timer silence_, force_;
+  std::shared_ptr<Link> link_;  // null while there is no job to talk to
+  Phase phase_ = Phase::kDown;
+  pid_t job_ = 0;  // 0: no process
+  bool stopping_ = false, was_ready_ = false;
+  std::string reason_;  // why the job that is leaving was lost
+  int restarts_ = 0;
+  std::deque<Clock::time_point> recent_;  // restarts
+  Clock::time_point deadline_;
+};
+
+Supervisor::Supervisor(asio::io_context& io, SupervisorOptions options, SupervisorEvents events)
+    : impl_(std::make_shared<Impl>(io, std::move(options), std::move(events))) {}
+Supervisor::~Supervisor() {
+  impl_->drop();
+}
+void Supervisor::start() {
+  impl_->start();
+}
+bool Supervisor::up() const {
+  return impl_->up();
+}
+int Supervisor::restarts() const {
+  return impl_->restarts();
+}
+void Supervisor::submit(const Request& request) {
+  impl_->send(Submit{request});
+}
+void Supervisor::abort(std::int64_t id) {
+  impl_->send(Abort{id});
+}
+void Supervisor::stop() {
+  impl_->stop();
+}
+void Supervisor::kill() {
+  impl_->kill();
+}
+
+}  // namespace foe

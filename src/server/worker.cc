@@ -1,0 +1,214 @@
+#include "server/worker.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <poll.h>
+#include <unistd.h>
+#include <unordered_set>
+
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "base/error.h"
+#include "server/link.h"
+
+namespace foe {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int kHeartbeatMs = 1000;
+
+// A connected Unix socket.
+class LinkSocket {
+ public:
+  explicit LinkSocket(const std::string& path) : fd_(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    if (path.size() >= sizeof address.sun_path)
+      fail("--socket: expected a path of less than {} bytes, got {}", sizeof address.sun_path, path);
+    path.copy(address.sun_path, path.size());
+    if (fd_ < 0 || connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
+      const int error = errno;
+      if (fd_ >= 0) close(fd_);
+      fail("{}: expected the front end to listen there (on the host of rank 0), got: {}", path, std::strerror(error));
+    }
+  }
+  ~LinkSocket() { close(fd_); }
+  LinkSocket(const LinkSocket&) = delete;
+  LinkSocket& operator=(const LinkSocket&) = delete;
+
+  // Whether there is something to receive, within that time.
+  bool wait(int timeout_ms) const {
+    pollfd poll_fd{fd_, POLLIN, 0};
+    return poll(&poll_fd, 1, timeout_ms) > 0;
+  }
+
+  // Adds what has come, without waiting. False if the front end is gone.
+  bool receive(MessageBuffer& buffer) const {
+    char bytes[1 << 16];
+    for (;;) {
+      const ssize_t n = recv(fd_, bytes, sizeof bytes, MSG_DONTWAIT);
+      if (n > 0) {
+        buffer.append({bytes, static_cast<std::size_t>(n)});
+        continue;
+      }
+      if (n == 0) return false;
+      if (errno == EINTR) continue;
+      return errno == EAGAIN || errno == EWOULDBLOCK;
+    }
+  }
+
+  // False if the front end is gone.
+  bool send_all(std::string_view bytes) const {
+    while (!bytes.empty()) {
+      const ssize_t n = send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return false;
+      bytes.remove_prefix(static_cast<std::size_t>(n));
+    }
+    return true;
+  }
+
+ private:
+  int fd_;
+};
+
+// How long a step may take. It is as slow as its tokens are many, so what counts is the time per token, times ten:
+// attention over a longer context, and neighbours on the machine, cost too.
+class StepLimit {
+ public:
+  explicit StepLimit(double hang_timeout_s) : hang_timeout_s_(hang_timeout_s) {}
+
+  // A step of exactly so many tokens: an outlier is forgotten within some dozen of these.
+  void step_took(int tokens, double seconds) {
+    slowest_token_s_ = std::max(seconds / std::max(tokens, 1), 0.9 * slowest_token_s_);
+  }
+  // A step of so many tokens or fewer.
+  void step_of_at_most_took(int tokens, double seconds) {
+    slowest_token_s_ = std::max(seconds / tokens, slowest_token_s_);
+  }
+  int silence_ms(int tokens) const {
+    const double seconds = hang_timeout_s_ + 10 * slowest_token_s_ * tokens;
+    return static_cast<int>(1000 * std::min(seconds, 86400.0));
+  }
+
+ private:
+  double hang_timeout_s_;
+  double slowest_token_s_ = 0;
+};
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+class Session {
+ public:
+  Session(Engine& engine, const WorkerOptions& options)
+      : engine_(engine), options_(options), socket_(options.socket_path), limit_(options.hang_timeout_s) {}
+
+  // Returns when the front end says Stop or is gone.
+  void run() {
+    warm_up();
+    say(Ready{kLinkVersion, engine_.comm().size(), engine_.threads(), options_.kv_tokens,
+              to_string(engine_.model().placement.plan)});
+    promise(0);
+    while (send() && take()) {
+      if (engine_.idle())
+        idle();
+      else
+        step();
+    }
+  }
+
+ private:
+  // Measures a first step, and reads the weights into memory, before anyone waits for an answer.
+  void warm_up() {
+    Request request;
+    request.prompt.assign(std::min(16, engine_.model().config.max_position_embeddings - 1), 0);
+    if (request.prompt.empty()) return;
+    request.max_tokens = 1;
+    const int tokens = static_cast<int>(request.prompt.size());
+    engine_.submit(std::move(request));
+    const auto start = Clock::now();
+    while (!engine_.idle()) engine_.step();
+    limit_.step_took(tokens, seconds_since(start));
+  }
+
+  void idle() {
+    if (!socket_.wait(kHeartbeatMs)) engine_.heartbeat();
+    promise(0);
+  }
+
+  void step() {
+    // Only a request without its first token can bring more than one into the batch.
+    const bool decoding = prompts_.empty();
+    const int tokens = decoding ? engine_.scheduler().num_running() : options_.max_batch_tokens;
+    promise(tokens);
+    if (!send()) return;  // noticed in run()
+    const auto start = Clock::now();
+    const Tokens message{engine_.step()};
+    const double seconds = seconds_since(start);
+    decoding ? limit_.step_took(tokens, seconds) : limit_.step_of_at_most_took(tokens, seconds);
+    for (const TokenEvent& event : message.events) prompts_.erase(event.id);
+    if (!message.events.empty()) say(message);
+  }
+
+  // Reads what has come. False at the end.
+  bool take() {
+    const bool connected = socket_.receive(received_);
+    while (const auto payload = received_.next()) {
+      const ToRanks message = parse_to_ranks(*payload);
+      if (std::holds_alternative<Stop>(message)) return false;
+      if (const auto* submit = std::get_if<Submit>(&message)) this->submit(submit->request);
+      if (const auto* abort = std::get_if<Abort>(&message)) {
+        engine_.abort(abort->id);
+        prompts_.erase(abort->id);
+      }
+    }
+    return connected;
+  }
+
+  void submit(const Request& request) {
+    try {
+      engine_.submit(request);
+      prompts_.insert(request.id);
+    } catch (const Error& error) {
+      say(Refused{request.id, error.what()});
+    }
+  }
+
+  void promise(int tokens) { say(Alive{limit_.silence_ms(tokens) + kHeartbeatMs}); }
+  void say(const FromRanks& message) { append_message(to_send_, message); }
+  bool send() {
+    const bool sent = socket_.send_all(to_send_);
+    to_send_.clear();
+    return sent;
+  }
+
+  Engine& engine_;
+  const WorkerOptions& options_;
+  const LinkSocket socket_;
+  StepLimit limit_;
+  MessageBuffer received_;
+  std::string to_send_;
+  std::unordered_set<std::int64_t> prompts_;  // requests without their first token
+};
+
+}  // namespace
+
+void serve_front_end(Engine& engine, const WorkerOptions& options) {
+  Session(engine, options).run();
+}
+
+int default_kv_tokens(const ModelConfig& config, int sequences) {
+  constexpr std::int64_t kBytes = std::int64_t{4} << 30;
+  const std::int64_t token_bytes = std::int64_t{2} * config.num_hidden_layers * config.num_key_value_heads *
+                                   config.head_dim * static_cast<std::int64_t>(sizeof(float));
+  const std::int64_t context = config.max_position_embeddings;
+  return static_cast<int>(std::clamp<std::int64_t>(kBytes / token_bytes, context, context * sequences));
+}
+
+}  // namespace foe
