@@ -16,9 +16,10 @@
 #define FOE_KERNELS_SGEMM_CONSTANTS_
 namespace foe {
 
-// Blocks: two panels of kDepthBlock stay in a first-level cache of 32 KB beside one tile of A; a block of A and a block
-// of B stay in a second-level cache of 512 KB.
-constexpr int kSgemmDepth = 192;
+// Blocks. Depth: long enough that loading and storing C is noise, and the depth of most products here, so that C passes
+// once; two panels of it are 32 KB. Rows and width: a block of A and one of B, 144 KB and 256 KB, stay in a
+// second-level cache of 512 KB.
+constexpr int kSgemmDepth = 256;
 constexpr int kSgemmRows = 144;  // a multiple of every tile height
 constexpr int kSgemmWidth = 256;
 

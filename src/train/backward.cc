@@ -142,22 +142,22 @@ template <typename T>
 double head_backward(const Model<T>& model, std::span<const std::int32_t> targets, T scale, Activations<T>& a,
                      T* gradients) {
   const Dims& d = model.layout.dims;
-  const std::size_t hidden = d.hidden, vocab = d.vocab;
+  const std::size_t hidden = d.hidden, stride = a.logit_stride;
   double nats = 0;
   for (int t = 0; t < a.span.tokens(); t += kHeadRows) {
     const int rows = std::min(kHeadRows, a.span.tokens() - t);
     const Rows<const T> x{a.norm_TD.data() + t * hidden, hidden};
-    multiply_panels<T>(rows, x, model.weights.head.forward, {a.logits.data(), vocab}, Into::kOverwrite);
+    multiply_panels<T>(rows, x, model.weights.head.forward, {a.logits.data(), stride}, Into::kOverwrite);
     for (int i = 0; i < rows; ++i) {
-      T* logits = a.logits.data() + i * vocab;
+      T* logits = a.logits.data() + i * stride;
       if (targets[t + i] < 0)
-        std::fill_n(logits, vocab, T{0});
+        std::fill_n(logits, d.vocab, T{0});
       else
         nats += cross_entropy_row_backward(logits, d.vocab, targets[t + i], scale);
     }
-    multiply_panels<T>(rows, {a.logits.data(), vocab}, model.weights.head.backward,
+    multiply_panels<T>(rows, {a.logits.data(), stride}, model.weights.head.backward,
                        {a.d_norm_TD.data() + t * hidden, hidden}, Into::kOverwrite);
-    multiply_transposed<T>(rows, {a.logits.data(), vocab}, d.vocab, x, d.hidden,
+    multiply_transposed<T>(rows, {a.logits.data(), stride}, d.vocab, x, d.hidden,
                            {gradients + model.layout.head, hidden}, Into::kAdd, a.products);
   }
   return nats;

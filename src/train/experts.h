@@ -1,6 +1,7 @@
 // The experts' SwiGLU layers over routed rows, forward and backward: M_h += w_e FFN_e(x) for every chosen e of group h.
 #pragma once
 
+#include "base/huge_pages.h"
 #include "train/packed_weights.h"
 #include "train/products.h"
 #include "train/router.h"
@@ -11,9 +12,9 @@ namespace foe::train {
 template <typename T>
 struct ExpertScratch {
   ExpertScratch(const Dims& d, int tokens)
-      : h_RF(static_cast<std::size_t>(tokens) * d.width),
-        dh_RF(static_cast<std::size_t>(tokens) * d.width),
-        dgate_up_R2F(static_cast<std::size_t>(tokens) * 2 * d.width) {}
+      : h_RF(large_buffer<T>(static_cast<std::size_t>(tokens) * d.width)),
+        dh_RF(large_buffer<T>(static_cast<std::size_t>(tokens) * d.width)),
+        dgate_up_R2F(large_buffer<T>(static_cast<std::size_t>(tokens) * 2 * d.width)) {}
 
   AlignedBuffer<T> h_RF, dh_RF, dgate_up_R2F;
 };

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/huge_pages.h"
 #include "train/model.h"
 #include "train/rows.h"
 
@@ -110,18 +111,18 @@ template <typename T>
 LayerActivations<T>::LayerActivations(const ModelConfig& config, int tokens) : routing(Dims(config), tokens) {
   const Dims d(config);
   const int units = qk_norm_units(config);
-  norm1_STD = AlignedBuffer<T>(product(d.streams, tokens, d.hidden));
-  norm1_scale_ST = AlignedBuffer<T>(product(d.streams, tokens));
-  qkv_TW = AlignedBuffer<T>(product(tokens, d.qkv));
-  raw_TW = AlignedBuffer<T>(units ? product(tokens, d.qkv) : 0);
-  qk_scale_TU = AlignedBuffer<T>(product(tokens, units));
-  o_TNC = AlignedBuffer<T>(product(tokens, d.heads, d.head_dim));
-  log_sum_TN = AlignedBuffer<T>(product(tokens, d.heads));
-  residual_TD = AlignedBuffer<T>(product(tokens, d.hidden));
-  norm2_TD = AlignedBuffer<T>(product(tokens, d.hidden));
+  norm1_STD = large_buffer<T>(product(d.streams, tokens, d.hidden));
+  norm1_scale_ST = large_buffer<T>(product(d.streams, tokens));
+  qkv_TW = large_buffer<T>(product(tokens, d.qkv));
+  raw_TW = large_buffer<T>(units ? product(tokens, d.qkv) : 0);
+  qk_scale_TU = large_buffer<T>(product(tokens, units));
+  o_TNC = large_buffer<T>(product(tokens, d.heads, d.head_dim));
+  log_sum_TN = large_buffer<T>(product(tokens, d.heads));
+  residual_TD = large_buffer<T>(product(tokens, d.hidden));
+  norm2_TD = large_buffer<T>(product(tokens, d.hidden));
   norm2_scale_T = AlignedBuffer<T>(tokens);
-  gate_up_R2F = AlignedBuffer<T>(product(tokens, d.top_k, 2 * d.width));
-  moe_STD = AlignedBuffer<T>(product(d.streams, tokens, d.hidden));
+  gate_up_R2F = large_buffer<T>(product(tokens, d.top_k, 2 * d.width));
+  moe_STD = large_buffer<T>(product(d.streams, tokens, d.hidden));
 }
 
 template <typename T>
@@ -135,15 +136,17 @@ Activations<T>::Activations(const Layout& layout, int sequences, int length)
   const int tokens = sequences * length;
   for (int l = 0; l < d.layers; ++l) layers.emplace_back(layout.config, tokens);
   for (AlignedBuffer<T>* buffer : {&embedded_TD, &end_TD, &norm_TD, &d_residual_TD, &d_norm_TD, &d_attention_TD})
-    *buffer = AlignedBuffer<T>(product(tokens, d.hidden));
+    *buffer = large_buffer<T>(product(tokens, d.hidden));
   norm_scale_T = AlignedBuffer<T>(tokens);
-  logits = AlignedBuffer<T>(product(kHeadRows, d.vocab));
-  d_moe_STD = AlignedBuffer<T>(product(d.streams, tokens, d.hidden));
-  d_qkv_TW = AlignedBuffer<T>(product(tokens, d.qkv));
-  d_o_TNC = AlignedBuffer<T>(product(tokens, d.heads, d.head_dim));
-  d_weight_TK = AlignedBuffer<T>(product(tokens, d.top_k));
-  d_scores_TE = AlignedBuffer<T>(product(tokens, d.experts));
-  d_qkv_weight = AlignedBuffer<T>(product(d.stream_qkv(), d.hidden));
+  // Past a power of two, so that the rows of a tile fall into different sets of the caches.
+  logit_stride = (static_cast<std::size_t>(d.vocab) + 31) / 32 * 32 + 16;
+  logits = large_buffer<T>(kHeadRows * logit_stride);
+  d_moe_STD = large_buffer<T>(product(d.streams, tokens, d.hidden));
+  d_qkv_TW = large_buffer<T>(product(tokens, d.qkv));
+  d_o_TNC = large_buffer<T>(product(tokens, d.heads, d.head_dim));
+  d_weight_TK = large_buffer<T>(product(tokens, d.top_k));
+  d_scores_TE = large_buffer<T>(product(tokens, d.experts));
+  d_qkv_weight = large_buffer<T>(product(d.stream_qkv(), d.hidden));
   row_D = AlignedBuffer<T>(d.hidden);
   d_row_D = AlignedBuffer<T>(d.hidden);
 }
@@ -181,14 +184,14 @@ RouterLosses forward(const Model<T>& model, std::span<const std::int32_t> tokens
 template <typename T>
 double head_loss(const Model<T>& model, std::span<const std::int32_t> targets, Activations<T>& a) {
   const Dims& d = model.layout.dims;
-  const auto hidden = static_cast<std::size_t>(d.hidden), vocab = static_cast<std::size_t>(d.vocab);
+  const std::size_t hidden = d.hidden, stride = a.logit_stride;
   double nats = 0;
   for (int t = 0; t < a.span.tokens(); t += kHeadRows) {
     const int rows = std::min(kHeadRows, a.span.tokens() - t);
     multiply_panels<T>(rows, {a.norm_TD.data() + t * hidden, hidden}, model.weights.head.forward,
-                       {a.logits.data(), vocab}, Into::kOverwrite);
+                       {a.logits.data(), stride}, Into::kOverwrite);
     for (int i = 0; i < rows; ++i)
-      if (targets[t + i] >= 0) nats += cross_entropy_row(a.logits.data() + i * vocab, d.vocab, targets[t + i]);
+      if (targets[t + i] >= 0) nats += cross_entropy_row(a.logits.data() + i * stride, d.vocab, targets[t + i]);
   }
   return nats;
 }

@@ -45,7 +45,8 @@ struct Activations {
   AlignedBuffer<T> embedded_TD;
   std::vector<LayerActivations<T>> layers;
   AlignedBuffer<T> end_TD, norm_TD, norm_scale_T;  // the last residual, and what the head reads
-  AlignedBuffer<T> logits;                         // [kHeadRows][V]
+  std::size_t logit_stride;
+  AlignedBuffer<T> logits;  // [kHeadRows][logit_stride]
 
   // Gradients on their way back: of r, of M_h, of a norm's output, of queries, keys and values, of attention's output.
   AlignedBuffer<T> d_residual_TD, d_moe_STD, d_norm_TD, d_attention_TD, d_qkv_TW, d_o_TNC, d_weight_TK, d_scores_TE;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/huge_pages.h"
+
 namespace foe::train {
 namespace {
 
@@ -47,9 +49,7 @@ double learning_rate(const TrainConfig& config, int step) {
 }
 
 AdamW::AdamW(const Layout& layout, const TrainConfig& config)
-    : first(AlignedBuffer<float>::zeroed(layout.size)),
-      second(AlignedBuffer<float>::zeroed(layout.size)),
-      config_(config) {
+    : first(large_zeroed_buffer<float>(layout.size)), second(large_zeroed_buffer<float>(layout.size)), config_(config) {
   for (const TensorSlot& tensor : layout.tensors)
     for (std::size_t at = 0; at < tensor.size; at += kPiece)
       pieces_.push_back({tensor.offset + at, std::min(kPiece, tensor.size - at), tensor.decay});

@@ -1,5 +1,6 @@
 #include "train/packed_weights.h"
 
+#include "base/huge_pages.h"
 #include "train/products.h"
 
 namespace foe::train {
@@ -44,7 +45,7 @@ PackedWeights<T>::PackedWeights(const Layout& layout) : layers(layout.layers.siz
   }
   reserve(head, {{layout.head, d.vocab}}, d.hidden);
 
-  buffer_ = AlignedBuffer<T>::zeroed(reserved_);
+  buffer_ = large_zeroed_buffer<T>(reserved_);
   for (auto& [linear, forward] : reserved) {
     linear->forward.data = buffer_.data() + forward;
     linear->backward.data = linear->forward.data + panels_size(linear->forward.depth, linear->forward.width);

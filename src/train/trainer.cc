@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/huge_pages.h"
 
 namespace foe::train {
 
@@ -18,7 +19,7 @@ Trainer::Trainer(const TrainConfig& config, const TokenData& data, ThreadPool& p
       data_(data),
       pool_(pool),
       layout_(config.model, config.init),
-      params_(layout_.size),
+      params_(large_buffer<float>(layout_.size)),
       weights_(layout_),
       optimizer_(layout_, config) {
   if (data.vocab_size > config.model.vocab_size)
@@ -26,7 +27,7 @@ Trainer::Trainer(const TrainConfig& config, const TokenData& data, ThreadPool& p
   initialise(layout_, config.seed, params_.data());
   for (int s = 0; s < config.shards; ++s) {
     shards_.push_back(std::make_unique<Shard>(layout_, shard_sequences(), config.sequence_length));
-    gradients_.push_back(AlignedBuffer<float>::zeroed(layout_.size));
+    gradients_.push_back(large_zeroed_buffer<float>(layout_.size));
   }
 }
 
