@@ -54,7 +54,11 @@ void pack_rows(Rows<const T> x, int rows, int columns, T* panels, int depth, int
     for (int j = 0, run; j < columns; j += run) {
       const int n = column + j;
       run = std::min(16 - n % 16, columns - j);
-      std::copy_n(in + j, run, panels + (static_cast<std::size_t>(n / 16) * depth + row + i) * 16 + n % 16);
+      T* out = panels + (static_cast<std::size_t>(n / 16) * depth + row + i) * 16 + n % 16;
+      if (run == 16)
+        std::copy_n(in + j, 16, out);  // a known length is a few vector moves instead of a call
+      else
+        std::copy_n(in + j, run, out);
     }
   }
 }
