@@ -40,6 +40,7 @@ generate() {
 echo "What two ranks exchange for each decoded token (greedy, $tokens tokens; messages and bytes of both ranks together):"
 echo
 for model in foe-8m moe-8m; do
+  [[ -f models/$model/model.safetensors ]] || continue
   generate "$model" | jq --arg model "$model" '{model: $model} + .'
 done | jq -rs '
   def rounded: . * 100 | round / 100;
