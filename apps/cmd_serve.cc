@@ -48,7 +48,7 @@ void run_serve(ServeFlags& flags) {
   make_placement(config, plan_of(flags.model, config), launch.ranks);  // throws before anything is started
   flags.serve.model = flags.model.model;
   if (flags.serve.model_name.empty()) flags.serve.model_name = folder_name(flags.model.model);
-  if (const int status = serve(flags.serve); status != 0) throw CLI::RuntimeError(status);
+  serve(flags.serve);
 }
 
 void add_limits(CLI::App& command, ServeFlags& flags) {

@@ -52,11 +52,11 @@ class FrontEnd {
     model_.max_prompts = options.max_queue;
   }
 
-  int run() {
+  void run() {
     wait_for_signal();
     supervisor_.start();
     io_.run();
-    return exit_status_;
+    if (!failure_.empty()) throw Error(failure_);
   }
 
  private:
@@ -212,8 +212,7 @@ class FrontEnd {
   }
 
   void ranks_failed(const std::string& reason) {
-    spdlog::error(reason);
-    exit_status_ = 1;
+    failure_ = reason;
     draining_ = stopping_ = true;
     http_.close();
     fail_all(500, reason);
@@ -250,8 +249,7 @@ class FrontEnd {
   }
 
   void end_at_once() {
-    spdlog::warn("second signal: ending at once");
-    exit_status_ = 1;
+    failure_ = "a second signal ended what was in flight";
     stopping_ = true;
     fail_all(503, "the server is shutting down");
     supervisor_.kill();
@@ -283,7 +281,7 @@ class FrontEnd {
   std::int64_t started_ = std::time(nullptr);
   bool draining_ = false;  // no new requests
   bool stopping_ = false;  // the ranks were told to end, or have
-  int exit_status_ = 0;
+  std::string failure_;    // why this did not end well
   std::chrono::steady_clock::time_point flush_deadline_;
   asio::io_context io_{1};
   asio::signal_set signals_;
@@ -294,11 +292,11 @@ class FrontEnd {
 
 }  // namespace
 
-int serve(const ServeOptions& options) {
+void serve(const ServeOptions& options) {
   spdlog::set_default_logger(spdlog::stderr_color_mt("foe"));
   spdlog::set_pattern("%Y-%m-%d %H:%M:%S.%e %^%l%$ %v");
   std::signal(SIGPIPE, SIG_IGN);
-  return FrontEnd(options).run();
+  FrontEnd(options).run();
 }
 
 }  // namespace foe

@@ -21,8 +21,8 @@ struct ServeOptions {
 };
 
 // Serves until SIGTERM or SIGINT: then finishes what is in flight, for at most drain_s, and ends the ranks. A second
-// signal ends all at once. Returns the exit status: 0, or 1 after a second signal or where the ranks keep dying. Throws
-// Error for a model that cannot be served or a port that cannot be had.
-int serve(const ServeOptions& options);
+// signal ends all at once. Throws Error after a second signal or where the ranks keep dying, when no process is left,
+// and for a model that cannot be served or a port that cannot be had.
+void serve(const ServeOptions& options);
 
 }  // namespace foe

@@ -1,0 +1,566 @@
+#!/usr/bin/env python3
+"""Talks to `foe serve` as its clients do, and does to it what can happen to a server.
+
+    tests/server/serve_test.py build/foe               # on one rank and on two
+    tests/server/serve_test.py build/foe --ranks 1     # without mpirun
+    tests/server/serve_test.py build/foe -k killed     # other arguments are unittest's
+
+The model is a random federated one, so its text is nonsense, but the same nonsense on any number of ranks, alone or in a
+batch, in one piece or streamed, and whatever dies meanwhile. That is what most of the tests assert. Waiting has limits,
+but no test asserts that something was fast.
+"""
+
+import argparse
+import contextlib
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(TESTS / "oracle"))
+from make_checkpoint import make_checkpoint, make_config  # noqa: E402
+
+ARGS = argparse.Namespace(foe=None, ranks=[1, 2])
+PATIENCE_S = 120  # for what must come: generous, as it only ends a test that fails
+CONTEXT = 4096
+MODEL = None  # the folder, made once
+
+
+def setUpModule():
+    global MODEL
+    MODEL = Path(tempfile.mkdtemp(prefix="foe-serve-test-")) / "tiny"
+    config = make_config(hidden_size=128, num_hidden_layers=4, vocab_size=561, max_position_embeddings=CONTEXT,
+                         residual="federated", expert_groups=4, group_sync="sum")
+    make_checkpoint(MODEL, config, seed=5)
+    shutil.copy(TESTS / "golden/tokenizer/gpt2.json", MODEL / "tokenizer.json")
+
+
+def tearDownModule():
+    shutil.rmtree(MODEL.parent)
+
+
+# --- processes ---
+
+
+def parents():
+    """Returns pid -> parent of all processes."""
+    result = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
+            if fields[0] != "Z":
+                result[int(folder.name)] = int(fields[1])
+    return result
+
+
+def descendants(pid):
+    children = parents()
+    found, todo = [], [pid]
+    while todo:
+        parent = todo.pop()
+        direct = [child for child, its_parent in children.items() if its_parent == parent]
+        found += direct
+        todo += direct
+    return found
+
+
+def command_of(pid):
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    return []
+
+
+def rank_of(pid):
+    with contextlib.suppress(OSError):
+        for item in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            if item.startswith(b"OMPI_COMM_WORLD_RANK="):
+                return int(item.split(b"=")[1])
+    return 0
+
+
+def cpu_seconds(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_until(condition, what):
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"waited in vain: {what}")
+        time.sleep(0.02)
+
+
+class Server:
+    """`foe serve` with the test's model."""
+
+    def __init__(self, ranks, *flags, model=None):
+        command = [ARGS.foe, "serve", str(model or MODEL), "--ranks", str(ranks), "--port", "0", "--threads", "1",
+                   *map(str, flags)]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        self.log = []
+        self.seen = set()  # every process that was ever found below it
+        self.reader = threading.Thread(target=self._read_log, daemon=True)
+        self.reader.start()
+
+    def _read_log(self):
+        for line in self.process.stderr:
+            self.log.append(line)
+
+    def logged(self, text):
+        return [line for line in list(self.log) if text in line]
+
+    def wait_ready(self):
+        def listening():
+            if self.process.poll() is not None:
+                raise AssertionError("the server ended:\n" + "".join(self.log))
+            return self.logged("listening on http://")
+        wait_until(listening, "listening")
+        self.port = int(re.search(r"listening on http://127\.0\.0\.1:(\d+)", "".join(self.log)).group(1))
+        return self
+
+    def ranks(self):
+        """Returns the pids of the ranks, in order."""
+        self.seen.update(descendants(self.process.pid))
+        workers = [pid for pid in descendants(self.process.pid)
+                   if b"worker" in command_of(pid) and not command_of(pid)[0].endswith(b"mpirun")]
+        return sorted(workers, key=rank_of)
+
+    def end(self, sig=signal.SIGTERM):
+        """Returns the exit status. Nothing may be left."""
+        self.ranks()
+        self.process.send_signal(sig)
+        status = self.process.wait(PATIENCE_S)
+        self.reader.join(PATIENCE_S)
+        left = self.seen & set(parents())
+        if sig != signal.SIGKILL and left:
+            raise AssertionError(f"left behind: {[command_of(pid) for pid in left]}")
+        return status
+
+    def __enter__(self):
+        return self.wait_ready()
+
+    def __exit__(self, kind, *_):
+        if self.process.poll() is None:
+            self.end()
+        if kind:
+            print("".join(self.log[-30:]), file=sys.stderr)
+        self.process.stderr.close()
+
+    # --- requests ---
+
+    def connect(self):
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+
+    def request(self, method, path, body=None):
+        """Returns status, headers and body."""
+        connection = self.connect()
+        try:
+            connection.request(method, path, body if isinstance(body, (bytes, str, type(None))) else json.dumps(body))
+            response = connection.getresponse()
+            return response.status, response.headers, response.read()
+        finally:
+            connection.close()
+
+    def complete(self, **fields):
+        status, _, body = self.request("POST", "/v1/completions", fields)
+        answer = json.loads(body)
+        if status != 200:
+            raise AssertionError(f"{status}: {answer}")
+        return answer
+
+    def text(self, **fields):
+        return self.complete(**fields)["choices"][0]["text"]
+
+    @contextlib.contextmanager
+    def stream(self, **fields):
+        """Gives an iterator over the chunks of a stream, up to [DONE]."""
+        connection = self.connect()
+        try:
+            connection.request("POST", "/v1/completions", json.dumps(fields | {"stream": True}))
+            response = connection.getresponse()
+            if response.status != 200:
+                raise AssertionError(f"{response.status}: {response.read()}")
+            yield chunks_of(response)
+        finally:
+            connection.close()
+
+    def streamed_text(self, **fields):
+        with self.stream(**fields) as chunks:
+            return "".join(chunk["choices"][0]["text"] for chunk in chunks)
+
+
+def chunks_of(response):
+    while line := response.readline():
+        if line == b"\n":
+            continue
+        assert line.startswith(b"data: "), line
+        data = line[len(b"data: "):].strip()
+        if data == b"[DONE]":
+            assert response.readline() == b"\n" and response.read() == b"", "something after [DONE]"
+            return
+        yield json.loads(data)
+    raise AssertionError("the stream ended without [DONE]")
+
+
+PROMPTS = ["The quick brown fox", "It was", "naïve café", "日本語", "def f(x):\n    return x", "1 2 3 4", "a", "Anne had " * 30]
+SAMPLED = dict(temperature=0.8, top_p=0.95, top_k=50, min_p=0.01, seed=7)
+
+
+# --- one server that all tests of the API use ---
+
+
+class Api:
+    ranks = None
+
+    @classmethod
+    def setUpClass(cls):
+        if cls.ranks not in ARGS.ranks:
+            raise unittest.SkipTest(f"not asked for {cls.ranks} ranks")
+        cls.server = Server(cls.ranks)
+        cls.enterClassContext(cls.server)
+
+    def test_models_and_health(self):
+        status, _, body = self.server.request("GET", "/v1/models")
+        self.assertEqual(status, 200)
+        self.assertEqual([model["id"] for model in json.loads(body)["data"]], ["tiny"])
+        self.assertEqual(self.server.request("GET", "/health")[0], 200)
+        self.assertEqual(len(self.server.ranks()), self.ranks)
+
+    def test_an_answer_has_openais_fields(self):
+        answer = self.server.complete(model="tiny", prompt="hello there", max_tokens=5)
+        self.assertTrue(answer["id"].startswith("cmpl-"))
+        self.assertEqual((answer["object"], answer["model"]), ("text_completion", "tiny"))
+        self.assertEqual(answer["choices"][0]["finish_reason"], "length")
+        self.assertEqual(answer["usage"]["completion_tokens"], 5)
+        self.assertEqual(answer["usage"]["total_tokens"], answer["usage"]["prompt_tokens"] + 5)
+
+    def test_greedy_text_is_that_of_generate(self):
+        for prompt in PROMPTS:
+            out = subprocess.run([ARGS.foe, "generate", str(MODEL), "--prompt", prompt, "--max-tokens", "40",
+                                  "--threads", "1", "--json"],
+                                 capture_output=True, check=True, timeout=PATIENCE_S)
+            text = self.server.text(prompt=prompt, max_tokens=40, skip_special_tokens=False)
+            self.assertEqual(text, json.loads(out.stdout)["text"])
+
+    def test_stream_is_the_whole_in_pieces(self):
+        for prompt in PROMPTS:
+            for sampling in ({}, SAMPLED):
+                fields = dict(prompt=prompt, max_tokens=60) | sampling
+                self.assertEqual(self.server.streamed_text(**fields), self.server.text(**fields))
+
+    def test_together_is_as_alone(self):
+        requests = [dict(prompt=prompt, max_tokens=80) | (SAMPLED if i % 2 else {}) for i, prompt in enumerate(PROMPTS)]
+        alone = [self.server.text(**fields) for fields in requests]
+        with ThreadPoolExecutor(len(requests)) as pool:
+            self.assertEqual(list(pool.map(lambda fields: self.server.text(**fields), requests)), alone)
+            self.assertEqual(list(pool.map(lambda fields: self.server.streamed_text(**fields), requests)), alone)
+
+    def test_a_list_of_prompts_is_as_each_alone(self):
+        fields = dict(max_tokens=20) | SAMPLED
+        answer = self.server.complete(prompt=PROMPTS, **fields)
+        self.assertEqual([choice["index"] for choice in answer["choices"]], list(range(len(PROMPTS))))
+        self.assertEqual([choice["text"] for choice in answer["choices"]],
+                         [self.server.text(prompt=prompt, **fields) for prompt in PROMPTS])
+        texts = [""] * len(PROMPTS)
+        with self.server.stream(prompt=PROMPTS, **fields) as chunks:
+            for chunk in chunks:
+                texts[chunk["choices"][0]["index"]] += chunk["choices"][0]["text"]
+        self.assertEqual(texts, [choice["text"] for choice in answer["choices"]])
+        ids = self.server.complete(prompt=[[1, 2, 3], [4]], **fields)
+        self.assertEqual(ids["choices"][1]["text"], self.server.text(prompt=[4], **fields))
+
+    def test_the_seed_decides(self):
+        fields = dict(prompt="It was", max_tokens=60, temperature=1)
+        first = self.server.text(seed=1, **fields)
+        self.assertEqual(self.server.text(seed=1, **fields), first)
+        self.assertNotEqual(self.server.text(seed=2, **fields), first)
+        self.assertNotEqual(self.server.text(**fields), self.server.text(**fields))
+
+    def test_stop_strings(self):
+        whole = self.server.text(prompt="It was", max_tokens=100)
+        stop = whole[20:24]
+        for answer in (self.server.complete(prompt="It was", max_tokens=100, stop=stop)["choices"][0],
+                       self.server.complete(prompt="It was", max_tokens=100, stop=["never ever", stop])["choices"][0]):
+            self.assertEqual(answer["text"], whole[:whole.index(stop)])
+            self.assertEqual(answer["finish_reason"], "stop")
+        self.assertEqual(self.server.streamed_text(prompt="It was", max_tokens=100, stop=stop),
+                         whole[:whole.index(stop)])
+
+    def test_usage_of_a_stream(self):
+        with self.server.stream(prompt="It was", max_tokens=7, stream_options={"include_usage": True}) as chunks:
+            *texts, last = chunks
+        self.assertEqual(texts[-1]["choices"][0]["finish_reason"], "length")
+        self.assertTrue(all(chunk["usage"] is None for chunk in texts))
+        self.assertEqual(last["choices"], [])
+        self.assertEqual(last["usage"]["completion_tokens"], 7)
+
+    def test_bad_requests(self):
+        for body, status in [(b"", 400), (b"{", 400), (b"\xff\xfe", 400), (b'"text"', 400), (b"[" * 100000, 400),
+                             (b'{"prompt": "\xff"}', 400), (b'{"prompt": "x", "max_tokens": 1e99}', 400),
+                             (b'{"prompt": "x", "max_tokens": -5}', 400), (b'{"prompt": "x", "temperature": NaN}', 400),
+                             (b'{"prompt": [561]}', 400), (b'{"prompt": [-1]}', 400),
+                             (b'{"prompt": "x", "max_tokens": 4096}', 400), (b'{"prompt": "x", "n": 3}', 400),
+                             (b'{"prompt": "x", "model": "other"}', 404), (b" " * (5 << 20), 413)]:
+            got, _, answer = self.server.request("POST", "/v1/completions", body)
+            self.assertEqual(got, status, body[:60])
+            error = json.loads(answer)["error"]
+            self.assertEqual(error["code"], status)
+            self.assertEqual(set(error), {"message", "type", "param", "code"})
+        for method, path, status in [("GET", "/nowhere", 404), ("GET", "/v1/completions", 405),
+                                     ("DELETE", "/health", 405), ("POST", "/v1/models", 405)]:
+            self.assertEqual(self.server.request(method, path)[0], status)
+        self.assertEqual(len(self.server.text(prompt="still there?", max_tokens=1)) >= 0, True)
+
+    def test_bytes_that_are_no_http(self):
+        for bytes_sent in (b"\x16\x03\x01" + os.urandom(64), b"GET / HTTP/9.9\r\n\r\n", b"A" * 40000):
+            with socket.create_connection(("127.0.0.1", self.server.port), PATIENCE_S) as client:
+                with contextlib.suppress(ConnectionError):
+                    client.sendall(bytes_sent + b"\r\n\r\n")
+                    self.assertIn(client.recv(100).split(b" ")[1], (b"400", b"431"))
+        self.assertEqual(self.server.request("GET", "/health")[0], 200)
+
+    def test_the_openai_client(self):
+        try:
+            import openai
+        except ImportError:
+            self.skipTest("no openai package")
+        client = openai.OpenAI(base_url=f"http://127.0.0.1:{self.server.port}/v1", api_key="none", max_retries=0)
+        self.assertEqual([model.id for model in client.models.list()], ["tiny"])
+        whole = client.completions.create(model="tiny", prompt="It was", max_tokens=20)
+        self.assertEqual(whole.choices[0].text, self.server.text(prompt="It was", max_tokens=20))
+        self.assertEqual(whole.usage.completion_tokens, 20)
+        stream = client.completions.create(model="tiny", prompt="It was", max_tokens=20, stream=True)
+        self.assertEqual("".join(chunk.choices[0].text for chunk in stream), whole.choices[0].text)
+        with self.assertRaises(openai.BadRequestError):
+            client.completions.create(model="tiny", prompt="x", max_tokens=20, temperature=-1)
+        with self.assertRaises(openai.NotFoundError):
+            client.completions.create(model="other", prompt="x")
+
+    def test_an_idle_server_costs_nothing(self):
+        self.server.text(prompt="warm", max_tokens=1)
+        processes = [self.server.process.pid, *self.server.ranks()]
+        time.sleep(1)  # let everything fall asleep
+        before = {pid: cpu_seconds(pid) for pid in processes}
+        time.sleep(4)
+        for pid in processes:
+            self.assertLess(cpu_seconds(pid) - before[pid], 0.2, command_of(pid)[:3])
+
+
+class ApiOnOneRank(Api, unittest.TestCase):
+    ranks = 1
+
+
+class ApiOnTwoRanks(Api, unittest.TestCase):
+    ranks = 2
+
+
+# --- servers to which things happen ---
+
+
+def every_rank_count(test):
+    def run(self):
+        for ranks in ARGS.ranks:
+            with self.subTest(ranks=ranks):
+                test(self, ranks)
+    return run
+
+
+def one_rank(test):
+    """The number of ranks makes no difference to this one."""
+    def run(self):
+        if 1 not in ARGS.ranks:
+            self.skipTest("runs with one rank")
+        test(self)
+    return run
+
+
+LONG = dict(prompt="Once upon a time", max_tokens=600)
+
+
+class Trouble(unittest.TestCase):
+
+    def check_pause(self, server, do):
+        """While two answers are streamed and two are awaited, does something to the ranks: none may differ."""
+        requests = [LONG, LONG | SAMPLED, LONG | {"prompt": "It was"}, LONG | {"prompt": "It was"} | SAMPLED]
+        expected = [server.text(**fields) for fields in requests]
+        with ThreadPoolExecutor(2) as pool, server.stream(**requests[0]) as a, server.stream(**requests[1]) as b:
+            others = [pool.submit(server.text, **fields) for fields in requests[2:]]
+            texts = ["", ""]
+            for _ in range(20):
+                texts = [text + next(chunks)["choices"][0]["text"] for text, chunks in zip(texts, (a, b))]
+            do(server.ranks())
+            texts = [text + "".join(chunk["choices"][0]["text"] for chunk in chunks)
+                     for text, chunks in zip(texts, (a, b))]
+            self.assertEqual(texts + [other.result(PATIENCE_S) for other in others], expected)
+        self.assertTrue(server.logged("the ranks are lost"))
+        self.assertTrue(server.logged("the ranks are up again; "))
+        self.assertNotIn("again; 0 requests", server.logged("the ranks are up again; ")[-1])
+
+    @every_rank_count
+    def test_a_killed_rank_is_a_pause(self, ranks):
+        with Server(ranks) as server:
+            for victim in range(ranks):
+                self.check_pause(server, lambda pids: os.kill(pids[victim], signal.SIGKILL))
+            self.assertEqual(server.end(), 0)
+
+    @every_rank_count
+    def test_a_hung_rank_is_a_pause(self, ranks):
+        with Server(ranks, "--hang-timeout", 2) as server:
+            for victim in range(ranks):
+                self.check_pause(server, lambda pids: os.kill(pids[victim], signal.SIGSTOP))
+            self.assertEqual(server.end(), 0)
+
+    @every_rank_count
+    def test_a_rank_that_dies_idle_comes_back(self, ranks):
+        with Server(ranks) as server:
+            expected = server.text(**LONG)
+            os.kill(server.ranks()[-1], signal.SIGKILL)
+            wait_until(lambda: server.logged("the ranks are up again; 0 requests"), "ranks up again")
+            self.assertEqual(server.request("GET", "/health")[0], 200)
+            self.assertEqual(server.text(**LONG), expected)
+
+    @one_rank
+    def test_health_and_requests_while_the_ranks_are_away(self):
+        with Server(1, "--hang-timeout", 600) as server:
+            expected = server.text(**LONG)
+            (rank,) = server.ranks()
+            os.kill(rank, signal.SIGSTOP)
+            with ThreadPoolExecutor(1) as pool:
+                answer = pool.submit(server.text, **LONG)  # it has to wait
+                os.kill(rank, signal.SIGKILL)
+                wait_until(lambda: server.request("GET", "/health")[0] == 503 or server.logged("up again"), "503")
+                self.assertEqual(answer.result(PATIENCE_S), expected)
+            wait_until(lambda: server.request("GET", "/health")[0] == 200, "healthy again")
+
+    @one_rank
+    def test_ranks_that_keep_dying_end_the_server_with_errors(self):
+        with Server(1, "--restarts", 0) as server, server.stream(**LONG | {"max_tokens": 4000}) as chunks:
+            next(chunks)
+            os.kill(server.ranks()[0], signal.SIGKILL)
+            *_, last = chunks
+            self.assertIn("the ranks died 1 times", last["error"]["message"])
+            self.assertEqual(server.process.wait(PATIENCE_S), 1)
+
+    @one_rank
+    def test_a_client_that_leaves_frees_its_place(self):
+        # The first request takes the whole cache and the whole queue.
+        with Server(1, "--max-queue", 1, "--kv-tokens", CONTEXT) as server:
+            prompt = [1] * 10
+            for stream in (True, False):
+                connection = server.connect()
+                connection.request("POST", "/v1/completions",
+                                   json.dumps(dict(prompt=prompt, max_tokens=CONTEXT - 10, stream=stream)))
+                if stream:
+                    connection.getresponse().readline()
+                wait_until(lambda: server.request("POST", "/v1/completions", {"prompt": "x"})[0] == 503, "a full queue")
+                status, headers, body = server.request("POST", "/v1/completions", {"prompt": "x"})
+                self.assertEqual((status, headers["Retry-After"]), (503, "1"))
+                self.assertIn("the queue is full", json.loads(body)["error"]["message"])
+                if stream:
+                    # http.client keeps the socket open as long as the response is.
+                    connection.sock.shutdown(socket.SHUT_RDWR)
+                connection.close()
+                wait_until(lambda: server.request("POST", "/v1/completions", {"prompt": "x"})[0] == 200, "a place")
+            left = server.logged("client left")
+            self.assertEqual(len(left), 2)
+            for line in left:
+                self.assertLess(int(re.search(r"(\d+) output tokens", line).group(1)), CONTEXT - 10)
+
+    @every_rank_count
+    def test_sigterm_finishes_what_is_in_flight(self, ranks):
+        with Server(ranks, "--drain-seconds", PATIENCE_S) as server:
+            expected = server.text(**LONG)
+            with server.stream(**LONG) as chunks:
+                text = next(chunks)["choices"][0]["text"]
+                server.ranks()
+                server.process.terminate()
+                wait_until(lambda: server.logged("no new requests"), "draining")
+                with self.assertRaises(OSError):
+                    server.request("GET", "/health")
+                text += "".join(chunk["choices"][0]["text"] for chunk in chunks)
+            self.assertEqual(text, expected)
+            self.assertEqual(server.process.wait(PATIENCE_S), 0)
+            self.assertFalse(server.seen & set(parents()))
+
+    @every_rank_count
+    def test_sigterm_waits_no_longer_than_it_may(self, ranks):
+        with Server(ranks, "--drain-seconds", 0.1) as server:
+            with server.stream(**LONG | {"max_tokens": 4000}) as chunks:
+                next(chunks)
+                self.assertEqual(server.end(), 0)
+                *_, last = chunks
+            self.assertEqual(last["error"]["message"], "the server is shutting down")
+            self.assertEqual(last["error"]["code"], 503)
+
+    @every_rank_count
+    def test_a_second_signal_ends_at_once(self, ranks):
+        with Server(ranks, "--drain-seconds", 10 * PATIENCE_S) as server:
+            with server.stream(**LONG | {"max_tokens": 4000}) as chunks:
+                next(chunks)
+                os.kill(server.ranks()[-1], signal.SIGSTOP)  # so that it cannot end by itself
+                server.process.send_signal(signal.SIGINT)
+                wait_until(lambda: server.logged("no new requests"), "draining")
+                self.assertEqual(server.end(signal.SIGINT), 1)
+
+    @every_rank_count
+    def test_a_killed_front_end_leaves_no_rank(self, ranks):
+        for busy in (False, True):
+            with Server(ranks) as server, contextlib.ExitStack() as stack:
+                if busy:
+                    chunks = stack.enter_context(server.stream(**LONG | {"max_tokens": 4000}))
+                    next(chunks)
+                self.assertEqual(len(server.ranks()), ranks)
+                server.end(signal.SIGKILL)
+                wait_until(lambda: not server.seen & set(parents()), "the ranks to end")
+
+    @one_rank
+    def test_what_cannot_be_served(self):
+        empty = MODEL.parent / "empty"
+        empty.mkdir()
+        broken = MODEL.parent / "broken"
+        shutil.copytree(MODEL, broken)
+        (broken / "model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}      ")
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            for model, flags, status, message in [
+                (empty, ["--port", "0"], 1, "config.json"),
+                (broken, ["--port", "0"], 1, "the ranks died before they were ready"),
+                (MODEL, ["--ranks", "9"], 1, "ranks"),
+                (MODEL, ["--port", port], 1, "Address already in use"),
+                (MODEL, ["--host", "nowhere"], 1, "--host: expected an IP address"),
+                (MODEL, ["--hosts", "a:x"], 1, "--hosts: expected names with counts"),
+                (MODEL, ["--port", "70000"], 2, "--port"),
+                (MODEL, ["--max-queue", "0"], 2, "--max-queue"),
+            ]:
+                with self.subTest(message=message):
+                    out = subprocess.run([ARGS.foe, "serve", str(model), *map(str, flags)],
+                                         capture_output=True, text=True, timeout=PATIENCE_S)
+                    self.assertEqual(out.returncode, status, out.stderr)
+                    self.assertIn(message, out.stderr)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("foe")
+    parser.add_argument("--ranks", type=lambda text: [int(n) for n in text.split(",")], default=[1, 2])
+    args, rest = parser.parse_known_args()
+    ARGS.foe = str(Path(args.foe).resolve())
+    ARGS.ranks = args.ranks
+    unittest.main(argv=[sys.argv[0], *rest])
+
+
+if __name__ == "__main__":
+    main()
