@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <numeric>
 #include <vector>
 
 #include "kernels/targets.h"
@@ -48,19 +49,23 @@ HWY_EXPORT(fma_chains_kernel);
 
 double measure_fma_peak(ThreadPool& pool) {
   using Clock = std::chrono::steady_clock;
-  constexpr int kIterations = 4'000'000, kRounds = 5;
+  constexpr int kRounds = 5;
+  constexpr double kRoundSeconds = 0.02;
   double best = 0;
   std::vector<double> flops(pool.threads());
   std::vector<float> sinks(pool.threads());
-  for (int round = 0; round < kRounds; ++round) {
+  int iterations = 1 << 14;
+  for (int round = 0; round < kRounds;) {
     const Clock::time_point start = Clock::now();
-    pool.parallel_for(flops.size(), [&](std::size_t i) {
-      sinks[i] = HWY_DYNAMIC_DISPATCH(fma_chains_kernel)(kIterations, flops[i]);
-    });
+    pool.parallel_for(flops.size(),
+                      [&](std::size_t i) { sinks[i] = HWY_DYNAMIC_DISPATCH(fma_chains_kernel)(iterations, flops[i]); });
     const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-    double total = 0;
-    for (const double f : flops) total += f;
-    best = std::max(best, total / seconds);
+    if (seconds < kRoundSeconds / 2 && iterations < (1 << 29)) {  // still finding out how many it takes
+      iterations *= 2;
+      continue;
+    }
+    best = std::max(best, std::accumulate(flops.begin(), flops.end(), 0.0) / seconds);
+    ++round;
   }
   volatile float keep = sinks[0];  // the chains must not be optimised away
   static_cast<void>(keep);

@@ -73,8 +73,9 @@ struct Link {
   std::string sending, to_send;  // in the system's hands, and to follow
 };
 
-// How long a job has to end by itself, and after SIGTERM: mpirun needs a second or two to end its ranks and clean up.
-constexpr double kLeaveSeconds = 1;
+// How long a job has to end by itself, and after SIGTERM. When a rank dies, mpirun needs about two seconds to end the
+// others and clean up, and crashes if it gets SIGTERM meanwhile (Open MPI 4.1.4).
+constexpr double kLeaveSeconds = 10;
 constexpr double kStopSeconds = 5;
 constexpr double kTermSeconds = 5;
 
@@ -151,6 +152,7 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
     accept(link_);
     job_ = spawn(job_command(options_.launch, this_program(), path, geteuid() == 0));
     phase_ = Phase::kStarting;
+    terminated_ = false;
     expect_within(options_.start_timeout_s);
   }
 
@@ -182,7 +184,7 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
 
   // mpirun passes SIGTERM on, waking stopped ranks first. If it does not do so in time, its ranks die with it.
   void terminate() {
-    ::kill(-job_, SIGTERM);
+    ::kill(-job_, std::exchange(terminated_, true) ? SIGKILL : SIGTERM);
     force_.expires_after(milliseconds(kTermSeconds));
     force_.async_wait([self = shared_from_this(), this, job = job_](error_code error) {
       if (!error && job == job_) ::kill(-job_, SIGKILL);
@@ -324,7 +326,8 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
   Phase phase_ = Phase::kDown;
   pid_t job_ = 0;  // 0: no process
   bool stopping_ = false, was_ready_ = false;
-  std::string reason_;  // why the job that is leaving was lost
+  bool terminated_ = false;  // this job has had its SIGTERM
+  std::string reason_;       // why the job that is leaving was lost
   int restarts_ = 0;
   std::deque<Clock::time_point> recent_;  // restarts
   Clock::time_point deadline_;

@@ -387,15 +387,24 @@ def one_rank(test):
     return run
 
 
-LONG = dict(prompt="Once upon a time", max_tokens=600)
+LONG = dict(prompt="Once upon a time", max_tokens=250)
 
 
 class Trouble(unittest.TestCase):
 
-    def check_pause(self, server, do):
-        """While two answers are streamed and two are awaited, does something to the ranks: none may differ."""
+    def check_pauses(self, server, signal_sent):
+        """Sends the signal to each rank in turn while two answers are streamed and two are awaited: none may differ."""
         requests = [LONG, LONG | SAMPLED, LONG | {"prompt": "It was"}, LONG | {"prompt": "It was"} | SAMPLED]
-        expected = [server.text(**fields) for fields in requests]
+        with ThreadPoolExecutor(len(requests)) as pool:
+            expected = list(pool.map(lambda fields: server.text(**fields), requests))
+        for victim in range(len(server.ranks())):
+            self.check_pause(server, requests, expected, lambda pids: os.kill(pids[victim], signal_sent))
+            self.assertEqual(len(server.logged("the ranks are up again; ")), victim + 1)
+            self.assertNotIn("again; 0 requests", server.logged("the ranks are up again; ")[-1])
+        # mpirun, where there is one, cleaned up and left in its own way.
+        self.assertFalse(server.logged("Segmentation fault"))
+
+    def check_pause(self, server, requests, expected, do):
         with ThreadPoolExecutor(2) as pool, server.stream(**requests[0]) as a, server.stream(**requests[1]) as b:
             others = [pool.submit(server.text, **fields) for fields in requests[2:]]
             texts = ["", ""]
@@ -405,22 +414,17 @@ class Trouble(unittest.TestCase):
             texts = [text + "".join(chunk["choices"][0]["text"] for chunk in chunks)
                      for text, chunks in zip(texts, (a, b))]
             self.assertEqual(texts + [other.result(PATIENCE_S) for other in others], expected)
-        self.assertTrue(server.logged("the ranks are lost"))
-        self.assertTrue(server.logged("the ranks are up again; "))
-        self.assertNotIn("again; 0 requests", server.logged("the ranks are up again; ")[-1])
 
     @every_rank_count
     def test_a_killed_rank_is_a_pause(self, ranks):
         with Server(ranks) as server:
-            for victim in range(ranks):
-                self.check_pause(server, lambda pids: os.kill(pids[victim], signal.SIGKILL))
+            self.check_pauses(server, signal.SIGKILL)
             self.assertEqual(server.end(), 0)
 
     @every_rank_count
     def test_a_hung_rank_is_a_pause(self, ranks):
         with Server(ranks, "--hang-timeout", 2) as server:
-            for victim in range(ranks):
-                self.check_pause(server, lambda pids: os.kill(pids[victim], signal.SIGSTOP))
+            self.check_pauses(server, signal.SIGSTOP)
             self.assertEqual(server.end(), 0)
 
     @every_rank_count
