@@ -1,8 +1,8 @@
 #include "kernels/peak.h"
 
+#include <time.h>
+
 #include <algorithm>
-#include <chrono>
-#include <numeric>
 #include <vector>
 
 #include "kernels/targets.h"
@@ -45,29 +45,39 @@ namespace {
 
 HWY_EXPORT(fma_chains_kernel);
 
+double thread_cpu_seconds() {
+  timespec t;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
 }  // namespace
 
-double measure_fma_peak(ThreadPool& pool) {
-  using Clock = std::chrono::steady_clock;
-  constexpr int kRounds = 5;
+double measure_fma_peak(ThreadPool& pool, int rounds) {
   constexpr double kRoundSeconds = 0.02;
+  struct Result {
+    double flops = 0, seconds = 0;
+    float sink = 0;  // the chains must not be optimised away
+  };
+  std::vector<Result> results(pool.threads());
   double best = 0;
-  std::vector<double> flops(pool.threads());
-  std::vector<float> sinks(pool.threads());
   int iterations = 1 << 14;
-  for (int round = 0; round < kRounds;) {
-    const Clock::time_point start = Clock::now();
-    pool.parallel_for(flops.size(),
-                      [&](std::size_t i) { sinks[i] = HWY_DYNAMIC_DISPATCH(fma_chains_kernel)(iterations, flops[i]); });
-    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-    if (seconds < kRoundSeconds / 2 && iterations < (1 << 29)) {  // still finding out how many it takes
+  for (int round = 0; round < rounds;) {
+    pool.parallel_for(results.size(), [&](std::size_t i) {
+      const double start = thread_cpu_seconds();
+      results[i].sink = HWY_DYNAMIC_DISPATCH(fma_chains_kernel)(iterations, results[i].flops);
+      results[i].seconds = thread_cpu_seconds() - start;
+    });
+    double rate = 0;
+    for (const Result& result : results) rate += result.flops / result.seconds;
+    if (results[0].seconds < kRoundSeconds / 2 && iterations < (1 << 29)) {  // still finding out how many it takes
       iterations *= 2;
       continue;
     }
-    best = std::max(best, std::accumulate(flops.begin(), flops.end(), 0.0) / seconds);
+    best = std::max(best, rate);
     ++round;
   }
-  volatile float keep = sinks[0];  // the chains must not be optimised away
+  volatile float keep = results[0].sink;
   static_cast<void>(keep);
   return best;
 }

@@ -6,7 +6,8 @@
 
 namespace foe {
 
-// FLOP/s (an FMA counts 2 per lane) of all threads of the pool together: the best of a few rounds of about 20 ms each.
-double measure_fma_peak(ThreadPool& pool);
+// FLOP/s (an FMA counts 2 per lane) of all threads of the pool together, each by its own processor time, so that a
+// moment on a shared core does not lower it: the best of `rounds`, of about 20 ms each.
+double measure_fma_peak(ThreadPool& pool, int rounds = 5);
 
 }  // namespace foe

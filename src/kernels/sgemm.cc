@@ -50,26 +50,35 @@ struct TileArgs {
   bool add;
 };
 
-template <int kRows, int kPanels, bool kUnitStep>
-void compute_tile(const TileArgs& t) {
+// All columns exist: loads and stores without conditions, so that the tile never leaves the registers.
+template <int kRows, int kPanels, bool kUnitStep, bool kAdd>
+HWY_INLINE void compute_whole_tile(const TileArgs& t) {
   V16 acc[kRows][kPanels];
-  const bool whole = t.columns == kPanels * kLanes16;
   for (int m = 0; m < kRows; ++m)
-    for (int p = 0; p < kPanels; ++p) {
-      const float* c = t.c[m] + t.c_offset + p * kLanes16;
-      const int columns = t.columns - p * kLanes16;
-      acc[m][p] = !t.add ? zero16() : whole || columns >= kLanes16 ? load16(c) : load_first(c, columns);
-    }
+    for (int p = 0; p < kPanels; ++p) acc[m][p] = kAdd ? load16(t.c[m] + t.c_offset + p * kLanes16) : zero16();
   multiply_tile<kRows, kPanels, kUnitStep>(t.depth, t.a, t.a_step, t.b, kLanes16, t.b_panel, acc);
   for (int m = 0; m < kRows; ++m)
-    for (int p = 0; p < kPanels; ++p) {
-      float* c = t.c[m] + t.c_offset + p * kLanes16;
-      const int columns = t.columns - p * kLanes16;
-      if (whole || columns >= kLanes16)
-        store16(acc[m][p], c);
-      else
-        store_first(acc[m][p], c, columns);
-    }
+    for (int p = 0; p < kPanels; ++p) store16(acc[m][p], t.c[m] + t.c_offset + p * kLanes16);
+}
+
+template <int kRows, int kPanels, bool kUnitStep>
+HWY_NOINLINE void compute_edge_tile(const TileArgs& t) {
+  V16 acc[kRows][kPanels];
+  for (int m = 0; m < kRows; ++m)
+    for (int p = 0; p < kPanels; ++p)
+      acc[m][p] =
+          t.add ? load_first(t.c[m] + t.c_offset + p * kLanes16, std::min(kLanes16, t.columns - p * kLanes16)) : zero16();
+  multiply_tile<kRows, kPanels, kUnitStep>(t.depth, t.a, t.a_step, t.b, kLanes16, t.b_panel, acc);
+  for (int m = 0; m < kRows; ++m)
+    for (int p = 0; p < kPanels; ++p)
+      store_first(acc[m][p], t.c[m] + t.c_offset + p * kLanes16, std::min(kLanes16, t.columns - p * kLanes16));
+}
+
+template <int kRows, int kPanels, bool kUnitStep>
+void compute_tile(const TileArgs& t) {
+  if (t.columns < kPanels * kLanes16) return compute_edge_tile<kRows, kPanels, kUnitStep>(t);
+  t.add ? compute_whole_tile<kRows, kPanels, kUnitStep, true>(t)
+        : compute_whole_tile<kRows, kPanels, kUnitStep, false>(t);
 }
 
 using TileFunction = void (*)(const TileArgs&);
@@ -89,6 +98,16 @@ TileFunction tile_function(int rows, int panels) {
   return panels == kTilePanels ? tile_function<kTilePanels, kUnitStep>(rows) : tile_function<1, kUnitStep>(rows);
 }
 
+// Asks for the operands of the tile at rows [begin, end), which comes next: A from wherever it is while the first panels
+// pass it, C for writing. Gathered rows have no pattern that the hardware would find.
+inline void prefetch_tile(int begin, int end, int depth, const float* const* a, float* const* c, std::size_t c_offset,
+                          int columns) {
+  for (int i = begin; i < end; ++i) {
+    for (int k = 0; k < depth; k += kLanes16) __builtin_prefetch(a[i] + k);
+    for (int n = 0; n < columns; n += kLanes16) __builtin_prefetch(c[i] + c_offset + n, 1);
+  }
+}
+
 // All tiles of `rows` rows of A, given by pointers, against all columns of b: panel pairs outside, so that one pair
 // stays in the first-level cache while the block of A streams from the second.
 template <bool kUnitStep>
@@ -102,6 +121,8 @@ void multiply_rows(int rows, int depth, const float* const* a, std::size_t a_ste
     for (int m = 0; m < rows; m += kTileRows) {
       t.a = a + m;
       t.c = c + m;
+      prefetch_tile(m + kTileRows, std::min(m + 2 * kTileRows, rows), n == 0 && kUnitStep ? depth : 0, a, c,
+                    c_offset + n, columns);
       tile_function<kUnitStep>(std::min(kTileRows, rows - m), panels)(t);
     }
   }

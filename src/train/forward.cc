@@ -46,15 +46,19 @@ void norm_streams(const Model<T>& model, int layer, Activations<T>& a) {
     }
 }
 
-// y_TD = residual + scale * (y + sum over streams of M_h); moe_STD may be null.
+// y_TD = residual + scale * (y + sum over streams of M_h), from y = 0 if it is not kept; moe_STD may be null.
 template <typename T>
 void join_streams(const Dims& d, int tokens, const LayerInput<T>& in, T scale, bool keep, T* y_TD) {
   const std::size_t n = product(tokens, d.hidden);
-  for (std::size_t i = 0; i < n; ++i) {
-    T sum = keep ? y_TD[i] : 0;
-    if (in.moe_STD)
-      for (int s = 0; s < d.streams; ++s) sum += in.moe_STD[s * n + i];
-    y_TD[i] = in.residual_TD[i] + scale * sum;
+  for (std::size_t row = 0; row < n; row += d.hidden) {
+    T* y = y_TD + row;
+    if (!keep) std::fill_n(y, d.hidden, T{0});
+    for (int s = 0; in.moe_STD && s < d.streams; ++s) {
+      const T* m = in.moe_STD + s * n + row;
+      for (int i = 0; i < d.hidden; ++i) y[i] += m[i];
+    }
+    const T* r = in.residual_TD + row;
+    for (int i = 0; i < d.hidden; ++i) y[i] = r[i] + scale * y[i];
   }
 }
 
