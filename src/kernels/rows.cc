@@ -17,19 +17,6 @@ HWY_BEFORE_NAMESPACE();
 namespace foe {
 namespace HWY_NAMESPACE {
 
-// Calls body(offset, load, store) for each 16 of n floats; load and store know about a shorter end.
-template <typename Body>
-HWY_INLINE void for_each16(int n, Body&& body) {
-  int i = 0;
-  for (; i + kLanes16 <= n; i += kLanes16)
-    body(
-        i, [](const float* p) { return load16(p); }, [](V16 v, float* p) { store16(v, p); });
-  if (const int rest = n - i; rest > 0)
-    body(
-        i, [rest](const float* p) { return load_first(p, rest); },
-        [rest](V16 v, float* p) { store_first(v, p, rest); });
-}
-
 float sum_of_squares_kernel(const float* x, const float* plus, int n) {
   V16 sum = zero16();
   for_each16(n, [&](int i, auto load, auto) {

@@ -16,37 +16,23 @@ namespace foe {
 namespace HWY_NAMESPACE {
 namespace {
 
-// Calls body(offset, load, store) for each 16 of n floats; load and store know about a shorter end, whose missing lanes
-// read as zero.
-template <typename Body>
-HWY_INLINE void for_each_lanes(int n, Body&& body) {
-  int i = 0;
-  for (; i + kLanes16 <= n; i += kLanes16)
-    body(
-        i, [](const float* p) { return load16(p); }, [](V16 v, float* p) { store16(v, p); });
-  if (const int rest = n - i; rest > 0)
-    body(
-        i, [rest](const float* p) { return load_first(p, rest); },
-        [rest](V16 v, float* p) { store_first(v, p, rest); });
-}
-
 float dot_kernel(const float* a, const float* b, int n) {
   V16 sum = zero16();
-  for_each_lanes(n, [&](int i, auto load, auto) { sum = fma(load(a + i), load(b + i), sum); });
+  for_each16(n, [&](int i, auto load, auto) { sum = fma(load(a + i), load(b + i), sum); });
   return sum_lanes(sum);
 }
 
 void norm_kernel(const float* x, const float* weight, float scale, int n, float* y) {
   const V16 s = set16(scale);
-  for_each_lanes(n, [&](int i, auto load, auto store) { store(mul(mul(load(x + i), s), load(weight + i)), y + i); });
+  for_each16(n, [&](int i, auto load, auto store) { store(mul(mul(load(x + i), s), load(weight + i)), y + i); });
 }
 
 void norm_backward_kernel(const float* x, const float* weight, float scale, const float* dy, int n, float* dx,
                           float* dweight) {
   V16 sum = zero16();
-  for_each_lanes(n, [&](int i, auto load, auto) { sum = fma(mul(load(dy + i), load(weight + i)), load(x + i), sum); });
+  for_each16(n, [&](int i, auto load, auto) { sum = fma(mul(load(dy + i), load(weight + i)), load(x + i), sum); });
   const V16 s = set16(scale), along = set16(-scale * scale * scale * sum_lanes(sum) / static_cast<float>(n));
-  for_each_lanes(n, [&](int i, auto load, auto store) {
+  for_each16(n, [&](int i, auto load, auto store) {
     const V16 g = load(dy + i), v = load(x + i);
     const V16 d = fma(along, v, mul(s, mul(g, load(weight + i))));
     store(add(load(dx + i), d), dx + i);
@@ -84,7 +70,7 @@ float sum_of_exponentials(const float* x, int n, V16 scale, float shift, float* 
 }
 
 void scale_kernel(float* x, int n, V16 by) {
-  for_each_lanes(n, [&](int i, auto load, auto store) { store(mul(load(x + i), by), x + i); });
+  for_each16(n, [&](int i, auto load, auto store) { store(mul(load(x + i), by), x + i); });
 }
 
 float softmax_kernel(float* x, int n, float scale) {
@@ -97,12 +83,12 @@ float softmax_kernel(float* x, int n, float scale) {
 
 void softmax_again_kernel(float* x, int n, float scale, float log_sum) {
   const V16 by = set16(scale), shift = set16(log_sum);
-  for_each_lanes(n, [&](int i, auto load, auto store) { store(exp16(sub(mul(by, load(x + i)), shift)), x + i); });
+  for_each16(n, [&](int i, auto load, auto store) { store(exp16(sub(mul(by, load(x + i)), shift)), x + i); });
 }
 
 void softmax_backward_kernel(const float* y, float* dy, int n, float scale, float delta) {
   const V16 by = set16(scale), d = set16(delta);
-  for_each_lanes(n,
+  for_each16(n,
                  [&](int i, auto load, auto store) { store(mul(mul(by, load(y + i)), sub(load(dy + i), d)), dy + i); });
 }
 
@@ -113,7 +99,7 @@ HWY_INLINE V16 sigmoid16(V16 x) {
 
 void swiglu_kernel(const float* gate, const float* up, float weight, int n, float* h) {
   const V16 w = set16(weight);
-  for_each_lanes(
+  for_each16(
       n, [&](int i, auto load, auto store) { store(mul(w, mul(silu16(load(gate + i)), load(up + i))), h + i); });
 }
 
@@ -121,7 +107,7 @@ float swiglu_backward_kernel(const float* gate, const float* up, float weight, c
                              float* dup, float* h) {
   const V16 w = set16(weight), one = set16(1.0f);
   V16 dweight = zero16();
-  for_each_lanes(n, [&](int i, auto load, auto store) {
+  for_each16(n, [&](int i, auto load, auto store) {
     const V16 g = load(gate + i), u = load(up + i), d = load(dh + i);
     const V16 sigmoid = sigmoid16(g), silu = mul(g, sigmoid), product = mul(silu, u), dw = mul(d, w);
     dweight = fma(d, product, dweight);

@@ -107,6 +107,20 @@ HWY_INLINE void store_first(V16 a, float* p, int n) {
   for (int i = 0; i < n; ++i) p[i] = x[i];
 }
 
+// Calls body(offset, load, store) for each 16 of n floats; load and store know about a shorter end, whose missing lanes
+// read as zero.
+template <typename Body>
+HWY_INLINE void for_each16(int n, Body&& body) {
+  int i = 0;
+  for (; i + kLanes16 <= n; i += kLanes16)
+    body(
+        i, [](const float* p) { return load16(p); }, [](V16 v, float* p) { store16(v, p); });
+  if (const int rest = n - i; rest > 0)
+    body(
+        i, [rest](const float* p) { return load_first(p, rest); },
+        [rest](V16 v, float* p) { store_first(v, p, rest); });
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace foe
 HWY_AFTER_NAMESPACE();
