@@ -1,8 +1,7 @@
 #include "kernels/peak.h"
 
-#include <time.h>
-
 #include <algorithm>
+#include <time.h>
 #include <vector>
 
 #include "kernels/targets.h"

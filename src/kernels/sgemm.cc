@@ -66,8 +66,8 @@ HWY_NOINLINE void compute_edge_tile(const TileArgs& t) {
   V16 acc[kRows][kPanels];
   for (int m = 0; m < kRows; ++m)
     for (int p = 0; p < kPanels; ++p)
-      acc[m][p] =
-          t.add ? load_first(t.c[m] + t.c_offset + p * kLanes16, std::min(kLanes16, t.columns - p * kLanes16)) : zero16();
+      acc[m][p] = t.add ? load_first(t.c[m] + t.c_offset + p * kLanes16, std::min(kLanes16, t.columns - p * kLanes16))
+                        : zero16();
   multiply_tile<kRows, kPanels, kUnitStep>(t.depth, t.a, t.a_step, t.b, kLanes16, t.b_panel, acc);
   for (int m = 0; m < kRows; ++m)
     for (int p = 0; p < kPanels; ++p)
@@ -98,8 +98,8 @@ TileFunction tile_function(int rows, int panels) {
   return panels == kTilePanels ? tile_function<kTilePanels, kUnitStep>(rows) : tile_function<1, kUnitStep>(rows);
 }
 
-// Asks for the operands of the tile at rows [begin, end), which comes next: A from wherever it is while the first panels
-// pass it, C for writing. Gathered rows have no pattern that the hardware would find.
+// Asks for the operands of the tile at rows [begin, end), which comes next: A from wherever it is while the first
+// panels pass it, C for writing. Gathered rows have no pattern that the hardware would find.
 inline void prefetch_tile(int begin, int end, int depth, const float* const* a, float* const* c, std::size_t c_offset,
                           int columns) {
   for (int i = begin; i < end; ++i) {

@@ -88,8 +88,7 @@ void softmax_again_kernel(float* x, int n, float scale, float log_sum) {
 
 void softmax_backward_kernel(const float* y, float* dy, int n, float scale, float delta) {
   const V16 by = set16(scale), d = set16(delta);
-  for_each16(n,
-                 [&](int i, auto load, auto store) { store(mul(mul(by, load(y + i)), sub(load(dy + i), d)), dy + i); });
+  for_each16(n, [&](int i, auto load, auto store) { store(mul(mul(by, load(y + i)), sub(load(dy + i), d)), dy + i); });
 }
 
 // 1 / (1 + e^-x)
@@ -99,8 +98,7 @@ HWY_INLINE V16 sigmoid16(V16 x) {
 
 void swiglu_kernel(const float* gate, const float* up, float weight, int n, float* h) {
   const V16 w = set16(weight);
-  for_each16(
-      n, [&](int i, auto load, auto store) { store(mul(w, mul(silu16(load(gate + i)), load(up + i))), h + i); });
+  for_each16(n, [&](int i, auto load, auto store) { store(mul(w, mul(silu16(load(gate + i)), load(up + i))), h + i); });
 }
 
 float swiglu_backward_kernel(const float* gate, const float* up, float weight, const float* dh, int n, float* dgate,

@@ -207,8 +207,8 @@ TEST(Attention, LargeScoresMatchReference) {
   });
 }
 
-// Design invariant "Bits": prefill = chunks of any size = token by token, which is every context from 1 to `length` as a
-// prefill of its own; on every instruction set, with any number of threads.
+// Design invariant "Bits": prefill = chunks of any size = token by token, which is every context from 1 to `length` as
+// a prefill of its own; on every instruction set, with any number of threads.
 TEST(Attention, BitsDependOnNeitherChunksNorTargetNorThreads) {
   const auto pools = thread_pools();
   for (std::size_t i = 0; i < std::size(kHeadDims); ++i)
