@@ -15,7 +15,8 @@
 namespace foe {
 
 // What this rank has sent: calls it took part in, messages and payload bytes it handed to other ranks (in shared
-// memory: once for each rank that reads them).
+// memory: once for each rank that reads them). An all-to-all counts alike however it is carried: one message to each
+// other rank, an empty one too (its receiver has to be told), and its payload; a rank's message to itself is nothing.
 struct CommCounter {
   std::uint64_t calls = 0;
   std::uint64_t messages = 0;
@@ -30,6 +31,7 @@ struct CommCounters {
   CommCounter broadcast;
   CommCounter sum;
   CommCounter gather;
+  CommCounter all_to_all;
 };
 
 class Communicator {
@@ -51,11 +53,23 @@ class Communicator {
   // 0 only and has room for all.
   virtual void gather(std::span<const float> send, std::span<const std::size_t> counts, float* out) = 0;
 
+  // One message from each rank to each, itself included, of any length and possibly empty. Nobody but its sender knows
+  // its length beforehand: no exchange of lengths has to come first.
+  // `send` holds this rank's messages in the order of their receivers, send_bytes[r] bytes for rank r. `receive` gets
+  // the messages to this rank in the order of their senders, one right behind the other, and receive_bytes[r] the
+  // length of rank r's. It must have room for all of them (it may have more) and not overlap `send`.
+  virtual void all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
+                          std::span<std::byte> receive, std::span<std::size_t> receive_bytes) = 0;
+
   const CommCounters& counters() const { return counters_; }
   // Goes back to an earlier count, to leave an exchange about the count itself out of it.
   void restore_counters(const CommCounters& counters) { counters_ = counters; }
 
  protected:
+  // What every backend does first in an all-to-all: checks what goes out, and counts it.
+  void begin_all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
+                        std::span<const std::size_t> receive_bytes);
+
   CommCounters counters_;
 };
 

@@ -5,6 +5,7 @@
 #include <exception>
 #include <memory>
 #include <mpi.h>
+#include <numeric>
 #include <sched.h>
 #include <thread>
 #include <unistd.h>
@@ -35,6 +36,9 @@ class MpiComm : public Communicator {
   explicit MpiComm(double timeout_seconds) : timeout_seconds_(timeout_seconds) {
     MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
     MPI_Comm_size(MPI_COMM_WORLD, &size_);
+    for (auto* each : {&send_counts_, &send_at_, &receive_counts_, &receive_at_}) each->resize(size_);
+    messages_.resize(size_);
+    requests_.resize(2 * (size_ - 1));
   }
   ~MpiComm() override { finalize(); }
 
@@ -48,7 +52,7 @@ class MpiComm : public Communicator {
     if (rank_ == 0) std::copy_n(message.data(), std::min<std::size_t>(message.size(), kHead - 1), head + 1);
     MPI_Request request;
     check_mpi(MPI_Ibcast(head, kHead, MPI_INT32_T, 0, MPI_COMM_WORLD, &request), "MPI_Ibcast");
-    wait(request, "broadcast");
+    wait(request, "a broadcast");
     const int first = std::min(head[0], kHead - 1), rest = head[0] - first;
     if (rank_ != 0) {
       message.resize(head[0]);
@@ -56,7 +60,7 @@ class MpiComm : public Communicator {
     }
     if (rest > 0) {
       check_mpi(MPI_Ibcast(message.data() + first, rest, MPI_INT32_T, 0, MPI_COMM_WORLD, &request), "MPI_Ibcast");
-      wait(request, "broadcast");
+      wait(request, "a broadcast");
     }
     ++counters_.broadcast.calls;
     if (rank_ == 0) {
@@ -79,52 +83,49 @@ class MpiComm : public Communicator {
 
     send_.resize(own * count);
     receive_.resize(static_cast<std::size_t>(plan.total_partials()) * size);
-    std::vector<int> send_counts(size_), send_at(size_), receive_counts(size_), receive_at(size_);
     for (int peer = 0, at = 0; peer < size_; ++peer) {
-      send_counts[peer] = own * slice(peer);
-      send_at[peer] = at;
+      send_counts_[peer] = own * slice(peer);
+      send_at_[peer] = at;
       for (int i = 0; i < own; ++i, at += slice(peer))
         std::copy_n(terms + i * count + begin(peer), slice(peer), send_.data() + at);
-      receive_counts[peer] = plan.partials(peer) * size;
-      receive_at[peer] = plan.first_partial(peer) * size;
+      receive_counts_[peer] = plan.partials(peer) * size;
+      receive_at_[peer] = plan.first_partial(peer) * size;
     }
     MPI_Request request;
-    check_mpi(MPI_Ialltoallv(send_.data(), send_counts.data(), send_at.data(), MPI_FLOAT, receive_.data(),
-                             receive_counts.data(), receive_at.data(), MPI_FLOAT, MPI_COMM_WORLD, &request),
+    check_mpi(MPI_Ialltoallv(send_.data(), send_counts_.data(), send_at_.data(), MPI_FLOAT, receive_.data(),
+                             receive_counts_.data(), receive_at_.data(), MPI_FLOAT, MPI_COMM_WORLD, &request),
               "MPI_Ialltoallv");
-    wait(request, "sum");
-    std::vector<const float*> partials;
+    wait(request, "a sum");
+    partials_.clear();
     for (int i = 0; i < plan.total_partials(); ++i)
-      partials.push_back(receive_.data() + static_cast<std::size_t>(i) * size);
-    plan.reduce_partials(partials, size, terms + begin(rank_));
+      partials_.push_back(receive_.data() + static_cast<std::size_t>(i) * size);
+    plan.reduce_partials(partials_, size, terms + begin(rank_));
 
     for (int peer = 0; peer < size_; ++peer) {
-      receive_counts[peer] = slice(peer);
-      receive_at[peer] = begin(peer);
+      receive_counts_[peer] = slice(peer);
+      receive_at_[peer] = begin(peer);
     }
-    check_mpi(MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_FLOAT, terms, receive_counts.data(), receive_at.data(), MPI_FLOAT,
+    check_mpi(MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_FLOAT, terms, receive_counts_.data(), receive_at_.data(), MPI_FLOAT,
                               MPI_COMM_WORLD, &request),
               "MPI_Iallgatherv");
-    wait(request, "sum");
+    wait(request, "a sum");
     counters_.sum.messages += 2 * (size_ - 1);
     counters_.sum.bytes += ((count - size) * own + static_cast<std::size_t>(size) * (size_ - 1)) * sizeof(float);
   }
 
   void gather(std::span<const float> send, std::span<const std::size_t> counts, float* out) override {
     FOE_CHECK(send.size() == counts[rank_], "{} floats, announced {}", send.size(), counts[rank_]);
-    std::vector<int> receive_counts, receive_at;
     std::size_t total = 0;
-    for (const std::size_t n : counts) {
-      FOE_CHECK(total + n < (std::size_t{1} << 31), "{} floats gathered", total + n);
-      receive_at.push_back(static_cast<int>(total));
-      receive_counts.push_back(static_cast<int>(n));
-      total += n;
+    for (int peer = 0; peer < size_; total += counts[peer++]) {
+      FOE_CHECK(total + counts[peer] < kMostItems, "{} floats gathered", total + counts[peer]);
+      receive_at_[peer] = static_cast<int>(total);
+      receive_counts_[peer] = static_cast<int>(counts[peer]);
     }
     MPI_Request request;
-    check_mpi(MPI_Igatherv(send.data(), static_cast<int>(send.size()), MPI_FLOAT, out, receive_counts.data(),
-                           receive_at.data(), MPI_FLOAT, 0, MPI_COMM_WORLD, &request),
+    check_mpi(MPI_Igatherv(send.data(), static_cast<int>(send.size()), MPI_FLOAT, out, receive_counts_.data(),
+                           receive_at_.data(), MPI_FLOAT, 0, MPI_COMM_WORLD, &request),
               "MPI_Igatherv");
-    wait(request, "gather");
+    wait(request, "a gather");
     ++counters_.gather.calls;
     if (rank_ != 0) {
       ++counters_.gather.messages;
@@ -132,18 +133,90 @@ class MpiComm : public Communicator {
     }
   }
 
+  // One message to each other rank, which brings its length with it. Messages between two ranks do not overtake each
+  // other and each call receives one from everyone, so calls cannot be mixed up.
+  void all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
+                  std::span<std::byte> receive, std::span<std::size_t> receive_bytes) override {
+    begin_all_to_all(send, send_bytes, receive_bytes);
+    receive_bytes[rank_] = send_bytes[rank_];
+    const std::size_t own_at = std::accumulate(send_bytes.begin(), send_bytes.begin() + rank_, std::size_t{0});
+    const auto own = send.subspan(own_at, send_bytes[rank_]);
+    MPI_Request* request = start_sends(send, send_bytes, own_at);
+    // A message has its place, and is received there, once it and those of all ranks before it have been announced.
+    std::fill(messages_.begin(), messages_.end(), MPI_MESSAGE_NULL);
+    int placed = 0;
+    std::size_t at = 0;
+    wait_until("an all-to-all", [&] {
+      for (int peer = placed; peer < size_; ++peer)
+        if (peer != rank_ && messages_[peer] == MPI_MESSAGE_NULL) probe(peer, receive_bytes[peer]);
+      for (; placed < size_ && (placed == rank_ || messages_[placed] != MPI_MESSAGE_NULL); ++placed) {
+        const std::size_t bytes = receive_bytes[placed];
+        FOE_CHECK(bytes <= receive.size() - at, "{} bytes to receive, room for {}", at + bytes, receive.size());
+        if (placed == rank_)
+          std::copy(own.begin(), own.end(), receive.data() + at);
+        else
+          check_mpi(MPI_Imrecv(receive.data() + at, static_cast<int>(bytes), MPI_BYTE, &messages_[placed], request++),
+                    "MPI_Imrecv");
+        at += bytes;
+      }
+      int done = 0;
+      if (placed == size_)
+        check_mpi(MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &done, MPI_STATUSES_IGNORE),
+                  "MPI_Testall");
+      return done != 0;
+    });
+  }
+
  private:
-  // Spins a little, then yields, then naps: a rank that waits for work must not take a core from one that has some.
+  static constexpr std::size_t kMostItems = std::size_t{1} << 31;  // MPI counts in int
+  static constexpr int kAllToAllTag = 1;                           // nothing else is sent from rank to rank
+
+  // Sends to the others, the next rank first and around, so that not all begin with rank 0. Returns the end of the
+  // requests made.
+  MPI_Request* start_sends(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
+                           std::size_t own_at) {
+    MPI_Request* request = requests_.data();
+    std::size_t at = own_at + send_bytes[rank_];
+    for (int i = 1; i < size_; ++i, ++request) {
+      const int peer = (rank_ + i) % size_;
+      if (peer == 0) at = 0;
+      FOE_CHECK(send_bytes[peer] < kMostItems, "a message of {} bytes", send_bytes[peer]);
+      check_mpi(MPI_Isend(send.data() + at, static_cast<int>(send_bytes[peer]), MPI_BYTE, peer, kAllToAllTag,
+                          MPI_COMM_WORLD, request),
+                "MPI_Isend");
+      at += send_bytes[peer];
+    }
+    return request;
+  }
+
+  // Looks for the next message from `peer`; if there is one, messages_[peer] is it, of this length.
+  void probe(int peer, std::size_t& bytes) {
+    int found = 0, count = 0;
+    MPI_Status status;
+    check_mpi(MPI_Improbe(peer, kAllToAllTag, MPI_COMM_WORLD, &found, &messages_[peer], &status), "MPI_Improbe");
+    if (!found) return;
+    MPI_Get_count(&status, MPI_BYTE, &count);
+    bytes = static_cast<std::size_t>(count);
+  }
+
   void wait(MPI_Request& request, const char* what) {
+    wait_until(what, [&] {
+      int done = 0;
+      check_mpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test");
+      return done != 0;
+    });
+  }
+
+  // Spins a little, then yields, then naps: a rank that waits for work must not take a core from one that has some.
+  template <typename Ready>
+  void wait_until(const char* what, Ready&& ready) {
     using Clock = std::chrono::steady_clock;
     const auto start = Clock::now();
-    for (int tries = 0, done = 0;; ++tries) {
-      check_mpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test");
-      if (done) return;
+    for (int tries = 0; !ready(); ++tries) {
       if (tries < 100) continue;
       const double waited = std::chrono::duration<double>(Clock::now() - start).count();
       if (waited > timeout_seconds_)
-        fail("rank {}: a {} did not end within {} s: another rank died, or its host is cut off", rank_, what,
+        fail("rank {}: {} did not end within {} s: another rank died, or its host is cut off", rank_, what,
              timeout_seconds_);
       if (waited < 0.05)
         sched_yield();
@@ -156,6 +229,10 @@ class MpiComm : public Communicator {
   int size_ = 1;
   double timeout_seconds_;
   std::vector<float> send_, receive_;  // grow to the largest sum
+  std::vector<const float*> partials_;
+  std::vector<int> send_counts_, send_at_, receive_counts_, receive_at_;  // by rank
+  std::vector<MPI_Message> messages_;                                     // of an all-to-all, by rank
+  std::vector<MPI_Request> requests_;                                     // its sends and its receptions
 };
 
 std::unique_ptr<Communicator> make_node_comm(MPI_Comm node, int size, double timeout_seconds) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <numeric>
 #include <sched.h>
 #include <time.h>
 #include <unistd.h>
@@ -31,6 +32,25 @@ bool reached(unsigned value, unsigned step) {
   return static_cast<int>(value - step) >= 0;
 }
 
+// A half, and the lengths behind it.
+std::size_t half_stride(int size) {
+  constexpr std::size_t kLine = 64;
+  return kHalfBytes + (size * sizeof(std::size_t) + kLine - 1) / kLine * kLine;
+}
+
+// What the part [begin, begin + size) of a stream and its piece [at, at + kHalfBytes) have in common: where that stands
+// in either, and its length.
+struct Overlap {
+  std::size_t in_part = 0;
+  std::size_t in_piece = 0;
+  std::size_t size = 0;
+};
+
+Overlap overlap(std::size_t begin, std::size_t size, std::size_t at) {
+  const std::size_t first = std::max(begin, at), last = std::min(begin + size, at + kHalfBytes);
+  return first < last ? Overlap{first - begin, first - at, last - first} : Overlap{};
+}
+
 }  // namespace
 
 // The last collective in which a rank has done something that others wait for, and how many sleep until it moves on.
@@ -46,11 +66,16 @@ struct SharedComm::Header {
 };
 
 std::size_t SharedComm::memory_bytes(int size) {
-  return size * (sizeof(Header) + 2 * kHalfBytes);
+  return size * (sizeof(Header) + 2 * half_stride(size));
 }
 
 SharedComm::SharedComm(int rank, int size, std::byte* memory, double timeout_seconds, std::function<void()> on_destroy)
-    : rank_(rank), size_(size), memory_(memory), timeout_seconds_(timeout_seconds), on_destroy_(std::move(on_destroy)) {
+    : rank_(rank),
+      size_(size),
+      memory_(memory),
+      timeout_seconds_(timeout_seconds),
+      on_destroy_(std::move(on_destroy)),
+      stream_begin_(size) {
   static_assert(std::atomic<unsigned>::is_always_lock_free);
   FOE_CHECK(0 <= rank && rank < size, "rank {} of {}", rank, size);
   const auto address = reinterpret_cast<std::uintptr_t>(memory);
@@ -65,7 +90,11 @@ SharedComm::~SharedComm() {
 }
 
 std::byte* SharedComm::half(int rank) const {
-  return memory_ + size_ * sizeof(Header) + (2 * rank + step_ % 2) * kHalfBytes;
+  return memory_ + size_ * sizeof(Header) + (2 * rank + step_ % 2) * half_stride(size_);
+}
+
+std::size_t* SharedComm::lengths(int rank) const {
+  return reinterpret_cast<std::size_t*>(half(rank) + kHalfBytes);
 }
 
 void SharedComm::publish(Flag& flag) {
@@ -104,9 +133,7 @@ void SharedComm::wait_for_all(Flag Header::*flag) {
 }
 
 void SharedComm::enter() {
-  Header* headers = reinterpret_cast<Header*>(memory_);
-  for (int peer = 0; peer < size_; ++peer)
-    if (peer != rank_) wait(headers[peer].written, step_, peer);
+  wait_for_all(&Header::written);
   ++step_;
 }
 
@@ -163,18 +190,18 @@ void SharedComm::sum_piece(const SumPlan& plan, float* terms, std::size_t stride
   const auto begin = [&](int r) { return count * r / size_; };
   const std::size_t first = sliced ? begin(rank_) : 0;
   const std::size_t size = sliced ? begin(rank_ + 1) - first : count;
-  std::vector<const float*> partials;
+  partials_.clear();
   for (int peer = 0; peer < size_; ++peer)
     for (int i = 0; i < plan.partials(peer); ++i)
-      partials.push_back(reinterpret_cast<const float*>(half(peer)) + i * count + first);
+      partials_.push_back(reinterpret_cast<const float*>(half(peer)) + i * count + first);
   counters_.sum.messages += size_ - 1;
   if (!sliced) {
     counters_.sum.bytes += (size_ - 1) * own * count * sizeof(float);
-    return plan.reduce_partials(partials, count, terms);
+    return plan.reduce_partials(partials_, count, terms);
   }
 
   float* slice = mine + plan.max_partials() * count;
-  plan.reduce_partials(partials, size, slice);
+  plan.reduce_partials(partials_, size, slice);
   publish(headers[rank_].reduced);
   wait_for_all(&Header::reduced);
   for (int peer = 0; peer < size_; ++peer) {
@@ -207,6 +234,75 @@ void SharedComm::gather(std::span<const float> send, std::span<const std::size_t
   if (rank_ != 0) {
     ++counters_.gather.messages;
     counters_.gather.bytes += send.size_bytes();
+  }
+}
+
+// A rank's messages to the others make one stream, from the next rank's on and around to the previous one's: so that
+// long ones do not all go to rank 0 first, which would read alone. All streams pass through the halves in step, until
+// the longest has ended.
+void SharedComm::all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
+                            std::span<std::byte> receive, std::span<std::size_t> receive_bytes) {
+  Header* headers = reinterpret_cast<Header*>(memory_);
+  begin_all_to_all(send, send_bytes, receive_bytes);
+  receive_bytes[rank_] = send_bytes[rank_];
+  std::size_t longest = 0;
+  for (std::size_t at = 0; at == 0 || at < longest; at += kHalfBytes) {
+    enter();
+    write_piece(send, send_bytes, at);
+    if (at == 0) std::copy(send_bytes.begin(), send_bytes.end(), lengths(rank_));
+    publish(headers[rank_].written);
+    if (at == 0) {
+      wait_for_all(&Header::written);
+      longest = read_lengths(receive_bytes);
+      const std::size_t total = std::accumulate(receive_bytes.begin(), receive_bytes.end(), std::size_t{0});
+      FOE_CHECK(total <= receive.size(), "{} bytes to receive, room for {}", total, receive.size());
+    }
+    read_piece(receive.data(), receive_bytes, at);
+  }
+  const auto before = [&](std::span<const std::size_t> bytes) {
+    return std::accumulate(bytes.begin(), bytes.begin() + rank_, std::size_t{0});
+  };
+  std::copy_n(send.data() + before(send_bytes), send_bytes[rank_], receive.data() + before(receive_bytes));
+}
+
+// Puts this rank's stream from `at` on into its half, as much as fits.
+void SharedComm::write_piece(std::span<const std::byte> send, std::span<const std::size_t> send_bytes, std::size_t at) {
+  const std::size_t before = std::accumulate(send_bytes.begin(), send_bytes.begin() + rank_, std::size_t{0});
+  const auto head = send.subspan(before + send_bytes[rank_]), tail = send.first(before);
+  const auto copy = [&](std::span<const std::byte> part, std::size_t begin) {
+    const Overlap o = overlap(begin, part.size(), at);
+    std::copy_n(part.data() + o.in_part, o.size, half(rank_) + o.in_piece);
+  };
+  copy(head, 0);
+  copy(tail, head.size());
+}
+
+// Notes how long the messages to this rank are and where each begins in its sender's stream. Returns the length of the
+// longest stream.
+std::size_t SharedComm::read_lengths(std::span<std::size_t> receive_bytes) {
+  std::size_t longest = 0;
+  for (int peer = 0; peer < size_; ++peer) {
+    std::size_t stream = 0;
+    for (int i = 1; i < size_; ++i) {
+      const int receiver = (peer + i) % size_;
+      if (receiver == rank_) stream_begin_[peer] = stream;
+      stream += lengths(peer)[receiver];
+    }
+    longest = std::max(longest, stream);
+    receive_bytes[peer] = lengths(peer)[rank_];
+  }
+  return longest;
+}
+
+// Takes what the others' pieces from `at` on hold for this rank.
+void SharedComm::read_piece(std::byte* receive, std::span<const std::size_t> receive_bytes, std::size_t at) {
+  Header* headers = reinterpret_cast<Header*>(memory_);
+  for (int peer = 0; peer < size_; receive += receive_bytes[peer++]) {
+    if (peer == rank_) continue;
+    const Overlap o = overlap(stream_begin_[peer], receive_bytes[peer], at);
+    if (o.size == 0) continue;
+    wait(headers[peer].written, step_, peer);
+    std::copy_n(half(peer) + o.in_piece, o.size, receive + o.in_part);
   }
 }
 

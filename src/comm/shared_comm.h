@@ -1,10 +1,14 @@
 // Collectives over a piece of memory that all ranks see: threads of one process (local_comm.cc) or processes of one
 // node (mpi_comm.cc). Each rank has a slot with two halves, used in turn; a rank that has entered collective n has
-// finished reading collective n - 1, so whoever has seen all ranks enter n - 1 may write the half that n uses.
+// finished reading collective n - 1, so whoever has seen all ranks enter n - 1 may write the half that n uses. What is
+// longer than a half goes in pieces, each a collective of its own.
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <functional>
+#include <span>
+#include <vector>
 
 #include "base/aligned.h"
 #include "comm/communicator.h"
@@ -26,6 +30,8 @@ class SharedComm : public Communicator {
   void broadcast(std::vector<std::int32_t>& message) override;
   void ordered_sum(const SumPlan& plan, float* terms, std::size_t count) override;
   void gather(std::span<const float> send, std::span<const std::size_t> counts, float* out) override;
+  void all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
+                  std::span<std::byte> receive, std::span<std::size_t> receive_bytes) override;
 
  private:
   struct Flag;
@@ -35,8 +41,12 @@ class SharedComm : public Communicator {
   void publish(Flag& flag);  // says that this rank has done this collective's part
   void wait(Flag& flag, unsigned step, int peer);
   void wait_for_all(Flag Header::*flag);
-  std::byte* half(int rank) const;  // the half of a rank's slot that this collective uses
+  std::byte* half(int rank) const;       // the half of a rank's slot that this collective uses
+  std::size_t* lengths(int rank) const;  // behind it: of a rank's messages in an all-to-all
   void sum_piece(const SumPlan& plan, float* terms, std::size_t stride, std::size_t count);
+  void write_piece(std::span<const std::byte> send, std::span<const std::size_t> send_bytes, std::size_t at);
+  std::size_t read_lengths(std::span<std::size_t> receive_bytes);
+  void read_piece(std::byte* receive, std::span<const std::size_t> receive_bytes, std::size_t at);
 
   int rank_;
   int size_;
@@ -44,6 +54,8 @@ class SharedComm : public Communicator {
   double timeout_seconds_;
   std::function<void()> on_destroy_;
   unsigned step_ = 0;
+  std::vector<const float*> partials_;     // of the sum that is going on
+  std::vector<std::size_t> stream_begin_;  // of the all-to-all that is going on: see read_lengths()
 };
 
 }  // namespace foe

@@ -32,6 +32,7 @@ class SumPlan {
   std::vector<int> begin_;
   std::vector<int> partial_begin_;
   std::vector<Subtree> subtrees_;  // of all ranks, in order
+  std::vector<Merge> own_merges_;  // within each subtree, from the index of its first term on
   std::vector<Merge> merges_;      // over all partials
 };
 

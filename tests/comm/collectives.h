@@ -105,6 +105,82 @@ inline std::vector<std::size_t> random_counts(int ranks, std::size_t largest, st
   return counts;
 }
 
+// bytes[from][to] of an all-to-all.
+using ByteMatrix = std::vector<std::vector<std::size_t>>;
+
+// Byte i of the message between two ranks.
+inline std::vector<std::byte> bytes_between(std::uint64_t seed, int from, int to, std::size_t size) {
+  std::vector<std::byte> bytes(size);
+  for (std::size_t i = 0; i < size; i += sizeof(std::uint64_t)) {
+    const std::uint64_t word = random_bits(seed + 1000 * from + to, i);
+    std::memcpy(bytes.data() + i, &word, std::min(sizeof word, size - i));
+  }
+  return bytes;
+}
+
+// all_to_all brings every message to its place, says how long they are, and writes nothing past them.
+inline void check_all_to_all(Communicator& comm, const ByteMatrix& bytes, std::uint64_t seed) {
+  constexpr std::size_t kMore = 100;  // room that stays free
+  const auto append = [](std::vector<std::byte>& to, const std::vector<std::byte>& what) {
+    to.insert(to.end(), what.begin(), what.end());
+  };
+  std::vector<std::byte> send, expected;
+  std::vector<std::size_t> expected_bytes;
+  for (int peer = 0; peer < comm.size(); ++peer) {
+    append(send, bytes_between(seed, comm.rank(), peer, bytes[comm.rank()][peer]));
+    append(expected, bytes_between(seed, peer, comm.rank(), bytes[peer][comm.rank()]));
+    expected_bytes.push_back(bytes[peer][comm.rank()]);
+  }
+  std::vector<std::byte> receive(expected.size() + kMore, std::byte{77});
+  expected.resize(receive.size(), std::byte{77});
+  std::vector<std::size_t> receive_bytes(comm.size(), 12345);
+  comm.all_to_all(send, bytes[comm.rank()], receive, receive_bytes);
+  EXPECT_EQ(receive_bytes, expected_bytes) << "rank " << comm.rank() << " of " << comm.size();
+  EXPECT_TRUE(receive == expected) << "rank " << comm.rank() << " of " << comm.size() << ": " << send.size()
+                                   << " bytes out, " << expected.size() - kMore << " in";
+}
+
+inline ByteMatrix equal_bytes(int ranks, std::size_t bytes) {
+  return ByteMatrix(ranks, std::vector<std::size_t>(ranks, bytes));
+}
+
+// Some messages are empty, and some ranks send or receive nothing at all.
+inline ByteMatrix random_bytes(int ranks, std::size_t largest, std::uint64_t seed) {
+  ByteMatrix bytes;
+  for (int from = 0; from < ranks; ++from) {
+    bytes.push_back(random_counts(ranks, largest, seed * 100 + from));
+    if (random_bits(seed, from) % 8 == 0) bytes.back().assign(ranks, 0);
+  }
+  if (const int to = static_cast<int>(random_bits(seed, 99) % (2 * ranks)); to < ranks)
+    for (auto& row : bytes) row[to] = 0;
+  return bytes;
+}
+
+// The shapes that matter to a backend: empty, one byte, uneven, everything to one rank or from one, and messages that
+// fill pieces of `piece` bytes exactly, miss that by one, and take several.
+inline void check_all_to_all_shapes(Communicator& comm, std::size_t piece) {
+  const int ranks = comm.size();
+  for (const std::size_t bytes : {0, 1, 8, 1000, 0}) check_all_to_all(comm, equal_bytes(ranks, bytes), bytes);
+  for (std::uint64_t seed = 0; seed < 40; ++seed) check_all_to_all(comm, random_bytes(ranks, 3000, seed), seed);
+  for (int only = 0; only < ranks; ++only) {
+    ByteMatrix to_one(ranks, std::vector<std::size_t>(ranks, 0)), from_one = to_one;
+    for (int peer = 0; peer < ranks; ++peer) to_one[peer][only] = from_one[only][peer] = 20000 + peer;
+    check_all_to_all(comm, to_one, only);
+    check_all_to_all(comm, from_one, only);
+  }
+  for (const std::size_t bytes : {piece - 1, piece, piece + 1, 3 * piece, 3 * piece + 12345}) {
+    // One long message, from the last rank to the first, among short ones; then one to the next rank from each.
+    ByteMatrix one_long = random_bytes(ranks, 500, bytes), next = equal_bytes(ranks, 10);
+    one_long.back().front() = bytes;
+    check_all_to_all(comm, one_long, 1);
+    for (int from = 0; from < ranks; ++from) next[from][(from + 1) % ranks] = bytes;
+    check_all_to_all(comm, next, 2);
+  }
+  // Pieces that end anywhere in a message.
+  check_all_to_all(comm, random_bytes(ranks, piece, 3), 3);
+  check_all_to_all(comm, equal_bytes(ranks, piece / 3), 4);
+}
+
 // Collectives of all kinds and sizes in one random order, each rank dawdling when it pleases: what shakes out a rank
 // that writes what another has not read yet.
 inline void check_random_sequence(Communicator& comm, int steps, std::uint64_t seed) {
@@ -117,12 +193,16 @@ inline void check_random_sequence(Communicator& comm, int steps, std::uint64_t s
     // Mostly short, sometimes past the size from which sums are cut in slices, now and then in several pieces.
     const std::size_t largest = random(0) % 50 == 0 ? 300000 : random(0) % 5 == 0 ? 20000 : 300;
     const std::size_t size = random(1) % (largest + 1);
-    switch (random(2) % 4) {
+    switch (random(2) % 6) {
       case 0:
         check_broadcast(comm, size, seed + step);
         break;
       case 1:
         check_gather(comm, random_counts(ranks, largest, seed + step), seed + step);
+        break;
+      case 2:
+      case 3:
+        check_all_to_all(comm, random_bytes(ranks, largest, seed + step), seed + step);
         break;
       default: {
         const int leaves = 1 + static_cast<int>(random(3) % 13);

@@ -33,6 +33,7 @@ TEST(SelfComm, DoesWhatOneRankDoes) {
   check_broadcast(*comm, 1000, 1);
   for (int leaves = 1; leaves <= 13; ++leaves) check_ordered_sum(*comm, {0, leaves}, 100, leaves);
   check_gather(*comm, {17}, 2);
+  check_all_to_all_shapes(*comm, 1000);
   check_random_sequence(*comm, 50, 3);
 }
 
@@ -42,9 +43,11 @@ TEST(SelfComm, SendsNothing) {
   check_ordered_sum(*comm, {0, 3}, 10, 2);
   check_ordered_sum(*comm, {0, 3}, 10, 3);
   check_gather(*comm, {10}, 4);
+  check_all_to_all(*comm, {{10}}, 5);
   expect_counter(comm->counters().broadcast, 1, 0, 0);
   expect_counter(comm->counters().sum, 2, 0, 0);
   expect_counter(comm->counters().gather, 1, 0, 0);
+  expect_counter(comm->counters().all_to_all, 1, 0, 0);
 }
 
 class LocalComm : public testing::TestWithParam<int> {};  // the number of ranks
@@ -105,6 +108,10 @@ TEST_P(LocalComm, Gather) {
   });
 }
 
+TEST_P(LocalComm, AllToAll) {
+  run_ranks(GetParam(), kTimeout, [](Communicator& comm) { check_all_to_all_shapes(comm, 1 << 20); });
+}
+
 TEST_P(LocalComm, RandomSequences) {
   for (std::uint64_t seed = 0; seed < 2; ++seed)
     run_ranks(GetParam(), kTimeout, [&](Communicator& comm) { check_random_sequence(comm, 200, 10000 * seed); });
@@ -114,6 +121,12 @@ TEST_P(LocalComm, RandomSequences) {
 TEST_P(LocalComm, ManyShortSums) {
   run_ranks(GetParam(), kTimeout, [](Communicator& comm) {
     for (int i = 0; i < 500; ++i) check_ordered_sum(comm, even_split(comm.size(), comm.size()), 4, i);
+  });
+}
+
+TEST_P(LocalComm, ManyShortAllToAlls) {
+  run_ranks(GetParam(), kTimeout, [](Communicator& comm) {
+    for (int i = 0; i < 500; ++i) check_all_to_all(comm, random_bytes(comm.size(), 16, i), i);
   });
 }
 
@@ -148,6 +161,17 @@ TEST_P(LocalComm, CountsWhatItSends) {
 
     check_gather(comm, std::vector<std::size_t>(ranks, 9), 7);
     expect_counter(counters.gather, 1, root ? 0 : 1, root ? 0 : 9 * 4);
+
+    // What it sends to itself does not count; empty messages do, and pieces do not.
+    check_all_to_all(comm, equal_bytes(GetParam(), 9), 8);
+    expect_counter(counters.all_to_all, 1, ranks - 1, (ranks - 1) * 9);
+    check_all_to_all(comm, equal_bytes(GetParam(), 0), 9);
+    expect_counter(counters.all_to_all, 2, 2 * (ranks - 1), (ranks - 1) * 9);
+    before = counters.all_to_all;
+    ByteMatrix to_last = equal_bytes(GetParam(), 0);
+    for (auto& row : to_last) row.back() = 1100000;
+    check_all_to_all(comm, to_last, 10);
+    expect_counter(counters.all_to_all - before, 1, ranks - 1, rank == ranks - 1 ? 0 : 1100000);
   });
 }
 
@@ -159,11 +183,25 @@ TEST_P(LocalComm, LastCollectiveSurvivesEarlyLeavers) {
         if (trial % 2 && comm.rank() == trial % comm.size()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
         check_ordered_sum(comm, even_split(comm.size(), comm.size()), count, trial);
       });
+  for (int trial = 0; trial < 6; ++trial)
+    for (const std::size_t bytes : {1000, 500000})
+      run_ranks(GetParam(), kTimeout, [&](Communicator& comm) {
+        if (trial % 2 && comm.rank() == trial % comm.size()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        check_all_to_all(comm, random_bytes(comm.size(), bytes, trial), trial);
+      });
 }
 
 using Collective = std::function<void(Communicator&)>;
 
-// One of each kind, and a sum in slices.
+// An all-to-all of `bytes` between any two.
+void exchange(Communicator& comm, std::size_t bytes) {
+  const std::vector<std::byte> send(comm.size() * bytes);
+  std::vector<std::byte> receive(send.size());
+  std::vector<std::size_t> received(comm.size());
+  comm.all_to_all(send, std::vector<std::size_t>(comm.size(), bytes), receive, received);
+}
+
+// One of each kind, a sum in slices, and an all-to-all in pieces.
 const std::vector<Collective>& collectives() {
   static const std::vector<Collective> all = {
       [](Communicator& comm) {
@@ -181,7 +219,9 @@ const std::vector<Collective>& collectives() {
       [](Communicator& comm) {
         std::vector<float> out(comm.size());
         comm.gather(std::vector<float>{1.0f}, std::vector<std::size_t>(comm.size(), 1), out.data());
-      }};
+      },
+      [](Communicator& comm) { exchange(comm, 10); },
+      [](Communicator& comm) { exchange(comm, 600000); }};
   return all;
 }
 
@@ -236,6 +276,24 @@ TEST(LocalCommDeathTest, ArgumentsMustFit) {
   float value = 0;
   EXPECT_DEATH(comms[0]->ordered_sum(SumPlan({0, 1}), &value, 1), "a plan for 1 ranks on 2");
   EXPECT_DEATH(comms[1]->gather({&value, 1}, std::vector<std::size_t>{1, 2}, nullptr), "1 floats, announced 2");
+  const std::vector<std::byte> bytes(3);
+  std::vector<std::byte> room(2);
+  std::vector<std::size_t> lengths(2);
+  const auto all_to_all = [&](Communicator& comm, const std::vector<std::size_t>& send_bytes) {
+    comm.all_to_all(bytes, send_bytes, room, lengths);
+  };
+  EXPECT_DEATH(all_to_all(*comms[0], {3}), "1 and 2 lengths for 2 ranks");
+  EXPECT_DEATH(all_to_all(*comms[0], {1, 1}), "3 bytes, announced 2");
+  EXPECT_DEATH(
+      run_ranks(2, kTimeout,
+                [](Communicator& comm) {
+                  std::vector<std::byte> receive(3);
+                  std::vector<std::size_t> received(2);
+                  comm.all_to_all(std::vector<std::byte>(4), std::vector<std::size_t>{2, 2}, receive, received);
+                }),
+      "4 bytes to receive, room for 3");
+  lengths.resize(1);
+  EXPECT_DEATH(all_to_all(*make_self_comm(), {3}), "3 bytes to receive, room for 2");
   EXPECT_DEATH(SharedComm(2, 2, nullptr, 1, {}), "rank 2 of 2");
 }
 

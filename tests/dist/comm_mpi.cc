@@ -64,6 +64,18 @@ TEST(WorldComm, Gather) {
   check_gather(*world, counts, 31);
 }
 
+TEST(WorldComm, AllToAll) {
+  check_all_to_all_shapes(*world, 1 << 20);  // a piece of shared memory
+  // Around the lengths from which Open MPI asks the receiver first: 4 KB in memory, 64 KB over TCP.
+  for (const std::size_t bytes : {4000, 4096, 4200, 65000, 65536, 66000})
+    check_all_to_all(*world, equal_bytes(ranks, bytes), bytes);
+}
+
+// Short and long ones back to back: none may be taken for one of the next call.
+TEST(WorldComm, ManyAllToAlls) {
+  for (int i = 0; i < 500; ++i) check_all_to_all(*world, random_bytes(ranks, i % 10 == 0 ? 100000 : 16, i), i);
+}
+
 TEST(WorldComm, RandomSequences) {
   for (std::uint64_t seed = 0; seed < 3; ++seed) check_random_sequence(*world, 200, 10000 * seed);
 }
@@ -74,6 +86,10 @@ TEST(WorldComm, CountsWhatItSends) {
   check_broadcast(*world, 10, 1);
   check_ordered_sum(*world, even_split(ranks, ranks), 100, 2);
   check_gather(*world, std::vector<std::size_t>(ranks, 9), 3);
+  ByteMatrix bytes = equal_bytes(ranks, 7);
+  bytes.back().front() = 1100000;  // the last rank's message to the first, in pieces if memory is shared
+  check_all_to_all(*world, bytes, 4);
+  check_all_to_all(*world, equal_bytes(ranks, 0), 5);
   const CommCounter broadcast = world->counters().broadcast - before.broadcast;
   const CommCounter sum = world->counters().sum - before.sum, gather = world->counters().gather - before.gather;
   EXPECT_EQ(broadcast.calls, 1u);
@@ -87,6 +103,11 @@ TEST(WorldComm, CountsWhatItSends) {
   EXPECT_EQ(gather.calls, 1u);
   EXPECT_EQ(gather.messages, rank == 0 ? 0u : 1u);
   EXPECT_EQ(gather.bytes, rank == 0 ? 0u : 36u);
+  // However it is carried: one message to each other rank in each call, empty or not.
+  const CommCounter all_to_all = world->counters().all_to_all - before.all_to_all;
+  EXPECT_EQ(all_to_all.calls, 2u);
+  EXPECT_EQ(all_to_all.messages, 2 * others);
+  EXPECT_EQ(all_to_all.bytes, rank == others ? (others - 1) * 7 + 1100000 : others * 7);
 }
 
 // Ends the job from the first rank that notices, as foe does.
@@ -94,10 +115,14 @@ void wait_for_silent_rank() {
   if (world->rank() == 1) return std::this_thread::sleep_for(std::chrono::seconds(60));
   try {
     check_ordered_sum(*world, even_split(ranks, ranks), 10, 1);
-  } catch (const Error& e) {
-    std::printf("noticed: %s\n", e.what());
-    std::fflush(stdout);
-    abort_world(1);
+  } catch (const Error& sum) {
+    try {
+      check_all_to_all(*world, equal_bytes(ranks, 10), 2);
+    } catch (const Error& all_to_all) {
+      std::printf("noticed: %s; %s\n", sum.what(), all_to_all.what());
+      std::fflush(stdout);
+      abort_world(1);
+    }
   }
 }
 

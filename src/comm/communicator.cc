@@ -1,0 +1,21 @@
+#include "comm/communicator.h"
+
+#include <numeric>
+
+#include "base/check.h"
+
+namespace foe {
+
+void Communicator::begin_all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
+                                    std::span<const std::size_t> receive_bytes) {
+  const auto ranks = static_cast<std::size_t>(size());
+  FOE_CHECK(send_bytes.size() == ranks && receive_bytes.size() == ranks, "{} and {} lengths for {} ranks",
+            send_bytes.size(), receive_bytes.size(), ranks);
+  const std::size_t announced = std::accumulate(send_bytes.begin(), send_bytes.end(), std::size_t{0});
+  FOE_CHECK(send.size() == announced, "{} bytes, announced {}", send.size(), announced);
+  ++counters_.all_to_all.calls;
+  counters_.all_to_all.messages += ranks - 1;
+  counters_.all_to_all.bytes += announced - send_bytes[rank()];
+}
+
+}  // namespace foe
