@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/check.h"
 #include "base/error.h"
 
 namespace foe {
@@ -26,16 +27,84 @@ Range panel_share(int total, int parts, int index) {
   return {std::min(share.begin * kPanel, total), std::min(share.end * kPanel, total)};
 }
 
+void check_model(const ModelConfig& config, Plan plan) {
+  const int H = config.expert_groups;
+  if (plan == Plan::kFoe && !config.federated())
+    fail(
+        "plan foe needs a federated model (residual \"federated\", expert_groups > 1); this one has residual \"{}\" "
+        "and {} expert groups: use plan tp",
+        to_string(config.residual), H);
+  if (plan != Plan::kFoe && config.federated())
+    fail("plan {} needs a model with a shared residual; this one is federated in {} groups: use plan foe",
+         to_string(plan), H);
+  if (plan == Plan::kEp && config.dense())
+    fail("plan ep needs a model with experts and a router; this one is dense (num_experts 0): use plan tp");
+}
+
+void check_ranks(const ModelConfig& config, Plan plan, int ranks) {
+  if (ranks < 1) fail("ranks: expected at least 1, got {}", ranks);
+  const auto expect_at_most = [&](int most, const char* why) {
+    if (ranks > most) fail("plan {}: expected at most {} ranks, {}, got {}", to_string(plan), most, why, ranks);
+  };
+  switch (plan) {
+    case Plan::kTp:
+      return expect_at_most(
+          std::max({config.num_key_value_heads, panels(config.moe_intermediate_size), panels(config.vocab_size)}),
+          "the most that heads, expert width or vocabulary can be split over");
+    case Plan::kFoe:
+      return expect_at_most(config.expert_groups, "one for each group");
+    case Plan::kEp:
+      return expect_at_most(config.num_experts, "one for each expert");
+  }
+}
+
+Share share_of(const ModelConfig& config, Plan plan, int ranks, int rank) {
+  const Range width{0, config.moe_intermediate_size}, vocab = panel_share(config.vocab_size, ranks, rank);
+  switch (plan) {
+    case Plan::kTp:
+      return {.groups = {0, 1},
+              .kv_heads = even_share(config.num_key_value_heads, ranks, rank),
+              .experts = {0, config.experts()},
+              .expert_width = panel_share(width.end, ranks, rank),
+              .vocab = vocab};
+    case Plan::kFoe: {
+      const int H = config.expert_groups, heads = config.num_key_value_heads / H, experts = config.experts() / H;
+      const Range groups = even_share(H, ranks, rank);
+      return {.groups = groups,
+              .kv_heads = {groups.begin * heads, groups.end * heads},
+              .experts = {groups.begin * experts, groups.end * experts},
+              .expert_width = width,
+              .vocab = vocab};
+    }
+    case Plan::kEp:
+      return {.groups = {0, 1},
+              .kv_heads = {0, config.num_key_value_heads},
+              .experts = even_share(config.experts(), ranks, rank),
+              .expert_width = width,
+              .vocab = {0, config.vocab_size}};  // each rank scores its own sequences
+  }
+  FOE_CHECK(false, "plan {}", static_cast<int>(plan));
+}
+
 }  // namespace
 
 const char* to_string(Plan plan) {
-  return plan == Plan::kTp ? "tp" : "foe";
+  switch (plan) {
+    case Plan::kTp:
+      return "tp";
+    case Plan::kFoe:
+      return "foe";
+    case Plan::kEp:
+      return "ep";
+  }
+  return "?";
 }
 
 Plan parse_plan(const std::string& name) {
   if (name == "tp") return Plan::kTp;
   if (name == "foe") return Plan::kFoe;
-  fail("plan: expected tp or foe, got {}", name);
+  if (name == "ep") return Plan::kEp;
+  fail("plan: expected tp, foe or ep, got {}", name);
 }
 
 Plan default_plan(const ModelConfig& config) {
@@ -43,42 +112,12 @@ Plan default_plan(const ModelConfig& config) {
 }
 
 Placement make_placement(const ModelConfig& config, Plan plan, int ranks) {
-  if (ranks < 1) fail("ranks: expected at least 1, got {}", ranks);
-  const int H = config.expert_groups;
-  if (plan == Plan::kFoe && !config.federated())
-    fail(
-        "plan foe needs a federated model (residual \"federated\", expert_groups > 1); this one has residual \"{}\" "
-        "and {} expert groups: use plan tp",
-        to_string(config.residual), H);
-  if (plan == Plan::kTp && config.federated())
-    fail("plan tp needs a model with a shared residual; this one is federated in {} groups: use plan foe", H);
-  if (plan == Plan::kFoe && ranks > H)
-    fail("plan foe: expected at most {} ranks, one for each group, got {}", H, ranks);
-  const int most =
-      std::max({config.num_key_value_heads, panels(config.moe_intermediate_size), panels(config.vocab_size)});
-  if (plan == Plan::kTp && ranks > most)
-    fail(
-        "plan tp: expected at most {} ranks, the most that heads, expert width or vocabulary can be split over, got {}",
-        most, ranks);
-
+  check_model(config, plan);
+  check_ranks(config, plan, ranks);
   Placement placement{plan, {}, {0}};
   for (int rank = 0; rank < ranks; ++rank) {
-    Share share;
-    if (plan == Plan::kFoe) {
-      share.groups = even_share(H, ranks, rank);
-      const int heads = config.num_key_value_heads / H, experts = config.experts() / H;
-      share.kv_heads = {share.groups.begin * heads, share.groups.end * heads};
-      share.experts = {share.groups.begin * experts, share.groups.end * experts};
-      share.expert_width = {0, config.moe_intermediate_size};
-    } else {
-      share.groups = {0, 1};
-      share.kv_heads = even_share(config.num_key_value_heads, ranks, rank);
-      share.experts = {0, config.experts()};
-      share.expert_width = panel_share(config.moe_intermediate_size, ranks, rank);
-    }
-    share.vocab = panel_share(config.vocab_size, ranks, rank);
-    placement.ranks.push_back(share);
-    placement.sum_begin.push_back(plan == Plan::kFoe ? share.groups.end : rank + 1);
+    placement.ranks.push_back(share_of(config, plan, ranks, rank));
+    placement.sum_begin.push_back(plan == Plan::kFoe ? placement.ranks.back().groups.end : rank + 1);
   }
   return placement;
 }

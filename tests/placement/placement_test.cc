@@ -119,6 +119,24 @@ TEST(Placement, FoeKeepsGroupsTogether) {
     }
 }
 
+TEST(Placement, EpSplitsNothingButTheSetOfExperts) {
+  for (const int experts : {64, 7})
+    for (int ranks = 1; ranks <= 7; ++ranks) {
+      SCOPED_TRACE(testing::Message() << experts << " experts on " << ranks << " ranks");
+      ModelConfig config = shared_model();
+      config.num_experts = experts;
+      const Placement placement = make_placement(config, Plan::kEp, ranks);
+      EXPECT_EQ(placement.plan, Plan::kEp);
+      ASSERT_EQ(placement.ranks.size(), static_cast<std::size_t>(ranks));
+      expect_cut(placement, kExperts, experts, 1);
+      expect_same(placement, kWidth, {0, 384});
+      expect_same(placement, kGroups, {0, 1});
+      expect_same(placement, kKvHeads, {0, 8});
+      expect_same(placement, kVocab, {0, 50304});  // each rank scores its own sequences
+      for (int rank = 0; rank <= ranks; ++rank) EXPECT_EQ(placement.sum_begin[rank], rank);
+    }
+}
+
 TEST(Placement, ADenseModelSplitsItsOneExpert) {
   ModelConfig config = shared_model();
   config.num_experts = config.num_experts_per_tok = 0;
@@ -127,10 +145,10 @@ TEST(Placement, ADenseModelSplitsItsOneExpert) {
   expect_cut(placement, kWidth, 384, 16);
 }
 
-TEST(Placement, GroupedRoutingOnASharedResidualIsTp) {
+TEST(Placement, GroupedRoutingOnASharedResidualIsTpOrEp) {
   ModelConfig config = federated_model();
   config.residual = Residual::kShared;
-  expect_same(make_placement(config, Plan::kTp, 2), kGroups, {0, 1});
+  for (const Plan plan : {Plan::kTp, Plan::kEp}) expect_same(make_placement(config, plan, 2), kGroups, {0, 1});
   EXPECT_EQ(default_plan(config), Plan::kTp);
 }
 
@@ -158,11 +176,19 @@ TEST(Placement, ErrorsNameExpectedAndActual) {
   expect_error([] { make_placement(shared_model(), Plan::kFoe, 2); },
                AllOf(HasSubstr("plan foe needs a federated model"), HasSubstr("\"shared\""),
                      HasSubstr("1 expert group"), HasSubstr("plan tp")));
-  expect_error(
-      [] { make_placement(federated_model(), Plan::kTp, 2); },
-      AllOf(HasSubstr("plan tp needs a model with a shared residual"), HasSubstr("8 groups"), HasSubstr("plan foe")));
+  for (const Plan plan : {Plan::kTp, Plan::kEp})
+    expect_error([&] { make_placement(federated_model(), plan, 2); },
+                 AllOf(HasSubstr(std::string("plan ") + to_string(plan) + " needs a model with a shared residual"),
+                       HasSubstr("8 groups"), HasSubstr("plan foe")));
+  ModelConfig dense = shared_model();
+  dense.num_experts = dense.num_experts_per_tok = 0;
+  expect_error([&] { make_placement(dense, Plan::kEp, 1); },
+               AllOf(HasSubstr("plan ep needs a model with experts"), HasSubstr("is dense"), HasSubstr("plan tp")));
   expect_error([] { make_placement(federated_model(), Plan::kFoe, 9); },
                AllOf(HasSubstr("expected at most 8 ranks"), HasSubstr("got 9")));
+  EXPECT_EQ(make_placement(shared_model(), Plan::kEp, 64).ranks.size(), 64u);
+  expect_error([] { make_placement(shared_model(), Plan::kEp, 65); },
+               AllOf(HasSubstr("plan ep: expected at most 64 ranks, one for each expert"), HasSubstr("got 65")));
 }
 
 TEST(Placement, RefusesIdleRanks) {
@@ -176,9 +202,9 @@ TEST(Placement, RefusesIdleRanks) {
 }
 
 TEST(Placement, PlanNamesRoundTrip) {
-  for (const Plan plan : {Plan::kTp, Plan::kFoe}) EXPECT_EQ(parse_plan(to_string(plan)), plan);
-  for (const char* name : {"", "TP", "ep", "foe "})
-    expect_error([&] { parse_plan(name); }, HasSubstr(std::string("plan: expected tp or foe, got ") + name));
+  for (const Plan plan : {Plan::kTp, Plan::kFoe, Plan::kEp}) EXPECT_EQ(parse_plan(to_string(plan)), plan);
+  for (const char* name : {"", "TP", "eps", "foe "})
+    expect_error([&] { parse_plan(name); }, HasSubstr(std::string("plan: expected tp, foe or ep, got ") + name));
 }
 
 }  // namespace
