@@ -3,10 +3,16 @@
 #include <algorithm>
 #include <functional>
 
+#include "base/check.h"
 #include "base/error.h"
 
 namespace foe {
 namespace {
+
+// The arrays of a batch in the order of the message.
+constexpr std::vector<std::int32_t> Batch::*kArrays[] = {
+    &Batch::tokens,      &Batch::positions,   &Batch::sequence_begin, &Batch::sequence_owner,
+    &Batch::block_table, &Batch::table_begin, &Batch::sampled_rows};
 
 void append(std::vector<std::int32_t>& message, const std::vector<std::int32_t>& values) {
   message.push_back(static_cast<std::int32_t>(values.size()));
@@ -36,14 +42,32 @@ void check_range(const std::vector<std::int32_t>& values, int limit, const char*
     if (v < 0 || v >= limit) fail("batch message: expected {} in [0, {}), got {}", name, limit, v);
 }
 
+// No value stands behind one that is `above` it.
+template <typename Above>
+void check_ascent(const std::vector<std::int32_t>& values, Above above, const char* name) {
+  if (const auto at = std::adjacent_find(values.begin(), values.end(), above); at != values.end())
+    fail("batch message: expected {} to ascend, got {} after {}", name, at[1], at[0]);
+}
+
+// values[begin, end) less `base`.
+std::vector<std::int32_t> slice(const std::vector<std::int32_t>& values, std::ptrdiff_t begin, std::ptrdiff_t end,
+                                std::int32_t base = 0) {
+  std::vector<std::int32_t> part(values.begin() + begin, values.begin() + end);
+  for (std::int32_t& v : part) v -= base;
+  return part;
+}
+
 }  // namespace
 
 void Batch::add_sequence(std::span<const std::int32_t> sequence_tokens, int first_position,
-                         std::span<const std::int32_t> blocks, Sample sample) {
+                         std::span<const std::int32_t> blocks, Sample sample, int owner) {
+  FOE_CHECK(owner >= (sequence_owner.empty() ? 0 : sequence_owner.back()), "owner {} after {}", owner,
+            sequence_owner.empty() ? 0 : sequence_owner.back());
   const int first_row = num_tokens();
   tokens.insert(tokens.end(), sequence_tokens.begin(), sequence_tokens.end());
   for (std::size_t i = 0; i < sequence_tokens.size(); ++i) positions.push_back(first_position + static_cast<int>(i));
   sequence_begin.push_back(num_tokens());
+  sequence_owner.push_back(owner);
   block_table.insert(block_table.end(), blocks.begin(), blocks.end());
   table_begin.push_back(static_cast<std::int32_t>(block_table.size()));
   if (sample == Sample::kNone) return;
@@ -51,19 +75,44 @@ void Batch::add_sequence(std::span<const std::int32_t> sequence_tokens, int firs
     sampled_rows.push_back(row);
 }
 
+Batch part_of(const Batch& batch, int owner) {
+  const auto& owners = batch.sequence_owner;
+  const auto [first, last] = std::equal_range(owners.begin(), owners.end(), owner);
+  const auto s = first - owners.begin(), s_end = last - owners.begin();
+  const std::int32_t t = batch.sequence_begin[s], t_end = batch.sequence_begin[s_end];
+  const std::int32_t b = batch.table_begin[s], b_end = batch.table_begin[s_end];
+  const auto& rows = batch.sampled_rows;
+  const auto row = std::lower_bound(rows.begin(), rows.end(), t), row_end = std::lower_bound(row, rows.end(), t_end);
+
+  Batch part;
+  part.tokens = slice(batch.tokens, t, t_end);
+  part.positions = slice(batch.positions, t, t_end);
+  part.sequence_begin = slice(batch.sequence_begin, s, s_end + 1, t);
+  part.sequence_owner = slice(owners, s, s_end);
+  part.block_table = slice(batch.block_table, b, b_end);
+  part.table_begin = slice(batch.table_begin, s, s_end + 1, b);
+  part.sampled_rows = slice(rows, row - rows.begin(), row_end - rows.begin(), t);
+  return part;
+}
+
+std::vector<int> sampled_by_owner(const Batch& batch, int owners) {
+  std::vector<int> counts(owners);
+  auto row = batch.sampled_rows.begin();
+  for (int s = 0; s < batch.num_sequences(); ++s)
+    for (; row != batch.sampled_rows.end() && *row < batch.sequence_begin[s + 1]; ++row)
+      ++counts[batch.sequence_owner[s]];
+  return counts;
+}
+
 std::vector<std::int32_t> encode(const Batch& batch) {
   std::vector<std::int32_t> message;
-  for (const auto* part : {&batch.tokens, &batch.positions, &batch.sequence_begin, &batch.block_table,
-                           &batch.table_begin, &batch.sampled_rows})
-    append(message, *part);
+  for (const auto array : kArrays) append(message, batch.*array);
   return message;
 }
 
-Batch decode(std::span<const std::int32_t> message, int vocab_size, int kv_blocks) {
+Batch decode(std::span<const std::int32_t> message, int vocab_size, int kv_blocks, int owners) {
   Batch batch;
-  for (auto* part : {&batch.tokens, &batch.positions, &batch.sequence_begin, &batch.block_table, &batch.table_begin,
-                     &batch.sampled_rows})
-    *part = take(message);
+  for (const auto array : kArrays) batch.*array = take(message);
   if (!message.empty()) fail("batch message: expected the end, got {} more words", message.size());
   if (batch.positions.size() != batch.tokens.size())
     fail("batch message: expected {} positions, got {}", batch.tokens.size(), batch.positions.size());
@@ -71,12 +120,14 @@ Batch decode(std::span<const std::int32_t> message, int vocab_size, int kv_block
   check_offsets(batch.table_begin, batch.block_table.size(), "table_begin");
   if (batch.table_begin.size() != batch.sequence_begin.size())
     fail("batch message: expected {} block tables, got {}", batch.num_sequences(), batch.table_begin.size() - 1);
+  if (static_cast<int>(batch.sequence_owner.size()) != batch.num_sequences())
+    fail("batch message: expected {} owners of sequences, got {}", batch.num_sequences(), batch.sequence_owner.size());
   check_range(batch.tokens, vocab_size, "a token");
   check_range(batch.block_table, kv_blocks, "a KV block");
+  check_range(batch.sequence_owner, owners, "an owner");
+  check_ascent(batch.sequence_owner, std::greater(), "owners");
   check_range(batch.sampled_rows, batch.num_tokens(), "a sampled row");
-  const auto& sampled = batch.sampled_rows;
-  if (const auto at = std::adjacent_find(sampled.begin(), sampled.end(), std::greater_equal()); at != sampled.end())
-    fail("batch message: expected sampled rows to ascend, got {} after {}", at[1], at[0]);
+  check_ascent(batch.sampled_rows, std::greater_equal(), "sampled rows");
   for (int s = 0; s < batch.num_sequences(); ++s) {
     const int capacity = (batch.table_begin[s + 1] - batch.table_begin[s]) * kKvBlock;
     for (int t = batch.sequence_begin[s]; t < batch.sequence_begin[s + 1]; ++t) {

@@ -105,8 +105,8 @@ void Engine::follow() {
       gather_counters(before);
       continue;
     }
-    const Batch batch =
-        decode(std::span<const std::int32_t>(message_).subspan(1), model_.config.vocab_size, kv_.blocks());
+    const Batch batch = decode(std::span<const std::int32_t>(message_).subspan(1), model_.config.vocab_size,
+                               kv_.blocks(), /*owners=*/1);
     forward(model_, batch, kv_, activations_, comm_, pool_);
   }
 }

@@ -17,14 +17,16 @@ using testing::HasSubstr;
 
 constexpr int kVocab = 100;
 constexpr int kBlocks = 8;
+constexpr int kOwners = 4;
 constexpr int kLargest = std::numeric_limits<std::int32_t>::max();
 
-// A sequence that decodes its 20th token, a whole prompt, and one in the middle of its prompt.
+// A sequence that decodes its 20th token, a whole prompt, and one in the middle of its prompt; the first on rank 0, the
+// others on rank 2.
 Batch three_sequences() {
   Batch batch;
   batch.add_sequence(std::vector<std::int32_t>{7}, 19, std::vector<std::int32_t>{5, 0}, Batch::Sample::kLast);
-  batch.add_sequence(std::vector<std::int32_t>{1, 2, 3}, 0, std::vector<std::int32_t>{7}, Batch::Sample::kAll);
-  batch.add_sequence(std::vector<std::int32_t>{99, 0}, 15, std::vector<std::int32_t>{1, 2, 3}, Batch::Sample::kNone);
+  batch.add_sequence(std::vector<std::int32_t>{1, 2, 3}, 0, std::vector<std::int32_t>{7}, Batch::Sample::kAll, 2);
+  batch.add_sequence(std::vector<std::int32_t>{99, 0}, 15, std::vector<std::int32_t>{1, 2, 3}, Batch::Sample::kNone, 2);
   return batch;
 }
 
@@ -32,6 +34,7 @@ void expect_equal(const Batch& a, const Batch& b) {
   EXPECT_EQ(a.tokens, b.tokens);
   EXPECT_EQ(a.positions, b.positions);
   EXPECT_EQ(a.sequence_begin, b.sequence_begin);
+  EXPECT_EQ(a.sequence_owner, b.sequence_owner);
   EXPECT_EQ(a.block_table, b.block_table);
   EXPECT_EQ(a.table_begin, b.table_begin);
   EXPECT_EQ(a.sampled_rows, b.sampled_rows);
@@ -45,6 +48,7 @@ TEST(Batch, AppendsSequences) {
   EXPECT_EQ(batch.tokens, (std::vector<std::int32_t>{7, 1, 2, 3, 99, 0}));
   EXPECT_EQ(batch.positions, (std::vector<std::int32_t>{19, 0, 1, 2, 15, 16}));
   EXPECT_EQ(batch.sequence_begin, (std::vector<std::int32_t>{0, 1, 4, 6}));
+  EXPECT_EQ(batch.sequence_owner, (std::vector<std::int32_t>{0, 2, 2}));
   EXPECT_EQ(batch.block_table, (std::vector<std::int32_t>{5, 0, 7, 1, 2, 3}));
   EXPECT_EQ(batch.table_begin, (std::vector<std::int32_t>{0, 2, 3, 6}));
   EXPECT_EQ(batch.sampled_rows, (std::vector<std::int32_t>{0, 1, 2, 3}));
@@ -58,8 +62,66 @@ TEST(Batch, ClearedIsEmpty) {
   expect_equal(batch, Batch());
 }
 
+TEST(BatchDeathTest, OwnersAscend) {
+  Batch batch = three_sequences();
+  EXPECT_DEATH(
+      batch.add_sequence(std::vector<std::int32_t>{1}, 0, std::vector<std::int32_t>{4}, Batch::Sample::kNone, 1),
+      "owner 1 after 2");
+  EXPECT_DEATH(Batch().add_sequence({}, 0, {}, Batch::Sample::kNone, -1), "owner -1 after 0");
+}
+
+// Each owner's part is the batch that its sequences alone would make.
+TEST(Batch, PartsAreTheOwnersSequences) {
+  const Batch batch = three_sequences();
+  Batch first, last;
+  first.add_sequence(std::vector<std::int32_t>{7}, 19, std::vector<std::int32_t>{5, 0}, Batch::Sample::kLast);
+  last.add_sequence(std::vector<std::int32_t>{1, 2, 3}, 0, std::vector<std::int32_t>{7}, Batch::Sample::kAll, 2);
+  last.add_sequence(std::vector<std::int32_t>{99, 0}, 15, std::vector<std::int32_t>{1, 2, 3}, Batch::Sample::kNone, 2);
+  expect_equal(part_of(batch, 0), first);
+  expect_equal(part_of(batch, 1), Batch());
+  expect_equal(part_of(batch, 2), last);
+  expect_equal(part_of(batch, 3), Batch());
+  expect_equal(part_of(Batch(), 0), Batch());
+  EXPECT_EQ(sampled_by_owner(batch, kOwners), (std::vector<int>{1, 0, 3, 0}));
+  EXPECT_EQ(sampled_by_owner(Batch(), 2), (std::vector<int>{0, 0}));
+}
+
+// Random batches: the parts one after the other are the whole, and each is a batch that its rank can run.
+TEST(Batch, PartsMakeUpTheWhole) {
+  for (int trial = 0; trial < 500; ++trial) {
+    std::uint64_t draw = 0;
+    const auto random = [&](int n) { return static_cast<int>(random_bits(trial, draw++) % n); };
+    Batch batch;
+    for (int owner = 0; owner < kOwners; ++owner)
+      for (int s = random(4); s > 0; --s) {
+        std::vector<std::int32_t> tokens(1 + random(20)), blocks(3);
+        for (std::int32_t& token : tokens) token = random(kVocab);
+        for (std::int32_t& block : blocks) block = random(kBlocks);
+        batch.add_sequence(tokens, random(20), blocks, static_cast<Batch::Sample>(random(3)), owner);
+      }
+    const std::vector<int> sampled = sampled_by_owner(batch, kOwners);
+    Batch whole;
+    std::vector<std::int32_t> rows;
+    for (int owner = 0; owner < kOwners; ++owner) {
+      const Batch part = decode(encode(part_of(batch, owner)), kVocab, kBlocks, kOwners);
+      EXPECT_EQ(part.num_sampled(), sampled[owner]);
+      for (const std::int32_t row : part.sampled_rows) rows.push_back(whole.num_tokens() + row);
+      for (int s = 0; s < part.num_sequences(); ++s) {
+        EXPECT_EQ(part.sequence_owner[s], owner);
+        const int t = part.sequence_begin[s], b = part.table_begin[s];
+        whole.add_sequence(std::span(part.tokens).subspan(t, part.sequence_begin[s + 1] - t), part.positions[t],
+                           std::span(part.block_table).subspan(b, part.table_begin[s + 1] - b), Batch::Sample::kNone,
+                           owner);
+      }
+    }
+    whole.sampled_rows = rows;
+    expect_equal(whole, batch);
+  }
+}
+
 TEST(Batch, RoundTrip) {
-  for (const Batch& batch : {Batch(), three_sequences()}) expect_equal(decode(encode(batch), kVocab, kBlocks), batch);
+  for (const Batch& batch : {Batch(), three_sequences()})
+    expect_equal(decode(encode(batch), kVocab, kBlocks, kOwners), batch);
 }
 
 // A way to spoil a batch, and what the error must say.
@@ -83,6 +145,11 @@ TEST(Batch, DecodeNamesWhatIsWrong) {
       {[](Batch& b) { b.table_begin[2] = 1; }, "expected table_begin to ascend from 0 to 6"},
       {[](Batch& b) { b.table_begin[3] = 7; }, "expected table_begin to ascend from 0 to 6"},
       {[](Batch& b) { b.table_begin.push_back(6); }, "expected 3 block tables, got 4"},
+      {[](Batch& b) { b.sequence_owner.pop_back(); }, "expected 3 owners of sequences, got 2"},
+      {[](Batch& b) { b.sequence_owner.push_back(3); }, "expected 3 owners of sequences, got 4"},
+      {[](Batch& b) { b.sequence_owner[0] = -1; }, "expected an owner in [0, 4), got -1"},
+      {[](Batch& b) { b.sequence_owner[2] = kOwners; }, "expected an owner in [0, 4), got 4"},
+      {[](Batch& b) { b.sequence_owner[2] = 1; }, "expected owners to ascend, got 1 after 2"},
       {[](Batch& b) { b.tokens[2] = -1; }, "expected a token in [0, 100), got -1"},
       {[](Batch& b) { b.tokens[2] = kVocab; }, "expected a token in [0, 100), got 100"},
       {[](Batch& b) { b.block_table[4] = -1; }, "expected a KV block in [0, 8), got -1"},
@@ -105,7 +172,7 @@ TEST(Batch, DecodeNamesWhatIsWrong) {
     Batch batch = three_sequences();
     c.spoil(batch);
     try {
-      decode(encode(batch), kVocab, kBlocks);
+      decode(encode(batch), kVocab, kBlocks, kOwners);
       ADD_FAILURE() << "accepted; expected: " << c.message;
     } catch (const Error& e) {
       EXPECT_THAT(e.what(), HasSubstr("batch message: "));
@@ -116,7 +183,7 @@ TEST(Batch, DecodeNamesWhatIsWrong) {
 
 void expect_decode_error(const std::vector<std::int32_t>& message, const std::string& text) {
   try {
-    decode(message, kVocab, kBlocks);
+    decode(message, kVocab, kBlocks, kOwners);
     ADD_FAILURE() << "accepted; expected: " << text;
   } catch (const Error& e) {
     EXPECT_THAT(e.what(), HasSubstr(text));
@@ -136,7 +203,7 @@ TEST(Batch, DecodeChecksLengthsBeforeItAllocates) {
   expect_decode_error(spoiled, "expected the end, got 1 more words");
   expect_decode_error({}, "expected a length, got the end");
   for (int length = 1; length < words; ++length)
-    EXPECT_THROW(decode(std::span(message).first(length), kVocab, kBlocks), Error) << length << " words";
+    EXPECT_THROW(decode(std::span(message).first(length), kVocab, kBlocks, kOwners), Error) << length << " words";
 }
 
 // Whatever a peer sends is refused, or is a batch within the model's bounds that encodes to the same message.
@@ -151,7 +218,7 @@ TEST(Batch, DecodeSurvivesRandomChanges) {
       changed[r % changed.size()] = values[(r >> 32) % 8];
     }
     try {
-      const Batch batch = decode(changed, kVocab, kBlocks);
+      const Batch batch = decode(changed, kVocab, kBlocks, kOwners);
       EXPECT_EQ(encode(batch), changed);
       ++accepted;
     } catch (const Error&) {

@@ -155,7 +155,7 @@ TEST(Scheduler, RandomWorkloadsKeepTheInvariants) {
       for (int q = 0; q < b.num_sequences(); ++q)
         for (int i = b.table_begin[q]; i < b.table_begin[q + 1]; ++i) ++owners[b.block_table[i]];
       for (const auto& [block, count] : owners) ASSERT_EQ(count, 1) << "block " << block;
-      ASSERT_NO_THROW(decode(encode(b), 1 << 30, kLimits.kv_blocks));
+      ASSERT_NO_THROW(decode(encode(b), 1 << 30, kLimits.kv_blocks, 1));
 
       // Tokens name their request, while it runs its prompt; decoded tokens carry the id, too.
       for (int q = 0; q < b.num_sequences(); ++q)
