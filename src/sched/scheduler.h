@@ -16,17 +16,18 @@
 namespace foe {
 
 struct SchedulerLimits {
-  int kv_blocks = 0;       // of kKvBlock positions each
+  int kv_blocks = 0;       // of kKvBlock positions each, in each owner's cache
   int max_tokens = 512;    // per step
   int max_sequences = 32;  // in one batch
   int max_positions = 0;   // the model's context length
+  int owners = 1;          // KV caches; a sequence stays in one of them, its owner's (core/batch.h)
 };
 
 class Scheduler {
  public:
   explicit Scheduler(const SchedulerLimits& limits);
 
-  // Queues a request. Throws Error for one that could never run: no prompt, or more positions than the context or the
+  // Queues a request. Throws Error for one that could never run: no prompt, or more positions than the context or a
   // whole cache has.
   void add(Request request);
   // Forgets a request; its blocks are free for the next step. Unknown ids are ignored: it may just have finished.
@@ -37,7 +38,8 @@ class Scheduler {
   int num_waiting() const { return static_cast<int>(waiting_.size()); }
 
   // The next step's batch, valid until the next call; empty only when idle. First come, first served: a waiting request
-  // joins when blocks for all it may become are free. Decoding sequences get their token before prompts get chunks.
+  // joins when some owner has blocks for all it may become. Decoding sequences get their token before prompts get
+  // chunks; within an owner's part they stand before them.
   const Batch& next();
 
   // The tokens sampled for the rows of that batch, in the order of Batch::sampled_rows.
@@ -54,20 +56,23 @@ class Scheduler {
  private:
   struct Sequence {
     Request request;
+    int owner;
     std::vector<std::int32_t> blocks;
     int done = 0;       // positions whose KV is computed
     int scheduled = 0;  // tokens of it in the current batch
 
     int total() const { return static_cast<int>(request.prompt.size() + request.output.size()); }
     int remaining() const { return total() - done; }
+    bool decoding() const { return remaining() == 1; }
   };
 
   int blocks_for(const Request& request) const;
   void admit();
-  void schedule(Sequence& sequence);
+  void deal_tokens(const std::vector<Sequence*>& order);
+  void append(const Sequence& sequence);
 
   SchedulerLimits limits_;
-  BlockAllocator allocator_;
+  std::vector<BlockAllocator> allocators_;  // by owner
   std::deque<Request> waiting_;
   std::deque<Sequence> running_;  // in order of arrival
   Batch batch_;

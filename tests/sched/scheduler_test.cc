@@ -127,51 +127,147 @@ TEST(Scheduler, AbortedRequestsGiveTheirBlocksBack) {
   EXPECT_TRUE(s.idle());
 }
 
-// Random arrivals and aborts: every request runs each of its positions once and in order, no KV block has two owners,
-// the budget holds, and everything ends.
-TEST(Scheduler, RandomWorkloadsKeepTheInvariants) {
-  for (std::uint64_t seed = 0; seed < 30; ++seed) {
-    Scheduler s(kLimits);
-    std::map<std::int64_t, int> next_position, outputs, wanted;
-    std::uint64_t draw = 0;
-    const auto random = [&](int n) { return static_cast<int>(random_bits(seed, draw++) % n); };
-    std::int64_t id = 0;
-    for (int step = 0; step < 5000 && (step < 200 || !s.idle()); ++step) {
-      if (step < 200 && random(3) == 0) {
-        const Request r = request(++id, 1 + random(60), 1 + random(30));
-        wanted[id] = r.max_tokens;
-        s.add(r);
-      }
-      if (random(20) == 0) {
-        const std::int64_t gone = 1 + random(static_cast<int>(id) + 1);
-        s.abort(gone);
-        wanted.erase(gone);
-      }
-      const Batch b = s.next();
-      ASSERT_EQ(b.empty(), s.idle());
-      ASSERT_LE(b.num_tokens(), kLimits.max_tokens);
-      ASSERT_LE(b.num_sequences(), kLimits.max_sequences);
-      std::map<std::int32_t, int> owners;
-      for (int q = 0; q < b.num_sequences(); ++q)
-        for (int i = b.table_begin[q]; i < b.table_begin[q + 1]; ++i) ++owners[b.block_table[i]];
-      for (const auto& [block, count] : owners) ASSERT_EQ(count, 1) << "block " << block;
-      ASSERT_NO_THROW(decode(encode(b), 1 << 30, kLimits.kv_blocks, 1));
+std::int64_t request_of(const Batch& batch, int sequence) {
+  return batch.tokens[batch.sequence_begin[sequence]] / 100;
+}
 
-      // Tokens name their request, while it runs its prompt; decoded tokens carry the id, too.
-      for (int q = 0; q < b.num_sequences(); ++q)
-        for (int t = b.sequence_begin[q]; t < b.sequence_begin[q + 1]; ++t)
-          ASSERT_EQ(b.positions[t], next_position[b.tokens[t] / 100]++);
-      std::vector<std::int32_t> tokens;
-      for (int i = 0; i < b.num_sampled(); ++i) tokens.push_back(static_cast<std::int32_t>(100 * s.sampled(i).id + 99));
-      for (const TokenEvent& e : s.commit(tokens)) {
-        ++outputs[e.id];
-        ASSERT_EQ(e.finish.has_value(), outputs[e.id] == wanted[e.id]);
-        if (e.finish) wanted.erase(e.id);
-      }
-    }
-    EXPECT_TRUE(s.idle()) << "seed " << seed;
-    EXPECT_TRUE(wanted.empty()) << "seed " << seed;
+SchedulerLimits limits_for(int owners) {
+  SchedulerLimits limits = kLimits;
+  limits.owners = owners;
+  return limits;
+}
+
+TEST(Scheduler, SpreadsEqualRequestsEvenly) {
+  SchedulerLimits limits = limits_for(3);
+  limits.max_sequences = 6;
+  Scheduler s(limits);
+  for (int id = 1; id <= 12; ++id) s.add(request(id, 1, 5));
+  while (!s.idle()) {
+    const Batch& b = s.next();
+    EXPECT_EQ(b.sequence_owner, (std::vector<std::int32_t>{0, 0, 1, 1, 2, 2}));
+    std::vector<std::int32_t> tokens;
+    for (int i = 0; i < b.num_sampled(); ++i) tokens.push_back(static_cast<std::int32_t>(100 * s.sampled(i).id));
+    s.commit(tokens);
   }
+}
+
+TEST(Scheduler, ARequestGoesWhereMostBlocksAreFree) {
+  SchedulerLimits limits = limits_for(2);
+  limits.max_sequences = 4;
+  limits.max_tokens = 300;
+  Scheduler s(limits);
+  s.add(request(1, 70, 10));  // five of eight blocks, of owner 0: the first among equals
+  s.add(request(2, 20, 1));   // two of owner 1's
+  s.add(request(3, 20, 1));   // two more of owner 1's
+  s.add(request(4, 60, 4));   // four of owner 1's; owner 0 has three left
+  const Batch& b = s.next();
+  EXPECT_EQ(b.sequence_owner, (std::vector<std::int32_t>{0, 1, 1, 1}));
+  for (int q = 0; q < 4; ++q) EXPECT_EQ(request_of(b, q), q + 1);
+}
+
+TEST(Scheduler, NothingOvertakesARequestThatFitsNowhere) {
+  Scheduler s(limits_for(2));
+  s.add(request(1, 70, 10));
+  s.add(request(2, 70, 10));
+  s.add(request(3, 70, 10));  // five blocks: three are left with either owner
+  s.add(request(4, 1, 1));
+  s.next();
+  EXPECT_EQ(s.num_running(), 2);
+  s.commit({});
+  s.abort(2);
+  const Batch& b = s.next();
+  EXPECT_EQ(s.num_running(), 3);
+  EXPECT_EQ(b.sequence_owner, (std::vector<std::int32_t>{0, 0, 1}));
+  EXPECT_EQ(request_of(b, 0), 4);  // its one token counts as decoding
+  EXPECT_EQ(request_of(b, 1), 1);
+  EXPECT_EQ(request_of(b, 2), 3);
+}
+
+// A step lasts as long as its busiest owner.
+TEST(Scheduler, PromptsOfDifferentOwnersShareTheBudgetEvenly) {
+  const auto counts = [](const Batch& b) {
+    std::vector<int> tokens(2);
+    for (int q = 0; q < b.num_sequences(); ++q)
+      tokens[b.sequence_owner[q]] += b.sequence_begin[q + 1] - b.sequence_begin[q];
+    return tokens;
+  };
+  Scheduler s(limits_for(2));
+  s.add(request(1, 17, 1));
+  EXPECT_EQ(counts(s.next()), (std::vector<int>{10, 0}));  // alone: all of it
+  s.commit({});
+  s.add(request(2, 8, 3));
+  EXPECT_EQ(counts(s.next()), (std::vector<int>{5, 5}));
+  s.commit({});
+  s.add(request(3, 30, 1));                               // owner 1's, whose first request ends its prompt
+  EXPECT_EQ(counts(s.next()), (std::vector<int>{2, 8}));  // what owner 0 leaves goes to owner 1
+  EXPECT_EQ(s.sampled(0).id, 1);
+  EXPECT_EQ(s.sampled(1).id, 2);
+}
+
+// Random arrivals and aborts: every request runs each of its positions once and in order, with one owner; no KV block
+// belongs to two requests, the budget holds, the oldest request is in every step, and everything ends.
+void run_random_workload(const SchedulerLimits& limits, std::uint64_t seed) {
+  Scheduler s(limits);
+  std::map<std::int64_t, int> next_position, outputs, wanted, owner_of;
+  std::uint64_t draw = 0;
+  const auto random = [&](int n) { return static_cast<int>(random_bits(seed, draw++) % n); };
+  std::int64_t id = 0;
+  for (int step = 0; step < 5000 && (step < 200 || !s.idle()); ++step) {
+    if (step < 200 && random(3) == 0) {
+      const Request r = request(++id, 1 + random(60), 1 + random(30));
+      wanted[id] = r.max_tokens;
+      s.add(r);
+    }
+    if (random(20) == 0) {
+      const std::int64_t gone = 1 + random(static_cast<int>(id) + 1);
+      s.abort(gone);
+      wanted.erase(gone);
+    }
+    const Batch b = s.next();
+    ASSERT_EQ(b.empty(), s.idle());
+    ASSERT_LE(b.num_tokens(), limits.max_tokens);
+    ASSERT_LE(b.num_sequences(), limits.max_sequences);
+    ASSERT_NO_THROW(decode(encode(b), 1 << 30, limits.kv_blocks, limits.owners));  // owners ascend, too
+
+    // Tokens name their request, while it runs its prompt; decoded tokens carry the id, too.
+    std::set<std::pair<int, std::int32_t>> blocks;
+    std::set<std::int64_t> requests;
+    for (int q = 0; q < b.num_sequences(); ++q) {
+      const std::int64_t runs = request_of(b, q);
+      requests.insert(runs);
+      ASSERT_EQ(owner_of.try_emplace(runs, b.sequence_owner[q]).first->second, b.sequence_owner[q]);
+      for (int i = b.table_begin[q]; i < b.table_begin[q + 1]; ++i)
+        ASSERT_TRUE(blocks.emplace(b.sequence_owner[q], b.block_table[i]).second) << "block " << b.block_table[i];
+      for (int t = b.sequence_begin[q]; t < b.sequence_begin[q + 1]; ++t)
+        ASSERT_EQ(b.positions[t], next_position[b.tokens[t] / 100]++);
+    }
+    ASSERT_TRUE(wanted.empty() || requests.contains(wanted.begin()->first)) << "step " << step;
+    std::vector<std::int32_t> tokens;
+    for (int i = 0; i < b.num_sampled(); ++i) {
+      ASSERT_EQ(s.sampled(i).id, b.tokens[b.sampled_rows[i]] / 100);
+      tokens.push_back(static_cast<std::int32_t>(100 * s.sampled(i).id + 99));
+    }
+    for (const TokenEvent& e : s.commit(tokens)) {
+      ++outputs[e.id];
+      ASSERT_EQ(e.finish.has_value(), outputs[e.id] == wanted[e.id]);
+      if (e.finish) wanted.erase(e.id);
+    }
+  }
+  ASSERT_TRUE(s.idle());
+  ASSERT_TRUE(wanted.empty());
+
+  // All blocks are free again: a request for all of them fits with every owner.
+  for (int i = 0; i < limits.owners; ++i) s.add(request(++id, limits.kv_blocks * kKvBlock - 1, 1));
+  s.next();
+  EXPECT_EQ(s.num_running(), limits.owners);
+}
+
+TEST(Scheduler, RandomWorkloadsKeepTheInvariants) {
+  for (const int owners : {1, 2, 3})
+    for (std::uint64_t seed = 0; seed < 30; ++seed) {
+      SCOPED_TRACE(testing::Message() << owners << " owners, seed " << seed);
+      ASSERT_NO_FATAL_FAILURE(run_random_workload(limits_for(owners), seed));
+    }
 }
 
 }  // namespace
