@@ -120,8 +120,8 @@ void add_inspect_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("inspect", "Show a model, and what each rank would hold and send");
   command->add_option("MODEL", flags->model, "model folder")->required();
   command->add_option("--ranks", flags->ranks, "number of ranks")->check(CLI::Range(1, 4096))->capture_default_str();
-  command->add_option("--plan", flags->plan, "foe or tp; default: what fits the model")
-      ->check(CLI::IsMember({"foe", "tp"}));
+  command->add_option("--plan", flags->plan, "foe, tp or ep; default: what fits the model")
+      ->check(CLI::IsMember({"foe", "tp", "ep"}));
   command->add_flag("--json", flags->json, "print JSON");
   command->callback([flags] { run_inspect(*flags); });
 }

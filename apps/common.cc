@@ -16,8 +16,9 @@ namespace foe {
 void add_model_flags(CLI::App& command, ModelFlags& flags) {
   command.add_option("MODEL", flags.model, "model folder: config.json, *.safetensors, tokenizer.json")->required();
   command
-      .add_option("--plan", flags.plan, "how ranks share the model: foe (federated models) or tp; default: what fits")
-      ->check(CLI::IsMember({"foe", "tp"}));
+      .add_option("--plan", flags.plan,
+                  "how ranks share the model: foe (federated models), tp or ep; default: what fits")
+      ->check(CLI::IsMember({"foe", "tp", "ep"}));
   command.add_option("--dtype", flags.dtype, "weights in memory: f32 or bf16; default: as in the file")
       ->check(CLI::IsMember({"f32", "bf16"}));
   command.add_option("--threads", flags.threads, "threads per rank; default: cores divided by ranks")
