@@ -204,6 +204,15 @@ TEST(Scheduler, PromptsOfDifferentOwnersShareTheBudgetEvenly) {
   EXPECT_EQ(s.sampled(1).id, 2);
 }
 
+TEST(Scheduler, DecodesBeforeItGivesPromptsOfOtherOwnersTheRest) {
+  Scheduler s({.kv_blocks = 8, .max_tokens = 4, .max_sequences = 4, .max_positions = 200, .owners = 2});
+  s.add(request(1, 100, 28));                                // all of owner 0's blocks
+  for (int id = 2; id <= 4; ++id) s.add(request(id, 1, 5));  // more than half of the budget
+  const Batch& b = s.next();
+  EXPECT_EQ(b.sequence_owner, (std::vector<std::int32_t>{0, 1, 1, 1}));
+  EXPECT_EQ(b.tokens, (std::vector<std::int32_t>{100, 200, 300, 400}));
+}
+
 // Random arrivals and aborts: every request runs each of its positions once and in order, with one owner; no KV block
 // belongs to two requests, the budget holds, the oldest request is in every step, and everything ends.
 void run_random_workload(const SchedulerLimits& limits, std::uint64_t seed) {
