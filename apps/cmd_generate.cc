@@ -39,7 +39,7 @@ struct Generation {
 };
 
 CommCounters difference(const CommCounters& a, const CommCounters& b) {
-  return {a.broadcast - b.broadcast, a.sum - b.sum, a.gather - b.gather};
+  return {a.broadcast - b.broadcast, a.sum - b.sum, a.gather - b.gather, a.all_to_all - b.all_to_all};
 }
 
 double seconds_since(Clock::time_point start) {
@@ -92,7 +92,10 @@ void print_json(const Engine& engine, const Generation& g, std::size_t prompt_to
     const auto entry = [](const CommCounter& k) {
       return nlohmann::json{{"calls", k.calls}, {"messages", k.messages}, {"bytes", k.bytes}};
     };
-    ranks.push_back({{"broadcast", entry(c.broadcast)}, {"sum", entry(c.sum)}, {"gather", entry(c.gather)}});
+    ranks.push_back({{"broadcast", entry(c.broadcast)},
+                     {"sum", entry(c.sum)},
+                     {"gather", entry(c.gather)},
+                     {"all_to_all", entry(c.all_to_all)}});
   }
   const nlohmann::json out{{"plan", to_string(engine.model().placement.plan)},
                            {"ranks", engine.comm().size()},
@@ -117,7 +120,8 @@ void print_stats(const Engine& engine, const Generation& g, std::size_t prompt_t
   fmt::print(stderr, ", then {:.2f} ms per token ({:.0f} tokens/s)\n", 1e3 * g.decode_s / steps, steps / g.decode_s);
   CommCounters all;
   for (const CommCounters& c : g.decode_counters)
-    for (const auto member : {&CommCounters::broadcast, &CommCounters::sum, &CommCounters::gather}) {
+    for (const auto member :
+         {&CommCounters::broadcast, &CommCounters::sum, &CommCounters::gather, &CommCounters::all_to_all}) {
       (all.*member).messages += (c.*member).messages;
       (all.*member).bytes += (c.*member).bytes;
     }
@@ -129,6 +133,7 @@ void print_stats(const Engine& engine, const Generation& g, std::size_t prompt_t
   };
   row("broadcast batch", &CommCounters::broadcast);
   row("sum", &CommCounters::sum);
+  row("all-to-all", &CommCounters::all_to_all);
   row("gather logits", &CommCounters::gather);
 }
 

@@ -18,6 +18,7 @@ namespace {
 struct InspectFlags {
   std::string model;
   std::string plan;
+  std::string dispatch = "rank";
   int ranks = 1;
   bool json = false;
 };
@@ -29,7 +30,8 @@ struct RankReport {
   WireCost decode;
 };
 
-RankReport report(const ModelConfig& c, const Placement& placement, const SumPlan& sums, int rank, DType type) {
+RankReport report(const ModelConfig& c, const Placement& placement, const SumPlan& sums, int rank, DType type,
+                  Dispatch dispatch) {
   RankReport r;
   r.share = placement.ranks[rank];
   const std::int64_t D = c.hidden_size, L = c.num_hidden_layers, C = c.head_dim, m = r.share.kv_heads.size();
@@ -39,7 +41,7 @@ RankReport report(const ModelConfig& c, const Placement& placement, const SumPla
   r.weight_bytes = static_cast<std::int64_t>(size_of(type)) * (L * (attention + experts) + r.share.vocab.size() * D) +
                    4 * L * c.num_experts * D;
   r.kv_token_bytes = 4 * L * m * 2 * C;
-  r.decode = decode_wire_cost(c, placement, rank, sums.partials(rank));
+  r.decode = decode_wire_cost(c, placement, rank, sums.partials(rank), dispatch);
   return r;
 }
 
@@ -64,7 +66,10 @@ void print_json(const ModelConfig& c, const Placement& placement, const std::vec
                             {"kv_bytes_per_token", r.kv_token_bytes},
                             {"decode_sums", r.decode.sums},
                             {"decode_sum_bytes", r.decode.sum_bytes},
-                            {"decode_gather_bytes", r.decode.gather_bytes}});
+                            {"decode_gather_bytes", r.decode.gather_bytes},
+                            {"decode_all_to_alls", r.decode.all_to_alls},
+                            {"expected_dispatch_bytes", r.decode.dispatch_bytes},
+                            {"expected_return_bytes", r.decode.return_bytes}});
   fmt::print("{}\n", out.dump(2));
 }
 
@@ -97,6 +102,11 @@ void print_table(const ModelConfig& c, const Placement& placement, const std::ve
                placement.plan == Plan::kFoe ? text(r.share.groups) : "-", text(r.share.kv_heads), text(r.share.experts),
                text(r.share.expert_width), r.weight_bytes / 1e6, r.kv_token_bytes, r.decode.sums, r.decode.sum_bytes,
                r.decode.gather_bytes);
+    if (placement.plan == Plan::kEp)
+      fmt::print(
+          "      {} all-to-alls; {:.0f} bytes to experts elsewhere for a token of its own, {:.0f} back for another"
+          " rank's (mean over equally likely selections)\n",
+          r.decode.all_to_alls, r.decode.dispatch_bytes, r.decode.return_bytes);
     if (r.share.kv_heads.size() == 0) fmt::print("      rank {} has no attention heads: more ranks than KV heads\n", i);
   }
 }
@@ -109,7 +119,8 @@ void run_inspect(const InspectFlags& flags) {
   const DType type = layer_tensors(checkpoint, config, 0).q.dtype;
   const SumPlan sums(placement.sum_begin);
   std::vector<RankReport> reports;
-  for (int rank = 0; rank < flags.ranks; ++rank) reports.push_back(report(config, placement, sums, rank, type));
+  for (int rank = 0; rank < flags.ranks; ++rank)
+    reports.push_back(report(config, placement, sums, rank, type, parse_dispatch(flags.dispatch)));
   (flags.json ? print_json : print_table)(config, placement, reports, type);
 }
 
@@ -120,8 +131,11 @@ void add_inspect_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("inspect", "Show a model, and what each rank would hold and send");
   command->add_option("MODEL", flags->model, "model folder")->required();
   command->add_option("--ranks", flags->ranks, "number of ranks")->check(CLI::Range(1, 4096))->capture_default_str();
-  command->add_option("--plan", flags->plan, "foe, tp or ep; default: what fits the model")
+  command->add_option("--plan", flags->plan, "foe, tp or ep; default: foe or tp, what fits the model")
       ->check(CLI::IsMember({"foe", "tp", "ep"}));
+  command->add_option("--dispatch", flags->dispatch, "plan ep: one copy of a row per rank or per expert")
+      ->check(CLI::IsMember({"rank", "expert"}))
+      ->capture_default_str();
   command->add_flag("--json", flags->json, "print JSON");
   command->callback([flags] { run_inspect(*flags); });
 }

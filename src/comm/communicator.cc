@@ -5,6 +5,21 @@
 #include "base/check.h"
 
 namespace foe {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+}  // namespace
+
+Communicator::Call::Call(const Communicator& comm, CommCounter& counter)
+    : comm_(comm), counter_(counter), start_(Clock::now()), waited_before_(comm.waited_s_) {
+  ++counter_.calls;
+}
+
+Communicator::Call::~Call() {
+  counter_.seconds += std::chrono::duration<double>(Clock::now() - start_).count();
+  counter_.waiting_s += comm_.waited_s_ - waited_before_;
+}
 
 void Communicator::begin_all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
                                     std::span<const std::size_t> receive_bytes) {
@@ -13,7 +28,6 @@ void Communicator::begin_all_to_all(std::span<const std::byte> send, std::span<c
             send_bytes.size(), receive_bytes.size(), ranks);
   const std::size_t announced = std::accumulate(send_bytes.begin(), send_bytes.end(), std::size_t{0});
   FOE_CHECK(send.size() == announced, "{} bytes, announced {}", send.size(), announced);
-  ++counters_.all_to_all.calls;
   counters_.all_to_all.messages += ranks - 1;
   counters_.all_to_all.bytes += announced - send_bytes[rank()];
 }

@@ -4,6 +4,7 @@
 // a call all ranks that received hold identical bits. A peer that died or went silent past the timeout is an Error.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -21,9 +22,14 @@ struct CommCounter {
   std::uint64_t calls = 0;
   std::uint64_t messages = 0;
   std::uint64_t bytes = 0;
+  double seconds = 0;    // in these calls,
+  double waiting_s = 0;  // and of that, waiting for other ranks. MPI does not tell: across nodes it is 0
 
   CommCounter operator-(const CommCounter& o) const {
-    return {calls - o.calls, messages - o.messages, bytes - o.bytes};
+    return {calls - o.calls, messages - o.messages, bytes - o.bytes, seconds - o.seconds, waiting_s - o.waiting_s};
+  }
+  CommCounter operator+(const CommCounter& o) const {
+    return {calls + o.calls, messages + o.messages, bytes + o.bytes, seconds + o.seconds, waiting_s + o.waiting_s};
   }
 };
 
@@ -32,6 +38,8 @@ struct CommCounters {
   CommCounter sum;
   CommCounter gather;
   CommCounter all_to_all;
+
+  CommCounter total() const { return broadcast + sum + gather + all_to_all; }
 };
 
 class Communicator {
@@ -66,11 +74,27 @@ class Communicator {
   void restore_counters(const CommCounters& counters) { counters_ = counters; }
 
  protected:
+  // Counts a call, and its time until the end of the scope.
+  class Call {
+   public:
+    Call(const Communicator& comm, CommCounter& counter);
+    ~Call();
+    Call(const Call&) = delete;
+    Call& operator=(const Call&) = delete;
+
+   private:
+    const Communicator& comm_;
+    CommCounter& counter_;
+    std::chrono::steady_clock::time_point start_;
+    double waited_before_;
+  };
+
   // What every backend does first in an all-to-all: checks what goes out, and counts it.
   void begin_all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
                         std::span<const std::size_t> receive_bytes);
 
   CommCounters counters_;
+  double waited_s_ = 0;  // in all calls, for other ranks
 };
 
 // One rank alone.

@@ -10,17 +10,18 @@ class SelfComm : public Communicator {
  public:
   int rank() const override { return 0; }
   int size() const override { return 1; }
-  void broadcast(std::vector<std::int32_t>&) override { ++counters_.broadcast.calls; }
+  void broadcast(std::vector<std::int32_t>&) override { const Call call(*this, counters_.broadcast); }
   void ordered_sum(const SumPlan& plan, float* terms, std::size_t count) override {
+    const Call call(*this, counters_.sum);
     plan.reduce_own(0, terms, count);
-    ++counters_.sum.calls;
   }
   void gather(std::span<const float> send, std::span<const std::size_t>, float* out) override {
+    const Call call(*this, counters_.gather);
     std::copy(send.begin(), send.end(), out);
-    ++counters_.gather.calls;
   }
   void all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
                   std::span<std::byte> receive, std::span<std::size_t> receive_bytes) override {
+    const Call call(*this, counters_.all_to_all);
     begin_all_to_all(send, send_bytes, receive_bytes);
     FOE_CHECK(send.size() <= receive.size(), "{} bytes to receive, room for {}", send.size(), receive.size());
     std::copy(send.begin(), send.end(), receive.begin());

@@ -46,6 +46,7 @@ class MpiComm : public Communicator {
   int size() const override { return size_; }
 
   void broadcast(std::vector<std::int32_t>& message) override {
+    const Call call(*this, counters_.broadcast);
     // The head carries the length and, for a decode step, all of the message: one exchange.
     constexpr int kHead = 1024;
     std::int32_t head[kHead] = {static_cast<std::int32_t>(message.size())};
@@ -62,7 +63,6 @@ class MpiComm : public Communicator {
       check_mpi(MPI_Ibcast(message.data() + first, rest, MPI_INT32_T, 0, MPI_COMM_WORLD, &request), "MPI_Ibcast");
       wait(request, "a broadcast");
     }
-    ++counters_.broadcast.calls;
     if (rank_ == 0) {
       counters_.broadcast.messages += (size_ - 1) * (rest > 0 ? 2 : 1);
       counters_.broadcast.bytes += (size_ - 1) * (sizeof head + rest * sizeof(std::int32_t));
@@ -71,9 +71,9 @@ class MpiComm : public Communicator {
 
   // Every rank receives its slice of all partials, adds them in the plan's order, and all gather the slices.
   void ordered_sum(const SumPlan& plan, float* terms, std::size_t count) override {
+    const Call call(*this, counters_.sum);
     FOE_CHECK(plan.ranks() == size_, "a plan for {} ranks on {}", plan.ranks(), size_);
     plan.reduce_own(rank_, terms, count);
-    ++counters_.sum.calls;
     if (count == 0) return;
     FOE_CHECK(count * std::max(1, plan.total_partials()) <= std::size_t{1} << 30, "a sum of {} floats", count);
     const int own = plan.partials(rank_);
@@ -114,6 +114,7 @@ class MpiComm : public Communicator {
   }
 
   void gather(std::span<const float> send, std::span<const std::size_t> counts, float* out) override {
+    const Call call(*this, counters_.gather);
     FOE_CHECK(send.size() == counts[rank_], "{} floats, announced {}", send.size(), counts[rank_]);
     std::size_t total = 0;
     for (int peer = 0; peer < size_; total += counts[peer++]) {
@@ -126,7 +127,6 @@ class MpiComm : public Communicator {
                            receive_at_.data(), MPI_FLOAT, 0, MPI_COMM_WORLD, &request),
               "MPI_Igatherv");
     wait(request, "a gather");
-    ++counters_.gather.calls;
     if (rank_ != 0) {
       ++counters_.gather.messages;
       counters_.gather.bytes += send.size_bytes();
@@ -137,6 +137,7 @@ class MpiComm : public Communicator {
   // other and each call receives one from everyone, so calls cannot be mixed up.
   void all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
                   std::span<std::byte> receive, std::span<std::size_t> receive_bytes) override {
+    const Call call(*this, counters_.all_to_all);
     begin_all_to_all(send, send_bytes, receive_bytes);
     receive_bytes[rank_] = send_bytes[rank_];
     const std::size_t own_at = std::accumulate(send_bytes.begin(), send_bytes.begin() + rank_, std::size_t{0});

@@ -104,6 +104,14 @@ void SharedComm::publish(Flag& flag) {
 
 void SharedComm::wait(Flag& flag, unsigned step, int peer) {
   const auto ready = [&] { return reached(flag.step.load(std::memory_order_acquire), step); };
+  if (ready()) return;
+  const auto start = std::chrono::steady_clock::now();
+  wait_until(ready, flag, step, peer);
+  waited_s_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+template <typename Ready>
+void SharedComm::wait_until(const Ready& ready, Flag& flag, unsigned step, int peer) {
   if (spin_until(ready)) return;
   // More ranks than cores: let the peer run. After that, sleep.
   for (int i = 0; i < 50; ++i) {
@@ -138,6 +146,7 @@ void SharedComm::enter() {
 }
 
 void SharedComm::broadcast(std::vector<std::int32_t>& message) {
+  const Call call(*this, counters_.broadcast);
   Header* headers = reinterpret_cast<Header*>(memory_);
   constexpr std::size_t kWords =
       kHalfBytes / sizeof(std::int32_t) - 1;  // after the first word: how many are still to come
@@ -160,7 +169,6 @@ void SharedComm::broadcast(std::vector<std::int32_t>& message) {
     }
     if (left == piece) break;
   }
-  ++counters_.broadcast.calls;
   if (rank_ == 0) {
     counters_.broadcast.messages += size_ - 1;
     counters_.broadcast.bytes += (size_ - 1) * message.size() * sizeof(std::int32_t);
@@ -168,9 +176,9 @@ void SharedComm::broadcast(std::vector<std::int32_t>& message) {
 }
 
 void SharedComm::ordered_sum(const SumPlan& plan, float* terms, std::size_t count) {
+  const Call call(*this, counters_.sum);
   FOE_CHECK(plan.ranks() == size_, "a plan for {} ranks on {}", plan.ranks(), size_);
   plan.reduce_own(rank_, terms, count);
-  ++counters_.sum.calls;
   const std::size_t piece =
       kHalfBytes / sizeof(float) / (plan.max_partials() + 1);  // partials, and the slice of the sum
   for (std::size_t at = 0; at < count; at += piece) sum_piece(plan, terms + at, count, std::min(piece, count - at));
@@ -213,6 +221,7 @@ void SharedComm::sum_piece(const SumPlan& plan, float* terms, std::size_t stride
 }
 
 void SharedComm::gather(std::span<const float> send, std::span<const std::size_t> counts, float* out) {
+  const Call call(*this, counters_.gather);
   Header* headers = reinterpret_cast<Header*>(memory_);
   FOE_CHECK(send.size() == counts[rank_], "{} floats, announced {}", send.size(), counts[rank_]);
   constexpr std::size_t kPiece = kHalfBytes / sizeof(float);
@@ -230,7 +239,6 @@ void SharedComm::gather(std::span<const float> send, std::span<const std::size_t
       if (piece(peer) > 0)
         std::copy_n(peer == 0 ? send.data() + at : reinterpret_cast<const float*>(half(peer)), piece(peer), to + at);
   }
-  ++counters_.gather.calls;
   if (rank_ != 0) {
     ++counters_.gather.messages;
     counters_.gather.bytes += send.size_bytes();
@@ -242,6 +250,7 @@ void SharedComm::gather(std::span<const float> send, std::span<const std::size_t
 // the longest has ended.
 void SharedComm::all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
                             std::span<std::byte> receive, std::span<std::size_t> receive_bytes) {
+  const Call call(*this, counters_.all_to_all);
   Header* headers = reinterpret_cast<Header*>(memory_);
   begin_all_to_all(send, send_bytes, receive_bytes);
   receive_bytes[rank_] = send_bytes[rank_];

@@ -40,6 +40,8 @@ class SharedComm : public Communicator {
   void enter();              // begins the next collective: my half of the slot may be written after it
   void publish(Flag& flag);  // says that this rank has done this collective's part
   void wait(Flag& flag, unsigned step, int peer);
+  template <typename Ready>
+  void wait_until(const Ready& ready, Flag& flag, unsigned step, int peer);
   void wait_for_all(Flag Header::*flag);
   std::byte* half(int rank) const;       // the half of a rank's slot that this collective uses
   std::size_t* lengths(int rank) const;  // behind it: of a rank's messages in an all-to-all

@@ -27,9 +27,9 @@ Engine::Engine(Model model, Communicator& comm, const EngineOptions& options)
       pool_(options.threads),
       kv_(model_.config.num_hidden_layers, kv_blocks(model_, options), model_.kv_shape()),
       activations_(model_, options.max_batch_tokens,
-                   options.max_sampled > 0 ? options.max_sampled : options.max_sequences),
+                   options.max_sampled > 0 ? options.max_sampled : options.max_sequences, options.dispatch),
       scheduler_({kv_blocks(model_, options), options.max_batch_tokens, options.max_sequences,
-                  model_.config.max_position_embeddings}) {}
+                  model_.config.max_position_embeddings, owners()}) {}
 
 void Engine::submit(Request request) {
   validate(request.sampling);
@@ -105,8 +105,8 @@ void Engine::follow() {
       gather_counters(before);
       continue;
     }
-    const Batch batch = decode(std::span<const std::int32_t>(message_).subspan(1), model_.config.vocab_size,
-                               kv_.blocks(), /*owners=*/1);
+    const Batch batch =
+        decode(std::span<const std::int32_t>(message_).subspan(1), model_.config.vocab_size, kv_.blocks(), owners());
     forward(model_, batch, kv_, activations_, comm_, pool_);
   }
 }

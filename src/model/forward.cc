@@ -11,14 +11,16 @@
 //     every layer  M_h = sum of w_e * FFN_e(norm(r)) over the experts e that the token selects in group h
 //     the end      x = r + c * sum_h M_h
 //
-// with c = 1/H (group_sync "mean") or 1 ("sum"). A "stream" is what one attention reads: there are as many as local
-// groups in a federated model, and one otherwise.
+// with c = 1/H (group_sync "mean") or 1 ("sum"). In plan "ep" a rank runs the attention of its own sequences, so
+// nothing is summed; rows travel to the ranks that have their experts and back instead (model/expert_exchange.h). A
+// "stream" is what one attention reads: there are as many as local groups in a federated model, and one otherwise.
 //
 // Shape letters: T tokens, D model width, G local streams, n/m local query/KV heads, C head width, E experts, K
 // selected experts, R rows sorted by expert, f local hidden width, S sampled rows, V vocabulary, v local part of it.
 #include "model/forward.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 
 #include "base/check.h"
@@ -29,12 +31,41 @@ namespace {
 
 struct Step {
   const Model& model;
-  const Batch& batch;
+  const Batch& batch;  // what this rank's attention runs: all of the step, but in plan ep only its own sequences
+  const Batch& whole;  // the step
   KvCache& kv;
   Activations& a;
   Communicator& comm;
   ThreadPool& pool;
   int T;  // rows of r: the batch's tokens, and after the last attention only those that are sampled
+
+  bool data_parallel() const { return model.placement.plan == Plan::kEp; }
+};
+
+// Deals the time since it was last asked to a layer's arithmetic and exchanges.
+class LayerClock {
+ public:
+  LayerClock(const Communicator& comm, LayerStats& stats)
+      : comm_(comm), stats_(stats), at_(Clock::now()), sent_(comm.counters().total()) {
+    stats_ = {};
+  }
+  void add_to(double LayerStats::*arithmetic) {
+    const Clock::time_point now = Clock::now();
+    const CommCounter sent = comm_.counters().total(), exchanged = sent - sent_;
+    stats_.*arithmetic += std::chrono::duration<double>(now - at_).count() - exchanged.seconds;
+    stats_.moving_s += exchanged.seconds - exchanged.waiting_s;
+    stats_.waiting_s += exchanged.waiting_s;
+    stats_.bytes += exchanged.bytes;
+    at_ = now;
+    sent_ = sent;
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  const Communicator& comm_;
+  LayerStats& stats_;
+  Clock::time_point at_;
+  CommCounter sent_;
 };
 
 void embed(Step& s) {
@@ -64,10 +95,11 @@ void norm_streams(Step& s, std::span<const float> weight_D, int streams, bool wi
                       .eps = static_cast<float>(s.model.config.rms_norm_eps)});
 }
 
-// r += scale * the sum over all ranks' terms [G, T, D], which are used up.
+// r += scale * the sum over all ranks' terms [G, T, D], which are used up. A rank with tokens of its own has the only
+// term.
 void sum_into_residual(Step& s, float* terms_GTD, float scale) {
   const std::size_t D = s.model.config.hidden_size;
-  s.comm.ordered_sum(s.model.sums, terms_GTD, s.T * D);
+  if (!s.data_parallel()) s.comm.ordered_sum(s.model.sums, terms_GTD, s.T * D);
   s.pool.parallel_for(s.T, [&](std::size_t t) { add_scaled(s.a.r_TD.data() + t * D, terms_GTD + t * D, scale, D); });
 }
 
@@ -143,7 +175,7 @@ void norm_split_width(Step& s, const LayerWeights& w, int n, int m) {
 void norm_and_rotate(Step& s, const LayerWeights& w) {
   const ModelConfig& c = s.model.config;
   const int G = s.model.share().streams(), n = s.model.query_heads(), m = s.kv.shape().kv_heads;
-  if (c.qk_norm == QkNorm::kFull && !c.federated() && s.comm.size() > 1) {
+  if (c.qk_norm == QkNorm::kFull && !c.federated() && m < c.num_key_value_heads) {
     norm_split_width(s, w, n, m);
   } else if (c.qk_norm != QkNorm::kNone) {
     const bool full = c.qk_norm == QkNorm::kFull;
@@ -195,19 +227,13 @@ void route(Step& s, const LayerWeights& w) {
     multiply(s.pool, {&scores, 1});
   }
   select_experts(s.pool, c, s.a.scores_TE.data(), s.T, s.a.routing);
-  sort_rows(c, s.model.share(), s.T, s.a.routing);
 }
 
-// update_h = M_h = sum of w_e * FFN_e(norm(r)) over the selected experts of each local stream: all experts' rows in one
-// parallel pass for gate and up, and one for down.
-void run_experts(Step& s, int layer) {
-  const ModelConfig& c = s.model.config;
-  const Share& share = s.model.share();
-  const LayerWeights& w = s.model.weights.layers[layer];
-  const std::size_t D = c.hidden_size, f = share.expert_width.size();
-  norm_streams(s, w.expert_norm_D, 1, false);
-  route(s, w);
-  const std::vector<std::int32_t>& begin = s.a.routing.expert_begin;
+// output_RD = FFN_e(x) for the rows of each local expert e: all experts' rows in one parallel pass for gate and up, and
+// one for down.
+void multiply_experts(Step& s, const LayerWeights& w, const float* x, std::size_t x_stride, const Routing& routing) {
+  const std::size_t D = s.model.config.hidden_size, f = s.model.share().expert_width.size();
+  const std::vector<std::int32_t>& begin = routing.expert_begin;
   const auto products = [&](auto&& make) {
     s.a.products.clear();
     for (std::size_t e = 0; e < w.experts.size(); ++e)
@@ -215,9 +241,9 @@ void run_experts(Step& s, int layer) {
     return std::span<const Product>(s.a.products);
   };
   multiply_swiglu(s.pool, products([&](std::size_t e, std::size_t row, int count) {
-                    return Product{.x = s.a.input_GTD.data(),
-                                   .x_stride = D,
-                                   .rows = s.a.routing.token_R.data() + row,
+                    return Product{.x = x,
+                                   .x_stride = x_stride,
+                                   .rows = routing.token_R.data() + row,
                                    .count = count,
                                    .w = &w.experts[e].gate_up,
                                    .y = s.a.hidden_Rf.data() + row * f,
@@ -233,6 +259,25 @@ void run_experts(Step& s, int layer) {
                             .y = s.a.output_RD.data() + row * D,
                             .y_stride = D};
            }));
+}
+
+// update_h = M_h = sum of w_e * FFN_e(norm(r)) over the selected experts of each local stream.
+void run_experts(Step& s, int layer) {
+  const ModelConfig& c = s.model.config;
+  const Share& share = s.model.share();
+  const LayerWeights& w = s.model.weights.layers[layer];
+  const std::size_t D = c.hidden_size;
+  const float* input_TD = s.a.input_GTD.data();
+  norm_streams(s, w.expert_norm_D, 1, false);
+  route(s, w);
+  if (s.data_parallel()) {
+    ExpertExchange& x = *s.a.exchange;
+    dispatch_rows(x, s.comm, s.pool, c, share, s.a.routing, input_TD, s.T);
+    multiply_experts(s, w, x.rows_in.data(), x.row_floats(), x.routing);
+    return return_sums(x, s.comm, s.pool, c, s.a.routing, s.a.output_RD.data(), s.T, s.a.update_GTD.data());
+  }
+  sort_rows(share, s.T, s.a.routing);
+  multiply_experts(s, w, input_TD, D, s.a.routing);
   const int G = share.streams(), per_stream = share.experts.size() / G;
   for (int g = 0; g < G; ++g) {
     const int first = share.experts.begin + g * per_stream;
@@ -251,10 +296,12 @@ void keep_sampled_rows(Step& s) {
   }
 }
 
-// Each rank scores its rows of the token head; rank 0 receives all and puts them side by side.
+// Each rank scores its rows of the token head, or in plan ep its own sequences; rank 0 receives all and puts them side
+// by side.
 std::span<const float> score_vocabulary(Step& s) {
   const ModelConfig& c = s.model.config;
   const std::size_t S = s.T, V = c.vocab_size, v = s.model.share().vocab.size();
+  const int ranks = s.comm.size();
   norm_streams(s, s.model.weights.final_norm_D, 1, false);
   const Product head{.x = s.a.input_GTD.data(),
                      .x_stride = static_cast<std::size_t>(c.hidden_size),
@@ -264,12 +311,15 @@ std::span<const float> score_vocabulary(Step& s) {
                      .y = s.a.logits_Sv.data(),
                      .y_stride = v};
   multiply(s.pool, {&head, 1});
-  if (s.comm.size() == 1) return {s.a.logits_Sv.data(), S * V};
+  if (ranks == 1) return {s.a.logits_Sv.data(), S * V};
 
+  const std::vector<int> sampled = s.data_parallel() ? sampled_by_owner(s.whole, ranks) : std::vector<int>(ranks, s.T);
   std::vector<std::size_t> counts;
-  for (const Share& share : s.model.placement.ranks) counts.push_back(S * share.vocab.size());
+  for (int r = 0; r < ranks; ++r)
+    counts.push_back(static_cast<std::size_t>(sampled[r]) * s.model.placement.ranks[r].vocab.size());
   s.comm.gather({s.a.logits_Sv.data(), S * v}, counts, s.a.gathered.data());
   if (s.comm.rank() != 0) return {};
+  if (s.data_parallel()) return {s.a.gathered.data(), s.whole.num_sampled() * V};
   const float* block = s.a.gathered.data();
   for (const Share& share : s.model.placement.ranks)
     for (std::size_t i = 0; i < S; ++i, block += share.vocab.size())
@@ -284,20 +334,26 @@ std::span<const float> forward(const Model& model, const Batch& batch, KvCache& 
   FOE_CHECK(batch.num_tokens() <= a.max_tokens && batch.num_sampled() <= a.max_sampled,
             "{} tokens of {}, {} sampled of {}", batch.num_tokens(), a.max_tokens, batch.num_sampled(), a.max_sampled);
   const ModelConfig& c = model.config;
-  Step s{model, batch, kv, a, comm, pool, batch.num_tokens()};
+  if (model.placement.plan == Plan::kEp) a.own = part_of(batch, comm.rank());
+  const Batch& mine = model.placement.plan == Plan::kEp ? a.own : batch;
+  Step s{model, mine, batch, kv, a, comm, pool, mine.num_tokens()};
   embed(s);
   for (int layer = 0; layer < c.num_hidden_layers; ++layer) {
     // From the second layer on, a federated stream has an update that the others have not seen.
     const bool own_updates = c.federated() && layer > 0;
+    LayerClock clock(comm, a.layers[layer]);
     norm_streams(s, model.weights.layers[layer].attention_norm_D, own_updates ? model.share().streams() : 1,
                  own_updates);
     attend(s, layer, !own_updates);
     if (own_updates) add_updates_to_terms(s);
     sum_into_residual(s, a.term_GTD.data(), own_updates ? c.sync_scale() : 1.0f);
+    clock.add_to(&LayerStats::attention_s);
 
     if (layer + 1 == c.num_hidden_layers) keep_sampled_rows(s);
     run_experts(s, layer);
     if (!c.federated()) sum_into_residual(s, a.update_GTD.data(), 1.0f);
+    clock.add_to(&LayerStats::experts_s);
+    a.layers[layer].rows = (a.exchange ? a.exchange->routing : a.routing).expert_begin.back();
   }
   if (c.federated()) sum_into_residual(s, a.update_GTD.data(), c.sync_scale());
   return score_vocabulary(s);

@@ -24,8 +24,10 @@ Model load_model(const std::string& model_dir, Plan plan, int rank, int ranks, s
   return {std::move(config), std::move(placement), rank, std::move(sums), std::move(weights)};
 }
 
-Activations::Activations(const Model& model, int tokens, int sampled)
-    : max_tokens(tokens), max_sampled(sampled), routing(model.config, model.share(), tokens) {
+Activations::Activations(const Model& model, int tokens, int sampled, Dispatch dispatch)
+    : max_tokens(tokens),
+      max_sampled(sampled),
+      routing(model.config.experts_per_token(), model.share().experts.size(), tokens) {
   const ModelConfig& c = model.config;
   const Share& share = model.share();
   const std::size_t T = tokens, D = c.hidden_size, G = share.streams(), S = sampled;
@@ -51,7 +53,9 @@ Activations::Activations(const Model& model, int tokens, int sampled)
   logits_Sv = allocate(S * share.vocab.size());
   const bool gathers = model.rank == 0 && model.placement.ranks.size() > 1;
   gathered = allocate(gathers ? S * c.vocab_size : 0);
-  logits_SV = allocate(gathers ? S * c.vocab_size : 0);
+  logits_SV = allocate(gathers && model.placement.plan != Plan::kEp ? S * c.vocab_size : 0);
+  if (model.placement.plan == Plan::kEp) exchange.emplace(c, model.placement, model.rank, dispatch, tokens);
+  layers.resize(c.num_hidden_layers);
   products.reserve(std::max<std::size_t>(share.experts.size(), 3 * G));
 }
 
@@ -62,7 +66,7 @@ std::size_t Activations::bytes() const {
         &output_RD, &cosines_TC, &sines_TC, &squares_T2, &logits_Sv, &gathered, &logits_SV})
     floats += buffer->size();
   const std::size_t routed = routing.experts_TK.size() * 3 + routing.weights_TK.size() + routing.expert_begin.size();
-  return 4 * (floats + routed);
+  return 4 * (floats + routed) + (exchange ? exchange->bytes() : 0);
 }
 
 }  // namespace foe

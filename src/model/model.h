@@ -6,9 +6,11 @@
 
 #include "base/aligned.h"
 #include "comm/sum_plan.h"
+#include "core/batch.h"
 #include "core/model_config.h"
 #include "kernels/attention.h"
 #include "kernels/gemm.h"
+#include "model/expert_exchange.h"
 #include "model/routing.h"
 #include "placement/placement.h"
 #include "weights/model_weights.h"
@@ -33,6 +35,14 @@ struct Model {
 // Loads this rank's share of the model folder. `dtype` converts the weights; without it they keep the file's type.
 Model load_model(const std::string& model_dir, Plan plan, int rank, int ranks, std::optional<DType> dtype = {});
 
+// Where a rank's time went in one layer of the last forward pass, and what it did there.
+struct LayerStats {
+  double attention_s = 0, experts_s = 0;  // its own arithmetic, norms and copies
+  double moving_s = 0, waiting_s = 0;     // in exchanges: moving data, waiting for other ranks
+  std::uint64_t bytes = 0;                // sent to other ranks
+  std::int64_t rows = 0;                  // rows that its experts ran: (token, selected expert) pairs
+};
+
 // All scratch memory of a forward pass, sized once for `max_tokens` tokens and `max_sampled` rows of logits.
 // Shape letters: T tokens, D model width, G local streams, n/m local query/KV heads, C head width, E experts, R rows
 // sorted by expert, f local hidden width of an expert, S sampled rows, V vocabulary, v local part of it.
@@ -55,8 +65,11 @@ struct Activations {
   AlignedBuffer<float> logits_SV;
   Routing routing;
   std::vector<Product> products;
+  std::vector<LayerStats> layers;
+  std::optional<ExpertExchange> exchange;  // plan ep
+  Batch own;                               // plan ep: this rank's part of the step
 
-  Activations(const Model& model, int max_tokens, int max_sampled);
+  Activations(const Model& model, int max_tokens, int max_sampled, Dispatch dispatch = Dispatch::kPerRank);
   std::size_t bytes() const;
 };
 

@@ -1,29 +1,21 @@
 #include "model/routing.h"
 
 #include <algorithm>
-#include <bit>
+#include <array>
 
 #include "base/check.h"
+#include "core/sum_tree.h"
 #include "kernels/rows.h"
+#include "placement/expert_nodes.h"
 
 namespace foe {
-namespace {
 
-// An expert's place in the tree of the sum: groups above, experts of a group below, both padded to powers of two.
-int tree_index(const ModelConfig& config, int expert) {
-  const int per_group = config.experts() / config.expert_groups;
-  return expert / per_group * static_cast<int>(std::bit_ceil(static_cast<unsigned>(per_group))) + expert % per_group;
-}
-
-}  // namespace
-
-Routing::Routing(const ModelConfig& config, const Share& share, int max_tokens)
-    : expert_begin(share.experts.size() + 1) {
-  const std::size_t selected = static_cast<std::size_t>(max_tokens) * config.experts_per_token();
-  experts_TK.resize(selected);
-  weights_TK.resize(selected);
-  token_R.resize(selected);
-  row_TK.resize(selected);
+Routing::Routing(int selected, int local_experts, int max_tokens) : entries(selected), expert_begin(local_experts + 1) {
+  const std::size_t all = static_cast<std::size_t>(max_tokens) * selected;
+  experts_TK.resize(all);
+  weights_TK.resize(all);
+  token_R.resize(all);
+  row_TK.resize(all);
 }
 
 void select_experts(ThreadPool& pool, const ModelConfig& config, float* scores_TE, int tokens, Routing& routing) {
@@ -53,8 +45,8 @@ void select_experts(ThreadPool& pool, const ModelConfig& config, float* scores_T
   });
 }
 
-void sort_rows(const ModelConfig& config, const Share& share, int tokens, Routing& routing) {
-  const int K = config.experts_per_token(), selected = tokens * K;
+void sort_rows(const Share& share, int tokens, Routing& routing) {
+  const int K = routing.entries, selected = tokens * K;
   std::vector<std::int32_t>& begin = routing.expert_begin;
   std::fill(begin.begin(), begin.end(), 0);
   for (int i = 0; i < selected; ++i)
@@ -75,27 +67,41 @@ void sort_rows(const ModelConfig& config, const Share& share, int tokens, Routin
   begin[0] = 0;
 }
 
+void add_in_tree_order(const float* const* rows, const int* indices, const float* weights, int count, int D,
+                       float* y_D) {
+  static constexpr auto kOnes = [] {
+    std::array<float, kMaxSelected> ones{};
+    ones.fill(1.0f);
+    return ones;
+  }();
+  Merge merges[kMaxSelected];
+  sum_tree_merges(indices, count, merges);
+  combine_rows(rows, weights ? weights : kOnes.data(), merges, count, D, y_D);
+}
+
+void combine_row(const ModelConfig& config, const Routing& routing, int t, Range experts, const float* y_RD,
+                 float* y_D) {
+  const int K = routing.entries, D = config.hidden_size;
+  const float* rows[kMaxSelected];
+  float weights[kMaxSelected];
+  int indices[kMaxSelected], count = 0;
+  for (int i = t * K; i < (t + 1) * K; ++i) {
+    if (!experts.contains(routing.experts_TK[i])) continue;
+    FOE_CHECK(routing.row_TK[i] >= 0 && count < kMaxSelected, "row {}, {} experts", routing.row_TK[i], count);
+    rows[count] = y_RD + static_cast<std::size_t>(routing.row_TK[i]) * D;
+    weights[count] = routing.weights_TK[i];
+    indices[count++] = expert_tree_index(config, routing.experts_TK[i]);
+  }
+  add_in_tree_order(rows, indices, weights, count, D, y_D);
+}
+
 void combine_experts(ThreadPool& pool, const ModelConfig& config, const Routing& routing, Range experts,
                      const float* y_RD, int tokens, float* update_TD) {
-  const int K = config.experts_per_token(), D = config.hidden_size;
   constexpr int kBlock = 16;  // tokens per task
   pool.parallel_for((tokens + kBlock - 1) / kBlock, [&](std::size_t task) {
     const int begin = static_cast<int>(task) * kBlock, end = std::min(tokens, begin + kBlock);
-    for (int t = begin; t < end; ++t) {
-      const float* rows[kMaxSelected];
-      float weights[kMaxSelected];
-      int indices[kMaxSelected], count = 0;
-      for (int i = t * K; i < (t + 1) * K; ++i) {
-        if (!experts.contains(routing.experts_TK[i])) continue;
-        FOE_CHECK(routing.row_TK[i] >= 0 && count < kMaxSelected, "row {}, {} experts", routing.row_TK[i], count);
-        rows[count] = y_RD + static_cast<std::size_t>(routing.row_TK[i]) * D;
-        weights[count] = routing.weights_TK[i];
-        indices[count++] = tree_index(config, routing.experts_TK[i]);
-      }
-      Merge merges[kMaxSelected];
-      sum_tree_merges(indices, count, merges);
-      combine_rows(rows, weights, merges, count, D, update_TD + static_cast<std::size_t>(t) * D);
-    }
+    for (int t = begin; t < end; ++t)
+      combine_row(config, routing, t, experts, y_RD, update_TD + static_cast<std::size_t>(t) * config.hidden_size);
   });
 }
 

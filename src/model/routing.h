@@ -14,6 +14,7 @@ namespace foe {
 inline constexpr int kMaxSelected = 64;
 
 struct Routing {
+  int entries = 0;  // K
   // By token: the K selected experts in ascending order (so group by group) and their weights.
   std::vector<std::int32_t> experts_TK;
   std::vector<float> weights_TK;
@@ -24,8 +25,8 @@ struct Routing {
   // Sorted row of each (token, selected expert), -1 where the expert is elsewhere.
   std::vector<std::int32_t> row_TK;
 
-  // Room for `max_tokens` tokens on this rank.
-  Routing(const ModelConfig& config, const Share& share, int max_tokens);
+  // Room for `max_tokens` tokens with K selected experts each, on a rank that holds `local_experts`.
+  Routing(int selected, int local_experts, int max_tokens);
   Routing() = default;
 };
 
@@ -35,10 +36,19 @@ struct Routing {
 void select_experts(ThreadPool& pool, const ModelConfig& config, float* scores_TE, int tokens, Routing& routing);
 
 // Fills the rest.
-void sort_rows(const ModelConfig& config, const Share& share, int tokens, Routing& routing);
+void sort_rows(const Share& share, int tokens, Routing& routing);
 
-// update_TD = for each token, the sum over those of its experts in [experts.begin, experts.end) of weight * y_RD[row],
-// in the order of core/sum_tree.h. All those experts must be local.
+// y_D = the sum over j < count of weights[j] * rows[j], or of rows[j] without weights, in the order of core/sum_tree.h
+// with terms at `indices`. count <= kMaxSelected.
+void add_in_tree_order(const float* const* rows, const int* indices, const float* weights, int count, int D,
+                       float* y_D);
+
+// y_D = for token t the sum over those of its experts in [experts.begin, experts.end) of weight * y_RD[row]. All those
+// experts must be local.
+void combine_row(const ModelConfig& config, const Routing& routing, int t, Range experts, const float* y_RD,
+                 float* y_D);
+
+// The same for tokens [0, tokens): update_TD.
 void combine_experts(ThreadPool& pool, const ModelConfig& config, const Routing& routing, Range experts,
                      const float* y_RD, int tokens, float* update_TD);
 

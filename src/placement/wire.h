@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "core/model_config.h"
-#include "placement/placement.h"
+#include "placement/expert_nodes.h"
 
 namespace foe {
 
@@ -14,10 +14,15 @@ namespace foe {
 struct WireCost {
   int sums = 0;
   std::int64_t sum_bytes = 0;
-  std::int64_t gather_bytes = 0;  // its share of the logits, to rank 0
+  std::int64_t gather_bytes = 0;  // its share of the logits, to rank 0; in plan ep for a token of its own
+  // Plan ep, in expectation over selections of experts that are all equally likely:
+  int all_to_alls = 0;
+  double dispatch_bytes = 0;  // for a token of its own, to the other ranks' experts
+  double return_bytes = 0;    // for a token of another rank
 };
 
-// `partials`: how many partial sums the rank sends per sum (SumPlan::partials).
-WireCost decode_wire_cost(const ModelConfig& config, const Placement& placement, int rank, int partials);
+// `partials`: how many partial sums the rank sends per sum (SumPlan::partials). `dispatch`: for plan ep.
+WireCost decode_wire_cost(const ModelConfig& config, const Placement& placement, int rank, int partials,
+                          Dispatch dispatch = Dispatch::kPerRank);
 
 }  // namespace foe

@@ -32,12 +32,13 @@ void drain(Engine& engine, Outputs& outputs) {
 }
 
 // Runs lead(engine) on rank 0 of `ranks` threads, the others following.
-void with_engine(const std::string& path, int ranks, EngineOptions options, const std::function<void(Engine&)>& lead) {
+void with_engine(const std::string& path, Plan plan, int ranks, EngineOptions options,
+                 const std::function<void(Engine&)>& lead) {
   auto comms = make_local_comms(ranks);
   std::vector<std::thread> threads;
   for (int r = 0; r < ranks; ++r)
     threads.emplace_back([&, r] {
-      Engine engine(load_model(path, default_plan(load_model_config(path)), r, ranks), *comms[r], options);
+      Engine engine(load_model(path, plan, r, ranks), *comms[r], options);
       if (r != 0) return engine.follow();
       lead(engine);
       engine.stop();
@@ -45,8 +46,12 @@ void with_engine(const std::string& path, int ranks, EngineOptions options, cons
   for (std::thread& t : threads) t.join();
 }
 
-TEST(Engine, RequestsTogetherGiveWhatEachGivesAloneOnAnyNumberOfRanks) {
-  const RandomModel folder(small_federated(4));
+// With the plan that fits the model.
+void with_engine(const std::string& path, int ranks, EngineOptions options, const std::function<void(Engine&)>& lead) {
+  with_engine(path, default_plan(load_model_config(path)), ranks, options, lead);
+}
+
+void check_requests_together(const RandomModel& folder, Plan plan) {
   std::vector<Request> requests;
   for (int i = 1; i <= 9; ++i) requests.push_back(request(i, 3 + 11 * i % 70, 5 + 3 * i, i % 3 ? 1.0f : 0.0f));
   Outputs alone;
@@ -58,13 +63,18 @@ TEST(Engine, RequestsTogetherGiveWhatEachGivesAloneOnAnyNumberOfRanks) {
   // Few KV blocks and a small budget: requests wait, and prompts come in chunks.
   for (const int ranks : {1, 2, 3}) {
     Outputs together;
-    with_engine(folder.path(), ranks, {.threads = 2, .max_batch_tokens = 13, .max_sequences = 4, .kv_tokens = 300},
-                [&](Engine& engine) {
+    with_engine(folder.path(), plan, ranks,
+                {.threads = 2, .max_batch_tokens = 13, .max_sequences = 4, .kv_tokens = 300}, [&](Engine& engine) {
                   for (const Request& r : requests) engine.submit(r);
                   drain(engine, together);
                 });
     EXPECT_EQ(together, alone) << ranks << " ranks";
   }
+}
+
+TEST(Engine, RequestsTogetherGiveWhatEachGivesAloneOnAnyNumberOfRanks) {
+  check_requests_together(RandomModel(small_federated(4)), Plan::kFoe);
+  check_requests_together(RandomModel(small_config()), Plan::kEp);
 }
 
 TEST(Engine, AResubmittedRequestContinuesWithTheSameTokens) {
@@ -125,6 +135,31 @@ TEST(Engine, AStepExchangesWhatThePlanSays) {
         }
       });
     }
+  }
+}
+
+// In plan ep two all-to-alls per layer, no sums, and one gather of the logits of other ranks' sequences.
+TEST(Engine, AStepOfPlanEpExchangesTwicePerLayer) {
+  const RandomModel folder(small_config());
+  const std::uint64_t L = folder.config().num_hidden_layers;
+  for (const int ranks : {2, 3}) {
+    with_engine(folder.path(), Plan::kEp, ranks, {.kv_tokens = 64}, [&](Engine& engine) {
+      for (int id = 1; id <= ranks; ++id) engine.submit(request(id, 9, 11));
+      engine.step();
+      const auto before = engine.collect_counters();
+      for (int i = 0; i < 10; ++i) engine.step();
+      const auto after = engine.collect_counters();
+      for (int r = 0; r < ranks; ++r) {
+        EXPECT_EQ((after[r].sum - before[r].sum).calls, 0u);
+        EXPECT_EQ((after[r].all_to_all - before[r].all_to_all).calls, 10 * 2 * L);
+        EXPECT_EQ((after[r].broadcast - before[r].broadcast).calls, 10u);
+        const WireCost cost = decode_wire_cost(folder.config(), engine.model().placement, r, 1);
+        EXPECT_EQ(cost.sums, 0);
+        EXPECT_EQ(cost.all_to_alls, static_cast<int>(2 * L));
+        // Requests of one length, one on each rank.
+        EXPECT_EQ((after[r].gather - before[r].gather).bytes, 10u * cost.gather_bytes);
+      }
+    });
   }
 }
 

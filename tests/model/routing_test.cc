@@ -20,7 +20,7 @@ Share all_experts(const ModelConfig& c) {
 TEST(Routing, EachGroupSelectsItsShareAndWeightsComeFromOneSoftmax) {
   ModelConfig c = small_federated(4);
   ThreadPool pool(1);
-  Routing routing(c, all_experts(c), 1);
+  Routing routing(c.experts_per_token(), c.experts(), 1);
   std::vector<float> scores(16);
   for (int e = 0; e < 16; ++e) scores[e] = static_cast<float>((e * 7) % 16) / 4;
   double total = 0;
@@ -39,7 +39,7 @@ TEST(Routing, EachGroupSelectsItsShareAndWeightsComeFromOneSoftmax) {
 TEST(Routing, TiesGoToTheLowerIndex) {
   ModelConfig c = small_config();
   ThreadPool pool(1);
-  Routing routing(c, all_experts(c), 1);
+  Routing routing(c.experts_per_token(), c.experts(), 1);
   std::vector<float> scores(16, 0.5f);
   select_experts(pool, c, scores.data(), 1, routing);
   EXPECT_EQ(routing.experts_TK, (std::vector<std::int32_t>{0, 1, 2, 3}));
@@ -49,7 +49,7 @@ TEST(Routing, NormTopkDividesByTheSumOverAllGroups) {
   ModelConfig c = small_federated(4);
   c.norm_topk_prob = true;
   ThreadPool pool(1);
-  Routing routing(c, all_experts(c), 1);
+  Routing routing(c.experts_per_token(), c.experts(), 1);
   std::vector<float> scores(16);
   for (int e = 0; e < 16; ++e) scores[e] = std::sin(static_cast<float>(e));
   select_experts(pool, c, scores.data(), 1, routing);
@@ -66,12 +66,12 @@ TEST(Routing, RowsAreSortedByExpertAndEverySelectionHasOne) {
   Share share = all_experts(c);
   share.experts = {4, 12};  // some selections are elsewhere
   const int T = 37, K = 4;
-  Routing routing(c, share, T);
+  Routing routing(c.experts_per_token(), share.experts.size(), T);
   ThreadPool pool(2);
   std::vector<float> scores(T * 16);
   for (std::size_t i = 0; i < scores.size(); ++i) scores[i] = static_cast<float>(random_normal(9, i));
   select_experts(pool, c, scores.data(), T, routing);
-  sort_rows(c, share, T, routing);
+  sort_rows(share, T, routing);
   int local = 0;
   for (int i = 0; i < T * K; ++i) {
     const int expert = routing.experts_TK[i], row = routing.row_TK[i];
@@ -97,13 +97,13 @@ TEST(Routing, CombiningAHalfAndAHalfIsCombiningAll) {
   ModelConfig c = small_config();
   const Share share = all_experts(c);
   const int T = 20, D = c.hidden_size;
-  Routing routing(c, share, T);
+  Routing routing(c.experts_per_token(), share.experts.size(), T);
   ThreadPool pool(1);
   std::vector<float> scores(T * 16), y(T * 4 * D), whole(T * D), low(T * D), high(T * D);
   for (std::size_t i = 0; i < scores.size(); ++i) scores[i] = static_cast<float>(random_normal(4, i));
   for (std::size_t i = 0; i < y.size(); ++i) y[i] = static_cast<float>(random_normal(5, i));
   select_experts(pool, c, scores.data(), T, routing);
-  sort_rows(c, share, T, routing);
+  sort_rows(share, T, routing);
   combine_experts(pool, c, routing, {0, 16}, y.data(), T, whole.data());
   combine_experts(pool, c, routing, {0, 8}, y.data(), T, low.data());
   combine_experts(pool, c, routing, {8, 16}, y.data(), T, high.data());

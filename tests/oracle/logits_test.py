@@ -6,8 +6,8 @@
     tests/oracle/logits_test.py build/foe -k skewed  # other arguments are unittest's
 
 Each model runs whole, in chunks on two threads, and on a prefix of its tokens: bits must be equal, and the distance
-from the oracle at most TOLERANCE of the largest logit. Plan foe (federated models) gives equal bits on any number of
-ranks, plan tp (the others) stays within the tolerance.
+from the oracle at most TOLERANCE of the largest logit. Plans foe (federated models) and ep (the others) give equal bits
+on any number of ranks, plan tp stays within the tolerance.
 """
 
 import argparse
@@ -173,6 +173,10 @@ class LogitsTest(unittest.TestCase):
             if plan == "tp":
                 path = self.logits_file(model, tokens, "--plan", plan, "--threads", "1", ranks=ranks)
                 self.assert_close(path, expected_TV, f"tp on {ranks} ranks")
+                if config["num_experts"] > 0:
+                    dispatch = "expert" if ranks == 3 else "rank"
+                    path = self.logits_file(model, tokens, "--plan", "ep", "--dispatch", dispatch, ranks=ranks)
+                    self.assert_same_bits(path, whole, f"ep on {ranks} ranks, dispatch {dispatch}")
             elif ranks <= config["expert_groups"]:
                 path = self.logits_file(model, tokens, "--plan", plan, "--threads", "1", ranks=ranks)
                 self.assert_same_bits(path, whole, f"foe on {ranks} ranks")

@@ -1,0 +1,171 @@
+#include "model/expert_exchange.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "kernels/rows.h"
+
+namespace foe {
+namespace {
+
+constexpr int kBlock = 16;  // rows per task
+
+template <typename Body>
+void for_each_row(ThreadPool& pool, int rows, Body&& body) {
+  pool.parallel_for((rows + kBlock - 1) / kBlock, [&](std::size_t task) {
+    const int begin = static_cast<int>(task) * kBlock, end = std::min(rows, begin + kBlock);
+    for (int row = begin; row < end; ++row) body(row);
+  });
+}
+
+// Exchanges messages of `unit` floats times out_counts[rank]; returns how many units came from each rank.
+void exchange_units(Communicator& comm, std::size_t unit, const AlignedBuffer<float>& out, AlignedBuffer<float>& in,
+                    const std::vector<std::size_t>& out_counts, std::vector<std::size_t>& in_counts,
+                    ExpertExchange& x) {
+  const std::size_t unit_bytes = unit * sizeof(float);
+  std::size_t total = 0;
+  for (std::size_t r = 0; r < out_counts.size(); ++r) total += x.bytes_out[r] = out_counts[r] * unit_bytes;
+  comm.all_to_all(std::as_bytes(std::span(out.data(), out.size())).first(total), x.bytes_out,
+                  std::as_writable_bytes(std::span(in.data(), in.size())), x.bytes_in);
+  for (std::size_t r = 0; r < in_counts.size(); ++r) {
+    if (x.bytes_in[r] % unit_bytes != 0)
+      fail("rank {} sent {} bytes, expected a multiple of {}", r, x.bytes_in[r], unit_bytes);
+    in_counts[r] = x.bytes_in[r] / unit_bytes;
+  }
+}
+
+// Numbers the units that a token's selections stand for, rank by rank: slot_TK, and how many there are for each rank.
+// `shared(previous, node)` says whether a selection goes with the one before it.
+template <typename Shared>
+void number_units(ExpertExchange& x, const Routing& own, int tokens, std::vector<std::size_t>& counts,
+                  const Shared& shared) {
+  const int K = own.entries;
+  const auto for_each_unit = [&](auto&& body) {
+    for (int t = 0; t < tokens; ++t)
+      for (int i = t * K, previous = -1; i < (t + 1) * K; ++i) {
+        const int node = x.node_of_E[own.experts_TK[i]];
+        body(i, x.nodes[node].rank, previous >= 0 && shared(previous, node));
+        previous = node;
+      }
+  };
+  std::fill(counts.begin(), counts.end(), 0);
+  for_each_unit([&](int, int rank, bool same) { counts[rank] += same ? 0 : 1; });
+  std::vector<std::size_t>& next = x.bytes_out;  // until it is needed for what its name says
+  std::exclusive_scan(counts.begin(), counts.end(), next.begin(), std::size_t{0});
+  for_each_unit(
+      [&](int i, int rank, bool same) { x.slot_TK[i] = same ? -1 : static_cast<std::int32_t>(next[rank]++); });
+}
+
+// The experts and weights that came with the rows.
+void read_entries(ExpertExchange& x, const ModelConfig& config) {
+  for (int row = 0; row < x.rows; ++row) {
+    const float* entry = x.rows_in.data() + row * x.row_floats() + x.hidden_size;
+    std::int32_t* experts = x.routing.experts_TK.data() + static_cast<std::size_t>(row) * x.entries;
+    std::memcpy(experts, entry, x.entries * sizeof(std::int32_t));
+    std::copy_n(entry + x.entries, x.entries, x.routing.weights_TK.data() + static_cast<std::size_t>(row) * x.entries);
+    for (int j = 0; j < x.entries; ++j)
+      if (experts[j] < (j > 0 ? experts[j - 1] + 1 : 0) || experts[j] >= config.num_experts)
+        fail("a row for expert {}: expected ascending ones below {}", experts[j], config.num_experts);
+  }
+}
+
+// Calls body(node, partial) for each of this rank's nodes that a row that arrived has selected; returns the number.
+template <typename Body>
+int for_each_partial(const ExpertExchange& x, int row, Body&& body) {
+  int partials = 0;
+  for (int i = row * x.entries, previous = -1; i < (row + 1) * x.entries; ++i) {
+    const int node = x.node_of_E[x.routing.experts_TK[i]];
+    if (node == previous || x.nodes[node].rank != x.rank) continue;
+    body(node, partials++);
+    previous = node;
+  }
+  return partials;
+}
+
+}  // namespace
+
+ExpertExchange::ExpertExchange(const ModelConfig& config, const Placement& placement, int own_rank, Dispatch how,
+                               int max_tokens)
+    : dispatch(how),
+      rank(own_rank),
+      hidden_size(config.hidden_size),
+      entries(how == Dispatch::kPerRank ? config.num_experts_per_tok : 1),
+      nodes(expert_nodes(config, placement, how)),
+      node_of_E(node_of_each_expert(nodes, config.num_experts)) {
+  const std::size_t ranks = placement.ranks.size(), T = max_tokens, K = config.num_experts_per_tok, D = hidden_size;
+  const std::size_t most_out = T * (how == Dispatch::kPerRank ? std::min(ranks, K) : K);
+  const std::size_t most_in = T * (how == Dispatch::kPerRank ? 1 : K);
+  routing = Routing(entries, placement.ranks[rank].experts.size(), static_cast<int>(most_in));
+  rows_out = AlignedBuffer<float>(most_out * row_floats());
+  rows_in = AlignedBuffer<float>(most_in * row_floats());
+  partials_out = AlignedBuffer<float>(T * K * D);
+  partials_in = AlignedBuffer<float>(T * K * D);
+  slot_TK.resize(T * K);
+  partial_begin_R.resize(most_in + 1);
+  for (auto* by_rank : {&rows_to, &rows_from, &partials_to, &partials_from, &bytes_out, &bytes_in})
+    by_rank->resize(ranks);
+}
+
+std::size_t ExpertExchange::bytes() const {
+  return 4 * (rows_out.size() + rows_in.size() + partials_out.size() + partials_in.size() + slot_TK.size() +
+              partial_begin_R.size());
+}
+
+void dispatch_rows(ExpertExchange& x, Communicator& comm, ThreadPool& pool, const ModelConfig& config,
+                   const Share& share, const Routing& own, const float* x_TD, int tokens) {
+  const int K = own.entries;
+  const std::size_t D = x.hidden_size;
+  number_units(x, own, tokens, x.rows_to, [&](int previous, int node) {
+    return x.dispatch == Dispatch::kPerRank && x.nodes[previous].rank == x.nodes[node].rank;
+  });
+  for_each_row(pool, tokens, [&](int t) {
+    for (int i = t * K; i < (t + 1) * K; ++i) {
+      if (x.slot_TK[i] < 0) continue;
+      float* row = x.rows_out.data() + x.slot_TK[i] * x.row_floats();
+      const int first = x.dispatch == Dispatch::kPerRank ? t * K : i;
+      std::copy_n(x_TD + t * D, D, row);
+      std::memcpy(row + D, own.experts_TK.data() + first, x.entries * sizeof(std::int32_t));
+      std::copy_n(own.weights_TK.data() + first, x.entries, row + D + x.entries);
+    }
+  });
+  exchange_units(comm, x.row_floats(), x.rows_out, x.rows_in, x.rows_to, x.rows_from, x);
+  x.rows = static_cast<int>(std::accumulate(x.rows_from.begin(), x.rows_from.end(), std::size_t{0}));
+  read_entries(x, config);
+  sort_rows(share, x.rows, x.routing);
+}
+
+void return_sums(ExpertExchange& x, Communicator& comm, ThreadPool& pool, const ModelConfig& config, const Routing& own,
+                 const float* y_RD, int tokens, float* update_TD) {
+  const std::size_t D = x.hidden_size;
+  const int K = own.entries;
+  x.partial_begin_R[0] = 0;
+  for (int row = 0; row < x.rows; ++row)
+    x.partial_begin_R[row + 1] = x.partial_begin_R[row] + for_each_partial(x, row, [](int, int) {});
+  for_each_row(pool, x.rows, [&](int row) {
+    for_each_partial(x, row, [&](int node, int i) {
+      combine_row(config, x.routing, row, x.nodes[node].experts, y_RD,
+                  x.partials_out.data() + (x.partial_begin_R[row] + i) * D);
+    });
+  });
+  for (std::size_t r = 0, row = 0; r < x.rows_from.size(); row += x.rows_from[r++])
+    x.partials_to[r] = x.partial_begin_R[row + x.rows_from[r]] - x.partial_begin_R[row];
+
+  exchange_units(comm, D, x.partials_out, x.partials_in, x.partials_to, x.partials_from, x);
+  number_units(x, own, tokens, x.rows_to, [](int previous, int node) { return previous == node; });
+  if (x.rows_to != x.partials_from) fail("rank {}: partial sums are missing, or too many came back", x.rank);
+  for_each_row(pool, tokens, [&](int t) {
+    const float* rows[kMaxSelected];
+    int indices[kMaxSelected], count = 0;
+    for (int i = t * K; i < (t + 1) * K; ++i) {
+      if (x.slot_TK[i] < 0) continue;
+      rows[count] = x.partials_in.data() + x.slot_TK[i] * D;
+      indices[count++] = x.nodes[x.node_of_E[own.experts_TK[i]]].index;
+    }
+    add_in_tree_order(rows, indices, nullptr, count, static_cast<int>(D), update_TD + t * D);
+  });
+}
+
+}  // namespace foe

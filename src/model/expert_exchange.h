@@ -1,0 +1,57 @@
+// Expert parallelism's two exchanges of a layer: rows travel to the ranks that hold their experts, and sums of the
+// experts' outputs travel back.
+//
+// A token's sum over its experts is a tree over the experts' indices (core/sum_tree.h). A rank's experts make up whole
+// subtrees of it; it adds each of them and returns one vector per subtree, which the token's owner adds in the order of
+// the tree: the bits are those of one rank with all experts.
+//
+// Shape letters: T tokens of this rank, K selected experts, D model width, R rows that arrived here, E experts.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/aligned.h"
+#include "base/thread_pool.h"
+#include "comm/communicator.h"
+#include "core/model_config.h"
+#include "model/routing.h"
+#include "placement/expert_nodes.h"
+
+namespace foe {
+
+struct ExpertExchange {
+  Dispatch dispatch;
+  int rank;
+  int hidden_size;
+  int entries;                    // (expert, weight) pairs that travel with a row
+  std::vector<ExpertNode> nodes;  // of all ranks, ascending
+  std::vector<std::int32_t> node_of_E;
+
+  // Of the layer that runs. A row is D floats, then the experts and their weights.
+  int rows = 0;     // that arrived, in the order of their ranks and there of their tokens
+  Routing routing;  // of these rows
+  AlignedBuffer<float> rows_out, rows_in;
+  AlignedBuffer<float> partials_out, partials_in;  // [.][D]
+  std::vector<std::int32_t> slot_TK;               // the row or partial of each selection; -1: shares the one before
+  std::vector<std::int32_t> partial_begin_R;
+  std::vector<std::size_t> rows_to, rows_from, partials_to, partials_from, bytes_out, bytes_in;  // by rank
+
+  // Room for `max_tokens` tokens of all ranks together, wherever they are and wherever they go.
+  ExpertExchange(const ModelConfig& config, const Placement& placement, int own_rank, Dispatch how, int max_tokens);
+  std::size_t row_floats() const { return static_cast<std::size_t>(hidden_size) + 2 * entries; }
+  std::size_t bytes() const;
+};
+
+// Sends the rows of x_TD to their experts, as `own` has selected them, and sorts what arrives here: exchange.rows,
+// exchange.routing, and the rows themselves in rows_in, row_floats() apart. Throws Error if a peer sends what no peer
+// of this model can.
+void dispatch_rows(ExpertExchange& exchange, Communicator& comm, ThreadPool& pool, const ModelConfig& config,
+                   const Share& share, const Routing& own, const float* x_TD, int tokens);
+
+// Returns the sums of y_RD, the experts' outputs for the sorted rows that arrived, and adds those that come back:
+// update_TD = the sum over each token's experts of weight * output.
+void return_sums(ExpertExchange& exchange, Communicator& comm, ThreadPool& pool, const ModelConfig& config,
+                 const Routing& own, const float* y_RD, int tokens, float* update_TD);
+
+}  // namespace foe

@@ -1,0 +1,107 @@
+#include "placement/expert_nodes.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "base/error.h"
+#include "core/sum_tree.h"
+
+namespace foe {
+namespace {
+
+// The subtrees that one rank's experts make up.
+void add_subtrees(const ModelConfig& config, Range experts, int rank, std::vector<ExpertNode>& nodes) {
+  const int leaves = expert_tree_index(config, config.num_experts - 1) + 1;
+  const int end = experts.end < config.num_experts ? expert_tree_index(config, experts.end) : leaves;
+  int next = experts.begin;
+  for (const Subtree& tree : maximal_subtrees(expert_tree_index(config, experts.begin), end, leaves)) {
+    const int first = next;
+    while (next < experts.end && expert_tree_index(config, next) < tree.last) ++next;
+    if (next > first) nodes.push_back({{first, next}, tree.first, rank});  // not one of padding alone
+  }
+}
+
+// The probability that a token selects none of these experts: K/H of each group of E/H, all choices equally likely.
+double none_selected(const ModelConfig& config, Range experts) {
+  const int per_group = config.num_experts / config.expert_groups;
+  const int selected = config.num_experts_per_tok / config.expert_groups;
+  double none = 1;
+  for (int g = 0; g < config.expert_groups; ++g) {
+    const int begin = std::max(experts.begin, g * per_group), end = std::min(experts.end, (g + 1) * per_group);
+    for (int i = 0; i < selected && begin < end; ++i)
+      none *= std::max(0.0, static_cast<double>(per_group - (end - begin) - i)) / (per_group - i);
+  }
+  return none;
+}
+
+}  // namespace
+
+const char* to_string(Dispatch dispatch) {
+  return dispatch == Dispatch::kPerRank ? "rank" : "expert";
+}
+
+Dispatch parse_dispatch(const std::string& name) {
+  if (name == "rank") return Dispatch::kPerRank;
+  if (name == "expert") return Dispatch::kPerExpert;
+  fail("dispatch: expected rank or expert, got {}", name);
+}
+
+int expert_tree_index(const ModelConfig& config, int expert) {
+  const int per_group = config.experts() / config.expert_groups;
+  return expert / per_group * static_cast<int>(std::bit_ceil(static_cast<unsigned>(per_group))) + expert % per_group;
+}
+
+std::vector<ExpertNode> expert_nodes(const ModelConfig& config, const Placement& placement, Dispatch dispatch) {
+  std::vector<ExpertNode> nodes;
+  for (int rank = 0; rank < static_cast<int>(placement.ranks.size()); ++rank) {
+    const Range experts = placement.ranks[rank].experts;
+    if (dispatch == Dispatch::kPerRank)
+      add_subtrees(config, experts, rank, nodes);
+    else
+      for (int e = experts.begin; e < experts.end; ++e)
+        nodes.push_back({{e, e + 1}, expert_tree_index(config, e), rank});
+  }
+  return nodes;
+}
+
+std::vector<std::int32_t> node_of_each_expert(const std::vector<ExpertNode>& nodes, int experts) {
+  std::vector<std::int32_t> node_of(experts);
+  for (std::size_t n = 0; n < nodes.size(); ++n)
+    for (int e = nodes[n].experts.begin; e < nodes[n].experts.end; ++e) node_of[e] = static_cast<std::int32_t>(n);
+  return node_of;
+}
+
+std::size_t dispatched_row_floats(const ModelConfig& config, Dispatch dispatch) {
+  const int experts = dispatch == Dispatch::kPerRank ? config.num_experts_per_tok : 1;
+  return static_cast<std::size_t>(config.hidden_size) + 2 * experts;
+}
+
+ExpertTraffic expert_traffic(const ModelConfig& config, const Placement& placement, Dispatch dispatch,
+                             std::span<const std::int32_t> experts_TK) {
+  const std::vector<ExpertNode> nodes = expert_nodes(config, placement, dispatch);
+  const std::vector<std::int32_t> node_of = node_of_each_expert(nodes, config.num_experts);
+  ExpertTraffic traffic{std::vector<std::int64_t>(placement.ranks.size()), {}};
+  traffic.sums = traffic.rows;
+  const std::size_t K = config.num_experts_per_tok;
+  for (std::size_t i = 0; i < experts_TK.size(); ++i) {
+    const int node = node_of[experts_TK[i]], before = i % K == 0 ? -1 : node_of[experts_TK[i - 1]];
+    const int rank = nodes[node].rank;
+    traffic.sums[rank] += node != before ? 1 : 0;
+    const bool shares_a_row = dispatch == Dispatch::kPerRank && before >= 0 && nodes[before].rank == rank;
+    traffic.rows[rank] += shares_a_row ? 0 : 1;
+  }
+  return traffic;
+}
+
+ExpectedTraffic expected_traffic(const ModelConfig& config, const Placement& placement, Dispatch dispatch) {
+  ExpectedTraffic traffic{std::vector<double>(placement.ranks.size()), {}};
+  traffic.sums = traffic.rows;
+  for (const ExpertNode& node : expert_nodes(config, placement, dispatch))
+    traffic.sums[node.rank] += 1 - none_selected(config, node.experts);
+  for (std::size_t r = 0; r < placement.ranks.size(); ++r)
+    traffic.rows[r] =
+        dispatch == Dispatch::kPerRank ? 1 - none_selected(config, placement.ranks[r].experts) : traffic.sums[r];
+  return traffic;
+}
+
+}  // namespace foe

@@ -1,0 +1,55 @@
+// Expert parallelism: which experts' outputs a rank adds before it returns them, and what travels for given experts.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/model_config.h"
+#include "placement/placement.h"
+
+namespace foe {
+
+// What travels for a token whose experts are on several ranks, or several of them on one.
+enum class Dispatch {
+  kPerRank,  // one copy to each rank that holds some of them, and that rank's partial sums back: as little as there is
+  kPerExpert,  // a copy for each expert, and its output back: expert parallelism as it is usually described
+};
+
+const char* to_string(Dispatch dispatch);
+// Throws Error for anything but "rank" and "expert".
+Dispatch parse_dispatch(const std::string& name);
+
+// An expert's place in the tree of the sum (core/sum_tree.h): groups above, experts of a group below, both padded to
+// powers of two.
+int expert_tree_index(const ModelConfig& config, int expert);
+
+// Experts of one rank whose outputs are added before they return: a subtree of the sum, or a single expert.
+struct ExpertNode {
+  Range experts;
+  int index;  // its place in the sum's tree
+  int rank;
+};
+
+// Of all ranks, ascending.
+std::vector<ExpertNode> expert_nodes(const ModelConfig& config, const Placement& placement, Dispatch dispatch);
+std::vector<std::int32_t> node_of_each_expert(const std::vector<ExpertNode>& nodes, int experts);
+
+// Floats of one row that travels to experts: the row, their indices and weights.
+std::size_t dispatched_row_floats(const ModelConfig& config, Dispatch dispatch);
+
+// For tokens of one owner, given the experts they select (`per_token` each, ascending): how many rows go to each rank,
+// and how many sums come back from it.
+struct ExpertTraffic {
+  std::vector<std::int64_t> rows, sums;  // by rank
+};
+ExpertTraffic expert_traffic(const ModelConfig& config, const Placement& placement, Dispatch dispatch,
+                             std::span<const std::int32_t> experts_TK);
+// The same for one token, in expectation over selections that are all equally likely.
+struct ExpectedTraffic {
+  std::vector<double> rows, sums;
+};
+ExpectedTraffic expected_traffic(const ModelConfig& config, const Placement& placement, Dispatch dispatch);
+
+}  // namespace foe

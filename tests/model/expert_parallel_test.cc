@@ -1,0 +1,222 @@
+// Plan ep: ranks with sequences of their own give the bits of one rank, and send what placement/expert_nodes.h
+// predicts.
+#include <numeric>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "comm/ranks.h"
+#include "model/expert_exchange.h"
+#include "model/forward.h"
+#include "random_model.h"
+
+namespace foe {
+namespace {
+
+std::vector<std::int32_t> random_tokens(int count, int vocab, std::uint64_t seed) {
+  std::vector<std::int32_t> tokens(count);
+  for (int i = 0; i < count; ++i) tokens[i] = static_cast<std::int32_t>(random_bits(seed, i) % vocab);
+  return tokens;
+}
+
+// Sequences that decode, prefill, and one that several chunks make; `owner` says who runs the s-th of them.
+constexpr int kLengths[] = {17, 1, 40, 3, 128, 65};
+
+template <typename Owner>
+Batch batch_of(int chunk, int vocab, const Owner& owner) {
+  Batch batch;
+  for (int s = 0, block = 0; s < static_cast<int>(std::size(kLengths)); ++s) {
+    const std::vector<std::int32_t> tokens = random_tokens(kLengths[s], vocab, s);
+    std::vector<std::int32_t> blocks((kLengths[s] + kKvBlock - 1) / kKvBlock);
+    std::iota(blocks.begin(), blocks.end(), block);
+    block += static_cast<int>(blocks.size());
+    // The first chunk is the first half, the second the rest.
+    const int half = kLengths[s] / 2, begin = chunk == 0 ? 0 : half, end = chunk == 0 ? half : kLengths[s];
+    batch.add_sequence(std::span(tokens).subspan(begin, end - begin), begin, blocks, Batch::Sample::kAll, owner(s));
+  }
+  return batch;
+}
+
+template <typename Owner>
+std::vector<float> run(const RandomModel& folder, Plan plan, Dispatch dispatch, Communicator& comm,
+                       const Owner& owner) {
+  const Model model = load_model(folder.path(), plan, comm.rank(), comm.size());
+  ThreadPool pool(2);
+  KvCache kv(model.config.num_hidden_layers, 32, model.kv_shape());
+  Activations a(model, 256, 256, dispatch);
+  std::vector<float> all;
+  for (const int chunk : {0, 1}) {
+    const std::span<const float> logits =
+        forward(model, batch_of(chunk, model.config.vocab_size, owner), kv, a, comm, pool);
+    all.insert(all.end(), logits.begin(), logits.end());
+  }
+  return all;
+}
+
+struct Variant {
+  std::string name;
+  ModelConfig config;
+  double router_bias = 0;
+};
+
+std::vector<Variant> variants() {
+  ModelConfig moe = small_config(), full = small_config(), moge = small_config(), odd = small_config();
+  full.qk_norm = QkNorm::kFull;
+  full.norm_topk_prob = true;
+  full.tie_word_embeddings = true;
+  moge.expert_groups = 4;
+  moge.num_experts = 12;  // groups of 3: the sum's tree has gaps
+  odd.num_experts = 13;
+  odd.num_experts_per_tok = 5;
+  return {{"moe", moe}, {"full_norm_topk_tied", full}, {"moge_of_3", moge}, {"experts_13", odd}};
+}
+
+class ExpertParallel : public testing::TestWithParam<Variant> {};
+
+TEST_P(ExpertParallel, AnyNumberOfRanksGivesTheBitsOfOne) {
+  const RandomModel folder(GetParam().config);
+  const auto self = make_self_comm();
+  const std::vector<float> expected = run(folder, Plan::kTp, Dispatch::kPerRank, *self, [](int) { return 0; });
+  for (const Dispatch dispatch : {Dispatch::kPerRank, Dispatch::kPerExpert})
+    for (int ranks = 1; ranks <= 8; ++ranks) {
+      const std::function<int(int)> owners[] = {
+          [&](int s) { return s * ranks / static_cast<int>(std::size(kLengths)); },
+          [&](int) { return ranks - 1; },                            // one rank has all tokens, the others none
+          [&](int s) { return s < 2 ? 0 : std::min(2, ranks - 1); }  // some ranks have none
+      };
+      for (const auto& owner : owners)
+        run_ranks(ranks, 60, [&](Communicator& comm) {
+          const std::vector<float> logits = run(folder, Plan::kEp, dispatch, comm, owner);
+          if (comm.rank() != 0) return;
+          EXPECT_EQ(logits, expected) << ranks << " ranks, dispatch " << to_string(dispatch);
+        });
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants, ExpertParallel, testing::ValuesIn(variants()),
+                         [](const auto& variant) { return variant.param.name; });
+
+// One exchange with routing of our own making.
+void check_exchange(const ModelConfig& c, int ranks, Dispatch dispatch, const std::vector<int>& tokens_of_rank,
+                    const std::function<std::vector<std::int32_t>(int rank, int token)>& select) {
+  const Placement placement = make_placement(c, Plan::kEp, ranks);
+  const int most = std::accumulate(tokens_of_rank.begin(), tokens_of_rank.end(), 0);
+  const std::size_t D = c.hidden_size, K = c.num_experts_per_tok;
+  run_ranks(ranks, 60, [&](Communicator& comm) {
+    const int rank = comm.rank(), T = tokens_of_rank[rank];
+    const Share& share = placement.ranks[rank];
+    ThreadPool pool(2);
+    Routing own(c.num_experts_per_tok, share.experts.size(), most);
+    std::vector<float> x_TD(T * D);
+    for (std::size_t i = 0; i < x_TD.size(); ++i) x_TD[i] = static_cast<float>(random_normal(rank, i));
+    for (int t = 0; t < T; ++t) {
+      const std::vector<std::int32_t> experts = select(rank, t);
+      std::copy(experts.begin(), experts.end(), own.experts_TK.begin() + t * K);
+      for (std::size_t j = 0; j < K; ++j) own.weights_TK[t * K + j] = 0.25f + static_cast<float>(experts[j]);
+    }
+    ExpertExchange exchange(c, placement, rank, dispatch, most);
+    const CommCounters before = comm.counters();
+    dispatch_rows(exchange, comm, pool, c, share, own, x_TD.data(), T);
+    // Expert e multiplies by e + 1.
+    std::vector<float> y_RD(exchange.routing.token_R.size() * D);
+    const auto& begin = exchange.routing.expert_begin;
+    for (int e = 0; e < share.experts.size(); ++e)
+      for (int row = begin[e]; row < begin[e + 1]; ++row) {
+        const float* x = exchange.rows_in.data() + exchange.routing.token_R[row] * exchange.row_floats();
+        for (std::size_t i = 0; i < D; ++i) y_RD[row * D + i] = static_cast<float>(share.experts.begin + e + 1) * x[i];
+      }
+    const CommCounters between = comm.counters();
+    std::vector<float> update_TD(T * D);
+    return_sums(exchange, comm, pool, c, own, y_RD.data(), T, update_TD.data());
+
+    for (int t = 0; t < T; ++t)
+      for (std::size_t i = 0; i < D; ++i) {
+        double sum = 0, magnitude = 0;
+        for (const std::int32_t e : select(rank, t)) {
+          sum += (0.25 + e) * (e + 1) * x_TD[t * D + i];
+          magnitude += std::abs((0.25 + e) * (e + 1) * x_TD[t * D + i]);
+        }
+        // Two products and at most K additions, each rounded to 2^-24 of what is there.
+        ASSERT_NEAR(update_TD[t * D + i], sum, static_cast<double>(K + 2) * 0x1p-24 * 1.001 * magnitude);
+      }
+
+    // What each rank has sent is what the placement predicts from everyone's routing.
+    std::int64_t rows = 0, sums = 0;
+    for (int owner = 0; owner < ranks; ++owner) {
+      std::vector<std::int32_t> experts_TK;
+      for (int t = 0; t < tokens_of_rank[owner]; ++t) {
+        const auto experts = select(owner, t);
+        experts_TK.insert(experts_TK.end(), experts.begin(), experts.end());
+      }
+      const ExpertTraffic traffic = expert_traffic(c, placement, dispatch, experts_TK);
+      if (owner == rank)
+        rows = std::accumulate(traffic.rows.begin(), traffic.rows.end(), -traffic.rows[rank]);
+      else
+        sums += traffic.sums[rank];
+    }
+    EXPECT_EQ((between.all_to_all - before.all_to_all).bytes,
+              rows * dispatched_row_floats(c, dispatch) * sizeof(float));
+    EXPECT_EQ((comm.counters().all_to_all - between.all_to_all).bytes, sums * D * sizeof(float));
+  });
+}
+
+TEST(ExpertExchange, SkewedAndDegenerateRouting) {
+  ModelConfig c = small_config();
+  c.num_experts = 11;
+  c.num_experts_per_tok = 3;
+  const std::function<std::vector<std::int32_t>(int, int)> selections[] = {
+      [](int, int) {
+        return std::vector<std::int32_t>{0, 1, 2};
+      },  // the first rank gets all
+      [](int, int t) {
+        return std::vector<std::int32_t>{t % 9, t % 9 + 1, t % 9 + 2};
+      },  // in turn
+      [](int rank, int t) {
+        return std::vector<std::int32_t>{(rank + t) % 3, 4 + t % 3, 9 + t % 2};
+      },  // spread
+  };
+  for (const Dispatch dispatch : {Dispatch::kPerRank, Dispatch::kPerExpert})
+    for (const auto& select : selections) {
+      check_exchange(c, 1, dispatch, {7}, select);
+      check_exchange(c, 2, dispatch, {0, 19}, select);
+      check_exchange(c, 3, dispatch, {5, 0, 40}, select);
+      check_exchange(c, 5, dispatch, {0, 0, 0, 0, 0}, select);
+      check_exchange(c, 8, dispatch, {1, 2, 3, 4, 5, 6, 7, 8}, select);
+    }
+}
+
+// The expectation is the mean over all selections, each as likely as the other.
+TEST(ExpertTraffic, ExpectationIsTheMeanOverAllSelections) {
+  ModelConfig c = small_config();
+  c.num_experts = 6;
+  c.num_experts_per_tok = 2;
+  for (const int groups : {1, 2}) {
+    c.expert_groups = groups;
+    std::vector<std::int32_t> all;
+    for (int a = 0; a < 6; ++a)
+      for (int b = a + 1; b < 6; ++b)
+        if (groups == 1 || (a < 3 && b >= 3)) all.insert(all.end(), {a, b});
+    const double count = static_cast<double>(all.size()) / 2;
+    for (const Dispatch dispatch : {Dispatch::kPerRank, Dispatch::kPerExpert})
+      for (const int ranks : {1, 2, 3, 4, 5}) {
+        const Placement placement = make_placement(c, Plan::kEp, ranks);
+        const ExpertTraffic total = expert_traffic(c, placement, dispatch, all);
+        const ExpectedTraffic mean = expected_traffic(c, placement, dispatch);
+        for (int r = 0; r < ranks; ++r) {
+          EXPECT_NEAR(mean.rows[r], static_cast<double>(total.rows[r]) / count, 1e-12);
+          EXPECT_NEAR(mean.sums[r], static_cast<double>(total.sums[r]) / count, 1e-12);
+        }
+      }
+  }
+}
+
+TEST(Dispatch, NamesAreTheFlagsValues) {
+  for (const Dispatch dispatch : {Dispatch::kPerRank, Dispatch::kPerExpert})
+    EXPECT_EQ(parse_dispatch(to_string(dispatch)), dispatch);
+  EXPECT_THAT([] { parse_dispatch("all"); },
+              testing::ThrowsMessage<Error>("dispatch: expected rank or expert, got all"));
+}
+
+}  // namespace
+}  // namespace foe
