@@ -41,6 +41,9 @@ struct StoredMatrix {
   void read_row(int row, float* out) const;
 };
 
+// All zero.
+PackedMatrix empty_packed(int rows, int depth, DType type);
+
 // Packs the matrices one below the other (all of one depth), converting to `type`. f32 to bf16 rounds to nearest even.
 PackedMatrix pack(std::span<const StoredMatrix> parts, DType type);
 

@@ -40,14 +40,14 @@ void pack_row(const StoredMatrix& source, int from, PackedMatrix& packed, int to
   }
 }
 
+}  // namespace
+
 PackedMatrix empty_packed(int rows, int depth, DType type) {
   PackedMatrix packed{type, rows, depth, {}};
   packed.data =
       AlignedBuffer<std::byte>::zeroed(static_cast<std::size_t>(packed.panels()) * kPanel * depth * size_of(type));
   return packed;
 }
-
-}  // namespace
 
 StoredMatrix StoredMatrix::slice(int row, int row_count, int column, int column_count) const {
   FOE_CHECK(row >= 0 && row_count >= 0 && row + row_count <= rows && column >= 0 && column_count >= 0 &&

@@ -33,7 +33,8 @@ struct LayerWeights {
 };
 
 struct Weights {
-  std::unique_ptr<Checkpoint> checkpoint;  // owns what embedding_VD points to
+  std::unique_ptr<Checkpoint> checkpoint;  // owns what embedding_VD points to,
+  AlignedBuffer<std::byte> own_embedding;  // or this does, where there is no file
   StoredMatrix embedding_VD;
   std::vector<LayerWeights> layers;
   std::vector<float> final_norm_D;
