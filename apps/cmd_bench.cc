@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "bench_comm.h"
 #include "bench_latency.h"
 #include "commands.h"
 #include "common.h"
@@ -106,6 +107,11 @@ nlohmann::json to_json(const LatencyPoint& p) {
             {"row_balance", p.row_balance}}}};
 }
 
+void write_json(const std::string& path, const nlohmann::json& json) {
+  std::ofstream file(path);
+  if (!(file << json.dump(1) << '\n')) fail("--json: cannot write {}", path);
+}
+
 void run_latency(const LatencyFlags& flags) {
   const Shape shape = shape_of(flags);
   const std::unique_ptr<Communicator> comm = make_world_comm();
@@ -141,17 +147,71 @@ void run_latency(const LatencyFlags& flags) {
                      {"instruction_set", instruction_set()},
                      {"points", nlohmann::json::array()}};
   for (const LatencyPoint& p : points) out["points"].push_back(to_json(p));
-  std::ofstream file(flags.json);
-  if (!(file << out.dump(1) << '\n')) fail("--json: cannot write {}", flags.json);
+  write_json(flags.json, out);
 }
 
-}  // namespace
+struct CommFlags {
+  std::vector<int> kilobytes{4, 8, 16, 64, 256, 1024, 4096};
+  double seconds = 0.5, link_mbit = 0;
+  std::string json;
+};
 
-void add_bench_command(CLI::App& app) {
-  CLI::App* bench = app.add_subcommand("bench", "Measure");
-  bench->require_subcommand(1);
+void print_comm_point(const CommPoint& p, double link_mbit) {
+  const double us = 1e6;
+  fmt::print("{:<11} {:>6} {:>10.1f} {:>9.1f}-{:<9.1f} {:>10.1f} {:>9.1f}-{:<9.1f} {:>6.2f} {:>8.2f}", p.collective,
+             p.bytes / 1024, us * p.ours, us * p.ours_low, us * p.ours_high, us * p.mpi, us * p.mpi_low,
+             us * p.mpi_high, p.mpi / p.ours, p.least_bytes / p.ours / 1e9);
+  if (link_mbit > 0) fmt::print(" {:>6.1f}", 100 * p.least_bytes * 8 / (link_mbit * 1e6) / p.ours);
+  fmt::print("\n");
+  std::fflush(stdout);
+}
+
+void run_comm(const CommFlags& flags) {
+  const std::unique_ptr<Communicator> comm = make_world_comm();
+  std::vector<std::size_t> sizes;
+  for (const int kilobytes : flags.kilobytes) sizes.push_back(std::size_t{1024} * kilobytes);
+  if (comm->rank() == 0)
+    fmt::print(
+        "{} ranks; microseconds of a call, median and 10th to 90th percentile\n{:<11} {:>6} {:>10} {:>19} {:>10} "
+        "{:>19} {:>6} {:>8}{}\n",
+        comm->size(), "collective", "KB", "ours", "", "MPI", "", "MPI/x", "GB/s", flags.link_mbit > 0 ? " % link" : "");
+  const auto points =
+      bench_comm(*comm, sizes, flags.seconds, [&](const CommPoint& p) { print_comm_point(p, flags.link_mbit); });
+  if (comm->rank() != 0 || flags.json.empty()) return;
+  nlohmann::json out{{"ranks", comm->size()}, {"link_mbit", flags.link_mbit}, {"points", nlohmann::json::array()}};
+  for (const CommPoint& p : points)
+    out["points"].push_back({{"collective", p.collective},
+                             {"bytes", p.bytes},
+                             {"repetitions", p.repetitions},
+                             {"seconds", p.ours},
+                             {"p10_s", p.ours_low},
+                             {"p90_s", p.ours_high},
+                             {"mpi_s", p.mpi},
+                             {"mpi_p10_s", p.mpi_low},
+                             {"mpi_p90_s", p.mpi_high},
+                             {"least_bytes", p.least_bytes}});
+  write_json(flags.json, out);
+}
+
+void add_comm_command(CLI::App& bench) {
+  auto flags = std::make_shared<CommFlags>();
+  CLI::App* comm = bench.add_subcommand("comm", "Each collective alone, by size, beside MPI's own (under mpirun)");
+  comm->add_option("--kilobytes", flags->kilobytes, "sizes of the vector, or of one rank's message to another")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1 << 18))
+      ->capture_default_str();
+  comm->add_option("--seconds", flags->seconds, "for a collective and size, ours and MPI's together")
+      ->check(CLI::Range(0.0, 3600.0))
+      ->capture_default_str();
+  comm->add_option("--link-mbit", flags->link_mbit, "rate of the nodes' links, to print the share of it")
+      ->check(CLI::Range(0.001, 1e7));
+  comm->add_option("--json", flags->json, "also write all points to this file");
+  comm->callback([flags] { run_comm(*flags); });
+}
+
+void add_latency_command(CLI::App& bench) {
   auto flags = std::make_shared<LatencyFlags>();
-  CLI::App* latency = bench->add_subcommand(
+  CLI::App* latency = bench.add_subcommand(
       "latency", "Time of a forward pass against its number of tokens, for every plan, with random weights");
   latency->add_option("--shape", flags->shape, "paper-1b, paper-7b, or a model folder for its config.json")
       ->capture_default_str();
@@ -180,6 +240,15 @@ void add_bench_command(CLI::App& app) {
       ->capture_default_str();
   latency->add_option("--json", flags->json, "also write all points to this file");
   latency->callback([flags] { run_latency(*flags); });
+}
+
+}  // namespace
+
+void add_bench_command(CLI::App& app) {
+  CLI::App* bench = app.add_subcommand("bench", "Measure");
+  bench->require_subcommand(1);
+  add_latency_command(*bench);
+  add_comm_command(*bench);
 }
 
 }  // namespace foe

@@ -44,16 +44,41 @@ def draw_parts(axes, points: list[dict], rungs: list[str]) -> None:
     axes.tick_params(axis="x", rotation=20, labelsize=7)
 
 
+def markdown(title: str, points: list[dict]) -> str:
+    """A row for each load and number of tokens, with every rung's time, relative spread, and bytes per layer."""
+    rungs = list(dict.fromkeys(p["rung"] for p in points))
+    lines = [
+        f"| {title} | " + " | ".join(rungs) + " |",
+        "|---|" + "---|" * len(rungs),
+    ]
+    rows: dict[tuple, dict] = {}
+    for p in points:
+        rows.setdefault((p["load"], p["tokens"]), {})[p["rung"]] = p
+    for (load, tokens), by_rung in rows.items():
+        cells = []
+        for rung in rungs:
+            p = by_rung[rung]
+            layer = sum(p["layer"][key] for key, _ in PARTS)
+            spread = 100 * (p["slowest_s"] - p["fastest_s"]) / p["seconds"]
+            cells.append(f"{1e3 * layer:.2f} ({spread:.0f} %), {p['layer']['bytes'] / 1e3:.4g} kB")
+        lines.append(f"| {load}, {tokens} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", help="FILE or TITLE=FILE")
     parser.add_argument("--png", type=Path, required=True)
+    parser.add_argument("--markdown", action="store_true", help="print tables: ms of a layer (spread of the pass), kB sent")
     flags = parser.parse_args()
     runs = []
     for run in flags.runs:
         title, _, path = run.rpartition("=")
         data = json.loads(Path(path).read_text("utf-8"))
         runs.append((title or f"{data['shape']}, {data['ranks']} ranks", data["points"]))
+    if flags.markdown:
+        for title, points in runs:
+            print(markdown(title, points))
     loads = sorted({p["load"] for _, points in runs for p in points})
     figure, grid = plt.subplots(
         len(runs), 2 * len(loads), figsize=(8 * len(loads), 3.6 * len(runs)), squeeze=False, constrained_layout=True

@@ -8,9 +8,9 @@
 
 #include <gtest/gtest.h>
 
+#include "base/sanitized.h"
 #include "each_target.h"
 #include "numerics.h"
-#include "sanitized.h"
 
 namespace foe {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "sanitized.h"
+#include "base/sanitized.h"
 #include "tiny_model.h"
 
 namespace foe::train {

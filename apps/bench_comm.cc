@@ -1,0 +1,101 @@
+#include "bench_comm.h"
+
+#include <algorithm>
+#include <chrono>
+#include <numeric>
+
+#include "base/aligned.h"
+#include "comm/mpi_peer.h"
+
+namespace foe {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// A collective of ours and MPI's counterpart, on buffers of one size.
+struct Contest {
+  std::string collective;
+  double least_bytes;
+  std::function<void()> ours, mpi;
+};
+
+struct Quantiles {
+  double low, median, high;
+};
+
+Quantiles quantiles(std::vector<double> x) {
+  std::sort(x.begin(), x.end());
+  const auto at = [&](double q) { return x[static_cast<std::size_t>(q * static_cast<double>(x.size() - 1))]; };
+  return {at(0.1), at(0.5), at(0.9)};
+}
+
+// One call, begun when all ranks are there: in the time of a call no rank waits for another's last one.
+double timed(Communicator& comm, const std::function<void()>& call) {
+  const float here = 0;
+  std::vector<float> all(comm.size());
+  comm.gather({&here, 1}, std::vector<std::size_t>(comm.size(), 1), all.data());
+  std::vector<std::int32_t> go;
+  comm.broadcast(go);
+  const Clock::time_point start = Clock::now();
+  call();
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+CommPoint run(Communicator& comm, const Contest& contest, std::size_t bytes, double seconds) {
+  std::vector<double> ours, mpi;
+  const bool peer = mpi_runs();
+  double spent = 0;
+  for (bool more = true; more;) {
+    ours.push_back(timed(comm, contest.ours));
+    mpi.push_back(peer ? timed(comm, contest.mpi) : 0);
+    spent += ours.back() + mpi.back();
+    std::vector<std::int32_t> decision{spent < seconds || ours.size() < 5};
+    comm.broadcast(decision);
+    more = decision[0] != 0;
+  }
+  const Quantiles a = quantiles(ours), b = quantiles(mpi);
+  return {contest.collective, bytes, static_cast<int>(ours.size()), a.median, a.low, a.high, b.median, b.low, b.high,
+          contest.least_bytes};
+}
+
+}  // namespace
+
+std::vector<CommPoint> bench_comm(Communicator& comm, const std::vector<std::size_t>& sizes, double seconds_per_point,
+                                  const std::function<void(const CommPoint&)>& progress) {
+  const auto ranks = static_cast<std::size_t>(comm.size());
+  std::vector<int> begin(ranks + 1);
+  std::iota(begin.begin(), begin.end(), 0);
+  const SumPlan plan(begin);
+  std::vector<CommPoint> points;
+  for (const std::size_t bytes : sizes) {
+    const std::size_t n = std::max<std::size_t>(1, bytes / sizeof(float));
+    AlignedBuffer<float> x = AlignedBuffer<float>::zeroed(n), send = AlignedBuffer<float>::zeroed(n * ranks),
+                         receive = AlignedBuffer<float>::zeroed(n * ranks);
+    std::vector<std::size_t> send_bytes(ranks, n * sizeof(float)), receive_bytes(ranks);
+    std::vector<std::int32_t> message(n);
+    const double other_ranks = static_cast<double>(ranks - 1), size = static_cast<double>(n * sizeof(float));
+    const Contest contests[] = {
+        {"sum", 2 * size * other_ranks / static_cast<double>(ranks), [&] { comm.ordered_sum(plan, x.data(), n); },
+         [&] {
+           mpi_all_reduce({x.data(), n});
+         }},
+        {"all-to-all", size * other_ranks,
+         [&] {
+           comm.all_to_all(std::as_bytes(send.span()), send_bytes, std::as_writable_bytes(receive.span()),
+                           receive_bytes);
+         },
+         [&] { mpi_all_to_all(send.span(), receive.span()); }},
+        {"broadcast", size, [&] { comm.broadcast(message); },
+         [&] {
+           mpi_broadcast({x.data(), n});
+         }},
+    };
+    for (const Contest& contest : contests) {
+      points.push_back(run(comm, contest, bytes, seconds_per_point));
+      if (comm.rank() == 0) progress(points.back());
+    }
+  }
+  return points;
+}
+
+}  // namespace foe
