@@ -69,25 +69,29 @@ std::vector<CommPoint> bench_comm(Communicator& comm, const std::vector<std::siz
   std::vector<CommPoint> points;
   for (const std::size_t bytes : sizes) {
     const std::size_t n = std::max<std::size_t>(1, bytes / sizeof(float));
-    AlignedBuffer<float> x = AlignedBuffer<float>::zeroed(n), send = AlignedBuffer<float>::zeroed(n * ranks),
-                         receive = AlignedBuffer<float>::zeroed(n * ranks);
+    // Each has buffers of its own: what MPI reads of another process's memory would slow down our writing there.
+    AlignedBuffer<float> x = AlignedBuffer<float>::zeroed(n), mpi_x = AlignedBuffer<float>::zeroed(n),
+                         send = AlignedBuffer<float>::zeroed(n * ranks),
+                         receive = AlignedBuffer<float>::zeroed(n * ranks),
+                         mpi_send = AlignedBuffer<float>::zeroed(n * ranks),
+                         mpi_receive = AlignedBuffer<float>::zeroed(n * ranks);
     std::vector<std::size_t> send_bytes(ranks, n * sizeof(float)), receive_bytes(ranks);
     std::vector<std::int32_t> message(n);
     const double other_ranks = static_cast<double>(ranks - 1), size = static_cast<double>(n * sizeof(float));
     const Contest contests[] = {
         {"sum", 2 * size * other_ranks / static_cast<double>(ranks), [&] { comm.ordered_sum(plan, x.data(), n); },
          [&] {
-           mpi_all_reduce({x.data(), n});
+           mpi_all_reduce({mpi_x.data(), n});
          }},
         {"all-to-all", size * other_ranks,
          [&] {
            comm.all_to_all(std::as_bytes(send.span()), send_bytes, std::as_writable_bytes(receive.span()),
                            receive_bytes);
          },
-         [&] { mpi_all_to_all(send.span(), receive.span()); }},
+         [&] { mpi_all_to_all(mpi_send.span(), mpi_receive.span()); }},
         {"broadcast", size, [&] { comm.broadcast(message); },
          [&] {
-           mpi_broadcast({x.data(), n});
+           mpi_broadcast({mpi_x.data(), n});
          }},
     };
     for (const Contest& contest : contests) {

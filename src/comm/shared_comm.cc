@@ -13,13 +13,15 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/stream_copy.h"
 #include "base/thread_pool.h"
 
 namespace foe {
 namespace {
 
 constexpr std::size_t kHalfBytes = std::size_t{1} << 20;  // longer messages go in pieces
-// Past this size each rank adds one slice of the sum and reads the others' slices, instead of adding all of it itself.
+// Past this size more than two ranks add one slice of the sum each and read the others' slices, instead of adding all
+// of it themselves.
 constexpr std::size_t kSliceBytes = 32 << 10;
 
 int futex(std::atomic<unsigned>& word, int operation, unsigned value, const timespec* timeout) {
@@ -157,7 +159,7 @@ void SharedComm::broadcast(std::vector<std::int32_t>& message) {
     if (rank_ == 0) {
       piece = std::min(left, kWords);
       words[0] = static_cast<std::int32_t>(left);
-      std::copy_n(message.data() + done, piece, words + 1);
+      stream_copy(words + 1, message.data() + done, piece * sizeof(std::int32_t));
       publish(headers[0].written);
     } else {
       publish(headers[rank_].written);
@@ -189,32 +191,33 @@ void SharedComm::sum_piece(const SumPlan& plan, float* terms, std::size_t stride
   const int own = plan.partials(rank_);
   enter();
   auto* mine = reinterpret_cast<float*>(half(rank_));
-  for (int i = 0; i < own; ++i) std::copy_n(terms + i * stride, count, mine + i * count);
+  for (int i = 0; i < own; ++i) stream_copy(mine + i * count, terms + i * stride, count * sizeof(float));
   publish(headers[rank_].written);
   wait_for_all(&Header::written);
 
   // Rank r's slice of the sum is [begin(r), begin(r + 1)): all of it for a small one.
-  const bool sliced = count * sizeof(float) >= kSliceBytes;
+  const bool sliced = size_ > 2 && count * sizeof(float) >= kSliceBytes;
   const auto begin = [&](int r) { return count * r / size_; };
   const std::size_t first = sliced ? begin(rank_) : 0;
   const std::size_t size = sliced ? begin(rank_ + 1) - first : count;
   partials_.clear();
   for (int peer = 0; peer < size_; ++peer)
     for (int i = 0; i < plan.partials(peer); ++i)
-      partials_.push_back(reinterpret_cast<const float*>(half(peer)) + i * count + first);
+      partials_.push_back(
+          (peer == rank_ ? terms + i * stride : reinterpret_cast<const float*>(half(peer)) + i * count) + first);
+  plan.reduce_partials(partials_, size, terms + first);
   counters_.sum.messages += size_ - 1;
   if (!sliced) {
     counters_.sum.bytes += (size_ - 1) * own * count * sizeof(float);
-    return plan.reduce_partials(partials_, count, terms);
+    return;
   }
 
-  float* slice = mine + plan.max_partials() * count;
-  plan.reduce_partials(partials_, size, slice);
+  stream_copy(mine + plan.max_partials() * count, terms + first, size * sizeof(float));
   publish(headers[rank_].reduced);
   wait_for_all(&Header::reduced);
   for (int peer = 0; peer < size_; ++peer) {
     const float* from = reinterpret_cast<const float*>(half(peer)) + plan.max_partials() * count;
-    std::copy_n(from, begin(peer + 1) - begin(peer), terms + begin(peer));
+    if (peer != rank_) std::copy_n(from, begin(peer + 1) - begin(peer), terms + begin(peer));
   }
   counters_.sum.messages += size_ - 1;
   counters_.sum.bytes += ((count - size) * own + size * (size_ - 1)) * sizeof(float);
@@ -229,8 +232,7 @@ void SharedComm::gather(std::span<const float> send, std::span<const std::size_t
   for (std::size_t at = 0; at < longest; at += kPiece) {
     enter();
     const auto piece = [&](int rank) { return at < counts[rank] ? std::min(kPiece, counts[rank] - at) : 0; };
-    if (rank_ != 0 && piece(rank_) > 0)
-      std::copy_n(send.data() + at, piece(rank_), reinterpret_cast<float*>(half(rank_)));
+    if (rank_ != 0 && piece(rank_) > 0) stream_copy(half(rank_), send.data() + at, piece(rank_) * sizeof(float));
     publish(headers[rank_].written);
     if (rank_ != 0) continue;
     wait_for_all(&Header::written);
@@ -280,7 +282,7 @@ void SharedComm::write_piece(std::span<const std::byte> send, std::span<const st
   const auto head = send.subspan(before + send_bytes[rank_]), tail = send.first(before);
   const auto copy = [&](std::span<const std::byte> part, std::size_t begin) {
     const Overlap o = overlap(begin, part.size(), at);
-    std::copy_n(part.data() + o.in_part, o.size, half(rank_) + o.in_piece);
+    stream_copy(half(rank_) + o.in_piece, part.data() + o.in_part, o.size);
   };
   copy(head, 0);
   copy(tail, head.size());

@@ -51,6 +51,8 @@ void SumPlan::reduce_partials(std::span<const float* const> partials, std::size_
     std::fill_n(out, count, 0.0f);
     return;
   }
+  if (total_partials() <= kMaxSummedRows)
+    return add_rows(partials.data(), merges_.data(), total_partials(), count, out);
   // Blocks that stay in the first-level cache together, so that each partial is read from memory once.
   constexpr std::size_t kFloats = 4096;
   FOE_CHECK(partials.size() <= kFloats, "{} partials", partials.size());

@@ -73,11 +73,22 @@ void softmax_kernel(const float* scores, int n, float* probabilities) {
   for_each16(n, [&](int j, auto load, auto store) { store(div(load(probabilities + j), total), probabilities + j); });
 }
 
+void add_rows_kernel(const float* const* rows, const Merge* merges, int count, std::size_t n, float* y) {
+  constexpr std::size_t kChunk = std::size_t{1} << 30;  // for_each16 counts in int
+  for (std::size_t at = 0; at < n; at += kChunk)
+    for_each16(static_cast<int>(std::min(kChunk, n - at)), [&](int i, auto load, auto store) {
+      if (count == 2) return store(add(load(rows[0] + at + i), load(rows[1] + at + i)), y + at + i);
+      V16 term[kMaxSummedRows];
+      for (int j = 0; j < count; ++j) term[j] = load(rows[j] + at + i);
+      for (int j = 0; j + 1 < count; ++j) term[merges[j].into] = add(term[merges[j].into], term[merges[j].from]);
+      store(term[0], y + at + i);
+    });
+}
+
 void combine_rows_kernel(const float* const* rows, const float* weights, const Merge* merges, int count, int n,
                          float* y) {
-  constexpr int kMax = 64;
   for_each16(n, [&](int i, auto load, auto store) {
-    V16 term[kMax];
+    V16 term[kMaxSummedRows];
     for (int j = 0; j < count; ++j) term[j] = mul(set16(weights[j]), load(rows[j] + i));
     for (int j = 0; j + 1 < count; ++j) term[merges[j].into] = add(term[merges[j].into], term[merges[j].from]);
     store(add(count > 0 ? term[0] : zero16(), zero16()), y + i);
@@ -98,6 +109,7 @@ HWY_EXPORT(rope_kernel);
 HWY_EXPORT(add_scaled_kernel);
 HWY_EXPORT(add_to_kernel);
 HWY_EXPORT(softmax_kernel);
+HWY_EXPORT(add_rows_kernel);
 HWY_EXPORT(combine_rows_kernel);
 
 }  // namespace
@@ -162,8 +174,13 @@ void top_k(const float* probabilities, int n, int k, std::int32_t* indices) {
   std::sort(indices, indices + k);
 }
 
+void add_rows(const float* const* rows, const Merge* merges, int count, std::size_t n, float* y) {
+  FOE_CHECK(count >= 1 && count <= kMaxSummedRows, "{} rows", count);
+  HWY_DYNAMIC_DISPATCH(add_rows_kernel)(rows, merges, count, n, y);
+}
+
 void combine_rows(const float* const* rows, const float* weights, const Merge* merges, int count, int n, float* y) {
-  FOE_CHECK(count <= 64, "{} experts per token and group", count);
+  FOE_CHECK(count <= kMaxSummedRows, "{} experts per token and group", count);
   HWY_DYNAMIC_DISPATCH(combine_rows_kernel)(rows, weights, merges, count, n, y);
 }
 

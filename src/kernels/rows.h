@@ -48,6 +48,12 @@ void softmax(const float* scores, int n, float* probabilities);
 // The k largest of probabilities[0..n), ties to the lower index; indices are written in ascending order.
 void top_k(const float* probabilities, int n, int k, std::int32_t* indices);
 
+// The most rows that the two below take.
+inline constexpr int kMaxSummedRows = 64;
+
+// y = sum over j < count of rows[j], in the order of `merges`; y may be one of the rows. count >= 1.
+void add_rows(const float* const* rows, const Merge* merges, int count, std::size_t n, float* y);
+
 // y = sum over j < count of weights[j] * rows[j], in the order of `merges` (sum_tree_merges of the rows' indices), plus
 // +0.
 void combine_rows(const float* const* rows, const float* weights, const Merge* merges, int count, int n, float* y);
