@@ -13,6 +13,7 @@ namespace {
 
 constexpr int kPromptTokens = 128;   // of each of many prompts
 constexpr int kDecodeContext = 256;  // positions that a decoding sequence has behind it
+constexpr int kRounds = 2;           // in which all rungs take their turn
 constexpr int kTypicalLayer = 1;     // the first has no updates of its own, the last runs experts for sampled rows only
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -60,7 +61,7 @@ struct Pass {
   LayerStats layer;
 };
 
-void summarise(const std::vector<PassStats>& ranks, LatencyPoint& point) {
+void add_layer(const std::vector<PassStats>& ranks, LatencyPoint& point) {
   const auto n = static_cast<double>(ranks.size());
   std::vector<float> rows;
   for (const PassStats& r : ranks) {
@@ -76,30 +77,31 @@ void summarise(const std::vector<PassStats>& ranks, LatencyPoint& point) {
   point.row_balance = median > 0 ? rows.back() / median : 0;
 }
 
-LatencyPoint measure(const Model& model, const Rung& rung, Load load, int tokens, const LatencyOptions& options,
-                     Communicator& comm, ThreadPool& pool) {
-  const Batch batch = make_batch(load, tokens, rung.plan == Plan::kEp ? comm.size() : 1, model.config.vocab_size);
+// Some passes of one rung, appended to `passes`, at most `most` of them. Rank 0 decides for all when it is enough.
+void measure(const Model& model, const Rung& rung, const Batch& batch, int most, double most_seconds,
+             Communicator& comm, ThreadPool& pool, std::vector<Pass>& passes) {
   KvCache kv(model.config.num_hidden_layers, 1 + *std::max_element(batch.block_table.begin(), batch.block_table.end()),
              model.kv_shape());
-  Activations a(model, tokens, batch.num_sampled(), rung.dispatch);
-  std::vector<Pass> passes;
+  Activations a(model, batch.num_tokens(), batch.num_sampled(), rung.dispatch);
   double spent = 0;
+  int kept = 0;
   for (bool more = true, warm = false; more; warm = true) {
     meet(comm);
     const auto start = std::chrono::steady_clock::now();
     forward(model, batch, kv, a, comm, pool);
     const double seconds = seconds_since(start);
     spent += seconds;
-    // Rank 0 decides for all. One pass is for warming up, if there is time for two.
-    const bool keep = warm || spent + seconds > options.most_seconds;
-    const int kept = static_cast<int>(passes.size()) + (keep ? 1 : 0);
-    more = kept < options.repetitions && (kept == 0 || spent + seconds < options.most_seconds);
+    // One pass is for warming up, if there is time for two.
+    const bool keep = warm || spent + seconds > most_seconds;
+    more = kept + keep < most && (kept + keep == 0 || spent + seconds < most_seconds);
     std::vector<std::int32_t> decision{keep, more};
     comm.broadcast(decision);
-    if (decision[0] != 0) passes.push_back({seconds, a.layers[kTypicalLayer]});
+    if (decision[0] != 0) passes.push_back({seconds, a.layers[kTypicalLayer]}), ++kept;
     more = decision[1] != 0;
   }
+}
 
+LatencyPoint summarise(const Rung& rung, Load load, int tokens, const std::vector<Pass>& passes, Communicator& comm) {
   // The median pass, as rank 0 sees it.
   std::vector<std::int32_t> order(passes.size());
   std::iota(order.begin(), order.end(), 0);
@@ -120,8 +122,15 @@ LatencyPoint measure(const Model& model, const Rung& rung, Load load, int tokens
                      .seconds = median.seconds,
                      .fastest = passes[order.front()].seconds,
                      .slowest = passes[order.back()].seconds};
-  if (comm.rank() == 0) summarise(all, point);
+  if (comm.rank() == 0) add_layer(all, point);
   return point;
+}
+
+Model random_model(const ModelConfig& config, const Rung& rung, const LatencyOptions& options, Communicator& comm) {
+  Placement placement = make_placement(config, rung.plan, comm.size());
+  SumPlan sums(placement.sum_begin);
+  Weights weights = random_weights(config, placement.ranks[comm.rank()], options.dtype, 1);
+  return {config, std::move(placement), comm.rank(), std::move(sums), std::move(weights)};
 }
 
 }  // namespace
@@ -159,19 +168,27 @@ std::vector<LatencyPoint> bench_latency(const LatencyOptions& options, Communica
     fail("layers: expected at least {} (the first and the last are special), got {}", kTypicalLayer + 2,
          options.shape.num_hidden_layers);
   ThreadPool pool(options.threads);
+  std::vector<Model> models;
+  for (const Rung& rung : options.rungs)
+    models.push_back(random_model(config_of(rung, options.shape, options.groups), rung, options, comm));
   std::vector<LatencyPoint> points;
-  for (const Rung& rung : options.rungs) {
-    const ModelConfig config = config_of(rung, options.shape, options.groups);
-    Placement placement = make_placement(config, rung.plan, comm.size());
-    SumPlan sums(placement.sum_begin);
-    Weights weights = random_weights(config, placement.ranks[comm.rank()], options.dtype, 1);
-    const Model model{config, std::move(placement), comm.rank(), std::move(sums), std::move(weights)};
-    for (const Load load : options.loads)
-      for (const int tokens : options.tokens) {
-        points.push_back(measure(model, rung, load, tokens, options, comm, pool));
+  for (const Load load : options.loads)
+    for (const int tokens : options.tokens) {
+      // The rungs take turns, so that a machine that slows down slows all of them.
+      std::vector<std::vector<Pass>> passes(options.rungs.size());
+      const int per_round = (options.repetitions + kRounds - 1) / kRounds;
+      for (int round = 0; round < kRounds; ++round)
+        for (std::size_t i = 0; i < models.size(); ++i) {
+          const Rung& rung = options.rungs[i];
+          const Batch batch =
+              make_batch(load, tokens, rung.plan == Plan::kEp ? comm.size() : 1, options.shape.vocab_size);
+          measure(models[i], rung, batch, per_round, options.most_seconds / kRounds, comm, pool, passes[i]);
+        }
+      for (std::size_t i = 0; i < models.size(); ++i) {
+        points.push_back(summarise(options.rungs[i], load, tokens, passes[i], comm));
         if (comm.rank() == 0) progress(points.back());
       }
-  }
+    }
   return points;
 }
 

@@ -41,8 +41,8 @@ struct LatencyOptions {
   std::vector<Rung> rungs;
   std::vector<Load> loads;
   std::vector<int> tokens;
-  int repetitions = 5;
-  double most_seconds = 20;  // for the repetitions of one point: at least one is made
+  int repetitions = 6;
+  double most_seconds = 20;  // for the repetitions of one rung's point: at least two are made
   int threads = 1;
 };
 

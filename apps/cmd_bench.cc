@@ -23,7 +23,7 @@ struct LatencyFlags {
   std::vector<std::string> rungs, loads{"one-prompt", "many-prompts", "decode"};
   std::vector<int> tokens{1, 8, 64, 512, 2048};
   std::string dtype = "bf16";
-  int threads = 0, repetitions = 5;
+  int threads = 0, repetitions = 6;
   double most_seconds = 20;
   std::string json;
 };
@@ -235,7 +235,7 @@ void add_latency_command(CLI::App& bench) {
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
   latency
-      ->add_option("--most-seconds", flags->most_seconds, "a point that takes longer gets fewer passes, at least one")
+      ->add_option("--most-seconds", flags->most_seconds, "a point that takes longer gets fewer passes, at least two")
       ->check(CLI::Range(0.0, 1e6))
       ->capture_default_str();
   latency->add_option("--json", flags->json, "also write all points to this file");
