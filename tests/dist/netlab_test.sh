@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Two nodes with a 100 Mbit/s link between them: `foe logits` writes the same bytes there on two ranks as here on one,
-# and what the ranks exchange does cross the link.
+# Two nodes with a 100 Mbit/s link between them: `foe logits` writes the same bytes there on two ranks as here on one, with
+# plans foe and ep, and what the ranks exchange does cross the link.
 #
 #   tests/dist/netlab_test.sh build/foe
 set -euo pipefail
@@ -19,15 +19,24 @@ trap '"$lab" down; rm -rf "$work"' EXIT
 "$lab" up 2 100mbit
 
 tokens=200 hidden=64 layers=2 vocabulary=128
-"$tests/python.sh" "$tests/oracle/make_checkpoint.py" "$work/model" --seed 1 \
-  --set expert_groups=4 residual=federated "hidden_size=$hidden" "num_hidden_layers=$layers" "vocab_size=$vocabulary"
+make_model() {
+  "$tests/python.sh" "$tests/oracle/make_checkpoint.py" "$work/$1" --seed 1 \
+    --set expert_groups=4 "residual=$1" "hidden_size=$hidden" "num_hidden_layers=$layers" "vocab_size=$vocabulary"
+}
+make_model federated
+make_model shared
 for ((i = 0; i < tokens; i++)); do echo -n "$((i * 37 % vocabulary)),"; done | sed 's/,$/\n/' >"$work/tokens"
 
-# logits OUTPUT [LAUNCHER...]
-logits() { "${@:2}" "$foe" logits "$work/model" --tokens "@$work/tokens" --threads 1 --plan foe --output "$work/$1"; }
-logits one
+# logits MODEL PLAN OUTPUT [LAUNCHER...]
+logits() { "${@:4}" "$foe" logits "$work/$1" --tokens "@$work/tokens" --threads 1 --plan "$2" --output "$work/$3"; }
+nodes=("$lab" mpirun n0:1,n1:1 2)
+logits shared tp one
+logits shared ep two "${nodes[@]}"
+cmp "$work/one" "$work/two"
+
+logits federated foe one
 before=$("$lab" bytes n1)
-logits two "$lab" mpirun n0:1,n1:1 2
+logits federated foe two "${nodes[@]}"
 sent=$(($("$lab" bytes n1) - before))
 
 cmp "$work/one" "$work/two"

@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+"""Runs `foe bench latency` and `foe bench comm` on one rank and on two, and checks what does not depend on the clock.
+
+    tests/dist/bench_test.py build/foe
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+MODELS = Path(__file__).parents[2] / "models"
+RUNGS = ["A ep", "A ep per expert", "B tp", "C tp grouped", "D foe"]
+HIDDEN, TOKENS, SELECTED = 256, 8, 4  # of models/moe-8m, and in the passes below
+FOE = None
+
+
+def run(*flags, ranks=1):
+    launcher = []
+    if ranks > 1:
+        os.environ.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+        launcher = ["mpirun", "-n", str(ranks), "--oversubscribe", "--bind-to", "none"]
+        launcher += ["--mca", "mpi_yield_when_idle", "1", "--mca", "btl", "self,vader"]
+    return subprocess.run([*launcher, FOE, "bench", *flags], capture_output=True, text=True, timeout=120)
+
+
+class BenchTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.json = Path(folder.name) / "points.json"
+
+    def points(self, *flags, ranks):
+        done = run(*flags, "--json", self.json, ranks=ranks)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return json.loads(self.json.read_text("utf-8"))["points"]
+
+    def latency(self, ranks):
+        flags = ["--shape", MODELS / "moe-8m", "--tokens", TOKENS, "--repetitions", "2", "--threads", "1"]
+        return self.points("latency", *map(str, flags), ranks=ranks)
+
+    def test_latency_on_one_rank_sends_nothing(self):
+        points = self.latency(1)
+        expected = [(load, rung) for load in ("one-prompt", "many-prompts", "decode") for rung in RUNGS]
+        self.assertEqual([(p["load"], p["rung"]) for p in points], expected)
+        for p in points:
+            self.assertEqual((p["tokens"], p["layer"]["bytes"]), (TOKENS, 0))
+            self.assertLessEqual(p["fastest_s"], p["seconds"])
+            self.assertLessEqual(p["seconds"], p["slowest_s"])
+            self.assertGreater(p["layer"]["attention_s"], 0)
+
+    def test_latency_on_two_ranks_sends_what_the_plans_say(self):
+        row = 4 * HIDDEN
+        for p in self.latency(2):
+            sent = p["layer"]["bytes"]
+            if p["rung"] == "D foe":  # one sum: each rank's partial to the other
+                self.assertEqual(sent, 2 * TOKENS * row, p)
+            elif p["rung"] in ("B tp", "C tp grouped"):
+                self.assertEqual(sent, 4 * TOKENS * row, p)
+            elif p["rung"] == "A ep":  # at most one row, with experts and weights, and one partial per token
+                self.assertLessEqual(sent, TOKENS * (row + 8 * SELECTED + row), p)
+            else:
+                self.assertLessEqual(sent, TOKENS * SELECTED * (row + 8 + row), p)
+
+    def test_comm(self):
+        sizes = [1, 64]
+        for ranks in 1, 2:
+            points = self.points("comm", "--kilobytes", "1,64", "--seconds", "0", ranks=ranks)
+            names = [(p["bytes"], p["collective"]) for p in points]
+            self.assertEqual(names, [(1024 * s, c) for s in sizes for c in ("sum", "all-to-all", "broadcast")])
+            for p in points:
+                self.assertGreaterEqual(p["repetitions"], 5)
+                self.assertEqual(p["mpi_s"] > 0, ranks > 1)
+
+    def test_refuses_what_it_cannot_run(self):
+        for flags, status, message in (
+            (["latency", "--rungs", "E"], 1, "expected some of 'A ep'"),
+            (["latency", "--loads", "none"], 1, "expected one-prompt, many-prompts or decode, got none"),
+            (["latency", "--layers", "2"], 2, "--layers"),
+            (["latency", "--tokens", "0"], 2, "--tokens"),
+            (["latency", "--shape", "/nowhere"], 1, "/nowhere"),
+            (["comm", "--kilobytes", "x"], 2, "--kilobytes"),
+            ([], 2, "subcommand"),
+        ):
+            done = run(*flags)
+            self.assertEqual(done.returncode, status, (flags, done.stderr))
+            self.assertIn(message, done.stderr + done.stdout)
+
+
+if __name__ == "__main__":
+    FOE = sys.argv.pop(1)
+    unittest.main(verbosity=2)
