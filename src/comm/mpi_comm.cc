@@ -69,48 +69,13 @@ class MpiComm : public Communicator {
     }
   }
 
-  // Every rank receives its slice of all partials, adds them in the plan's order, and all gather the slices.
   void ordered_sum(const SumPlan& plan, float* terms, std::size_t count) override {
     const Call call(*this, counters_.sum);
     FOE_CHECK(plan.ranks() == size_, "a plan for {} ranks on {}", plan.ranks(), size_);
     plan.reduce_own(rank_, terms, count);
     if (count == 0) return;
     FOE_CHECK(count * std::max(1, plan.total_partials()) <= std::size_t{1} << 30, "a sum of {} floats", count);
-    const int own = plan.partials(rank_);
-    const auto begin = [&](int r) { return static_cast<int>(count * r / size_); };
-    const auto slice = [&](int r) { return begin(r + 1) - begin(r); };
-    const int size = slice(rank_);
-
-    send_.resize(own * count);
-    receive_.resize(static_cast<std::size_t>(plan.total_partials()) * size);
-    for (int peer = 0, at = 0; peer < size_; ++peer) {
-      send_counts_[peer] = own * slice(peer);
-      send_at_[peer] = at;
-      for (int i = 0; i < own; ++i, at += slice(peer))
-        std::copy_n(terms + i * count + begin(peer), slice(peer), send_.data() + at);
-      receive_counts_[peer] = plan.partials(peer) * size;
-      receive_at_[peer] = plan.first_partial(peer) * size;
-    }
-    MPI_Request request;
-    check_mpi(MPI_Ialltoallv(send_.data(), send_counts_.data(), send_at_.data(), MPI_FLOAT, receive_.data(),
-                             receive_counts_.data(), receive_at_.data(), MPI_FLOAT, MPI_COMM_WORLD, &request),
-              "MPI_Ialltoallv");
-    wait(request, "a sum");
-    partials_.clear();
-    for (int i = 0; i < plan.total_partials(); ++i)
-      partials_.push_back(receive_.data() + static_cast<std::size_t>(i) * size);
-    plan.reduce_partials(partials_, size, terms + begin(rank_));
-
-    for (int peer = 0; peer < size_; ++peer) {
-      receive_counts_[peer] = slice(peer);
-      receive_at_[peer] = begin(peer);
-    }
-    check_mpi(MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_FLOAT, terms, receive_counts_.data(), receive_at_.data(), MPI_FLOAT,
-                              MPI_COMM_WORLD, &request),
-              "MPI_Iallgatherv");
-    wait(request, "a sum");
-    counters_.sum.messages += 2 * (size_ - 1);
-    counters_.sum.bytes += ((count - size) * own + static_cast<std::size_t>(size) * (size_ - 1)) * sizeof(float);
+    sums_in_slices(size_, count) ? sum_slices(plan, terms, count) : sum_whole(plan, terms, count);
   }
 
   void gather(std::span<const float> send, std::span<const std::size_t> counts, float* out) override {
@@ -171,6 +136,67 @@ class MpiComm : public Communicator {
  private:
   static constexpr std::size_t kMostItems = std::size_t{1} << 31;  // MPI counts in int
   static constexpr int kAllToAllTag = 1;                           // nothing else is sent from rank to rank
+
+  // Every rank receives all partials and adds them in the plan's order.
+  void sum_whole(const SumPlan& plan, float* terms, std::size_t count) {
+    const int own = plan.partials(rank_);
+    receive_.resize(plan.total_partials() * count);
+    for (int peer = 0; peer < size_; ++peer) {
+      receive_counts_[peer] = static_cast<int>(plan.partials(peer) * count);
+      receive_at_[peer] = static_cast<int>(plan.first_partial(peer) * count);
+    }
+    MPI_Request request;
+    check_mpi(MPI_Iallgatherv(terms, receive_counts_[rank_], MPI_FLOAT, receive_.data(), receive_counts_.data(),
+                              receive_at_.data(), MPI_FLOAT, MPI_COMM_WORLD, &request),
+              "MPI_Iallgatherv");
+    wait(request, "a sum");
+    reduce_received(plan, count, terms);
+    counters_.sum.messages += size_ - 1;
+    counters_.sum.bytes += (size_ - 1) * own * count * sizeof(float);
+  }
+
+  // Every rank receives its slice of all partials, adds them in the plan's order, and all gather the slices.
+  void sum_slices(const SumPlan& plan, float* terms, std::size_t count) {
+    const int own = plan.partials(rank_);
+    const auto begin = [&](int r) { return static_cast<int>(count * r / size_); };
+    const auto slice = [&](int r) { return begin(r + 1) - begin(r); };
+    const int size = slice(rank_);
+
+    send_.resize(own * count);
+    receive_.resize(static_cast<std::size_t>(plan.total_partials()) * size);
+    for (int peer = 0, at = 0; peer < size_; ++peer) {
+      send_counts_[peer] = own * slice(peer);
+      send_at_[peer] = at;
+      for (int i = 0; i < own; ++i, at += slice(peer))
+        std::copy_n(terms + i * count + begin(peer), slice(peer), send_.data() + at);
+      receive_counts_[peer] = plan.partials(peer) * size;
+      receive_at_[peer] = plan.first_partial(peer) * size;
+    }
+    MPI_Request request;
+    check_mpi(MPI_Ialltoallv(send_.data(), send_counts_.data(), send_at_.data(), MPI_FLOAT, receive_.data(),
+                             receive_counts_.data(), receive_at_.data(), MPI_FLOAT, MPI_COMM_WORLD, &request),
+              "MPI_Ialltoallv");
+    wait(request, "a sum");
+    reduce_received(plan, size, terms + begin(rank_));
+
+    for (int peer = 0; peer < size_; ++peer) {
+      receive_counts_[peer] = slice(peer);
+      receive_at_[peer] = begin(peer);
+    }
+    check_mpi(MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_FLOAT, terms, receive_counts_.data(), receive_at_.data(), MPI_FLOAT,
+                              MPI_COMM_WORLD, &request),
+              "MPI_Iallgatherv");
+    wait(request, "a sum");
+    counters_.sum.messages += 2 * (size_ - 1);
+    counters_.sum.bytes += ((count - size) * own + static_cast<std::size_t>(size) * (size_ - 1)) * sizeof(float);
+  }
+
+  // out = the sum of the partials in receive_, `count` floats each.
+  void reduce_received(const SumPlan& plan, std::size_t count, float* out) {
+    partials_.clear();
+    for (int i = 0; i < plan.total_partials(); ++i) partials_.push_back(receive_.data() + i * count);
+    plan.reduce_partials(partials_, count, out);
+  }
 
   // Sends to the others, the next rank first and around, so that not all begin with rank 0. Returns the end of the
   // requests made.

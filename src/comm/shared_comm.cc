@@ -20,9 +20,6 @@ namespace foe {
 namespace {
 
 constexpr std::size_t kHalfBytes = std::size_t{1} << 20;  // longer messages go in pieces
-// Past this size more than two ranks add one slice of the sum each and read the others' slices, instead of adding all
-// of it themselves.
-constexpr std::size_t kSliceBytes = 32 << 10;
 
 int futex(std::atomic<unsigned>& word, int operation, unsigned value, const timespec* timeout) {
   return static_cast<int>(
@@ -196,7 +193,7 @@ void SharedComm::sum_piece(const SumPlan& plan, float* terms, std::size_t stride
   wait_for_all(&Header::written);
 
   // Rank r's slice of the sum is [begin(r), begin(r + 1)): all of it for a small one.
-  const bool sliced = size_ > 2 && count * sizeof(float) >= kSliceBytes;
+  const bool sliced = sums_in_slices(size_, count);
   const auto begin = [&](int r) { return count * r / size_; };
   const std::size_t first = sliced ? begin(rank_) : 0;
   const std::size_t size = sliced ? begin(rank_ + 1) - first : count;

@@ -9,6 +9,13 @@
 
 namespace foe {
 
+// How `ranks` sum vectors of `count` floats. Whole: everyone receives all partials and adds them, in one exchange. In
+// slices: everyone adds one slice, in a second exchange all receive the others'; that takes turns longer, but fewer
+// bytes where there are more than two ranks.
+inline bool sums_in_slices(int ranks, std::size_t count) {
+  return ranks > 2 && count >= 8192;
+}
+
 class SumPlan {
  public:
   // Rank r owns the terms [begin[r], begin[r + 1]) of the sum; begin ascends from 0 to the number of terms.

@@ -9,8 +9,8 @@
 namespace foe {
 
 // Exchanges in which a rank takes part, and payload bytes of f32 that it hands to other ranks, for one token of one
-// sequence. Within one node, and for vectors below the size at which ranks add slices (comm/shared_comm.cc), each rank
-// hands every other one its partial sums; across nodes the sums' bytes are twice (ranks - 1) / ranks of that.
+// sequence: each rank hands every other one its partial sums (vectors of 8192 floats and more go in slices if there are
+// more than two ranks: comm/sum_plan.h).
 struct WireCost {
   int sums = 0;
   std::int64_t sum_bytes = 0;

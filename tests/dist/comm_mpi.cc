@@ -96,10 +96,8 @@ TEST(WorldComm, CountsWhatItSends) {
   EXPECT_EQ(broadcast.messages, rank == 0 ? others : 0);
   EXPECT_EQ(broadcast.bytes, rank == 0 ? others * (share_memory ? 40 : 4096) : 0);  // MPI sends the whole head
   EXPECT_EQ(sum.calls, 1u);
-  // In shared memory the whole partial for everyone; over MPI the others' slices of it, and the own slice of the sum.
-  const std::uint64_t slice = 100 * (rank + 1) / ranks - 100 * rank / ranks;
-  EXPECT_EQ(sum.messages, share_memory ? others : 2 * others);
-  EXPECT_EQ(sum.bytes, (share_memory ? others * 100 : 100 - slice + slice * others) * 4);
+  EXPECT_EQ(sum.messages, others);  // the whole partial for everyone
+  EXPECT_EQ(sum.bytes, others * 100 * 4);
   EXPECT_EQ(gather.calls, 1u);
   EXPECT_EQ(gather.messages, rank == 0 ? 0u : 1u);
   EXPECT_EQ(gather.bytes, rank == 0 ? 0u : 36u);
@@ -108,6 +106,14 @@ TEST(WorldComm, CountsWhatItSends) {
   EXPECT_EQ(all_to_all.calls, 2u);
   EXPECT_EQ(all_to_all.messages, 2 * others);
   EXPECT_EQ(all_to_all.bytes, rank == others ? (others - 1) * 7 + 1100000 : others * 7);
+
+  // More than two ranks: the others' slices of its partial, then its slice of the sum.
+  const CommCounter sums = world->counters().sum;
+  check_ordered_sum(*world, even_split(ranks, ranks), 20000, 5);
+  const CommCounter large = world->counters().sum - sums;
+  const std::uint64_t slice = 20000 * (rank + 1) / ranks - 20000 * rank / ranks;
+  EXPECT_EQ(large.messages, ranks > 2 ? 2 * others : others);
+  EXPECT_EQ(large.bytes, (ranks > 2 ? 20000 - slice + slice * others : 20000) * 4);
 }
 
 // Ends the job from the first rank that notices, as foe does.
