@@ -20,5 +20,9 @@ TEST(StreamCopy, CopiesExactlyTheBytesWhereverTheyBeginAndEnd) {
       }
 }
 
+TEST(StreamCopy, NothingMayBeNowhere) {
+  stream_copy(nullptr, nullptr, 0);
+}
+
 }  // namespace
 }  // namespace foe
