@@ -13,7 +13,7 @@ struct CommPoint {
   std::string collective;
   std::size_t bytes;  // of the vector that is summed or broadcast; of the message from one rank to another
   int repetitions;    // of each of the two
-  // Seconds of a call on rank 0: medians, and the tenth and ninetieth percentile. `mpi` is 0 without MPI.
+  // Seconds of a call on its slowest rank: medians, and the tenth and ninetieth percentile. `mpi` is 0 without MPI.
   double ours, ours_low, ours_high;
   double mpi, mpi_low, mpi_high;
   // Bytes that rank 0 has to send at least, whoever implements it.

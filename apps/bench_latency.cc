@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/rng.h"
+#include "common.h"
 #include "weights/random_weights.h"
 
 namespace foe {
@@ -46,15 +47,6 @@ Batch make_batch(Load load, int tokens, int owners, int vocab) {
 struct PassStats {
   float attention, experts, moving, waiting, bytes, rows;
 };
-
-// All ranks leave this together, or nearly.
-void meet(Communicator& comm) {
-  const float here = 0;
-  std::vector<float> all(comm.size());
-  comm.gather({&here, 1}, std::vector<std::size_t>(comm.size(), 1), all.data());
-  std::vector<std::int32_t> go;
-  comm.broadcast(go);
-}
 
 struct Pass {
   double seconds;

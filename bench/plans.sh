@@ -14,7 +14,7 @@ foe=$(realpath build/foe)
 mkdir -p "$out"
 trap '"$lab" down' EXIT
 
-prompts=128,512 decodes=1,8,64
+prompts=512 decodes=1,8
 [[ ${2:-} == full ]] && prompts=1,8,64,512,2048,8192,24576 decodes=1,8,64,256
 
 # ladder NAME LAUNCHER...

@@ -5,8 +5,8 @@
 
 namespace foe {
 
-// What every rank holds (embedding, norms, router) is the same on all of them; what is split differs. Values are of the
-// size that keeps activations near 1.
+// Embedding, norms and router, which ranks must agree on, are the same on all of them; other values are noise of the
+// size that keeps activations near 1, and need not be those of another placement.
 Weights random_weights(const ModelConfig& config, const Share& share, DType type, std::uint64_t seed);
 
 }  // namespace foe

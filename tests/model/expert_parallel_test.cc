@@ -14,12 +14,6 @@
 namespace foe {
 namespace {
 
-std::vector<std::int32_t> random_tokens(int count, int vocab, std::uint64_t seed) {
-  std::vector<std::int32_t> tokens(count);
-  for (int i = 0; i < count; ++i) tokens[i] = static_cast<std::int32_t>(random_bits(seed, i) % vocab);
-  return tokens;
-}
-
 // Sequences that decode, prefill, and one that several chunks make; `owner` says who runs the s-th of them.
 constexpr int kLengths[] = {17, 1, 40, 3, 128, 65};
 

@@ -16,12 +16,6 @@
 namespace foe {
 namespace {
 
-std::vector<std::int32_t> random_tokens(int count, int vocab, std::uint64_t seed) {
-  std::vector<std::int32_t> tokens(count);
-  for (int i = 0; i < count; ++i) tokens[i] = static_cast<std::int32_t>(random_bits(seed, i) % vocab);
-  return tokens;
-}
-
 // One rank's runnable model; sequences get scattered KV blocks.
 struct Runner {
   Model model;

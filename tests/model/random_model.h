@@ -37,6 +37,12 @@ inline ModelConfig small_federated(int groups) {
   return c;
 }
 
+inline std::vector<std::int32_t> random_tokens(int count, int vocab, std::uint64_t seed) {
+  std::vector<std::int32_t> tokens(count);
+  for (int i = 0; i < count; ++i) tokens[i] = static_cast<std::int32_t>(random_bits(seed, i) % vocab);
+  return tokens;
+}
+
 // A model folder with normal weights, large enough for M_h to be of the size of the residual; removed with this object.
 class RandomModel {
  public:
