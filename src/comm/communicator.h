@@ -48,6 +48,12 @@ class Communicator {
 
   virtual int rank() const = 0;
   virtual int size() const = 0;
+  // The node of each rank, numbered in the order in which ranks bring them up. Ranks of one node share memory.
+  virtual std::vector<int> nodes() const { return std::vector<int>(size()); }
+
+  // A communicator of those ranks that give the same colour, ordered by their keys and, where these are equal, by their
+  // ranks here; null for a negative colour. It counts into this one's counters and must be destroyed before it.
+  std::unique_ptr<Communicator> split(int color, int key);
 
   // Rank 0's message, of any length, replaces everyone's. How long the others wait for it is bounded by the timeout
   // only.
@@ -69,9 +75,9 @@ class Communicator {
   virtual void all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
                           std::span<std::byte> receive, std::span<std::size_t> receive_bytes) = 0;
 
-  const CommCounters& counters() const { return counters_; }
+  const CommCounters& counters() const { return *counters_; }
   // Goes back to an earlier count, to leave an exchange about the count itself out of it.
-  void restore_counters(const CommCounters& counters) { counters_ = counters; }
+  void restore_counters(const CommCounters& counters) { *counters_ = counters; }
 
  protected:
   // Counts a call, and its time until the end of the scope.
@@ -93,7 +99,11 @@ class Communicator {
   void begin_all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
                         std::span<const std::size_t> receive_bytes);
 
-  CommCounters counters_;
+  // The ranks `members` of this one, in this order, which includes the calling rank; all ranks call it, each with its
+  // own members. `color` tells apart what is made at the same time.
+  virtual std::unique_ptr<Communicator> make_part(std::span<const int> members, int color) = 0;
+
+  std::shared_ptr<CommCounters> counters_ = std::make_shared<CommCounters>();
   double waited_s_ = 0;  // in all calls, for other ranks
 };
 

@@ -145,7 +145,7 @@ void SharedComm::enter() {
 }
 
 void SharedComm::broadcast(std::vector<std::int32_t>& message) {
-  const Call call(*this, counters_.broadcast);
+  const Call call(*this, counters_->broadcast);
   Header* headers = reinterpret_cast<Header*>(memory_);
   constexpr std::size_t kWords =
       kHalfBytes / sizeof(std::int32_t) - 1;  // after the first word: how many are still to come
@@ -169,13 +169,13 @@ void SharedComm::broadcast(std::vector<std::int32_t>& message) {
     if (left == piece) break;
   }
   if (rank_ == 0) {
-    counters_.broadcast.messages += size_ - 1;
-    counters_.broadcast.bytes += (size_ - 1) * message.size() * sizeof(std::int32_t);
+    counters_->broadcast.messages += size_ - 1;
+    counters_->broadcast.bytes += (size_ - 1) * message.size() * sizeof(std::int32_t);
   }
 }
 
 void SharedComm::ordered_sum(const SumPlan& plan, float* terms, std::size_t count) {
-  const Call call(*this, counters_.sum);
+  const Call call(*this, counters_->sum);
   FOE_CHECK(plan.ranks() == size_, "a plan for {} ranks on {}", plan.ranks(), size_);
   plan.reduce_own(rank_, terms, count);
   const std::size_t piece =
@@ -203,9 +203,9 @@ void SharedComm::sum_piece(const SumPlan& plan, float* terms, std::size_t stride
       partials_.push_back(
           (peer == rank_ ? terms + i * stride : reinterpret_cast<const float*>(half(peer)) + i * count) + first);
   plan.reduce_partials(partials_, size, terms + first);
-  counters_.sum.messages += size_ - 1;
+  counters_->sum.messages += size_ - 1;
   if (!sliced) {
-    counters_.sum.bytes += (size_ - 1) * own * count * sizeof(float);
+    counters_->sum.bytes += (size_ - 1) * own * count * sizeof(float);
     return;
   }
 
@@ -216,12 +216,12 @@ void SharedComm::sum_piece(const SumPlan& plan, float* terms, std::size_t stride
     const float* from = reinterpret_cast<const float*>(half(peer)) + plan.max_partials() * count;
     if (peer != rank_) std::copy_n(from, begin(peer + 1) - begin(peer), terms + begin(peer));
   }
-  counters_.sum.messages += size_ - 1;
-  counters_.sum.bytes += ((count - size) * own + size * (size_ - 1)) * sizeof(float);
+  counters_->sum.messages += size_ - 1;
+  counters_->sum.bytes += ((count - size) * own + size * (size_ - 1)) * sizeof(float);
 }
 
 void SharedComm::gather(std::span<const float> send, std::span<const std::size_t> counts, float* out) {
-  const Call call(*this, counters_.gather);
+  const Call call(*this, counters_->gather);
   Header* headers = reinterpret_cast<Header*>(memory_);
   FOE_CHECK(send.size() == counts[rank_], "{} floats, announced {}", send.size(), counts[rank_]);
   constexpr std::size_t kPiece = kHalfBytes / sizeof(float);
@@ -239,8 +239,8 @@ void SharedComm::gather(std::span<const float> send, std::span<const std::size_t
         std::copy_n(peer == 0 ? send.data() + at : reinterpret_cast<const float*>(half(peer)), piece(peer), to + at);
   }
   if (rank_ != 0) {
-    ++counters_.gather.messages;
-    counters_.gather.bytes += send.size_bytes();
+    ++counters_->gather.messages;
+    counters_->gather.bytes += send.size_bytes();
   }
 }
 
@@ -249,7 +249,7 @@ void SharedComm::gather(std::span<const float> send, std::span<const std::size_t
 // the longest has ended.
 void SharedComm::all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
                             std::span<std::byte> receive, std::span<std::size_t> receive_bytes) {
-  const Call call(*this, counters_.all_to_all);
+  const Call call(*this, counters_->all_to_all);
   Header* headers = reinterpret_cast<Header*>(memory_);
   begin_all_to_all(send, send_bytes, receive_bytes);
   receive_bytes[rank_] = send_bytes[rank_];

@@ -212,4 +212,29 @@ inline void check_random_sequence(Communicator& comm, int steps, std::uint64_t s
   }
 }
 
+// Every third rank stays out; the others split by parity, backwards, and each part once more. Each part works by itself
+// while the others do, and its calls are the whole's.
+inline void check_split(Communicator& comm, std::uint64_t seed) {
+  const int rank = comm.rank();
+  const auto colour = [](int r) { return r % 3 == 2 ? -1 : r % 2; };
+  const CommCounters before = comm.counters();
+  const std::unique_ptr<Communicator> part = comm.split(colour(rank), -rank);
+  EXPECT_EQ(comm.counters().total().calls, before.total().calls) << "making it is nothing that a plan predicts";
+  std::vector<int> members;
+  for (int r = comm.size() - 1; r >= 0; --r)
+    if (colour(r) == colour(rank)) members.push_back(r);
+  ASSERT_EQ(part == nullptr, colour(rank) < 0);
+  if (!part) return;
+  ASSERT_EQ(part->size(), static_cast<int>(members.size()));
+  EXPECT_EQ(members[part->rank()], rank);
+  EXPECT_EQ(part->nodes().size(), members.size());
+  check_ordered_sum(*part, even_split(7, part->size()), 100, seed + colour(rank));
+  check_random_sequence(*part, 30 + 5 * colour(rank), seed + colour(rank));
+  const std::unique_ptr<Communicator> half = part->split(part->rank() < 2 ? 0 : 1, 0);
+  EXPECT_EQ(half->rank(), part->rank() < 2 ? part->rank() : part->rank() - 2);
+  const std::uint64_t sums = comm.counters().sum.calls;
+  check_ordered_sum(*half, even_split(3, half->size()), 100, seed);
+  EXPECT_EQ(comm.counters().sum.calls, sums + 1);
+}
+
 }  // namespace foe

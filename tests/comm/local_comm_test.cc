@@ -10,7 +10,6 @@
 
 #include "base/error.h"
 #include "collectives.h"
-#include "comm/shared_comm.h"
 #include "ranks.h"
 
 namespace foe {
@@ -50,8 +49,20 @@ TEST(SelfComm, SendsNothing) {
   expect_counter(comm->counters().all_to_all, 1, 0, 0);
 }
 
+TEST(SelfComm, Splits) {
+  const auto comm = make_self_comm();
+  check_split(*comm, 1);
+}
+
 class LocalComm : public testing::TestWithParam<int> {};  // the number of ranks
 INSTANTIATE_TEST_SUITE_P(Ranks, LocalComm, testing::Range(1, 9));
+
+TEST_P(LocalComm, Splits) {
+  run_ranks(GetParam(), kTimeout, [](Communicator& comm) {
+    check_split(comm, 1);
+    check_split(comm, 2);
+  });
+}
 
 TEST_P(LocalComm, KnowsItsRanks) {
   std::atomic<int> sum = 0;
@@ -298,7 +309,6 @@ TEST(LocalCommDeathTest, ArgumentsMustFit) {
       "4 bytes to receive, room for 3");
   lengths.resize(1);
   EXPECT_DEATH(all_to_all(*make_self_comm(), {3}), "3 bytes to receive, room for 2");
-  EXPECT_DEATH(SharedComm(2, 2, nullptr, 1, {}), "rank 2 of 2");
 }
 
 }  // namespace

@@ -80,6 +80,11 @@ TEST(WorldComm, RandomSequences) {
   for (std::uint64_t seed = 0; seed < 3; ++seed) check_random_sequence(*world, 200, 10000 * seed);
 }
 
+TEST(WorldComm, Splits) {
+  check_split(*world, 1);
+  check_split(*world, 2);
+}
+
 TEST(WorldComm, CountsWhatItSends) {
   const auto others = static_cast<std::uint64_t>(ranks - 1), rank = static_cast<std::uint64_t>(world->rank());
   const CommCounters before = world->counters();
