@@ -70,8 +70,9 @@ void add_layer(const std::vector<PassStats>& ranks, LatencyPoint& point) {
 }
 
 // Some passes of one rung, appended to `passes`, at most `most` of them. Rank 0 decides for all when it is enough.
-void measure(const Model& model, const Rung& rung, const Batch& batch, int most, double most_seconds,
-             Communicator& comm, ThreadPool& pool, std::vector<Pass>& passes) {
+void measure(const Model& model, const Rung& rung, const Batch& batch, int most, double most_seconds, RankGrid& grid,
+             ThreadPool& pool, std::vector<Pass>& passes) {
+  Communicator& comm = grid.world();
   KvCache kv(model.config.num_hidden_layers, 1 + *std::max_element(batch.block_table.begin(), batch.block_table.end()),
              model.kv_shape());
   Activations a(model, batch.num_tokens(), batch.num_sampled(), rung.dispatch);
@@ -80,7 +81,7 @@ void measure(const Model& model, const Rung& rung, const Batch& batch, int most,
   for (bool more = true, warm = false; more; warm = true) {
     meet(comm);
     const auto start = std::chrono::steady_clock::now();
-    forward(model, batch, kv, a, comm, pool);
+    forward(model, batch, kv, a, grid, pool);
     const double seconds = seconds_since(start);
     spent += seconds;
     // One pass is for warming up, if there is time for two.
@@ -119,7 +120,7 @@ LatencyPoint summarise(const Rung& rung, Load load, int tokens, const std::vecto
 }
 
 Model random_model(const ModelConfig& config, const Rung& rung, const LatencyOptions& options, Communicator& comm) {
-  Placement placement = make_placement(config, rung.plan, comm.size());
+  Placement placement = make_placement(config, rung.plan, comm.size(), comm.nodes());
   SumPlan sums(placement.sum_begin);
   Weights weights = random_weights(config, placement.ranks[comm.rank()], options.dtype, 1);
   return {config, std::move(placement), comm.rank(), std::move(sums), std::move(weights)};
@@ -161,8 +162,11 @@ std::vector<LatencyPoint> bench_latency(const LatencyOptions& options, Communica
          options.shape.num_hidden_layers);
   ThreadPool pool(options.threads);
   std::vector<Model> models;
-  for (const Rung& rung : options.rungs)
+  std::vector<std::unique_ptr<RankGrid>> grids;
+  for (const Rung& rung : options.rungs) {
     models.push_back(random_model(config_of(rung, options.shape, options.groups), rung, options, comm));
+    grids.push_back(std::make_unique<RankGrid>(models.back().placement, comm));
+  }
   std::vector<LatencyPoint> points;
   for (const Load load : options.loads)
     for (const int tokens : options.tokens) {
@@ -172,9 +176,8 @@ std::vector<LatencyPoint> bench_latency(const LatencyOptions& options, Communica
       for (int round = 0; round < kRounds; ++round)
         for (std::size_t i = 0; i < models.size(); ++i) {
           const Rung& rung = options.rungs[i];
-          const Batch batch =
-              make_batch(load, tokens, rung.plan == Plan::kEp ? comm.size() : 1, options.shape.vocab_size);
-          measure(models[i], rung, batch, per_round, options.most_seconds / kRounds, comm, pool, passes[i]);
+          const Batch batch = make_batch(load, tokens, models[i].placement.members, options.shape.vocab_size);
+          measure(models[i], rung, batch, per_round, options.most_seconds / kRounds, *grids[i], pool, passes[i]);
         }
       for (std::size_t i = 0; i < models.size(); ++i) {
         points.push_back(summarise(options.rungs[i], load, tokens, passes[i], comm));

@@ -34,6 +34,7 @@ RankReport report(const ModelConfig& c, const Placement& placement, const SumPla
                   Dispatch dispatch) {
   RankReport r;
   r.share = placement.ranks[rank];
+  if (r.share.idle()) return r;
   const std::int64_t D = c.hidden_size, L = c.num_hidden_layers, C = c.head_dim, m = r.share.kv_heads.size();
   const std::int64_t n = m * (c.num_attention_heads / c.num_key_value_heads);
   const std::int64_t attention = D * (2 * n + 2 * m) * C;
@@ -41,7 +42,7 @@ RankReport report(const ModelConfig& c, const Placement& placement, const SumPla
   r.weight_bytes = static_cast<std::int64_t>(size_of(type)) * (L * (attention + experts) + r.share.vocab.size() * D) +
                    4 * L * c.num_experts * D;
   r.kv_token_bytes = 4 * L * m * 2 * C;
-  r.decode = decode_wire_cost(c, placement, rank, sums.partials(rank), dispatch);
+  r.decode = decode_wire_cost(c, placement, rank, placement.members > 1 ? 1 : sums.partials(rank), dispatch);
   return r;
 }
 
@@ -102,12 +103,16 @@ void print_table(const ModelConfig& c, const Placement& placement, const std::ve
                placement.plan == Plan::kFoe ? text(r.share.groups) : "-", text(r.share.kv_heads), text(r.share.experts),
                text(r.share.expert_width), r.weight_bytes / 1e6, r.kv_token_bytes, r.decode.sums, r.decode.sum_bytes,
                r.decode.gather_bytes);
-    if (placement.plan == Plan::kEp)
+    if (r.decode.all_to_alls > 0)
       fmt::print(
           "      {} all-to-alls; {:.0f} bytes to experts elsewhere for a token of its own, {:.0f} back for another"
           " rank's (mean over equally likely selections)\n",
           r.decode.all_to_alls, r.decode.dispatch_bytes, r.decode.return_bytes);
-    if (r.share.kv_heads.size() == 0) fmt::print("      rank {} has no attention heads: more ranks than KV heads\n", i);
+    if (r.share.idle())
+      fmt::print("      rank {} is idle: {} groups on {} ranks get {} each\n", i, c.expert_groups, reports.size(),
+                 placement.members);
+    else if (r.share.kv_heads.size() == 0)
+      fmt::print("      rank {} has no attention heads: more ranks than KV heads\n", i);
   }
 }
 

@@ -54,7 +54,7 @@ void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std:
   options.max_batch_tokens = flags.chunk;
   options.dispatch = parse_dispatch(flags.dispatch);
   const Plan plan = plan_of(flags, load_model_config(flags.model));
-  Engine engine(load_model(flags.model, plan, comm->rank(), comm->size(), dtype_of(flags)), *comm, options);
+  Engine engine(load_model(flags.model, plan, *comm, dtype_of(flags)), *comm, options);
   if (comm->rank() != 0) return engine.follow();
   lead(engine);
   engine.stop();

@@ -24,6 +24,7 @@ int kv_blocks(const Model& model, const EngineOptions& options) {
 Engine::Engine(Model model, Communicator& comm, const EngineOptions& options)
     : model_(std::move(model)),
       comm_(comm),
+      grid_(model_.placement, comm),
       pool_(options.threads),
       kv_(model_.config.num_hidden_layers, kv_blocks(model_, options), model_.kv_shape()),
       activations_(model_, options.max_batch_tokens,
@@ -59,7 +60,7 @@ std::span<const float> Engine::run(const Batch& batch) {
     message_.insert(message_.begin(), kRun);
     comm_.broadcast(message_);
   }
-  return forward(model_, batch, kv_, activations_, comm_, pool_);
+  return forward(model_, batch, kv_, activations_, grid_, pool_);
 }
 
 void Engine::heartbeat() {
@@ -107,7 +108,7 @@ void Engine::follow() {
     }
     const Batch batch =
         decode(std::span<const std::int32_t>(message_).subspan(1), model_.config.vocab_size, kv_.blocks(), owners());
-    forward(model_, batch, kv_, activations_, comm_, pool_);
+    forward(model_, batch, kv_, activations_, grid_, pool_);
   }
 }
 

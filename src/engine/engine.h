@@ -19,10 +19,10 @@ struct EngineOptions {
   int threads = 1;
   int max_batch_tokens = 512;  // per step: a prompt longer than this comes in chunks
   int max_sequences = 32;
-  int kv_tokens = 0;    // positions that a KV cache holds (in plan ep there is one per rank); 0: one sequence of the
-                        // model's context length
-  int max_sampled = 0;  // rows of logits per step; 0: one per sequence
-  Dispatch dispatch = Dispatch::kPerRank;  // what plan ep sends
+  int kv_tokens = 0;  // positions that a KV cache holds, one for each owner of sequences; 0: one sequence of the
+                      // model's context length
+  int max_sampled = 0;                     // rows of logits per step; 0: one per sequence
+  Dispatch dispatch = Dispatch::kPerRank;  // what travels between ranks that share a group
 };
 
 class Engine {
@@ -58,14 +58,14 @@ class Engine {
  private:
   Model model_;
   Communicator& comm_;
+  RankGrid grid_;
   ThreadPool pool_;
   KvCache kv_;
   Activations activations_;
   Scheduler scheduler_;
   std::vector<std::int32_t> message_;
 
-  // How many ranks have sequences of their own.
-  int owners() const { return model_.placement.plan == Plan::kEp ? comm_.size() : 1; }
+  int owners() const { return model_.placement.members; }
   std::vector<CommCounters> gather_counters(const CommCounters& mine);
 };
 

@@ -42,12 +42,11 @@ void exchange_units(Communicator& comm, std::size_t unit, const AlignedBuffer<fl
 template <typename Shared>
 void number_units(ExpertExchange& x, const Routing& own, int tokens, std::vector<std::size_t>& counts,
                   const Shared& shared) {
-  const int K = own.entries;
   const auto for_each_unit = [&](auto&& body) {
     for (int t = 0; t < tokens; ++t)
-      for (int i = t * K, previous = -1; i < (t + 1) * K; ++i) {
+      for (int i = x.first_selected(own, t), end = i + x.selected.size(), previous = -1; i < end; ++i) {
         const int node = x.node_of_E[own.experts_TK[i]];
-        body(i, x.nodes[node].rank, previous >= 0 && shared(previous, node));
+        body(i, x.nodes[node].member, previous >= 0 && shared(previous, node));
         previous = node;
       }
   };
@@ -67,8 +66,10 @@ void read_entries(ExpertExchange& x, const ModelConfig& config) {
     std::memcpy(experts, entry, x.entries * sizeof(std::int32_t));
     std::copy_n(entry + x.entries, x.entries, x.routing.weights_TK.data() + static_cast<std::size_t>(row) * x.entries);
     for (int j = 0; j < x.entries; ++j)
-      if (experts[j] < (j > 0 ? experts[j - 1] + 1 : 0) || experts[j] >= config.num_experts)
-        fail("a row for expert {}: expected ascending ones below {}", experts[j], config.num_experts);
+      if (experts[j] < (j > 0 ? experts[j - 1] + 1 : 0) || experts[j] >= config.num_experts ||
+          x.node_of_E[experts[j]] < 0)
+        fail("a row for expert {}: expected ascending ones of [{}, {})", experts[j], x.nodes.front().experts.begin,
+             x.nodes.back().experts.end);
   }
 }
 
@@ -78,7 +79,7 @@ int for_each_partial(const ExpertExchange& x, int row, Body&& body) {
   int partials = 0;
   for (int i = row * x.entries, previous = -1; i < (row + 1) * x.entries; ++i) {
     const int node = x.node_of_E[x.routing.experts_TK[i]];
-    if (node == previous || x.nodes[node].rank != x.rank) continue;
+    if (node == previous || x.nodes[node].member != x.rank) continue;
     body(node, partials++);
     previous = node;
   }
@@ -87,23 +88,24 @@ int for_each_partial(const ExpertExchange& x, int row, Body&& body) {
 
 }  // namespace
 
-ExpertExchange::ExpertExchange(const ModelConfig& config, const Placement& placement, int own_rank, Dispatch how,
+ExpertExchange::ExpertExchange(const ModelConfig& config, std::span<const Range> members, int own_rank, Dispatch how,
                                int max_tokens)
     : dispatch(how),
       rank(own_rank),
       hidden_size(config.hidden_size),
-      entries(how == Dispatch::kPerRank ? config.num_experts_per_tok : 1),
-      nodes(expert_nodes(config, placement, how)),
+      entries(dispatched_entries(config, how)),
+      selected(selected_entries(config, members)),
+      nodes(expert_nodes(config, members, how)),
       node_of_E(node_of_each_expert(nodes, config.num_experts)) {
-  const std::size_t ranks = placement.ranks.size(), T = max_tokens, K = config.num_experts_per_tok, D = hidden_size;
-  const std::size_t most_out = T * (how == Dispatch::kPerRank ? std::min(ranks, K) : K);
-  const std::size_t most_in = T * (how == Dispatch::kPerRank ? 1 : K);
-  routing = Routing(entries, placement.ranks[rank].experts.size(), static_cast<int>(most_in));
+  const std::size_t ranks = members.size(), T = max_tokens, k = selected.size(), D = hidden_size;
+  const std::size_t most_out = T * (how == Dispatch::kPerRank ? std::min(ranks, k) : k);
+  const std::size_t most_in = T * (how == Dispatch::kPerRank ? 1 : k);
+  routing = Routing(entries, members[rank].size(), static_cast<int>(most_in));
   rows_out = AlignedBuffer<float>(most_out * row_floats());
   rows_in = AlignedBuffer<float>(most_in * row_floats());
-  partials_out = AlignedBuffer<float>(T * K * D);
-  partials_in = AlignedBuffer<float>(T * K * D);
-  slot_TK.resize(T * K);
+  partials_out = AlignedBuffer<float>(T * k * D);
+  partials_in = AlignedBuffer<float>(T * k * D);
+  slot_TK.resize(T * config.num_experts_per_tok);
   partial_begin_R.resize(most_in + 1);
   for (auto* by_rank : {&rows_to, &rows_from, &partials_to, &partials_from, &bytes_out, &bytes_in})
     by_rank->resize(ranks);
@@ -116,16 +118,16 @@ std::size_t ExpertExchange::bytes() const {
 
 void dispatch_rows(ExpertExchange& x, Communicator& comm, ThreadPool& pool, const ModelConfig& config,
                    const Share& share, const Routing& own, const float* x_TD, int tokens) {
-  const int K = own.entries;
   const std::size_t D = x.hidden_size;
   number_units(x, own, tokens, x.rows_to, [&](int previous, int node) {
-    return x.dispatch == Dispatch::kPerRank && x.nodes[previous].rank == x.nodes[node].rank;
+    return x.dispatch == Dispatch::kPerRank && x.nodes[previous].member == x.nodes[node].member;
   });
   for_each_row(pool, tokens, [&](int t) {
-    for (int i = t * K; i < (t + 1) * K; ++i) {
+    const int begin = x.first_selected(own, t);
+    for (int i = begin; i < begin + x.selected.size(); ++i) {
       if (x.slot_TK[i] < 0) continue;
       float* row = x.rows_out.data() + x.slot_TK[i] * x.row_floats();
-      const int first = x.dispatch == Dispatch::kPerRank ? t * K : i;
+      const int first = x.dispatch == Dispatch::kPerRank ? begin : i;
       std::copy_n(x_TD + t * D, D, row);
       std::memcpy(row + D, own.experts_TK.data() + first, x.entries * sizeof(std::int32_t));
       std::copy_n(own.weights_TK.data() + first, x.entries, row + D + x.entries);
@@ -140,7 +142,6 @@ void dispatch_rows(ExpertExchange& x, Communicator& comm, ThreadPool& pool, cons
 void return_sums(ExpertExchange& x, Communicator& comm, ThreadPool& pool, const ModelConfig& config, const Routing& own,
                  const float* y_RD, int tokens, float* update_TD) {
   const std::size_t D = x.hidden_size;
-  const int K = own.entries;
   x.partial_begin_R[0] = 0;
   for (int row = 0; row < x.rows; ++row)
     x.partial_begin_R[row + 1] = x.partial_begin_R[row] + for_each_partial(x, row, [](int, int) {});
@@ -159,7 +160,8 @@ void return_sums(ExpertExchange& x, Communicator& comm, ThreadPool& pool, const 
   for_each_row(pool, tokens, [&](int t) {
     const float* rows[kMaxSelected];
     int indices[kMaxSelected], count = 0;
-    for (int i = t * K; i < (t + 1) * K; ++i) {
+    const int begin = x.first_selected(own, t);
+    for (int i = begin; i < begin + x.selected.size(); ++i) {
       if (x.slot_TK[i] < 0) continue;
       rows[count] = x.partials_in.data() + x.slot_TK[i] * D;
       indices[count++] = x.nodes[x.node_of_E[own.experts_TK[i]]].index;

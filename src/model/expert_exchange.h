@@ -1,5 +1,6 @@
-// Expert parallelism's two exchanges of a layer: rows travel to the ranks that hold their experts, and sums of the
-// experts' outputs travel back.
+// Expert parallelism's two exchanges of a layer, among the ranks that share a group (in plan ep all of them): rows
+// travel to the ranks that hold their experts, and sums of the experts' outputs travel back. "Rank" here means one of
+// these.
 //
 // A token's sum over its experts is a tree over the experts' indices (core/sum_tree.h). A rank's experts make up whole
 // subtrees of it; it adds each of them and returns one vector per subtree, which the token's owner adds in the order of
@@ -9,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "base/aligned.h"
@@ -24,9 +26,10 @@ struct ExpertExchange {
   Dispatch dispatch;
   int rank;
   int hidden_size;
-  int entries;                    // (expert, weight) pairs that travel with a row
-  std::vector<ExpertNode> nodes;  // of all ranks, ascending
-  std::vector<std::int32_t> node_of_E;
+  int entries;                          // (expert, weight) pairs that travel with a row
+  Range selected;                       // those of a token's K selections that are for these ranks
+  std::vector<ExpertNode> nodes;        // of all ranks, ascending
+  std::vector<std::int32_t> node_of_E;  // -1: of another group
 
   // Of the layer that runs. A row is D floats, then the experts and their weights.
   int rows = 0;     // that arrived, in the order of their ranks and there of their tokens
@@ -37,9 +40,12 @@ struct ExpertExchange {
   std::vector<std::int32_t> partial_begin_R;
   std::vector<std::size_t> rows_to, rows_from, partials_to, partials_from, bytes_out, bytes_in;  // by rank
 
-  // Room for `max_tokens` tokens of all ranks together, wherever they are and wherever they go.
-  ExpertExchange(const ModelConfig& config, const Placement& placement, int own_rank, Dispatch how, int max_tokens);
+  // `members`: the ranks' experts. Room for `max_tokens` tokens of all ranks together, wherever they are and wherever
+  // they go.
+  ExpertExchange(const ModelConfig& config, std::span<const Range> members, int own_rank, Dispatch how, int max_tokens);
   std::size_t row_floats() const { return static_cast<std::size_t>(hidden_size) + 2 * entries; }
+  // Where in experts_TK the selections of token t begin that are for these ranks.
+  int first_selected(const Routing& own, int t) const { return t * own.entries + selected.begin; }
   std::size_t bytes() const;
 };
 

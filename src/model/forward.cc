@@ -11,9 +11,11 @@
 //     every layer  M_h = sum of w_e * FFN_e(norm(r)) over the experts e that the token selects in group h
 //     the end      x = r + c * sum_h M_h
 //
-// with c = 1/H (group_sync "mean") or 1 ("sum"). In plan "ep" a rank runs the attention of its own sequences, so
-// nothing is summed; rows travel to the ranks that have their experts and back instead (model/expert_exchange.h). A
-// "stream" is what one attention reads: there are as many as local groups in a federated model, and one otherwise.
+// with c = 1/H (group_sync "mean") or 1 ("sum"). Ranks form a grid (model/rank_grid.h): sums go over its group axis.
+// Where several ranks share a group, each runs the sequences that it owns, and within the group rows travel to the
+// ranks that have their experts and back (model/expert_exchange.h). In plan "ep" the whole model is one such group, so
+// nothing is summed. A "stream" is what one attention reads: there are as many as local groups in a federated model,
+// and one otherwise.
 //
 // Shape letters: T tokens, D model width, G local streams, n/m local query/KV heads, C head width, E experts, K
 // selected experts, R rows sorted by expert, f local hidden width, S sampled rows, V vocabulary, v local part of it.
@@ -22,6 +24,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <numeric>
 
 #include "base/check.h"
 #include "kernels/rows.h"
@@ -31,15 +34,13 @@ namespace {
 
 struct Step {
   const Model& model;
-  const Batch& batch;  // what this rank's attention runs: all of the step, but in plan ep only its own sequences
+  const Batch& batch;  // what this rank runs: all of the step, or of it the sequences that it owns
   const Batch& whole;  // the step
   KvCache& kv;
   Activations& a;
-  Communicator& comm;
+  RankGrid& grid;
   ThreadPool& pool;
   int T;  // rows of r: the batch's tokens, and after the last attention only those that are sampled
-
-  bool data_parallel() const { return model.placement.plan == Plan::kEp; }
 };
 
 // Deals the time since it was last asked to a layer's arithmetic and exchanges.
@@ -95,11 +96,10 @@ void norm_streams(Step& s, std::span<const float> weight_D, int streams, bool wi
                       .eps = static_cast<float>(s.model.config.rms_norm_eps)});
 }
 
-// r += scale * the sum over all ranks' terms [G, T, D], which are used up. A rank with tokens of its own has the only
-// term.
+// r += scale * the sum of all groups' terms [G, T, D], which are used up.
 void sum_into_residual(Step& s, float* terms_GTD, float scale) {
   const std::size_t D = s.model.config.hidden_size;
-  if (!s.data_parallel()) s.comm.ordered_sum(s.model.sums, terms_GTD, s.T * D);
+  s.grid.groups().ordered_sum(s.model.sums, terms_GTD, s.T * D);
   s.pool.parallel_for(s.T, [&](std::size_t t) { add_scaled(s.a.r_TD.data() + t * D, terms_GTD + t * D, scale, D); });
 }
 
@@ -160,7 +160,7 @@ void norm_split_width(Step& s, const LayerWeights& w, int n, int m) {
     squares_T2[2 * t] = sum_of_squares(s.a.q_TnC.data() + static_cast<std::size_t>(t) * n_width, n_width);
     squares_T2[2 * t + 1] = sum_of_squares(s.a.k_TmC.data() + static_cast<std::size_t>(t) * m_width, m_width);
   }
-  s.comm.ordered_sum(s.model.sums, squares_T2, 2 * static_cast<std::size_t>(s.T));
+  s.grid.groups().ordered_sum(s.model.sums, squares_T2, 2 * static_cast<std::size_t>(s.T));
   const auto inverse_rms = [&](float squares, int heads) {
     return 1.0f / std::sqrt(squares / static_cast<float>(heads * c.head_dim) + static_cast<float>(c.rms_norm_eps));
   };
@@ -270,11 +270,11 @@ void run_experts(Step& s, int layer) {
   const float* input_TD = s.a.input_GTD.data();
   norm_streams(s, w.expert_norm_D, 1, false);
   route(s, w);
-  if (s.data_parallel()) {
+  if (s.a.exchange) {
     ExpertExchange& x = *s.a.exchange;
-    dispatch_rows(x, s.comm, s.pool, c, share, s.a.routing, input_TD, s.T);
+    dispatch_rows(x, s.grid.members(), s.pool, c, share, s.a.routing, input_TD, s.T);
     multiply_experts(s, w, x.rows_in.data(), x.row_floats(), x.routing);
-    return return_sums(x, s.comm, s.pool, c, s.a.routing, s.a.output_RD.data(), s.T, s.a.update_GTD.data());
+    return return_sums(x, s.grid.members(), s.pool, c, s.a.routing, s.a.output_RD.data(), s.T, s.a.update_GTD.data());
   }
   sort_rows(share, s.T, s.a.routing);
   multiply_experts(s, w, input_TD, D, s.a.routing);
@@ -296,52 +296,56 @@ void keep_sampled_rows(Step& s) {
   }
 }
 
-// Each rank scores its rows of the token head, or in plan ep its own sequences; rank 0 receives all and puts them side
-// by side.
-std::span<const float> score_vocabulary(Step& s) {
-  const ModelConfig& c = s.model.config;
-  const std::size_t S = s.T, V = c.vocab_size, v = s.model.share().vocab.size();
-  const int ranks = s.comm.size();
+// Each rank scores its rows of the token head, for its sequences.
+void score_vocabulary(Step& s) {
   norm_streams(s, s.model.weights.final_norm_D, 1, false);
   const Product head{.x = s.a.input_GTD.data(),
-                     .x_stride = static_cast<std::size_t>(c.hidden_size),
+                     .x_stride = static_cast<std::size_t>(s.model.config.hidden_size),
                      .rows = nullptr,
                      .count = s.T,
                      .w = &s.model.weights.head_vD,
                      .y = s.a.logits_Sv.data(),
-                     .y_stride = v};
+                     .y_stride = static_cast<std::size_t>(s.model.share().vocab.size())};
   multiply(s.pool, {&head, 1});
-  if (ranks == 1) return {s.a.logits_Sv.data(), S * V};
+}
 
-  const std::vector<int> sampled = s.data_parallel() ? sampled_by_owner(s.whole, ranks) : std::vector<int>(ranks, s.T);
-  std::vector<std::size_t> counts;
-  for (int r = 0; r < ranks; ++r)
-    counts.push_back(static_cast<std::size_t>(sampled[r]) * s.model.placement.ranks[r].vocab.size());
-  s.comm.gather({s.a.logits_Sv.data(), S * v}, counts, s.a.gathered.data());
-  if (s.comm.rank() != 0) return {};
-  if (s.data_parallel()) return {s.a.gathered.data(), s.whole.num_sampled() * V};
+// Rank 0 receives all scores and puts them side by side.
+std::span<const float> gather_logits(Step& s) {
+  const Placement& placement = s.model.placement;
+  const std::size_t S = s.whole.num_sampled(), V = s.model.config.vocab_size;
+  if (placement.ranks.size() == 1) return {s.a.logits_Sv.data(), S * V};
+  const std::vector<int> sampled = sampled_by_owner(s.whole, placement.members);
+  std::vector<std::size_t> counts, first_row(placement.members);
+  for (const Share& share : placement.ranks)
+    counts.push_back(static_cast<std::size_t>(sampled[share.member]) * share.vocab.size());
+  s.grid.world().gather({s.a.logits_Sv.data(), counts[s.model.rank]}, counts, s.a.gathered.data());
+  if (s.model.rank != 0) return {};
+  if (placement.group_ranks() == 1) return {s.a.gathered.data(), S * V};  // whole rows, in the order of their owners
+  std::exclusive_scan(sampled.begin(), sampled.end(), first_row.begin(), std::size_t{0});
   const float* block = s.a.gathered.data();
-  for (const Share& share : s.model.placement.ranks)
-    for (std::size_t i = 0; i < S; ++i, block += share.vocab.size())
-      std::copy(block, block + share.vocab.size(), s.a.logits_SV.data() + i * V + share.vocab.begin);
+  for (const Share& share : placement.ranks)
+    for (int i = 0; i < sampled[share.member]; ++i, block += share.vocab.size())
+      std::copy(block, block + share.vocab.size(),
+                s.a.logits_SV.data() + (first_row[share.member] + i) * V + share.vocab.begin);
   return {s.a.logits_SV.data(), S * V};
 }
 
 }  // namespace
 
-std::span<const float> forward(const Model& model, const Batch& batch, KvCache& kv, Activations& a, Communicator& comm,
+std::span<const float> forward(const Model& model, const Batch& batch, KvCache& kv, Activations& a, RankGrid& grid,
                                ThreadPool& pool) {
   FOE_CHECK(batch.num_tokens() <= a.max_tokens && batch.num_sampled() <= a.max_sampled,
             "{} tokens of {}, {} sampled of {}", batch.num_tokens(), a.max_tokens, batch.num_sampled(), a.max_sampled);
   const ModelConfig& c = model.config;
-  if (model.placement.plan == Plan::kEp) a.own = part_of(batch, comm.rank());
-  const Batch& mine = model.placement.plan == Plan::kEp ? a.own : batch;
-  Step s{model, mine, batch, kv, a, comm, pool, mine.num_tokens()};
+  if (a.exchange) a.own = part_of(batch, model.share().member);
+  const Batch& mine = a.exchange ? a.own : batch;
+  Step s{model, mine, batch, kv, a, grid, pool, mine.num_tokens()};
+  if (model.share().idle()) return gather_logits(s);
   embed(s);
   for (int layer = 0; layer < c.num_hidden_layers; ++layer) {
     // From the second layer on, a federated stream has an update that the others have not seen.
     const bool own_updates = c.federated() && layer > 0;
-    LayerClock clock(comm, a.layers[layer]);
+    LayerClock clock(grid.world(), a.layers[layer]);
     norm_streams(s, model.weights.layers[layer].attention_norm_D, own_updates ? model.share().streams() : 1,
                  own_updates);
     attend(s, layer, !own_updates);
@@ -356,7 +360,8 @@ std::span<const float> forward(const Model& model, const Batch& batch, KvCache& 
     a.layers[layer].rows = (a.exchange ? a.exchange->routing : a.routing).expert_begin.back();
   }
   if (c.federated()) sum_into_residual(s, a.update_GTD.data(), c.sync_scale());
-  return score_vocabulary(s);
+  score_vocabulary(s);
+  return gather_logits(s);
 }
 
 }  // namespace foe

@@ -3,10 +3,10 @@
 #include <span>
 
 #include "base/thread_pool.h"
-#include "comm/communicator.h"
 #include "core/batch.h"
 #include "model/kv_cache.h"
 #include "model/model.h"
+#include "model/rank_grid.h"
 
 namespace foe {
 
@@ -14,7 +14,7 @@ namespace foe {
 // cache. Writes KV, and returns the logits [S, V] of the sampled rows on rank 0 (valid until the next call), nothing
 // elsewhere. Design: the equations of the layer (docs/architecture.md, "The layer"); its bits do not depend on how
 // tokens are batched, on threads, or (federated models) on the number of ranks.
-std::span<const float> forward(const Model& model, const Batch& batch, KvCache& kv, Activations& a, Communicator& comm,
+std::span<const float> forward(const Model& model, const Batch& batch, KvCache& kv, Activations& a, RankGrid& grid,
                                ThreadPool& pool);
 
 }  // namespace foe

@@ -12,25 +12,26 @@ KvShape Model::kv_shape() const {
   return {share().kv_heads.size(), config.head_dim};
 }
 
-Model load_model(const std::string& model_dir, Plan plan, int rank, int ranks, std::optional<DType> dtype) {
+Model load_model(const std::string& model_dir, Plan plan, const Communicator& comm, std::optional<DType> dtype) {
   ModelConfig config = load_model_config(model_dir);
   const int summed = config.experts_per_token() / (config.federated() ? config.expert_groups : 1);
   if (summed > kMaxSelected)
     fail("num_experts_per_tok: expected at most {}{}, got {}", kMaxSelected, config.federated() ? " per group" : "",
          summed);
-  Placement placement = make_placement(config, plan, ranks);
+  Placement placement = make_placement(config, plan, comm.size(), comm.nodes());
+  const Share& share = placement.ranks[comm.rank()];
   SumPlan sums(placement.sum_begin);
-  Weights weights = load_weights(model_dir, config, placement.ranks[rank], dtype);
-  return {std::move(config), std::move(placement), rank, std::move(sums), std::move(weights)};
+  Weights weights = share.idle() ? Weights{} : load_weights(model_dir, config, share, dtype);
+  return {std::move(config), std::move(placement), comm.rank(), std::move(sums), std::move(weights)};
 }
 
 Activations::Activations(const Model& model, int tokens, int sampled, Dispatch dispatch)
     : max_tokens(tokens),
       max_sampled(sampled),
-      routing(model.config.experts_per_token(), model.share().experts.size(), tokens) {
+      routing(model.config.experts_per_token(), model.share().experts.size(), model.share().idle() ? 0 : tokens) {
   const ModelConfig& c = model.config;
   const Share& share = model.share();
-  const std::size_t T = tokens, D = c.hidden_size, G = share.streams(), S = sampled;
+  const std::size_t T = share.idle() ? 0 : tokens, D = c.hidden_size, G = share.streams(), S = sampled;
   const std::size_t q_width = static_cast<std::size_t>(model.query_heads()) * c.head_dim;
   const std::size_t kv_width = static_cast<std::size_t>(share.kv_heads.size()) * c.head_dim;
   const std::size_t per_group = c.experts_per_token() / c.expert_groups;
@@ -53,8 +54,9 @@ Activations::Activations(const Model& model, int tokens, int sampled, Dispatch d
   logits_Sv = allocate(S * share.vocab.size());
   const bool gathers = model.rank == 0 && model.placement.ranks.size() > 1;
   gathered = allocate(gathers ? S * c.vocab_size : 0);
-  logits_SV = allocate(gathers && model.placement.plan != Plan::kEp ? S * c.vocab_size : 0);
-  if (model.placement.plan == Plan::kEp) exchange.emplace(c, model.placement, model.rank, dispatch, tokens);
+  logits_SV = allocate(gathers && model.placement.group_ranks() > 1 ? S * c.vocab_size : 0);
+  if (model.placement.members > 1 && !share.idle())
+    exchange.emplace(c, experts_of_members(model.placement, model.rank), share.member, dispatch, tokens);
   layers.resize(c.num_hidden_layers);
   products.reserve(std::max<std::size_t>(share.experts.size(), 3 * G));
 }

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "base/aligned.h"
-#include "comm/sum_plan.h"
+#include "comm/communicator.h"
 #include "core/batch.h"
 #include "core/model_config.h"
 #include "kernels/attention.h"
@@ -32,8 +32,9 @@ struct Model {
   KvShape kv_shape() const;
 };
 
-// Loads this rank's share of the model folder. `dtype` converts the weights; without it they keep the file's type.
-Model load_model(const std::string& model_dir, Plan plan, int rank, int ranks, std::optional<DType> dtype = {});
+// Loads the share of the model folder that `comm`'s rank holds. `dtype` converts the weights; without it they keep the
+// file's type. Throws Error where the folder is not a model, or the plan does not fit it or the ranks.
+Model load_model(const std::string& model_dir, Plan plan, const Communicator& comm, std::optional<DType> dtype = {});
 
 // Where a rank's time went in one layer of the last forward pass, and what it did there.
 struct LayerStats {
@@ -66,8 +67,8 @@ struct Activations {
   Routing routing;
   std::vector<Product> products;
   std::vector<LayerStats> layers;
-  std::optional<ExpertExchange> exchange;  // plan ep
-  Batch own;                               // plan ep: this rank's part of the step
+  std::optional<ExpertExchange> exchange;  // where ranks share groups (in plan ep: the model)
+  Batch own;                               // there: the sequences of this rank
 
   Activations(const Model& model, int max_tokens, int max_sampled, Dispatch dispatch = Dispatch::kPerRank);
   std::size_t bytes() const;

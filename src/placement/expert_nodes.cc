@@ -9,15 +9,15 @@
 namespace foe {
 namespace {
 
-// The subtrees that one rank's experts make up.
-void add_subtrees(const ModelConfig& config, Range experts, int rank, std::vector<ExpertNode>& nodes) {
+// The subtrees that one member's experts make up.
+void add_subtrees(const ModelConfig& config, Range experts, int member, std::vector<ExpertNode>& nodes) {
   const int leaves = expert_tree_index(config, config.num_experts - 1) + 1;
   const int end = experts.end < config.num_experts ? expert_tree_index(config, experts.end) : leaves;
   int next = experts.begin;
   for (const Subtree& tree : maximal_subtrees(expert_tree_index(config, experts.begin), end, leaves)) {
     const int first = next;
     while (next < experts.end && expert_tree_index(config, next) < tree.last) ++next;
-    if (next > first) nodes.push_back({{first, next}, tree.first, rank});  // not one of padding alone
+    if (next > first) nodes.push_back({{first, next}, tree.first, member});  // not one of padding alone
   }
 }
 
@@ -51,56 +51,66 @@ int expert_tree_index(const ModelConfig& config, int expert) {
   return expert / per_group * static_cast<int>(std::bit_ceil(static_cast<unsigned>(per_group))) + expert % per_group;
 }
 
-std::vector<ExpertNode> expert_nodes(const ModelConfig& config, const Placement& placement, Dispatch dispatch) {
+std::vector<ExpertNode> expert_nodes(const ModelConfig& config, std::span<const Range> members, Dispatch dispatch) {
   std::vector<ExpertNode> nodes;
-  for (int rank = 0; rank < static_cast<int>(placement.ranks.size()); ++rank) {
-    const Range experts = placement.ranks[rank].experts;
+  for (std::size_t m = 0; m < members.size(); ++m) {
+    const int member = static_cast<int>(m);
     if (dispatch == Dispatch::kPerRank)
-      add_subtrees(config, experts, rank, nodes);
+      add_subtrees(config, members[m], member, nodes);
     else
-      for (int e = experts.begin; e < experts.end; ++e)
-        nodes.push_back({{e, e + 1}, expert_tree_index(config, e), rank});
+      for (int e = members[m].begin; e < members[m].end; ++e)
+        nodes.push_back({{e, e + 1}, expert_tree_index(config, e), member});
   }
   return nodes;
 }
 
 std::vector<std::int32_t> node_of_each_expert(const std::vector<ExpertNode>& nodes, int experts) {
-  std::vector<std::int32_t> node_of(experts);
+  std::vector<std::int32_t> node_of(experts, -1);
   for (std::size_t n = 0; n < nodes.size(); ++n)
     for (int e = nodes[n].experts.begin; e < nodes[n].experts.end; ++e) node_of[e] = static_cast<std::int32_t>(n);
   return node_of;
 }
 
-std::size_t dispatched_row_floats(const ModelConfig& config, Dispatch dispatch) {
-  const int experts = dispatch == Dispatch::kPerRank ? config.num_experts_per_tok : 1;
-  return static_cast<std::size_t>(config.hidden_size) + 2 * experts;
+Range selected_entries(const ModelConfig& config, std::span<const Range> members) {
+  const int K = config.num_experts_per_tok, H = config.expert_groups;
+  if (!config.federated()) return {0, K};
+  const int group = members.front().begin / (config.num_experts / H);
+  return {group * (K / H), (group + 1) * (K / H)};
 }
 
-ExpertTraffic expert_traffic(const ModelConfig& config, const Placement& placement, Dispatch dispatch,
+int dispatched_entries(const ModelConfig& config, Dispatch dispatch) {
+  if (dispatch == Dispatch::kPerExpert) return 1;
+  return config.num_experts_per_tok / (config.federated() ? config.expert_groups : 1);
+}
+
+std::size_t dispatched_row_floats(const ModelConfig& config, Dispatch dispatch) {
+  return static_cast<std::size_t>(config.hidden_size) + 2 * dispatched_entries(config, dispatch);
+}
+
+ExpertTraffic expert_traffic(const ModelConfig& config, std::span<const Range> members, Dispatch dispatch,
                              std::span<const std::int32_t> experts_TK) {
-  const std::vector<ExpertNode> nodes = expert_nodes(config, placement, dispatch);
+  const std::vector<ExpertNode> nodes = expert_nodes(config, members, dispatch);
   const std::vector<std::int32_t> node_of = node_of_each_expert(nodes, config.num_experts);
-  ExpertTraffic traffic{std::vector<std::int64_t>(placement.ranks.size()), {}};
-  traffic.sums = traffic.rows;
+  const Range entries = selected_entries(config, members);
   const std::size_t K = config.num_experts_per_tok;
-  for (std::size_t i = 0; i < experts_TK.size(); ++i) {
-    const int node = node_of[experts_TK[i]], before = i % K == 0 ? -1 : node_of[experts_TK[i - 1]];
-    const int rank = nodes[node].rank;
-    traffic.sums[rank] += node != before ? 1 : 0;
-    const bool shares_a_row = dispatch == Dispatch::kPerRank && before >= 0 && nodes[before].rank == rank;
-    traffic.rows[rank] += shares_a_row ? 0 : 1;
-  }
+  ExpertTraffic traffic{std::vector<std::int64_t>(members.size()), std::vector<std::int64_t>(members.size())};
+  for (std::size_t token = 0; token < experts_TK.size(); token += K)
+    for (int i = entries.begin, before = -1; i < entries.end; ++i) {
+      const int node = node_of[experts_TK[token + i]], member = nodes[node].member;
+      traffic.sums[member] += node != before ? 1 : 0;
+      const bool shares_a_row = dispatch == Dispatch::kPerRank && before >= 0 && nodes[before].member == member;
+      traffic.rows[member] += shares_a_row ? 0 : 1;
+      before = node;
+    }
   return traffic;
 }
 
-ExpectedTraffic expected_traffic(const ModelConfig& config, const Placement& placement, Dispatch dispatch) {
-  ExpectedTraffic traffic{std::vector<double>(placement.ranks.size()), {}};
-  traffic.sums = traffic.rows;
-  for (const ExpertNode& node : expert_nodes(config, placement, dispatch))
-    traffic.sums[node.rank] += 1 - none_selected(config, node.experts);
-  for (std::size_t r = 0; r < placement.ranks.size(); ++r)
-    traffic.rows[r] =
-        dispatch == Dispatch::kPerRank ? 1 - none_selected(config, placement.ranks[r].experts) : traffic.sums[r];
+ExpectedTraffic expected_traffic(const ModelConfig& config, std::span<const Range> members, Dispatch dispatch) {
+  ExpectedTraffic traffic{std::vector<double>(members.size()), std::vector<double>(members.size())};
+  for (const ExpertNode& node : expert_nodes(config, members, dispatch))
+    traffic.sums[node.member] += 1 - none_selected(config, node.experts);
+  for (std::size_t m = 0; m < members.size(); ++m)
+    traffic.rows[m] = dispatch == Dispatch::kPerRank ? 1 - none_selected(config, members[m]) : traffic.sums[m];
   return traffic;
 }
 

@@ -1,4 +1,6 @@
-// Expert parallelism: which experts' outputs a rank adds before it returns them, and what travels for given experts.
+// Expert parallelism among the ranks that share a group (in plan ep all of them): which experts' outputs a rank adds
+// before it returns them, and what travels for given experts. `members` are these ranks' experts
+// (experts_of_members()).
 #pragma once
 
 #include <cstdint>
@@ -25,31 +27,36 @@ Dispatch parse_dispatch(const std::string& name);
 // powers of two.
 int expert_tree_index(const ModelConfig& config, int expert);
 
-// Experts of one rank whose outputs are added before they return: a subtree of the sum, or a single expert.
+// Experts of one member whose outputs are added before they return: a subtree of the sum, or a single expert.
 struct ExpertNode {
   Range experts;
   int index;  // its place in the sum's tree
-  int rank;
+  int member;
 };
 
-// Of all ranks, ascending.
-std::vector<ExpertNode> expert_nodes(const ModelConfig& config, const Placement& placement, Dispatch dispatch);
+// Of all members, ascending.
+std::vector<ExpertNode> expert_nodes(const ModelConfig& config, std::span<const Range> members, Dispatch dispatch);
+// -1 for experts that no member holds.
 std::vector<std::int32_t> node_of_each_expert(const std::vector<ExpertNode>& nodes, int experts);
 
+// Which of a token's K selected experts, in ascending order, the members hold: all, or in a federated model K/H.
+Range selected_entries(const ModelConfig& config, std::span<const Range> members);
+// (expert, weight) pairs that travel with a row.
+int dispatched_entries(const ModelConfig& config, Dispatch dispatch);
 // Floats of one row that travels to experts: the row, their indices and weights.
 std::size_t dispatched_row_floats(const ModelConfig& config, Dispatch dispatch);
 
-// For tokens of one owner, given the experts they select (`per_token` each, ascending): how many rows go to each rank,
-// and how many sums come back from it.
+// For tokens of one owner, given the experts they select (K each, ascending): how many rows go to each member, and how
+// many sums come back from it.
 struct ExpertTraffic {
-  std::vector<std::int64_t> rows, sums;  // by rank
+  std::vector<std::int64_t> rows, sums;  // by member
 };
-ExpertTraffic expert_traffic(const ModelConfig& config, const Placement& placement, Dispatch dispatch,
+ExpertTraffic expert_traffic(const ModelConfig& config, std::span<const Range> members, Dispatch dispatch,
                              std::span<const std::int32_t> experts_TK);
 // The same for one token, in expectation over selections that are all equally likely.
 struct ExpectedTraffic {
   std::vector<double> rows, sums;
 };
-ExpectedTraffic expected_traffic(const ModelConfig& config, const Placement& placement, Dispatch dispatch);
+ExpectedTraffic expected_traffic(const ModelConfig& config, std::span<const Range> members, Dispatch dispatch);
 
 }  // namespace foe

@@ -1,6 +1,7 @@
 #include "placement/placement.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 #include "base/error.h"
@@ -46,44 +47,59 @@ void check_ranks(const ModelConfig& config, Plan plan, int ranks) {
   const auto expect_at_most = [&](int most, const char* why) {
     if (ranks > most) fail("plan {}: expected at most {} ranks, {}, got {}", to_string(plan), most, why, ranks);
   };
-  switch (plan) {
-    case Plan::kTp:
-      return expect_at_most(
-          std::max({config.num_key_value_heads, panels(config.moe_intermediate_size), panels(config.vocab_size)}),
-          "the most that heads, expert width or vocabulary can be split over");
-    case Plan::kFoe:
-      return expect_at_most(config.expert_groups, "one for each group");
-    case Plan::kEp:
-      return expect_at_most(config.num_experts, "one for each expert");
-  }
+  if (plan == Plan::kTp)
+    expect_at_most(
+        std::max({config.num_key_value_heads, panels(config.moe_intermediate_size), panels(config.vocab_size)}),
+        "the most that heads, expert width or vocabulary can be split over");
+  else
+    expect_at_most(config.experts(), "one for each expert");
 }
 
-Share share_of(const ModelConfig& config, Plan plan, int ranks, int rank) {
-  const Range width{0, config.moe_intermediate_size}, vocab = panel_share(config.vocab_size, ranks, rank);
-  switch (plan) {
-    case Plan::kTp:
-      return {.groups = {0, 1},
-              .kv_heads = even_share(config.num_key_value_heads, ranks, rank),
-              .experts = {0, config.experts()},
-              .expert_width = panel_share(width.end, ranks, rank),
-              .vocab = vocab};
-    case Plan::kFoe: {
-      const int H = config.expert_groups, heads = config.num_key_value_heads / H, experts = config.experts() / H;
-      const Range groups = even_share(H, ranks, rank);
-      return {.groups = groups,
-              .kv_heads = {groups.begin * heads, groups.end * heads},
-              .experts = {groups.begin * experts, groups.end * experts},
-              .expert_width = width,
-              .vocab = vocab};
+Share tp_share(const ModelConfig& config, int ranks, int rank) {
+  return {.groups = {0, 1},
+          .kv_heads = even_share(config.num_key_value_heads, ranks, rank),
+          .experts = {0, config.experts()},
+          .expert_width = panel_share(config.moe_intermediate_size, ranks, rank),
+          .vocab = panel_share(config.vocab_size, ranks, rank)};
+}
+
+// The share of rank `index` of `parts` along the group axis and of `member` of `members` along the other: a part of the
+// groups with their heads, and a part of these groups' experts.
+Share grid_share(const ModelConfig& config, int parts, int index, int members, int member) {
+  const int H = config.federated() ? config.expert_groups : 1;
+  const int heads = config.num_key_value_heads / H, experts = config.experts() / H;
+  const Range groups = even_share(H, parts, index), part = even_share(groups.size() * experts, members, member);
+  return {.groups = groups,
+          .member = member,
+          .kv_heads = {groups.begin * heads, groups.end * heads},
+          .experts = {groups.begin * experts + part.begin, groups.begin * experts + part.end},
+          .expert_width = {0, config.moe_intermediate_size},
+          .vocab = panel_share(config.vocab_size, parts, index)};
+}
+
+// Which ranks share each group, `members` of them: those of one node as long as it has that many left, then whoever is
+// left over.
+std::vector<std::vector<int>> ranks_of_groups(const std::vector<int>& nodes, int groups, int members) {
+  std::vector<std::vector<int>> result;
+  std::vector<int> left_over;
+  const auto deal = [&](const std::vector<int>& ranks) {
+    for (std::size_t at = 0; at < ranks.size(); at += members) {
+      const std::vector<int> part(ranks.begin() + at, ranks.begin() + std::min(at + members, ranks.size()));
+      const bool whole = static_cast<int>(part.size()) == members && static_cast<int>(result.size()) < groups;
+      if (whole)
+        result.push_back(part);
+      else
+        left_over.insert(left_over.end(), part.begin(), part.end());
     }
-    case Plan::kEp:
-      return {.groups = {0, 1},
-              .kv_heads = {0, config.num_key_value_heads},
-              .experts = even_share(config.experts(), ranks, rank),
-              .expert_width = width,
-              .vocab = {0, config.vocab_size}};  // each rank scores its own sequences
+  };
+  for (int node = 0; node <= *std::max_element(nodes.begin(), nodes.end()); ++node) {
+    std::vector<int> ranks;
+    for (std::size_t r = 0; r < nodes.size(); ++r)
+      if (nodes[r] == node) ranks.push_back(static_cast<int>(r));
+    deal(ranks);
   }
-  FOE_CHECK(false, "plan {}", static_cast<int>(plan));
+  deal(std::exchange(left_over, {}));
+  return result;
 }
 
 }  // namespace
@@ -111,15 +127,36 @@ Plan default_plan(const ModelConfig& config) {
   return config.federated() ? Plan::kFoe : Plan::kTp;
 }
 
-Placement make_placement(const ModelConfig& config, Plan plan, int ranks) {
+Placement make_placement(const ModelConfig& config, Plan plan, int ranks, const std::vector<int>& nodes) {
   check_model(config, plan);
   check_ranks(config, plan, ranks);
-  Placement placement{plan, {}, {0}};
-  for (int rank = 0; rank < ranks; ++rank) {
-    placement.ranks.push_back(share_of(config, plan, ranks, rank));
-    placement.sum_begin.push_back(plan == Plan::kFoe ? placement.ranks.back().groups.end : rank + 1);
+  FOE_CHECK(nodes.empty() || static_cast<int>(nodes.size()) == ranks, "{} nodes of {} ranks", nodes.size(), ranks);
+  const int groups = config.federated() ? config.expert_groups : 1;
+  Placement placement{.plan = plan, .ranks = std::vector<Share>(ranks), .sum_begin = {0}};
+  if (plan == Plan::kTp || ranks <= groups) {
+    for (int rank = 0; rank < ranks; ++rank) {
+      placement.ranks[rank] = plan == Plan::kTp ? tp_share(config, ranks, rank) : grid_share(config, ranks, rank, 1, 0);
+      placement.sum_begin.push_back(plan == Plan::kTp ? rank + 1 : placement.ranks[rank].groups.end);
+    }
+    return placement;
+  }
+  placement.members = ranks / groups;
+  const auto dealt =
+      ranks_of_groups(nodes.empty() || groups == 1 ? std::vector<int>(ranks) : nodes, groups, placement.members);
+  for (int g = 0; g < groups; ++g) {
+    for (int m = 0; m < placement.members; ++m)
+      placement.ranks[dealt[g][m]] = grid_share(config, groups, g, placement.members, m);
+    placement.sum_begin.push_back(g + 1);
   }
   return placement;
+}
+
+std::vector<Range> experts_of_members(const Placement& placement, int rank) {
+  std::vector<Range> experts(placement.members);
+  for (const Share& share : placement.ranks)
+    if (share.groups.begin == placement.ranks[rank].groups.begin && !share.idle())
+      experts[share.member] = share.experts;
+  return experts;
 }
 
 }  // namespace foe

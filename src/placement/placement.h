@@ -11,7 +11,9 @@ namespace foe {
 
 enum class Plan {
   kTp,   // heads and every expert's hidden width split over the ranks; two sums over ranks per layer
-  kFoe,  // whole groups of a federated model on each rank; one sum over groups per layer
+  kFoe,  // whole groups of a federated model on each rank; one sum over groups per layer. With more ranks than groups,
+         // several ranks share a group: each has sequences of its own and some of the experts, and rows travel as in
+         // ep, but only among them
   kEp,   // whole sequences and whole experts on each rank; tokens travel to their experts and back in every layer
 };
 
@@ -24,12 +26,21 @@ Plan default_plan(const ModelConfig& config);
 struct Placement {
   Plan plan = Plan::kTp;
   std::vector<Share> ranks;
-  // Rank r owns terms [sum_begin[r], sum_begin[r + 1]) of every sum: its groups, or itself. Plan ep makes none.
+  int members = 1;  // ranks that share each group, and owners of sequences
+  // Of the ranks with the same sequences, ordered by their groups, the r-th owns terms [sum_begin[r], sum_begin[r + 1])
+  // of every sum: its groups, or itself. There is no sum where one rank has them all.
   std::vector<int> sum_begin;
+
+  int group_ranks() const { return static_cast<int>(sum_begin.size()) - 1; }
 };
 
-// Shares are as even as they can be, larger ones first. Throws Error where the plan does not fit the model, or has no
-// work for some rank.
-Placement make_placement(const ModelConfig& config, Plan plan, int ranks);
+// Shares are as even as they can be, larger ones first. Plan foe with more ranks than groups gives each group the same
+// number of ranks and leaves what is left over idle. `nodes` says on which node each rank is (all on one if empty): a
+// group's ranks are on one node where there is a choice. Throws Error where the plan does not fit the model, or has no
+// work for so many ranks.
+Placement make_placement(const ModelConfig& config, Plan plan, int ranks, const std::vector<int>& nodes = {});
+
+// The experts of each rank that shares a group with `rank`, in the order of the members.
+std::vector<Range> experts_of_members(const Placement& placement, int rank);
 
 }  // namespace foe

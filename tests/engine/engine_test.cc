@@ -38,7 +38,7 @@ void with_engine(const std::string& path, Plan plan, int ranks, EngineOptions op
   std::vector<std::thread> threads;
   for (int r = 0; r < ranks; ++r)
     threads.emplace_back([&, r] {
-      Engine engine(load_model(path, plan, r, ranks), *comms[r], options);
+      Engine engine(load_model(path, plan, *comms[r]), *comms[r], options);
       if (r != 0) return engine.follow();
       lead(engine);
       engine.stop();
@@ -61,7 +61,7 @@ void check_requests_together(const RandomModel& folder, Plan plan) {
       drain(engine, alone);
     });
   // Few KV blocks and a small budget: requests wait, and prompts come in chunks.
-  for (const int ranks : {1, 2, 3}) {
+  for (const int ranks : {1, 2, 3, 4}) {
     Outputs together;
     with_engine(folder.path(), plan, ranks,
                 {.threads = 2, .max_batch_tokens = 13, .max_sequences = 4, .kv_tokens = 300}, [&](Engine& engine) {
@@ -74,6 +74,8 @@ void check_requests_together(const RandomModel& folder, Plan plan) {
 
 TEST(Engine, RequestsTogetherGiveWhatEachGivesAloneOnAnyNumberOfRanks) {
   check_requests_together(RandomModel(small_federated(4)), Plan::kFoe);
+  check_requests_together(RandomModel(small_federated(2)),
+                          Plan::kFoe);  // on three ranks one is idle, four share groups
   check_requests_together(RandomModel(small_config()), Plan::kEp);
 }
 
@@ -138,29 +140,36 @@ TEST(Engine, AStepExchangesWhatThePlanSays) {
   }
 }
 
-// In plan ep two all-to-alls per layer, no sums, and one gather of the logits of other ranks' sequences.
-TEST(Engine, AStepOfPlanEpExchangesTwicePerLayer) {
-  const RandomModel folder(small_config());
-  const std::uint64_t L = folder.config().num_hidden_layers;
-  for (const int ranks : {2, 3}) {
-    with_engine(folder.path(), Plan::kEp, ranks, {.kv_tokens = 64}, [&](Engine& engine) {
-      for (int id = 1; id <= ranks; ++id) engine.submit(request(id, 9, 11));
-      engine.step();
-      const auto before = engine.collect_counters();
-      for (int i = 0; i < 10; ++i) engine.step();
-      const auto after = engine.collect_counters();
-      for (int r = 0; r < ranks; ++r) {
-        EXPECT_EQ((after[r].sum - before[r].sum).calls, 0u);
-        EXPECT_EQ((after[r].all_to_all - before[r].all_to_all).calls, 10 * 2 * L);
-        EXPECT_EQ((after[r].broadcast - before[r].broadcast).calls, 10u);
-        const WireCost cost = decode_wire_cost(folder.config(), engine.model().placement, r, 1);
-        EXPECT_EQ(cost.sums, 0);
-        EXPECT_EQ(cost.all_to_alls, static_cast<int>(2 * L));
-        // Requests of one length, one on each rank.
-        EXPECT_EQ((after[r].gather - before[r].gather).bytes, 10u * cost.gather_bytes);
-      }
-    });
-  }
+// Two all-to-alls per layer between the ranks that share a group, and sums between groups if there are several: each
+// rank has a request of its own, all of one length.
+void check_a_step_with_shared_groups(const RandomModel& folder, Plan plan, int ranks) {
+  with_engine(folder.path(), plan, ranks, {.kv_tokens = 64}, [&](Engine& engine) {
+    const Placement& placement = engine.model().placement;
+    for (int id = 1; id <= placement.members; ++id) engine.submit(request(id, 9, 11));
+    engine.step();
+    const auto before = engine.collect_counters();
+    for (int i = 0; i < 10; ++i) engine.step();
+    const auto after = engine.collect_counters();
+    const int L = folder.config().num_hidden_layers;
+    for (int r = 0; r < ranks; ++r) {
+      const WireCost cost = decode_wire_cost(folder.config(), placement, r, 1);
+      const bool idle = placement.ranks[r].idle();
+      EXPECT_EQ(cost.sums, idle || plan == Plan::kEp ? 0 : L + 1);
+      EXPECT_EQ(cost.all_to_alls, idle ? 0 : 2 * L);
+      const CommCounter sum = after[r].sum - before[r].sum;
+      EXPECT_EQ(sum.calls, 10u * cost.sums);
+      EXPECT_EQ(sum.bytes, 10u * cost.sum_bytes);
+      EXPECT_EQ((after[r].all_to_all - before[r].all_to_all).calls, 10u * cost.all_to_alls);
+      EXPECT_EQ((after[r].broadcast - before[r].broadcast).calls, 10u);
+      EXPECT_EQ((after[r].gather - before[r].gather).bytes, 10u * cost.gather_bytes);
+    }
+  });
+}
+
+TEST(Engine, AStepWithSharedGroupsExchangesTwicePerLayerInsideThem) {
+  const RandomModel moe(small_config()), federated(small_federated(2));
+  for (const int ranks : {2, 3}) check_a_step_with_shared_groups(moe, Plan::kEp, ranks);
+  for (const int ranks : {4, 5, 6}) check_a_step_with_shared_groups(federated, Plan::kFoe, ranks);
 }
 
 }  // namespace

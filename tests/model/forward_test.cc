@@ -3,14 +3,12 @@
 #include "model/forward.h"
 
 #include <cmath>
-#include <exception>
-#include <functional>
-#include <thread>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "comm/ranks.h"
 #include "random_model.h"
 
 namespace foe {
@@ -19,20 +17,20 @@ namespace {
 // One rank's runnable model; sequences get scattered KV blocks.
 struct Runner {
   Model model;
-  Communicator& comm;
+  RankGrid grid;
   ThreadPool pool;
   KvCache kv;
   Activations a;
 
   Runner(const std::string& path, Plan plan, Communicator& c, int threads = 1)
-      : model(load_model(path, plan, c.rank(), c.size())),
-        comm(c),
+      : model(load_model(path, plan, c)),
+        grid(model.placement, c),
         pool(threads),
         kv(model.config.num_hidden_layers, 64, model.kv_shape()),
         a(model, 400, 400) {}
 
   std::vector<float> run(const Batch& batch) {
-    const std::span<const float> logits = forward(model, batch, kv, a, comm, pool);
+    const std::span<const float> logits = forward(model, batch, kv, a, grid, pool);
     return {logits.begin(), logits.end()};
   }
 };
@@ -60,24 +58,6 @@ std::vector<float> in_chunks(Runner& runner, const std::vector<std::int32_t>& to
     logits.insert(logits.end(), part.begin(), part.end());
   }
   return logits;
-}
-
-// Runs body(communicator) on `size` ranks as threads.
-void on_ranks(int size, const std::function<void(Communicator&)>& body) {
-  auto comms = make_local_comms(size);
-  std::vector<std::thread> threads;
-  std::vector<std::exception_ptr> errors(size);
-  for (int r = 0; r < size; ++r)
-    threads.emplace_back([&, r] {
-      try {
-        body(*comms[r]);
-      } catch (...) {
-        errors[r] = std::current_exception();
-      }
-    });
-  for (std::thread& t : threads) t.join();
-  for (const std::exception_ptr& e : errors)
-    if (e) std::rethrow_exception(e);
 }
 
 Plan plan_of(const ModelConfig& c) {
@@ -163,7 +143,7 @@ TEST_P(ForwardTest, RanksGiveTheSameBitsInPlanFoeAndCloseOnesInPlanTp) {
   for (const int ranks : {2, 3, 4}) {
     if (c.federated() && ranks > c.expert_groups) continue;
     std::vector<float> logits;
-    on_ranks(ranks, [&](Communicator& comm) {
+    run_ranks(ranks, 60, [&](Communicator& comm) {
       Runner runner(folder.path(), plan_of(c), comm, 2);
       const std::vector<float> mine = in_chunks(runner, tokens, 64);
       if (comm.rank() == 0)
@@ -186,7 +166,7 @@ TEST_P(ForwardTest, SumsPerStep) {
   const RandomModel folder(GetParam().config);
   const ModelConfig& c = folder.config();
   const int ranks = 2, L = c.num_hidden_layers;
-  on_ranks(ranks, [&](Communicator& comm) {
+  run_ranks(ranks, 60, [&](Communicator& comm) {
     Runner runner(folder.path(), plan_of(c), comm);
     for (const int tokens : {1, 33}) {
       const CommCounters before = comm.counters();
@@ -229,17 +209,17 @@ TEST(Forward, RefusesMoreSelectedExpertsThanASumTakesIn) {
   ModelConfig c = small_config();
   c.num_experts = c.num_experts_per_tok = 65;
   const RandomModel folder(c);
-  EXPECT_THAT([&] { load_model(folder.path(), Plan::kTp, 0, 1); },
+  EXPECT_THAT([&] { load_model(folder.path(), Plan::kTp, *make_self_comm()); },
               testing::ThrowsMessage<Error>("num_experts_per_tok: expected at most 64, got 65"));
 }
 
 TEST(Forward, WeightsInBf16AreTheRoundedOnes) {
   const RandomModel folder(small_config());
   const auto comm = make_self_comm();
-  Model model = load_model(folder.path(), Plan::kTp, 0, 1, DType::kBF16);
+  Model model = load_model(folder.path(), Plan::kTp, *comm, DType::kBF16);
   EXPECT_EQ(model.weights.layers[0].experts[0].down.type, DType::kBF16);
   EXPECT_EQ(model.weights.layers[0].router_ED.type, DType::kF32);
-  EXPECT_EQ(load_model(folder.path(), Plan::kTp, 0, 1).weights.head_vD.type, DType::kF32);
+  EXPECT_EQ(load_model(folder.path(), Plan::kTp, *make_self_comm()).weights.head_vD.type, DType::kF32);
 }
 
 }  // namespace

@@ -10,11 +10,11 @@ namespace foe {
 namespace {
 
 Share all_experts(const ModelConfig& c) {
-  return {{0, c.federated() ? c.expert_groups : 1},
-          {0, c.num_key_value_heads},
-          {0, c.experts()},
-          {0, c.moe_intermediate_size},
-          {0, c.vocab_size}};
+  return {.groups = {0, c.federated() ? c.expert_groups : 1},
+          .kv_heads = {0, c.num_key_value_heads},
+          .experts = {0, c.experts()},
+          .expert_width = {0, c.moe_intermediate_size},
+          .vocab = {0, c.vocab_size}};
 }
 
 TEST(Routing, EachGroupSelectsItsShareAndWeightsComeFromOneSoftmax) {

@@ -36,14 +36,15 @@ TEST_P(TrainingAgreement, TheEngineGivesTheLogitsOfTraining) {
   tokenizer.write("tokenizer.json", "{}");
   train::save_model(folder / "model", layout, params.span(), DType::kF32, tokenizer.path());
   const auto comm = make_self_comm();
-  const Model model = load_model(folder / "model", default_plan(config), 0, 1);
+  const Model model = load_model(folder / "model", default_plan(config), *comm);
+  RankGrid grid(model.placement, *comm);
   KvCache kv(config.num_hidden_layers, 4, model.kv_shape());
   Activations a(model, span.tokens(), span.tokens());
   Batch batch;
   for (int s = 0; s < span.sequences; ++s)
     batch.add_sequence({tokens.data() + s * span.length, static_cast<std::size_t>(span.length)}, 0,
                        std::vector<std::int32_t>{2 * s, 2 * s + 1}, Batch::Sample::kAll);
-  const std::span<const float> logits = forward(model, batch, kv, a, *comm, pool);
+  const std::span<const float> logits = forward(model, batch, kv, a, grid, pool);
 
   ASSERT_EQ(logits.size(), expected.size());
   float largest = 0;

@@ -133,8 +133,78 @@ TEST(Placement, EpSplitsNothingButTheSetOfExperts) {
       expect_same(placement, kGroups, {0, 1});
       expect_same(placement, kKvHeads, {0, 8});
       expect_same(placement, kVocab, {0, 50304});  // each rank scores its own sequences
-      for (int rank = 0; rank <= ranks; ++rank) EXPECT_EQ(placement.sum_begin[rank], rank);
+      EXPECT_EQ(placement.members, ranks);
+      EXPECT_EQ(placement.sum_begin, (std::vector<int>{0, 1}));
+      for (int rank = 0; rank < ranks; ++rank) EXPECT_EQ(placement.ranks[rank].member, rank);
     }
+}
+
+// With more ranks than groups every group has the same number of them, which cut its experts; the rest is idle.
+TEST(Placement, FoeSpreadsGroupsOverRanks) {
+  for (const int groups : {2, 4, 8})
+    for (int ranks = groups + 1; ranks <= 24; ++ranks) {
+      SCOPED_TRACE(testing::Message() << groups << " groups on " << ranks << " ranks");
+      const Placement placement = make_placement(federated_model(groups), Plan::kFoe, ranks);
+      ASSERT_EQ(placement.members, ranks / groups);
+      ASSERT_EQ(placement.group_ranks(), groups);
+      int idle = 0, owners_of_expert[64] = {};
+      for (const Share& share : placement.ranks) {
+        idle += share.idle() ? 1 : 0;
+        for (int e = share.experts.begin; e < share.experts.end; ++e) ++owners_of_expert[e];
+        if (share.idle()) {
+          EXPECT_EQ(share.kv_heads.size() + share.experts.size() + share.vocab.size(), 0);
+          continue;
+        }
+        const int g = share.groups.begin;
+        EXPECT_EQ(share.groups.size(), 1);
+        EXPECT_EQ(share.kv_heads.begin, g * 8 / groups);
+        EXPECT_EQ(share.kv_heads.size(), 8 / groups);
+        EXPECT_TRUE(share.experts.begin >= g * 64 / groups && share.experts.end <= (g + 1) * 64 / groups);
+        EXPECT_EQ(share.expert_width.size(), 384);
+        EXPECT_TRUE(share.experts.size() == 64 / groups / placement.members ||
+                    share.experts.size() == 64 / groups / placement.members + 1);
+      }
+      EXPECT_EQ(idle, ranks % groups);
+      EXPECT_THAT(owners_of_expert, testing::Each(1));
+      for (int rank = 0; rank < ranks; ++rank) {
+        if (placement.ranks[rank].idle()) continue;
+        const std::vector<Range> experts = experts_of_members(placement, rank);
+        const Share& own = placement.ranks[rank];
+        EXPECT_EQ(experts[own.member].begin, own.experts.begin);
+        EXPECT_EQ(experts.front().begin, own.groups.begin * 64 / groups);
+        EXPECT_EQ(experts.back().end, own.groups.end * 64 / groups);
+      }
+    }
+}
+
+// The ranks that hold group g, which are on these nodes.
+std::vector<int> nodes_of_group(const Placement& placement, const std::vector<int>& nodes, int g) {
+  std::vector<int> on;
+  for (std::size_t r = 0; r < nodes.size(); ++r)
+    if (!placement.ranks[r].idle() && placement.ranks[r].groups.contains(g)) on.push_back(nodes[r]);
+  return on;
+}
+
+TEST(Placement, AGroupStaysOnOneNodeIfItCan) {
+  using Nodes = std::vector<int>;
+  const auto groups_on = [](int groups, const Nodes& nodes) {
+    const Placement placement =
+        make_placement(federated_model(groups), Plan::kFoe, static_cast<int>(nodes.size()), nodes);
+    std::vector<Nodes> on;
+    for (int g = 0; g < groups; ++g) on.push_back(nodes_of_group(placement, nodes, g));
+    return on;
+  };
+  EXPECT_EQ(groups_on(2, {0, 0, 1, 1}), (std::vector<Nodes>{{0, 0}, {1, 1}}));
+  EXPECT_EQ(groups_on(2, {0, 1, 0, 1}), (std::vector<Nodes>{{0, 0}, {1, 1}}));  // ranks dealt out in turn
+  // Seven ranks in groups of three: one rank is idle, not a group torn.
+  EXPECT_EQ(groups_on(2, {0, 0, 0, 1, 1, 1, 1}), (std::vector<Nodes>{{0, 0, 0}, {1, 1, 1}}));
+  // Three and five ranks, both groups of four: one of them must be torn.
+  EXPECT_EQ(groups_on(2, {0, 0, 0, 1, 1, 1, 1, 1}), (std::vector<Nodes>{{1, 1, 1, 1}, {0, 0, 0, 1}}));
+  // One rank on the first node, which is idle then: both groups fit on the second.
+  EXPECT_EQ(groups_on(2, {0, 1, 1, 1, 1}), (std::vector<Nodes>{{1, 1}, {1, 1}}));
+  // No way around it: nine ranks, three on each node, four groups of two.
+  const auto spread = groups_on(4, {0, 0, 0, 1, 1, 1, 2, 2, 2});
+  EXPECT_EQ(spread, (std::vector<Nodes>{{0, 0}, {1, 1}, {2, 2}, {0, 1}}));
 }
 
 TEST(Placement, ADenseModelSplitsItsOneExpert) {
@@ -184,8 +254,9 @@ TEST(Placement, ErrorsNameExpectedAndActual) {
   dense.num_experts = dense.num_experts_per_tok = 0;
   expect_error([&] { make_placement(dense, Plan::kEp, 1); },
                AllOf(HasSubstr("plan ep needs a model with experts"), HasSubstr("is dense"), HasSubstr("plan tp")));
-  expect_error([] { make_placement(federated_model(), Plan::kFoe, 9); },
-               AllOf(HasSubstr("expected at most 8 ranks"), HasSubstr("got 9")));
+  EXPECT_EQ(make_placement(federated_model(), Plan::kFoe, 64).members, 8);
+  expect_error([] { make_placement(federated_model(), Plan::kFoe, 65); },
+               AllOf(HasSubstr("plan foe: expected at most 64 ranks, one for each expert"), HasSubstr("got 65")));
   EXPECT_EQ(make_placement(shared_model(), Plan::kEp, 64).ranks.size(), 64u);
   expect_error([] { make_placement(shared_model(), Plan::kEp, 65); },
                AllOf(HasSubstr("plan ep: expected at most 64 ranks, one for each expert"), HasSubstr("got 65")));
