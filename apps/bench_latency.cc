@@ -75,7 +75,7 @@ void measure(const Model& model, const Rung& rung, const Batch& batch, int most,
   Communicator& comm = grid.world();
   KvCache kv(model.config.num_hidden_layers, 1 + *std::max_element(batch.block_table.begin(), batch.block_table.end()),
              model.kv_shape());
-  Activations a(model, batch.num_tokens(), batch.num_sampled(), rung.dispatch);
+  Activations a(model, batch.num_tokens(), batch.num_sampled(), {rung.dispatch, Wire::kF32});
   double spent = 0;
   int kept = 0;
   for (bool more = true, warm = false; more; warm = true) {

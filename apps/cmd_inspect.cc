@@ -19,6 +19,7 @@ struct InspectFlags {
   std::string model;
   std::string plan;
   std::string dispatch = "rank";
+  std::string wire = "f32";
   int ranks = 1;
   bool json = false;
 };
@@ -31,7 +32,7 @@ struct RankReport {
 };
 
 RankReport report(const ModelConfig& c, const Placement& placement, const SumPlan& sums, int rank, DType type,
-                  Dispatch dispatch) {
+                  const ExchangeOptions& options) {
   RankReport r;
   r.share = placement.ranks[rank];
   if (r.share.idle()) return r;
@@ -42,7 +43,7 @@ RankReport report(const ModelConfig& c, const Placement& placement, const SumPla
   r.weight_bytes = static_cast<std::int64_t>(size_of(type)) * (L * (attention + experts) + r.share.vocab.size() * D) +
                    4 * L * c.num_experts * D;
   r.kv_token_bytes = 4 * L * m * 2 * C;
-  r.decode = decode_wire_cost(c, placement, rank, placement.members > 1 ? 1 : sums.partials(rank), dispatch);
+  r.decode = decode_wire_cost(c, placement, rank, placement.members > 1 ? 1 : sums.partials(rank), options);
   return r;
 }
 
@@ -123,9 +124,10 @@ void run_inspect(const InspectFlags& flags) {
   const Checkpoint checkpoint(flags.model);
   const DType type = layer_tensors(checkpoint, config, 0).q.dtype;
   const SumPlan sums(placement.sum_begin);
+  const ExchangeOptions options{parse_dispatch(flags.dispatch), parse_wire(flags.wire)};
   std::vector<RankReport> reports;
   for (int rank = 0; rank < flags.ranks; ++rank)
-    reports.push_back(report(config, placement, sums, rank, type, parse_dispatch(flags.dispatch)));
+    reports.push_back(report(config, placement, sums, rank, type, options));
   (flags.json ? print_json : print_table)(config, placement, reports, type);
 }
 
@@ -138,8 +140,13 @@ void add_inspect_command(CLI::App& app) {
   command->add_option("--ranks", flags->ranks, "number of ranks")->check(CLI::Range(1, 4096))->capture_default_str();
   command->add_option("--plan", flags->plan, "foe, tp or ep; default: foe or tp, what fits the model")
       ->check(CLI::IsMember({"foe", "tp", "ep"}));
-  command->add_option("--dispatch", flags->dispatch, "plan ep: one copy of a row per rank or per expert")
+  command
+      ->add_option("--dispatch", flags->dispatch,
+                   "where ranks share a group, as in plan ep: one copy of a row per rank or per expert")
       ->check(CLI::IsMember({"rank", "expert"}))
+      ->capture_default_str();
+  command->add_option("--wire", flags->wire, "what ranks send: f32, bf16 or int8")
+      ->check(CLI::IsMember({"f32", "bf16", "int8"}))
       ->capture_default_str();
   command->add_flag("--json", flags->json, "print JSON");
   command->callback([flags] { run_inspect(*flags); });

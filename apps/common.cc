@@ -20,9 +20,15 @@ void add_model_flags(CLI::App& command, ModelFlags& flags) {
                   "how ranks share the model: foe (federated models), tp or ep (others); default: foe or tp, what fits")
       ->check(CLI::IsMember({"foe", "tp", "ep"}));
   command
-      .add_option("--dispatch", flags.dispatch,
-                  "plan ep: one copy of a row to each rank or to each expert that it needs")
+      .add_option(
+          "--dispatch", flags.dispatch,
+          "where ranks share a group, as in plan ep: one copy of a row to each rank or to each expert that it needs")
       ->check(CLI::IsMember({"rank", "expert"}))
+      ->capture_default_str();
+  command
+      .add_option("--wire", flags.wire,
+                  "what ranks send: f32 (exact), or rounded to bf16 or int8, which is faster over a slow network")
+      ->check(CLI::IsMember({"f32", "bf16", "int8"}))
       ->capture_default_str();
   command.add_option("--dtype", flags.dtype, "weights in memory: f32 or bf16; default: as in the file")
       ->check(CLI::IsMember({"f32", "bf16"}));
@@ -52,7 +58,7 @@ void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std:
   const std::unique_ptr<Communicator> comm = make_world_comm();
   options.threads = threads_of(flags);
   options.max_batch_tokens = flags.chunk;
-  options.dispatch = parse_dispatch(flags.dispatch);
+  options.exchange = {parse_dispatch(flags.dispatch), parse_wire(flags.wire)};
   const Plan plan = plan_of(flags, load_model_config(flags.model));
   Engine engine(load_model(flags.model, plan, *comm, dtype_of(flags)), *comm, options);
   if (comm->rank() != 0) return engine.follow();

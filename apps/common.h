@@ -19,6 +19,7 @@ struct ModelFlags {
   std::string model;
   std::string plan;  // empty: the one that fits the model
   std::string dispatch = "rank";
+  std::string wire = "f32";
   std::string dtype;  // empty: the file's
   int threads = 0;    // per rank; 0: this machine's cores divided by the ranks on it
   int chunk = 512;

@@ -19,10 +19,10 @@ struct EngineOptions {
   int threads = 1;
   int max_batch_tokens = 512;  // per step: a prompt longer than this comes in chunks
   int max_sequences = 32;
-  int kv_tokens = 0;  // positions that a KV cache holds, one for each owner of sequences; 0: one sequence of the
-                      // model's context length
-  int max_sampled = 0;                     // rows of logits per step; 0: one per sequence
-  Dispatch dispatch = Dispatch::kPerRank;  // what travels between ranks that share a group
+  int kv_tokens = 0;    // positions that a KV cache holds, one for each owner of sequences; 0: one sequence of the
+                        // model's context length
+  int max_sampled = 0;  // rows of logits per step; 0: one per sequence
+  ExchangeOptions exchange = {};
 };
 
 class Engine {

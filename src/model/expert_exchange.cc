@@ -21,20 +21,29 @@ void for_each_row(ThreadPool& pool, int rows, Body&& body) {
   });
 }
 
-// Exchanges messages of `unit` floats times out_counts[rank]; returns how many units came from each rank.
-void exchange_units(Communicator& comm, std::size_t unit, const AlignedBuffer<float>& out, AlignedBuffer<float>& in,
-                    const std::vector<std::size_t>& out_counts, std::vector<std::size_t>& in_counts,
-                    ExpertExchange& x) {
-  const std::size_t unit_bytes = unit * sizeof(float);
+// Exchanges messages of out_counts[rank] units, of `unit_bytes` each: D encoded floats and what stands behind them.
+// Says how many came from each rank, and decodes them.
+void exchange_units(ExpertExchange& x, Communicator& comm, ThreadPool& pool, std::size_t unit_bytes,
+                    const std::vector<std::size_t>& out_counts, std::vector<std::size_t>& in_counts) {
   std::size_t total = 0;
   for (std::size_t r = 0; r < out_counts.size(); ++r) total += x.bytes_out[r] = out_counts[r] * unit_bytes;
-  comm.all_to_all(std::as_bytes(std::span(out.data(), out.size())).first(total), x.bytes_out,
-                  std::as_writable_bytes(std::span(in.data(), in.size())), x.bytes_in);
+  comm.all_to_all(x.out.span().first(total), x.bytes_out, x.in.span(), x.bytes_in);
   for (std::size_t r = 0; r < in_counts.size(); ++r) {
     if (x.bytes_in[r] % unit_bytes != 0)
       fail("rank {} sent {} bytes, expected a multiple of {}", r, x.bytes_in[r], unit_bytes);
     in_counts[r] = x.bytes_in[r] / unit_bytes;
   }
+  if (x.options.wire == Wire::kF32) {  // as they stand there
+    x.arrived = reinterpret_cast<const float*>(x.in.data());
+    x.arrived_stride = unit_bytes / sizeof(float);
+    return;
+  }
+  x.arrived = x.decoded.data();
+  x.arrived_stride = x.hidden_size;
+  const auto units = static_cast<int>(std::accumulate(in_counts.begin(), in_counts.end(), std::size_t{0}));
+  for_each_row(pool, units, [&](int i) {
+    decode(x.options.wire, x.in.data() + i * unit_bytes, x.hidden_size, x.decoded.data() + i * x.arrived_stride);
+  });
 }
 
 // Numbers the units that a token's selections stand for, rank by rank: slot_TK, and how many there are for each rank.
@@ -59,12 +68,13 @@ void number_units(ExpertExchange& x, const Routing& own, int tokens, std::vector
 }
 
 // The experts and weights that came with the rows.
-void read_entries(ExpertExchange& x, const ModelConfig& config) {
+void read_entries(ExpertExchange& x, const ModelConfig& config, std::size_t row_bytes) {
   for (int row = 0; row < x.rows; ++row) {
-    const float* entry = x.rows_in.data() + row * x.row_floats() + x.hidden_size;
+    const std::byte* entry = x.in.data() + row * row_bytes + wire_bytes(x.options.wire, x.hidden_size);
     std::int32_t* experts = x.routing.experts_TK.data() + static_cast<std::size_t>(row) * x.entries;
     std::memcpy(experts, entry, x.entries * sizeof(std::int32_t));
-    std::copy_n(entry + x.entries, x.entries, x.routing.weights_TK.data() + static_cast<std::size_t>(row) * x.entries);
+    std::memcpy(x.routing.weights_TK.data() + static_cast<std::size_t>(row) * x.entries,
+                entry + x.entries * sizeof(std::int32_t), x.entries * sizeof(float));
     for (int j = 0; j < x.entries; ++j)
       if (experts[j] < (j > 0 ? experts[j - 1] + 1 : 0) || experts[j] >= config.num_experts ||
           x.node_of_E[experts[j]] < 0)
@@ -88,23 +98,26 @@ int for_each_partial(const ExpertExchange& x, int row, Body&& body) {
 
 }  // namespace
 
-ExpertExchange::ExpertExchange(const ModelConfig& config, std::span<const Range> members, int own_rank, Dispatch how,
-                               int max_tokens)
-    : dispatch(how),
+ExpertExchange::ExpertExchange(const ModelConfig& config, std::span<const Range> members, int own_rank,
+                               const ExchangeOptions& how, int max_tokens)
+    : options(how),
       rank(own_rank),
       hidden_size(config.hidden_size),
-      entries(dispatched_entries(config, how)),
+      entries(dispatched_entries(config, how.dispatch)),
       selected(selected_entries(config, members)),
-      nodes(expert_nodes(config, members, how)),
+      nodes(expert_nodes(config, members, how.dispatch)),
       node_of_E(node_of_each_expert(nodes, config.num_experts)) {
   const std::size_t ranks = members.size(), T = max_tokens, k = selected.size(), D = hidden_size;
-  const std::size_t most_out = T * (how == Dispatch::kPerRank ? std::min(ranks, k) : k);
-  const std::size_t most_in = T * (how == Dispatch::kPerRank ? 1 : k);
+  const bool per_rank = how.dispatch == Dispatch::kPerRank;
+  const std::size_t most_out = T * (per_rank ? std::min(ranks, k) : k), most_in = T * (per_rank ? 1 : k);
+  const auto own_nodes =
+      std::count_if(nodes.begin(), nodes.end(), [&](const ExpertNode& n) { return n.member == rank; });
+  const std::size_t sums_out = T * std::min<std::size_t>(own_nodes, k), sums_in = T * std::min(nodes.size(), k);
+  const std::size_t row_bytes = dispatched_row_bytes(config, how), sum_bytes = wire_bytes(how.wire, D);
   routing = Routing(entries, members[rank].size(), static_cast<int>(most_in));
-  rows_out = AlignedBuffer<float>(most_out * row_floats());
-  rows_in = AlignedBuffer<float>(most_in * row_floats());
-  partials_out = AlignedBuffer<float>(T * k * D);
-  partials_in = AlignedBuffer<float>(T * k * D);
+  out = AlignedBuffer<std::byte>(std::max(most_out * row_bytes, sums_out * sum_bytes));
+  in = AlignedBuffer<std::byte>(std::max(most_in * row_bytes, sums_in * sum_bytes));
+  if (how.wire != Wire::kF32) decoded = AlignedBuffer<float>(std::max({most_in, sums_in, sums_out}) * D);
   slot_TK.resize(T * config.num_experts_per_tok);
   partial_begin_R.resize(most_in + 1);
   for (auto* by_rank : {&rows_to, &rows_from, &partials_to, &partials_from, &bytes_out, &bytes_in})
@@ -112,49 +125,54 @@ ExpertExchange::ExpertExchange(const ModelConfig& config, std::span<const Range>
 }
 
 std::size_t ExpertExchange::bytes() const {
-  return 4 * (rows_out.size() + rows_in.size() + partials_out.size() + partials_in.size() + slot_TK.size() +
-              partial_begin_R.size());
+  return out.size() + in.size() + 4 * (decoded.size() + slot_TK.size() + partial_begin_R.size());
 }
 
 void dispatch_rows(ExpertExchange& x, Communicator& comm, ThreadPool& pool, const ModelConfig& config,
                    const Share& share, const Routing& own, const float* x_TD, int tokens) {
-  const std::size_t D = x.hidden_size;
-  number_units(x, own, tokens, x.rows_to, [&](int previous, int node) {
-    return x.dispatch == Dispatch::kPerRank && x.nodes[previous].member == x.nodes[node].member;
-  });
+  const std::size_t D = x.hidden_size, row_bytes = dispatched_row_bytes(config, x.options);
+  const std::size_t experts_bytes = x.entries * sizeof(std::int32_t), weights_bytes = x.entries * sizeof(float);
+  const bool per_rank = x.options.dispatch == Dispatch::kPerRank;
+  number_units(x, own, tokens, x.rows_to,
+               [&](int previous, int node) { return per_rank && x.nodes[previous].member == x.nodes[node].member; });
   for_each_row(pool, tokens, [&](int t) {
     const int begin = x.first_selected(own, t);
     for (int i = begin; i < begin + x.selected.size(); ++i) {
       if (x.slot_TK[i] < 0) continue;
-      float* row = x.rows_out.data() + x.slot_TK[i] * x.row_floats();
-      const int first = x.dispatch == Dispatch::kPerRank ? begin : i;
-      std::copy_n(x_TD + t * D, D, row);
-      std::memcpy(row + D, own.experts_TK.data() + first, x.entries * sizeof(std::int32_t));
-      std::copy_n(own.weights_TK.data() + first, x.entries, row + D + x.entries);
+      std::byte* row = x.out.data() + x.slot_TK[i] * row_bytes;
+      encode(x.options.wire, x_TD + t * D, D, row);
+      std::byte* entry = row + wire_bytes(x.options.wire, D);
+      const int first = per_rank ? begin : i;
+      std::memcpy(entry, own.experts_TK.data() + first, experts_bytes);
+      std::memcpy(entry + experts_bytes, own.weights_TK.data() + first, weights_bytes);
     }
   });
-  exchange_units(comm, x.row_floats(), x.rows_out, x.rows_in, x.rows_to, x.rows_from, x);
+  exchange_units(x, comm, pool, row_bytes, x.rows_to, x.rows_from);
   x.rows = static_cast<int>(std::accumulate(x.rows_from.begin(), x.rows_from.end(), std::size_t{0}));
-  read_entries(x, config);
+  read_entries(x, config, row_bytes);
   sort_rows(share, x.rows, x.routing);
 }
 
 void return_sums(ExpertExchange& x, Communicator& comm, ThreadPool& pool, const ModelConfig& config, const Routing& own,
                  const float* y_RD, int tokens, float* update_TD) {
-  const std::size_t D = x.hidden_size;
+  const std::size_t D = x.hidden_size, sum_bytes = wire_bytes(x.options.wire, D);
+  const bool encoded = x.options.wire != Wire::kF32;
   x.partial_begin_R[0] = 0;
   for (int row = 0; row < x.rows; ++row)
     x.partial_begin_R[row + 1] = x.partial_begin_R[row] + for_each_partial(x, row, [](int, int) {});
   for_each_row(pool, x.rows, [&](int row) {
     for_each_partial(x, row, [&](int node, int i) {
-      combine_row(config, x.routing, row, x.nodes[node].experts, y_RD,
-                  x.partials_out.data() + (x.partial_begin_R[row] + i) * D);
+      const std::size_t slot = x.partial_begin_R[row] + i;
+      // The rows that arrived have been used.
+      float* sum = (encoded ? x.decoded.data() : reinterpret_cast<float*>(x.out.data())) + slot * D;
+      combine_row(config, x.routing, row, x.nodes[node].experts, y_RD, sum);
+      if (encoded) encode(x.options.wire, sum, D, x.out.data() + slot * sum_bytes);
     });
   });
   for (std::size_t r = 0, row = 0; r < x.rows_from.size(); row += x.rows_from[r++])
     x.partials_to[r] = x.partial_begin_R[row + x.rows_from[r]] - x.partial_begin_R[row];
 
-  exchange_units(comm, D, x.partials_out, x.partials_in, x.partials_to, x.partials_from, x);
+  exchange_units(x, comm, pool, sum_bytes, x.partials_to, x.partials_from);
   number_units(x, own, tokens, x.rows_to, [](int previous, int node) { return previous == node; });
   if (x.rows_to != x.partials_from) fail("rank {}: partial sums are missing, or too many came back", x.rank);
   for_each_row(pool, tokens, [&](int t) {
@@ -163,7 +181,7 @@ void return_sums(ExpertExchange& x, Communicator& comm, ThreadPool& pool, const 
     const int begin = x.first_selected(own, t);
     for (int i = begin; i < begin + x.selected.size(); ++i) {
       if (x.slot_TK[i] < 0) continue;
-      rows[count] = x.partials_in.data() + x.slot_TK[i] * D;
+      rows[count] = x.arrived + x.slot_TK[i] * x.arrived_stride;
       indices[count++] = x.nodes[x.node_of_E[own.experts_TK[i]]].index;
     }
     add_in_tree_order(rows, indices, nullptr, count, static_cast<int>(D), update_TD + t * D);

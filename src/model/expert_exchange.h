@@ -23,7 +23,7 @@
 namespace foe {
 
 struct ExpertExchange {
-  Dispatch dispatch;
+  ExchangeOptions options;
   int rank;
   int hidden_size;
   int entries;                          // (expert, weight) pairs that travel with a row
@@ -31,26 +31,30 @@ struct ExpertExchange {
   std::vector<ExpertNode> nodes;        // of all ranks, ascending
   std::vector<std::int32_t> node_of_E;  // -1: of another group
 
-  // Of the layer that runs. A row is D floats, then the experts and their weights.
+  // Of the layer that runs.
   int rows = 0;     // that arrived, in the order of their ranks and there of their tokens
   Routing routing;  // of these rows
-  AlignedBuffer<float> rows_out, rows_in;
-  AlignedBuffer<float> partials_out, partials_in;  // [.][D]
-  std::vector<std::int32_t> slot_TK;               // the row or partial of each selection; -1: shares the one before
+  // Messages of the exchange that runs: rows of D encoded floats, each with its experts and their weights behind it,
+  // and then sums of D encoded floats.
+  AlignedBuffer<std::byte> out, in;
+  AlignedBuffer<float> decoded;       // what arrived, where it was encoded
+  const float* arrived = nullptr;     // the rows or sums, D floats each,
+  std::size_t arrived_stride = 0;     // so far apart
+  std::vector<std::int32_t> slot_TK;  // the row or sum of each selection; -1: shares the one before
   std::vector<std::int32_t> partial_begin_R;
   std::vector<std::size_t> rows_to, rows_from, partials_to, partials_from, bytes_out, bytes_in;  // by rank
 
   // `members`: the ranks' experts. Room for `max_tokens` tokens of all ranks together, wherever they are and wherever
   // they go.
-  ExpertExchange(const ModelConfig& config, std::span<const Range> members, int own_rank, Dispatch how, int max_tokens);
-  std::size_t row_floats() const { return static_cast<std::size_t>(hidden_size) + 2 * entries; }
+  ExpertExchange(const ModelConfig& config, std::span<const Range> members, int own_rank, const ExchangeOptions& how,
+                 int max_tokens);
   // Where in experts_TK the selections of token t begin that are for these ranks.
   int first_selected(const Routing& own, int t) const { return t * own.entries + selected.begin; }
   std::size_t bytes() const;
 };
 
 // Sends the rows of x_TD to their experts, as `own` has selected them, and sorts what arrives here: exchange.rows,
-// exchange.routing, and the rows themselves in rows_in, row_floats() apart. Throws Error if a peer sends what no peer
+// exchange.routing, and the rows themselves in `arrived`. Throws Error if a peer sends what no peer
 // of this model can.
 void dispatch_rows(ExpertExchange& exchange, Communicator& comm, ThreadPool& pool, const ModelConfig& config,
                    const Share& share, const Routing& own, const float* x_TD, int tokens);

@@ -273,7 +273,7 @@ void run_experts(Step& s, int layer) {
   if (s.a.exchange) {
     ExpertExchange& x = *s.a.exchange;
     dispatch_rows(x, s.grid.members(), s.pool, c, share, s.a.routing, input_TD, s.T);
-    multiply_experts(s, w, x.rows_in.data(), x.row_floats(), x.routing);
+    multiply_experts(s, w, x.arrived, x.arrived_stride, x.routing);
     return return_sums(x, s.grid.members(), s.pool, c, s.a.routing, s.a.output_RD.data(), s.T, s.a.update_GTD.data());
   }
   sort_rows(share, s.T, s.a.routing);

@@ -25,7 +25,7 @@ Model load_model(const std::string& model_dir, Plan plan, const Communicator& co
   return {std::move(config), std::move(placement), comm.rank(), std::move(sums), std::move(weights)};
 }
 
-Activations::Activations(const Model& model, int tokens, int sampled, Dispatch dispatch)
+Activations::Activations(const Model& model, int tokens, int sampled, const ExchangeOptions& options)
     : max_tokens(tokens),
       max_sampled(sampled),
       routing(model.config.experts_per_token(), model.share().experts.size(), model.share().idle() ? 0 : tokens) {
@@ -56,7 +56,7 @@ Activations::Activations(const Model& model, int tokens, int sampled, Dispatch d
   gathered = allocate(gathers ? S * c.vocab_size : 0);
   logits_SV = allocate(gathers && model.placement.group_ranks() > 1 ? S * c.vocab_size : 0);
   if (model.placement.members > 1 && !share.idle())
-    exchange.emplace(c, experts_of_members(model.placement, model.rank), share.member, dispatch, tokens);
+    exchange.emplace(c, experts_of_members(model.placement, model.rank), share.member, options, tokens);
   layers.resize(c.num_hidden_layers);
   products.reserve(std::max<std::size_t>(share.experts.size(), 3 * G));
 }

@@ -70,7 +70,7 @@ struct Activations {
   std::optional<ExpertExchange> exchange;  // where ranks share groups (in plan ep: the model)
   Batch own;                               // there: the sequences of this rank
 
-  Activations(const Model& model, int max_tokens, int max_sampled, Dispatch dispatch = Dispatch::kPerRank);
+  Activations(const Model& model, int max_tokens, int max_sampled, const ExchangeOptions& exchange = {});
   std::size_t bytes() const;
 };
 

@@ -83,8 +83,9 @@ int dispatched_entries(const ModelConfig& config, Dispatch dispatch) {
   return config.num_experts_per_tok / (config.federated() ? config.expert_groups : 1);
 }
 
-std::size_t dispatched_row_floats(const ModelConfig& config, Dispatch dispatch) {
-  return static_cast<std::size_t>(config.hidden_size) + 2 * dispatched_entries(config, dispatch);
+std::size_t dispatched_row_bytes(const ModelConfig& config, const ExchangeOptions& options) {
+  return wire_bytes(options.wire, config.hidden_size) +
+         dispatched_entries(config, options.dispatch) * (sizeof(std::int32_t) + sizeof(float));
 }
 
 ExpertTraffic expert_traffic(const ModelConfig& config, std::span<const Range> members, Dispatch dispatch,

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/model_config.h"
+#include "kernels/wire_format.h"
 #include "placement/placement.h"
 
 namespace foe {
@@ -17,6 +18,12 @@ namespace foe {
 enum class Dispatch {
   kPerRank,  // one copy to each rank that holds some of them, and that rank's partial sums back: as little as there is
   kPerExpert,  // a copy for each expert, and its output back: expert parallelism as it is usually described
+};
+
+// How ranks exchange what the forward pass sends.
+struct ExchangeOptions {
+  Dispatch dispatch = Dispatch::kPerRank;
+  Wire wire = Wire::kF32;
 };
 
 const char* to_string(Dispatch dispatch);
@@ -43,8 +50,8 @@ std::vector<std::int32_t> node_of_each_expert(const std::vector<ExpertNode>& nod
 Range selected_entries(const ModelConfig& config, std::span<const Range> members);
 // (expert, weight) pairs that travel with a row.
 int dispatched_entries(const ModelConfig& config, Dispatch dispatch);
-// Floats of one row that travels to experts: the row, their indices and weights.
-std::size_t dispatched_row_floats(const ModelConfig& config, Dispatch dispatch);
+// Of one row that travels to experts: the row, their indices and weights.
+std::size_t dispatched_row_bytes(const ModelConfig& config, const ExchangeOptions& options);
 
 // For tokens of one owner, given the experts they select (K each, ascending): how many rows go to each member, and how
 // many sums come back from it.

@@ -3,17 +3,17 @@
 namespace foe {
 namespace {
 
-void add_expert_exchanges(const ModelConfig& config, const Placement& placement, int rank, Dispatch dispatch,
-                          WireCost& cost) {
+void add_expert_exchanges(const ModelConfig& config, const Placement& placement, int rank,
+                          const ExchangeOptions& options, WireCost& cost) {
   const double L = config.num_hidden_layers;
   const int own = placement.ranks[rank].member;
-  const ExpectedTraffic traffic = expected_traffic(config, experts_of_members(placement, rank), dispatch);
+  const ExpectedTraffic traffic = expected_traffic(config, experts_of_members(placement, rank), options.dispatch);
   double rows = 0;
   for (int m = 0; m < placement.members; ++m)
     if (m != own) rows += traffic.rows[m];
   cost.all_to_alls = 2 * config.num_hidden_layers;
-  cost.dispatch_bytes = L * rows * static_cast<double>(dispatched_row_floats(config, dispatch) * sizeof(float));
-  cost.return_bytes = L * traffic.sums[own] * config.hidden_size * sizeof(float);
+  cost.dispatch_bytes = L * rows * static_cast<double>(dispatched_row_bytes(config, options));
+  cost.return_bytes = L * traffic.sums[own] * static_cast<double>(wire_bytes(options.wire, config.hidden_size));
 }
 
 void add_sums(const ModelConfig& config, const Placement& placement, int partials, WireCost& cost) {
@@ -34,12 +34,12 @@ void add_sums(const ModelConfig& config, const Placement& placement, int partial
 }  // namespace
 
 WireCost decode_wire_cost(const ModelConfig& config, const Placement& placement, int rank, int partials,
-                          Dispatch dispatch) {
+                          const ExchangeOptions& options) {
   const Share& share = placement.ranks[rank];
   WireCost cost;
   if (share.idle()) return cost;
   if (placement.group_ranks() > 1) add_sums(config, placement, partials, cost);
-  if (placement.members > 1) add_expert_exchanges(config, placement, rank, dispatch, cost);
+  if (placement.members > 1) add_expert_exchanges(config, placement, rank, options, cost);
   if (rank != 0) cost.gather_bytes = std::int64_t{sizeof(float)} * share.vocab.size();
   return cost;
 }

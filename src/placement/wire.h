@@ -23,6 +23,6 @@ struct WireCost {
 
 // `partials`: how many partial sums the rank sends per sum (SumPlan::partials); one where ranks share groups.
 WireCost decode_wire_cost(const ModelConfig& config, const Placement& placement, int rank, int partials,
-                          Dispatch dispatch = Dispatch::kPerRank);
+                          const ExchangeOptions& options = {});
 
 }  // namespace foe

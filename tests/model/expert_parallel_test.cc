@@ -33,13 +33,13 @@ Batch batch_of(int chunk, int vocab, const Owner& owner) {
 }
 
 template <typename Owner>
-std::vector<float> run(const RandomModel& folder, Plan plan, Dispatch dispatch, Communicator& comm,
+std::vector<float> run(const RandomModel& folder, Plan plan, const ExchangeOptions& options, Communicator& comm,
                        const Owner& owner) {
   const Model model = load_model(folder.path(), plan, comm);
   RankGrid grid(model.placement, comm);
   ThreadPool pool(2);
   KvCache kv(model.config.num_hidden_layers, 32, model.kv_shape());
-  Activations a(model, 256, 256, dispatch);
+  Activations a(model, 256, 256, options);
   std::vector<float> all;
   for (const int chunk : {0, 1}) {
     const std::span<const float> logits =
@@ -72,7 +72,7 @@ class ExpertParallel : public testing::TestWithParam<Variant> {};
 TEST_P(ExpertParallel, AnyNumberOfRanksGivesTheBitsOfOne) {
   const RandomModel folder(GetParam().config);
   const auto self = make_self_comm();
-  const std::vector<float> expected = run(folder, Plan::kTp, Dispatch::kPerRank, *self, [](int) { return 0; });
+  const std::vector<float> expected = run(folder, Plan::kTp, {}, *self, [](int) { return 0; });
   for (const Dispatch dispatch : {Dispatch::kPerRank, Dispatch::kPerExpert})
     for (int ranks = 1; ranks <= 8; ++ranks) {
       const std::function<int(int)> owners[] = {
@@ -82,7 +82,7 @@ TEST_P(ExpertParallel, AnyNumberOfRanksGivesTheBitsOfOne) {
       };
       for (const auto& owner : owners)
         run_ranks(ranks, 60, [&](Communicator& comm) {
-          const std::vector<float> logits = run(folder, Plan::kEp, dispatch, comm, owner);
+          const std::vector<float> logits = run(folder, Plan::kEp, {dispatch}, comm, owner);
           if (comm.rank() != 0) return;
           EXPECT_EQ(logits, expected) << ranks << " ranks, dispatch " << to_string(dispatch);
         });
@@ -100,7 +100,7 @@ TEST(GroupsThatSpanRanks, GiveTheBitsOfOneRank) {
   for (const ModelConfig& config : {four, two}) {
     const RandomModel folder(config);
     const auto self = make_self_comm();
-    const std::vector<float> expected = run(folder, Plan::kFoe, Dispatch::kPerRank, *self, [](int) { return 0; });
+    const std::vector<float> expected = run(folder, Plan::kFoe, {}, *self, [](int) { return 0; });
     for (const Dispatch dispatch : {Dispatch::kPerRank, Dispatch::kPerExpert})
       for (int ranks = 2; ranks <= 9; ++ranks) {
         const int owners = std::max(1, ranks / config.expert_groups);
@@ -108,7 +108,7 @@ TEST(GroupsThatSpanRanks, GiveTheBitsOfOneRank) {
             [&](int s) { return s * owners / static_cast<int>(std::size(kLengths)); }, [&](int) { return owners - 1; }};
         for (const auto& of : owner)
           run_ranks(ranks, 60, [&](Communicator& comm) {
-            const std::vector<float> logits = run(folder, Plan::kFoe, dispatch, comm, of);
+            const std::vector<float> logits = run(folder, Plan::kFoe, {dispatch}, comm, of);
             if (comm.rank() != 0) return;
             EXPECT_EQ(logits, expected) << ranks << " ranks, " << config.expert_groups << " groups";
           });
@@ -120,7 +120,8 @@ INSTANTIATE_TEST_SUITE_P(Variants, ExpertParallel, testing::ValuesIn(variants())
                          [](const auto& variant) { return variant.param.name; });
 
 // One exchange with routing of our own making.
-void check_exchange(const ModelConfig& c, int ranks, Dispatch dispatch, const std::vector<int>& tokens_of_rank,
+void check_exchange(const ModelConfig& c, int ranks, const ExchangeOptions& options,
+                    const std::vector<int>& tokens_of_rank,
                     const std::function<std::vector<std::int32_t>(int rank, int token)>& select) {
   const Placement placement = make_placement(c, Plan::kEp, ranks);
   const std::vector<Range> members = experts_of_members(placement, 0);
@@ -138,7 +139,7 @@ void check_exchange(const ModelConfig& c, int ranks, Dispatch dispatch, const st
       std::copy(experts.begin(), experts.end(), own.experts_TK.begin() + t * K);
       for (std::size_t j = 0; j < K; ++j) own.weights_TK[t * K + j] = 0.25f + static_cast<float>(experts[j]);
     }
-    ExpertExchange exchange(c, members, rank, dispatch, most);
+    ExpertExchange exchange(c, members, rank, options, most);
     const CommCounters before = comm.counters();
     dispatch_rows(exchange, comm, pool, c, share, own, x_TD.data(), T);
     // Expert e multiplies by e + 1.
@@ -146,7 +147,7 @@ void check_exchange(const ModelConfig& c, int ranks, Dispatch dispatch, const st
     const auto& begin = exchange.routing.expert_begin;
     for (int e = 0; e < share.experts.size(); ++e)
       for (int row = begin[e]; row < begin[e + 1]; ++row) {
-        const float* x = exchange.rows_in.data() + exchange.routing.token_R[row] * exchange.row_floats();
+        const float* x = exchange.arrived + exchange.routing.token_R[row] * exchange.arrived_stride;
         for (std::size_t i = 0; i < D; ++i) y_RD[row * D + i] = static_cast<float>(share.experts.begin + e + 1) * x[i];
       }
     const CommCounters between = comm.counters();
@@ -155,13 +156,19 @@ void check_exchange(const ModelConfig& c, int ranks, Dispatch dispatch, const st
 
     for (int t = 0; t < T; ++t)
       for (std::size_t i = 0; i < D; ++i) {
-        double sum = 0, magnitude = 0;
+        double sum = 0, magnitude = 0, weights = 0;
         for (const std::int32_t e : select(rank, t)) {
           sum += (0.25 + e) * (e + 1) * x_TD[t * D + i];
           magnitude += std::abs((0.25 + e) * (e + 1) * x_TD[t * D + i]);
+          weights += (0.25 + e) * (e + 1);
         }
-        // Two products and at most K additions, each rounded to 2^-24 of what is there.
-        ASSERT_NEAR(update_TD[t * D + i], sum, static_cast<double>(K + 2) * 0x1p-24 * 1.001 * magnitude);
+        // Two products and at most K additions, each rounded to 2^-24 of what is there. The wire rounds the row and the
+        // sums: bf16 to 2^-8 of each number, int8 to half of 1/127 of the block's largest, here below 6.
+        const double rounding = static_cast<double>(K + 2) * 0x1p-24 * 1.001 * magnitude;
+        double sent = 0;
+        if (options.wire == Wire::kBF16) sent = 2.01 * 0x1p-8 * magnitude;
+        if (options.wire == Wire::kInt8) sent = 2.01 * 0.5 / 127 * 6 * weights;
+        ASSERT_NEAR(update_TD[t * D + i], sum, rounding + sent);
       }
 
     // What each rank has sent is what the placement predicts from everyone's routing.
@@ -172,15 +179,14 @@ void check_exchange(const ModelConfig& c, int ranks, Dispatch dispatch, const st
         const auto experts = select(owner, t);
         experts_TK.insert(experts_TK.end(), experts.begin(), experts.end());
       }
-      const ExpertTraffic traffic = expert_traffic(c, members, dispatch, experts_TK);
+      const ExpertTraffic traffic = expert_traffic(c, members, options.dispatch, experts_TK);
       if (owner == rank)
         rows = std::accumulate(traffic.rows.begin(), traffic.rows.end(), -traffic.rows[rank]);
       else
         sums += traffic.sums[rank];
     }
-    EXPECT_EQ((between.all_to_all - before.all_to_all).bytes,
-              rows * dispatched_row_floats(c, dispatch) * sizeof(float));
-    EXPECT_EQ((comm.counters().all_to_all - between.all_to_all).bytes, sums * D * sizeof(float));
+    EXPECT_EQ((between.all_to_all - before.all_to_all).bytes, rows * dispatched_row_bytes(c, options));
+    EXPECT_EQ((comm.counters().all_to_all - between.all_to_all).bytes, sums * wire_bytes(options.wire, D));
   });
 }
 
@@ -200,13 +206,15 @@ TEST(ExpertExchange, SkewedAndDegenerateRouting) {
       },  // spread
   };
   for (const Dispatch dispatch : {Dispatch::kPerRank, Dispatch::kPerExpert})
-    for (const auto& select : selections) {
-      check_exchange(c, 1, dispatch, {7}, select);
-      check_exchange(c, 2, dispatch, {0, 19}, select);
-      check_exchange(c, 3, dispatch, {5, 0, 40}, select);
-      check_exchange(c, 5, dispatch, {0, 0, 0, 0, 0}, select);
-      check_exchange(c, 8, dispatch, {1, 2, 3, 4, 5, 6, 7, 8}, select);
-    }
+    for (const Wire wire : {Wire::kF32, Wire::kBF16, Wire::kInt8})
+      for (const auto& select : selections) {
+        const ExchangeOptions options{dispatch, wire};
+        check_exchange(c, 1, options, {7}, select);
+        check_exchange(c, 2, options, {0, 19}, select);
+        check_exchange(c, 3, options, {5, 0, 40}, select);
+        check_exchange(c, 5, options, {0, 0, 0, 0, 0}, select);
+        check_exchange(c, 8, options, {1, 2, 3, 4, 5, 6, 7, 8}, select);
+      }
 }
 
 // The expectation is the mean over all selections, each as likely as the other.
