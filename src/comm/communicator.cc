@@ -12,14 +12,30 @@ using Clock = std::chrono::steady_clock;
 
 }  // namespace
 
-Communicator::Call::Call(const Communicator& comm, CommCounter& counter)
-    : comm_(comm), counter_(counter), start_(Clock::now()), waited_before_(comm.waited_s_) {
-  ++counter_.calls;
-}
+// Counts a call, and its time until the end of the scope.
+class Communicator::Call {
+ public:
+  Call(const Counters& counters, CommCounter& counter)
+      : counters_(counters), counter_(counter), start_(Clock::now()), waited_before_(counters.waited_s) {
+    ++counter_.calls;
+  }
+  ~Call() {
+    counter_.seconds += std::chrono::duration<double>(Clock::now() - start_).count();
+    counter_.waiting_s += counters_.waited_s - waited_before_;
+  }
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
 
-Communicator::Call::~Call() {
-  counter_.seconds += std::chrono::duration<double>(Clock::now() - start_).count();
-  counter_.waiting_s += comm_.waited_s_ - waited_before_;
+ private:
+  const Counters& counters_;
+  CommCounter& counter_;
+  Clock::time_point start_;
+  double waited_before_;
+};
+
+Communicator::Communicator(int rank, std::vector<int> nodes)
+    : rank_(rank), size_(static_cast<int>(nodes.size())), nodes_(std::move(nodes)) {
+  FOE_CHECK(0 <= rank_ && rank_ < size_, "rank {} of {}", rank_, size_);
 }
 
 std::unique_ptr<Communicator> Communicator::split(int color, int key) {
@@ -40,19 +56,65 @@ std::unique_ptr<Communicator> Communicator::split(int color, int key) {
   for (const Choice& c : all) members.push_back(c.rank);
   std::unique_ptr<Communicator> part = make_part(members, color);
   if (color < 0) return nullptr;
-  part->counters_ = counters_;
+  count_also(*part);
   return part;
 }
 
-void Communicator::begin_all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
-                                    std::span<const std::size_t> receive_bytes) {
-  const auto ranks = static_cast<std::size_t>(size());
-  FOE_CHECK(send_bytes.size() == ranks && receive_bytes.size() == ranks, "{} and {} lengths for {} ranks",
-            send_bytes.size(), receive_bytes.size(), ranks);
+void Communicator::broadcast(std::vector<std::int32_t>& message) {
+  const Call call(*counters_, counters_->broadcast);
+  do_broadcast(message);
+}
+
+void Communicator::ordered_sum(const SumPlan& plan, float* terms, std::size_t count, Wire wire) {
+  const Call call(*counters_, counters_->sum);
+  FOE_CHECK(plan.ranks() == size(), "a plan for {} ranks on {}", plan.ranks(), size());
+  plan.reduce_own(rank_, terms, count);
+  if (count > 0 && size() > 1) do_sum(plan, terms, count, wire);
+}
+
+void Communicator::gather(std::span<const float> send, std::span<const std::size_t> counts, float* out, Wire wire) {
+  const Call call(*counters_, counters_->gather);
+  FOE_CHECK(counts.size() == nodes_.size() && send.size() == counts[rank_], "{} floats, announced {}", send.size(),
+            counts[rank_]);
+  if (size() == 1) wire = Wire::kF32;
+  gather_bytes_.clear();
+  for (const std::size_t n : counts) gather_bytes_.push_back(wire_bytes(wire, n));
+  if (rank_ != 0) count_message(counters_->gather, 0, gather_bytes_[rank_]);
+  if (wire == Wire::kF32) return do_gather(std::as_bytes(send), gather_bytes_, reinterpret_cast<std::byte*>(out));
+  gather_.resize(gather_bytes_[rank_]);
+  encode(wire, send.data(), send.size(), gather_.data());
+  if (rank_ == 0) gathered_.resize(std::accumulate(gather_bytes_.begin(), gather_bytes_.end(), std::size_t{0}));
+  do_gather(gather_, gather_bytes_, gathered_.data());
+  if (rank_ != 0) return;
+  const std::byte* from = gathered_.data();
+  for (const std::size_t n : counts) {
+    decode(wire, from, n, out);
+    from += wire_bytes(wire, n);
+    out += n;
+  }
+}
+
+void Communicator::all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
+                              std::span<std::byte> receive, std::span<std::size_t> receive_bytes) {
+  const Call call(*counters_, counters_->all_to_all);
+  check_lengths(send, send_bytes, receive_bytes);
+  for (int peer = 0; peer < size(); ++peer)
+    if (peer != rank_) count_message(counters_->all_to_all, peer, send_bytes[peer]);
+  do_all_to_all(send, send_bytes, receive, receive_bytes);
+}
+
+void Communicator::check_lengths(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
+                                 std::span<const std::size_t> receive_bytes) const {
+  FOE_CHECK(send_bytes.size() == nodes_.size() && receive_bytes.size() == nodes_.size(),
+            "{} and {} lengths for {} ranks", send_bytes.size(), receive_bytes.size(), size());
   const std::size_t announced = std::accumulate(send_bytes.begin(), send_bytes.end(), std::size_t{0});
   FOE_CHECK(send.size() == announced, "{} bytes, announced {}", send.size(), announced);
-  counters_->all_to_all.messages += ranks - 1;
-  counters_->all_to_all.bytes += announced - send_bytes[rank()];
+}
+
+void Communicator::count_message(CommCounter& counter, int peer, std::size_t bytes) const {
+  ++counter.messages;
+  counter.bytes += bytes;
+  if (nodes_[peer] != nodes_[rank_]) counter.node_bytes += bytes;
 }
 
 }  // namespace foe

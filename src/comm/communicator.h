@@ -1,7 +1,9 @@
 // What the ranks of one job say to each other.
 //
 // Every call is collective: all ranks make the same calls in the same order, from one thread each (the engine's). After
-// a call all ranks that received hold identical bits. A peer that died or went silent past the timeout is an Error.
+// a call all ranks that received hold identical bits, whatever the wire: what a rank keeps to itself is rounded as what
+// it sends. A rank alone sends nothing, and rounds nothing. A peer that died or went silent past the timeout is an
+// Error.
 #pragma once
 
 #include <chrono>
@@ -12,24 +14,29 @@
 #include <vector>
 
 #include "comm/sum_plan.h"
+#include "kernels/wire_format.h"
 
 namespace foe {
 
-// What this rank has sent: calls it took part in, messages and payload bytes it handed to other ranks (in shared
-// memory: once for each rank that reads them). An all-to-all counts alike however it is carried: one message to each
-// other rank, an empty one too (its receiver has to be told), and its payload; a rank's message to itself is nothing.
+// What this rank has sent: calls it took part in, messages and payload bytes, as the wire carries them, that it handed
+// to other ranks (in shared memory: once for each rank that reads them). What goes in pieces counts as if it went in
+// one. An all-to-all counts alike however it is carried: one message to each other rank, an empty one too (its receiver
+// has to be told), and its payload; a rank's message to itself is nothing.
 struct CommCounter {
   std::uint64_t calls = 0;
   std::uint64_t messages = 0;
   std::uint64_t bytes = 0;
-  double seconds = 0;    // in these calls,
-  double waiting_s = 0;  // and of that, waiting for other ranks. MPI does not tell: across nodes it is 0
+  std::uint64_t node_bytes = 0;  // of these, to ranks on other nodes
+  double seconds = 0;            // in these calls,
+  double waiting_s = 0;          // and of that, waiting for other ranks. MPI does not tell: across nodes it is 0
 
   CommCounter operator-(const CommCounter& o) const {
-    return {calls - o.calls, messages - o.messages, bytes - o.bytes, seconds - o.seconds, waiting_s - o.waiting_s};
+    return {calls - o.calls,           messages - o.messages, bytes - o.bytes,
+            node_bytes - o.node_bytes, seconds - o.seconds,   waiting_s - o.waiting_s};
   }
   CommCounter operator+(const CommCounter& o) const {
-    return {calls + o.calls, messages + o.messages, bytes + o.bytes, seconds + o.seconds, waiting_s + o.waiting_s};
+    return {calls + o.calls,           messages + o.messages, bytes + o.bytes,
+            node_bytes + o.node_bytes, seconds + o.seconds,   waiting_s + o.waiting_s};
   }
 };
 
@@ -44,12 +51,14 @@ struct CommCounters {
 
 class Communicator {
  public:
+  // `nodes`: the node of each rank.
+  Communicator(int rank, std::vector<int> nodes);
   virtual ~Communicator() = default;
 
-  virtual int rank() const = 0;
-  virtual int size() const = 0;
+  int rank() const { return rank_; }
+  int size() const { return size_; }
   // The node of each rank, numbered in the order in which ranks bring them up. Ranks of one node share memory.
-  virtual std::vector<int> nodes() const { return std::vector<int>(size()); }
+  const std::vector<int>& nodes() const { return nodes_; }
 
   // A communicator of those ranks that give the same colour, ordered by their keys and, where these are equal, by their
   // ranks here; null for a negative colour. It counts into this one's counters and must be destroyed before it.
@@ -57,54 +66,65 @@ class Communicator {
 
   // Rank 0's message, of any length, replaces everyone's. How long the others wait for it is bounded by the timeout
   // only.
-  virtual void broadcast(std::vector<std::int32_t>& message) = 0;
+  void broadcast(std::vector<std::int32_t>& message);
 
   // `terms` holds this rank's terms of the plan, one vector of `count` floats after the other, and room for at least
   // one. On return terms[0 .. count) is the sum over all ranks, in the order of the plan's tree; the rest is undefined.
-  virtual void ordered_sum(const SumPlan& plan, float* terms, std::size_t count) = 0;
+  // Over several nodes the wire is that between them, and ranks of one node exchange f32. A partial sum is rounded once
+  // on its way, and the sum once more if it is done in slices (sums_in_slices).
+  void ordered_sum(const SumPlan& plan, float* terms, std::size_t count, Wire wire = Wire::kF32);
 
   // Rank 0 receives everyone's floats, in the order of the ranks; counts[r] is what rank r sends. `out` is used on rank
   // 0 only and has room for all.
-  virtual void gather(std::span<const float> send, std::span<const std::size_t> counts, float* out) = 0;
+  void gather(std::span<const float> send, std::span<const std::size_t> counts, float* out, Wire wire = Wire::kF32);
 
   // One message from each rank to each, itself included, of any length and possibly empty. Nobody but its sender knows
   // its length beforehand: no exchange of lengths has to come first.
   // `send` holds this rank's messages in the order of their receivers, send_bytes[r] bytes for rank r. `receive` gets
   // the messages to this rank in the order of their senders, one right behind the other, and receive_bytes[r] the
   // length of rank r's. It must have room for all of them (it may have more) and not overlap `send`.
-  virtual void all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
-                          std::span<std::byte> receive, std::span<std::size_t> receive_bytes) = 0;
+  void all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
+                  std::span<std::byte> receive, std::span<std::size_t> receive_bytes);
 
   const CommCounters& counters() const { return *counters_; }
   // Goes back to an earlier count, to leave an exchange about the count itself out of it.
-  void restore_counters(const CommCounters& counters) { *counters_ = counters; }
+  void restore_counters(const CommCounters& counters) { static_cast<CommCounters&>(*counters_) = counters; }
+
+  // What backends do of the above, and communicators that are made of others use. No call is counted; a broadcast and a
+  // sum count what they send, for the others it has been done. The arguments fit.
+  virtual void do_broadcast(std::vector<std::int32_t>& message) = 0;
+  // `partials`: this rank's terms, added down to its partial sums. count > 0.
+  virtual void do_sum(const SumPlan& plan, float* partials, std::size_t count, Wire wire) = 0;
+  virtual void do_gather(std::span<const std::byte> send, std::span<const std::size_t> bytes, std::byte* out) = 0;
+  virtual void do_all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
+                             std::span<std::byte> receive, std::span<std::size_t> receive_bytes) = 0;
 
  protected:
-  // Counts a call, and its time until the end of the scope.
-  class Call {
-   public:
-    Call(const Communicator& comm, CommCounter& counter);
-    ~Call();
-    Call(const Call&) = delete;
-    Call& operator=(const Call&) = delete;
-
-   private:
-    const Communicator& comm_;
-    CommCounter& counter_;
-    std::chrono::steady_clock::time_point start_;
-    double waited_before_;
-  };
-
-  // What every backend does first in an all-to-all: checks what goes out, and counts it.
-  void begin_all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
-                        std::span<const std::size_t> receive_bytes);
-
   // The ranks `members` of this one, in this order, which includes the calling rank; all ranks call it, each with its
   // own members. `color` tells apart what is made at the same time.
   virtual std::unique_ptr<Communicator> make_part(std::span<const int> members, int color) = 0;
 
-  std::shared_ptr<CommCounters> counters_ = std::make_shared<CommCounters>();
-  double waited_s_ = 0;  // in all calls, for other ranks
+  // From now on `part` counts into this one's counters.
+  void count_also(Communicator& part) const { part.counters_ = counters_; }
+  // Counts a message to another rank.
+  void count_message(CommCounter& counter, int peer, std::size_t bytes) const;
+
+  struct Counters : CommCounters {
+    double waited_s = 0;  // in all calls, for other ranks
+  };
+  std::shared_ptr<Counters> counters_ = std::make_shared<Counters>();
+  const int rank_;
+  const int size_;
+
+ private:
+  class Call;
+
+  void check_lengths(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
+                     std::span<const std::size_t> receive_bytes) const;
+
+  std::vector<int> nodes_;
+  std::vector<std::size_t> gather_bytes_;     // of a gather that is going on, by rank
+  std::vector<std::byte> gather_, gathered_;  // what it sends and receives, unless that is f32
 };
 
 // One rank alone.

@@ -10,21 +10,15 @@ namespace {
 
 class SelfComm : public Communicator {
  public:
-  int rank() const override { return 0; }
-  int size() const override { return 1; }
-  void broadcast(std::vector<std::int32_t>&) override { const Call call(*this, counters_->broadcast); }
-  void ordered_sum(const SumPlan& plan, float* terms, std::size_t count) override {
-    const Call call(*this, counters_->sum);
-    plan.reduce_own(0, terms, count);
-  }
-  void gather(std::span<const float> send, std::span<const std::size_t>, float* out) override {
-    const Call call(*this, counters_->gather);
+  SelfComm() : Communicator(0, {0}) {}
+
+  void do_broadcast(std::vector<std::int32_t>&) override {}
+  void do_sum(const SumPlan&, float*, std::size_t, Wire) override {}
+  void do_gather(std::span<const std::byte> send, std::span<const std::size_t>, std::byte* out) override {
     std::copy(send.begin(), send.end(), out);
   }
-  void all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
-                  std::span<std::byte> receive, std::span<std::size_t> receive_bytes) override {
-    const Call call(*this, counters_->all_to_all);
-    begin_all_to_all(send, send_bytes, receive_bytes);
+  void do_all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
+                     std::span<std::byte> receive, std::span<std::size_t> receive_bytes) override {
     FOE_CHECK(send.size() <= receive.size(), "{} bytes to receive, room for {}", send.size(), receive.size());
     std::copy(send.begin(), send.end(), receive.begin());
     receive_bytes[0] = send_bytes[0];
@@ -48,7 +42,7 @@ struct LocalJob {
 class LocalComm : public SharedComm {
  public:
   LocalComm(int rank, int size, std::shared_ptr<LocalJob> job, double timeout_seconds)
-      : SharedComm(rank, size, job->memory.data(), timeout_seconds, [job] {}),
+      : SharedComm(rank, std::vector<int>(size), job->memory.data(), timeout_seconds, [job] {}),
         job_(std::move(job)),
         timeout_seconds_(timeout_seconds) {}
 

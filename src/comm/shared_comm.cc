@@ -37,6 +37,13 @@ std::size_t half_stride(int size) {
   return kHalfBytes + (size * sizeof(std::size_t) + kLine - 1) / kLine * kLine;
 }
 
+// How many floats of each of so many vectors fit into a half together, each vector cut where every wire may be cut.
+std::size_t floats_in_half(Wire wire, int vectors) {
+  const std::size_t blocks = kHalfBytes / std::max(1, vectors) / wire_bytes(wire, kWireBlock);
+  FOE_CHECK(blocks > 0, "{} vectors in {} bytes", vectors, kHalfBytes);
+  return blocks * kWireBlock;
+}
+
 // What the part [begin, begin + size) of a stream and its piece [at, at + kHalfBytes) have in common: where that stands
 // in either, and its length.
 struct Overlap {
@@ -52,40 +59,37 @@ Overlap overlap(std::size_t begin, std::size_t size, std::size_t at) {
 
 }  // namespace
 
-// The last collective in which a rank has done something that others wait for, and how many sleep until it moves on.
-struct alignas(64) SharedComm::Flag {
-  std::atomic<unsigned> step;
-  std::atomic<unsigned> sleepers;
-};
-
-struct SharedComm::Header {
-  Flag written;                // the rank has entered, and what it sends stands in its half
-  Flag reduced;                // its slice of a large sum stands in its half
-  std::atomic<unsigned> gone;  // its Communicator was destroyed
+struct alignas(64) SharedComm::Header {
+  std::atomic<unsigned> written;  // the last collective that the rank has entered, and what it sends stands in its half
+  std::atomic<unsigned> sleepers;  // who wait for the next one
+  std::atomic<unsigned> gone;      // its Communicator was destroyed
 };
 
 std::size_t SharedComm::memory_bytes(int size) {
   return size * (sizeof(Header) + 2 * half_stride(size));
 }
 
-SharedComm::SharedComm(int rank, int size, std::byte* memory, double timeout_seconds, std::function<void()> on_destroy)
-    : rank_(rank),
-      size_(size),
+SharedComm::SharedComm(int rank, std::vector<int> nodes, std::byte* memory, double timeout_seconds,
+                       std::function<void()> on_destroy)
+    : Communicator(rank, std::move(nodes)),
       memory_(memory),
       timeout_seconds_(timeout_seconds),
       on_destroy_(std::move(on_destroy)),
-      stream_begin_(size) {
+      stream_begin_(size_) {
   static_assert(std::atomic<unsigned>::is_always_lock_free);
-  FOE_CHECK(0 <= rank && rank < size, "rank {} of {}", rank, size);
   const auto address = reinterpret_cast<std::uintptr_t>(memory);
   FOE_CHECK(address % alignof(Header) == 0, "memory at {:#x}", address);
 }
 
 SharedComm::~SharedComm() {
-  Header& mine = reinterpret_cast<Header*>(memory_)[rank_];
+  Header& mine = header(rank_);
   mine.gone.store(1);
-  for (Flag* flag : {&mine.written, &mine.reduced}) futex(flag->step, FUTEX_WAKE, 1 << 30, nullptr);
+  futex(mine.written, FUTEX_WAKE, 1 << 30, nullptr);
   if (on_destroy_) on_destroy_();
+}
+
+SharedComm::Header& SharedComm::header(int rank) const {
+  return reinterpret_cast<Header*>(memory_)[rank];
 }
 
 std::byte* SharedComm::half(int rank) const {
@@ -96,57 +100,55 @@ std::size_t* SharedComm::lengths(int rank) const {
   return reinterpret_cast<std::size_t*>(half(rank) + kHalfBytes);
 }
 
-void SharedComm::publish(Flag& flag) {
-  flag.step.store(step_);  // sequentially consistent with the look at sleepers: see wait()
-  if (flag.sleepers.load() > 0) futex(flag.step, FUTEX_WAKE, 1 << 30, nullptr);
+void SharedComm::publish() {
+  Header& mine = header(rank_);
+  mine.written.store(step_);  // sequentially consistent with the look at sleepers: see wait()
+  if (mine.sleepers.load() > 0) futex(mine.written, FUTEX_WAKE, 1 << 30, nullptr);
 }
 
-void SharedComm::wait(Flag& flag, unsigned step, int peer) {
-  const auto ready = [&] { return reached(flag.step.load(std::memory_order_acquire), step); };
+void SharedComm::wait(int peer) {
+  Header& theirs = header(peer);
+  const auto ready = [&] { return reached(theirs.written.load(std::memory_order_acquire), step_); };
   if (ready()) return;
   const auto start = std::chrono::steady_clock::now();
-  wait_until(ready, flag, step, peer);
-  waited_s_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  wait_until(ready, theirs, peer);
+  counters_->waited_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 template <typename Ready>
-void SharedComm::wait_until(const Ready& ready, Flag& flag, unsigned step, int peer) {
+void SharedComm::wait_until(const Ready& ready, Header& theirs, int peer) {
   if (spin_until(ready)) return;
   // More ranks than cores: let the peer run. After that, sleep.
   for (int i = 0; i < 50; ++i) {
     sched_yield();
     if (ready()) return;
   }
-  const Header* headers = reinterpret_cast<const Header*>(memory_);
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::duration<double>(timeout_seconds_);
   const timespec nap{0, 100'000'000};
-  flag.sleepers.fetch_add(1);
-  for (unsigned seen; !reached(seen = flag.step.load(), step);) {
-    const bool gone = headers[peer].gone.load() != 0 && !ready();
+  theirs.sleepers.fetch_add(1);
+  for (unsigned seen; !reached(seen = theirs.written.load(), step_);) {
+    const bool gone = theirs.gone.load() != 0 && !ready();
     if (gone || std::chrono::steady_clock::now() > deadline) {
-      flag.sleepers.fetch_sub(1);
+      theirs.sleepers.fetch_sub(1);
       if (gone) fail("rank {}: rank {} left the job", rank_, peer);
       fail("rank {}: heard nothing from rank {} for {} s", rank_, peer, timeout_seconds_);
     }
-    futex(flag.step, FUTEX_WAIT, seen, &nap);
+    futex(theirs.written, FUTEX_WAIT, seen, &nap);
   }
-  flag.sleepers.fetch_sub(1);
+  theirs.sleepers.fetch_sub(1);
 }
 
-void SharedComm::wait_for_all(Flag Header::*flag) {
-  Header* headers = reinterpret_cast<Header*>(memory_);
+void SharedComm::wait_for_all() {
   for (int peer = 0; peer < size_; ++peer)
-    if (peer != rank_) wait(headers[peer].*flag, step_, peer);
+    if (peer != rank_) wait(peer);
 }
 
 void SharedComm::enter() {
-  wait_for_all(&Header::written);
+  wait_for_all();
   ++step_;
 }
 
-void SharedComm::broadcast(std::vector<std::int32_t>& message) {
-  const Call call(*this, counters_->broadcast);
-  Header* headers = reinterpret_cast<Header*>(memory_);
+void SharedComm::do_broadcast(std::vector<std::int32_t>& message) {
   constexpr std::size_t kWords =
       kHalfBytes / sizeof(std::int32_t) - 1;  // after the first word: how many are still to come
   std::size_t done = 0;
@@ -157,10 +159,10 @@ void SharedComm::broadcast(std::vector<std::int32_t>& message) {
       piece = std::min(left, kWords);
       words[0] = static_cast<std::int32_t>(left);
       stream_copy(words + 1, message.data() + done, piece * sizeof(std::int32_t));
-      publish(headers[0].written);
+      publish();
     } else {
-      publish(headers[rank_].written);
-      wait(headers[0].written, step_, 0);
+      publish();
+      wait(0);
       left = static_cast<std::size_t>(words[0]);
       piece = std::min(left, kWords);
       message.resize(done + piece);
@@ -168,99 +170,129 @@ void SharedComm::broadcast(std::vector<std::int32_t>& message) {
     }
     if (left == piece) break;
   }
-  if (rank_ == 0) {
-    counters_->broadcast.messages += size_ - 1;
-    counters_->broadcast.bytes += (size_ - 1) * message.size() * sizeof(std::int32_t);
-  }
+  for (int peer = 1; rank_ == 0 && peer < size_; ++peer)
+    count_message(counters_->broadcast, peer, message.size() * sizeof(std::int32_t));
 }
 
-void SharedComm::ordered_sum(const SumPlan& plan, float* terms, std::size_t count) {
-  const Call call(*this, counters_->sum);
-  FOE_CHECK(plan.ranks() == size_, "a plan for {} ranks on {}", plan.ranks(), size_);
-  plan.reduce_own(rank_, terms, count);
-  const std::size_t piece =
-      kHalfBytes / sizeof(float) / (plan.max_partials() + 1);  // partials, and the slice of the sum
-  for (std::size_t at = 0; at < count; at += piece) sum_piece(plan, terms + at, count, std::min(piece, count - at));
+void SharedComm::write(Wire wire, const float* x, std::size_t n, std::byte* to) {
+  if (wire == Wire::kF32) return stream_copy(to, x, n * sizeof(float));
+  encoded_.resize(wire_bytes(wire, n));
+  encode(wire, x, n, encoded_.data());
+  stream_copy(to, encoded_.data(), encoded_.size());
 }
 
-void SharedComm::sum_piece(const SumPlan& plan, float* terms, std::size_t stride, std::size_t count) {
-  Header* headers = reinterpret_cast<Header*>(memory_);
+void SharedComm::do_sum(const SumPlan& plan, float* partials, std::size_t count, Wire wire) {
+  if (!sums_in_slices(size_, count)) return sum_whole(plan, partials, count, wire);
+  const Slices slices{count, size_};
+  reduce_scatter(plan, partials, slices, wire, partials + slices.begin(rank_));
+  all_gather(partials, slices, wire);
+}
+
+// Every rank reads all partials and adds them in the plan's order.
+void SharedComm::sum_whole(const SumPlan& plan, float* partials, std::size_t count, Wire wire) {
   const int own = plan.partials(rank_);
-  enter();
-  auto* mine = reinterpret_cast<float*>(half(rank_));
-  for (int i = 0; i < own; ++i) stream_copy(mine + i * count, terms + i * stride, count * sizeof(float));
-  publish(headers[rank_].written);
-  wait_for_all(&Header::written);
-
-  // Rank r's slice of the sum is [begin(r), begin(r + 1)): all of it for a small one.
-  const bool sliced = sums_in_slices(size_, count);
-  const auto begin = [&](int r) { return count * r / size_; };
-  const std::size_t first = sliced ? begin(rank_) : 0;
-  const std::size_t size = sliced ? begin(rank_ + 1) - first : count;
-  partials_.clear();
+  const std::size_t piece = floats_in_half(wire, plan.max_partials());
+  for (std::size_t at = 0; at < count; at += piece) {
+    const std::size_t n = std::min(piece, count - at), bytes = wire_bytes(wire, n);
+    enter();
+    for (int i = 0; i < own; ++i) write(wire, partials + i * count + at, n, half(rank_) + i * bytes);
+    publish();
+    wait_for_all();
+    sum_.clear();
+    for (int peer = 0; peer < size_; ++peer)
+      for (int i = 0; i < plan.partials(peer); ++i)
+        sum_.add(peer == rank_ && wire == Wire::kF32 ? reinterpret_cast<const std::byte*>(partials + i * count + at)
+                                                     : half(peer) + i * bytes);
+    sum_.reduce(plan, wire, n, partials + at);
+  }
   for (int peer = 0; peer < size_; ++peer)
-    for (int i = 0; i < plan.partials(peer); ++i)
-      partials_.push_back(
-          (peer == rank_ ? terms + i * stride : reinterpret_cast<const float*>(half(peer)) + i * count) + first);
-  plan.reduce_partials(partials_, size, terms + first);
-  counters_->sum.messages += size_ - 1;
-  if (!sliced) {
-    counters_->sum.bytes += (size_ - 1) * own * count * sizeof(float);
-    return;
-  }
-
-  stream_copy(mine + plan.max_partials() * count, terms + first, size * sizeof(float));
-  publish(headers[rank_].reduced);
-  wait_for_all(&Header::reduced);
-  for (int peer = 0; peer < size_; ++peer) {
-    const float* from = reinterpret_cast<const float*>(half(peer)) + plan.max_partials() * count;
-    if (peer != rank_) std::copy_n(from, begin(peer + 1) - begin(peer), terms + begin(peer));
-  }
-  counters_->sum.messages += size_ - 1;
-  counters_->sum.bytes += ((count - size) * own + size * (size_ - 1)) * sizeof(float);
+    if (peer != rank_) count_message(counters_->sum, peer, own * wire_bytes(wire, count));
 }
 
-void SharedComm::gather(std::span<const float> send, std::span<const std::size_t> counts, float* out) {
-  const Call call(*this, counters_->gather);
-  Header* headers = reinterpret_cast<Header*>(memory_);
-  FOE_CHECK(send.size() == counts[rank_], "{} floats, announced {}", send.size(), counts[rank_]);
-  constexpr std::size_t kPiece = kHalfBytes / sizeof(float);
-  const std::size_t longest = *std::max_element(counts.begin(), counts.end());
-  for (std::size_t at = 0; at < longest; at += kPiece) {
+void SharedComm::reduce_scatter(const SumPlan& plan, const float* partials, const Slices& slices, Wire wire,
+                                float* sums) {
+  const int own = plan.partials(rank_);
+  const bool have_slice = rank_ < slices.parts;
+  const std::size_t most = floats_in_half(wire, slices.parts * plan.max_partials());
+  const std::size_t longest = slices.longest(), room = wire_bytes(wire, std::min(most, longest));
+  for (std::size_t at = 0; at < longest; at += most) {
+    // A piece is the same part of every slice.
+    const auto piece = [&](int slice) {
+      const std::size_t size = slices.size(slice);
+      return at < size ? std::min(most, size - at) : 0;
+    };
+    // Where the i-th partial of a slice stands in the half of a rank that has so many.
+    const auto place = [&](int slice, int i, int of) { return (slice * of + i) * room; };
     enter();
-    const auto piece = [&](int rank) { return at < counts[rank] ? std::min(kPiece, counts[rank] - at) : 0; };
-    if (rank_ != 0 && piece(rank_) > 0) stream_copy(half(rank_), send.data() + at, piece(rank_) * sizeof(float));
-    publish(headers[rank_].written);
-    if (rank_ != 0) continue;
-    wait_for_all(&Header::written);
-    float* to = out;
-    for (int peer = 0; peer < size_; to += counts[peer++])
-      if (piece(peer) > 0)
-        std::copy_n(peer == 0 ? send.data() + at : reinterpret_cast<const float*>(half(peer)), piece(peer), to + at);
+    for (int slice = 0; slice < slices.parts; ++slice)
+      for (int i = 0; i < own; ++i)
+        if (slice != rank_ || wire != Wire::kF32)
+          write(wire, partials + i * slices.count + slices.begin(slice) + at, piece(slice),
+                half(rank_) + place(slice, i, own));
+    publish();
+    if (!have_slice || piece(rank_) == 0) continue;
+    wait_for_all();
+    sum_.clear();
+    for (int peer = 0; peer < size_; ++peer)
+      for (int i = 0; i < plan.partials(peer); ++i)
+        sum_.add(peer == rank_ && wire == Wire::kF32
+                     ? reinterpret_cast<const std::byte*>(partials + i * slices.count + slices.begin(rank_) + at)
+                     : half(peer) + place(rank_, i, plan.partials(peer)));
+    sum_.reduce(plan, wire, piece(rank_), sums + at, slices.size(rank_));
   }
-  if (rank_ != 0) {
-    ++counters_->gather.messages;
-    counters_->gather.bytes += send.size_bytes();
+  for (int peer = 0; peer < slices.parts; ++peer)
+    if (peer != rank_) count_message(counters_->sum, peer, own * wire_bytes(wire, slices.size(peer)));
+}
+
+void SharedComm::all_gather(float* x, const Slices& slices, Wire wire) {
+  const std::size_t most = floats_in_half(wire, 1), longest = slices.longest();
+  for (std::size_t at = 0; at < longest; at += most) {
+    const auto piece = [&](int slice) {
+      const std::size_t size = slices.size(slice);
+      return at < size ? std::min(most, size - at) : 0;
+    };
+    enter();
+    if (rank_ < slices.parts) write(wire, x + slices.begin(rank_) + at, piece(rank_), half(rank_));
+    publish();
+    for (int slice = 0; slice < slices.parts; ++slice) {
+      if (slice == rank_ && wire == Wire::kF32) continue;
+      wait(slice);
+      decode(wire, half(slice), piece(slice), x + slices.begin(slice) + at);
+    }
+  }
+  for (int peer = 0; rank_ < slices.parts && peer < size_; ++peer)
+    if (peer != rank_) count_message(counters_->sum, peer, wire_bytes(wire, slices.size(rank_)));
+}
+
+void SharedComm::do_gather(std::span<const std::byte> send, std::span<const std::size_t> bytes, std::byte* out) {
+  const std::size_t longest = *std::max_element(bytes.begin(), bytes.end());
+  for (std::size_t at = 0; at < longest; at += kHalfBytes) {
+    enter();
+    const auto piece = [&](int rank) { return at < bytes[rank] ? std::min(kHalfBytes, bytes[rank] - at) : 0; };
+    if (rank_ != 0 && piece(rank_) > 0) stream_copy(half(rank_), send.data() + at, piece(rank_));
+    publish();
+    if (rank_ != 0) continue;
+    wait_for_all();
+    std::byte* to = out;
+    for (int peer = 0; peer < size_; to += bytes[peer++])
+      if (piece(peer) > 0) std::copy_n(peer == 0 ? send.data() + at : half(peer), piece(peer), to + at);
   }
 }
 
 // A rank's messages to the others make one stream, from the next rank's on and around to the previous one's: so that
 // long ones do not all go to rank 0 first, which would read alone. All streams pass through the halves in step, until
 // the longest has ended.
-void SharedComm::all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
-                            std::span<std::byte> receive, std::span<std::size_t> receive_bytes) {
-  const Call call(*this, counters_->all_to_all);
-  Header* headers = reinterpret_cast<Header*>(memory_);
-  begin_all_to_all(send, send_bytes, receive_bytes);
+void SharedComm::do_all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
+                               std::span<std::byte> receive, std::span<std::size_t> receive_bytes) {
   receive_bytes[rank_] = send_bytes[rank_];
   std::size_t longest = 0;
   for (std::size_t at = 0; at == 0 || at < longest; at += kHalfBytes) {
     enter();
     write_piece(send, send_bytes, at);
     if (at == 0) std::copy(send_bytes.begin(), send_bytes.end(), lengths(rank_));
-    publish(headers[rank_].written);
+    publish();
     if (at == 0) {
-      wait_for_all(&Header::written);
+      wait_for_all();
       longest = read_lengths(receive_bytes);
       const std::size_t total = std::accumulate(receive_bytes.begin(), receive_bytes.end(), std::size_t{0});
       FOE_CHECK(total <= receive.size(), "{} bytes to receive, room for {}", total, receive.size());
@@ -304,12 +336,11 @@ std::size_t SharedComm::read_lengths(std::span<std::size_t> receive_bytes) {
 
 // Takes what the others' pieces from `at` on hold for this rank.
 void SharedComm::read_piece(std::byte* receive, std::span<const std::size_t> receive_bytes, std::size_t at) {
-  Header* headers = reinterpret_cast<Header*>(memory_);
   for (int peer = 0; peer < size_; receive += receive_bytes[peer++]) {
     if (peer == rank_) continue;
     const Overlap o = overlap(stream_begin_[peer], receive_bytes[peer], at);
     if (o.size == 0) continue;
-    wait(headers[peer].written, step_, peer);
+    wait(peer);
     std::copy_n(half(peer) + o.in_piece, o.size, receive + o.in_part);
   }
 }

@@ -12,6 +12,7 @@
 
 #include "base/aligned.h"
 #include "comm/communicator.h"
+#include "comm/encoded_sum.h"
 
 namespace foe {
 
@@ -21,42 +22,48 @@ class SharedComm : public Communicator {
   static std::size_t memory_bytes(int size);
 
   // `memory` is aligned like an AlignedBuffer and outlives this. `on_destroy` runs last in the destructor (to release
-  // what holds the memory).
-  SharedComm(int rank, int size, std::byte* memory, double timeout_seconds, std::function<void()> on_destroy);
+  // what holds the memory). `nodes` is what ranks that share memory may pretend to be on.
+  SharedComm(int rank, std::vector<int> nodes, std::byte* memory, double timeout_seconds,
+             std::function<void()> on_destroy);
   ~SharedComm() override;
 
-  int rank() const override { return rank_; }
-  int size() const override { return size_; }
-  void broadcast(std::vector<std::int32_t>& message) override;
-  void ordered_sum(const SumPlan& plan, float* terms, std::size_t count) override;
-  void gather(std::span<const float> send, std::span<const std::size_t> counts, float* out) override;
-  void all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
-                  std::span<std::byte> receive, std::span<std::size_t> receive_bytes) override;
+  void do_broadcast(std::vector<std::int32_t>& message) override;
+  void do_sum(const SumPlan& plan, float* partials, std::size_t count, Wire wire) override;
+  void do_gather(std::span<const std::byte> send, std::span<const std::size_t> bytes, std::byte* out) override;
+  void do_all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
+                     std::span<std::byte> receive, std::span<std::size_t> receive_bytes) override;
+
+  // The halves of a sum in slices, of which rank r gets the r-th; ranks past the last slice get none. Collective.
+  // First the plan's sums of this rank's slice, one right behind the other, from everyone's partials (vectors of
+  // slices.count floats). With one sum it may be written to where that slice of the first partial stands.
+  void reduce_scatter(const SumPlan& plan, const float* partials, const Slices& slices, Wire wire, float* sums);
+  // Then all receive the others' slices of x.
+  void all_gather(float* x, const Slices& slices, Wire wire);
 
  private:
-  struct Flag;
   struct Header;
 
-  void enter();              // begins the next collective: my half of the slot may be written after it
-  void publish(Flag& flag);  // says that this rank has done this collective's part
-  void wait(Flag& flag, unsigned step, int peer);
+  Header& header(int rank) const;
+  void enter();         // begins the next collective: my half of the slot may be written after it
+  void publish();       // says that this rank has done this collective's part
+  void wait(int peer);  // until that one has
   template <typename Ready>
-  void wait_until(const Ready& ready, Flag& flag, unsigned step, int peer);
-  void wait_for_all(Flag Header::*flag);
+  void wait_until(const Ready& ready, Header& theirs, int peer);
+  void wait_for_all();
   std::byte* half(int rank) const;       // the half of a rank's slot that this collective uses
   std::size_t* lengths(int rank) const;  // behind it: of a rank's messages in an all-to-all
-  void sum_piece(const SumPlan& plan, float* terms, std::size_t stride, std::size_t count);
+  void write(Wire wire, const float* x, std::size_t n, std::byte* to);
+  void sum_whole(const SumPlan& plan, float* partials, std::size_t count, Wire wire);
   void write_piece(std::span<const std::byte> send, std::span<const std::size_t> send_bytes, std::size_t at);
   std::size_t read_lengths(std::span<std::size_t> receive_bytes);
   void read_piece(std::byte* receive, std::span<const std::size_t> receive_bytes, std::size_t at);
 
-  int rank_;
-  int size_;
   std::byte* memory_;
   double timeout_seconds_;
   std::function<void()> on_destroy_;
   unsigned step_ = 0;
-  std::vector<const float*> partials_;     // of the sum that is going on
+  EncodedSum sum_;
+  std::vector<std::byte> encoded_;         // on its way to the half
   std::vector<std::size_t> stream_begin_;  // of the all-to-all that is going on: see read_lengths()
 };
 

@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <bit>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <thread>
 #include <vector>
 
@@ -69,6 +71,75 @@ inline void check_ordered_sum(Communicator& comm, const Split& begin, std::size_
       << "rank " << rank << " of " << comm.size() << ": " << leaves << " terms of " << count;
 }
 
+inline constexpr Wire kWires[] = {Wire::kF32, Wire::kBF16, Wire::kInt8};
+
+// What a wire rounds off at most, as a part of the value (bf16 has 8 significant bits) or, with int8, of the largest
+// magnitude in its block: half a step of 1/127, the roundings on the way to it, and one of the value itself.
+inline double wire_rounding(Wire wire) {
+  constexpr double kUnit = 0x1.0p-24;  // of f32
+  return wire == Wire::kF32 ? 0 : wire == Wire::kBF16 ? 0x1.0p-8 : (0.5 + 127 * 6 * kUnit) / 127 + kUnit;
+}
+
+// A lossy sum gives all ranks the same bits, and what is off is only what two roundings of the wire (of each partial,
+// and of the sum) and those of f32 may take. Roundings are measured against the sum of the terms' magnitudes; with int8
+// against that of their largest magnitudes in each block, which is no less than any block's largest sum.
+inline void check_lossy_sum(Communicator& comm, const Split& begin, std::size_t count, std::uint64_t seed, Wire wire) {
+  const int rank = comm.rank(), leaves = begin.back(), own = begin[rank + 1] - begin[rank];
+  std::vector<float> terms(std::max(1, own) * count);
+  std::vector<double> exact(count), magnitude(count);
+  for (int term = 0; term < leaves; ++term) {
+    double largest = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      const float x = term_element(seed, term, i);
+      if (begin[rank] <= term && term < begin[rank + 1]) terms[(term - begin[rank]) * count + i] = x;
+      exact[i] += x;
+      if (wire != Wire::kInt8)
+        magnitude[i] += std::abs(x);
+      else {
+        largest = i % kWireBlock == 0 ? std::abs(x) : std::max<double>(largest, std::abs(x));
+        if (i % kWireBlock + 1 == kWireBlock || i + 1 == count)
+          for (std::size_t j = i / kWireBlock * kWireBlock; j <= i; ++j) magnitude[j] += largest;
+      }
+    }
+  }
+  comm.ordered_sum(SumPlan(begin), terms.data(), count, wire);
+  const double rounding = comm.size() == 1 ? 0 : wire_rounding(wire);
+  const double part = (1 + rounding) * (1 + rounding) * std::pow(1 + 0x1.0p-24, leaves) - 1;
+  for (std::size_t i = 0; i < count; ++i)
+    ASSERT_LE(std::abs(terms[i] - exact[i]), part * magnitude[i])
+        << to_string(wire) << ", element " << i << " of " << count << ", rank " << rank << " of " << comm.size();
+  std::vector<std::int32_t> bits(count), first;
+  for (std::size_t i = 0; i < count; ++i) bits[i] = std::bit_cast<std::int32_t>(terms[i]);
+  first = bits;
+  comm.broadcast(first);
+  EXPECT_TRUE(bits == first) << to_string(wire) << ": rank " << rank << " of " << comm.size() << " differs from rank 0";
+}
+
+// Any share of the terms, and lengths around blocks and slices.
+inline void check_lossy_sums(Communicator& comm) {
+  for (const Wire wire : kWires) {
+    for (const int leaves : {1, 2, 8, 13})
+      for (const std::size_t count : {0, 1, 63, 64, 65, 1000, 8191, 8192, 8193, 20001}) {
+        check_lossy_sum(comm, even_split(leaves, comm.size()), count, leaves, wire);
+        check_lossy_sum(comm, random_split(leaves, comm.size(), leaves + count), count, count, wire);
+      }
+    check_lossy_sum(comm, random_split(4, comm.size(), 1), 300000, 1, wire);  // in pieces of shared memory
+  }
+  check_lossy_sum(comm, even_split(2, comm.size()), 1100000, 1, Wire::kInt8);
+}
+
+// What is not finite must not look finite anywhere.
+inline void check_sum_of_infinity(Communicator& comm) {
+  for (const Wire wire : kWires)
+    for (const std::size_t count : {100, 10000}) {
+      std::vector<float> terms(count, 1.0f);
+      if (comm.rank() == comm.size() - 1) terms[70] = std::numeric_limits<float>::infinity();
+      comm.ordered_sum(SumPlan(even_split(comm.size(), comm.size())), terms.data(), count, wire);
+      for (std::size_t i = 0; i < count; ++i)
+        ASSERT_EQ(std::isfinite(terms[i]), i != 70 && (wire != Wire::kInt8 || comm.size() == 1 || i / 64 != 1)) << i;
+    }
+}
+
 inline std::vector<std::int32_t> random_message(std::size_t length, std::uint64_t seed) {
   std::vector<std::int32_t> message(length);
   for (std::size_t i = 0; i < length; ++i) message[i] = static_cast<std::int32_t>(random_bits(seed, i));
@@ -83,16 +154,24 @@ inline void check_broadcast(Communicator& comm, std::size_t length, std::uint64_
   EXPECT_TRUE(message == expected) << "rank " << comm.rank() << " of " << comm.size() << ": " << length << " words";
 }
 
-// gather puts everyone's floats one after the other on rank 0, and touches nothing on the others.
-inline void check_gather(Communicator& comm, const std::vector<std::size_t>& counts, std::uint64_t seed) {
+// gather puts everyone's floats, as the wire brings them, one after the other on rank 0, and touches nothing on the
+// others.
+inline void check_gather(Communicator& comm, const std::vector<std::size_t>& counts, std::uint64_t seed,
+                         Wire wire = Wire::kF32) {
   std::vector<float> send, expected;
-  for (int rank = 0; rank < comm.size(); ++rank)
-    for (std::size_t i = 0; i < counts[rank]; ++i) {
-      expected.push_back(term_element(seed, rank, i));
-      if (rank == comm.rank()) send.push_back(expected.back());
+  for (int rank = 0; rank < comm.size(); ++rank) {
+    std::vector<float> part(counts[rank]);
+    for (std::size_t i = 0; i < counts[rank]; ++i) part[i] = term_element(seed, rank, i);
+    if (rank == comm.rank()) send = part;
+    if (comm.size() > 1) {
+      std::vector<std::byte> bytes(wire_bytes(wire, part.size()));
+      encode(wire, part.data(), part.size(), bytes.data());
+      decode(wire, bytes.data(), part.size(), part.data());
     }
+    expected.insert(expected.end(), part.begin(), part.end());
+  }
   std::vector<float> out(comm.rank() == 0 ? expected.size() : 0);
-  comm.gather(send, counts, out.data());
+  comm.gather(send, counts, out.data(), wire);
   if (comm.rank() == 0) {
     EXPECT_TRUE(out == expected) << "gathered " << expected.size() << " floats";
   }
@@ -198,7 +277,7 @@ inline void check_random_sequence(Communicator& comm, int steps, std::uint64_t s
         check_broadcast(comm, size, seed + step);
         break;
       case 1:
-        check_gather(comm, random_counts(ranks, largest, seed + step), seed + step);
+        check_gather(comm, random_counts(ranks, largest, seed + step), seed + step, kWires[random(4) % 3]);
         break;
       case 2:
       case 3:
@@ -206,7 +285,12 @@ inline void check_random_sequence(Communicator& comm, int steps, std::uint64_t s
         break;
       default: {
         const int leaves = 1 + static_cast<int>(random(3) % 13);
-        check_ordered_sum(comm, random_split(leaves, ranks, seed + step), size, seed + step);
+        const Wire wire = kWires[random(4) % 3];
+        const Split begin = random_split(leaves, ranks, seed + step);
+        if (wire == Wire::kF32)
+          check_ordered_sum(comm, begin, size, seed + step);
+        else
+          check_lossy_sum(comm, begin, size, seed + step, wire);
       }
     }
   }

@@ -31,7 +31,9 @@ TEST(SelfComm, DoesWhatOneRankDoes) {
   EXPECT_EQ(comm->size(), 1);
   check_broadcast(*comm, 1000, 1);
   for (int leaves = 1; leaves <= 13; ++leaves) check_ordered_sum(*comm, {0, leaves}, 100, leaves);
+  check_lossy_sum(*comm, {0, 5}, 100, 1, Wire::kInt8);
   check_gather(*comm, {17}, 2);
+  check_gather(*comm, {17}, 2, Wire::kBF16);
   check_all_to_all_shapes(*comm, 1000);
   check_random_sequence(*comm, 50, 3);
 }
@@ -104,12 +106,20 @@ TEST_P(LocalComm, OrderedSumOfAnyLength) {
   });
 }
 
+TEST_P(LocalComm, LossySums) {
+  run_ranks(GetParam(), kTimeout, [](Communicator& comm) {
+    check_lossy_sums(comm);
+    check_sum_of_infinity(comm);
+  });
+}
+
 TEST_P(LocalComm, Gather) {
   run_ranks(GetParam(), kTimeout, [](Communicator& comm) {
     const int ranks = comm.size();
+    for (const Wire wire : kWires)
+      for (std::uint64_t seed = 3; seed < 30; ++seed) check_gather(comm, random_counts(ranks, 500, seed), seed, wire);
     check_gather(comm, std::vector<std::size_t>(ranks, 0), 1);
     check_gather(comm, std::vector<std::size_t>(ranks, 100), 2);
-    for (std::uint64_t seed = 3; seed < 30; ++seed) check_gather(comm, random_counts(ranks, 50, seed), seed);
     // Only the last rank has something, and more than one piece of it; then only the first has.
     std::vector<std::size_t> counts(ranks, 0);
     counts.back() = 262144 + 5;
@@ -161,7 +171,7 @@ TEST_P(LocalComm, CountsWhatItSends) {
     // In slices: the others' slices of one partial, and its own slice of the sum to every other rank. Two ranks gain
     // nothing by it.
     before = counters.sum;
-    const std::uint64_t count = 20000, slice = count * (rank + 1) / ranks - count * rank / ranks;
+    const std::uint64_t count = 20000, slice = Slices{count, GetParam()}.size(comm.rank());
     check_ordered_sum(comm, even_split(GetParam(), GetParam()), count, 5);
     if (ranks > 2)
       expect_counter(counters.sum - before, 1, 2 * (ranks - 1), ((count - slice) + slice * (ranks - 1)) * 4);
@@ -174,8 +184,22 @@ TEST_P(LocalComm, CountsWhatItSends) {
     check_ordered_sum(comm, first_owns_all, 10, 6);
     expect_counter(counters.sum - before, 1, ranks - 1, root ? (ranks - 1) * 10 * 4 : 0);
 
+    // Encoded bytes; pieces do not count.
+    before = counters.sum;
+    check_ordered_sum(comm, even_split(GetParam(), GetParam()), 1000000, 5);
+    EXPECT_EQ((counters.sum - before).messages, (ranks > 2 ? 2 : 1) * (ranks - 1));
+    before = counters.sum;
+    check_lossy_sum(comm, even_split(GetParam(), GetParam()), 100, 5, Wire::kInt8);
+    expect_counter(counters.sum - before, 1, ranks - 1, (ranks - 1) * (100 + 2 * 4));
+    before = counters.sum;
+    check_lossy_sum(comm, even_split(GetParam(), GetParam()), count, 5, Wire::kBF16);
+    EXPECT_EQ((counters.sum - before).bytes,
+              ranks > 2 ? ((count - slice) + slice * (ranks - 1)) * 2 : (ranks - 1) * count * 2);
+
     check_gather(comm, std::vector<std::size_t>(ranks, 9), 7);
     expect_counter(counters.gather, 1, root ? 0 : 1, root ? 0 : 9 * 4);
+    check_gather(comm, std::vector<std::size_t>(ranks, 9), 7, Wire::kBF16);
+    expect_counter(counters.gather, 2, root ? 0 : 2, root ? 0 : 9 * 6);
 
     // What it sends to itself does not count; empty messages do, and pieces do not.
     check_all_to_all(comm, equal_bytes(GetParam(), 9), 8);

@@ -53,10 +53,16 @@ TEST(WorldComm, OrderedSumOfAnyLength) {
   check_ordered_sum(*world, random_split(5, ranks, 6), 300000, 2);
 }
 
+TEST(WorldComm, LossySums) {
+  check_lossy_sums(*world);
+  check_sum_of_infinity(*world);
+}
+
 TEST(WorldComm, Gather) {
+  for (const Wire wire : kWires)
+    for (std::uint64_t seed = 3; seed < 30; ++seed) check_gather(*world, random_counts(ranks, 500, seed), seed, wire);
   check_gather(*world, std::vector<std::size_t>(ranks, 0), 1);
   check_gather(*world, std::vector<std::size_t>(ranks, 100), 2);
-  for (std::uint64_t seed = 3; seed < 30; ++seed) check_gather(*world, random_counts(ranks, 50, seed), seed);
   std::vector<std::size_t> counts(ranks, 0);
   counts.back() = 262144 + 5;
   check_gather(*world, counts, 30);
@@ -116,7 +122,7 @@ TEST(WorldComm, CountsWhatItSends) {
   const CommCounter sums = world->counters().sum;
   check_ordered_sum(*world, even_split(ranks, ranks), 20000, 5);
   const CommCounter large = world->counters().sum - sums;
-  const std::uint64_t slice = 20000 * (rank + 1) / ranks - 20000 * rank / ranks;
+  const std::uint64_t slice = Slices{20000, ranks}.size(world->rank());
   EXPECT_EQ(large.messages, ranks > 2 ? 2 * others : others);
   EXPECT_EQ(large.bytes, (ranks > 2 ? 20000 - slice + slice * others : 20000) * 4);
 }

@@ -1,0 +1,61 @@
+// Collectives that MPI carries: between nodes, or between processes as if each were on a node of its own. The sums are
+// ours. Included by mpi_*.cc only: it is they that know MPI.
+#pragma once
+
+#include <functional>
+#include <mpi.h>
+#include <vector>
+
+#include "comm/communicator.h"
+#include "comm/encoded_sum.h"
+
+namespace foe {
+
+// An Error with MPI's own words unless a call has succeeded.
+void check_mpi(int status, const char* call);
+
+class MpiComm : public Communicator {
+ public:
+  // `on_destroy` runs last in the destructor.
+  MpiComm(MPI_Comm comm, int rank, std::vector<int> nodes, const WorldOptions& options,
+          std::function<void()> on_destroy);
+  ~MpiComm() override;
+
+  void do_broadcast(std::vector<std::int32_t>& message) override;
+  void do_sum(const SumPlan& plan, float* partials, std::size_t count, Wire wire) override;
+  void do_gather(std::span<const std::byte> send, std::span<const std::size_t> bytes, std::byte* out) override;
+  void do_all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
+                     std::span<std::byte> receive, std::span<std::size_t> receive_bytes) override;
+
+ protected:
+  std::unique_ptr<Communicator> make_part(std::span<const int> members, int color) override;
+
+ private:
+  void sum_whole(const SumPlan& plan, float* partials, std::size_t count, Wire wire);
+  void reduce_scatter(const SumPlan& plan, float* partials, const Slices& slices, Wire wire);
+  void all_gather(float* x, const Slices& slices, Wire wire);
+  MPI_Request* start_sends(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
+                           std::size_t own_at);
+  void probe(int peer, std::size_t& bytes);
+  void wait(MPI_Request& request, const char* what);
+  template <typename Ready>
+  void wait_until(const char* what, Ready&& ready);
+
+  MPI_Comm comm_;
+  WorldOptions options_;
+  std::function<void()> on_destroy_;
+  EncodedSum sum_;
+  std::vector<std::byte> send_, receive_;                                 // grow to the largest sum
+  std::vector<int> send_counts_, send_at_, receive_counts_, receive_at_;  // in bytes, by rank
+  std::vector<MPI_Message> messages_;                                     // of an all-to-all, by rank
+  std::vector<MPI_Request> requests_;                                     // its sends and its receptions
+};
+
+// The same ranks of `comm` as a communicator of ours, over shared memory if all are on one node.
+std::unique_ptr<Communicator> make_comm(MPI_Comm comm, const WorldOptions& options, std::function<void()> on_destroy);
+
+// For Communicator::make_part.
+std::unique_ptr<Communicator> make_part_of(MPI_Comm comm, std::span<const int> members, int color,
+                                           const WorldOptions& options);
+
+}  // namespace foe

@@ -1,0 +1,124 @@
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <mpi.h>
+
+#include "base/aligned.h"
+#include "comm/mpi_comm.h"
+#include "comm/shared_comm.h"
+
+namespace foe {
+namespace {
+
+// MPI_Finalize waits for all ranks. A rank that fails must not: whoever catches its Error calls abort_world().
+void finalize() {
+  if (std::uncaught_exceptions() == 0) MPI_Finalize();
+}
+
+std::vector<int> nodes_of(MPI_Comm comm, const WorldOptions& options) {
+  int rank = 0, size = 0;
+  MPI_Comm_rank(comm, &rank);
+  MPI_Comm_size(comm, &size);
+  int first = rank;  // of its node: stands for it
+  if (options.share_memory) {
+    MPI_Comm node;
+    check_mpi(MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node), "MPI_Comm_split_type");
+    check_mpi(MPI_Bcast(&first, 1, MPI_INT, 0, node), "MPI_Bcast");
+    MPI_Comm_free(&node);
+  }
+  std::vector<int> firsts(size), nodes(size);
+  check_mpi(MPI_Allgather(&first, 1, MPI_INT, firsts.data(), 1, MPI_INT, comm), "MPI_Allgather");
+  for (int r = 0, next = 0; r < size; ++r) nodes[r] = firsts[r] == r ? next++ : nodes[firsts[r]];
+  return nodes;
+}
+
+class NodeComm : public SharedComm {
+ public:
+  NodeComm(MPI_Comm node, int rank, int size, std::byte* memory, const WorldOptions& options,
+           std::function<void()> on_destroy)
+      : SharedComm(rank, std::vector<int>(size), memory, options.timeout_seconds, std::move(on_destroy)),
+        node_(node),
+        options_(options) {}
+
+ protected:
+  std::unique_ptr<Communicator> make_part(std::span<const int> members, int color) override {
+    return make_part_of(node_, members, color, options_);
+  }
+
+ private:
+  MPI_Comm node_;
+  WorldOptions options_;
+};
+
+std::unique_ptr<Communicator> make_node_comm(MPI_Comm node, const WorldOptions& options,
+                                             std::function<void()> on_destroy) {
+  int rank = 0, size = 0;
+  MPI_Comm_rank(node, &rank);
+  MPI_Comm_size(node, &size);
+  MPI_Win window;
+  void* mine = nullptr;
+  // Rank 0 holds all of it: one contiguous piece, as the threads of one process have. MPI need not align it (Open MPI
+  // does not); pages are mapped whole, so the first aligned byte is the same one for every rank.
+  constexpr std::size_t kAlignment = AlignedBuffer<std::byte>::kAlignment;
+  const std::size_t bytes = SharedComm::memory_bytes(size);
+  std::size_t room = bytes + kAlignment;
+  check_mpi(
+      MPI_Win_allocate_shared(rank == 0 ? static_cast<MPI_Aint>(room) : 0, 1, MPI_INFO_NULL, node, &mine, &window),
+      "MPI_Win_allocate_shared");
+  MPI_Aint size_of_rank0 = 0;
+  int unit = 0;
+  void* memory = nullptr;
+  MPI_Win_shared_query(window, 0, &size_of_rank0, &unit, &memory);
+  std::align(kAlignment, bytes, memory, room);
+  if (rank == 0) std::memset(memory, 0, bytes);
+  MPI_Barrier(node);
+  // The window is not freed by hand: that is collective, and a rank that fails leaves alone. MPI_Finalize releases it.
+  return std::make_unique<NodeComm>(node, rank, size, static_cast<std::byte*>(memory), options, std::move(on_destroy));
+}
+
+bool started_by_mpirun() {
+  return std::getenv("OMPI_COMM_WORLD_SIZE") || std::getenv("PMI_SIZE") || std::getenv("PMIX_RANK");
+}
+
+}  // namespace
+
+std::unique_ptr<Communicator> make_comm(MPI_Comm comm, const WorldOptions& options, std::function<void()> on_destroy) {
+  int rank = 0;
+  MPI_Comm_rank(comm, &rank);
+  std::vector<int> nodes = nodes_of(comm, options);
+  if (options.share_memory && *std::max_element(nodes.begin(), nodes.end()) == 0)
+    return make_node_comm(comm, options, std::move(on_destroy));
+  return std::make_unique<MpiComm>(comm, rank, std::move(nodes), options, std::move(on_destroy));
+}
+
+// What is split off stays until MPI_Finalize: freeing it is collective, and a rank that fails leaves alone.
+std::unique_ptr<Communicator> make_part_of(MPI_Comm comm, std::span<const int> members, int color,
+                                           const WorldOptions& options) {
+  int rank = 0;
+  MPI_Comm_rank(comm, &rank);
+  const auto own = std::find(members.begin(), members.end(), rank) - members.begin();
+  MPI_Comm part;
+  check_mpi(MPI_Comm_split(comm, color < 0 ? MPI_UNDEFINED : color, static_cast<int>(own), &part), "MPI_Comm_split");
+  if (color < 0) return nullptr;
+  if (members.size() == 1) return make_self_comm();
+  return make_comm(part, options, {});
+}
+
+std::unique_ptr<Communicator> make_world_comm(const WorldOptions& options) {
+  if (!started_by_mpirun()) return make_self_comm();
+  int provided = 0;
+  check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
+  MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+  return make_comm(MPI_COMM_WORLD, options, finalize);
+}
+
+void abort_world(int status) {
+  int initialised = 0, finalised = 0;
+  MPI_Initialized(&initialised);
+  MPI_Finalized(&finalised);
+  if (initialised && !finalised) MPI_Abort(MPI_COMM_WORLD, status);
+}
+
+}  // namespace foe
