@@ -147,7 +147,7 @@ void run_generate(const GenerateFlags& flags) {
   options.kv_tokens = static_cast<int>(prompt.size()) + flags.max_tokens;
   run_on_all_ranks(flags.model, options, [&](Engine& engine) {
     const std::size_t prompt_tokens = prompt.size();
-    if (!flags.json) std::fputs(flags.prompt.c_str(), stdout);
+    if (!flags.json) std::fputs(flags.prompt.c_str(), stdout), std::fflush(stdout);
     const Generation g = generate(engine, tokenizer, flags, std::move(prompt));
     if (flags.json) print_json(engine, g, prompt_tokens);
     if (flags.stats) print_stats(engine, g, prompt_tokens);

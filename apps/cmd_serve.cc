@@ -31,6 +31,7 @@ std::vector<std::string> worker_args(const ServeFlags& flags) {
   if (!flags.model.dtype.empty()) add("--dtype", flags.model.dtype);
   if (flags.model.threads > 0) add("--threads", std::to_string(flags.model.threads));
   add("--chunk", std::to_string(flags.model.chunk));
+  add("--timeout", fmt::format("{}", flags.model.timeout_s));
   add("--max-sequences", std::to_string(flags.max_sequences));
   if (flags.kv_tokens > 0) add("--kv-tokens", std::to_string(flags.kv_tokens));
   add("--hang-timeout", fmt::format("{}", flags.hang_timeout_s));

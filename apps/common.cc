@@ -37,6 +37,9 @@ void add_model_flags(CLI::App& command, ModelFlags& flags) {
   command.add_option("--chunk", flags.chunk, "most tokens in one step; longer prompts run in chunks")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
+  command.add_option("--timeout", flags.timeout_s, "seconds without a word from another rank that end the job")
+      ->check(CLI::Range(0.1, 86400.0))
+      ->capture_default_str();
 }
 
 Plan plan_of(const ModelFlags& flags, const ModelConfig& config) {
@@ -55,7 +58,7 @@ int threads_of(const ModelFlags& flags) {
 }
 
 void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std::function<void(Engine&)>& lead) {
-  const std::unique_ptr<Communicator> comm = make_world_comm();
+  const std::unique_ptr<Communicator> comm = make_world_comm({.timeout_seconds = flags.timeout_s});
   options.threads = threads_of(flags);
   options.max_batch_tokens = flags.chunk;
   options.exchange = {parse_dispatch(flags.dispatch), parse_wire(flags.wire)};

@@ -23,6 +23,7 @@ struct ModelFlags {
   std::string dtype;  // empty: the file's
   int threads = 0;    // per rank; 0: this machine's cores divided by the ranks on it
   int chunk = 512;
+  double timeout_s = 60;  // for which a rank waits for another before it fails
 };
 
 void add_model_flags(CLI::App& command, ModelFlags& flags);

@@ -15,9 +15,10 @@ using Clock = std::chrono::steady_clock;
 // Counts a call, and its time until the end of the scope.
 class Communicator::Call {
  public:
-  Call(const Counters& counters, CommCounter& counter)
+  Call(Counters& counters, CommCounter& counter, const char* collective)
       : counters_(counters), counter_(counter), start_(Clock::now()), waited_before_(counters.waited_s) {
     ++counter_.calls;
+    counters.collective = collective;
   }
   ~Call() {
     counter_.seconds += std::chrono::duration<double>(Clock::now() - start_).count();
@@ -61,19 +62,19 @@ std::unique_ptr<Communicator> Communicator::split(int color, int key) {
 }
 
 void Communicator::broadcast(std::vector<std::int32_t>& message) {
-  const Call call(*counters_, counters_->broadcast);
+  const Call call(*counters_, counters_->broadcast, "a broadcast");
   do_broadcast(message);
 }
 
 void Communicator::ordered_sum(const SumPlan& plan, float* terms, std::size_t count, Wire wire) {
-  const Call call(*counters_, counters_->sum);
+  const Call call(*counters_, counters_->sum, "a sum");
   FOE_CHECK(plan.ranks() == size(), "a plan for {} ranks on {}", plan.ranks(), size());
   plan.reduce_own(rank_, terms, count);
   if (count > 0 && size() > 1) do_sum(plan, terms, count, wire);
 }
 
 void Communicator::gather(std::span<const float> send, std::span<const std::size_t> counts, float* out, Wire wire) {
-  const Call call(*counters_, counters_->gather);
+  const Call call(*counters_, counters_->gather, "a gather");
   FOE_CHECK(counts.size() == nodes_.size() && send.size() == counts[rank_], "{} floats, announced {}", send.size(),
             counts[rank_]);
   if (size() == 1) wire = Wire::kF32;
@@ -96,7 +97,7 @@ void Communicator::gather(std::span<const float> send, std::span<const std::size
 
 void Communicator::all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
                               std::span<std::byte> receive, std::span<std::size_t> receive_bytes) {
-  const Call call(*counters_, counters_->all_to_all);
+  const Call call(*counters_, counters_->all_to_all, "an all-to-all");
   check_lengths(send, send_bytes, receive_bytes);
   for (int peer = 0; peer < size(); ++peer)
     if (peer != rank_) count_message(counters_->all_to_all, peer, send_bytes[peer]);

@@ -110,7 +110,8 @@ class Communicator {
   void count_message(CommCounter& counter, int peer, std::size_t bytes) const;
 
   struct Counters : CommCounters {
-    double waited_s = 0;  // in all calls, for other ranks
+    double waited_s = 0;          // in all calls, for other ranks
+    const char* collective = "";  // the last call, for errors
   };
   std::shared_ptr<Counters> counters_ = std::make_shared<Counters>();
   const int rank_;

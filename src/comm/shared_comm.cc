@@ -130,8 +130,9 @@ void SharedComm::wait_until(const Ready& ready, Header& theirs, int peer) {
     const bool gone = theirs.gone.load() != 0 && !ready();
     if (gone || std::chrono::steady_clock::now() > deadline) {
       theirs.sleepers.fetch_sub(1);
-      if (gone) fail("rank {}: rank {} left the job", rank_, peer);
-      fail("rank {}: heard nothing from rank {} for {} s", rank_, peer, timeout_seconds_);
+      const char* collective = counters_->collective;
+      if (gone) fail("rank {} in {}: rank {} left the job", rank_, collective, peer);
+      fail("rank {} in {}: heard nothing from rank {} for {} s", rank_, collective, peer, timeout_seconds_);
     }
     futex(theirs.written, FUTEX_WAIT, seen, &nap);
   }

@@ -305,7 +305,7 @@ TEST(LocalCommFailure, ARankThatFallsSilentFailsTheOthers) {
 TEST(LocalCommFailure, TheErrorNamesBothRanks) {
   run_ranks(2, 0.3, [&](Communicator& comm) {
     if (comm.rank() == 1) return;
-    EXPECT_EQ(error_of(collectives()[1], comm), "rank 0: rank 1 left the job");
+    EXPECT_EQ(error_of(collectives()[1], comm), "rank 0 in a sum: rank 1 left the job");
   });
 }
 

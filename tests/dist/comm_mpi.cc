@@ -1,17 +1,13 @@
-// The collectives over processes: mpirun -n RANKS comm_mpi_test RANKS shared|mpi [silent]. With `mpi` the ranks do not
-// share memory, as if each were on a node of its own. With `silent` rank 1 says nothing, and the others have to notice.
+// The collectives over processes: mpirun -n RANKS comm_mpi_test RANKS shared|mpi. With `mpi` the ranks do not share
+// memory, as if each were on a node of its own.
 
-#include <chrono>
-#include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
 
-#include "base/error.h"
 #include "comm/collectives.h"
 #include "comm/communicator.h"
 
@@ -127,22 +123,6 @@ TEST(WorldComm, CountsWhatItSends) {
   EXPECT_EQ(large.bytes, (ranks > 2 ? 20000 - slice + slice * others : 20000) * 4);
 }
 
-// Ends the job from the first rank that notices, as foe does.
-void wait_for_silent_rank() {
-  if (world->rank() == 1) return std::this_thread::sleep_for(std::chrono::seconds(60));
-  try {
-    check_ordered_sum(*world, even_split(ranks, ranks), 10, 1);
-  } catch (const Error& sum) {
-    try {
-      check_all_to_all(*world, equal_bytes(ranks, 10), 2);
-    } catch (const Error& all_to_all) {
-      std::printf("noticed: %s; %s\n", sum.what(), all_to_all.what());
-      std::fflush(stdout);
-      abort_world(1);
-    }
-  }
-}
-
 }  // namespace
 }  // namespace foe
 
@@ -150,12 +130,7 @@ int main(int argc, char** argv) {
   if (argc < 3) return 2;
   foe::ranks = std::atoi(argv[1]);
   foe::share_memory = std::string(argv[2]) == "shared";
-  const bool silent = argc > 3;
-  foe::world = foe::make_world_comm({silent ? 0.3 : 60, foe::share_memory});
-  if (silent) {
-    foe::wait_for_silent_rank();
-    return 0;
-  }
+  foe::world = foe::make_world_comm({.share_memory = foe::share_memory});
   GTEST_FLAG_SET(brief, foe::world->rank() != 0);  // one rank's progress is enough; failures of all are shown
   GTEST_FLAG_SET(fail_fast, true);                 // after a failure the ranks may no longer be in step
   testing::InitGoogleTest(&argc, argv);
