@@ -49,6 +49,8 @@ class Engine {
   void heartbeat();
   // What each rank has sent so far, by rank. The exchange that collects this does not count.
   std::vector<CommCounters> collect_counters();
+  // What each rank's experts have run so far, by rank. This exchange does not count either.
+  std::vector<ExpertLoad> collect_load();
   // Ends follow() on the other ranks.
   void stop();
 
@@ -67,6 +69,7 @@ class Engine {
 
   int owners() const { return model_.placement.members; }
   std::vector<CommCounters> gather_counters(const CommCounters& mine);
+  std::vector<ExpertLoad> gather_load(const CommCounters& before);
 };
 
 }  // namespace foe

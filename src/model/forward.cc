@@ -357,7 +357,9 @@ std::span<const float> forward(const Model& model, const Batch& batch, KvCache& 
     run_experts(s, layer);
     if (!c.federated()) sum_into_residual(s, a.update_GTD.data(), 1.0f);
     clock.add_to(&LayerStats::experts_s);
-    a.layers[layer].rows = (a.exchange ? a.exchange->routing : a.routing).expert_begin.back();
+    const Routing& sorted = a.exchange ? a.exchange->routing : a.routing;
+    a.layers[layer].rows = sorted.expert_begin.back();
+    a.load.add(layer, c, model.share(), a.routing, s.T, sorted);
   }
   if (c.federated()) sum_into_residual(s, a.update_GTD.data(), c.sync_scale());
   score_vocabulary(s);

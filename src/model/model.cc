@@ -58,6 +58,8 @@ Activations::Activations(const Model& model, int tokens, int sampled, const Exch
   if (model.placement.members > 1 && !share.idle())
     exchange.emplace(c, experts_of_members(model.placement, model.rank), share.member, options, tokens);
   layers.resize(c.num_hidden_layers);
+  load.experts = share.experts.size();
+  load.rows_Le.resize(static_cast<std::size_t>(c.num_hidden_layers) * load.experts);
   products.reserve(std::max<std::size_t>(share.experts.size(), 3 * G));
 }
 

@@ -11,6 +11,7 @@
 #include "kernels/attention.h"
 #include "kernels/gemm.h"
 #include "model/expert_exchange.h"
+#include "model/expert_load.h"
 #include "model/routing.h"
 #include "placement/placement.h"
 #include "weights/model_weights.h"
@@ -67,6 +68,7 @@ struct Activations {
   Routing routing;
   std::vector<Product> products;
   std::vector<LayerStats> layers;
+  ExpertLoad load;
   std::optional<ExpertExchange> exchange;  // where ranks share groups (in plan ep: the model)
   Batch own;                               // there: the sequences of this rank
 

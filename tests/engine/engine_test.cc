@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <map>
+#include <numeric>
 #include <thread>
 
 #include <gmock/gmock.h>
@@ -170,6 +171,43 @@ TEST(Engine, AStepWithSharedGroupsExchangesTwicePerLayerInsideThem) {
   const RandomModel moe(small_config()), federated(small_federated(2));
   for (const int ranks : {2, 3}) check_a_step_with_shared_groups(moe, Plan::kEp, ranks);
   for (const int ranks : {4, 5, 6}) check_a_step_with_shared_groups(federated, Plan::kFoe, ranks);
+}
+
+// Every token's K selections count once in each layer, on whichever rank; in the last layer those of sampled tokens.
+TEST(Engine, TheLoadOfExpertsIsTheSameOnAnyNumberOfRanksUnderAnyPlan) {
+  const int prompt = 23, answer = 6;
+  for (const ModelConfig& config : {small_config(), small_federated(4)}) {
+    const RandomModel folder(config);
+    const int L = config.num_hidden_layers, K = config.num_experts_per_tok;
+    std::vector<std::vector<std::int64_t>> expected;
+    for (const Plan plan : {Plan::kTp, Plan::kEp, Plan::kFoe}) {
+      if ((plan == Plan::kFoe) != config.federated()) continue;
+      for (const int ranks : {1, 2, 3, 9}) {
+        if (plan == Plan::kTp && ranks > config.num_key_value_heads) continue;
+        with_engine(folder.path(), plan, ranks, {.max_batch_tokens = 7, .kv_tokens = 128}, [&](Engine& engine) {
+          const Placement& placement = engine.model().placement;
+          for (int id = 1; id <= 3; ++id) engine.submit(request(id, prompt, answer));
+          Outputs outputs;
+          drain(engine, outputs);
+          const auto counters = engine.collect_counters();
+          const std::vector<ExpertLoad> load = engine.collect_load();
+          EXPECT_EQ(engine.collect_counters()[0].total().calls, counters[0].total().calls);
+          const auto rows = rows_by_expert(config, placement, load);
+          for (int layer = 0; layer < L; ++layer) {
+            const int tokens = layer + 1 < L ? prompt + answer - 1 : answer;
+            EXPECT_EQ(std::accumulate(rows[layer].begin(), rows[layer].end(), std::int64_t{0}), 3 * tokens * K);
+          }
+          if (expected.empty()) expected = rows;
+          EXPECT_EQ(rows, expected) << to_string(plan) << ", " << ranks << " ranks";
+          const double rate = local_activation_rate(load);
+          if (placement.members == 1)
+            EXPECT_EQ(rate, 1);
+          else
+            EXPECT_THAT(rate, testing::AllOf(testing::Gt(0), testing::Lt(1)));
+        });
+      }
+    }
+  }
 }
 
 }  // namespace

@@ -1,0 +1,63 @@
+#include "model/expert_load.h"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+
+#include "base/check.h"
+
+namespace foe {
+
+void ExpertLoad::add(int layer, const ModelConfig& config, const Share& share, const Routing& own, int tokens,
+                     const Routing& sorted) {
+  for (int e = 0; e < experts; ++e)
+    rows_Le[static_cast<std::size_t>(layer) * experts + e] += sorted.expert_begin[e + 1] - sorted.expert_begin[e];
+  const std::int64_t groups = config.federated() ? share.groups.size() : config.expert_groups;
+  const auto begin = own.experts_TK.begin(), end = begin + static_cast<std::ptrdiff_t>(tokens) * own.entries;
+  selected += tokens * (own.entries / config.expert_groups) * groups;
+  local += std::count_if(begin, end, [&](std::int32_t e) { return share.experts.contains(e); });
+}
+
+double local_activation_rate(std::span<const ExpertLoad> ranks) {
+  std::int64_t selected = 0, local = 0;
+  for (const ExpertLoad& rank : ranks) selected += rank.selected, local += rank.local;
+  return selected > 0 ? static_cast<double>(local) / static_cast<double>(selected) : 1;
+}
+
+std::vector<std::vector<std::int64_t>> rows_by_expert(const ModelConfig& config, const Placement& placement,
+                                                      std::span<const ExpertLoad> ranks) {
+  FOE_CHECK(ranks.size() == placement.ranks.size(), "{} ranks of {}", ranks.size(), placement.ranks.size());
+  std::vector<std::vector<std::int64_t>> rows(config.num_hidden_layers, std::vector<std::int64_t>(config.experts()));
+  for (int layer = 0; layer < config.num_hidden_layers; ++layer)
+    for (std::size_t r = 0; r < ranks.size(); ++r)
+      std::ranges::copy(ranks[r].rows(layer), rows[layer].begin() + placement.ranks[r].experts.begin);
+  return rows;
+}
+
+double fullest_over_median(std::vector<double> values) {
+  if (values.empty()) return 1;
+  std::sort(values.begin(), values.end());
+  const double median = (values[(values.size() - 1) / 2] + values[values.size() / 2]) / 2;
+  if (median > 0) return values.back() / median;
+  return values.back() > 0 ? std::numeric_limits<double>::infinity() : 1;
+}
+
+double row_balance(std::span<const ExpertLoad> ranks) {
+  const std::size_t layers = ranks.front().experts > 0 ? ranks.front().rows_Le.size() / ranks.front().experts : 0;
+  double sum = 0;
+  int counted = 0;
+  for (std::size_t layer = 0; layer < layers; ++layer) {
+    std::vector<double> rows;
+    for (const ExpertLoad& rank : ranks)
+      if (rank.experts > 0) {
+        const auto of_layer = rank.rows(static_cast<int>(layer));
+        rows.push_back(static_cast<double>(std::accumulate(of_layer.begin(), of_layer.end(), std::int64_t{0})));
+      }
+    if (std::ranges::max(rows) == 0) continue;
+    sum += fullest_over_median(rows);
+    ++counted;
+  }
+  return counted > 0 ? sum / counted : 1;
+}
+
+}  // namespace foe

@@ -1,0 +1,106 @@
+#include "model/expert_load.h"
+
+#include <cmath>
+#include <numeric>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "model/random_model.h"
+
+namespace foe {
+namespace {
+
+using testing::ElementsAre;
+
+// 8 experts, 2 per token, in groups of `groups`.
+ModelConfig config_with(int groups) {
+  ModelConfig c = small_config();
+  c.num_hidden_layers = 2;
+  c.num_experts = 8;
+  c.num_experts_per_tok = 2;
+  c.expert_groups = groups;
+  if (groups > 1) c.residual = Residual::kFederated;
+  return c;
+}
+
+ExpertLoad load_of(const ModelConfig& c, const Share& share) {
+  const int experts = share.experts.size();
+  return {.experts = experts, .rows_Le = std::vector<std::int64_t>(c.num_hidden_layers * experts)};
+}
+
+Routing routing_of(const Share& share, std::vector<std::int32_t> experts_TK) {
+  const int tokens = static_cast<int>(experts_TK.size()) / 2;
+  Routing routing(2, share.experts.size(), tokens);
+  routing.experts_TK = std::move(experts_TK);
+  sort_rows(share, tokens, routing);
+  return routing;
+}
+
+TEST(ExpertLoad, CountsRowsByExpertAndSelectionsByWhereTheyAre) {
+  const ModelConfig c = config_with(1);
+  const Placement placement = make_placement(c, Plan::kEp, 2);  // experts 0 to 3 and 4 to 7
+  std::vector<ExpertLoad> ranks{load_of(c, placement.ranks[0]), load_of(c, placement.ranks[1])};
+  // Rank 0 has two tokens and rank 1 one. All experts of the first are on its rank, none of the second's, and one of
+  // the third's.
+  const std::vector<std::int32_t> first{0, 3, 4, 7}, second{1, 7}, all{0, 3, 4, 7, 1, 7};
+  for (const int layer : {0, 1, 1})
+    for (int r = 0; r < 2; ++r) {
+      const Share& share = placement.ranks[r];
+      const Routing own = routing_of(share, r == 0 ? first : second);
+      ranks[r].add(layer, c, share, own, r == 0 ? 2 : 1, routing_of(share, all));
+    }
+  EXPECT_THAT(rows_by_expert(c, placement, ranks),
+              ElementsAre(ElementsAre(1, 1, 0, 1, 1, 0, 0, 2), ElementsAre(2, 2, 0, 2, 2, 0, 0, 4)));
+  EXPECT_EQ(ranks[0].selected, 3 * 4);
+  EXPECT_EQ(ranks[0].local, 3 * 2);
+  EXPECT_EQ(ranks[1].selected, 3 * 2);
+  EXPECT_EQ(ranks[1].local, 3 * 1);
+  EXPECT_EQ(local_activation_rate(ranks), 0.5);
+  EXPECT_EQ(row_balance(ranks), 1.0);  // 3 and 3 of 6 rows
+}
+
+TEST(ExpertLoad, WholeGroupsResolveTheirOwnSelections) {
+  const ModelConfig c = config_with(2);
+  const Placement placement = make_placement(c, Plan::kFoe, 2);
+  std::vector<ExpertLoad> ranks;
+  for (const Share& share : placement.ranks) {
+    const Routing routing = routing_of(share, {0, 4, 3, 7, 3, 5});
+    ranks.push_back(load_of(c, share));
+    ranks.back().add(0, c, share, routing, 3, routing);
+    EXPECT_EQ(ranks.back().selected, 3);
+  }
+  EXPECT_EQ(local_activation_rate(ranks), 1.0);
+  EXPECT_THAT(rows_by_expert(c, placement, ranks)[0], ElementsAre(1, 0, 0, 2, 1, 1, 0, 1));
+}
+
+TEST(ExpertLoad, PartsOfAnExpertCountOnce) {
+  const ModelConfig c = config_with(1);
+  const Placement placement = make_placement(c, Plan::kTp, 2);
+  std::vector<ExpertLoad> ranks;
+  for (const Share& share : placement.ranks) {
+    const Routing routing = routing_of(share, {0, 4, 3, 7});
+    ranks.push_back(load_of(c, share));
+    ranks.back().add(1, c, share, routing, 2, routing);
+  }
+  EXPECT_EQ(local_activation_rate(ranks), 1.0);
+  EXPECT_THAT(rows_by_expert(c, placement, ranks)[1], ElementsAre(1, 0, 0, 1, 1, 0, 0, 1));
+  EXPECT_EQ(row_balance(ranks), 1.0);
+}
+
+TEST(ExpertLoad, BalanceIsTheFullestOverTheMedian) {
+  EXPECT_EQ(fullest_over_median({}), 1);
+  EXPECT_EQ(fullest_over_median({0, 0, 0}), 1);
+  EXPECT_EQ(fullest_over_median({6, 2}), 1.5);  // of two, the mean
+  EXPECT_EQ(fullest_over_median({1, 9, 3}), 3);
+  EXPECT_EQ(fullest_over_median({8, 1, 2, 4}), 8 / 3.0);
+  EXPECT_EQ(fullest_over_median({0, 0, 5}), INFINITY);
+  // The mean over layers, without those that ran nothing, and without ranks that hold nothing.
+  const std::vector<ExpertLoad> ranks{{.experts = 1, .rows_Le = {3, 0, 1}},
+                                      {.experts = 2, .rows_Le = {0, 1, 0, 0, 1, 0}},
+                                      {.experts = 0, .rows_Le = {}}};
+  EXPECT_EQ(row_balance(ranks), (1.5 + 1) / 2);
+}
+
+}  // namespace
+}  // namespace foe
