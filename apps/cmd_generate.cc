@@ -10,6 +10,7 @@
 #include "commands.h"
 #include "common.h"
 #include "engine/sampler.h"
+#include "report.h"
 #include "text/tokenizer.h"
 
 namespace foe {
@@ -33,14 +34,11 @@ struct Generation {
   FinishReason finish = FinishReason::kLength;
   double first_token_s = 0;
   double decode_s = 0;
-  std::vector<CommCounters> decode_counters;  // by rank, of all decode steps
+  std::vector<CommCounters> prefill_counters, decode_counters;  // by rank, up to the first token and from there on
+  LoadReport load;
 
   int decode_steps() const { return static_cast<int>(tokens.size()) - 1; }
 };
-
-CommCounters difference(const CommCounters& a, const CommCounters& b) {
-  return {a.broadcast - b.broadcast, a.sum - b.sum, a.gather - b.gather, a.all_to_all - b.all_to_all};
-}
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -64,12 +62,11 @@ Generation generate(Engine& engine, const Tokenizer& tokenizer, const GenerateFl
     std::fflush(stdout);
   };
   auto start = Clock::now();
-  std::vector<CommCounters> before;
   while (!engine.idle()) {
     for (const TokenEvent& event : engine.step()) {
       if (result.tokens.empty()) {
         result.first_token_s = seconds_since(start);
-        before = engine.collect_counters();
+        result.prefill_counters = engine.collect_counters();
         start = Clock::now();
       }
       result.tokens.push_back(event.token);
@@ -81,22 +78,13 @@ Generation generate(Engine& engine, const Tokenizer& tokenizer, const GenerateFl
   show(decoder.finish() + "\n");
   result.text.pop_back();
   result.decode_counters = engine.collect_counters();
-  for (std::size_t r = 0; r < before.size(); ++r)
-    result.decode_counters[r] = difference(result.decode_counters[r], before[r]);
+  for (std::size_t r = 0; r < result.decode_counters.size(); ++r)
+    result.decode_counters[r] = result.decode_counters[r] - result.prefill_counters[r];
+  result.load = report_load(engine.model().config, engine.model().placement, engine.collect_load());
   return result;
 }
 
 void print_json(const Engine& engine, const Generation& g, std::size_t prompt_tokens) {
-  nlohmann::json ranks = nlohmann::json::array();
-  for (const CommCounters& c : g.decode_counters) {
-    const auto entry = [](const CommCounter& k) {
-      return nlohmann::json{{"calls", k.calls}, {"messages", k.messages}, {"bytes", k.bytes}};
-    };
-    ranks.push_back({{"broadcast", entry(c.broadcast)},
-                     {"sum", entry(c.sum)},
-                     {"gather", entry(c.gather)},
-                     {"all_to_all", entry(c.all_to_all)}});
-  }
   const nlohmann::json out{{"plan", to_string(engine.model().placement.plan)},
                            {"ranks", engine.comm().size()},
                            {"threads_per_rank", engine.threads()},
@@ -107,34 +95,37 @@ void print_json(const Engine& engine, const Generation& g, std::size_t prompt_to
                            {"ttft_s", g.first_token_s},
                            {"decode_s", g.decode_s},
                            {"decode_steps", g.decode_steps()},
-                           {"decode_counters_by_rank", ranks}};
+                           {"prefill_counters_by_rank", to_json(g.prefill_counters)},
+                           {"decode_counters_by_rank", to_json(g.decode_counters)},
+                           {"experts", to_json(g.load)}};
   std::puts(out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
 }
 
-void print_stats(const Engine& engine, const Generation& g, std::size_t prompt_tokens) {
+void print_times(const Engine& engine, const Generation& g, std::size_t prompt_tokens) {
   fmt::print(stderr, "\n{} ranks, {} threads each, plan {}: {} prompt tokens, first token after {:.1f} ms",
              engine.comm().size(), engine.threads(), to_string(engine.model().placement.plan), prompt_tokens,
              1e3 * g.first_token_s);
   const int steps = g.decode_steps();
   if (steps == 0) return fmt::print(stderr, "\n");
   fmt::print(stderr, ", then {:.2f} ms per token ({:.0f} tokens/s)\n", 1e3 * g.decode_s / steps, steps / g.decode_s);
-  CommCounters all;
-  for (const CommCounters& c : g.decode_counters)
-    for (const auto member :
-         {&CommCounters::broadcast, &CommCounters::sum, &CommCounters::gather, &CommCounters::all_to_all}) {
-      (all.*member).messages += (c.*member).messages;
-      (all.*member).bytes += (c.*member).bytes;
-    }
   fmt::print(stderr, "per decoded token:  exchanges    messages (all ranks)    bytes (all ranks)\n");
-  const auto row = [&](const char* name, CommCounter CommCounters::*member) {
-    const double n = steps;
-    fmt::print(stderr, "  {:<16}  {:>9.2f}    {:>20.2f}    {:>17.1f}\n", name, (g.decode_counters[0].*member).calls / n,
-               (all.*member).messages / n, (all.*member).bytes / n);
-  };
-  row("broadcast batch", &CommCounters::broadcast);
-  row("sum", &CommCounters::sum);
-  row("all-to-all", &CommCounters::all_to_all);
-  row("gather logits", &CommCounters::gather);
+  CommCounters all;
+  for (const CommCounters& rank : g.decode_counters) all = all + rank;
+  for (const Collective& collective : kCollectives) {
+    const CommCounter sum = all.*collective.counter;
+    const double calls = static_cast<double>((g.decode_counters[0].*collective.counter).calls);
+    fmt::print(stderr, "  {:<16}  {:>9.2f}    {:>20.2f}    {:>17.1f}\n", collective.name, calls / steps,
+               static_cast<double>(sum.messages) / steps, static_cast<double>(sum.bytes) / steps);
+  }
+}
+
+void print_stats(const Engine& engine, const Generation& g, std::size_t prompt_tokens) {
+  print_times(engine, g, prompt_tokens);
+  std::vector<CommCounters> whole;
+  for (std::size_t r = 0; r < g.prefill_counters.size(); ++r)
+    whole.push_back(g.prefill_counters[r] + g.decode_counters[r]);
+  if (whole.size() > 1) print_counters(stderr, whole);
+  print_load(stderr, g.load);
 }
 
 void run_generate(const GenerateFlags& flags) {

@@ -27,8 +27,10 @@ struct CommCounter {
   std::uint64_t messages = 0;
   std::uint64_t bytes = 0;
   std::uint64_t node_bytes = 0;  // of these, to ranks on other nodes
-  double seconds = 0;            // in these calls,
-  double waiting_s = 0;          // and of that, waiting for other ranks. MPI does not tell: across nodes it is 0
+  double seconds = 0;            // in these calls
+  // And of that, waiting for other ranks. MPI shows a message when all of it has come, so what its sender kept us
+  // waiting and what it took on the way are one time: across nodes it all counts as moving, and this is 0.
+  double waiting_s = 0;
 
   CommCounter operator-(const CommCounter& o) const {
     return {calls - o.calls,           messages - o.messages, bytes - o.bytes,
@@ -47,6 +49,12 @@ struct CommCounters {
   CommCounter all_to_all;
 
   CommCounter total() const { return broadcast + sum + gather + all_to_all; }
+  CommCounters operator-(const CommCounters& o) const {
+    return {broadcast - o.broadcast, sum - o.sum, gather - o.gather, all_to_all - o.all_to_all};
+  }
+  CommCounters operator+(const CommCounters& o) const {
+    return {broadcast + o.broadcast, sum + o.sum, gather + o.gather, all_to_all + o.all_to_all};
+  }
 };
 
 class Communicator {

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs `foe bench latency` and `foe bench comm` on one rank and on two, and checks what does not depend on the clock.
+"""Runs `foe bench` and the accounts of `foe generate` on one rank and on two, and checks what does not depend on the clock.
 
     tests/dist/bench_test.py build/foe
 """
@@ -24,7 +24,7 @@ def run(*flags, ranks=1):
         os.environ.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
         launcher = ["mpirun", "-n", str(ranks), "--oversubscribe", "--bind-to", "none"]
         launcher += ["--mca", "mpi_yield_when_idle", "1", "--mca", "btl", "self,vader"]
-    return subprocess.run([*launcher, FOE, "bench", *flags], capture_output=True, text=True, timeout=120)
+    return subprocess.run([*launcher, FOE, *flags], capture_output=True, text=True, timeout=120)
 
 
 class BenchTest(unittest.TestCase):
@@ -34,7 +34,7 @@ class BenchTest(unittest.TestCase):
         self.json = Path(folder.name) / "points.json"
 
     def points(self, *flags, ranks):
-        done = run(*flags, "--json", self.json, ranks=ranks)
+        done = run("bench", *flags, "--json", self.json, ranks=ranks)
         self.assertEqual(done.returncode, 0, done.stderr)
         return json.loads(self.json.read_text("utf-8"))["points"]
 
@@ -85,9 +85,48 @@ class BenchTest(unittest.TestCase):
             (["comm", "--kilobytes", "x"], 2, "--kilobytes"),
             ([], 2, "subcommand"),
         ):
-            done = run(*flags)
+            done = run("bench", *flags)
             self.assertEqual(done.returncode, status, (flags, done.stderr))
             self.assertIn(message, done.stderr + done.stdout)
+
+
+class AccountsTest(unittest.TestCase):
+    def generate(self, model, plan, ranks):
+        done = run("generate", MODELS / model, "--plan", plan, "--prompt", "It was a dark and stormy", "--max-tokens", "8",
+                   "--ignore-eos", "--threads", "1", "--json", ranks=ranks)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return json.loads(done.stdout)
+
+    def test_generate_says_what_each_rank_exchanged_and_where_experts_ran(self):
+        for model, plan, local in (("moe-8m", "tp", 1), ("moe-8m", "ep", None), ("foe-8m", "foe", 1)):
+            rows = []
+            for ranks in 1, 2:
+                out = self.generate(model, plan, ranks)
+                experts = out["experts"]
+                rows.append(experts["rows_by_layer_and_expert"])
+                tokens = out["prompt_tokens"] + out["decode_steps"]
+                self.assertEqual([sum(layer) for layer in rows[-1]], 5 * [SELECTED * tokens] + [SELECTED * 8])
+                self.assertGreaterEqual(experts["row_balance"], 1)
+                if local == 1 or ranks == 1:
+                    self.assertEqual(experts["local_activation_rate"], 1)
+                else:
+                    self.assertTrue(0 < experts["local_activation_rate"] < 1)
+                for phase, steps in ("prefill", 1), ("decode", out["decode_steps"]):
+                    by_rank = out[f"{phase}_counters_by_rank"]
+                    self.assertEqual(len(by_rank), ranks)
+                    for rank in by_rank:
+                        self.assertEqual(rank["broadcast"]["calls"], steps if ranks > 1 else 0)
+                        for counter in rank.values():
+                            self.assertGreaterEqual(counter["moving_s"], 0)
+                            self.assertGreaterEqual(counter["waiting_s"], 0)
+            self.assertEqual(rows[0], rows[1], plan)
+
+    def test_generate_prints_them(self):
+        done = run("generate", MODELS / "moe-8m", "--plan", "ep", "--prompt", "It was", "--max-tokens", "3", "--ignore-eos",
+                   "--stats", ranks=2)
+        self.assertRegex(done.stderr, r"(?m)^ +1 +all-to-all +36 +36 ")  # calls and messages: 2 in 6 layers and 3 steps
+        self.assertRegex(done.stderr, r"% of selections on the token's own rank; rows on the fullest rank \d")
+        self.assertRegex(done.stderr, r"rows of the fullest expert over the mean, by layer:( \d+\.\d\d){6}\n")
 
 
 if __name__ == "__main__":
