@@ -57,8 +57,17 @@ std::unique_ptr<Communicator> Communicator::split(int color, int key) {
   for (const Choice& c : all) members.push_back(c.rank);
   std::unique_ptr<Communicator> part = make_part(members, color);
   if (color < 0) return nullptr;
-  count_also(*part);
+  part->counters_ = counters_;
+  part->count_levels();
   return part;
+}
+
+void Communicator::count_levels() {
+  for (Communicator* level : levels()) {
+    if (!level) continue;
+    level->counters_ = counters_;
+    level->count_levels();
+  }
 }
 
 void Communicator::broadcast(std::vector<std::int32_t>& message) {

@@ -112,8 +112,13 @@ class Communicator {
   // own members. `color` tells apart what is made at the same time.
   virtual std::unique_ptr<Communicator> make_part(std::span<const int> members, int color) = 0;
 
-  // From now on `part` counts into this one's counters.
-  void count_also(Communicator& part) const { part.counters_ = counters_; }
+  // The communicators that this one is made of; null ones are skipped.
+  virtual std::vector<Communicator*> levels() { return {}; }
+  // From now on they count into this one's counters.
+  void count_levels();
+  static std::unique_ptr<Communicator> part_of(Communicator& whole, std::span<const int> members, int color) {
+    return whole.make_part(members, color);
+  }
   // Counts a message to another rank.
   void count_message(CommCounter& counter, int peer, std::size_t bytes) const;
 
@@ -142,6 +147,9 @@ std::unique_ptr<Communicator> make_self_comm();
 // `size` ranks as threads of one process; rank r's thread uses the r-th. `timeout_seconds` bounds every wait for a
 // peer. Destroying one of them while others wait makes those fail with an Error.
 std::vector<std::unique_ptr<Communicator>> make_local_comms(int size, double timeout_seconds = 60);
+
+// The same for ranks that pretend to be on several nodes, and exchange as they would there: nodes[r] is rank r's.
+std::vector<std::unique_ptr<Communicator>> make_local_comms(const std::vector<int>& nodes, double timeout_seconds = 60);
 
 struct WorldOptions {
   double timeout_seconds = 60;  // bounds every wait for a peer

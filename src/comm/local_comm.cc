@@ -1,9 +1,10 @@
 #include <algorithm>
 #include <map>
 #include <mutex>
+#include <numeric>
 
 #include "base/check.h"
-#include "comm/shared_comm.h"
+#include "comm/nodes_comm.h"
 
 namespace foe {
 namespace {
@@ -41,28 +42,61 @@ struct LocalJob {
 
 class LocalComm : public SharedComm {
  public:
-  LocalComm(int rank, int size, std::shared_ptr<LocalJob> job, double timeout_seconds)
-      : SharedComm(rank, std::vector<int>(size), job->memory.data(), timeout_seconds, [job] {}),
+  LocalComm(int rank, std::vector<int> nodes, std::shared_ptr<LocalJob> job, double timeout_seconds)
+      : SharedComm(rank, std::move(nodes), job->memory.data(), timeout_seconds, [job] {}),
         job_(std::move(job)),
         timeout_seconds_(timeout_seconds) {}
 
- protected:
-  std::unique_ptr<Communicator> make_part(std::span<const int> members, int color) override {
-    const int call = splits_++, size = static_cast<int>(members.size());
-    if (color < 0) return nullptr;
-    if (size == 1) return make_self_comm();
-    const auto own = std::find(members.begin(), members.end(), rank()) - members.begin();
+  // What these ranks share with nobody else; all give the same key.
+  std::shared_ptr<LocalJob> part(std::pair<int, int> key, int size) const {
     const std::lock_guard lock(job_->mutex);
-    std::shared_ptr<LocalJob>& part = job_->parts[{call, color}];
-    if (!part) part = std::make_shared<LocalJob>(size);
-    return std::make_unique<LocalComm>(static_cast<int>(own), size, part, timeout_seconds_);
+    std::shared_ptr<LocalJob>& job = job_->parts[key];
+    if (!job) job = std::make_shared<LocalJob>(size);
+    return job;
   }
+
+ protected:
+  std::unique_ptr<Communicator> make_part(std::span<const int> members, int color) override;
 
  private:
   std::shared_ptr<LocalJob> job_;
   double timeout_seconds_;
   int splits_ = 0;
 };
+
+// In two levels if there are several nodes.
+std::unique_ptr<Communicator> make_local_comm(int rank, const std::vector<int>& nodes,
+                                              const std::shared_ptr<LocalJob>& job, double timeout_seconds) {
+  auto world = std::make_unique<LocalComm>(rank, nodes, job, timeout_seconds);
+  std::optional<NodeGrid> grid = node_grid(nodes, rank);
+  if (!grid) return world;
+  const int node_ranks = grid->begin[grid->node + 1] - grid->begin[grid->node];
+  const int node_count = static_cast<int>(grid->begin.size()) - 1;
+  // Keys that no split has.
+  auto inside = std::make_unique<LocalComm>(grid->place, std::vector<int>(node_ranks),
+                                            world->part({-1, grid->node}, node_ranks), timeout_seconds);
+  std::unique_ptr<LocalComm> between;
+  if (grid->place < grid->fewest) {
+    std::vector<int> each(node_count);
+    std::iota(each.begin(), each.end(), 0);
+    between =
+        std::make_unique<LocalComm>(grid->node, each, world->part({-2, grid->place}, node_count), timeout_seconds);
+  }
+  return std::make_unique<NodesComm>(std::move(*grid), std::move(world), std::move(inside), std::move(between));
+}
+
+std::unique_ptr<Communicator> LocalComm::make_part(std::span<const int> members, int color) {
+  const int call = splits_++;
+  if (color < 0) return nullptr;
+  if (members.size() == 1) return make_self_comm();
+  const auto own = std::find(members.begin(), members.end(), rank()) - members.begin();
+  std::map<int, int> numbers;  // of the nodes, in the order of the members
+  std::vector<int> part_nodes;
+  for (const int member : members)
+    part_nodes.push_back(numbers.emplace(nodes()[member], static_cast<int>(numbers.size())).first->second);
+  return make_local_comm(static_cast<int>(own), part_nodes, part({call, color}, static_cast<int>(members.size())),
+                         timeout_seconds_);
+}
 
 }  // namespace
 
@@ -71,10 +105,14 @@ std::unique_ptr<Communicator> make_self_comm() {
 }
 
 std::vector<std::unique_ptr<Communicator>> make_local_comms(int size, double timeout_seconds) {
-  const auto job = std::make_shared<LocalJob>(size);
+  return make_local_comms(std::vector<int>(size), timeout_seconds);
+}
+
+std::vector<std::unique_ptr<Communicator>> make_local_comms(const std::vector<int>& nodes, double timeout_seconds) {
+  const auto job = std::make_shared<LocalJob>(static_cast<int>(nodes.size()));
   std::vector<std::unique_ptr<Communicator>> ranks;
-  for (int rank = 0; rank < size; ++rank)
-    ranks.push_back(std::make_unique<LocalComm>(rank, size, job, timeout_seconds));
+  for (std::size_t rank = 0; rank < nodes.size(); ++rank)
+    ranks.push_back(make_local_comm(static_cast<int>(rank), nodes, job, timeout_seconds));
   return ranks;
 }
 

@@ -4,10 +4,11 @@
 #include <exception>
 #include <memory>
 #include <mpi.h>
+#include <numeric>
 
 #include "base/aligned.h"
 #include "comm/mpi_comm.h"
-#include "comm/shared_comm.h"
+#include "comm/nodes_comm.h"
 
 namespace foe {
 namespace {
@@ -52,8 +53,15 @@ class NodeComm : public SharedComm {
   WorldOptions options_;
 };
 
-std::unique_ptr<Communicator> make_node_comm(MPI_Comm node, const WorldOptions& options,
-                                             std::function<void()> on_destroy) {
+// The ranks of one colour, in their order.
+MPI_Comm split(MPI_Comm comm, int color) {
+  MPI_Comm part = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_split(comm, color, 0, &part), "MPI_Comm_split");
+  return part;
+}
+
+std::unique_ptr<SharedComm> make_node_comm(MPI_Comm node, const WorldOptions& options,
+                                           std::function<void()> on_destroy) {
   int rank = 0, size = 0;
   MPI_Comm_rank(node, &rank);
   MPI_Comm_size(node, &size);
@@ -90,7 +98,18 @@ std::unique_ptr<Communicator> make_comm(MPI_Comm comm, const WorldOptions& optio
   std::vector<int> nodes = nodes_of(comm, options);
   if (options.share_memory && *std::max_element(nodes.begin(), nodes.end()) == 0)
     return make_node_comm(comm, options, std::move(on_destroy));
-  return std::make_unique<MpiComm>(comm, rank, std::move(nodes), options, std::move(on_destroy));
+  std::optional<NodeGrid> grid = node_grid(nodes, rank);
+  auto world = std::make_unique<MpiComm>(comm, rank, std::move(nodes), options, std::move(on_destroy));
+  if (!grid) return world;
+  std::unique_ptr<SharedComm> inside = make_node_comm(split(comm, grid->node), options, {});
+  const MPI_Comm place = split(comm, grid->place < grid->fewest ? grid->place : MPI_UNDEFINED);
+  std::unique_ptr<Communicator> between;
+  if (place != MPI_COMM_NULL) {
+    std::vector<int> each(grid->begin.size() - 1);
+    std::iota(each.begin(), each.end(), 0);
+    between = std::make_unique<MpiComm>(place, grid->node, std::move(each), options, nullptr);
+  }
+  return std::make_unique<NodesComm>(std::move(*grid), std::move(world), std::move(inside), std::move(between));
 }
 
 // What is split off stays until MPI_Finalize: freeing it is collective, and a rank that fails leaves alone.

@@ -18,6 +18,12 @@ inline bool sums_in_slices(int ranks, std::size_t count) {
   return ranks > 2 && count >= 8192;
 }
 
+// In how many slices a sum goes between nodes, of which the smallest has so many ranks: short vectors in one, which is
+// the fewest messages, longer ones in one for each rank, so that all cores move them.
+inline int slices_between_nodes(int ranks, std::size_t count) {
+  return count >= 8192 ? ranks : 1;
+}
+
 // A vector of `count` floats in `parts` slices of about one size, cut where every wire may be cut. Some may be empty.
 struct Slices {
   std::size_t count;

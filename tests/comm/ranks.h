@@ -13,10 +13,12 @@
 
 namespace foe {
 
-// Calls body(communicator) on a thread for each rank. A rank's communicator is destroyed when its body ends.
-inline void run_ranks(int size, double timeout_seconds, const std::function<void(Communicator&)>& body) {
+// Calls body(communicator) on a thread for each rank. A rank's communicator is destroyed when its body ends. Rank r
+// pretends to be on nodes[r].
+inline void run_ranks(const std::vector<int>& nodes, double timeout_seconds,
+                      const std::function<void(Communicator&)>& body) {
   std::vector<std::thread> threads;
-  for (auto& comm : make_local_comms(size, timeout_seconds))
+  for (auto& comm : make_local_comms(nodes, timeout_seconds))
     threads.emplace_back([&body, comm = std::move(comm)]() mutable {
       try {
         const std::unique_ptr<Communicator> own = std::move(comm);
@@ -26,6 +28,10 @@ inline void run_ranks(int size, double timeout_seconds, const std::function<void
       }
     });
   for (std::thread& thread : threads) thread.join();
+}
+
+inline void run_ranks(int size, double timeout_seconds, const std::function<void(Communicator&)>& body) {
+  run_ranks(std::vector<int>(size), timeout_seconds, body);
 }
 
 }  // namespace foe

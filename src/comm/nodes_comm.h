@@ -1,0 +1,57 @@
+// Collectives in two levels, for ranks on several nodes: inside a node through shared memory, and between the nodes, so
+// that what all ranks of a node need crosses the network once. All-to-alls and gathers go straight to their receivers.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "comm/shared_comm.h"
+
+namespace foe {
+
+// A rank's place among nodes.
+struct NodeGrid {
+  int node = 0;            // its node
+  int place = 0;           // among the ranks of its node
+  int fewest = 0;          // ranks that a node has: so many places exist in all nodes
+  std::vector<int> begin;  // the first rank of each node, and the number of ranks
+};
+
+// Nothing if two levels gain nothing (one node, or one rank on each) or the ranks of a node are not consecutive.
+std::optional<NodeGrid> node_grid(const std::vector<int>& nodes, int rank);
+
+class NodesComm : public Communicator {
+ public:
+  // `world` reaches all ranks, `inside` those of this rank's node, and `between` those in its place in all nodes (null
+  // if not all have it), each in the order of `world`.
+  NodesComm(NodeGrid grid, std::unique_ptr<Communicator> world, std::unique_ptr<SharedComm> inside,
+            std::unique_ptr<Communicator> between);
+
+  void do_broadcast(std::vector<std::int32_t>& message) override;
+  void do_sum(const SumPlan& plan, float* partials, std::size_t count, Wire wire) override;
+  void do_gather(std::span<const std::byte> send, std::span<const std::size_t> bytes, std::byte* out) override;
+  void do_all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
+                     std::span<std::byte> receive, std::span<std::size_t> receive_bytes) override;
+
+ protected:
+  std::unique_ptr<Communicator> make_part(std::span<const int> members, int color) override;
+  std::vector<Communicator*> levels() override;
+
+ private:
+  // What of a sum is done on which level.
+  struct Levels {
+    SumPlan inside, between;
+  };
+  const Levels& levels_of(const SumPlan& plan);
+
+  NodeGrid grid_;
+  std::unique_ptr<Communicator> world_;  // destroyed last
+  std::unique_ptr<SharedComm> inside_;
+  std::unique_ptr<Communicator> between_;
+  std::map<std::vector<int>, Levels> plans_;  // a run uses few
+  std::vector<float> sums_;                   // of a slice: grows to the largest
+};
+
+}  // namespace foe
