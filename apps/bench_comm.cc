@@ -30,6 +30,20 @@ Quantiles quantiles(std::vector<double> x) {
   return {at(0.1), at(0.5), at(0.9)};
 }
 
+// What has to send: nodes, or the ranks of one.
+struct Peers {
+  double units;  // how many there are
+  double pairs;  // of a rank of rank 0's and one of another's
+};
+
+Peers peers_of(const Communicator& comm) {
+  const auto ranks = static_cast<double>(comm.size());
+  const int nodes = comm.nodes().back() + 1;
+  if (nodes == 1) return {ranks, ranks - 1};
+  const auto own = static_cast<double>(std::count(comm.nodes().begin(), comm.nodes().end(), 0));
+  return {static_cast<double>(nodes), own * (ranks - own)};
+}
+
 // One call, begun when all ranks are there; rank 0 gets the time of the slowest. A rank that only sends, as the root of
 // a broadcast, is done before its message has arrived.
 double timed(Communicator& comm, const std::function<void()>& call) {
@@ -61,8 +75,8 @@ CommPoint run(Communicator& comm, const Contest& contest, std::size_t bytes, dou
 
 }  // namespace
 
-std::vector<CommPoint> bench_comm(Communicator& comm, const std::vector<std::size_t>& sizes, double seconds_per_point,
-                                  const std::function<void(const CommPoint&)>& progress) {
+std::vector<CommPoint> bench_comm(Communicator& comm, const std::vector<std::size_t>& sizes, Wire wire,
+                                  double seconds_per_point, const std::function<void(const CommPoint&)>& progress) {
   const auto ranks = static_cast<std::size_t>(comm.size());
   std::vector<int> begin(ranks + 1);
   std::iota(begin.begin(), begin.end(), 0);
@@ -78,13 +92,14 @@ std::vector<CommPoint> bench_comm(Communicator& comm, const std::vector<std::siz
                          mpi_receive = AlignedBuffer<float>::zeroed(n * ranks);
     std::vector<std::size_t> send_bytes(ranks, n * sizeof(float)), receive_bytes(ranks);
     std::vector<std::int32_t> message(n);
-    const double other_ranks = static_cast<double>(ranks - 1), size = static_cast<double>(n * sizeof(float));
+    const Peers peers = peers_of(comm);
+    const double size = static_cast<double>(n * sizeof(float));
     const Contest contests[] = {
-        {"sum", 2 * size * other_ranks / static_cast<double>(ranks), [&] { comm.ordered_sum(plan, x.data(), n); },
+        {"sum", 2 * size * (peers.units - 1) / peers.units, [&] { comm.ordered_sum(plan, x.data(), n, wire); },
          [&] {
            mpi_all_reduce({mpi_x.data(), n});
          }},
-        {"all-to-all", size * other_ranks,
+        {"all-to-all", size * peers.pairs,
          [&] {
            comm.all_to_all(std::as_bytes(send.span()), send_bytes, std::as_writable_bytes(receive.span()),
                            receive_bytes);

@@ -16,12 +16,13 @@ struct CommPoint {
   // Seconds of a call on its slowest rank: medians, and the tenth and ninetieth percentile. `mpi` is 0 without MPI.
   double ours, ours_low, ours_high;
   double mpi, mpi_low, mpi_high;
-  // Bytes that rank 0 has to send at least, whoever implements it.
+  // Bytes of f32 that rank 0's node has to send at least over its link, whoever implements it; on one node, that rank 0
+  // has to send.
   double least_bytes;
 };
 
-// Collective. Ours and MPI's take turns; every call starts with all ranks together.
-std::vector<CommPoint> bench_comm(Communicator& comm, const std::vector<std::size_t>& sizes, double seconds_per_point,
-                                  const std::function<void(const CommPoint&)>& progress);
+// Collective. Ours, with sums over that wire, and MPI's take turns; every call starts with all ranks together.
+std::vector<CommPoint> bench_comm(Communicator& comm, const std::vector<std::size_t>& sizes, Wire wire,
+                                  double seconds_per_point, const std::function<void(const CommPoint&)>& progress);
 
 }  // namespace foe

@@ -153,7 +153,7 @@ void run_latency(const LatencyFlags& flags) {
 struct CommFlags {
   std::vector<int> kilobytes{4, 8, 16, 64, 256, 1024, 4096};
   double seconds = 0.5, link_mbit = 0;
-  std::string json;
+  std::string wire = "f32", json;
 };
 
 void print_comm_point(const CommPoint& p, double link_mbit) {
@@ -167,18 +167,24 @@ void print_comm_point(const CommPoint& p, double link_mbit) {
 }
 
 void run_comm(const CommFlags& flags) {
+  const Wire wire = parse_wire(flags.wire);
   const std::unique_ptr<Communicator> comm = make_world_comm();
   std::vector<std::size_t> sizes;
   for (const int kilobytes : flags.kilobytes) sizes.push_back(std::size_t{1024} * kilobytes);
   if (comm->rank() == 0)
     fmt::print(
-        "{} ranks; microseconds of a call, median and 10th to 90th percentile\n{:<11} {:>6} {:>10} {:>19} {:>10} "
+        "{} ranks on {} nodes, sums over {}; microseconds of a call, median and 10th to 90th percentile\n{:<11} {:>6} "
+        "{:>10} {:>19} {:>10} "
         "{:>19} {:>6} {:>8}{}\n",
-        comm->size(), "collective", "KB", "ours", "", "MPI", "", "MPI/x", "GB/s", flags.link_mbit > 0 ? " % link" : "");
+        comm->size(), comm->nodes().back() + 1, to_string(wire), "collective", "KB", "ours", "", "MPI", "", "MPI/x",
+        "GB/s", flags.link_mbit > 0 ? " % link" : "");
   const auto points =
-      bench_comm(*comm, sizes, flags.seconds, [&](const CommPoint& p) { print_comm_point(p, flags.link_mbit); });
+      bench_comm(*comm, sizes, wire, flags.seconds, [&](const CommPoint& p) { print_comm_point(p, flags.link_mbit); });
   if (comm->rank() != 0 || flags.json.empty()) return;
-  nlohmann::json out{{"ranks", comm->size()}, {"link_mbit", flags.link_mbit}, {"points", nlohmann::json::array()}};
+  nlohmann::json out{{"ranks", comm->size()},
+                     {"wire", to_string(wire)},
+                     {"link_mbit", flags.link_mbit},
+                     {"points", nlohmann::json::array()}};
   for (const CommPoint& p : points)
     out["points"].push_back({{"collective", p.collective},
                              {"bytes", p.bytes},
@@ -200,6 +206,7 @@ void add_comm_command(CLI::App& bench) {
       ->delimiter(',')
       ->check(CLI::Range(1, 1 << 18))
       ->capture_default_str();
+  comm->add_option("--wire", flags->wire, "how sums travel: f32, bf16 or int8")->capture_default_str();
   comm->add_option("--seconds", flags->seconds, "for a collective and size, ours and MPI's together")
       ->check(CLI::Range(0.0, 3600.0))
       ->capture_default_str();

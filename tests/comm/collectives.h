@@ -16,6 +16,7 @@
 
 #include "base/rng.h"
 #include "comm/communicator.h"
+#include "comm/sum_traffic.h"
 
 namespace foe {
 
@@ -58,13 +59,28 @@ inline std::vector<float> tree_sum(std::uint64_t seed, int leaves, int begin, in
   return sum;
 }
 
+// An ordered_sum that sends what was predicted.
+inline void counted_sum(Communicator& comm, const Split& begin, float* terms, std::size_t count,
+                        Wire wire = Wire::kF32) {
+  const SumPlan plan(begin);
+  const CommCounter before = comm.counters().sum;
+  comm.ordered_sum(plan, terms, count, wire);
+  const CommCounter sent = comm.counters().sum - before;
+  EXPECT_EQ(sent.calls, 1u);
+  const SumTraffic expected = sum_traffic(plan, comm.nodes(), comm.rank(), count, wire);
+  EXPECT_TRUE((expected == SumTraffic{sent.messages, sent.bytes, sent.node_bytes}))
+      << "rank " << comm.rank() << " of " << comm.size() << " sent " << sent.messages << " messages, " << sent.bytes
+      << " bytes, " << sent.node_bytes << " of them to other nodes; expected " << expected.messages << ", "
+      << expected.bytes << ", " << expected.node_bytes;
+}
+
 // ordered_sum gives the bits of the definition, whoever owns what: so all ranks agree, and with one rank too.
 inline void check_ordered_sum(Communicator& comm, const Split& begin, std::size_t count, std::uint64_t seed) {
   const int rank = comm.rank(), leaves = begin.back(), own = begin[rank + 1] - begin[rank];
   std::vector<float> terms(std::max(1, own) * count);
   for (int term = 0; term < own; ++term)
     for (std::size_t i = 0; i < count; ++i) terms[term * count + i] = term_element(seed, begin[rank] + term, i);
-  comm.ordered_sum(SumPlan(begin), terms.data(), count);
+  counted_sum(comm, begin, terms.data(), count);
   const auto expected =
       tree_sum(seed, leaves, 0, static_cast<int>(std::bit_ceil(static_cast<unsigned>(leaves))), count);
   EXPECT_TRUE(std::equal(expected.begin(), expected.end(), terms.begin()))
@@ -102,7 +118,7 @@ inline void check_lossy_sum(Communicator& comm, const Split& begin, std::size_t 
       }
     }
   }
-  comm.ordered_sum(SumPlan(begin), terms.data(), count, wire);
+  counted_sum(comm, begin, terms.data(), count, wire);
   const double rounding = comm.size() == 1 ? 0 : wire_rounding(wire);
   const double part = (1 + rounding) * (1 + rounding) * std::pow(1 + 0x1.0p-24, leaves) - 1;
   for (std::size_t i = 0; i < count; ++i)

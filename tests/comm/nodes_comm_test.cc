@@ -1,7 +1,5 @@
 // Threads that pretend to be on several nodes.
 
-#include "comm/nodes_comm.h"
-
 #include <string>
 #include <vector>
 
@@ -10,6 +8,7 @@
 
 #include "base/error.h"
 #include "collectives.h"
+#include "comm/node_grid.h"
 #include "ranks.h"
 
 namespace foe {

@@ -61,6 +61,58 @@ TEST(SumPlan, GivesTheDefinitionsBitsForEverySplit) {
       }
 }
 
+TEST(Slices, AreCutAtBlocksAndCoverAll) {
+  for (const std::size_t count : {0, 1, 63, 64, 65, 1000, 8192, 100001})
+    for (int parts = 1; parts <= 9; ++parts) {
+      const Slices slices{count, parts};
+      EXPECT_EQ(slices.begin(0), 0u);
+      EXPECT_EQ(slices.begin(parts), count);
+      for (int i = 0; i < parts; ++i) {
+        EXPECT_TRUE(slices.begin(i) % kWireBlock == 0 || slices.begin(i) == count);
+        EXPECT_LE(slices.size(i), slices.longest());
+        EXPECT_LE(slices.size(i), count / parts + kWireBlock);
+      }
+    }
+}
+
+// Groups add what they can, and then the groups' sums are added: any groups, however many sums each comes to.
+TEST(SumPlan, MayBeDoneInTwoLevels) {
+  constexpr std::size_t kCount = 600;
+  for (int ranks = 2; ranks <= 8; ++ranks)
+    for (int leaves = 1; leaves <= 13; ++leaves)
+      for (std::uint64_t seed = 0; seed < 5; ++seed) {
+        const Split begin = random_split(leaves, ranks, seed * 100 + leaves);
+        const SumPlan plan(begin);
+        std::vector<int> groups = {0};
+        for (int rank = 1; rank < ranks; ++rank)
+          if (random_bits(seed, rank) % 2) groups.push_back(rank);
+        groups.push_back(ranks);
+        const SumPlan between = plan.between(groups);
+        std::vector<std::vector<float>> sums;
+        std::vector<const float*> partials;
+        for (std::size_t g = 0; g + 1 < groups.size(); ++g) {
+          const SumPlan among = plan.among(groups[g], groups[g + 1]);
+          EXPECT_EQ(among.sums(), between.partials(static_cast<int>(g)));
+          std::vector<std::vector<float>> terms;
+          std::vector<const float*> inputs;
+          for (int rank = groups[g]; rank < groups[g + 1]; ++rank) {
+            terms.emplace_back();
+            for (int term = begin[rank]; term < begin[rank + 1]; ++term)
+              for (std::size_t i = 0; i < kCount; ++i) terms.back().push_back(term_element(seed, term, i));
+            plan.reduce_own(rank, terms.back().data(), kCount);
+            EXPECT_EQ(among.partials(rank - groups[g]), plan.partials(rank));
+            for (int i = 0; i < plan.partials(rank); ++i) inputs.push_back(terms.back().data() + i * kCount);
+          }
+          sums.emplace_back(std::max(1, among.sums()) * kCount);
+          among.reduce_partials(inputs, kCount, sums.back().data(), kCount);
+          for (int i = 0; i < among.sums(); ++i) partials.push_back(sums.back().data() + i * kCount);
+        }
+        std::vector<float> sum(kCount);
+        between.reduce_partials(partials, kCount, sum.data());
+        ASSERT_EQ(sum, tree_sum(seed, leaves, 0, 16, kCount)) << leaves << " terms over " << ranks << " ranks";
+      }
+}
+
 TEST(SumPlanDeathTest, OffsetsMustAscendFromZero) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_DEATH(SumPlan({}), "0 offsets");

@@ -10,6 +10,7 @@
 
 #include "comm/collectives.h"
 #include "comm/communicator.h"
+#include "comm/node_grid.h"
 
 namespace foe {
 namespace {
@@ -97,14 +98,7 @@ TEST(WorldComm, CountsWhatItSends) {
   bytes.back().front() = 1100000;  // the last rank's message to the first, in pieces if memory is shared
   check_all_to_all(*world, bytes, 4);
   check_all_to_all(*world, equal_bytes(ranks, 0), 5);
-  const CommCounter broadcast = world->counters().broadcast - before.broadcast;
-  const CommCounter sum = world->counters().sum - before.sum, gather = world->counters().gather - before.gather;
-  EXPECT_EQ(broadcast.calls, 1u);
-  EXPECT_EQ(broadcast.messages, rank == 0 ? others : 0);
-  EXPECT_EQ(broadcast.bytes, rank == 0 ? others * (share_memory ? 40 : 4096) : 0);  // MPI sends the whole head
-  EXPECT_EQ(sum.calls, 1u);
-  EXPECT_EQ(sum.messages, others);  // the whole partial for everyone
-  EXPECT_EQ(sum.bytes, others * 100 * 4);
+  const CommCounter gather = world->counters().gather - before.gather;
   EXPECT_EQ(gather.calls, 1u);
   EXPECT_EQ(gather.messages, rank == 0 ? 0u : 1u);
   EXPECT_EQ(gather.bytes, rank == 0 ? 0u : 36u);
@@ -113,6 +107,24 @@ TEST(WorldComm, CountsWhatItSends) {
   EXPECT_EQ(all_to_all.calls, 2u);
   EXPECT_EQ(all_to_all.messages, 2 * others);
   EXPECT_EQ(all_to_all.bytes, rank == others ? (others - 1) * 7 + 1100000 : others * 7);
+}
+
+// Not on nodes of several ranks each: there sums are only compared with their prediction, as they are here, too.
+TEST(WorldComm, CountsWhatOneLevelSends) {
+  if (node_grid(world->nodes(), world->rank())) GTEST_SKIP() << "ranks on several nodes";
+  const auto others = static_cast<std::uint64_t>(ranks - 1), rank = static_cast<std::uint64_t>(world->rank());
+  const CommCounters before = world->counters();
+  check_broadcast(*world, 10, 1);
+  check_ordered_sum(*world, even_split(ranks, ranks), 100, 2);
+  const CommCounter broadcast = world->counters().broadcast - before.broadcast;
+  const CommCounter sum = world->counters().sum - before.sum;
+  EXPECT_EQ(broadcast.calls, 1u);
+  EXPECT_EQ(broadcast.messages, rank == 0 ? others : 0);
+  EXPECT_EQ(broadcast.bytes, rank == 0 ? others * (share_memory ? 40 : 4096) : 0);  // MPI sends the whole head
+  EXPECT_EQ(sum.calls, 1u);
+  EXPECT_EQ(sum.messages, others);  // the whole partial for everyone
+  EXPECT_EQ(sum.bytes, others * 100 * 4);
+  EXPECT_EQ(sum.node_bytes, share_memory ? 0 : sum.bytes);
 
   // More than two ranks: the others' slices of its partial, then its slice of the sum.
   const CommCounter sums = world->counters().sum;

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Two nodes with a 100 Mbit/s link between them: `foe logits` writes the same bytes there on two ranks as here on one, with
-# plans foe and ep, and what the ranks exchange does cross the link.
+# Two nodes: all collectives, with two ranks on each and with an odd one. Then, with a 100 Mbit/s link between them,
+# `foe logits` writes the same bytes there on two ranks as here on one, with plans foe and ep, and what the ranks exchange
+# does cross the link.
 #
-#   tests/dist/netlab_test.sh build/foe
+#   tests/dist/netlab_test.sh build/foe build/tests/comm_mpi_test
 set -euo pipefail
 tests=$(cd "$(dirname "$0")/.." && pwd)
 lab=$tests/../tools/netlab/lab
 foe=$(realpath "$1")
+collectives=$(realpath "$2")
 
 if ! reason=$("$lab" check 2>&1); then
   echo "SKIPPED: $reason"
@@ -16,7 +18,13 @@ fi
 work=$(mktemp -d)
 trap '"$lab" down; rm -rf "$work"' EXIT
 "$lab" down # what a killed run may have left
-"$lab" up 2 100mbit
+"$lab" up 2 none
+
+# collectives HOSTS RANKS: shows what failed
+collectives() { "$lab" mpirun "$1" "$2" "$collectives" "$2" shared >"$work/log" 2>&1 || { cat "$work/log" && exit 1; }; }
+collectives n0:2,n1:2 4
+collectives n0:2,n1:1 3
+"$lab" rate 100mbit
 
 tokens=200 hidden=64 layers=2 vocabulary=128
 make_model() {
