@@ -134,8 +134,8 @@ inline void check_lossy_sum(Communicator& comm, const Split& begin, std::size_t 
 // Any share of the terms, and lengths around blocks and slices.
 inline void check_lossy_sums(Communicator& comm) {
   for (const Wire wire : kWires) {
-    for (const int leaves : {1, 2, 8, 13})
-      for (const std::size_t count : {0, 1, 63, 64, 65, 1000, 8191, 8192, 8193, 20001}) {
+    for (const int leaves : {1, 13})
+      for (const std::size_t count : {0, 1, 63, 64, 65, 1000, 8191, 8192, 20001}) {
         check_lossy_sum(comm, even_split(leaves, comm.size()), count, leaves, wire);
         check_lossy_sum(comm, random_split(leaves, comm.size(), leaves + count), count, count, wire);
       }
