@@ -70,12 +70,12 @@ void add_layer(const std::vector<PassStats>& ranks, LatencyPoint& point) {
 }
 
 // Some passes of one rung, appended to `passes`, at most `most` of them. Rank 0 decides for all when it is enough.
-void measure(const Model& model, const Rung& rung, const Batch& batch, int most, double most_seconds, RankGrid& grid,
+void measure(const Model& model, const ExchangeOptions& exchange, const Batch& batch, int most, double most_seconds, RankGrid& grid,
              ThreadPool& pool, std::vector<Pass>& passes) {
   Communicator& comm = grid.world();
   KvCache kv(model.config.num_hidden_layers, 1 + *std::max_element(batch.block_table.begin(), batch.block_table.end()),
              model.kv_shape());
-  Activations a(model, batch.num_tokens(), batch.num_sampled(), {rung.dispatch, Wire::kF32});
+  Activations a(model, batch.num_tokens(), batch.num_sampled(), exchange);
   double spent = 0;
   int kept = 0;
   for (bool more = true, warm = false; more; warm = true) {
@@ -165,7 +165,7 @@ std::vector<LatencyPoint> bench_latency(const LatencyOptions& options, Communica
   std::vector<std::unique_ptr<RankGrid>> grids;
   for (const Rung& rung : options.rungs) {
     models.push_back(random_model(config_of(rung, options.shape, options.groups), rung, options, comm));
-    grids.push_back(std::make_unique<RankGrid>(models.back().placement, comm));
+    grids.push_back(std::make_unique<RankGrid>(models.back().placement, comm, options.exchange.overlap));
   }
   std::vector<LatencyPoint> points;
   for (const Load load : options.loads)
@@ -177,7 +177,9 @@ std::vector<LatencyPoint> bench_latency(const LatencyOptions& options, Communica
         for (std::size_t i = 0; i < models.size(); ++i) {
           const Rung& rung = options.rungs[i];
           const Batch batch = make_batch(load, tokens, models[i].placement.members, options.shape.vocab_size);
-          measure(models[i], rung, batch, per_round, options.most_seconds / kRounds, *grids[i], pool, passes[i]);
+          ExchangeOptions exchange = options.exchange;
+          exchange.dispatch = rung.dispatch;
+          measure(models[i], exchange, batch, per_round, options.most_seconds / kRounds, *grids[i], pool, passes[i]);
         }
       for (std::size_t i = 0; i < models.size(); ++i) {
         points.push_back(summarise(options.rungs[i], load, tokens, passes[i], comm));

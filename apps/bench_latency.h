@@ -44,6 +44,7 @@ struct LatencyOptions {
   int repetitions = 6;
   double most_seconds = 20;  // for the repetitions of one rung's point: at least two are made
   int threads = 1;
+  ExchangeOptions exchange;  // of all rungs, but each has its own dispatch
 };
 
 // Medians over repetitions on rank 0, and for the spread the fastest and slowest.

@@ -13,6 +13,20 @@
 
 namespace foe {
 
+void add_wire_flags(CLI::App& command, ModelFlags& flags) {
+  command
+      .add_option("--wire", flags.wire,
+                  "what ranks send: f32 (exact), or rounded to bf16 or int8, which is faster over a slow network")
+      ->check(CLI::IsMember({"f32", "bf16", "int8"}))
+      ->capture_default_str();
+  command
+      .add_option("--overlap", flags.overlap,
+                  "run large batches as two halves, each computing while the other's data travel: on, off or auto (over"
+                  " several nodes)")
+      ->check(CLI::IsMember({"auto", "on", "off"}))
+      ->capture_default_str();
+}
+
 void add_model_flags(CLI::App& command, ModelFlags& flags) {
   command.add_option("MODEL", flags.model, "model folder: config.json, *.safetensors, tokenizer.json")->required();
   command
@@ -25,11 +39,7 @@ void add_model_flags(CLI::App& command, ModelFlags& flags) {
           "where ranks share a group, as in plan ep: one copy of a row to each rank or to each expert that it needs")
       ->check(CLI::IsMember({"rank", "expert"}))
       ->capture_default_str();
-  command
-      .add_option("--wire", flags.wire,
-                  "what ranks send: f32 (exact), or rounded to bf16 or int8, which is faster over a slow network")
-      ->check(CLI::IsMember({"f32", "bf16", "int8"}))
-      ->capture_default_str();
+  add_wire_flags(command, flags);
   command.add_option("--dtype", flags.dtype, "weights in memory: f32 or bf16; default: as in the file")
       ->check(CLI::IsMember({"f32", "bf16"}));
   command.add_option("--threads", flags.threads, "threads per rank; default: cores divided by ranks")
@@ -44,6 +54,14 @@ void add_model_flags(CLI::App& command, ModelFlags& flags) {
 
 Plan plan_of(const ModelFlags& flags, const ModelConfig& config) {
   return flags.plan.empty() ? default_plan(config) : parse_plan(flags.plan);
+}
+
+ExchangeOptions exchange_of(const ModelFlags& flags, const Communicator& comm) {
+  const std::vector<int> nodes = comm.nodes();
+  const bool several_nodes = *std::max_element(nodes.begin(), nodes.end()) > 0;
+  return {.dispatch = parse_dispatch(flags.dispatch),
+          .wire = parse_wire(flags.wire),
+          .overlap = flags.overlap == "on" || (flags.overlap == "auto" && several_nodes)};
 }
 
 std::optional<DType> dtype_of(const ModelFlags& flags) {
@@ -61,7 +79,7 @@ void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std:
   const std::unique_ptr<Communicator> comm = make_world_comm({.timeout_seconds = flags.timeout_s});
   options.threads = threads_of(flags);
   options.max_batch_tokens = flags.chunk;
-  options.exchange = {parse_dispatch(flags.dispatch), parse_wire(flags.wire)};
+  options.exchange = exchange_of(flags, *comm);
   const Plan plan = plan_of(flags, load_model_config(flags.model));
   Engine engine(load_model(flags.model, plan, *comm, dtype_of(flags)), *comm, options);
   if (comm->rank() != 0) return engine.follow();

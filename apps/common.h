@@ -20,6 +20,7 @@ struct ModelFlags {
   std::string plan;  // empty: the one that fits the model
   std::string dispatch = "rank";
   std::string wire = "f32";
+  std::string overlap = "auto";
   std::string dtype;  // empty: the file's
   int threads = 0;    // per rank; 0: this machine's cores divided by the ranks on it
   int chunk = 512;
@@ -27,8 +28,12 @@ struct ModelFlags {
 };
 
 void add_model_flags(CLI::App& command, ModelFlags& flags);
+// Of these, --wire and --overlap.
+void add_wire_flags(CLI::App& command, ModelFlags& flags);
 
 Plan plan_of(const ModelFlags& flags, const ModelConfig& config);
+// What the flags --dispatch, --wire and --overlap say for these ranks: "auto" overlaps over several nodes.
+ExchangeOptions exchange_of(const ModelFlags& flags, const Communicator& comm);
 std::optional<DType> dtype_of(const ModelFlags& flags);
 int threads_of(const ModelFlags& flags);
 

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "comm/background.h"
 
 namespace foe {
 namespace {
@@ -235,13 +236,14 @@ template <typename Ready>
 void MpiComm::wait_until(const char* what, Ready&& ready) {
   using Clock = std::chrono::steady_clock;
   const auto start = Clock::now();
+  const bool naps = in_background();
   for (int tries = 0; !ready(); ++tries) {
-    if (tries < 100) continue;
+    if (tries < 100 && !naps) continue;
     const double waited = std::chrono::duration<double>(Clock::now() - start).count();
     if (waited > options_.timeout_seconds)
       fail("rank {}: {} did not end within {} s: another rank died, or its host is cut off", rank_, what,
            options_.timeout_seconds);
-    if (waited < 0.05)
+    if (waited < 0.05 && !naps)
       sched_yield();
     else
       std::this_thread::sleep_for(std::chrono::microseconds(waited < 1 ? 100 : 1000));

@@ -128,7 +128,7 @@ std::unique_ptr<Communicator> make_part_of(MPI_Comm comm, std::span<const int> m
 std::unique_ptr<Communicator> make_world_comm(const WorldOptions& options) {
   if (!started_by_mpirun()) return make_self_comm();
   int provided = 0;
-  check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
+  check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
   return make_comm(MPI_COMM_WORLD, options, finalize);
 }

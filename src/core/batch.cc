@@ -95,6 +95,22 @@ Batch part_of(const Batch& batch, int owner) {
   return part;
 }
 
+Batch rows_of(const Batch& batch, int begin, int end) {
+  Batch part;
+  for (int s = 0; s < batch.num_sequences(); ++s) {
+    const int first = std::max(begin, batch.sequence_begin[s]), last = std::min(end, batch.sequence_begin[s + 1]);
+    if (first >= last) continue;
+    const std::span blocks(batch.block_table);
+    part.add_sequence(std::span(batch.tokens).subspan(first, last - first), batch.positions[first],
+                      blocks.subspan(batch.table_begin[s], batch.table_begin[s + 1] - batch.table_begin[s]),
+                      Batch::Sample::kNone, batch.sequence_owner[s]);
+  }
+  const auto& rows = batch.sampled_rows;
+  const auto row = std::lower_bound(rows.begin(), rows.end(), begin), row_end = std::lower_bound(row, rows.end(), end);
+  part.sampled_rows = slice(rows, row - rows.begin(), row_end - rows.begin(), begin);
+  return part;
+}
+
 std::vector<int> sampled_by_owner(const Batch& batch, int owners) {
   std::vector<int> counts(owners);
   auto row = batch.sampled_rows.begin();

@@ -39,6 +39,8 @@ struct Batch {
 
 // The sequences of one owner as a batch of their own; empty if it has none.
 Batch part_of(const Batch& batch, int owner);
+// Its tokens [begin, end) as a batch of their own: a sequence that is cut goes on there.
+Batch rows_of(const Batch& batch, int begin, int end);
 // How many of the sampled rows each of `owners` ranks has, by rank.
 std::vector<int> sampled_by_owner(const Batch& batch, int owners);
 

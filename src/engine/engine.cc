@@ -24,7 +24,7 @@ int kv_blocks(const Model& model, const EngineOptions& options) {
 Engine::Engine(Model model, Communicator& comm, const EngineOptions& options)
     : model_(std::move(model)),
       comm_(comm),
-      grid_(model_.placement, comm),
+      grid_(model_.placement, comm, options.exchange.overlap),
       pool_(options.threads),
       kv_(model_.config.num_hidden_layers, kv_blocks(model_, options), model_.kv_shape()),
       activations_(model_, options.max_batch_tokens,

@@ -21,28 +21,29 @@ void for_each_row(ThreadPool& pool, int rows, Body&& body) {
   });
 }
 
-// Exchanges messages of out_counts[rank] units, of `unit_bytes` each: D encoded floats and what stands behind them.
-// Says how many came from each rank, and decodes them.
-void exchange_units(ExpertExchange& x, Communicator& comm, ThreadPool& pool, std::size_t unit_bytes,
-                    const std::vector<std::size_t>& out_counts, std::vector<std::size_t>& in_counts) {
-  std::size_t total = 0;
-  for (std::size_t r = 0; r < out_counts.size(); ++r) total += x.bytes_out[r] = out_counts[r] * unit_bytes;
-  comm.all_to_all(x.out.span().first(total), x.bytes_out, x.in.span(), x.bytes_in);
-  for (std::size_t r = 0; r < in_counts.size(); ++r) {
-    if (x.bytes_in[r] % unit_bytes != 0)
-      fail("rank {} sent {} bytes, expected a multiple of {}", r, x.bytes_in[r], unit_bytes);
-    in_counts[r] = x.bytes_in[r] / unit_bytes;
+// How long the messages of counts[rank] units are, of `unit_bytes` each: D encoded floats and what stands behind them.
+void announce(ExpertExchange& x, std::size_t unit_bytes, const std::vector<std::size_t>& counts) {
+  x.unit_bytes = unit_bytes;
+  for (std::size_t r = 0; r < counts.size(); ++r) x.bytes_out[r] = counts[r] * unit_bytes;
+}
+
+// How many units have come from each rank; decodes them.
+void take_units(ExpertExchange& x, ThreadPool& pool, std::vector<std::size_t>& counts) {
+  for (std::size_t r = 0; r < counts.size(); ++r) {
+    if (x.bytes_in[r] % x.unit_bytes != 0)
+      fail("rank {} sent {} bytes, expected a multiple of {}", r, x.bytes_in[r], x.unit_bytes);
+    counts[r] = x.bytes_in[r] / x.unit_bytes;
   }
   if (x.options.wire == Wire::kF32) {  // as they stand there
     x.arrived = reinterpret_cast<const float*>(x.in.data());
-    x.arrived_stride = unit_bytes / sizeof(float);
+    x.arrived_stride = x.unit_bytes / sizeof(float);
     return;
   }
   x.arrived = x.decoded.data();
   x.arrived_stride = x.hidden_size;
-  const auto units = static_cast<int>(std::accumulate(in_counts.begin(), in_counts.end(), std::size_t{0}));
+  const auto units = static_cast<int>(std::accumulate(counts.begin(), counts.end(), std::size_t{0}));
   for_each_row(pool, units, [&](int i) {
-    decode(x.options.wire, x.in.data() + i * unit_bytes, x.hidden_size, x.decoded.data() + i * x.arrived_stride);
+    decode(x.options.wire, x.in.data() + i * x.unit_bytes, x.hidden_size, x.decoded.data() + i * x.arrived_stride);
   });
 }
 
@@ -68,15 +69,16 @@ void number_units(ExpertExchange& x, const Routing& own, int tokens, std::vector
 }
 
 // The experts and weights that came with the rows.
-void read_entries(ExpertExchange& x, const ModelConfig& config, std::size_t row_bytes) {
+void read_entries(ExpertExchange& x) {
+  const auto experts_of_model = static_cast<std::int32_t>(x.node_of_E.size());
   for (int row = 0; row < x.rows; ++row) {
-    const std::byte* entry = x.in.data() + row * row_bytes + wire_bytes(x.options.wire, x.hidden_size);
+    const std::byte* entry = x.in.data() + row * x.row_bytes + wire_bytes(x.options.wire, x.hidden_size);
     std::int32_t* experts = x.routing.experts_TK.data() + static_cast<std::size_t>(row) * x.entries;
     std::memcpy(experts, entry, x.entries * sizeof(std::int32_t));
     std::memcpy(x.routing.weights_TK.data() + static_cast<std::size_t>(row) * x.entries,
                 entry + x.entries * sizeof(std::int32_t), x.entries * sizeof(float));
     for (int j = 0; j < x.entries; ++j)
-      if (experts[j] < (j > 0 ? experts[j - 1] + 1 : 0) || experts[j] >= config.num_experts ||
+      if (experts[j] < (j > 0 ? experts[j - 1] + 1 : 0) || experts[j] >= experts_of_model ||
           x.node_of_E[experts[j]] < 0)
         fail("a row for expert {}: expected ascending ones of [{}, {})", experts[j], x.nodes.front().experts.begin,
              x.nodes.back().experts.end);
@@ -103,6 +105,7 @@ ExpertExchange::ExpertExchange(const ModelConfig& config, std::span<const Range>
     : options(how),
       rank(own_rank),
       hidden_size(config.hidden_size),
+      row_bytes(dispatched_row_bytes(config, how)),
       entries(dispatched_entries(config, how.dispatch)),
       selected(selected_entries(config, members)),
       nodes(expert_nodes(config, members, how.dispatch)),
@@ -113,7 +116,7 @@ ExpertExchange::ExpertExchange(const ModelConfig& config, std::span<const Range>
   const auto own_nodes =
       std::count_if(nodes.begin(), nodes.end(), [&](const ExpertNode& n) { return n.member == rank; });
   const std::size_t sums_out = T * std::min<std::size_t>(own_nodes, k), sums_in = T * std::min(nodes.size(), k);
-  const std::size_t row_bytes = dispatched_row_bytes(config, how), sum_bytes = wire_bytes(how.wire, D);
+  const std::size_t sum_bytes = wire_bytes(how.wire, D);
   routing = Routing(entries, members[rank].size(), static_cast<int>(most_in));
   out = AlignedBuffer<std::byte>(std::max(most_out * row_bytes, sums_out * sum_bytes));
   in = AlignedBuffer<std::byte>(std::max(most_in * row_bytes, sums_in * sum_bytes));
@@ -128,9 +131,8 @@ std::size_t ExpertExchange::bytes() const {
   return out.size() + in.size() + 4 * (decoded.size() + slot_TK.size() + partial_begin_R.size());
 }
 
-void dispatch_rows(ExpertExchange& x, Communicator& comm, ThreadPool& pool, const ModelConfig& config,
-                   const Share& share, const Routing& own, const float* x_TD, int tokens) {
-  const std::size_t D = x.hidden_size, row_bytes = dispatched_row_bytes(config, x.options);
+void pack_rows(ExpertExchange& x, ThreadPool& pool, const Routing& own, const float* x_TD, int tokens) {
+  const std::size_t D = x.hidden_size;
   const std::size_t experts_bytes = x.entries * sizeof(std::int32_t), weights_bytes = x.entries * sizeof(float);
   const bool per_rank = x.options.dispatch == Dispatch::kPerRank;
   number_units(x, own, tokens, x.rows_to,
@@ -139,7 +141,7 @@ void dispatch_rows(ExpertExchange& x, Communicator& comm, ThreadPool& pool, cons
     const int begin = x.first_selected(own, t);
     for (int i = begin; i < begin + x.selected.size(); ++i) {
       if (x.slot_TK[i] < 0) continue;
-      std::byte* row = x.out.data() + x.slot_TK[i] * row_bytes;
+      std::byte* row = x.out.data() + x.slot_TK[i] * x.row_bytes;
       encode(x.options.wire, x_TD + t * D, D, row);
       std::byte* entry = row + wire_bytes(x.options.wire, D);
       const int first = per_rank ? begin : i;
@@ -147,14 +149,22 @@ void dispatch_rows(ExpertExchange& x, Communicator& comm, ThreadPool& pool, cons
       std::memcpy(entry + experts_bytes, own.weights_TK.data() + first, weights_bytes);
     }
   });
-  exchange_units(x, comm, pool, row_bytes, x.rows_to, x.rows_from);
+  announce(x, x.row_bytes, x.rows_to);
+}
+
+void exchange_messages(ExpertExchange& x, Communicator& comm) {
+  const std::size_t total = std::accumulate(x.bytes_out.begin(), x.bytes_out.end(), std::size_t{0});
+  comm.all_to_all(x.out.span().first(total), x.bytes_out, x.in.span(), x.bytes_in);
+}
+
+void take_rows(ExpertExchange& x, ThreadPool& pool, const Share& share) {
+  take_units(x, pool, x.rows_from);
   x.rows = static_cast<int>(std::accumulate(x.rows_from.begin(), x.rows_from.end(), std::size_t{0}));
-  read_entries(x, config, row_bytes);
+  read_entries(x);
   sort_rows(share, x.rows, x.routing);
 }
 
-void return_sums(ExpertExchange& x, Communicator& comm, ThreadPool& pool, const ModelConfig& config, const Routing& own,
-                 const float* y_RD, int tokens, float* update_TD) {
+void pack_sums(ExpertExchange& x, ThreadPool& pool, const ModelConfig& config, const float* y_RD) {
   const std::size_t D = x.hidden_size, sum_bytes = wire_bytes(x.options.wire, D);
   const bool encoded = x.options.wire != Wire::kF32;
   x.partial_begin_R[0] = 0;
@@ -171,8 +181,12 @@ void return_sums(ExpertExchange& x, Communicator& comm, ThreadPool& pool, const 
   });
   for (std::size_t r = 0, row = 0; r < x.rows_from.size(); row += x.rows_from[r++])
     x.partials_to[r] = x.partial_begin_R[row + x.rows_from[r]] - x.partial_begin_R[row];
+  announce(x, sum_bytes, x.partials_to);
+}
 
-  exchange_units(x, comm, pool, sum_bytes, x.partials_to, x.partials_from);
+void take_sums(ExpertExchange& x, ThreadPool& pool, const Routing& own, int tokens, float* update_TD) {
+  const std::size_t D = x.hidden_size;
+  take_units(x, pool, x.partials_from);
   number_units(x, own, tokens, x.rows_to, [](int previous, int node) { return previous == node; });
   if (x.rows_to != x.partials_from) fail("rank {}: partial sums are missing, or too many came back", x.rank);
   for_each_row(pool, tokens, [&](int t) {

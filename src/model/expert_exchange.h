@@ -26,6 +26,7 @@ struct ExpertExchange {
   ExchangeOptions options;
   int rank;
   int hidden_size;
+  std::size_t row_bytes;
   int entries;                          // (expert, weight) pairs that travel with a row
   Range selected;                       // those of a token's K selections that are for these ranks
   std::vector<ExpertNode> nodes;        // of all ranks, ascending
@@ -42,6 +43,7 @@ struct ExpertExchange {
   std::size_t arrived_stride = 0;     // so far apart
   std::vector<std::int32_t> slot_TK;  // the row or sum of each selection; -1: shares the one before
   std::vector<std::int32_t> partial_begin_R;
+  std::size_t unit_bytes = 0;  // of a row or sum in the messages
   std::vector<std::size_t> rows_to, rows_from, partials_to, partials_from, bytes_out, bytes_in;  // by rank
 
   // `members`: the ranks' experts. Room for `max_tokens` tokens of all ranks together, wherever they are and wherever
@@ -53,15 +55,18 @@ struct ExpertExchange {
   std::size_t bytes() const;
 };
 
-// Sends the rows of x_TD to their experts, as `own` has selected them, and sorts what arrives here: exchange.rows,
-// exchange.routing, and the rows themselves in `arrived`. Throws Error if a peer sends what no peer
-// of this model can.
-void dispatch_rows(ExpertExchange& exchange, Communicator& comm, ThreadPool& pool, const ModelConfig& config,
-                   const Share& share, const Routing& own, const float* x_TD, int tokens);
+// The steps of a layer, in this order; exchange_messages() may run on another thread.
 
-// Returns the sums of y_RD, the experts' outputs for the sorted rows that arrived, and adds those that come back:
-// update_TD = the sum over each token's experts of weight * output.
-void return_sums(ExpertExchange& exchange, Communicator& comm, ThreadPool& pool, const ModelConfig& config,
-                 const Routing& own, const float* y_RD, int tokens, float* update_TD);
+// Writes the messages with the rows of x_TD to their experts, as `own` has selected them.
+void pack_rows(ExpertExchange& exchange, ThreadPool& pool, const Routing& own, const float* x_TD, int tokens);
+// Collective: sends what was packed, receives what the others did.
+void exchange_messages(ExpertExchange& exchange, Communicator& comm);
+// Sorts the rows that have arrived: exchange.rows, exchange.routing, and the rows themselves in `arrived`. Throws Error
+// if a peer sends what no peer of this model can.
+void take_rows(ExpertExchange& exchange, ThreadPool& pool, const Share& share);
+// Writes the messages with the sums of y_RD, the experts' outputs for the sorted rows. exchange_messages() follows.
+void pack_sums(ExpertExchange& exchange, ThreadPool& pool, const ModelConfig& config, const float* y_RD);
+// Adds what has come back: update_TD = the sum over each token's experts of weight * output.
+void take_sums(ExpertExchange& exchange, ThreadPool& pool, const Routing& own, int tokens, float* update_TD);
 
 }  // namespace foe

@@ -22,52 +22,15 @@
 #include "model/forward.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <numeric>
 
 #include "base/check.h"
 #include "kernels/rows.h"
+#include "model/step.h"
+#include "model/token_head.h"
 
 namespace foe {
 namespace {
-
-struct Step {
-  const Model& model;
-  const Batch& batch;  // what this rank runs: all of the step, or of it the sequences that it owns
-  const Batch& whole;  // the step
-  KvCache& kv;
-  Activations& a;
-  RankGrid& grid;
-  ThreadPool& pool;
-  int T;  // rows of r: the batch's tokens, and after the last attention only those that are sampled
-};
-
-// Deals the time since it was last asked to a layer's arithmetic and exchanges.
-class LayerClock {
- public:
-  LayerClock(const Communicator& comm, LayerStats& stats)
-      : comm_(comm), stats_(stats), at_(Clock::now()), sent_(comm.counters().total()) {
-    stats_ = {};
-  }
-  void add_to(double LayerStats::*arithmetic) {
-    const Clock::time_point now = Clock::now();
-    const CommCounter sent = comm_.counters().total(), exchanged = sent - sent_;
-    stats_.*arithmetic += std::chrono::duration<double>(now - at_).count() - exchanged.seconds;
-    stats_.moving_s += exchanged.seconds - exchanged.waiting_s;
-    stats_.waiting_s += exchanged.waiting_s;
-    stats_.bytes += exchanged.bytes;
-    at_ = now;
-    sent_ = sent;
-  }
-
- private:
-  using Clock = std::chrono::steady_clock;
-  const Communicator& comm_;
-  LayerStats& stats_;
-  Clock::time_point at_;
-  CommCounter sent_;
-};
 
 void embed(Step& s) {
   const std::size_t D = s.model.config.hidden_size;
@@ -96,11 +59,21 @@ void norm_streams(Step& s, std::span<const float> weight_D, int streams, bool wi
                       .eps = static_cast<float>(s.model.config.rms_norm_eps)});
 }
 
-// r += scale * the sum of all groups' terms [G, T, D], which are used up.
-void sum_into_residual(Step& s, float* terms_GTD, float scale) {
+void finish_exchange(Step& s) {
+  s.exchanged = s.exchanged + s.grid.finish(s.pending);
+}
+
+// The sum of all groups' terms [G, T, D], which are used up: begins, and takes the place of the first of them.
+void begin_sum(Step& s, float* terms_GTD) {
+  s.pending = s.grid.start([&s, terms_GTD, count = static_cast<std::size_t>(s.T) * s.model.config.hidden_size] {
+    s.grid.groups().ordered_sum(s.model.sums, terms_GTD, count, s.a.wire);
+  });
+}
+
+// r += scale * that sum
+void add_to_residual(Step& s, const float* sum_TD, float scale) {
   const std::size_t D = s.model.config.hidden_size;
-  s.grid.groups().ordered_sum(s.model.sums, terms_GTD, s.T * D);
-  s.pool.parallel_for(s.T, [&](std::size_t t) { add_scaled(s.a.r_TD.data() + t * D, terms_GTD + t * D, scale, D); });
+  s.pool.parallel_for(s.T, [&](std::size_t t) { add_scaled(s.a.r_TD.data() + t * D, sum_TD + t * D, scale, D); });
 }
 
 // term_h += M_h
@@ -160,7 +133,9 @@ void norm_split_width(Step& s, const LayerWeights& w, int n, int m) {
     squares_T2[2 * t] = sum_of_squares(s.a.q_TnC.data() + static_cast<std::size_t>(t) * n_width, n_width);
     squares_T2[2 * t + 1] = sum_of_squares(s.a.k_TmC.data() + static_cast<std::size_t>(t) * m_width, m_width);
   }
-  s.grid.groups().ordered_sum(s.model.sums, squares_T2, 2 * static_cast<std::size_t>(s.T));
+  s.pending =
+      s.grid.start([&] { s.grid.groups().ordered_sum(s.model.sums, squares_T2, 2 * static_cast<std::size_t>(s.T)); });
+  finish_exchange(s);
   const auto inverse_rms = [&](float squares, int heads) {
     return 1.0f / std::sqrt(squares / static_cast<float>(heads * c.head_dim) + static_cast<float>(c.rms_norm_eps));
   };
@@ -261,31 +236,6 @@ void multiply_experts(Step& s, const LayerWeights& w, const float* x, std::size_
            }));
 }
 
-// update_h = M_h = sum of w_e * FFN_e(norm(r)) over the selected experts of each local stream.
-void run_experts(Step& s, int layer) {
-  const ModelConfig& c = s.model.config;
-  const Share& share = s.model.share();
-  const LayerWeights& w = s.model.weights.layers[layer];
-  const std::size_t D = c.hidden_size;
-  const float* input_TD = s.a.input_GTD.data();
-  norm_streams(s, w.expert_norm_D, 1, false);
-  route(s, w);
-  if (s.a.exchange) {
-    ExpertExchange& x = *s.a.exchange;
-    dispatch_rows(x, s.grid.members(), s.pool, c, share, s.a.routing, input_TD, s.T);
-    multiply_experts(s, w, x.arrived, x.arrived_stride, x.routing);
-    return return_sums(x, s.grid.members(), s.pool, c, s.a.routing, s.a.output_RD.data(), s.T, s.a.update_GTD.data());
-  }
-  sort_rows(share, s.T, s.a.routing);
-  multiply_experts(s, w, input_TD, D, s.a.routing);
-  const int G = share.streams(), per_stream = share.experts.size() / G;
-  for (int g = 0; g < G; ++g) {
-    const int first = share.experts.begin + g * per_stream;
-    combine_experts(s.pool, c, s.a.routing, {first, first + per_stream}, s.a.output_RD.data(), s.T,
-                    s.a.update_GTD.data() + g * s.T * D);
-  }
-}
-
 // After the last attention nothing looks at rows that are not sampled: drop them.
 void keep_sampled_rows(Step& s) {
   const std::size_t D = s.model.config.hidden_size;
@@ -296,38 +246,121 @@ void keep_sampled_rows(Step& s) {
   }
 }
 
-// Each rank scores its rows of the token head, for its sequences.
-void score_vocabulary(Step& s) {
-  norm_streams(s, s.model.weights.final_norm_D, 1, false);
-  const Product head{.x = s.a.input_GTD.data(),
-                     .x_stride = static_cast<std::size_t>(s.model.config.hidden_size),
-                     .rows = nullptr,
-                     .count = s.T,
-                     .w = &s.model.weights.head_vD,
-                     .y = s.a.logits_Sv.data(),
-                     .y_stride = static_cast<std::size_t>(s.model.share().vocab.size())};
-  multiply(s.pool, {&head, 1});
+// From the second layer on, a federated stream has an update that the others have not seen.
+bool has_own_updates(const Step& s, int layer) {
+  return s.model.config.federated() && layer > 0;
 }
 
-// Rank 0 receives all scores and puts them side by side.
-std::span<const float> gather_logits(Step& s) {
-  const Placement& placement = s.model.placement;
-  const std::size_t S = s.whole.num_sampled(), V = s.model.config.vocab_size;
-  if (placement.ranks.size() == 1) return {s.a.logits_Sv.data(), S * V};
-  const std::vector<int> sampled = sampled_by_owner(s.whole, placement.members);
-  std::vector<std::size_t> counts, first_row(placement.members);
-  for (const Share& share : placement.ranks)
-    counts.push_back(static_cast<std::size_t>(sampled[share.member]) * share.vocab.size());
-  s.grid.world().gather({s.a.logits_Sv.data(), counts[s.model.rank]}, counts, s.a.gathered.data());
-  if (s.model.rank != 0) return {};
-  if (placement.group_ranks() == 1) return {s.a.gathered.data(), S * V};  // whole rows, in the order of their owners
-  std::exclusive_scan(sampled.begin(), sampled.end(), first_row.begin(), std::size_t{0});
-  const float* block = s.a.gathered.data();
-  for (const Share& share : placement.ranks)
-    for (int i = 0; i < sampled[share.member]; ++i, block += share.vocab.size())
-      std::copy(block, block + share.vocab.size(),
-                s.a.logits_SV.data() + (first_row[share.member] + i) * V + share.vocab.begin);
-  return {s.a.logits_SV.data(), S * V};
+// Begins r += c * sum_h (M_h + Attn_h(norm(r + M_h))), in a shared residual r += Attn(norm(r)).
+void begin_attention(Step& s, int layer) {
+  const bool own_updates = has_own_updates(s, layer);
+  norm_streams(s, s.model.weights.layers[layer].attention_norm_D, own_updates ? s.model.share().streams() : 1,
+               own_updates);
+  attend(s, layer, !own_updates);
+  if (own_updates) add_updates_to_terms(s);
+  begin_sum(s, s.a.term_GTD.data());
+}
+
+void finish_attention(Step& s, int layer) {
+  finish_exchange(s);
+  add_to_residual(s, s.a.term_GTD.data(), has_own_updates(s, layer) ? s.model.config.sync_scale() : 1.0f);
+  if (layer + 1 == s.model.config.num_hidden_layers) keep_sampled_rows(s);
+}
+
+// Begins update_h = M_h = sum of w_e * FFN_e(norm(r)) over the selected experts of each local stream: the rows travel
+// to their experts, or, where all are here, run.
+void begin_experts(Step& s, int layer) {
+  const ModelConfig& c = s.model.config;
+  const Share& share = s.model.share();
+  const LayerWeights& w = s.model.weights.layers[layer];
+  const std::size_t D = c.hidden_size;
+  const float* input_TD = s.a.input_GTD.data();
+  norm_streams(s, w.expert_norm_D, 1, false);
+  route(s, w);
+  if (s.a.exchange) {
+    pack_rows(*s.a.exchange, s.pool, s.a.routing, input_TD, s.T);
+    s.pending = s.grid.start([&s] { exchange_messages(*s.a.exchange, s.grid.members()); });
+    return;
+  }
+  sort_rows(share, s.T, s.a.routing);
+  multiply_experts(s, w, input_TD, D, s.a.routing);
+  const int G = share.streams(), per_stream = share.experts.size() / G;
+  for (int g = 0; g < G; ++g) {
+    const int first = share.experts.begin + g * per_stream;
+    combine_experts(s.pool, c, s.a.routing, {first, first + per_stream}, s.a.output_RD.data(), s.T,
+                    s.a.update_GTD.data() + g * s.T * D);
+  }
+  if (!c.federated()) begin_sum(s, s.a.update_GTD.data());
+}
+
+// Runs the rows that have travelled here; their sums travel back.
+void run_travelled_rows(Step& s, int layer) {
+  ExpertExchange& x = *s.a.exchange;
+  finish_exchange(s);
+  take_rows(x, s.pool, s.model.share());
+  multiply_experts(s, s.model.weights.layers[layer], x.arrived, x.arrived_stride, x.routing);
+  pack_sums(x, s.pool, s.model.config, s.a.output_RD.data());
+  s.pending = s.grid.start([&s] { exchange_messages(*s.a.exchange, s.grid.members()); });
+}
+
+// update_h = M_h is there; a shared residual takes it in.
+void finish_experts(Step& s) {
+  const bool shared = !s.model.config.federated();
+  if (s.a.exchange || shared) finish_exchange(s);
+  if (s.a.exchange) take_sums(*s.a.exchange, s.pool, s.a.routing, s.T, s.a.update_GTD.data());
+  if (shared) add_to_residual(s, s.a.update_GTD.data(), 1.0f);
+}
+
+// What of the batch this rank runs: all of it, or its own sequences; in two halves where they can overlap.
+std::vector<Step> make_steps(const Model& model, const Batch& batch, KvCache& kv, Activations& a, RankGrid& grid,
+                             ThreadPool& pool) {
+  std::vector<Step> steps;
+  const auto add = [&](const Batch& part, Activations& scratch) {
+    steps.push_back({model, part, kv, scratch, grid, pool, part.num_tokens()});
+  };
+  if (a.exchange) a.part = part_of(batch, model.share().member);
+  const Batch& own = a.exchange ? a.part : batch;
+  if (!a.overlaps(batch.num_tokens())) {
+    add(own, a);
+    return steps;
+  }
+  const int half = (own.num_tokens() + 1) / 2;
+  a.other_half->part = rows_of(own, half, own.num_tokens());
+  a.part = rows_of(own, 0, half);
+  add(a.part, a);
+  add(a.other_half->part, *a.other_half);
+  return steps;
+}
+
+// One layer. Each exchange of a step goes on while the other step, if there is one, computes.
+void run_layer(std::vector<Step>& steps, int layer, Activations& a) {
+  LayerStats& stats = a.layers[layer];
+  for (Step& s : steps) {
+    if (layer > 0) {
+      const LayerClock clock(s, a.layers[layer - 1], &LayerStats::experts_s);
+      finish_experts(s);
+    }
+    const LayerClock clock(s, stats, &LayerStats::attention_s);
+    begin_attention(s, layer);
+  }
+  for (Step& s : steps) {
+    {
+      const LayerClock clock(s, stats, &LayerStats::attention_s);
+      finish_attention(s, layer);
+    }
+    const LayerClock clock(s, stats, &LayerStats::experts_s);
+    begin_experts(s, layer);
+  }
+  if (a.exchange)
+    for (Step& s : steps) {
+      const LayerClock clock(s, stats, &LayerStats::experts_s);
+      run_travelled_rows(s, layer);
+    }
+  for (const Step& s : steps) {
+    const Routing& sorted = s.a.exchange ? s.a.exchange->routing : s.a.routing;
+    stats.rows += sorted.expert_begin.back();
+    a.load.add(layer, s.model.config, s.model.share(), s.a.routing, s.T, sorted);
+  }
 }
 
 }  // namespace
@@ -336,34 +369,30 @@ std::span<const float> forward(const Model& model, const Batch& batch, KvCache& 
                                ThreadPool& pool) {
   FOE_CHECK(batch.num_tokens() <= a.max_tokens && batch.num_sampled() <= a.max_sampled,
             "{} tokens of {}, {} sampled of {}", batch.num_tokens(), a.max_tokens, batch.num_sampled(), a.max_sampled);
+  if (model.share().idle()) return gather_logits(model, batch, a, grid.world());
   const ModelConfig& c = model.config;
-  if (a.exchange) a.own = part_of(batch, model.share().member);
-  const Batch& mine = a.exchange ? a.own : batch;
-  Step s{model, mine, batch, kv, a, grid, pool, mine.num_tokens()};
-  if (model.share().idle()) return gather_logits(s);
-  embed(s);
+  std::vector<Step> steps = make_steps(model, batch, kv, a, grid, pool);
+  const RankGrid::Scope scope(grid);  // an Error leaves no exchange behind that uses the steps
+  std::fill(a.layers.begin(), a.layers.end(), LayerStats{});
+  for (Step& s : steps) embed(s);
   for (int layer = 0; layer < c.num_hidden_layers; ++layer) {
-    // From the second layer on, a federated stream has an update that the others have not seen.
-    const bool own_updates = c.federated() && layer > 0;
-    LayerClock clock(grid.world(), a.layers[layer]);
-    norm_streams(s, model.weights.layers[layer].attention_norm_D, own_updates ? model.share().streams() : 1,
-                 own_updates);
-    attend(s, layer, !own_updates);
-    if (own_updates) add_updates_to_terms(s);
-    sum_into_residual(s, a.term_GTD.data(), own_updates ? c.sync_scale() : 1.0f);
-    clock.add_to(&LayerStats::attention_s);
-
-    if (layer + 1 == c.num_hidden_layers) keep_sampled_rows(s);
-    run_experts(s, layer);
-    if (!c.federated()) sum_into_residual(s, a.update_GTD.data(), 1.0f);
-    clock.add_to(&LayerStats::experts_s);
-    const Routing& sorted = a.exchange ? a.exchange->routing : a.routing;
-    a.layers[layer].rows = sorted.expert_begin.back();
-    a.load.add(layer, c, model.share(), a.routing, s.T, sorted);
+    run_layer(steps, layer, a);
   }
-  if (c.federated()) sum_into_residual(s, a.update_GTD.data(), c.sync_scale());
-  score_vocabulary(s);
-  return gather_logits(s);
+  for (Step& s : steps) {
+    finish_experts(s);
+    if (c.federated()) begin_sum(s, s.a.update_GTD.data());
+  }
+  float* logits_Sv = a.logits_Sv.data();
+  for (Step& s : steps) {
+    if (c.federated()) {
+      finish_exchange(s);
+      add_to_residual(s, s.a.update_GTD.data(), c.sync_scale());
+    }
+    norm_streams(s, model.weights.final_norm_D, 1, false);
+    score_vocabulary(model, pool, s.a.input_GTD.data(), s.T, logits_Sv);
+    logits_Sv += static_cast<std::size_t>(s.T) * model.share().vocab.size();
+  }
+  return gather_logits(model, batch, a, grid.world());
 }
 
 }  // namespace foe

@@ -25,13 +25,25 @@ Model load_model(const std::string& model_dir, Plan plan, const Communicator& co
   return {std::move(config), std::move(placement), comm.rank(), std::move(sums), std::move(weights)};
 }
 
+namespace {
+
+// The most tokens of the step that are in one half on all ranks together.
+int tokens_of_half(const Model& model, int tokens, const ExchangeOptions& options) {
+  if (model.share().idle()) return 0;
+  if (!options.overlap) return tokens;
+  return std::max(std::min(tokens, kOverlapTokens), (tokens + model.placement.members) / 2);
+}
+
+}  // namespace
+
 Activations::Activations(const Model& model, int tokens, int sampled, const ExchangeOptions& options)
     : max_tokens(tokens),
       max_sampled(sampled),
-      routing(model.config.experts_per_token(), model.share().experts.size(), model.share().idle() ? 0 : tokens) {
+      wire(options.wire),
+      routing(model.config.experts_per_token(), model.share().experts.size(), tokens_of_half(model, tokens, options)) {
   const ModelConfig& c = model.config;
   const Share& share = model.share();
-  const std::size_t T = share.idle() ? 0 : tokens, D = c.hidden_size, G = share.streams(), S = sampled;
+  const std::size_t T = tokens_of_half(model, tokens, options), D = c.hidden_size, G = share.streams(), S = sampled;
   const std::size_t q_width = static_cast<std::size_t>(model.query_heads()) * c.head_dim;
   const std::size_t kv_width = static_cast<std::size_t>(share.kv_heads.size()) * c.head_dim;
   const std::size_t per_group = c.experts_per_token() / c.expert_groups;
@@ -56,11 +68,16 @@ Activations::Activations(const Model& model, int tokens, int sampled, const Exch
   gathered = allocate(gathers ? S * c.vocab_size : 0);
   logits_SV = allocate(gathers && model.placement.group_ranks() > 1 ? S * c.vocab_size : 0);
   if (model.placement.members > 1 && !share.idle())
-    exchange.emplace(c, experts_of_members(model.placement, model.rank), share.member, options, tokens);
+    exchange.emplace(c, experts_of_members(model.placement, model.rank), share.member, options, static_cast<int>(T));
   layers.resize(c.num_hidden_layers);
   load.experts = share.experts.size();
   load.rows_Le.resize(static_cast<std::size_t>(c.num_hidden_layers) * load.experts);
   products.reserve(std::max<std::size_t>(share.experts.size(), 3 * G));
+  if (options.overlap) {
+    ExchangeOptions alone = options;
+    alone.overlap = false;
+    other_half = std::make_unique<Activations>(model, static_cast<int>(T), 0, alone);
+  }
 }
 
 std::size_t Activations::bytes() const {
@@ -70,7 +87,7 @@ std::size_t Activations::bytes() const {
         &output_RD, &cosines_TC, &sines_TC, &squares_T2, &logits_Sv, &gathered, &logits_SV})
     floats += buffer->size();
   const std::size_t routed = routing.experts_TK.size() * 3 + routing.weights_TK.size() + routing.expert_begin.size();
-  return 4 * (floats + routed) + (exchange ? exchange->bytes() : 0);
+  return 4 * (floats + routed) + (exchange ? exchange->bytes() : 0) + (other_half ? other_half->bytes() : 0);
 }
 
 }  // namespace foe

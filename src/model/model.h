@@ -1,6 +1,7 @@
 // A model as one rank holds it, and the scratch memory of a forward pass.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -45,12 +46,17 @@ struct LayerStats {
   std::int64_t rows = 0;                  // rows that its experts ran: (token, selected expert) pairs
 };
 
+// Batches of so many tokens run as two halves where these can overlap. Below, the exchanges are too short for what
+// halving costs: every expert's weights are read twice.
+inline constexpr int kOverlapTokens = 128;
+
 // All scratch memory of a forward pass, sized once for `max_tokens` tokens and `max_sampled` rows of logits.
 // Shape letters: T tokens, D model width, G local streams, n/m local query/KV heads, C head width, E experts, R rows
 // sorted by expert, f local hidden width of an expert, S sampled rows, V vocabulary, v local part of it.
 struct Activations {
   int max_tokens;
   int max_sampled;
+  Wire wire;
   AlignedBuffer<float> r_TD;       // the residual that every rank holds in full
   AlignedBuffer<float> input_GTD;  // what attention (per stream) and then the experts (one stream) read: normed
   AlignedBuffer<float> q_TnC, k_TmC, v_TmC;
@@ -69,10 +75,12 @@ struct Activations {
   std::vector<Product> products;
   std::vector<LayerStats> layers;
   ExpertLoad load;
-  std::optional<ExpertExchange> exchange;  // where ranks share groups (in plan ep: the model)
-  Batch own;                               // there: the sequences of this rank
+  std::optional<ExpertExchange> exchange;   // where ranks share groups (in plan ep: the model)
+  Batch part;                               // what of the step runs here, where that is not all
+  std::unique_ptr<Activations> other_half;  // where halves of a batch overlap: this is sized for one
 
   Activations(const Model& model, int max_tokens, int max_sampled, const ExchangeOptions& exchange = {});
+  bool overlaps(int tokens) const { return other_half && tokens >= kOverlapTokens; }
   std::size_t bytes() const;
 };
 

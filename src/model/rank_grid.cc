@@ -2,7 +2,7 @@
 
 namespace foe {
 
-RankGrid::RankGrid(const Placement& placement, Communicator& world) : world_(world) {
+RankGrid::RankGrid(const Placement& placement, Communicator& world, bool overlap) : world_(world) {
   const Share& share = placement.ranks[world.rank()];
   const int groups = placement.group_ranks(), members = placement.members;
   if (groups > 1 && groups < world.size()) groups_ = world.split(share.idle() ? -1 : share.member, share.groups.begin);
@@ -11,6 +11,26 @@ RankGrid::RankGrid(const Placement& placement, Communicator& world) : world_(wor
   // Nothing is exchanged, nor counted, along an axis of one.
   if (groups == 1 || share.idle()) groups_ = make_self_comm();
   if (members == 1 || share.idle()) members_ = make_self_comm();
+  if (overlap && world.size() > 1) background_.emplace(world);
+}
+
+RankGrid::Ticket RankGrid::start(std::function<void()> exchange) {
+  if (background_) return background_->start(std::move(exchange));
+  started_[next_] = std::move(exchange);
+  return next_++;
+}
+
+CommCounter RankGrid::finish(Ticket ticket) {
+  if (background_) return background_->finish(ticket);
+  const auto exchange = started_.extract(ticket);
+  const CommCounter before = world_.counters().total();
+  exchange.mapped()();
+  return world_.counters().total() - before;
+}
+
+RankGrid::Scope::~Scope() {
+  grid_.started_.clear();
+  if (grid_.background_) grid_.background_->drop();
 }
 
 }  // namespace foe

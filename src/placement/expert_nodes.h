@@ -24,6 +24,9 @@ enum class Dispatch {
 struct ExchangeOptions {
   Dispatch dispatch = Dispatch::kPerRank;
   Wire wire = Wire::kF32;
+  // Whether a large batch runs as two halves, each computing while the other one's exchanges go on. The bits do not
+  // depend on it.
+  bool overlap = false;
 };
 
 const char* to_string(Dispatch dispatch);

@@ -33,10 +33,11 @@ Batch batch_of(int chunk, int vocab, const Owner& owner) {
 }
 
 template <typename Owner>
+// Steps of 254 tokens in all, which run as two halves if `options` overlap them.
 std::vector<float> run(const RandomModel& folder, Plan plan, const ExchangeOptions& options, Communicator& comm,
                        const Owner& owner) {
   const Model model = load_model(folder.path(), plan, comm);
-  RankGrid grid(model.placement, comm);
+  RankGrid grid(model.placement, comm, options.overlap);
   ThreadPool pool(2);
   KvCache kv(model.config.num_hidden_layers, 32, model.kv_shape());
   Activations a(model, 256, 256, options);
@@ -116,6 +117,34 @@ TEST(GroupsThatSpanRanks, GiveTheBitsOfOneRank) {
   }
 }
 
+// Halves of a step that overlap give the bits of the whole step, in every plan, and send as many bytes.
+TEST(Overlap, GivesTheSameBitsAndBytes) {
+  ModelConfig full = small_config();
+  full.qk_norm = QkNorm::kFull;  // plan tp: a sum amid attention
+  const std::pair<ModelConfig, Plan> cases[] = {{full, Plan::kTp},
+                                                {small_config(), Plan::kEp},
+                                                {small_federated(4), Plan::kFoe},
+                                                {small_federated(2), Plan::kFoe}};
+  for (const auto& [config, plan] : cases) {
+    const RandomModel folder(config);
+    for (const int ranks : {2, 3, 4}) {
+      const int owners = plan == Plan::kEp ? ranks : std::max(1, ranks / config.expert_groups);
+      const auto owner = [&](int s) {
+        return plan == Plan::kTp ? 0 : s * owners / static_cast<int>(std::size(kLengths));
+      };
+      std::vector<float> apart, together;
+      run_ranks(ranks, 60, [&](Communicator& comm) {
+        const std::vector<float> whole = run(folder, plan, {}, comm, owner);
+        const std::uint64_t bytes = comm.counters().total().bytes;
+        const std::vector<float> halves = run(folder, plan, {.overlap = true}, comm, owner);
+        EXPECT_EQ(comm.counters().total().bytes, 2 * bytes);
+        if (comm.rank() == 0) apart = halves, together = whole;
+      });
+      EXPECT_EQ(together, apart) << to_string(plan) << " on " << ranks << " ranks";
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Variants, ExpertParallel, testing::ValuesIn(variants()),
                          [](const auto& variant) { return variant.param.name; });
 
@@ -141,7 +170,9 @@ void check_exchange(const ModelConfig& c, int ranks, const ExchangeOptions& opti
     }
     ExpertExchange exchange(c, members, rank, options, most);
     const CommCounters before = comm.counters();
-    dispatch_rows(exchange, comm, pool, c, share, own, x_TD.data(), T);
+    pack_rows(exchange, pool, own, x_TD.data(), T);
+    exchange_messages(exchange, comm);
+    take_rows(exchange, pool, share);
     // Expert e multiplies by e + 1.
     std::vector<float> y_RD(exchange.routing.token_R.size() * D);
     const auto& begin = exchange.routing.expert_begin;
@@ -152,7 +183,9 @@ void check_exchange(const ModelConfig& c, int ranks, const ExchangeOptions& opti
       }
     const CommCounters between = comm.counters();
     std::vector<float> update_TD(T * D);
-    return_sums(exchange, comm, pool, c, own, y_RD.data(), T, update_TD.data());
+    pack_sums(exchange, pool, c, y_RD.data());
+    exchange_messages(exchange, comm);
+    take_sums(exchange, pool, own, T, update_TD.data());
 
     for (int t = 0; t < T; ++t)
       for (std::size_t i = 0; i < D; ++i) {

@@ -1,0 +1,50 @@
+// What the parts of a forward pass work on.
+#pragma once
+
+#include <chrono>
+
+#include "base/thread_pool.h"
+#include "core/batch.h"
+#include "model/kv_cache.h"
+#include "model/model.h"
+#include "model/rank_grid.h"
+
+namespace foe {
+
+// The step, or half of it.
+struct Step {
+  const Model& model;
+  const Batch& batch;  // what runs here: of the step, or its half, the sequences that this rank owns
+  KvCache& kv;
+  Activations& a;
+  RankGrid& grid;
+  ThreadPool& pool;
+  int T;  // rows of r: the batch's tokens, and after the last attention only those that are sampled
+  RankGrid::Ticket pending = 0;  // the exchange that goes on
+  CommCounter exchanged = {};    // by what was finished
+};
+
+// Deals the time of its scope to a layer's arithmetic and, what exchanges took of it, to these.
+class LayerClock {
+ public:
+  LayerClock(Step& s, LayerStats& stats, double LayerStats::*arithmetic)
+      : step_(s), stats_(stats), arithmetic_(arithmetic) {
+    step_.exchanged = {};
+  }
+  ~LayerClock() {
+    const CommCounter& exchanged = step_.exchanged;
+    stats_.*arithmetic_ += std::chrono::duration<double>(Clock::now() - start_).count() - exchanged.seconds;
+    stats_.moving_s += exchanged.seconds - exchanged.waiting_s;
+    stats_.waiting_s += exchanged.waiting_s;
+    stats_.bytes += exchanged.bytes;
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  Step& step_;
+  LayerStats& stats_;
+  double LayerStats::*arithmetic_;
+  Clock::time_point start_ = Clock::now();
+};
+
+}  // namespace foe
