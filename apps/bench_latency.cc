@@ -70,8 +70,8 @@ void add_layer(const std::vector<PassStats>& ranks, LatencyPoint& point) {
 }
 
 // Some passes of one rung, appended to `passes`, at most `most` of them. Rank 0 decides for all when it is enough.
-void measure(const Model& model, const ExchangeOptions& exchange, const Batch& batch, int most, double most_seconds, RankGrid& grid,
-             ThreadPool& pool, std::vector<Pass>& passes) {
+void measure(const Model& model, const ExchangeOptions& exchange, const Batch& batch, int most, double most_seconds,
+             RankGrid& grid, ThreadPool& pool, std::vector<Pass>& passes) {
   Communicator& comm = grid.world();
   KvCache kv(model.config.num_hidden_layers, 1 + *std::max_element(batch.block_table.begin(), batch.block_table.end()),
              model.kv_shape());

@@ -23,7 +23,8 @@ struct LatencyFlags {
   std::vector<std::string> rungs, loads{"one-prompt", "many-prompts", "decode"};
   std::vector<int> tokens{1, 8, 64, 512, 2048};
   std::string dtype = "bf16";
-  int threads = 0, repetitions = 6;
+  ModelFlags ranks;  // of these: threads, wire and overlap
+  int repetitions = 6;
   double most_seconds = 20;
   std::string json;
 };
@@ -115,8 +116,6 @@ void write_json(const std::string& path, const nlohmann::json& json) {
 void run_latency(const LatencyFlags& flags) {
   const Shape shape = shape_of(flags);
   const std::unique_ptr<Communicator> comm = make_world_comm();
-  ModelFlags threads;
-  threads.threads = flags.threads;
   LatencyOptions options{.shape = shape.config,
                          .groups = shape.groups,
                          .dtype = flags.dtype == "f32" ? DType::kF32 : DType::kBF16,
@@ -125,11 +124,13 @@ void run_latency(const LatencyFlags& flags) {
                          .tokens = flags.tokens,
                          .repetitions = flags.repetitions,
                          .most_seconds = flags.most_seconds,
-                         .threads = threads_of(threads)};
+                         .threads = threads_of(flags.ranks),
+                         .exchange = exchange_of(flags.ranks, *comm)};
   for (const std::string& load : flags.loads) options.loads.push_back(parse_load(load));
   if (comm->rank() == 0) {
-    fmt::print("{}, {} of {} layers, {} weights, {} ranks, {} threads each, {}\n", flags.shape, flags.layers,
-               shape.layers, flags.dtype, comm->size(), options.threads, instruction_set());
+    fmt::print("{}, {} of {} layers, {} weights, {} ranks, {} threads each, {}; wire {}, {}\n", flags.shape,
+               flags.layers, shape.layers, flags.dtype, comm->size(), options.threads, instruction_set(),
+               flags.ranks.wire, options.exchange.overlap ? "halves overlap" : "no overlap");
     fmt::print("                                    pass ms                       one layer, mean over ranks, ms\n");
     fmt::print("{:<16} {:<12} {:>6} {:>10} {:>19} {:>9} {:>9} {:>9} {:>9} {:>10} {:>6} {:>10}\n", "rung", "load",
                "tokens", "median", "spread", "attention", "experts", "moving", "waiting", "kB sent", "rows",
@@ -144,6 +145,8 @@ void run_latency(const LatencyFlags& flags) {
                      {"dtype", flags.dtype},
                      {"ranks", comm->size()},
                      {"threads_per_rank", options.threads},
+                     {"wire", flags.ranks.wire},
+                     {"overlap", options.exchange.overlap},
                      {"instruction_set", instruction_set()},
                      {"points", nlohmann::json::array()}};
   for (const LatencyPoint& p : points) out["points"].push_back(to_json(p));
@@ -236,8 +239,9 @@ void add_latency_command(CLI::App& bench) {
   latency->add_option("--dtype", flags->dtype, "of the weights")
       ->check(CLI::IsMember({"f32", "bf16"}))
       ->capture_default_str();
-  latency->add_option("--threads", flags->threads, "threads per rank; default: cores divided by ranks")
+  latency->add_option("--threads", flags->ranks.threads, "threads per rank; default: cores divided by ranks")
       ->check(CLI::Range(1, 1024));
+  add_wire_flags(*latency, flags->ranks);
   latency->add_option("--repetitions", flags->repetitions, "measured passes of a point")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();

@@ -375,9 +375,7 @@ std::span<const float> forward(const Model& model, const Batch& batch, KvCache& 
   const RankGrid::Scope scope(grid);  // an Error leaves no exchange behind that uses the steps
   std::fill(a.layers.begin(), a.layers.end(), LayerStats{});
   for (Step& s : steps) embed(s);
-  for (int layer = 0; layer < c.num_hidden_layers; ++layer) {
-    run_layer(steps, layer, a);
-  }
+  for (int layer = 0; layer < c.num_hidden_layers; ++layer) run_layer(steps, layer, a);
   for (Step& s : steps) {
     finish_experts(s);
     if (c.federated()) begin_sum(s, s.a.update_GTD.data());

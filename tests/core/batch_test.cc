@@ -86,6 +86,19 @@ TEST(Batch, PartsAreTheOwnersSequences) {
   EXPECT_EQ(sampled_by_owner(Batch(), 2), (std::vector<int>{0, 0}));
 }
 
+TEST(Batch, RowsCutSequences) {
+  const Batch batch = three_sequences();  // of 1, 3 and 2 tokens; sampled: the first and all of the second
+  Batch head, middle;
+  head.add_sequence(std::vector<std::int32_t>{7}, 19, std::vector<std::int32_t>{5, 0}, Batch::Sample::kLast);
+  head.add_sequence(std::vector<std::int32_t>{1, 2}, 0, std::vector<std::int32_t>{7}, Batch::Sample::kAll, 2);
+  middle.add_sequence(std::vector<std::int32_t>{3}, 2, std::vector<std::int32_t>{7}, Batch::Sample::kAll, 2);
+  middle.add_sequence(std::vector<std::int32_t>{99}, 15, std::vector<std::int32_t>{1, 2, 3}, Batch::Sample::kNone, 2);
+  expect_equal(rows_of(batch, 0, 3), head);
+  expect_equal(rows_of(batch, 3, 5), middle);
+  expect_equal(rows_of(batch, 0, 6), batch);
+  expect_equal(rows_of(batch, 4, 4), Batch());
+}
+
 // Random batches: the parts one after the other are the whole, and each is a batch that its rank can run.
 TEST(Batch, PartsMakeUpTheWhole) {
   for (int trial = 0; trial < 500; ++trial) {
