@@ -9,6 +9,7 @@
 #include "core/dtype.h"
 #include "core/model_config.h"
 #include "model/forward.h"
+#include "report.h"
 
 namespace foe {
 
@@ -42,28 +43,41 @@ struct LatencyOptions {
   std::vector<Load> loads;
   std::vector<int> tokens;
   int repetitions = 6;
-  double most_seconds = 20;  // for the repetitions of one rung's point: at least two are made
+  double most_seconds = 20;  // for the repetitions of one rung's point; a pass that takes longer is made once
   int threads = 1;
-  ExchangeOptions exchange;  // of all rungs, but each has its own dispatch
+  ExchangeOptions exchange;          // of all rungs, but each has its own dispatch
+  std::vector<float> router_bias_E;  // the same for all rungs; empty: none
 };
 
-// Medians over repetitions on rank 0, and for the spread the fastest and slowest.
+// One typical layer, means over ranks, in seconds.
+struct LayerPoint {
+  double attention = 0, experts = 0;  // their own arithmetic
+  double moving = 0, waiting = 0;     // in exchanges
+  // By how much the arithmetic of the slowest rank exceeds the mean, between exchanges: so long the others wait for it
+  // at least, whether or not what carries the exchange can tell (CommCounter::waiting_s).
+  double uneven = 0;
+  double bytes = 0;        // that all ranks sent
+  double row_balance = 0;  // rows of experts on the fullest rank / on the median rank
+
+  double seconds() const { return attention + experts + moving + waiting; }
+};
+
+// Times are those of the layers: without the token head, and without the way of its scores to rank 0, which depends on
+// the vocabulary and on who samples.
 struct LatencyPoint {
   std::string rung;
   Load load;
   int tokens;
   int repetitions;
-  double seconds, fastest, slowest;
-  // Of one typical layer in the median pass, seconds as means over ranks: own arithmetic, moving data, waiting for
-  // others.
-  double attention = 0, experts = 0, moving = 0, waiting = 0;
-  double bytes = 0;        // that all ranks sent
-  double row_balance = 0;  // rows of experts on the fullest rank / on the median rank
-
-  double layer_seconds() const { return attention + experts + moving + waiting; }
+  double seconds, fastest, slowest;  // on rank 0: the median over repetitions, and the spread
+  LayerPoint layer;                  // medians over repetitions
+  // Of the median pass.
+  std::vector<CommCounters> ranks;
+  LoadReport load_report;
 };
 
-// Collective. Rank 0 gets the points, and `progress` is called there after each of them.
+// Collective. Rank 0 gets the points, and `progress` is called there after each of them. What takes long is announced
+// on standard error, with an estimate of the time left.
 std::vector<LatencyPoint> bench_latency(const LatencyOptions& options, Communicator& comm,
                                         const std::function<void(const LatencyPoint&)>& progress);
 

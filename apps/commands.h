@@ -14,6 +14,7 @@ void add_inspect_command(CLI::App& app);
 void add_train_command(CLI::App& app);
 void add_serve_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
+void add_latency_command(CLI::App& bench);  // of foe bench
 // What `foe serve` launches: one rank behind the front end's socket. Not shown in --help.
 void add_worker_command(CLI::App& app);
 

@@ -1,9 +1,12 @@
 #include "report.h"
 
 #include <algorithm>
+#include <fstream>
 #include <numeric>
 
 #include <fmt/core.h>
+
+#include "base/error.h"
 
 namespace foe {
 
@@ -59,6 +62,11 @@ void print_load(std::FILE* out, const LoadReport& load) {
     fmt::print(out, " {:.2f}", mean > 0 ? static_cast<double>(std::ranges::max(rows)) / mean : 1);
   }
   fmt::print(out, "\n");
+}
+
+void write_json(const std::string& flag, const std::string& path, const nlohmann::json& json) {
+  std::ofstream file(path);
+  if (!(file << json.dump(1) << '\n')) fail("{}: cannot write {}", flag, path);
 }
 
 }  // namespace foe

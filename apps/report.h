@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <span>
+#include <string>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -41,5 +42,8 @@ nlohmann::json to_json(const LoadReport& load);
 
 // Two lines, and one with the fullest expert of every layer if the model has several.
 void print_load(std::FILE* out, const LoadReport& load);
+
+// Writes a file. Throws Error naming the flag.
+void write_json(const std::string& flag, const std::string& path, const nlohmann::json& json);
 
 }  // namespace foe

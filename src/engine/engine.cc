@@ -93,37 +93,8 @@ std::vector<ExpertLoad> Engine::collect_load() {
   const CommCounters before = comm_.counters();
   message_.assign(1, kReportLoad);
   comm_.broadcast(message_);
-  return gather_load(before);
-}
-
-std::vector<ExpertLoad> Engine::gather_load(const CommCounters& before) {
-  const ExpertLoad& mine = activations_.load;
-  std::vector<std::int64_t> send{mine.selected, mine.local};
-  send.insert(send.end(), mine.rows_Le.begin(), mine.rows_Le.end());
-
-  // All ranks' go to rank 0.
-  std::vector<ExpertLoad> all;
-  std::size_t total = 0;
-  if (comm_.rank() == 0)
-    for (const Share& share : model_.placement.ranks) {
-      all.push_back({.experts = share.experts.size(), .rows_Le = {}});
-      total += 2 + static_cast<std::size_t>(model_.config.num_hidden_layers) * share.experts.size();
-    }
-  std::vector<std::int64_t> received(total);
-  std::vector<std::size_t> sent_bytes(comm_.size()), received_bytes(comm_.size());
-  sent_bytes[0] = send.size() * sizeof send[0];
-  comm_.all_to_all(std::as_bytes(std::span(send)), sent_bytes, std::as_writable_bytes(std::span(received)),
-                   received_bytes);
+  std::vector<ExpertLoad> all = gather_load(comm_, model_.config, model_.placement, activations_.load);
   comm_.restore_counters(before);
-
-  auto at = received.begin();
-  for (ExpertLoad& load : all) {
-    load.selected = *at++;
-    load.local = *at++;
-    const auto rows = at;
-    at += static_cast<std::ptrdiff_t>(model_.config.num_hidden_layers) * load.experts;
-    load.rows_Le.assign(rows, at);
-  }
   return all;
 }
 
@@ -140,8 +111,13 @@ void Engine::follow() {
     if (message_.empty()) fail("rank {}: expected an order from rank 0, got an empty message", comm_.rank());
     if (message_[0] == kStop) return;
     if (message_[0] == kHeartbeat) continue;
-    if (message_[0] == kReportCounters || message_[0] == kReportLoad) {
-      message_[0] == kReportLoad ? void(gather_load(before)) : void(gather_counters(before));
+    if (message_[0] == kReportCounters) {
+      gather_counters(before);
+      continue;
+    }
+    if (message_[0] == kReportLoad) {
+      gather_load(comm_, model_.config, model_.placement, activations_.load);
+      comm_.restore_counters(before);
       continue;
     }
     const Batch batch =

@@ -69,7 +69,6 @@ class Engine {
 
   int owners() const { return model_.placement.members; }
   std::vector<CommCounters> gather_counters(const CommCounters& mine);
-  std::vector<ExpertLoad> gather_load(const CommCounters& before);
 };
 
 }  // namespace foe

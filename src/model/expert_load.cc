@@ -18,6 +18,33 @@ void ExpertLoad::add(int layer, const ModelConfig& config, const Share& share, c
   local += std::count_if(begin, end, [&](std::int32_t e) { return share.experts.contains(e); });
 }
 
+std::vector<ExpertLoad> gather_load(Communicator& comm, const ModelConfig& config, const Placement& placement,
+                                    const ExpertLoad& mine) {
+  std::vector<std::int64_t> send{mine.selected, mine.local};
+  send.insert(send.end(), mine.rows_Le.begin(), mine.rows_Le.end());
+  const std::size_t layers = config.num_hidden_layers;
+  std::vector<ExpertLoad> all;
+  std::size_t total = 0;
+  if (comm.rank() == 0)
+    for (const Share& share : placement.ranks) {
+      all.push_back({.experts = share.experts.size(), .rows_Le = {}});
+      total += 2 + layers * share.experts.size();
+    }
+  std::vector<std::int64_t> received(total);
+  std::vector<std::size_t> sent_bytes(comm.size()), received_bytes(comm.size());
+  sent_bytes[0] = send.size() * sizeof send[0];
+  comm.all_to_all(std::as_bytes(std::span(send)), sent_bytes, std::as_writable_bytes(std::span(received)),
+                  received_bytes);
+  const std::int64_t* at = received.data();
+  for (ExpertLoad& load : all) {
+    load.selected = *at++;
+    load.local = *at++;
+    load.rows_Le.assign(at, at + layers * load.experts);
+    at += layers * load.experts;
+  }
+  return all;
+}
+
 double local_activation_rate(std::span<const ExpertLoad> ranks) {
   std::int64_t selected = 0, local = 0;
   for (const ExpertLoad& rank : ranks) selected += rank.selected, local += rank.local;

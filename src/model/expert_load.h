@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "comm/communicator.h"
 #include "core/model_config.h"
 #include "model/routing.h"
 #include "placement/placement.h"
@@ -25,6 +26,10 @@ struct ExpertLoad {
   void add(int layer, const ModelConfig& config, const Share& share, const Routing& own, int tokens,
            const Routing& sorted);
 };
+
+// Collective: rank 0 gets everyone's, by rank.
+std::vector<ExpertLoad> gather_load(Communicator& comm, const ModelConfig& config, const Placement& placement,
+                                    const ExpertLoad& mine);
 
 // The share of selections that were resolved on the token's own rank, which needs no exchange; 1 where there were none.
 double local_activation_rate(std::span<const ExpertLoad> ranks);

@@ -200,6 +200,10 @@ void route(Step& s, const LayerWeights& w) {
                          .y = s.a.scores_TE.data(),
                          .y_stride = static_cast<std::size_t>(c.num_experts)};
     multiply(s.pool, {&scores, 1});
+    if (!w.router_bias_E.empty())
+      for (int t = 0; t < s.T; ++t)
+        add_to(s.a.scores_TE.data() + static_cast<std::size_t>(t) * c.num_experts, w.router_bias_E.data(),
+               c.num_experts);
   }
   select_experts(s.pool, c, s.a.scores_TE.data(), s.T, s.a.routing);
 }
@@ -337,23 +341,23 @@ void run_layer(std::vector<Step>& steps, int layer, Activations& a) {
   LayerStats& stats = a.layers[layer];
   for (Step& s : steps) {
     if (layer > 0) {
-      const LayerClock clock(s, a.layers[layer - 1], &LayerStats::experts_s);
+      const PartClock clock(s, a.layers[layer - 1].experts);
       finish_experts(s);
     }
-    const LayerClock clock(s, stats, &LayerStats::attention_s);
+    const PartClock clock(s, stats.attention);
     begin_attention(s, layer);
   }
   for (Step& s : steps) {
     {
-      const LayerClock clock(s, stats, &LayerStats::attention_s);
+      const PartClock clock(s, stats.attention);
       finish_attention(s, layer);
     }
-    const LayerClock clock(s, stats, &LayerStats::experts_s);
+    const PartClock clock(s, stats.experts);
     begin_experts(s, layer);
   }
   if (a.exchange)
     for (Step& s : steps) {
-      const LayerClock clock(s, stats, &LayerStats::experts_s);
+      const PartClock clock(s, stats.experts);
       run_travelled_rows(s, layer);
     }
   for (const Step& s : steps) {
@@ -374,6 +378,7 @@ std::span<const float> forward(const Model& model, const Batch& batch, KvCache& 
   std::vector<Step> steps = make_steps(model, batch, kv, a, grid, pool);
   const RankGrid::Scope scope(grid);  // an Error leaves no exchange behind that uses the steps
   std::fill(a.layers.begin(), a.layers.end(), LayerStats{});
+  a.scoring = {};
   for (Step& s : steps) embed(s);
   for (int layer = 0; layer < c.num_hidden_layers; ++layer) run_layer(steps, layer, a);
   for (Step& s : steps) {
@@ -386,10 +391,12 @@ std::span<const float> forward(const Model& model, const Batch& batch, KvCache& 
       finish_exchange(s);
       add_to_residual(s, s.a.update_GTD.data(), c.sync_scale());
     }
+    const PartClock clock(s, a.scoring);
     norm_streams(s, model.weights.final_norm_D, 1, false);
     score_vocabulary(model, pool, s.a.input_GTD.data(), s.T, logits_Sv);
     logits_Sv += static_cast<std::size_t>(s.T) * model.share().vocab.size();
   }
+  const PartClock clock(steps.front(), a.scoring);
   return gather_logits(model, batch, a, grid.world());
 }
 

@@ -38,12 +38,15 @@ struct Model {
 // file's type. Throws Error where the folder is not a model, or the plan does not fit it or the ranks.
 Model load_model(const std::string& model_dir, Plan plan, const Communicator& comm, std::optional<DType> dtype = {});
 
-// Where a rank's time went in one layer of the last forward pass, and what it did there.
+// Where a rank's time went in a part of the last forward pass, and what it sent.
+struct PartStats {
+  double arithmetic_s = 0;             // norms and copies included
+  double moving_s = 0, waiting_s = 0;  // in exchanges: moving data, waiting for other ranks
+  std::uint64_t bytes = 0;             // sent to other ranks
+};
 struct LayerStats {
-  double attention_s = 0, experts_s = 0;  // its own arithmetic, norms and copies
-  double moving_s = 0, waiting_s = 0;     // in exchanges: moving data, waiting for other ranks
-  std::uint64_t bytes = 0;                // sent to other ranks
-  std::int64_t rows = 0;                  // rows that its experts ran: (token, selected expert) pairs
+  PartStats attention, experts;  // each with the exchanges that end it
+  std::int64_t rows = 0;         // rows that the rank's experts ran: (token, selected expert) pairs
 };
 
 // Batches of so many tokens run as two halves where these can overlap. Below, the exchanges are too short for what
@@ -74,6 +77,7 @@ struct Activations {
   Routing routing;
   std::vector<Product> products;
   std::vector<LayerStats> layers;
+  PartStats scoring;  // the token head, and the way of its scores to rank 0, which counts as arithmetic here
   ExpertLoad load;
   std::optional<ExpertExchange> exchange;   // where ranks share groups (in plan ep: the model)
   Batch part;                               // what of the step runs here, where that is not all

@@ -24,16 +24,13 @@ struct Step {
   CommCounter exchanged = {};    // by what was finished
 };
 
-// Deals the time of its scope to a layer's arithmetic and, what exchanges took of it, to these.
-class LayerClock {
+// Adds the time of its scope to a part's arithmetic and, what exchanges took of it, to these.
+class PartClock {
  public:
-  LayerClock(Step& s, LayerStats& stats, double LayerStats::*arithmetic)
-      : step_(s), stats_(stats), arithmetic_(arithmetic) {
-    step_.exchanged = {};
-  }
-  ~LayerClock() {
+  PartClock(Step& s, PartStats& stats) : step_(s), stats_(stats) { step_.exchanged = {}; }
+  ~PartClock() {
     const CommCounter& exchanged = step_.exchanged;
-    stats_.*arithmetic_ += std::chrono::duration<double>(Clock::now() - start_).count() - exchanged.seconds;
+    stats_.arithmetic_s += std::chrono::duration<double>(Clock::now() - start_).count() - exchanged.seconds;
     stats_.moving_s += exchanged.seconds - exchanged.waiting_s;
     stats_.waiting_s += exchanged.waiting_s;
     stats_.bytes += exchanged.bytes;
@@ -42,8 +39,7 @@ class LayerClock {
  private:
   using Clock = std::chrono::steady_clock;
   Step& step_;
-  LayerStats& stats_;
-  double LayerStats::*arithmetic_;
+  PartStats& stats_;
   Clock::time_point start_ = Clock::now();
 };
 

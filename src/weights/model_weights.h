@@ -29,6 +29,7 @@ struct LayerWeights {
   std::vector<float> q_norm, k_norm;  // head: [C]; full: this rank's part of [N*C], [M*C]; none: empty
   std::vector<StreamWeights> streams;
   PackedMatrix router_ED;              // f32, whole on every rank; empty in a dense model
+  std::vector<float> router_bias_E;    // added to its scores where it is not empty: for measurements of skewed routing
   std::vector<ExpertWeights> experts;  // of Share::experts, in order, their Share::expert_width
 };
 

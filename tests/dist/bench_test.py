@@ -51,11 +51,19 @@ class BenchTest(unittest.TestCase):
             self.assertLessEqual(p["fastest_s"], p["seconds"])
             self.assertLessEqual(p["seconds"], p["slowest_s"])
             self.assertGreater(p["layer"]["attention_s"], 0)
+            self.assertEqual(p["layer"]["row_balance"], 1)
+            self.assertEqual(p["experts"]["local_activation_rate"], 1)
+            layers = p["experts"]["rows_by_layer_and_expert"]
+            self.assertEqual([sum(rows) for rows in layers[:-1]], 5 * [SELECTED * TOKENS])
 
     def test_latency_on_two_ranks_sends_what_the_plans_say(self):
         row = 4 * HIDDEN
         for p in self.latency(2):
             sent = p["layer"]["bytes"]
+            # What is not the typical layer is of its size or smaller, and the scores of at most each token.
+            by_rank = [c for rank in p["ranks"] for name, c in rank.items() if name != "gather"]
+            self.assertTrue(sent <= sum(c["bytes"] for c in by_rank) <= 7 * 1.6 * sent, p)
+            self.assertEqual(len(p["ranks"]), 2)
             if p["rung"] == "D foe":  # one sum: each rank's partial to the other
                 self.assertEqual(sent, 2 * TOKENS * row, p)
             elif p["rung"] in ("B tp", "C tp grouped"):
@@ -64,6 +72,37 @@ class BenchTest(unittest.TestCase):
                 self.assertLessEqual(sent, TOKENS * (row + 8 * SELECTED + row), p)
             else:
                 self.assertLessEqual(sent, TOKENS * SELECTED * (row + 8 + row), p)
+
+    def test_refuses_a_skew_that_no_routing_has(self):
+        done = run("bench", "latency", "--skew", "2.1", ranks=2)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("--skew: expected at most 2 with 2 ranks, got 2.1", done.stderr)
+
+    def test_skewed_routing_fills_one_rank_of_ep_and_nothing_else(self):
+        flags = ["--shape", MODELS / "moe-8m", "--layers", 2, "--tokens", 512, "--loads", "many-prompts", "--threads", 1,
+                 "--repetitions", 1]
+        for ranks, skew in (2, 1.64), (3, 1.64):
+            balance = {p["rung"]: p["layer"]["row_balance"]
+                       for p in self.points("latency", *map(str, flags), "--skew", str(skew), ranks=ranks)}
+            # The bias is right in expectation over normal scores. These are of one random router, and only nearly normal.
+            for rung in "A ep", "A ep per expert":
+                self.assertTrue(1.4 < balance[rung] < 1.9, (ranks, balance))
+            for rung in "B tp", "C tp grouped":
+                self.assertEqual(balance[rung], 1)
+            # Groups are even by construction; of four groups one of three ranks has two.
+            self.assertEqual(balance["D foe"], 1 if ranks == 2 else 2)
+
+    def test_the_smallest_model_has_two_layers(self):
+        flags = ["--shape", "paper-1b", "--tokens", "2", "--loads", "decode", "--repetitions", "1", "--threads", "1"]
+        done = run("bench", "latency", *flags)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("paper-1b, 2 of 16 layers", done.stdout)
+        self.assertRegex(done.stdout, r"(?m)^decode +2 +\d+\.\d\d +\d+\.\d\d$")
+
+    def test_the_bottom_line_needs_both(self):
+        flags = ["--shape", MODELS / "foe-8m", "--tokens", "2", "--loads", "decode", "--repetitions", "1", "--threads", "1"]
+        done = run("bench", "latency", *map(str, flags), "--rungs", "A ep,D foe")
+        self.assertRegex(done.stdout, r"(?m)^decode +2 +\d+\.\d\d +-$")
 
     def test_comm(self):
         sizes = [1, 64]
@@ -79,7 +118,10 @@ class BenchTest(unittest.TestCase):
         for flags, status, message in (
             (["latency", "--rungs", "E"], 1, "expected some of 'A ep'"),
             (["latency", "--loads", "none"], 1, "expected one-prompt, many-prompts or decode, got none"),
-            (["latency", "--layers", "2"], 2, "--layers"),
+            (["latency", "--layers", "1"], 2, "--layers"),
+            (["latency", "--skew", "0.5"], 2, "--skew"),
+            (["latency", "--skew", "1.5"], 1, "--skew: expected 1 on one rank"),
+            (["latency", "--timeout", "0"], 2, "--timeout"),
             (["latency", "--tokens", "0"], 2, "--tokens"),
             (["latency", "--shape", "/nowhere"], 1, "/nowhere"),
             (["comm", "--kilobytes", "x"], 2, "--kilobytes"),

@@ -1,0 +1,238 @@
+// foe bench latency: the ladder's command line, tables and JSON.
+#include <algorithm>
+#include <map>
+#include <memory>
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "bench_latency.h"
+#include "commands.h"
+#include "common.h"
+#include "kernels/cpu.h"
+#include "routing_skew.h"
+#include "weights/config_json.h"
+
+namespace foe {
+namespace {
+
+struct LatencyFlags {
+  std::string shape = "paper-1b";
+  int layers = 0;
+  std::vector<std::string> rungs, loads{"one-prompt", "many-prompts", "decode"};
+  std::vector<int> tokens{1, 8, 64, 512, 2048};
+  std::string dtype = "bf16";
+  ModelFlags ranks;  // of these: threads, wire, overlap and timeout
+  int repetitions = 6;
+  double most_seconds = 20, skew = 1;
+  std::string json;
+};
+
+// The models of the paper (arXiv 2605.06206, section 4): width, heads, experts, k and H. Layers are cut, and so is the
+// vocabulary, as the token head is not measured.
+ModelConfig paper_shape(int width, int heads, int head_dim, int expert_width) {
+  ModelConfig c;
+  c.model_type = "foe";
+  c.hidden_size = width;
+  c.num_attention_heads = heads;
+  c.num_key_value_heads = 8;
+  c.head_dim = head_dim;
+  c.num_experts = 64;
+  c.num_experts_per_tok = 8;
+  c.moe_intermediate_size = expert_width;
+  c.vocab_size = 4096;
+  c.max_position_embeddings = 32768;
+  c.rope_theta = 500000;
+  c.rope_scaling_factor = 16;
+  return c;
+}
+
+struct Shape {
+  ModelConfig config;
+  int groups;
+  int layers;  // of the whole model
+};
+
+Shape shape_of(const LatencyFlags& flags) {
+  Shape shape;
+  const bool paper = flags.shape == "paper-1b" || flags.shape == "paper-7b";
+  if (flags.shape == "paper-1b") {
+    shape = {paper_shape(768, 8, 96, 384), 8, 16};
+  } else if (flags.shape == "paper-7b") {
+    shape = {paper_shape(2048, 16, 128, 1024), 8, 16};
+  } else {
+    const ModelConfig config = load_model_config(flags.shape);
+    if (config.dense()) fail("--shape: expected a model with experts, got the dense {}", flags.shape);
+    shape = {config, config.expert_groups > 1 ? config.expert_groups : config.num_key_value_heads,
+             config.num_hidden_layers};
+  }
+  shape.config.num_hidden_layers = flags.layers > 0 ? flags.layers : paper ? 2 : shape.layers;
+  return shape;
+}
+
+std::vector<Rung> rungs_of(const std::vector<std::string>& names) {
+  if (names.empty()) return ladder();
+  std::vector<Rung> rungs;
+  for (const std::string& name : names) {
+    const auto found = std::find_if(ladder().begin(), ladder().end(), [&](const Rung& r) { return r.name == name; });
+    if (found == ladder().end()) {
+      std::string known;
+      for (const Rung& r : ladder()) known += (known.empty() ? "'" : ", '") + r.name + "'";
+      fail("--rungs: expected some of {}, got '{}'", known, name);
+    }
+    rungs.push_back(*found);
+  }
+  return rungs;
+}
+
+void print_header(const LatencyFlags& flags, const Shape& shape, const LatencyOptions& options, int ranks) {
+  fmt::print("{}, {} of {} layers, {} weights, {} ranks, {} threads each, {}; wire {}, {}\n", flags.shape,
+             shape.config.num_hidden_layers, shape.layers, flags.dtype, ranks, options.threads, instruction_set(),
+             flags.ranks.wire, options.exchange.overlap ? "halves overlap" : "no overlap");
+  if (flags.skew > 1)
+    fmt::print("routing is skewed for a fullest rank of plan ep with {} times the rows of the median rank\n",
+               flags.skew);
+  fmt::print("{:>37}{:<30}{}\n", "", "layers, ms", "one layer, mean over ranks, ms");
+  fmt::print("{:<16} {:<12} {:>6} {:>10} {:>19} {:>9} {:>9} {:>9} {:>9} {:>9} {:>10} {:>6} {:>7} {:>10}\n", "rung",
+             "load", "tokens", "median", "spread", "attention", "experts", "moving", "waiting", "uneven", "kB sent",
+             "rows", "% local", fmt::format("x {}", shape.layers));
+}
+
+void print_point(const LatencyPoint& p, int layers) {
+  const double ms = 1e3;
+  fmt::print(
+      "{:<16} {:<12} {:>6} {:>10.2f} {:>9.2f}-{:<9.2f} {:>9.3f} {:>9.3f} {:>9.3f} {:>9.3f} {:>9.3f} {:>10.1f} {:>6.2f} "
+      "{:>7.1f} {:>10.1f}\n",
+      p.rung, to_string(p.load), p.tokens, ms * p.seconds, ms * p.fastest, ms * p.slowest, ms * p.layer.attention,
+      ms * p.layer.experts, ms * p.layer.moving, ms * p.layer.waiting, ms * p.layer.uneven, p.layer.bytes / 1e3,
+      p.layer.row_balance, 100 * p.load_report.local_activation_rate, ms * p.layer.seconds() * layers);
+  std::fflush(stdout);
+}
+
+// What it comes down to, for each load and number of tokens: foe's time over those of the best ep and of tp.
+void print_bottom_line(const std::vector<LatencyPoint>& points) {
+  std::map<std::pair<Load, int>, std::map<Plan, double>> best;
+  for (const LatencyPoint& p : points) {
+    const auto rung = std::ranges::find(ladder(), p.rung, &Rung::name);
+    if (rung->plan == Plan::kTp && rung->grouped) continue;
+    const auto [of_plan, is_first] = best[{p.load, p.tokens}].try_emplace(rung->plan, p.seconds);
+    if (!is_first) of_plan->second = std::min(of_plan->second, p.seconds);
+  }
+  fmt::print("\n{:<12} {:>6} {:>10} {:>10}   (times of the layers; below 1, D is faster)\n", "load", "tokens",
+             "D/best A", "D/B");
+  for (const auto& [point, seconds] : best) {
+    const auto ratio = [&, &of = seconds](Plan plan) {
+      return of.contains(Plan::kFoe) && of.contains(plan) ? fmt::format("{:.2f}", of.at(Plan::kFoe) / of.at(plan))
+                                                          : "-";
+    };
+    fmt::print("{:<12} {:>6} {:>10} {:>10}\n", to_string(point.first), point.second, ratio(Plan::kEp),
+               ratio(Plan::kTp));
+  }
+}
+
+nlohmann::json to_json(const LatencyPoint& p) {
+  return {{"rung", p.rung},
+          {"load", to_string(p.load)},
+          {"tokens", p.tokens},
+          {"repetitions", p.repetitions},
+          {"seconds", p.seconds},
+          {"fastest_s", p.fastest},
+          {"slowest_s", p.slowest},
+          {"ranks", to_json(p.ranks)},
+          {"experts", to_json(p.load_report)},
+          {"layer",
+           {{"attention_s", p.layer.attention},
+            {"experts_s", p.layer.experts},
+            {"moving_s", p.layer.moving},
+            {"waiting_s", p.layer.waiting},
+            {"uneven_s", p.layer.uneven},
+            {"bytes", p.layer.bytes},
+            {"row_balance", p.layer.row_balance}}}};
+}
+
+void run_latency(const LatencyFlags& flags) {
+  const Shape shape = shape_of(flags);
+  const std::unique_ptr<Communicator> comm = make_world_comm({.timeout_seconds = flags.ranks.timeout_s});
+  if (flags.skew > 1 && comm->size() == 1) fail("--skew: expected 1 on one rank, got {}", flags.skew);
+  LatencyOptions options{.shape = shape.config,
+                         .groups = shape.groups,
+                         .dtype = flags.dtype == "f32" ? DType::kF32 : DType::kBF16,
+                         .rungs = rungs_of(flags.rungs),
+                         .loads = {},
+                         .tokens = flags.tokens,
+                         .repetitions = flags.repetitions,
+                         .most_seconds = flags.most_seconds,
+                         .threads = threads_of(flags.ranks),
+                         .exchange = exchange_of(flags.ranks, *comm),
+                         .router_bias_E = skewed_router_bias(shape.config, comm->size(), flags.skew)};
+  for (const std::string& load : flags.loads) options.loads.push_back(parse_load(load));
+  if (comm->rank() == 0) print_header(flags, shape, options, comm->size());
+  const std::vector<LatencyPoint> points =
+      bench_latency(options, *comm, [&](const LatencyPoint& p) { print_point(p, shape.layers); });
+  if (comm->rank() != 0) return;
+  print_bottom_line(points);
+  if (flags.json.empty()) return;
+  nlohmann::json out{{"shape", flags.shape},
+                     {"layers", shape.config.num_hidden_layers},
+                     {"model_layers", shape.layers},
+                     {"dtype", flags.dtype},
+                     {"wire", flags.ranks.wire},
+                     {"overlap", options.exchange.overlap},
+                     {"skew", flags.skew},
+                     {"router_bias", options.router_bias_E.empty() ? 0.0f : options.router_bias_E.front()},
+                     {"ranks", comm->size()},
+                     {"threads_per_rank", options.threads},
+                     {"instruction_set", instruction_set()},
+                     {"points", nlohmann::json::array()}};
+  for (const LatencyPoint& p : points) out["points"].push_back(to_json(p));
+  write_json("--json", flags.json, out);
+}
+
+}  // namespace
+
+void add_latency_command(CLI::App& bench) {
+  auto flags = std::make_shared<LatencyFlags>();
+  flags->ranks.timeout_s = 3600;  // one rank's attention over a long prompt takes minutes, and the others wait for it
+  CLI::App* latency = bench.add_subcommand(
+      "latency", "Time of a forward pass against its number of tokens, for every plan, with random weights");
+  latency->add_option("--shape", flags->shape, "paper-1b, paper-7b, or a model folder for its config.json")
+      ->capture_default_str();
+  latency->add_option("--layers", flags->layers, "layers that run, at least 2; default: 2, or all of a model folder's")
+      ->check(CLI::Range(2, 1024));
+  latency->add_option("--rungs", flags->rungs, "some of the ladder's, by name; default: all")->delimiter(',');
+  latency->add_option("--loads", flags->loads, "one-prompt, many-prompts (of 128), decode (with 256 positions)")
+      ->delimiter(',')
+      ->capture_default_str();
+  latency->add_option("--tokens", flags->tokens, "tokens in the pass")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  latency
+      ->add_option("--skew", flags->skew,
+                   "bias the router: rows on the fullest rank of plan ep, over the median rank (of two, their mean)")
+      ->check(CLI::Range(1.0, 1000.0))
+      ->capture_default_str();
+  latency->add_option("--dtype", flags->dtype, "of the weights")
+      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str();
+  latency->add_option("--threads", flags->ranks.threads, "threads per rank; default: cores divided by ranks")
+      ->check(CLI::Range(1, 1024));
+  add_wire_flags(*latency, flags->ranks);
+  latency->add_option("--repetitions", flags->repetitions, "measured passes of a point")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  latency
+      ->add_option("--most-seconds", flags->most_seconds,
+                   "a point that takes longer gets fewer passes; a longer pass is made once")
+      ->check(CLI::Range(0.0, 1e6))
+      ->capture_default_str();
+  latency->add_option("--timeout", flags->ranks.timeout_s, "seconds without a word from another rank that end the job")
+      ->check(CLI::Range(0.1, 86400.0))
+      ->capture_default_str();
+  latency->add_option("--json", flags->json, "also write all points to this file");
+  latency->callback([flags] { run_latency(*flags); });
+}
+
+}  // namespace foe
