@@ -5,10 +5,10 @@
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
-#include "comm/sum_plan.h"
+#include "base/error.h"
 #include "commands.h"
 #include "common.h"
-#include "placement/wire.h"
+#include "model/wire_cost.h"
 #include "weights/config_json.h"
 #include "weights/layer_tensors.h"
 
@@ -20,7 +20,7 @@ struct InspectFlags {
   std::string plan;
   std::string dispatch = "rank";
   std::string wire = "f32";
-  int ranks = 1;
+  int ranks = 1, nodes = 1;
   bool json = false;
 };
 
@@ -31,7 +31,7 @@ struct RankReport {
   WireCost decode;
 };
 
-RankReport report(const ModelConfig& c, const Placement& placement, const SumPlan& sums, int rank, DType type,
+RankReport report(const ModelConfig& c, const Placement& placement, const std::vector<int>& nodes, int rank, DType type,
                   const ExchangeOptions& options) {
   RankReport r;
   r.share = placement.ranks[rank];
@@ -43,7 +43,7 @@ RankReport report(const ModelConfig& c, const Placement& placement, const SumPla
   r.weight_bytes = static_cast<std::int64_t>(size_of(type)) * (L * (attention + experts) + r.share.vocab.size() * D) +
                    4 * L * c.num_experts * D;
   r.kv_token_bytes = 4 * L * m * 2 * C;
-  r.decode = decode_wire_cost(c, placement, rank, placement.members > 1 ? 1 : sums.partials(rank), options);
+  r.decode = decode_wire_cost(c, placement, nodes, rank, options);
   return r;
 }
 
@@ -66,10 +66,12 @@ void print_json(const ModelConfig& c, const Placement& placement, const std::vec
                             {"vocab", range_json(r.share.vocab)},
                             {"weight_bytes", r.weight_bytes},
                             {"kv_bytes_per_token", r.kv_token_bytes},
-                            {"decode_sums", r.decode.sums},
-                            {"decode_sum_bytes", r.decode.sum_bytes},
+                            {"decode_sums", r.decode.sum_calls},
+                            {"decode_sum_messages", r.decode.sums.messages},
+                            {"decode_sum_bytes", r.decode.sums.bytes},
+                            {"decode_sum_node_bytes", r.decode.sums.node_bytes},
                             {"decode_gather_bytes", r.decode.gather_bytes},
-                            {"decode_all_to_alls", r.decode.all_to_alls},
+                            {"decode_all_to_alls", r.decode.all_to_all_calls},
                             {"expected_dispatch_bytes", r.decode.dispatch_bytes},
                             {"expected_return_bytes", r.decode.return_bytes}});
   fmt::print("{}\n", out.dump(2));
@@ -95,20 +97,21 @@ void print_table(const ModelConfig& c, const Placement& placement, const std::ve
 
   fmt::print("plan {} on {} rank{}; [begin, end) of what each holds, and what it sends for one decoded token:\n",
              to_string(placement.plan), reports.size(), reports.size() == 1 ? "" : "s");
-  fmt::print("{:>4}  {:>9}  {:>9}  {:>11}  {:>13}  {:>10}  {:>11}  {:>5}  {:>10}  {:>12}\n", "rank", "groups",
-             "KV heads", "experts", "of their width", "weights MB", "KV B/token", "sums", "sum bytes", "gather bytes");
+  fmt::print("{:>4}  {:>9}  {:>9}  {:>11}  {:>13}  {:>10}  {:>11}  {:>5}  {:>10}  {:>13}  {:>12}\n", "rank", "groups",
+             "KV heads", "experts", "of their width", "weights MB", "KV B/token", "sums", "sum bytes", "between nodes",
+             "gather bytes");
   const auto text = [](Range r) { return fmt::format("[{}, {})", r.begin, r.end); };
   for (std::size_t i = 0; i < reports.size(); ++i) {
     const RankReport& r = reports[i];
-    fmt::print("{:>4}  {:>9}  {:>9}  {:>11}  {:>14}  {:>10.2f}  {:>11}  {:>5}  {:>10}  {:>12}\n", i,
+    fmt::print("{:>4}  {:>9}  {:>9}  {:>11}  {:>14}  {:>10.2f}  {:>11}  {:>5}  {:>10}  {:>13}  {:>12}\n", i,
                placement.plan == Plan::kFoe ? text(r.share.groups) : "-", text(r.share.kv_heads), text(r.share.experts),
-               text(r.share.expert_width), r.weight_bytes / 1e6, r.kv_token_bytes, r.decode.sums, r.decode.sum_bytes,
-               r.decode.gather_bytes);
-    if (r.decode.all_to_alls > 0)
+               text(r.share.expert_width), r.weight_bytes / 1e6, r.kv_token_bytes, r.decode.sum_calls,
+               r.decode.sums.bytes, r.decode.sums.node_bytes, r.decode.gather_bytes);
+    if (r.decode.all_to_all_calls > 0)
       fmt::print(
           "      {} all-to-alls; {:.0f} bytes to experts elsewhere for a token of its own, {:.0f} back for another"
           " rank's (mean over equally likely selections)\n",
-          r.decode.all_to_alls, r.decode.dispatch_bytes, r.decode.return_bytes);
+          r.decode.all_to_all_calls, r.decode.dispatch_bytes, r.decode.return_bytes);
     if (r.share.idle())
       fmt::print("      rank {} is idle: {} groups on {} ranks get {} each\n", i, c.expert_groups, reports.size(),
                  placement.members);
@@ -120,14 +123,17 @@ void print_table(const ModelConfig& c, const Placement& placement, const std::ve
 void run_inspect(const InspectFlags& flags) {
   const ModelConfig config = load_model_config(flags.model);
   const Plan plan = flags.plan.empty() ? default_plan(config) : parse_plan(flags.plan);
-  const Placement placement = make_placement(config, plan, flags.ranks);
+  if (flags.nodes > flags.ranks)
+    fail("--nodes: expected at most {}, one for each rank, got {}", flags.ranks, flags.nodes);
+  std::vector<int> nodes;
+  for (int rank = 0; rank < flags.ranks; ++rank) nodes.push_back(rank * flags.nodes / flags.ranks);
+  const Placement placement = make_placement(config, plan, flags.ranks, nodes);
   const Checkpoint checkpoint(flags.model);
   const DType type = layer_tensors(checkpoint, config, 0).q.dtype;
-  const SumPlan sums(placement.sum_begin);
   const ExchangeOptions options{parse_dispatch(flags.dispatch), parse_wire(flags.wire)};
   std::vector<RankReport> reports;
   for (int rank = 0; rank < flags.ranks; ++rank)
-    reports.push_back(report(config, placement, sums, rank, type, options));
+    reports.push_back(report(config, placement, nodes, rank, type, options));
   (flags.json ? print_json : print_table)(config, placement, reports, type);
 }
 
@@ -138,6 +144,9 @@ void add_inspect_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("inspect", "Show a model, and what each rank would hold and send");
   command->add_option("MODEL", flags->model, "model folder")->required();
   command->add_option("--ranks", flags->ranks, "number of ranks")->check(CLI::Range(1, 4096))->capture_default_str();
+  command->add_option("--nodes", flags->nodes, "machines that they are on, in equal parts")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
   command->add_option("--plan", flags->plan, "foe, tp or ep; default: foe or tp, what fits the model")
       ->check(CLI::IsMember({"foe", "tp", "ep"}));
   command

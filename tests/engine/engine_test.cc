@@ -11,7 +11,7 @@
 #include "base/error.h"
 #include "comm/sum_plan.h"
 #include "model/random_model.h"
-#include "placement/wire.h"
+#include "model/wire_cost.h"
 
 namespace foe {
 namespace {
@@ -32,12 +32,12 @@ void drain(Engine& engine, Outputs& outputs) {
     for (const TokenEvent& event : engine.step()) outputs[event.id].push_back(event.token);
 }
 
-// Runs lead(engine) on rank 0 of `ranks` threads, the others following.
-void with_engine(const std::string& path, Plan plan, int ranks, EngineOptions options,
+// Runs lead(engine) on rank 0 of as many threads as `nodes` has ranks, the others following.
+void with_engine(const std::string& path, Plan plan, const std::vector<int>& nodes, EngineOptions options,
                  const std::function<void(Engine&)>& lead) {
-  auto comms = make_local_comms(ranks);
+  auto comms = make_local_comms(nodes);
   std::vector<std::thread> threads;
-  for (int r = 0; r < ranks; ++r)
+  for (std::size_t r = 0; r < nodes.size(); ++r)
     threads.emplace_back([&, r] {
       Engine engine(load_model(path, plan, *comms[r]), *comms[r], options);
       if (r != 0) return engine.follow();
@@ -45,6 +45,12 @@ void with_engine(const std::string& path, Plan plan, int ranks, EngineOptions op
       engine.stop();
     });
   for (std::thread& t : threads) t.join();
+}
+
+// All on one node.
+void with_engine(const std::string& path, Plan plan, int ranks, EngineOptions options,
+                 const std::function<void(Engine&)>& lead) {
+  with_engine(path, plan, std::vector<int>(ranks), options, lead);
 }
 
 // With the plan that fits the model.
@@ -62,14 +68,15 @@ void check_requests_together(const RandomModel& folder, Plan plan) {
       drain(engine, alone);
     });
   // Few KV blocks and a small budget: requests wait, and prompts come in chunks.
-  for (const int ranks : {1, 2, 3, 4}) {
+  for (const auto& nodes :
+       std::vector<std::vector<int>>{{0}, {0, 0}, {0, 0, 0}, {0, 0, 1}, {0, 0, 0, 0}, {0, 0, 1, 1}}) {
     Outputs together;
-    with_engine(folder.path(), plan, ranks,
+    with_engine(folder.path(), plan, nodes,
                 {.threads = 2, .max_batch_tokens = 13, .max_sequences = 4, .kv_tokens = 300}, [&](Engine& engine) {
                   for (const Request& r : requests) engine.submit(r);
                   drain(engine, together);
                 });
-    EXPECT_EQ(together, alone) << ranks << " ranks";
+    EXPECT_EQ(together, alone) << nodes.size() << " ranks on " << nodes.back() + 1 << " nodes";
   }
 }
 
@@ -113,31 +120,36 @@ TEST(Engine, RefusesTokensOutsideTheVocabulary) {
   });
 }
 
-// One broadcast, one gather, L + 1 or 2 L sums per step, and the bytes that placement/wire.h predicts.
+// One broadcast, one gather, L + 1 or 2 L sums per step, and the bytes that model/wire_cost.h predicts.
+void check_a_step(const RandomModel& folder, const std::vector<int>& nodes, const EngineOptions& options) {
+  with_engine(folder.path(), default_plan(folder.config()), nodes, options, [&](Engine& engine) {
+    for (const int id : {1, 2}) engine.submit(request(id, 9, 11));
+    engine.step();
+    const auto before = engine.collect_counters();
+    for (int i = 0; i < 10; ++i) engine.step();
+    const auto after = engine.collect_counters();
+    for (std::size_t r = 0; r < nodes.size(); ++r) {
+      const WireCost cost =
+          decode_wire_cost(folder.config(), engine.model().placement, nodes, static_cast<int>(r), options.exchange, 2);
+      const CommCounter sum = after[r].sum - before[r].sum, gather = after[r].gather - before[r].gather;
+      EXPECT_EQ(sum.calls, 10u * cost.sum_calls);
+      EXPECT_EQ(sum.messages, 10 * cost.sums.messages);
+      EXPECT_EQ(sum.bytes, 10 * cost.sums.bytes);
+      EXPECT_EQ(sum.node_bytes, 10 * cost.sums.node_bytes);
+      EXPECT_EQ(gather.calls, 10u);
+      EXPECT_EQ(gather.bytes, 10 * cost.gather_bytes);
+      EXPECT_EQ((after[r].broadcast - before[r].broadcast).calls, 10u);
+    }
+  });
+}
+
 TEST(Engine, AStepExchangesWhatThePlanSays) {
   ModelConfig full = small_config();
   full.qk_norm = QkNorm::kFull;
   for (const ModelConfig& config : {small_federated(4), small_config(), full}) {
     const RandomModel folder(config);
-    for (const int ranks : {2, 3, 4}) {
-      with_engine(folder.path(), ranks, {}, [&](Engine& engine) {
-        engine.submit(request(1, 9, 11));
-        engine.step();
-        const auto before = engine.collect_counters();
-        for (int i = 0; i < 10; ++i) engine.step();
-        const auto after = engine.collect_counters();
-        const SumPlan& sums = engine.model().sums;
-        for (int r = 0; r < ranks; ++r) {
-          const WireCost cost = decode_wire_cost(config, engine.model().placement, r, sums.partials(r));
-          const CommCounter sum = after[r].sum - before[r].sum, gather = after[r].gather - before[r].gather;
-          EXPECT_EQ(sum.calls, 10u * cost.sums);
-          EXPECT_EQ(sum.bytes, 10u * cost.sum_bytes);
-          EXPECT_EQ(gather.calls, 10u);
-          EXPECT_EQ(gather.bytes, 10u * cost.gather_bytes);
-          EXPECT_EQ((after[r].broadcast - before[r].broadcast).calls, 10u);
-        }
-      });
-    }
+    for (const auto& nodes : std::vector<std::vector<int>>{{0, 0}, {0, 1}, {0, 0, 0}, {0, 0, 1}, {0, 0, 1, 1}})
+      for (const Wire wire : {Wire::kF32, Wire::kInt8}) check_a_step(folder, nodes, {.exchange = {.wire = wire}});
   }
 }
 
@@ -153,16 +165,16 @@ void check_a_step_with_shared_groups(const RandomModel& folder, Plan plan, int r
     const auto after = engine.collect_counters();
     const int L = folder.config().num_hidden_layers;
     for (int r = 0; r < ranks; ++r) {
-      const WireCost cost = decode_wire_cost(folder.config(), placement, r, 1);
+      const WireCost cost = decode_wire_cost(folder.config(), placement, engine.comm().nodes(), r);
       const bool idle = placement.ranks[r].idle();
-      EXPECT_EQ(cost.sums, idle || plan == Plan::kEp ? 0 : L + 1);
-      EXPECT_EQ(cost.all_to_alls, idle ? 0 : 2 * L);
+      EXPECT_EQ(cost.sum_calls, idle || plan == Plan::kEp ? 0 : L + 1);
+      EXPECT_EQ(cost.all_to_all_calls, idle ? 0 : 2 * L);
       const CommCounter sum = after[r].sum - before[r].sum;
-      EXPECT_EQ(sum.calls, 10u * cost.sums);
-      EXPECT_EQ(sum.bytes, 10u * cost.sum_bytes);
-      EXPECT_EQ((after[r].all_to_all - before[r].all_to_all).calls, 10u * cost.all_to_alls);
+      EXPECT_EQ(sum.calls, 10u * cost.sum_calls);
+      EXPECT_EQ(sum.bytes, 10 * cost.sums.bytes);
+      EXPECT_EQ((after[r].all_to_all - before[r].all_to_all).calls, 10u * cost.all_to_all_calls);
       EXPECT_EQ((after[r].broadcast - before[r].broadcast).calls, 10u);
-      EXPECT_EQ((after[r].gather - before[r].gather).bytes, 10u * cost.gather_bytes);
+      EXPECT_EQ((after[r].gather - before[r].gather).bytes, 10 * cost.gather_bytes);
     }
   });
 }

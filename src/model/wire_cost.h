@@ -1,0 +1,29 @@
+// What a decode step sends, from the placement and formulas alone.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "comm/sum_traffic.h"
+#include "core/model_config.h"
+#include "placement/expert_nodes.h"
+
+namespace foe {
+
+// What one rank sends to others, encoded as the wire has it, in a step that decodes some sequences; where ranks share
+// groups, as in plan ep, so many for each owner. Counted as in CommCounter.
+struct WireCost {
+  int sum_calls = 0;
+  SumTraffic sums;
+  std::uint64_t gather_bytes = 0;  // its share of the logits, to rank 0
+  // Where ranks share a group, in expectation over selections of experts that are all equally likely:
+  int all_to_all_calls = 0;
+  double dispatch_bytes = 0;  // for its own tokens, to the other members' experts
+  double return_bytes = 0;    // for the other members' tokens
+};
+
+// `nodes`: the node of each rank (Communicator::nodes).
+WireCost decode_wire_cost(const ModelConfig& config, const Placement& placement, const std::vector<int>& nodes,
+                          int rank, const ExchangeOptions& options = {}, int sequences = 1);
+
+}  // namespace foe
