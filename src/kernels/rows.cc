@@ -73,16 +73,27 @@ void softmax_kernel(const float* scores, int n, float* probabilities) {
   for_each16(n, [&](int j, auto load, auto store) { store(div(load(probabilities + j), total), probabilities + j); });
 }
 
+void add_two_kernel(const float* a, const float* b, std::size_t n, float* y) {
+  std::size_t i = 0;
+  for (; i + kLanes16 <= n; i += kLanes16) store16(add(load16(a + i), load16(b + i)), y + i);
+  for (; i < n; ++i) y[i] = a[i] + b[i];
+}
+
 void add_rows_kernel(const float* const* rows, const Merge* merges, int count, std::size_t n, float* y) {
-  constexpr std::size_t kChunk = std::size_t{1} << 30;  // for_each16 counts in int
-  for (std::size_t at = 0; at < n; at += kChunk)
-    for_each16(static_cast<int>(std::min(kChunk, n - at)), [&](int i, auto load, auto store) {
-      if (count == 2) return store(add(load(rows[0] + at + i), load(rows[1] + at + i)), y + at + i);
-      V16 term[kMaxSummedRows];
-      for (int j = 0; j < count; ++j) term[j] = load(rows[j] + at + i);
-      for (int j = 0; j + 1 < count; ++j) term[merges[j].into] = add(term[merges[j].into], term[merges[j].from]);
-      store(term[0], y + at + i);
-    });
+  if (count == 2) return add_two_kernel(rows[0], rows[1], n, y);
+  std::size_t i = 0;
+  for (; i + kLanes16 <= n; i += kLanes16) {
+    V16 term[kMaxSummedRows];
+    for (int j = 0; j < count; ++j) term[j] = load16(rows[j] + i);
+    for (int j = 0; j + 1 < count; ++j) term[merges[j].into] = add(term[merges[j].into], term[merges[j].from]);
+    store16(term[0], y + i);
+  }
+  for (; i < n; ++i) {
+    float term[kMaxSummedRows] = {};
+    for (int j = 0; j < count; ++j) term[j] = rows[j][i];
+    for (int j = 0; j + 1 < count; ++j) term[merges[j].into] += term[merges[j].from];
+    y[i] = term[0];
+  }
 }
 
 void combine_rows_kernel(const float* const* rows, const float* weights, const Merge* merges, int count, int n,

@@ -254,6 +254,35 @@ TEST(CombineRows, IsTheSumOverAllExpertsWithAbsentOnesZero) {
     }
 }
 
+TEST(AddRows, IsElementwiseInTheOrderOfTheMergesAndMayBeInPlace) {
+  for (const int count : {1, 2, 3, 8, 13, 64})
+    for (const std::size_t n : {1, 15, 16, 17, 50}) {
+      std::vector<int> indices(count);
+      for (int j = 0; j < count; ++j) indices[j] = j;
+      std::vector<Merge> merges(count);
+      sum_tree_merges(indices.data(), count, merges.data());
+      const auto values = random_values(count * n, n);
+      std::vector<float> expected(n);
+      for (std::size_t i = 0; i < n; ++i) {
+        std::vector<float> term;
+        for (int j = 0; j < count; ++j) term.push_back(values[j * n + i]);
+        for (int j = 0; j + 1 < count; ++j) term[merges[j].into] += term[merges[j].from];
+        expected[i] = term[0];
+      }
+      for_each_target([&] {
+        for (int into = 0; into <= count; ++into) {  // one of the rows, or another
+          auto moved = values;
+          moved.resize((count + 1) * n);
+          std::vector<const float*> rows;
+          for (int j = 0; j < count; ++j) rows.push_back(moved.data() + j * n);
+          add_rows(rows.data(), merges.data(), count, n, moved.data() + into * n);
+          ASSERT_TRUE(std::equal(expected.begin(), expected.end(), moved.data() + into * n))
+              << count << " into " << into;
+        }
+      });
+    }
+}
+
 TEST(CombineRowsDeathTest, MoreThanATokenMaySelect) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_DEATH(combine_rows(nullptr, nullptr, nullptr, 65, 1, nullptr), "65 experts");
