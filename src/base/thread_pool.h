@@ -54,10 +54,11 @@ class ThreadPool {
 // Threads that this process may run on (its affinity mask), at least 1.
 int available_threads();
 
-// Calls `ready` until it holds: spins about 20 microseconds, then returns false so that the caller can block instead.
+// Calls `ready` until it holds: spins about 10 ns for each of the tries, then returns false so that the caller can
+// block instead.
 template <typename Ready>
-bool spin_until(Ready&& ready) {
-  for (int i = 0; i < 2000; ++i) {
+bool spin_until(Ready&& ready, int tries = 2000) {
+  for (int i = 0; i < tries; ++i) {
     if (ready()) return true;
 #if defined(__x86_64__)
     __builtin_ia32_pause();

@@ -117,9 +117,10 @@ void SharedComm::wait(int peer) {
 
 template <typename Ready>
 void SharedComm::wait_until(const Ready& ready, Header& theirs, int peer) {
-  if (spin_until(ready)) return;
-  // More ranks than cores: let the peer run. After that, sleep.
-  for (int i = 0; i < 50; ++i) {
+  // A peer with a core of its own arrives while this one spins, or polls between yields; one that shares this core
+  // needs it first. After that, sleep.
+  if (spin_until(ready, 100)) return;
+  for (int i = 0; i < 100; ++i) {
     sched_yield();
     if (ready()) return;
   }

@@ -1,5 +1,5 @@
 // Collectives over a piece of memory that all ranks see: threads of one process (local_comm.cc) or processes of one
-// node (mpi_comm.cc). Each rank has a slot with two halves, used in turn; a rank that has entered collective n has
+// node (mpi_world.cc). Each rank has a slot with two halves, used in turn; a rank that has entered collective n has
 // finished reading collective n - 1, so whoever has seen all ranks enter n - 1 may write the half that n uses. What is
 // longer than a half goes in pieces, each a collective of its own.
 #pragma once
