@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Two nodes: all collectives, with two ranks on each and with an odd one. Then, with a 100 Mbit/s link between them,
-# `foe logits` writes the same bytes there on two ranks as here on one, with plans foe and ep, and what the ranks exchange
-# does cross the link.
+# `foe logits` writes the same bytes there on two ranks (and on eight, which share groups) as here on one, with plans foe
+# and ep, and what the ranks exchange does cross the link: in a decode step what `foe inspect` predicts.
 #
 #   tests/dist/netlab_test.sh build/foe build/tests/comm_mpi_test
 set -euo pipefail
@@ -48,9 +48,36 @@ logits federated foe two "${nodes[@]}"
 sent=$(($("$lab" bytes n1) - before))
 
 cmp "$work/one" "$work/two"
+logits federated foe eight "$lab" mpirun n0:4,n1:4 8
+cmp "$work/one" "$work/eight"
 # In f32: node n1's part of every token's hidden vector in each of the layers + 1 sums, and its half of the logits.
 payload=$((4 * tokens * (hidden * (layers + 1) + vocabulary / 2)))
 # 66 bytes of headers on each packet of 1448, and on as many acknowledgements; launching the job takes some 20 KB more.
 most=$((payload * 110 / 100 + 65536))
 echo "node n1 sent $sent bytes, $payload of them for sums and logits"
 [[ $sent -ge $payload && $sent -le $most ]] || { echo "expected $payload to $most bytes" && exit 1; }
+
+# Decoding one token after the other: as many sums as layers and one more, and node n1's bytes are those that the model's
+# placement predicts. What is sent besides: a little for launching and for the prompt, and headers.
+model=$tests/../models/foe-8m steps=200
+"$foe" inspect "$model" --ranks 2 --nodes 2 --json >"$work/predicted"
+before=$("$lab" bytes n1)
+"${nodes[@]}" "$foe" generate "$model" --prompt "It was" --max-tokens $((steps + 1)) --ignore-eos --json >"$work/counted"
+sent=$(($("$lab" bytes n1) - before))
+python3 - "$work" "$steps" "$sent" <<'END'
+import json, sys
+
+work, steps, sent = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+predicted = json.load(open(f"{work}/predicted"))
+rank = predicted["ranks"][1]
+counted = json.load(open(f"{work}/counted"))["decode_counters_by_rank"][1]
+layers = predicted["config"]["num_hidden_layers"]
+assert counted["sum"]["calls"] == steps * (layers + 1) == steps * rank["decode_sums"], counted
+assert counted["sum"]["node_bytes"] == steps * rank["decode_sum_node_bytes"], (counted, rank)
+assert counted["gather"]["node_bytes"] == steps * rank["decode_gather_bytes"], (counted, rank)
+payload = counted["sum"]["node_bytes"] + counted["gather"]["node_bytes"]
+packets = 2 * (counted["sum"]["messages"] + counted["gather"]["messages"])  # and acknowledgements, in either direction
+most = payload + 66 * 2 * packets + payload // 1448 * 66 + 131072
+print(f"node n1 sent {sent} bytes in {steps} steps, {payload} of them predicted")
+assert payload <= sent <= most, (payload, sent, most)
+END
