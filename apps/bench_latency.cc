@@ -91,7 +91,7 @@ struct Contestant {
 
   static Model make_model(const Rung& rung, const LatencyOptions& options, Communicator& comm) {
     ModelConfig config = config_of(rung, options.shape, options.groups);
-    Placement placement = make_placement(config, rung.plan, comm.size(), comm.nodes());
+    Placement placement = make_placement(config, rung.plan, comm.size(), comm.nodes(), rung.tp_experts);
     SumPlan sums(placement.sum_begin);
     Weights weights = random_weights(config, placement.ranks[comm.rank()], options.dtype, 1);
     for (LayerWeights& layer : weights.layers) layer.router_bias_E = options.router_bias_E;
@@ -250,12 +250,14 @@ class Announcer {
 
 }  // namespace
 
-const std::vector<Rung>& ladder() {
-  static const std::vector<Rung> rungs{{"A ep", Plan::kEp, Dispatch::kPerRank, false, false},
-                                       {"A ep per expert", Plan::kEp, Dispatch::kPerExpert, false, false},
-                                       {"B tp", Plan::kTp, Dispatch::kPerRank, false, false},
-                                       {"C tp grouped", Plan::kTp, Dispatch::kPerRank, true, false},
-                                       {"D foe", Plan::kFoe, Dispatch::kPerRank, true, true}};
+const std::vector<Rung>& all_rungs() {
+  static const std::vector<Rung> rungs{
+      {"A ep", Plan::kEp, Dispatch::kPerRank, false, false},
+      {"A ep per expert", Plan::kEp, Dispatch::kPerExpert, false, false},
+      {"B tp", Plan::kTp, Dispatch::kPerRank, false, false},
+      {"C tp grouped", Plan::kTp, Dispatch::kPerRank, true, false},
+      {"D foe", Plan::kFoe, Dispatch::kPerRank, true, true},
+      {"B tp whole experts", Plan::kTp, Dispatch::kPerRank, false, false, TpExperts::kWhole}};
   return rungs;
 }
 

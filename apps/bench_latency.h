@@ -20,8 +20,11 @@ struct Rung {
   Dispatch dispatch;
   bool grouped;    // experts selected group by group
   bool federated;  // and the groups synchronised once per layer
+  TpExperts tp_experts = TpExperts::kWidth;
 };
-const std::vector<Rung>& ladder();
+// The ladder, and behind its `kLadderRungs` rungs what else can be asked for by name.
+const std::vector<Rung>& all_rungs();
+inline constexpr int kLadderRungs = 5;
 
 // The shape as this rung runs it: groups and residual changed, all else kept.
 ModelConfig config_of(const Rung& rung, ModelConfig shape, int groups);

@@ -73,13 +73,14 @@ Shape shape_of(const LatencyFlags& flags) {
 }
 
 std::vector<Rung> rungs_of(const std::vector<std::string>& names) {
-  if (names.empty()) return ladder();
+  if (names.empty()) return {all_rungs().begin(), all_rungs().begin() + kLadderRungs};
   std::vector<Rung> rungs;
   for (const std::string& name : names) {
-    const auto found = std::find_if(ladder().begin(), ladder().end(), [&](const Rung& r) { return r.name == name; });
-    if (found == ladder().end()) {
+    const auto found =
+        std::find_if(all_rungs().begin(), all_rungs().end(), [&](const Rung& r) { return r.name == name; });
+    if (found == all_rungs().end()) {
       std::string known;
-      for (const Rung& r : ladder()) known += (known.empty() ? "'" : ", '") + r.name + "'";
+      for (const Rung& r : all_rungs()) known += (known.empty() ? "'" : ", '") + r.name + "'";
       fail("--rungs: expected some of {}, got '{}'", known, name);
     }
     rungs.push_back(*found);
@@ -115,7 +116,7 @@ void print_point(const LatencyPoint& p, int layers) {
 void print_bottom_line(const std::vector<LatencyPoint>& points) {
   std::map<std::pair<Load, int>, std::map<Plan, double>> best;
   for (const LatencyPoint& p : points) {
-    const auto rung = std::ranges::find(ladder(), p.rung, &Rung::name);
+    const auto rung = std::ranges::find(all_rungs(), p.rung, &Rung::name);
     if (rung->plan == Plan::kTp && rung->grouped) continue;
     const auto [of_plan, is_first] = best[{p.load, p.tokens}].try_emplace(rung->plan, p.seconds);
     if (!is_first) of_plan->second = std::min(of_plan->second, p.seconds);

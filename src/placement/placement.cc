@@ -55,11 +55,12 @@ void check_ranks(const ModelConfig& config, Plan plan, int ranks) {
     expect_at_most(config.experts(), "one for each expert");
 }
 
-Share tp_share(const ModelConfig& config, int ranks, int rank) {
+Share tp_share(const ModelConfig& config, int ranks, int rank, bool whole_experts) {
+  const Range all{0, config.experts()}, width{0, config.moe_intermediate_size};
   return {.groups = {0, 1},
           .kv_heads = even_share(config.num_key_value_heads, ranks, rank),
-          .experts = {0, config.experts()},
-          .expert_width = panel_share(config.moe_intermediate_size, ranks, rank),
+          .experts = whole_experts ? even_share(all.end, ranks, rank) : all,
+          .expert_width = whole_experts ? width : panel_share(width.end, ranks, rank),
           .vocab = panel_share(config.vocab_size, ranks, rank)};
 }
 
@@ -127,7 +128,8 @@ Plan default_plan(const ModelConfig& config) {
   return config.federated() ? Plan::kFoe : Plan::kTp;
 }
 
-Placement make_placement(const ModelConfig& config, Plan plan, int ranks, const std::vector<int>& nodes) {
+Placement make_placement(const ModelConfig& config, Plan plan, int ranks, const std::vector<int>& nodes,
+                         TpExperts tp_experts) {
   check_model(config, plan);
   check_ranks(config, plan, ranks);
   FOE_CHECK(nodes.empty() || static_cast<int>(nodes.size()) == ranks, "{} nodes of {} ranks", nodes.size(), ranks);
@@ -135,7 +137,8 @@ Placement make_placement(const ModelConfig& config, Plan plan, int ranks, const 
   Placement placement{.plan = plan, .ranks = std::vector<Share>(ranks), .sum_begin = {0}};
   if (plan == Plan::kTp || ranks <= groups) {
     for (int rank = 0; rank < ranks; ++rank) {
-      placement.ranks[rank] = plan == Plan::kTp ? tp_share(config, ranks, rank) : grid_share(config, ranks, rank, 1, 0);
+      placement.ranks[rank] = plan == Plan::kTp ? tp_share(config, ranks, rank, tp_experts == TpExperts::kWhole)
+                                                : grid_share(config, ranks, rank, 1, 0);
       placement.sum_begin.push_back(plan == Plan::kTp ? rank + 1 : placement.ranks[rank].groups.end);
     }
     return placement;

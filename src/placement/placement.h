@@ -17,6 +17,10 @@ enum class Plan {
   kEp,   // whole sequences and whole experts on each rank; tokens travel to their experts and back in every layer
 };
 
+// How plan tp splits experts: each one's hidden width, so that all ranks have the same work (what it does unless
+// asked), or whole ones.
+enum class TpExperts { kWidth, kWhole };
+
 const char* to_string(Plan plan);
 // Throws Error for anything but "tp", "foe" and "ep".
 Plan parse_plan(const std::string& name);
@@ -38,7 +42,8 @@ struct Placement {
 // number of ranks and leaves what is left over idle. `nodes` says on which node each rank is (all on one if empty): a
 // group's ranks are on one node where there is a choice. Throws Error where the plan does not fit the model, or has no
 // work for so many ranks.
-Placement make_placement(const ModelConfig& config, Plan plan, int ranks, const std::vector<int>& nodes = {});
+Placement make_placement(const ModelConfig& config, Plan plan, int ranks, const std::vector<int>& nodes = {},
+                         TpExperts tp_experts = TpExperts::kWidth);
 
 // The experts of each rank that shares a group with `rank`, in the order of the members.
 std::vector<Range> experts_of_members(const Placement& placement, int rank);

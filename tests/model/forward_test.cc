@@ -23,7 +23,9 @@ struct Runner {
   Activations a;
 
   Runner(const std::string& path, Plan plan, Communicator& c, int threads = 1)
-      : model(load_model(path, plan, c)),
+      : Runner(load_model(path, plan, c), c, threads) {}
+  Runner(Model m, Communicator& c, int threads)
+      : model(std::move(m)),
         grid(model.placement, c),
         pool(threads),
         kv(model.config.num_hidden_layers, 64, model.kv_shape()),
@@ -185,6 +187,29 @@ TEST_P(ForwardTest, SumsPerStep) {
 
 INSTANTIATE_TEST_SUITE_P(Variants, ForwardTest, testing::ValuesIn(variants()),
                          [](const auto& variant) { return variant.param.name; });
+
+// Plan tp with whole experts on each rank, which a benchmark compares, gives what one rank gives.
+TEST(Forward, WholeExpertsInPlanTp) {
+  const RandomModel folder(small_config());
+  const std::vector<std::int32_t> tokens = random_tokens(100, folder.config().vocab_size, 5);
+  const auto self = make_self_comm();
+  Runner alone(folder.path(), Plan::kTp, *self);
+  const std::vector<float> expected = in_chunks(alone, tokens, 100);
+  float largest = 0;
+  for (const float x : expected) largest = std::max(largest, std::abs(x));
+  for (const int ranks : {2, 3})
+    run_ranks(ranks, 60, [&](Communicator& comm) {
+      Placement placement = make_placement(folder.config(), Plan::kTp, ranks, {}, TpExperts::kWhole);
+      const Share& share = placement.ranks[comm.rank()];
+      EXPECT_EQ(share.expert_width.size(), folder.config().moe_intermediate_size);
+      Weights weights = load_weights(folder.path(), folder.config(), share, {});
+      SumPlan sums(placement.sum_begin);
+      Runner runner({folder.config(), std::move(placement), comm.rank(), std::move(sums), std::move(weights)}, comm, 1);
+      const std::vector<float> logits = in_chunks(runner, tokens, 64);
+      for (std::size_t i = 0; i < logits.size(); ++i)  // as close as any split of plan tp: see above
+        ASSERT_NEAR(logits[i], expected[i], 2e-5f * largest) << i;
+    });
+}
 
 TEST(Forward, OneGroupIsAnOrdinaryMoe) {
   ModelConfig federated = small_config();
