@@ -27,8 +27,10 @@ from make_checkpoint import make_checkpoint, make_config  # noqa: E402
 FOE = COMM_FAULTS = None
 TIMEOUT = "1"  # seconds, of the ranks
 PATIENCE_S = 120  # for what must come; only ends a test that fails
-JOBS = 4  # at a time: they mostly wait
-PROMPT_TOKENS = 8000  # one by one they take seconds
+CONTEXT = 32768
+JOBS = 6  # at a time: they mostly wait
+# By name how many tokens a prompt has, of one byte each, and the flags with which its answer takes seconds to come.
+PREFILLS = {"prefill": (8000, ["--chunk", "1"]), "prefill in halves": (30000, ["--chunk", "256", "--overlap", "on"])}
 # The collectives, and what their waits are called. Who only sends into a gather waits in the broadcast behind it.
 COLLECTIVES = {
     "broadcast": ["a broadcast"],
@@ -72,7 +74,7 @@ class FaultsTest(unittest.TestCase):
         cls.work = Path(tempfile.mkdtemp(prefix="foe-faults-test-"))
         cls.addClassCleanup(shutil.rmtree, cls.work)
         for residual in "shared", "federated":
-            config = make_config(vocab_size=561, max_position_embeddings=32768, residual=residual, expert_groups=4)
+            config = make_config(vocab_size=561, max_position_embeddings=CONTEXT, residual=residual, expert_groups=4)
             make_checkpoint(cls.work / residual, config, seed=5)
             shutil.copy(TESTS / "golden/tokenizer/gpt2.json", cls.work / residual / "tokenizer.json")
 
@@ -109,20 +111,21 @@ class FaultsTest(unittest.TestCase):
         self.expect_none_left(folder)
 
     def test_generate_ends_with_an_error_whoever_is_hit_and_when(self):
-        self.check_all(self.hit_generate, itertools.product(("tp", "foe", "ep"), ("prefill", "decode"), (0, 1),
-                                                            (signal.SIGKILL, signal.SIGSTOP)))
+        cases = itertools.product(("tp", "foe", "ep"), (*PREFILLS, "decode"), (0, 1), (signal.SIGKILL, signal.SIGSTOP))
+        self.check_all(self.hit_generate, cases)
 
     def hit_generate(self, plan, phase, victim, hit):
         model = tempfile.mktemp(dir=self.work)  # a name of its own, to know the processes by
         os.symlink(self.work / ("federated" if plan == "foe" else "shared"), model)
-        prompt = "x" * (PROMPT_TOKENS if phase == "prefill" else 3)
-        command = [*mpirun(2), FOE, "generate", model, "--plan", plan, "--threads", "1", "--prompt", prompt, "--chunk",
-                   "1", "--max-tokens", "20000", "--ignore-eos", "--timeout", TIMEOUT]
+        length, flags = PREFILLS.get(phase, (3, []))
+        prompt = "x" * length
+        command = [*mpirun(2), FOE, "generate", model, "--plan", plan, "--threads", "1", "--prompt", prompt, *flags,
+                   "--max-tokens", str(CONTEXT - length), "--ignore-eos", "--timeout", TIMEOUT]
         errors = self.work / f"{plan}-{phase}-{victim}-{hit.name}"
         with open(errors, "w") as file, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file) as job:
             try:
                 # The prompt appears when all is loaded, and more when the first token is there.
-                job.stdout.read(len(prompt) + (0 if phase == "prefill" else 40))
+                job.stdout.read(len(prompt) + (0 if phase in PREFILLS else 40))
                 ranks = {rank_of(pid): pid for pid in processes_with(model)}
                 os.kill(ranks[victim], hit)
                 text, _ = job.communicate(timeout=PATIENCE_S)
@@ -130,7 +133,7 @@ class FaultsTest(unittest.TestCase):
                 job.kill()
         said = errors.read_text()
         self.assertNotEqual(job.returncode, 0)
-        if phase == "prefill":
+        if phase in PREFILLS:
             self.assertEqual(text, b"", "the prompt had ended")
         if hit == signal.SIGSTOP:
             self.assertRegex(said, f"rank {1 - victim} in an? [a-z-]+: heard nothing from rank {victim} for {TIMEOUT} s")
