@@ -151,8 +151,8 @@ void SharedComm::enter() {
 }
 
 void SharedComm::do_broadcast(std::vector<std::int32_t>& message) {
-  constexpr std::size_t kWords =
-      kHalfBytes / sizeof(std::int32_t) - 1;  // after the first word: how many are still to come
+  // The first word says how many are still to come. The others read a piece while rank 0 writes the next one.
+  constexpr std::size_t kWords = (std::size_t{1} << 17) / sizeof(std::int32_t) - 1;
   std::size_t done = 0;
   for (std::size_t left = message.size(), piece = 0;; done += piece, left -= piece) {
     enter();
