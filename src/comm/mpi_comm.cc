@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::size_t kMostBytes = std::size_t{1} << 31;  // MPI counts in int
 constexpr int kAllToAllTag = 1;                           // nothing else is sent from rank to rank
+constexpr std::size_t kSumPiece = 1024 * kWireBlock;      // floats of a sum that is not done in slices
 
 int to_int(std::size_t bytes) {
   FOE_CHECK(bytes < kMostBytes, "{} bytes in one exchange", bytes);
@@ -77,31 +78,48 @@ void MpiComm::do_sum(const SumPlan& plan, float* partials, std::size_t count, Wi
   all_gather(partials, slices, wire);
 }
 
-// Every rank receives all partials and adds them in the plan's order.
+// Every rank receives all partials and adds them in the plan's order. Long ones go in pieces, some of which are on
+// their way together: while one is added the others travel, and none waits for its receiver's word that it is ready.
 void MpiComm::sum_whole(const SumPlan& plan, float* partials, std::size_t count, Wire wire) {
-  const std::size_t bytes = wire_bytes(wire, count), own = plan.partials(rank_);
-  const void* send = partials;
-  if (wire != Wire::kF32) {
-    send_.resize(own * bytes);
-    for (std::size_t i = 0; i < own; ++i) encode(wire, partials + i * count, count, send_.data() + i * bytes);
-    send = send_.data();
+  constexpr std::size_t kTogether = 8;
+  const std::size_t pieces = (count + kSumPiece - 1) / kSumPiece, all = plan.total_partials();
+  send_.resize(plan.partials(rank_) * wire_bytes(wire, count));
+  receive_.resize(all * wire_bytes(wire, count));
+  piece_requests_.resize(pieces);
+  for (std::size_t i = 0; i < pieces + kTogether; ++i) {
+    if (i < pieces) start_piece(plan, partials, count, wire, i);
+    if (i < kTogether) continue;
+    const std::size_t piece = i - kTogether, at = piece * kSumPiece;
+    if (piece >= pieces) break;
+    wait(piece_requests_[piece], "a sum");
+    const std::size_t n = std::min(kSumPiece, count - at), bytes = wire_bytes(wire, n);
+    sum_.clear();
+    for (std::size_t j = 0; j < all; ++j) sum_.add(receive_.data() + all * wire_bytes(wire, at) + j * bytes);
+    sum_.reduce(plan, wire, n, partials + at);
   }
-  receive_.resize(plan.total_partials() * bytes);
-  to_int(receive_.size());
-  for (int peer = 0; peer < size_; ++peer) {
-    receive_counts_[peer] = to_int(plan.partials(peer) * bytes);
-    receive_at_[peer] = to_int(plan.first_partial(peer) * bytes);
-  }
-  MPI_Request request;
-  check_mpi(MPI_Iallgatherv(send, receive_counts_[rank_], MPI_BYTE, receive_.data(), receive_counts_.data(),
-                            receive_at_.data(), MPI_BYTE, comm_, &request),
-            "MPI_Iallgatherv");
-  wait(request, "a sum");
-  sum_.clear();
-  for (int i = 0; i < plan.total_partials(); ++i) sum_.add(receive_.data() + i * bytes);
-  sum_.reduce(plan, wire, count, partials);
   for (int peer = 0; peer < size_; ++peer)
-    if (peer != rank_) count_message(counters_->sum, peer, own * bytes);
+    if (peer != rank_) count_message(counters_->sum, peer, send_.size());
+}
+
+void MpiComm::start_piece(const SumPlan& plan, const float* partials, std::size_t count, Wire wire, std::size_t piece) {
+  const std::size_t at = piece * kSumPiece, n = std::min(kSumPiece, count - at), bytes = wire_bytes(wire, n);
+  const std::size_t own = plan.partials(rank_), before = wire_bytes(wire, at);
+  // MPI reads these until the piece has arrived. All have the same but for a shorter last one.
+  std::vector<int>& counts = n == kSumPiece ? receive_counts_ : send_counts_;
+  std::vector<int>& places = n == kSumPiece ? receive_at_ : send_at_;
+  for (int peer = 0; (piece == 0 || n < kSumPiece) && peer < size_; ++peer) {
+    counts[peer] = to_int(plan.partials(peer) * bytes);
+    places[peer] = to_int(plan.first_partial(peer) * bytes);
+  }
+  const void* send = partials + at;
+  if (wire != Wire::kF32 || own != 1) {
+    for (std::size_t i = 0; i < own; ++i)
+      encode(wire, partials + i * count + at, n, send_.data() + own * before + i * bytes);
+    send = send_.data() + own * before;
+  }
+  check_mpi(MPI_Iallgatherv(send, counts[rank_], MPI_BYTE, receive_.data() + plan.total_partials() * before,
+                            counts.data(), places.data(), MPI_BYTE, comm_, &piece_requests_[piece]),
+            "MPI_Iallgatherv");
 }
 
 // Every rank receives its slice of all partials and adds them in the plan's order.

@@ -32,6 +32,7 @@ class MpiComm : public Communicator {
 
  private:
   void sum_whole(const SumPlan& plan, float* partials, std::size_t count, Wire wire);
+  void start_piece(const SumPlan& plan, const float* partials, std::size_t count, Wire wire, std::size_t piece);
   void reduce_scatter(const SumPlan& plan, float* partials, const Slices& slices, Wire wire);
   void all_gather(float* x, const Slices& slices, Wire wire);
   MPI_Request* start_sends(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
@@ -49,6 +50,7 @@ class MpiComm : public Communicator {
   std::vector<int> send_counts_, send_at_, receive_counts_, receive_at_;  // in bytes, by rank
   std::vector<MPI_Message> messages_;                                     // of an all-to-all, by rank
   std::vector<MPI_Request> requests_;                                     // its sends and its receptions
+  std::vector<MPI_Request> piece_requests_;                               // of a sum
 };
 
 // The same ranks of `comm` as a communicator of ours, over shared memory if all are on one node.
