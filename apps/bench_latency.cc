@@ -81,7 +81,7 @@ bool agree(Communicator& comm, bool decision) {
   return message[0] != 0;
 }
 
-// A model for all rungs with its plan: they differ in how experts are selected, and in what travels.
+// A model for all rungs that place it alike: they differ in how experts are selected, and in what travels.
 struct Contestant {
   Model model;
   RankGrid grid;
@@ -284,8 +284,9 @@ std::vector<LatencyPoint> bench_latency(const LatencyOptions& options, Communica
   if (options.shape.num_hidden_layers < 2)
     fail("layers: expected at least 2 (the first and the last are special), got {}", options.shape.num_hidden_layers);
   ThreadPool pool(options.threads);
-  std::map<Plan, Contestant> contestants;
-  for (const Rung& rung : options.rungs) contestants.try_emplace(rung.plan, rung, options, comm);
+  const auto placed = [](const Rung& rung) { return std::pair(rung.plan, rung.tp_experts); };
+  std::map<std::pair<Plan, TpExperts>, Contestant> contestants;
+  for (const Rung& rung : options.rungs) contestants.try_emplace(placed(rung), rung, options, comm);
   Announcer announcer(options, comm.rank() == 0);
   std::vector<LatencyPoint> points;
   for (std::size_t l = 0; l < options.loads.size(); ++l)
@@ -298,7 +299,7 @@ std::vector<LatencyPoint> bench_latency(const LatencyOptions& options, Communica
       for (int round = 0; round < kRounds; ++round)
         for (std::size_t i = 0; i < options.rungs.size(); ++i) {
           const Rung& rung = options.rungs[i];
-          Contestant& contestant = contestants.at(rung.plan);
+          Contestant& contestant = contestants.at(placed(rung));
           contestant.model.config = config_of(rung, options.shape, options.groups);
           announcer.before(l, t, round, i);
           take_turn(contestant, rung, options, load, tokens, per_round, pool, turns[i]);
@@ -306,7 +307,7 @@ std::vector<LatencyPoint> bench_latency(const LatencyOptions& options, Communica
         }
       for (std::size_t i = 0; i < options.rungs.size(); ++i) {
         const Rung& rung = options.rungs[i];
-        points.push_back(summarise(contestants.at(rung.plan), rung, load, tokens, turns[i].passes, comm));
+        points.push_back(summarise(contestants.at(placed(rung)), rung, load, tokens, turns[i].passes, comm));
         if (comm.rank() == 0) progress(points.back());
       }
     }

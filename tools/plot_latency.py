@@ -18,7 +18,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
 PARTS = (("attention_s", "attention"), ("experts_s", "experts"), ("moving_s", "moving data"), ("waiting_s", "waiting"))
-LADDER = ["A ep", "A ep per expert", "B tp", "C tp grouped", "D foe"]
+LADDER = ["A ep", "A ep per expert", "B tp", "B tp whole experts", "C tp grouped", "D foe"]
 
 
 def rungs_of(points: list[dict]) -> list[str]:
@@ -27,12 +27,12 @@ def rungs_of(points: list[dict]) -> list[str]:
 
 
 def ratios(points: list[dict]) -> dict[int, tuple[float | None, float | None]]:
-    """Returns for each number of tokens the time of D over the best A's and over B's, None where one is missing."""
+    """Returns for each number of tokens the time of D over the best A's and the best B's, None where one is missing."""
     result = {}
     for tokens in sorted({p["tokens"] for p in points}):
         seconds = {p["rung"]: p["seconds"] for p in points if p["tokens"] == tokens}
-        foe, tp = seconds.get("D foe"), seconds.get("B tp")
-        ep = min((s for rung, s in seconds.items() if rung.startswith("A ")), default=None)
+        foe = seconds.get("D foe")
+        ep, tp = (min((s for rung, s in seconds.items() if rung.startswith(step)), default=None) for step in "AB")
         result[tokens] = (foe / ep if foe and ep else None, foe / tp if foe and tp else None)
     return result
 

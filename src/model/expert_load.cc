@@ -12,6 +12,11 @@ void ExpertLoad::add(int layer, const ModelConfig& config, const Share& share, c
                      const Routing& sorted) {
   for (int e = 0; e < experts; ++e)
     rows_Le[static_cast<std::size_t>(layer) * experts + e] += sorted.expert_begin[e + 1] - sorted.expert_begin[e];
+  if (&own == &sorted) {
+    selected += sorted.expert_begin.back();
+    local += sorted.expert_begin.back();
+    return;
+  }
   const std::int64_t groups = config.federated() ? share.groups.size() : config.expert_groups;
   const auto begin = own.experts_TK.begin(), end = begin + static_cast<std::ptrdiff_t>(tokens) * own.entries;
   selected += tokens * (own.entries / config.expert_groups) * groups;

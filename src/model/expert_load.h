@@ -17,12 +17,15 @@ namespace foe {
 struct ExpertLoad {
   int experts = 0;                    // that the rank holds
   std::vector<std::int64_t> rows_Le;  // [layers][experts]: rows that each of them has run
-  std::int64_t selected = 0;          // experts that the rank's own tokens have selected, of its own groups
-  std::int64_t local = 0;             // those of them that it holds itself
+  // Experts that the rank's own tokens have selected, of its own groups, and those of them that it holds itself. Where
+  // every token is on every rank and none travels, what a rank runs is its own.
+  std::int64_t selected = 0;
+  std::int64_t local = 0;
 
   std::span<const std::int64_t> rows(int layer) const { return std::span(rows_Le).subspan(layer * experts, experts); }
 
-  // Counts one layer: what the rank's own tokens select, and the rows of them and of other ranks' that it runs.
+  // Counts one layer: what the rank's own tokens select, and the rows of them and of other ranks' that it runs. If
+  // tokens do not travel these are one Routing.
   void add(int layer, const ModelConfig& config, const Share& share, const Routing& own, int tokens,
            const Routing& sorted);
 };

@@ -99,6 +99,21 @@ class BenchTest(unittest.TestCase):
         self.assertIn("paper-1b, 2 of 16 layers", done.stdout)
         self.assertRegex(done.stdout, r"(?m)^decode +2 +\d+\.\d\d +\d+\.\d\d$")
 
+    def test_rungs_with_one_plan_keep_their_own_placement(self):
+        flags = ["--shape", MODELS / "moe-8m", "--layers", "2", "--tokens", "64", "--loads", "decode", "--threads", "1",
+                 "--repetitions", "1", "--rungs", "B tp,B tp whole experts,C tp grouped"]
+        split, whole, grouped = self.points("latency", *map(str, flags), ranks=2)
+        self.assertEqual([p["rung"] for p in (split, whole, grouped)], ["B tp", "B tp whole experts", "C tp grouped"])
+        self.assertEqual(split["layer"]["row_balance"], 1)
+        self.assertGreater(whole["layer"]["row_balance"], 1)
+        for p in split, whole, grouped:
+            self.assertEqual(p["experts"]["local_activation_rate"], 1)
+            self.assertEqual(sum(p["experts"]["rows_by_layer_and_expert"][0]), 64 * SELECTED)
+        rows = [p["experts"]["rows_by_layer_and_expert"][0] for p in (split, grouped)]
+        by_group = [[sum(r[g:g + 8]) for g in range(0, 32, 8)] for r in rows]
+        self.assertNotEqual(by_group[0], 4 * [64])
+        self.assertEqual(by_group[1], 4 * [64])
+
     def test_the_bottom_line_needs_both(self):
         flags = ["--shape", MODELS / "foe-8m", "--tokens", "2", "--loads", "decode", "--repetitions", "1", "--threads", "1"]
         done = run("bench", "latency", *map(str, flags), "--rungs", "A ep,D foe")

@@ -88,6 +88,20 @@ TEST(ExpertLoad, PartsOfAnExpertCountOnce) {
   EXPECT_EQ(row_balance(ranks), 1.0);
 }
 
+TEST(ExpertLoad, WholeExpertsOfReplicatedTokensAreLocal) {
+  const ModelConfig c = config_with(1);
+  const Placement placement = make_placement(c, Plan::kTp, 2, {}, TpExperts::kWhole);
+  std::vector<ExpertLoad> ranks;
+  for (const Share& share : placement.ranks) {
+    const Routing routing = routing_of(share, {0, 4, 3, 2});
+    ranks.push_back(load_of(c, share));
+    ranks.back().add(0, c, share, routing, 2, routing);
+  }
+  EXPECT_EQ(local_activation_rate(ranks), 1.0);
+  EXPECT_THAT(rows_by_expert(c, placement, ranks)[0], ElementsAre(1, 0, 1, 1, 1, 0, 0, 0));
+  EXPECT_EQ(row_balance(ranks), 1.5);  // 3 and 1
+}
+
 TEST(ExpertLoad, BalanceIsTheFullestOverTheMedian) {
   EXPECT_EQ(fullest_over_median({}), 1);
   EXPECT_EQ(fullest_over_median({0, 0, 0}), 1);
