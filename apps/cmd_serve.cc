@@ -28,7 +28,7 @@ std::vector<std::string> worker_args(const ServeFlags& flags) {
   if (!flags.model.plan.empty()) add("--plan", flags.model.plan);
   add("--dispatch", flags.model.dispatch);
   add("--wire", flags.model.wire);
-  add("--overlap", flags.model.overlap);
+  if (flags.model.overlap) args.push_back("--overlap");
   if (!flags.model.dtype.empty()) add("--dtype", flags.model.dtype);
   if (flags.model.threads > 0) add("--threads", std::to_string(flags.model.threads));
   add("--chunk", std::to_string(flags.model.chunk));

@@ -19,12 +19,9 @@ void add_wire_flags(CLI::App& command, ModelFlags& flags) {
                   "what ranks send: f32 (exact), or rounded to bf16 or int8, which is faster over a slow network")
       ->check(CLI::IsMember({"f32", "bf16", "int8"}))
       ->capture_default_str();
-  command
-      .add_option("--overlap", flags.overlap,
-                  "run large batches as two halves, each computing while the other's data travel: on, off or auto (over"
-                  " several nodes)")
-      ->check(CLI::IsMember({"auto", "on", "off"}))
-      ->capture_default_str();
+  command.add_flag("--overlap", flags.overlap,
+                   "run steps of 128 tokens and more as two halves, each computing while the other's data travel: pays"
+                   " where exchanges take more than half of the time");
 }
 
 void add_model_flags(CLI::App& command, ModelFlags& flags) {
@@ -56,12 +53,8 @@ Plan plan_of(const ModelFlags& flags, const ModelConfig& config) {
   return flags.plan.empty() ? default_plan(config) : parse_plan(flags.plan);
 }
 
-ExchangeOptions exchange_of(const ModelFlags& flags, const Communicator& comm) {
-  const std::vector<int> nodes = comm.nodes();
-  const bool several_nodes = *std::max_element(nodes.begin(), nodes.end()) > 0;
-  return {.dispatch = parse_dispatch(flags.dispatch),
-          .wire = parse_wire(flags.wire),
-          .overlap = flags.overlap == "on" || (flags.overlap == "auto" && several_nodes)};
+ExchangeOptions exchange_of(const ModelFlags& flags) {
+  return {.dispatch = parse_dispatch(flags.dispatch), .wire = parse_wire(flags.wire), .overlap = flags.overlap};
 }
 
 std::optional<DType> dtype_of(const ModelFlags& flags) {
@@ -79,7 +72,7 @@ void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std:
   const std::unique_ptr<Communicator> comm = make_world_comm({.timeout_seconds = flags.timeout_s});
   options.threads = threads_of(flags);
   options.max_batch_tokens = flags.chunk;
-  options.exchange = exchange_of(flags, *comm);
+  options.exchange = exchange_of(flags);
   const Plan plan = plan_of(flags, load_model_config(flags.model));
   Engine engine(load_model(flags.model, plan, *comm, dtype_of(flags)), *comm, options);
   if (comm->rank() != 0) return engine.follow();

@@ -20,7 +20,7 @@ struct ModelFlags {
   std::string plan;  // empty: the one that fits the model
   std::string dispatch = "rank";
   std::string wire = "f32";
-  std::string overlap = "auto";
+  bool overlap = false;
   std::string dtype;  // empty: the file's
   int threads = 0;    // per rank; 0: this machine's cores divided by the ranks on it
   int chunk = 512;
@@ -32,8 +32,7 @@ void add_model_flags(CLI::App& command, ModelFlags& flags);
 void add_wire_flags(CLI::App& command, ModelFlags& flags);
 
 Plan plan_of(const ModelFlags& flags, const ModelConfig& config);
-// What the flags --dispatch, --wire and --overlap say for these ranks: "auto" overlaps over several nodes.
-ExchangeOptions exchange_of(const ModelFlags& flags, const Communicator& comm);
+ExchangeOptions exchange_of(const ModelFlags& flags);
 std::optional<DType> dtype_of(const ModelFlags& flags);
 int threads_of(const ModelFlags& flags);
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Draws what `foe bench latency --json` measured: times of the layers, what they come down to, and where a layer's time goes.
+"""Draws what `foe bench latency --json` measured: time of a layer, what it comes down to, and where a layer's time goes.
 
     tools/plot_latency.py "one node=node.json" "two nodes=lan.json" "two nodes=lan-long.json" --png latency.png
 
 Each TITLE=FILE, or FILE, makes a row of pictures for every load in it; files with the same title are one run. A row has the
-times of every rung by the number of tokens (median, and the spread as a band), federation's time over those of the best
+times of a layer by the number of tokens (median, and the spread of the passes as a band), federation's time over those of the best
 expert parallelism and of tensor parallelism, and the parts of a typical layer at the largest number of tokens.
 """
 
@@ -21,6 +21,11 @@ PARTS = (("attention_s", "attention"), ("experts_s", "experts"), ("moving_s", "m
 LADDER = ["A ep", "A ep per expert", "B tp", "B tp whole experts", "C tp grouped", "D foe"]
 
 
+def layer_seconds(p: dict) -> float:
+    """Of one typical layer. The few layers of a pass are no model: in the last one, rows that are not sampled do not go on."""
+    return sum(p["layer"][key] for key, _ in PARTS)
+
+
 def rungs_of(points: list[dict]) -> list[str]:
     names = {p["rung"] for p in points}
     return [rung for rung in LADDER if rung in names]
@@ -30,7 +35,7 @@ def ratios(points: list[dict]) -> dict[int, tuple[float | None, float | None]]:
     """Returns for each number of tokens the time of D over the best A's and the best B's, None where one is missing."""
     result = {}
     for tokens in sorted({p["tokens"] for p in points}):
-        seconds = {p["rung"]: p["seconds"] for p in points if p["tokens"] == tokens}
+        seconds = {p["rung"]: layer_seconds(p) for p in points if p["tokens"] == tokens}
         foe = seconds.get("D foe")
         ep, tp = (min((s for rung, s in seconds.items() if rung.startswith(step)), default=None) for step in "AB")
         result[tokens] = (foe / ep if foe and ep else None, foe / tp if foe and tp else None)
@@ -41,10 +46,10 @@ def draw_times(axes, points: list[dict]) -> None:
     for rung in rungs_of(points):
         line = sorted((p for p in points if p["rung"] == rung), key=lambda p: p["tokens"])
         tokens, color = [p["tokens"] for p in line], f"C{LADDER.index(rung)}"
-        axes.plot(tokens, [1e3 * p["seconds"] for p in line], marker="o", markersize=3, label=rung, color=color)
-        low, high = ([1e3 * p[key] for p in line] for key in ("fastest_s", "slowest_s"))
+        axes.plot(tokens, [1e3 * layer_seconds(p) for p in line], marker="o", markersize=3, label=rung, color=color)
+        low, high = ([1e3 * layer_seconds(p) * p[key] / p["seconds"] for p in line] for key in ("fastest_s", "slowest_s"))
         axes.fill_between(tokens, low, high, alpha=0.2, color=color)
-    axes.set(xscale="log", yscale="log", xlabel="tokens in the pass", ylabel="ms of all layers")
+    axes.set(xscale="log", yscale="log", xlabel="tokens in the pass", ylabel="ms of a layer")
     axes.grid(alpha=0.3)
 
 
@@ -90,9 +95,8 @@ def markdown(title: str, points: list[dict]) -> str:
                 if not (p := by_rung.get(rung)):
                     cells.append("–")
                     continue
-                layer = sum(p["layer"][key] for key, _ in PARTS)
                 spread = 100 * (p["slowest_s"] - p["fastest_s"]) / p["seconds"]
-                cells.append(f"{1e3 * layer:.2f} ({spread:.0f} %), {p['layer']['bytes'] / 1e3:.4g} kB")
+                cells.append(f"{1e3 * layer_seconds(p):.2f} ({spread:.0f} %), {p['layer']['bytes'] / 1e3:.4g} kB")
             cells += [f"{ratio:.2f}" if ratio else "–" for ratio in pair]
             lines.append(f"| {load}, {tokens} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

@@ -30,7 +30,7 @@ PATIENCE_S = 120  # for what must come; only ends a test that fails
 CONTEXT = 32768
 JOBS = 6  # at a time: they mostly wait
 # By name how many tokens a prompt has, of one byte each, and the flags with which its answer takes seconds to come.
-PREFILLS = {"prefill": (8000, ["--chunk", "1"]), "prefill in halves": (30000, ["--chunk", "256", "--overlap", "on"])}
+PREFILLS = {"prefill": (8000, ["--chunk", "1"]), "prefill in halves": (30000, ["--chunk", "256", "--overlap"])}
 # The collectives, and what their waits are called. Who only sends into a gather waits in the broadcast behind it.
 COLLECTIVES = {
     "broadcast": ["a broadcast"],
