@@ -315,27 +315,6 @@ void finish_experts(Step& s) {
   if (shared) add_to_residual(s, s.a.update_GTD.data(), 1.0f);
 }
 
-// What of the batch this rank runs: all of it, or its own sequences; in two halves where they can overlap.
-std::vector<Step> make_steps(const Model& model, const Batch& batch, KvCache& kv, Activations& a, RankGrid& grid,
-                             ThreadPool& pool) {
-  std::vector<Step> steps;
-  const auto add = [&](const Batch& part, Activations& scratch) {
-    steps.push_back({model, part, kv, scratch, grid, pool, part.num_tokens()});
-  };
-  if (a.exchange) a.part = part_of(batch, model.share().member);
-  const Batch& own = a.exchange ? a.part : batch;
-  if (!a.overlaps(batch.num_tokens())) {
-    add(own, a);
-    return steps;
-  }
-  const int half = (own.num_tokens() + 1) / 2;
-  a.other_half->part = rows_of(own, half, own.num_tokens());
-  a.part = rows_of(own, 0, half);
-  add(a.part, a);
-  add(a.other_half->part, *a.other_half);
-  return steps;
-}
-
 // One layer. Each exchange of a step goes on while the other step, if there is one, computes.
 void run_layer(std::vector<Step>& steps, int layer, Activations& a) {
   LayerStats& stats = a.layers[layer];

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <vector>
 
 #include "base/thread_pool.h"
 #include "core/batch.h"
@@ -23,6 +24,10 @@ struct Step {
   RankGrid::Ticket pending = 0;  // the exchange that goes on
   CommCounter exchanged = {};    // by what was finished
 };
+
+// What of the batch this rank runs: all of it, or its own sequences; in two halves where they can overlap.
+std::vector<Step> make_steps(const Model& model, const Batch& batch, KvCache& kv, Activations& a, RankGrid& grid,
+                             ThreadPool& pool);
 
 // Adds the time of its scope to a part's arithmetic and, what exchanges took of it, to these.
 class PartClock {

@@ -57,27 +57,36 @@ most=$((payload * 110 / 100 + 65536))
 echo "node n1 sent $sent bytes, $payload of them for sums and logits"
 [[ $sent -ge $payload && $sent -le $most ]] || { echo "expected $payload to $most bytes" && exit 1; }
 
-# Decoding one token after the other: as many sums as layers and one more, and node n1's bytes are those that the model's
-# placement predicts. What is sent besides: a little for launching and for the prompt, and headers.
-model=$tests/../models/foe-8m steps=200
-"$foe" inspect "$model" --ranks 2 --nodes 2 --json >"$work/predicted"
-before=$("$lab" bytes n1)
-"${nodes[@]}" "$foe" generate "$model" --prompt "It was" --max-tokens $((steps + 1)) --ignore-eos --json >"$work/counted"
-sent=$(($("$lab" bytes n1) - before))
-python3 - "$work" "$steps" "$sent" <<'END'
+# Decoding one token after the other, with foe and with ep: node n1's bytes are those that its counters say and, for sums
+# and logits, that the model's placement predicts; foe has as many sums as layers and one more. What is sent besides: a
+# little for launching and for the prompt, and headers.
+steps=200
+# decode MODEL PLAN
+decode() {
+  local model=$tests/../models/$1 before sent
+  "$foe" inspect "$model" --plan "$2" --ranks 2 --nodes 2 --json >"$work/predicted"
+  before=$("$lab" bytes n1)
+  "${nodes[@]}" "$foe" generate "$model" --plan "$2" --prompt "It was" --max-tokens $((steps + 1)) --ignore-eos --json \
+    >"$work/counted"
+  sent=$(($("$lab" bytes n1) - before))
+  python3 - "$work" "$steps" "$sent" "$2" <<'END'
 import json, sys
 
-work, steps, sent = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+work, steps, sent, plan = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 predicted = json.load(open(f"{work}/predicted"))
 rank = predicted["ranks"][1]
 counted = json.load(open(f"{work}/counted"))["decode_counters_by_rank"][1]
 layers = predicted["config"]["num_hidden_layers"]
-assert counted["sum"]["calls"] == steps * (layers + 1) == steps * rank["decode_sums"], counted
+assert counted["sum"]["calls"] == steps * rank["decode_sums"] == steps * (layers + 1 if plan == "foe" else 0), counted
 assert counted["sum"]["node_bytes"] == steps * rank["decode_sum_node_bytes"], (counted, rank)
-assert counted["gather"]["node_bytes"] == steps * rank["decode_gather_bytes"], (counted, rank)
-payload = counted["sum"]["node_bytes"] + counted["gather"]["node_bytes"]
-packets = 2 * (counted["sum"]["messages"] + counted["gather"]["messages"])  # and acknowledgements, in either direction
+assert counted["all_to_all"]["calls"] == steps * rank["decode_all_to_alls"], (counted, rank)
+collectives = [counted[name] for name in ("sum", "gather", "all_to_all")]
+payload = sum(c["node_bytes"] for c in collectives)
+packets = 2 * sum(c["messages"] for c in collectives)  # and acknowledgements, in either direction
 most = payload + 66 * 2 * packets + payload // 1448 * 66 + 131072
-print(f"node n1 sent {sent} bytes in {steps} steps, {payload} of them predicted")
+print(f"{plan}: node n1 sent {sent} bytes in {steps} steps, {payload} of them counted")
 assert payload <= sent <= most, (payload, sent, most)
 END
+}
+decode foe-8m foe
+decode moe-8m ep
