@@ -75,7 +75,9 @@ double fullest_over_median(std::vector<double> values) {
 }
 
 double row_balance(std::span<const ExpertLoad> ranks) {
-  const std::size_t layers = ranks.front().experts > 0 ? ranks.front().rows_Le.size() / ranks.front().experts : 0;
+  std::size_t layers = 0;
+  for (const ExpertLoad& rank : ranks)
+    if (rank.experts > 0) layers = rank.rows_Le.size() / rank.experts;
   double sum = 0;
   int counted = 0;
   for (std::size_t layer = 0; layer < layers; ++layer) {
