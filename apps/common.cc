@@ -7,6 +7,7 @@
 #include <iterator>
 
 #include <CLI/CLI.hpp>
+#include <fmt/core.h>
 
 #include "base/error.h"
 #include "weights/config_json.h"
@@ -76,6 +77,10 @@ void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std:
   const Plan plan = plan_of(flags, load_model_config(flags.model));
   Engine engine(load_model(flags.model, plan, *comm, dtype_of(flags)), *comm, options);
   if (comm->rank() != 0) return engine.follow();
+  const Placement& placement = engine.model().placement;
+  if (const auto idle = std::ranges::count_if(placement.ranks, &Share::idle); idle > 0)
+    fmt::print(stderr, "foe: {} of {} ranks idle: each of the {} groups gets {} of them\n", idle, comm->size(),
+               engine.model().config.expert_groups, placement.members);
   lead(engine);
   engine.stop();
 }

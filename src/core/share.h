@@ -22,7 +22,8 @@ struct Share {
 
   // A stream is a hidden state that attention reads: each group has its own in a federated model, else there is one.
   int streams() const { return groups.size(); }
-  // Nothing is left for a rank past the last whole multiple of the groups: it only takes part in broadcasts and gathers.
+  // Nothing is left for a rank past the last whole multiple of the groups: it only takes part in broadcasts and
+  // gathers.
   bool idle() const { return groups.size() == 0; }
 };
 

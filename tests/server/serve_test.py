@@ -542,7 +542,7 @@ class Trouble(unittest.TestCase):
             for model, flags, status, message in [
                 (empty, ["--port", "0"], 1, "config.json"),
                 (broken, ["--port", "0"], 1, "the ranks died before they were ready"),
-                (MODEL, ["--ranks", "9"], 1, "ranks"),
+                (MODEL, ["--ranks", "17"], 1, "plan foe: expected at most 16 ranks"),
                 (MODEL, ["--port", port], 1, "Address already in use"),
                 (MODEL, ["--host", "nowhere"], 1, "--host: expected an IP address"),
                 (MODEL, ["--hosts", "a:x"], 1, "--hosts: expected names with counts"),
