@@ -14,8 +14,10 @@ namespace foe {
 namespace {
 
 constexpr std::size_t kMostBytes = std::size_t{1} << 31;  // MPI counts in int
-constexpr int kAllToAllTag = 1;                           // nothing else is sent from rank to rank
-constexpr std::size_t kSumPiece = 1024 * kWireBlock;      // floats of a sum that is not done in slices
+// From rank to rank nothing is sent but the messages of all-to-alls: whole, or a length and then pieces.
+constexpr int kMessageTag = 1, kLengthTag = 2, kPieceTag = 3;
+constexpr std::size_t kPieceBytes = std::size_t{1} << 18;
+constexpr std::size_t kSumPiece = 1024 * kWireBlock;  // floats of a sum that is not done in slices
 
 int to_int(std::size_t bytes) {
   FOE_CHECK(bytes < kMostBytes, "{} bytes in one exchange", bytes);
@@ -36,8 +38,8 @@ MpiComm::MpiComm(MPI_Comm comm, int rank, std::vector<int> nodes, const WorldOpt
                  std::function<void()> on_destroy)
     : Communicator(rank, std::move(nodes)), comm_(comm), options_(options), on_destroy_(std::move(on_destroy)) {
   for (auto* each : {&send_counts_, &send_at_, &receive_counts_, &receive_at_}) each->resize(size_);
-  messages_.resize(size_);
-  requests_.resize(2 * (size_ - 1));
+  incoming_.resize(size_);
+  outgoing_.reserve(size_);  // requests point into it
 }
 
 MpiComm::~MpiComm() {
@@ -182,63 +184,108 @@ void MpiComm::do_gather(std::span<const std::byte> send, std::span<const std::si
   wait(request, "a gather");
 }
 
-// One message to each other rank, which brings its length with it. Messages between two ranks do not overtake each
-// other and each call receives one from everyone, so calls cannot be mixed up.
+// A short message is one of MPI's. A long one is announced by its length, and goes in pieces, a few of which are on
+// their way together. Messages between two ranks are probed in the order in which they were sent and each call takes
+// one from everyone, so calls cannot be mixed up.
 void MpiComm::do_all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
                             std::span<std::byte> receive, std::span<std::size_t> receive_bytes) {
   receive_bytes[rank_] = send_bytes[rank_];
   const std::size_t own_at = std::accumulate(send_bytes.begin(), send_bytes.begin() + rank_, std::size_t{0});
   const auto own = send.subspan(own_at, send_bytes[rank_]);
-  MPI_Request* request = start_sends(send, send_bytes, own_at);
+  start_sends(send, send_bytes, own_at);
   // A message has its place, and is received there, once it and those of all ranks before it have been announced.
-  std::fill(messages_.begin(), messages_.end(), MPI_MESSAGE_NULL);
+  std::fill(incoming_.begin(), incoming_.end(), Incoming());
+  receptions_.clear();
   int placed = 0;
   std::size_t at = 0;
   wait_until("an all-to-all", [&] {
+    bool sent = true;
+    for (Outgoing& message : outgoing_) sent = send_more(message) && sent;
     for (int peer = placed; peer < size_; ++peer)
-      if (peer != rank_ && messages_[peer] == MPI_MESSAGE_NULL) probe(peer, receive_bytes[peer]);
-    for (; placed < size_ && (placed == rank_ || messages_[placed] != MPI_MESSAGE_NULL); ++placed) {
+      if (peer != rank_ && !incoming_[peer].announced) probe(peer, receive_bytes[peer]);
+    for (; placed < size_ && (placed == rank_ || incoming_[placed].announced); ++placed) {
       const std::size_t bytes = receive_bytes[placed];
       FOE_CHECK(bytes <= receive.size() - at, "{} bytes to receive, room for {}", at + bytes, receive.size());
       if (placed == rank_)
         std::copy(own.begin(), own.end(), receive.data() + at);
       else
-        check_mpi(MPI_Imrecv(receive.data() + at, static_cast<int>(bytes), MPI_BYTE, &messages_[placed], request++),
-                  "MPI_Imrecv");
+        start_receptions(placed, receive.subspan(at, bytes));
       at += bytes;
     }
-    int done = 0;
+    int received = 0;
     if (placed == size_)
-      check_mpi(MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &done, MPI_STATUSES_IGNORE),
+      check_mpi(MPI_Testall(static_cast<int>(receptions_.size()), receptions_.data(), &received, MPI_STATUSES_IGNORE),
                 "MPI_Testall");
-    return done != 0;
+    return sent && received != 0;
   });
 }
 
-// Sends to the others, the next rank first and around, so that not all begin with rank 0. Returns the end of the
-// requests made.
-MPI_Request* MpiComm::start_sends(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
-                                  std::size_t own_at) {
-  MPI_Request* request = requests_.data();
+// To the next rank first and around, so that not all begin with rank 0.
+void MpiComm::start_sends(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
+                          std::size_t own_at) {
+  outgoing_.clear();
   std::size_t at = own_at + send_bytes[rank_];
-  for (int i = 1; i < size_; ++i, ++request) {
+  for (int i = 1; i < size_; ++i) {
     const int peer = (rank_ + i) % size_;
     if (peer == 0) at = 0;
-    check_mpi(MPI_Isend(send.data() + at, to_int(send_bytes[peer]), MPI_BYTE, peer, kAllToAllTag, comm_, request),
+    Outgoing& message =
+        outgoing_.emplace_back(Outgoing{peer, send.subspan(at, send_bytes[peer]), send_bytes[peer], {}});
+    message.requests.fill(MPI_REQUEST_NULL);
+    const bool is_long = message.bytes > kPieceBytes;
+    // The length outlives the call that it announces: it stands in outgoing_.
+    check_mpi(MPI_Isend(is_long ? static_cast<const void*>(&message.bytes) : message.rest.data(),
+                        to_int(is_long ? sizeof message.bytes : message.bytes), MPI_BYTE, peer,
+                        is_long ? kLengthTag : kMessageTag, comm_, &message.requests[0]),
               "MPI_Isend");
+    if (!is_long) message.rest = {};
     at += send_bytes[peer];
   }
-  return request;
 }
 
-// Looks for the next message from `peer`; if there is one, messages_[peer] is it, of this length.
+// Keeps pieces on their way; whether all of the message is sent.
+bool MpiComm::send_more(Outgoing& message) {
+  bool done = true;
+  for (MPI_Request& request : message.requests) {
+    int sent = 0;
+    check_mpi(MPI_Test(&request, &sent, MPI_STATUS_IGNORE), "MPI_Test");
+    if (sent != 0 && !message.rest.empty()) {
+      const auto piece = message.rest.first(std::min(kPieceBytes, message.rest.size()));
+      check_mpi(MPI_Isend(piece.data(), to_int(piece.size()), MPI_BYTE, message.peer, kPieceTag, comm_, &request),
+                "MPI_Isend");
+      message.rest = message.rest.subspan(piece.size());
+      sent = 0;
+    }
+    done = done && sent != 0;
+  }
+  return done;
+}
+
+// Looks for the next message from `peer`, or what announces it: then its length is known.
 void MpiComm::probe(int peer, std::size_t& bytes) {
+  Incoming& message = incoming_[peer];
   int found = 0, count = 0;
   MPI_Status status;
-  check_mpi(MPI_Improbe(peer, kAllToAllTag, comm_, &found, &messages_[peer], &status), "MPI_Improbe");
+  check_mpi(MPI_Improbe(peer, MPI_ANY_TAG, comm_, &found, &message.handle, &status), "MPI_Improbe");
   if (!found) return;
+  message.announced = true;
+  message.in_pieces = status.MPI_TAG == kLengthTag;
   MPI_Get_count(&status, MPI_BYTE, &count);
   bytes = static_cast<std::size_t>(count);
+  if (message.in_pieces)
+    check_mpi(MPI_Mrecv(&bytes, sizeof bytes, MPI_BYTE, &message.handle, MPI_STATUS_IGNORE), "MPI_Mrecv");
+}
+
+void MpiComm::start_receptions(int peer, std::span<std::byte> to) {
+  Incoming& message = incoming_[peer];
+  if (!message.in_pieces) {
+    check_mpi(MPI_Imrecv(to.data(), to_int(to.size()), MPI_BYTE, &message.handle, &receptions_.emplace_back()),
+              "MPI_Imrecv");
+    return;
+  }
+  for (; !to.empty(); to = to.subspan(std::min(kPieceBytes, to.size())))
+    check_mpi(MPI_Irecv(to.data(), to_int(std::min(kPieceBytes, to.size())), MPI_BYTE, peer, kPieceTag, comm_,
+                        &receptions_.emplace_back()),
+              "MPI_Irecv");
 }
 
 void MpiComm::wait(MPI_Request& request, const char* what) {

@@ -2,6 +2,7 @@
 // ours. Included by mpi_*.cc only: it is they that know MPI.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <mpi.h>
 #include <vector>
@@ -35,9 +36,21 @@ class MpiComm : public Communicator {
   void start_piece(const SumPlan& plan, const float* partials, std::size_t count, Wire wire, std::size_t piece);
   void reduce_scatter(const SumPlan& plan, float* partials, const Slices& slices, Wire wire);
   void all_gather(float* x, const Slices& slices, Wire wire);
-  MPI_Request* start_sends(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
-                           std::size_t own_at);
+  // A message of an all-to-all.
+  struct Outgoing {
+    int peer;
+    std::span<const std::byte> rest;      // that has not begun to travel
+    std::size_t bytes;                    // in all
+    std::array<MPI_Request, 8> requests;  // on their way together
+  };
+  struct Incoming {
+    bool announced = false, in_pieces = false;
+    MPI_Message handle = MPI_MESSAGE_NULL;
+  };
+  void start_sends(std::span<const std::byte> send, std::span<const std::size_t> send_bytes, std::size_t own_at);
+  bool send_more(Outgoing& message);
   void probe(int peer, std::size_t& bytes);
+  void start_receptions(int peer, std::span<std::byte> to);
   void wait(MPI_Request& request, const char* what);
   template <typename Ready>
   void wait_until(const char* what, Ready&& ready);
@@ -48,9 +61,10 @@ class MpiComm : public Communicator {
   EncodedSum sum_;
   std::vector<std::byte> send_, receive_;                                 // grow to the largest sum
   std::vector<int> send_counts_, send_at_, receive_counts_, receive_at_;  // in bytes, by rank
-  std::vector<MPI_Message> messages_;                                     // of an all-to-all, by rank
-  std::vector<MPI_Request> requests_;                                     // its sends and its receptions
-  std::vector<MPI_Request> piece_requests_;                               // of a sum
+  std::vector<Outgoing> outgoing_;                                        // of an all-to-all, to each other rank
+  std::vector<Incoming> incoming_;                                        // by rank
+  std::vector<MPI_Request> receptions_;
+  std::vector<MPI_Request> piece_requests_;  // of a sum
 };
 
 // The same ranks of `comm` as a communicator of ours, over shared memory if all are on one node.
