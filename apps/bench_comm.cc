@@ -1,17 +1,15 @@
 #include "bench_comm.h"
 
 #include <algorithm>
-#include <chrono>
 #include <numeric>
 
 #include "base/aligned.h"
+#include "base/clock.h"
 #include "comm/mpi_peer.h"
 #include "common.h"
 
 namespace foe {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 // A collective of ours and MPI's counterpart, on buffers of one size.
 struct Contest {
@@ -50,7 +48,7 @@ double timed(Communicator& comm, const std::function<void()>& call) {
   meet(comm);
   const Clock::time_point start = Clock::now();
   call();
-  const auto seconds = std::chrono::duration<float>(Clock::now() - start).count();
+  const auto seconds = static_cast<float>(seconds_since(start));
   std::vector<float> all(comm.size());
   comm.gather({&seconds, 1}, std::vector<std::size_t>(comm.size(), 1), all.data());
   return *std::max_element(all.begin(), all.end());

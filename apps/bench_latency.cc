@@ -1,12 +1,12 @@
 #include "bench_latency.h"
 
 #include <algorithm>
-#include <chrono>
 #include <map>
 #include <numeric>
 
 #include <fmt/core.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/rng.h"
 #include "common.h"
@@ -19,10 +19,6 @@ constexpr int kPromptTokens = 128;   // of each of many prompts
 constexpr int kDecodeContext = 256;  // positions that a decoding sequence has behind it
 constexpr int kRounds = 2;           // in which all rungs take their turn
 constexpr double kLongSeconds = 3;   // a turn that takes longer is announced
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 int blocks_for(int positions) {
   return (positions + kKvBlock - 1) / kKvBlock;
@@ -121,7 +117,7 @@ void take_turn(Contestant& contestant, const Rung& rung, const LatencyOptions& o
     a.load = no_load;
     meet(comm);
     comm.restore_counters(before);
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     forward(model, batch, kv, a, contestant.grid, pool);
     const double seconds = turns.last_pass_s = seconds_since(start);
     const CommCounters sent = comm.counters() - before;

@@ -22,7 +22,7 @@ struct Rung {
   bool federated;  // and the groups synchronised once per layer
   TpExperts tp_experts = TpExperts::kWidth;
 };
-// The ladder, and behind its `kLadderRungs` rungs what else can be asked for by name.
+// First the ladder, then what else can be asked for by name.
 const std::vector<Rung>& all_rungs();
 inline constexpr int kLadderRungs = 5;
 

@@ -204,7 +204,10 @@ void add_latency_command(CLI::App& bench) {
       ->capture_default_str();
   latency->add_option("--layers", flags->layers, "layers that run, at least 2; default: 2, or all of a model folder's")
       ->check(CLI::Range(2, 1024));
-  latency->add_option("--rungs", flags->rungs, "some of the ladder's, by name; default: all")->delimiter(',');
+  latency
+      ->add_option("--rungs", flags->rungs,
+                   "some of A ep, A ep per expert, B tp, C tp grouped, D foe (default: these), B tp whole experts")
+      ->delimiter(',');
   latency->add_option("--loads", flags->loads, "one-prompt, many-prompts (of 128), decode (with 256 positions)")
       ->delimiter(',')
       ->capture_default_str();

@@ -1,11 +1,11 @@
 // foe generate: stream a continuation of a prompt to the terminal.
-#include <chrono>
 #include <memory>
 
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "commands.h"
 #include "common.h"
@@ -15,8 +15,6 @@
 
 namespace foe {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 struct GenerateFlags {
   ModelFlags model;
@@ -39,10 +37,6 @@ struct Generation {
 
   int decode_steps() const { return static_cast<int>(tokens.size()) - 1; }
 };
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 Generation generate(Engine& engine, const Tokenizer& tokenizer, const GenerateFlags& flags,
                     std::vector<std::int32_t> prompt) {

@@ -21,8 +21,8 @@ void add_wire_flags(CLI::App& command, ModelFlags& flags) {
       ->check(CLI::IsMember({"f32", "bf16", "int8"}))
       ->capture_default_str();
   command.add_flag("--overlap", flags.overlap,
-                   "run steps of 128 tokens and more as two halves, each computing while the other's data travel: pays"
-                   " where exchanges take more than half of the time");
+                   "run steps of 128 tokens and more as two halves, each computing while the other's data travel: may"
+                   " pay over a slow network");
 }
 
 void add_model_flags(CLI::App& command, ModelFlags& flags) {

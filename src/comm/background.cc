@@ -1,8 +1,9 @@
 #include "comm/background.h"
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
+
+#include "base/clock.h"
 
 namespace foe {
 namespace {
@@ -36,14 +37,13 @@ Background::Ticket Background::start(std::function<void()> exchange) {
 }
 
 CommCounter Background::finish(Ticket ticket) {
-  using Clock = std::chrono::steady_clock;
   const Clock::time_point begin = Clock::now();
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [&] { return done_.contains(ticket); });
   Done done = std::move(done_.extract(ticket).mapped());
   lock.unlock();
   if (done.error) std::rethrow_exception(done.error);
-  done.sent.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+  done.sent.seconds = seconds_since(begin);
   done.sent.waiting_s = std::min(done.sent.waiting_s, done.sent.seconds);
   return done.sent;
 }

@@ -4,13 +4,9 @@
 #include <numeric>
 
 #include "base/check.h"
+#include "base/clock.h"
 
 namespace foe {
-namespace {
-
-using Clock = std::chrono::steady_clock;
-
-}  // namespace
 
 // Counts a call, and its time until the end of the scope.
 class Communicator::Call {
@@ -21,7 +17,7 @@ class Communicator::Call {
     counters.collective = collective;
   }
   ~Call() {
-    counter_.seconds += std::chrono::duration<double>(Clock::now() - start_).count();
+    counter_.seconds += seconds_since(start_);
     counter_.waiting_s += counters_.waited_s - waited_before_;
   }
   Call(const Call&) = delete;

@@ -6,7 +6,6 @@
 // Error.
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "comm/background.h"
 
@@ -299,12 +300,11 @@ void MpiComm::wait(MPI_Request& request, const char* what) {
 // Spins a little, then yields, then naps: a rank that waits for work must not take a core from one that has some.
 template <typename Ready>
 void MpiComm::wait_until(const char* what, Ready&& ready) {
-  using Clock = std::chrono::steady_clock;
   const auto start = Clock::now();
   const bool naps = in_background();
   for (int tries = 0; !ready(); ++tries) {
     if (tries < 100 && !naps) continue;
-    const double waited = std::chrono::duration<double>(Clock::now() - start).count();
+    const double waited = seconds_since(start);
     if (waited > options_.timeout_seconds)
       fail("rank {}: {} did not end within {} s: another rank died, or its host is cut off", rank_, what,
            options_.timeout_seconds);

@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/stream_copy.h"
 #include "base/thread_pool.h"
@@ -102,7 +103,7 @@ std::size_t* SharedComm::lengths(int rank) const {
 
 void SharedComm::publish() {
   Header& mine = header(rank_);
-  mine.written.store(step_);  // sequentially consistent with the look at sleepers: see wait()
+  mine.written.store(step_);  // sequentially consistent with the look at sleepers: see wait_until()
   if (mine.sleepers.load() > 0) futex(mine.written, FUTEX_WAKE, 1 << 30, nullptr);
 }
 
@@ -110,9 +111,9 @@ void SharedComm::wait(int peer) {
   Header& theirs = header(peer);
   const auto ready = [&] { return reached(theirs.written.load(std::memory_order_acquire), step_); };
   if (ready()) return;
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   wait_until(ready, theirs, peer);
-  counters_->waited_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  counters_->waited_s += seconds_since(start);
 }
 
 template <typename Ready>
@@ -124,12 +125,12 @@ void SharedComm::wait_until(const Ready& ready, Header& theirs, int peer) {
     sched_yield();
     if (ready()) return;
   }
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::duration<double>(timeout_seconds_);
+  const auto deadline = Clock::now() + std::chrono::duration<double>(timeout_seconds_);
   const timespec nap{0, 100'000'000};
   theirs.sleepers.fetch_add(1);
   for (unsigned seen; !reached(seen = theirs.written.load(), step_);) {
     const bool gone = theirs.gone.load() != 0 && !ready();
-    if (gone || std::chrono::steady_clock::now() > deadline) {
+    if (gone || Clock::now() > deadline) {
       theirs.sleepers.fetch_sub(1);
       const char* collective = counters_->collective;
       if (gone) fail("rank {} in {}: rank {} left the job", rank_, collective, peer);

@@ -1,9 +1,9 @@
 // What the parts of a forward pass work on.
 #pragma once
 
-#include <chrono>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/thread_pool.h"
 #include "core/batch.h"
 #include "model/kv_cache.h"
@@ -35,14 +35,13 @@ class PartClock {
   PartClock(Step& s, PartStats& stats) : step_(s), stats_(stats) { step_.exchanged = {}; }
   ~PartClock() {
     const CommCounter& exchanged = step_.exchanged;
-    stats_.arithmetic_s += std::chrono::duration<double>(Clock::now() - start_).count() - exchanged.seconds;
+    stats_.arithmetic_s += seconds_since(start_) - exchanged.seconds;
     stats_.moving_s += exchanged.seconds - exchanged.waiting_s;
     stats_.waiting_s += exchanged.waiting_s;
     stats_.bytes += exchanged.bytes;
   }
 
  private:
-  using Clock = std::chrono::steady_clock;
   Step& step_;
   PartStats& stats_;
   Clock::time_point start_ = Clock::now();

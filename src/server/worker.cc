@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 #include <poll.h>
 #include <unistd.h>
@@ -11,13 +10,12 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "server/link.h"
 
 namespace foe {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 constexpr int kHeartbeatMs = 1000;
 
@@ -99,10 +97,6 @@ class StepLimit {
   double hang_timeout_s_;
   double slowest_token_s_ = 0;
 };
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 class Session {
  public:

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 #include <fcntl.h>
 #include <filesystem>
@@ -11,6 +10,7 @@
 
 #include <sys/file.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "kernels/peak.h"
 #include "train/flops.h"
@@ -20,12 +20,6 @@
 
 namespace foe::train {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // Two runs in one directory would overwrite each other. The kernel drops the lock with the process, however it ends.
 class DirectoryLock {

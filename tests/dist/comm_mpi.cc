@@ -69,8 +69,9 @@ TEST(WorldComm, Gather) {
 
 TEST(WorldComm, AllToAll) {
   check_all_to_all_shapes(*world, 1 << 20);  // a piece of shared memory
-  // Around the lengths from which Open MPI asks the receiver first: 4 KB in memory, 64 KB over TCP.
-  for (const std::size_t bytes : {4000, 4096, 4200, 65000, 65536, 66000})
+  // Around the lengths from which Open MPI asks the receiver first (4 KB in memory, 64 KB over TCP), and from which on
+  // a message goes in pieces (256 KB).
+  for (const std::size_t bytes : {4000, 4096, 4200, 65000, 65536, 66000, 262143, 262144, 262145, 524288, 524289})
     check_all_to_all(*world, equal_bytes(ranks, bytes), bytes);
 }
 
