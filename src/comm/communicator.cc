@@ -72,10 +72,15 @@ void Communicator::broadcast(std::vector<std::int32_t>& message) {
 }
 
 void Communicator::ordered_sum(const SumPlan& plan, float* terms, std::size_t count, Wire wire) {
-  const Call call(*counters_, counters_->sum, "a sum");
   FOE_CHECK(plan.ranks() == size(), "a plan for {} ranks on {}", plan.ranks(), size());
   plan.reduce_own(rank_, terms, count);
-  if (count > 0 && size() > 1) do_sum(plan, terms, count, wire);
+  sum_partials(plan, terms, count, wire);
+}
+
+void Communicator::sum_partials(const SumPlan& plan, float* partials, std::size_t count, Wire wire) {
+  const Call call(*counters_, counters_->sum, "a sum");
+  FOE_CHECK(plan.ranks() == size(), "a plan for {} ranks on {}", plan.ranks(), size());
+  if (count > 0 && size() > 1) do_sum(plan, partials, count, wire);
 }
 
 void Communicator::gather(std::span<const float> send, std::span<const std::size_t> counts, float* out, Wire wire) {

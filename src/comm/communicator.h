@@ -80,6 +80,8 @@ class Communicator {
   // Over several nodes the wire is that between them, and ranks of one node exchange f32. A partial sum is rounded once
   // on its way, and the sum once more if it is done in slices (sums_in_slices).
   void ordered_sum(const SumPlan& plan, float* terms, std::size_t count, Wire wire = Wire::kF32);
+  // The same for terms that this rank has added down to its partial sums (SumPlan::partial).
+  void sum_partials(const SumPlan& plan, float* partials, std::size_t count, Wire wire = Wire::kF32);
 
   // Rank 0 receives everyone's floats, in the order of the ranks; counts[r] is what rank r sends. `out` is used on rank
   // 0 only and has room for all.

@@ -54,12 +54,17 @@ int SumPlan::max_partials() const {
   return most;
 }
 
+SumPlan::Partial SumPlan::partial(int rank, int i) const {
+  const Subtree& tree = subtrees_[partial_begin_[rank] + i];
+  const int terms = tree.last - tree.first;
+  return {tree.first - begin_[rank], terms, std::span(own_merges_).subspan(tree.first, terms - 1)};
+}
+
 void SumPlan::reduce_own(int rank, float* terms, std::size_t count) const {
   for (int i = 0; i < partials(rank); ++i) {
-    const Subtree& tree = subtrees_[partial_begin_[rank] + i];
-    const auto merges = std::span(own_merges_).subspan(tree.first, tree.last - tree.first - 1);
-    float* base = terms + (tree.first - begin_[rank]) * count;
-    for (const Merge& merge : merges) add_to(base + merge.into * count, base + merge.from * count, count);
+    const Partial own = partial(rank, i);
+    float* base = terms + own.first * count;
+    for (const Merge& merge : own.merges) add_to(base + merge.into * count, base + merge.from * count, count);
     if (float* to = terms + i * count; to != base) std::copy(base, base + count, to);
   }
 }

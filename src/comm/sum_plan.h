@@ -65,6 +65,14 @@ class SumPlan {
   // How many sums come out: 1 (0 without terms), or what a part says.
   int sums() const { return static_cast<int>(sum_begin_.size()) - 1; }
 
+  // Which of a rank's own terms, the first being 0, its i-th partial sum adds, and in which order.
+  struct Partial {
+    int first;
+    int terms;
+    std::span<const Merge> merges;
+  };
+  Partial partial(int rank, int i) const;
+
   // Adds a rank's own terms, vectors of `count` floats, down to its partials, which move to the front.
   void reduce_own(int rank, float* terms, std::size_t count) const;
 

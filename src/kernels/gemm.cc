@@ -18,6 +18,7 @@ namespace HWY_NAMESPACE {
 
 constexpr int kDepthBlock = 256;  // k per pass over a row block: two f32 panels of it are 32 KB, one first-level cache
 constexpr int kRowBlock = 48;     // rows whose accumulators stay on the stack; a multiple of every tile height
+constexpr int kMaxOpen = 16;      // terms of a sum that wait for others: one for each bit of an index of Merge
 
 // Accumulators of one row block against kPanels panels: [row][panel][16].
 template <int kPanels>
@@ -83,30 +84,60 @@ void multiply_row_block(const Product& product, int first_row, int rows, int pan
     multiply_row_block<kPanels, BF16>(product, first_row, rows, panel, acc);
 }
 
-// Columns of `panel` of every row of the product.
+// Calls body(accumulator, offset, columns) for the rows of a block and each panel: the offset is that in y.
+template <int kPanels, typename Body>
+HWY_INLINE void for_each_output(const Product& product, int first_row, int rows, int panel, Accumulators<kPanels>& acc,
+                                Body&& body) {
+  for (int i = 0; i < rows; ++i)
+    for (int p = 0; p < kPanels; ++p) {
+      const int column = (panel + p) * kPanel;
+      body(acc[i][p], (first_row + i) * product.y_stride + column, std::min(kPanel, product.w->rows - column));
+    }
+}
+
+// acc = x rows times panels + plus, for one block of rows.
 template <int kPanels>
-void multiply_panels(const Product& product, int panel) {
-  HWY_ALIGN Accumulators<kPanels> acc;
-  for (int row = 0; row < product.count; row += kRowBlock) {
-    const int rows = std::min(kRowBlock, product.count - row);
-    multiply_row_block<kPanels>(product, row, rows, panel, acc);
-    for (int i = 0; i < rows; ++i)
-      for (int p = 0; p < kPanels; ++p) {
-        float* y = product.y + (row + i) * product.y_stride + (panel + p) * kPanel;
-        const int columns = std::min(kPanel, product.w->rows - (panel + p) * kPanel);
-        if (columns == kPanel)
-          store16(load16(acc[i][p]), y);
-        else
-          store_first(load16(acc[i][p]), y, columns);
-      }
+void multiply_and_add(const Product& product, int first_row, int rows, int panel, Accumulators<kPanels>& acc) {
+  multiply_row_block<kPanels>(product, first_row, rows, panel, acc);
+  if (!product.plus) return;
+  for_each_output<kPanels>(product, first_row, rows, panel, acc, [&](float* a, std::size_t at, int columns) {
+    const float* plus = product.plus + at;
+    store16(add(load16(a), columns == kPanel ? load16(plus) : load_first(plus, columns)), a);
+  });
+}
+
+// Columns of `panel` of every row of a sum. Terms are added as soon as both are there. The merges take the last two
+// that wait, always.
+template <int kPanels>
+void multiply_panels(std::span<const Product> terms, const Merge* merges, int panel) {
+  HWY_ALIGN Accumulators<kPanels> open[kMaxOpen];
+  const Product& sum = terms.front();
+  for (int row = 0; row < sum.count; row += kRowBlock) {
+    const int rows = std::min(kRowBlock, sum.count - row), last = static_cast<int>(terms.size()) - 1;
+    int waiting = 0, merged = 0;
+    for (int j = 0; j <= last; ++j) {
+      multiply_and_add<kPanels>(terms[j], row, rows, panel, open[waiting++]);
+      for (; merged < last && merges[merged].from <= j; ++merged, --waiting)
+        for (int i = 0; i < rows; ++i)
+          for (int p = 0; p < kPanels; ++p) {
+            float* into = open[waiting - 2][i][p];
+            store16(add(load16(into), load16(open[waiting - 1][i][p])), into);
+          }
+    }
+    for_each_output<kPanels>(sum, row, rows, panel, open[0], [&](const float* a, std::size_t at, int columns) {
+      if (columns == kPanel)
+        store16(load16(a), sum.y + at);
+      else
+        store_first(load16(a), sum.y + at, columns);
+    });
   }
 }
 
-void multiply_two_panels(const Product& product, int panel) {
-  if (panel + 2 <= product.w->panels())
-    multiply_panels<2>(product, panel);
+void multiply_two_panels(std::span<const Product> terms, const Merge* merges, int panel) {
+  if (panel + 2 <= terms.front().w->panels())
+    multiply_panels<2>(terms, merges, panel);
   else
-    multiply_panels<1>(product, panel);
+    multiply_panels<1>(terms, merges, panel);
 }
 
 // Panels 2f and 2f + 1 are gate and up of the same 16 hidden units.
@@ -159,7 +190,17 @@ void for_each_panel_pair(ThreadPool& pool, std::span<const Product> products, Bo
 
 void multiply(ThreadPool& pool, std::span<const Product> products) {
   for_each_panel_pair(pool, products, [](const Product& product, int panel) {
-    HWY_DYNAMIC_DISPATCH(multiply_two_panels)(product, panel);
+    HWY_DYNAMIC_DISPATCH(multiply_two_panels)({&product, 1}, nullptr, panel);
+  });
+}
+
+void multiply_and_sum(ThreadPool& pool, std::span<const Product> products, std::span<const Merge> merges) {
+  FOE_CHECK(products.size() == merges.size() + 1, "{} products, {} merges", products.size(), merges.size());
+  for (const Product& product : products)
+    FOE_CHECK(product.count == products[0].count && product.w->rows == products[0].w->rows, "[{}, {}] and [{}, {}]",
+              product.count, product.w->rows, products[0].count, products[0].w->rows);
+  for_each_panel_pair(pool, products.first(1), [&](const Product&, int panel) {
+    HWY_DYNAMIC_DISPATCH(multiply_two_panels)(products, merges.data(), panel);
   });
 }
 

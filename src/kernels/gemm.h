@@ -12,6 +12,7 @@
 #include "base/aligned.h"
 #include "base/thread_pool.h"
 #include "core/dtype.h"
+#include "core/sum_tree.h"
 
 namespace foe {
 
@@ -51,7 +52,7 @@ PackedMatrix pack(std::span<const StoredMatrix> parts, DType type);
 // rows = 2 * 16 * ceil(F/16).
 PackedMatrix pack_gate_up(const StoredMatrix& gate, const StoredMatrix& up, DType type);
 
-// One product y[i, n] = sum_k x[row(i), k] w[n, k] for i < count; row(i) = rows[i], or i without `rows`.
+// One product y[i, n] = sum_k x[row(i), k] w[n, k] (+ plus[i, n]) for i < count; row(i) = rows[i], or i without `rows`.
 struct Product {
   const float* x = nullptr;
   std::size_t x_stride = 0;            // floats from row to row
@@ -59,14 +60,19 @@ struct Product {
   int count = 0;
   const PackedMatrix* w = nullptr;
   float* y = nullptr;
-  std::size_t y_stride = 0;
+  std::size_t y_stride = 0;     // of `plus`, too
+  const float* plus = nullptr;  // added to the product, or null
 };
 
 // Runs all products in one parallel pass, whatever their sizes: the grouped GEMM of the experts, of the groups'
 // attention projections, or a plain GEMM where there is one product. Outputs must not overlap.
 void multiply(ThreadPool& pool, std::span<const Product> products);
 
-// The same with w packed by pack_gate_up: y[i, f] = silu(gate[i, f]) * up[i, f] for f < width.
+// The sum of products of one shape, in the order of `merges` (sum_tree_merges of the products), to the y of the first;
+// the others have none. At least one product, and one merge less.
+void multiply_and_sum(ThreadPool& pool, std::span<const Product> products, std::span<const Merge> merges);
+
+// multiply with w packed by pack_gate_up, without `plus`: y[i, f] = silu(gate[i, f]) * up[i, f] for f < width.
 void multiply_swiglu(ThreadPool& pool, std::span<const Product> products, int width);
 
 }  // namespace foe

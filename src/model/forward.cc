@@ -17,8 +17,9 @@
 // nothing is summed. A "stream" is what one attention reads: there are as many as local groups in a federated model,
 // and one otherwise.
 //
-// Shape letters: T tokens, D model width, G local streams, n/m local query/KV heads, C head width, E experts, K
-// selected experts, R rows sorted by expert, f local hidden width, S sampled rows, V vocabulary, v local part of it.
+// Shape letters: T tokens, B of them in a block, D model width, G local streams, P partial sums of their terms, n/m
+// local query/KV heads, C head width, E experts, K selected experts, R rows sorted by expert, f local hidden width, S
+// sampled rows, V vocabulary, v local part of it.
 #include "model/forward.h"
 
 #include <algorithm>
@@ -44,29 +45,33 @@ void embed(Step& s) {
   });
 }
 
-// input = norm(r) or, for a stream with an update of its own, norm(r + M_h).
-void norm_streams(Step& s, std::span<const float> weight_D, int streams, bool with_updates) {
-  const std::size_t D = s.model.config.hidden_size, TD = s.T * D;
-  for (int g = 0; g < streams; ++g)
-    rms_norm(s.pool, {.x = s.a.r_TD.data(),
-                      .add = with_updates ? s.a.update_GTD.data() + g * TD : nullptr,
-                      .x_stride = D,
-                      .weight = weight_D.data(),
-                      .y = s.a.input_GTD.data() + g * TD,
-                      .y_stride = D,
-                      .rows = s.T,
-                      .n = static_cast<int>(D),
-                      .eps = static_cast<float>(s.model.config.rms_norm_eps)});
+// M_h of a local stream.
+float* update_TD(Step& s, int stream) {
+  return s.a.update_GTD.data() + static_cast<std::size_t>(stream) * s.T * s.model.config.hidden_size;
+}
+
+// input = norm(r) or, for a stream with an update of its own, norm(r + M_h), for some of the rows.
+void norm_rows(Step& s, std::span<const float> weight_D, Range rows, const float* update_TD, float* input_TD) {
+  const std::size_t D = s.model.config.hidden_size, first = rows.begin * D;
+  rms_norm(s.pool, {.x = s.a.r_TD.data() + first,
+                    .add = update_TD ? update_TD + first : nullptr,
+                    .x_stride = D,
+                    .weight = weight_D.data(),
+                    .y = input_TD,
+                    .y_stride = D,
+                    .rows = rows.size(),
+                    .n = static_cast<int>(D),
+                    .eps = static_cast<float>(s.model.config.rms_norm_eps)});
 }
 
 void finish_exchange(Step& s) {
   s.exchanged = s.exchanged + s.grid.finish(s.pending);
 }
 
-// The sum of all groups' terms [G, T, D], which are used up: begins, and takes the place of the first of them.
-void begin_sum(Step& s, float* terms_GTD) {
-  s.pending = s.grid.start([&s, terms_GTD, count = static_cast<std::size_t>(s.T) * s.model.config.hidden_size] {
-    s.grid.groups().ordered_sum(s.model.sums, terms_GTD, count, s.a.wire);
+// The sum of all ranks' partial sums [P, T, D], which are used up: begins, and takes the place of the first of them.
+void begin_sum(Step& s, float* partials_PTD) {
+  s.pending = s.grid.start([&s, partials_PTD, count = static_cast<std::size_t>(s.T) * s.model.config.hidden_size] {
+    s.grid.groups().sum_partials(s.model.sums, partials_PTD, count, s.a.wire);
   });
 }
 
@@ -76,29 +81,23 @@ void add_to_residual(Step& s, const float* sum_TD, float scale) {
   s.pool.parallel_for(s.T, [&](std::size_t t) { add_scaled(s.a.r_TD.data() + t * D, sum_TD + t * D, scale, D); });
 }
 
-// term_h += M_h
-void add_updates_to_terms(Step& s) {
-  const std::size_t D = s.model.config.hidden_size;
-  s.pool.parallel_for(s.model.share().streams() * static_cast<std::size_t>(s.T), [&](std::size_t row) {
-    add_to(s.a.term_GTD.data() + row * D, s.a.update_GTD.data() + row * D, D);
-  });
-}
-
-// q, k, v = the streams' projections of their inputs, in one parallel pass.
-void project_qkv(Step& s, const LayerWeights& w, bool one_input) {
+// q, k, v = the streams' projections of their inputs, for a block of rows: one parallel pass for all of them.
+void project_qkv(Step& s, const LayerWeights& w, Range rows, bool own_updates) {
   const ModelConfig& c = s.model.config;
   const std::size_t D = c.hidden_size, G = w.streams.size();
   const std::size_t n_width = s.model.query_heads() * c.head_dim, m_width = s.kv.shape().kv_heads * c.head_dim;
   s.a.products.clear();
   for (std::size_t g = 0; g < G; ++g) {
-    const float* x_TD = s.a.input_GTD.data() + (one_input ? 0 : g * s.T * D);
+    float* input_BD = s.a.input_TD.data() + (own_updates ? g * rows.size() * D : 0);
+    if (g == 0 || own_updates)
+      norm_rows(s, w.attention_norm_D, rows, own_updates ? update_TD(s, g) : nullptr, input_BD);
     const auto project = [&](const PackedMatrix& matrix, AlignedBuffer<float>& y, std::size_t width) {
-      s.a.products.push_back({.x = x_TD,
+      s.a.products.push_back({.x = input_BD,
                               .x_stride = D,
                               .rows = nullptr,
-                              .count = s.T,
+                              .count = rows.size(),
                               .w = &matrix,
-                              .y = y.data() + g * (width / G),
+                              .y = y.data() + rows.begin * width + g * (width / G),
                               .y_stride = width});
     };
     project(w.streams[g].q, s.a.q_TnC, n_width);
@@ -165,16 +164,12 @@ void norm_and_rotate(Step& s, const LayerWeights& w) {
   });
 }
 
-// term_h = Attn_h(input_h) for every local stream.
-void attend(Step& s, int layer, bool one_input) {
-  const ModelConfig& c = s.model.config;
-  const LayerWeights& w = s.model.weights.layers[layer];
-  const std::size_t D = c.hidden_size, G = w.streams.size(), n_width = s.model.query_heads() * c.head_dim;
-  project_qkv(s, w, one_input);
-  norm_and_rotate(s, w);
-  write_kv(s.batch, s.kv.shape(), s.a.k_TmC.data(), s.a.v_TmC.data(), s.kv.layer(layer));
-  attention(s.pool, s.batch, s.kv.shape(), s.model.query_heads(), s.a.q_TnC.data(), s.kv.layer(layer),
-            s.a.attended_TnC.data());
+// term = the partial sums of M_h + Attn_h(input_h), or Attn_h(input_h), over the local streams.
+void project_output(Step& s, const LayerWeights& w, bool own_updates) {
+  const std::size_t D = s.model.config.hidden_size, G = w.streams.size();
+  const std::size_t n_width = s.model.query_heads() * s.model.config.head_dim;
+  const SumPlan& sums = s.model.sums;
+  const int rank = s.grid.groups().rank();
   s.a.products.clear();
   for (std::size_t g = 0; g < G; ++g)
     s.a.products.push_back({.x = s.a.attended_TnC.data() + g * (n_width / G),
@@ -182,9 +177,33 @@ void attend(Step& s, int layer, bool one_input) {
                             .rows = nullptr,
                             .count = s.T,
                             .w = &w.streams[g].o,
-                            .y = s.a.term_GTD.data() + g * s.T * D,
-                            .y_stride = D});
-  multiply(s.pool, s.a.products);
+                            .y = nullptr,
+                            .y_stride = D,
+                            .plus = own_updates ? update_TD(s, g) : nullptr});
+  for (int i = 0; i < sums.partials(rank); ++i) {
+    const SumPlan::Partial partial = sums.partial(rank, i);
+    const std::span products = std::span(s.a.products).subspan(partial.first, partial.terms);
+    products.front().y = s.a.term_PTD.data() + i * s.T * D;
+    multiply_and_sum(s.pool, products, partial.merges);
+  }
+}
+
+// From the second layer on, a federated stream has an update that the others have not seen.
+bool has_own_updates(const Step& s, int layer) {
+  return s.model.config.federated() && layer > 0;
+}
+
+// Begins r += c * sum_h (M_h + Attn_h(norm(r + M_h))), in a shared residual r += Attn(norm(r)).
+void begin_attention(Step& s, int layer) {
+  const LayerWeights& w = s.model.weights.layers[layer];
+  const bool own_updates = has_own_updates(s, layer);
+  for (int t = 0; t < s.T; t += kInputBlock) project_qkv(s, w, {t, std::min(s.T, t + kInputBlock)}, own_updates);
+  norm_and_rotate(s, w);
+  write_kv(s.batch, s.kv.shape(), s.a.k_TmC.data(), s.a.v_TmC.data(), s.kv.layer(layer));
+  attention(s.pool, s.batch, s.kv.shape(), s.model.query_heads(), s.a.q_TnC.data(), s.kv.layer(layer),
+            s.a.attended_TnC.data());
+  project_output(s, w, own_updates);
+  begin_sum(s, s.a.term_PTD.data());
 }
 
 // Router scores for all E experts (every rank computes them all, from the same r), then the choice of K.
@@ -192,7 +211,7 @@ void route(Step& s, const LayerWeights& w) {
   const ModelConfig& c = s.model.config;
   const std::size_t D = c.hidden_size;
   if (!c.dense()) {
-    const Product scores{.x = s.a.input_GTD.data(),
+    const Product scores{.x = s.a.input_TD.data(),
                          .x_stride = D,
                          .rows = nullptr,
                          .count = s.T,
@@ -250,24 +269,9 @@ void keep_sampled_rows(Step& s) {
   }
 }
 
-// From the second layer on, a federated stream has an update that the others have not seen.
-bool has_own_updates(const Step& s, int layer) {
-  return s.model.config.federated() && layer > 0;
-}
-
-// Begins r += c * sum_h (M_h + Attn_h(norm(r + M_h))), in a shared residual r += Attn(norm(r)).
-void begin_attention(Step& s, int layer) {
-  const bool own_updates = has_own_updates(s, layer);
-  norm_streams(s, s.model.weights.layers[layer].attention_norm_D, own_updates ? s.model.share().streams() : 1,
-               own_updates);
-  attend(s, layer, !own_updates);
-  if (own_updates) add_updates_to_terms(s);
-  begin_sum(s, s.a.term_GTD.data());
-}
-
 void finish_attention(Step& s, int layer) {
   finish_exchange(s);
-  add_to_residual(s, s.a.term_GTD.data(), has_own_updates(s, layer) ? s.model.config.sync_scale() : 1.0f);
+  add_to_residual(s, s.a.term_PTD.data(), has_own_updates(s, layer) ? s.model.config.sync_scale() : 1.0f);
   if (layer + 1 == s.model.config.num_hidden_layers) keep_sampled_rows(s);
 }
 
@@ -278,8 +282,8 @@ void begin_experts(Step& s, int layer) {
   const Share& share = s.model.share();
   const LayerWeights& w = s.model.weights.layers[layer];
   const std::size_t D = c.hidden_size;
-  const float* input_TD = s.a.input_GTD.data();
-  norm_streams(s, w.expert_norm_D, 1, false);
+  float* input_TD = s.a.input_TD.data();
+  norm_rows(s, w.expert_norm_D, {0, s.T}, nullptr, input_TD);
   route(s, w);
   if (s.a.exchange) {
     pack_rows(*s.a.exchange, s.pool, s.a.routing, input_TD, s.T);
@@ -291,8 +295,7 @@ void begin_experts(Step& s, int layer) {
   const int G = share.streams(), per_stream = share.experts.size() / G;
   for (int g = 0; g < G; ++g) {
     const int first = share.experts.begin + g * per_stream;
-    combine_experts(s.pool, c, s.a.routing, {first, first + per_stream}, s.a.output_RD.data(), s.T,
-                    s.a.update_GTD.data() + g * s.T * D);
+    combine_experts(s.pool, c, s.a.routing, {first, first + per_stream}, s.a.output_RD.data(), s.T, update_TD(s, g));
   }
   if (!c.federated()) begin_sum(s, s.a.update_GTD.data());
 }
@@ -362,7 +365,10 @@ std::span<const float> forward(const Model& model, const Batch& batch, KvCache& 
   for (int layer = 0; layer < c.num_hidden_layers; ++layer) run_layer(steps, layer, a);
   for (Step& s : steps) {
     finish_experts(s);
-    if (c.federated()) begin_sum(s, s.a.update_GTD.data());
+    if (c.federated()) {
+      model.sums.reduce_own(grid.groups().rank(), s.a.update_GTD.data(), static_cast<std::size_t>(s.T) * c.hidden_size);
+      begin_sum(s, s.a.update_GTD.data());
+    }
   }
   float* logits_Sv = a.logits_Sv.data();
   for (Step& s : steps) {
@@ -371,8 +377,8 @@ std::span<const float> forward(const Model& model, const Batch& batch, KvCache& 
       add_to_residual(s, s.a.update_GTD.data(), c.sync_scale());
     }
     const PartClock clock(s, a.scoring);
-    norm_streams(s, model.weights.final_norm_D, 1, false);
-    score_vocabulary(model, pool, s.a.input_GTD.data(), s.T, logits_Sv);
+    norm_rows(s, model.weights.final_norm_D, {0, s.T}, nullptr, s.a.input_TD.data());
+    score_vocabulary(model, pool, s.a.input_TD.data(), s.T, logits_Sv);
     logits_Sv += static_cast<std::size_t>(s.T) * model.share().vocab.size();
   }
   const PartClock clock(steps.front(), a.scoring);

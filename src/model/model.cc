@@ -50,12 +50,12 @@ Activations::Activations(const Model& model, int tokens, int sampled, const Exch
   const std::size_t R = T * (c.federated() ? G * per_group : c.experts_per_token());
   const auto allocate = [](std::size_t n) { return AlignedBuffer<float>(n); };
   r_TD = allocate(T * D);
-  input_GTD = allocate(G * T * D);
+  input_TD = allocate(std::max(T, G * std::min<std::size_t>(T, kInputBlock)) * D);
   q_TnC = allocate(T * q_width);
   k_TmC = allocate(T * kv_width);
   v_TmC = allocate(T * kv_width);
   attended_TnC = allocate(T * q_width);
-  term_GTD = allocate(G * T * D);
+  term_PTD = allocate(model.sums.max_partials() * T * D);
   update_GTD = allocate(G * T * D);
   scores_TE = allocate(T * c.experts());
   hidden_Rf = allocate(R * share.expert_width.size());
@@ -83,7 +83,7 @@ Activations::Activations(const Model& model, int tokens, int sampled, const Exch
 std::size_t Activations::bytes() const {
   std::size_t floats = 0;
   for (const auto* buffer :
-       {&r_TD, &input_GTD, &q_TnC, &k_TmC, &v_TmC, &attended_TnC, &term_GTD, &update_GTD, &scores_TE, &hidden_Rf,
+       {&r_TD, &input_TD, &q_TnC, &k_TmC, &v_TmC, &attended_TnC, &term_PTD, &update_GTD, &scores_TE, &hidden_Rf,
         &output_RD, &cosines_TC, &sines_TC, &squares_T2, &logits_Sv, &gathered, &logits_SV})
     floats += buffer->size();
   const std::size_t routed = routing.experts_TK.size() * 3 + routing.weights_TK.size() + routing.expert_begin.size();

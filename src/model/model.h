@@ -53,18 +53,22 @@ struct LayerStats {
 // halving costs: every expert's weights are read twice.
 inline constexpr int kOverlapTokens = 128;
 
+// Attention's inputs are normed and projected in blocks of so many tokens, which stay in the cache in between.
+inline constexpr int kInputBlock = 192;
+
 // All scratch memory of a forward pass, sized once for `max_tokens` tokens and `max_sampled` rows of logits.
-// Shape letters: T tokens, D model width, G local streams, n/m local query/KV heads, C head width, E experts, R rows
-// sorted by expert, f local hidden width of an expert, S sampled rows, V vocabulary, v local part of it.
+// Shape letters: T tokens, B of them in a block, D model width, G local streams, P partial sums of their terms, n/m
+// local query/KV heads, C head width, E experts, R rows sorted by expert, f local hidden width of an expert, S sampled
+// rows, V vocabulary, v local part of it.
 struct Activations {
   int max_tokens;
   int max_sampled;
   Wire wire;
-  AlignedBuffer<float> r_TD;       // the residual that every rank holds in full
-  AlignedBuffer<float> input_GTD;  // what attention (per stream) and then the experts (one stream) read: normed
+  AlignedBuffer<float> r_TD;      // the residual that every rank holds in full
+  AlignedBuffer<float> input_TD;  // normed: what experts and the token head read. Attention: [G, B, D], a block of rows
   AlignedBuffer<float> q_TnC, k_TmC, v_TmC;
   AlignedBuffer<float> attended_TnC;
-  AlignedBuffer<float> term_GTD;    // each stream's term of the sum into r
+  AlignedBuffer<float> term_PTD;    // attention's terms of the sum into r, added down to P partial sums
   AlignedBuffer<float> update_GTD;  // each stream's M: the sum of its experts' outputs
   AlignedBuffer<float> scores_TE;
   AlignedBuffer<float> hidden_Rf;
