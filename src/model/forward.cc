@@ -51,10 +51,10 @@ float* update_TD(Step& s, int stream) {
 }
 
 // input = norm(r) or, for a stream with an update of its own, norm(r + M_h), for some of the rows.
-void norm_rows(Step& s, std::span<const float> weight_D, Range rows, const float* update_TD, float* input_TD) {
+void norm_rows(Step& s, std::span<const float> weight_D, Range rows, const float* add_TD, float* input_TD) {
   const std::size_t D = s.model.config.hidden_size, first = rows.begin * D;
   rms_norm(s.pool, {.x = s.a.r_TD.data() + first,
-                    .add = update_TD ? update_TD + first : nullptr,
+                    .add = add_TD ? add_TD + first : nullptr,
                     .x_stride = D,
                     .weight = weight_D.data(),
                     .y = input_TD,

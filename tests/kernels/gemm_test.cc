@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <deque>
+#include <numeric>
 
 #include <gtest/gtest.h>
 
@@ -143,6 +144,45 @@ TEST(Gemm, BitsDependOnNeitherBatchNorTargetNorThreads) {
         }
       });
     }
+}
+
+// The bits of products, additions and merges one after the other, however many terms wait for each other.
+TEST(Gemm, SumsInTheOrderOfTheMerges) {
+  const auto pools = thread_pools();
+  for (const int terms : {1, 2, 3, 4, 7, 8, 13, 64})
+    for (const int count : {0, 1, 7, 48, 49})
+      for (const int width : {1, 33, 64}) {
+        SCOPED_TRACE(testing::Message() << terms << " terms [" << count << ", " << width << "]");
+        std::deque<Case> cases;
+        for (int i = 0; i < terms; ++i) cases.emplace_back(count, width, 17 * (i % 3), DType::kBF16, i % 2 == 0, i);
+        std::vector<std::int16_t> indices(terms);
+        std::iota(indices.begin(), indices.end(), std::int16_t{0});
+        std::vector<Merge> merges(terms - 1);
+        sum_tree_merges(indices.data(), terms, merges.data());
+        const std::size_t size = cases.front().y.size();
+        std::vector<std::vector<float>> plus(terms);
+        for (int i = 0; i < terms; ++i) plus[i] = random_values(size, 100 + i);
+        for_each_target([&] {
+          std::vector<Product> products;
+          for (Case& c : cases) products.push_back(c.product());
+          multiply(*pools[0], products);
+          for (int i = 0; i < terms; i += 2)
+            for (std::size_t j = 0; j < size; ++j) cases[i].y[j] += plus[i][j];
+          for (const Merge& m : merges)
+            for (std::size_t j = 0; j < size; ++j) cases[m.into].y[j] += cases[m.from].y[j];
+          std::vector<float> sum(size, kUntouched);
+          for (int i = 0; i < terms; ++i) {
+            products[i].y = i == 0 ? sum.data() : nullptr;
+            products[i].plus = i % 2 == 0 ? plus[i].data() : nullptr;
+          }
+          multiply_and_sum(*pools[terms % 3], products, merges);
+          for (int i = 0; i < count; ++i) {
+            const auto row = sum.begin() + i * (width + 1);
+            ASSERT_TRUE(std::equal(row, row + width, cases.front().y.begin() + i * (width + 1))) << "row " << i;
+            ASSERT_EQ(row[width], kUntouched) << "wrote past the end of row " << i;
+          }
+        });
+      }
 }
 
 // The gate's own error moves silu by at most 1.1 times as much, its largest slope. Computing it takes an exp within 2
