@@ -197,7 +197,8 @@ bool has_own_updates(const Step& s, int layer) {
 void begin_attention(Step& s, int layer) {
   const LayerWeights& w = s.model.weights.layers[layer];
   const bool own_updates = has_own_updates(s, layer);
-  for (int t = 0; t < s.T; t += kInputBlock) project_qkv(s, w, {t, std::min(s.T, t + kInputBlock)}, own_updates);
+  const int block = own_updates ? kInputBlock : s.T;
+  for (int t = 0; t < s.T; t += block) project_qkv(s, w, {t, std::min(s.T, t + block)}, own_updates);
   norm_and_rotate(s, w);
   write_kv(s.batch, s.kv.shape(), s.a.k_TmC.data(), s.a.v_TmC.data(), s.kv.layer(layer));
   attention(s.pool, s.batch, s.kv.shape(), s.model.query_heads(), s.a.q_TnC.data(), s.kv.layer(layer),
