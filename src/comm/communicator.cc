@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/aligned.h"
 #include "base/check.h"
 #include "base/clock.h"
 
@@ -76,6 +77,16 @@ void Communicator::ordered_sum(const SumPlan& plan, float* terms, std::size_t co
   FOE_CHECK(plan.ranks() == size(), "a plan for {} ranks on {}", plan.ranks(), size());
   plan.reduce_own(rank_, terms, count);
   if (count > 0 && size() > 1) do_sum(plan, terms, count, wire);
+}
+
+TermBuffer Communicator::allocate_terms(std::size_t floats) {
+  counters_->collective = "an allocation";
+  return do_allocate_terms(floats);
+}
+
+TermBuffer Communicator::do_allocate_terms(std::size_t floats) {
+  const auto owner = std::make_shared<AlignedBuffer<float>>(floats);
+  return {{owner, owner->data()}, floats};
 }
 
 void Communicator::gather(std::span<const float> send, std::span<const std::size_t> counts, float* out, Wire wire) {
