@@ -83,8 +83,9 @@ std::vector<CommPoint> bench_comm(Communicator& comm, const std::vector<std::siz
   for (const std::size_t bytes : sizes) {
     const std::size_t n = std::max<std::size_t>(1, bytes / sizeof(float));
     // Each has buffers of its own: what MPI reads of another process's memory would slow down our writing there.
-    AlignedBuffer<float> x = AlignedBuffer<float>::zeroed(n), mpi_x = AlignedBuffer<float>::zeroed(n),
-                         send = AlignedBuffer<float>::zeroed(n * ranks),
+    const TermBuffer x = comm.allocate_terms(n);
+    std::fill_n(x.data(), n, 0.0f);
+    AlignedBuffer<float> mpi_x = AlignedBuffer<float>::zeroed(n), send = AlignedBuffer<float>::zeroed(n * ranks),
                          receive = AlignedBuffer<float>::zeroed(n * ranks),
                          mpi_send = AlignedBuffer<float>::zeroed(n * ranks),
                          mpi_receive = AlignedBuffer<float>::zeroed(n * ranks);

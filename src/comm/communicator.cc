@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/aligned.h"
 #include "base/check.h"
 #include "base/clock.h"
 
@@ -81,6 +82,16 @@ void Communicator::sum_partials(const SumPlan& plan, float* partials, std::size_
   const Call call(*counters_, counters_->sum, "a sum");
   FOE_CHECK(plan.ranks() == size(), "a plan for {} ranks on {}", plan.ranks(), size());
   if (count > 0 && size() > 1) do_sum(plan, partials, count, wire);
+}
+
+TermBuffer Communicator::allocate_terms(std::size_t floats) {
+  counters_->collective = "an allocation";
+  return do_allocate_terms(floats);
+}
+
+TermBuffer Communicator::do_allocate_terms(std::size_t floats) {
+  const auto owner = std::make_shared<AlignedBuffer<float>>(floats);
+  return {{owner, owner->data()}, floats};
 }
 
 void Communicator::gather(std::span<const float> send, std::span<const std::size_t> counts, float* out, Wire wire) {

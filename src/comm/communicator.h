@@ -56,6 +56,15 @@ struct CommCounters {
   }
 };
 
+// Floats from Communicator::allocate_terms(). May outlive the Communicator.
+struct TermBuffer {
+  std::shared_ptr<float> floats;  // aligned like an AlignedBuffer
+  std::size_t count = 0;
+
+  float* data() const { return floats.get(); }
+  std::size_t size() const { return count; }
+};
+
 class Communicator {
  public:
   // `nodes`: the node of each rank.
@@ -83,6 +92,11 @@ class Communicator {
   // The same for terms that this rank has added down to its partial sums (SumPlan::partial).
   void sum_partials(const SumPlan& plan, float* partials, std::size_t count, Wire wire = Wire::kF32);
 
+  // Memory for terms of sums, `floats` of this rank's, not initialised. Ranks of a node that sum terms over f32 which
+  // lie in memory from the same call, anywhere in it, add them where they stand, without copying them first. A sum has
+  // its terms in such memory on all ranks or on none.
+  TermBuffer allocate_terms(std::size_t floats);
+
   // Rank 0 receives everyone's floats, in the order of the ranks; counts[r] is what rank r sends. `out` is used on rank
   // 0 only and has room for all.
   void gather(std::span<const float> send, std::span<const std::size_t> counts, float* out, Wire wire = Wire::kF32);
@@ -104,6 +118,7 @@ class Communicator {
   virtual void do_broadcast(std::vector<std::int32_t>& message) = 0;
   // `partials`: this rank's terms, added down to its partial sums. count > 0.
   virtual void do_sum(const SumPlan& plan, float* partials, std::size_t count, Wire wire) = 0;
+  virtual TermBuffer do_allocate_terms(std::size_t floats);
   virtual void do_gather(std::span<const std::byte> send, std::span<const std::size_t> bytes, std::byte* out) = 0;
   virtual void do_all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
                              std::span<std::byte> receive, std::span<std::size_t> receive_bytes) = 0;

@@ -20,6 +20,7 @@ class NodesComm : public Communicator {
 
   void do_broadcast(std::vector<std::int32_t>& message) override;
   void do_sum(const SumPlan& plan, float* partials, std::size_t count, Wire wire) override;
+  TermBuffer do_allocate_terms(std::size_t floats) override { return inside_->do_allocate_terms(floats); }
   void do_gather(std::span<const std::byte> send, std::span<const std::size_t> bytes, std::byte* out) override;
   void do_all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
                      std::span<std::byte> receive, std::span<std::size_t> receive_bytes) override;

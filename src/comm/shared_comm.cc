@@ -20,8 +20,6 @@
 namespace foe {
 namespace {
 
-constexpr std::size_t kHalfBytes = std::size_t{1} << 20;  // longer messages go in pieces
-
 int futex(std::atomic<unsigned>& word, int operation, unsigned value, const timespec* timeout) {
   return static_cast<int>(
       syscall(SYS_futex, reinterpret_cast<unsigned*>(&word), operation, value, timeout, nullptr, 0));
@@ -36,13 +34,6 @@ bool reached(unsigned value, unsigned step) {
 std::size_t half_stride(int size) {
   constexpr std::size_t kLine = 64;
   return kHalfBytes + (size * sizeof(std::size_t) + kLine - 1) / kLine * kLine;
-}
-
-// How many floats of each of so many vectors fit into a half together, each vector cut where every wire may be cut.
-std::size_t floats_in_half(Wire wire, int vectors) {
-  const std::size_t blocks = kHalfBytes / std::max(1, vectors) / wire_bytes(wire, kWireBlock);
-  FOE_CHECK(blocks > 0, "{} vectors in {} bytes", vectors, kHalfBytes);
-  return blocks * kWireBlock;
 }
 
 // What the part [begin, begin + size) of a stream and its piece [at, at + kHalfBytes) have in common: where that stands
@@ -60,12 +51,6 @@ Overlap overlap(std::size_t begin, std::size_t size, std::size_t at) {
 
 }  // namespace
 
-struct alignas(64) SharedComm::Header {
-  std::atomic<unsigned> written;  // the last collective that the rank has entered, and what it sends stands in its half
-  std::atomic<unsigned> sleepers;  // who wait for the next one
-  std::atomic<unsigned> gone;      // its Communicator was destroyed
-};
-
 std::size_t SharedComm::memory_bytes(int size) {
   return size * (sizeof(Header) + 2 * half_stride(size));
 }
@@ -76,6 +61,7 @@ SharedComm::SharedComm(int rank, std::vector<int> nodes, std::byte* memory, doub
       memory_(memory),
       timeout_seconds_(timeout_seconds),
       on_destroy_(std::move(on_destroy)),
+      terms_(size_),
       stream_begin_(size_) {
   static_assert(std::atomic<unsigned>::is_always_lock_free);
   const auto address = reinterpret_cast<std::uintptr_t>(memory);
@@ -175,96 +161,6 @@ void SharedComm::do_broadcast(std::vector<std::int32_t>& message) {
   }
   for (int peer = 1; rank_ == 0 && peer < size_; ++peer)
     count_message(counters_->broadcast, peer, message.size() * sizeof(std::int32_t));
-}
-
-void SharedComm::write(Wire wire, const float* x, std::size_t n, std::byte* to) {
-  if (wire == Wire::kF32) return stream_copy(to, x, n * sizeof(float));
-  encoded_.resize(wire_bytes(wire, n));
-  encode(wire, x, n, encoded_.data());
-  stream_copy(to, encoded_.data(), encoded_.size());
-}
-
-void SharedComm::do_sum(const SumPlan& plan, float* partials, std::size_t count, Wire wire) {
-  if (!sums_in_slices(size_, count)) return sum_whole(plan, partials, count, wire);
-  const Slices slices{count, size_};
-  reduce_scatter(plan, partials, slices, wire, partials + slices.begin(rank_));
-  all_gather(partials, slices, wire);
-}
-
-// Every rank reads all partials and adds them in the plan's order.
-void SharedComm::sum_whole(const SumPlan& plan, float* partials, std::size_t count, Wire wire) {
-  const int own = plan.partials(rank_);
-  const std::size_t piece = floats_in_half(wire, plan.max_partials());
-  for (std::size_t at = 0; at < count; at += piece) {
-    const std::size_t n = std::min(piece, count - at), bytes = wire_bytes(wire, n);
-    enter();
-    for (int i = 0; i < own; ++i) write(wire, partials + i * count + at, n, half(rank_) + i * bytes);
-    publish();
-    wait_for_all();
-    sum_.clear();
-    for (int peer = 0; peer < size_; ++peer)
-      for (int i = 0; i < plan.partials(peer); ++i)
-        sum_.add(peer == rank_ && wire == Wire::kF32 ? reinterpret_cast<const std::byte*>(partials + i * count + at)
-                                                     : half(peer) + i * bytes);
-    sum_.reduce(plan, wire, n, partials + at);
-  }
-  for (int peer = 0; peer < size_; ++peer)
-    if (peer != rank_) count_message(counters_->sum, peer, own * wire_bytes(wire, count));
-}
-
-void SharedComm::reduce_scatter(const SumPlan& plan, const float* partials, const Slices& slices, Wire wire,
-                                float* sums) {
-  const int own = plan.partials(rank_);
-  const bool have_slice = rank_ < slices.parts;
-  const std::size_t most = floats_in_half(wire, slices.parts * plan.max_partials());
-  const std::size_t longest = slices.longest(), room = wire_bytes(wire, std::min(most, longest));
-  for (std::size_t at = 0; at < longest; at += most) {
-    // A piece is the same part of every slice.
-    const auto piece = [&](int slice) {
-      const std::size_t size = slices.size(slice);
-      return at < size ? std::min(most, size - at) : 0;
-    };
-    // Where the i-th partial of a slice stands in the half of a rank that has so many.
-    const auto place = [&](int slice, int i, int of) { return (slice * of + i) * room; };
-    enter();
-    for (int slice = 0; slice < slices.parts; ++slice)
-      for (int i = 0; i < own; ++i)
-        if (slice != rank_ || wire != Wire::kF32)
-          write(wire, partials + i * slices.count + slices.begin(slice) + at, piece(slice),
-                half(rank_) + place(slice, i, own));
-    publish();
-    if (!have_slice || piece(rank_) == 0) continue;
-    wait_for_all();
-    sum_.clear();
-    for (int peer = 0; peer < size_; ++peer)
-      for (int i = 0; i < plan.partials(peer); ++i)
-        sum_.add(peer == rank_ && wire == Wire::kF32
-                     ? reinterpret_cast<const std::byte*>(partials + i * slices.count + slices.begin(rank_) + at)
-                     : half(peer) + place(rank_, i, plan.partials(peer)));
-    sum_.reduce(plan, wire, piece(rank_), sums + at, slices.size(rank_));
-  }
-  for (int peer = 0; peer < slices.parts; ++peer)
-    if (peer != rank_) count_message(counters_->sum, peer, own * wire_bytes(wire, slices.size(peer)));
-}
-
-void SharedComm::all_gather(float* x, const Slices& slices, Wire wire) {
-  const std::size_t most = floats_in_half(wire, 1), longest = slices.longest();
-  for (std::size_t at = 0; at < longest; at += most) {
-    const auto piece = [&](int slice) {
-      const std::size_t size = slices.size(slice);
-      return at < size ? std::min(most, size - at) : 0;
-    };
-    enter();
-    if (rank_ < slices.parts) write(wire, x + slices.begin(rank_) + at, piece(rank_), half(rank_));
-    publish();
-    for (int slice = 0; slice < slices.parts; ++slice) {
-      if (slice == rank_ && wire == Wire::kF32) continue;
-      wait(slice);
-      decode(wire, half(slice), piece(slice), x + slices.begin(slice) + at);
-    }
-  }
-  for (int peer = 0; rank_ < slices.parts && peer < size_; ++peer)
-    if (peer != rank_) count_message(counters_->sum, peer, wire_bytes(wire, slices.size(rank_)));
 }
 
 void SharedComm::do_gather(std::span<const std::byte> send, std::span<const std::size_t> bytes, std::byte* out) {

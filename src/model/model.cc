@@ -36,7 +36,8 @@ int tokens_of_half(const Model& model, int tokens, const ExchangeOptions& option
 
 }  // namespace
 
-Activations::Activations(const Model& model, int tokens, int sampled, const ExchangeOptions& options)
+Activations::Activations(const Model& model, Communicator& groups, int tokens, int sampled,
+                         const ExchangeOptions& options)
     : max_tokens(tokens),
       max_sampled(sampled),
       wire(options.wire),
@@ -55,8 +56,8 @@ Activations::Activations(const Model& model, int tokens, int sampled, const Exch
   k_TmC = allocate(T * kv_width);
   v_TmC = allocate(T * kv_width);
   attended_TnC = allocate(T * q_width);
-  term_PTD = allocate(model.sums.max_partials() * T * D);
-  update_GTD = allocate(G * T * D);
+  term_PTD = groups.allocate_terms(model.sums.max_partials() * T * D);
+  update_GTD = groups.allocate_terms(G * T * D);
   scores_TE = allocate(T * c.experts());
   hidden_Rf = allocate(R * share.expert_width.size());
   output_RD = allocate(R * D);
@@ -76,15 +77,14 @@ Activations::Activations(const Model& model, int tokens, int sampled, const Exch
   if (options.overlap) {
     ExchangeOptions alone = options;
     alone.overlap = false;
-    other_half = std::make_unique<Activations>(model, static_cast<int>(T), 0, alone);
+    other_half = std::make_unique<Activations>(model, groups, static_cast<int>(T), 0, alone);
   }
 }
 
 std::size_t Activations::bytes() const {
-  std::size_t floats = 0;
-  for (const auto* buffer :
-       {&r_TD, &input_TD, &q_TnC, &k_TmC, &v_TmC, &attended_TnC, &term_PTD, &update_GTD, &scores_TE, &hidden_Rf,
-        &output_RD, &cosines_TC, &sines_TC, &squares_T2, &logits_Sv, &gathered, &logits_SV})
+  std::size_t floats = term_PTD.size() + update_GTD.size();
+  for (const auto* buffer : {&r_TD, &input_TD, &q_TnC, &k_TmC, &v_TmC, &attended_TnC, &scores_TE, &hidden_Rf,
+                             &output_RD, &cosines_TC, &sines_TC, &squares_T2, &logits_Sv, &gathered, &logits_SV})
     floats += buffer->size();
   const std::size_t routed = routing.experts_TK.size() * 3 + routing.weights_TK.size() + routing.expert_begin.size();
   return 4 * (floats + routed) + (exchange ? exchange->bytes() : 0) + (other_half ? other_half->bytes() : 0);

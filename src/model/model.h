@@ -68,8 +68,8 @@ struct Activations {
   AlignedBuffer<float> input_TD;  // normed: what experts and the token head read. Attention: [G, B, D], a block of rows
   AlignedBuffer<float> q_TnC, k_TmC, v_TmC;
   AlignedBuffer<float> attended_TnC;
-  AlignedBuffer<float> term_PTD;    // attention's terms of the sum into r, added down to P partial sums
-  AlignedBuffer<float> update_GTD;  // each stream's M: the sum of its experts' outputs
+  TermBuffer term_PTD;    // attention's terms of the sum into r, added down to P partial sums
+  TermBuffer update_GTD;  // each stream's M: the sum of its experts' outputs
   AlignedBuffer<float> scores_TE;
   AlignedBuffer<float> hidden_Rf;
   AlignedBuffer<float> output_RD;
@@ -87,7 +87,9 @@ struct Activations {
   Batch part;                               // what of the step runs here, where that is not all
   std::unique_ptr<Activations> other_half;  // where halves of a batch overlap: this is sized for one
 
-  Activations(const Model& model, int max_tokens, int max_sampled, const ExchangeOptions& exchange = {});
+  // Collective over `groups`, which sums terms: RankGrid::groups().
+  Activations(const Model& model, Communicator& groups, int max_tokens, int max_sampled,
+              const ExchangeOptions& exchange = {});
   bool overlaps(int tokens) const { return other_half && tokens >= kOverlapTokens; }
   std::size_t bytes() const;
 };

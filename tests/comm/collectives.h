@@ -74,17 +74,30 @@ inline void counted_sum(Communicator& comm, const Split& begin, float* terms, st
       << expected.bytes << ", " << expected.node_bytes;
 }
 
-// ordered_sum gives the bits of the definition, whoever owns what: so all ranks agree, and with one rank too.
-inline void check_ordered_sum(Communicator& comm, const Split& begin, std::size_t count, std::uint64_t seed) {
+// ordered_sum gives the bits of the definition, whoever owns what: so all ranks agree, and with one rank too. `terms`
+// has room for all of this rank's, and for one.
+inline void check_sum_of(Communicator& comm, const Split& begin, std::size_t count, std::uint64_t seed, float* terms) {
   const int rank = comm.rank(), leaves = begin.back(), own = begin[rank + 1] - begin[rank];
-  std::vector<float> terms(std::max(1, own) * count);
   for (int term = 0; term < own; ++term)
     for (std::size_t i = 0; i < count; ++i) terms[term * count + i] = term_element(seed, begin[rank] + term, i);
-  counted_sum(comm, begin, terms.data(), count);
+  counted_sum(comm, begin, terms, count);
   const auto expected =
       tree_sum(seed, leaves, 0, static_cast<int>(std::bit_ceil(static_cast<unsigned>(leaves))), count);
-  EXPECT_TRUE(std::equal(expected.begin(), expected.end(), terms.begin()))
+  EXPECT_TRUE(std::equal(expected.begin(), expected.end(), terms))
       << "rank " << rank << " of " << comm.size() << ": " << leaves << " terms of " << count;
+}
+
+inline void check_ordered_sum(Communicator& comm, const Split& begin, std::size_t count, std::uint64_t seed) {
+  std::vector<float> terms(std::max(1, begin[comm.rank() + 1] - begin[comm.rank()]) * count);
+  check_sum_of(comm, begin, count, seed, terms.data());
+}
+
+// The same with terms that ranks of a node add where they stand, at a place of its own on every rank.
+inline void check_sum_in_place(Communicator& comm, const Split& begin, std::size_t count, std::uint64_t seed) {
+  const std::size_t before = 3 * comm.rank();
+  const std::size_t floats = std::max(1, begin[comm.rank() + 1] - begin[comm.rank()]) * count;
+  const TermBuffer buffer = comm.allocate_terms(before + floats);
+  for (int again = 0; again < 3; ++again) check_sum_of(comm, begin, count, seed + again, buffer.data() + before);
 }
 
 inline constexpr Wire kWires[] = {Wire::kF32, Wire::kBF16, Wire::kInt8};

@@ -87,6 +87,7 @@ TEST_P(LocalComm, OrderedSumOfAnySplit) {
     for (int leaves = 1; leaves <= 13; ++leaves)
       for (const std::size_t count : {0, 1, 7, 100}) {
         check_ordered_sum(comm, even_split(leaves, comm.size()), count, leaves);
+        check_sum_in_place(comm, even_split(leaves, comm.size()), count, leaves);
         for (std::uint64_t seed = 1; seed < 4; ++seed)
           check_ordered_sum(comm, random_split(leaves, comm.size(), seed * 100 + leaves), count, seed);
       }
@@ -99,10 +100,14 @@ TEST_P(LocalComm, OrderedSumOfAnyLength) {
     for (const int leaves : {1, 8, 13})
       for (const std::size_t count : {8191, 8192, 8193}) {
         check_ordered_sum(comm, even_split(leaves, comm.size()), count, leaves);
+        check_sum_in_place(comm, even_split(leaves, comm.size()), count, leaves);
         check_ordered_sum(comm, random_split(leaves, comm.size(), leaves), count, leaves);
+        check_sum_in_place(comm, random_split(leaves, comm.size(), leaves), count, leaves);
       }
     check_ordered_sum(comm, even_split(4, comm.size()), 300000, 1);
+    check_sum_in_place(comm, even_split(4, comm.size()), 300000, 1);
     check_ordered_sum(comm, random_split(5, comm.size(), 6), 300000, 2);
+    check_sum_in_place(comm, random_split(5, comm.size(), 6), 300000, 2);
   });
 }
 

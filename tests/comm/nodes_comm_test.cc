@@ -54,15 +54,19 @@ TEST_P(OnNodes, OrderedSumsHaveTheBitsOfTheTree) {
     for (int leaves = 1; leaves <= 13; ++leaves)
       for (const std::size_t count : {0, 1, 7, 100}) {
         check_ordered_sum(comm, even_split(leaves, comm.size()), count, leaves);
+        check_sum_in_place(comm, even_split(leaves, comm.size()), count, leaves);
         for (std::uint64_t seed = 1; seed < 6; ++seed)
           check_ordered_sum(comm, random_split(leaves, comm.size(), seed * 100 + leaves), count, seed);
       }
     for (const int leaves : {1, 8, 13})
       for (const std::size_t count : {8191, 8192, 8193, 20001, 70000}) {
         check_ordered_sum(comm, even_split(leaves, comm.size()), count, leaves);
+        check_sum_in_place(comm, even_split(leaves, comm.size()), count, leaves);
         check_ordered_sum(comm, random_split(leaves, comm.size(), leaves), count, leaves);
+        check_sum_in_place(comm, random_split(leaves, comm.size(), leaves), count, leaves);
       }
     check_ordered_sum(comm, random_split(5, comm.size(), 6), 700000, 2);
+    check_sum_in_place(comm, random_split(5, comm.size(), 6), 700000, 2);
   });
 }
 

@@ -35,6 +35,7 @@ TEST(WorldComm, OrderedSumOfAnySplit) {
   for (int leaves = 1; leaves <= 13; ++leaves)
     for (const std::size_t count : {0, 1, 7, 100}) {
       check_ordered_sum(*world, even_split(leaves, ranks), count, leaves);
+      check_sum_in_place(*world, even_split(leaves, ranks), count, leaves);
       for (std::uint64_t seed = 1; seed < 4; ++seed)
         check_ordered_sum(*world, random_split(leaves, ranks, seed * 100 + leaves), count, seed);
     }
@@ -44,10 +45,14 @@ TEST(WorldComm, OrderedSumOfAnyLength) {
   for (const int leaves : {1, 8, 13})
     for (const std::size_t count : {8191, 8192, 8193}) {
       check_ordered_sum(*world, even_split(leaves, ranks), count, leaves);
+      check_sum_in_place(*world, even_split(leaves, ranks), count, leaves);
       check_ordered_sum(*world, random_split(leaves, ranks, leaves), count, leaves);
+      check_sum_in_place(*world, random_split(leaves, ranks, leaves), count, leaves);
     }
   check_ordered_sum(*world, even_split(4, ranks), 300000, 1);
+  check_sum_in_place(*world, even_split(4, ranks), 300000, 1);
   check_ordered_sum(*world, random_split(5, ranks, 6), 300000, 2);
+  check_sum_in_place(*world, random_split(5, ranks, 6), 300000, 2);
 }
 
 TEST(WorldComm, LossySums) {
