@@ -20,6 +20,7 @@ struct InspectFlags {
   std::string plan;
   std::string dispatch = "rank";
   std::string wire = "f32";
+  std::string kv_dtype = "bf16";
   int ranks = 1, nodes = 1;
   bool json = false;
 };
@@ -32,7 +33,7 @@ struct RankReport {
 };
 
 RankReport report(const ModelConfig& c, const Placement& placement, const std::vector<int>& nodes, int rank, DType type,
-                  const ExchangeOptions& options) {
+                  KvType kv_type, const ExchangeOptions& options) {
   RankReport r;
   r.share = placement.ranks[rank];
   if (r.share.idle()) return r;
@@ -42,7 +43,8 @@ RankReport report(const ModelConfig& c, const Placement& placement, const std::v
   const std::int64_t experts = std::int64_t{3} * r.share.experts.size() * r.share.expert_width.size() * D;
   r.weight_bytes = static_cast<std::int64_t>(size_of(type)) * (L * (attention + experts) + r.share.vocab.size() * D) +
                    4 * L * c.num_experts * D;
-  r.kv_token_bytes = 4 * L * m * 2 * C;
+  const KvShape kv{r.share.kv_heads.size(), c.head_dim, kv_type};
+  r.kv_token_bytes = L * static_cast<std::int64_t>(kv.block_bytes()) / kKvBlock;
   r.decode = decode_wire_cost(c, placement, nodes, rank, options);
   return r;
 }
@@ -131,9 +133,10 @@ void run_inspect(const InspectFlags& flags) {
   const Checkpoint checkpoint(flags.model);
   const DType type = layer_tensors(checkpoint, config, 0).q.dtype;
   const ExchangeOptions options{parse_dispatch(flags.dispatch), parse_wire(flags.wire)};
+  const KvType kv_type = parse_kv_type(flags.kv_dtype);
   std::vector<RankReport> reports;
   for (int rank = 0; rank < flags.ranks; ++rank)
-    reports.push_back(report(config, placement, nodes, rank, type, options));
+    reports.push_back(report(config, placement, nodes, rank, type, kv_type, options));
   (flags.json ? print_json : print_table)(config, placement, reports, type);
 }
 
@@ -157,6 +160,7 @@ void add_inspect_command(CLI::App& app) {
   command->add_option("--wire", flags->wire, "what ranks send: f32, bf16 or int8")
       ->check(CLI::IsMember({"f32", "bf16", "int8"}))
       ->capture_default_str();
+  add_kv_dtype(*command, flags->kv_dtype);
   command->add_flag("--json", flags->json, "print JSON");
   command->callback([flags] { run_inspect(*flags); });
 }
