@@ -53,11 +53,13 @@ nlohmann::json range_json(Range r) {
   return {r.begin, r.end};
 }
 
-void print_json(const ModelConfig& c, const Placement& placement, const std::vector<RankReport>& reports, DType type) {
+void print_json(const ModelConfig& c, const Placement& placement, const std::vector<RankReport>& reports, DType type,
+                KvType kv_type) {
   nlohmann::json out{{"config", nlohmann::json::parse(model_config_json(c))},
                      {"parameters", parameter_count(c)},
                      {"active_parameters", active_parameter_count(c)},
                      {"dtype", to_string(type)},
+                     {"kv_dtype", to_string(kv_type)},
                      {"plan", to_string(placement.plan)},
                      {"ranks", nlohmann::json::array()}};
   for (const RankReport& r : reports)
@@ -79,9 +81,10 @@ void print_json(const ModelConfig& c, const Placement& placement, const std::vec
   fmt::print("{}\n", out.dump(2));
 }
 
-void print_table(const ModelConfig& c, const Placement& placement, const std::vector<RankReport>& reports, DType type) {
-  fmt::print("{:.2f} M parameters, {:.2f} M active per token, stored as {}\n", parameter_count(c) / 1e6,
-             active_parameter_count(c) / 1e6, to_string(type));
+void print_table(const ModelConfig& c, const Placement& placement, const std::vector<RankReport>& reports, DType type,
+                 KvType kv_type) {
+  fmt::print("{:.2f} M parameters, {:.2f} M active per token, stored as {}; KV cache in {}\n", parameter_count(c) / 1e6,
+             active_parameter_count(c) / 1e6, to_string(type), to_string(kv_type));
   fmt::print("{} layers, width {}, {} query and {} KV heads of {}, vocabulary {}, context {}\n", c.num_hidden_layers,
              c.hidden_size, c.num_attention_heads, c.num_key_value_heads, c.head_dim, c.vocab_size,
              c.max_position_embeddings);
@@ -137,7 +140,7 @@ void run_inspect(const InspectFlags& flags) {
   std::vector<RankReport> reports;
   for (int rank = 0; rank < flags.ranks; ++rank)
     reports.push_back(report(config, placement, nodes, rank, type, kv_type, options));
-  (flags.json ? print_json : print_table)(config, placement, reports, type);
+  (flags.json ? print_json : print_table)(config, placement, reports, type, kv_type);
 }
 
 }  // namespace

@@ -14,6 +14,8 @@
 #define HWY_TARGET_INCLUDE "kernels/attention.cc"
 #include <hwy/foreach_target.h>
 
+#include <hwy/cache_control.h>
+
 #include "kernels/gemm_tile-inl.h"
 #include "kernels/math-inl.h"
 
@@ -89,6 +91,14 @@ struct Span {
   }
 };
 
+// Begins to read `rows` rows of 16 elements. Blocks are too short, and too far apart, for the machine to foresee them.
+template <typename T>
+HWY_INLINE void prefetch(const T* rows_16, int rows) {
+  constexpr int kLine = 64;
+  const auto* bytes = reinterpret_cast<const std::byte*>(rows_16);
+  for (std::size_t at = 0; at < rows * kLanes16 * sizeof(T); at += kLine) hwy::Prefetch(bytes + at);
+}
+
 // scores[r][j] = q_r . k_j * scale for the keys of some blocks, -inf where j is past the query's position.
 template <int kRows, int kBlocks, typename T>
 HWY_INLINE void score_blocks(const AttentionTile& tile, const Span<T>& span, int begin, float scale,
@@ -99,7 +109,14 @@ HWY_INLINE void score_blocks(const AttentionTile& tile, const Span<T>& span, int
     keys[b] = span.keys_C16[begin + b];
     for (int r = 0; r < kRows; ++r) acc[r][b] = zero16();
   }
-  multiply_panels<kRows, kBlocks, true>(tile.shape->head_dim, tile.q, 1, keys, kKvBlock, acc);
+  for (int c = 0; c < tile.shape->head_dim; c += kLanes16) {
+    const int depth = std::min(kLanes16, tile.shape->head_dim - c);
+    const float* q[kRows];
+    for (int r = 0; r < kRows; ++r) q[r] = tile.q[r] + c;
+    for (int b = 0; b < kBlocks; ++b) prefetch(span.values_16C[begin + b] + c * kKvBlock, depth);
+    multiply_panels<kRows, kBlocks, true>(depth, q, 1, keys, kKvBlock, acc);
+    for (int b = 0; b < kBlocks; ++b) keys[b] += kLanes16 * kKvBlock;
+  }
   for (int b = 0; b < kBlocks; ++b) {
     V16 factor = set16(scale);
     if constexpr (Span<T>::kScaled) factor = mul(factor, load16(span.scales[begin + b]));
@@ -152,11 +169,12 @@ HWY_INLINE void weigh_span(const AttentionTile& tile, const Span<T>& span, float
 
 // acc[r][p] = weights of a span times the columns of its values from `c` on.
 template <int kRows, int kPanels, typename T>
-HWY_INLINE void combine_values(const AttentionTile& tile, const Span<T>& span, float (*weights)[kAttentionSpan], int c,
-                               V16 (&acc)[kRows][kPanels]) {
+HWY_INLINE void combine_values(const AttentionTile& tile, const Span<T>& span, const Span<T>& next,
+                               float (*weights)[kAttentionSpan], int c, V16 (&acc)[kRows][kPanels]) {
   for (int r = 0; r < kRows; ++r)
     for (int p = 0; p < kPanels; ++p) acc[r][p] = zero16();
   for (int b = 0; b < span.blocks; ++b) {
+    if (b < next.blocks) prefetch(next.keys_C16[b] + c * kKvBlock, kPanels * kLanes16);
     const float* block_weights[kRows];
     for (int r = 0; r < kRows; ++r) block_weights[r] = weights[r] + b * kKvBlock;
     multiply_tile<kRows, kPanels, true>(std::min(kKvBlock, span.count - b * kKvBlock), block_weights, 1,
@@ -184,10 +202,10 @@ HWY_INLINE void merge_outputs(V16 span, const Merge& merge, float* out, int colu
 
 // Columns c .. c + 16 kPanels of a span's outputs, merged or left as a part.
 template <int kRows, int kPanels, typename T>
-HWY_INLINE void take_columns(const AttentionTile& tile, const Span<T>& span, float (*weights)[kAttentionSpan], int c,
-                             const Merge* merges) {
+HWY_INLINE void take_columns(const AttentionTile& tile, const Span<T>& span, const Span<T>& next,
+                             float (*weights)[kAttentionSpan], int c, const Merge* merges) {
   V16 acc[kRows][kPanels];
-  combine_values(tile, span, weights, c, acc);
+  combine_values(tile, span, next, weights, c, acc);
   for (int r = 0; r < kRows; ++r)
     for (int p = 0; p < kPanels; ++p) {
       const int column = c + p * kLanes16;
@@ -200,24 +218,23 @@ HWY_INLINE void take_columns(const AttentionTile& tile, const Span<T>& span, flo
 
 // One span for all rows.
 template <int kRows, typename T>
-void take_span(const AttentionTile& tile, int index, Running* running) {
+void take_span(const AttentionTile& tile, const Span<T>& span, const Span<T>& next, Running* running) {
   constexpr int kPanels = panels_for(kRows);
-  const Span<T> span(tile, index);
   HWY_ALIGN float weights[kRows][kAttentionSpan];
   Running here[kRows];
   weigh_span<kRows>(tile, span, weights, here);
   Merge merges[kRows] = {};
   for (int r = 0; r < kRows; ++r) {
     if (tile.parts != nullptr)
-      tile.part(index, r) = here[r];
+      tile.part(span.index, r) = here[r];
     else if (tile.position[r] >= span.first)
       merges[r] = merge_running(running[r], here[r]);
   }
   const int width = tile.shape->padded_dim();
   int c = 0;
   for (; c + kPanels * kLanes16 <= width; c += kPanels * kLanes16)
-    take_columns<kRows, kPanels>(tile, span, weights, c, merges);
-  for (; c < width; c += kLanes16) take_columns<kRows, 1>(tile, span, weights, c, merges);
+    take_columns<kRows, kPanels>(tile, span, next, weights, c, merges);
+  for (; c < width; c += kLanes16) take_columns<kRows, 1>(tile, span, next, weights, c, merges);
 }
 
 HWY_INLINE void begin_outputs(const AttentionTile& tile) {
@@ -232,7 +249,8 @@ template <int kRows, typename T>
 void attend_rows(const AttentionTile& tile) {
   Running running[kRows];
   if (tile.parts == nullptr) begin_outputs(tile);
-  for (int span = tile.span_begin; span < tile.span_end; ++span) take_span<kRows, T>(tile, span, running);
+  for (int span = tile.span_begin; span < tile.span_end; ++span)
+    take_span<kRows>(tile, Span<T>(tile, span), Span<T>(tile, std::min(span + 1, tile.span_end - 1)), running);
   if (tile.parts == nullptr) normalise_outputs(tile, running);
 }
 

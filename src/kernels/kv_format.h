@@ -12,8 +12,8 @@
 namespace foe {
 
 // kBF16 rounds each element to the nearest bf16, ties to even. kInt8 has one f32 scale for the key of a position and
-// head and one for its value, and an element is a signed byte: the nearest multiple of the scale, ties to even, the
-// largest being 127 of them. A position is rounded by itself, so appending changes nothing that is there.
+// head and one for its value, and an element is a signed byte: the nearest multiple of the scale, the largest being 127
+// of them (kernels/int8-inl.h). A position is rounded by itself, so appending changes nothing that is there.
 enum class KvType { kF32, kBF16, kInt8 };
 
 const char* to_string(KvType type);
