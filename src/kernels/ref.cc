@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "core/dtype.h"
+
 namespace foe::ref {
 
 Values matmul(const Values& x_TK, const Values& w_NK, int T, int N, int K) {
