@@ -69,7 +69,8 @@ TEST_P(KvCacheOf, AnyNumberOfRanksGivesTheBitsOfOne) {
       run_ranks(ranks, 60, [&](Communicator& comm) {
         Runner runner(folder.path(), plan, comm, 2, GetParam());
         const std::vector<float> logits = in_chunks(runner, tokens, 64, plan == Plan::kEp ? ranks - 1 : 0);
-        if (comm.rank() == 0) EXPECT_EQ(logits, expected) << to_string(plan) << ", " << ranks << " ranks";
+        if (comm.rank() != 0) return;
+        EXPECT_EQ(logits, expected) << to_string(plan) << ", " << ranks << " ranks";
       });
   }
 }
