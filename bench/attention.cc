@@ -103,7 +103,11 @@ void add_cases() {
     for (const KvType type : {KvType::kF32, KvType::kBF16, KvType::kInt8}) {
       const auto add = [&](const char* what, auto run) {
         const std::string name = std::string(c.name) + "/" + to_string(type) + "/" + what;
-        benchmark::RegisterBenchmark(name.c_str(), run, c.load, type)->UseRealTime()->Repetitions(3)->ReportAggregatesOnly()->Unit(benchmark::kMillisecond);
+        benchmark::RegisterBenchmark(name.c_str(), run, c.load, type)
+            ->UseRealTime()
+            ->Repetitions(3)
+            ->ReportAggregatesOnly()
+            ->Unit(benchmark::kMillisecond);
       };
       add("attention", run_attention);
       if (c.load.tokens == 1) add("plain read", run_read);

@@ -26,14 +26,13 @@ TEST_P(KvCacheOf, PrefillIsTokenByTokenAndChunksAreTheWhole) {
   const auto comm = make_self_comm();
   for (const ModelConfig& config : configs()) {
     const RandomModel folder(config);
-    const std::vector<std::int32_t> tokens = random_tokens(300, config.vocab_size, 3);
+    const std::vector<std::int32_t> tokens = random_tokens(150, config.vocab_size, 3);
     Runner one(folder.path(), default_plan(config), *comm, 1, GetParam());
-    const std::vector<float> whole = in_chunks(one, tokens, 300);
-    for (const int threads : {1, 3})
-      for (const int chunk : {1, 16, 47, 299}) {
-        Runner runner(folder.path(), default_plan(config), *comm, threads, GetParam());
-        EXPECT_EQ(in_chunks(runner, tokens, chunk), whole) << "chunks of " << chunk << ", " << threads << " threads";
-      }
+    const std::vector<float> whole = in_chunks(one, tokens, 150);
+    for (const int chunk : {1, 16, 47, 149}) {
+      Runner runner(folder.path(), default_plan(config), *comm, 2, GetParam());
+      EXPECT_EQ(in_chunks(runner, tokens, chunk), whole) << "chunks of " << chunk;
+    }
   }
 }
 
