@@ -316,8 +316,8 @@ struct Cut {
   std::size_t first_piece = 0, first_split = 0, first_part = 0;
 };
 
-// One for each sequence, and an end. No piece has more than a quarter of a thread's share of all spans, if that is one at
-// least; one thread needs no pieces.
+// One for each sequence, and an end. No piece has more than a quarter of a thread's share of all spans (or more than
+// one span); a single thread needs no pieces.
 std::vector<Cut> cut_work(const Job& job, int threads) {
   constexpr int kPiecesPerThread = 4;
   const int sequences = job.batch.num_sequences(), heads = job.shape.kv_heads;
