@@ -90,6 +90,11 @@ struct Span {
   }
 };
 
+// Fewer rows than a full tile's wait for memory: decode reads each element once. Tiles of a prefill read what is in a
+// cache since the tile before.
+constexpr bool prefetches(int rows) {
+  return rows < AttentionTile::kMaxRows;
+}
 // Begins to read `rows` rows of 16 elements. Blocks are too short, and too far apart, for the machine to foresee them.
 template <typename T>
 HWY_INLINE void prefetch(const T* rows_16, int rows) {
@@ -108,13 +113,15 @@ HWY_INLINE void score_blocks(const AttentionTile& tile, const Span<T>& span, int
     keys[b] = span.keys_C16[begin + b];
     for (int r = 0; r < kRows; ++r) acc[r][b] = zero16();
   }
-  for (int c = 0; c < tile.shape->head_dim; c += kLanes16) {
-    const int depth = std::min(kLanes16, tile.shape->head_dim - c);
+  const int step = prefetches(kRows) ? kLanes16 : tile.shape->head_dim;
+  for (int c = 0; c < tile.shape->head_dim; c += step) {
+    const int depth = std::min(step, tile.shape->head_dim - c);
     const float* q[kRows];
     for (int r = 0; r < kRows; ++r) q[r] = tile.q[r] + c;
-    for (int b = 0; b < kBlocks; ++b) prefetch(span.values_16C[begin + b] + c * kKvBlock, depth);
+    if constexpr (prefetches(kRows))
+      for (int b = 0; b < kBlocks; ++b) prefetch(span.values_16C[begin + b] + c * kKvBlock, depth);
     multiply_panels<kRows, kBlocks, true>(depth, q, 1, keys, kKvBlock, acc);
-    for (int b = 0; b < kBlocks; ++b) keys[b] += kLanes16 * kKvBlock;
+    for (int b = 0; b < kBlocks; ++b) keys[b] += step * kKvBlock;
   }
   for (int b = 0; b < kBlocks; ++b) {
     V16 factor = set16(scale);
@@ -173,7 +180,7 @@ HWY_INLINE void combine_values(const AttentionTile& tile, const Span<T>& span, c
   for (int r = 0; r < kRows; ++r)
     for (int p = 0; p < kPanels; ++p) acc[r][p] = zero16();
   for (int b = 0; b < span.blocks; ++b) {
-    if (b < next.blocks) prefetch(next.keys_C16[b] + c * kKvBlock, kPanels * kLanes16);
+    if (prefetches(kRows) && b < next.blocks) prefetch(next.keys_C16[b] + c * kKvBlock, kPanels * kLanes16);
     const float* block_weights[kRows];
     for (int r = 0; r < kRows; ++r) block_weights[r] = weights[r] + b * kKvBlock;
     multiply_tile<kRows, kPanels, true>(std::min(kKvBlock, span.count - b * kKvBlock), block_weights, 1,
