@@ -42,6 +42,7 @@ struct LatencyOptions {
   ModelConfig shape;  // its layers are those that run
   int groups = 1;     // of the rungs that have them
   DType dtype = DType::kBF16;
+  KvType kv_type = KvType::kBF16;
   std::vector<Rung> rungs;
   std::vector<Load> loads;
   std::vector<int> tokens;

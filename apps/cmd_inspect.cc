@@ -20,6 +20,7 @@ struct InspectFlags {
   std::string plan;
   std::string dispatch = "rank";
   std::string wire = "f32";
+  std::string kv_dtype = "bf16";
   int ranks = 1, nodes = 1;
   bool json = false;
 };
@@ -32,7 +33,7 @@ struct RankReport {
 };
 
 RankReport report(const ModelConfig& c, const Placement& placement, const std::vector<int>& nodes, int rank, DType type,
-                  const ExchangeOptions& options) {
+                  KvType kv_type, const ExchangeOptions& options) {
   RankReport r;
   r.share = placement.ranks[rank];
   if (r.share.idle()) return r;
@@ -42,7 +43,8 @@ RankReport report(const ModelConfig& c, const Placement& placement, const std::v
   const std::int64_t experts = std::int64_t{3} * r.share.experts.size() * r.share.expert_width.size() * D;
   r.weight_bytes = static_cast<std::int64_t>(size_of(type)) * (L * (attention + experts) + r.share.vocab.size() * D) +
                    4 * L * c.num_experts * D;
-  r.kv_token_bytes = 4 * L * m * 2 * C;
+  const KvShape kv{r.share.kv_heads.size(), c.head_dim, kv_type};
+  r.kv_token_bytes = L * static_cast<std::int64_t>(kv.block_bytes()) / kKvBlock;
   r.decode = decode_wire_cost(c, placement, nodes, rank, options);
   return r;
 }
@@ -51,11 +53,13 @@ nlohmann::json range_json(Range r) {
   return {r.begin, r.end};
 }
 
-void print_json(const ModelConfig& c, const Placement& placement, const std::vector<RankReport>& reports, DType type) {
+void print_json(const ModelConfig& c, const Placement& placement, const std::vector<RankReport>& reports, DType type,
+                KvType kv_type) {
   nlohmann::json out{{"config", nlohmann::json::parse(model_config_json(c))},
                      {"parameters", parameter_count(c)},
                      {"active_parameters", active_parameter_count(c)},
                      {"dtype", to_string(type)},
+                     {"kv_dtype", to_string(kv_type)},
                      {"plan", to_string(placement.plan)},
                      {"ranks", nlohmann::json::array()}};
   for (const RankReport& r : reports)
@@ -77,9 +81,10 @@ void print_json(const ModelConfig& c, const Placement& placement, const std::vec
   fmt::print("{}\n", out.dump(2));
 }
 
-void print_table(const ModelConfig& c, const Placement& placement, const std::vector<RankReport>& reports, DType type) {
-  fmt::print("{:.2f} M parameters, {:.2f} M active per token, stored as {}\n", parameter_count(c) / 1e6,
-             active_parameter_count(c) / 1e6, to_string(type));
+void print_table(const ModelConfig& c, const Placement& placement, const std::vector<RankReport>& reports, DType type,
+                 KvType kv_type) {
+  fmt::print("{:.2f} M parameters, {:.2f} M active per token, stored as {}; KV cache in {}\n", parameter_count(c) / 1e6,
+             active_parameter_count(c) / 1e6, to_string(type), to_string(kv_type));
   fmt::print("{} layers, width {}, {} query and {} KV heads of {}, vocabulary {}, context {}\n", c.num_hidden_layers,
              c.hidden_size, c.num_attention_heads, c.num_key_value_heads, c.head_dim, c.vocab_size,
              c.max_position_embeddings);
@@ -131,10 +136,11 @@ void run_inspect(const InspectFlags& flags) {
   const Checkpoint checkpoint(flags.model);
   const DType type = layer_tensors(checkpoint, config, 0).q.dtype;
   const ExchangeOptions options{parse_dispatch(flags.dispatch), parse_wire(flags.wire)};
+  const KvType kv_type = parse_kv_type(flags.kv_dtype);
   std::vector<RankReport> reports;
   for (int rank = 0; rank < flags.ranks; ++rank)
-    reports.push_back(report(config, placement, nodes, rank, type, options));
-  (flags.json ? print_json : print_table)(config, placement, reports, type);
+    reports.push_back(report(config, placement, nodes, rank, type, kv_type, options));
+  (flags.json ? print_json : print_table)(config, placement, reports, type, kv_type);
 }
 
 }  // namespace
@@ -157,6 +163,7 @@ void add_inspect_command(CLI::App& app) {
   command->add_option("--wire", flags->wire, "what ranks send: f32, bf16 or int8")
       ->check(CLI::IsMember({"f32", "bf16", "int8"}))
       ->capture_default_str();
+  add_kv_dtype(*command, flags->kv_dtype);
   command->add_flag("--json", flags->json, "print JSON");
   command->callback([flags] { run_inspect(*flags); });
 }

@@ -55,6 +55,7 @@ void run_logits(const LogitsFlags& flags) {
 
 void add_logits_command(CLI::App& app) {
   auto flags = std::make_shared<LogitsFlags>();
+  flags->model.kv_dtype = "f32";  // what oracles have
   CLI::App* command = app.add_subcommand("logits", "Write the logits of every position of a token sequence to a file");
   add_model_flags(*command, flags->model);
   command->add_option("--tokens", flags->tokens, "ids, as 1,2,3 or @FILE")->required();

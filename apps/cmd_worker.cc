@@ -23,7 +23,8 @@ void run_worker(WorkerFlags& flags) {
   // mpirun, or the front end itself: without its parent a rank is an orphan that nobody would end.
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (flags.engine.kv_tokens == 0)
-    flags.engine.kv_tokens = default_kv_tokens(load_model_config(flags.model.model), flags.engine.max_sequences);
+    flags.engine.kv_tokens = default_kv_tokens(load_model_config(flags.model.model),
+                                               parse_kv_type(flags.model.kv_dtype), flags.engine.max_sequences);
   flags.worker.kv_tokens = flags.engine.kv_tokens;
   flags.worker.max_batch_tokens = flags.model.chunk;
   run_on_all_ranks(flags.model, flags.engine, [&](Engine& engine) { serve_front_end(engine, flags.worker); });

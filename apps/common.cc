@@ -25,6 +25,13 @@ void add_wire_flags(CLI::App& command, ModelFlags& flags) {
                    " pay over a slow network");
 }
 
+void add_kv_dtype(CLI::App& command, std::string& kv_dtype) {
+  command
+      .add_option("--kv-dtype", kv_dtype, "the KV cache: f32, bf16, or int8 with a scale for each position and KV head")
+      ->check(CLI::IsMember({"f32", "bf16", "int8"}))
+      ->capture_default_str();
+}
+
 void add_model_flags(CLI::App& command, ModelFlags& flags) {
   command.add_option("MODEL", flags.model, "model folder: config.json, *.safetensors, tokenizer.json")->required();
   command
@@ -40,6 +47,7 @@ void add_model_flags(CLI::App& command, ModelFlags& flags) {
   add_wire_flags(command, flags);
   command.add_option("--dtype", flags.dtype, "weights in memory: f32 or bf16; default: as in the file")
       ->check(CLI::IsMember({"f32", "bf16"}));
+  add_kv_dtype(command, flags.kv_dtype);
   command.add_option("--threads", flags.threads, "threads per rank; default: cores divided by ranks")
       ->check(CLI::Range(1, 1024));
   command.add_option("--chunk", flags.chunk, "most tokens in one step; longer prompts run in chunks")
@@ -73,6 +81,7 @@ void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std:
   const std::unique_ptr<Communicator> comm = make_world_comm({.timeout_seconds = flags.timeout_s});
   options.threads = threads_of(flags);
   options.max_batch_tokens = flags.chunk;
+  options.kv_type = parse_kv_type(flags.kv_dtype);
   options.exchange = exchange_of(flags);
   const Plan plan = plan_of(flags, load_model_config(flags.model));
   Engine engine(load_model(flags.model, plan, *comm, dtype_of(flags)), *comm, options);

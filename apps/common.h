@@ -22,7 +22,8 @@ struct ModelFlags {
   std::string wire = "f32";
   bool overlap = false;
   std::string dtype;  // empty: the file's
-  int threads = 0;    // per rank; 0: this machine's cores divided by the ranks on it
+  std::string kv_dtype = "bf16";
+  int threads = 0;  // per rank; 0: this machine's cores divided by the ranks on it
   int chunk = 512;
   double timeout_s = 60;  // for which a rank waits for another before it fails
 };
@@ -30,14 +31,16 @@ struct ModelFlags {
 void add_model_flags(CLI::App& command, ModelFlags& flags);
 // Of these, --wire and --overlap.
 void add_wire_flags(CLI::App& command, ModelFlags& flags);
+// And --kv-dtype.
+void add_kv_dtype(CLI::App& command, std::string& kv_dtype);
 
 Plan plan_of(const ModelFlags& flags, const ModelConfig& config);
 ExchangeOptions exchange_of(const ModelFlags& flags);
 std::optional<DType> dtype_of(const ModelFlags& flags);
 int threads_of(const ModelFlags& flags);
 
-// Loads this rank's share and runs `lead` on rank 0, while the other ranks follow it. `options.threads` and
-// `options.max_batch_tokens` come from the flags.
+// Loads this rank's share and runs `lead` on rank 0, while the other ranks follow it. `options.threads`,
+// `max_batch_tokens`, `kv_type` and `exchange` come from the flags.
 void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std::function<void(Engine&)>& lead);
 
 // All ranks leave this together, or nearly.

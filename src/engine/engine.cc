@@ -26,7 +26,7 @@ Engine::Engine(Model model, Communicator& comm, const EngineOptions& options)
       comm_(comm),
       grid_(model_.placement, comm, options.exchange.overlap),
       pool_(options.threads),
-      kv_(model_.config.num_hidden_layers, kv_blocks(model_, options), model_.kv_shape()),
+      kv_(model_.config.num_hidden_layers, kv_blocks(model_, options), model_.kv_shape(options.kv_type)),
       activations_(model_, grid_.groups(), options.max_batch_tokens,
                    options.max_sampled > 0 ? options.max_sampled : options.max_sequences, options.exchange),
       scheduler_({kv_blocks(model_, options), options.max_batch_tokens, options.max_sequences,

@@ -21,6 +21,7 @@ struct EngineOptions {
   int max_sequences = 32;
   int kv_tokens = 0;    // positions that a KV cache holds, one for each owner of sequences; 0: one sequence of the
                         // model's context length
+  KvType kv_type = KvType::kBF16;
   int max_sampled = 0;  // rows of logits per step; 0: one per sequence
   ExchangeOptions exchange = {};
 };

@@ -3,21 +3,32 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
+#include <vector>
 
+#include "base/aligned.h"
 #include "base/check.h"
 #include "kernels/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/attention.cc"
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 
 #include "kernels/gemm_tile-inl.h"
 #include "kernels/math-inl.h"
 
-// The queries of one task: `rows` consecutive (token, head) pairs that share one KV head of one sequence.
 #ifndef FOE_KERNELS_ATTENTION_TILE
 #define FOE_KERNELS_ATTENTION_TILE
 namespace foe {
+
+// What a softmax has taken in: the largest score, and the sum of e^(s - largest).
+struct Running {
+  float largest = -std::numeric_limits<float>::infinity();
+  float sum = 0.0f;
+};
+
+// The queries of one task: `rows` consecutive (token, head) pairs that share one KV head of one sequence.
 struct AttentionTile {
   static constexpr int kMaxRows = 6;  // with one panel, what AVX2 holds in registers
   int rows = 0;
@@ -25,11 +36,20 @@ struct AttentionTile {
   float* out[kMaxRows] = {};
   int position[kMaxRows] = {};           // ascending; a query sees keys at 0..position
   const std::int32_t* blocks = nullptr;  // the sequence's block table
-  const float* head_kv = nullptr;        // this KV head in block 0 of the layer
-  std::size_t block_stride = 0;          // floats from block to block
-  int head_dim = 0;
-  int padded_dim = 0;
+  const std::byte* head_kv = nullptr;    // this KV head in block 0 of the layer
+  const KvShape* shape = nullptr;
+  // The spans to compute: all of them, merged at once, or with `parts` some, each left in its place for merge_tile().
+  int span_begin = 0, span_end = 0;
+  Running* parts = nullptr;          // [span][kMaxRows]
+  float* part_outputs_Cp = nullptr;  // [span][kMaxRows][Cp]
+
+  int spans() const { return position[rows - 1] / kAttentionSpan + 1; }
+  Running& part(int span, int row) const { return parts[span * kMaxRows + row]; }
+  float* part_outputs(int span, int row) const {
+    return part_outputs_Cp + static_cast<std::size_t>(span * kMaxRows + row) * shape->padded_dim();
+  }
 };
+
 }  // namespace foe
 #endif
 
@@ -39,25 +59,79 @@ namespace HWY_NAMESPACE {
 
 static_assert(kLanes16 == kKvBlock);
 constexpr int kBlocksPerSpan = kAttentionSpan / kKvBlock;
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// What a query has accumulated over the spans so far: out holds sum(e^(s - largest) v), unnormalised.
-struct Running {
-  float largest = -std::numeric_limits<float>::infinity();
-  float sum = 0.0f;
+// So many independent chains of multiply-adds, as rows times panels, hide their latency.
+constexpr int panels_for(int rows) {
+  return rows == 1 ? 4 : rows == 2 ? 2 : 1;
+}
+
+// The keys of one span, [first, first + count), and their values.
+template <typename T>
+struct Span {
+  static constexpr bool kScaled = std::is_same_v<T, std::int8_t>;
+
+  int index, first;
+  int count, blocks;
+  const T* keys_C16[kBlocksPerSpan];
+  const T* values_16C[kBlocksPerSpan];
+  const float* scales[kBlocksPerSpan];  // if kScaled: of 16 keys, then of 16 values
+
+  Span(const AttentionTile& tile, int index_) : index(index_), first(index_ * kAttentionSpan) {
+    const KvShape& shape = *tile.shape;
+    count = std::min(kAttentionSpan, tile.position[tile.rows - 1] + 1 - first);
+    blocks = (count + kKvBlock - 1) / kKvBlock;
+    for (int b = 0; b < blocks; ++b) {
+      const std::byte* block = tile.head_kv + tile.blocks[first / kKvBlock + b] * shape.block_bytes();
+      keys_C16[b] = reinterpret_cast<const T*>(block + shape.scale_bytes());
+      values_16C[b] = reinterpret_cast<const T*>(block + shape.values_at());
+      scales[b] = reinterpret_cast<const float*>(block);
+    }
+  }
 };
 
-// scores[r][j] = q_r . k_j * scale for the keys of one block, -inf where j is past the query's position.
-template <int kRows>
-HWY_INLINE void score_block(const AttentionTile& tile, const float* k_C16, int first_key, float scale,
-                            float (*scores)[kAttentionSpan], int column) {
-  V16 acc[kRows][1];
-  for (int r = 0; r < kRows; ++r) acc[r][0] = zero16();
-  multiply_tile<kRows, 1, true>(tile.head_dim, tile.q, 1, k_C16, kKvBlock, 0, acc);
-  for (int r = 0; r < kRows; ++r) {
-    float* s = scores[r] + column;
-    store16(mul(acc[r][0], set16(scale)), s);
-    for (int j = std::max(0, tile.position[r] + 1 - first_key); j < kKvBlock; ++j)
-      s[j] = -std::numeric_limits<float>::infinity();
+// Fewer rows than a full tile's wait for memory: decode reads each element once. Tiles of a prefill read what is in a
+// cache since the tile before.
+constexpr bool prefetches(int rows) {
+  return rows < AttentionTile::kMaxRows;
+}
+// Begins to read `rows` rows of 16 elements. Blocks are too short, and too far apart, for the machine to foresee them.
+template <typename T>
+HWY_INLINE void prefetch(const T* rows_16, int rows) {
+  constexpr int kLine = 64;
+  const auto* bytes = reinterpret_cast<const std::byte*>(rows_16);
+  for (std::size_t at = 0; at < rows * kLanes16 * sizeof(T); at += kLine) hwy::Prefetch(bytes + at);
+}
+
+// scores[r][j] = q_r . k_j * scale for the keys of some blocks, -inf where j is past the query's position.
+template <int kRows, int kBlocks, typename T>
+HWY_INLINE void score_blocks(const AttentionTile& tile, const Span<T>& span, int begin, float scale,
+                             float (*scores)[kAttentionSpan]) {
+  V16 acc[kRows][kBlocks];
+  const T* keys[kBlocks];
+  for (int b = 0; b < kBlocks; ++b) {
+    keys[b] = span.keys_C16[begin + b];
+    for (int r = 0; r < kRows; ++r) acc[r][b] = zero16();
+  }
+  const int step = prefetches(kRows) ? kLanes16 : tile.shape->head_dim;
+  for (int c = 0; c < tile.shape->head_dim; c += step) {
+    const int depth = std::min(step, tile.shape->head_dim - c);
+    const float* q[kRows];
+    for (int r = 0; r < kRows; ++r) q[r] = tile.q[r] + c;
+    if constexpr (prefetches(kRows))
+      for (int b = 0; b < kBlocks; ++b) prefetch(span.values_16C[begin + b] + c * kKvBlock, depth);
+    multiply_panels<kRows, kBlocks, true>(depth, q, 1, keys, kKvBlock, acc);
+    for (int b = 0; b < kBlocks; ++b) keys[b] += step * kKvBlock;
+  }
+  for (int b = 0; b < kBlocks; ++b) {
+    V16 factor = set16(scale);
+    if constexpr (Span<T>::kScaled) factor = mul(factor, load16(span.scales[begin + b]));
+    const int at = (begin + b) * kKvBlock;
+    for (int r = 0; r < kRows; ++r) {
+      store16(mul(acc[r][b], factor), scores[r] + at);
+      for (int j = std::max(0, tile.position[r] + 1 - span.first - at); j < kKvBlock; ++j)
+        scores[r][at + j] = -kInfinity;
+    }
   }
 }
 
@@ -75,78 +149,147 @@ HWY_INLINE Running exponentiate(float* scores, int count) {
   return {m, sum_lanes(sum)};
 }
 
-// One span of keys [first, first + count) for all rows: out and running take it in.
-template <int kRows>
-void add_span(const AttentionTile& tile, int first, int count, float scale, Running* running) {
-  HWY_ALIGN float scores[kRows][kAttentionSpan];
-  const int blocks = (count + kKvBlock - 1) / kKvBlock;
-  const float* kv[kBlocksPerSpan];
-  for (int b = 0; b < blocks; ++b) {
-    kv[b] = tile.head_kv + tile.blocks[first / kKvBlock + b] * tile.block_stride;
-    score_block<kRows>(tile, kv[b], first + b * kKvBlock, scale, scores, b * kKvBlock);
-  }
-
-  const float* weights[kRows];
-  float keep[kRows], take[kRows];  // factors of what was there and of this span
+// The weights of a span's values, not normalised; zeros for a query that ends before the span.
+template <int kRows, typename T>
+HWY_INLINE void weigh_span(const AttentionTile& tile, const Span<T>& span, float (*weights)[kAttentionSpan],
+                           Running* running) {
+  constexpr int kBlocks = panels_for(kRows);
+  const float scale = 1.0f / std::sqrt(static_cast<float>(tile.shape->head_dim));
+  int b = 0;
+  for (; b + kBlocks <= span.blocks; b += kBlocks) score_blocks<kRows, kBlocks>(tile, span, b, scale, weights);
+  for (; b < span.blocks; ++b) score_blocks<kRows, 1>(tile, span, b, scale, weights);
   for (int r = 0; r < kRows; ++r) {
-    weights[r] = scores[r];
-    keep[r] = 1.0f;
-    take[r] = 0.0f;
-    if (tile.position[r] < first) {  // this query ends before the span
-      std::fill(scores[r], scores[r] + blocks * kKvBlock, 0.0f);
+    running[r] = {};
+    if (tile.position[r] < span.first) {
+      std::fill(weights[r], weights[r] + span.blocks * kKvBlock, 0.0f);
       continue;
     }
-    const Running span = exponentiate(scores[r], blocks * kKvBlock);
-    const float largest = std::max(running[r].largest, span.largest);
-    HWY_ALIGN float factors[kLanes16] = {running[r].largest - largest, span.largest - largest};
-    store16(exp16(load16(factors)), factors);
-    keep[r] = factors[0];
-    take[r] = factors[1];
-    running[r].sum = running[r].sum * keep[r] + span.sum * take[r];
-    running[r].largest = largest;
-  }
-
-  for (int c = 0; c < tile.head_dim; c += kLanes16) {
-    V16 acc[kRows][1];
-    for (int r = 0; r < kRows; ++r) acc[r][0] = zero16();
-    for (int b = 0; b < blocks; ++b) {
-      const float* block_weights[kRows];
-      for (int r = 0; r < kRows; ++r) block_weights[r] = weights[r] + b * kKvBlock;
-      const float* v = kv[b] + tile.head_dim * kKvBlock + c;
-      multiply_tile<kRows, 1, true>(std::min(kKvBlock, count - b * kKvBlock), block_weights, 1, v, tile.padded_dim, 0,
-                                    acc);
-    }
-    const int columns = std::min(kLanes16, tile.head_dim - c);
-    for (int r = 0; r < kRows; ++r) {
-      if (tile.position[r] < first) continue;
-      float* out = tile.out[r] + c;
-      const V16 before = columns == kLanes16 ? load16(out) : load_first(out, columns);
-      const V16 after = fma(acc[r][0], set16(take[r]), mul(before, set16(keep[r])));
-      columns == kLanes16 ? store16(after, out) : store_first(after, out, columns);
-    }
+    running[r] = exponentiate(weights[r], span.blocks * kKvBlock);
+    if constexpr (Span<T>::kScaled)
+      for (b = 0; b < span.blocks; ++b) {
+        float* w = weights[r] + b * kKvBlock;
+        store16(mul(load16(w), load16(span.scales[b] + kKvBlock)), w);
+      }
   }
 }
 
-template <int kRows>
-void attend_rows(const AttentionTile& tile) {
-  const float scale = 1.0f / std::sqrt(static_cast<float>(tile.head_dim));
-  Running running[kRows];
-  for (int r = 0; r < kRows; ++r) std::fill(tile.out[r], tile.out[r] + tile.head_dim, 0.0f);
-  const int keys = tile.position[kRows - 1] + 1;
-  for (int first = 0; first < keys; first += kAttentionSpan)
-    add_span<kRows>(tile, first, std::min(kAttentionSpan, keys - first), scale, running);
+// acc[r][p] = weights of a span times the columns of its values from `c` on.
+template <int kRows, int kPanels, typename T>
+HWY_INLINE void combine_values(const AttentionTile& tile, const Span<T>& span, const Span<T>& next,
+                               float (*weights)[kAttentionSpan], int c, V16 (&acc)[kRows][kPanels]) {
   for (int r = 0; r < kRows; ++r)
-    for (int c = 0; c < tile.head_dim; ++c) tile.out[r][c] /= running[r].sum;
+    for (int p = 0; p < kPanels; ++p) acc[r][p] = zero16();
+  for (int b = 0; b < span.blocks; ++b) {
+    if (prefetches(kRows) && b < next.blocks) prefetch(next.keys_C16[b] + c * kKvBlock, kPanels * kLanes16);
+    const float* block_weights[kRows];
+    for (int r = 0; r < kRows; ++r) block_weights[r] = weights[r] + b * kKvBlock;
+    multiply_tile<kRows, kPanels, true>(std::min(kKvBlock, span.count - b * kKvBlock), block_weights, 1,
+                                        span.values_16C[b] + c, tile.shape->padded_dim(), kLanes16, acc);
+  }
 }
 
-template <int kRows>
+// Takes a span into what came before; the factors of the outputs of both.
+struct Merge {
+  float keep, take;
+};
+HWY_INLINE Merge merge_running(Running& all, const Running& span) {
+  const float largest = std::max(all.largest, span.largest);
+  HWY_ALIGN float factors[kLanes16] = {all.largest - largest, span.largest - largest};
+  store16(exp16(load16(factors)), factors);
+  all.sum = all.sum * factors[0] + span.sum * factors[1];
+  all.largest = largest;
+  return {factors[0], factors[1]};
+}
+HWY_INLINE void merge_outputs(V16 span, const Merge& merge, float* out, int columns) {
+  const V16 before = columns >= kLanes16 ? load16(out) : load_first(out, columns);
+  const V16 after = fma(span, set16(merge.take), mul(before, set16(merge.keep)));
+  columns >= kLanes16 ? store16(after, out) : store_first(after, out, columns);
+}
+
+// Columns c .. c + 16 kPanels of a span's outputs, merged or left as a part.
+template <int kRows, int kPanels, typename T>
+HWY_INLINE void take_columns(const AttentionTile& tile, const Span<T>& span, const Span<T>& next,
+                             float (*weights)[kAttentionSpan], int c, const Merge* merges) {
+  V16 acc[kRows][kPanels];
+  combine_values(tile, span, next, weights, c, acc);
+  for (int r = 0; r < kRows; ++r)
+    for (int p = 0; p < kPanels; ++p) {
+      const int column = c + p * kLanes16;
+      if (tile.parts != nullptr)
+        store16(acc[r][p], tile.part_outputs(span.index, r) + column);
+      else if (tile.position[r] >= span.first)
+        merge_outputs(acc[r][p], merges[r], tile.out[r] + column, tile.shape->head_dim - column);
+    }
+}
+
+// One span for all rows.
+template <int kRows, typename T>
+void take_span(const AttentionTile& tile, const Span<T>& span, const Span<T>& next, Running* running) {
+  constexpr int kPanels = panels_for(kRows);
+  HWY_ALIGN float weights[kRows][kAttentionSpan];
+  Running here[kRows];
+  weigh_span<kRows>(tile, span, weights, here);
+  Merge merges[kRows] = {};
+  for (int r = 0; r < kRows; ++r) {
+    if (tile.parts != nullptr)
+      tile.part(span.index, r) = here[r];
+    else if (tile.position[r] >= span.first)
+      merges[r] = merge_running(running[r], here[r]);
+  }
+  const int width = tile.shape->padded_dim();
+  int c = 0;
+  for (; c + kPanels * kLanes16 <= width; c += kPanels * kLanes16)
+    take_columns<kRows, kPanels>(tile, span, next, weights, c, merges);
+  for (; c < width; c += kLanes16) take_columns<kRows, 1>(tile, span, next, weights, c, merges);
+}
+
+HWY_INLINE void begin_outputs(const AttentionTile& tile) {
+  for (int r = 0; r < tile.rows; ++r) std::fill(tile.out[r], tile.out[r] + tile.shape->head_dim, 0.0f);
+}
+HWY_INLINE void normalise_outputs(const AttentionTile& tile, const Running* running) {
+  for (int r = 0; r < tile.rows; ++r)
+    for (int c = 0; c < tile.shape->head_dim; ++c) tile.out[r][c] /= running[r].sum;
+}
+
+template <int kRows, typename T>
+void attend_rows(const AttentionTile& tile) {
+  Running running[kRows];
+  if (tile.parts == nullptr) begin_outputs(tile);
+  for (int span = tile.span_begin; span < tile.span_end; ++span)
+    take_span<kRows>(tile, Span<T>(tile, span), Span<T>(tile, std::min(span + 1, tile.span_end - 1)), running);
+  if (tile.parts == nullptr) normalise_outputs(tile, running);
+}
+
+template <typename T, int kRows = AttentionTile::kMaxRows>
 void attend_up_to(const AttentionTile& tile) {
-  if (tile.rows == kRows) return attend_rows<kRows>(tile);
-  if constexpr (kRows > 1) attend_up_to<kRows - 1>(tile);
+  if (tile.rows == kRows) return attend_rows<kRows, T>(tile);
+  if constexpr (kRows > 1) attend_up_to<T, kRows - 1>(tile);
 }
 
 void attend(const AttentionTile& tile) {
-  attend_up_to<AttentionTile::kMaxRows>(tile);
+  switch (tile.shape->type) {
+    case KvType::kF32:
+      return attend_up_to<float>(tile);
+    case KvType::kBF16:
+      return attend_up_to<BF16>(tile);
+    case KvType::kInt8:
+      return attend_up_to<std::int8_t>(tile);
+  }
+}
+
+// The outputs of a tile from the parts of all its spans.
+void merge_tile(const AttentionTile& tile) {
+  Running running[AttentionTile::kMaxRows];
+  begin_outputs(tile);
+  for (int span = 0; span < tile.spans(); ++span)
+    for (int r = 0; r < tile.rows; ++r) {
+      if (tile.position[r] < span * kAttentionSpan) continue;
+      const Merge merge = merge_running(running[r], tile.part(span, r));
+      const float* part = tile.part_outputs(span, r);
+      for (int c = 0; c < tile.shape->head_dim; c += kLanes16)
+        merge_outputs(load16(part + c), merge, tile.out[r] + c, tile.shape->head_dim - c);
+    }
+  normalise_outputs(tile, running);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -158,69 +301,114 @@ namespace foe {
 namespace {
 
 HWY_EXPORT(attend);
+HWY_EXPORT(merge_tile);
 
-// Rows (token, head of one KV head) of a sequence come in tiles of this many.
-int tiles_of(int tokens, int heads_per_kv) {
-  return (tokens * heads_per_kv + AttentionTile::kMaxRows - 1) / AttentionTile::kMaxRows;
+struct Job {
+  const Batch& batch;
+  const KvShape& shape;
+  int query_heads;
+  const float* q_TnC;
+  const std::byte* layer_kv;
+  float* out_TnC;
+
+  int heads_per_kv() const { return query_heads / shape.kv_heads; }
+};
+
+// How a sequence's attention is cut: for each KV head into tiles of (token, head) rows, and these into pieces of spans.
+struct Cut {
+  int tiles = 0;   // of a KV head
+  int spans = 0;   // of the last tile
+  int pieces = 1;  // of a tile
+  // Of all sequences before: pieces, and of tiles in several pieces their number and their spans.
+  std::size_t first_piece = 0, first_split = 0, first_part = 0;
+};
+
+// One for each sequence, and an end. No piece has more than a quarter of a thread's share of all spans (or more than
+// one span); a single thread needs no pieces.
+std::vector<Cut> cut_work(const Job& job, int threads) {
+  constexpr int kPiecesPerThread = 4;
+  const int sequences = job.batch.num_sequences(), heads = job.shape.kv_heads;
+  std::vector<Cut> cuts(sequences + 1);
+  std::size_t spans = 0;
+  for (int s = 0; s < sequences; ++s) {
+    const int end = job.batch.sequence_begin[s + 1];
+    const int rows = (end - job.batch.sequence_begin[s]) * job.heads_per_kv();
+    if (rows == 0) continue;
+    cuts[s].tiles = (rows + AttentionTile::kMaxRows - 1) / AttentionTile::kMaxRows;
+    cuts[s].spans = job.batch.positions[end - 1] / kAttentionSpan + 1;
+    spans += static_cast<std::size_t>(heads) * cuts[s].tiles * cuts[s].spans;
+  }
+  const std::size_t most = threads == 1 ? spans : std::max<std::size_t>(1, spans / (threads * kPiecesPerThread));
+  for (int s = 0; s < sequences; ++s) {
+    Cut &cut = cuts[s], &next = cuts[s + 1];
+    const std::size_t tiles = static_cast<std::size_t>(heads) * cut.tiles;
+    if (tiles > 0) cut.pieces = static_cast<int>((cut.spans + most - 1) / most);
+    const std::size_t split = cut.pieces > 1 ? tiles : 0;
+    next.first_piece = cut.first_piece + tiles * cut.pieces;
+    next.first_split = cut.first_split + split;
+    next.first_part = cut.first_part + split * cut.spans;
+  }
+  return cuts;
+}
+
+// The sequence that the i-th piece or split tile belongs to; of these, `i` becomes its own.
+int find_sequence(const std::vector<Cut>& cuts, std::size_t Cut::*first, std::size_t& i) {
+  const auto next = std::ranges::upper_bound(cuts, i, {}, first);
+  const int sequence = static_cast<int>(next - cuts.begin()) - 1;
+  i -= cuts[sequence].*first;
+  return sequence;
+}
+
+// Tile i of a sequence, [KV head][tile].
+AttentionTile make_tile(const Job& job, const std::vector<Cut>& cuts, int s, int i, Running* parts, float* outputs) {
+  const Cut& cut = cuts[s];
+  const int head_dim = job.shape.head_dim, heads_per_kv = job.heads_per_kv(), kv_head = i / cut.tiles;
+  const int begin = job.batch.sequence_begin[s], tokens = job.batch.sequence_begin[s + 1] - begin;
+  // Later queries see more keys: taking the last tile first lets the threads end together.
+  const int first_row = (cut.tiles - 1 - i % cut.tiles) * AttentionTile::kMaxRows;
+  AttentionTile tile;
+  tile.rows = std::min(AttentionTile::kMaxRows, tokens * heads_per_kv - first_row);
+  for (int r = 0; r < tile.rows; ++r) {
+    const int token = begin + (first_row + r) / heads_per_kv;
+    const int head = kv_head * heads_per_kv + (first_row + r) % heads_per_kv;
+    const std::size_t at = (static_cast<std::size_t>(token) * job.query_heads + head) * head_dim;
+    tile.q[r] = job.q_TnC + at;
+    tile.out[r] = job.out_TnC + at;
+    tile.position[r] = job.batch.positions[token];
+  }
+  tile.blocks = job.batch.block_table.data() + job.batch.table_begin[s];
+  tile.head_kv = job.layer_kv + kv_head * job.shape.head_bytes();
+  tile.shape = &job.shape;
+  if (cut.pieces == 1) return tile;
+  const std::size_t part = (cut.first_part + static_cast<std::size_t>(i) * cut.spans) * AttentionTile::kMaxRows;
+  tile.parts = parts + part;
+  tile.part_outputs_Cp = outputs + part * job.shape.padded_dim();
+  return tile;
 }
 
 }  // namespace
 
-void write_kv(const Batch& batch, const KvShape& shape, const float* k_TmC, const float* v_TmC, float* layer_kv) {
-  const std::size_t width = static_cast<std::size_t>(shape.kv_heads) * shape.head_dim;
-  for (int s = 0; s < batch.num_sequences(); ++s) {
-    const std::int32_t* blocks = batch.block_table.data() + batch.table_begin[s];
-    for (int t = batch.sequence_begin[s]; t < batch.sequence_begin[s + 1]; ++t) {
-      const int position = batch.positions[t], slot = position % kKvBlock;
-      float* block = layer_kv + blocks[position / kKvBlock] * shape.block_floats();
-      for (int head = 0; head < shape.kv_heads; ++head) {
-        float* keys = block + head * shape.head_floats();
-        float* values = keys + shape.head_dim * kKvBlock + slot * shape.padded_dim();
-        const float* k = k_TmC + t * width + head * shape.head_dim;
-        const float* v = v_TmC + t * width + head * shape.head_dim;
-        for (int c = 0; c < shape.head_dim; ++c) keys[c * kKvBlock + slot] = k[c];
-        std::copy(v, v + shape.head_dim, values);
-      }
-    }
-  }
-}
-
 void attention(ThreadPool& pool, const Batch& batch, const KvShape& shape, int query_heads, const float* q_TnC,
-               const float* layer_kv, float* out_TnC) {
+               const std::byte* layer_kv, float* out_TnC) {
   if (shape.kv_heads == 0) return;
   FOE_CHECK(query_heads % shape.kv_heads == 0, "{} query heads, {} KV heads", query_heads, shape.kv_heads);
-  const int heads_per_kv = query_heads / shape.kv_heads;
-  const auto tokens_of = [&](int s) { return batch.sequence_begin[s + 1] - batch.sequence_begin[s]; };
-  std::size_t tasks = 0;
-  for (int s = 0; s < batch.num_sequences(); ++s) tasks += shape.kv_heads * tiles_of(tokens_of(s), heads_per_kv);
+  const Job job{batch, shape, query_heads, q_TnC, layer_kv, out_TnC};
+  const std::vector<Cut> cuts = cut_work(job, pool.threads());
+  const Cut& end = cuts.back();
+  AlignedBuffer<Running> parts(end.first_part * AttentionTile::kMaxRows);
+  AlignedBuffer<float> outputs(parts.size() * shape.padded_dim());
 
-  pool.parallel_for(tasks, [&](std::size_t task) {
-    int s = 0;
-    const auto tasks_of = [&] {
-      return static_cast<std::size_t>(shape.kv_heads) * tiles_of(tokens_of(s), heads_per_kv);
-    };
-    for (; task >= tasks_of(); ++s) task -= tasks_of();
-    const int tiles = tiles_of(tokens_of(s), heads_per_kv);
-    const int kv_head = static_cast<int>(task) / tiles;
-    // Later queries see more keys: taking the last tile first lets the threads end together.
-    const int first_row = (tiles - 1 - static_cast<int>(task) % tiles) * AttentionTile::kMaxRows;
-
-    AttentionTile tile;
-    tile.rows = std::min(AttentionTile::kMaxRows, tokens_of(s) * heads_per_kv - first_row);
-    for (int r = 0; r < tile.rows; ++r) {
-      const int token = batch.sequence_begin[s] + (first_row + r) / heads_per_kv;
-      const int head = kv_head * heads_per_kv + (first_row + r) % heads_per_kv;
-      const std::size_t at = (static_cast<std::size_t>(token) * query_heads + head) * shape.head_dim;
-      tile.q[r] = q_TnC + at;
-      tile.out[r] = out_TnC + at;
-      tile.position[r] = batch.positions[token];
-    }
-    tile.blocks = batch.block_table.data() + batch.table_begin[s];
-    tile.head_kv = layer_kv + kv_head * shape.head_floats();
-    tile.block_stride = shape.block_floats();
-    tile.head_dim = shape.head_dim;
-    tile.padded_dim = shape.padded_dim();
+  pool.parallel_for(end.first_piece, [&](std::size_t i) {
+    const int s = find_sequence(cuts, &Cut::first_piece, i);
+    const int pieces = cuts[s].pieces, piece = static_cast<int>(i % pieces);
+    AttentionTile tile = make_tile(job, cuts, s, static_cast<int>(i / pieces), parts.data(), outputs.data());
+    tile.span_begin = cuts[s].spans * piece / pieces;
+    tile.span_end = std::min(tile.spans(), cuts[s].spans * (piece + 1) / pieces);
     HWY_DYNAMIC_DISPATCH(attend)(tile);
+  });
+  pool.parallel_for(end.first_split, [&](std::size_t i) {
+    const int s = find_sequence(cuts, &Cut::first_split, i);
+    HWY_DYNAMIC_DISPATCH(merge_tile)(make_tile(job, cuts, s, static_cast<int>(i), parts.data(), outputs.data()));
   });
 }
 

@@ -21,23 +21,32 @@ namespace HWY_NAMESPACE {
 constexpr int kTileRows = kManyRegisters ? 8 : 6;
 constexpr int kTilePanels = kManyRegisters ? 2 : 1;
 
-// acc[m][p] (+)= sum over k of a[m][k * a_step] * b[p * b_panel_stride + k * b_step + (0..15)], k ascending.
+// acc[m][p] (+)= sum over k of a[m][k * a_step] * b[p][k * b_step + (0..15)], k ascending.
 // a: kRows row pointers. kUnitStep says that a_step is 1, which lets the compiler fold the address.
 template <int kRows, int kPanels, bool kUnitStep, typename T>
-HWY_INLINE void multiply_tile(std::size_t depth, const float* const* HWY_RESTRICT a, std::size_t a_step,
-                              const T* HWY_RESTRICT b, std::size_t b_step, std::size_t b_panel_stride,
-                              V16 (&acc)[kRows][kPanels]) {
+HWY_INLINE void multiply_panels(std::size_t depth, const float* const* HWY_RESTRICT a, std::size_t a_step,
+                                const T* const (&b)[kPanels], std::size_t b_step, V16 (&acc)[kRows][kPanels]) {
   const float* row[kRows];
   for (int m = 0; m < kRows; ++m) row[m] = a[m];
   for (std::size_t k = 0; k < depth; ++k) {
     V16 w[kPanels];
-    for (int p = 0; p < kPanels; ++p) w[p] = load16(b + p * b_panel_stride + k * b_step);
+    for (int p = 0; p < kPanels; ++p) w[p] = load16(b[p] + k * b_step);
     const std::size_t at = kUnitStep ? k : k * a_step;
     for (int m = 0; m < kRows; ++m) {
       const V16 x = set16(row[m][at]);
       for (int p = 0; p < kPanels; ++p) acc[m][p] = fma(x, w[p], acc[m][p]);
     }
   }
+}
+
+// The same with panels at equal distances.
+template <int kRows, int kPanels, bool kUnitStep, typename T>
+HWY_INLINE void multiply_tile(std::size_t depth, const float* const* HWY_RESTRICT a, std::size_t a_step,
+                              const T* HWY_RESTRICT b, std::size_t b_step, std::size_t b_panel_stride,
+                              V16 (&acc)[kRows][kPanels]) {
+  const T* panels[kPanels];
+  for (int p = 0; p < kPanels; ++p) panels[p] = b + p * b_panel_stride;
+  multiply_panels<kRows, kPanels, kUnitStep>(depth, a, a_step, panels, b_step, acc);
 }
 
 }  // namespace HWY_NAMESPACE

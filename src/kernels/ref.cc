@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "core/dtype.h"
+
 namespace foe::ref {
 
 Values matmul(const Values& x_TK, const Values& w_NK, int T, int N, int K) {
@@ -91,6 +93,38 @@ Values attention(const Values& q_TnC, const Values& k_SmC, const Values& v_SmC, 
         for (int c = 0; c < C; ++c) out[c] += p[s] * v_SmC[(s * m + kv_head) * C + c];
     }
   return out_TnC;
+}
+
+namespace {
+
+double read_element(KvType type, const std::byte* elements, std::size_t i) {
+  if (type == KvType::kF32) return reinterpret_cast<const float*>(elements)[i];
+  if (type == KvType::kBF16) return to_float(reinterpret_cast<const BF16*>(elements)[i]);
+  return reinterpret_cast<const std::int8_t*>(elements)[i];
+}
+
+}  // namespace
+
+StoredKv read_kv(const KvShape& shape, const std::byte* layer_kv, const std::vector<std::int32_t>& blocks, int S) {
+  const int m = shape.kv_heads, C = shape.head_dim;
+  StoredKv kv{Values(S * m * C), Values(S * m * C)};
+  for (int s = 0; s < S; ++s)
+    for (int head = 0; head < m; ++head) {
+      const std::byte* block = layer_kv + blocks[s / 16] * shape.block_bytes() + head * shape.head_bytes();
+      const std::byte* elements = block;
+      double k_scale = 1, v_scale = 1;
+      if (shape.type == KvType::kInt8) {
+        k_scale = reinterpret_cast<const float*>(block)[s % 16];
+        v_scale = reinterpret_cast<const float*>(block)[16 + s % 16];
+        elements += 2 * 16 * sizeof(float);
+      }
+      for (int c = 0; c < C; ++c) {
+        const int at = (s * m + head) * C + c;
+        kv.k_SmC[at] = k_scale * read_element(shape.type, elements, 16 * c + s % 16);
+        kv.v_SmC[at] = v_scale * read_element(shape.type, elements, 16 * C + s % 16 * shape.padded_dim() + c);
+      }
+    }
+  return kv;
 }
 
 Values combine(const Values& rows_KD, const Values& weights_K, int D) {

@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/kv_format.h"
+
 namespace foe::ref {
 
 using Values = std::vector<double>;
@@ -38,6 +40,12 @@ std::vector<std::int32_t> top_k(const Values& values, int k);
 // Causal attention with grouped heads over one sequence's keys and values at positions 0 .. S-1. The T queries are the
 // last T positions; query head h reads KV head h / (n / m); scores are scaled by 1 / sqrt(C).
 Values attention(const Values& q_TnC, const Values& k_SmC, const Values& v_SmC, int T, int n, int m, int C);
+
+// What a layer's blocks say that the keys and values of one sequence are, at positions 0 .. S-1.
+struct StoredKv {
+  Values k_SmC, v_SmC;
+};
+StoredKv read_kv(const KvShape& shape, const std::byte* layer_kv, const std::vector<std::int32_t>& blocks, int S);
 
 // sum_j weights[j] * rows[j, :]
 Values combine(const Values& rows_KD, const Values& weights_K, int D);

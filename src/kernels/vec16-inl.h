@@ -8,6 +8,8 @@
 #define FOE_KERNELS_VEC16_INL_H_
 #endif
 
+#include <cstdint>
+
 #include <hwy/highway.h>
 
 #include "core/dtype.h"
@@ -55,6 +57,11 @@ HWY_INLINE V16 load16(const BF16* p) {
     const auto half = hn::LoadU(d16, reinterpret_cast<const std::uint16_t*>(p) + i * kVecLanes);
     return hn::BitCast(DF(), hn::ShiftLeft<16>(hn::PromoteTo(d32, half)));
   });
+}
+HWY_INLINE V16 load16(const std::int8_t* p) {
+  const hn::Rebind<std::int8_t, DF> d8;
+  const hn::RebindToSigned<DF> d32;
+  return make16([&](int i) { return hn::ConvertTo(DF(), hn::PromoteTo(d32, hn::LoadU(d8, p + i * kVecLanes))); });
 }
 HWY_INLINE void store16(V16 a, float* p) {
   for (int i = 0; i < kVecs; ++i) hn::StoreU(a.v[i], DF(), p + i * kVecLanes);

@@ -1,10 +1,8 @@
 #include "kernels/wire_format.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 
 #include "base/check.h"
 #include "base/error.h"
@@ -14,14 +12,13 @@
 #define HWY_TARGET_INCLUDE "kernels/wire_format.cc"
 #include <hwy/foreach_target.h>
 
-#include "kernels/vec16-inl.h"
+#include "kernels/int8-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace foe {
 namespace HWY_NAMESPACE {
 
 using D16 = hn::Rebind<std::uint16_t, DF>;
-using D8 = hn::Rebind<std::int8_t, DF>;
 using DI = hn::RebindToSigned<DF>;
 
 void encode_bf16_kernel(const float* x, std::size_t n, std::byte* out) {
@@ -58,37 +55,19 @@ void decode_bf16_kernel(const std::byte* in, std::size_t n, float* out) {
 
 // A whole block.
 void encode_block(const float* x, std::byte* out) {
-  // Magnitudes are ordered like their bits, and those that are not finite come last.
-  auto most = hn::Zero(DI());
-  for (std::size_t i = 0; i < kWireBlock; i += kVecLanes)
-    most = hn::Max(most, hn::BitCast(DI(), hn::Abs(hn::LoadU(DF(), x + i))));
-  const float largest = std::bit_cast<float>(hn::GetLane(hn::MaxOfLanes(DI(), most)));
-  constexpr float kMax = std::numeric_limits<float>::max();
-  // A hair below 1 / 127, so that no 127 times the scale overflows.
-  constexpr float kPart = 0x1.020406p-7f;
-  const bool finite = largest <= kMax;
-  const float scale =
-      finite ? std::max(largest * kPart, std::numeric_limits<float>::min()) : std::numeric_limits<float>::quiet_NaN();
+  const float scale = int8_scale(x, kWireBlock);
   std::memcpy(out, &scale, sizeof scale);
   auto* bytes = reinterpret_cast<std::int8_t*>(out + sizeof scale);
-  const auto inverse = hn::Set(DF(), finite ? 1 / scale : 0);
-  for (std::size_t i = 0; i < kWireBlock; i += kVecLanes) {
-    // 0 times what is not finite is NaN, which no integer is: it is replaced before it is converted.
-    const auto multiple = hn::Mul(hn::LoadU(DF(), x + i), inverse);
-    const auto number = hn::IfThenElse(hn::IsNaN(multiple), hn::Zero(DF()), multiple);
-    hn::StoreU(hn::DemoteTo(D8(), hn::NearestInt(number)), D8(), bytes + i);
-  }
+  const V16 inverse = set16(1 / scale);
+  for (std::size_t i = 0; i < kWireBlock; i += kLanes16) store_int8(load16(x + i), inverse, bytes + i);
 }
 
 void decode_block(const std::byte* in, float* out) {
   float scale;
   std::memcpy(&scale, in, sizeof scale);
   const auto* bytes = reinterpret_cast<const std::int8_t*>(in + sizeof scale);
-  const auto factor = hn::Set(DF(), scale);
-  for (std::size_t i = 0; i < kWireBlock; i += kVecLanes) {
-    const auto number = hn::ConvertTo(DF(), hn::PromoteTo(DI(), hn::LoadU(D8(), bytes + i)));
-    hn::StoreU(hn::Mul(number, factor), DF(), out + i);
-  }
+  const V16 factor = set16(scale);
+  for (std::size_t i = 0; i < kWireBlock; i += kLanes16) store16(mul(load16(bytes + i), factor), out + i);
 }
 
 constexpr std::size_t kBlockBytes = sizeof(float) + kWireBlock;

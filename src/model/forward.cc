@@ -26,6 +26,7 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "kernels/attention.h"
 #include "kernels/rows.h"
 #include "model/step.h"
 #include "model/token_head.h"

@@ -8,8 +8,8 @@
 
 namespace foe {
 
-KvShape Model::kv_shape() const {
-  return {share().kv_heads.size(), config.head_dim};
+KvShape Model::kv_shape(KvType type) const {
+  return {share().kv_heads.size(), config.head_dim, type};
 }
 
 Model load_model(const std::string& model_dir, Plan plan, const Communicator& comm, std::optional<DType> dtype) {

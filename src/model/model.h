@@ -9,8 +9,8 @@
 #include "comm/communicator.h"
 #include "core/batch.h"
 #include "core/model_config.h"
-#include "kernels/attention.h"
 #include "kernels/gemm.h"
+#include "kernels/kv_format.h"
 #include "model/expert_exchange.h"
 #include "model/expert_load.h"
 #include "model/routing.h"
@@ -31,7 +31,7 @@ struct Model {
   int query_heads() const {
     return share().kv_heads.size() * (config.num_attention_heads / config.num_key_value_heads);
   }
-  KvShape kv_shape() const;
+  KvShape kv_shape(KvType type) const;
 };
 
 // Loads the share of the model folder that `comm`'s rank holds. `dtype` converts the weights; without it they keep the

@@ -1,4 +1,4 @@
-// Who holds which KV block: ids only, the floats are model/kv_cache.h's.
+// Who holds which KV block: ids only, what they hold is model/kv_cache.h's.
 #pragma once
 
 #include <cstdint>

@@ -21,6 +21,6 @@ void serve_front_end(Engine& engine, const WorkerOptions& options);
 
 // How many positions the KV cache of a server gets where nobody said: room for `sequences` whole contexts, within 4 GiB
 // over all ranks, but for one context at least.
-int default_kv_tokens(const ModelConfig& config, int sequences);
+int default_kv_tokens(const ModelConfig& config, KvType type, int sequences);
 
 }  // namespace foe

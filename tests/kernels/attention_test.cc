@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <iterator>
-#include <limits>
 #include <numeric>
 
 #include <gtest/gtest.h>
@@ -15,7 +14,8 @@
 namespace foe {
 namespace {
 
-constexpr int kHeadDims[] = {2, 10, 16, 24, 64, 128};
+constexpr int kHeadDims[] = {1, 3, 16, 17, 24, 64, 96, 100, 128};
+constexpr KvType kTypes[] = {KvType::kF32, KvType::kBF16, KvType::kInt8};
 
 struct Heads {
   int query;
@@ -23,9 +23,9 @@ struct Heads {
 };
 constexpr Heads kHeads[] = {{1, 1}, {2, 2}, {4, 2}, {3, 1}, {4, 1}, {7, 1}};
 
-// For the i-th head dimension: over all dimensions, all numbers of heads twice.
+// For the i-th head dimension: over six dimensions, all numbers of heads twice.
 std::array<Heads, 2> two_heads(std::size_t i) {
-  return {kHeads[i], kHeads[(i + 3) % std::size(kHeads)]};
+  return {kHeads[i % std::size(kHeads)], kHeads[(i + 3) % std::size(kHeads)]};
 }
 
 // A sequence with all its queries, keys and values, and the results of those that have run.
@@ -35,16 +35,16 @@ struct Sequence {
   std::vector<std::int32_t> blocks;
 };
 
-// The cache of one layer, and sequences whose blocks lie in it in random order. The cache starts as NaN: whatever is
-// read without having been written shows in the results.
+// The cache of one layer, and sequences whose blocks lie in it in random order. The cache starts as NaN (scales of
+// int8, too): whatever is read without having been written shows in the results.
 struct Layer {
   Heads heads;
   KvShape shape;
   std::vector<Sequence> sequences;
-  std::vector<float> kv;
+  std::vector<std::byte> kv;
 
-  Layer(Heads heads_, int head_dim, const std::vector<int>& lengths, std::uint64_t seed)
-      : heads(heads_), shape{heads_.kv, head_dim} {
+  Layer(Heads heads_, int head_dim, KvType type, const std::vector<int>& lengths, std::uint64_t seed)
+      : heads(heads_), shape{heads_.kv, head_dim, type} {
     const std::size_t n = heads.query * head_dim, m = heads.kv * head_dim;
     std::vector<std::int32_t> free;
     for (const int length : lengths) {
@@ -57,7 +57,8 @@ struct Layer {
                            {}});
       for (int i = 0; i < length; i += kKvBlock) free.push_back(static_cast<std::int32_t>(free.size()));
     }
-    kv.assign(free.size() * shape.block_floats(), std::numeric_limits<float>::quiet_NaN());
+    kv.resize(free.size() * shape.block_bytes());
+    clear();
     std::sort(free.begin(), free.end(), [&](int a, int b) { return random_bits(seed, a) < random_bits(seed, b); });
     for (Sequence& s : sequences)
       for (int i = 0; i < s.length; i += kKvBlock) {
@@ -65,6 +66,8 @@ struct Layer {
         free.pop_back();
       }
   }
+
+  void clear() { std::fill(kv.begin(), kv.end(), std::byte{0xff}); }
 
   // `count` tokens of a sequence from `first` on.
   struct Chunk {
@@ -106,7 +109,7 @@ struct Layer {
 
   // All at once, from an empty cache.
   void run_whole(ThreadPool& pool) {
-    std::fill(kv.begin(), kv.end(), std::numeric_limits<float>::quiet_NaN());
+    clear();
     std::vector<Chunk> chunks;
     for (int s = 0; s < static_cast<int>(sequences.size()); ++s) chunks.push_back({s, 0, sequences[s].length});
     run(pool, chunks);
@@ -123,23 +126,25 @@ struct Layer {
 // their sum over that of the weights. A score is a chain of C products, scaled (3 roundings: root, reciprocal,
 // product): its error counts fully in the exponent, as do the rounded differences of scores, u times their spread at
 // most in all. Besides, a weight takes 4 u for each exp (its own, and one for each merge of spans), a rounding for each
-// factor, and those of the sums: 128 in a span and 3 per merge. Numerator and denominator both err by a factor within
-// e^-+eta, so their quotient within e^-+2 eta. A weight below e^-87 of the largest is taken as 0.
-double attention_bound(int keys, int C, double score_magnitude, double spread, double value_magnitude,
+// factor, and those of the sums: 128 in a span and 3 per merge. With int8, scores and weights are once more multiplied,
+// by the scales of keys and values. Numerator and denominator both err by a factor within e^-+eta, so their quotient
+// within e^-+2 eta. A weight below e^-87 of the largest is taken as 0.
+double attention_bound(int keys, int C, KvType type, double score_magnitude, double spread, double value_magnitude,
                        double largest_value) {
   const int spans = (keys + kAttentionSpan - 1) / kAttentionSpan;
-  const double score_error = gamma(C + 3) * score_magnitude;
+  const int scaled = type == KvType::kInt8 ? 1 : 0;
+  const double score_error = gamma(C + 3 + scaled) * score_magnitude;
   const double eta = score_error + kUnitRoundoff * (spread + 2 * score_error) +
-                     gamma(4 * (1 + spans) + kAttentionSpan + 4 * spans + 1);
+                     gamma(4 * (1 + spans) + kAttentionSpan + 4 * spans + 1 + scaled);
   return std::expm1(2 * eta) * value_magnitude + keys * std::exp(-87.0) * 2 * largest_value;
 }
 
-// Checks the last `queries` results of a sequence.
+// Checks the last `queries` results of a sequence, against attention to what the cache holds.
 void check(const Layer& layer, const Sequence& s, int queries) {
   const auto [n, m] = layer.heads;
   const int C = layer.shape.head_dim;
   const auto q = to_double({s.q_SnC.end() - queries * n * C, s.q_SnC.end()});
-  const auto k = to_double(s.k_SmC), v = to_double(s.v_SmC);
+  const auto [k, v] = ref::read_kv(layer.shape, layer.kv.data(), s.blocks, s.length);
   const auto expected = ref::attention(q, k, v, queries, n, m, C);
   const auto value_magnitude = ref::attention(q, k, absolute(v), queries, n, m, C);
   for (int t = 0; t < queries; ++t)
@@ -162,13 +167,19 @@ void check(const Layer& layer, const Sequence& s, int queries) {
       for (int c = 0; c < C; ++c) {
         const int at = (t * n + head) * C + c;
         ASSERT_NEAR(s.out_SnC[(s.length - queries) * n * C + at], expected[at],
-                    attention_bound(keys, C, magnitude, largest - smallest, value_magnitude[at], largest_value))
+                    attention_bound(keys, C, layer.shape.type, magnitude, largest - smallest, value_magnitude[at],
+                                    largest_value))
             << "query " << t << ", head " << head << ", column " << c;
       }
     }
 }
 
-TEST(Attention, MatchesReference) {
+class AttentionOf : public testing::TestWithParam<KvType> {};
+
+INSTANTIATE_TEST_SUITE_P(KvTypes, AttentionOf, testing::ValuesIn(kTypes),
+                         [](const auto& type) { return to_string(type.param); });
+
+TEST_P(AttentionOf, MatchesReference) {
   const auto pools = thread_pools();
   for (std::size_t i = 0; i < std::size(kHeadDims); ++i)
     for (const Heads heads : two_heads(i))
@@ -176,7 +187,7 @@ TEST(Attention, MatchesReference) {
         const int head_dim = kHeadDims[i];
         SCOPED_TRACE(testing::Message() << heads.query << " heads over " << heads.kv << " of " << head_dim << ", "
                                         << length << " positions");
-        Layer layer(heads, head_dim, {length}, length);
+        Layer layer(heads, head_dim, GetParam(), {length}, length);
         const int queries = std::min(length, 5);
         for_each_target([&] {
           layer.run(*pools[length % 3], {{0, 0, length - queries}});
@@ -187,9 +198,9 @@ TEST(Attention, MatchesReference) {
       }
 }
 
-TEST(Attention, WholePrefillMatchesReference) {
+TEST_P(AttentionOf, WholePrefillMatchesReference) {
   ThreadPool pool(2);
-  Layer layer({4, 2}, 16, {300}, 1);
+  Layer layer({4, 2}, 16, GetParam(), {300}, 1);
   for_each_target([&] {
     layer.run_whole(pool);
     check(layer, layer.sequences[0], 300);
@@ -197,9 +208,9 @@ TEST(Attention, WholePrefillMatchesReference) {
 }
 
 // Scores so far apart that most weights vanish, in one span or in all but one.
-TEST(Attention, LargeScoresMatchReference) {
+TEST_P(AttentionOf, LargeScoresMatchReference) {
   ThreadPool pool(2);
-  Layer layer({2, 1}, 24, {290}, 2);
+  Layer layer({2, 1}, 24, GetParam(), {290}, 2);
   for (float& q : layer.sequences[0].q_SnC) q *= 60;
   for_each_target([&] {
     layer.run_whole(pool);
@@ -209,14 +220,14 @@ TEST(Attention, LargeScoresMatchReference) {
 
 // Design invariant "Bits": prefill = chunks of any size = token by token, which is every context from 1 to `length` as
 // a prefill of its own; on every instruction set, with any number of threads.
-TEST(Attention, BitsDependOnNeitherChunksNorTargetNorThreads) {
+TEST_P(AttentionOf, BitsDependOnNeitherChunksNorTargetNorThreads) {
   const auto pools = thread_pools();
   for (std::size_t i = 0; i < std::size(kHeadDims); ++i)
     for (const Heads heads : two_heads(i)) {
       const int head_dim = kHeadDims[i];
       SCOPED_TRACE(testing::Message() << heads.query << " heads over " << heads.kv << " of " << head_dim);
       const int length = kSanitized ? kAttentionSpan + 17 : 400;
-      Layer layer(heads, head_dim, {length}, head_dim);
+      Layer layer(heads, head_dim, GetParam(), {length}, head_dim);
       std::vector<std::vector<float>> first;
       for_each_target([&] {
         for (const auto& pool : pools) {
@@ -225,7 +236,7 @@ TEST(Attention, BitsDependOnNeitherChunksNorTargetNorThreads) {
           ASSERT_EQ(layer.results(), first) << pool->threads() << " threads";
         }
         for (const int size : {1, 7, 16, 100, 127, length - 1}) {
-          std::fill(layer.kv.begin(), layer.kv.end(), std::numeric_limits<float>::quiet_NaN());
+          layer.clear();
           layer.run_in_chunks(*pools[size % 3], size);
           ASSERT_EQ(layer.results(), first) << "chunks of " << size;
         }
@@ -234,9 +245,40 @@ TEST(Attention, BitsDependOnNeitherChunksNorTargetNorThreads) {
     }
 }
 
-TEST(Attention, BitsDependNotOnWhereBlocksLie) {
+// Few queries over many positions: threads share their spans. One thread takes them as they come.
+TEST_P(AttentionOf, BitsDependNotOnWhoTakesWhichSpans) {
+  const std::vector<int> lengths = {kSanitized ? 600 : 3000, 40, 700, 1};
+  for (const Heads heads : {Heads{1, 1}, Heads{7, 1}, Heads{4, 2}}) {
+    Layer layer(heads, 17, GetParam(), lengths, 5);
+    ThreadPool one(1);
+    for_each_target([&] {
+      layer.run_whole(one);
+      const auto expected = layer.results();
+      for (const int threads : {2, 3, 8}) {
+        ThreadPool pool(threads);
+        for (const int tokens : {1, 3}) {
+          std::vector<Layer::Chunk> last;
+          for (int s = 0; s < static_cast<int>(lengths.size()); ++s) {
+            const int count = std::min(tokens, lengths[s]);
+            last.push_back({s, lengths[s] - count, count});
+          }
+          for (std::size_t begin = 0; begin < last.size(); ++begin) {
+            for (Sequence& s : layer.sequences) std::fill(s.out_SnC.end() - heads.query * 17, s.out_SnC.end(), -7.0f);
+            layer.run(pool, last);
+            ASSERT_EQ(layer.results(), expected) << threads << " threads, " << tokens << " tokens";
+            std::rotate(last.begin(), last.begin() + 1, last.end());
+          }
+          layer.run(pool, {last.front()});
+          ASSERT_EQ(layer.results(), expected) << threads << " threads, alone";
+        }
+      }
+    });
+  }
+}
+
+TEST_P(AttentionOf, BitsDependNotOnWhereBlocksLie) {
   ThreadPool pool(2);
-  Layer shuffled({4, 2}, 24, {400}, 3), ordered({4, 2}, 24, {400}, 3);
+  Layer shuffled({4, 2}, 24, GetParam(), {400}, 3), ordered({4, 2}, 24, GetParam(), {400}, 3);
   std::iota(ordered.sequences[0].blocks.begin(), ordered.sequences[0].blocks.end(), 0);
   ASSERT_NE(shuffled.sequences[0].blocks, ordered.sequences[0].blocks);
   shuffled.run_whole(pool);
@@ -245,12 +287,12 @@ TEST(Attention, BitsDependNotOnWhereBlocksLie) {
 }
 
 // Sequences that decode, prefill and sit in the middle of their prompt, together and alone.
-TEST(Attention, BitsDependNotOnTheBatch) {
+TEST_P(AttentionOf, BitsDependNotOnTheBatch) {
   const std::vector<int> lengths = {1, 400, 37, 128, 129, 16, 250};
   for (const auto& pool : thread_pools())
     for (const Heads heads : kHeads)
       for_each_target([&] {
-        Layer alone(heads, 10, lengths, 4), together(heads, 10, lengths, 4);
+        Layer alone(heads, 10, GetParam(), lengths, 4), together(heads, 10, GetParam(), lengths, 4);
         alone.run_in_chunks(*pool, 400);
 
         std::vector<int> done(lengths.size(), 0);

@@ -42,7 +42,7 @@ std::vector<float> run(const RandomModel& folder, Plan plan, const ExchangeOptio
   const Model model = load_model(folder.path(), plan, comm);
   RankGrid grid(model.placement, comm, options.overlap);
   ThreadPool pool(2);
-  KvCache kv(model.config.num_hidden_layers, 32, model.kv_shape());
+  KvCache kv(model.config.num_hidden_layers, 32, model.kv_shape(KvType::kBF16));
   Activations a(model, grid.groups(), 256, 256, options);
   std::vector<float> all;
   for (const int chunk : {0, 1}) {

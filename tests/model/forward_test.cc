@@ -10,57 +10,10 @@
 #include "base/error.h"
 #include "comm/ranks.h"
 #include "random_model.h"
+#include "runner.h"
 
 namespace foe {
 namespace {
-
-// One rank's runnable model; sequences get scattered KV blocks.
-struct Runner {
-  Model model;
-  RankGrid grid;
-  ThreadPool pool;
-  KvCache kv;
-  Activations a;
-
-  Runner(const std::string& path, Plan plan, Communicator& c, int threads = 1)
-      : Runner(load_model(path, plan, c), c, threads) {}
-  Runner(Model m, Communicator& c, int threads)
-      : model(std::move(m)),
-        grid(model.placement, c),
-        pool(threads),
-        kv(model.config.num_hidden_layers, 64, model.kv_shape()),
-        a(model, grid.groups(), 400, 400) {}
-
-  std::vector<float> run(const Batch& batch) {
-    const std::span<const float> logits = forward(model, batch, kv, a, grid, pool);
-    return {logits.begin(), logits.end()};
-  }
-};
-
-// Blocks of sequence `s` of up to eight: every eighth one, backwards.
-std::vector<std::int32_t> blocks_of(int s, int tokens) {
-  std::vector<std::int32_t> blocks;
-  for (int i = 0; i * kKvBlock < tokens; ++i) blocks.push_back(63 - (i * 8 + s) % 64);
-  return blocks;
-}
-
-// Logits of all rows, the tokens cut into chunks of the given size.
-std::vector<float> in_chunks(Runner& runner, const std::vector<std::int32_t>& tokens, int chunk) {
-  const std::vector<std::int32_t> blocks = [&] {
-    std::vector<std::int32_t> all;
-    for (int i = 0; i * kKvBlock < static_cast<int>(tokens.size()); ++i) all.push_back((i * 37 + 5) % 64);
-    return all;
-  }();
-  std::vector<float> logits;
-  for (std::size_t at = 0; at < tokens.size(); at += chunk) {
-    const std::size_t count = std::min<std::size_t>(chunk, tokens.size() - at);
-    Batch batch;
-    batch.add_sequence({tokens.data() + at, count}, static_cast<int>(at), blocks, Batch::Sample::kAll);
-    const std::vector<float> part = runner.run(batch);
-    logits.insert(logits.end(), part.begin(), part.end());
-  }
-  return logits;
-}
 
 Plan plan_of(const ModelConfig& c) {
   return default_plan(c);
