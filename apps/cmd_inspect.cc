@@ -100,8 +100,9 @@ void print_table(const ModelConfig& c, const Placement& placement, const std::ve
              c.rope_scaling_factor == 1 ? "" : fmt::format(" scaled by {:g}", c.rope_scaling_factor),
              c.tie_word_embeddings ? "tied" : "untied");
 
-  fmt::print("plan {} on {} rank{}; [begin, end) of what each holds, and what it sends for one decoded token:\n",
-             to_string(placement.plan), reports.size(), reports.size() == 1 ? "" : "s");
+  fmt::print(
+      "plan {} on {} rank{}; [begin, end) of what each holds, and what it sends for one token decoded greedily:\n",
+      to_string(placement.plan), reports.size(), reports.size() == 1 ? "" : "s");
   fmt::print("{:>4}  {:>9}  {:>9}  {:>11}  {:>13}  {:>10}  {:>11}  {:>5}  {:>10}  {:>13}  {:>12}\n", "rank", "groups",
              "KV heads", "experts", "of their width", "weights MB", "KV B/token", "sums", "sum bytes", "between nodes",
              "gather bytes");

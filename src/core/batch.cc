@@ -12,7 +12,7 @@ namespace {
 // The arrays of a batch in the order of the message.
 constexpr std::vector<std::int32_t> Batch::*kArrays[] = {
     &Batch::tokens,      &Batch::positions,   &Batch::sequence_begin, &Batch::sequence_owner,
-    &Batch::block_table, &Batch::table_begin, &Batch::sampled_rows};
+    &Batch::block_table, &Batch::table_begin, &Batch::sampled_rows,   &Batch::candidates};
 
 void append(std::vector<std::int32_t>& message, const std::vector<std::int32_t>& values) {
   message.push_back(static_cast<std::int32_t>(values.size()));
@@ -57,6 +57,14 @@ std::vector<std::int32_t> slice(const std::vector<std::int32_t>& values, std::pt
   return part;
 }
 
+// What is sampled of the tokens [begin, end).
+void copy_sampled(const Batch& batch, int begin, int end, Batch& part) {
+  const auto& rows = batch.sampled_rows;
+  const auto row = std::lower_bound(rows.begin(), rows.end(), begin), row_end = std::lower_bound(row, rows.end(), end);
+  part.sampled_rows = slice(rows, row - rows.begin(), row_end - rows.begin(), begin);
+  part.candidates = slice(batch.candidates, row - rows.begin(), row_end - rows.begin());
+}
+
 }  // namespace
 
 void Batch::add_sequence(std::span<const std::int32_t> sequence_tokens, int first_position,
@@ -73,6 +81,7 @@ void Batch::add_sequence(std::span<const std::int32_t> sequence_tokens, int firs
   if (sample == Sample::kNone) return;
   for (int row = sample == Sample::kAll ? first_row : num_tokens() - 1; row < num_tokens(); ++row)
     sampled_rows.push_back(row);
+  candidates.resize(sampled_rows.size());
 }
 
 Batch part_of(const Batch& batch, int owner) {
@@ -81,8 +90,6 @@ Batch part_of(const Batch& batch, int owner) {
   const auto s = first - owners.begin(), s_end = last - owners.begin();
   const std::int32_t t = batch.sequence_begin[s], t_end = batch.sequence_begin[s_end];
   const std::int32_t b = batch.table_begin[s], b_end = batch.table_begin[s_end];
-  const auto& rows = batch.sampled_rows;
-  const auto row = std::lower_bound(rows.begin(), rows.end(), t), row_end = std::lower_bound(row, rows.end(), t_end);
 
   Batch part;
   part.tokens = slice(batch.tokens, t, t_end);
@@ -91,7 +98,7 @@ Batch part_of(const Batch& batch, int owner) {
   part.sequence_owner = slice(owners, s, s_end);
   part.block_table = slice(batch.block_table, b, b_end);
   part.table_begin = slice(batch.table_begin, s, s_end + 1, b);
-  part.sampled_rows = slice(rows, row - rows.begin(), row_end - rows.begin(), t);
+  copy_sampled(batch, t, t_end, part);
   return part;
 }
 
@@ -105,9 +112,7 @@ Batch rows_of(const Batch& batch, int begin, int end) {
                       blocks.subspan(batch.table_begin[s], batch.table_begin[s + 1] - batch.table_begin[s]),
                       Batch::Sample::kNone, batch.sequence_owner[s]);
   }
-  const auto& rows = batch.sampled_rows;
-  const auto row = std::lower_bound(rows.begin(), rows.end(), begin), row_end = std::lower_bound(row, rows.end(), end);
-  part.sampled_rows = slice(rows, row - rows.begin(), row_end - rows.begin(), begin);
+  copy_sampled(batch, begin, end, part);
   return part;
 }
 
@@ -144,6 +149,9 @@ Batch decode(std::span<const std::int32_t> message, int vocab_size, int kv_block
   check_ascent(batch.sequence_owner, std::greater(), "owners");
   check_range(batch.sampled_rows, batch.num_tokens(), "a sampled row");
   check_ascent(batch.sampled_rows, std::greater_equal(), "sampled rows");
+  if (batch.candidates.size() != batch.sampled_rows.size())
+    fail("batch message: expected {} numbers of candidates, got {}", batch.num_sampled(), batch.candidates.size());
+  check_range(batch.candidates, kMaxCandidates + 1, "a number of candidates");
   for (int s = 0; s < batch.num_sequences(); ++s) {
     const int capacity = (batch.table_begin[s + 1] - batch.table_begin[s]) * kKvBlock;
     for (int t = batch.sequence_begin[s]; t < batch.sequence_begin[s + 1]; ++t) {

@@ -12,7 +12,8 @@
 
 namespace foe {
 
-inline constexpr int kKvBlock = 16;  // positions per KV block
+inline constexpr int kKvBlock = 16;        // positions per KV block
+inline constexpr int kMaxCandidates = 64;  // of one row
 
 struct Batch {
   std::vector<std::int32_t> tokens;          // [T]
@@ -21,7 +22,8 @@ struct Batch {
   std::vector<std::int32_t> sequence_owner;  // [S] ranks, ascending; 0 where all ranks share every sequence
   std::vector<std::int32_t> block_table;     // ids of KV blocks, the owner's, of all sequences, one after the other
   std::vector<std::int32_t> table_begin;     // [S + 1] into block_table
-  std::vector<std::int32_t> sampled_rows;    // rows of tokens whose logits are wanted, ascending
+  std::vector<std::int32_t> sampled_rows;    // [R] rows of tokens whose logits are wanted, ascending
+  std::vector<std::int32_t> candidates;      // [R] of those, how many of the largest logits suffice; 0: all are wanted
 
   int num_tokens() const { return static_cast<int>(tokens.size()); }
   int num_sequences() const { return static_cast<int>(sequence_begin.size()) - 1; }
@@ -32,7 +34,8 @@ struct Batch {
   void clear() { *this = Batch(); }
 
   enum class Sample { kNone, kLast, kAll };
-  // Appends the tokens at positions first_position.. of a sequence whose KV blocks are `blocks`. Owners ascend.
+  // Appends the tokens at positions first_position.. of a sequence whose KV blocks are `blocks`. Owners ascend. All
+  // logits of its sampled rows are wanted.
   void add_sequence(std::span<const std::int32_t> sequence_tokens, int first_position,
                     std::span<const std::int32_t> blocks, Sample sample, int owner = 0);
 };

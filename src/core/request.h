@@ -23,7 +23,7 @@ struct SamplingParams {
   float presence_penalty = 0.0f;    // in [-2, 2]: taken from the logit of each token that the output has
   float frequency_penalty = 0.0f;   // in [-2, 2]: the same, times how often the output has it
   float repetition_penalty = 1.0f;  // in (0, 2]: for tokens of prompt and output divides logits > 0, multiplies others
-  std::vector<LogitBias> logit_bias;
+  std::vector<LogitBias> logit_bias = {};
   int min_tokens = 0;        // until the output has so many, stop ids are not chosen
   std::uint64_t seed = 0;    // the n-th output token is drawn with random number (seed, n), whatever else runs
   int logprobs = -1;         // so many most likely tokens are reported with each output token, and itself; -1: none
@@ -45,7 +45,7 @@ struct Request {
   std::vector<std::int32_t> stop_ids;  // tokens that end the output (and are part of it)
   int priority = 0;                    // lower ones go first
   SamplingParams sampling;
-  Constraint constraint;
+  Constraint constraint = {};
 };
 
 enum class FinishReason { kStop, kLength };

@@ -19,6 +19,10 @@ int kv_blocks(const Model& model, const EngineOptions& options) {
   return (tokens + kKvBlock - 1) / kKvBlock;
 }
 
+int max_sampled(const EngineOptions& options) {
+  return std::max(options.max_sampled, options.max_sequences);
+}
+
 }  // namespace
 
 Engine::Engine(Model model, Communicator& comm, const EngineOptions& options)
@@ -27,34 +31,43 @@ Engine::Engine(Model model, Communicator& comm, const EngineOptions& options)
       grid_(model_.placement, comm, options.exchange.overlap),
       pool_(options.threads),
       kv_(model_.config.num_hidden_layers, kv_blocks(model_, options), model_.kv_shape(options.kv_type)),
-      activations_(model_, grid_.groups(), options.max_batch_tokens,
-                   options.max_sampled > 0 ? options.max_sampled : options.max_sequences, options.exchange),
-      scheduler_({kv_blocks(model_, options), options.max_batch_tokens, options.max_sequences,
-                  model_.config.max_position_embeddings, owners()}) {}
+      activations_(model_, grid_.groups(), options.max_batch_tokens, max_sampled(options), options.exchange),
+      scheduler_({.kv_blocks = kv_blocks(model_, options),
+                  .max_tokens = options.max_batch_tokens,
+                  .max_sequences = options.max_sequences,
+                  .max_sampled = max_sampled(options),
+                  .max_positions = model_.config.max_position_embeddings,
+                  .owners = owners()}),
+      sampler_(model_.config.vocab_size, pool_) {}
 
 void Engine::submit(Request request) {
-  validate(request.sampling);
-  for (const auto* tokens : {&request.prompt, &request.output})
-    for (const std::int32_t token : *tokens)
-      if (token < 0 || token >= model_.config.vocab_size)
-        fail("token: expected an id in [0, {}), got {}", model_.config.vocab_size, token);
+  validate(request, model_.config.vocab_size);
   scheduler_.add(std::move(request));
 }
 
+void Engine::abort(std::int64_t id) {
+  scheduler_.abort(id);
+  sampler_.forget(id);
+}
+
 std::vector<TokenEvent> Engine::step() {
-  const Batch& batch = scheduler_.next();
-  if (batch.empty()) return {};
-  const std::span<const float> logits_SV = run(batch);
-  const std::size_t V = model_.config.vocab_size;
-  std::vector<std::int32_t> tokens;
-  for (int i = 0; i < batch.num_sampled(); ++i) {
-    const Scheduler::SampledRow row = scheduler_.sampled(i);
-    tokens.push_back(sample(logits_SV.subspan(i * V, V), *row.sampling, row.output_position));
-  }
-  return scheduler_.commit(tokens);
+  batch_ = scheduler_.next();
+  if (batch_.empty()) return {};
+  want_candidates(scheduler_, batch_);
+  const Logits logits = run_on_all_ranks(batch_);
+  const std::vector<TokenEvent> events = scheduler_.commit(sampler_.sample(scheduler_, batch_, logits));
+  for (const TokenEvent& event : events)
+    if (event.finish) sampler_.forget(event.id);
+  return events;
 }
 
 std::span<const float> Engine::run(const Batch& batch) {
+  FOE_CHECK(std::count(batch.candidates.begin(), batch.candidates.end(), 0) == batch.num_sampled(),
+            "a batch that wants candidates");
+  return run_on_all_ranks(batch).whole_SV;
+}
+
+Logits Engine::run_on_all_ranks(const Batch& batch) {
   if (comm_.size() > 1) {
     message_ = encode(batch);
     message_.insert(message_.begin(), kRun);

@@ -10,6 +10,7 @@
 #include "base/thread_pool.h"
 #include "comm/communicator.h"
 #include "core/request.h"
+#include "engine/batch_sampler.h"
 #include "model/forward.h"
 #include "sched/scheduler.h"
 
@@ -22,7 +23,7 @@ struct EngineOptions {
   int kv_tokens = 0;    // positions that a KV cache holds, one for each owner of sequences; 0: one sequence of the
                         // model's context length
   KvType kv_type = KvType::kBF16;
-  int max_sampled = 0;  // rows of logits per step; 0: one per sequence
+  int max_sampled = 0;  // rows of logits per step, at least one per sequence; 0: no more than that
   ExchangeOptions exchange = {};
 };
 
@@ -38,12 +39,13 @@ class Engine {
 
   // Rank 0. Throws Error for a request that can never run.
   void submit(Request request);
-  void abort(std::int64_t id) { scheduler_.abort(id); }
+  void abort(std::int64_t id);
   bool idle() const { return scheduler_.idle(); }
   const Scheduler& scheduler() const { return scheduler_; }
   // Runs one step, if there is work.
   std::vector<TokenEvent> step();
-  // Runs one batch on all ranks and returns the logits [S, V] of its sampled rows, valid until the next call.
+  // Runs one batch on all ranks and returns the logits [S, V] of its sampled rows, all of which it must want whole;
+  // valid until the next call.
   std::span<const float> run(const Batch& batch);
   // Tells the other ranks that this one is alive, while there is no work: they give up after the communicator's
   // timeout.
@@ -66,9 +68,12 @@ class Engine {
   KvCache kv_;
   Activations activations_;
   Scheduler scheduler_;
+  BatchSampler sampler_;
+  Batch batch_;  // of the current step
   std::vector<std::int32_t> message_;
 
   int owners() const { return model_.placement.members; }
+  Logits run_on_all_ranks(const Batch& batch);
   std::vector<CommCounters> gather_counters(const CommCounters& mine);
 };
 

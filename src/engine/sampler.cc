@@ -1,69 +1,243 @@
 #include "engine/sampler.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
-#include <vector>
+#include <limits>
 
 #include "base/error.h"
 #include "base/rng.h"
+#include "core/batch.h"
 
 namespace foe {
 namespace {
 
-struct Candidate {
-  std::int32_t id;
-  double weight;  // e^((logit - largest) / temperature)
-};
-
-bool more_likely(const Candidate& a, const Candidate& b) {
-  return a.weight != b.weight ? a.weight > b.weight : a.id < b.id;
+// Written so that NaN fails.
+void check_range(const char* field, float value, float least, float most) {
+  if (!(value >= least && value <= most)) fail("{}: expected {} to {}, got {}", field, least, most, value);
 }
 
-// The fewest most likely candidates whose weights reach the share `top_p` of all; sorted.
-void keep_top_p(std::vector<Candidate>& candidates, double top_p) {
-  double total = 0.0, sum = 0.0;
-  for (const Candidate& c : candidates) total += c.weight;
-  std::size_t kept = 0;
-  while (kept < candidates.size() && (kept == 0 || sum < top_p * total)) sum += candidates[kept++].weight;
-  candidates.resize(kept);
+// Behind 0, which is not in the range.
+void check_above_0(const char* field, float value, float most) {
+  if (!(value > 0.0f && value <= most)) fail("{}: expected more than 0 and at most {}, got {}", field, most, value);
+}
+
+void check_logprobs(const char* field, int value) {
+  if (value < -1 || value > kMaxLogprobs) fail("{}: expected -1 (none) to {}, got {}", field, kMaxLogprobs, value);
+}
+
+void check_token(const char* field, std::int32_t token, int vocab_size) {
+  if (token < 0 || token >= vocab_size) fail("{}: expected an id in [0, {}), got {}", field, vocab_size, token);
+}
+
+constexpr float kForbidden = -std::numeric_limits<float>::infinity();
+
+// Weights in [0, 1] fall into buckets by their exponent and the highest five bits of their fraction. A zero has the
+// first bucket for itself: other weights are at least e^-87.
+constexpr int kBucketShift = 18;
+constexpr std::uint32_t bucket_of(float weight) {
+  return std::bit_cast<std::uint32_t>(weight) >> kBucketShift;
+}
+constexpr std::uint32_t kLastBucket = bucket_of(1.0f);
+
+bool stop_ids_forbidden(const Request& request) {
+  return static_cast<int>(request.output.size()) < request.sampling.min_tokens && !request.stop_ids.empty();
+}
+
+void apply_penalties(const SamplingParams& params, const TokenCounts& counts, std::span<float> logits_V) {
+  for (const auto& [token, count] : counts.output()) {
+    float& logit = logits_V[token];
+    logit = logit > 0.0f ? logit / params.repetition_penalty : logit * params.repetition_penalty;
+    logit -= params.frequency_penalty * static_cast<float>(count);
+    if (count > 0) logit -= params.presence_penalty;
+  }
+}
+
+void forbid_others(std::span<const std::uint64_t> allowed, std::span<float> logits_V) {
+  for (std::size_t i = 0; i < logits_V.size(); i += 64) {
+    const std::uint64_t word = allowed[i / 64];
+    if (word == ~std::uint64_t{0}) continue;
+    const std::size_t end = std::min(i + 64, logits_V.size());
+    for (std::size_t j = i; j < end; ++j)
+      if ((word >> (j - i) & 1) == 0) logits_V[j] = kForbidden;
+  }
+}
+
+std::int32_t first_allowed(std::span<const std::uint64_t> allowed) {
+  for (std::size_t i = 0; i < allowed.size(); ++i)
+    if (allowed[i] != 0) return static_cast<std::int32_t>(64 * i + std::countr_zero(allowed[i]));
+  return 0;
 }
 
 }  // namespace
 
-std::int32_t sample(std::span<const float> logits_V, const SamplingParams& params, int output_position) {
-  const auto largest = std::max_element(logits_V.begin(), logits_V.end());
-  if (params.temperature == 0.0f) return static_cast<std::int32_t>(largest - logits_V.begin());
-
-  std::vector<Candidate> candidates;
-  for (std::size_t i = 0; i < logits_V.size(); ++i) {
-    const double weight = std::exp((static_cast<double>(logits_V[i]) - *largest) / params.temperature);
-    if (weight > 0.0 && weight >= params.min_p) candidates.push_back({static_cast<std::int32_t>(i), weight});
-  }
-  // Not finite logits leave no candidate: answer as greedy sampling does rather than fail the batch.
-  if (candidates.empty()) return static_cast<std::int32_t>(largest - logits_V.begin());
-  const bool top_k = params.top_k > 0 && static_cast<std::size_t>(params.top_k) < candidates.size();
-  if (top_k) {
-    std::nth_element(candidates.begin(), candidates.begin() + params.top_k, candidates.end(), more_likely);
-    candidates.resize(params.top_k);
-  }
-  if (top_k || params.top_p < 1.0f) std::sort(candidates.begin(), candidates.end(), more_likely);
-  if (params.top_p < 1.0f) keep_top_p(candidates, params.top_p);
-
-  double total = 0.0;
-  for (const Candidate& c : candidates) total += c.weight;
-  double left = random_unit(params.seed, static_cast<std::uint64_t>(output_position)) * total;
-  for (const Candidate& c : candidates)
-    if ((left -= c.weight) < 0.0) return c.id;
-  return candidates.back().id;  // rounding
+void validate(const SamplingParams& p) {
+  check_range("temperature", p.temperature, 0.0f, 100.0f);
+  check_above_0("top_p", p.top_p, 1.0f);
+  if (p.top_k < 0) fail("top_k: expected 0 (all) or more, got {}", p.top_k);
+  check_range("min_p", p.min_p, 0.0f, 1.0f);
+  check_range("presence_penalty", p.presence_penalty, -2.0f, 2.0f);
+  check_range("frequency_penalty", p.frequency_penalty, -2.0f, 2.0f);
+  check_above_0("repetition_penalty", p.repetition_penalty, 2.0f);
+  if (p.logit_bias.size() > kMaxLogitBias)
+    fail("logit_bias: expected at most {} tokens, got {}", kMaxLogitBias, p.logit_bias.size());
+  for (const LogitBias& bias : p.logit_bias) check_range("logit_bias", bias.bias, -100.0f, 100.0f);
+  if (p.min_tokens < 0) fail("min_tokens: expected 0 or more, got {}", p.min_tokens);
+  check_logprobs("logprobs", p.logprobs);
+  check_logprobs("prompt_logprobs", p.prompt_logprobs);
 }
 
-void validate(const SamplingParams& p) {
-  // Written so that NaN fails.
-  if (!(p.temperature >= 0.0f && p.temperature <= 100.0f))
-    fail("temperature: expected 0 to 100, got {}", p.temperature);
-  if (!(p.top_p > 0.0f && p.top_p <= 1.0f)) fail("top_p: expected more than 0 and at most 1, got {}", p.top_p);
-  if (p.top_k < 0) fail("top_k: expected 0 (all) or more, got {}", p.top_k);
-  if (!(p.min_p >= 0.0f && p.min_p <= 1.0f)) fail("min_p: expected 0 to 1, got {}", p.min_p);
+void validate(const Request& request, int vocab_size) {
+  const SamplingParams& p = request.sampling;
+  validate(p);
+  for (const auto* tokens : {&request.prompt, &request.output})
+    for (const std::int32_t token : *tokens) check_token("token", token, vocab_size);
+  for (const LogitBias& bias : p.logit_bias) check_token("logit_bias", bias.token, vocab_size);
+  if (p.min_tokens > request.max_tokens)
+    fail("min_tokens: expected at most max_tokens = {}, got {}", request.max_tokens, p.min_tokens);
+  const std::size_t named = request.prompt.size() * static_cast<std::size_t>(p.prompt_logprobs + 1);
+  if (named > kMaxPromptLogprobs)
+    fail("prompt_logprobs: expected at most {} tokens to report, got {} for each of {} in the prompt",
+         kMaxPromptLogprobs, p.prompt_logprobs + 1, request.prompt.size());
+}
+
+bool has_penalties(const SamplingParams& params) {
+  return params.presence_penalty != 0.0f || params.frequency_penalty != 0.0f || params.repetition_penalty != 1.0f;
+}
+
+void TokenCounts::update(const Request& request) {
+  const std::size_t prompt = request.prompt.size(), total = prompt + request.output.size();
+  for (; counted_ < total; ++counted_)
+    if (counted_ < prompt)
+      output_.try_emplace(request.prompt[counted_], 0);
+    else
+      ++output_[request.output[counted_ - prompt]];
+}
+
+int candidates_wanted(const Request& request) {
+  const SamplingParams& p = request.sampling;
+  if (has_penalties(p) || !p.logit_bias.empty() || p.logprobs >= 0 || stop_ids_forbidden(request) ||
+      request.constraint.kind != Constraint::Kind::kNone)
+    return 0;
+  if (p.temperature == 0.0f) return 1;
+  return p.top_k <= kMaxCandidates ? p.top_k : 0;
+}
+
+Sampler::Sampler(int vocab_size) : adjusted_V_(vocab_size), weights_V_(vocab_size) {}
+
+std::span<const float> Sampler::adjust(std::span<const float> logits_V, const Request& request,
+                                       const TokenCounts* counts, std::span<const std::uint64_t> allowed) {
+  const SamplingParams& params = request.sampling;
+  if (params.logit_bias.empty() && !has_penalties(params) && allowed.empty() && !stop_ids_forbidden(request))
+    return logits_V;
+  const std::span<float> adjusted_V(adjusted_V_.data(), logits_V.size());
+  std::ranges::copy(logits_V, adjusted_V.begin());
+  for (const LogitBias& bias : params.logit_bias) adjusted_V[bias.token] += bias.bias;
+  if (has_penalties(params)) apply_penalties(params, *counts, adjusted_V);
+  if (!allowed.empty()) forbid_others(allowed, adjusted_V);
+  if (stop_ids_forbidden(request))
+    for (const std::int32_t id : request.stop_ids)
+      if (id >= 0 && static_cast<std::size_t>(id) < adjusted_V.size()) adjusted_V[id] = kForbidden;
+  return adjusted_V;
+}
+
+std::int32_t Sampler::choose(std::span<const float> logits_V, const Request& request, const TokenCounts* counts,
+                             std::span<const std::uint64_t> allowed) {
+  const SamplingParams& params = request.sampling;
+  const std::span<const float> adjusted_V = adjust(logits_V, request, counts, allowed);
+  const bool all = params.top_k == 0 || static_cast<std::size_t>(params.top_k) >= adjusted_V.size();
+  std::optional<std::size_t> token;
+  if (params.temperature > 0.0f && all) token = draw(adjusted_V, request);
+  if (!token) {
+    candidates_.clear();
+    append_most_likely(adjusted_V, params.temperature > 0.0f && !all ? params.top_k : 1, 0, candidates_);
+    token = choose_candidate(request);
+  }
+  return adjusted_V[*token] > kForbidden ? static_cast<std::int32_t>(*token) : first_allowed(allowed);
+}
+
+std::int32_t Sampler::choose(std::span<const Candidate> candidates, const Request& request) {
+  const std::size_t wanted = std::min<std::size_t>(candidates_wanted(request), candidates.size());
+  candidates_.assign(candidates.begin(), candidates.end());
+  std::partial_sort(candidates_.begin(), candidates_.begin() + wanted, candidates_.end(), more_likely);
+  candidates_.resize(wanted);
+  const std::int32_t token = choose_candidate(request);
+  return candidates_.front().logit > kForbidden ? token : 0;
+}
+
+// One of candidates_, the most likely one if no other can be drawn.
+std::int32_t Sampler::choose_candidate(const Request& request) {
+  if (candidates_.size() == 1) return candidates_.front().token;
+  candidate_logits_.clear();
+  for (const Candidate& c : candidates_) candidate_logits_.push_back(c.logit);
+  return candidates_[draw(candidate_logits_, request).value_or(0)].token;
+}
+
+// The index of a logit, drawn after temperature, min_p and top_p; none if no logit is finite. Weights are summed in
+// buckets: those of one bucket in the order of their indices, then the buckets from the most likely one down. So only
+// the weights of one bucket have to be looked at one by one, or sorted.
+std::optional<std::size_t> Sampler::draw(std::span<const float> logits, const Request& request) {
+  const SamplingParams& params = request.sampling;
+  const std::span<float> weights(weights_V_.data(), logits.size());
+  softmax_weights(logits, largest_logit(logits), params.temperature, params.min_p, weights.data());
+  bucket_sums_.assign(kLastBucket + 1, 0.0);
+  for (const float w : weights) bucket_sums_[bucket_of(w)] += w;
+  double total = 0.0;
+  for (std::uint32_t b = kLastBucket; b > 0; --b) total += bucket_sums_[b];
+  if (total == 0.0) return {};
+
+  std::uint32_t lowest = 1;
+  while (bucket_sums_[lowest] == 0.0) ++lowest;
+  const bool cut = params.top_p < 1.0f;
+  if (cut) total = cut_nucleus(weights, params.top_p, total, lowest);
+  double left = random_unit(params.seed, request.output.size()) * total;
+  std::uint32_t b = kLastBucket;
+  while (b > lowest && left >= bucket_sums_[b]) left -= bucket_sums_[b--];
+  if (!cut || b > lowest) find_bucket(weights, b);
+  for (const std::uint32_t i : bucket_)
+    if ((left -= weights[i]) < 0.0) return i;
+  return bucket_.back();  // rounding
+}
+
+void Sampler::find_bucket(std::span<const float> weights, std::uint32_t bucket) {
+  bucket_.clear();
+  for (std::size_t i = 0; i < weights.size(); ++i)
+    if (bucket_of(weights[i]) == bucket) bucket_.push_back(static_cast<std::uint32_t>(i));
+}
+
+// The fewest most likely weights that reach the share top_p of the total: all that are in buckets above `lowest`, and
+// of this one those that are left in bucket_. Returns their sum.
+double Sampler::cut_nucleus(std::span<const float> weights, double top_p, double total, std::uint32_t& lowest) {
+  double sum = 0.0;
+  std::uint32_t b = kLastBucket;
+  while (b > lowest && sum + bucket_sums_[b] < top_p * total) sum += bucket_sums_[b--];
+  lowest = b;
+  find_bucket(weights, b);
+  std::sort(bucket_.begin(), bucket_.end(), [&](std::uint32_t i, std::uint32_t j) {
+    return weights[i] != weights[j] ? weights[i] > weights[j] : i < j;
+  });
+  std::size_t kept = 0;
+  do sum += weights[bucket_[kept++]];
+  while (kept < bucket_.size() && sum < top_p * total);
+  bucket_.resize(kept);
+  return sum;
+}
+
+LogprobEntry Sampler::logprobs(std::span<const float> logits_V, std::int32_t token, int top) {
+  const double largest = largest_logit(logits_V);
+  double sum = 0.0;
+  for (const float x : logits_V)
+    if (!std::isnan(x)) sum += std::exp(x - largest);
+  const double log_total = largest + std::log(sum);
+  const auto logprob = [&](float logit) {
+    const double value = logit - log_total;
+    return value <= 0.0 ? static_cast<float>(value) : kForbidden;
+  };
+  candidates_.clear();
+  if (top > 0) append_most_likely(logits_V, top, 0, candidates_);
+  LogprobEntry entry{logprob(logits_V[token]), {}};
+  for (const Candidate& c : candidates_) entry.top.push_back({c.token, logprob(c.logit)});
+  return entry;
 }
 
 }  // namespace foe

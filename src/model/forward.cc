@@ -29,7 +29,6 @@
 #include "kernels/attention.h"
 #include "kernels/rows.h"
 #include "model/step.h"
-#include "model/token_head.h"
 
 namespace foe {
 namespace {
@@ -353,11 +352,10 @@ void run_layer(std::vector<Step>& steps, int layer, Activations& a) {
 
 }  // namespace
 
-std::span<const float> forward(const Model& model, const Batch& batch, KvCache& kv, Activations& a, RankGrid& grid,
-                               ThreadPool& pool) {
+Logits forward(const Model& model, const Batch& batch, KvCache& kv, Activations& a, RankGrid& grid, ThreadPool& pool) {
   FOE_CHECK(batch.num_tokens() <= a.max_tokens && batch.num_sampled() <= a.max_sampled,
             "{} tokens of {}, {} sampled of {}", batch.num_tokens(), a.max_tokens, batch.num_sampled(), a.max_sampled);
-  if (model.share().idle()) return gather_logits(model, batch, a, grid.world());
+  if (model.share().idle()) return gather_logits(model, batch, a, pool, grid.world());
   const ModelConfig& c = model.config;
   std::vector<Step> steps = make_steps(model, batch, kv, a, grid, pool);
   const RankGrid::Scope scope(grid);  // an Error leaves no exchange behind that uses the steps
@@ -384,7 +382,7 @@ std::span<const float> forward(const Model& model, const Batch& batch, KvCache& 
     logits_Sv += static_cast<std::size_t>(s.T) * model.share().vocab.size();
   }
   const PartClock clock(steps.front(), a.scoring);
-  return gather_logits(model, batch, a, grid.world());
+  return gather_logits(model, batch, a, pool, grid.world());
 }
 
 }  // namespace foe

@@ -4,11 +4,13 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/aligned.h"
 #include "comm/communicator.h"
 #include "core/batch.h"
 #include "core/model_config.h"
+#include "kernels/candidates.h"
 #include "kernels/gemm.h"
 #include "kernels/kv_format.h"
 #include "model/expert_exchange.h"
@@ -78,6 +80,8 @@ struct Activations {
   AlignedBuffer<float> logits_Sv;
   AlignedBuffer<float> gathered;  // rank 0: all ranks' logits_Sv, one after the other
   AlignedBuffer<float> logits_SV;
+  std::vector<Candidate> candidates, gathered_candidates;  // of this rank, or where it is rank 0 of all; as they came
+  std::vector<std::int32_t> candidates_begin;              // on rank 0, by sampled row
   Routing routing;
   std::vector<Product> products;
   std::vector<LayerStats> layers;

@@ -2,8 +2,113 @@
 
 #include <algorithm>
 #include <numeric>
+#include <vector>
 
 namespace foe {
+namespace {
+
+// Which of the batch's sampled rows are whose.
+class SampledRows {
+ public:
+  SampledRows(const Batch& batch, int members) : candidates_(batch.candidates), begin_(members + 1) {
+    const std::vector<int> sampled = sampled_by_owner(batch, members);
+    std::partial_sum(sampled.begin(), sampled.end(), begin_.begin() + 1);
+  }
+
+  // By row of a member, how many candidates it wants of each rank (fewer, where its part of the vocabulary has fewer
+  // tokens); 0: all logits.
+  std::span<const std::int32_t> wanted(int member) const {
+    return candidates_.subspan(begin_[member], begin_[member + 1] - begin_[member]);
+  }
+  int first(int member) const { return begin_[member]; }
+  std::size_t whole(int member) const {
+    const auto rows = wanted(member);
+    return std::count(rows.begin(), rows.end(), 0);
+  }
+  std::size_t first_whole(int member) const {
+    return std::count(candidates_.begin(), candidates_.begin() + begin_[member], 0);
+  }
+  std::size_t candidates(const Share& share) const {
+    std::size_t sum = 0;
+    for (const int n : wanted(share.member)) sum += std::min(n, share.vocab.size());
+    return sum;
+  }
+
+ private:
+  std::span<const std::int32_t> candidates_;
+  std::vector<int> begin_;  // by member
+};
+
+// Of this rank's scores, finds the candidates that are wanted and moves the rows that are wanted whole to the front.
+void select(const Model& model, std::span<const std::int32_t> wanted, Activations& a, ThreadPool& pool) {
+  const Range vocab = model.share().vocab;
+  const std::size_t v = vocab.size();
+  const auto row = [&](std::size_t i) { return std::span(a.logits_Sv.data() + i * v, v); };
+  std::vector<std::size_t> begin(wanted.size() + 1);
+  for (std::size_t i = 0; i < wanted.size(); ++i) begin[i + 1] = begin[i] + std::min(wanted[i], vocab.size());
+  a.candidates.resize(begin.back());
+  pool.parallel_for(wanted.size(), [&](std::size_t i) {
+    if (wanted[i] == 0) return;
+    std::vector<Candidate> found;
+    append_most_likely(row(i), wanted[i], vocab.begin, found);
+    std::copy(found.begin(), found.end(), a.candidates.begin() + begin[i]);
+  });
+  for (std::size_t i = 0, to = 0; i < wanted.size(); ++i)
+    if (wanted[i] == 0) std::ranges::copy(row(i), row(to++).begin());
+}
+
+// Rank 0 receives the rows that are wanted whole, and puts the ranks' parts of them side by side.
+std::span<const float> gather_whole(const Model& model, const SampledRows& rows, Activations& a, Communicator& world) {
+  const Placement& placement = model.placement;
+  const std::size_t V = model.config.vocab_size;
+  std::vector<std::size_t> counts;
+  for (const Share& share : placement.ranks) counts.push_back(rows.whole(share.member) * share.vocab.size());
+  world.gather({a.logits_Sv.data(), counts[model.rank]}, counts, a.gathered.data(), a.wire);
+  if (model.rank != 0) return {};
+  const std::size_t whole = rows.first_whole(placement.members);
+  if (placement.group_ranks() == 1) return {a.gathered.data(), whole * V};  // in the order of their owners
+  const float* block = a.gathered.data();
+  for (const Share& share : placement.ranks) {
+    float* to = a.logits_SV.data() + rows.first_whole(share.member) * V + share.vocab.begin;
+    for (std::size_t i = 0; i < rows.whole(share.member); ++i, block += share.vocab.size(), to += V)
+      std::copy(block, block + share.vocab.size(), to);
+  }
+  return {a.logits_SV.data(), whole * V};
+}
+
+// On rank 0, where the candidates of each row begin, and their end.
+void count_candidates(const Placement& placement, const SampledRows& rows, std::vector<std::int32_t>& begin) {
+  begin.assign(rows.first(placement.members) + 1, 0);
+  for (const Share& share : placement.ranks)
+    for (int i = rows.first(share.member); const int wanted : rows.wanted(share.member))
+      begin[++i] += std::min(wanted, share.vocab.size());
+  std::partial_sum(begin.begin(), begin.end(), begin.begin());
+}
+
+// Rank 0 receives all candidates, and puts the ranks' candidates of each row side by side.
+void gather_candidates(const Model& model, const SampledRows& rows, Activations& a, Communicator& world) {
+  constexpr std::size_t kFloats = sizeof(Candidate) / sizeof(float);  // a gather moves floats
+  static_assert(sizeof(Candidate) == kFloats * sizeof(float));
+  const Placement& placement = model.placement;
+  std::vector<std::size_t> counts;
+  for (const Share& share : placement.ranks) counts.push_back(rows.candidates(share) * kFloats);
+  if (model.rank == 0) a.gathered_candidates.resize(a.candidates_begin.back());
+  world.gather({reinterpret_cast<const float*>(a.candidates.data()), counts[model.rank]}, counts,
+               reinterpret_cast<float*>(a.gathered_candidates.data()));
+  if (model.rank != 0) return;
+  a.candidates.resize(a.gathered_candidates.size());
+  std::vector<std::int32_t> end = a.candidates_begin;  // of what a row has so far
+  const Candidate* from = a.gathered_candidates.data();
+  for (const Share& share : placement.ranks)
+    for (int i = rows.first(share.member); const int wanted : rows.wanted(share.member)) {
+      const int n = std::min(wanted, share.vocab.size());
+      std::copy(from, from + n, a.candidates.begin() + end[i]);
+      from += n;
+      end[i++] += n;
+    }
+}
+
+}  // namespace
 
 void score_vocabulary(const Model& model, ThreadPool& pool, const float* x_SD, int rows, float* logits_Sv) {
   const Product head{.x = x_SD,
@@ -16,24 +121,18 @@ void score_vocabulary(const Model& model, ThreadPool& pool, const float* x_SD, i
   multiply(pool, {&head, 1});
 }
 
-std::span<const float> gather_logits(const Model& model, const Batch& batch, Activations& a, Communicator& world) {
+Logits gather_logits(const Model& model, const Batch& batch, Activations& a, ThreadPool& pool, Communicator& world) {
   const Placement& placement = model.placement;
-  const std::size_t S = batch.num_sampled(), V = model.config.vocab_size;
-  if (placement.ranks.size() == 1) return {a.logits_Sv.data(), S * V};
-  const std::vector<int> sampled = sampled_by_owner(batch, placement.members);
-  std::vector<std::size_t> counts, first_row(placement.members);
-  for (const Share& share : placement.ranks)
-    counts.push_back(static_cast<std::size_t>(sampled[share.member]) * share.vocab.size());
-  world.gather({a.logits_Sv.data(), counts[model.rank]}, counts, a.gathered.data(), a.wire);
+  const SampledRows rows(batch, placement.members);
+  const std::size_t whole = rows.first_whole(placement.members);
+  const bool alone = placement.ranks.size() == 1;
+  select(model, rows.wanted(model.share().member), a, pool);
+  if (model.rank == 0) count_candidates(placement, rows, a.candidates_begin);
+  std::span<const float> whole_SV(a.logits_Sv.data(), alone ? whole * model.config.vocab_size : 0);
+  if (!alone && whole > 0) whole_SV = gather_whole(model, rows, a, world);
+  if (!alone && whole < batch.sampled_rows.size()) gather_candidates(model, rows, a, world);
   if (model.rank != 0) return {};
-  if (placement.group_ranks() == 1) return {a.gathered.data(), S * V};  // whole rows, in the order of their owners
-  std::exclusive_scan(sampled.begin(), sampled.end(), first_row.begin(), std::size_t{0});
-  const float* block = a.gathered.data();
-  for (const Share& share : placement.ranks)
-    for (int i = 0; i < sampled[share.member]; ++i, block += share.vocab.size())
-      std::copy(block, block + share.vocab.size(),
-                a.logits_SV.data() + (first_row[share.member] + i) * V + share.vocab.begin);
-  return {a.logits_SV.data(), S * V};
+  return {whole_SV, a.candidates, a.candidates_begin};
 }
 
 }  // namespace foe

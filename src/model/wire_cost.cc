@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/candidates.h"
+
 namespace foe {
 namespace {
 
@@ -45,16 +47,21 @@ void add_sums(const ModelConfig& config, const Placement& placement, const std::
   if (!config.federated() && config.qk_norm == QkNorm::kFull) add(L, 2 * sequences, Wire::kF32);
 }
 
+std::uint64_t gathered_bytes(Wire wire, std::size_t rows, int part, int candidates) {
+  if (candidates == 0) return wire_bytes(wire, rows * part);
+  return rows * std::min(candidates, part) * sizeof(Candidate);
+}
+
 }  // namespace
 
 WireCost decode_wire_cost(const ModelConfig& config, const Placement& placement, const std::vector<int>& nodes,
-                          int rank, const ExchangeOptions& options, int sequences) {
+                          int rank, const ExchangeOptions& options, int sequences, int candidates) {
   const Share& share = placement.ranks[rank];
   WireCost cost;
   if (share.idle()) return cost;
   if (placement.group_ranks() > 1) add_sums(config, placement, nodes, rank, options.wire, sequences, cost);
   if (placement.members > 1) add_expert_exchanges(config, placement, rank, options, sequences, cost);
-  if (rank != 0) cost.gather_bytes = wire_bytes(options.wire, static_cast<std::size_t>(sequences) * share.vocab.size());
+  if (rank != 0) cost.gather_bytes = gathered_bytes(options.wire, sequences, share.vocab.size(), candidates);
   return cost;
 }
 

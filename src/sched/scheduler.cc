@@ -8,8 +8,10 @@
 namespace foe {
 
 Scheduler::Scheduler(const SchedulerLimits& limits) : limits_(limits) {
-  FOE_CHECK(limits.max_tokens >= 1 && limits.max_sequences >= 1 && limits.owners >= 1,
-            "{} tokens, {} sequences, {} owners", limits.max_tokens, limits.max_sequences, limits.owners);
+  FOE_CHECK(limits.max_tokens >= 1 && limits.max_sequences >= 1 && limits.owners >= 1 &&
+                limits.max_sampled >= limits.max_sequences,
+            "{} tokens, {} sequences, {} owners, {} rows", limits.max_tokens, limits.max_sequences, limits.owners,
+            limits.max_sampled);
   allocators_.assign(limits.owners, BlockAllocator(limits.kv_blocks));
 }
 
@@ -65,8 +67,13 @@ void Scheduler::admit() {
 // an owner gets more than an even part of it only where others leave some: all wait for the one with the most to run.
 void Scheduler::deal_tokens(const std::vector<Sequence*>& order) {
   int left = limits_.max_tokens;
-  const auto deal = [&left](Sequence& sequence, int most) {
-    const int count = std::min({sequence.remaining() - sequence.scheduled, most, left});
+  int rows = limits_.max_sampled - num_running();  // of logits, besides one for each sequence
+  const auto deal = [&left, &rows](Sequence& sequence, int most) {
+    int count = std::min({sequence.remaining() - sequence.scheduled, most, left});
+    if (sequence.samples_all()) {
+      count = std::min(count, sequence.scheduled == 0 ? rows + 1 : rows);
+      rows -= std::max(0, sequence.scheduled == 0 ? count - 1 : count);
+    }
     sequence.scheduled += count;
     left -= count;
     return count;
@@ -80,7 +87,7 @@ void Scheduler::deal_tokens(const std::vector<Sequence*>& order) {
 }
 
 // Puts the tokens that the sequence was dealt into the batch.
-void Scheduler::append(const Sequence& sequence) {
+void Scheduler::append(Sequence& sequence) {
   std::vector<std::int32_t> tokens;
   const auto& prompt = sequence.request.prompt;
   const int end = sequence.done + sequence.scheduled;
@@ -89,14 +96,17 @@ void Scheduler::append(const Sequence& sequence) {
   const bool last = end == sequence.total();
   const int blocks = (end + kKvBlock - 1) / kKvBlock;
   batch_.add_sequence(tokens, sequence.done, {sequence.blocks.data(), static_cast<std::size_t>(blocks)},
-                      last ? Batch::Sample::kLast : Batch::Sample::kNone, sequence.owner);
-  if (last) sampled_ids_.push_back(sequence.request.id);
+                      sequence.samples_all() ? Batch::Sample::kAll
+                      : last                 ? Batch::Sample::kLast
+                                             : Batch::Sample::kNone,
+                      sequence.owner);
+  for (int i = sequence.samples_all() ? sequence.done : end - last; i < end; ++i) sampled_.push_back({&sequence, i});
 }
 
 const Batch& Scheduler::next() {
   admit();
   batch_.clear();
-  sampled_ids_.clear();
+  sampled_.clear();
   std::vector<Sequence*> order;  // decoding sequences, then prompts, each in order of arrival
   for (const bool decoding : {true, false})
     for (Sequence& sequence : running_)
@@ -104,39 +114,40 @@ const Batch& Scheduler::next() {
   deal_tokens(order);
   std::stable_sort(order.begin(), order.end(),
                    [](const Sequence* a, const Sequence* b) { return a->owner < b->owner; });
-  for (const Sequence* sequence : order)
+  for (Sequence* sequence : order)
     if (sequence->scheduled > 0) append(*sequence);
   return batch_;
 }
 
 Scheduler::SampledRow Scheduler::sampled(int i) const {
-  for (const Sequence& sequence : running_)
-    if (sequence.request.id == sampled_ids_[i])
-      return {sequence.request.id, &sequence.request.sampling, static_cast<int>(sequence.request.output.size())};
-  FOE_CHECK(false, "request {} was aborted while its batch ran", sampled_ids_[i]);
+  return {&sampled_[i].sequence->request, sampled_[i].position};
 }
 
-std::vector<TokenEvent> Scheduler::commit(std::span<const std::int32_t> tokens) {
-  FOE_CHECK(tokens.size() == sampled_ids_.size(), "{} tokens for {} rows", tokens.size(), sampled_ids_.size());
+std::vector<TokenEvent> Scheduler::commit(std::span<const SampledToken> tokens) {
+  FOE_CHECK(tokens.size() == sampled_.size(), "{} tokens for {} rows", tokens.size(), sampled_.size());
+  for (Sequence& sequence : running_) sequence.done += std::exchange(sequence.scheduled, 0);
   std::vector<TokenEvent> events;
-  for (Sequence& sequence : running_) {
-    sequence.done += std::exchange(sequence.scheduled, 0);
-    const auto row = std::find(sampled_ids_.begin(), sampled_ids_.end(), sequence.request.id);
-    if (row == sampled_ids_.end()) continue;
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    Sequence& sequence = *sampled_[i].sequence;
     Request& request = sequence.request;
-    const std::int32_t token = tokens[row - sampled_ids_.begin()];
+    if (sampled_[i].position + 1 < static_cast<int>(request.prompt.size())) {
+      sequence.prompt_logprobs.push_back(tokens[i].logprobs.value());
+      continue;
+    }
+    const std::int32_t token = tokens[i].token;
     request.output.push_back(token);
-    TokenEvent event{request.id, token, {}};
+    TokenEvent event{.id = request.id, .token = token, .logprobs = tokens[i].logprobs};
+    event.prompt = std::move(sequence.prompt_logprobs);
     if (std::find(request.stop_ids.begin(), request.stop_ids.end(), token) != request.stop_ids.end())
       event.finish = FinishReason::kStop;
     else if (static_cast<int>(request.output.size()) == request.max_tokens)
       event.finish = FinishReason::kLength;
-    events.push_back(event);
+    events.push_back(std::move(event));
   }
   for (const TokenEvent& event : events)
     if (event.finish) abort(event.id);
   batch_.clear();
-  sampled_ids_.clear();
+  sampled_.clear();
   return events;
 }
 

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -19,8 +20,16 @@ struct SchedulerLimits {
   int kv_blocks = 0;       // of kKvBlock positions each, in each owner's cache
   int max_tokens = 512;    // per step
   int max_sequences = 32;  // in one batch
-  int max_positions = 0;   // the model's context length
-  int owners = 1;          // KV caches; a sequence stays in one of them, its owner's (core/batch.h)
+  int max_sampled = 32;   // rows of logits per step, at least one for each sequence: prompts whose rows are all sampled
+                          // come in chunks of no more
+  int max_positions = 0;  // the model's context length
+  int owners = 1;         // KV caches; a sequence stays in one of them, its owner's (core/batch.h)
+};
+
+// What was chosen for a sampled row; for a token of the prompt, the token itself.
+struct SampledToken {
+  std::int32_t token = 0;
+  std::optional<LogprobEntry> logprobs = {};
 };
 
 class Scheduler {
@@ -42,14 +51,16 @@ class Scheduler {
   // chunks; within an owner's part they stand before them.
   const Batch& next();
 
-  // The tokens sampled for the rows of that batch, in the order of Batch::sampled_rows.
-  std::vector<TokenEvent> commit(std::span<const std::int32_t> tokens);
+  // What was sampled for the rows of that batch, in the order of Batch::sampled_rows. Entries of a prompt are collected
+  // until its first output token.
+  std::vector<TokenEvent> commit(std::span<const SampledToken> tokens);
 
-  // The request whose token is row `i` of the sampled rows, and how many output tokens it has before that one.
+  // The request whose row `i` of the sampled rows is. Its logits say what comes at index position + 1 of its prompt and
+  // output: a token of the prompt, of which only the logprob is wanted, while that is in the prompt, else the output
+  // token that is to be chosen.
   struct SampledRow {
-    std::int64_t id;
-    const SamplingParams* sampling;
-    int output_position;
+    const Request* request;
+    int position;
   };
   SampledRow sampled(int i) const;
 
@@ -58,25 +69,31 @@ class Scheduler {
     Request request;
     int owner;
     std::vector<std::int32_t> blocks;
-    int done = 0;       // positions whose KV is computed
-    int scheduled = 0;  // tokens of it in the current batch
+    int done = 0;                                    // positions whose KV is computed
+    int scheduled = 0;                               // tokens of it in the current batch
+    std::vector<LogprobEntry> prompt_logprobs = {};  // of those that have run
 
     int total() const { return static_cast<int>(request.prompt.size() + request.output.size()); }
     int remaining() const { return total() - done; }
     bool decoding() const { return remaining() == 1; }
+    bool samples_all() const { return request.sampling.prompt_logprobs >= 0 && request.output.empty(); }
   };
 
   int blocks_for(const Request& request) const;
   void admit();
   void deal_tokens(const std::vector<Sequence*>& order);
-  void append(const Sequence& sequence);
+  void append(Sequence& sequence);
 
   SchedulerLimits limits_;
   std::vector<BlockAllocator> allocators_;  // by owner
   std::deque<Request> waiting_;
   std::deque<Sequence> running_;  // in order of arrival
   Batch batch_;
-  std::vector<std::int64_t> sampled_ids_;  // of batch_.sampled_rows
+  struct Sampled {
+    Sequence* sequence;
+    int position;
+  };
+  std::vector<Sampled> sampled_;  // by row of batch_.sampled_rows
 };
 
 }  // namespace foe

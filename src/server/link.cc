@@ -5,9 +5,13 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "engine/sampler.h"
 
 namespace foe {
 namespace {
+
+// A token that an entry of logprobs names takes eight bytes, and so does the entry's head with its own token.
+static_assert(8 * kMaxPromptLogprobs + 4096 <= kMaxLinkMessage);
 
 // Appends fields to a message.
 class Writer {
@@ -73,30 +77,75 @@ class Reader {
   std::string_view left_;
 };
 
+void write(Writer& w, const SamplingParams& p) {
+  w.number(p.temperature);
+  w.number(p.top_p);
+  w.number<std::int32_t>(p.top_k);
+  w.number(p.min_p);
+  w.number(p.presence_penalty);
+  w.number(p.frequency_penalty);
+  w.number(p.repetition_penalty);
+  w.number(static_cast<std::uint32_t>(p.logit_bias.size()));
+  for (const LogitBias& bias : p.logit_bias) {
+    w.number(bias.token);
+    w.number(bias.bias);
+  }
+  w.number<std::int32_t>(p.min_tokens);
+  w.number(p.seed);
+  w.number<std::int32_t>(p.logprobs);
+  w.number<std::int32_t>(p.prompt_logprobs);
+}
+void read(Reader& r, SamplingParams& p) {
+  p.temperature = r.number<float>();
+  p.top_p = r.number<float>();
+  p.top_k = r.number<std::int32_t>();
+  p.min_p = r.number<float>();
+  p.presence_penalty = r.number<float>();
+  p.frequency_penalty = r.number<float>();
+  p.repetition_penalty = r.number<float>();
+  p.logit_bias.resize(r.count(sizeof(std::int32_t) + sizeof(float)));
+  for (LogitBias& bias : p.logit_bias) {
+    bias.token = r.number<std::int32_t>();
+    bias.bias = r.number<float>();
+  }
+  p.min_tokens = r.number<std::int32_t>();
+  p.seed = r.number<std::uint64_t>();
+  p.logprobs = r.number<std::int32_t>();
+  p.prompt_logprobs = r.number<std::int32_t>();
+}
+
+void write(Writer& w, const Constraint& c) {
+  w.number(static_cast<std::uint8_t>(c.kind));
+  w.text(c.schema);
+}
+void read(Reader& r, Constraint& c) {
+  constexpr auto kLast = static_cast<std::uint8_t>(Constraint::Kind::kJsonSchema);
+  const auto kind = r.number<std::uint8_t>();
+  if (kind > kLast) fail("link: expected a kind of constraint of at most {}, got {}", kLast, kind);
+  c.kind = static_cast<Constraint::Kind>(kind);
+  c.schema = r.text();
+}
+
 void write(Writer& w, const Submit& m) {
   const Request& r = m.request;
   w.number(r.id);
   w.ids(r.prompt);
   w.ids(r.output);
-  w.ids(r.stop_ids);
   w.number<std::int32_t>(r.max_tokens);
-  w.number(r.sampling.temperature);
-  w.number(r.sampling.top_p);
-  w.number<std::int32_t>(r.sampling.top_k);
-  w.number(r.sampling.min_p);
-  w.number(r.sampling.seed);
+  w.ids(r.stop_ids);
+  w.number<std::int32_t>(r.priority);
+  write(w, r.sampling);
+  write(w, r.constraint);
 }
 void read(Reader& r, Submit& m) {
   m.request.id = r.number<std::int64_t>();
   m.request.prompt = r.ids();
   m.request.output = r.ids();
-  m.request.stop_ids = r.ids();
   m.request.max_tokens = r.number<std::int32_t>();
-  m.request.sampling.temperature = r.number<float>();
-  m.request.sampling.top_p = r.number<float>();
-  m.request.sampling.top_k = r.number<std::int32_t>();
-  m.request.sampling.min_p = r.number<float>();
-  m.request.sampling.seed = r.number<std::uint64_t>();
+  m.request.stop_ids = r.ids();
+  m.request.priority = r.number<std::int32_t>();
+  read(r, m.request.sampling);
+  read(r, m.request.constraint);
 }
 
 void write(Writer& w, const Abort& m) {
@@ -125,27 +174,75 @@ void read(Reader& r, Ready& m) {
   m.plan = r.text();
 }
 
+std::int32_t read_not_negative(Reader& r, const char* name) {
+  const auto value = r.number<std::int32_t>();
+  if (value < 0) fail("link: expected {} of at least 0, got {}", name, value);
+  return value;
+}
+
+float read_logprob(Reader& r) {
+  const auto value = r.number<float>();
+  if (!(value <= 0.0f)) fail("link: expected a logprob of at most 0, got {}", value);
+  return value;
+}
+
+constexpr std::size_t kNamedBytes = sizeof(std::int32_t) + sizeof(float);
+constexpr std::size_t kEntryBytes = sizeof(float) + sizeof(std::uint32_t);  // at least
+
+void write(Writer& w, const LogprobEntry& entry) {
+  w.number(entry.logprob);
+  w.number(static_cast<std::uint32_t>(entry.top.size()));
+  for (const TokenLogprob& named : entry.top) {
+    w.number(named.token);
+    w.number(named.logprob);
+  }
+}
+void read(Reader& r, LogprobEntry& entry) {
+  entry.logprob = read_logprob(r);
+  entry.top.resize(r.count(kNamedBytes));
+  for (TokenLogprob& named : entry.top) {
+    named.token = read_not_negative(r, "a token");
+    named.logprob = read_logprob(r);
+  }
+}
+
 // One byte for TokenEvent::finish.
 enum Finish : std::uint8_t { kNotYet, kStopped, kFull };
-constexpr std::size_t kEventBytes = sizeof(std::int64_t) + sizeof(std::int32_t) + sizeof(std::uint8_t);
+
+void write(Writer& w, const TokenEvent& event) {
+  w.number(event.id);
+  w.number(event.token);
+  w.number<std::uint8_t>(!event.finish ? kNotYet : *event.finish == FinishReason::kStop ? kStopped : kFull);
+  w.number<std::int32_t>(event.cached_tokens);
+  w.number<std::uint8_t>(event.logprobs.has_value());
+  if (event.logprobs) write(w, *event.logprobs);
+  w.number(static_cast<std::uint32_t>(event.prompt.size()));
+  for (const LogprobEntry& entry : event.prompt) write(w, entry);
+}
+void read(Reader& r, TokenEvent& event) {
+  event.id = r.number<std::int64_t>();
+  event.token = read_not_negative(r, "a token");
+  const auto finish = r.number<std::uint8_t>();
+  if (finish > kFull) fail("link: expected a finish reason of at most {}, got {}", int{kFull}, finish);
+  if (finish != kNotYet) event.finish = finish == kStopped ? FinishReason::kStop : FinishReason::kLength;
+  event.cached_tokens = read_not_negative(r, "a number of cached tokens");
+  const auto has_logprobs = r.number<std::uint8_t>();
+  if (has_logprobs > 1) fail("link: expected 0 or 1 entries of logprobs, got {}", has_logprobs);
+  if (has_logprobs == 1) read(r, event.logprobs.emplace());
+  event.prompt.resize(r.count(kEntryBytes));
+  for (LogprobEntry& entry : event.prompt) read(r, entry);
+}
+
+// At least: id, token, finish, cached tokens, whether there are logprobs, and how many of the prompt.
+constexpr std::size_t kEventBytes = sizeof(std::int64_t) + 3 * sizeof(std::int32_t) + 2 * sizeof(std::uint8_t);
 
 void write(Writer& w, const Tokens& m) {
   w.number(static_cast<std::uint32_t>(m.events.size()));
-  for (const TokenEvent& event : m.events) {
-    w.number(event.id);
-    w.number(event.token);
-    w.number<std::uint8_t>(!event.finish ? kNotYet : *event.finish == FinishReason::kStop ? kStopped : kFull);
-  }
+  for (const TokenEvent& event : m.events) write(w, event);
 }
 void read(Reader& r, Tokens& m) {
   m.events.resize(r.count(kEventBytes));
-  for (TokenEvent& event : m.events) {
-    event.id = r.number<std::int64_t>();
-    event.token = r.number<std::int32_t>();
-    const auto finish = r.number<std::uint8_t>();
-    if (finish > kFull) fail("link: expected a finish reason of at most {}, got {}", int{kFull}, finish);
-    if (finish != kNotYet) event.finish = finish == kStopped ? FinishReason::kStop : FinishReason::kLength;
-  }
+  for (TokenEvent& event : m.events) read(r, event);
 }
 
 void write(Writer& w, const Refused& m) {

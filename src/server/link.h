@@ -2,8 +2,9 @@
 //
 // A message is a 32-bit length, of what follows, and a payload: one byte for its kind, then its fields, numbers as they
 // stand in memory (both ends are the same program on the same machine), vectors and strings behind a 32-bit count.
-// Ready comes first and carries the version. Each end checks every length and every enumerator that it reads: a message
-// is input. All parse functions throw Error naming what was expected.
+// Ready comes first and carries the version. Each end checks every length, every enumerator and every number that it
+// reads: a message is input. All parse functions throw Error naming what was expected. What a request asks for is
+// checked when the engine takes it: a request that is out of range is refused, and does not end the job.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +19,7 @@
 
 namespace foe {
 
-constexpr std::uint32_t kLinkVersion = 1;
+constexpr std::uint32_t kLinkVersion = 2;
 constexpr std::size_t kMaxLinkMessage = std::size_t{64} << 20;  // bytes of one payload
 
 // Front end to rank 0.
@@ -39,7 +40,7 @@ struct Ready {
   std::int32_t kv_tokens = 0;  // positions that the KV cache holds
   std::string plan;
 };
-struct Tokens {
+struct Tokens {  // an event that reports a prompt's logprobs comes alone: it may fill a message
   std::vector<TokenEvent> events;
 };
 struct Refused {  // a request that the engine cannot run

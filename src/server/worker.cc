@@ -143,11 +143,19 @@ class Session {
     promise(tokens);
     if (!send()) return;  // noticed in run()
     const auto start = Clock::now();
-    const Tokens message{engine_.step()};
+    std::vector<TokenEvent> events = engine_.step();
     const double seconds = seconds_since(start);
     decoding ? limit_.step_took(tokens, seconds) : limit_.step_of_at_most_took(tokens, seconds);
-    for (const TokenEvent& event : message.events) prompts_.erase(event.id);
-    if (!message.events.empty()) say(message);
+    for (const TokenEvent& event : events) prompts_.erase(event.id);
+    say_tokens(std::move(events));
+  }
+
+  void say_tokens(std::vector<TokenEvent> events) {
+    const auto alone =
+        std::partition(events.begin(), events.end(), [](const auto& event) { return event.prompt.empty(); });
+    for (auto event = alone; event != events.end(); ++event) say(Tokens{{std::move(*event)}});
+    events.erase(alone, events.end());
+    if (!events.empty()) say(Tokens{std::move(events)});
   }
 
   // Reads what has come. False at the end.

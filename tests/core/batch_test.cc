@@ -27,6 +27,8 @@ Batch three_sequences() {
   batch.add_sequence(std::vector<std::int32_t>{7}, 19, std::vector<std::int32_t>{5, 0}, Batch::Sample::kLast);
   batch.add_sequence(std::vector<std::int32_t>{1, 2, 3}, 0, std::vector<std::int32_t>{7}, Batch::Sample::kAll, 2);
   batch.add_sequence(std::vector<std::int32_t>{99, 0}, 15, std::vector<std::int32_t>{1, 2, 3}, Batch::Sample::kNone, 2);
+  EXPECT_EQ(batch.candidates, std::vector<std::int32_t>(4));  // all logits are wanted, unless somebody says otherwise
+  batch.candidates = {1, 0, kMaxCandidates, 7};
   return batch;
 }
 
@@ -38,6 +40,7 @@ void expect_equal(const Batch& a, const Batch& b) {
   EXPECT_EQ(a.block_table, b.block_table);
   EXPECT_EQ(a.table_begin, b.table_begin);
   EXPECT_EQ(a.sampled_rows, b.sampled_rows);
+  EXPECT_EQ(a.candidates, b.candidates);
 }
 
 TEST(Batch, AppendsSequences) {
@@ -77,6 +80,8 @@ TEST(Batch, PartsAreTheOwnersSequences) {
   first.add_sequence(std::vector<std::int32_t>{7}, 19, std::vector<std::int32_t>{5, 0}, Batch::Sample::kLast);
   last.add_sequence(std::vector<std::int32_t>{1, 2, 3}, 0, std::vector<std::int32_t>{7}, Batch::Sample::kAll, 2);
   last.add_sequence(std::vector<std::int32_t>{99, 0}, 15, std::vector<std::int32_t>{1, 2, 3}, Batch::Sample::kNone, 2);
+  first.candidates = {1};
+  last.candidates = {0, kMaxCandidates, 7};
   expect_equal(part_of(batch, 0), first);
   expect_equal(part_of(batch, 1), Batch());
   expect_equal(part_of(batch, 2), last);
@@ -93,6 +98,8 @@ TEST(Batch, RowsCutSequences) {
   head.add_sequence(std::vector<std::int32_t>{1, 2}, 0, std::vector<std::int32_t>{7}, Batch::Sample::kAll, 2);
   middle.add_sequence(std::vector<std::int32_t>{3}, 2, std::vector<std::int32_t>{7}, Batch::Sample::kAll, 2);
   middle.add_sequence(std::vector<std::int32_t>{99}, 15, std::vector<std::int32_t>{1, 2, 3}, Batch::Sample::kNone, 2);
+  head.candidates = {1, 0, kMaxCandidates};
+  middle.candidates = {7};
   expect_equal(rows_of(batch, 0, 3), head);
   expect_equal(rows_of(batch, 3, 5), middle);
   expect_equal(rows_of(batch, 0, 6), batch);
@@ -112,13 +119,15 @@ TEST(Batch, PartsMakeUpTheWhole) {
         for (std::int32_t& block : blocks) block = random(kBlocks);
         batch.add_sequence(tokens, random(20), blocks, static_cast<Batch::Sample>(random(3)), owner);
       }
+    for (std::int32_t& count : batch.candidates) count = random(kMaxCandidates + 1);
     const std::vector<int> sampled = sampled_by_owner(batch, kOwners);
     Batch whole;
-    std::vector<std::int32_t> rows;
+    std::vector<std::int32_t> rows, candidates;
     for (int owner = 0; owner < kOwners; ++owner) {
       const Batch part = decode(encode(part_of(batch, owner)), kVocab, kBlocks, kOwners);
       EXPECT_EQ(part.num_sampled(), sampled[owner]);
       for (const std::int32_t row : part.sampled_rows) rows.push_back(whole.num_tokens() + row);
+      candidates.insert(candidates.end(), part.candidates.begin(), part.candidates.end());
       for (int s = 0; s < part.num_sequences(); ++s) {
         EXPECT_EQ(part.sequence_owner[s], owner);
         const int t = part.sequence_begin[s], b = part.table_begin[s];
@@ -128,6 +137,7 @@ TEST(Batch, PartsMakeUpTheWhole) {
       }
     }
     whole.sampled_rows = rows;
+    whole.candidates = candidates;
     expect_equal(whole, batch);
   }
 }
@@ -171,6 +181,10 @@ TEST(Batch, DecodeNamesWhatIsWrong) {
       {[](Batch& b) { b.sampled_rows[3] = 6; }, "expected a sampled row in [0, 6), got 6"},
       {[](Batch& b) { b.sampled_rows[2] = 0; }, "expected sampled rows to ascend, got 0 after 1"},
       {[](Batch& b) { b.sampled_rows[2] = 1; }, "expected sampled rows to ascend, got 1 after 1"},
+      {[](Batch& b) { b.candidates.pop_back(); }, "expected 4 numbers of candidates, got 3"},
+      {[](Batch& b) { b.candidates.push_back(0); }, "expected 4 numbers of candidates, got 5"},
+      {[](Batch& b) { b.candidates[3] = -1; }, "expected a number of candidates in [0, 65), got -1"},
+      {[](Batch& b) { b.candidates[0] = 65; }, "expected a number of candidates in [0, 65), got 65"},
       {[](Batch& b) { b.positions[2] = 2; }, "expected position 1 of sequence 1 within its 16 KV slots, got 2"},
       {[](Batch& b) { b.positions[1] = -1; }, "expected position -1 of sequence 1 within its 16 KV slots, got -1"},
       {[](Batch& b) { b.positions[0] = 32; }, "expected position 32 of sequence 0 within its 32 KV slots, got 32"},

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "comm/sum_plan.h"
+#include "engine/sampler.h"
 #include "model/random_model.h"
 #include "model/wire_cost.h"
 
@@ -107,6 +108,152 @@ TEST(Engine, AResubmittedRequestContinuesWithTheSameTokens) {
   }
 }
 
+// All that comes of a request: its tokens, and what is reported of them and of the prompt.
+struct Answer {
+  std::vector<std::int32_t> tokens;
+  std::vector<std::vector<float>> logprobs, prompt;
+
+  bool operator==(const Answer&) const = default;
+};
+
+std::vector<float> numbers(const LogprobEntry& entry) {
+  std::vector<float> all{entry.logprob};
+  for (const TokenLogprob& top : entry.top) all.insert(all.end(), {static_cast<float>(top.token), top.logprob});
+  return all;
+}
+
+std::map<std::int64_t, Answer> answers(Engine& engine, const std::vector<Request>& requests) {
+  std::map<std::int64_t, Answer> all;
+  for (const Request& r : requests) engine.submit(r);
+  while (!engine.idle())
+    for (const TokenEvent& event : engine.step()) {
+      Answer& answer = all[event.id];
+      EXPECT_TRUE(event.prompt.empty() || answer.tokens.empty());
+      answer.tokens.push_back(event.token);
+      if (event.logprobs) answer.logprobs.push_back(numbers(*event.logprobs));
+      for (const LogprobEntry& entry : event.prompt) answer.prompt.push_back(numbers(entry));
+    }
+  return all;
+}
+
+// A request for every way to sample.
+std::vector<Request> every_way_to_sample() {
+  const SamplingParams ways[] = {
+      {},
+      {.temperature = 1},
+      {.temperature = 1, .top_p = 0.7f},
+      {.temperature = 1.5f, .top_k = 5},
+      {.temperature = 1, .top_p = 0.9f, .top_k = 66},
+      {.temperature = 2, .min_p = 0.5f},
+      {.presence_penalty = 1.5f},
+      {.frequency_penalty = 0.7f},
+      {.repetition_penalty = 1.3f},
+      {.temperature = 1, .presence_penalty = -1, .frequency_penalty = 0.5f, .repetition_penalty = 0.9f},
+      {.logit_bias = {{3, 2.0f}, {69, 1.5f}, {0, -100.0f}}},
+      {.min_tokens = 9},
+      {.temperature = 1, .min_tokens = 4, .logprobs = 3},
+      {.logprobs = 0},
+      {.temperature = 1, .top_k = 3, .logprobs = 20, .prompt_logprobs = 0},
+      {.prompt_logprobs = 2},
+  };
+  std::vector<Request> requests;
+  for (const SamplingParams& way : ways) {
+    const auto id = static_cast<std::int64_t>(requests.size() + 1);
+    Request& r = requests.emplace_back(request(id, 3 + 7 * static_cast<int>(id) % 40, 12));
+    r.sampling = way;
+    r.sampling.seed = id;
+    if (way.min_tokens > 0)
+      for (int token = 0; token < 70; token += 2) r.stop_ids.push_back(token);
+  }
+  return requests;
+}
+
+// Alone, among others, on any number of ranks, and resubmitted with a part of the output.
+void check_every_way_to_sample(const ModelConfig& config, Plan plan) {
+  const RandomModel folder(config);
+  const std::vector<Request> requests = every_way_to_sample();
+  std::map<std::int64_t, Answer> alone;
+  with_engine(folder.path(), plan, 1, {}, [&](Engine& engine) {
+    for (const Request& r : requests) alone.merge(answers(engine, {r}));
+  });
+  std::vector<Request> resubmitted = requests;
+  std::map<std::int64_t, Answer> expected = alone;
+  for (Request& r : resubmitted) {
+    Answer& answer = expected[r.id];
+    const int sent = static_cast<int>(r.id % answer.tokens.size());
+    r.output.assign(answer.tokens.begin(), answer.tokens.begin() + sent);
+    answer.tokens.erase(answer.tokens.begin(), answer.tokens.begin() + sent);
+    if (r.sampling.logprobs >= 0) answer.logprobs.erase(answer.logprobs.begin(), answer.logprobs.begin() + sent);
+    if (sent > 0) answer.prompt.clear();
+  }
+  for (const int ranks : {1, 2, 3, 4})
+    with_engine(folder.path(), plan, ranks,
+                {.threads = ranks <= 2 ? 2 : 1, .max_batch_tokens = 13, .max_sequences = 4, .kv_tokens = 300},
+                [&](Engine& engine) {
+                  EXPECT_EQ(answers(engine, requests), alone) << ranks << " ranks";
+                  EXPECT_EQ(answers(engine, resubmitted), expected) << ranks << " ranks, resubmitted";
+                });
+
+  for (const Request& r : requests) {
+    const Answer& answer = alone[r.id];
+    EXPECT_EQ(answer.logprobs.size(), r.sampling.logprobs >= 0 ? answer.tokens.size() : 0);
+    EXPECT_EQ(answer.prompt.size(), r.sampling.prompt_logprobs >= 0 ? r.prompt.size() - 1 : 0);
+    if (r.sampling.min_tokens > 0) {
+      EXPECT_GE(static_cast<int>(answer.tokens.size()), r.sampling.min_tokens);
+      for (int i = 0; i + 1 < r.sampling.min_tokens; ++i) EXPECT_EQ(answer.tokens[i] % 2, 1);
+    }
+  }
+  // Each parameter does something, and reports change nothing.
+  std::vector<Request> plain = requests, silent = requests;
+  for (Request& r : plain) r.sampling = {.temperature = r.sampling.temperature, .seed = r.sampling.seed};
+  for (Request& r : silent) r.sampling.logprobs = r.sampling.prompt_logprobs = -1;
+  with_engine(folder.path(), plan, 1, {}, [&](Engine& engine) {
+    auto others = answers(engine, plain);
+    for (std::int64_t id = 3; id < 13; ++id) EXPECT_NE(others[id].tokens, alone[id].tokens) << id;
+    others = answers(engine, silent);
+    for (const auto& [id, answer] : alone) EXPECT_EQ(others[id].tokens, answer.tokens) << id;
+  });
+}
+
+TEST(Engine, EveryWayToSampleGivesTheSameAloneTogetherAndResubmittedOnAnyNumberOfRanks) {
+  check_every_way_to_sample(small_federated(4), Plan::kFoe);
+  check_every_way_to_sample(small_federated(2), Plan::kFoe);
+  check_every_way_to_sample(small_config(), Plan::kEp);
+}
+
+// What a prompt's tokens are given is what the logits of foe logits say.
+TEST(Engine, PromptLogprobsAreThoseOfTheLogits) {
+  const RandomModel folder(small_federated(4));
+  Request r = request(1, 30, 1);
+  r.sampling.prompt_logprobs = 1;
+  with_engine(folder.path(), 2, {.max_sampled = 30}, [&](Engine& engine) {
+    Batch batch;
+    batch.add_sequence(r.prompt, 0, std::vector<std::int32_t>{0, 1}, Batch::Sample::kAll);
+    const std::span<const float> logits = engine.run(batch);
+    ASSERT_EQ(logits.size(), 30u * 70);
+    std::vector<std::vector<float>> expected;
+    for (int i = 0; i < 29; ++i)
+      expected.push_back(numbers(Sampler(70).logprobs(logits.subspan(i * 70, 70), r.prompt[i + 1], 1)));
+    EXPECT_EQ(answers(engine, {r})[1].prompt, expected);
+  });
+}
+
+TEST(Engine, ForgetsAbortedRequests) {
+  const RandomModel folder(small_config());
+  with_engine(folder.path(), 1, {}, [&](Engine& engine) {
+    Request r = request(1, 4, 10);
+    r.sampling.presence_penalty = 2;
+    const Answer expected = answers(engine, {r})[1];
+    Request other = request(1, 9, 10);  // another one by that name
+    other.sampling.presence_penalty = 2;
+    engine.submit(other);
+    for (int i = 0; i < 3; ++i) engine.step();
+    engine.abort(1);
+    EXPECT_TRUE(engine.idle());
+    EXPECT_EQ(answers(engine, {r})[1], expected);
+  });
+}
+
 TEST(Engine, RefusesTokensOutsideTheVocabulary) {
   const RandomModel folder(small_config());
   with_engine(folder.path(), 1, {}, [&](Engine& engine) {
@@ -120,17 +267,23 @@ TEST(Engine, RefusesTokensOutsideTheVocabulary) {
   });
 }
 
-// One broadcast, one gather, L + 1 or 2 L sums per step, and the bytes that model/wire_cost.h predicts.
-void check_a_step(const RandomModel& folder, const std::vector<int>& nodes, const EngineOptions& options) {
+// One broadcast, one gather of logits or of candidates, L + 1 or 2 L sums per step, and the bytes that
+// model/wire_cost.h predicts.
+void check_a_step(const RandomModel& folder, const std::vector<int>& nodes, const EngineOptions& options,
+                  const SamplingParams& sampling = {}, int candidates = 1) {
   with_engine(folder.path(), default_plan(folder.config()), nodes, options, [&](Engine& engine) {
-    for (const int id : {1, 2}) engine.submit(request(id, 9, 11));
+    for (const int id : {1, 2}) {
+      Request r = request(id, 9, 11);
+      r.sampling = sampling;
+      engine.submit(r);
+    }
     engine.step();
     const auto before = engine.collect_counters();
     for (int i = 0; i < 10; ++i) engine.step();
     const auto after = engine.collect_counters();
     for (std::size_t r = 0; r < nodes.size(); ++r) {
-      const WireCost cost =
-          decode_wire_cost(folder.config(), engine.model().placement, nodes, static_cast<int>(r), options.exchange, 2);
+      const WireCost cost = decode_wire_cost(folder.config(), engine.model().placement, nodes, static_cast<int>(r),
+                                             options.exchange, 2, candidates);
       const CommCounter sum = after[r].sum - before[r].sum, gather = after[r].gather - before[r].gather;
       EXPECT_EQ(sum.calls, 10u * cost.sum_calls);
       EXPECT_EQ(sum.messages, 10 * cost.sums.messages);
@@ -151,6 +304,45 @@ TEST(Engine, AStepExchangesWhatThePlanSays) {
     for (const auto& nodes : std::vector<std::vector<int>>{{0, 0}, {0, 1}, {0, 0, 0}, {0, 0, 1}, {0, 0, 1, 1}})
       for (const Wire wire : {Wire::kF32, Wire::kInt8}) check_a_step(folder, nodes, {.exchange = {.wire = wire}});
   }
+}
+
+TEST(Engine, RanksSendWhatSamplingNeeds) {
+  for (const ModelConfig& config : {small_federated(4), small_config()}) {
+    const RandomModel folder(config);
+    for (const int ranks : {2, 4})  // of 70 tokens a rank has 35 or 17 or 18
+      for (const Wire wire : {Wire::kF32, Wire::kInt8}) {
+        const std::vector<int> nodes(ranks);
+        const EngineOptions options{.exchange = {.wire = wire}};
+        check_a_step(folder, nodes, options, {.temperature = 1, .top_k = 7}, 7);
+        check_a_step(folder, nodes, options, {.temperature = 1, .top_k = 20}, 20);
+        check_a_step(folder, nodes, options, {.temperature = 1, .top_k = 64}, 64);
+        check_a_step(folder, nodes, options, {.temperature = 1, .top_k = 65}, 0);
+        check_a_step(folder, nodes, options, {.temperature = 1}, 0);
+        check_a_step(folder, nodes, options, {.logprobs = 0}, 0);
+      }
+  }
+}
+
+// Whole rows and candidates of one batch travel one after the other; a step that samples nothing sends neither.
+TEST(Engine, AStepSendsEachKindOfRowOnce) {
+  const RandomModel folder(small_federated(4));
+  with_engine(folder.path(), 2, {.max_batch_tokens = 20}, [&](Engine& engine) {
+    engine.submit(request(1, 5, 20));
+    engine.submit(request(2, 5, 20, 1.0f));
+    engine.step();
+    const auto gathered = [&] { return engine.collect_counters()[1].gather; };
+    CommCounter before = gathered();
+    engine.step();
+    const int v = engine.model().placement.ranks[1].vocab.size();
+    EXPECT_EQ((gathered() - before).calls, 2u);
+    EXPECT_EQ((gathered() - before).bytes, 8u + 4 * v);
+    engine.abort(1);
+    engine.abort(2);
+    engine.submit(request(3, 30, 1));
+    before = gathered();
+    engine.step();
+    EXPECT_EQ((gathered() - before).calls, 0u);
+  });
 }
 
 // Two all-to-alls per layer between the ranks that share a group, and sums between groups if there are several: each

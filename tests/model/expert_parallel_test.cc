@@ -47,7 +47,7 @@ std::vector<float> run(const RandomModel& folder, Plan plan, const ExchangeOptio
   std::vector<float> all;
   for (const int chunk : {0, 1}) {
     const std::span<const float> logits =
-        forward(model, batch_of(chunk, model.config.vocab_size, owner), kv, a, grid, pool);
+        forward(model, batch_of(chunk, model.config.vocab_size, owner), kv, a, grid, pool).whole_SV;
     all.insert(all.end(), logits.begin(), logits.end());
   }
   return all;

@@ -27,7 +27,7 @@ struct Runner {
         a(model, grid.groups(), 400, 400) {}
 
   std::vector<float> run(const Batch& batch) {
-    const std::span<const float> logits = forward(model, batch, kv, a, grid, pool);
+    const std::span<const float> logits = forward(model, batch, kv, a, grid, pool).whole_SV;
     return {logits.begin(), logits.end()};
   }
 };

@@ -44,7 +44,7 @@ TEST_P(TrainingAgreement, TheEngineGivesTheLogitsOfTraining) {
   for (int s = 0; s < span.sequences; ++s)
     batch.add_sequence({tokens.data() + s * span.length, static_cast<std::size_t>(span.length)}, 0,
                        std::vector<std::int32_t>{2 * s, 2 * s + 1}, Batch::Sample::kAll);
-  const std::span<const float> logits = forward(model, batch, kv, a, grid, pool);
+  const std::span<const float> logits = forward(model, batch, kv, a, grid, pool).whole_SV;
 
   ASSERT_EQ(logits.size(), expected.size());
   float largest = 0;

@@ -24,6 +24,12 @@ Request request(std::int64_t id, int prompt, int max_tokens) {
   return r;
 }
 
+std::vector<SampledToken> chosen(const std::vector<std::int32_t>& tokens) {
+  std::vector<SampledToken> sampled;
+  for (const std::int32_t token : tokens) sampled.push_back({token});
+  return sampled;
+}
+
 constexpr SchedulerLimits kLimits{.kv_blocks = 8, .max_tokens = 10, .max_sequences = 3, .max_positions = 200};
 
 TEST(BlockAllocator, HandsOutEachBlockOnceUntilItIsReleased) {
@@ -68,13 +74,13 @@ TEST(Scheduler, CutsAPromptIntoChunksAndSamplesAfterTheLast) {
     EXPECT_EQ(b.positions.front(), first);
     EXPECT_EQ(b.tokens.front(), 100 + first);
     EXPECT_EQ(b.num_sampled(), sampled);
-    const auto events = s.commit(std::vector<std::int32_t>(sampled, 7));
+    const auto events = s.commit(chosen(std::vector<std::int32_t>(sampled, 7)));
     EXPECT_EQ(static_cast<int>(events.size()), sampled);
   }
   const Batch& b = s.next();
   EXPECT_EQ(b.tokens, std::vector<std::int32_t>{7});
   EXPECT_EQ(b.positions, std::vector<std::int32_t>{25});
-  const auto events = s.commit(std::vector<std::int32_t>{9});
+  const auto events = s.commit(chosen({9}));
   EXPECT_EQ(events.at(0).finish, FinishReason::kLength);
   EXPECT_TRUE(s.idle());
 }
@@ -83,14 +89,14 @@ TEST(Scheduler, DecodesBeforeItGivesPromptsTheRest) {
   Scheduler s(kLimits);
   s.add(request(1, 2, 5));
   s.next();
-  s.commit(std::vector<std::int32_t>{7});
+  s.commit(chosen({7}));
   s.add(request(2, 30, 1));
   const Batch& b = s.next();
   EXPECT_EQ(b.num_sequences(), 2);
   EXPECT_EQ(b.tokens[0], 7);
   EXPECT_EQ(b.num_tokens(), 10);  // one decoded token, nine of the prompt
-  EXPECT_EQ(s.sampled(0).id, 1);
-  EXPECT_EQ(s.sampled(0).output_position, 1);
+  EXPECT_EQ(s.sampled(0).request->id, 1);
+  EXPECT_EQ(s.sampled(0).position, 2);
 }
 
 TEST(Scheduler, StopsAtAStopToken) {
@@ -99,7 +105,7 @@ TEST(Scheduler, StopsAtAStopToken) {
   r.stop_ids = {42};
   s.add(r);
   s.next();
-  EXPECT_EQ(s.commit(std::vector<std::int32_t>{42}).at(0).finish, FinishReason::kStop);
+  EXPECT_EQ(s.commit(chosen({42})).at(0).finish, FinishReason::kStop);
   EXPECT_TRUE(s.idle());
 }
 
@@ -110,7 +116,43 @@ TEST(Scheduler, AResubmittedRequestGoesOnBehindItsOutput) {
   s.add(r);
   const Batch& b = s.next();
   EXPECT_EQ(b.tokens, (std::vector<std::int32_t>{100, 101, 102, 50, 51}));
-  EXPECT_EQ(s.sampled(0).output_position, 2);
+  EXPECT_EQ(s.sampled(0).position, 4);
+}
+
+// Rows whose logits are wanted are few: a prompt comes in smaller chunks if all its rows are.
+TEST(Scheduler, CollectsTheLogprobsOfAPromptUntilItsFirstToken) {
+  SchedulerLimits limits = kLimits;
+  limits.max_sampled = 6;
+  Scheduler s(limits);
+  Request r = request(1, 12, 2);
+  r.sampling.prompt_logprobs = 0;
+  s.add(r);
+  s.add(request(2, 3, 1));
+  std::vector<TokenEvent> events;
+  for (const auto& [first, count, others] : {std::tuple{0, 5, 3}, {5, 6, 0}, {11, 1, 0}}) {
+    const Batch& b = s.next();
+    ASSERT_EQ(b.sequence_begin[1], count);
+    EXPECT_EQ(b.num_tokens(), count + others);
+    ASSERT_EQ(b.num_sampled(), count + (others > 0));
+    std::vector<SampledToken> tokens(b.num_sampled());
+    for (int i = 0; i < count; ++i) {
+      EXPECT_EQ(s.sampled(i).request->id, 1);
+      EXPECT_EQ(s.sampled(i).position, first + i);
+      tokens[i] = {7, LogprobEntry{static_cast<float>(-first - i), {}}};
+    }
+    events = s.commit(tokens);
+    EXPECT_EQ(events.size(), others > 0 || first == 11 ? 1u : 0u);
+  }
+  EXPECT_EQ(events[0].token, 7);
+  EXPECT_EQ(events[0].logprobs->logprob, -11.0f);
+  ASSERT_EQ(events[0].prompt.size(), 11u);
+  for (int i = 0; i < 11; ++i) EXPECT_EQ(events[0].prompt[i].logprob, static_cast<float>(-i));
+  s.next();
+  EXPECT_TRUE(s.commit(chosen({9})).at(0).prompt.empty());
+
+  r.output = {50};  // its prompt was reported with that
+  s.add(r);
+  EXPECT_EQ(s.next().num_sampled(), 0);
 }
 
 TEST(Scheduler, AbortedRequestsGiveTheirBlocksBack) {
@@ -146,8 +188,9 @@ TEST(Scheduler, SpreadsEqualRequestsEvenly) {
     const Batch& b = s.next();
     EXPECT_EQ(b.sequence_owner, (std::vector<std::int32_t>{0, 0, 1, 1, 2, 2}));
     std::vector<std::int32_t> tokens;
-    for (int i = 0; i < b.num_sampled(); ++i) tokens.push_back(static_cast<std::int32_t>(100 * s.sampled(i).id));
-    s.commit(tokens);
+    for (int i = 0; i < b.num_sampled(); ++i)
+      tokens.push_back(static_cast<std::int32_t>(100 * s.sampled(i).request->id));
+    s.commit(chosen(tokens));
   }
 }
 
@@ -200,8 +243,8 @@ TEST(Scheduler, PromptsOfDifferentOwnersShareTheBudgetEvenly) {
   s.commit({});
   s.add(request(3, 30, 1));                               // owner 1's, whose first request ends its prompt
   EXPECT_EQ(counts(s.next()), (std::vector<int>{2, 8}));  // what owner 0 leaves goes to owner 1
-  EXPECT_EQ(s.sampled(0).id, 1);
-  EXPECT_EQ(s.sampled(1).id, 2);
+  EXPECT_EQ(s.sampled(0).request->id, 1);
+  EXPECT_EQ(s.sampled(1).request->id, 2);
 }
 
 TEST(Scheduler, DecodesBeforeItGivesPromptsOfOtherOwnersTheRest) {
@@ -253,10 +296,10 @@ void run_random_workload(const SchedulerLimits& limits, std::uint64_t seed) {
     ASSERT_TRUE(wanted.empty() || requests.contains(wanted.begin()->first)) << "step " << step;
     std::vector<std::int32_t> tokens;
     for (int i = 0; i < b.num_sampled(); ++i) {
-      ASSERT_EQ(s.sampled(i).id, b.tokens[b.sampled_rows[i]] / 100);
-      tokens.push_back(static_cast<std::int32_t>(100 * s.sampled(i).id + 99));
+      ASSERT_EQ(s.sampled(i).request->id, b.tokens[b.sampled_rows[i]] / 100);
+      tokens.push_back(static_cast<std::int32_t>(100 * s.sampled(i).request->id + 99));
     }
-    for (const TokenEvent& e : s.commit(tokens)) {
+    for (const TokenEvent& e : s.commit(chosen(tokens))) {
       ++outputs[e.id];
       ASSERT_EQ(e.finish.has_value(), outputs[e.id] == wanted[e.id]);
       if (e.finish) wanted.erase(e.id);

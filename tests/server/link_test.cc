@@ -1,11 +1,14 @@
 #include "server/link.h"
 
 #include <cstring>
+#include <limits>
+#include <utility>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "base/rng.h"
 
 namespace foe {
 namespace {
@@ -31,8 +34,29 @@ Request sample_request() {
   request.output = {-4};
   request.stop_ids = {5, 6};
   request.max_tokens = 7;
-  request.sampling = {.temperature = 0.5f, .top_p = 0.9f, .top_k = 8, .min_p = 0.1f, .seed = ~std::uint64_t{0}};
+  request.priority = -3;
+  request.sampling = {.temperature = 0.5f,
+                      .top_p = 0.9f,
+                      .top_k = 8,
+                      .min_p = 0.1f,
+                      .presence_penalty = -1.5f,
+                      .frequency_penalty = 1.25f,
+                      .repetition_penalty = 1.1f,
+                      .logit_bias = {{9, -100.0f}, {10, 2.5f}},
+                      .min_tokens = 2,
+                      .seed = ~std::uint64_t{0},
+                      .logprobs = 20,
+                      .prompt_logprobs = 0};
+  request.constraint = {Constraint::Kind::kJsonSchema, "{}"};
   return request;
+}
+
+TokenEvent event_with_logprobs() {
+  return {.id = 13,
+          .token = 14,
+          .cached_tokens = 15,
+          .logprobs = LogprobEntry{-0.5f, {{14, -0.5f}, {2, -1.25f}}},
+          .prompt = {{-3.0f, {{7, -0.0f}}}, {-std::numeric_limits<float>::infinity(), {}}}};
 }
 
 // One of each kind, with every kind of field in it.
@@ -41,8 +65,8 @@ std::vector<ToRanks> to_ranks() {
 }
 std::vector<FromRanks> from_ranks() {
   return {Ready{kLinkVersion, 2, 3, 4096, "foe"},
-          Tokens{{{7, 8, {}}, {9, 10, FinishReason::kStop}, {11, 12, FinishReason::kLength}}}, Refused{5, "why"},
-          Alive{1500}};
+          Tokens{{{7, 8, {}}, {9, 10, FinishReason::kStop}, {11, 12, FinishReason::kLength}, event_with_logprobs()}},
+          Refused{5, "why"}, Alive{1500}};
 }
 
 TEST(Link, CarriesRequests) {
@@ -58,6 +82,18 @@ TEST(Link, CarriesRequests) {
   EXPECT_EQ(got.sampling.top_k, sent.sampling.top_k);
   EXPECT_EQ(got.sampling.min_p, sent.sampling.min_p);
   EXPECT_EQ(got.sampling.seed, sent.sampling.seed);
+  EXPECT_EQ(got.priority, sent.priority);
+  EXPECT_EQ(got.sampling.presence_penalty, sent.sampling.presence_penalty);
+  EXPECT_EQ(got.sampling.frequency_penalty, sent.sampling.frequency_penalty);
+  EXPECT_EQ(got.sampling.repetition_penalty, sent.sampling.repetition_penalty);
+  ASSERT_EQ(got.sampling.logit_bias.size(), 2u);
+  EXPECT_EQ(got.sampling.logit_bias[1].token, 10);
+  EXPECT_EQ(got.sampling.logit_bias[1].bias, 2.5f);
+  EXPECT_EQ(got.sampling.min_tokens, sent.sampling.min_tokens);
+  EXPECT_EQ(got.sampling.logprobs, sent.sampling.logprobs);
+  EXPECT_EQ(got.sampling.prompt_logprobs, sent.sampling.prompt_logprobs);
+  EXPECT_EQ(got.constraint.kind, sent.constraint.kind);
+  EXPECT_EQ(got.constraint.schema, sent.constraint.schema);
 }
 
 TEST(Link, CarriesTheOtherMessages) {
@@ -71,12 +107,24 @@ TEST(Link, CarriesTheOtherMessages) {
   EXPECT_EQ(ready.kv_tokens, 4096);
   EXPECT_EQ(ready.plan, "foe");
   const auto tokens = std::get<Tokens>(parse_from_ranks(payload_of(framed(messages[1]))));
-  ASSERT_EQ(tokens.events.size(), 3u);
+  ASSERT_EQ(tokens.events.size(), 4u);
   EXPECT_EQ(tokens.events[0].id, 7);
   EXPECT_EQ(tokens.events[0].token, 8);
   EXPECT_EQ(tokens.events[0].finish, std::nullopt);
   EXPECT_EQ(tokens.events[1].finish, FinishReason::kStop);
   EXPECT_EQ(tokens.events[2].finish, FinishReason::kLength);
+  EXPECT_FALSE(tokens.events[2].logprobs.has_value());
+  EXPECT_TRUE(tokens.events[2].prompt.empty());
+  const TokenEvent& event = tokens.events[3];
+  EXPECT_EQ(event.cached_tokens, 15);
+  EXPECT_EQ(event.logprobs->logprob, -0.5f);
+  ASSERT_EQ(event.logprobs->top.size(), 2u);
+  EXPECT_EQ(event.logprobs->top[1].token, 2);
+  EXPECT_EQ(event.logprobs->top[1].logprob, -1.25f);
+  ASSERT_EQ(event.prompt.size(), 2u);
+  EXPECT_EQ(event.prompt[0].logprob, -3.0f);
+  EXPECT_EQ(event.prompt[0].top.at(0).token, 7);
+  EXPECT_EQ(event.prompt[1].logprob, -std::numeric_limits<float>::infinity());
   const auto refused = std::get<Refused>(parse_from_ranks(payload_of(framed(messages[2]))));
   EXPECT_EQ(refused.id, 5);
   EXPECT_EQ(refused.reason, "why");
@@ -108,20 +156,84 @@ TEST(Link, RefusesWhatIsNoMessage) {
   std::string ready = payload_of(framed(from_ranks()[0]));
   ready[1] = 77;
   EXPECT_THAT([&] { parse_from_ranks(ready); },
-              ThrowsMessage<Error>("link: expected version 1 of the protocol, got 77"));
+              ThrowsMessage<Error>("link: expected version 2 of the protocol, got 77"));
 
   // A count of four thousand million, in a message of a few bytes.
   std::string tokens = payload_of(framed(FromRanks(Tokens{})));
   std::memset(tokens.data() + 1, 0xff, 4);
   EXPECT_THAT([&] { parse_from_ranks(tokens); },
-              ThrowsMessage<Error>("link: expected at most 0 elements of 13 bytes, got 4294967295"));
+              ThrowsMessage<Error>("link: expected at most 0 elements of 22 bytes, got 4294967295"));
 
-  std::string finish = payload_of(framed(FromRanks(Tokens{{{1, 2, {}}}})));
-  finish.back() = 3;
-  EXPECT_THAT([&] { parse_from_ranks(finish); },
-              ThrowsMessage<Error>("link: expected a finish reason of at most 2, got 3"));
   EXPECT_THAT([] { parse_from_ranks(payload_of(framed(FromRanks(Alive{0})))); },
               ThrowsMessage<Error>("link: expected a positive number of milliseconds, got 0"));
+}
+
+template <typename T>
+std::string with(std::string payload, std::size_t at, T value) {
+  std::memcpy(payload.data() + at, &value, sizeof value);
+  return payload;
+}
+
+TEST(Link, RefusesEventsThatAreOutOfRange) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  // Kind, number of events; id, token, finish, cached tokens, one entry of logprobs: its own, the others' number and
+  // the first of these; the second; number of the prompt's entries.
+  const std::string payload = payload_of(framed(FromRanks(Tokens{{event_with_logprobs()}})));
+  const std::size_t event = 5, token = event + 8, finish = token + 4, cached = finish + 1, has_entry = cached + 4,
+                    logprob = has_entry + 1, top = logprob + 4, named = top + 4, prompt = named + 16;
+  ASSERT_NO_THROW(parse_from_ranks(payload));
+  const std::pair<std::string, std::string> cases[] = {
+      {with(payload, token, std::int32_t{-1}), "expected a token of at least 0, got -1"},
+      {with(payload, finish, std::uint8_t{3}), "expected a finish reason of at most 2, got 3"},
+      {with(payload, cached, std::int32_t{-7}), "expected a number of cached tokens of at least 0, got -7"},
+      {with(payload, has_entry, std::uint8_t{2}), "expected 0 or 1 entries of logprobs, got 2"},
+      {with(payload, logprob, 0.5f), "expected a logprob of at most 0, got 0.5"},
+      {with(payload, logprob, nan), "expected a logprob of at most 0, got nan"},
+      {with(payload, top, ~std::uint32_t{0}), "elements of 8 bytes, got 4294967295"},
+      {with(payload, named, std::int32_t{-2}), "expected a token of at least 0, got -2"},
+      {with(payload, named + 4, nan), "expected a logprob of at most 0, got nan"},
+      {with(payload, prompt, ~std::uint32_t{0}), "elements of 8 bytes, got 4294967295"},
+      {with(payload, prompt, std::uint32_t{1}), "expected the end of the message"},
+  };
+  for (const auto& c : cases)
+    EXPECT_THAT([&] { parse_from_ranks(c.first); }, ThrowsMessage<Error>(HasSubstr(c.second)));
+}
+
+TEST(Link, RefusesRequestsThatAreNone) {
+  const std::string payload = payload_of(framed(ToRanks(Submit{sample_request()})));
+  const std::size_t schema = payload.size() - 2 - 4, kind = schema - 1, bias = kind - 4 - 4 - 8 - 4 - 2 * 8 - 4;
+  EXPECT_THAT([&] { parse_to_ranks(with(payload, kind, std::uint8_t{3})); },
+              ThrowsMessage<Error>("link: expected a kind of constraint of at most 2, got 3"));
+  for (const std::size_t at : {std::size_t{9}, bias, schema})
+    EXPECT_THAT([&] { parse_to_ranks(with(payload, at, ~std::uint32_t{0})); },
+                ThrowsMessage<Error>(HasSubstr("got 4294967295")));
+}
+
+// Random changes make an Error, or another message of the protocol.
+TEST(Link, SurvivesRandomChanges) {
+  const std::string request = payload_of(framed(ToRanks(Submit{sample_request()})));
+  const std::string tokens = payload_of(framed(from_ranks()[1]));
+  int accepted = 0, refused = 0;
+  const auto attempt = [&](const std::string& bytes, std::uint64_t trial, const auto& parse) {
+    std::string changed = bytes;
+    for (std::uint64_t i = 0; i <= random_bits(trial, 0) % 4; ++i) {
+      const std::uint64_t r = random_bits(trial, i + 1);
+      changed[r % changed.size()] = static_cast<char>(r >> 32);
+    }
+    try {
+      const auto message = parse(changed);
+      EXPECT_EQ(payload_of(framed(message)), changed);
+      ++accepted;
+    } catch (const Error&) {
+      ++refused;
+    }
+  };
+  for (std::uint64_t trial = 0; trial < 20000; ++trial) {
+    attempt(request, trial, parse_to_ranks);
+    attempt(tokens, trial, parse_from_ranks);
+  }
+  EXPECT_GT(accepted, 0);
+  EXPECT_GT(refused, 0);
 }
 
 TEST(MessageBuffer, FindsMessagesHoweverTheirBytesArrive) {

@@ -1,0 +1,75 @@
+#include "engine/batch_sampler.h"
+
+#include "base/check.h"
+
+namespace foe {
+namespace {
+
+// Whether the row's token is known, and only its logprob is wanted.
+bool of_prompt(const Scheduler::SampledRow& row) {
+  return row.position + 1 < static_cast<int>(row.request->prompt.size());
+}
+
+struct Row {
+  Scheduler::SampledRow at;
+  std::span<const float> logits_V;  // whole, or
+  std::span<const Candidate> candidates;
+  const TokenCounts* counts = nullptr;  // of a request with penalties
+};
+
+SampledToken sample_row(Sampler& sampler, const Row& row) {
+  const Request& request = *row.at.request;
+  const SamplingParams& params = request.sampling;
+  if (of_prompt(row.at)) {
+    const std::int32_t token = request.prompt[row.at.position + 1];
+    return {token, sampler.logprobs(row.logits_V, token, params.prompt_logprobs)};
+  }
+  if (!row.candidates.empty()) return {sampler.choose(row.candidates, request)};
+  const std::int32_t token = sampler.choose(row.logits_V, request, row.counts);
+  if (params.logprobs < 0) return {token};
+  return {token, sampler.logprobs(row.logits_V, token, params.logprobs)};
+}
+
+}  // namespace
+
+void want_candidates(const Scheduler& scheduler, Batch& batch) {
+  for (int i = 0; i < batch.num_sampled(); ++i) {
+    const Scheduler::SampledRow row = scheduler.sampled(i);
+    batch.candidates[i] = of_prompt(row) ? 0 : candidates_wanted(*row.request);
+  }
+}
+
+BatchSampler::BatchSampler(int vocab_size, ThreadPool& pool) : pool_(pool) {
+  for (int i = 0; i < pool.threads(); ++i) samplers_.emplace_back(vocab_size);
+}
+
+std::vector<SampledToken> BatchSampler::sample(const Scheduler& scheduler, const Batch& batch, const Logits& logits) {
+  const std::size_t S = batch.num_sampled(), V = samplers_.front().vocab_size();
+  std::vector<Row> rows;
+  std::size_t whole = 0;
+  for (std::size_t i = 0; i < S; ++i) {
+    Row& row = rows.emplace_back(Row{scheduler.sampled(static_cast<int>(i)), {}, {}});
+    if (batch.candidates[i] == 0) {
+      row.logits_V = logits.whole_SV.subspan(whole++ * V, V);
+    } else {
+      const std::int32_t begin = logits.candidates_begin[i], end = logits.candidates_begin[i + 1];
+      row.candidates = logits.candidates.subspan(begin, end - begin);
+    }
+    if (of_prompt(row.at)) continue;
+    const Request& request = *row.at.request;
+    FOE_CHECK(row.at.position + 1 == static_cast<int>(request.prompt.size() + request.output.size()),
+              "position {} of request {} is not its last", row.at.position, request.id);
+    if (!has_penalties(request.sampling)) continue;
+    TokenCounts& counts = counts_[request.id];
+    counts.update(request);
+    row.counts = &counts;  // stays where it is when others are added
+  }
+  std::vector<SampledToken> tokens(S);
+  const std::size_t threads = std::min(samplers_.size(), S);
+  pool_.parallel_for(threads, [&](std::size_t t) {
+    for (std::size_t i = t; i < S; i += threads) tokens[i] = sample_row(samplers_[t], rows[i]);
+  });
+  return tokens;
+}
+
+}  // namespace foe
