@@ -17,6 +17,7 @@
 #include "server/generation.h"
 #include "server/health_probe.h"
 #include "server/in_flight.h"
+#include "server/live_view.h"
 #include "server/tokenize_api.h"
 #include "weights/config_json.h"
 
@@ -46,6 +47,7 @@ class FrontEnd {
       : options_(options),
         config_(load_model_config(options.model)),
         model_(served_model(options, config_)),
+        metrics_(options.model_name),
         in_flight_(options.max_queue + kMaxProbes, options.answer_seconds,
                    {.submit = [this](const Request& request) { supervisor_.submit(request); },
                     .abort = [this](std::int64_t id) { supervisor_.abort(id); }}),
@@ -105,11 +107,16 @@ class FrontEnd {
       const char* method;
       void (FrontEnd::*answer)(const Call&, const Reply&);
     };
-    static constexpr Route kRoutes[] = {
-        {"/v1/completions", "POST", &FrontEnd::complete},    {"/v1/chat/completions", "POST", &FrontEnd::chat},
-        {"/v1/models", "GET", &FrontEnd::list_models},       {"/tokenize", "POST", &FrontEnd::tokenize_text},
-        {"/detokenize", "POST", &FrontEnd::detokenize_ids},  {"/health", "GET", &FrontEnd::report_health},
-        {"/health_generate", "GET", &FrontEnd::probe_health}};
+    static constexpr Route kRoutes[] = {{"/v1/completions", "POST", &FrontEnd::complete},
+                                        {"/v1/chat/completions", "POST", &FrontEnd::chat},
+                                        {"/v1/models", "GET", &FrontEnd::list_models},
+                                        {"/tokenize", "POST", &FrontEnd::tokenize_text},
+                                        {"/detokenize", "POST", &FrontEnd::detokenize_ids},
+                                        {"/health", "GET", &FrontEnd::report_health},
+                                        {"/health_generate", "GET", &FrontEnd::probe_health},
+                                        {"/metrics", "GET", &FrontEnd::report_metrics},
+                                        {"/", "GET", &FrontEnd::show_page},
+                                        {"/live", "GET", &FrontEnd::report_live}};
     for (const Route& candidate : kRoutes) {
       if (call.http.path != candidate.path) continue;
       if (call.http.method == candidate.method) return (this->*candidate.answer)(call, reply);
@@ -127,6 +134,25 @@ class FrontEnd {
   void tokenize_text(const Call& call, const Reply& reply) { reply->send({.body = tokenize(call.http.body, model_)}); }
   void detokenize_ids(const Call& call, const Reply& reply) {
     reply->send({.body = detokenize(call.http.body, model_)});
+  }
+
+  void report_metrics(const Call&, const Reply& reply) {
+    reply->send({.body = metrics_.text(), .content_type = "text/plain; version=0.0.4; charset=utf-8"});
+  }
+  void show_page(const Call&, const Reply& reply) {
+    reply->send({.body = kPage, .content_type = "text/html; charset=utf-8"});
+  }
+  void report_live(const Call&, const Reply& reply) {
+    reply->send({.body = live_body({.model = model_.name,
+                                    .plan = ready_.plan,
+                                    .ranks = ready_.ranks,
+                                    .context = model_.max_positions,
+                                    .up = supervisor_.up(),
+                                    .chat = model_.chat_text != nullptr,
+                                    .restarts = supervisor_.restarts(),
+                                    .in_flight = in_flight_.size(),
+                                    .latencies = metrics_.recent(),
+                                    .stats = metrics_.last()})});
   }
 
   void check_up() {
@@ -173,7 +199,7 @@ class FrontEnd {
                                  in_flight_.size(), options_.max_queue, request.choices()));
     std::vector<Request> requests = engine_requests(request, config_.eos_token_ids);
     const AnswerHeader header{request.api, std::move(id), model_.name, std::time(nullptr)};
-    const auto generation = std::make_shared<Generation>(header, std::move(request), model_.tokenizer, reply);
+    const auto generation = std::make_shared<Generation>(header, std::move(request), model_.tokenizer, reply, metrics_);
     expect(generation, reply);
     in_flight_.accept(generation, std::move(requests));
   }
@@ -204,6 +230,7 @@ class FrontEnd {
   // --- the ranks ---
 
   void ranks_ready(const Ready& ready) {
+    ready_ = ready;
     in_flight_.resubmit();
     if (supervisor_.restarts() > 0) return spdlog::info("the ranks are up again; {} requests go on", in_flight_.size());
     spdlog::info("{}: {} ranks, plan {}, {} threads each, context {}, KV cache {} tokens", model_.name, ready.ranks,
@@ -213,6 +240,7 @@ class FrontEnd {
   }
 
   void ranks_lost(const std::string& reason) {
+    metrics_.restarted();
     spdlog::warn("the ranks are lost: {}; starting them again, {} requests wait", reason, in_flight_.size());
   }
 
@@ -280,8 +308,10 @@ class FrontEnd {
   ServeOptions options_;
   ModelConfig config_;
   ServedModel model_;
+  Metrics metrics_;
   InFlight in_flight_;
   std::int64_t started_ = std::time(nullptr);
+  Ready ready_;
   bool draining_ = false;  // no new requests
   bool stopping_ = false;  // the ranks were told to end, or have
   std::string failure_;    // why this did not end well

@@ -22,11 +22,12 @@ bool contains(const std::vector<std::int32_t>& ids, std::int32_t id) {
 }  // namespace
 
 Generation::Generation(AnswerHeader header, GenerationRequest request, const Tokenizer& tokenizer,
-                       std::shared_ptr<HttpReply> reply)
+                       std::shared_ptr<HttpReply> reply, Metrics& metrics)
     : header_(std::move(header)),
       request_(std::move(request)),
       tokenizer_(tokenizer),
       reply_(std::move(reply)),
+      metrics_(metrics),
       unfinished_(request_.choices()) {
   for (std::size_t i = 0; i < request_.choices(); ++i) {
     choices_.push_back({StreamDecoder(tokenizer, request_.skip_special_tokens),
@@ -60,6 +61,7 @@ bool Generation::take(std::size_t index, const TokenEvent& event) {
     else if (event.finish == FinishReason::kStop && contains(request_.stop_ids, event.token))
       piece.stopped_by = event.token;
   }
+  measure(choice);
   const bool finished = piece.finish.has_value();
   if (request_.stream && (!piece.text.empty() || finished)) {
     reply_->write(answer_chunk(header_, piece, request_.include_usage));
@@ -111,10 +113,29 @@ void Generation::report(Choice& choice, std::int32_t token, const std::optional<
   choice.piece.logprobs->push_back(std::move(report));
 }
 
-void Generation::end() {
+void Generation::measure(Choice& choice) {
+  const auto now = Clock::now();
+  const auto seconds = [](Clock::duration time) { return std::chrono::duration<double>(time).count(); };
+  if (choice.tokens == 1) {
+    choice.first_token = now;
+    metrics_.first_token(seconds(now - start_));
+  } else {
+    metrics_.next_token(seconds(now - choice.last_token));
+  }
+  choice.last_token = now;
+  if (choice.piece.finish)
+    metrics_.finished({seconds(choice.first_token - start_), seconds(now - start_), choice.tokens},
+                      *choice.piece.finish);
+}
+
+void Generation::end_with(const std::string& status) {
   ended_ = true;
-  status_ = to_string(*choices_.back().piece.finish);
+  status_ = status;
   end_ = Clock::now();
+}
+
+void Generation::end() {
+  end_with(to_string(*choices_.back().piece.finish));
   if (request_.stream) {
     if (request_.include_usage) reply_->write(usage_chunk(header_, usage()));
     reply_->write(done_chunk());
@@ -126,9 +147,8 @@ void Generation::end() {
 }
 
 void Generation::fail(int status, const std::string& message) {
-  ended_ = true;
-  status_ = fmt::format("error {}: {}", status, message);
-  end_ = Clock::now();
+  end_with(fmt::format("error {}: {}", status, message));
+  metrics_.failed(status);
   if (!request_.stream) return send_error(*reply_, status, message);
   reply_->write(error_chunk(status, message));
   reply_->write(done_chunk());
@@ -136,9 +156,8 @@ void Generation::fail(int status, const std::string& message) {
 }
 
 void Generation::client_left() {
-  ended_ = true;
-  status_ = "client left";
-  end_ = Clock::now();
+  end_with("client left");
+  metrics_.failed(499);
 }
 
 AnswerUsage Generation::usage() const {

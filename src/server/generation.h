@@ -9,6 +9,7 @@
 #include "server/answer.h"
 #include "server/generation_response.h"
 #include "server/http_server.h"
+#include "server/metrics.h"
 #include "server/stop_strings.h"
 #include "text/tokenizer.h"
 
@@ -16,9 +17,9 @@ namespace foe {
 
 class Generation : public Answer {
  public:
-  // Begins the reply, if it is a stream.
+  // Begins the reply, if it is a stream. `metrics` outlives this.
   Generation(AnswerHeader header, GenerationRequest request, const Tokenizer& tokenizer,
-             std::shared_ptr<HttpReply> reply);
+             std::shared_ptr<HttpReply> reply, Metrics& metrics);
 
   // The next token of a choice, which has not ended. It ends by event.finish, or by a stop string. The end of the last
   // choice ends the reply.
@@ -36,12 +37,15 @@ class Generation : public Answer {
     std::size_t characters = 0;  // of the text before the next token
     int tokens = 0;
     int cached_tokens = 0;
+    Clock::time_point first_token, last_token;
   };
 
   void begin(std::size_t index, const TokenEvent& event);
   std::string text_of(Choice& choice, const TokenEvent& event);
   void report(Choice& choice, std::int32_t token, const std::optional<LogprobEntry>& entry);
+  void measure(Choice& choice);
   void end();
+  void end_with(const std::string& status);
   AnswerUsage usage() const;
   const std::vector<std::int32_t>& prompt_of(std::size_t choice) const { return request_.prompts[choice / request_.n]; }
 
@@ -49,6 +53,7 @@ class Generation : public Answer {
   GenerationRequest request_;
   Tokenizer tokenizer_;
   std::shared_ptr<HttpReply> reply_;
+  Metrics& metrics_;
   std::vector<Choice> choices_;
   std::size_t unfinished_;
   bool ended_ = false;

@@ -50,10 +50,11 @@ struct RecordedReply : HttpReply {
 
 struct Exchange {
   std::shared_ptr<RecordedReply> reply = std::make_shared<RecordedReply>();
+  Metrics metrics{"m"};
   Generation generation;
 
   explicit Exchange(const GenerationRequest& request)
-      : generation({request.api, "cmpl-1", "m", 1234}, request, tokenizer(), reply) {}
+      : generation({request.api, "cmpl-1", "m", 1234}, request, tokenizer(), reply, metrics) {}
 
   // Gives choice `index` the tokens of `text`, the last one with `finish`. Whether the choice has ended.
   bool take(int index, const std::string& text, std::optional<FinishReason> finish) {
