@@ -63,7 +63,8 @@ void add_limits(CLI::App& command, ServeFlags& flags) {
   add("--max-sequences", flags.max_sequences, "most requests in one batch", 1, 4096);
   command.add_option("--kv-tokens", flags.kv_tokens, "positions in the KV cache; default: as many as 4 GiB hold")
       ->check(CLI::Range(16, 1 << 30));
-  add("--max-queue", flags.serve.max_queue, "most prompts in flight, waiting ones included", 1, 1 << 20);
+  add("--max-queue", flags.serve.max_queue, "most choices in flight, waiting ones included", 1, 1 << 20);
+  add("--max-answer-seconds", flags.serve.answer_seconds, "longest time for an answer; 0: any", 0.0, 1e7);
   add("--max-body", flags.serve.http.body_bytes, "most bytes of a request's body", 1, 1 << 30);
   add("--max-connections", flags.serve.http.connections, "most connections", 1, 1 << 16);
   add("--drain-seconds", flags.serve.drain_s, "time for what is in flight on SIGTERM", 0.0, 86400.0);
@@ -89,6 +90,15 @@ void add_serve_command(CLI::App& app) {
       ->check(CLI::Range(0, 65535))
       ->capture_default_str();
   command->add_option("--served-model-name", flags->serve.model_name, "name for clients; default: the folder's");
+  command
+      ->add_option("--api-key", flags->serve.access.api_keys,
+                   "clients of /v1 have to send it as Authorization: Bearer KEY; may be given several times")
+      ->envname("FOE_API_KEY")
+      ->take_all();
+  command
+      ->add_option("--cors-origin", flags->serve.access.cors_origins,
+                   "pages of this origin may ask, too (*: of all); may be given several times")
+      ->take_all();
   add_limits(*command, *flags);
   command->callback([flags] { run_serve(*flags); });
 }

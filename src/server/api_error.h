@@ -30,4 +30,8 @@ template <typename... Args>
 // {"error": {"message", "type", "param", "code"}}: what every response with a status of 400 or more has as its body.
 std::string error_body(int status, const std::string& message, const std::string& param = "");
 
+// Replies with it.
+class HttpReply;
+void send_error(HttpReply& reply, int status, const std::string& message, const std::string& param = "");
+
 }  // namespace foe

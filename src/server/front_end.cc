@@ -1,11 +1,10 @@
 #include "server/front_end.h"
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <ctime>
-#include <random>
-#include <set>
-#include <unordered_map>
+#include <limits>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
@@ -15,8 +14,11 @@
 
 #include "base/error.h"
 #include "server/api_error.h"
-#include "server/completion.h"
-#include "server/journal.h"
+#include "server/generation.h"
+#include "server/health_probe.h"
+#include "server/in_flight.h"
+#include "server/live_view.h"
+#include "server/tokenize_api.h"
 #include "weights/config_json.h"
 
 namespace foe {
@@ -26,181 +28,211 @@ using boost::system::error_code;
 
 namespace {
 
-constexpr int kFlushSeconds = 2;  // for the last replies to leave
+constexpr int kFlushSeconds = 2;           // for the last replies to leave
+constexpr int kProbeSeconds = 30;          // for a token of /health_generate
+constexpr std::size_t kMaxProbes = 8;      // at a time; they have their own places beside the queue
+constexpr std::size_t kMaxChoices = 1024;  // of one request
+
+ServedModel served_model(const ServeOptions& options, const ModelConfig& config) {
+  return {.name = options.model_name,
+          .vocab_size = config.vocab_size,
+          .max_positions = config.max_position_embeddings,
+          .max_choices = std::min(options.max_queue, kMaxChoices),
+          .tokenizer = Tokenizer::load(options.model + "/tokenizer.json")};
+}
 
 class FrontEnd {
  public:
   explicit FrontEnd(const ServeOptions& options)
       : options_(options),
         config_(load_model_config(options.model)),
-        tokenizer_(Tokenizer::load(options.model + "/tokenizer.json")),
-        journal_(options.max_queue),
+        model_(served_model(options, config_)),
+        metrics_(options.model_name),
+        in_flight_(options.max_queue + kMaxProbes, options.answer_seconds,
+                   {.submit = [this](const Request& request) { supervisor_.submit(request); },
+                    .abort = [this](std::int64_t id) { supervisor_.abort(id); }}),
         signals_(io_, SIGTERM, SIGINT),
         timer_(io_),
+        sweep_(io_),
         http_(io_, options.host, options.port, options.http,
               [this](HttpRequest request, std::shared_ptr<HttpReply> reply) { handle(request, std::move(reply)); }),
         supervisor_(io_, options.supervisor,
                     {.ready = [this](const Ready& ready) { ranks_ready(ready); },
                      .tokens = [this](const Tokens& tokens) { take(tokens); },
-                     .refused = [this](const Refused& refused) { fail(refused.id, 400, refused.reason); },
+                     .refused = [this](const Refused& refused) { in_flight_.fail(refused.id, 400, refused.reason); },
                      .lost = [this](const std::string& reason) { ranks_lost(reason); },
                      .failed = [this](const std::string& reason) { ranks_failed(reason); },
-                     .ended = [this] { ranks_ended(); }}) {
-    model_.name = options.model_name;
-    model_.vocab_size = config_.vocab_size;
-    model_.max_positions = config_.max_position_embeddings;
-    model_.max_prompts = options.max_queue;
-  }
+                     .ended = [this] { ranks_ended(); }}) {}
 
   void run() {
     wait_for_signal();
+    sweep();
     supervisor_.start();
     io_.run();
     if (!failure_.empty()) throw Error(failure_);
   }
 
  private:
-  // A choice of a reply, by the id of its request in the journal.
-  struct Place {
-    std::shared_ptr<Completion> completion;
-    int index;
+  using Reply = std::shared_ptr<HttpReply>;
+
+  // What is asked, by whom, and under which id.
+  struct Call {
+    const HttpRequest& http;
+    std::string id;
   };
 
   // --- requests ---
 
-  void handle(const HttpRequest& request, std::shared_ptr<HttpReply> reply) {
+  void handle(const HttpRequest& request, const Reply& reply) {
+    const Call call{request, request_id(request)};
+    const auto refuse = [&](int status, const std::string& message, const std::string& param) {
+      spdlog::info("{} {} {} is refused with {}: {}", call.id, request.method, request.path, status, message);
+      send_error(*reply, status, message, param);
+    };
     try {
-      route(request, reply);
+      reply->add_headers(access_headers(request, call.id, options_.access));
+      if (is_preflight(request, options_.access)) return reply->send({.status = 204, .body = ""});
+      check_key(request, options_.access);
+      route(call, reply);
     } catch (const ApiError& error) {
-      send_error(*reply, error.status(), error.what(), error.param());
+      refuse(error.status(), error.what(), error.param());
     } catch (const std::exception& error) {
-      spdlog::error("{} {}: {}", request.method, request.path, error.what());
-      send_error(*reply, 500, error.what());
+      refuse(500, error.what(), "");
     }
   }
 
-  void route(const HttpRequest& request, const std::shared_ptr<HttpReply>& reply) {
+  void route(const Call& call, const Reply& reply) {
     struct Route {
       const char* path;
       const char* method;
-      void (FrontEnd::*answer)(const HttpRequest&, const std::shared_ptr<HttpReply>&);
+      void (FrontEnd::*answer)(const Call&, const Reply&);
     };
     static constexpr Route kRoutes[] = {{"/v1/completions", "POST", &FrontEnd::complete},
+                                        {"/v1/chat/completions", "POST", &FrontEnd::chat},
                                         {"/v1/models", "GET", &FrontEnd::list_models},
-                                        {"/health", "GET", &FrontEnd::report_health}};
+                                        {"/tokenize", "POST", &FrontEnd::tokenize_text},
+                                        {"/detokenize", "POST", &FrontEnd::detokenize_ids},
+                                        {"/health", "GET", &FrontEnd::report_health},
+                                        {"/health_generate", "GET", &FrontEnd::probe_health},
+                                        {"/metrics", "GET", &FrontEnd::report_metrics},
+                                        {"/", "GET", &FrontEnd::show_page},
+                                        {"/live", "GET", &FrontEnd::report_live}};
     for (const Route& candidate : kRoutes) {
-      if (request.path != candidate.path) continue;
-      if (request.method != candidate.method)
-        return reply->send({.status = 405,
-                            .body = error_body(405, fmt::format("expected {} {}, got {}", candidate.method,
-                                                                candidate.path, request.method)),
-                            .headers = fmt::format("Allow: {}\r\n", candidate.method)});
-      return (this->*candidate.answer)(request, reply);
+      if (call.http.path != candidate.path) continue;
+      if (call.http.method == candidate.method) return (this->*candidate.answer)(call, reply);
+      reply->add_headers(fmt::format("Allow: {}\r\n", candidate.method));
+      throw ApiError(405, "",
+                     fmt::format("expected {} {}, got {}", candidate.method, candidate.path, call.http.method));
     }
-    throw ApiError(404, "", "there is nothing at " + request.path);
+    throw ApiError(404, "", "there is nothing at " + call.http.path);
   }
 
-  void send_error(HttpReply& reply, int status, const std::string& message, const std::string& param = "") {
-    reply.send({.status = status,
-                .body = error_body(status, message, param),
-                .headers = status == 503 ? "Retry-After: 1\r\n" : ""});
-  }
-
-  void list_models(const HttpRequest&, const std::shared_ptr<HttpReply>& reply) {
+  void list_models(const Call&, const Reply& reply) {
     reply->send({.body = models_body(model_.name, started_, model_.max_positions)});
   }
 
-  void report_health(const HttpRequest&, const std::shared_ptr<HttpReply>& reply) {
-    if (!supervisor_.up() || draining_)
-      throw ApiError(503, "", draining_ ? "the server is shutting down" : "the ranks are starting");
+  void tokenize_text(const Call& call, const Reply& reply) { reply->send({.body = tokenize(call.http.body, model_)}); }
+  void detokenize_ids(const Call& call, const Reply& reply) {
+    reply->send({.body = detokenize(call.http.body, model_)});
+  }
+
+  void report_metrics(const Call&, const Reply& reply) {
+    reply->send({.body = metrics_.text(), .content_type = "text/plain; version=0.0.4; charset=utf-8"});
+  }
+  void show_page(const Call&, const Reply& reply) {
+    reply->send({.body = kPage, .content_type = "text/html; charset=utf-8"});
+  }
+  void report_live(const Call&, const Reply& reply) {
+    reply->send({.body = live_body({.model = model_.name,
+                                    .plan = ready_.plan,
+                                    .ranks = ready_.ranks,
+                                    .context = model_.max_positions,
+                                    .up = supervisor_.up(),
+                                    .chat = model_.chat_text != nullptr,
+                                    .restarts = supervisor_.restarts(),
+                                    .in_flight = in_flight_.size(),
+                                    .latencies = metrics_.recent(),
+                                    .stats = metrics_.last()})});
+  }
+
+  void check_up() {
+    if (draining_) throw ApiError(503, "", "the server is shutting down");
+    if (!supervisor_.up()) throw ApiError(503, "", "the ranks are starting");
+  }
+
+  void report_health(const Call&, const Reply& reply) {
+    check_up();
     reply->send({.body = "{}"});
   }
 
-  void complete(const HttpRequest& http_request, const std::shared_ptr<HttpReply>& reply) {
-    if (draining_) throw ApiError(503, "", "the server is shutting down");
-    CompletionRequest request = parse_completion_request(http_request.body, model_, tokenizer_);
-    if (request.prompts.size() > journal_.room())
-      throw ApiError(503, "",
-                     fmt::format("the queue is full: {} prompts in flight of at most {}, and {} more were requested",
-                                 journal_.size(), options_.max_queue, request.prompts.size()));
-    std::vector<Request> requests;
-    for (const auto& prompt : request.prompts)
-      requests.push_back({.prompt = prompt,
-                          .output = {},
-                          .max_tokens = request.max_tokens,
-                          .stop_ids = request.ignore_eos ? std::vector<std::int32_t>{} : config_.eos_token_ids,
-                          .sampling = request.sampling});
-    const std::uint64_t seed = request.seed ? *request.seed : random_64();
-    const CompletionHeader header{fmt::format("cmpl-{:016x}{:016x}", random_64(), random_64()), model_.name,
-                                  std::time(nullptr)};
-    const auto completion = std::make_shared<Completion>(header, std::move(request), tokenizer_, reply);
-    reply->when_gone([this, weak = std::weak_ptr(completion)] {
-      if (const auto left = weak.lock()) client_left(left);
+  // One token, ahead of all others: that crosses every rank.
+  void probe_health(const Call&, const Reply& reply) {
+    check_up();
+    if (in_flight_.room() == 0) throw ApiError(503, "", "too many of these at once");
+    const auto probe = std::make_shared<HealthProbe>(reply);
+    expect(probe, reply);
+    Request request;
+    request.prompt = {0};
+    request.max_tokens = 1;
+    request.priority = std::numeric_limits<int>::min();
+    in_flight_.accept(probe, {request});
+    const auto timer = std::make_shared<asio::steady_timer>(io_, std::chrono::seconds(kProbeSeconds));
+    timer->async_wait([this, timer, probe, reply](error_code) {
+      if (probe->ended()) return;
+      in_flight_.client_left(probe);
+      send_error(*reply, 503, fmt::format("the ranks made no token within {} s", kProbeSeconds));
     });
-    for (std::size_t i = 0; i < requests.size(); ++i) {
-      requests[i].sampling.seed = seed;
-      const Request& accepted = journal_.add(std::move(requests[i]));
-      places_[accepted.id] = {completion, static_cast<int>(i)};
-      supervisor_.submit(accepted);
-    }
   }
 
-  std::uint64_t random_64() { return std::uint64_t{random_()} << 32 | random_(); }
+  void complete(const Call& call, const Reply& reply) {
+    generate(parse_completion_request(call.http.body, model_), "cmpl-" + call.id, reply);
+  }
+  void chat(const Call& call, const Reply& reply) {
+    generate(parse_chat_request(call.http.body, model_), "chatcmpl-" + call.id, reply);
+  }
 
-  // --- answers ---
+  void generate(GenerationRequest request, std::string id, const Reply& reply) {
+    if (draining_) throw ApiError(503, "", "the server is shutting down");
+    if (request.choices() + kMaxProbes > in_flight_.room())
+      throw ApiError(503, "",
+                     fmt::format("the queue is full: {} choices in flight of at most {}, and {} more were requested",
+                                 in_flight_.size(), options_.max_queue, request.choices()));
+    std::vector<Request> requests = engine_requests(request, config_.eos_token_ids);
+    const AnswerHeader header{request.api, std::move(id), model_.name, std::time(nullptr)};
+    const auto generation = std::make_shared<Generation>(header, std::move(request), model_.tokenizer, reply, metrics_);
+    expect(generation, reply);
+    in_flight_.accept(generation, std::move(requests));
+  }
+
+  void expect(const std::shared_ptr<Answer>& answer, const Reply& reply) {
+    reply->when_gone([this, weak = std::weak_ptr(answer)] {
+      if (const auto left = weak.lock()) in_flight_.client_left(left);
+      stop_if_drained();
+    });
+  }
 
   void take(const Tokens& tokens) {
-    for (const TokenEvent& event : tokens.events) {
-      if (!journal_.record(event)) continue;
-      const Place place = places_.at(event.id);
-      if (!place.completion->take(place.index, event)) continue;
-      places_.erase(event.id);
-      if (!event.finish) forget(event.id);  // a stop string, which the ranks know nothing of
-      if (place.completion->ended()) spdlog::info(place.completion->summary());
-    }
+    in_flight_.take(tokens.events);
     stop_if_drained();
   }
 
-  void forget(std::int64_t id) {
-    supervisor_.abort(id);
-    journal_.erase(id);
-    places_.erase(id);
-  }
-
-  // All choices of one completion.
-  void forget(const std::shared_ptr<Completion>& completion) {
-    std::vector<std::int64_t> ids;
-    for (const auto& [id, place] : places_)
-      if (place.completion == completion) ids.push_back(id);
-    for (const std::int64_t id : ids) forget(id);
-    spdlog::info(completion->summary());
-    stop_if_drained();
-  }
-
-  void fail(std::int64_t id, int status, const std::string& message) {
-    const auto place = places_.find(id);
-    if (place == places_.end()) return;
-    const std::shared_ptr<Completion> completion = place->second.completion;
-    completion->fail(status, message);
-    forget(completion);
-  }
-
-  void fail_all(int status, const std::string& message) {
-    while (!places_.empty()) fail(places_.begin()->first, status, message);
-  }
-
-  void client_left(const std::shared_ptr<Completion>& completion) {
-    if (completion->ended()) return;
-    completion->client_left();
-    forget(completion);
+  // Ends what has taken too long, now and then.
+  void sweep() {
+    sweep_.expires_after(std::chrono::seconds(1));
+    sweep_.async_wait([this](error_code error) {
+      if (error) return;
+      in_flight_.expire();
+      stop_if_drained();
+      sweep();
+    });
   }
 
   // --- the ranks ---
 
   void ranks_ready(const Ready& ready) {
-    const std::vector<Request> in_flight = journal_.in_flight();
-    for (const Request& request : in_flight) supervisor_.submit(request);
-    if (supervisor_.restarts() > 0) return spdlog::info("the ranks are up again; {} requests go on", in_flight.size());
+    ready_ = ready;
+    in_flight_.resubmit();
+    if (supervisor_.restarts() > 0) return spdlog::info("the ranks are up again; {} requests go on", in_flight_.size());
     spdlog::info("{}: {} ranks, plan {}, {} threads each, context {}, KV cache {} tokens", model_.name, ready.ranks,
                  ready.plan, ready.threads, model_.max_positions, ready.kv_tokens);
     const bool v6 = options_.host.find(':') != std::string::npos;
@@ -208,14 +240,15 @@ class FrontEnd {
   }
 
   void ranks_lost(const std::string& reason) {
-    spdlog::warn("the ranks are lost: {}; starting them again, {} requests wait", reason, journal_.size());
+    metrics_.restarted();
+    spdlog::warn("the ranks are lost: {}; starting them again, {} requests wait", reason, in_flight_.size());
   }
 
   void ranks_failed(const std::string& reason) {
     failure_ = reason;
     draining_ = stopping_ = true;
     http_.close();
-    fail_all(500, reason);
+    in_flight_.fail_all(500, reason);
   }
 
   // --- the end ---
@@ -230,28 +263,29 @@ class FrontEnd {
   }
 
   void drain(int signal) {
-    spdlog::info("signal {}: no new requests; {} in flight have {} s to end", signal, journal_.size(),
+    spdlog::info("signal {}: no new requests; {} in flight have {} s to end", signal, in_flight_.size(),
                  options_.drain_s);
     draining_ = true;
     http_.close();
     timer_.expires_after(std::chrono::milliseconds(static_cast<std::int64_t>(1000 * options_.drain_s)));
     timer_.async_wait([this](error_code error) {
-      if (!error) fail_all(503, "the server is shutting down");
+      if (!error) in_flight_.fail_all(503, "the server is shutting down");
     });
     stop_if_drained();
   }
 
   void stop_if_drained() {
-    if (!draining_ || stopping_ || journal_.size() > 0) return;
+    if (!draining_ || stopping_ || in_flight_.size() > 0) return;
     stopping_ = true;
     timer_.cancel();
+    sweep_.cancel();
     supervisor_.stop();
   }
 
   void end_at_once() {
     failure_ = "a second signal ended what was in flight";
     stopping_ = true;
-    fail_all(503, "the server is shutting down");
+    in_flight_.fail_all(503, "the server is shutting down");
     supervisor_.kill();
   }
 
@@ -273,19 +307,18 @@ class FrontEnd {
 
   ServeOptions options_;
   ModelConfig config_;
-  Tokenizer tokenizer_;
   ServedModel model_;
-  Journal journal_;
-  std::unordered_map<std::int64_t, Place> places_;
-  std::random_device random_;
+  Metrics metrics_;
+  InFlight in_flight_;
   std::int64_t started_ = std::time(nullptr);
+  Ready ready_;
   bool draining_ = false;  // no new requests
   bool stopping_ = false;  // the ranks were told to end, or have
   std::string failure_;    // why this did not end well
   std::chrono::steady_clock::time_point flush_deadline_;
   asio::io_context io_{1};
   asio::signal_set signals_;
-  asio::steady_timer timer_;
+  asio::steady_timer timer_, sweep_;
   HttpServer http_;
   Supervisor supervisor_;
 };

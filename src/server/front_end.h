@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "server/access.h"
 #include "server/http_server.h"
 #include "server/supervisor.h"
 
@@ -15,8 +16,10 @@ struct ServeOptions {
   std::string host = "127.0.0.1";
   int port = 8000;  // 0: a free one
   HttpLimits http;
-  std::size_t max_queue = 256;  // prompts in flight, running and waiting
-  double drain_s = 10;          // for what is in flight when the server is told to stop
+  AccessOptions access;
+  std::size_t max_queue = 256;   // choices in flight, running and waiting
+  double answer_seconds = 3600;  // the longest time for an answer; 0: any
+  double drain_s = 10;           // for what is in flight when the server is told to stop
   SupervisorOptions supervisor;
 };
 

@@ -1,5 +1,7 @@
 #include "server/http_server.h"
 
+#include <algorithm>
+#include <cctype>
 #include <chrono>
 #include <optional>
 #include <set>
@@ -82,9 +84,11 @@ class Connection : public HttpReply, public std::enable_shared_from_this<Connect
 
   // --- HttpReply ---
 
+  void add_headers(std::string_view lines) override { more_headers_ += lines; }
+
   void send(const HttpResponse& response) override {
-    const std::string headers = fmt::format("Content-Type: {}\r\nContent-Length: {}\r\n{}{}", response.content_type,
-                                            response.body.size(), response.headers, connection_header());
+    const std::string headers = fmt::format("Content-Type: {}\r\nContent-Length: {}\r\n{}{}{}", response.content_type,
+                                            response.body.size(), response.headers, more_headers_, connection_header());
     send_bytes(head_of(response.status, headers));
     if (!head_only_) send_bytes(response.body);
     end_reply();
@@ -92,8 +96,9 @@ class Connection : public HttpReply, public std::enable_shared_from_this<Connect
 
   void begin_stream(const std::string& content_type) override {
     if (http_1_0_) keep_alive_ = false;  // the end of the connection is the end of the body
-    send_bytes(head_of(200, fmt::format("Content-Type: {}\r\nCache-Control: no-cache\r\n{}{}", content_type,
-                                        http_1_0_ ? "" : "Transfer-Encoding: chunked\r\n", connection_header())));
+    send_bytes(head_of(
+        200, fmt::format("Content-Type: {}\r\nCache-Control: no-cache\r\n{}{}{}", content_type,
+                         http_1_0_ ? "" : "Transfer-Encoding: chunked\r\n", more_headers_, connection_header())));
   }
 
   void write(std::string_view piece) override {
@@ -123,6 +128,7 @@ class Connection : public HttpReply, public std::enable_shared_from_this<Connect
     phase_ = Phase::kReading;
     gone_ = nullptr;
     ended_ = continued_ = head_only_ = false;
+    more_headers_.clear();
     parser_.emplace();
     parser_->eager(true);
     parser_->header_limit(static_cast<std::uint32_t>(server_->limits.header_bytes));
@@ -184,8 +190,13 @@ class Connection : public HttpReply, public std::enable_shared_from_this<Connect
     keep_alive_ = request.keep_alive() && !server_->closing;
     head_only_ = request.method() == http::verb::head;
     const std::string target(request.target());
-    HttpRequest plain{std::string(request.method_string()), target.substr(0, target.find('?')),
-                      std::move(request.body())};
+    HttpRequest plain{
+        std::string(request.method_string()), target.substr(0, target.find('?')), std::move(request.body()), {}};
+    for (const auto& field : request) {
+      std::string name(field.name_string());
+      std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+      plain.headers.emplace_back(std::move(name), std::string(field.value()));
+    }
     server_->handler(std::move(plain), shared_from_this());
   }
 
@@ -266,6 +277,7 @@ class Connection : public HttpReply, public std::enable_shared_from_this<Connect
   std::optional<Parser> parser_;
   bool continued_ = false;  // "100 Continue" was sent
   bool http_1_0_ = false, keep_alive_ = false, head_only_ = false;
+  std::string more_headers_;       // of the reply
   std::string sending_, pending_;  // in the system's hands, and to follow
   bool ended_ = false;             // the reply is complete in those
   std::function<void()> gone_;
@@ -291,6 +303,13 @@ void accept(const std::shared_ptr<HttpServer::State>& state) {
 }
 
 }  // namespace
+
+const std::string& HttpRequest::header(std::string_view name) const {
+  static const std::string kNone;
+  for (const auto& [field, value] : headers)
+    if (field == name) return value;
+  return kNone;
+}
 
 HttpServer::HttpServer(asio::io_context& io, const std::string& host, int port, const HttpLimits& limits,
                        HttpHandler handler)

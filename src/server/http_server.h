@@ -9,6 +9,8 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace boost::asio {
 class io_context;
@@ -20,6 +22,10 @@ struct HttpRequest {
   std::string method;
   std::string path;  // without the query
   std::string body;
+  std::vector<std::pair<std::string, std::string>> headers;  // names in lower case
+
+  // The value of the first such header, or empty. `name` is in lower case.
+  const std::string& header(std::string_view name) const;
 };
 
 struct HttpResponse {
@@ -34,6 +40,8 @@ struct HttpResponse {
 class HttpReply {
  public:
   virtual ~HttpReply() = default;
+  // More headers for the reply, whatever it becomes; each ends in \r\n.
+  virtual void add_headers(std::string_view lines) = 0;
   virtual void send(const HttpResponse& response) = 0;
   // 200, and a body that comes in pieces.
   virtual void begin_stream(const std::string& content_type) = 0;

@@ -16,7 +16,7 @@ std::size_t overlap(std::string_view text, std::string_view string) {
 }  // namespace
 
 std::string StopStrings::push(std::string_view piece) {
-  if (stopped_) return {};
+  if (stopped()) return {};
   held_ += piece;
   // The string that is complete first ends the text, whatever comes behind it in this piece: so the result does not
   // depend on how the text was cut.
@@ -28,11 +28,11 @@ std::string StopStrings::push(std::string_view piece) {
     if (end < first_end || (end == first_end && at < begin)) {
       first_end = end;
       begin = at;
+      matched_ = string;
     }
   }
-  if (first_end != std::string::npos) {
-    stopped_ = true;
-    held_.resize(begin);
+  if (stopped()) {
+    held_.resize(include_ ? first_end : begin);
     return std::move(held_);
   }
   std::size_t keep = 0;
@@ -43,7 +43,7 @@ std::string StopStrings::push(std::string_view piece) {
 }
 
 std::string StopStrings::finish() {
-  if (stopped_) return {};
+  if (stopped()) return {};
   return std::exchange(held_, {});
 }
 

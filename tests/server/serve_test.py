@@ -36,6 +36,8 @@ ARGS = argparse.Namespace(foe=None, ranks=[1, 2])
 PATIENCE_S = 120  # for what must come: generous, as it only ends a test that fails
 CONTEXT = 4096
 MODEL = None  # the folder, made once
+CHAT_TEMPLATE = ("{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}"
+                 "{{ m.role }}: {{ m.content | trim }}\n{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}")
 
 
 def setUpModule():
@@ -45,6 +47,7 @@ def setUpModule():
                          residual="federated", expert_groups=4, group_sync="sum")
     make_checkpoint(MODEL, config, seed=5)
     shutil.copy(TESTS / "golden/tokenizer/gpt2.json", MODEL / "tokenizer.json")
+    (MODEL / "tokenizer_config.json").write_text(json.dumps({"chat_template": CHAT_TEMPLATE}))
 
 
 def tearDownModule():
@@ -164,18 +167,19 @@ class Server:
     def connect(self):
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
 
-    def request(self, method, path, body=None):
+    def request(self, method, path, body=None, headers={}):
         """Returns status, headers and body."""
         connection = self.connect()
         try:
-            connection.request(method, path, body if isinstance(body, (bytes, str, type(None))) else json.dumps(body))
+            connection.request(method, path, body if isinstance(body, (bytes, str, type(None))) else json.dumps(body),
+                               headers)
             response = connection.getresponse()
             return response.status, response.headers, response.read()
         finally:
             connection.close()
 
-    def complete(self, **fields):
-        status, _, body = self.request("POST", "/v1/completions", fields)
+    def complete(self, path="/v1/completions", **fields):
+        status, _, body = self.request("POST", path, fields)
         answer = json.loads(body)
         if status != 200:
             raise AssertionError(f"{status}: {answer}")
@@ -184,18 +188,25 @@ class Server:
     def text(self, **fields):
         return self.complete(**fields)["choices"][0]["text"]
 
+    def chat(self, content, **fields):
+        return self.complete("/v1/chat/completions", messages=[{"role": "user", "content": content}],
+                             **{"max_tokens": 20} | fields)
+
     @contextlib.contextmanager
-    def stream(self, **fields):
+    def stream(self, path="/v1/completions", **fields):
         """Gives an iterator over the chunks of a stream, up to [DONE]."""
         connection = self.connect()
         try:
-            connection.request("POST", "/v1/completions", json.dumps(fields | {"stream": True}))
+            connection.request("POST", path, json.dumps(fields | {"stream": True}))
             response = connection.getresponse()
             if response.status != 200:
                 raise AssertionError(f"{response.status}: {response.read()}")
             yield chunks_of(response)
         finally:
             connection.close()
+
+    def tokens(self, text):
+        return json.loads(self.request("POST", "/tokenize", {"prompt": text})[2])["tokens"]
 
     def streamed_text(self, **fields):
         with self.stream(**fields) as chunks:
@@ -312,7 +323,8 @@ class Api:
                              (b'{"prompt": "\xff"}', 400), (b'{"prompt": "x", "max_tokens": 1e99}', 400),
                              (b'{"prompt": "x", "max_tokens": -5}', 400), (b'{"prompt": "x", "temperature": NaN}', 400),
                              (b'{"prompt": [561]}', 400), (b'{"prompt": [-1]}', 400),
-                             (b'{"prompt": "x", "max_tokens": 4096}', 400), (b'{"prompt": "x", "n": 3}', 400),
+                             (b'{"prompt": "x", "max_tokens": 4096}', 400), (b'{"prompt": "x", "n": 0}', 400),
+                             (b'{"prompt": "x", "logit_bias": {"x": 1}}', 400),
                              (b'{"prompt": "x", "model": "other"}', 404), (b" " * (5 << 20), 413)]:
             got, _, answer = self.server.request("POST", "/v1/completions", body)
             self.assertEqual(got, status, body[:60])
@@ -323,6 +335,82 @@ class Api:
                                      ("DELETE", "/health", 405), ("POST", "/v1/models", 405)]:
             self.assertEqual(self.server.request(method, path)[0], status)
         self.assertEqual(len(self.server.text(prompt="still there?", max_tokens=1)) >= 0, True)
+
+    def test_a_chat_is_its_template_completed(self):
+        text = self.server.text(prompt="user: hi there\nassistant:", max_tokens=20)
+        answer = self.server.chat("  hi there ")
+        self.assertTrue(answer["id"].startswith("chatcmpl-"))
+        self.assertEqual(answer["object"], "chat.completion")
+        self.assertEqual(answer["choices"][0]["message"], {"role": "assistant", "content": text})
+        messages = [{"role": "user", "content": "hi there"}]
+        with self.server.stream("/v1/chat/completions", messages=messages, max_tokens=20) as chunks:
+            first, *rest = [chunk["choices"][0] for chunk in chunks]
+        self.assertEqual(first["delta"], {"role": "assistant", "content": ""})
+        self.assertEqual("".join(choice["delta"].get("content", "") for choice in rest), text)
+        self.assertEqual(rest[-1]["finish_reason"], "length")
+        status, _, body = self.server.request("POST", "/v1/chat/completions",
+                                              {"messages": [{"role": "tool", "content": "x"}]})
+        self.assertEqual(status, 400)
+        self.assertIn("no tools here", json.loads(body)["error"]["message"])
+
+    def test_choices_are_as_each_alone(self):
+        fields = dict(prompt="It was", max_tokens=30) | SAMPLED
+        answer = self.server.complete(n=3, **fields)
+        texts = [choice["text"] for choice in answer["choices"]]
+        self.assertEqual(texts[0], self.server.text(**fields))
+        self.assertEqual(len(set(texts)), 3)
+        self.assertEqual([choice["text"] for choice in self.server.complete(n=3, **fields)["choices"]], texts)
+        self.assertEqual(answer["usage"]["completion_tokens"], 90)
+
+    def test_logprobs(self):
+        fields = dict(prompt="It was the best of", max_tokens=12, logprobs=3)
+        alone = self.server.complete(**fields)["choices"][0]
+        reports = alone["logprobs"]
+        self.assertEqual(len(reports["tokens"]), 12)
+        for logprob, top in zip(reports["token_logprobs"], reports["top_logprobs"]):
+            self.assertEqual(logprob, max(top.values()))  # greedy
+            self.assertGreaterEqual(len(top), 2)  # of three tokens some may have the same text
+        with ThreadPoolExecutor(4) as pool:  # among others, the same floats
+            for other in pool.map(lambda _: self.server.complete(**fields), range(4)):
+                self.assertEqual(other["choices"][0], alone)
+        echo = self.server.complete(echo=True, **fields)["choices"][0]
+        self.assertEqual(echo["text"], fields["prompt"] + alone["text"])
+        self.assertIsNone(echo["logprobs"]["token_logprobs"][0])
+        self.assertEqual(echo["logprobs"]["token_logprobs"][-12:], reports["token_logprobs"])
+        # As lm-evaluation-harness asks for the likelihood of a text it has.
+        ids = self.server.tokens(echo["text"])
+        scored = self.server.complete(prompt=ids, max_tokens=1, logprobs=1, echo=True, temperature=0)["choices"][0]
+        self.assertEqual(scored["logprobs"]["token_logprobs"][:len(ids)], echo["logprobs"]["token_logprobs"][:len(ids)])
+
+    def test_sampling_fields_change_the_text(self):
+        fields = dict(prompt="It was", max_tokens=40)
+        plain = self.server.text(**fields)
+        first = self.server.tokens(plain)[0]
+        for change in (dict(presence_penalty=2), dict(frequency_penalty=2), dict(repetition_penalty=2),
+                       dict(logit_bias={str(first): -100})):
+            with self.subTest(**change):
+                changed = self.server.text(**fields, **change)
+                self.assertNotEqual(changed, plain)
+                self.assertEqual(self.server.text(**fields, **change), changed)
+                self.assertEqual(self.server.streamed_text(**fields, **change), changed)
+
+    def test_tokenize_and_back(self):
+        for text in PROMPTS:
+            ids = self.server.tokens(text)
+            status, _, body = self.server.request("POST", "/detokenize", {"tokens": ids})
+            self.assertEqual((status, json.loads(body)["prompt"]), (200, text))
+
+    def test_health_generate_crosses_all_ranks(self):
+        self.assertEqual(self.server.request("GET", "/health_generate")[0], 200)
+
+    def test_every_answer_has_a_request_id(self):
+        for method, path, body in [("GET", "/health", None), ("GET", "/nowhere", None),
+                                   ("POST", "/v1/completions", {"prompt": "x", "max_tokens": 1})]:
+            _, headers, _ = self.server.request(method, path, body)
+            self.assertRegex(headers["X-Request-Id"], "^[0-9a-f]{32}$")
+            _, headers, _ = self.server.request(method, path, body, {"X-Request-Id": "mine-1"})
+            self.assertEqual(headers["X-Request-Id"], "mine-1")
+        wait_until(lambda: self.server.logged("cmpl-mine-1"), "the id in the log")
 
     def test_bytes_that_are_no_http(self):
         for bytes_sent in (b"\x16\x03\x01" + os.urandom(64), b"GET / HTTP/9.9\r\n\r\n", b"A" * 40000):
@@ -344,6 +432,18 @@ class Api:
         self.assertEqual(whole.usage.completion_tokens, 20)
         stream = client.completions.create(model="tiny", prompt="It was", max_tokens=20, stream=True)
         self.assertEqual("".join(chunk.choices[0].text for chunk in stream), whole.choices[0].text)
+        messages = [{"role": "user", "content": "hi there"}]
+        chat = client.chat.completions.create(model="tiny", messages=messages, max_tokens=20, logprobs=True,
+                                              top_logprobs=2)
+        self.assertEqual(chat.choices[0].message.content, self.server.chat("hi there")["choices"][0]["message"]["content"])
+        self.assertEqual(len(chat.choices[0].logprobs.content), 20)
+        self.assertEqual(len(chat.choices[0].logprobs.content[0].top_logprobs), 2)
+        stream = client.chat.completions.create(model="tiny", messages=messages, max_tokens=20, stream=True,
+                                                stream_options={"include_usage": True})
+        *chunks, last = stream
+        self.assertEqual("".join(chunk.choices[0].delta.content or "" for chunk in chunks),
+                         chat.choices[0].message.content)
+        self.assertEqual(last.usage.completion_tokens, 20)
         with self.assertRaises(openai.BadRequestError):
             client.completions.create(model="tiny", prompt="x", max_tokens=20, temperature=-1)
         with self.assertRaises(openai.NotFoundError):
@@ -529,6 +629,28 @@ class Trouble(unittest.TestCase):
                 self.assertEqual(len(server.ranks()), ranks)
                 server.end(signal.SIGKILL)
                 wait_until(lambda: not server.seen & set(parents()), "the ranks to end")
+
+    @one_rank
+    def test_keys_and_origins(self):
+        with Server(1, "--api-key", "secret", "--api-key", "other", "--cors-origin", "https://a.example") as server:
+            body = {"prompt": "x", "max_tokens": 1}
+            for key, status in [(None, 401), ("wrong", 401), ("secret", 200), ("other", 200)]:
+                headers = {"Authorization": f"Bearer {key}"} if key else {}
+                self.assertEqual(server.request("POST", "/v1/completions", body, headers)[0], status)
+            self.assertEqual(server.request("GET", "/health")[0], 200)
+            status, headers, _ = server.request("OPTIONS", "/v1/completions", None, {
+                "Origin": "https://a.example", "Access-Control-Request-Method": "POST"})
+            self.assertEqual((status, headers["Access-Control-Allow-Origin"]), (204, "https://a.example"))
+            _, headers, _ = server.request("GET", "/health", None, {"Origin": "https://b.example"})
+            self.assertIsNone(headers["Access-Control-Allow-Origin"])
+
+    @one_rank
+    def test_an_answer_may_take_so_long(self):
+        with Server(1, "--max-answer-seconds", 0.5) as server:
+            with server.stream(prompt="x", max_tokens=CONTEXT - 10, ignore_eos=True) as chunks:
+                *_, last = chunks
+            self.assertEqual(last["error"]["code"], 504)
+            self.assertEqual(server.request("POST", "/v1/completions", {"prompt": "x", "max_tokens": 1})[0], 200)
 
     @one_rank
     def test_what_cannot_be_served(self):

@@ -73,6 +73,14 @@ TEST(StopStrings, HoldBackNoMoreThanTheyMust) {
   EXPECT_FALSE(stop.stopped());
 }
 
+TEST(StopStrings, MayBePartOfTheText) {
+  StopStrings stop({"STOP"}, true);
+  std::string text;
+  for (const char c : std::string("one STOP two")) text += stop.push({&c, 1});
+  EXPECT_EQ(text, "one STOP");
+  EXPECT_EQ(stop.matched(), "STOP");
+}
+
 TEST(StopStrings, AreSilentOnceStopped) {
   StopStrings stop({"."});
   EXPECT_EQ(stop.push("end. more"), "end");

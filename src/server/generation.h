@@ -1,0 +1,65 @@
+// One POST /v1/completions or /v1/chat/completions between its request and the end of its reply: tokens in, text out.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "server/answer.h"
+#include "server/generation_response.h"
+#include "server/http_server.h"
+#include "server/metrics.h"
+#include "server/stop_strings.h"
+#include "text/tokenizer.h"
+
+namespace foe {
+
+class Generation : public Answer {
+ public:
+  // Begins the reply, if it is a stream. `metrics` outlives this.
+  Generation(AnswerHeader header, GenerationRequest request, const Tokenizer& tokenizer,
+             std::shared_ptr<HttpReply> reply, Metrics& metrics);
+
+  // The next token of a choice, which has not ended. It ends by event.finish, or by a stop string. The end of the last
+  // choice ends the reply.
+  bool take(std::size_t choice, const TokenEvent& event) override;
+  void fail(int status, const std::string& message) override;
+  void client_left() override;
+  bool ended() const override { return ended_; }
+  std::string summary() const override;
+
+ private:
+  struct Choice {
+    StreamDecoder decoder;
+    StopStrings stop;
+    ChoicePiece piece;           // what is not sent yet
+    std::size_t characters = 0;  // of the text before the next token
+    int tokens = 0;
+    int cached_tokens = 0;
+    Clock::time_point first_token, last_token;
+  };
+
+  void begin(std::size_t index, const TokenEvent& event);
+  std::string text_of(Choice& choice, const TokenEvent& event);
+  void report(Choice& choice, std::int32_t token, const std::optional<LogprobEntry>& entry);
+  void measure(Choice& choice);
+  void end();
+  void end_with(const std::string& status);
+  AnswerUsage usage() const;
+  const std::vector<std::int32_t>& prompt_of(std::size_t choice) const { return request_.prompts[choice / request_.n]; }
+
+  AnswerHeader header_;
+  GenerationRequest request_;
+  Tokenizer tokenizer_;
+  std::shared_ptr<HttpReply> reply_;
+  Metrics& metrics_;
+  std::vector<Choice> choices_;
+  std::size_t unfinished_;
+  bool ended_ = false;
+  std::string status_;
+  Clock::time_point start_ = Clock::now();
+  std::optional<Clock::time_point> first_token_, end_;
+};
+
+}  // namespace foe

@@ -1,0 +1,35 @@
+// One GET /health_generate: a token that all ranks have to work for.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "server/answer.h"
+#include "server/api_error.h"
+#include "server/http_server.h"
+
+namespace foe {
+
+class HealthProbe : public Answer {
+ public:
+  explicit HealthProbe(std::shared_ptr<HttpReply> reply) : reply_(std::move(reply)) {}
+
+  bool take(std::size_t, const TokenEvent&) override {
+    ended_ = true;
+    reply_->send({.body = "{}"});
+    return true;
+  }
+  void fail(int, const std::string& message) override {
+    ended_ = true;
+    send_error(*reply_, 503, message);
+  }
+  void client_left() override { ended_ = true; }
+  bool ended() const override { return ended_; }
+  std::string summary() const override { return ""; }
+
+ private:
+  std::shared_ptr<HttpReply> reply_;
+  bool ended_ = false;
+};
+
+}  // namespace foe

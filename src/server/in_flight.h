@@ -1,0 +1,61 @@
+// The answers that wait for tokens, and the journal of what the ranks owe them.
+//
+// One thread.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/clock.h"
+#include "server/answer.h"
+#include "server/journal.h"
+
+namespace foe {
+
+class InFlight {
+ public:
+  struct Ranks {
+    std::function<void(const Request&)> submit;
+    std::function<void(std::int64_t id)> abort;
+  };
+  // An answer may take `most_seconds`, or any time if that is 0.
+  InFlight(std::size_t capacity, double most_seconds, Ranks ranks);
+
+  // Choices.
+  std::size_t size() const { return journal_.size(); }
+  std::size_t room() const { return journal_.room(); }
+
+  // Takes in the requests of an answer, one for each choice, and submits them. There must be room.
+  void accept(const std::shared_ptr<Answer>& answer, std::vector<Request> requests);
+  // Tokens of what is no longer here are ignored.
+  void take(const std::vector<TokenEvent>& events);
+  // Whoever waited for this answer is gone.
+  void client_left(const std::shared_ptr<Answer>& answer);
+  // Ends the answer that this request belongs to, all answers, or those that have taken too long.
+  void fail(std::int64_t id, int status, const std::string& message);
+  void fail_all(int status, const std::string& message);
+  void expire();
+  // Gives all to ranks that have been started again: each goes on behind its tokens.
+  void resubmit();
+
+ private:
+  // A choice of an answer, by the id of its request in the journal.
+  struct Place {
+    std::shared_ptr<Answer> answer;
+    std::size_t choice;
+    Clock::time_point since;
+  };
+
+  void forget(std::int64_t id);
+  void forget(const std::shared_ptr<Answer>& answer);
+
+  double most_seconds_;
+  Ranks ranks_;
+  Journal journal_;
+  std::unordered_map<std::int64_t, Place> places_;
+};
+
+}  // namespace foe
