@@ -29,14 +29,14 @@ class SseParser {
 
 // What came of one request. Seconds count from when it was sent.
 struct Completion {
-  int status = 0;     // of HTTP; 0: there was none
-  std::string error;  // empty: it was answered to the end
-  std::string retry_after;
-  double ttft = 0;                                      // until the first token
-  double latency = 0;                                   // until the last one
-  std::vector<double> itls;                             // between events with tokens
-  int chunks = 0;                                       // events with tokens
-  std::optional<int> prompt_tokens, completion_tokens;  // as the stream's usage has them
+  int status = 0;          // of HTTP; 0: there was none
+  std::string error = "";  // empty: it was answered to the end
+  std::string retry_after = "";
+  double ttft = 0;                                                // until the first token
+  double latency = 0;                                             // until the last one
+  std::vector<double> itls = {};                                  // between events with tokens
+  int chunks = 0;                                                 // events with tokens
+  std::optional<int> prompt_tokens = {}, completion_tokens = {};  // as the stream's usage has them
 
   bool ok() const { return error.empty(); }
   // By usage, or else by events, each of which is a token in most servers.

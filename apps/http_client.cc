@@ -2,6 +2,7 @@
 
 #include <array>
 #include <chrono>
+#include <limits>
 #include <optional>
 #include <set>
 #include <utility>
@@ -122,7 +123,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
     parser_.emplace();
     parser_->eager(true);
     parser_->header_limit(kHeaderBytes);
-    parser_->body_limit(boost::none);  // nothing of it is kept here
+    parser_->body_limit(std::numeric_limits<std::uint64_t>::max());  // nothing of it is kept here
     http::async_read_header(*stream_, input_, *parser_, [self = shared_from_this()](error_code error, std::size_t) {
       if (error) return self->end("no reply", error);
       const auto& reply = self->parser_->get();

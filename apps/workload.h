@@ -14,7 +14,7 @@ namespace foe {
 // A prompt is ids, or text where these are empty.
 struct Prompt {
   std::vector<std::int32_t> ids;
-  std::string text;
+  std::string text = "";
   int tokens = 0;  // of the prompt; 0: not known, as it is text and there is no tokenizer
   int output_tokens = 0;
 };
@@ -27,8 +27,8 @@ struct Workload {
 
 struct WorkloadOptions {
   std::string dataset = "random";  // random, sharegpt, custom, longbench, trace
-  std::string path;                // of all datasets but random
-  std::string preset;              // paper, or none
+  std::string path = "";           // of all datasets but random
+  std::string preset = "";         // paper, or none
   int prompts = 1000;              // at most
   std::uint64_t seed = 0;
   int input_len = 1024;    // random: without the prefix
