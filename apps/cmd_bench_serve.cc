@@ -59,11 +59,11 @@ ServedModelInfo parse_models(const std::string& body) {
 }
 
 // Asks until the server answers, for as long as the flag allows, and at least once.
-ServedModelInfo wait_for_server(const HttpTarget& target, const std::string& path, const ServeBenchFlags& flags) {
+ServedModelInfo wait_for_server(const HttpTarget& target, const ServeBenchFlags& flags) {
   const auto start = Clock::now();
   while (true) {
     try {
-      return parse_models(http_get(target, path, flags.load.headers, std::max(10.0, flags.ready_s)));
+      return parse_models(http_get(target, "/v1/models", flags.load.headers, std::max(10.0, flags.ready_s)));
     } catch (const Error&) {
       if (seconds_since(start) >= flags.ready_s) throw;
     }
@@ -144,52 +144,42 @@ std::filesystem::path result_path(const ServeBenchFlags& flags, const nlohmann::
   return flags.result_dir / name;
 }
 
-LoadRun run_at(const HttpTarget& target, const ServeBenchFlags& flags, const Workload& workload, double rate) {
-  LoadOptions options = flags.load;
-  const ProgressLine line;
-  options.progress_every_s = line.every_s();
+LoadRun run_at(double rate, const HttpTarget& target, const ServeBenchFlags& flags, const Workload& workload) {
   const std::size_t n = workload.prompts.size();
+  fmt::print("{} requests, {}, burstiness {}, {} at a time\n", n,
+             workload.times.empty() ? fmt::format("{} per second", rate_name(rate)) : "when the trace says",
+             flags.burstiness,
+             flags.load.max_concurrency > 0 ? fmt::format("at most {}", flags.load.max_concurrency) : "any number");
+  std::fflush(stdout);
   const std::vector<double> times =
       workload.times.empty() ? arrival_times(n, rate, flags.burstiness, flags.workload.seed) : workload.times;
+  const ProgressLine line;
+  LoadOptions options = flags.load;
+  options.progress_every_s = line.every_s();
   LoadRun run = run_load(target, workload.prompts, times, options, [&](const LoadProgress& p) { line.show(p, n); });
   line.clear();
   return run;
 }
 
-// Returns what was measured.
-ServeReport measure(const HttpTarget& target, const ServeBenchFlags& flags, const Workload& workload, double rate,
-                    bool& interrupted) {
-  fmt::print("{} requests, {}, burstiness {}, at most {} at a time\n", workload.prompts.size(),
-             workload.times.empty() ? fmt::format("{} per second", rate_name(rate)) : "when the trace says",
-             flags.burstiness,
-             flags.load.max_concurrency > 0 ? std::to_string(flags.load.max_concurrency) : "any number");
-  std::fflush(stdout);
-  const LoadRun run = run_at(target, flags, workload, rate);
-  interrupted = run.interrupted;
-  const ServeReport report = report_serve(run, workload.prompts, flags.report);
-  print_serve_report(stdout, report, flags.report);
-  if (!flags.save) return report;
+void save(const LoadRun& run, const ServeReport& report, double rate, const ServeBenchFlags& flags,
+          const Workload& workload) {
   nlohmann::json result = asked_json(flags, rate, workload.prompts.size());
-  result["interrupted"] = interrupted;
+  result["interrupted"] = run.interrupted;
   result.update(to_json(report, flags.report));
   if (flags.detailed) result.update(details_json(run, workload.prompts));
   const std::filesystem::path path = result_path(flags, result, rate);
   std::filesystem::create_directories(path.parent_path());
   write_json("--save-result", path.string(), result);
-  return report;
 }
 
-// False if a signal came.
-bool warm_up(const HttpTarget& target, const ServeBenchFlags& flags, const Workload& workload) {
-  if (flags.warmups == 0) return true;
+void warm_up(const HttpTarget& target, const ServeBenchFlags& flags, const Workload& workload) {
   const std::vector<Prompt> prompts(flags.warmups, workload.prompts.front());
-  const std::vector<double> times(prompts.size(), 0.0);
   LoadOptions options = flags.load;
   options.progress_every_s = 0;
-  const LoadRun run = run_load(target, prompts, times, options, [](const LoadProgress&) {});
+  const LoadRun run = run_load(target, prompts, std::vector<double>(prompts.size(), 0.0), options, {});
+  if (run.interrupted) fail("interrupted");
   for (const SentRequest& request : run.requests)
     if (!request.completion.ok()) fail("warm-up: {}", request.completion.error);
-  return !run.interrupted;
 }
 
 // The flags that others decide.
@@ -222,23 +212,28 @@ void run_serve_bench(ServeBenchFlags flags) {
     flags.workload.context = load_model_config(flags.tokenizer).max_position_embeddings;
   }
   vocabulary.as_text = flags.load.chat;
-  // The list of models is beside the endpoint, wherever that is.
-  const std::string beside = flags.load.endpoint.substr(0, flags.load.endpoint.find("/v1/"));
-  if (flags.model.empty() || flags.ready_s > 0 || flags.workload.context == 0) {
-    const ServedModelInfo served = wait_for_server(target, beside + "/v1/models", flags);
+  if (flags.model.empty() || flags.ready_s > 0) {
+    const ServedModelInfo served = wait_for_server(target, flags);
     if (flags.model.empty()) flags.model = served.id;
     if (flags.workload.context == 0 && flags.model == served.id) flags.workload.context = served.context;
   }
   flags.load.fields = request_fields(flags);
   Workload workload = make_workload(flags.workload, vocabulary);
   if (paced) workload.times.clear();
+  if (!workload.times.empty() && workload.times.back() > 0)  // only to say how fast they come
+    flags.rates = {static_cast<double>(workload.times.size() - 1) / workload.times.back()};
   print_notes(workload);
-  if (!warm_up(target, flags, workload)) return;
+  warm_up(target, flags, workload);
   std::size_t completed = 0;
-  bool interrupted = false;
-  for (std::size_t i = 0; i < flags.rates.size() && !interrupted; ++i)
-    completed += measure(target, flags, workload, flags.rates[i], interrupted).completed;
-  if (completed == 0) fail("{}", interrupted ? "interrupted before a request was answered" : "no request was answered");
+  for (const double rate : flags.rates) {
+    const LoadRun run = run_at(rate, target, flags, workload);
+    const ServeReport report = report_serve(run, workload.prompts, flags.report);
+    print_serve_report(stdout, report, flags.report);
+    if (flags.save) save(run, report, rate, flags, workload);
+    completed += report.completed;
+    if (run.interrupted) break;
+  }
+  if (completed == 0) fail("no request was answered");
 }
 
 void add_target_flags(CLI::App& command, ServeBenchFlags& flags) {

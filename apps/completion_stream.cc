@@ -6,6 +6,7 @@
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
+#include "text/utf8.h"
 #include "weights/strict_json.h"
 
 namespace foe {
@@ -24,7 +25,10 @@ const json& member(const json& object, const char* key) {
   return found == object.end() ? kNull : *found;
 }
 
-std::string one_line(std::string text) {
+// For people to read: servers may send any bytes.
+std::string one_line(std::string_view bytes) {
+  std::string text;
+  append_lossy_utf8(text, bytes, true);
   for (char& c : text)
     if (static_cast<unsigned char>(c) < ' ') c = ' ';
   return shorten(std::move(text));
@@ -32,8 +36,8 @@ std::string one_line(std::string text) {
 
 std::string message_of(const json& error) {
   const json& message = member(error, "message");
-  if (message.is_string()) return one_line(message.get<std::string>());
-  return error.is_string() ? one_line(error.get<std::string>()) : excerpt(error);
+  if (message.is_string()) return one_line(message.get_ref<const std::string&>());
+  return error.is_string() ? one_line(error.get_ref<const std::string&>()) : excerpt(error);
 }
 
 // Whether a choice has tokens, or what stands for some that have no text yet. A chat begins with its role alone.
@@ -101,7 +105,7 @@ void CompletionStream::take_event(std::string_view data, double at) {
   }
   const json chunk = json::parse(data, nullptr, false);
   if (!chunk.is_object()) {
-    completion_.error = fmt::format("expected a JSON object in an event, got {}", one_line(std::string(data)));
+    completion_.error = fmt::format("expected a JSON object in an event, got {}", one_line(data));
     return;
   }
   if (const json& error = member(chunk, "error"); !error.is_null()) {
@@ -124,7 +128,7 @@ void CompletionStream::take_event(std::string_view data, double at) {
 
 Completion CompletionStream::finish(int status, const std::string& error, const std::string& retry_after) {
   completion_.status = status;
-  completion_.retry_after = retry_after;
+  completion_.retry_after = one_line(retry_after);
   if (status != 0 && status != 200)
     completion_.error = fmt::format("status {}: {}", status, error_message(error_body_));
   else if (completion_.ok() && !error.empty())

@@ -72,9 +72,11 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
            HttpClient::OnEnd on_end)
       : state_(std::move(state)), on_body_(std::move(on_body)), on_end_(std::move(on_end)) {
     state_->exchanges.insert(this);
+    const bool ip_v6 = state_->target.host.find(':') != std::string::npos;
     request_ =
         fmt::format("{} {}{} HTTP/1.1\r\nHost: {}:{}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{}\r\n",
-                    call.method, state_->target.path, call.path, state_->target.host, state_->target.port,
+                    call.method, state_->target.path, call.path,
+                    ip_v6 ? fmt::format("[{}]", state_->target.host) : state_->target.host, state_->target.port,
                     call.body.size(), call.headers);
     request_ += call.body;
   }
