@@ -14,8 +14,8 @@ namespace foe {
 struct LoadOptions {
   std::string endpoint = "/v1/completions";
   bool chat = false;              // what the endpoint takes
-  std::string headers;            // each ending in \r\n
-  std::string fields;             // of each request's JSON object, beside prompt and max_tokens: an object's text
+  std::string headers = "";       // each ending in \r\n
+  std::string fields = "";        // of each request's JSON object, beside prompt and max_tokens: an object's text
   int max_concurrency = 0;        // 0: no limit; with one, requests may have to wait for others
   double timeout_s = 3600;        // of one request
   double progress_every_s = 0.5;  // calls of `progress`; 0: none

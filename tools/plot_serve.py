@@ -16,6 +16,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.ticker import NullLocator  # noqa: E402
 
 LATENCIES = (("ttft", "time to first token"), ("tpot", "time per output token"), ("e2el", "end-to-end latency"))
 
@@ -52,19 +53,26 @@ def main() -> None:
     parser.add_argument("--png", type=Path, required=True)
     flags = parser.parse_args()
     figure, panels = plt.subplots(1, 4, figsize=(16, 3.6), constrained_layout=True)
+    rates = set()
     for i, argument in enumerate(flags.runs):
         title, _, pattern = argument.rpartition("=")
         runs, color = load(pattern), f"C{i}"
+        rates |= {run["request_rate"] for run in runs}
         title = title or (runs[0]["model_id"] if runs else pattern)
         for axes, (metric, _) in zip(panels, LATENCIES):
             draw_latency(axes, runs, metric, title, color)
         draw_throughput(panels[3], runs, title, color)
     for axes, (_, name) in zip(panels, LATENCIES):
         axes.set(xscale="log", yscale="log", xlabel="requests per second", ylabel=f"{name}, ms")
-    low, high = panels[3].get_xlim()
-    panels[3].plot([low, high], [low, high], color="black", linewidth=0.8, label="all that were sent")
+    ends = [min(rates), max(rates)] if rates else []
+    panels[3].plot(ends, ends, color="black", linewidth=0.8, label="all that were sent")
     panels[3].set(xscale="log", yscale="log", xlabel="requests per second", ylabel="answers per second")
     for axes in panels:
+        axes.set_xticks(sorted(rates), [f"{rate:.4g}" for rate in sorted(rates)], rotation=45)
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.tick_params(axis="y", which="minor", labelsize=6)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
     figure.savefig(flags.png, dpi=110)
