@@ -92,13 +92,15 @@ class Writer {
   }
 
  private:
+  // Special tokens may end a prompt, or forge what a server puts around it.
+  bool is_ordinary(std::int32_t id) const {
+    const auto& tokenizer = vocabulary_.tokenizer;
+    return !tokenizer || (!tokenizer->token_bytes(id).empty() && !tokenizer->is_special(id));
+  }
+
   std::int32_t draw_id() {
-    // Special tokens may end or forge what a server puts around a prompt. Of a few draws one is none, most likely.
-    for (int tries = 0; tries < 100; ++tries) {
-      const std::int32_t id = draws_.between(0, vocabulary_.size - 1);
-      if (!vocabulary_.tokenizer || !vocabulary_.tokenizer->token_bytes(id).empty())
-        if (!vocabulary_.tokenizer || !vocabulary_.tokenizer->is_special(id)) return id;
-    }
+    for (int tries = 0; tries < 100; ++tries)
+      if (const std::int32_t id = draws_.between(0, vocabulary_.size - 1); is_ordinary(id)) return id;
     fail("--tokenizer: expected a vocabulary of ordinary tokens, got one of {} ids with hardly any", vocabulary_.size);
   }
 
