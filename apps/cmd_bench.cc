@@ -84,6 +84,8 @@ void add_comm_command(CLI::App& bench) {
 void add_bench_command(CLI::App& app) {
   CLI::App* bench = app.add_subcommand("bench", "Measure");
   bench->require_subcommand(1);
+  add_serve_bench_command(*bench);
+  add_offline_command(*bench);
   add_latency_command(*bench);
   add_comm_command(*bench);
 }

@@ -66,7 +66,9 @@ void print_load(std::FILE* out, const LoadReport& load) {
 
 void write_json(const std::string& flag, const std::string& path, const nlohmann::json& json) {
   std::ofstream file(path);
-  if (!(file << json.dump(1) << '\n')) fail("{}: cannot write {}", flag, path);
+  // What flags say need not be UTF-8.
+  if (!(file << json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n'))
+    fail("{}: cannot write {}", flag, path);
 }
 
 }  // namespace foe

@@ -63,13 +63,16 @@ def check_layers(source):
 
 
 def check_paths(source, root):
-    """Tests also share helpers, as folder/file.h under tests/; tests, benchmarks and apps may name a file beside them."""
+    """Tests also share helpers, as folder/file.h under tests/, and see apps/file.h; tests, benchmarks and apps may name a
+    file beside them."""
     top = source.path.parts[0]
     for number, name in source.quoted:
         under = [root / "src"] + ([root / "tests"] if top == "tests" else [])
         if "/" not in name:
             found = top != "src" and (root / source.path.parent / name).is_file()
         else:
+            if top == "tests" and name.startswith("apps/"):
+                under.append(root)
             found = ".." not in name.split("/") and any((folder / name).is_file() for folder in under)
         if not found:
             yield number, f'a quoted include is "folder/file.h" under src/: "{name}"'
@@ -133,6 +136,9 @@ SAMPLES = {
     "no folder": ({"src/text/b.h": HEADER, "src/text/a.cc": '#include "b.h"\n'}, "src/text/a.cc:1: a quoted include"),
     "beside a test": ({"tests/text/b.h": HEADER, "tests/text/a_test.cc": '#include "b.h"\n'}, None),
     "shared by tests": ({"tests/weights/b.h": HEADER, "tests/text/a_test.cc": '#include "weights/b.h"\n'}, None),
+    "apps under test": ({"apps/b.h": HEADER, "tests/apps/a_test.cc": '#include "apps/b.h"\n'}, None),
+    "apps elsewhere": ({"apps/b.h": HEADER, "bench/a.cc": '#include "apps/b.h"\n'},
+                    "bench/a.cc:1: a quoted include"),
     "dots": ({"tests/weights/b.h": HEADER, "tests/text/a_test.cc": '#include "../weights/b.h"\n'},
              "tests/text/a_test.cc:1: a quoted include"),
     "a test's helper": ({"tests/text/b.h": HEADER, "src/text/a.cc": '#include "text/b.h"\n'},

@@ -129,6 +129,14 @@ class BenchTest(unittest.TestCase):
                 self.assertGreaterEqual(p["repetitions"], 5)
                 self.assertEqual(p["mpi_s"] > 0, ranks > 1)
 
+    def test_offline_runs_the_same_tokens_on_any_ranks(self):
+        for ranks in 1, 2:
+            done = run("bench", "offline", MODELS / "foe-8m", "--threads", "1", "--num-prompts", "10", "--input-len", "30",
+                       "--output-len", "6", "--max-sequences", "4", "--json", self.json, ranks=ranks)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            out = json.loads(self.json.read_text("utf-8"))
+            self.assertEqual((out["ranks"], out["requests"], out["prompt_tokens"], out["output_tokens"]), (ranks, 10, 300, 60))
+
     def test_refuses_what_it_cannot_run(self):
         for flags, status, message in (
             (["latency", "--rungs", "E"], 1, "expected some of 'A ep'"),

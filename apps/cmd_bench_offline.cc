@@ -1,0 +1,125 @@
+// foe bench offline: throughput of the engine, without a server.
+#include <memory>
+#include <numeric>
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "commands.h"
+#include "common.h"
+#include "kernels/cpu.h"
+#include "report.h"
+#include "server/worker.h"
+#include "weights/config_json.h"
+#include "workload_flags.h"
+
+namespace foe {
+namespace {
+
+struct OfflineFlags {
+  ModelFlags model;
+  WorkloadOptions workload;
+  EngineOptions engine;
+  std::string json;
+};
+
+struct OfflineRun {
+  double seconds = 0;
+  std::int64_t prompt_tokens = 0, output_tokens = 0, cached_tokens = 0;
+  std::size_t requests = 0, steps = 0;
+
+  double per_s(std::int64_t n) const { return static_cast<double>(n) / seconds; }
+};
+
+OfflineRun run_all(Engine& engine, const std::vector<Prompt>& prompts) {
+  OfflineRun run;
+  run.requests = prompts.size();
+  const auto start = Clock::now();
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    Request request;
+    request.id = static_cast<std::int64_t>(i);
+    request.prompt = prompts[i].ids;
+    request.max_tokens = prompts[i].output_tokens;
+    run.prompt_tokens += prompts[i].tokens;
+    engine.submit(std::move(request));
+  }
+  for (; !engine.idle(); ++run.steps) {
+    for (const TokenEvent& event : engine.step()) {
+      ++run.output_tokens;
+      if (event.finish) run.cached_tokens += event.cached_tokens;
+    }
+  }
+  run.seconds = seconds_since(start);
+  return run;
+}
+
+void print_run(const Engine& engine, const OfflineRun& run) {
+  fmt::print("{} ranks, {} threads each, plan {}, {}: {} requests in {:.2f} s, {} steps\n", engine.comm().size(),
+             engine.threads(), to_string(engine.model().placement.plan), instruction_set(), run.requests, run.seconds,
+             run.steps);
+  fmt::print("{:>12} {:>16} {:>16} {:>16}\n", "requests/s", "prompt tokens/s", "output tokens/s", "total tokens/s");
+  fmt::print("{:>12.2f} {:>16.1f} {:>16.1f} {:>16.1f}\n", run.per_s(static_cast<std::int64_t>(run.requests)),
+             run.per_s(run.prompt_tokens), run.per_s(run.output_tokens),
+             run.per_s(run.prompt_tokens + run.output_tokens));
+}
+
+nlohmann::json to_json(const Engine& engine, const OfflineFlags& flags, const OfflineRun& run) {
+  return {{"model", flags.model.model},
+          {"plan", to_string(engine.model().placement.plan)},
+          {"ranks", engine.comm().size()},
+          {"threads_per_rank", engine.threads()},
+          {"instruction_set", instruction_set()},
+          {"max_sequences", flags.engine.max_sequences},
+          {"dataset", flags.workload.preset.empty() ? flags.workload.dataset : flags.workload.preset},
+          {"seed", flags.workload.seed},
+          {"requests", run.requests},
+          {"steps", run.steps},
+          {"seconds", run.seconds},
+          {"prompt_tokens", run.prompt_tokens},
+          {"cached_tokens", run.cached_tokens},
+          {"output_tokens", run.output_tokens},
+          {"requests_per_second", run.per_s(static_cast<std::int64_t>(run.requests))},
+          {"prompt_tokens_per_second", run.per_s(run.prompt_tokens)},
+          {"output_tokens_per_second", run.per_s(run.output_tokens)},
+          {"total_tokens_per_second", run.per_s(run.prompt_tokens + run.output_tokens)}};
+}
+
+void run_offline(OfflineFlags flags) {
+  const ModelConfig config = load_model_config(flags.model.model);
+  flags.workload.context = config.max_position_embeddings;
+  if (flags.engine.kv_tokens == 0) flags.engine.kv_tokens = default_kv_tokens(config, flags.engine.max_sequences);
+  const Workload workload = make_workload(flags.workload, load_vocabulary(flags.model.model));
+  for (const Prompt& prompt : workload.prompts)
+    if (prompt.ids.empty())
+      fail("{}: expected prompts with tokens, and tokenizer.json to find them", flags.model.model);
+  run_on_all_ranks(flags.model, flags.engine, [&](Engine& engine) {
+    print_notes(workload);
+    const OfflineRun run = run_all(engine, workload.prompts);
+    print_run(engine, run);
+    if (!flags.json.empty()) write_json("--json", flags.json, to_json(engine, flags, run));
+  });
+}
+
+}  // namespace
+
+void add_offline_command(CLI::App& bench) {
+  auto flags = std::make_shared<OfflineFlags>();
+  flags->workload.prompts = 64;
+  flags->workload.input_len = 128;
+  CLI::App* command = bench.add_subcommand(
+      "offline", "Throughput of the engine without a server: all prompts at once, greedy, to their full lengths");
+  add_model_flags(*command, flags->model);
+  add_workload_flags(*command, flags->workload);
+  command->add_option("--max-sequences", flags->engine.max_sequences, "most requests in one batch")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  command->add_option("--kv-tokens", flags->engine.kv_tokens, "positions in the KV cache; default: as foe serve's")
+      ->check(CLI::Range(16, 1 << 30));
+  command->add_option("--json", flags->json, "also write the figures to this file");
+  command->callback([flags] { run_offline(*flags); });
+}
+
+}  // namespace foe

@@ -1,0 +1,331 @@
+// foe bench serve: load on a server that speaks OpenAI's API, with the flags and the report of `vllm bench serve`.
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <thread>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <fmt/chrono.h>
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "commands.h"
+#include "report.h"
+#include "serve_report.h"
+#include "weights/config_json.h"
+#include "weights/strict_json.h"
+#include "workload_flags.h"
+
+namespace foe {
+namespace {
+
+struct ServeBenchFlags {
+  WorkloadOptions workload;
+  LoadOptions load;
+  ReportOptions report;
+  std::string base_url, host = "127.0.0.1", model, tokenizer, api_key, extra_body;
+  int port = 8000, warmups = 0;
+  double ready_s = 0;
+  std::vector<double> rates, gaps{0.5};
+  double burstiness = 1;
+  bool ignore_eos = false;
+  nlohmann::json sampling = {{"temperature", 0.0}};  // fields of requests, as their flags say
+  std::vector<std::string> goodput, metadata;
+  bool save = false, detailed = false;
+  std::string result_dir = ".", result_filename;
+};
+
+// What the server says of its first model.
+struct ServedModelInfo {
+  std::string id;
+  int context = 0;  // 0: it does not say
+};
+
+ServedModelInfo parse_models(const std::string& body) {
+  const nlohmann::json parsed = parse_strict_json(body, "/v1/models");
+  const nlohmann::json::json_pointer id("/data/0/id"), context("/data/0/max_model_len");
+  if (!parsed.contains(id) || !parsed.at(id).is_string())
+    fail("/v1/models: expected a list of models, got {}", excerpt(parsed));
+  ServedModelInfo info{parsed.at(id).get<std::string>()};
+  if (parsed.contains(context) && parsed.at(context).is_number_integer() && parsed.at(context) > 0 &&
+      parsed.at(context) < 1 << 30)
+    info.context = parsed.at(context).get<int>();
+  return info;
+}
+
+// Asks until the server answers, for as long as the flag allows, and at least once.
+ServedModelInfo wait_for_server(const HttpTarget& target, const ServeBenchFlags& flags) {
+  const auto start = Clock::now();
+  while (true) {
+    try {
+      return parse_models(http_get(target, "/v1/models", flags.load.headers, std::max(10.0, flags.ready_s)));
+    } catch (const Error&) {
+      if (seconds_since(start) >= flags.ready_s) throw;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  }
+}
+
+std::string authorization(const ServeBenchFlags& flags) {
+  const char* from_environment = std::getenv("OPENAI_API_KEY");
+  const std::string key = !flags.api_key.empty() ? flags.api_key : from_environment ? from_environment : "";
+  if (key.find_first_of("\r\n") != key.npos) fail("--api-key: expected one line");
+  return key.empty() ? "" : fmt::format("Authorization: Bearer {}\r\n", key);
+}
+
+// What all requests say.
+std::string request_fields(const ServeBenchFlags& flags) {
+  nlohmann::json fields = flags.sampling;
+  fields["model"] = flags.model;
+  fields["stream"] = true;
+  fields["stream_options"] = {{"include_usage", true}};
+  if (flags.ignore_eos) fields["ignore_eos"] = true;
+  if (!flags.extra_body.empty()) {
+    const nlohmann::json extra = parse_strict_json(flags.extra_body, "--extra-body");
+    if (!extra.is_object()) fail("--extra-body: expected a JSON object, got {}", excerpt(extra));
+    fields.update(extra);
+  }
+  return fields.dump();
+}
+
+// On a terminal one line that changes, else a line now and then.
+class ProgressLine {
+ public:
+  double every_s() const { return terminal_ ? 0.5 : 30; }
+  void show(const LoadProgress& p, std::size_t requests) const {
+    fmt::print(stderr, "{}{:.0f} s: {} of {} sent, {} in flight, {} ended, {} failed{}", terminal_ ? "\r" : "",
+               p.seconds, p.sent, requests, p.in_flight, p.ended, p.failed, terminal_ ? "   " : "\n");
+  }
+  void clear() const {
+    if (terminal_) fmt::print(stderr, "\r{:79}\r", "");
+  }
+
+ private:
+  bool terminal_ = isatty(STDERR_FILENO) == 1;
+};
+
+std::string rate_name(double rate) {
+  return fmt::format("{:.6g}", rate);
+}
+
+nlohmann::json asked_json(const ServeBenchFlags& flags, double rate, std::size_t prompts) {
+  nlohmann::json out{{"date", fmt::format("{:%Y%m%d-%H%M%S}", fmt::localtime(std::time(nullptr)))},
+                     {"backend", flags.load.chat ? "openai-chat" : "openai"},
+                     {"generator", FOE_VERSION},
+                     {"model_id", flags.model},
+                     {"tokenizer_id", flags.tokenizer},
+                     {"num_prompts", prompts},
+                     {"request_rate", std::isinf(rate) ? nlohmann::json("inf") : nlohmann::json(rate)},
+                     {"burstiness", flags.burstiness},
+                     {"max_concurrency", nullptr},
+                     {"dataset", flags.workload.preset.empty() ? flags.workload.dataset : flags.workload.preset},
+                     {"seed", flags.workload.seed}};
+  if (flags.load.max_concurrency > 0) out["max_concurrency"] = flags.load.max_concurrency;
+  for (const std::string& pair : flags.metadata) out[pair.substr(0, pair.find('='))] = pair.substr(pair.find('=') + 1);
+  return out;
+}
+
+// A sweep has a file for each rate.
+std::filesystem::path result_path(const ServeBenchFlags& flags, const nlohmann::json& result, double rate) {
+  std::filesystem::path name = flags.result_filename;
+  if (name.empty()) {
+    std::string model = flags.model.substr(flags.model.rfind('/') + 1);
+    const std::string limit =
+        flags.load.max_concurrency > 0 ? fmt::format("-concurrency{}", flags.load.max_concurrency) : "";
+    name = fmt::format("foe-{}qps{}-{}-{}.json", rate_name(rate), limit, model, result["date"].get<std::string>());
+  } else if (flags.rates.size() > 1) {
+    name.replace_filename(fmt::format("{}-{}qps{}", name.stem().string(), rate_name(rate), name.extension().string()));
+  }
+  return flags.result_dir / name;
+}
+
+LoadRun run_at(double rate, const HttpTarget& target, const ServeBenchFlags& flags, const Workload& workload) {
+  const std::size_t n = workload.prompts.size();
+  fmt::print("{} requests, {}, burstiness {}, {} at a time\n", n,
+             workload.times.empty() ? fmt::format("{} per second", rate_name(rate)) : "when the trace says",
+             flags.burstiness,
+             flags.load.max_concurrency > 0 ? fmt::format("at most {}", flags.load.max_concurrency) : "any number");
+  std::fflush(stdout);
+  const std::vector<double> times =
+      workload.times.empty() ? arrival_times(n, rate, flags.burstiness, flags.workload.seed) : workload.times;
+  const ProgressLine line;
+  LoadOptions options = flags.load;
+  options.progress_every_s = line.every_s();
+  LoadRun run = run_load(target, workload.prompts, times, options, [&](const LoadProgress& p) { line.show(p, n); });
+  line.clear();
+  return run;
+}
+
+void save(const LoadRun& run, const ServeReport& report, double rate, const ServeBenchFlags& flags,
+          const Workload& workload) {
+  nlohmann::json result = asked_json(flags, rate, workload.prompts.size());
+  result["interrupted"] = run.interrupted;
+  result.update(to_json(report, flags.report));
+  if (flags.detailed) result.update(details_json(run, workload.prompts));
+  const std::filesystem::path path = result_path(flags, result, rate);
+  std::filesystem::create_directories(path.parent_path());
+  write_json("--save-result", path.string(), result);
+}
+
+void warm_up(const HttpTarget& target, const ServeBenchFlags& flags, const Workload& workload) {
+  const std::vector<Prompt> prompts(flags.warmups, workload.prompts.front());
+  LoadOptions options = flags.load;
+  options.progress_every_s = 0;
+  const LoadRun run = run_load(target, prompts, std::vector<double>(prompts.size(), 0.0), options, {});
+  if (run.interrupted) fail("interrupted");
+  for (const SentRequest& request : run.requests)
+    if (!request.completion.ok()) fail("warm-up: {}", request.completion.error);
+}
+
+// The flags that others decide.
+void complete_flags(ServeBenchFlags& flags) {
+  flags.report.goodput = parse_goodput(flags.goodput);
+  if (flags.rates.empty()) {
+    flags.rates = {INFINITY};
+    if (!flags.workload.preset.empty()) {
+      flags.rates.clear();
+      for (const double gap : flags.gaps) flags.rates.push_back(1 / (gap * flags.workload.scale));
+    }
+  }
+  for (const std::string& pair : flags.metadata)
+    if (pair.find('=') == pair.npos) fail("--metadata: expected KEY=VALUE, got '{}'", pair);
+  flags.load.chat = flags.load.endpoint.ends_with("/chat/completions");
+  flags.load.headers = authorization(flags);
+  if (flags.detailed) flags.save = true;
+  // As vLLM: random prompts end at any time otherwise. The paper's answers all have 256 tokens.
+  if (!flags.workload.preset.empty() || flags.workload.dataset == "random") flags.ignore_eos = true;
+}
+
+void run_serve_bench(ServeBenchFlags flags) {
+  const bool paced = !flags.rates.empty();
+  complete_flags(flags);
+  const HttpTarget target =
+      parse_base_url(flags.base_url.empty() ? fmt::format("http://{}:{}", flags.host, flags.port) : flags.base_url);
+  Vocabulary vocabulary;
+  if (!flags.tokenizer.empty()) {
+    vocabulary = load_vocabulary(flags.tokenizer);
+    flags.workload.context = load_model_config(flags.tokenizer).max_position_embeddings;
+  }
+  vocabulary.as_text = flags.load.chat;
+  if (flags.model.empty() || flags.ready_s > 0) {
+    const ServedModelInfo served = wait_for_server(target, flags);
+    if (flags.model.empty()) flags.model = served.id;
+    if (flags.workload.context == 0 && flags.model == served.id) flags.workload.context = served.context;
+  }
+  flags.load.fields = request_fields(flags);
+  Workload workload = make_workload(flags.workload, vocabulary);
+  if (paced) workload.times.clear();
+  if (!workload.times.empty() && workload.times.back() > 0)  // only to say how fast they come
+    flags.rates = {static_cast<double>(workload.times.size() - 1) / workload.times.back()};
+  print_notes(workload);
+  warm_up(target, flags, workload);
+  std::size_t completed = 0;
+  for (const double rate : flags.rates) {
+    const LoadRun run = run_at(rate, target, flags, workload);
+    const ServeReport report = report_serve(run, workload.prompts, flags.report);
+    print_serve_report(stdout, report, flags.report);
+    if (flags.save) save(run, report, rate, flags, workload);
+    completed += report.completed;
+    if (run.interrupted) break;
+  }
+  if (completed == 0) fail("no request was answered");
+}
+
+void add_target_flags(CLI::App& command, ServeBenchFlags& flags) {
+  command.add_option("--base-url", flags.base_url, "http://HOST:PORT of the server, instead of --host and --port");
+  command.add_option("--host", flags.host, "of the server")->capture_default_str();
+  command.add_option("--port", flags.port, "of the server")->check(CLI::Range(1, 65535))->capture_default_str();
+  command.add_option("--endpoint", flags.load.endpoint, "/v1/completions or /v1/chat/completions")
+      ->check([](const std::string& path) {
+        return path.starts_with('/') && path.ends_with("/completions") ? ""
+                                                                       : "expected a path that ends in /completions";
+      })
+      ->capture_default_str();
+  command.add_option("--model", flags.model, "name in requests; default: the server's first");
+  command.add_option("--tokenizer", flags.tokenizer, "the model's folder: random prompts are ids of its vocabulary");
+  command.add_option("--api-key", flags.api_key, "default: the environment's OPENAI_API_KEY");
+  command.add_option("--ready-check-timeout-sec", flags.ready_s, "wait so long for the server to come up")
+      ->check(number_in(0, 86400))
+      ->capture_default_str();
+}
+
+void add_pace_flags(CLI::App& command, ServeBenchFlags& flags) {
+  command
+      .add_option("--request-rate", flags.rates,
+                  "requests per second, or inf for all at once (the default); several, as 1,2,4, run in turn")
+      ->delimiter(',')
+      ->check(number_in(1e-6, INFINITY));
+  command.add_option("--gap", flags.gaps, "with --preset paper: mean seconds between requests; several run in turn")
+      ->delimiter(',')
+      ->check(number_in(1e-6, 86400))
+      ->capture_default_str();
+  command.add_option("--burstiness", flags.burstiness, "shape of the gamma distributed gaps; 1: Poisson arrivals")
+      ->check(number_in(1e-3, 1e6))
+      ->capture_default_str();
+  command
+      .add_option("--max-concurrency", flags.load.max_concurrency,
+                  "most requests in flight; others wait: not open loop")
+      ->check(CLI::Range(1, 1 << 20));
+  command.add_option("--num-warmups", flags.warmups, "requests before the run, which do not count")
+      ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str();
+  command.add_option("--timeout", flags.load.timeout_s, "seconds for a request, from connecting to its last token")
+      ->check(number_in(1e-3, 86400))
+      ->capture_default_str();
+}
+
+void add_request_flags(CLI::App& command, ServeBenchFlags& flags) {
+  command.add_flag("--ignore-eos", flags.ignore_eos, "answers go on to their length; always with random prompts");
+  for (const char* field :
+       {"temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty"}) {
+    std::string name = std::string("--") + field;
+    std::ranges::replace(name, '_', '-');
+    const auto set = [&flags, field](const double& value) {
+      if (value == std::floor(value) && std::string_view(field) == "top_k")
+        flags.sampling[field] = static_cast<std::int64_t>(value);
+      else
+        flags.sampling[field] = value;
+    };
+    command.add_option_function<double>(name, set,
+                                        std::string(field) == "temperature" ? "default: 0" : "sent if given");
+  }
+  command.add_option("--extra-body", flags.extra_body, "a JSON object with more fields for each request");
+}
+
+void add_report_flags(CLI::App& command, ServeBenchFlags& flags) {
+  command.add_option("--percentile-metrics", flags.report.metrics, "which of ttft, tpot, itl and e2el to report")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"ttft", "tpot", "itl", "e2el"}))
+      ->capture_default_str();
+  command.add_option("--metric-percentiles", flags.report.percentiles, "of those")
+      ->delimiter(',')
+      ->check(number_in(0, 100))
+      ->capture_default_str();
+  command.add_option("--goodput", flags.goodput, "limits in ms of what is a good request: ttft:200 tpot:50 e2el:10000");
+  command.add_flag("--save-result", flags.save, "write JSON, a file for each rate");
+  command.add_flag("--save-detailed", flags.detailed, "the same with what each request did");
+  command.add_option("--result-dir", flags.result_dir, "where to")->capture_default_str();
+  command.add_option("--result-filename", flags.result_filename, "default: foe-RATEqps-MODEL-DATE.json");
+  command.add_option("--metadata", flags.metadata, "KEY=VALUE, several if wanted, for the JSON");
+}
+
+}  // namespace
+
+void add_serve_bench_command(CLI::App& bench) {
+  auto flags = std::make_shared<ServeBenchFlags>();
+  CLI::App* command =
+      bench.add_subcommand("serve", "Load on a server over OpenAI's API: latencies, throughput, goodput");
+  add_target_flags(*command, *flags);
+  add_workload_flags(*command, flags->workload);
+  add_pace_flags(*command, *flags);
+  add_request_flags(*command, *flags);
+  add_report_flags(*command, *flags);
+  command->callback([flags] { run_serve_bench(*flags); });
+}
+
+}  // namespace foe

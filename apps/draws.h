@@ -1,0 +1,28 @@
+// Random numbers of a workload: all of them follow from a seed, on any machine.
+#pragma once
+
+#include <cstdint>
+
+#include "base/rng.h"
+
+namespace foe {
+
+// What a seed's numbers are for: each purpose has a stream of its own.
+enum class DrawsFor : std::uint64_t { kArrivals, kLengths, kTokens, kPrefix, kOrder };
+
+class Draws {
+ public:
+  Draws(std::uint64_t seed, DrawsFor purpose)
+      : seed_(random_bits(seed, static_cast<std::uint64_t>(purpose))), normal_seed_(mix64(seed_)) {}
+
+  double unit() { return random_unit(seed_, next_++); }  // uniform in [0, 1)
+  double normal() { return random_normal(normal_seed_, next_++); }
+  int between(int low, int high);  // uniform in [low, high]
+  // Gamma distributed with this shape > 0 and scale 1: mean and variance are the shape.
+  double gamma(double shape);
+
+ private:
+  std::uint64_t seed_, normal_seed_, next_ = 0;
+};
+
+}  // namespace foe
