@@ -29,8 +29,12 @@ Engine::Engine(Model model, Communicator& comm, const EngineOptions& options)
       kv_(model_.config.num_hidden_layers, kv_blocks(model_, options), model_.kv_shape()),
       activations_(model_, options.max_batch_tokens,
                    options.max_sampled > 0 ? options.max_sampled : options.max_sequences, options.exchange),
-      scheduler_({kv_blocks(model_, options), options.max_batch_tokens, options.max_sequences,
-                  model_.config.max_position_embeddings, owners()}) {}
+      scheduler_({.kv_blocks = kv_blocks(model_, options),
+                  .max_tokens = options.max_batch_tokens,
+                  .max_sequences = options.max_sequences,
+                  .max_positions = model_.config.max_position_embeddings,
+                  .owners = owners(),
+                  .max_sampled = options.max_sampled}) {}
 
 void Engine::submit(Request request) {
   validate(request.sampling);
@@ -46,10 +50,12 @@ std::vector<TokenEvent> Engine::step() {
   if (batch.empty()) return {};
   const std::span<const float> logits_SV = run(batch);
   const std::size_t V = model_.config.vocab_size;
-  std::vector<std::int32_t> tokens;
+  std::vector<SampledToken> tokens;
   for (int i = 0; i < batch.num_sampled(); ++i) {
-    const Scheduler::SampledRow row = scheduler_.sampled(i);
-    tokens.push_back(sample(logits_SV.subspan(i * V, V), *row.sampling, row.output_position));
+    const auto [request, position] = scheduler_.sampled(i);
+    const int output = position + 1 - static_cast<int>(request->prompt.size());
+    tokens.push_back({output < 0 ? request->prompt[position + 1]
+                                 : sample(logits_SV.subspan(i * V, V), request->sampling, output)});
   }
   return scheduler_.commit(tokens);
 }
