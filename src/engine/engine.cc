@@ -32,9 +32,9 @@ Engine::Engine(Model model, Communicator& comm, const EngineOptions& options)
       scheduler_({.kv_blocks = kv_blocks(model_, options),
                   .max_tokens = options.max_batch_tokens,
                   .max_sequences = options.max_sequences,
+                  .max_sampled = options.max_sampled,
                   .max_positions = model_.config.max_position_embeddings,
-                  .owners = owners(),
-                  .max_sampled = options.max_sampled}) {}
+                  .owners = owners()}) {}
 
 void Engine::submit(Request request) {
   validate(request.sampling);
@@ -54,8 +54,8 @@ std::vector<TokenEvent> Engine::step() {
   for (int i = 0; i < batch.num_sampled(); ++i) {
     const auto [request, position] = scheduler_.sampled(i);
     const int output = position + 1 - static_cast<int>(request->prompt.size());
-    tokens.push_back({output < 0 ? request->prompt[position + 1]
-                                 : sample(logits_SV.subspan(i * V, V), request->sampling, output)});
+    tokens.push_back(
+        {output < 0 ? request->prompt[position + 1] : sample(logits_SV.subspan(i * V, V), request->sampling, output)});
   }
   return scheduler_.commit(tokens);
 }

@@ -32,6 +32,7 @@ int Scheduler::deal(Sequence& s, int most) {
   const int rows = s.collects_prompt() ? (budget_.rows + 1) / 2 : budget_.rows;
   int end = begin + std::min({s.total() - begin, most, budget_.tokens});
   end = std::min(end, std::max(begin, s.first_wanted()) + rows);
+  if (s.collects_prompt() && s.done < s.first_wanted()) end = std::min(end, s.first_wanted());  // all rows, or none
   if (end > begin) end = provide_blocks(s, end);
   if (end <= begin) return 0;
   s.scheduled += end - begin;

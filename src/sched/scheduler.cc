@@ -110,13 +110,13 @@ void Scheduler::fill_batch() {
   for (int owner = 0; owner < limits_.owners; ++owner)
     for (Sequence* s : running_) {
       if (s->owner != owner || s->scheduled == 0) continue;
-      const int end = s->done + s->scheduled;
+      const int end = s->done + s->scheduled, rows = s->rows_before(end);
+      const auto sample = rows == 0              ? Batch::Sample::kNone
+                          : rows == s->scheduled ? Batch::Sample::kAll
+                                                 : Batch::Sample::kLast;
       batch_.add_sequence(std::span(s->tokens).subspan(s->done, s->scheduled), s->done,
-                          std::span(s->blocks).first(blocks_for(end)), Batch::Sample::kNone, owner);
-      for (int position = end - s->rows_before(end); position < end; ++position) {
-        batch_.sampled_rows.push_back(batch_.num_tokens() - (end - position));
-        rows_.push_back({s, position});
-      }
+                          std::span(s->blocks).first(blocks_for(end)), sample, owner);
+      for (int position = end - rows; position < end; ++position) rows_.push_back({s, position});
     }
 }
 

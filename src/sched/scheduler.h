@@ -34,9 +34,9 @@ struct SchedulerLimits {
   int kv_blocks = 0;                    // of kKvBlock positions each, in each owner's cache
   int max_tokens = 512;                 // per step
   int max_sequences = 32;               // in one batch
+  int max_sampled = 0;                  // rows of logits per step; 0: one per sequence
   int max_positions = 0;                // the model's context length
   int owners = 1;                       // KV caches; a sequence runs in one of them, its owner's (core/batch.h)
-  int max_sampled = 0;                  // rows of logits per step; 0: one per sequence
   bool prefix_caching = true;           // KV of what was run before is used again where prompts begin alike
   int aging_steps = 256;                // a request that has waited so long counts as one priority higher
   bool check_each_step = kDebugChecks;  // Scheduler::check after each next() and commit()

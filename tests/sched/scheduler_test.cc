@@ -145,7 +145,7 @@ TEST(Scheduler, ARequestThatIsAbortedWhileItsBatchRunsGivesNoEvent) {
 }
 
 TEST(Scheduler, LogprobsComeBackWithTheTokens) {
-  Scheduler s({.kv_blocks = 8, .max_tokens = 10, .max_sequences = 8, .max_positions = 200, .max_sampled = 4});
+  Scheduler s({.kv_blocks = 8, .max_tokens = 10, .max_sequences = 8, .max_sampled = 4, .max_positions = 200});
   Request r = request(1, 7, 2);
   r.sampling.prompt_logprobs = 0;
   s.add(r);
@@ -169,7 +169,7 @@ TEST(Scheduler, LogprobsComeBackWithTheTokens) {
 }
 
 TEST(Scheduler, RowsOfLogitsNeverExceedTheirLimit) {
-  Scheduler s({.kv_blocks = 32, .max_tokens = 40, .max_sequences = 8, .max_positions = 200, .max_sampled = 2});
+  Scheduler s({.kv_blocks = 32, .max_tokens = 40, .max_sequences = 8, .max_sampled = 2, .max_positions = 200});
   for (int id = 1; id <= 8; ++id) {
     Request r = request(id, 2 + 3 * id, 5);
     if (id % 3 == 0) r.sampling.prompt_logprobs = 1;
