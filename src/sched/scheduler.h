@@ -115,7 +115,9 @@ class Scheduler {
   void drop_plan();
   void stop_running(Sequence& sequence);
   void preempt(Sequence& sequence);
-  void end(Sequence& sequence);
+  void fill_batch();
+  void publish(Sequence& sequence);
+  std::optional<TokenEvent> take(Sequence& sequence, int position, const SampledToken& token);
 
   // admission.cc
   void admit();
@@ -126,13 +128,11 @@ class Scheduler {
   std::optional<Place> find_place(const Sequence& sequence) const;
   void start(Sequence& sequence, const Place& place);
 
+  // budget.cc
   void deal_tokens();
   int deal(Sequence& sequence, int most);
   bool preempt_behind(const Sequence& sequence);
   int provide_blocks(Sequence& sequence, int end);
-  void fill_batch();
-  void publish(Sequence& sequence);
-  std::optional<TokenEvent> take(Sequence& sequence, int position, const SampledToken& token);
 
   SchedulerLimits limits_;
   std::vector<BlockPool> pools_;                                           // by owner
