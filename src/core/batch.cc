@@ -67,6 +67,12 @@ void copy_sampled(const Batch& batch, int begin, int end, Batch& part) {
 
 }  // namespace
 
+void Batch::clear() {
+  for (const auto array : kArrays) (this->*array).clear();
+  sequence_begin.push_back(0);
+  table_begin.push_back(0);
+}
+
 void Batch::add_sequence(std::span<const std::int32_t> sequence_tokens, int first_position,
                          std::span<const std::int32_t> blocks, Sample sample, int owner) {
   FOE_CHECK(owner >= (sequence_owner.empty() ? 0 : sequence_owner.back()), "owner {} after {}", owner,

@@ -31,7 +31,7 @@ struct Batch {
   bool empty() const { return tokens.empty(); }
 
   Batch() : sequence_begin{0}, table_begin{0} {}
-  void clear() { *this = Batch(); }
+  void clear();  // but keeps the memory
 
   enum class Sample { kNone, kLast, kAll };
   // Appends the tokens at positions first_position.. of a sequence whose KV blocks are `blocks`. Owners ascend. All

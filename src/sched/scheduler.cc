@@ -1,6 +1,7 @@
 #include "sched/scheduler.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 #include "base/error.h"
@@ -8,23 +9,18 @@
 namespace foe {
 
 Scheduler::Scheduler(const SchedulerLimits& limits) : limits_(limits) {
-  FOE_CHECK(limits.max_tokens >= 1 && limits.max_sequences >= 1 && limits.owners >= 1 &&
-                limits.max_sampled >= limits.max_sequences,
-            "{} tokens, {} sequences, {} owners, {} rows", limits.max_tokens, limits.max_sequences, limits.owners,
-            limits.max_sampled);
-  allocators_.assign(limits.owners, BlockAllocator(limits.kv_blocks));
-}
-
-// The last output token is never fed back, so it needs no position; a request for none still runs its prompt.
-int Scheduler::blocks_for(const Request& request) const {
-  const std::int64_t positions = static_cast<std::int64_t>(request.prompt.size()) + std::max(request.max_tokens, 1) - 1;
-  return static_cast<int>((positions + kKvBlock - 1) / kKvBlock);
+  if (limits_.max_sampled == 0) limits_.max_sampled = limits.max_sequences;
+  FOE_CHECK(limits_.max_tokens >= 1 && limits_.max_sequences >= 1 && limits_.owners >= 1 && limits_.max_sampled >= 1,
+            "{} tokens, {} sequences, {} owners, {} rows", limits_.max_tokens, limits_.max_sequences, limits_.owners,
+            limits_.max_sampled);
+  FOE_CHECK(limits_.aging_steps >= 1, "{} steps", limits_.aging_steps);
+  pools_.assign(limits_.owners, BlockPool(limits_.kv_blocks));
 }
 
 void Scheduler::add(Request request) {
   if (request.prompt.empty()) fail("prompt: expected at least one token, got none");
   if (request.max_tokens < 1) fail("max_tokens: expected at least 1, got {}", request.max_tokens);
-  if (static_cast<int>(request.output.size()) >= request.max_tokens)
+  if (request.output.size() >= static_cast<std::size_t>(request.max_tokens))
     fail("expected fewer than max_tokens = {} output tokens to continue from, got {}", request.max_tokens,
          request.output.size());
   const std::int64_t positions = static_cast<std::int64_t>(request.prompt.size()) + request.max_tokens;
@@ -32,123 +28,155 @@ void Scheduler::add(Request request) {
     fail(
         "this model's maximum context length is {} tokens, but {} were requested ({} in the prompt, {} for the answer)",
         limits_.max_positions, positions, request.prompt.size(), request.max_tokens);
-  if (blocks_for(request) > limits_.kv_blocks)
+  auto sequence = std::make_unique<Sequence>();
+  sequence->turn =
+      std::int64_t{std::clamp(request.priority, -kMaxPriority, kMaxPriority)} * limits_.aging_steps + steps_;
+  sequence->arrival = arrivals_++;
+  sequence->tokens = request.prompt;
+  sequence->tokens.insert(sequence->tokens.end(), request.output.begin(), request.output.end());
+  sequence->request = std::move(request);
+  const Request& r = sequence->request;
+  if (blocks_for(sequence->max_positions()) > limits_.kv_blocks)
     fail("the KV cache holds {} tokens, but {} were requested ({} in the prompt, {} for the answer)",
-         limits_.kv_blocks * kKvBlock, positions, request.prompt.size(), request.max_tokens);
-  waiting_.push_back(std::move(request));
+         limits_.kv_blocks * kKvBlock, positions, r.prompt.size(), r.max_tokens);
+  const auto [it, added] = sequences_.try_emplace(r.id, std::move(sequence));
+  if (!added) fail("id: request {} is here already", r.id);
+  waiting_.insert(it->second.get());
+}
+
+void Scheduler::stop_running(Sequence& sequence) {
+  pools_[sequence.owner].release(sequence.blocks);
+  sequence.blocks.clear();
+  sequence.published = sequence.done = 0;
+}
+
+void Scheduler::preempt(Sequence& sequence) {
+  const int end = sequence.done + sequence.scheduled;
+  budget_.rows += sequence.rows_before(end);
+  budget_.tokens += std::exchange(sequence.scheduled, 0);
+  stop_running(sequence);
+  std::erase(running_, &sequence);
+  waiting_.insert(&sequence);
+  ++stats_.preemptions;
 }
 
 void Scheduler::abort(std::int64_t id) {
-  std::erase_if(waiting_, [id](const Request& r) { return r.id == id; });
-  for (auto it = running_.begin(); it != running_.end(); ++it) {
-    if (it->request.id != id) continue;
-    allocators_[it->owner].release(it->blocks);
-    running_.erase(it);
-    return;
+  const auto it = sequences_.find(id);
+  if (it == sequences_.end()) return;
+  Sequence& sequence = *it->second;
+  if (waiting_.erase(&sequence) == 0) {
+    stop_running(sequence);
+    std::erase(running_, &sequence);
   }
+  sequence.ended = true;
+  if (sequence.scheduled > 0) ended_.push_back(std::move(it->second));
+  sequences_.erase(it);
 }
 
-void Scheduler::admit() {
-  while (!waiting_.empty() && num_running() < limits_.max_sequences) {
-    // The owner with the most free blocks has the least work ahead: a sequence holds blocks for all it may become.
-    const auto freest = std::max_element(
-        allocators_.begin(), allocators_.end(),
-        [](const BlockAllocator& a, const BlockAllocator& b) { return a.available() < b.available(); });
-    const int blocks = blocks_for(waiting_.front());
-    if (blocks > freest->available()) return;
-    running_.push_back({.request = std::move(waiting_.front()),
-                        .owner = static_cast<int>(freest - allocators_.begin()),
-                        .blocks = freest->allocate(blocks)});
-    waiting_.pop_front();
+SchedulerStats Scheduler::stats() const {
+  SchedulerStats stats = stats_;
+  stats.running = num_running();
+  stats.waiting = num_waiting();
+  for (const BlockPool& pool : pools_) {
+    stats.blocks += pool.total();
+    stats.blocks_in_use += pool.in_use();
   }
+  return stats;
 }
 
-// Splits the step's budget. Decoding sequences get their token first; the rest is for prompts, in order of arrival. But
-// an owner gets more than an even part of it only where others leave some: all wait for the one with the most to run.
-void Scheduler::deal_tokens(const std::vector<Sequence*>& order) {
-  int left = limits_.max_tokens;
-  int rows = limits_.max_sampled - num_running();  // of logits, besides one for each sequence
-  const auto deal = [&left, &rows](Sequence& sequence, int most) {
-    int count = std::min({sequence.remaining() - sequence.scheduled, most, left});
-    if (sequence.samples_all()) {
-      count = std::min(count, sequence.scheduled == 0 ? rows + 1 : rows);
-      rows -= std::max(0, sequence.scheduled == 0 ? count - 1 : count);
-    }
-    sequence.scheduled += count;
-    left -= count;
-    return count;
-  };
-  for (Sequence* sequence : order) sequence->scheduled = 0;
-  for (Sequence* sequence : order)
-    if (sequence->decoding()) deal(*sequence, 1);
-  std::vector<int> part(limits_.owners, (left + limits_.owners - 1) / limits_.owners);
-  for (Sequence* sequence : order) part[sequence->owner] -= deal(*sequence, part[sequence->owner]);
-  for (Sequence* sequence : order) deal(*sequence, left);
-}
-
-// Puts the tokens that the sequence was dealt into the batch.
-void Scheduler::append(Sequence& sequence) {
-  std::vector<std::int32_t> tokens;
-  const auto& prompt = sequence.request.prompt;
-  const int end = sequence.done + sequence.scheduled;
-  for (int i = sequence.done; i < end; ++i)
-    tokens.push_back(i < static_cast<int>(prompt.size()) ? prompt[i] : sequence.request.output[i - prompt.size()]);
-  const bool last = end == sequence.total();
-  const int blocks = (end + kKvBlock - 1) / kKvBlock;
-  batch_.add_sequence(tokens, sequence.done, {sequence.blocks.data(), static_cast<std::size_t>(blocks)},
-                      sequence.samples_all() ? Batch::Sample::kAll
-                      : last                 ? Batch::Sample::kLast
-                                             : Batch::Sample::kNone,
-                      sequence.owner);
-  for (int i = sequence.samples_all() ? sequence.done : end - last; i < end; ++i) sampled_.push_back({&sequence, i});
+bool Scheduler::decoding() const {
+  return waiting_.empty() &&
+         std::all_of(running_.begin(), running_.end(), [](const Sequence* s) { return s->decoding(); });
 }
 
 const Batch& Scheduler::next() {
+  drop_plan();
+  ++steps_;
   admit();
-  batch_.clear();
-  sampled_.clear();
-  std::vector<Sequence*> order;  // decoding sequences, then prompts, each in order of arrival
-  for (const bool decoding : {true, false})
-    for (Sequence& sequence : running_)
-      if (sequence.decoding() == decoding) order.push_back(&sequence);
-  deal_tokens(order);
-  std::stable_sort(order.begin(), order.end(),
-                   [](const Sequence* a, const Sequence* b) { return a->owner < b->owner; });
-  for (Sequence* sequence : order)
-    if (sequence->scheduled > 0) append(*sequence);
+  deal_tokens();
+  fill_batch();
+  if (limits_.check_each_step) check();
   return batch_;
 }
 
-Scheduler::SampledRow Scheduler::sampled(int i) const {
-  return {&sampled_[i].sequence->request, sampled_[i].position};
+void Scheduler::drop_plan() {
+  for (Sequence* sequence : running_) sequence->scheduled = 0;
+  rows_.clear();
+  ended_.clear();
+}
+
+void Scheduler::fill_batch() {
+  batch_.clear();
+  for (int owner = 0; owner < limits_.owners; ++owner)
+    for (Sequence* s : running_) {
+      if (s->owner != owner || s->scheduled == 0) continue;
+      const int end = s->done + s->scheduled, rows = s->rows_before(end);
+      const auto sample = rows == 0              ? Batch::Sample::kNone
+                          : rows == s->scheduled ? Batch::Sample::kAll
+                                                 : Batch::Sample::kLast;
+      batch_.add_sequence(std::span(s->tokens).subspan(s->done, s->scheduled), s->done,
+                          std::span(s->blocks).first(blocks_for(end)), sample, owner);
+      for (int position = end - rows; position < end; ++position) rows_.push_back({s, position});
+    }
 }
 
 std::vector<TokenEvent> Scheduler::commit(std::span<const SampledToken> tokens) {
-  FOE_CHECK(tokens.size() == sampled_.size(), "{} tokens for {} rows", tokens.size(), sampled_.size());
-  for (Sequence& sequence : running_) sequence.done += std::exchange(sequence.scheduled, 0);
-  std::vector<TokenEvent> events;
-  for (std::size_t i = 0; i < tokens.size(); ++i) {
-    Sequence& sequence = *sampled_[i].sequence;
-    Request& request = sequence.request;
-    if (sampled_[i].position + 1 < static_cast<int>(request.prompt.size())) {
-      sequence.prompt_logprobs.push_back(tokens[i].logprobs.value());
-      continue;
-    }
-    const std::int32_t token = tokens[i].token;
-    request.output.push_back(token);
-    TokenEvent event{.id = request.id, .token = token, .logprobs = tokens[i].logprobs};
-    event.prompt = std::move(sequence.prompt_logprobs);
-    if (std::find(request.stop_ids.begin(), request.stop_ids.end(), token) != request.stop_ids.end())
-      event.finish = FinishReason::kStop;
-    else if (static_cast<int>(request.output.size()) == request.max_tokens)
-      event.finish = FinishReason::kLength;
-    events.push_back(std::move(event));
+  FOE_CHECK(tokens.size() == rows_.size(), "{} tokens for {} rows", tokens.size(), rows_.size());
+  for (Sequence* sequence : running_) {
+    sequence->done += std::exchange(sequence->scheduled, 0);
+    publish(*sequence);
   }
+  std::vector<TokenEvent> events;
+  events.reserve(tokens.size());
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    if (rows_[i].sequence->ended) continue;
+    if (auto event = take(*rows_[i].sequence, rows_[i].position, tokens[i])) events.push_back(std::move(*event));
+  }
+  std::erase_if(running_, [](const Sequence* s) { return s->ended; });
   for (const TokenEvent& event : events)
-    if (event.finish) abort(event.id);
-  batch_.clear();
-  sampled_.clear();
+    if (event.finish) sequences_.erase(event.id);
+  drop_plan();
+  if (limits_.check_each_step) check();
   return events;
+}
+
+// Lets others find the blocks that have become full.
+void Scheduler::publish(Sequence& s) {
+  if (!limits_.prefix_caching) return;
+  for (; (s.published + 1) * kKvBlock <= s.done; ++s.published) {
+    const std::int32_t parent = s.published > 0 ? s.blocks[s.published - 1] : BlockPool::kNone;
+    std::int32_t& block = s.blocks[s.published];
+    block = pools_[s.owner].publish(block, parent, s.block_tokens(s.published));
+  }
+}
+
+std::optional<TokenEvent> Scheduler::take(Sequence& s, int position, const SampledToken& sampled) {
+  Request& request = s.request;
+  if (position + 1 < static_cast<int>(request.prompt.size())) {
+    FOE_CHECK(sampled.token == request.prompt[position + 1], "token {} at position {} of a prompt that has {} there",
+              sampled.token, position + 1, request.prompt[position + 1]);
+    s.prompt_logprobs.push_back(sampled.logprobs.value_or(LogprobEntry{}));
+    return {};
+  }
+  const int before = static_cast<int>(request.output.size());
+  request.output.push_back(sampled.token);
+  s.tokens.push_back(sampled.token);
+  ++stats_.generation_tokens;
+  TokenEvent event{.id = request.id,
+                   .token = sampled.token,
+                   .cached_tokens = *s.cached_tokens,
+                   .logprobs = sampled.logprobs,
+                   .prompt = std::exchange(s.prompt_logprobs, {})};
+  const auto& stops = request.stop_ids;
+  if (before >= request.sampling.min_tokens && std::find(stops.begin(), stops.end(), sampled.token) != stops.end())
+    event.finish = FinishReason::kStop;
+  else if (before + 1 == request.max_tokens)
+    event.finish = FinishReason::kLength;
+  if (event.finish) {
+    stop_running(s);
+    s.ended = true;
+  }
+  return event;
 }
 
 }  // namespace foe

@@ -5,7 +5,6 @@
 #include <cstring>
 #include <poll.h>
 #include <unistd.h>
-#include <unordered_set>
 
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -137,8 +136,7 @@ class Session {
   }
 
   void step() {
-    // Only a request without its first token can bring more than one into the batch.
-    const bool decoding = prompts_.empty();
+    const bool decoding = engine_.scheduler().decoding();
     const int tokens = decoding ? engine_.scheduler().num_running() : options_.max_batch_tokens;
     promise(tokens);
     if (!send()) return;  // noticed in run()
@@ -146,7 +144,6 @@ class Session {
     std::vector<TokenEvent> events = engine_.step();
     const double seconds = seconds_since(start);
     decoding ? limit_.step_took(tokens, seconds) : limit_.step_of_at_most_took(tokens, seconds);
-    for (const TokenEvent& event : events) prompts_.erase(event.id);
     say_tokens(std::move(events));
   }
 
@@ -165,10 +162,7 @@ class Session {
       const ToRanks message = parse_to_ranks(*payload);
       if (std::holds_alternative<Stop>(message)) return false;
       if (const auto* submit = std::get_if<Submit>(&message)) this->submit(submit->request);
-      if (const auto* abort = std::get_if<Abort>(&message)) {
-        engine_.abort(abort->id);
-        prompts_.erase(abort->id);
-      }
+      if (const auto* abort = std::get_if<Abort>(&message)) engine_.abort(abort->id);
     }
     return connected;
   }
@@ -176,7 +170,6 @@ class Session {
   void submit(const Request& request) {
     try {
       engine_.submit(request);
-      prompts_.insert(request.id);
     } catch (const Error& error) {
       say(Refused{request.id, error.what()});
     }
@@ -196,7 +189,6 @@ class Session {
   StepLimit limit_;
   MessageBuffer received_;
   std::string to_send_;
-  std::unordered_set<std::int64_t> prompts_;  // requests without their first token
 };
 
 }  // namespace

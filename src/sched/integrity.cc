@@ -1,0 +1,41 @@
+#include <algorithm>
+
+#include "base/check.h"
+#include "sched/scheduler.h"
+
+namespace foe {
+
+void Scheduler::check() const {
+  std::vector<std::vector<int>> users(limits_.owners, std::vector<int>(limits_.kv_blocks));
+  FOE_CHECK(sequences_.size() == running_.size() + waiting_.size(), "{} sequences, {} running, {} waiting",
+            sequences_.size(), running_.size(), waiting_.size());
+  FOE_CHECK(num_running() <= limits_.max_sequences, "{} running of {}", num_running(), limits_.max_sequences);
+  FOE_CHECK(std::is_sorted(running_.begin(), running_.end(), RanksBefore()), "{} running, out of order", num_running());
+  for (const auto& [id, s] : sequences_) {
+    FOE_CHECK(s->request.id == id && !s->ended, "request {} is kept as {}", s->request.id, id);
+    FOE_CHECK(s->tokens.size() == s->request.prompt.size() + s->request.output.size(), "request {}: {} tokens", id,
+              s->tokens.size());
+    const bool waits = waiting_.contains(s.get());
+    FOE_CHECK(waits != std::binary_search(running_.begin(), running_.end(), s.get(), RanksBefore()),
+              "request {} must either run or wait", id);
+    FOE_CHECK(!waits || (s->blocks.empty() && s->done == 0 && s->scheduled == 0), "request {} waits with {} blocks", id,
+              s->blocks.size());
+    const int end = s->done + s->scheduled, blocks = static_cast<int>(s->blocks.size());
+    FOE_CHECK(end <= s->total() && s->done <= s->first_wanted(), "request {}: {} done and {} scheduled of {}", id,
+              s->done, s->scheduled, s->total());
+    FOE_CHECK(blocks >= blocks_for(end) && blocks <= blocks_for(s->total()), "request {}: {} blocks for {} of {}", id,
+              blocks, end, s->total());
+    FOE_CHECK(s->published == (limits_.prefix_caching ? s->done / kKvBlock : 0), "request {}: {} of {} published", id,
+              s->published, s->done);
+    for (int i = 0; i < blocks; ++i) {
+      ++users[s->owner][s->blocks[i]];
+      if (i >= s->published) continue;
+      const std::int32_t parent = i > 0 ? s->blocks[i - 1] : BlockPool::kNone;
+      const std::int32_t found = pools_[s->owner].find(parent, s->block_tokens(i));
+      FOE_CHECK(found == s->blocks[i], "request {}: its block {} is {}, but {} is found", id, i, s->blocks[i], found);
+    }
+  }
+  for (int owner = 0; owner < limits_.owners; ++owner) pools_[owner].check(users[owner]);
+}
+
+}  // namespace foe
