@@ -375,33 +375,6 @@ class Parser {
 
 }  // namespace
 
-bool TokenStream::accept(Token::Kind kind, std::string_view text) {
-  if (!peek().is(kind, text)) return false;
-  ++position_;
-  return true;
-}
-
-void TokenStream::expect_sign(std::string_view sign) {
-  if (!accept_sign(sign)) refuse(fmt::format("'{}'", sign));
-}
-
-void TokenStream::expect(Token::Kind kind, std::string_view what) {
-  if (peek().kind != kind) refuse(what);
-  next();
-}
-
-std::string TokenStream::expect_name(std::string_view what) {
-  if (peek().kind != Token::kName) refuse(what);
-  return next().text;
-}
-
-void TokenStream::refuse(std::string_view expected) const {
-  const Token& token = peek();
-  constexpr std::string_view kKinds[] = {"text", "{{", "}}", "{%", "%}", "", "", "", "", "", "the end of the template"};
-  const std::string_view found = kKinds[token.kind].empty() ? token.text : kKinds[token.kind];
-  fail("line {}: expected {}, got '{}'", token.line, expected, found.substr(0, 60));
-}
-
 ExprPtr parse_expression(TokenStream& tokens) {
   return Parser(tokens).expression();
 }
