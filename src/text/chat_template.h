@@ -20,10 +20,10 @@ namespace foe {
 struct ChatTemplateOptions {
   bool add_generation_prompt = true;
   // An array, or null. Both kinds of JSON are taken, but only ordered_json prints members as the client sent them.
-  nlohmann::ordered_json tools;
-  nlohmann::ordered_json documents;
-  nlohmann::ordered_json variables;  // an object or null: more names for the template (enable_thinking, ...)
-  std::optional<std::time_t> now;    // what strftime_now tells, in local time; the present unless given
+  nlohmann::ordered_json tools = nullptr;
+  nlohmann::ordered_json documents = nullptr;
+  nlohmann::ordered_json variables = nullptr;  // an object or null: more names for the template (enable_thinking, ...)
+  std::optional<std::time_t> now = std::nullopt;  // what strftime_now tells, in local time; the present unless given
 };
 
 // Immutable and cheap to copy; any thread may render. A template that is hostile costs at most a fraction of a second,

@@ -57,7 +57,7 @@ std::vector<std::string_view> split_at_spaces(std::string_view text, std::int64_
   const Sides near = from_right ? kRight : kLeft;
   for (text = strip(text, near, nullptr, budget); !text.empty(); text = strip(text, near, nullptr, budget)) {
     if (limit >= 0 && static_cast<std::int64_t>(parts.size()) >= limit) {
-      parts.push_back(strip(text, from_right ? kLeft : kRight, nullptr, budget));
+      parts.push_back(text);
       break;
     }
     std::size_t size = 0;

@@ -29,7 +29,7 @@ class Budget {
   // Bytes of strings and lists made, whether or not they are still in use; they are work, too.
   void memory(std::size_t bytes);
 
-  static constexpr std::size_t kNodeWork = 100;
+  static constexpr std::size_t kNodeWork = 250;
 
  private:
   std::size_t work_left_ = std::size_t{1} << 28;
@@ -102,6 +102,7 @@ class TextBuilder {
   explicit TextBuilder(Budget& budget) : budget_(&budget) {}
   void add(std::string_view piece) {
     budget_->memory(piece.size());
+    budget_->work(kPieceWork);
     text_ += piece;
   }
   const std::string& text() const { return text_; }
@@ -109,6 +110,8 @@ class TextBuilder {
   Value value() { return std::make_shared<const std::string>(std::move(text_)); }
 
  private:
+  static constexpr std::size_t kPieceWork = 20;
+
   Budget* budget_;
   std::string text_;
 };

@@ -120,11 +120,11 @@ TEST(ChatTemplate, StopsTemplatesThatRunOn) {
   expect_refused(loops + "x" + times("{% endfor %}", 3), "limit of");
   expect_refused("{% for a in range(99999) %}{{ range(99999)|length }}{% endfor %}", "limit of");
   expect_refused("{% set s = 'a' * 9000000 %}{% for a in range(9999) %}{{ 'b' in s }}{% endfor %}", "limit of steps");
-  expect_refused("{% set s = 'a' * 5000000 %}{{ (s + 'b') in s }}{{ s.rfind('b' + s[:2000000]) }}", "limit of steps");
+  expect_refused("{% set s = 'a' * 5000000 %}{{ ('a' * 2000000 + 'b') in s }}{{ s.rfind('b' + 'a' * 2000000) }}",
+                 "limit of steps");
   expect_refused("{% set s = 'ab' * 4000000 %}{{ s.split('b')|length }}", "limit of memory");
   expect_refused("{% set l = range(99999)|list %}{{ (l + l)|unique|list|length }}", "limit of");
-  expect_refused("{% for i in range(99999) %}{{ s|default('x')|map('string')|list|sort|join }}{% endfor %}",
-                 "limit of");
+  expect_refused(loops + "{{ 'cba'|map('string')|list|sort|join }}" + times("{% endfor %}", 3), "limit of");
 }
 
 TEST(ChatTemplate, StopsTemplatesThatBlowUp) {
@@ -136,7 +136,7 @@ TEST(ChatTemplate, StopsTemplatesThatBlowUp) {
   expect_refused("{{ 'a'|indent(99999999999, true) }}", "limit of memory");
   expect_refused("{{ range(99999999999) }}", "range: expected at most 100000 items");
   expect_refused("{{ strftime_now('%9999d') }}", "strftime_now");
-  expect_refused("{% for i in range(99) %}{{ 'a' * 400000 }}{% endfor %}", "limit of");
+  expect_refused("{% for i in range(99) %}{{ 'a' * 400000 }}{% endfor %}", "prints more than");
   expect_refused("{% set s = 'a' * 1000000 %}{% for i in range(20) %}{{ s }}{% endfor %}", "prints more than");
   expect_refused("{% set n = namespace(s='a') %}{% for i in range(99) %}{% set n.s = n.s + n.s %}{% endfor %}",
                  "limit");
@@ -160,13 +160,13 @@ TEST(ChatTemplate, StopsWhatIsNestedTooDeep) {
                                                                                               {"f(", ")"},
                                                                                               {"x if x else ", ""},
                                                                                               {"1|default(", ")"}}) {
-    expect_refused("{{ " + times(open, 100000) + "1" + times(close, 100000) + " }}", "expected less nesting");
+    expect_refused("{{ " + times(open, 50000) + "1" + times(close, 50000) + " }}", "expected less nesting");
   }
   for (const char* link : {".a", "[0]", "()", "|e", " + 1", " ** 1", " and 1", " is defined|e", " if 1"}) {
     expect_refused("{{ a" + times(link, 50000) + " }}", "expected less nesting");
   }
-  expect_refused(times("{% if 1 %}", 50000) + times("{% endif %}", 50000), "blocks in each other");
-  expect_refused(times("{% for x in y %}", 50000) + times("{% endfor %}", 50000), "blocks in each other");
+  expect_refused(times("{% if 1 %}", 20000) + times("{% endif %}", 20000), "blocks in each other");
+  expect_refused(times("{% for x in y %}", 20000) + times("{% endfor %}", 20000), "blocks in each other");
   expect_refused("{{ 'a'|map(" + times("'map', ", 50000) + "'e')|list }}", "at most 60 arguments");
   expect_refused("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "recurses too deep");
   expect_refused("{% macro m(x) %}{{ " + times("(", 90) + "m([x])" + times("|d)", 90) + " }}{% endmacro %}{{ m(1) }}",

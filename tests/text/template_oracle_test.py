@@ -9,7 +9,9 @@ Besides, random expressions and random white space are rendered by both.
 """
 
 import argparse
+import copy
 import datetime
+import functools
 import itertools
 import json
 import random
@@ -63,7 +65,7 @@ def make_environment():
     return environment
 
 
-ENVIRONMENT = make_environment()
+compiled = functools.cache(make_environment().from_string)
 
 
 def case(template, messages=(), tools=None, add_generation_prompt=True, **variables):
@@ -74,9 +76,9 @@ def case(template, messages=(), tools=None, add_generation_prompt=True, **variab
 def render_python(test):
     """Returns the text, or an exception."""
     try:
-        return ENVIRONMENT.from_string(test["template"]).render(
+        return compiled(test["template"]).render(
             messages=test["messages"], tools=test["tools"], documents=None,
-            add_generation_prompt=test["add_generation_prompt"], **test["variables"])
+            add_generation_prompt=test["add_generation_prompt"], **copy.deepcopy(test["variables"]))
     except Exception as error:  # whatever Python raises, foe must refuse
         return error
 
@@ -84,7 +86,7 @@ def render_python(test):
 def render_foe(cases):
     lines = "".join(json.dumps(test) + "\n" for test in cases)
     run = subprocess.run([ARGS.program], input=lines, capture_output=True, text=True, timeout=300, check=True)
-    answers = [json.loads(line) for line in run.stdout.splitlines()]
+    answers = [json.loads(line) for line in run.stdout.split("\n")[:-1]]
     assert len(answers) == len(cases)
     return answers
 
