@@ -2,7 +2,6 @@
 
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 
 #include "base/error.h"
 #include "text/jinja_evaluator.h"
@@ -24,12 +23,13 @@ constexpr const char* kSpecialTokens[] = {"bos_token", "eos_token", "unk_token",
 // The file's bytes; nothing if there is no such file.
 std::optional<std::string> read_file(const std::filesystem::path& path, std::size_t max_bytes) {
   if (!std::filesystem::exists(path)) return std::nullopt;
+  std::error_code error;
+  const std::uintmax_t size = std::filesystem::file_size(path, error);
+  if (error) fail("{}: {}", path.string(), error.message());
+  if (size > max_bytes) fail("{}: expected at most {} bytes, got {}", path.string(), max_bytes, size);
+  std::string bytes(size, '\0');
   std::ifstream file(path, std::ios::binary);
-  std::string bytes(max_bytes + 1, '\0');
-  file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  bytes.resize(static_cast<std::size_t>(file.gcount()));
-  if (file.bad() || (!file && !file.eof())) fail("{}: cannot read it", path.string());
-  if (bytes.size() > max_bytes) fail("{}: expected at most {} bytes, got more", path.string(), max_bytes);
+  if (!file.read(bytes.data(), static_cast<std::streamsize>(size))) fail("{}: cannot read it", path.string());
   return bytes;
 }
 

@@ -104,6 +104,7 @@ std::optional<Number> parse_number(std::string_view text) {
 }
 
 std::optional<double> to_float(const Value& value, Budget& budget) {
+  if (is_undefined(value)) wrong_type("a number", "a value", value);
   if (const std::string* text = as_text(value)) return parse_number<double>(trimmed(*text, budget));
   return as_number(value);
 }

@@ -118,6 +118,8 @@ const Value* given(const Bound& args, std::size_t i) {
 Value sort(const FilterCall& call) {
   const Bound args = call.bind({"reverse", "case_sensitive", "attribute"});
   auto entries = keyed(iterate(call.input, call.budget), given(args, 2), args.truthy_or(1, false), call.budget);
+  // As in Jinja keys are lists, so that equal ones need no order: [none, none] can be sorted.
+  for (Keyed& entry : entries) entry.key = call.list({entry.key});
   return call.list(sorted(std::move(entries), args.truthy_or(0, false), call.budget));
 }
 
@@ -135,11 +137,19 @@ Value dictsort(const FilterCall& call) {
   return call.list(sorted(std::move(entries), args.truthy_or(2, false), call.budget));
 }
 
+// Whether Python could keep it in a set.
+bool is_hashable(const Value& value) {
+  const Sequence* sequence = as_sequence(value);
+  if (sequence == nullptr || sequence->kind == Sequence::kIterator) return as_dict(value) == nullptr;
+  return sequence->kind == Sequence::kTuple && std::all_of(sequence->items.begin(), sequence->items.end(), is_hashable);
+}
+
 Value unique(const FilterCall& call) {
   const Bound args = call.bind({"case_sensitive", "attribute"});
   auto entries = keyed(iterate(call.input, call.budget), given(args, 1), args.truthy_or(0, false), call.budget);
   std::vector<Value> seen, result;
   for (Keyed& entry : entries) {
+    if (!is_hashable(entry.key)) wrong_type("unique", "items that are no lists or dicts", entry.key);
     const auto same = [&](const Value& other) { return equals(entry.key, other, call.budget); };
     if (std::any_of(seen.begin(), seen.end(), same)) continue;
     seen.push_back(entry.key);

@@ -103,20 +103,24 @@ Value float_arithmetic(Binary::Op op, double a, double b) {
   return op == Binary::kFloorDivide ? float_floor_divide(a, b) : floor_modulo(a, b);
 }
 
+// `times` copies of `items`, a string or a vector.
+template <typename Items>
+Items repeated(const Items& items, std::size_t times, Budget& budget) {
+  std::size_t bytes = 0;
+  if (__builtin_mul_overflow(items.size() * sizeof(items[0]), times, &bytes)) bytes = SIZE_MAX;
+  budget.memory(bytes);
+  Items result;
+  for (std::size_t i = 0; !items.empty() && i < times; ++i) result.insert(result.end(), items.begin(), items.end());
+  return result;
+}
+
 Value repeat(const Value& value, std::int64_t count, Budget& budget) {
   const auto times = static_cast<std::size_t>(std::max<std::int64_t>(count, 0));
   if (const std::string* text = as_text(value)) {
-    TextBuilder out(budget);
-    for (std::size_t i = 0; !text->empty() && i < times; ++i) out.add(*text);
-    return out.value();
+    return std::make_shared<const std::string>(repeated(*text, times, budget));
   }
   const Sequence& sequence = *as_sequence(value);
-  std::vector<Value> items;
-  for (std::size_t i = 0; !sequence.items.empty() && i < times; ++i) {
-    budget.memory(sequence.items.size() * sizeof(Value));
-    items.insert(items.end(), sequence.items.begin(), sequence.items.end());
-  }
-  return make_sequence(std::move(items), budget, sequence.kind);
+  return make_sequence(repeated(sequence.items, times, budget), budget, sequence.kind);
 }
 
 bool is_repeatable(const Value& value) {

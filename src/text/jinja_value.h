@@ -32,7 +32,7 @@ class Budget {
   static constexpr std::size_t kNodeWork = 250;
 
  private:
-  std::size_t work_left_ = std::size_t{1} << 28;
+  std::size_t work_left_ = std::size_t{1} << 27;
   std::size_t memory_left_ = std::size_t{1} << 26;
 };
 

@@ -122,7 +122,7 @@ TEST(ChatTemplate, StopsTemplatesThatRunOn) {
   expect_refused("{% set s = 'a' * 9000000 %}{% for a in range(9999) %}{{ 'b' in s }}{% endfor %}", "limit of steps");
   expect_refused("{% set s = 'a' * 5000000 %}{{ ('a' * 2000000 + 'b') in s }}{{ s.rfind('b' + 'a' * 2000000) }}",
                  "limit of steps");
-  expect_refused("{% set s = 'ab' * 4000000 %}{{ s.split('b')|length }}", "limit of memory");
+  expect_refused("{% set s = 'ab' * 4000000 %}{{ s.split('b')|length }}", "limit of");
   expect_refused("{% set l = range(99999)|list %}{{ (l + l)|unique|list|length }}", "limit of");
   expect_refused(loops + "{{ 'cba'|map('string')|list|sort|join }}" + times("{% endfor %}", 3), "limit of");
 }
