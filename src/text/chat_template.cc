@@ -1,0 +1,115 @@
+#include "text/chat_template.h"
+
+#include <filesystem>
+#include <fstream>
+
+#include "base/error.h"
+#include "text/jinja_evaluator.h"
+#include "text/jinja_parser.h"
+#include "text/json_fields.h"
+#include "text/utf8.h"
+
+namespace foe {
+namespace {
+
+using nlohmann::json;
+using nlohmann::ordered_json;
+
+constexpr std::size_t kMaxTemplateBytes = std::size_t{1} << 20;
+constexpr std::size_t kMaxConfigBytes = std::size_t{1} << 26;  // added tokens make some of them large
+constexpr const char* kSpecialTokens[] = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                          "pad_token", "cls_token", "mask_token"};
+
+// The file's bytes; nothing if there is no such file.
+std::optional<std::string> read_file(const std::filesystem::path& path, std::size_t max_bytes) {
+  if (!std::filesystem::exists(path)) return std::nullopt;
+  std::error_code error;
+  const std::uintmax_t size = std::filesystem::file_size(path, error);
+  if (error) fail("{}: {}", path.string(), error.message());
+  if (size > max_bytes) fail("{}: expected at most {} bytes, got {}", path.string(), max_bytes, size);
+  std::string bytes(size, '\0');
+  std::ifstream file(path, std::ios::binary);
+  if (!file.read(bytes.data(), static_cast<std::streamsize>(size))) fail("{}: cannot read it", path.string());
+  return bytes;
+}
+
+// A token by its name or as {"content": ...}; null if it is neither.
+ordered_json special_tokens(const JsonField& config) {
+  ordered_json tokens = ordered_json::object();
+  for (const char* name : kSpecialTokens) {
+    const JsonField token = config[name];
+    if (token.null()) continue;
+    tokens[name] = token.value.is_object() ? token["content"].string() : token.string();
+  }
+  return tokens;
+}
+
+// One template, or the one named "default" of several.
+std::optional<std::string> template_of(const JsonField& field) {
+  if (field.null()) return std::nullopt;
+  if (!field.value.is_array()) return field.string();
+  for (std::size_t i = 0; i < field.array().size(); ++i) {
+    if (field[i]["name"].string() == "default") return field[i]["template"].string();
+  }
+  fail("{}: expected a template named 'default', got none", field.path);
+}
+
+}  // namespace
+
+struct ChatTemplate::Program {
+  jinja::Block block;
+  ordered_json special_tokens;
+};
+
+ChatTemplate ChatTemplate::load(const std::string& model_dir) {
+  const std::filesystem::path dir(model_dir);
+  const std::filesystem::path config_path = dir / "tokenizer_config.json";
+  std::optional<std::string> source = read_file(dir / "chat_template.jinja", kMaxTemplateBytes);
+  ordered_json tokens;
+  if (const auto bytes = read_file(config_path, kMaxConfigBytes)) {
+    try {
+      const json config = parse_json(*bytes, /*max_depth=*/64);
+      const JsonField fields{config, ""};
+      tokens = special_tokens(fields);
+      if (!source) source = template_of(fields["chat_template"]);
+    } catch (const Error& error) {
+      fail("{}: {}", config_path.string(), error.what());
+    }
+  }
+  return source ? parse(*source, std::move(tokens)) : ChatTemplate();
+}
+
+ChatTemplate ChatTemplate::parse(std::string_view source, ordered_json special_tokens) {
+  if (source.size() > kMaxTemplateBytes) {
+    fail("chat template: expected at most {} bytes, got {}", kMaxTemplateBytes, source.size());
+  }
+  check_utf8(source, "chat template");
+  ChatTemplate result;
+  try {
+    result.program_ =
+        std::make_shared<const Program>(Program{jinja::parse_template(source), std::move(special_tokens)});
+  } catch (const Error& error) {
+    fail("chat template, {}", error.what());
+  }
+  return result;
+}
+
+std::string ChatTemplate::render(const ordered_json& messages, const ChatTemplateOptions& options) const {
+  if (!present()) fail("the model has no chat template");
+  ordered_json variables = program_->special_tokens;
+  if (!options.variables.is_null() && !options.variables.is_object()) {
+    fail("chat template: expected an object of variables, got {}", options.variables.type_name());
+  }
+  variables.update(options.variables.is_null() ? ordered_json::object() : options.variables);
+  variables["messages"] = messages;
+  variables["tools"] = options.tools;
+  variables["documents"] = options.documents;
+  variables["add_generation_prompt"] = options.add_generation_prompt;
+  try {
+    return jinja::evaluate(program_->block, variables, options.now.value_or(std::time(nullptr)));
+  } catch (const Error& error) {
+    fail("chat template, {}", error.what());
+  }
+}
+
+}  // namespace foe
