@@ -21,6 +21,8 @@ class Grammar {
 
 namespace {
 
+constexpr std::string_view kAnyObject = R"({"type":"object"})";
+
 // One mask in the making.
 class MaskFiller {
  public:
@@ -149,9 +151,8 @@ bool GrammarMatcher::dead() const {
 std::shared_ptr<const Grammar> compile_grammar(const Constraint& constraint) {
   FOE_CHECK(constraint.kind != Constraint::Kind::kNone, "no constraint");
   try {
-    const std::string_view schema =
-        constraint.kind == Constraint::Kind::kJsonObject ? R"({"type":"object"})" : constraint.schema;
-    return std::make_shared<const Grammar>(compile_schema(schema));
+    const bool any = constraint.kind == Constraint::Kind::kJsonObject;
+    return std::make_shared<const Grammar>(compile_schema(any ? kAnyObject : std::string_view(constraint.schema)));
   } catch (const Error& error) {
     fail("response_format: {}", error.what());
   }

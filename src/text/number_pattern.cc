@@ -51,7 +51,7 @@ class DigitRange {
       if (high[at] - low[at] > 1) result += fmt::format("|[{:c}-{:c}]{}", low[at] + 1, high[at] - 1, any(at + 1));
       result += ")";
     }
-    return at >= point_ && no_low ? "(?:" + result + ")?" : result;
+    return at >= point_ && no_low ? fmt::format("(?:{})?", result) : result;
   }
 
   std::string any(std::size_t at) const {
@@ -64,8 +64,7 @@ class DigitRange {
 };
 
 // The numbers n / 10^fraction with low <= n <= high, 0 <= low.
-void add_magnitudes(std::string& result, std::string_view sign, std::int64_t low, std::int64_t high,
-                    int fraction) {
+void add_magnitudes(std::string& result, std::string_view sign, std::int64_t low, std::int64_t high, int fraction) {
   for (int digits = 1; digits + fraction <= kMaxDigits; ++digits) {
     const std::int64_t first = digits == 1 ? 0 : power_of_ten(digits - 1 + fraction);
     const std::int64_t last = power_of_ten(digits + fraction) - 1;

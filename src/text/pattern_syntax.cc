@@ -87,7 +87,9 @@ class PatternParser {
 
   PatternNode group() {
     if (starts_with("(?<") && !starts_with("(?<=") && !starts_with("(?<!")) {
-      at_ = std::min(text_.find('>', at_), text_.size() - 1) + 1;  // the name
+      const std::size_t close = text_.find('>', at_);
+      if (close == std::string_view::npos) bad("a > behind the name");
+      at_ = close + 1;
     } else if (!accept("(?:")) {
       if (starts_with("(?")) unsupported("look-around or flags");
       accept("(");

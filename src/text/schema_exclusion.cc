@@ -98,9 +98,10 @@ void check_exclusion(const GrammarProgram& program, const std::vector<OneOf>& on
     for (std::size_t i = 0; i < choices.size(); ++i) {
       for (std::size_t k = i + 1; k < choices.size(); ++k) {
         if (exclusion.choices(choices[i], choices[k])) continue;
-        fail("{}: expected alternatives that exclude each other by type or by a required property with a const, got "
-             "{} and {}",
-             one_of.path, i, k);
+        fail(
+            "{}: expected alternatives that exclude each other by type or by a required property with a const, got "
+            "{} and {}",
+            one_of.path, i, k);
       }
     }
   }

@@ -14,7 +14,8 @@ struct OneOf {
 };
 
 // Throws Error with the path unless it is plain that no value is in two choices of one of these (the program being
-// finished): they are of other types, or have other literals, or are objects that require a property with other literals.
+// finished): they are of other types, or have other literals, or are objects that require a property with other
+// literals.
 void check_exclusion(const GrammarProgram& program, const std::vector<OneOf>& one_ofs);
 
 }  // namespace foe

@@ -1,5 +1,6 @@
 #include "text/schema_keywords.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 

@@ -1,5 +1,6 @@
 #include "text/schema_text.h"
 
+#include <algorithm>
 #include <limits>
 #include <set>
 #include <vector>
