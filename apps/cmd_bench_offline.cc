@@ -90,7 +90,8 @@ nlohmann::json to_json(const Engine& engine, const OfflineFlags& flags, const Of
 void run_offline(OfflineFlags flags) {
   const ModelConfig config = load_model_config(flags.model.model);
   flags.workload.context = config.max_position_embeddings;
-  if (flags.engine.kv_tokens == 0) flags.engine.kv_tokens = default_kv_tokens(config, flags.engine.max_sequences);
+  if (flags.engine.kv_tokens == 0)
+    flags.engine.kv_tokens = default_kv_tokens(config, parse_kv_type(flags.model.kv_dtype), flags.engine.max_sequences);
   const Workload workload = make_workload(flags.workload, load_vocabulary(flags.model.model));
   for (const Prompt& prompt : workload.prompts)
     if (prompt.ids.empty())

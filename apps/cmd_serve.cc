@@ -90,6 +90,8 @@ void add_serve_command(CLI::App& app) {
       ->check(CLI::Range(0, 65535))
       ->capture_default_str();
   command->add_option("--served-model-name", flags->serve.model_name, "name for clients; default: the folder's");
+  command->add_option("--chat-template", flags->serve.chat_template,
+                      "file with a Jinja template for chats; default: the model's own");
   command
       ->add_option("--api-key", flags->serve.access.api_keys,
                    "clients of /v1 have to send it as Authorization: Bearer KEY; may be given several times")

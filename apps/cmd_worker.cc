@@ -27,7 +27,11 @@ void run_worker(WorkerFlags& flags) {
                                                parse_kv_type(flags.model.kv_dtype), flags.engine.max_sequences);
   flags.worker.kv_tokens = flags.engine.kv_tokens;
   flags.worker.max_batch_tokens = flags.model.chunk;
-  run_on_all_ranks(flags.model, flags.engine, [&](Engine& engine) { serve_front_end(engine, flags.worker); });
+  run_on_all_ranks(flags.model, flags.engine, [&](Engine& engine) {
+    engine.allow_constraints(std::make_shared<TokenTable>(Tokenizer::load(flags.model.model + "/tokenizer.json"),
+                                                          engine.model().config.vocab_size));
+    serve_front_end(engine, flags.worker);
+  });
 }
 
 }  // namespace

@@ -69,6 +69,7 @@ struct TokenEvent {
   std::optional<FinishReason> finish = {};    // set on the last one
   int cached_tokens = 0;                      // positions of the prompt that were found in the prefix cache
   std::optional<LogprobEntry> logprobs = {};  // if the request asked for them
+  float queue_s = 0, prefill_s = 0;           // with the first token: seconds before the first step, and from there
   std::vector<LogprobEntry> prompt = {};  // with the first token, if asked for: of prompt tokens 1, 2, ... (0 has none)
 };
 

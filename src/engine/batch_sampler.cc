@@ -1,6 +1,10 @@
 #include "engine/batch_sampler.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "base/check.h"
+#include "base/error.h"
 
 namespace foe {
 namespace {
@@ -14,7 +18,8 @@ struct Row {
   Scheduler::SampledRow at;
   std::span<const float> logits_V;  // whole, or
   std::span<const Candidate> candidates;
-  const TokenCounts* counts = nullptr;  // of a request with penalties
+  const TokenCounts* counts = nullptr;       // of a request with penalties
+  std::span<const std::uint64_t> allowed{};  // for a request with a constraint
 };
 
 SampledToken sample_row(Sampler& sampler, const Row& row) {
@@ -25,7 +30,7 @@ SampledToken sample_row(Sampler& sampler, const Row& row) {
     return {token, sampler.logprobs(row.logits_V, token, params.prompt_logprobs)};
   }
   if (!row.candidates.empty()) return {sampler.choose(row.candidates, request)};
-  const std::int32_t token = sampler.choose(row.logits_V, request, row.counts);
+  const std::int32_t token = sampler.choose(row.logits_V, request, row.counts, row.allowed);
   if (params.logprobs < 0) return {token};
   return {token, sampler.logprobs(row.logits_V, token, params.logprobs)};
 }
@@ -43,10 +48,36 @@ BatchSampler::BatchSampler(int vocab_size, ThreadPool& pool) : pool_(pool) {
   for (int i = 0; i < pool.threads(); ++i) samplers_.emplace_back(vocab_size);
 }
 
+void BatchSampler::admit(const Request& request) {
+  if (request.constraint.kind == Constraint::Kind::kNone) return;
+  if (!tokens_) fail("response_format: expected a model with a tokenizer, got one without");
+  const int vocab_size = samplers_.front().vocab_size();
+  if (std::none_of(request.stop_ids.begin(), request.stop_ids.end(),
+                   [=](std::int32_t id) { return 0 <= id && id < vocab_size; }))
+    fail("response_format: expected a stop id to end the text with, got none (ignore_eos, or a model without)");
+  constraints_.insert_or_assign(request.id, Constrained{{compile_grammar(request.constraint), tokens_}});
+}
+
+// Fills `mask` with what may come next in the request's output.
+std::span<const std::uint64_t> BatchSampler::allowed(const Request& request, std::span<std::uint64_t> mask) {
+  Constrained& constrained = constraints_.at(request.id);
+  for (; constrained.accepted < request.output.size(); ++constrained.accepted)
+    constrained.matcher.accept(request.output[constrained.accepted]);
+  constrained.matcher.fill_mask(mask);
+  // Where no token can follow, because of what a client resubmitted or a vocabulary that cannot spell it, the end can.
+  const bool stuck = std::all_of(mask.begin(), mask.end(), [](std::uint64_t word) { return word == 0; });
+  if (!stuck && !constrained.matcher.complete()) return mask;
+  for (const std::int32_t id : request.stop_ids)
+    if (0 <= id && id < samplers_.front().vocab_size()) mask[id / 64] |= std::uint64_t{1} << (id % 64);
+  return mask;
+}
+
 std::vector<SampledToken> BatchSampler::sample(const Scheduler& scheduler, const Batch& batch, const Logits& logits) {
   const std::size_t S = batch.num_sampled(), V = samplers_.front().vocab_size();
   std::vector<Row> rows;
   std::size_t whole = 0;
+  const std::size_t words = tokens_ ? tokens_->mask_words() : 0;
+  if (!constraints_.empty()) masks_.resize(S * words);
   for (std::size_t i = 0; i < S; ++i) {
     Row& row = rows.emplace_back(Row{scheduler.sampled(static_cast<int>(i)), {}, {}});
     if (batch.candidates[i] == 0) {
@@ -59,6 +90,8 @@ std::vector<SampledToken> BatchSampler::sample(const Scheduler& scheduler, const
     const Request& request = *row.at.request;
     FOE_CHECK(row.at.position + 1 == static_cast<int>(request.prompt.size() + request.output.size()),
               "position {} of request {} is not its last", row.at.position, request.id);
+    if (request.constraint.kind != Constraint::Kind::kNone)
+      row.allowed = allowed(request, std::span(masks_).subspan(i * words, words));
     if (!has_penalties(request.sampling)) continue;
     TokenCounts& counts = counts_[request.id];
     counts.update(request);

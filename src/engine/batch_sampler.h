@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
@@ -10,6 +12,7 @@
 #include "engine/sampler.h"
 #include "model/token_head.h"
 #include "sched/scheduler.h"
+#include "text/grammar.h"
 
 namespace foe {
 
@@ -20,17 +23,37 @@ class BatchSampler {
  public:
   // Rows are sampled by all threads of the pool.
   BatchSampler(int vocab_size, ThreadPool& pool);
+  // What the output of requests with a constraint is spelled in.
+  void allow_constraints(std::shared_ptr<const TokenTable> tokens) { tokens_ = std::move(tokens); }
+
+  // To be called before a request with a constraint comes. Throws Error for one that cannot be kept: a schema that is
+  // none, no stop id to end the output with, no bytes to spell it in.
+  void admit(const Request& request);
 
   // What stands at the sampled rows of the scheduler's batch: chosen tokens, or the prompt's own. The logits are those
   // that the batch wants.
   std::vector<SampledToken> sample(const Scheduler& scheduler, const Batch& batch, const Logits& logits);
-  // Drops what is kept of a request. It comes back by itself where the request goes on: it follows from its tokens.
-  void forget(std::int64_t id) { counts_.erase(id); }
+  // Drops what is kept of a request.
+  void forget(std::int64_t id) {
+    counts_.erase(id);
+    constraints_.erase(id);
+  }
 
  private:
+  // Where a request's output stands in its grammar.
+  struct Constrained {
+    GrammarMatcher matcher;
+    std::size_t accepted = 0;  // tokens of the output
+  };
+
+  std::span<const std::uint64_t> allowed(const Request& request, std::span<std::uint64_t> mask);
+
   ThreadPool& pool_;
+  std::shared_ptr<const TokenTable> tokens_;
   std::vector<Sampler> samplers_;                         // one for each thread
-  std::unordered_map<std::int64_t, TokenCounts> counts_;  // of requests with penalties, by id
+  std::unordered_map<std::int64_t, TokenCounts> counts_;  // of requests with penalties, by id: they follow from tokens
+  std::unordered_map<std::int64_t, Constrained> constraints_;  // of requests with one, by id
+  std::vector<std::uint64_t> masks_;                           // of the rows of such requests
 };
 
 }  // namespace foe

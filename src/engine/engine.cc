@@ -42,7 +42,14 @@ Engine::Engine(Model model, Communicator& comm, const EngineOptions& options)
 
 void Engine::submit(Request request) {
   validate(request, model_.config.vocab_size);
-  scheduler_.add(std::move(request));
+  sampler_.admit(request);
+  const std::int64_t id = request.id;
+  try {
+    scheduler_.add(std::move(request));
+  } catch (const Error&) {
+    sampler_.forget(id);
+    throw;
+  }
 }
 
 void Engine::abort(std::int64_t id) {

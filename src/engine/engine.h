@@ -4,6 +4,7 @@
 // stop. One thread per rank; only it uses the communicator.
 #pragma once
 
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "engine/batch_sampler.h"
 #include "model/forward.h"
 #include "sched/scheduler.h"
+#include "text/token_table.h"
 
 namespace foe {
 
@@ -20,8 +22,8 @@ struct EngineOptions {
   int threads = 1;
   int max_batch_tokens = 512;  // per step: a prompt longer than this comes in chunks
   int max_sequences = 32;
-  int kv_tokens = 0;    // positions that a KV cache holds, one for each owner of sequences; 0: one sequence of the
-                        // model's context length
+  int kv_tokens = 0;  // positions that a KV cache holds, one for each owner of sequences; 0: one sequence of the
+                      // model's context length
   KvType kv_type = KvType::kBF16;
   int max_sampled = 0;  // rows of logits per step, at least one per sequence; 0: no more than that
   ExchangeOptions exchange = {};
@@ -37,6 +39,8 @@ class Engine {
   std::size_t kv_bytes() const { return kv_.bytes(); }
   std::size_t activation_bytes() const { return activations_.bytes(); }
 
+  // Rank 0: what the output of requests with a constraint is spelled in. Without it they are refused.
+  void allow_constraints(std::shared_ptr<const TokenTable> tokens) { sampler_.allow_constraints(std::move(tokens)); }
   // Rank 0. Throws Error for a request that can never run.
   void submit(Request request);
   void abort(std::int64_t id);

@@ -17,4 +17,8 @@ struct EngineStats {
   double local_activation_rate = 1;                    // the share of selections resolved on the token's own rank
 };
 
+// On rank 0; the other ranks are in Engine::follow(). Counts nothing itself.
+class Engine;
+EngineStats collect_stats(Engine& engine);
+
 }  // namespace foe

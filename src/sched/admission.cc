@@ -110,6 +110,7 @@ void Scheduler::start(Sequence& s, const Place& place) {
   s.done = s.published * kKvBlock;
   running_.insert(std::upper_bound(running_.begin(), running_.end(), &s, RanksBefore()), &s);
   if (s.cached_tokens) return;
+  started_.push_back(s.request.id);
   const int prompt = static_cast<int>(s.request.prompt.size());
   s.cached_tokens = std::min(s.done, prompt);
   stats_.prompt_tokens += prompt;

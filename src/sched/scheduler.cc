@@ -91,6 +91,7 @@ bool Scheduler::decoding() const {
 
 const Batch& Scheduler::next() {
   drop_plan();
+  started_.clear();
   ++steps_;
   admit();
   deal_tokens();

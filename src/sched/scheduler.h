@@ -79,6 +79,9 @@ class Scheduler {
     const Request* request;
     int position;
   };
+  // Requests that were admitted for the first time in the last next().
+  std::span<const std::int64_t> started() const { return started_; }
+
   // Row i of the batch's sampled rows, valid until commit().
   SampledRow sampled(int i) const { return {&rows_[i].sequence->request, rows_[i].position}; }
 
@@ -137,6 +140,7 @@ class Scheduler {
   SchedulerLimits limits_;
   std::vector<BlockPool> pools_;                                           // by owner
   std::unordered_map<std::int64_t, std::unique_ptr<Sequence>> sequences_;  // by id
+  std::vector<std::int64_t> started_;
   std::set<Sequence*, RanksBefore> waiting_;
   std::vector<Sequence*> running_;  // ordered by ranks_before
   std::int64_t steps_ = 0;

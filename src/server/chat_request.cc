@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "engine/sampler.h"
 #include "server/generation_request.h"
 #include "server/request_fields.h"
 #include "weights/strict_json.h"
@@ -10,7 +11,7 @@
 namespace foe {
 namespace {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 
 constexpr std::size_t kMaxMessages = 4096;
 
@@ -58,20 +59,21 @@ void read_logprobs(const json& object, SamplingParams& sampling) {
 
 std::vector<std::int32_t> encode_chat(const json& object, const ServedModel& model) {
   const json messages = read_messages(object);
-  if (!model.chat_text)
+  if (!model.chat_template.present())
     throw ApiError(400, "messages", "this model has no chat template; ask /v1/completions, or serve it with one");
-  json more = json::object();
-  if (const json* kwargs = find_field(object, "chat_template_kwargs")) {
-    if (!kwargs->is_object()) refuse("chat_template_kwargs", "expected an object, got {}", excerpt(*kwargs));
-    more = *kwargs;
+  ChatTemplateOptions options;
+  options.add_generation_prompt = read_bool(object, "add_generation_prompt", true);
+  if (const json* variables = find_field(object, "chat_template_kwargs")) {
+    if (!variables->is_object()) refuse("chat_template_kwargs", "expected an object, got {}", excerpt(*variables));
+    options.variables = *variables;
   }
   if (const json* tools = find_field(object, "tools")) {
     if (!tools->is_array()) refuse("tools", "expected a list, got {}", excerpt(*tools));
-    more["tools"] = *tools;
+    options.tools = *tools;
   }
   std::string text;
   try {
-    text = model.chat_text(messages, read_bool(object, "add_generation_prompt", true), more);
+    text = model.chat_template.render(messages, options);
   } catch (const Error& error) {
     throw ApiError(400, "messages", error.what());
   }

@@ -1,6 +1,7 @@
 // POST /v1/completions.
 #include <nlohmann/json.hpp>
 
+#include "engine/sampler.h"
 #include "server/generation_request.h"
 #include "server/request_fields.h"
 #include "weights/strict_json.h"
@@ -8,7 +9,7 @@
 namespace foe {
 namespace {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 
 // A number here; `false` is what some clients mean by none.
 int read_logprobs(const json& object) {

@@ -4,7 +4,6 @@
 #include <chrono>
 #include <csignal>
 #include <ctime>
-#include <limits>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
@@ -13,6 +12,7 @@
 #include <spdlog/spdlog.h>
 
 #include "base/error.h"
+#include "sched/scheduler.h"
 #include "server/api_error.h"
 #include "server/generation.h"
 #include "server/health_probe.h"
@@ -20,6 +20,7 @@
 #include "server/live_view.h"
 #include "server/tokenize_api.h"
 #include "weights/config_json.h"
+#include "weights/strict_json.h"
 
 namespace foe {
 
@@ -32,13 +33,18 @@ constexpr int kFlushSeconds = 2;           // for the last replies to leave
 constexpr int kProbeSeconds = 30;          // for a token of /health_generate
 constexpr std::size_t kMaxProbes = 8;      // at a time; they have their own places beside the queue
 constexpr std::size_t kMaxChoices = 1024;  // of one request
+constexpr std::size_t kMaxTemplateBytes = 1 << 20;
 
 ServedModel served_model(const ServeOptions& options, const ModelConfig& config) {
-  return {.name = options.model_name,
-          .vocab_size = config.vocab_size,
-          .max_positions = config.max_position_embeddings,
-          .max_choices = std::min(options.max_queue, kMaxChoices),
-          .tokenizer = Tokenizer::load(options.model + "/tokenizer.json")};
+  ServedModel model{.name = options.model_name,
+                    .vocab_size = config.vocab_size,
+                    .max_positions = config.max_position_embeddings,
+                    .max_choices = std::min(options.max_queue, kMaxChoices),
+                    .tokenizer = Tokenizer::load(options.model + "/tokenizer.json")};
+  model.chat_template = options.chat_template.empty()
+                            ? ChatTemplate::load(options.model)
+                            : ChatTemplate::parse(read_text_file(options.chat_template, kMaxTemplateBytes));
+  return model;
 }
 
 class FrontEnd {
@@ -60,6 +66,7 @@ class FrontEnd {
                     {.ready = [this](const Ready& ready) { ranks_ready(ready); },
                      .tokens = [this](const Tokens& tokens) { take(tokens); },
                      .refused = [this](const Refused& refused) { in_flight_.fail(refused.id, 400, refused.reason); },
+                     .report = [this](const Report& report) { metrics_.update(report.stats); },
                      .lost = [this](const std::string& reason) { ranks_lost(reason); },
                      .failed = [this](const std::string& reason) { ranks_failed(reason); },
                      .ended = [this] { ranks_ended(); }}) {}
@@ -148,7 +155,7 @@ class FrontEnd {
                                     .ranks = ready_.ranks,
                                     .context = model_.max_positions,
                                     .up = supervisor_.up(),
-                                    .chat = model_.chat_text != nullptr,
+                                    .chat = model_.chat_template.present(),
                                     .restarts = supervisor_.restarts(),
                                     .in_flight = in_flight_.size(),
                                     .latencies = metrics_.recent(),
@@ -174,7 +181,7 @@ class FrontEnd {
     Request request;
     request.prompt = {0};
     request.max_tokens = 1;
-    request.priority = std::numeric_limits<int>::min();
+    request.priority = -kMaxPriority - 1;
     in_flight_.accept(probe, {request});
     const auto timer = std::make_shared<asio::steady_timer>(io_, std::chrono::seconds(kProbeSeconds));
     timer->async_wait([this, timer, probe, reply](error_code) {

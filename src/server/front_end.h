@@ -11,8 +11,9 @@
 namespace foe {
 
 struct ServeOptions {
-  std::string model;       // its folder
-  std::string model_name;  // as clients know it
+  std::string model;          // its folder
+  std::string model_name;     // as clients know it
+  std::string chat_template;  // a file; empty: the model's own, if it has one
   std::string host = "127.0.0.1";
   int port = 8000;  // 0: a free one
   HttpLimits http;

@@ -61,7 +61,7 @@ bool Generation::take(std::size_t index, const TokenEvent& event) {
     else if (event.finish == FinishReason::kStop && contains(request_.stop_ids, event.token))
       piece.stopped_by = event.token;
   }
-  measure(choice);
+  measure(choice, event);
   const bool finished = piece.finish.has_value();
   if (request_.stream && (!piece.text.empty() || finished)) {
     reply_->write(answer_chunk(header_, piece, request_.include_usage));
@@ -113,12 +113,12 @@ void Generation::report(Choice& choice, std::int32_t token, const std::optional<
   choice.piece.logprobs->push_back(std::move(report));
 }
 
-void Generation::measure(Choice& choice) {
+void Generation::measure(Choice& choice, const TokenEvent& event) {
   const auto now = Clock::now();
   const auto seconds = [](Clock::duration time) { return std::chrono::duration<double>(time).count(); };
   if (choice.tokens == 1) {
     choice.first_token = now;
-    metrics_.first_token(seconds(now - start_));
+    metrics_.first_token(seconds(now - start_), event.queue_s, event.prefill_s);
   } else {
     metrics_.next_token(seconds(now - choice.last_token));
   }

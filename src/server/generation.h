@@ -37,13 +37,13 @@ class Generation : public Answer {
     std::size_t characters = 0;  // of the text before the next token
     int tokens = 0;
     int cached_tokens = 0;
-    Clock::time_point first_token, last_token;
+    Clock::time_point first_token = {}, last_token = {};
   };
 
   void begin(std::size_t index, const TokenEvent& event);
   std::string text_of(Choice& choice, const TokenEvent& event);
   void report(Choice& choice, std::int32_t token, const std::optional<LogprobEntry>& entry);
-  void measure(Choice& choice);
+  void measure(Choice& choice, const TokenEvent& event);
   void end();
   void end_with(const std::string& status);
   AnswerUsage usage() const;

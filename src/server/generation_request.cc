@@ -9,19 +9,19 @@
 
 #include "base/rng.h"
 #include "engine/sampler.h"
+#include "sched/scheduler.h"
 #include "server/request_fields.h"
+#include "text/grammar.h"
 #include "weights/strict_json.h"
 
 namespace foe {
 namespace {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 
 constexpr std::size_t kMaxStopStrings = 16;
 constexpr std::size_t kMaxStopBytes = 1024;
 constexpr std::size_t kMaxStopIds = 128;
-constexpr std::size_t kMaxBiases = 1024;
-constexpr int kMaxPriority = 1'000'000;
 
 std::optional<std::uint64_t> read_seed(const json& object) {
   const json* value = find_field(object, "seed");
@@ -43,7 +43,8 @@ std::vector<LogitBias> read_logit_bias(const json& object, int vocab_size) {
   const json* value = find_field(object, "logit_bias");
   if (!value) return {};
   if (!value->is_object()) refuse("logit_bias", "expected an object, got {}", excerpt(*value));
-  if (value->size() > kMaxBiases) refuse("logit_bias", "expected at most {} tokens, got {}", kMaxBiases, value->size());
+  if (value->size() > kMaxLogitBias)
+    refuse("logit_bias", "expected at most {} tokens, got {}", kMaxLogitBias, value->size());
   std::vector<LogitBias> biases;
   for (const auto& [key, bias] : value->items()) {
     const bool digits = !key.empty() && key.size() < 10 && key.find_first_not_of("0123456789") == key.npos;
@@ -84,7 +85,13 @@ Constraint read_response_format(const json& object) {
   const json* format = find_field(*value, "json_schema");
   const json* schema = format && format->is_object() ? find_field(*format, "schema") : nullptr;
   if (!schema) refuse(kField, "expected json_schema to be an object with a schema, got {}", excerpt(*value));
-  return {Constraint::Kind::kJsonSchema, schema->dump()};
+  const Constraint constraint{Constraint::Kind::kJsonSchema, schema->dump()};
+  try {
+    compile_grammar(constraint);  // the engine does it again; a schema that is none is refused before anyone waits
+  } catch (const Error& error) {
+    throw ApiError(400, kField, error.what());
+  }
+  return constraint;
 }
 
 SamplingParams read_sampling(const json& object, const ServedModel& model) {

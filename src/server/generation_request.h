@@ -5,7 +5,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -14,6 +13,7 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "core/request.h"
+#include "text/chat_template.h"
 #include "text/tokenizer.h"
 
 namespace foe {
@@ -25,13 +25,8 @@ struct ServedModel {
   int max_positions = 0;
   std::size_t max_choices = 0;  // of one request
   Tokenizer tokenizer;
-  // The text of a chat: its messages, whether the assistant's turn begins behind them, and more variables for the
-  // template (an object). Throws Error where the template refuses them; empty if the model has no template.
-  std::function<std::string(const nlohmann::json& messages, bool add_generation_prompt, const nlohmann::json& more)>
-      chat_text = {};
+  ChatTemplate chat_template = {};
 };
-
-inline constexpr int kMaxLogprobs = 20;  // most likely tokens that are reported in one place
 
 enum class Api { kCompletions, kChat };
 
@@ -69,14 +64,14 @@ std::vector<Request> engine_requests(const GenerationRequest& request, const std
 // --- for the parsers above, and of /tokenize ---
 
 // 404 for another model.
-void check_model(const nlohmann::json& object, const ServedModel& model);
+void check_model(const nlohmann::ordered_json& object, const ServedModel& model);
 // The fields that both endpoints have, into a request without prompts.
-void read_common(const nlohmann::json& object, const ServedModel& model, GenerationRequest& request);
+void read_common(const nlohmann::ordered_json& object, const ServedModel& model, GenerationRequest& request);
 // A prompt's ids. 400 for a text that cannot fit the context, without the work of reading it.
 std::vector<std::int32_t> encode_prompt(const std::string& text, const char* field, const ServedModel& model,
                                         EncodeOptions options);
 // The text of the field `messages`, and its ids.
-std::vector<std::int32_t> encode_chat(const nlohmann::json& object, const ServedModel& model);
+std::vector<std::int32_t> encode_chat(const nlohmann::ordered_json& object, const ServedModel& model);
 // 400 unless prompts and answers fit the context, and the choices the queue.
 void check_size(const GenerationRequest& request, const ServedModel& model);
 

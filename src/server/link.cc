@@ -186,6 +186,12 @@ float read_logprob(Reader& r) {
   return value;
 }
 
+float read_seconds(Reader& r) {
+  const auto value = r.number<float>();
+  if (!(value >= 0.0f)) fail("link: expected seconds of at least 0, got {}", value);
+  return value;
+}
+
 constexpr std::size_t kNamedBytes = sizeof(std::int32_t) + sizeof(float);
 constexpr std::size_t kEntryBytes = sizeof(float) + sizeof(std::uint32_t);  // at least
 
@@ -214,6 +220,8 @@ void write(Writer& w, const TokenEvent& event) {
   w.number(event.token);
   w.number<std::uint8_t>(!event.finish ? kNotYet : *event.finish == FinishReason::kStop ? kStopped : kFull);
   w.number<std::int32_t>(event.cached_tokens);
+  w.number(event.queue_s);
+  w.number(event.prefill_s);
   w.number<std::uint8_t>(event.logprobs.has_value());
   if (event.logprobs) write(w, *event.logprobs);
   w.number(static_cast<std::uint32_t>(event.prompt.size()));
@@ -226,6 +234,8 @@ void read(Reader& r, TokenEvent& event) {
   if (finish > kFull) fail("link: expected a finish reason of at most {}, got {}", int{kFull}, finish);
   if (finish != kNotYet) event.finish = finish == kStopped ? FinishReason::kStop : FinishReason::kLength;
   event.cached_tokens = read_not_negative(r, "a number of cached tokens");
+  event.queue_s = read_seconds(r);
+  event.prefill_s = read_seconds(r);
   const auto has_logprobs = r.number<std::uint8_t>();
   if (has_logprobs > 1) fail("link: expected 0 or 1 entries of logprobs, got {}", has_logprobs);
   if (has_logprobs == 1) read(r, event.logprobs.emplace());
@@ -233,8 +243,9 @@ void read(Reader& r, TokenEvent& event) {
   for (LogprobEntry& entry : event.prompt) read(r, entry);
 }
 
-// At least: id, token, finish, cached tokens, whether there are logprobs, and how many of the prompt.
-constexpr std::size_t kEventBytes = sizeof(std::int64_t) + 3 * sizeof(std::int32_t) + 2 * sizeof(std::uint8_t);
+// At least: id, token, finish, cached tokens, two times, whether there are logprobs, and how many of the prompt.
+constexpr std::size_t kEventBytes =
+    sizeof(std::int64_t) + 3 * sizeof(std::int32_t) + 2 * sizeof(float) + 2 * sizeof(std::uint8_t);
 
 void write(Writer& w, const Tokens& m) {
   w.number(static_cast<std::uint32_t>(m.events.size()));
@@ -260,6 +271,74 @@ void write(Writer& w, const Alive& m) {
 void read(Reader& r, Alive& m) {
   m.silence_ms = r.number<std::int32_t>();
   if (m.silence_ms <= 0) fail("link: expected a positive number of milliseconds, got {}", m.silence_ms);
+}
+
+// --- reports ---
+
+void write(Writer& w, const SchedulerStats& s) {
+  for (const std::int64_t count :
+       {s.preemptions, s.prefix_queries, s.prefix_hits, s.prompt_tokens, s.generation_tokens})
+    w.number(count);
+  for (const std::int32_t count : {s.running, s.waiting, s.blocks, s.blocks_in_use}) w.number(count);
+}
+void read(Reader& r, SchedulerStats& s) {
+  for (std::int64_t* count :
+       {&s.preemptions, &s.prefix_queries, &s.prefix_hits, &s.prompt_tokens, &s.generation_tokens})
+    *count = r.number<std::int64_t>();
+  for (int* count : {&s.running, &s.waiting, &s.blocks, &s.blocks_in_use}) *count = r.number<std::int32_t>();
+}
+
+constexpr std::size_t kCounterBytes = 4 * sizeof(std::uint64_t) + 2 * sizeof(double);
+
+void write(Writer& w, const CommCounters& c) {
+  for (const CommCounter* counter : {&c.broadcast, &c.sum, &c.gather, &c.all_to_all}) {
+    for (const std::uint64_t n : {counter->calls, counter->messages, counter->bytes, counter->node_bytes}) w.number(n);
+    w.number(counter->seconds);
+    w.number(counter->waiting_s);
+  }
+}
+void read(Reader& r, CommCounters& c) {
+  for (CommCounter* counter : {&c.broadcast, &c.sum, &c.gather, &c.all_to_all}) {
+    for (std::uint64_t* n : {&counter->calls, &counter->messages, &counter->bytes, &counter->node_bytes})
+      *n = r.number<std::uint64_t>();
+    counter->seconds = r.number<double>();
+    counter->waiting_s = r.number<double>();
+  }
+}
+
+// A table: rows of numbers.
+void write(Writer& w, const std::vector<std::vector<std::int64_t>>& table) {
+  w.number(static_cast<std::uint32_t>(table.size()));
+  for (const std::vector<std::int64_t>& row : table) {
+    w.number(static_cast<std::uint32_t>(row.size()));
+    for (const std::int64_t n : row) w.number(n);
+  }
+}
+void read(Reader& r, std::vector<std::vector<std::int64_t>>& table) {
+  table.resize(r.count(sizeof(std::uint32_t)));
+  for (std::vector<std::int64_t>& row : table) {
+    row.resize(r.count(sizeof(std::int64_t)));
+    if (row.size() != table.front().size())
+      fail("link: expected rows of {} numbers, got one of {}", table.front().size(), row.size());
+    for (std::int64_t& n : row) n = r.number<std::int64_t>();
+  }
+}
+
+void write(Writer& w, const Report& m) {
+  write(w, m.stats.scheduler);
+  w.number(static_cast<std::uint32_t>(m.stats.comm.size()));
+  for (const CommCounters& rank : m.stats.comm) write(w, rank);
+  write(w, m.stats.expert_rows);
+  write(w, m.stats.rank_rows);
+  w.number(m.stats.local_activation_rate);
+}
+void read(Reader& r, Report& m) {
+  read(r, m.stats.scheduler);
+  m.stats.comm.resize(r.count(4 * kCounterBytes));
+  for (CommCounters& rank : m.stats.comm) read(r, rank);
+  read(r, m.stats.expert_rows);
+  read(r, m.stats.rank_rows);
+  m.stats.local_activation_rate = r.number<double>();
 }
 
 template <typename Message>

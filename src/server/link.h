@@ -16,10 +16,11 @@
 #include <vector>
 
 #include "core/request.h"
+#include "engine/engine_stats.h"
 
 namespace foe {
 
-constexpr std::uint32_t kLinkVersion = 2;
+constexpr std::uint32_t kLinkVersion = 3;
 constexpr std::size_t kMaxLinkMessage = std::size_t{64} << 20;  // bytes of one payload
 
 // Front end to rank 0.
@@ -50,7 +51,10 @@ struct Refused {  // a request that the engine cannot run
 struct Alive {  // a promise: the next message comes within this many milliseconds
   std::int32_t silence_ms = 0;
 };
-using FromRanks = std::variant<Ready, Tokens, Refused, Alive>;
+struct Report {  // now and then
+  EngineStats stats;
+};
+using FromRanks = std::variant<Ready, Tokens, Refused, Alive, Report>;
 
 void append_message(std::string& out, const ToRanks& message);
 void append_message(std::string& out, const FromRanks& message);

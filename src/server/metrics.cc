@@ -80,6 +80,10 @@ struct Metrics::Families {
                                    "Mean time of a choice's output tokens but the first", kTokenBuckets);
   Histogram& whole =
       histogram("e2e_request_latency_seconds", "From a request's arrival to its last token", kRequestBuckets);
+  Histogram& queue = histogram("request_queue_time_seconds", "From a request's arrival at the ranks to its first step",
+                               kRequestBuckets);
+  Histogram& prefill =
+      histogram("request_prefill_time_seconds", "From a request's first step to its first token", kRequestBuckets);
   Histogram& decode =
       histogram("request_decode_time_seconds", "From the first token of a choice to the last", kRequestBuckets);
   Gauge& running = gauge("num_requests_running", "Requests in the engine's batches");
@@ -103,8 +107,10 @@ struct Metrics::Families {
 Metrics::Metrics(const std::string& model_name) : families_(std::make_unique<Families>(model_name)) {}
 Metrics::~Metrics() = default;
 
-void Metrics::first_token(double seconds) {
+void Metrics::first_token(double seconds, double queue_s, double prefill_s) {
   families_->first_token.Observe(seconds);
+  families_->queue.Observe(queue_s);
+  families_->prefill.Observe(prefill_s);
   recent_.first_token.add(seconds);
 }
 

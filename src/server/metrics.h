@@ -41,7 +41,8 @@ class Metrics {
   explicit Metrics(const std::string& model_name);
   ~Metrics();
 
-  void first_token(double seconds_since_accepted);
+  // `queue_s` and `prefill_s` as the ranks measured them.
+  void first_token(double seconds_since_accepted, double queue_s, double prefill_s);
   void next_token(double seconds_since_the_last);
   // A choice has got its last token.
   void finished(const ChoiceTimes& times, FinishReason reason);

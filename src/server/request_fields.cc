@@ -7,12 +7,12 @@
 
 namespace foe {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 
 json parse_object(std::string_view body) {
   json object;
   try {
-    object = parse_strict_json(body, "body");
+    object = parse_ordered_json(body, "body");
   } catch (const Error& error) {
     throw ApiError(400, "", error.what());
   }

@@ -13,19 +13,20 @@
 
 namespace foe {
 
-// The body as an object. `body` may be any bytes.
-nlohmann::json parse_object(std::string_view body);
+// The body as an object, its members in their order. `body` may be any bytes.
+nlohmann::ordered_json parse_object(std::string_view body);
 
 // The field, unless it is absent or null.
-const nlohmann::json* find_field(const nlohmann::json& object, const char* name);
+const nlohmann::ordered_json* find_field(const nlohmann::ordered_json& object, const char* name);
 
-bool read_bool(const nlohmann::json& object, const char* name, bool otherwise);
-int read_int(const nlohmann::json& object, const char* name, int low, int high, int otherwise);
-float read_float(const nlohmann::json& object, const char* name, float otherwise);
+bool read_bool(const nlohmann::ordered_json& object, const char* name, bool otherwise);
+int read_int(const nlohmann::ordered_json& object, const char* name, int low, int high, int otherwise);
+float read_float(const nlohmann::ordered_json& object, const char* name, float otherwise);
 // A string or a list of them, at most `most`, each of 1 to `max_bytes` bytes.
-std::vector<std::string> read_strings(const nlohmann::json& object, const char* name, std::size_t most,
+std::vector<std::string> read_strings(const nlohmann::ordered_json& object, const char* name, std::size_t most,
                                       std::size_t max_bytes);
 // A list of at most `most` ids in [0, vocab_size).
-std::vector<std::int32_t> read_ids(const nlohmann::json& list, const char* name, std::size_t most, int vocab_size);
+std::vector<std::int32_t> read_ids(const nlohmann::ordered_json& list, const char* name, std::size_t most,
+                                   int vocab_size);
 
 }  // namespace foe

@@ -32,6 +32,7 @@ struct SupervisorEvents {
   std::function<void(const Ready&)> ready;
   std::function<void(const Tokens&)> tokens;
   std::function<void(const Refused&)> refused;
+  std::function<void(const Report&)> report;
   std::function<void(const std::string& reason)> lost;    // a restart follows
   std::function<void(const std::string& reason)> failed;  // no restart follows; ended() does
   std::function<void()> ended;                            // no process is left, and none will be started

@@ -7,7 +7,7 @@
 
 namespace foe {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 
 namespace {
 

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <poll.h>
 #include <unistd.h>
+#include <unordered_map>
 
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -17,6 +18,7 @@ namespace foe {
 namespace {
 
 constexpr int kHeartbeatMs = 1000;
+constexpr double kReportSeconds = 2;  // between reports while there is work
 
 // A connected Unix socket.
 class LinkSocket {
@@ -131,6 +133,7 @@ class Session {
   }
 
   void idle() {
+    if (stepped_) report();
     if (!socket_.wait(kHeartbeatMs)) engine_.heartbeat();
     promise(0);
   }
@@ -140,11 +143,34 @@ class Session {
     const int tokens = decoding ? engine_.scheduler().num_running() : options_.max_batch_tokens;
     promise(tokens);
     if (!send()) return;  // noticed in run()
+    stepped_ = true;
     const auto start = Clock::now();
     std::vector<TokenEvent> events = engine_.step();
     const double seconds = seconds_since(start);
     decoding ? limit_.step_took(tokens, seconds) : limit_.step_of_at_most_took(tokens, seconds);
+    note_times(start, events);
     say_tokens(std::move(events));
+    if (seconds_since(reported_) > kReportSeconds) report();
+  }
+
+  // Of requests that began in this step, and of those whose first token has come.
+  void note_times(Clock::time_point step_start, std::vector<TokenEvent>& events) {
+    for (const std::int64_t id : engine_.scheduler().started())
+      if (const auto waiting = waiting_.find(id); waiting != waiting_.end()) waiting->second.started = step_start;
+    for (TokenEvent& event : events) {
+      const auto waiting = waiting_.find(event.id);
+      if (waiting == waiting_.end()) continue;
+      const auto [submitted, started] = waiting->second;
+      event.queue_s = std::chrono::duration<float>(started - submitted).count();
+      event.prefill_s = static_cast<float>(seconds_since(started));
+      waiting_.erase(waiting);
+    }
+  }
+
+  void report() {
+    say(Report{collect_stats(engine_)});
+    reported_ = Clock::now();
+    stepped_ = false;
   }
 
   void say_tokens(std::vector<TokenEvent> events) {
@@ -162,7 +188,10 @@ class Session {
       const ToRanks message = parse_to_ranks(*payload);
       if (std::holds_alternative<Stop>(message)) return false;
       if (const auto* submit = std::get_if<Submit>(&message)) this->submit(submit->request);
-      if (const auto* abort = std::get_if<Abort>(&message)) engine_.abort(abort->id);
+      if (const auto* abort = std::get_if<Abort>(&message)) {
+        engine_.abort(abort->id);
+        waiting_.erase(abort->id);
+      }
     }
     return connected;
   }
@@ -170,6 +199,8 @@ class Session {
   void submit(const Request& request) {
     try {
       engine_.submit(request);
+      const auto now = Clock::now();
+      waiting_[request.id] = {now, now};
     } catch (const Error& error) {
       say(Refused{request.id, error.what()});
     }
@@ -189,6 +220,13 @@ class Session {
   StepLimit limit_;
   MessageBuffer received_;
   std::string to_send_;
+  // A request that has no token yet.
+  struct Waiting {
+    Clock::time_point submitted, started;
+  };
+  std::unordered_map<std::int64_t, Waiting> waiting_;  // by id
+  Clock::time_point reported_ = Clock::now();
+  bool stepped_ = false;  // since then
 };
 
 }  // namespace

@@ -59,14 +59,23 @@ class StrictChecker : public json::json_sax_t {
   std::vector<std::set<std::string>> keys_;  // seen so far in each container around the current place
 };
 
-}  // namespace
-
-json parse_strict_json(std::string_view text, const std::string& source) {
+void check(std::string_view text, const std::string& source) {
   // The library takes a NUL for the end of its input, and would not look at what follows.
   if (const auto nul = text.find('\0'); nul != text.npos) fail("{}: expected JSON, got a NUL at byte {}", source, nul);
   StrictChecker checker(source);
   json::sax_parse(text, &checker);
+}
+
+}  // namespace
+
+json parse_strict_json(std::string_view text, const std::string& source) {
+  check(text, source);
   return json::parse(text);
+}
+
+nlohmann::ordered_json parse_ordered_json(std::string_view text, const std::string& source) {
+  check(text, source);
+  return nlohmann::ordered_json::parse(text);
 }
 
 std::string read_text_file(const std::string& path, std::size_t max_bytes) {

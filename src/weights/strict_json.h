@@ -13,6 +13,8 @@ namespace foe {
 constexpr int kMaxJsonDepth = 32;
 
 nlohmann::json parse_strict_json(std::string_view text, const std::string& source);
+// The same with members in the order of the text.
+nlohmann::ordered_json parse_ordered_json(std::string_view text, const std::string& source);
 
 // The whole of a regular file of at most `max_bytes`.
 std::string read_text_file(const std::string& path, std::size_t max_bytes);

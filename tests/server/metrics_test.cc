@@ -28,13 +28,15 @@ EngineStats stats_of(std::int64_t tokens, std::uint64_t bytes) {
 
 TEST(Metrics, HaveVllmsNamesAndBuckets) {
   Metrics metrics("m");
-  metrics.first_token(0.003);
+  metrics.first_token(0.003, 0.4, 0.6);
   metrics.next_token(0.03);
   metrics.finished({.first_token = 1, .last_token = 3, .tokens = 5}, FinishReason::kLength);
   metrics.failed(503);
   const std::string text = metrics.text();
   EXPECT_THAT(text, HasSubstr(R"(foe:time_to_first_token_seconds_bucket{model_name="m",le="0.005"} 1)"));
   EXPECT_THAT(text, HasSubstr(R"(foe:time_to_first_token_seconds_bucket{model_name="m",le="0.001"} 0)"));
+  EXPECT_THAT(text, HasSubstr(R"(foe:request_queue_time_seconds_sum{model_name="m"} 0.4)"));
+  EXPECT_THAT(text, HasSubstr(R"(foe:request_prefill_time_seconds_sum{model_name="m"} 0.6)"));
   EXPECT_THAT(text, HasSubstr(R"(foe:inter_token_latency_seconds_count{model_name="m"} 1)"));
   EXPECT_THAT(text, HasSubstr(R"(foe:request_time_per_output_token_seconds_sum{model_name="m"} 0.5)"));
   EXPECT_THAT(text, HasSubstr(R"(foe:e2e_request_latency_seconds_sum{model_name="m"} 3)"));
@@ -87,7 +89,8 @@ TEST(LiveView, SumsOverRanks) {
 TEST(Page, FetchesNothingFromElsewhere) {
   const std::string page = kPage;
   EXPECT_THAT(page, HasSubstr("</html>"));
-  for (const char* address : {"http://", "https://", "src=", "@import", "url("}) EXPECT_THAT(page, Not(HasSubstr(address)));
+  for (const char* address : {"http://", "https://", "src=", "@import", "url("})
+    EXPECT_THAT(page, Not(HasSubstr(address)));
 }
 
 }  // namespace

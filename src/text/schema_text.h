@@ -1,0 +1,34 @@
+// Schemas as JSON that we do not trust. Private to this folder's .cc files.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include <nlohmann/json.hpp>
+
+namespace foe {
+
+// Members in the order of the text. Throws Error for what is no JSON, too long, too deep, or has a key twice.
+nlohmann::ordered_json parse_schema_text(std::string_view text);
+
+// A schema, or a part of one, and where it stands: "#/properties/a".
+struct SchemaPlace {
+  const nlohmann::ordered_json* value = nullptr;
+  std::string path;
+
+  SchemaPlace member(const std::string& name) const;
+  SchemaPlace element(std::size_t index) const;
+  // Throw Error naming the place if the value is of another type.
+  const nlohmann::ordered_json& object() const;
+  const nlohmann::ordered_json& array() const;
+  const std::string& string() const;
+  double number() const;
+  std::uint32_t count() const;  // an integer from 0 on; past 32 bits, the largest
+
+  [[noreturn]] void wrong(std::string_view expected) const;  // "path: expected ..., got its value"
+};
+
+// What `reference` ("#/$defs/a") points to. Throws Error naming its place if that is nothing.
+SchemaPlace resolve(const nlohmann::ordered_json& root, const SchemaPlace& reference);
+
+}  // namespace foe

@@ -1,0 +1,51 @@
+// A schema of any bytes is refused with an Error, or gives masks that accepting agrees with, never a dead end, and
+// texts that are JSON where they are complete. The bytes behind a NUL choose the tokens.
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "text/grammar.h"
+
+namespace {
+
+void walk(const std::shared_ptr<const foe::Grammar>& grammar, std::string_view choices) {
+  using foe::Tokenizer, foe::TokenTable;
+  static const auto tokenizer = Tokenizer::load(FOE_SOURCE_DIR "/models/foe-8m/tokenizer.json");
+  static const auto table = std::make_shared<const TokenTable>(tokenizer, tokenizer.vocab_size());
+  foe::GrammarMatcher matcher(grammar, table);
+  std::vector<std::uint64_t> bits(table->mask_words());
+  std::string text;
+  for (std::size_t i = 0; i + 1 < choices.size() && i < 200; i += 2) {
+    matcher.fill_mask(bits);
+    std::vector<std::int32_t> allowed;
+    for (std::size_t token = 0; token < bits.size() * 64; ++token) {
+      if (bits[token / 64] >> (token % 64) & 1) allowed.push_back(static_cast<std::int32_t>(token));
+    }
+    FOE_CHECK(!allowed.empty() || matcher.complete(), "a dead end behind {}", text);
+    if (matcher.complete()) FOE_CHECK(nlohmann::json::accept(text), "expected JSON, got {}", text);
+    if (allowed.empty()) return;
+    const auto choice = static_cast<std::uint8_t>(choices[i]) * 256u + static_cast<std::uint8_t>(choices[i + 1]);
+    const std::int32_t token = allowed[choice % allowed.size()];
+    text += table->bytes(token);
+    matcher.accept(token);
+    FOE_CHECK(!matcher.dead(), "the mask allowed what is refused: {}", text);
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const std::string_view input(reinterpret_cast<const char*>(data), size);
+  const std::size_t nul = input.find('\0');
+  try {
+    const auto grammar = foe::compile_grammar({foe::Constraint::Kind::kJsonSchema, std::string(input.substr(0, nul))});
+    walk(grammar, nul == input.npos ? "0123456789abcdefghijklmnopqrst" : input.substr(nul + 1));
+  } catch (const foe::Error&) {
+  }
+  return 0;
+}
