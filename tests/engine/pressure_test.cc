@@ -109,7 +109,8 @@ void check_under_pressure(const RandomModel& folder, int ranks, const std::vecto
     const std::vector<Choice>&got = choices[r.id], &want = expected.at(r.id);
     ASSERT_LE(got.size(), want.size());
     EXPECT_TRUE(std::equal(got.begin(), got.end(), want.begin())) << "request " << r.id << ", " << ranks << " ranks";
-    if (r.id != 4 && r.id != 9 && r.id != 17) EXPECT_EQ(got.size(), want.size());
+    const bool aborted = r.id == 4 || r.id == 9 || r.id == 17;
+    EXPECT_TRUE(aborted || got.size() == want.size()) << got.size() << " tokens of " << want.size();
   }
 }
 
