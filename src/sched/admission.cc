@@ -114,7 +114,7 @@ void Scheduler::start(Sequence& s, const Place& place) {
   const int prompt = static_cast<int>(s.request.prompt.size());
   s.cached_tokens = std::min(s.done, prompt);
   stats_.prompt_tokens += prompt;
-  if (!limits_.prefix_caching || s.collects_prompt()) return;
+  if (!limits_.prefix_caching || s.collects_prompt) return;
   stats_.prefix_queries += s.total();
   stats_.prefix_hits += s.done;
 }

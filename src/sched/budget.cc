@@ -29,10 +29,11 @@ void Scheduler::deal_tokens() {
 // left: prompts behind it want their last one.
 int Scheduler::deal(Sequence& s, int most) {
   const int begin = s.done + s.scheduled;
-  const int rows = s.collects_prompt() ? (budget_.rows + 1) / 2 : budget_.rows;
+  if (begin == s.total()) return 0;
+  const int rows = s.collects_prompt ? (budget_.rows + 1) / 2 : budget_.rows;
   int end = begin + std::min({s.total() - begin, most, budget_.tokens});
   end = std::min(end, std::max(begin, s.first_wanted()) + rows);
-  if (s.collects_prompt() && s.done < s.first_wanted()) end = std::min(end, s.first_wanted());  // all rows, or none
+  if (s.collects_prompt && s.done < s.first_wanted()) end = std::min(end, s.first_wanted());  // all rows, or none
   if (end > begin) end = provide_blocks(s, end);
   if (end <= begin) return 0;
   s.scheduled += end - begin;

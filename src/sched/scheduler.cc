@@ -34,6 +34,7 @@ void Scheduler::add(Request request) {
   sequence->arrival = arrivals_++;
   sequence->tokens = request.prompt;
   sequence->tokens.insert(sequence->tokens.end(), request.output.begin(), request.output.end());
+  sequence->collects_prompt = request.sampling.prompt_logprobs >= 0 && request.output.empty();
   sequence->request = std::move(request);
   const Request& r = sequence->request;
   if (blocks_for(sequence->max_positions()) > limits_.kv_blocks)
@@ -131,12 +132,13 @@ std::vector<TokenEvent> Scheduler::commit(std::span<const SampledToken> tokens) 
   events.reserve(tokens.size());
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     if (rows_[i].sequence->ended) continue;
-    if (auto event = take(*rows_[i].sequence, rows_[i].position, tokens[i])) events.push_back(std::move(*event));
+    take(*rows_[i].sequence, rows_[i].position, tokens[i], events);
   }
   std::erase_if(running_, [](const Sequence* s) { return s->ended; });
   for (const TokenEvent& event : events)
     if (event.finish) sequences_.erase(event.id);
-  drop_plan();
+  rows_.clear();
+  ended_.clear();
   if (limits_.check_each_step) check();
   return events;
 }
@@ -151,23 +153,24 @@ void Scheduler::publish(Sequence& s) {
   }
 }
 
-std::optional<TokenEvent> Scheduler::take(Sequence& s, int position, const SampledToken& sampled) {
+void Scheduler::take(Sequence& s, int position, const SampledToken& sampled, std::vector<TokenEvent>& events) {
   Request& request = s.request;
   if (position + 1 < static_cast<int>(request.prompt.size())) {
     FOE_CHECK(sampled.token == request.prompt[position + 1], "token {} at position {} of a prompt that has {} there",
               sampled.token, position + 1, request.prompt[position + 1]);
     s.prompt_logprobs.push_back(sampled.logprobs.value_or(LogprobEntry{}));
-    return {};
+    return;
   }
   const int before = static_cast<int>(request.output.size());
   request.output.push_back(sampled.token);
   s.tokens.push_back(sampled.token);
   ++stats_.generation_tokens;
-  TokenEvent event{.id = request.id,
-                   .token = sampled.token,
-                   .cached_tokens = *s.cached_tokens,
-                   .logprobs = sampled.logprobs,
-                   .prompt = std::exchange(s.prompt_logprobs, {})};
+  TokenEvent& event = events.emplace_back();
+  event.id = request.id;
+  event.token = sampled.token;
+  event.cached_tokens = *s.cached_tokens;
+  event.logprobs = sampled.logprobs;
+  if (std::exchange(s.collects_prompt, false)) event.prompt = std::move(s.prompt_logprobs);
   const auto& stops = request.stop_ids;
   if (before >= request.sampling.min_tokens && std::find(stops.begin(), stops.end(), sampled.token) != stops.end())
     event.finish = FinishReason::kStop;
@@ -177,7 +180,6 @@ std::optional<TokenEvent> Scheduler::take(Sequence& s, int position, const Sampl
     stop_running(s);
     s.ended = true;
   }
-  return event;
 }
 
 }  // namespace foe

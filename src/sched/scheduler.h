@@ -120,7 +120,7 @@ class Scheduler {
   void preempt(Sequence& sequence);
   void fill_batch();
   void publish(Sequence& sequence);
-  std::optional<TokenEvent> take(Sequence& sequence, int position, const SampledToken& token);
+  void take(Sequence& sequence, int position, const SampledToken& token, std::vector<TokenEvent>& events);
 
   // admission.cc
   void admit();

@@ -129,7 +129,7 @@ TEST(Pressure, LogitsAreThoseOfEachRequestAlone) {
 TEST(Pressure, TokensAreThoseOfEachRequestAlone) {
   const RandomModel folder(small_config());
   const std::vector<Request> all = requests(24);
-  const Choices expected = alone(folder, all);
+  const Choices expected = alone(folder, all, KvType::kBF16);
   for (const int ranks : {1, 2}) {
     const EngineOptions options{.max_batch_tokens = 30, .max_sequences = 16, .kv_tokens = 11 * kKvBlock};
     std::map<std::int64_t, std::vector<std::int32_t>> tokens;
