@@ -57,6 +57,7 @@ Value indent(const FilterCall& call) {
   const Bound args = call.bind({"width", "first", "blank"});
   const std::string margin = indentation(args.has(0) ? args[0] : Value(std::int64_t{4}), call.budget);
   const bool blank = args.truthy_or(2, false);
+  if (as_text(call.input) == nullptr) wrong_type("indent", "a text", call.input);
   const std::string text = call.text() + "\n";
   const std::vector<std::string_view> lines = split_lines(text, /*keep_ends=*/false, call.budget);
   TextBuilder out(call.budget);

@@ -117,10 +117,11 @@ const Value* given(const Bound& args, std::size_t i) {
 
 Value sort(const FilterCall& call) {
   const Bound args = call.bind({"reverse", "case_sensitive", "attribute"});
+  if (args.has(0) && !as_integer(args[0])) wrong_type("sort: reverse", "true or false", args[0]);
   auto entries = keyed(iterate(call.input, call.budget), given(args, 2), args.truthy_or(1, false), call.budget);
   // As in Jinja keys are lists, so that equal ones need no order: [none, none] can be sorted.
   for (Keyed& entry : entries) entry.key = call.list({entry.key});
-  return call.list(sorted(std::move(entries), args.truthy_or(0, false), call.budget));
+  return call.list(sorted(std::move(entries), args.has(0) && truthy(args[0]), call.budget));
 }
 
 Value dictsort(const FilterCall& call) {

@@ -201,7 +201,7 @@ class Oracle(unittest.TestCase):
                 names.append(f"{name}: {what}")
                 cases.append(case(template, bos_token="<s>", eos_token="</s>", **conversation))
             refused = self.compare(names, cases)
-            self.assertLess(refused, len(cases) * 2 // 3 if name in KNOWN else len(cases), name)
+            self.assertLess(refused, len(cases) * 3 // 4 if name in KNOWN else len(cases), name)
 
     def test_variables_of_real_templates(self):
         templates = real_templates()
@@ -259,7 +259,8 @@ GRAMMAR = {
          "(<text>).replace('a', <text>)", "(<text>)|replace('', '-')", "(<text>)|replace('l', 'LL', 1)",
          "(<any>)|tojson",
          "(<any>)|tojson(indent=<bound>)", "(<any>)|string", "(<list>)|join", "(<list>)|join(', ')", "<text> * <index>",
-         "(<text>)|indent(2, <truth>)", "(<text>)|reverse", "(<any>)|default('dd', <truth>)",
+         "(<text>)|indent(2, <truth>)", "(<text>)|reverse", "(<text>)|default('dd', <truth>)",
+         "missing|default(<text>)",
          "(<text>).removeprefix('a')", "(<list>)|tojson(ensure_ascii=true, sort_keys=true)"]),
     "list": (
         ["l", "ls", "[]", "[1, 'a', none]", "range(4)|list", "ld", "(1, 2.0, true)", "d.b", "[[1], [2, 3]]"],
