@@ -110,6 +110,7 @@ class SchemaCompiler {
 
   NodeId merged(Keywords keywords, const SchemaPlace& place) {
     if (merging_ == kMaxMerging) fail("{}: expected choices merged at most {} deep, got more", place.path, kMaxMerging);
+    if (++merges_ > kMaxMerges) fail("{}: expected at most {} merged choices, got more", place.path, kMaxMerges);
     ++merging_;
     const NodeId id = add_node(ChoiceNode{});
     gatherer_.gather(place, keywords);
@@ -216,6 +217,7 @@ class SchemaCompiler {
 
   static constexpr int kMaxLinks = 100;  // of $ref to $ref
   static constexpr int kMaxMerging = 32;
+  static constexpr int kMaxMerges = 1000;
 
   const json& root_;
   KeywordGatherer gatherer_;
@@ -225,14 +227,15 @@ class SchemaCompiler {
   std::map<Scalar, NodeId> scalar_ids_;
   std::deque<std::pair<SchemaPlace, NodeId>> queue_;  // choices that are still empty
   std::vector<OneOf> one_ofs_;
-  int merging_ = 0;
+  int merging_ = 0;  // how deep
+  int merges_ = 0;   // in all
 };
 
 }  // namespace
 
 GrammarProgram compile_schema(std::string_view schema) {
-  const json root = parse_schema_text(schema);
   try {
+    const json root = parse_schema_text(schema);
     return SchemaCompiler(root).compile();
   } catch (const Error& error) {
     if (std::string_view(error.what()).starts_with('#')) throw;
