@@ -17,6 +17,7 @@ namespace {
 using json = nlohmann::ordered_json;
 
 constexpr std::size_t kMaxNodes = 20'000;
+constexpr std::size_t kMaxProperties = 10'000;
 
 class SchemaCompiler {
  public:
@@ -157,6 +158,7 @@ class SchemaCompiler {
     std::unordered_map<std::string, std::size_t> places;  // by name
     std::vector<const json*> schemas;
     const auto add = [&](const std::string& name, NodeId id, const json* schema) {
+      if (++properties_ > kMaxProperties) fail("#: expected at most {} properties, got more", kMaxProperties);
       places.emplace(name, node.properties.size());
       node.properties.push_back({json(name).dump(), id, false});
       schemas.push_back(schema);
@@ -229,6 +231,7 @@ class SchemaCompiler {
   std::vector<OneOf> one_ofs_;
   int merging_ = 0;  // how deep
   int merges_ = 0;   // in all
+  std::size_t properties_ = 0;
 };
 
 }  // namespace

@@ -149,7 +149,7 @@ TEST(GrammarRefusals, LargeSchemasWork) {
                                  {"items":{"$ref":"#"},"maxItems":7},{"type":"string","maxLength":9},{"minLength":1}]})"),
         std::string(R"({"minItems":4000000000,"items":{"minLength":1000000,"maxLength":99999999999999999}})")}) {
     const auto grammar = compile(schema);
-    for (std::uint64_t seed = 0; seed < 3; ++seed) {
+    for (std::uint64_t seed = 0; seed < 1; ++seed) {
       EXPECT_FALSE(random_output(grammar, table, seed).starts_with("dead")) << schema.substr(0, 100);
     }
   }
