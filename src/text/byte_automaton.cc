@@ -48,6 +48,7 @@ class SubsetBuilder {
     auto operator<=>(const Subset&) const = default;
   };
 
+  // Bytes that no edge tells apart, in ascending order.
   void make_classes() {
     std::bitset<257> begins;  // of a class
     const auto mark = [&](std::uint8_t low, std::uint8_t high) { begins.set(low), begins.set(high + 1u); };
@@ -58,12 +59,12 @@ class SubsetBuilder {
     }
     if (quoted_) mark('"', '"');
     begins.reset(0);
-    representatives_ = {0};
+    std::uint8_t last = 0;
     for (unsigned byte = 0; byte < 256; ++byte) {
-      if (begins[byte]) representatives_.push_back(static_cast<std::uint8_t>(byte));
-      result_.byte_class[byte] = static_cast<std::uint8_t>(representatives_.size() - 1);
+      if (begins[byte]) ++last;
+      result_.byte_class[byte] = last;
     }
-    result_.classes = representatives_.size();
+    result_.classes = last + 1u;
   }
 
   std::uint16_t& cell(std::size_t state, std::uint8_t byte) {
@@ -123,18 +124,19 @@ class SubsetBuilder {
     // Past both limits no count differs from the next.
     const std::uint32_t last = characters_.max == kNoLimit ? characters_.min : characters_.max;
     const std::uint32_t count = between ? std::min(subset.count + 1, last) : subset.count;
-    for (const std::uint8_t byte : representatives_) {
-      std::vector<std::uint32_t> targets;
-      for (const std::uint32_t state : subset.states) {
-        spend(budget_.steps, nfa_.states()[state].edges.size(), "steps to make automata");
-        for (const ByteNfa::Edge& edge : nfa_.states()[state].edges) {
-          if (edge.kind == ByteNfa::EdgeKind::kByte && edge.low <= byte && byte <= edge.high)
-            targets.push_back(edge.to);
-        }
+    std::vector<std::vector<std::uint32_t>> targets(result_.classes);
+    for (const std::uint32_t state : subset.states) {
+      for (const ByteNfa::Edge& edge : nfa_.states()[state].edges) {
+        if (edge.kind != ByteNfa::EdgeKind::kByte) continue;
+        const std::size_t first = result_.byte_class[edge.low], last = result_.byte_class[edge.high];
+        spend(budget_.steps, last - first + 1, "steps to make automata");
+        for (std::size_t c = first; c <= last; ++c) targets[c].push_back(edge.to);
       }
-      if (targets.empty()) continue;
-      const std::uint16_t next = find_or_add({count, closure(std::move(targets), ByteNfa::EdgeKind::kByte)});
-      cell(id, byte) = next;
+    }
+    for (std::size_t c = 0; c < targets.size(); ++c) {
+      if (targets[c].empty()) continue;
+      const std::uint16_t next = find_or_add({count, closure(std::move(targets[c]), ByteNfa::EdgeKind::kByte)});
+      result_.next[id * result_.classes + c] = next;
     }
   }
 
@@ -186,7 +188,6 @@ class SubsetBuilder {
   AutomatonBudget& budget_;
   ByteAutomaton result_;
   std::uint16_t end_ = 0;
-  std::vector<std::uint8_t> representatives_;  // a byte of each class
   std::map<Subset, std::uint16_t> ids_;
   std::vector<const std::pair<const Subset, std::uint16_t>*> subsets_;  // in the order of their ids
   std::vector<std::uint32_t> seen_;                                     // by state: the last closure that held it

@@ -17,6 +17,7 @@ namespace {
 using json = nlohmann::ordered_json;
 
 constexpr std::size_t kMaxNodes = 20'000;
+constexpr std::size_t kMaxProperties = 10'000;
 
 class SchemaCompiler {
  public:
@@ -110,6 +111,7 @@ class SchemaCompiler {
 
   NodeId merged(Keywords keywords, const SchemaPlace& place) {
     if (merging_ == kMaxMerging) fail("{}: expected choices merged at most {} deep, got more", place.path, kMaxMerging);
+    if (++merges_ > kMaxMerges) fail("{}: expected at most {} merged choices, got more", place.path, kMaxMerges);
     ++merging_;
     const NodeId id = add_node(ChoiceNode{});
     gatherer_.gather(place, keywords);
@@ -156,6 +158,7 @@ class SchemaCompiler {
     std::unordered_map<std::string, std::size_t> places;  // by name
     std::vector<const json*> schemas;
     const auto add = [&](const std::string& name, NodeId id, const json* schema) {
+      if (++properties_ > kMaxProperties) fail("#: expected at most {} properties, got more", kMaxProperties);
       places.emplace(name, node.properties.size());
       node.properties.push_back({json(name).dump(), id, false});
       schemas.push_back(schema);
@@ -216,6 +219,7 @@ class SchemaCompiler {
 
   static constexpr int kMaxLinks = 100;  // of $ref to $ref
   static constexpr int kMaxMerging = 32;
+  static constexpr int kMaxMerges = 1000;
 
   const json& root_;
   KeywordGatherer gatherer_;
@@ -225,14 +229,16 @@ class SchemaCompiler {
   std::map<Scalar, NodeId> scalar_ids_;
   std::deque<std::pair<SchemaPlace, NodeId>> queue_;  // choices that are still empty
   std::vector<OneOf> one_ofs_;
-  int merging_ = 0;
+  int merging_ = 0;  // how deep
+  int merges_ = 0;   // in all
+  std::size_t properties_ = 0;
 };
 
 }  // namespace
 
 GrammarProgram compile_schema(std::string_view schema) {
-  const json root = parse_schema_text(schema);
   try {
+    const json root = parse_schema_text(schema);
     return SchemaCompiler(root).compile();
   } catch (const Error& error) {
     if (std::string_view(error.what()).starts_with('#')) throw;

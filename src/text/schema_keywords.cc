@@ -12,7 +12,7 @@ namespace {
 using json = nlohmann::ordered_json;
 
 constexpr int kMaxGatherDepth = 32;
-constexpr std::size_t kMaxGathered = 20'000;  // schemas
+constexpr std::size_t kMaxGathered = 10'000;  // schemas
 
 const json& no_type() {
   static const json value = json::array();

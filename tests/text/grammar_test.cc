@@ -214,7 +214,6 @@ TEST(Grammar, MasksAreWhatIsAcceptedOfARealVocabulary) {
       }) {
     for (const std::string& text : begin) {
       GrammarMatcher matcher(compile(schema), table);
-      const Tokenizer tokenizer = Tokenizer::load(FOE_SOURCE_DIR "/models/foe-8m/tokenizer.json");
       for (const char byte : text) {
         for (std::int32_t token = 0; token < 300; ++token) {
           if (table->bytes(token) == std::string_view(&byte, 1)) matcher.accept(token);
