@@ -201,7 +201,8 @@ class Oracle(unittest.TestCase):
                 names.append(f"{name}: {what}")
                 cases.append(case(template, bos_token="<s>", eos_token="</s>", **conversation))
             refused = self.compare(names, cases)
-            self.assertLess(refused, len(cases) * 3 // 4 if name in KNOWN else len(cases), name)
+            if name in KNOWN:  # some of the others are no templates at all
+                self.assertLess(refused, len(cases) * 3 // 4, name)
 
     def test_variables_of_real_templates(self):
         templates = real_templates()
