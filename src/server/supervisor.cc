@@ -19,7 +19,7 @@
 #include <spdlog/spdlog.h>
 #include <sys/wait.h>
 
-#include "base/check.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "server/children.h"
 #include "server/hosts.h"
@@ -29,7 +29,6 @@ namespace foe {
 namespace asio = boost::asio;
 using asio::local::stream_protocol;
 using boost::system::error_code;
-using Clock = std::chrono::steady_clock;
 
 namespace {
 
@@ -80,6 +79,9 @@ struct Link {
 constexpr double kLeaveSeconds = 10;
 constexpr double kStopSeconds = 5;
 constexpr double kTermSeconds = 5;
+
+// How long any job but the first may take to start, besides ten times what the last one that became ready took.
+constexpr double kRestartSeconds = 20;
 
 }  // namespace
 
@@ -163,9 +165,14 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
                             [self = shared_from_this(), this](int status) { child_ended(status); });
     phase_ = Phase::kStarting;
     terminated_ = false;
-    expect_within(options_.start_timeout_s);
+    started_ = Clock::now();
+    expect_within(start_limit_s_);
     hosts_->watch(hosts, [self = shared_from_this(), this](const std::string& reason) { force_out(reason); });
   }
+
+  // A rank that hangs while it starts cannot be told from one that loads. A later start takes about as long as the one
+  // before; if the page cache has been lost meanwhile, it is enough to try again.
+  void limit_start(double seconds) { start_limit_s_ = std::min(options_.start_timeout_s, seconds); }
 
   // Some hosts may have been left out.
   int ranks_on(const std::vector<Host>& hosts) const {
@@ -305,6 +312,7 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
       phase_ = Phase::kUp;
       hosts_->cancel();
       was_ready_ = true;
+      limit_start(kRestartSeconds + 10 * seconds_since(started_));
       return events_.ready(*ready);
     }
     if (!up()) fail("link: expected Ready first, got message {}", message.index());
@@ -319,6 +327,7 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
     silence_.async_wait([self = shared_from_this(), this, seconds](error_code error) {
       // We may have been stopped ourselves: what has come meanwhile is read first, and moves the deadline.
       if (error || Clock::now() < deadline_) return;
+      if (phase_ == Phase::kStarting) limit_start(2 * start_limit_s_);
       force_out(fmt::format("heard nothing from rank 0 for {:.1f} s", seconds));
     });
   }
@@ -346,7 +355,8 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
   std::string reason_;       // why the job that is leaving was lost
   int restarts_ = 0;
   std::deque<Clock::time_point> recent_;  // restarts
-  Clock::time_point deadline_;
+  Clock::time_point started_, deadline_;
+  double start_limit_s_ = options_.start_timeout_s;
 };
 
 Supervisor::Supervisor(asio::io_context& io, SupervisorOptions options, SupervisorEvents events)

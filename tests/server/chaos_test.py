@@ -198,7 +198,7 @@ class Faults:
         return found
 
     def mpirun(self):
-        return [pid for pid in descendants(self.server.process.pid) if command_of(pid)[:1] == [b"mpirun"]]
+        return [pid for pid in descendants(self.server.process.pid) if command_of(pid)[:1] and command_of(pid)[0].endswith(b"mpirun")]
 
     def send(self, pids, sig):
         for pid in pids:
@@ -293,7 +293,7 @@ def trouble(server, faults, clients, count, seconds):
         faults.one()
         if clients.wrong:
             break
-        if (i + 1) % 5 == 0 or i + 1 == count:
+        if (i + 1) % 5 == 0 or i + 1 == count or sys.stdout.isatty():
             print(f"{time.monotonic() - start:6.0f} s: {i + 1} faults, {faults.losses()} restarts, "
                   f"{clients.counts['answered']} answers", flush=True)
     clients.stop()

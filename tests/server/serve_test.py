@@ -112,7 +112,7 @@ class Server:
     def __init__(self, ranks, *flags, model=None):
         command = [ARGS.foe, "serve", str(model or MODEL), "--ranks", str(ranks), "--port", "0", "--threads", "1",
                    *map(str, flags)]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="backslashreplace")
         self.log = []
         self.seen = set()  # every process that was ever found below it
         self.reader = threading.Thread(target=self._read_log, daemon=True)
