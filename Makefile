@@ -25,7 +25,7 @@ test: $(if $(filter ON,$(ci)),setup-dev) build  ## compile everything and run th
 
 asan: setup-test  ## the tests under the address and undefined-behaviour sanitizers
 tsan: setup-test  ## the tests of threads under the thread sanitizer
-fuzz: setup-dev  ## each fuzzer for a minute
+fuzz: setup-dev  ## each fuzzer for half a minute
 asan tsan fuzz:
 	cmake --preset $@
 	cmake --build --preset $@

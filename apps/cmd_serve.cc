@@ -16,6 +16,7 @@ namespace {
 struct ServeFlags {
   ModelFlags model;
   ServeOptions serve;
+  std::string hosts;
   int ranks = 0;
   int max_sequences = 32;
   int kv_tokens = 0;
@@ -46,11 +47,20 @@ std::string folder_name(const std::string& path) {
 
 void run_serve(ServeFlags& flags) {
   LaunchOptions& launch = flags.serve.supervisor.launch;
-  const int slots = launch.hosts.empty() ? 1 : slots_of(launch.hosts);
-  launch.ranks = flags.ranks > 0 ? flags.ranks : slots;
+  if (!flags.hosts.empty()) launch.hosts = parse_hosts(flags.hosts);
+  launch.ranks = flags.ranks > 0 ? flags.ranks : launch.hosts.empty() ? 1 : slots_of(launch.hosts);
   launch.worker_args = worker_args(flags);
   const ModelConfig config = load_model_config(flags.model.model);
-  make_placement(config, plan_of(flags.model, config), launch.ranks);  // throws before anything is started
+  const Plan plan = plan_of(flags.model, config);
+  make_placement(config, plan, launch.ranks);  // throws before anything is started
+  flags.serve.supervisor.enough_ranks = [config, plan](int ranks) {
+    try {
+      make_placement(config, plan, ranks);
+      return true;
+    } catch (const Error&) {
+      return false;
+    }
+  };
   flags.serve.model = flags.model.model;
   if (flags.serve.model_name.empty()) flags.serve.model_name = folder_name(flags.model.model);
   serve(flags.serve);
@@ -68,7 +78,10 @@ void add_limits(CLI::App& command, ServeFlags& flags) {
   add("--max-body", flags.serve.http.body_bytes, "most bytes of a request's body", 1, 1 << 30);
   add("--max-connections", flags.serve.http.connections, "most connections", 1, 1 << 16);
   add("--drain-seconds", flags.serve.drain_s, "time for what is in flight on SIGTERM", 0.0, 86400.0);
-  add("--restarts", flags.serve.supervisor.restarts, "most restarts of dead ranks within five minutes", 0, 1000);
+  add("--restarts", flags.serve.supervisor.restarts, "most restarts of dead ranks within --restart-window", 0, 1000);
+  add("--restart-window", flags.serve.supervisor.restart_window_s, "seconds in which restarts are counted", 1.0, 1e7);
+  add("--host-patience", flags.serve.supervisor.host_patience_s,
+      "seconds after which a host that does not answer is left out", 1.0, 86400.0);
   add("--hang-timeout", flags.hang_timeout_s,
       "shortest silence, in seconds, after which the ranks count as hung; long steps get more", 0.1, 86400.0);
   add("--start-timeout", flags.serve.supervisor.start_timeout_s, "seconds for the ranks to load the model", 1.0,
@@ -83,8 +96,7 @@ void add_serve_command(CLI::App& app) {
   add_model_flags(*command, flags->model);
   command->add_option("--ranks", flags->ranks, "processes that share the model; default: 1, or as many as --hosts has")
       ->check(CLI::Range(1, 4096));
-  command->add_option("--hosts", flags->serve.supervisor.launch.hosts,
-                      "machines and their ranks, this one first: a:2,b:2");
+  command->add_option("--hosts", flags->hosts, "machines and their ranks, this one first: a:2,b:2");
   command->add_option("--host", flags->serve.host, "address to listen on")->capture_default_str();
   command->add_option("--port", flags->serve.port, "port to listen on; 0: any free one")
       ->check(CLI::Range(0, 65535))

@@ -182,13 +182,7 @@ class FrontEnd {
     request.prompt = {0};
     request.max_tokens = 1;
     request.priority = -kMaxPriority - 1;
-    in_flight_.accept(probe, {request});
-    const auto timer = std::make_shared<asio::steady_timer>(io_, std::chrono::seconds(kProbeSeconds));
-    timer->async_wait([this, timer, probe, reply](error_code) {
-      if (probe->ended()) return;
-      in_flight_.client_left(probe);
-      send_error(*reply, 503, fmt::format("the ranks made no token within {} s", kProbeSeconds));
-    });
+    in_flight_.accept(probe, {request}, kProbeSeconds);
   }
 
   void complete(const Call& call, const Reply& reply) {
@@ -237,6 +231,9 @@ class FrontEnd {
   // --- the ranks ---
 
   void ranks_ready(const Ready& ready) {
+    if (supervisor_.restarts() > 0 && ready.ranks != ready_.ranks)
+      spdlog::warn("{} ranks instead of {}{}", ready.ranks, ready_.ranks,
+                   ready.plan == "tp" ? ": under plan tp, answers may differ from here on" : "");
     ready_ = ready;
     in_flight_.resubmit();
     if (supervisor_.restarts() > 0) return spdlog::info("the ranks are up again; {} requests go on", in_flight_.size());

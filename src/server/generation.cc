@@ -6,6 +6,7 @@
 #include <fmt/core.h>
 
 #include "base/check.h"
+#include "base/error.h"
 #include "server/api_error.h"
 
 namespace foe {
@@ -80,8 +81,8 @@ void Generation::begin(std::size_t index, const TokenEvent& event) {
   const std::vector<std::int32_t>& prompt = prompt_of(index);
   choice.piece.text = tokenizer_.decode(prompt, request_.skip_special_tokens);
   if (choice.piece.logprobs) {
-    FOE_CHECK(event.prompt.size() + 1 == prompt.size(), "logprobs for {} of {} tokens", event.prompt.size(),
-              prompt.size());
+    if (event.prompt.size() + 1 != prompt.size())
+      foe::fail("expected logprobs of {} prompt tokens from the ranks, got {}", prompt.size() - 1, event.prompt.size());
     StreamDecoder decoder(tokenizer_, request_.skip_special_tokens);
     for (std::size_t i = 0; i < prompt.size(); ++i) {
       report(choice, prompt[i], i == 0 ? std::optional<LogprobEntry>() : event.prompt[i - 1]);

@@ -1,5 +1,6 @@
 #include "server/in_flight.h"
 
+#include <algorithm>
 #include <utility>
 
 #include <fmt/core.h>
@@ -18,11 +19,12 @@ void log(const Answer& answer) {
 
 }  // namespace
 
-void InFlight::accept(const std::shared_ptr<Answer>& answer, std::vector<Request> requests) {
+void InFlight::accept(const std::shared_ptr<Answer>& answer, std::vector<Request> requests, double seconds) {
   const auto now = Clock::now();
+  const double most = seconds > 0 && most_seconds_ > 0 ? std::min(seconds, most_seconds_) : seconds + most_seconds_;
   for (std::size_t i = 0; i < requests.size(); ++i) {
     const Request& accepted = journal_.add(std::move(requests[i]));
-    places_[accepted.id] = {answer, i, now};
+    places_[accepted.id] = {answer, i, now, most};
     ranks_.submit(accepted);
   }
 }
@@ -31,7 +33,12 @@ void InFlight::take(const std::vector<TokenEvent>& events) {
   for (const TokenEvent& event : events) {
     if (!journal_.record(event)) continue;
     const Place place = places_.at(event.id);
-    if (!place.answer->take(place.choice, event)) continue;
+    try {
+      if (!place.answer->take(place.choice, event)) continue;
+    } catch (const std::exception& error) {
+      fail(event.id, 500, error.what());
+      continue;
+    }
     places_.erase(event.id);
     if (!event.finish) forget(event.id);  // a stop string, which the ranks know nothing of
     if (place.answer->ended()) log(*place.answer);
@@ -57,11 +64,11 @@ void InFlight::fail_all(int status, const std::string& message) {
 }
 
 void InFlight::expire() {
-  if (most_seconds_ <= 0) return;
-  std::vector<std::int64_t> late;
+  std::vector<std::pair<std::int64_t, double>> late;
   for (const auto& [id, place] : places_)
-    if (seconds_since(place.since) > most_seconds_) late.push_back(id);
-  for (const std::int64_t id : late) fail(id, 504, fmt::format("the answer took longer than {} s", most_seconds_));
+    if (place.most_seconds > 0 && seconds_since(place.since) > place.most_seconds)
+      late.emplace_back(id, place.most_seconds);
+  for (const auto& [id, seconds] : late) fail(id, 504, fmt::format("the answer took longer than {} s", seconds));
 }
 
 void InFlight::resubmit() {

@@ -28,9 +28,10 @@ class InFlight {
   std::size_t size() const { return journal_.size(); }
   std::size_t room() const { return journal_.room(); }
 
-  // Takes in the requests of an answer, one for each choice, and submits them. There must be room.
-  void accept(const std::shared_ptr<Answer>& answer, std::vector<Request> requests);
-  // Tokens of what is no longer here are ignored.
+  // Takes in the requests of an answer, one for each choice, and submits them. There must be room. The answer may take
+  // so many seconds, if that is less than any may.
+  void accept(const std::shared_ptr<Answer>& answer, std::vector<Request> requests, double seconds = 0);
+  // Tokens of what is no longer here are ignored. An answer that cannot use its token ends with an error, alone.
   void take(const std::vector<TokenEvent>& events);
   // Whoever waited for this answer is gone.
   void client_left(const std::shared_ptr<Answer>& answer);
@@ -47,6 +48,7 @@ class InFlight {
     std::shared_ptr<Answer> answer;
     std::size_t choice;
     Clock::time_point since;
+    double most_seconds;  // 0: any time
   };
 
   void forget(std::int64_t id);

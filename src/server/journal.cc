@@ -18,6 +18,7 @@ bool Journal::record(const TokenEvent& event) {
   if (static_cast<int>(request.output.size()) >= request.max_tokens)
     fail("request {}: expected at most {} tokens from the ranks, got more", event.id, request.max_tokens);
   request.output.push_back(event.token);
+  request.sampling.prompt_logprobs = -1;  // they come with the first token
   if (event.finish) requests_.erase(found);
   return true;
 }

@@ -1,5 +1,6 @@
 #include "server/launch.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <csignal>
@@ -15,23 +16,31 @@
 
 namespace foe {
 
-int slots_of(const std::string& hosts) {
-  int slots = 0;
+std::vector<Host> parse_hosts(const std::string& hosts) {
+  std::vector<Host> parsed;
   for (std::string_view left = hosts;;) {
     const std::string_view host = left.substr(0, left.find(','));
     const std::size_t colon = host.find(':');
-    int count = 1;
-    bool good = !host.empty() && colon != 0;
+    const std::string name(host.substr(0, colon));
+    int slots = 1;
+    bool good =
+        !name.empty() && std::none_of(parsed.begin(), parsed.end(), [&](const Host& h) { return h.name == name; });
     if (colon != host.npos) {
       const char* end = host.data() + host.size();
-      const auto [last, error] = std::from_chars(host.data() + colon + 1, end, count);
-      good = good && error == std::errc() && last == end && count >= 1 && count <= 4096;
+      const auto [last, error] = std::from_chars(host.data() + colon + 1, end, slots);
+      good = good && error == std::errc() && last == end && slots >= 1 && slots <= 4096;
     }
-    if (!good) fail("--hosts: expected names with counts, as in a:2,b:2, got '{}'", hosts);
-    slots += count;
-    if (host.size() == left.size()) return slots;
+    if (!good) fail("--hosts: expected different names with counts, as in a:2,b:2, got '{}'", hosts);
+    parsed.push_back({name, slots});
+    if (host.size() == left.size()) return parsed;
     left.remove_prefix(host.size() + 1);
   }
+}
+
+int slots_of(const std::vector<Host>& hosts) {
+  int slots = 0;
+  for (const Host& host : hosts) slots += host.slots;
+  return slots;
 }
 
 std::string this_program() {
@@ -41,6 +50,16 @@ std::string this_program() {
   return path;
 }
 
+namespace {
+
+std::string host_list(const std::vector<Host>& hosts) {
+  std::string list;
+  for (const Host& host : hosts) list += fmt::format("{}{}:{}", list.empty() ? "" : ",", host.name, host.slots);
+  return list;
+}
+
+}  // namespace
+
 std::vector<std::string> job_command(const LaunchOptions& options, const std::string& program,
                                      const std::string& socket_path, bool as_root) {
   std::vector<std::string> command;
@@ -49,7 +68,7 @@ std::vector<std::string> job_command(const LaunchOptions& options, const std::st
     add({"mpirun", "-n"});
     command.push_back(std::to_string(options.ranks));
     if (as_root) add({"--allow-run-as-root"});
-    if (!options.hosts.empty()) add({"--host", options.hosts});
+    if (!options.hosts.empty()) add({"--host", host_list(options.hosts)});
     add({"--oversubscribe", "--bind-to", "none", "--mca", "mpi_yield_when_idle", "1"});
     add({"--mca", "pml", "ob1", "--mca", "btl", options.hosts.empty() ? "self,vader" : "self,vader,tcp"});
     add({"--mca", "btl_vader_single_copy_mechanism", "none"});
@@ -59,6 +78,14 @@ std::vector<std::string> job_command(const LaunchOptions& options, const std::st
   command.push_back("worker");
   command.insert(command.end(), options.worker_args.begin(), options.worker_args.end());
   add({"--socket", socket_path});
+  return command;
+}
+
+std::vector<std::string> probe_command(const std::string& host, bool as_root) {
+  // What mpirun says of a host that does not answer says our own log, once.
+  std::vector<std::string> command{"sh", "-c", "exec \"$@\" 2>/dev/null", "sh", "mpirun", "-n", "1"};
+  if (as_root) command.push_back("--allow-run-as-root");
+  command.insert(command.end(), {"--host", host, "--bind-to", "none", "true"});
   return command;
 }
 

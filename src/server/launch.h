@@ -8,9 +8,19 @@
 
 namespace foe {
 
+// A machine, and how many ranks it has room for.
+struct Host {
+  std::string name;
+  int slots = 1;
+};
+
+// Reads Open MPI's "a:2,b,c:4". Throws Error for anything else than names with counts, each name once.
+std::vector<Host> parse_hosts(const std::string& hosts);
+int slots_of(const std::vector<Host>& hosts);
+
 struct LaunchOptions {
   int ranks = 1;
-  std::string hosts;                     // Open MPI's "a:2,b:2"; empty: this machine
+  std::vector<Host> hosts;               // this machine first; empty: only this machine
   std::vector<std::string> worker_args;  // of `foe worker`, but for its socket
 };
 
@@ -19,8 +29,8 @@ struct LaunchOptions {
 std::vector<std::string> job_command(const LaunchOptions& options, const std::string& program,
                                      const std::string& socket_path, bool as_root);
 
-// The ranks that "a:2,b,c:4" has slots for. Throws Error for anything else than names with counts.
-int slots_of(const std::string& hosts);
+// The arguments that run a program which does nothing on another machine, the way the ranks get there.
+std::vector<std::string> probe_command(const std::string& host, bool as_root);
 
 // The path of the running program.
 std::string this_program();

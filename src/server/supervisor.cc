@@ -1,5 +1,6 @@
 #include "server/supervisor.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
@@ -13,21 +14,21 @@
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
-#include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
 #include <spdlog/spdlog.h>
 #include <sys/wait.h>
 
-#include "base/check.h"
+#include "base/clock.h"
 #include "base/error.h"
+#include "server/children.h"
+#include "server/hosts.h"
 
 namespace foe {
 
 namespace asio = boost::asio;
 using asio::local::stream_protocol;
 using boost::system::error_code;
-using Clock = std::chrono::steady_clock;
 
 namespace {
 
@@ -79,6 +80,9 @@ constexpr double kLeaveSeconds = 10;
 constexpr double kStopSeconds = 5;
 constexpr double kTermSeconds = 5;
 
+// How long any job but the first may take to start, besides ten times what the last one that became ready took.
+constexpr double kRestartSeconds = 20;
+
 }  // namespace
 
 class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
@@ -87,14 +91,12 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
       : io_(io),
         options_(std::move(options)),
         events_(std::move(events)),
-        children_(io, SIGCHLD),
+        children_(std::make_shared<Children>(io)),
+        hosts_(std::make_shared<Hosts>(io, children_, host_options(options_))),
         silence_(io),
         force_(io) {}
 
-  void start() {
-    wait_for_children();
-    launch();
-  }
+  void start() { launch(options_.launch.hosts); }
   bool up() const { return phase_ == Phase::kUp; }
   int restarts() const { return restarts_; }
 
@@ -127,13 +129,19 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
   // At the very end: nothing is heard of the job after this.
   void drop() {
     events_ = {};
-    if (job_ == 0) return;
-    ::kill(-job_, SIGKILL);  // its ranks follow: they die with their parent
-    waitpid(job_, nullptr, 0);
+    hosts_->cancel();
+    children_->drop();  // the ranks follow: they die with their parent
     job_ = 0;
   }
 
  private:
+  HostOptions host_options(const SupervisorOptions& options) const {
+    return {.all = options.launch.hosts,
+            .patience_s = options.host_patience_s,
+            .most_wait_s = options.start_timeout_s,
+            .enough = [this](const std::vector<Host>& hosts) { return options_.enough_ranks(ranks_on(hosts)); }};
+  }
+
   enum class Phase {
     kDown,      // no job
     kStarting,  // launched, and not ready yet
@@ -143,17 +151,33 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
 
   // --- the job's life ---
 
-  void launch() {
+  void launch(const std::vector<Host>& hosts) {
+    LaunchOptions options = options_.launch;
+    options.hosts = hosts;
+    options.ranks = ranks_on(hosts);
     link_ = std::make_shared<Link>(io_);
     const std::string path = link_->folder->path() + "/link";
     link_->acceptor.open();
     link_->acceptor.bind(path);
     link_->acceptor.listen(1);
     accept(link_);
-    job_ = spawn(job_command(options_.launch, this_program(), path, geteuid() == 0));
+    job_ = children_->start(job_command(options, this_program(), path, geteuid() == 0),
+                            [self = shared_from_this(), this](int status) { child_ended(status); });
     phase_ = Phase::kStarting;
     terminated_ = false;
-    expect_within(options_.start_timeout_s);
+    started_ = Clock::now();
+    expect_within(start_limit_s_);
+    hosts_->watch(hosts, [self = shared_from_this(), this](const std::string& reason) { force_out(reason); });
+  }
+
+  // A rank that hangs while it starts cannot be told from one that loads. A later start takes about as long as the one
+  // before; if the page cache has been lost meanwhile, it is enough to try again.
+  void limit_start(double seconds) { start_limit_s_ = std::min(options_.start_timeout_s, seconds); }
+
+  // Some hosts may have been left out.
+  int ranks_on(const std::vector<Host>& hosts) const {
+    const LaunchOptions& launch = options_.launch;
+    return hosts.size() == launch.hosts.size() ? launch.ranks : std::min(launch.ranks, slots_of(hosts));
   }
 
   // What is left of the job has to go, and is given a moment to do so by itself. The rest follows in child_ended().
@@ -165,8 +189,15 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
     leave_within(kLeaveSeconds);
   }
 
+  // The same, for a job that would not end by itself.
+  void force_out(const std::string& reason) {
+    lose(reason);
+    if (phase_ == Phase::kLeaving && job_ != 0) terminate();
+  }
+
   void disconnect() {
     phase_ = Phase::kLeaving;
+    hosts_->cancel();
     silence_.cancel();
     if (!link_) return;
     error_code ignored;
@@ -191,20 +222,7 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
     });
   }
 
-  void wait_for_children() {
-    children_.async_wait([self = shared_from_this(), this](error_code error, int) {
-      if (error) return;
-      wait_for_children();
-      // In a container without an init, orphans of the job become ours too.
-      for (int status = 0; const pid_t child = waitpid(-1, &status, WNOHANG);) {
-        if (child < 0) break;
-        if (child == job_) child_ended(status);
-      }
-    });
-  }
-
   void child_ended(int status) {
-    ::kill(-job_, SIGKILL);  // whatever is left of the group
     job_ = 0;
     force_.cancel();
     if (stopping_) return end();
@@ -218,19 +236,22 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
 
   void restart(const std::string& reason) {
     const auto now = Clock::now();
-    while (!recent_.empty() && now - recent_.front() > milliseconds(kRestartWindowS)) recent_.pop_front();
+    while (!recent_.empty() && now - recent_.front() > milliseconds(options_.restart_window_s)) recent_.pop_front();
     if (!was_ready_) return give_up("the ranks died before they were ready: " + reason);
     if (static_cast<int>(recent_.size()) >= options_.restarts)
-      return give_up(
-          fmt::format("the ranks died {} times within {} s, at last: {}", recent_.size() + 1, kRestartWindowS, reason));
+      return give_up(fmt::format("the ranks died {} times within {} s, at last: {}", recent_.size() + 1,
+                                 options_.restart_window_s, reason));
     recent_.push_back(now);
     ++restarts_;
     events_.lost(reason);
-    try {
-      launch();
-    } catch (const std::exception& error) {
-      give_up(error.what());
-    }
+    const auto found = [self = shared_from_this(), this](const std::vector<Host>& hosts) {
+      try {
+        launch(hosts);
+      } catch (const std::exception& error) {
+        give_up(error.what());
+      }
+    };
+    hosts_->find(found, [self = shared_from_this(), this](const std::string& silent) { give_up(silent); });
   }
 
   void give_up(const std::string& reason) {
@@ -241,7 +262,8 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
 
   void end() {
     phase_ = Phase::kDown;
-    children_.cancel();
+    hosts_->cancel();
+    children_->drop();
     force_.cancel();
     silence_.cancel();
     if (const auto ended = std::exchange(events_.ended, nullptr)) ended();
@@ -288,7 +310,9 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
     if (const auto* ready = std::get_if<Ready>(&message)) {
       if (phase_ != Phase::kStarting) fail("link: expected Ready once, got it again");
       phase_ = Phase::kUp;
+      hosts_->cancel();
       was_ready_ = true;
+      limit_start(kRestartSeconds + 10 * seconds_since(started_));
       return events_.ready(*ready);
     }
     if (!up()) fail("link: expected Ready first, got message {}", message.index());
@@ -304,8 +328,8 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
     silence_.async_wait([self = shared_from_this(), this, seconds](error_code error) {
       // We may have been stopped ourselves: what has come meanwhile is read first, and moves the deadline.
       if (error || Clock::now() < deadline_) return;
-      lose(fmt::format("heard nothing from rank 0 for {:.1f} s", seconds));
-      if (phase_ == Phase::kLeaving && job_ != 0) terminate();
+      if (phase_ == Phase::kStarting) limit_start(2 * start_limit_s_);
+      force_out(fmt::format("heard nothing from rank 0 for {:.1f} s", seconds));
     });
   }
 
@@ -321,7 +345,8 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
   asio::io_context& io_;
   SupervisorOptions options_;
   SupervisorEvents events_;
-  asio::signal_set children_;
+  std::shared_ptr<Children> children_;
+  std::shared_ptr<Hosts> hosts_;
   asio::steady_timer silence_, force_;
   std::shared_ptr<Link> link_;  // null while there is no job to talk to
   Phase phase_ = Phase::kDown;
@@ -331,7 +356,8 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
   std::string reason_;       // why the job that is leaving was lost
   int restarts_ = 0;
   std::deque<Clock::time_point> recent_;  // restarts
-  Clock::time_point deadline_;
+  Clock::time_point started_, deadline_;
+  double start_limit_s_ = options_.start_timeout_s;
 };
 
 Supervisor::Supervisor(asio::io_context& io, SupervisorOptions options, SupervisorEvents events)

@@ -1,8 +1,9 @@
 // The MPI job under the front end: started, listened to, and started again when it dies.
 //
 // The job is lost when its process ends, when the link to rank 0 breaks or says nonsense, and when rank 0 stays silent
-// for longer than it has promised: then what is left of it is killed. No request lives here: whoever keeps the journal
-// submits what is in flight each time `ready` is called.
+// for longer than it has promised: then what is left of it is killed. With several hosts, those that answer get the
+// ranks of the next job (see hosts.h), at most as many as they have slots. No request lives here: whoever keeps the
+// journal submits what is in flight each time `ready` is called.
 //
 // Everything runs on the thread that runs the io_context.
 #pragma once
@@ -24,9 +25,11 @@ namespace foe {
 struct SupervisorOptions {
   LaunchOptions launch;
   double start_timeout_s = 600;  // to load the model and report
-  int restarts = 3;              // within kRestartWindowS; one more is a failure
+  int restarts = 3;              // within the window; one more is a failure
+  double restart_window_s = 300;
+  double host_patience_s = 30;  // then a host that does not answer is left out, if the others are enough
+  std::function<bool(int ranks)> enough_ranks = [](int) { return true; };  // whether so many can hold the model
 };
-constexpr double kRestartWindowS = 300;
 
 struct SupervisorEvents {
   std::function<void(const Ready&)> ready;

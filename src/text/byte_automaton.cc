@@ -122,8 +122,8 @@ class SubsetBuilder {
     if (between && subset.count >= characters_.min) accept(subset, id);
     if (between && subset.count == characters_.max) return;
     // Past both limits no count differs from the next.
-    const std::uint32_t last = characters_.max == kNoLimit ? characters_.min : characters_.max;
-    const std::uint32_t count = between ? std::min(subset.count + 1, last) : subset.count;
+    const std::uint32_t most = characters_.max == kNoLimit ? characters_.min : characters_.max;
+    const std::uint32_t count = between ? std::min(subset.count + 1, most) : subset.count;
     std::vector<std::vector<std::uint32_t>> targets(result_.classes);
     for (const std::uint32_t state : subset.states) {
       for (const ByteNfa::Edge& edge : nfa_.states()[state].edges) {

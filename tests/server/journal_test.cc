@@ -36,6 +36,16 @@ TEST(Journal, GivesBackWhatIsInFlightWithItsTokens) {
   EXPECT_THAT(in_flight[1].output, ElementsAre(21, 22));
 }
 
+TEST(Journal, AsksForThePromptsLogprobsOnce) {
+  Journal journal(1);
+  Request request = request_of(10, 4);
+  request.sampling.prompt_logprobs = 2;
+  const std::int64_t id = journal.add(request).id;
+  EXPECT_EQ(journal.in_flight()[0].sampling.prompt_logprobs, 2);
+  EXPECT_TRUE(journal.record({id, 11, {}}));
+  EXPECT_EQ(journal.in_flight()[0].sampling.prompt_logprobs, -1);
+}
+
 TEST(Journal, EndsWithTheLastToken) {
   Journal journal(1);
   const std::int64_t id = journal.add(request_of(1, 4)).id;

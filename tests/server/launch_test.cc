@@ -16,23 +16,29 @@ using testing::ElementsAre;
 using testing::Not;
 using testing::ThrowsMessage;
 
-TEST(Hosts, CountSlots) {
-  EXPECT_EQ(slots_of("a"), 1);
-  EXPECT_EQ(slots_of("a:3"), 3);
-  EXPECT_EQ(slots_of("a:2,b,c.example:4"), 7);
-  for (const std::string bad : {"", ",", "a,", ":2", "a:", "a:0", "a:-1", "a:x", "a:2x", "a:99999999999", "a:2,,b"})
-    EXPECT_THAT([&] { slots_of(bad); },
-                ThrowsMessage<Error>("--hosts: expected names with counts, as in a:2,b:2, got '" + bad + "'"));
+TEST(Hosts, HaveNamesAndSlots) {
+  EXPECT_EQ(slots_of(parse_hosts("a")), 1);
+  EXPECT_EQ(slots_of(parse_hosts("a:3")), 3);
+  const std::vector<Host> hosts = parse_hosts("a:2,b,c.example:4");
+  ASSERT_EQ(hosts.size(), 3u);
+  EXPECT_EQ(hosts[2].name, "c.example");
+  EXPECT_EQ(hosts[2].slots, 4);
+  EXPECT_EQ(slots_of(hosts), 7);
+  for (const std::string bad :
+       {"", ",", "a,", ":2", "a:", "a:0", "a:-1", "a:x", "a:2x", "a:99999999999", "a:2,,b", "a:1,b,a:2"})
+    EXPECT_THAT(
+        [&] { parse_hosts(bad); },
+        ThrowsMessage<Error>("--hosts: expected different names with counts, as in a:2,b:2, got '" + bad + "'"));
 }
 
 TEST(JobCommand, RunsOneRankWithoutMpirun) {
-  const LaunchOptions options{.ranks = 1, .hosts = "", .worker_args = {"MODEL", "--chunk", "7"}};
+  const LaunchOptions options{.ranks = 1, .hosts = {}, .worker_args = {"MODEL", "--chunk", "7"}};
   EXPECT_THAT(job_command(options, "/bin/foe", "/tmp/link", true),
               ElementsAre("/bin/foe", "worker", "MODEL", "--chunk", "7", "--socket", "/tmp/link"));
 }
 
 TEST(JobCommand, RunsSeveralRanksUnderMpirun) {
-  LaunchOptions options{.ranks = 2, .hosts = "", .worker_args = {"MODEL"}};
+  LaunchOptions options{.ranks = 2, .hosts = {}, .worker_args = {"MODEL"}};
   const std::vector<std::string> command = job_command(options, "/bin/foe", "/tmp/link", false);
   EXPECT_EQ(command[0], "mpirun");
   EXPECT_EQ((std::vector<std::string>{command.end() - 5, command.end()}),
@@ -41,7 +47,7 @@ TEST(JobCommand, RunsSeveralRanksUnderMpirun) {
   EXPECT_THAT(command, Not(Contains("--allow-run-as-root")));
   EXPECT_THAT(job_command(options, "/bin/foe", "/tmp/link", true), Contains("--allow-run-as-root"));
 
-  options.hosts = "a:1,b:1";
+  options.hosts = {{"a", 1}, {"b", 1}};
   const std::vector<std::string> remote = job_command(options, "/bin/foe", "/tmp/link", false);
   const auto host = std::find(remote.begin(), remote.end(), "--host");
   ASSERT_NE(host, remote.end());

@@ -112,7 +112,7 @@ class Server:
     def __init__(self, ranks, *flags, model=None):
         command = [ARGS.foe, "serve", str(model or MODEL), "--ranks", str(ranks), "--port", "0", "--threads", "1",
                    *map(str, flags)]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="backslashreplace")
         self.log = []
         self.seen = set()  # every process that was ever found below it
         self.reader = threading.Thread(target=self._read_log, daemon=True)
@@ -667,7 +667,7 @@ class Trouble(unittest.TestCase):
                 (MODEL, ["--ranks", "17"], 1, "plan foe: expected at most 16 ranks"),
                 (MODEL, ["--port", port], 1, "Address already in use"),
                 (MODEL, ["--host", "nowhere"], 1, "--host: expected an IP address"),
-                (MODEL, ["--hosts", "a:x"], 1, "--hosts: expected names with counts"),
+                (MODEL, ["--hosts", "a:x"], 1, "--hosts: expected different names with counts"),
                 (MODEL, ["--port", "70000"], 2, "--port"),
                 (MODEL, ["--max-queue", "0"], 2, "--max-queue"),
             ]:

@@ -1,0 +1,44 @@
+// The processes that we start, and what they leave behind.
+//
+// From the first object on, orphans among our descendants become our children, and are killed: mpirun leaves its remote
+// shells behind where a host does not answer.
+//
+// Everything runs on the thread that runs the io_context.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <boost/asio/signal_set.hpp>
+#include <sys/types.h>
+
+namespace boost::asio {
+class io_context;
+}
+
+namespace foe {
+
+// Owned by a shared_ptr. Not more than one at a time.
+class Children : public std::enable_shared_from_this<Children> {
+ public:
+  explicit Children(boost::asio::io_context& io);
+
+  // As spawn() in launch.h; `ended` is called later with the status of waitpid().
+  pid_t start(const std::vector<std::string>& command, std::function<void(int status)> ended);
+  // Kills them all and waits for that, and hears of no more: their `ended` is not called.
+  void drop();
+
+ private:
+  void wait();
+  void reap();
+  void kill_orphans() const;
+
+  boost::asio::signal_set signals_;
+  bool waiting_ = false;
+  std::map<pid_t, std::function<void(int status)>> ended_;
+};
+
+}  // namespace foe

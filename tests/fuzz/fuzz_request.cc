@@ -1,0 +1,59 @@
+// A body of any bytes, to any endpoint that reads one, is refused with an ApiError, or is a request that the engine can
+// be given. The first byte chooses the endpoint.
+#include <cstdint>
+#include <string_view>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "server/api_error.h"
+#include "server/generation_request.h"
+#include "server/tokenize_api.h"
+
+namespace {
+
+const foe::ServedModel& model() {
+  static const foe::ServedModel kModel{
+      .name = "m",
+      .vocab_size = 561,
+      .max_positions = 512,
+      .max_choices = 64,
+      .tokenizer = foe::Tokenizer::load(FOE_SOURCE_DIR "/tests/golden/tokenizer/gpt2.json"),
+      .chat_template = foe::ChatTemplate::parse("{{ messages | tojson }}{{ tools }}")};
+  return kModel;
+}
+
+void check(const foe::GenerationRequest& request) {
+  FOE_CHECK(request.choices() <= model().max_choices, "{} choices", request.choices());
+  for (const foe::Request& r : foe::engine_requests(request, {0})) {
+    FOE_CHECK(!r.prompt.empty() && r.max_tokens > 0, "{} tokens, at most {} more", r.prompt.size(), r.max_tokens);
+    FOE_CHECK(static_cast<int>(r.prompt.size()) + r.max_tokens <= model().max_positions, "{} + {} positions",
+              r.prompt.size(), r.max_tokens);
+    for (const std::int32_t id : r.prompt) FOE_CHECK(id >= 0 && id < model().vocab_size, "token {}", id);
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  if (size == 0) return 0;
+  const std::string_view body(reinterpret_cast<const char*>(data) + 1, size - 1);
+  try {
+    switch (data[0] % 4) {
+      case 0:
+        check(foe::parse_completion_request(body, model()));
+        break;
+      case 1:
+        check(foe::parse_chat_request(body, model()));
+        break;
+      case 2:
+        foe::tokenize(body, model());
+        break;
+      case 3:
+        foe::detokenize(body, model());
+        break;
+    }
+  } catch (const foe::ApiError&) {
+  } catch (const foe::Error&) {  // of the chat's text
+  }
+  return 0;
+}

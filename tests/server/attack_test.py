@@ -1,0 +1,298 @@
+#!/usr/bin/env python3
+"""Sends `foe serve` what hostile and broken clients send, while a well-behaved one asks and must get its right text.
+
+    tests/server/attack_test.py build/foe
+
+What is refused must be so at once. "At once" is a few seconds here, as machines are busy; nothing else depends on time.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import sys
+import threading
+import time
+import unittest
+from pathlib import Path
+
+import serve_test
+from serve_test import CONTEXT, SAMPLED, Server, wait_until
+
+AT_ONCE_S = 10
+CONNECTIONS = 48  # the server's limit
+
+COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
+DEEP = 200000
+
+
+def setUpModule():
+    serve_test.setUpModule()
+
+
+def tearDownModule():
+    serve_test.tearDownModule()
+
+
+def nested(opening, closing, depth=DEEP):
+    return opening * depth + "1" + closing * depth
+
+
+# Fields that any generation refuses, whatever the rest is: JSON text.
+BAD_FIELDS = [
+    *[f'"{field}": {value}'
+      for field in ("temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty")
+      for value in ("NaN", "Infinity", "-Infinity", "1e999", "-1e308", '"1"', "[]", "{}", "true", "1" * 5000)],
+    *[f'"{field}": {value}'
+      for field in ("max_tokens", "n", "top_k", "seed", "min_tokens")
+      for value in (*["-99"] * (field != "seed"), "1.5", "1e30", "99999999999999999999999", '"1"', "[1]", "{}", "true", "NaN")],
+    '"max_tokens": 2147483647', '"max_tokens": 2147483648', '"n": 1000000000', '"n": 2147483648', '"n": 0',
+    '"temperature": -0.1', '"top_p": 0', '"top_p": 1.1', '"min_p": 2', '"top_k": -2',
+    '"stop": 1', '"stop": [1]', '"stop": {}', '"stop": ["' + "x" * 100000 + '"]', '"stop": ' + json.dumps(["x"] * 100000),
+    '"stop": ' + nested("[", "]", 20), '"stop_token_ids": [-1]', '"stop_token_ids": [561]', '"stop_token_ids": ["x"]',
+    '"stop_token_ids": [99999999999999999999]', '"stop_token_ids": ' + json.dumps([1] * 200000),
+    '"logit_bias": []', '"logit_bias": {"x": 1}', '"logit_bias": {"-1": 1}', '"logit_bias": {"561": 1}',
+    '"logit_bias": {"1": 101}', '"logit_bias": {"1": NaN}', '"logit_bias": {"99999999999999999999": 1}',
+    '"logit_bias": {"1": "2"}', '"logit_bias": {' + ",".join(f'"{i}": 1' for i in range(200000)) + "}",
+    '"logprobs": -5', '"logprobs": 1000000', '"stream": 1', '"stream": "yes"', '"stream_options": 1',
+    '"response_format": 1', '"response_format": {"type": "nothing"}', '"response_format": {"type": 1}',
+    '"ignore_eos": "x"', '"echo": "x"', '"x": ' + nested("[", "]"), '"x": ' + nested('{"a":', "}"),
+    '"x": "\xff"', '"x": "\\ud800"', '"x": "\\u00"', '"x": "\0"', '"x": 01', '"x": +1', '"x": .5', '"x": 0x10', "x: 1",
+    '"x": \'1\'', '"x": 1,', '"x": 1 /* comment */',
+]
+# Schemas, grammars and regular expressions that blow up belong here, too: each as a field "response_format", once there
+# is something that reads them.
+
+# Whole bodies, by endpoint.
+BAD_BODIES = {
+    COMPLETIONS: ["", " ", "{", "}", "null", "1", '"text"', "[]", "{}", "{}{}", nested("[", "]"), nested('{"prompt":', "}"),
+                  "[" * DEEP, '{"prompt":' * DEEP, '{"prompt": "' + "x" * 100000, '{"prompt": 1}', '{"prompt": []}',
+                  '{"prompt": [[]]}', '{"prompt": [[[1]]]}', '{"prompt": [1, "x"]}', '{"prompt": ["x", 1]}',
+                  '{"prompt": [1.5]}', '{"prompt": [-1]}', '{"prompt": [561]}', '{"prompt": [1e99]}', '{"prompt": {}}',
+                  json.dumps({"prompt": ["x"] * 100000}), json.dumps({"prompt": "x " * 500000}),
+                  json.dumps({"prompt": [1] * 500000}), json.dumps({"prompt": [1] * CONTEXT}),
+                  json.dumps({"prompt": ["x"] * 200, "n": 200})],
+    CHAT: ["", "[]", "{}", '{"messages": 1}', '{"messages": []}', '{"messages": [1]}', '{"messages": [{}]}',
+           '{"messages": [{"role": 1, "content": "x"}]}', '{"messages": [{"role": "user", "content": 1}]}',
+           '{"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}',
+           '{"messages": ' + nested("[", "]") + "}", '{"messages": [{"role": "tool", "content": "x"}]}'],
+    # Templates that loop belong to the model's folder, not to a request. Messages that make a well-meant template work
+    # for ever belong here, once a template with limits reads them.
+    "/tokenize": ["", "[]", "{}", '{"prompt": 1}', '{"prompt": "\xff"}', '{"prompt": "x", "add_special_tokens": 7}',
+                  nested("[", "]"), '{"messages": 1}'],
+    "/detokenize": ["", "[]", "{}", '{"tokens": 1}', '{"tokens": "x"}', '{"tokens": [-1]}', '{"tokens": [561]}',
+                    '{"tokens": [1e99]}', '{"tokens": [[1]]}', '{"tokens": [NaN]}', nested("[", "]")],
+}
+
+POST = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n"
+ASK = b'{"prompt":"x","max_tokens":1}'
+LENGTH = b"Content-Length: %d\r\n" % len(ASK)
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+BAD_HTTP = [
+    # Two ways to say where the body ends, for two readers to disagree about.
+    POST + LENGTH + CHUNKED + b"\r\n0\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\n\r\n",
+    POST + CHUNKED + LENGTH + b"\r\n0\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\n\r\n",
+    POST + LENGTH + b"Content-Length: 1\r\n\r\n" + ASK,
+    POST + b"Content-Length: -1\r\n\r\n" + ASK,
+    POST + b"Content-Length: +29\r\n\r\n" + ASK,
+    POST + b"Content-Length: 0x1d\r\n\r\n" + ASK,
+    POST + b"Content-Length: 29, 29, 30\r\n\r\n" + ASK,
+    POST + b"Content-Length: 99999999999999999999999999\r\n\r\n" + ASK,
+    POST + b"Content-Length: 29 29\r\n\r\n" + ASK,
+    POST + b"Content-Length : 29\r\n\r\n" + ASK,
+    # Chunks that are none.
+    POST + CHUNKED + b"\r\nxyz\r\n" + ASK,
+    POST + CHUNKED + b"\r\n-1\r\n" + ASK,
+    POST + CHUNKED + b"\r\nfffffffffffffffff\r\n" + ASK,
+    POST + CHUNKED + b"\r\n1d\r\n" + ASK + b"garbage\r\n0\r\n\r\n",
+    POST + CHUNKED + b"\r\n1d;" + b"a" * 40000 + b"\r\n" + ASK,
+    # Headers.
+    POST + b"A" * 40000 + b": 1\r\n\r\n",
+    POST + b"A: " + b"1" * 40000 + b"\r\n\r\n",
+    POST + b"".join(b"A%d: 1\r\n" % i for i in range(20000)) + b"\r\n",
+    POST + b"A\0B: 1\r\n\r\n",
+    POST + b"A: 1\x012\r\n\r\n",
+    POST + b": 1\r\n\r\n",
+    POST + b"no colon\r\n\r\n",
+    # First lines.
+    b"\r\n\r\n\r\nnonsense\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/1.1 more\r\n\r\n", b"GET / HTTP/3.0\r\n\r\n",
+    b"G\xff\xfe / HTTP/1.1\r\n\r\n", b"GET /" + b"a" * 40000 + b" HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\0\x01\0" * 10,
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"A" * 100000,
+]
+
+
+class WellBehaved:
+    """Asks the same things again and again, and must get the same answers."""
+
+    def __init__(self, server):
+        self.server = server
+        self.requests = [dict(prompt="It was", max_tokens=40), dict(prompt="a", max_tokens=40) | SAMPLED]
+        self.expected = [server.text(**fields) for fields in self.requests]
+        self.answers, self.wrong = 0, []
+        self.ending = threading.Event()
+        self.thread = threading.Thread(target=self._run)
+
+    def _run(self):
+        while not self.ending.is_set():
+            for fields, expected in zip(self.requests, self.expected):
+                try:
+                    for text in (self.server.text(**fields), self.server.streamed_text(**fields)):
+                        if text != expected:
+                            self.wrong.append(text)
+                        self.answers += 1
+                except Exception as error:
+                    self.wrong.append(repr(error))
+            time.sleep(0.05)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ending.set()
+        self.thread.join(serve_test.PATIENCE_S)
+
+
+class Attacks(unittest.TestCase):
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server(1, "--max-connections", CONNECTIONS, "--max-queue", 64)
+        cls.enterClassContext(cls.server)
+
+    def setUp(self):
+        # With room for it when others take all connections: it keeps none open, so it waits its turn in such a test.
+        self.others = self.enterContext(WellBehaved(self.server))
+
+    def tearDown(self):
+        seen = self.others.answers
+        wait_until(lambda: self.others.answers > seen + 1 or self.others.wrong, "an answer for the well-behaved")
+        self.assertEqual(self.others.wrong, [])
+        self.assertEqual(self.server.logged("the ranks are lost"), [])
+
+    def connect(self):
+        return socket.create_connection(("127.0.0.1", self.server.port), serve_test.PATIENCE_S)
+
+    def answer_to(self, data):
+        """Sends these bytes. Returns all that comes back until the server closes, or falls silent."""
+        with self.connect() as client, contextlib.suppress(ConnectionError):
+            client.settimeout(AT_ONCE_S)
+            with contextlib.suppress(ConnectionError):
+                client.sendall(data)
+            got = b""
+            with contextlib.suppress(TimeoutError):
+                while piece := client.recv(1 << 16):
+                    got += piece
+            return got
+        return b""
+
+    def check_refused(self, path, body, statuses=(400,)):
+        start = time.monotonic()
+        status, _, answer = self.server.request("POST", path, body)
+        took = time.monotonic() - start
+        self.assertIn(status, statuses, f"{path} {body[:80]!r} {answer[:200]!r}")
+        error = json.loads(answer)["error"]
+        self.assertEqual(set(error), {"message", "type", "param", "code"})
+        self.assertLess(len(answer), 4096, "an error repeats what it was sent")
+        self.assertLess(took, AT_ONCE_S)
+
+    def test_bodies(self):
+        for path, bodies in BAD_BODIES.items():
+            for body in bodies:
+                with self.subTest(path=path, body=body[:60]):
+                    self.check_refused(path, body.encode("latin-1"))
+
+    def test_fields(self):
+        for path, rest in ((COMPLETIONS, '"prompt": "x"'), (CHAT, '"messages": [{"role": "user", "content": "x"}]')):
+            for field in BAD_FIELDS:
+                if path == CHAT and field.startswith(('"logprobs"', '"echo"')):
+                    continue
+                with self.subTest(path=path, field=field[:60]):
+                    self.check_refused(path, ("{" + rest + ", " + field + "}").encode("latin-1"))
+
+    def test_a_body_past_the_limit(self):
+        for size in ((4 << 20) + 1, 16 << 20):
+            self.check_refused(COMPLETIONS, b" " * size, (413,))
+        got = self.answer_to(POST + b"Content-Length: 1000000000000\r\n\r\n")
+        self.assertIn(b" 413 ", got[:20])
+
+    def test_what_is_no_http(self):
+        for data in BAD_HTTP:
+            with self.subTest(data=data[:120]):
+                got = self.answer_to(data)
+                self.assertNotIn(b" 200 ", got[:20])
+                self.assertLessEqual(got.count(b"HTTP/1.1 "), 1, "what followed was taken for a request")
+                # Where we go on sending after the refusal, the system may drop it. It closes in any case.
+                if got:
+                    self.assertRegex(got[:14], rb"^HTTP/1.1 (400|413|431) ")
+
+    def test_slow_clients_hold_nobody_up(self):
+        with contextlib.ExitStack() as stack:
+            slow = [stack.enter_context(self.connect()) for _ in range(30)]
+            for i, client in enumerate(slow):
+                client.sendall(POST if i % 2 else POST + b"Content-Length: 100000\r\n\r\n")
+            for _ in range(10):
+                for i, client in enumerate(slow):
+                    client.sendall(b"A: 1\r\n" if i % 2 else b" ")
+                time.sleep(0.2)
+            self.assertEqual(self.server.request("GET", "/health")[0], 200)
+
+    def test_clients_that_do_not_read(self):
+        body = json.dumps(dict(prompt="x", max_tokens=CONTEXT - 100, ignore_eos=True, stream=True, n=2)).encode()
+        with contextlib.ExitStack() as stack:
+            for _ in range(8):
+                client = stack.enter_context(self.connect())
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+                client.sendall(POST + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            seen = self.others.answers
+            wait_until(lambda: self.others.answers > seen + 8 or self.others.wrong, "answers for others")
+
+    def test_pipelined_requests(self):
+        one = POST + LENGTH + b"\r\n" + ASK
+        got = self.answer_to(one * 50 + b"GET /health HTTP/1.1\r\nConnection: close\r\n\r\n")
+        self.assertEqual(got.count(b"HTTP/1.1 200 "), 51)
+        # More than anybody reads: each has to wait for the one before.
+        with self.connect() as client:
+            client.settimeout(2)
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                client.sendall(one * 200000)
+            self.assertEqual(self.server.request("GET", "/health")[0], 200)
+
+    def test_a_flood_of_probes(self):
+        for _ in range(2 * CONNECTIONS):
+            self.assertEqual(self.server.request("GET", "/health_generate")[0], 200)
+
+    def test_bytes_at_random(self):
+        for size in (1, 10, 1000, 100000):
+            self.answer_to(os.urandom(size) + b"\r\n\r\n")
+
+
+class ConnectionFlood(unittest.TestCase):
+
+    def test_the_limit_holds_and_ends(self):
+        with Server(1, "--max-connections", CONNECTIONS) as server:
+            expected = server.text(prompt="It was", max_tokens=40)
+            with server.stream(prompt="It was", max_tokens=2000, ignore_eos=True) as chunks:
+                next(chunks)
+                with contextlib.ExitStack() as stack:
+                    address = ("127.0.0.1", server.port)
+                    for _ in range(4 * CONNECTIONS):
+                        stack.enter_context(socket.create_connection(address, serve_test.PATIENCE_S))
+                    statuses = set()
+                    for _ in range(5):
+                        with contextlib.suppress(OSError, serve_test.http.client.HTTPException):
+                            statuses.add(server.request("GET", "/health")[0])
+                    self.assertLessEqual(statuses, {503})
+                    files = len(os.listdir(f"/proc/{server.process.pid}/fd"))
+                    self.assertLess(files, CONNECTIONS + 64 + 40)
+                    next(chunks)  # who was there is served
+                def answers():
+                    with contextlib.suppress(OSError, serve_test.http.client.HTTPException):
+                        return server.request("GET", "/health")[0] == 200
+                wait_until(answers, "a place")
+                self.assertEqual(server.text(prompt="It was", max_tokens=40), expected)
+
+
+if __name__ == "__main__":
+    serve_test.ARGS.foe = str(Path(sys.argv.pop(1)).resolve())
+    unittest.main()

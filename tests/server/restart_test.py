@@ -1,0 +1,161 @@
+#!/usr/bin/env python3
+"""What can happen to `foe serve` while its ranks are away, or because they were.
+
+    tests/server/restart_test.py build/foe
+"""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from unittest import mock
+
+import serve_test
+from serve_test import CONTEXT, LONG, SAMPLED, Server, command_of, descendants, setUpModule, tearDownModule, wait_until  # noqa: F401
+
+ENDLESS = LONG | {"max_tokens": CONTEXT - 100, "ignore_eos": True}
+
+
+def mpirun_of(server):
+    return [pid for pid in descendants(server.process.pid) if command_of(pid)[:1] and command_of(pid)[0].endswith(b"mpirun")][0]
+
+
+class Restarts(unittest.TestCase):
+
+    def setUp(self):
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.hold = folder / "hold"  # as long as it is there, no mpirun begins
+        mpirun = folder / "mpirun"
+        mpirun.write_text(f'#!/bin/sh\nwhile [ -e {self.hold} ]; do sleep 0.05; done\nexec {shutil.which("mpirun")} "$@"\n')
+        mpirun.chmod(0o755)
+        self.enterContext(mock.patch.dict(os.environ, {"PATH": f"{folder}:{os.environ['PATH']}"}))
+
+    def kill(self, server):
+        """Kills the ranks. The next ones stay away until let_go()."""
+        self.hold.touch()
+        for pid in server.ranks():
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: server.logged("the ranks are lost"), "the loss")
+        self.assertEqual(server.request("GET", "/health")[0], 503)
+
+    def let_go(self):
+        self.hold.unlink()
+
+    def test_a_front_end_that_was_stopped_goes_on(self):
+        for ranks in (1, 2):
+            with self.subTest(ranks=ranks), Server(ranks, "--hang-timeout", 1) as server:
+                expected = [server.text(**LONG), server.text(**LONG | SAMPLED)]
+                with ThreadPoolExecutor(2) as pool, server.stream(**LONG) as chunks:
+                    text = next(chunks)["choices"][0]["text"]
+                    other = pool.submit(server.text, **LONG | SAMPLED)
+                    server.process.send_signal(signal.SIGSTOP)
+                    time.sleep(4)  # longer than any rank may be silent
+                    server.process.send_signal(signal.SIGCONT)
+                    text += "".join(chunk["choices"][0]["text"] for chunk in chunks)
+                    self.assertEqual([text, other.result(serve_test.PATIENCE_S)], expected)
+                self.assertEqual(server.logged("the ranks are lost"), [])
+
+    def test_a_front_end_that_was_stopped_while_ranks_died_goes_on(self):
+        with Server(2) as server:
+            expected = server.text(**LONG)
+            with server.stream(**LONG) as chunks:
+                text = next(chunks)["choices"][0]["text"]
+                ranks = server.ranks()
+                server.process.send_signal(signal.SIGSTOP)
+                os.kill(ranks[0], signal.SIGKILL)
+                time.sleep(3)
+                server.process.send_signal(signal.SIGCONT)
+                text += "".join(chunk["choices"][0]["text"] for chunk in chunks)
+            self.assertEqual(text, expected)
+
+    def test_mpirun_may_die_alone(self):
+        with Server(2) as server:
+            expected = server.text(**LONG)
+            with server.stream(**LONG) as chunks:
+                text = next(chunks)["choices"][0]["text"]
+                old = server.ranks()
+                os.kill(mpirun_of(server), signal.SIGKILL)
+                text += "".join(chunk["choices"][0]["text"] for chunk in chunks)
+            self.assertEqual(text, expected)
+            self.assertFalse(set(old) & set(serve_test.parents()))
+
+    def test_mpirun_may_be_stopped(self):
+        with Server(2, "--hang-timeout", 2) as server:
+            expected = server.text(**LONG)
+            os.kill(mpirun_of(server), signal.SIGSTOP)
+            self.assertEqual(server.text(**LONG), expected)
+            os.kill(server.ranks()[1], signal.SIGKILL)
+            self.assertEqual(server.text(**LONG), expected)
+            os.kill(mpirun_of(server), signal.SIGSTOP)
+            self.assertEqual(server.end(), 0)
+
+    def test_ranks_that_die_again_before_they_are_ready(self):
+        with Server(2) as server:
+            expected = server.text(**LONG)
+            with server.stream(**LONG) as chunks:
+                text = next(chunks)["choices"][0]["text"]
+                self.kill(server)
+                for pid in descendants(server.process.pid):
+                    os.kill(pid, signal.SIGKILL)
+                self.let_go()
+                text += "".join(chunk["choices"][0]["text"] for chunk in chunks)
+            self.assertEqual(text, expected)
+            self.assertEqual(len(server.logged("the ranks are lost")), 2)
+
+    def test_time_runs_out_during_a_restart(self):
+        with Server(2, "--max-answer-seconds", 3) as server:
+            expected = server.text(**LONG | {"max_tokens": 20})
+            with server.stream(**ENDLESS) as chunks:
+                next(chunks)
+                self.kill(server)
+                *_, last = chunks
+                self.assertEqual(last["error"]["code"], 504)
+            self.let_go()
+            wait_until(lambda: server.logged("again; 0 requests go on"), "the ranks")
+            self.assertEqual(server.text(**LONG | {"max_tokens": 20}), expected)
+
+    def test_a_client_leaves_during_a_restart(self):
+        with Server(2) as server:
+            with server.stream(**ENDLESS) as chunks:
+                next(chunks)
+                self.kill(server)
+            # The end of a stream is a closed connection only once its response is gone, too.
+            del chunks
+            wait_until(lambda: server.logged("client left"), "the client's leave")
+            self.let_go()
+            wait_until(lambda: server.logged("again; 0 requests go on"), "the ranks")
+
+    def test_a_probe_during_a_restart(self):
+        with Server(1, "--hang-timeout", 600) as server:
+            (rank,) = server.ranks()
+            os.kill(rank, signal.SIGSTOP)
+            with ThreadPoolExecutor(1) as pool:
+                probe = pool.submit(server.request, "GET", "/health_generate")  # accepted, and waits
+                wait_until(lambda: json.loads(server.request("GET", "/live")[2])["in_flight"] == 1, "the probe")
+                os.kill(rank, signal.SIGKILL)
+                self.assertEqual(probe.result(serve_test.PATIENCE_S)[0], 200)
+
+    def test_signals_during_a_restart(self):
+        for count in (1, 2):
+            with self.subTest(signals=count), Server(2, "--drain-seconds", 1 if count == 1 else 600) as server:
+                with server.stream(**ENDLESS) as chunks:
+                    next(chunks)
+                    self.kill(server)
+                    if count == 2:
+                        server.process.terminate()
+                        wait_until(lambda: server.logged("no new requests"), "draining")
+                    self.assertEqual(server.end(), count - 1)
+                    self.let_go()
+                    *_, last = chunks
+                    self.assertEqual(last["error"]["code"], 503)
+
+
+if __name__ == "__main__":
+    serve_test.ARGS.foe = str(Path(sys.argv.pop(1)).resolve())
+    unittest.main()
