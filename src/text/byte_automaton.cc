@@ -128,9 +128,9 @@ class SubsetBuilder {
     for (const std::uint32_t state : subset.states) {
       for (const ByteNfa::Edge& edge : nfa_.states()[state].edges) {
         if (edge.kind != ByteNfa::EdgeKind::kByte) continue;
-        const std::size_t first = result_.byte_class[edge.low], last = result_.byte_class[edge.high];
-        spend(budget_.steps, last - first + 1, "steps to make automata");
-        for (std::size_t c = first; c <= last; ++c) targets[c].push_back(edge.to);
+        const std::size_t low = result_.byte_class[edge.low], high = result_.byte_class[edge.high];
+        spend(budget_.steps, high - low + 1, "steps to make automata");
+        for (std::size_t c = low; c <= high; ++c) targets[c].push_back(edge.to);
       }
     }
     for (std::size_t c = 0; c < targets.size(); ++c) {
