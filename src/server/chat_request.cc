@@ -63,17 +63,18 @@ std::vector<std::int32_t> encode_chat(const json& object, const ServedModel& mod
     throw ApiError(400, "messages", "this model has no chat template; ask /v1/completions, or serve it with one");
   ChatTemplateOptions options;
   options.add_generation_prompt = read_bool(object, "add_generation_prompt", true);
-  if (const json* variables = find_field(object, "chat_template_kwargs")) {
-    if (!variables->is_object()) refuse("chat_template_kwargs", "expected an object, got {}", excerpt(*variables));
-    options.variables = *variables;
+  json variables = json::object();
+  if (const json* given = find_field(object, "chat_template_kwargs")) {
+    if (!given->is_object()) refuse("chat_template_kwargs", "expected an object, got {}", excerpt(*given));
+    variables = *given;
   }
   if (const json* tools = find_field(object, "tools")) {
     if (!tools->is_array()) refuse("tools", "expected a list, got {}", excerpt(*tools));
-    options.tools = *tools;
+    variables["tools"] = *tools;
   }
   std::string text;
   try {
-    text = model.chat_template.render(messages, options);
+    text = model.chat_template.render(messages, variables, options);
   } catch (const Error& error) {
     throw ApiError(400, "messages", error.what());
   }

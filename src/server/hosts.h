@@ -16,10 +16,11 @@
 #include <boost/asio/steady_timer.hpp>
 
 #include "base/clock.h"
-#include "server/children.h"
 #include "server/launch.h"
 
 namespace foe {
+
+class Children;
 
 struct HostOptions {
   std::vector<Host> all;

@@ -3,6 +3,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
 #include "text/jinja_evaluator.h"
 #include "text/jinja_parser.h"
@@ -76,37 +78,43 @@ ChatTemplate ChatTemplate::load(const std::string& model_dir) {
       fail("{}: {}", config_path.string(), error.what());
     }
   }
-  return source ? parse(*source, std::move(tokens)) : ChatTemplate();
+  return source ? parse(*source, tokens) : ChatTemplate();
 }
 
-ChatTemplate ChatTemplate::parse(std::string_view source, ordered_json special_tokens) {
+ChatTemplate ChatTemplate::parse(std::string_view source) {
+  return parse(source, nullptr);
+}
+
+ChatTemplate ChatTemplate::parse(std::string_view source, const ordered_json& special_tokens) {
   if (source.size() > kMaxTemplateBytes) {
     fail("chat template: expected at most {} bytes, got {}", kMaxTemplateBytes, source.size());
   }
   check_utf8(source, "chat template");
   ChatTemplate result;
   try {
-    result.program_ =
-        std::make_shared<const Program>(Program{jinja::parse_template(source), std::move(special_tokens)});
+    result.program_ = std::make_shared<const Program>(Program{jinja::parse_template(source), special_tokens});
   } catch (const Error& error) {
     fail("chat template, {}", error.what());
   }
   return result;
 }
 
-std::string ChatTemplate::render(const ordered_json& messages, const ChatTemplateOptions& options) const {
+std::string ChatTemplate::render(const ordered_json& messages) const {
+  return render(messages, nullptr);
+}
+
+std::string ChatTemplate::render(const ordered_json& messages, const ordered_json& variables,
+                                 const ChatTemplateOptions& options) const {
   if (!present()) fail("the model has no chat template");
-  ordered_json variables = program_->special_tokens;
-  if (!options.variables.is_null() && !options.variables.is_object()) {
-    fail("chat template: expected an object of variables, got {}", options.variables.type_name());
-  }
-  variables.update(options.variables.is_null() ? ordered_json::object() : options.variables);
-  variables["messages"] = messages;
-  variables["tools"] = options.tools;
-  variables["documents"] = options.documents;
-  variables["add_generation_prompt"] = options.add_generation_prompt;
+  if (!variables.is_null() && !variables.is_object())
+    fail("chat template: expected an object of variables, got {}", variables.type_name());
+  ordered_json all = program_->special_tokens;
+  all["tools"] = all["documents"] = nullptr;
+  if (variables.is_object()) all.update(variables);
+  all["messages"] = messages;
+  all["add_generation_prompt"] = options.add_generation_prompt;
   try {
-    return jinja::evaluate(program_->block, variables, options.now.value_or(std::time(nullptr)));
+    return jinja::evaluate(program_->block, all, options.now.value_or(std::time(nullptr)));
   } catch (const Error& error) {
     fail("chat template, {}", error.what());
   }

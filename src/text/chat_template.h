@@ -13,16 +13,12 @@
 #include <string>
 #include <string_view>
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 namespace foe {
 
 struct ChatTemplateOptions {
   bool add_generation_prompt = true;
-  // An array, or null. Both kinds of JSON are taken, but only ordered_json prints members as the client sent them.
-  nlohmann::ordered_json tools = nullptr;
-  nlohmann::ordered_json documents = nullptr;
-  nlohmann::ordered_json variables = nullptr;  // an object or null: more names for the template (enable_thinking, ...)
   std::optional<std::time_t> now = std::nullopt;  // what strftime_now tells, in local time; the present unless given
 };
 
@@ -37,13 +33,18 @@ class ChatTemplate {
   // has no template. Throws Error for what is malformed, with the template's line.
   static ChatTemplate load(const std::string& model_dir);
   // `special_tokens`: an object of strings, {"bos_token": "<s>"}, or null.
-  static ChatTemplate parse(std::string_view source, nlohmann::ordered_json special_tokens = {});
+  static ChatTemplate parse(std::string_view source, const nlohmann::ordered_json& special_tokens);
+  static ChatTemplate parse(std::string_view source);
 
   bool present() const { return program_ != nullptr; }
 
-  // The prompt for `messages`, an array of objects. Throws Error with the template's line: what the template itself
+  // The prompt for `messages`, an array of objects. `variables`, an object or null, has more names for the template:
+  // `tools` and `documents`, which are null unless given, `enable_thinking` and so on. Members are printed in the order
+  // in which the client sent them. Throws Error with the template's line: what the template itself
   // raised (a conversation it refuses), what it uses that is not supported, or which limit it is over.
-  std::string render(const nlohmann::ordered_json& messages, const ChatTemplateOptions& options = {}) const;
+  std::string render(const nlohmann::ordered_json& messages, const nlohmann::ordered_json& variables,
+                     const ChatTemplateOptions& options = {}) const;
+  std::string render(const nlohmann::ordered_json& messages) const;
 
  private:
   struct Program;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <deque>
 
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
 #include "text/jinja_methods.h"
 #include "text/jinja_operators.h"

@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
 #include "text/chat_template.h"
 
@@ -17,7 +19,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   try {
     const auto chat_template = foe::ChatTemplate::parse(input.substr(zero + 1));  // npos + 1 is 0
-    chat_template.render(messages, {.tools = messages, .now = 0});
+    chat_template.render(messages, {{"tools", messages}}, {.now = 0});
   } catch (const foe::Error&) {
   }
   return 0;

@@ -6,6 +6,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 
@@ -17,7 +18,7 @@ using testing::HasSubstr;
 using testing::ThrowsMessage;
 
 std::string render(std::string_view source, const ordered_json& variables = {}) {
-  return ChatTemplate::parse(source).render(ordered_json::array(), {.variables = variables});
+  return ChatTemplate::parse(source).render(ordered_json::array(), variables);
 }
 
 void expect_refused(std::string_view source, const std::string& message) {
@@ -41,7 +42,7 @@ TEST(ChatTemplate, RendersAConversation) {
 
 TEST(ChatTemplate, HasTheVariablesOfTransformers) {
   EXPECT_EQ(render("{{ tools }} {{ documents is defined }} {{ bos_token is defined }}"), "None True False");
-  EXPECT_EQ(ChatTemplate::parse("{{ bos_token }}", {{"bos_token", "<s>"}}).render(ordered_json::array()), "<s>");
+  EXPECT_EQ(ChatTemplate::parse("{{ bos_token }}", ordered_json{{"bos_token", "<s>"}}).render(ordered_json::array()), "<s>");
   EXPECT_EQ(render("{{ enable_thinking }}", {{"enable_thinking", false}}), "False");
   EXPECT_EQ(ChatTemplate::parse("{{ strftime_now('%Y') }}").render({}, {.now = 86400 * 400}), "1971");
 }

@@ -2,6 +2,8 @@
 // answer, {"text": ...} or {"error": ...}.
 #include <iostream>
 
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
 #include "text/chat_template.h"
 
@@ -12,12 +14,12 @@ using nlohmann::ordered_json;
 ordered_json render(const ordered_json& test) {
   foe::ChatTemplateOptions options;
   options.add_generation_prompt = test.at("add_generation_prompt").get<bool>();
-  options.tools = test.at("tools");
-  options.variables = test.at("variables");
+  ordered_json variables = test.at("variables").is_null() ? ordered_json::object() : test.at("variables");
+  variables["tools"] = test.at("tools");
   options.now = test.at("now").get<std::time_t>();
   try {
-    return {{"text",
-             foe::ChatTemplate::parse(test.at("template").get<std::string>()).render(test.at("messages"), options)}};
+    return {{"text", foe::ChatTemplate::parse(test.at("template").get<std::string>())
+                         .render(test.at("messages"), variables, options)}};
   } catch (const foe::Error& error) {
     return {{"error", error.what()}};
   }
