@@ -4,6 +4,8 @@
 #include <array>
 #include <cmath>
 
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
 #include "text/json_characters.h"
 #include "text/number_pattern.h"

@@ -1,10 +1,11 @@
-// Schemas as JSON that we do not trust. Private to this folder's .cc files.
+// Schemas as JSON that we do not trust. Private to this folder.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 namespace foe {
 
