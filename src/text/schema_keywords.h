@@ -1,4 +1,4 @@
-// A schema's keywords, gathered from it and what it refers to. Private to this folder's .cc files.
+// A schema's keywords, gathered from it and what it refers to. Private to this folder.
 #pragma once
 
 #include <map>

@@ -1,4 +1,4 @@
-// Strings, numbers, and values that a schema lists. Private to this folder's .cc files.
+// Strings, numbers, and values that a schema lists. Private to this folder.
 #pragma once
 
 #include <compare>

@@ -1,6 +1,7 @@
-// Schemas as JSON that we do not trust. Private to this folder's .cc files.
+// Schemas as JSON that we do not trust. Private to this folder.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
