@@ -93,7 +93,8 @@ class FrontEnd {
   void handle(const HttpRequest& request, const Reply& reply) {
     const Call call{request, request_id(request)};
     const auto refuse = [&](int status, const std::string& message, const std::string& param) {
-      spdlog::info("{} {} {} is refused with {}: {}", call.id, request.method, request.path, status, message);
+      // Both may have bytes of the client's, so they are escaped.
+      spdlog::info("{} {} {:?} is refused with {}: {:?}", call.id, request.method, request.path, status, message);
       send_error(*reply, status, message, param);
     };
     try {

@@ -47,7 +47,8 @@ BAD_FIELDS = [
       for field in ("max_tokens", "n", "top_k", "seed", "min_tokens")
       for value in (*["-99"] * (field != "seed"), "1.5", "1e30", "99999999999999999999999", '"1"', "[1]", "{}", "true", "NaN")],
     '"max_tokens": 2147483647', '"max_tokens": 2147483648', '"n": 1000000000', '"n": 2147483648', '"n": 0',
-    '"temperature": -0.1', '"top_p": 0', '"top_p": 1.1', '"min_p": 2', '"top_k": -2',
+    '"temperature": -0.1', '"top_p": 0', '"top_p": 1.1', '"min_p": 2', '"top_k": -2', '"repetition_penalty": 0',
+    '"presence_penalty": 2.5', '"frequency_penalty": -2.5',
     '"stop": 1', '"stop": [1]', '"stop": {}', '"stop": ["' + "x" * 100000 + '"]', '"stop": ' + json.dumps(["x"] * 100000),
     '"stop": ' + nested("[", "]", 20), '"stop_token_ids": [-1]', '"stop_token_ids": [561]', '"stop_token_ids": ["x"]',
     '"stop_token_ids": [99999999999999999999]', '"stop_token_ids": ' + json.dumps([1] * 200000),
