@@ -338,7 +338,8 @@ void read(Reader& r, Report& m) {
   for (CommCounters& rank : m.stats.comm) read(r, rank);
   read(r, m.stats.expert_rows);
   read(r, m.stats.rank_rows);
-  m.stats.local_activation_rate = r.number<double>();
+  const double rate = m.stats.local_activation_rate = r.number<double>();
+  if (!(rate >= 0 && rate <= 1)) fail("link: expected a rate from 0 to 1, got {}", rate);
 }
 
 template <typename Message>

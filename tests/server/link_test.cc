@@ -59,6 +59,26 @@ TokenEvent event_with_logprobs() {
           .prompt = {{-3.0f, {{7, -0.0f}}}, {-std::numeric_limits<float>::infinity(), {}}}};
 }
 
+EngineStats sample_stats() {
+  EngineStats stats;
+  stats.scheduler = {.preemptions = 1,
+                     .prefix_queries = 2,
+                     .prefix_hits = 3,
+                     .prompt_tokens = 4,
+                     .generation_tokens = 5,
+                     .running = 6,
+                     .waiting = 7,
+                     .blocks = 8,
+                     .blocks_in_use = 9};
+  stats.comm.resize(2);
+  stats.comm[1].all_to_all = {
+      .calls = 1, .messages = 2, .bytes = 3, .node_bytes = 4, .seconds = 0.5, .waiting_s = 0.25};
+  stats.expert_rows = {{1, 2, 3}, {4, 5, 6}};
+  stats.rank_rows = {{6, 0}, {7, 8}};
+  stats.local_activation_rate = 0.75;
+  return stats;
+}
+
 // One of each kind, with every kind of field in it.
 std::vector<ToRanks> to_ranks() {
   return {Submit{sample_request()}, Abort{42}, Stop{}};
@@ -66,7 +86,7 @@ std::vector<ToRanks> to_ranks() {
 std::vector<FromRanks> from_ranks() {
   return {Ready{kLinkVersion, 2, 3, 4096, "foe"},
           Tokens{{{7, 8, {}}, {9, 10, FinishReason::kStop}, {11, 12, FinishReason::kLength}, event_with_logprobs()}},
-          Refused{5, "why"}, Alive{1500}};
+          Refused{5, "why"}, Alive{1500}, Report{sample_stats()}};
 }
 
 TEST(Link, CarriesRequests) {
@@ -129,6 +149,16 @@ TEST(Link, CarriesTheOtherMessages) {
   EXPECT_EQ(refused.id, 5);
   EXPECT_EQ(refused.reason, "why");
   EXPECT_EQ(std::get<Alive>(parse_from_ranks(payload_of(framed(messages[3])))).silence_ms, 1500);
+  const EngineStats stats = std::get<Report>(parse_from_ranks(payload_of(framed(messages[4])))).stats;
+  EXPECT_EQ(stats.scheduler.preemptions, 1);
+  EXPECT_EQ(stats.scheduler.generation_tokens, 5);
+  EXPECT_EQ(stats.scheduler.blocks_in_use, 9);
+  ASSERT_EQ(stats.comm.size(), 2u);
+  EXPECT_EQ(stats.comm[1].all_to_all.node_bytes, 4u);
+  EXPECT_EQ(stats.comm[1].all_to_all.waiting_s, 0.25);
+  EXPECT_EQ(stats.expert_rows, sample_stats().expert_rows);
+  EXPECT_EQ(stats.rank_rows, sample_stats().rank_rows);
+  EXPECT_EQ(stats.local_activation_rate, 0.75);
 }
 
 TEST(Link, RefusesEveryTruncationAndAnythingBehind) {
@@ -151,18 +181,18 @@ TEST(Link, RefusesWhatIsNoMessage) {
   EXPECT_THAT([] { parse_to_ranks(""); }, ThrowsMessage<Error>("link: expected 1 bytes more in a message, got 0"));
   EXPECT_THAT([] { parse_to_ranks("\x03"); }, ThrowsMessage<Error>("link: expected a kind of message below 3, got 3"));
   EXPECT_THAT([] { parse_from_ranks("\xff"); },
-              ThrowsMessage<Error>("link: expected a kind of message below 4, got 255"));
+              ThrowsMessage<Error>("link: expected a kind of message below 5, got 255"));
 
   std::string ready = payload_of(framed(from_ranks()[0]));
   ready[1] = 77;
   EXPECT_THAT([&] { parse_from_ranks(ready); },
-              ThrowsMessage<Error>("link: expected version 2 of the protocol, got 77"));
+              ThrowsMessage<Error>("link: expected version 3 of the protocol, got 77"));
 
   // A count of four thousand million, in a message of a few bytes.
   std::string tokens = payload_of(framed(FromRanks(Tokens{})));
   std::memset(tokens.data() + 1, 0xff, 4);
   EXPECT_THAT([&] { parse_from_ranks(tokens); },
-              ThrowsMessage<Error>("link: expected at most 0 elements of 22 bytes, got 4294967295"));
+              ThrowsMessage<Error>("link: expected at most 0 elements of 30 bytes, got 4294967295"));
 
   EXPECT_THAT([] { parse_from_ranks(payload_of(framed(FromRanks(Alive{0})))); },
               ThrowsMessage<Error>("link: expected a positive number of milliseconds, got 0"));
@@ -176,16 +206,19 @@ std::string with(std::string payload, std::size_t at, T value) {
 
 TEST(Link, RefusesEventsThatAreOutOfRange) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  // Kind, number of events; id, token, finish, cached tokens, one entry of logprobs: its own, the others' number and
-  // the first of these; the second; number of the prompt's entries.
+  // Kind, number of events; id, token, finish, cached tokens, two times, one entry of logprobs: its own, the others'
+  // number and the first of these; the second; number of the prompt's entries.
   const std::string payload = payload_of(framed(FromRanks(Tokens{{event_with_logprobs()}})));
-  const std::size_t event = 5, token = event + 8, finish = token + 4, cached = finish + 1, has_entry = cached + 4,
-                    logprob = has_entry + 1, top = logprob + 4, named = top + 4, prompt = named + 16;
+  const std::size_t event = 5, token = event + 8, finish = token + 4, cached = finish + 1, queue = cached + 4,
+                    has_entry = queue + 8, logprob = has_entry + 1, top = logprob + 4, named = top + 4,
+                    prompt = named + 16;
   ASSERT_NO_THROW(parse_from_ranks(payload));
   const std::pair<std::string, std::string> cases[] = {
       {with(payload, token, std::int32_t{-1}), "expected a token of at least 0, got -1"},
       {with(payload, finish, std::uint8_t{3}), "expected a finish reason of at most 2, got 3"},
       {with(payload, cached, std::int32_t{-7}), "expected a number of cached tokens of at least 0, got -7"},
+      {with(payload, queue, -1.0f), "expected seconds of at least 0, got -1"},
+      {with(payload, queue + 4, nan), "expected seconds of at least 0, got nan"},
       {with(payload, has_entry, std::uint8_t{2}), "expected 0 or 1 entries of logprobs, got 2"},
       {with(payload, logprob, 0.5f), "expected a logprob of at most 0, got 0.5"},
       {with(payload, logprob, nan), "expected a logprob of at most 0, got nan"},
@@ -197,6 +230,17 @@ TEST(Link, RefusesEventsThatAreOutOfRange) {
   };
   for (const auto& c : cases)
     EXPECT_THAT([&] { parse_from_ranks(c.first); }, ThrowsMessage<Error>(HasSubstr(c.second)));
+}
+
+TEST(Link, RefusesReportsThatAreNone) {
+  EngineStats stats = sample_stats();
+  stats.expert_rows[1].pop_back();
+  EXPECT_THAT([&] { parse_from_ranks(payload_of(framed(FromRanks(Report{stats})))); },
+              ThrowsMessage<Error>("link: expected rows of 3 numbers, got one of 2"));
+  stats = sample_stats();
+  stats.local_activation_rate = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_THAT([&] { parse_from_ranks(payload_of(framed(FromRanks(Report{stats})))); },
+              ThrowsMessage<Error>("link: expected a rate from 0 to 1, got nan"));
 }
 
 TEST(Link, RefusesRequestsThatAreNone) {

@@ -37,14 +37,16 @@ TEST(ChatTemplate, RendersAConversation) {
       "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}\n");
   const ordered_json messages = {{{"role", "user"}, {"content", "Hi {{ 1 }}"}}};
   EXPECT_EQ(chatml.render(messages), "<|im_start|>user\nHi {{ 1 }}<|im_end|>\n<|im_start|>assistant\n");
-  EXPECT_EQ(chatml.render(messages, {.add_generation_prompt = false}), "<|im_start|>user\nHi {{ 1 }}<|im_end|>\n");
+  EXPECT_EQ(chatml.render(messages, nullptr, {.add_generation_prompt = false}),
+            "<|im_start|>user\nHi {{ 1 }}<|im_end|>\n");
 }
 
 TEST(ChatTemplate, HasTheVariablesOfTransformers) {
   EXPECT_EQ(render("{{ tools }} {{ documents is defined }} {{ bos_token is defined }}"), "None True False");
-  EXPECT_EQ(ChatTemplate::parse("{{ bos_token }}", ordered_json{{"bos_token", "<s>"}}).render(ordered_json::array()), "<s>");
+  EXPECT_EQ(ChatTemplate::parse("{{ bos_token }}", ordered_json{{"bos_token", "<s>"}}).render(ordered_json::array()),
+            "<s>");
   EXPECT_EQ(render("{{ enable_thinking }}", {{"enable_thinking", false}}), "False");
-  EXPECT_EQ(ChatTemplate::parse("{{ strftime_now('%Y') }}").render({}, {.now = 86400 * 400}), "1971");
+  EXPECT_EQ(ChatTemplate::parse("{{ strftime_now('%Y') }}").render({}, nullptr, {.now = 86400 * 400}), "1971");
 }
 
 TEST(ChatTemplate, PrintsMembersInTheirOrder) {

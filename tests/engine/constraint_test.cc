@@ -1,0 +1,107 @@
+// Outputs that have to be JSON: they are, whatever else runs, and go on behind what a request brings.
+#include <map>
+#include <memory>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "engine/engine.h"
+#include "model/random_model.h"
+#include "text/tokenizer.h"
+
+namespace foe {
+namespace {
+
+using testing::HasSubstr;
+using testing::ThrowsMessage;
+
+constexpr std::int32_t kEnd = 560;
+constexpr const char* kSchema =
+    R"({"type": "object", "properties": {"name": {"type": "string", "maxLength": 8}, "age": {"type": "integer"}},
+        "required": ["name", "age"], "additionalProperties": false})";
+
+const Tokenizer& tokenizer() {
+  static const Tokenizer kTokenizer = Tokenizer::load(FOE_SOURCE_DIR "/tests/golden/tokenizer/gpt2.json");
+  return kTokenizer;
+}
+
+class ConstraintTest : public testing::Test {
+ protected:
+  ConstraintTest() {
+    ModelConfig config = small_config();
+    config.vocab_size = 561;
+    folder_ = std::make_unique<RandomModel>(config);
+  }
+
+  std::unique_ptr<Communicator> comm_ = make_self_comm();
+  std::unique_ptr<RandomModel> folder_;
+};
+
+Request request_of(std::int64_t id, std::vector<std::int32_t> output = {}) {
+  Request r;
+  r.id = id;
+  r.prompt = {1, 2, static_cast<std::int32_t>(3 + id)};
+  r.output = std::move(output);
+  r.max_tokens = 100;
+  r.stop_ids = {kEnd};
+  r.sampling.temperature = 1.0f;
+  r.sampling.seed = static_cast<std::uint64_t>(id);
+  r.constraint = {Constraint::Kind::kJsonSchema, kSchema};
+  return r;
+}
+
+using Outputs = std::map<std::int64_t, std::vector<std::int32_t>>;
+
+Outputs run(const RandomModel& folder, Communicator& comm, const std::vector<Request>& requests) {
+  Engine engine(load_model(folder.path(), Plan::kEp, comm), comm, {.kv_tokens = 2048});
+  engine.allow_constraints(std::make_shared<TokenTable>(tokenizer(), engine.model().config.vocab_size));
+  Outputs outputs;
+  for (const Request& r : requests) {
+    outputs[r.id] = r.output;
+    engine.submit(r);
+  }
+  while (!engine.idle())
+    for (const TokenEvent& event : engine.step()) outputs[event.id].push_back(event.token);
+  return outputs;
+}
+
+TEST_F(ConstraintTest, OutputsFitTheSchema) {
+  std::vector<Request> requests;
+  for (int id = 1; id <= 8; ++id) requests.push_back(request_of(id));
+  const Outputs together = run(*folder_, *comm_, requests);
+  for (const Request& r : requests) {
+    std::vector<std::int32_t> output = together.at(r.id);
+    ASSERT_EQ(output.back(), kEnd);
+    output.pop_back();
+    const auto value = nlohmann::json::parse(tokenizer().decode(output));
+    EXPECT_TRUE(value.at("name").is_string() && value.at("age").is_number_integer() && value.size() == 2) << value;
+    // The same alone, and where it goes on behind a part of it.
+    EXPECT_EQ(run(*folder_, *comm_, {r}), (Outputs{{r.id, together.at(r.id)}}));
+    const std::vector<std::int32_t> part(output.begin(), output.begin() + output.size() / 2);
+    EXPECT_EQ(run(*folder_, *comm_, {request_of(r.id, part)}), (Outputs{{r.id, together.at(r.id)}}));
+  }
+}
+
+TEST_F(ConstraintTest, EndsWhereNothingCanFollow) {
+  // What it brings is no beginning of such an object.
+  const Outputs outputs = run(*folder_, *comm_, {request_of(1, tokenizer().encode("[1"))});
+  EXPECT_EQ(outputs.at(1).back(), kEnd);
+}
+
+TEST_F(ConstraintTest, RefusesWhatCannotBeKept) {
+  Engine engine(load_model(folder_->path(), Plan::kEp, *comm_), *comm_, {.kv_tokens = 512});
+  EXPECT_THAT([&] { engine.submit(request_of(1)); }, ThrowsMessage<Error>(HasSubstr("a model with a tokenizer")));
+  engine.allow_constraints(std::make_shared<TokenTable>(tokenizer(), engine.model().config.vocab_size));
+  Request endless = request_of(1);
+  endless.stop_ids = {100000};
+  EXPECT_THAT([&] { engine.submit(endless); }, ThrowsMessage<Error>(HasSubstr("expected a stop id")));
+  Request broken = request_of(1);
+  broken.constraint.schema = R"({"type": "nothing"})";
+  EXPECT_THAT([&] { engine.submit(broken); }, ThrowsMessage<Error>(HasSubstr("#/type")));
+  EXPECT_TRUE(engine.idle());
+}
+
+}  // namespace
+}  // namespace foe
