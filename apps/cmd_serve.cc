@@ -71,7 +71,9 @@ void add_limits(CLI::App& command, ServeFlags& flags) {
     command.add_option(name, value, help)->check(CLI::Range(low, high))->capture_default_str();
   };
   add("--max-sequences", flags.max_sequences, "most requests in one batch", 1, 4096);
-  command.add_option("--kv-tokens", flags.kv_tokens, "positions in the KV cache; default: as many as 4 GiB hold")
+  command
+      .add_option("--kv-tokens", flags.kv_tokens,
+                  "positions in the KV cache; default: --max-sequences contexts, but no more than 4 GiB hold")
       ->check(CLI::Range(16, 1 << 30));
   add("--max-queue", flags.serve.max_queue, "most choices in flight, waiting ones included", 1, 1 << 20);
   add("--max-answer-seconds", flags.serve.answer_seconds, "longest time for an answer; 0: any", 0.0, 1e7);

@@ -55,6 +55,16 @@ void read_logprobs(const json& object, SamplingParams& sampling) {
   sampling.logprobs = wanted ? top : -1;
 }
 
+// Fields of a chat that would change the answer, and the values of them that ask for nothing.
+void check_unsupported(const json& object) {
+  const std::pair<const char*, json> fields[] = {{"continue_final_message", false}, {"echo", false},
+                                                 {"chat_template", nullptr},        {"prompt_logprobs", nullptr},
+                                                 {"functions", json::array()},      {"function_call", "none"}};
+  for (const auto& [name, neutral] : fields)
+    if (const json* value = find_field(object, name); value && *value != neutral)
+      refuse(name, "{} is not supported in chats", excerpt(*value));
+}
+
 }  // namespace
 
 std::vector<std::int32_t> encode_chat(const json& object, const ServedModel& model) {
@@ -87,6 +97,7 @@ GenerationRequest parse_chat_request(std::string_view body, const ServedModel& m
   GenerationRequest request;
   request.api = Api::kChat;
   read_common(object, model, request);
+  check_unsupported(object);
   read_logprobs(object, request.sampling);
   if (const json* choice = find_field(object, "tool_choice"); choice && *choice != "none" && *choice != "auto")
     refuse("tool_choice", "expected none or auto, got {}", excerpt(*choice));

@@ -20,7 +20,6 @@
 #include "server/live_view.h"
 #include "server/tokenize_api.h"
 #include "weights/config_json.h"
-#include "weights/strict_json.h"
 
 namespace foe {
 
@@ -33,7 +32,6 @@ constexpr int kFlushSeconds = 2;           // for the last replies to leave
 constexpr int kProbeSeconds = 30;          // for a token of /health_generate
 constexpr std::size_t kMaxProbes = 8;      // at a time; they have their own places beside the queue
 constexpr std::size_t kMaxChoices = 1024;  // of one request
-constexpr std::size_t kMaxTemplateBytes = 1 << 20;
 
 ServedModel served_model(const ServeOptions& options, const ModelConfig& config) {
   ServedModel model{.name = options.model_name,
@@ -41,9 +39,7 @@ ServedModel served_model(const ServeOptions& options, const ModelConfig& config)
                     .max_positions = config.max_position_embeddings,
                     .max_choices = std::min(options.max_queue, kMaxChoices),
                     .tokenizer = Tokenizer::load(options.model + "/tokenizer.json")};
-  model.chat_template = options.chat_template.empty()
-                            ? ChatTemplate::load(options.model)
-                            : ChatTemplate::parse(read_text_file(options.chat_template, kMaxTemplateBytes));
+  model.chat_template = ChatTemplate::load(options.model, options.chat_template);
   return model;
 }
 
@@ -127,7 +123,8 @@ class FrontEnd {
                                         {"/live", "GET", &FrontEnd::report_live}};
     for (const Route& candidate : kRoutes) {
       if (call.http.path != candidate.path) continue;
-      if (call.http.method == candidate.method) return (this->*candidate.answer)(call, reply);
+      const std::string method = call.http.method == "HEAD" ? "GET" : call.http.method;
+      if (method == candidate.method) return (this->*candidate.answer)(call, reply);
       reply->add_headers(fmt::format("Allow: {}\r\n", candidate.method));
       throw ApiError(405, "",
                      fmt::format("expected {} {}, got {}", candidate.method, candidate.path, call.http.method));
@@ -176,13 +173,13 @@ class FrontEnd {
   // One token, ahead of all others: that crosses every rank.
   void probe_health(const Call&, const Reply& reply) {
     check_up();
-    if (in_flight_.room() == 0) throw ApiError(503, "", "too many of these at once");
-    const auto probe = std::make_shared<HealthProbe>(reply);
+    if (probes_.use_count() > static_cast<long>(kMaxProbes)) throw ApiError(503, "", "too many of these at once");
+    const auto probe = std::make_shared<HealthProbe>(reply, probes_);
     expect(probe, reply);
     Request request;
     request.prompt = {0};
     request.max_tokens = 1;
-    request.priority = -kMaxPriority - 1;
+    request.priority = -kMaxPriority;  // no client's is as low
     in_flight_.accept(probe, {request}, kProbeSeconds);
   }
 
@@ -317,9 +314,10 @@ class FrontEnd {
   InFlight in_flight_;
   std::int64_t started_ = std::time(nullptr);
   Ready ready_;
-  bool draining_ = false;  // no new requests
-  bool stopping_ = false;  // the ranks were told to end, or have
-  std::string failure_;    // why this did not end well
+  std::shared_ptr<int> probes_ = std::make_shared<int>();  // each /health_generate that waits has a copy
+  bool draining_ = false;                                  // no new requests
+  bool stopping_ = false;                                  // the ranks were told to end, or have
+  std::string failure_;                                    // why this did not end well
   std::chrono::steady_clock::time_point flush_deadline_;
   asio::io_context io_{1};
   asio::signal_set signals_;

@@ -61,9 +61,19 @@ std::vector<LogitBias> read_logit_bias(const json& object, int vocab_size) {
 // Fields that would change the answer, and the values of them that ask for nothing.
 void check_unsupported(const json& object) {
   const std::pair<const char*, std::vector<json>> fields[] = {
-      {"best_of", {1}},       {"suffix", {""}},           {"length_penalty", {1}}, {"use_beam_search", {false}},
-      {"prompt_embeds", {}},  {"guided_json", {}},        {"guided_regex", {}},    {"guided_choice", {}},
-      {"guided_grammar", {}}, {"structured_outputs", {}},
+      {"best_of", {1}},
+      {"suffix", {""}},
+      {"length_penalty", {1}},
+      {"use_beam_search", {false}},
+      {"prompt_embeds", {}},
+      {"bad_words", {json::array()}},
+      {"allowed_token_ids", {json::array()}},
+      {"truncate_prompt_tokens", {}},
+      {"guided_json", {}},
+      {"guided_regex", {}},
+      {"guided_choice", {}},
+      {"guided_grammar", {}},
+      {"structured_outputs", {}},
   };
   for (const auto& [name, neutral] : fields) {
     const json* value = find_field(object, name);
@@ -167,7 +177,7 @@ void read_common(const json& object, const ServedModel& model, GenerationRequest
   request.skip_special_tokens = read_bool(object, "skip_special_tokens", true);
   request.stream = read_bool(object, "stream", false);
   request.include_usage = read_include_usage(object, request.stream);
-  request.priority = read_int(object, "priority", -kMaxPriority, kMaxPriority, 0);
+  request.priority = read_int(object, "priority", 1 - kMaxPriority, kMaxPriority, 0);
   request.constraint = read_response_format(object);
 }
 

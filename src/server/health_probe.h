@@ -12,7 +12,9 @@ namespace foe {
 
 class HealthProbe : public Answer {
  public:
-  explicit HealthProbe(std::shared_ptr<HttpReply> reply) : reply_(std::move(reply)) {}
+  // Keeps `place` as long as it is there.
+  HealthProbe(std::shared_ptr<HttpReply> reply, std::shared_ptr<int> place)
+      : reply_(std::move(reply)), place_(std::move(place)) {}
 
   bool take(std::size_t, const TokenEvent&) override {
     ended_ = true;
@@ -29,6 +31,7 @@ class HealthProbe : public Answer {
 
  private:
   std::shared_ptr<HttpReply> reply_;
+  std::shared_ptr<int> place_;
   bool ended_ = false;
 };
 

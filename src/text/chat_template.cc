@@ -63,10 +63,13 @@ struct ChatTemplate::Program {
   ordered_json special_tokens;
 };
 
-ChatTemplate ChatTemplate::load(const std::string& model_dir) {
+ChatTemplate ChatTemplate::load(const std::string& model_dir, const std::string& template_path) {
   const std::filesystem::path dir(model_dir);
   const std::filesystem::path config_path = dir / "tokenizer_config.json";
-  std::optional<std::string> source = read_file(dir / "chat_template.jinja", kMaxTemplateBytes);
+  const std::filesystem::path path =
+      template_path.empty() ? dir / "chat_template.jinja" : std::filesystem::path(template_path);
+  std::optional<std::string> source = read_file(path, kMaxTemplateBytes);
+  if (!source && !template_path.empty()) fail("{}: expected a file with a chat template, got none", template_path);
   ordered_json tokens;
   if (const auto bytes = read_file(config_path, kMaxConfigBytes)) {
     try {

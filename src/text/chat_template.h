@@ -30,8 +30,9 @@ class ChatTemplate {
 
   // Of a model folder: chat_template.jinja or tokenizer_config.json's `chat_template` (a string, or a list of
   // {name, template} with one named "default"), and the special tokens of tokenizer_config.json. A folder without them
-  // has no template. Throws Error for what is malformed, with the template's line.
-  static ChatTemplate load(const std::string& model_dir);
+  // has no template. `template_path`, unless empty, is a file to take instead of the model's template. Throws Error for
+  // what is malformed, with the template's line.
+  static ChatTemplate load(const std::string& model_dir, const std::string& template_path = "");
   // `special_tokens`: an object of strings, {"bos_token": "<s>"}, or null.
   static ChatTemplate parse(std::string_view source, const nlohmann::ordered_json& special_tokens);
   static ChatTemplate parse(std::string_view source);

@@ -223,6 +223,7 @@ TEST(CompletionRequest, RefusesWhatIsNotThere) {
                                                         {"length_penalty", "2"},
                                                         {"use_beam_search", "true"},
                                                         {"prompt_embeds", "\"AA==\""},
+                                                        {"bad_words", "[\"a\"]"},
                                                         {"guided_json", "{}"},
                                                         {"guided_regex", "\"a\""},
                                                         {"structured_outputs", "{}"}};
@@ -339,6 +340,7 @@ TEST(ChatRequest, RefusesWrongFields) {
   };
   EXPECT_EQ(with(R"("logprobs": 3)"), "400 [logprobs] logprobs: expected true or false, got 3");
   EXPECT_EQ(with(R"("top_logprobs": 3)"), "400 [top_logprobs] top_logprobs: expected it only with logprobs = true");
+  EXPECT_EQ(with(R"("echo": true)"), "400 [echo] echo: true is not supported in chats");
   EXPECT_EQ(with(R"("tools": {})"), "400 [tools] tools: expected a list, got {}");
   EXPECT_EQ(with(R"("tool_choice": "required")"),
             "400 [tool_choice] tool_choice: expected none or auto, got \"required\"");
