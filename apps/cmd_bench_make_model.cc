@@ -59,7 +59,7 @@ void add_make_model_command(CLI::App& bench) {
       ->capture_default_str();
   command
       ->add_option("--tokenizer", flags->tokenizer,
-                   "model folder whose tokenizer is copied; ids that it does not have, have no text")
+                   "model folder whose tokenizer is copied; ids that it does not have are spelled <id>")
       ->required();
   command->add_option("--seed", flags->seed, "of the weights")->capture_default_str();
   command->callback([flags] { run_make_model(*flags); });

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -10,8 +11,7 @@
 
 namespace foe {
 
-// Of the steps in which every sequence had one token and wanted logits: those without prompts, but for ends of one
-// token.
+// Of the steps in which every sequence brought one token and wanted its logits, as all do but those with prompts.
 struct DecodeSteps {
   std::int64_t steps = 0, tokens = 0;
   std::int64_t positions = 0;  // that all tokens attended to

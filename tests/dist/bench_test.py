@@ -151,9 +151,13 @@ class BenchTest(unittest.TestCase):
             self.assertAlmostEqual(decode["share_of_roofline"], decode["least_seconds"] / decode["seconds"])
 
     def test_makes_a_model_that_runs(self):
+        shape = self.json.parent / "shape"  # with more tokens than the tokenizer has
+        shape.mkdir()
+        config = json.loads((MODELS / "moe-8m" / "config.json").read_text("utf-8"))
+        (shape / "config.json").write_text(json.dumps(config | {"vocab_size": 4100}), "utf-8")
         folders = [self.json.parent / name for name in ("a", "b", "c")]
         for folder, form, seed in zip(folders, ("grouped", "grouped", "foe"), (1, 1, 2)):
-            done = run("bench", "make-model", folder, "--shape", MODELS / "moe-8m", "--layers", "2", "--form", form,
+            done = run("bench", "make-model", folder, "--shape", shape, "--layers", "2", "--form", form,
                        "--seed", str(seed), "--tokenizer", MODELS / "foe-8m")
             self.assertEqual(done.returncode, 0, done.stderr)
         weights = [(folder / "model.safetensors").read_bytes() for folder in folders]
@@ -163,6 +167,7 @@ class BenchTest(unittest.TestCase):
         configs = [json.loads((folder / "config.json").read_text("utf-8")) for folder in folders]
         self.assertEqual([(c["num_hidden_layers"], c["expert_groups"], c["residual"]) for c in configs],
                          2 * [(2, 4, "shared")] + [(2, 4, "federated")])
+        self.assertEqual(run("tokenize", folders[2], "--decode", "4096,4099").stdout.strip(), "<4096><4099>")
         done = run("bench", "offline", folders[2], "--threads", "1", "--num-prompts", "3", "--input-len", "8",
                    "--output-len", "4", "--json", self.json)
         self.assertEqual(done.returncode, 0, done.stderr)
