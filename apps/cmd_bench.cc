@@ -88,6 +88,7 @@ void add_bench_command(CLI::App& app) {
   add_offline_command(*bench);
   add_latency_command(*bench);
   add_comm_command(*bench);
+  add_make_model_command(*bench);
 }
 
 }  // namespace foe

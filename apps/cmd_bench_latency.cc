@@ -13,7 +13,7 @@
 #include "common.h"
 #include "kernels/cpu.h"
 #include "routing_skew.h"
-#include "weights/config_json.h"
+#include "shapes.h"
 
 namespace foe {
 namespace {
@@ -30,45 +30,15 @@ struct LatencyFlags {
   std::string json;
 };
 
-// The models of the paper (arXiv 2605.06206, section 4): width, heads, experts, k and H. Layers are cut, and so is the
-// vocabulary, as the token head is not measured.
-ModelConfig paper_shape(int width, int heads, int head_dim, int expert_width) {
-  ModelConfig c;
-  c.model_type = "foe";
-  c.hidden_size = width;
-  c.num_attention_heads = heads;
-  c.num_key_value_heads = 8;
-  c.head_dim = head_dim;
-  c.num_experts = 64;
-  c.num_experts_per_tok = 8;
-  c.moe_intermediate_size = expert_width;
-  c.vocab_size = 4096;
-  c.max_position_embeddings = 32768;
-  c.rope_theta = 500000;
-  c.rope_scaling_factor = 16;
-  return c;
-}
-
-struct Shape {
-  ModelConfig config;
-  int groups;
-  int layers;  // of the whole model
-};
-
+// Layers of the paper's models are cut, and so is the vocabulary, as the token head is not measured.
 Shape shape_of(const LatencyFlags& flags) {
-  Shape shape;
-  const bool paper = flags.shape == "paper-1b" || flags.shape == "paper-7b";
-  if (flags.shape == "paper-1b") {
-    shape = {paper_shape(768, 8, 96, 384), 8, 16};
-  } else if (flags.shape == "paper-7b") {
-    shape = {paper_shape(2048, 16, 128, 1024), 8, 16};
-  } else {
-    const ModelConfig config = load_model_config(flags.shape);
-    if (config.dense()) fail("--shape: expected a model with experts, got the dense {}", flags.shape);
-    shape = {config, config.expert_groups > 1 ? config.expert_groups : config.num_key_value_heads,
-             config.num_hidden_layers};
+  Shape shape = load_shape(flags.shape);
+  if (shape.config.dense()) fail("--shape: expected a model with experts, got the dense {}", flags.shape);
+  if (shape.paper) {
+    shape.config.num_hidden_layers = 2;
+    shape.config.vocab_size = 4096;
   }
-  shape.config.num_hidden_layers = flags.layers > 0 ? flags.layers : paper ? 2 : shape.layers;
+  if (flags.layers > 0) shape.config.num_hidden_layers = flags.layers;
   return shape;
 }
 

@@ -1,6 +1,6 @@
 // foe bench offline: throughput of the engine, without a server.
 #include <memory>
-#include <numeric>
+#include <optional>
 
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "commands.h"
 #include "common.h"
+#include "decode_steps.h"
 #include "kernels/cpu.h"
 #include "report.h"
 #include "server/worker.h"
@@ -27,17 +28,17 @@ struct OfflineFlags {
 };
 
 struct OfflineRun {
-  double seconds = 0;
+  double seconds = 0;  // submitting, and all steps
   std::int64_t prompt_tokens = 0, output_tokens = 0, cached_tokens = 0;
   std::size_t requests = 0, steps = 0;
 
   double per_s(std::int64_t n) const { return static_cast<double>(n) / seconds; }
 };
 
-OfflineRun run_all(Engine& engine, const std::vector<Prompt>& prompts) {
+OfflineRun run_all(Engine& engine, const std::vector<Prompt>& prompts, std::optional<DecodeWatch>& watch) {
   OfflineRun run;
   run.requests = prompts.size();
-  const auto start = Clock::now();
+  auto start = Clock::now();
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     Request request;
     request.id = static_cast<std::int64_t>(i);
@@ -46,13 +47,17 @@ OfflineRun run_all(Engine& engine, const std::vector<Prompt>& prompts) {
     run.prompt_tokens += prompts[i].tokens;
     engine.submit(std::move(request));
   }
+  run.seconds = seconds_since(start);
   for (; !engine.idle(); ++run.steps) {
+    start = Clock::now();
     for (const TokenEvent& event : engine.step()) {
       ++run.output_tokens;
       if (event.finish) run.cached_tokens += event.cached_tokens;
     }
+    const double step_seconds = seconds_since(start);
+    run.seconds += step_seconds;
+    if (watch) watch->count(step_seconds);
   }
-  run.seconds = seconds_since(start);
   return run;
 }
 
@@ -98,9 +103,15 @@ void run_offline(OfflineFlags flags) {
       fail("{}: expected prompts with tokens, and tokenizer.json to find them", flags.model.model);
   run_on_all_ranks(flags.model, flags.engine, [&](Engine& engine) {
     print_notes(workload);
-    const OfflineRun run = run_all(engine, workload.prompts);
+    std::optional<DecodeWatch> watch;
+    if (engine.comm().nodes().back() == 0) watch.emplace(engine);  // limits are measured here
+    const OfflineRun run = run_all(engine, workload.prompts, watch);
     print_run(engine, run);
-    if (!flags.json.empty()) write_json("--json", flags.json, to_json(engine, flags, run));
+    if (watch) print_decode(*watch);
+    if (flags.json.empty()) return;
+    nlohmann::json out = to_json(engine, flags, run);
+    if (watch) out["decode"] = to_json(*watch);
+    write_json("--json", flags.json, out);
   });
 }
 

@@ -1,5 +1,6 @@
-// foe inspect: what a model is, and what each rank of a plan would hold and send.
+// foe inspect: what a model is, what each rank of a plan would hold and send, and how fast it could decode.
 #include <memory>
+#include <optional>
 
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
@@ -8,6 +9,7 @@
 #include "base/error.h"
 #include "commands.h"
 #include "common.h"
+#include "inspect_roofline.h"
 #include "model/wire_cost.h"
 #include "weights/config_json.h"
 #include "weights/layer_tensors.h"
@@ -22,7 +24,8 @@ struct InspectFlags {
   std::string wire = "f32";
   std::string kv_dtype = "bf16";
   int ranks = 1, nodes = 1;
-  bool json = false;
+  bool json = false, roofline = false;
+  RooflineFlags limits;
 };
 
 struct RankReport {
@@ -37,14 +40,9 @@ RankReport report(const ModelConfig& c, const Placement& placement, const std::v
   RankReport r;
   r.share = placement.ranks[rank];
   if (r.share.idle()) return r;
-  const std::int64_t D = c.hidden_size, L = c.num_hidden_layers, C = c.head_dim, m = r.share.kv_heads.size();
-  const std::int64_t n = m * (c.num_attention_heads / c.num_key_value_heads);
-  const std::int64_t attention = D * (2 * n + 2 * m) * C;
-  const std::int64_t experts = std::int64_t{3} * r.share.experts.size() * r.share.expert_width.size() * D;
-  r.weight_bytes = static_cast<std::int64_t>(size_of(type)) * (L * (attention + experts) + r.share.vocab.size() * D) +
-                   4 * L * c.num_experts * D;
+  r.weight_bytes = matrix_elements(c, r.share).bytes(c.num_hidden_layers, type);
   const KvShape kv{r.share.kv_heads.size(), c.head_dim, kv_type};
-  r.kv_token_bytes = L * static_cast<std::int64_t>(kv.block_bytes()) / kKvBlock;
+  r.kv_token_bytes = c.num_hidden_layers * static_cast<std::int64_t>(kv.block_bytes()) / kKvBlock;
   r.decode = decode_wire_cost(c, placement, nodes, rank, options);
   return r;
 }
@@ -54,7 +52,7 @@ nlohmann::json range_json(Range r) {
 }
 
 void print_json(const ModelConfig& c, const Placement& placement, const std::vector<RankReport>& reports, DType type,
-                KvType kv_type) {
+                KvType kv_type, const std::optional<Roofline>& roofline) {
   nlohmann::json out{{"config", nlohmann::json::parse(model_config_json(c))},
                      {"parameters", parameter_count(c)},
                      {"active_parameters", active_parameter_count(c)},
@@ -78,6 +76,7 @@ void print_json(const ModelConfig& c, const Placement& placement, const std::vec
                             {"decode_all_to_alls", r.decode.all_to_all_calls},
                             {"expected_dispatch_bytes", r.decode.dispatch_bytes},
                             {"expected_return_bytes", r.decode.return_bytes}});
+  if (roofline) out["roofline"] = to_json(*roofline);
   fmt::print("{}\n", out.dump(2));
 }
 
@@ -133,6 +132,8 @@ void run_inspect(const InspectFlags& flags) {
     fail("--nodes: expected at most {}, one for each rank, got {}", flags.ranks, flags.nodes);
   std::vector<int> nodes;
   for (int rank = 0; rank < flags.ranks; ++rank) nodes.push_back(rank * flags.nodes / flags.ranks);
+  if (flags.roofline && flags.nodes > 1)
+    fail("--roofline: expected one node, whose limits are measured here, got --nodes {}", flags.nodes);
   const Placement placement = make_placement(config, plan, flags.ranks, nodes);
   const Checkpoint checkpoint(flags.model);
   const DType type = layer_tensors(checkpoint, config, 0).q.dtype;
@@ -141,7 +142,11 @@ void run_inspect(const InspectFlags& flags) {
   std::vector<RankReport> reports;
   for (int rank = 0; rank < flags.ranks; ++rank)
     reports.push_back(report(config, placement, nodes, rank, type, kv_type, options));
-  (flags.json ? print_json : print_table)(config, placement, reports, type, kv_type);
+  std::optional<Roofline> roofline;
+  if (flags.roofline) roofline = measure_roofline(config, placement, type, kv_type, flags.limits);
+  if (flags.json) return print_json(config, placement, reports, type, kv_type, roofline);
+  print_table(config, placement, reports, type, kv_type);
+  if (roofline) print_roofline(*roofline);
 }
 
 }  // namespace
@@ -165,6 +170,21 @@ void add_inspect_command(CLI::App& app) {
       ->check(CLI::IsMember({"f32", "bf16", "int8"}))
       ->capture_default_str();
   add_kv_dtype(*command, flags->kv_dtype);
+  CLI::Option* roofline = command->add_flag(
+      "--roofline", flags->roofline,
+      "measure how fast memory and arithmetic are here, and print what a decode step can reach at most");
+  command->add_option("--batch", flags->limits.batches, "sequences of such a step")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1 << 20))
+      ->needs(roofline)
+      ->capture_default_str();
+  command->add_option("--context", flags->limits.context, "positions that each of them attends to")
+      ->check(CLI::Range(1, 1 << 24))
+      ->needs(roofline)
+      ->capture_default_str();
+  command->add_option("--threads", flags->limits.threads, "that measure, for all ranks; default: this machine's cores")
+      ->check(CLI::Range(1, 1024))
+      ->needs(roofline);
   command->add_flag("--json", flags->json, "print JSON");
   command->callback([flags] { run_inspect(*flags); });
 }

@@ -36,6 +36,7 @@ class Engine {
   const Model& model() const { return model_; }
   const Communicator& comm() const { return comm_; }
   int threads() const { return pool_.threads(); }
+  KvType kv_type() const { return kv_.shape().type; }
   std::size_t kv_bytes() const { return kv_.bytes(); }
   std::size_t activation_bytes() const { return activations_.bytes(); }
 
@@ -48,6 +49,8 @@ class Engine {
   const Scheduler& scheduler() const { return scheduler_; }
   // Runs one step, if there is work.
   std::vector<TokenEvent> step();
+  // What the last step ran.
+  const Batch& batch() const { return batch_; }
   // Runs one batch on all ranks and returns the logits [S, V] of its sampled rows, all of which it must want whole;
   // valid until the next call.
   std::span<const float> run(const Batch& batch);
@@ -73,7 +76,7 @@ class Engine {
   Activations activations_;
   Scheduler scheduler_;
   BatchSampler sampler_;
-  Batch batch_;  // of the current step
+  Batch batch_;  // of the current step, or the last one
   std::vector<std::int32_t> message_;
 
   int owners() const { return model_.placement.members; }

@@ -4,6 +4,9 @@
 #include <time.h>
 #include <vector>
 
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/huge_pages.h"
 #include "kernels/targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -19,6 +22,7 @@ namespace {
 
 // Independent chains: more than latency (4 or 5 cycles) times two pipes, fewer than registers.
 constexpr int kChains = 12;
+constexpr int kReadChains = 4;
 
 // Returns a value that depends on every operation, and sets `flops` to how many there were.
 float fma_chains_kernel(int iterations, double& flops) {
@@ -33,6 +37,16 @@ float fma_chains_kernel(int iterations, double& flops) {
   return hn::GetLane(hn::SumOfLanes(d, x[0]));
 }
 
+// The sum of n floats, a multiple of 16 * kReadChains.
+float read_kernel(const float* x, std::size_t n) {
+  V16 sums[kReadChains];
+  for (V16& sum : sums) sum = zero16();
+  for (std::size_t i = 0; i < n; i += kReadChains * kLanes16)
+    for (int c = 0; c < kReadChains; ++c) sums[c] = add(sums[c], load16(x + i + c * kLanes16));
+  for (int c = 1; c < kReadChains; ++c) sums[0] = add(sums[0], sums[c]);
+  return sum_lanes(sums[0]);
+}
+
 }  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace foe
@@ -43,6 +57,7 @@ namespace foe {
 namespace {
 
 HWY_EXPORT(fma_chains_kernel);
+HWY_EXPORT(read_kernel);
 
 double thread_cpu_seconds() {
   timespec t;
@@ -79,6 +94,28 @@ double measure_fma_peak(ThreadPool& pool, int rounds) {
   volatile float keep = results[0].sink;
   static_cast<void>(keep);
   return best;
+}
+
+double measure_read_bandwidth(ThreadPool& pool, int rounds) {
+  constexpr std::size_t kPart = std::size_t{1} << 18, kParts = 256;  // floats that one thread reads at a time: 1 MB
+  AlignedBuffer<float> buffer = large_buffer<float>(kPart * kParts);
+  // Written, or all pages would be one page of zeros.
+  pool.parallel_for(kParts, [&](std::size_t i) { std::fill_n(buffer.data() + i * kPart, kPart, 1.0f); });
+  std::vector<float> sums(kParts);
+  double best = 0;
+  for (int round = 0; round < rounds; ++round) {
+    const auto start = Clock::now();
+    pool.parallel_for(
+        kParts, [&](std::size_t i) { sums[i] = HWY_DYNAMIC_DISPATCH(read_kernel)(buffer.data() + i * kPart, kPart); });
+    best = std::max(best, static_cast<double>(buffer.size() * sizeof(float)) / seconds_since(start));
+  }
+  for (const float sum : sums)  // also keeps the reads from being optimised away
+    FOE_CHECK(sum == static_cast<float>(kPart), "{} ones add up to {}", kPart, sum);
+  return best;
+}
+
+MachineLimits measure_limits(ThreadPool& pool) {
+  return {.read_bytes_per_s = measure_read_bandwidth(pool), .flops_per_s = measure_fma_peak(pool)};
 }
 
 }  // namespace foe

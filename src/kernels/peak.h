@@ -1,5 +1,6 @@
-// The machine's ceiling: what the widest f32 fused multiply-adds reach with every operand in a register. Measured in
-// the same process as whatever is compared with it, since clocks and neighbours differ from run to run.
+// The machine's ceilings: what the widest f32 fused multiply-adds reach with every operand in a register, and how fast
+// memory streams. Measured in the same process as whatever is compared with them, since clocks and neighbours differ
+// from run to run.
 #pragma once
 
 #include "base/thread_pool.h"
@@ -9,5 +10,14 @@ namespace foe {
 // FLOP/s (an FMA counts 2 per lane) of all threads of the pool together, each by its own processor time, so that a
 // moment on a shared core does not lower it: the best of `rounds`, of about 20 ms each.
 double measure_fma_peak(ThreadPool& pool, int rounds = 5);
+
+// Bytes/s that all threads of the pool together read from a buffer of 256 MB, far more than caches hold: the best of
+// `rounds`, at least one, by the clock: threads that run one after the other do not share the memory's width.
+double measure_read_bandwidth(ThreadPool& pool, int rounds = 5);
+
+struct MachineLimits {
+  double read_bytes_per_s = 0, flops_per_s = 0;
+};
+MachineLimits measure_limits(ThreadPool& pool);
 
 }  // namespace foe

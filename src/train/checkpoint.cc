@@ -2,13 +2,10 @@
 
 #include <charconv>
 #include <cstring>
-#include <filesystem>
-
-#include <nlohmann/json.hpp>
+#include <utility>
 
 #include "base/error.h"
-#include "weights/atomic_file.h"
-#include "weights/config_json.h"
+#include "weights/model_folder.h"
 #include "weights/strict_json.h"
 #include "weights/tensor_file.h"
 #include "weights/tensor_writer.h"
@@ -17,7 +14,6 @@ namespace foe::train {
 namespace {
 
 constexpr const char* kStepKey = "steps_done";
-constexpr std::size_t kMaxTokenizerBytes = std::size_t{256} << 20;
 
 void read_array(const TensorFile& file, const char* name, std::span<float> out) {
   const TensorInfo* info = file.find(name);
@@ -73,19 +69,10 @@ int load_checkpoint(const std::string& path, const TrainState& state,
 
 void save_model(const std::string& dir, const Layout& layout, std::span<const float> params, DType dtype,
                 const std::string& tokenizer_dir) {
-  std::filesystem::create_directories(dir);
   std::vector<TensorSource> sources;
   for (const TensorSlot& tensor : layout.tensors)
     sources.push_back(float_source(tensor.name, dtype, tensor.shape, params.subspan(tensor.offset, tensor.size)));
-  write_tensor_file(dir + "/model.safetensors", std::move(sources));
-  write_text_file(dir + "/config.json", model_config_json(layout.config));
-  nlohmann::json generation = nlohmann::json::object();
-  if (!layout.config.eos_token_ids.empty()) generation["eos_token_id"] = layout.config.eos_token_ids;
-  if (layout.config.bos_token_id) generation["bos_token_id"] = *layout.config.bos_token_id;
-  write_text_file(dir + "/generation_config.json", generation.dump(2) + "\n");
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json"})
-    if (const std::string path = tokenizer_dir + "/" + name; std::filesystem::exists(path))
-      write_text_file(dir + "/" + name, read_text_file(path, kMaxTokenizerBytes));
+  write_model_folder(dir, layout.config, std::move(sources), tokenizer_dir);
 }
 
 }  // namespace foe::train

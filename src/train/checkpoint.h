@@ -26,8 +26,7 @@ void save_checkpoint(const std::string& path, const TrainState& state, int steps
 int load_checkpoint(const std::string& path, const TrainState& state,
                     const std::map<std::string, std::string>& identity);
 
-// Writes a model folder: config.json, generation_config.json, model.safetensors of that type, and the tokenizer's files
-// from `tokenizer_dir`.
+// Writes a model folder (weights/model_folder.h) with weights of that type.
 void save_model(const std::string& dir, const Layout& layout, std::span<const float> params, DType dtype,
                 const std::string& tokenizer_dir);
 

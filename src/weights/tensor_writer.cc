@@ -40,6 +40,13 @@ void write_bf16(std::span<const float> values, const TensorSource::Sink& sink) {
   }
 }
 
+void write_floats(DType dtype, std::span<const float> values, const TensorSource::Sink& sink) {
+  if (dtype == DType::kF32)
+    sink(std::as_bytes(values));
+  else
+    write_bf16(values, sink);
+}
+
 std::string json_string(const std::string& text) {
   return nlohmann::json(text).dump();
 }
@@ -71,11 +78,20 @@ TensorSource float_source(std::string name, DType dtype, std::vector<std::int64_
   TensorSource source{std::move(name), stored_type(dtype), std::move(shape), {}};
   FOE_CHECK(values.size() * size_of(dtype) == byte_count(source), "{}: {} values for shape {}", source.name,
             values.size(), to_string(source.shape));
-  source.write = [dtype, values](const TensorSource::Sink& sink) {
-    if (dtype == DType::kF32) {
-      sink(std::as_bytes(values));
-    } else {
-      write_bf16(values, sink);
+  source.write = [dtype, values](const TensorSource::Sink& sink) { write_floats(dtype, values, sink); };
+  return source;
+}
+
+TensorSource generated_source(std::string name, DType dtype, std::vector<std::int64_t> shape,
+                              std::function<void(std::size_t first, std::span<float> out)> fill) {
+  TensorSource source{std::move(name), stored_type(dtype), std::move(shape), {}};
+  const std::size_t elements = byte_count(source) / size_of(dtype);
+  source.write = [dtype, elements, fill = std::move(fill)](const TensorSource::Sink& sink) {
+    std::vector<float> piece(std::min(elements, std::size_t{1} << 16));
+    for (std::size_t first = 0; first < elements; first += piece.size()) {
+      const auto out = std::span(piece).first(std::min(piece.size(), elements - first));
+      fill(first, out);
+      write_floats(dtype, out, sink);
     }
   };
   return source;

@@ -27,6 +27,9 @@ struct TensorSource {
 // From values that live until the file is written. DType::kBF16 rounds them to nearest even, piece by piece.
 TensorSource float_source(std::string name, DType dtype, std::vector<std::int64_t> shape,
                           std::span<const float> values);
+// From values that are made as they are written: `fill` writes those from element `first` on, piece after piece.
+TensorSource generated_source(std::string name, DType dtype, std::vector<std::int64_t> shape,
+                              std::function<void(std::size_t first, std::span<float> out)> fill);
 // From bytes as they are, of a type of safetensors ("U64").
 TensorSource byte_source(std::string name, std::string_view type, std::vector<std::int64_t> shape,
                          std::span<const std::byte> bytes);

@@ -137,6 +137,42 @@ class BenchTest(unittest.TestCase):
             out = json.loads(self.json.read_text("utf-8"))
             self.assertEqual((out["ranks"], out["requests"], out["prompt_tokens"], out["output_tokens"]), (ranks, 10, 300, 60))
 
+    def test_offline_holds_its_decode_steps_against_the_roofline(self):
+        for ranks in 1, 2:
+            done = run("bench", "offline", MODELS / "moe-8m", "--threads", "1", "--num-prompts", "3", "--input-len", "30",
+                       "--output-len", "6", "--json", self.json, ranks=ranks)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertRegex(done.stdout, r"(?m)^5 steps that only decoded, 3\.0 sequences each with 33\.0 positions: .* % of ")
+            decode = json.loads(self.json.read_text("utf-8"))["decode"]
+            # The first step takes all prompts; the token at position 30 attends to 31.
+            self.assertEqual((decode["steps"], decode["tokens"], decode["positions"]), (5, 15, 3 * (31 + 32 + 33 + 34 + 35)))
+            self.assertTrue(5 * 6 * SELECTED // 2 <= decode["experts_touched"] <= 5 * 6 * 3 * 4, decode)
+            self.assertAlmostEqual(decode["expected_experts_touched"], 5 * 6 * 32 * (1 - (1 - 4 / 32) ** 3))
+            self.assertAlmostEqual(decode["share_of_roofline"], decode["least_seconds"] / decode["seconds"])
+
+    def test_makes_a_model_that_runs(self):
+        shape = self.json.parent / "shape"  # with more tokens than the tokenizer has
+        shape.mkdir()
+        config = json.loads((MODELS / "moe-8m" / "config.json").read_text("utf-8"))
+        (shape / "config.json").write_text(json.dumps(config | {"vocab_size": 4100}), "utf-8")
+        folders = [self.json.parent / name for name in ("a", "b", "c")]
+        for folder, form, seed in zip(folders, ("grouped", "grouped", "foe"), (1, 1, 2)):
+            done = run("bench", "make-model", folder, "--shape", shape, "--layers", "2", "--form", form,
+                       "--seed", str(seed), "--tokenizer", MODELS / "foe-8m")
+            self.assertEqual(done.returncode, 0, done.stderr)
+        weights = [(folder / "model.safetensors").read_bytes() for folder in folders]
+        self.assertEqual(weights[0], weights[1])
+        self.assertEqual(len(weights[0]), len(weights[2]))
+        self.assertNotEqual(weights[0], weights[2])
+        configs = [json.loads((folder / "config.json").read_text("utf-8")) for folder in folders]
+        self.assertEqual([(c["num_hidden_layers"], c["expert_groups"], c["residual"]) for c in configs],
+                         2 * [(2, 4, "shared")] + [(2, 4, "federated")])
+        self.assertEqual(run("tokenize", folders[2], "--decode", "4096,4099").stdout.strip(), "<4096><4099>")
+        done = run("bench", "offline", folders[2], "--threads", "1", "--num-prompts", "3", "--input-len", "8",
+                   "--output-len", "4", "--json", self.json)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(json.loads(self.json.read_text("utf-8"))["output_tokens"], 12)
+
     def test_refuses_what_it_cannot_run(self):
         for flags, status, message in (
             (["latency", "--rungs", "E"], 1, "expected some of 'A ep'"),
@@ -148,9 +184,62 @@ class BenchTest(unittest.TestCase):
             (["latency", "--tokens", "0"], 2, "--tokens"),
             (["latency", "--shape", "/nowhere"], 1, "/nowhere"),
             (["comm", "--kilobytes", "x"], 2, "--kilobytes"),
+            (["make-model", MODELS, "--tokenizer", MODELS / "foe-8m"], 1, "expected a folder that is not there yet"),
+            (["make-model", "/nowhere/x", "--tokenizer", "/nowhere"], 1, "--tokenizer: expected a folder with tokenizer.json"),
+            (["make-model", "/nowhere/x", "--form", "dense", "--tokenizer", MODELS / "foe-8m"], 2, "--form"),
             ([], 2, "subcommand"),
         ):
             done = run("bench", *flags)
+            self.assertEqual(done.returncode, status, (flags, done.stderr))
+            self.assertIn(message, done.stderr + done.stdout)
+
+
+class InspectTest(unittest.TestCase):
+    def inspect(self, *flags):
+        done = run("inspect", *flags, "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return json.loads(done.stdout)
+
+    def test_roofline_is_what_the_limits_allow(self):
+        out = self.inspect(MODELS / "foe-8m", "--roofline", "--batch", "1,1000", "--context", "100", "--threads", "1")
+        roofline = out["roofline"]
+        self.assertEqual((roofline["threads"], roofline["context"]), (1, 100))
+        one, many = roofline["steps"]
+        self.assertEqual((one["batch"], one["experts_touched"], many["batch"], many["experts_touched"]), (1, 4, 1000, 32))
+        for step in one, many:
+            parts = [step[name] for name in ("projections", "attention", "router", "experts", "head")]
+            for unit, rate, seconds in (("bytes", "read_bytes_per_second", "reading_s"),
+                                        ("flops", "flops_per_second", "arithmetic_s")):
+                self.assertAlmostEqual(step["total"][unit], sum(p[unit] for p in parts))
+                self.assertAlmostEqual(step[seconds], step["total"][unit] / roofline[rate])
+            self.assertEqual(step["seconds"], max(step["reading_s"], step["arithmetic_s"]))
+            self.assertAlmostEqual(step["tokens_per_second"], step["batch"] / step["seconds"])
+            self.assertEqual(step["attention"]["bytes"], step["batch"] * 100 * out["ranks"][0]["kv_bytes_per_token"])
+        # With every expert touched, all that the rank holds is read.
+        self.assertEqual(many["total"]["bytes"] - many["attention"]["bytes"], out["ranks"][0]["weight_bytes"])
+
+    def test_roofline_adds_ranks_up(self):
+        flags = [MODELS / "moe-8m", "--roofline", "--batch", "4", "--threads", "1", "--plan", "ep"]
+        (one,), (two,) = (self.inspect(*flags, "--ranks", str(n))["roofline"]["steps"] for n in (1, 2))
+        self.assertEqual(two["projections"]["bytes"], 2 * one["projections"]["bytes"])
+        self.assertAlmostEqual(two["experts"]["bytes"], one["experts"]["bytes"])
+        self.assertAlmostEqual(two["projections"]["flops"], one["projections"]["flops"])
+
+    def test_roofline_is_printed_when_it_is_asked_for(self):
+        table = run("inspect", MODELS / "foe-8m", "--roofline", "--batch", "2").stdout
+        self.assertRegex(table, r"(?m)^ +2 +7\.5( +\d+\.\d+){7}$")
+        self.assertIn("GFLOP/s", table)
+        self.assertNotIn("GFLOP/s", run("inspect", MODELS / "foe-8m").stdout)
+        self.assertNotIn("roofline", self.inspect(MODELS / "foe-8m"))
+
+    def test_roofline_refuses_what_it_cannot_know(self):
+        for flags, status, message in (
+            (["--roofline", "--context", "513"], 1, "--context: expected at most 512, the model's, got 513"),
+            (["--roofline", "--ranks", "2", "--nodes", "2"], 1, "--roofline: expected one node"),
+            (["--roofline", "--batch", "0"], 2, "--batch"),
+            (["--batch", "2"], 2, "--batch requires --roofline"),
+        ):
+            done = run("inspect", MODELS / "foe-8m", *flags)
             self.assertEqual(done.returncode, status, (flags, done.stderr))
             self.assertIn(message, done.stderr + done.stdout)
 

@@ -37,6 +37,21 @@ TEST(TensorWriter, TheSameTensorsGiveTheSameBytesInAnyOrder) {
   EXPECT_EQ(file.find("c")->begin, file.find("a")->end);
 }
 
+// More than one piece, and a short one at the end.
+TEST(TensorWriter, WritesValuesAsTheyAreMade) {
+  const TempFolder folder;
+  std::vector<float> values(200'001);
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i) / 7;
+  const auto shape = std::vector<std::int64_t>{static_cast<std::int64_t>(values.size())};
+  for (const DType type : {DType::kF32, DType::kBF16}) {
+    write_tensor_file(folder / "whole", {float_source("w", type, shape, values)});
+    write_tensor_file(folder / "made", {generated_source("w", type, shape, [](std::size_t first, std::span<float> out) {
+                        for (std::size_t i = 0; i < out.size(); ++i) out[i] = static_cast<float>(first + i) / 7;
+                      })});
+    EXPECT_EQ(folder.read("made"), folder.read("whole"));
+  }
+}
+
 TEST(TensorWriter, EscapesNames) {
   const TempFolder folder;
   const std::string name = "quote \" slash \\ newline \n ü";

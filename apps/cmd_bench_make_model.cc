@@ -1,0 +1,68 @@
+// foe bench make-model: a model folder of some shape with random weights, for whatever needs a folder.
+#include <filesystem>
+#include <memory>
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+
+#include "base/error.h"
+#include "commands.h"
+#include "random_model.h"
+#include "shapes.h"
+
+namespace foe {
+namespace {
+
+struct MakeModelFlags {
+  std::string out, shape = "paper-1b", form = "foe", dtype = "bf16", tokenizer;
+  int layers = 0;
+  std::uint64_t seed = 0;
+};
+
+ModelConfig config_of(const MakeModelFlags& flags) {
+  const Shape shape = load_shape(flags.shape);
+  ModelConfig config = shape.config;
+  if (flags.layers > 0) config.num_hidden_layers = flags.layers;
+  config.expert_groups = flags.form == "moe" ? 1 : shape.groups;
+  config.residual = flags.form == "foe" ? Residual::kFederated : Residual::kShared;
+  config.group_sync = flags.form == "foe" ? GroupSync::kSum : GroupSync::kMean;
+  return config;
+}
+
+void run_make_model(const MakeModelFlags& flags) {
+  if (std::filesystem::exists(flags.out)) fail("{}: expected a folder that is not there yet", flags.out);
+  if (!std::filesystem::exists(flags.tokenizer + "/tokenizer.json"))
+    fail("--tokenizer: expected a folder with tokenizer.json, got {}", flags.tokenizer);
+  const ModelConfig config = config_of(flags);
+  write_random_model(flags.out, config, flags.dtype == "f32" ? DType::kF32 : DType::kBF16, flags.seed, flags.tokenizer);
+  fmt::print("{}: {:.2f} M parameters in {}\n", flags.out, static_cast<double>(parameter_count(config)) / 1e6,
+             flags.dtype);
+}
+
+}  // namespace
+
+void add_make_model_command(CLI::App& bench) {
+  auto flags = std::make_shared<MakeModelFlags>();
+  CLI::App* command =
+      bench.add_subcommand("make-model", "Write a model folder with random weights, to serve and measure a shape");
+  command->add_option("OUT", flags->out, "a new folder")->required();
+  command->add_option("--shape", flags->shape, "paper-1b, paper-7b, or a model folder for its config.json")
+      ->capture_default_str();
+  command->add_option("--layers", flags->layers, "default: all")->check(CLI::Range(1, 1024));
+  command
+      ->add_option("--form", flags->form,
+                   "moe: an ordinary one; grouped: experts selected group by group; foe: and federated")
+      ->check(CLI::IsMember({"moe", "grouped", "foe"}))
+      ->capture_default_str();
+  command->add_option("--dtype", flags->dtype, "of the weights")
+      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str();
+  command
+      ->add_option("--tokenizer", flags->tokenizer,
+                   "model folder whose tokenizer is copied; ids that it does not have are spelled <id>")
+      ->required();
+  command->add_option("--seed", flags->seed, "of the weights")->capture_default_str();
+  command->callback([flags] { run_make_model(*flags); });
+}
+
+}  // namespace foe

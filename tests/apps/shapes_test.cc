@@ -1,0 +1,29 @@
+#include "apps/shapes.h"
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+
+namespace foe {
+namespace {
+
+// The paper counts 1.022 and 6.852 billion parameters.
+TEST(Shapes, ThePapersModelsHaveItsParameters) {
+  const auto millions = [](const char* name) {
+    return (parameter_count(load_shape(name).config) + 500'000) / 1'000'000;
+  };
+  EXPECT_EQ(millions("paper-1b"), 1022);
+  EXPECT_EQ(millions("paper-7b"), 6852);
+  for (const char* name : {"paper-1b", "paper-7b"}) EXPECT_NO_THROW(validate(load_shape(name).config));
+}
+
+TEST(Shapes, AFolderIsItsOwn) {
+  const Shape shape = load_shape(FOE_SOURCE_DIR "/models/moe-8m");
+  EXPECT_FALSE(shape.paper);
+  EXPECT_EQ(shape.layers, 6);
+  EXPECT_EQ(shape.groups, 4);  // as many as KV heads, if it says none
+  EXPECT_THROW(load_shape("paper-2b"), Error);
+}
+
+}  // namespace
+}  // namespace foe
