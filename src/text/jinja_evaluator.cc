@@ -327,7 +327,7 @@ class Evaluator {
     }
     for (const auto& [name, value] : arguments.named) {
       const bool known = std::any_of(macro.parameters.begin(), macro.parameters.end(),
-                                     [&](const auto& parameter) { return parameter.first == name; });
+                                     [&name = name](const auto& parameter) { return parameter.first == name; });
       if (!known) fail("{}: expected no argument of the name '{}'", macro.name, name);
       if (!scope_->variables.emplace(name, value).second) fail("{}: expected one value for '{}'", macro.name, name);
     }

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <set>
 #include <system_error>
 #include <utility>
@@ -21,7 +22,7 @@ namespace {
 // number of objects.
 class StrictChecker : public json::json_sax_t {
  public:
-  explicit StrictChecker(const std::string& source) : source_(source) {}
+  StrictChecker(const std::string& source, std::size_t max_members) : source_(source), max_members_(max_members) {}
 
   bool null() override { return true; }
   bool boolean(bool) override { return true; }
@@ -37,6 +38,8 @@ class StrictChecker : public json::json_sax_t {
   bool key(std::string& key) override {
     if (!keys_.back().insert(key).second)
       fail("{}: expected every key once, got {} twice", source_, excerpt(json(std::move(key))));
+    if (keys_.back().size() > max_members_)
+      fail("{}: expected objects of at most {} members, got one of more", source_, max_members_);
     return true;
   }
   bool parse_error(std::size_t, const std::string&, const json::exception& error) override {
@@ -56,25 +59,26 @@ class StrictChecker : public json::json_sax_t {
   }
 
   const std::string& source_;
+  std::size_t max_members_;
   std::vector<std::set<std::string>> keys_;  // seen so far in each container around the current place
 };
 
-void check(std::string_view text, const std::string& source) {
+void check(std::string_view text, const std::string& source, std::size_t max_members) {
   // The library takes a NUL for the end of its input, and would not look at what follows.
   if (const auto nul = text.find('\0'); nul != text.npos) fail("{}: expected JSON, got a NUL at byte {}", source, nul);
-  StrictChecker checker(source);
+  StrictChecker checker(source, max_members);
   json::sax_parse(text, &checker);
 }
 
 }  // namespace
 
 json parse_strict_json(std::string_view text, const std::string& source) {
-  check(text, source);
+  check(text, source, std::numeric_limits<std::size_t>::max());
   return json::parse(text);
 }
 
 nlohmann::ordered_json parse_ordered_json(std::string_view text, const std::string& source) {
-  check(text, source);
+  check(text, source, kMaxOrderedMembers);
   return nlohmann::ordered_json::parse(text);
 }
 

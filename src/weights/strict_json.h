@@ -11,9 +11,11 @@
 namespace foe {
 
 constexpr int kMaxJsonDepth = 32;
+constexpr std::size_t kMaxOrderedMembers = 1024;
 
 nlohmann::json parse_strict_json(std::string_view text, const std::string& source);
-// The same with members in the order of the text.
+// The same with members in the order of the text, and at most kMaxOrderedMembers in one object: looking one up, and so
+// reading them, takes time for each other one.
 nlohmann::ordered_json parse_ordered_json(std::string_view text, const std::string& source);
 
 // The whole of a regular file of at most `max_bytes`.

@@ -132,6 +132,10 @@ TEST(CompletionRequest, RefusesWhatIsNotJson) {
             R"(400 [] body: expected every key once, got "prompt" twice)");
   EXPECT_EQ(refusal("{\"prompt\": " + std::string(1000, '[') + std::string(1000, ']') + "}"),
             "400 [] body: expected JSON nested at most 32 deep, got deeper nesting");
+  // Each key is looked for among those before it.
+  std::string many = "{\"prompt\": \"x\"";
+  for (int i = 0; i < 200000; ++i) many += ",\"" + std::to_string(i) + "\":1";
+  EXPECT_EQ(refusal(many + "}"), "400 [] body: expected objects of at most 1024 members, got one of more");
   EXPECT_EQ(refusal("[1]"), "400 [] expected a JSON object, got [1]");
 }
 
