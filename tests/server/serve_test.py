@@ -402,6 +402,13 @@ class Api:
     def test_health_generate_crosses_all_ranks(self):
         self.assertEqual(self.server.request("GET", "/health_generate")[0], 200)
 
+    def test_head_is_get_without_the_body(self):
+        for path in ("/health", "/v1/models", "/"):
+            status, headers, body = self.server.request("HEAD", path)
+            self.assertEqual((status, body), (200, b""))
+            self.assertEqual(int(headers["Content-Length"]), len(self.server.request("GET", path)[2]))
+        self.assertEqual(self.server.request("HEAD", "/v1/completions")[0], 405)
+
     def test_every_answer_has_a_request_id(self):
         for method, path, body in [("GET", "/health", None), ("GET", "/nowhere", None),
                                    ("POST", "/v1/completions", {"prompt": "x", "max_tokens": 1})]:
