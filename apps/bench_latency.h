@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "comm/communicator.h"
-#include "core/dtype.h"
 #include "core/model_config.h"
+#include "kernels/weight_format.h"
 #include "model/forward.h"
 #include "report.h"
 
@@ -41,7 +41,7 @@ Load parse_load(const std::string& name);
 struct LatencyOptions {
   ModelConfig shape;  // its layers are those that run
   int groups = 1;     // of the rungs that have them
-  DType dtype = DType::kBF16;
+  WeightFormat dtype = WeightFormat::kBF16;
   KvType kv_type = KvType::kBF16;
   std::vector<Rung> rungs;
   std::vector<Load> loads;

@@ -89,6 +89,7 @@ void add_bench_command(CLI::App& app) {
   add_latency_command(*bench);
   add_comm_command(*bench);
   add_make_model_command(*bench);
+  add_kernels_command(*bench);
 }
 
 }  // namespace foe

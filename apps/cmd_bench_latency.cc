@@ -131,7 +131,7 @@ void run_latency(const LatencyFlags& flags) {
   if (flags.skew > 1 && comm->size() == 1) fail("--skew: expected 1 on one rank, got {}", flags.skew);
   LatencyOptions options{.shape = shape.config,
                          .groups = shape.groups,
-                         .dtype = flags.dtype == "f32" ? DType::kF32 : DType::kBF16,
+                         .dtype = parse_weight_format("--dtype", flags.dtype),
                          .kv_type = parse_kv_type(flags.ranks.kv_dtype),
                          .rungs = rungs_of(flags.rungs),
                          .loads = {},
@@ -193,7 +193,7 @@ void add_latency_command(CLI::App& bench) {
       ->check(CLI::Range(1.0, 1000.0))
       ->capture_default_str();
   latency->add_option("--dtype", flags->dtype, "of the weights")
-      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->check(CLI::IsMember({"f32", "bf16", "int8", "int4"}))
       ->capture_default_str();
   add_kv_dtype(*latency, flags->ranks.kv_dtype);
   latency->add_option("--threads", flags->ranks.threads, "threads per rank; default: cores divided by ranks")

@@ -12,7 +12,7 @@
 #include "inspect_roofline.h"
 #include "model/wire_cost.h"
 #include "weights/config_json.h"
-#include "weights/layer_tensors.h"
+#include "weights/packed_tensors.h"
 
 namespace foe {
 namespace {
@@ -22,7 +22,7 @@ struct InspectFlags {
   std::string plan;
   std::string dispatch = "rank";
   std::string wire = "f32";
-  std::string kv_dtype = "bf16";
+  std::string kv_dtype = "bf16", quantize;
   int ranks = 1, nodes = 1;
   bool json = false, roofline = false;
   RooflineFlags limits;
@@ -30,17 +30,17 @@ struct InspectFlags {
 
 struct RankReport {
   Share share;
-  std::int64_t weight_bytes = 0;    // packed matrices; the embedding is mapped from the file by every rank
+  double weight_bytes = 0;          // packed matrices; the embedding is mapped from the file by every rank
   std::int64_t kv_token_bytes = 0;  // per cached position
   WireCost decode;
 };
 
-RankReport report(const ModelConfig& c, const Placement& placement, const std::vector<int>& nodes, int rank, DType type,
-                  KvType kv_type, const ExchangeOptions& options) {
+RankReport report(const ModelConfig& c, const Placement& placement, const std::vector<int>& nodes, int rank,
+                  const WeightFormats& formats, KvType kv_type, const ExchangeOptions& options) {
   RankReport r;
   r.share = placement.ranks[rank];
   if (r.share.idle()) return r;
-  r.weight_bytes = matrix_elements(c, r.share).bytes(c.num_hidden_layers, type);
+  r.weight_bytes = matrix_elements(c, r.share).bytes(c.num_hidden_layers, formats);
   const KvShape kv{r.share.kv_heads.size(), c.head_dim, kv_type};
   r.kv_token_bytes = c.num_hidden_layers * static_cast<std::int64_t>(kv.block_bytes()) / kKvBlock;
   r.decode = decode_wire_cost(c, placement, nodes, rank, options);
@@ -51,12 +51,14 @@ nlohmann::json range_json(Range r) {
   return {r.begin, r.end};
 }
 
-void print_json(const ModelConfig& c, const Placement& placement, const std::vector<RankReport>& reports, DType type,
-                KvType kv_type, const std::optional<Roofline>& roofline) {
+void print_json(const ModelConfig& c, const Placement& placement, const std::vector<RankReport>& reports,
+                const WeightFormats& formats, KvType kv_type, const std::optional<Roofline>& roofline) {
   nlohmann::json out{{"config", nlohmann::json::parse(model_config_json(c))},
                      {"parameters", parameter_count(c)},
                      {"active_parameters", active_parameter_count(c)},
-                     {"dtype", to_string(type)},
+                     {"dtype", to_string(formats.attention)},
+                     {"experts_dtype", to_string(formats.experts)},
+                     {"head_dtype", to_string(formats.head)},
                      {"kv_dtype", to_string(kv_type)},
                      {"plan", to_string(placement.plan)},
                      {"ranks", nlohmann::json::array()}};
@@ -66,7 +68,7 @@ void print_json(const ModelConfig& c, const Placement& placement, const std::vec
                             {"experts", range_json(r.share.experts)},
                             {"expert_width", range_json(r.share.expert_width)},
                             {"vocab", range_json(r.share.vocab)},
-                            {"weight_bytes", r.weight_bytes},
+                            {"weight_bytes", static_cast<std::int64_t>(r.weight_bytes)},
                             {"kv_bytes_per_token", r.kv_token_bytes},
                             {"decode_sums", r.decode.sum_calls},
                             {"decode_sum_messages", r.decode.sums.messages},
@@ -80,10 +82,12 @@ void print_json(const ModelConfig& c, const Placement& placement, const std::vec
   fmt::print("{}\n", out.dump(2));
 }
 
-void print_table(const ModelConfig& c, const Placement& placement, const std::vector<RankReport>& reports, DType type,
-                 KvType kv_type) {
-  fmt::print("{:.2f} M parameters, {:.2f} M active per token, stored as {}; KV cache in {}\n", parameter_count(c) / 1e6,
-             active_parameter_count(c) / 1e6, to_string(type), to_string(kv_type));
+void print_table(const ModelConfig& c, const Placement& placement, const std::vector<RankReport>& reports,
+                 const WeightFormats& formats, KvType kv_type) {
+  fmt::print(
+      "{:.2f} M parameters, {:.2f} M active per token; attention in {}, experts in {}, head in {}, KV cache in {}\n",
+      parameter_count(c) / 1e6, active_parameter_count(c) / 1e6, to_string(formats.attention),
+      to_string(formats.experts), to_string(formats.head), to_string(kv_type));
   fmt::print("{} layers, width {}, {} query and {} KV heads of {}, vocabulary {}, context {}\n", c.num_hidden_layers,
              c.hidden_size, c.num_attention_heads, c.num_key_value_heads, c.head_dim, c.vocab_size,
              c.max_position_embeddings);
@@ -136,16 +140,17 @@ void run_inspect(const InspectFlags& flags) {
     fail("--roofline: expected one node, whose limits are measured here, got --nodes {}", flags.nodes);
   const Placement placement = make_placement(config, plan, flags.ranks, nodes);
   const Checkpoint checkpoint(flags.model);
-  const DType type = layer_tensors(checkpoint, config, 0).q.dtype;
+  const WeightFormats formats =
+      formats_in_memory(stored_formats(checkpoint, config), format_choice("", flags.quantize));
   const ExchangeOptions options{parse_dispatch(flags.dispatch), parse_wire(flags.wire)};
   const KvType kv_type = parse_kv_type(flags.kv_dtype);
   std::vector<RankReport> reports;
   for (int rank = 0; rank < flags.ranks; ++rank)
-    reports.push_back(report(config, placement, nodes, rank, type, kv_type, options));
+    reports.push_back(report(config, placement, nodes, rank, formats, kv_type, options));
   std::optional<Roofline> roofline;
-  if (flags.roofline) roofline = measure_roofline(config, placement, type, kv_type, flags.limits);
-  if (flags.json) return print_json(config, placement, reports, type, kv_type, roofline);
-  print_table(config, placement, reports, type, kv_type);
+  if (flags.roofline) roofline = measure_roofline(config, placement, formats, kv_type, flags.limits);
+  if (flags.json) return print_json(config, placement, reports, formats, kv_type, roofline);
+  print_table(config, placement, reports, formats, kv_type);
   if (roofline) print_roofline(*roofline);
 }
 
@@ -169,6 +174,7 @@ void add_inspect_command(CLI::App& app) {
   command->add_option("--wire", flags->wire, "what ranks send: f32, bf16 or int8")
       ->check(CLI::IsMember({"f32", "bf16", "int8"}))
       ->capture_default_str();
+  add_quantize(*command, flags->quantize);
   add_kv_dtype(*command, flags->kv_dtype);
   CLI::Option* roofline = command->add_flag(
       "--roofline", flags->roofline,

@@ -31,6 +31,7 @@ std::vector<std::string> worker_args(const ServeFlags& flags) {
   add("--wire", flags.model.wire);
   if (flags.model.overlap) args.push_back("--overlap");
   if (!flags.model.dtype.empty()) add("--dtype", flags.model.dtype);
+  if (!flags.model.quantize.empty()) add("--quantize", flags.model.quantize);
   add("--kv-dtype", flags.model.kv_dtype);
   if (flags.model.threads > 0) add("--threads", std::to_string(flags.model.threads));
   add("--chunk", std::to_string(flags.model.chunk));

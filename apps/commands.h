@@ -11,6 +11,7 @@ void add_generate_command(CLI::App& app);
 void add_logits_command(CLI::App& app);
 void add_tokenize_command(CLI::App& app);
 void add_inspect_command(CLI::App& app);
+void add_convert_command(CLI::App& app);
 void add_train_command(CLI::App& app);
 void add_serve_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
@@ -19,6 +20,7 @@ void add_latency_command(CLI::App& bench);
 void add_serve_bench_command(CLI::App& bench);
 void add_offline_command(CLI::App& bench);
 void add_make_model_command(CLI::App& bench);
+void add_kernels_command(CLI::App& bench);
 // What `foe serve` launches: one rank behind the front end's socket. Not shown in --help.
 void add_worker_command(CLI::App& app);
 

@@ -32,6 +32,22 @@ void add_kv_dtype(CLI::App& command, std::string& kv_dtype) {
       ->capture_default_str();
 }
 
+CLI::Option* add_quantize(CLI::App& command, std::string& quantize) {
+  return command
+      .add_option("--quantize", quantize,
+                  "weights in memory: int8 or int4, or by part as in experts=int4,attention=int8,head=int8")
+      ->check(CLI::Validator(
+          [](const std::string& text) -> std::string {
+            try {
+              parse_format_choice("format", text);
+              return "";
+            } catch (const Error& error) {
+              return error.what();
+            }
+          },
+          ""));
+}
+
 void add_model_flags(CLI::App& command, ModelFlags& flags) {
   command.add_option("MODEL", flags.model, "model folder: config.json, *.safetensors, tokenizer.json")->required();
   command
@@ -47,6 +63,7 @@ void add_model_flags(CLI::App& command, ModelFlags& flags) {
   add_wire_flags(command, flags);
   command.add_option("--dtype", flags.dtype, "weights in memory: f32 or bf16; default: as in the file")
       ->check(CLI::IsMember({"f32", "bf16"}));
+  add_quantize(command, flags.quantize);
   add_kv_dtype(command, flags.kv_dtype);
   command.add_option("--threads", flags.threads, "threads per rank; default: cores divided by ranks")
       ->check(CLI::Range(1, 1024));
@@ -66,9 +83,14 @@ ExchangeOptions exchange_of(const ModelFlags& flags) {
   return {.dispatch = parse_dispatch(flags.dispatch), .wire = parse_wire(flags.wire), .overlap = flags.overlap};
 }
 
-std::optional<DType> dtype_of(const ModelFlags& flags) {
-  if (flags.dtype.empty()) return {};
-  return flags.dtype == "f32" ? DType::kF32 : DType::kBF16;
+FormatChoice format_choice(const std::string& dtype, const std::string& quantize) {
+  FormatChoice choice;
+  if (!dtype.empty()) choice = FormatChoice::all(parse_weight_format("--dtype", dtype));
+  if (quantize.empty()) return choice;
+  const FormatChoice more = parse_format_choice("--quantize", quantize);
+  const auto either = [](const auto& a, const auto& b) { return a ? a : b; };
+  return {either(more.attention, choice.attention), either(more.experts, choice.experts),
+          either(more.head, choice.head)};
 }
 
 int threads_of(const ModelFlags& flags) {
@@ -84,7 +106,8 @@ void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std:
   options.kv_type = parse_kv_type(flags.kv_dtype);
   options.exchange = exchange_of(flags);
   const Plan plan = plan_of(flags, load_model_config(flags.model));
-  Engine engine(load_model(flags.model, plan, *comm, dtype_of(flags)), *comm, options);
+  Engine engine(load_model(flags.model, plan, *comm, format_choice(flags.dtype, flags.quantize), options.threads),
+                *comm, options);
   if (comm->rank() != 0) return engine.follow();
   const Placement& placement = engine.model().placement;
   if (const auto idle = std::ranges::count_if(placement.ranks, &Share::idle); idle > 0)

@@ -11,7 +11,8 @@
 
 namespace CLI {
 class App;
-}
+class Option;
+}  // namespace CLI
 
 namespace foe {
 
@@ -21,7 +22,7 @@ struct ModelFlags {
   std::string dispatch = "rank";
   std::string wire = "f32";
   bool overlap = false;
-  std::string dtype;  // empty: the file's
+  std::string dtype, quantize;  // empty: the file's
   std::string kv_dtype = "bf16";
   int threads = 0;  // per rank; 0: this machine's cores divided by the ranks on it
   int chunk = 512;
@@ -31,12 +32,14 @@ struct ModelFlags {
 void add_model_flags(CLI::App& command, ModelFlags& flags);
 // Of these, --wire and --overlap.
 void add_wire_flags(CLI::App& command, ModelFlags& flags);
-// And --kv-dtype.
+// And --kv-dtype and --quantize.
 void add_kv_dtype(CLI::App& command, std::string& kv_dtype);
+CLI::Option* add_quantize(CLI::App& command, std::string& quantize);
 
 Plan plan_of(const ModelFlags& flags, const ModelConfig& config);
 ExchangeOptions exchange_of(const ModelFlags& flags);
-std::optional<DType> dtype_of(const ModelFlags& flags);
+// What --dtype and --quantize ask for, which counts more. Throws Error for what is no format.
+FormatChoice format_choice(const std::string& dtype, const std::string& quantize);
 int threads_of(const ModelFlags& flags);
 
 // Loads this rank's share and runs `lead` on rank 0, while the other ranks follow it. `options.threads`,

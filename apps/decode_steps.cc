@@ -27,7 +27,7 @@ bool only_decodes(const Batch& batch) {
 DecodeWatch::DecodeWatch(Engine& engine)
     : engine_(engine),
       limits_(limits_of(engine)),
-      weights_(engine.model().weights.head_vD.type),
+      weights_(formats_of(engine.model().weights)),
       rows_LE_(rows_so_far(engine)) {}
 
 void DecodeWatch::count(double step_seconds) {

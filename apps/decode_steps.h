@@ -38,7 +38,7 @@ class DecodeWatch {
  private:
   Engine& engine_;
   MachineLimits limits_;
-  DType weights_;
+  WeightFormats weights_;
   DecodeSteps steps_;
   std::vector<std::vector<std::int64_t>> rows_LE_;  // of each expert, until now
 };

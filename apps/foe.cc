@@ -20,6 +20,7 @@ int main(int argc, char** argv) {
   foe::add_train_command(app);
   foe::add_tokenize_command(app);
   foe::add_inspect_command(app);
+  foe::add_convert_command(app);
   foe::add_logits_command(app);
   foe::add_bench_command(app);
   foe::add_worker_command(app);

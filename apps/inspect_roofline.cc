@@ -6,8 +6,8 @@
 
 namespace foe {
 
-Roofline measure_roofline(const ModelConfig& config, const Placement& placement, DType weights, KvType kv,
-                          const RooflineFlags& flags) {
+Roofline measure_roofline(const ModelConfig& config, const Placement& placement, const WeightFormats& weights,
+                          KvType kv, const RooflineFlags& flags) {
   if (flags.context > config.max_position_embeddings)
     fail("--context: expected at most {}, the model's, got {}", config.max_position_embeddings, flags.context);
   ThreadPool pool(flags.threads > 0 ? flags.threads : available_threads());

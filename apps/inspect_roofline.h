@@ -32,8 +32,8 @@ struct Roofline {
 
 // Measures the limits. Ranks share one machine: what they do together is held against its limits. Throws Error for a
 // context that the model does not have.
-Roofline measure_roofline(const ModelConfig& config, const Placement& placement, DType weights, KvType kv,
-                          const RooflineFlags& flags);
+Roofline measure_roofline(const ModelConfig& config, const Placement& placement, const WeightFormats& weights,
+                          KvType kv, const RooflineFlags& flags);
 
 void print_roofline(const Roofline& roofline);
 nlohmann::json to_json(const Roofline& roofline);

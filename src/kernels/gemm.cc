@@ -11,6 +11,7 @@
 
 #include "kernels/gemm_tile-inl.h"
 #include "kernels/math-inl.h"
+#include "kernels/quantised_tile-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace foe {
@@ -44,23 +45,28 @@ HWY_INLINE void add_rows(int rows, int depth, const float* const* x, const T* b,
   if constexpr (kRows > 1) add_rows<kRows - 1, kPanels>(rows, depth, x, b, panel_stride, first, acc);
 }
 
+// The tile height that fills the registers with accumulators.
+template <int kPanels>
+constexpr int kTileHeight = kManyRegisters ? 8 : (kPanels == 1 ? 6 : 3);
+
+int row_of(const Product& product, int i) {
+  return product.rows ? product.rows[i] : i;
+}
+
 // acc = x rows times panels [panel, panel + kPanels) of w, for one block of rows.
 template <int kPanels, typename T>
-void multiply_row_block(const Product& product, int first_row, int rows, int panel, Accumulators<kPanels>& acc) {
-  constexpr int kRows = kManyRegisters ? 8 : (kPanels == 1 ? 6 : 3);
+void multiply_floats(const Product& product, int first_row, int rows, int panel, Accumulators<kPanels>& acc) {
+  constexpr int kRows = kTileHeight<kPanels>;
   const int depth = product.w->depth;
-  const std::size_t panel_size = static_cast<std::size_t>(depth) * kPanel;
-  const T* w = reinterpret_cast<const T*>(product.w->data.data()) + panel * panel_size;
+  const std::size_t panel_size = product.w->panel_stride / sizeof(T);
+  const T* w = reinterpret_cast<const T*>(product.w->data) + panel * panel_size;
   HWY_ALIGN float widened[kPanels][kDepthBlock][kPanel];
   const float* x[kRowBlock];
 
   // At least once: a matrix without depth (a rank without heads) gives zeros.
   for (int k = 0; k == 0 || k < depth; k += kDepthBlock) {
     const int block = std::min(kDepthBlock, depth - k);
-    for (int i = 0; i < rows; ++i) {
-      const int row = product.rows ? product.rows[first_row + i] : first_row + i;
-      x[i] = product.x + row * product.x_stride + k;
-    }
+    for (int i = 0; i < rows; ++i) x[i] = product.x + row_of(product, first_row + i) * product.x_stride + k;
     // More than one tile of rows reads the block again: widen it to f32 once.
     const bool widen = !std::is_same_v<T, float> && rows > kRows;
     if (widen)
@@ -76,12 +82,67 @@ void multiply_row_block(const Product& product, int first_row, int rows, int pan
   }
 }
 
+// acc[0..rows) += those rows times one block of the depth, rows <= kRows.
+template <int kRows, int kPanels, typename Codes>
+HWY_INLINE void add_quantised_rows(int rows, const std::int16_t* const* x, std::size_t k, const Codes (&w)[kPanels],
+                                   float (*acc)[kPanels][kPanel]) {
+  if (rows == kRows) return add_quantised_block<kRows, kPanels>(x, k, w, acc);
+  if constexpr (kRows > 1) add_quantised_rows<kRows - 1, kPanels>(rows, x, k, w, acc);
+}
+
+// The same with quantised weights.
+template <int kPanels, typename Codes>
+void multiply_codes(const Product& product, int first_row, int rows, int panel, Accumulators<kPanels>& acc) {
+  constexpr int kRows = kTileHeight<kPanels>, kBlock = block_depth(Codes::kFormat), kChunk = kDepthBlock / kBlock;
+  constexpr std::size_t kBlockBytes = block_bytes(Codes::kFormat);
+  const PackedMatrix& matrix = *product.w;
+  const int blocks = (matrix.depth + kBlock - 1) / kBlock;
+  const std::byte* w = matrix.data + panel * matrix.panel_stride;
+  HWY_ALIGN std::int16_t widened[kPanels][kDepthBlock / 2][kPanel][2];
+  const std::int16_t* x[kRowBlock];
+  for (int i = 0; i < rows; ++i) {
+    x[i] = product.quantised.codes + row_of(product, first_row + i) * product.quantised.stride;
+    for (int p = 0; p < kPanels; ++p) store16(zero16(), acc[i][p]);
+  }
+  for (int chunk = 0; chunk < blocks; chunk += kChunk) {
+    const int end = std::min(chunk + kChunk, blocks);
+    const auto block_at = [&](int p, int b) { return w + p * matrix.panel_stride + b * kBlockBytes; };
+    // More than one tile of rows reads the blocks again: widen them once.
+    if (rows > kRows) {
+      for (int p = 0; p < kPanels; ++p)
+        for (int b = chunk; b < end; ++b) widen_block(Codes{block_at(p, b)}, widened[p][(b - chunk) * kBlock / 2][0]);
+      for (int i = 0; i < rows; i += kRows)
+        for (int b = chunk; b < end; ++b) {
+          WideCodes<Codes::kFormat> codes[kPanels];
+          for (int p = 0; p < kPanels; ++p) codes[p] = {block_at(p, b), widened[p][(b - chunk) * kBlock / 2][0]};
+          add_quantised_rows<kRows, kPanels>(std::min(kRows, rows - i), x + i, b * kBlock, codes, acc + i);
+        }
+    } else {
+      for (int b = chunk; b < end; ++b) {
+        Codes codes[kPanels];
+        for (int p = 0; p < kPanels; ++p) codes[p] = {block_at(p, b)};
+        add_quantised_rows<kRows, kPanels>(rows, x, b * kBlock, codes, acc);
+      }
+    }
+  }
+  for (int i = 0; i < rows; ++i) {
+    const V16 scale = set16(product.quantised.scales[row_of(product, first_row + i)]);
+    for (int p = 0; p < kPanels; ++p) store16(mul(load16(acc[i][p]), scale), acc[i][p]);
+  }
+}
+
 template <int kPanels>
 void multiply_row_block(const Product& product, int first_row, int rows, int panel, Accumulators<kPanels>& acc) {
-  if (product.w->type == DType::kF32)
-    multiply_row_block<kPanels, float>(product, first_row, rows, panel, acc);
-  else
-    multiply_row_block<kPanels, BF16>(product, first_row, rows, panel, acc);
+  switch (product.w->format) {
+    case WeightFormat::kF32:
+      return multiply_floats<kPanels, float>(product, first_row, rows, panel, acc);
+    case WeightFormat::kBF16:
+      return multiply_floats<kPanels, BF16>(product, first_row, rows, panel, acc);
+    case WeightFormat::kInt8:
+      return multiply_codes<kPanels, Int8Codes>(product, first_row, rows, panel, acc);
+    case WeightFormat::kInt4:
+      return multiply_codes<kPanels, Int4Codes>(product, first_row, rows, panel, acc);
+  }
 }
 
 // Calls body(accumulator, offset, columns) for the rows of a block and each panel: the offset is that in y.

@@ -2,7 +2,8 @@
 //
 // Weights are packed in panels of 16 output rows, k-major inside a panel, so that vectors run over outputs: one panel
 // is streamed once, contiguously, whatever the number of activation rows, and every output is one chain of fused
-// multiply-adds over ascending k. So a row's result does not depend on which rows it is computed with (GEMV = GEMM).
+// multiply-adds over ascending k, or over ascending blocks of it (weight_format.h). So a row's result does not depend
+// on which rows it is computed with (GEMV = GEMM).
 #pragma once
 
 #include <cstddef>
@@ -13,20 +14,25 @@
 #include "base/thread_pool.h"
 #include "core/dtype.h"
 #include "core/sum_tree.h"
+#include "kernels/quantise.h"
+#include "kernels/weight_format.h"
 
 namespace foe {
 
-inline constexpr int kPanel = 16;
-
-// W [rows, depth], stored as [ceil(rows/16)][depth][16]; rows past the end are zero.
+// W [rows, depth], stored as ceil(rows/16) panels of [depth][16], or of blocks; rows past the end are zero. The weights
+// are its own or, where it is a view, those of a file or of another matrix.
 struct PackedMatrix {
-  DType type = DType::kF32;
+  WeightFormat format = WeightFormat::kF32;
   int rows = 0;
   int depth = 0;
-  AlignedBuffer<std::byte> data;
+  const std::byte* data = nullptr;  // any alignment
+  std::size_t panel_stride = 0;     // bytes from one panel to the next
+  AlignedBuffer<std::byte> own;     // empty in a view
 
   int panels() const { return (rows + kPanel - 1) / kPanel; }
-  std::size_t bytes() const { return data.size(); }
+  std::size_t bytes() const { return panels() * panel_bytes(format, depth); }
+  // Rows from a multiple of 16 on, columns from a multiple of the format's block on.
+  PackedMatrix view(int row, int row_count, int column, int column_count) const;
 };
 
 // A matrix of f32 or bf16 as it stands in a file: row-major, perhaps unaligned, perhaps a slice of a wider one.
@@ -43,14 +49,15 @@ struct StoredMatrix {
 };
 
 // All zero.
-PackedMatrix empty_packed(int rows, int depth, DType type);
+PackedMatrix empty_packed(int rows, int depth, WeightFormat format);
 
-// Packs the matrices one below the other (all of one depth), converting to `type`. f32 to bf16 rounds to nearest even.
-PackedMatrix pack(std::span<const StoredMatrix> parts, DType type);
+// Packs the matrices one below the other (all of one depth), converting to `format`. f32 to bf16 rounds to nearest
+// even; quantise_block() says how the others round.
+PackedMatrix pack(ThreadPool& pool, std::span<const StoredMatrix> parts, WeightFormat format);
 
 // Packs gate and up [F, D] with their panels alternating (gate 0, up 0, gate 1, ...), as multiply_swiglu wants them;
 // rows = 2 * 16 * ceil(F/16).
-PackedMatrix pack_gate_up(const StoredMatrix& gate, const StoredMatrix& up, DType type);
+PackedMatrix pack_gate_up(ThreadPool& pool, const StoredMatrix& gate, const StoredMatrix& up, WeightFormat format);
 
 // One product y[i, n] = sum_k x[row(i), k] w[n, k] (+ plus[i, n]) for i < count; row(i) = rows[i], or i without `rows`.
 struct Product {
@@ -60,8 +67,9 @@ struct Product {
   int count = 0;
   const PackedMatrix* w = nullptr;
   float* y = nullptr;
-  std::size_t y_stride = 0;     // of `plus`, too
-  const float* plus = nullptr;  // added to the product, or null
+  std::size_t y_stride = 0;      // of `plus`, too
+  const float* plus = nullptr;   // added to the product, or null
+  QuantisedRows quantised = {};  // x as quantised weights take it: row(i) is x's there, too
 };
 
 // Runs all products in one parallel pass, whatever their sizes: the grouped GEMM of the experts, of the groups'

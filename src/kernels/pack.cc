@@ -1,6 +1,10 @@
+#include <algorithm>
 #include <cstring>
+#include <utility>
+#include <vector>
 
 #include "base/check.h"
+#include "base/huge_pages.h"
 #include "kernels/gemm.h"
 
 namespace foe {
@@ -17,8 +21,8 @@ float read_element(DType type, const std::byte* p) {
   return to_float(value);
 }
 
-void write_element(DType type, std::byte* p, float value) {
-  if (type == DType::kF32) {
+void write_element(WeightFormat format, std::byte* p, float value) {
+  if (format == WeightFormat::kF32) {
     std::memcpy(p, &value, sizeof value);
   } else {
     const BF16 half = to_bf16(value);
@@ -26,27 +30,66 @@ void write_element(DType type, std::byte* p, float value) {
   }
 }
 
+void pack_floats(std::span<const float> row, PackedMatrix& packed, int to) {
+  const std::size_t step = block_bytes(packed.format), element = step / kPanel;
+  std::byte* out = packed.own.data() + (to / kPanel) * packed.panel_stride + (to % kPanel) * element;
+  for (const float value : row) {
+    write_element(packed.format, out, value);
+    out += step;
+  }
+}
+
+// Puts the codes of a block's row r where weight_format.h says.
+void place_codes(WeightFormat format, std::span<const std::int8_t> codes, int r, std::byte* block) {
+  std::byte* out = block + scale_bytes(format);
+  for (int k = 0; k < static_cast<int>(codes.size()); ++k)
+    if (format == WeightFormat::kInt8)
+      out[(k / 2 * kPanel + r) * 2 + k % 2] = static_cast<std::byte>(codes[k]);
+    else
+      out[(k / 4 * kPanel + r) * 2 + k % 2] |= static_cast<std::byte>(codes[k] << (k % 4 < 2 ? 0 : 4));
+}
+
+void pack_codes(std::span<const float> row, PackedMatrix& packed, int to) {
+  const int depth = block_depth(packed.format), r = to % kPanel;
+  std::byte* block = packed.own.data() + (to / kPanel) * packed.panel_stride;
+  for (std::size_t k = 0; k < row.size(); k += depth, block += block_bytes(packed.format)) {
+    const auto weights = row.subspan(k, std::min<std::size_t>(depth, row.size() - k));
+    std::int8_t codes[64];
+    BF16 scale;
+    quantise_block(packed.format, weights.data(), static_cast<int>(weights.size()), &scale, codes);
+    std::memcpy(block + r * sizeof scale, &scale, sizeof scale);
+    place_codes(packed.format, std::span(codes).first(weights.size()), r, block);
+  }
+}
+
 // Row `from` of `source` becomes row `to` of the packed matrix.
 void pack_row(const StoredMatrix& source, int from, PackedMatrix& packed, int to) {
-  const std::size_t element = size_of(packed.type);
-  const std::size_t step = kPanel * element;
-  const std::byte* in = source.data + from * source.row_bytes;
-  std::byte* out = packed.data.data() + (to / kPanel) * packed.depth * step + (to % kPanel) * element;
-  for (int k = 0; k < packed.depth; ++k, in += size_of(source.type), out += step) {
-    if (source.type == packed.type)
-      std::memcpy(out, in, element);
-    else
-      write_element(packed.type, out, read_element(source.type, in));
-  }
+  std::vector<float> row(source.depth);
+  source.read_row(from, row.data());
+  if (quantised(packed.format))
+    pack_codes(row, packed, to);
+  else
+    pack_floats(row, packed, to);
 }
 
 }  // namespace
 
-PackedMatrix empty_packed(int rows, int depth, DType type) {
-  PackedMatrix packed{type, rows, depth, {}};
-  packed.data =
-      AlignedBuffer<std::byte>::zeroed(static_cast<std::size_t>(packed.panels()) * kPanel * depth * size_of(type));
+PackedMatrix empty_packed(int rows, int depth, WeightFormat format) {
+  PackedMatrix packed{format, rows, depth, nullptr, panel_bytes(format, depth), {}};
+  packed.own = large_zeroed_buffer<std::byte>(packed.bytes());
+  packed.data = packed.own.data();
   return packed;
+}
+
+PackedMatrix PackedMatrix::view(int row, int row_count, int column, int column_count) const {
+  const int block = block_depth(format);
+  FOE_CHECK(row >= 0 && row_count >= 0 && row + row_count <= rows && row % kPanel == 0 && column >= 0 &&
+                column_count >= 0 && column + column_count <= depth && column % block == 0 &&
+                (column_count % block == 0 || column + column_count == depth),
+            "rows {}+{} of {}, columns {}+{} of {} in blocks of {}", row, row_count, rows, column, column_count, depth,
+            block);
+  const std::byte* first = data + row / kPanel * panel_stride + column / block * block_bytes(format);
+  return {format, row_count, column_count, first, panel_stride, {}};
 }
 
 StoredMatrix StoredMatrix::slice(int row, int row_count, int column, int column_count) const {
@@ -62,29 +105,31 @@ void StoredMatrix::read_row(int row, float* out) const {
   for (int k = 0; k < depth; ++k) out[k] = read_element(type, in + k * size_of(type));
 }
 
-PackedMatrix pack(std::span<const StoredMatrix> parts, DType type) {
-  int rows = 0;
+PackedMatrix pack(ThreadPool& pool, std::span<const StoredMatrix> parts, WeightFormat format) {
+  std::vector<std::pair<const StoredMatrix*, int>> rows;  // of which part, and which of its rows
   for (const StoredMatrix& part : parts) {
     FOE_CHECK(part.depth == parts[0].depth, "depths {} and {}", part.depth, parts[0].depth);
-    rows += part.rows;
+    for (int row = 0; row < part.rows; ++row) rows.emplace_back(&part, row);
   }
-  PackedMatrix packed = empty_packed(rows, parts[0].depth, type);
-  int to = 0;
-  for (const StoredMatrix& part : parts)
-    for (int from = 0; from < part.rows; ++from) pack_row(part, from, packed, to++);
+  PackedMatrix packed = empty_packed(static_cast<int>(rows.size()), parts[0].depth, format);
+  pool.parallel_for(packed.panels(), [&](std::size_t panel) {
+    const int first = static_cast<int>(panel) * kPanel;
+    for (int to = first; to < std::min(first + kPanel, packed.rows); ++to)
+      pack_row(*rows[to].first, rows[to].second, packed, to);
+  });
   return packed;
 }
 
-PackedMatrix pack_gate_up(const StoredMatrix& gate, const StoredMatrix& up, DType type) {
+PackedMatrix pack_gate_up(ThreadPool& pool, const StoredMatrix& gate, const StoredMatrix& up, WeightFormat format) {
   FOE_CHECK(gate.rows == up.rows && gate.depth == up.depth, "gate [{}, {}], up [{}, {}]", gate.rows, gate.depth,
             up.rows, up.depth);
   const int panels = (gate.rows + kPanel - 1) / kPanel;
-  PackedMatrix packed = empty_packed(2 * panels * kPanel, gate.depth, type);
-  for (int f = 0; f < gate.rows; ++f) {
-    const int to = (f / kPanel) * 2 * kPanel + f % kPanel;
-    pack_row(gate, f, packed, to);
-    pack_row(up, f, packed, to + kPanel);
-  }
+  PackedMatrix packed = empty_packed(2 * panels * kPanel, gate.depth, format);
+  pool.parallel_for(2 * panels, [&](std::size_t panel) {
+    const int first = static_cast<int>(panel) / 2 * kPanel;
+    for (int f = first; f < std::min(first + kPanel, gate.rows); ++f)
+      pack_row(panel % 2 == 0 ? gate : up, f, packed, static_cast<int>(panel) * kPanel + f % kPanel);
+  });
   return packed;
 }
 

@@ -37,6 +37,20 @@ float fma_chains_kernel(int iterations, double& flops) {
   return hn::GetLane(hn::SumOfLanes(d, x[0]));
 }
 
+float dot_chains_kernel(int iterations, double& ops) {
+  const hn::RebindToSigned<DF> d32;
+  const hn::Repartition<std::int16_t, DF> d16;
+  const auto a = hn::Set(d16, 3), b = hn::Set(d16, -2);
+  using V = hn::Vec<decltype(d32)>;
+  V x[kChains], odd = hn::Zero(d32);
+  for (int i = 0; i < kChains; ++i) x[i] = hn::Set(d32, i);
+  for (int n = 0; n < iterations; ++n)
+    for (int i = 0; i < kChains; ++i) x[i] = hn::ReorderWidenMulAccumulate(d32, a, b, x[i], odd);
+  for (int i = 1; i < kChains; ++i) x[0] = hn::Add(x[0], x[i]);
+  ops = 2.0 * 2 * kVecLanes * kChains * iterations;
+  return static_cast<float>(hn::GetLane(hn::SumOfLanes(d32, hn::Add(x[0], odd))));
+}
+
 // The sum of n floats, a multiple of 16 * kReadChains.
 float read_kernel(const float* x, std::size_t n) {
   V16 sums[kReadChains];
@@ -57,6 +71,7 @@ namespace foe {
 namespace {
 
 HWY_EXPORT(fma_chains_kernel);
+HWY_EXPORT(dot_chains_kernel);
 HWY_EXPORT(read_kernel);
 
 double thread_cpu_seconds() {
@@ -65,9 +80,9 @@ double thread_cpu_seconds() {
   return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
-}  // namespace
-
-double measure_fma_peak(ThreadPool& pool, int rounds) {
+// Operations per second of chains(iterations, operations) on all threads: the best of the rounds.
+template <typename Chains>
+double measure_chains(ThreadPool& pool, int rounds, Chains&& chains) {
   constexpr double kRoundSeconds = 0.02;
   struct Result {
     double flops = 0, seconds = 0;
@@ -79,7 +94,7 @@ double measure_fma_peak(ThreadPool& pool, int rounds) {
   for (int round = 0; round < rounds;) {
     pool.parallel_for(results.size(), [&](std::size_t i) {
       const double start = thread_cpu_seconds();
-      results[i].sink = HWY_DYNAMIC_DISPATCH(fma_chains_kernel)(iterations, results[i].flops);
+      results[i].sink = chains(iterations, results[i].flops);
       results[i].seconds = thread_cpu_seconds() - start;
     });
     double rate = 0;
@@ -94,6 +109,20 @@ double measure_fma_peak(ThreadPool& pool, int rounds) {
   volatile float keep = results[0].sink;
   static_cast<void>(keep);
   return best;
+}
+
+}  // namespace
+
+double measure_fma_peak(ThreadPool& pool, int rounds) {
+  return measure_chains(pool, rounds, [](int iterations, double& operations) {
+    return HWY_DYNAMIC_DISPATCH(fma_chains_kernel)(iterations, operations);
+  });
+}
+
+double measure_dot_peak(ThreadPool& pool, int rounds) {
+  return measure_chains(pool, rounds, [](int iterations, double& operations) {
+    return HWY_DYNAMIC_DISPATCH(dot_chains_kernel)(iterations, operations);
+  });
 }
 
 double measure_read_bandwidth(ThreadPool& pool, int rounds) {
@@ -115,7 +144,9 @@ double measure_read_bandwidth(ThreadPool& pool, int rounds) {
 }
 
 MachineLimits measure_limits(ThreadPool& pool) {
-  return {.read_bytes_per_s = measure_read_bandwidth(pool), .flops_per_s = measure_fma_peak(pool)};
+  return {.read_bytes_per_s = measure_read_bandwidth(pool),
+          .flops_per_s = measure_fma_peak(pool),
+          .dots_per_s = measure_dot_peak(pool)};
 }
 
 }  // namespace foe

@@ -1,6 +1,6 @@
-// The machine's ceilings: what the widest f32 fused multiply-adds reach with every operand in a register, and how fast
-// memory streams. Measured in the same process as whatever is compared with them, since clocks and neighbours differ
-// from run to run.
+// The machine's ceilings: what the widest f32 fused multiply-adds and integer dot products reach with every operand in
+// a register, and how fast memory streams. Measured in the same process as whatever is compared with them, since clocks
+// and neighbours differ from run to run.
 #pragma once
 
 #include "base/thread_pool.h"
@@ -11,12 +11,16 @@ namespace foe {
 // moment on a shared core does not lower it: the best of `rounds`, of about 20 ms each.
 double measure_fma_peak(ThreadPool& pool, int rounds = 5);
 
+// The same of products of integers with sums in 32 bits: 16-bit ones whose pairs are added at once, which on x86
+// without VNNI take as many instructions as 8-bit ones (those need a second addition).
+double measure_dot_peak(ThreadPool& pool, int rounds = 5);
+
 // Bytes/s that all threads of the pool together read from a buffer of 256 MB, far more than caches hold: the best of
 // `rounds`, at least one, by the clock: threads that run one after the other do not share the memory's width.
 double measure_read_bandwidth(ThreadPool& pool, int rounds = 5);
 
 struct MachineLimits {
-  double read_bytes_per_s = 0, flops_per_s = 0;
+  double read_bytes_per_s = 0, flops_per_s = 0, dots_per_s = 0;
 };
 MachineLimits measure_limits(ThreadPool& pool);
 

@@ -64,6 +64,15 @@ void norm_rows(Step& s, std::span<const float> weight_D, Range rows, const float
                     .eps = static_cast<float>(s.model.config.rms_norm_eps)});
 }
 
+// Where w is quantised: x [rows, depth of w] as products with it take it, in place of the `slot`-th such x.
+QuantisedRows quantise(Step& s, const PackedMatrix& w, const float* x, std::size_t x_stride, int rows, int slot = 0) {
+  if (!quantised(w.format)) return {};
+  const std::size_t stride = quantised_stride(w.depth), first = static_cast<std::size_t>(slot) * rows;
+  const QuantisedRows to{s.a.codes.data() + first * stride, stride, s.a.code_scales.data() + first};
+  quantise_rows(s.pool, x, x_stride, rows, w.depth, to);
+  return to;
+}
+
 void finish_exchange(Step& s) {
   s.exchanged = s.exchanged + s.grid.finish(s.pending);
 }
@@ -87,10 +96,13 @@ void project_qkv(Step& s, const LayerWeights& w, Range rows, bool own_updates) {
   const std::size_t D = c.hidden_size, G = w.streams.size();
   const std::size_t n_width = s.model.query_heads() * c.head_dim, m_width = s.kv.shape().kv_heads * c.head_dim;
   s.a.products.clear();
+  QuantisedRows input_codes;
   for (std::size_t g = 0; g < G; ++g) {
     float* input_BD = s.a.input_TD.data() + (own_updates ? g * rows.size() * D : 0);
-    if (g == 0 || own_updates)
+    if (g == 0 || own_updates) {
       norm_rows(s, w.attention_norm_D, rows, own_updates ? update_TD(s, g) : nullptr, input_BD);
+      input_codes = quantise(s, w.streams[g].q, input_BD, D, rows.size(), static_cast<int>(g));
+    }
     const auto project = [&](const PackedMatrix& matrix, AlignedBuffer<float>& y, std::size_t width) {
       s.a.products.push_back({.x = input_BD,
                               .x_stride = D,
@@ -98,7 +110,8 @@ void project_qkv(Step& s, const LayerWeights& w, Range rows, bool own_updates) {
                               .count = rows.size(),
                               .w = &matrix,
                               .y = y.data() + rows.begin * width + g * (width / G),
-                              .y_stride = width});
+                              .y_stride = width,
+                              .quantised = input_codes});
     };
     project(w.streams[g].q, s.a.q_TnC, n_width);
     project(w.streams[g].k, s.a.k_TmC, m_width);
@@ -171,15 +184,18 @@ void project_output(Step& s, const LayerWeights& w, bool own_updates) {
   const SumPlan& sums = s.model.sums;
   const int rank = s.grid.groups().rank();
   s.a.products.clear();
-  for (std::size_t g = 0; g < G; ++g)
-    s.a.products.push_back({.x = s.a.attended_TnC.data() + g * (n_width / G),
+  for (std::size_t g = 0; g < G; ++g) {
+    const float* attended = s.a.attended_TnC.data() + g * (n_width / G);
+    s.a.products.push_back({.x = attended,
                             .x_stride = n_width,
                             .rows = nullptr,
                             .count = s.T,
                             .w = &w.streams[g].o,
                             .y = nullptr,
                             .y_stride = D,
-                            .plus = own_updates ? update_TD(s, g) : nullptr});
+                            .plus = own_updates ? update_TD(s, g) : nullptr,
+                            .quantised = quantise(s, w.streams[g].o, attended, n_width, s.T, static_cast<int>(g))});
+  }
   for (int i = 0; i < sums.partials(rank); ++i) {
     const SumPlan::Partial partial = sums.partial(rank, i);
     const std::span products = std::span(s.a.products).subspan(partial.first, partial.terms);
@@ -228,9 +244,11 @@ void route(Step& s, const LayerWeights& w) {
   select_experts(s.pool, c, s.a.scores_TE.data(), s.T, s.a.routing);
 }
 
-// output_RD = FFN_e(x) for the rows of each local expert e: all experts' rows in one parallel pass for gate and up, and
-// one for down.
-void multiply_experts(Step& s, const LayerWeights& w, const float* x, std::size_t x_stride, const Routing& routing) {
+// output_RD = FFN_e(x) for the rows of each local expert e, of x's `rows`: all experts' rows in one parallel pass for
+// gate and up, and one for down.
+void multiply_experts(Step& s, const LayerWeights& w, const float* x, std::size_t x_stride, int rows,
+                      const Routing& routing) {
+  if (w.experts.empty()) return;
   const std::size_t D = s.model.config.hidden_size, f = s.model.share().expert_width.size();
   const std::vector<std::int32_t>& begin = routing.expert_begin;
   const auto products = [&](auto&& make) {
@@ -239,6 +257,7 @@ void multiply_experts(Step& s, const LayerWeights& w, const float* x, std::size_
       if (const int count = begin[e + 1] - begin[e]; count > 0) s.a.products.push_back(make(e, begin[e], count));
     return std::span<const Product>(s.a.products);
   };
+  const QuantisedRows x_codes = quantise(s, w.experts[0].gate_up, x, x_stride, rows);
   multiply_swiglu(s.pool, products([&](std::size_t e, std::size_t row, int count) {
                     return Product{.x = x,
                                    .x_stride = x_stride,
@@ -246,9 +265,11 @@ void multiply_experts(Step& s, const LayerWeights& w, const float* x, std::size_
                                    .count = count,
                                    .w = &w.experts[e].gate_up,
                                    .y = s.a.hidden_Rf.data() + row * f,
-                                   .y_stride = f};
+                                   .y_stride = f,
+                                   .quantised = x_codes};
                   }),
                   static_cast<int>(f));
+  const QuantisedRows hidden_codes = quantise(s, w.experts[0].down, s.a.hidden_Rf.data(), f, begin.back());
   multiply(s.pool, products([&](std::size_t e, std::size_t row, int count) {
              return Product{.x = s.a.hidden_Rf.data() + row * f,
                             .x_stride = f,
@@ -256,7 +277,8 @@ void multiply_experts(Step& s, const LayerWeights& w, const float* x, std::size_
                             .count = count,
                             .w = &w.experts[e].down,
                             .y = s.a.output_RD.data() + row * D,
-                            .y_stride = D};
+                            .y_stride = D,
+                            .quantised = from_row(hidden_codes, row)};
            }));
 }
 
@@ -292,7 +314,7 @@ void begin_experts(Step& s, int layer) {
     return;
   }
   sort_rows(share, s.T, s.a.routing);
-  multiply_experts(s, w, input_TD, D, s.a.routing);
+  multiply_experts(s, w, input_TD, D, s.T, s.a.routing);
   const int G = share.streams(), per_stream = share.experts.size() / G;
   for (int g = 0; g < G; ++g) {
     const int first = share.experts.begin + g * per_stream;
@@ -306,7 +328,7 @@ void run_travelled_rows(Step& s, int layer) {
   ExpertExchange& x = *s.a.exchange;
   finish_exchange(s);
   take_rows(x, s.pool, s.model.share());
-  multiply_experts(s, s.model.weights.layers[layer], x.arrived, x.arrived_stride, x.routing);
+  multiply_experts(s, s.model.weights.layers[layer], x.arrived, x.arrived_stride, x.rows, x.routing);
   pack_sums(x, s.pool, s.model.config, s.a.output_RD.data());
   s.pending = s.grid.start([&s] { exchange_messages(*s.a.exchange, s.grid.members()); });
 }
@@ -377,8 +399,9 @@ Logits forward(const Model& model, const Batch& batch, KvCache& kv, Activations&
       add_to_residual(s, s.a.update_GTD.data(), c.sync_scale());
     }
     const PartClock clock(s, a.scoring);
-    norm_rows(s, model.weights.final_norm_D, {0, s.T}, nullptr, s.a.input_TD.data());
-    score_vocabulary(model, pool, s.a.input_TD.data(), s.T, logits_Sv);
+    float* x_SD = s.a.input_TD.data();
+    norm_rows(s, model.weights.final_norm_D, {0, s.T}, nullptr, x_SD);
+    score_vocabulary(model, pool, x_SD, quantise(s, model.weights.head_vD, x_SD, c.hidden_size, s.T), s.T, logits_Sv);
     logits_Sv += static_cast<std::size_t>(s.T) * model.share().vocab.size();
   }
   const PartClock clock(steps.front(), a.scoring);

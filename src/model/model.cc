@@ -12,7 +12,8 @@ KvShape Model::kv_shape(KvType type) const {
   return {share().kv_heads.size(), config.head_dim, type};
 }
 
-Model load_model(const std::string& model_dir, Plan plan, const Communicator& comm, std::optional<DType> dtype) {
+Model load_model(const std::string& model_dir, Plan plan, const Communicator& comm, const FormatChoice& formats,
+                 int threads) {
   ModelConfig config = load_model_config(model_dir);
   const int summed = config.experts_per_token() / (config.federated() ? config.expert_groups : 1);
   if (summed > kMaxSelected)
@@ -21,11 +22,30 @@ Model load_model(const std::string& model_dir, Plan plan, const Communicator& co
   Placement placement = make_placement(config, plan, comm.size(), comm.nodes());
   const Share& share = placement.ranks[comm.rank()];
   SumPlan sums(placement.sum_begin);
-  Weights weights = share.idle() ? Weights{} : load_weights(model_dir, config, share, dtype);
+  ThreadPool pool(threads);
+  Weights weights = share.idle() ? Weights{} : load_weights(pool, model_dir, config, share, formats);
   return {std::move(config), std::move(placement), comm.rank(), std::move(sums), std::move(weights)};
 }
 
 namespace {
+
+// Room for the rows that products with quantised weights take, of whichever x is largest: `arrived` rows come from
+// other ranks.
+void allocate_codes(const Model& model, std::size_t T, std::size_t R, std::size_t arrived, Activations& a) {
+  const WeightFormats formats = formats_of(model.weights);
+  if (!quantised(formats.attention) && !quantised(formats.experts) && !quantised(formats.head)) return;
+  const std::size_t G = model.share().streams(), width = model.query_heads() * model.config.head_dim;
+  std::size_t codes = 0, rows = 0;
+  const auto want = [&](std::size_t n, std::size_t depth) {
+    rows = std::max(rows, n);
+    codes = std::max(codes, n * quantised_stride(depth));
+  };
+  want(std::max({T, arrived, G * std::min<std::size_t>(T, kInputBlock)}), model.config.hidden_size);
+  want(T * G, width / G);
+  want(R, model.share().expert_width.size());
+  a.codes = AlignedBuffer<std::int16_t>(codes);
+  a.code_scales = AlignedBuffer<float>(rows);
+}
 
 // The most tokens of the step that are in one half on all ranks together.
 int tokens_of_half(const Model& model, int tokens, const ExchangeOptions& options) {
@@ -70,6 +90,7 @@ Activations::Activations(const Model& model, Communicator& groups, int tokens, i
   logits_SV = allocate(gathers && model.placement.group_ranks() > 1 ? S * c.vocab_size : 0);
   if (model.placement.members > 1 && !share.idle())
     exchange.emplace(c, experts_of_members(model.placement, model.rank), share.member, options, static_cast<int>(T));
+  allocate_codes(model, T, R, exchange ? exchange->routing.weights_TK.size() / exchange->entries : 0, *this);
   layers.resize(c.num_hidden_layers);
   load.experts = share.experts.size();
   load.rows_Le.resize(static_cast<std::size_t>(c.num_hidden_layers) * load.experts);
@@ -86,6 +107,7 @@ std::size_t Activations::bytes() const {
   for (const auto* buffer : {&r_TD, &input_TD, &q_TnC, &k_TmC, &v_TmC, &attended_TnC, &scores_TE, &hidden_Rf,
                              &output_RD, &cosines_TC, &sines_TC, &squares_T2, &logits_Sv, &gathered, &logits_SV})
     floats += buffer->size();
+  floats += code_scales.size() + codes.size() / 2;
   const std::size_t routed = routing.experts_TK.size() * 3 + routing.weights_TK.size() + routing.expert_begin.size();
   return 4 * (floats + routed) + (exchange ? exchange->bytes() : 0) + (other_half ? other_half->bytes() : 0);
 }

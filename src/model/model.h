@@ -36,9 +36,11 @@ struct Model {
   KvShape kv_shape(KvType type) const;
 };
 
-// Loads the share of the model folder that `comm`'s rank holds. `dtype` converts the weights; without it they keep the
-// file's type. Throws Error where the folder is not a model, or the plan does not fit it or the ranks.
-Model load_model(const std::string& model_dir, Plan plan, const Communicator& comm, std::optional<DType> dtype = {});
+// Loads the share of the model folder that `comm`'s rank holds, on so many threads. `formats` converts the weights;
+// without it they keep the file's. Throws Error where the folder is not a model, or the plan does not fit it or the
+// ranks.
+Model load_model(const std::string& model_dir, Plan plan, const Communicator& comm, const FormatChoice& formats = {},
+                 int threads = 1);
 
 // Where a rank's time went in a part of the last forward pass, and what it sent.
 struct PartStats {
@@ -75,6 +77,8 @@ struct Activations {
   AlignedBuffer<float> scores_TE;
   AlignedBuffer<float> hidden_Rf;
   AlignedBuffer<float> output_RD;
+  AlignedBuffer<std::int16_t> codes;  // what products with quantised weights read: of their x, one after the other
+  AlignedBuffer<float> code_scales;
   AlignedBuffer<float> cosines_TC, sines_TC;  // of half the head width
   AlignedBuffer<float> squares_T2;            // sums of squares of q and k, where their norm spans ranks
   AlignedBuffer<float> logits_Sv;

@@ -58,7 +58,6 @@ StepWork decode_work(const ModelConfig& c, const Placement& placement, int rank,
   if (share.idle()) return {};
   const MatrixElements elements = matrix_elements(c, share);
   const double L = c.num_hidden_layers, E = c.experts();
-  const auto size = static_cast<double>(size_of(step.weights));
   const double own = own_sequences(step.sequences, placement.members, share.member);
   const auto layers = [L](std::int64_t of_one) { return L * static_cast<double>(of_one); };
 
@@ -70,11 +69,12 @@ StepWork decode_work(const ModelConfig& c, const Placement& placement, int rank,
   // Rows per expert, and how much of the experts they touch.
   const double rows = step.sequences * c.experts_per_token() / E;
   const double touched = experts_touched(c, step.sequences) / E;
-  return {.projections = product_work(layers(elements.attention), size, own),
+  return {.projections = product_work(layers(elements.attention), bits(step.weights.attention) / 8, own),
           .attention = {positions * position_bytes, positions * 4 * heads * c.head_dim},
           .router = product_work(layers(elements.router), sizeof(float), own),
-          .experts = {layers(elements.experts) * size * touched, 2 * layers(elements.experts) * rows},
-          .head = product_work(static_cast<double>(elements.head), size, own)};
+          .experts = {layers(elements.experts) * bits(step.weights.experts) / 8 * touched,
+                      2 * layers(elements.experts) * rows},
+          .head = product_work(static_cast<double>(elements.head), bits(step.weights.head) / 8, own)};
 }
 
 StepWork decode_work(const ModelConfig& config, const Placement& placement, const DecodeStep& step) {

@@ -5,11 +5,11 @@
 
 #include <cstdint>
 
-#include "core/dtype.h"
 #include "core/model_config.h"
 #include "kernels/kv_format.h"
 #include "kernels/peak.h"
 #include "placement/placement.h"
+#include "weights/weight_formats.h"
 
 namespace foe {
 
@@ -18,9 +18,11 @@ struct MatrixElements {
   std::int64_t attention = 0, router = 0, experts = 0;  // of one layer
   std::int64_t head = 0;                                // once
 
-  // In memory: `type`, but the router f32.
-  std::int64_t bytes(int layers, DType type) const {
-    return static_cast<std::int64_t>(size_of(type)) * (layers * (attention + experts) + head) + 4 * layers * router;
+  // In memory, the router in f32.
+  double bytes(int layers, const WeightFormats& formats) const {
+    const auto of = [](std::int64_t elements, double bits) { return static_cast<double>(elements) * bits / 8; };
+    return layers * (of(attention, bits(formats.attention)) + of(experts, bits(formats.experts)) + of(router, 32)) +
+           of(head, bits(formats.head));
   }
 };
 MatrixElements matrix_elements(const ModelConfig& config, const Share& share);
@@ -47,7 +49,7 @@ struct StepWork {
 struct DecodeStep {
   int sequences = 1;   // one token of each
   double context = 1;  // positions that each of them attends to, its own included: the mean over sequences
-  DType weights = DType::kBF16;
+  WeightFormats weights;
   KvType kv = KvType::kBF16;
 };
 

@@ -18,8 +18,10 @@ struct Logits {
   std::span<const std::int32_t> candidates_begin;  // [S + 1], by row, into candidates; a row that is whole has none
 };
 
-// logits_Sv = the scores of this rank's part of the vocabulary for x_SD.
-void score_vocabulary(const Model& model, ThreadPool& pool, const float* x_SD, int rows, float* logits_Sv);
+// logits_Sv = the scores of this rank's part of the vocabulary for x_SD, `codes` where the head is
+// quantised.
+void score_vocabulary(const Model& model, ThreadPool& pool, const float* x_SD, const QuantisedRows& codes, int rows,
+                      float* logits_Sv);
 
 // Collective: what the batch wants of every rank's a.logits_Sv goes to rank 0: rows as the wire has them, candidates
 // exactly. Nothing travels for a kind of row that the batch does not have. a.logits_Sv is used up.

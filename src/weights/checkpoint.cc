@@ -76,13 +76,26 @@ std::optional<Tensor> Checkpoint::find(std::string_view name) const {
   return file.tensor(file.tensors()[it->second.tensor]);
 }
 
+void Checkpoint::check_shape(const std::string& name, const std::vector<std::int64_t>* shape,
+                             const std::vector<std::int64_t>& expected) const {
+  if (!shape) fail("{}: {}: expected a tensor of shape {}, got no such tensor", model_dir_, name, to_string(expected));
+  if (*shape != expected)
+    fail("{}: {}: expected shape {}, got {}", model_dir_, name, to_string(expected), to_string(*shape));
+}
+
 Tensor Checkpoint::tensor(const std::string& name, const std::vector<std::int64_t>& expected_shape) const {
   std::optional<Tensor> tensor = find(name);
-  if (!tensor)
-    fail("{}: {}: expected a tensor of shape {}, got no such tensor", model_dir_, name, to_string(expected_shape));
-  if (tensor->shape != expected_shape)
-    fail("{}: {}: expected shape {}, got {}", model_dir_, name, to_string(expected_shape), to_string(tensor->shape));
+  check_shape(name, tensor ? &tensor->shape : nullptr, expected_shape);
   return *std::move(tensor);
+}
+
+std::span<const std::byte> Checkpoint::bytes(const std::string& name,
+                                             const std::vector<std::int64_t>& expected_shape) const {
+  const auto it = places_.find(name);
+  const TensorFile* file = it == places_.end() ? nullptr : &files_[it->second.file];
+  const TensorInfo* info = file ? &file->tensors()[it->second.tensor] : nullptr;
+  check_shape(name, info ? &info->shape : nullptr, expected_shape);
+  return file->bytes(*info);
 }
 
 }  // namespace foe

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,6 +28,9 @@ class Checkpoint {
   // Throws Error where there is no such tensor, or where it has another shape or such a type.
   Tensor tensor(const std::string& name, const std::vector<std::int64_t>& expected_shape) const;
 
+  // The bytes of a tensor of any type; Error where there is no such tensor or its shape is another.
+  std::span<const std::byte> bytes(const std::string& name, const std::vector<std::int64_t>& expected_shape) const;
+
   const std::string& model_dir() const { return model_dir_; }
   const std::vector<TensorFile>& files() const { return files_; }
 
@@ -34,6 +38,8 @@ class Checkpoint {
   struct Place {
     std::size_t file, tensor;  // indices into files_ and its tensors()
   };
+  void check_shape(const std::string& name, const std::vector<std::int64_t>* shape,
+                   const std::vector<std::int64_t>& expected) const;
   void open_single(const std::string& path);
   void open_shards(const std::string& index_path);
 

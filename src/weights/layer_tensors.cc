@@ -11,11 +11,6 @@
 namespace foe {
 namespace {
 
-std::string layer_prefix(const ModelConfig& config, int layer) {
-  FOE_CHECK(layer >= 0 && layer < config.num_hidden_layers, "layer {} of {}", layer, config.num_hidden_layers);
-  return fmt::format("model.layers.{}.", layer);
-}
-
 // A projection that is added to is not what we compute; leaving the addend out would give wrong answers in silence.
 Tensor linear(const Checkpoint& checkpoint, const std::string& name, std::int64_t out, std::int64_t in) {
   if (checkpoint.contains(name + ".bias"))
@@ -25,6 +20,11 @@ Tensor linear(const Checkpoint& checkpoint, const std::string& name, std::int64_
 
 }  // namespace
 
+std::string layer_prefix(const ModelConfig& config, int layer) {
+  FOE_CHECK(layer >= 0 && layer < config.num_hidden_layers, "layer {} of {}", layer, config.num_hidden_layers);
+  return fmt::format("model.layers.{}.", layer);
+}
+
 LayerTensors layer_tensors(const Checkpoint& checkpoint, const ModelConfig& config, int layer) {
   const std::string prefix = layer_prefix(config, layer);
   const std::string attention = prefix + "self_attn.";
@@ -33,10 +33,6 @@ LayerTensors layer_tensors(const Checkpoint& checkpoint, const ModelConfig& conf
 
   LayerTensors tensors;
   tensors.input_norm = checkpoint.tensor(prefix + "input_layernorm.weight", {D});
-  tensors.q = linear(checkpoint, attention + "q_proj", q_width, D);
-  tensors.k = linear(checkpoint, attention + "k_proj", kv_width, D);
-  tensors.v = linear(checkpoint, attention + "v_proj", kv_width, D);
-  tensors.o = linear(checkpoint, attention + "o_proj", D, q_width);
   if (config.qk_norm != QkNorm::kNone) {
     const bool full = config.qk_norm == QkNorm::kFull;
     tensors.q_norm = checkpoint.tensor(attention + "q_norm.weight", {full ? q_width : C});
@@ -51,6 +47,14 @@ LayerTensors layer_tensors(const Checkpoint& checkpoint, const ModelConfig& conf
     tensors.router = linear(checkpoint, is_mixtral ? mixtral : prefix + "mlp.gate", config.num_experts, D);
   }
   return tensors;
+}
+
+AttentionTensors attention_tensors(const Checkpoint& checkpoint, const ModelConfig& config, int layer) {
+  const std::string attention = layer_prefix(config, layer) + "self_attn.";
+  const std::int64_t D = config.hidden_size, C = config.head_dim;
+  const std::int64_t q_width = config.num_attention_heads * C, kv_width = config.num_key_value_heads * C;
+  return {linear(checkpoint, attention + "q_proj", q_width, D), linear(checkpoint, attention + "k_proj", kv_width, D),
+          linear(checkpoint, attention + "v_proj", kv_width, D), linear(checkpoint, attention + "o_proj", D, q_width)};
 }
 
 ExpertTensors expert_tensors(const Checkpoint& checkpoint, const ModelConfig& config, int layer, int expert) {
@@ -76,11 +80,12 @@ ExpertTensors expert_tensors(const Checkpoint& checkpoint, const ModelConfig& co
 
 EndTensors end_tensors(const Checkpoint& checkpoint, const ModelConfig& config) {
   const std::int64_t D = config.hidden_size, V = config.vocab_size;
-  EndTensors tensors;
-  tensors.embed = checkpoint.tensor("model.embed_tokens.weight", {V, D});
-  tensors.norm = checkpoint.tensor("model.norm.weight", {D});
-  tensors.lm_head = config.tie_word_embeddings ? tensors.embed : linear(checkpoint, "lm_head", V, D);
-  return tensors;
+  return {checkpoint.tensor("model.embed_tokens.weight", {V, D}), checkpoint.tensor("model.norm.weight", {D})};
+}
+
+Tensor head_tensor(const Checkpoint& checkpoint, const ModelConfig& config) {
+  if (config.tie_word_embeddings) return end_tensors(checkpoint, config).embed;
+  return linear(checkpoint, "lm_head", config.vocab_size, config.hidden_size);
 }
 
 }  // namespace foe

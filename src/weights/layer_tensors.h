@@ -11,6 +11,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 
 #include "core/model_config.h"
 #include "weights/checkpoint.h"
@@ -20,11 +21,14 @@ namespace foe {
 // Shapes are [out, in], row-major, as in torch's nn.Linear. Legend: core/model_config.h.
 struct LayerTensors {
   Tensor input_norm;                     // [D]
-  Tensor q, k, v;                        // [N*C, D], [M*C, D], [M*C, D]; head h has rows [h*C, (h+1)*C)
   std::optional<Tensor> q_norm, k_norm;  // none; head: [C], [C]; full: [N*C], [M*C]
-  Tensor o;                              // [D, N*C]
   Tensor post_attention_norm;            // [D]
   std::optional<Tensor> router;          // [E, D]; none in a dense model
+};
+
+struct AttentionTensors {
+  Tensor q, k, v;  // [N*C, D], [M*C, D], [M*C, D]; head h has rows [h*C, (h+1)*C)
+  Tensor o;        // [D, N*C]
 };
 
 struct ExpertTensors {
@@ -33,14 +37,19 @@ struct ExpertTensors {
 };
 
 struct EndTensors {
-  Tensor embed;    // [V, D]
-  Tensor norm;     // [D]
-  Tensor lm_head;  // [V, D]; the embedding where they are tied
+  Tensor embed;  // [V, D]
+  Tensor norm;   // [D]
 };
+
+// "model.layers.3."
+std::string layer_prefix(const ModelConfig& config, int layer);
 
 // All throw Error naming the tensor, the expected shape and what was found. 0 <= layer < L, 0 <= expert < experts().
 LayerTensors layer_tensors(const Checkpoint& checkpoint, const ModelConfig& config, int layer);
+AttentionTensors attention_tensors(const Checkpoint& checkpoint, const ModelConfig& config, int layer);
 ExpertTensors expert_tensors(const Checkpoint& checkpoint, const ModelConfig& config, int layer, int expert);
 EndTensors end_tensors(const Checkpoint& checkpoint, const ModelConfig& config);
+// [V, D]; the embedding where they are tied.
+Tensor head_tensor(const Checkpoint& checkpoint, const ModelConfig& config);
 
 }  // namespace foe

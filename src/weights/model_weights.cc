@@ -1,14 +1,11 @@
 #include "weights/model_weights.h"
 
+#include "base/error.h"
 #include "weights/layer_tensors.h"
+#include "weights/packed_tensors.h"
 
 namespace foe {
 namespace {
-
-StoredMatrix matrix(const Tensor& tensor) {
-  const int rows = static_cast<int>(tensor.shape[0]), depth = static_cast<int>(tensor.shape[1]);
-  return {tensor.dtype, tensor.bytes.data(), static_cast<std::size_t>(depth) * size_of(tensor.dtype), rows, depth};
-}
 
 std::vector<float> floats(const Tensor& tensor, int first, int count) {
   std::vector<float> values(count);
@@ -20,10 +17,32 @@ std::vector<float> floats(const Tensor& tensor) {
   return floats(tensor, 0, static_cast<int>(tensor.size()));
 }
 
+// What is asked for, which a packed part of a file can not become.
+WeightFormat format_in_file(const Checkpoint& checkpoint, const char* part, std::optional<WeightFormat> asked,
+                            WeightFormat in_file) {
+  if (asked.value_or(in_file) != in_file)
+    fail("{}: {} are packed as {} in the file and cannot become {}: convert or quantise the original model",
+         checkpoint.model_dir(), part, to_string(in_file), to_string(*asked));
+  return in_file;
+}
+
+// Rows and columns of one of a file's matrices.
+struct Part {
+  std::string name;
+  int matrices, index, rows, depth;  // packed: the index-th of `matrices` of [rows, depth]
+  Range row_part, column_part;       // of that
+};
+
 class Loader {
  public:
-  Loader(const Checkpoint& checkpoint, const ModelConfig& config, const Share& share, std::optional<DType> dtype)
-      : checkpoint_(checkpoint), config_(config), share_(share), dtype_(dtype) {}
+  Loader(ThreadPool& pool, const Checkpoint& checkpoint, const ModelConfig& config, const Share& share,
+         const FormatChoice& choice)
+      : pool_(pool),
+        checkpoint_(checkpoint),
+        config_(config),
+        share_(share),
+        choice_(choice),
+        in_file_(stored_formats(checkpoint, config)) {}
 
   LayerWeights layer(int l) const {
     const LayerTensors t = layer_tensors(checkpoint_, config_, l);
@@ -38,38 +57,82 @@ class Loader {
       w.q_norm = floats(*t.q_norm, share_.kv_heads.begin * per_kv * C, share_.kv_heads.size() * per_kv * C);
       w.k_norm = floats(*t.k_norm, share_.kv_heads.begin * C, share_.kv_heads.size() * C);
     }
-    for (int g = 0; g < share_.streams(); ++g) w.streams.push_back(stream(t, g));
-    if (t.router) w.router_ED = packed(matrix(*t.router), DType::kF32);
+    for (int g = 0; g < share_.streams(); ++g) w.streams.push_back(stream(l, g));
+    if (t.router) w.router_ED = packed(matrix(*t.router), WeightFormat::kF32);
     for (int e = share_.experts.begin; e < share_.experts.end; ++e) w.experts.push_back(expert(l, e));
     return w;
   }
 
-  PackedMatrix packed(const StoredMatrix& stored) const { return packed(stored, dtype_.value_or(stored.type)); }
+  PackedMatrix head() const {
+    const int V = config_.vocab_size, D = config_.hidden_size;
+    if (in_file_.head.packed)
+      return packed_part({kHeadName, 1, 0, V, D, share_.vocab, {0, D}},
+                         format_in_file(checkpoint_, "the head", choice_.head, in_file_.head.format));
+    return packed(matrix(head_tensor(checkpoint_, config_)).slice(share_.vocab.begin, share_.vocab.size(), 0, D),
+                  choice_.head.value_or(in_file_.head.format));
+  }
 
  private:
-  static PackedMatrix packed(const StoredMatrix& stored, DType type) { return pack({&stored, 1}, type); }
+  PackedMatrix packed(const StoredMatrix& stored, WeightFormat format) const {
+    return pack(pool_, {&stored, 1}, format);
+  }
 
-  StreamWeights stream(const LayerTensors& t, int g) const {
+  PackedMatrix packed_part(const Part& p, WeightFormat format) const {
+    return foe::packed_part(packed_tensor(checkpoint_, p.name, format, p.matrices, p.index, p.rows, p.depth), p.name,
+                            p.row_part, p.column_part);
+  }
+
+  StreamWeights stream(int l, int g) const {
     const int per_kv = config_.num_attention_heads / config_.num_key_value_heads, C = config_.head_dim;
-    const int heads = share_.kv_heads.size() / share_.streams();
-    const int first = (share_.kv_heads.begin + g * heads) * C, count = heads * C, D = config_.hidden_size;
-    return {packed(matrix(t.q).slice(first * per_kv, count * per_kv, 0, D)),
-            packed(matrix(t.k).slice(first, count, 0, D)), packed(matrix(t.v).slice(first, count, 0, D)),
-            packed(matrix(t.o).slice(0, D, first * per_kv, count * per_kv))};
+    const int D = config_.hidden_size, matrices = attention_matrices(config_);
+    const int index = config_.federated() ? share_.groups.begin + g : 0, heads = config_.num_key_value_heads / matrices;
+    const int here = share_.kv_heads.size() / share_.streams(), first = share_.kv_heads.begin + g * here;
+    const std::string prefix = layer_prefix(config_, l) + "self_attn.";
+    if (in_file_.attention.packed) {
+      const WeightFormat format =
+          format_in_file(checkpoint_, "attention's matrices", choice_.attention, in_file_.attention.format);
+      const Range m{(first - index * heads) * C, (first - index * heads + here) * C},
+          n{m.begin * per_kv, m.end * per_kv};
+      const auto rows = [&](const char* name, int in_matrix, Range part) {
+        return packed_part({prefix + name, matrices, index, in_matrix, D, part, {0, D}}, format);
+      };
+      return {rows("q_proj", heads * per_kv * C, n), rows("k_proj", heads * C, m), rows("v_proj", heads * C, m),
+              packed_part({prefix + "o_proj", matrices, index, D, heads * per_kv * C, {0, D}, n}, format)};
+    }
+    const AttentionTensors t = attention_tensors(checkpoint_, config_, l);
+    const WeightFormat format = choice_.attention.value_or(in_file_.attention.format);
+    const int begin = first * C, count = here * C;
+    return {packed(matrix(t.q).slice(begin * per_kv, count * per_kv, 0, D), format),
+            packed(matrix(t.k).slice(begin, count, 0, D), format),
+            packed(matrix(t.v).slice(begin, count, 0, D), format),
+            packed(matrix(t.o).slice(0, D, begin * per_kv, count * per_kv), format)};
   }
 
   ExpertWeights expert(int l, int e) const {
+    const int D = config_.hidden_size, F = config_.moe_intermediate_size;
+    const Range width = share_.expert_width;
+    if (in_file_.experts.packed) {
+      const WeightFormat format = format_in_file(checkpoint_, "experts", choice_.experts, in_file_.experts.format);
+      const std::string prefix = packed_expert_name(config_, l, e);
+      // Panels of gate and up take turns.
+      const int panels = (width.size() + kPanel - 1) / kPanel, all = (F + kPanel - 1) / kPanel;
+      const Range gate_up{2 * width.begin, 2 * width.begin + 2 * kPanel * panels};
+      return {packed_part({prefix + "gate_up_proj", 1, 0, 2 * kPanel * all, D, gate_up, {0, D}}, format),
+              packed_part({prefix + "down_proj", 1, 0, D, F, {0, D}, width}, format)};
+    }
     const ExpertTensors t = expert_tensors(checkpoint_, config_, l, e);
-    const int begin = share_.expert_width.begin, width = share_.expert_width.size(), D = config_.hidden_size;
-    return {pack_gate_up(matrix(t.gate).slice(begin, width, 0, D), matrix(t.up).slice(begin, width, 0, D),
-                         dtype_.value_or(t.gate.dtype)),
-            packed(matrix(t.down).slice(0, D, begin, width))};
+    const WeightFormat format = choice_.experts.value_or(in_file_.experts.format);
+    return {pack_gate_up(pool_, matrix(t.gate).slice(width.begin, width.size(), 0, D),
+                         matrix(t.up).slice(width.begin, width.size(), 0, D), format),
+            packed(matrix(t.down).slice(0, D, width.begin, width.size()), format)};
   }
 
+  ThreadPool& pool_;
   const Checkpoint& checkpoint_;
   const ModelConfig& config_;
   const Share& share_;
-  std::optional<DType> dtype_;
+  FormatChoice choice_;
+  StoredFormats in_file_;
 };
 
 }  // namespace
@@ -84,16 +147,24 @@ std::size_t Weights::packed_bytes() const {
   return bytes;
 }
 
-Weights load_weights(const std::string& model_dir, const ModelConfig& config, const Share& share,
-                     std::optional<DType> dtype) {
+WeightFormats formats_of(const Weights& w) {
+  WeightFormats formats{.head = w.head_vD.format};
+  if (w.layers.empty()) return formats;
+  if (!w.layers[0].streams.empty()) formats.attention = w.layers[0].streams[0].q.format;
+  if (!w.layers[0].experts.empty()) formats.experts = w.layers[0].experts[0].down.format;
+  return formats;
+}
+
+Weights load_weights(ThreadPool& pool, const std::string& model_dir, const ModelConfig& config, const Share& share,
+                     const FormatChoice& formats) {
   Weights w;
   w.checkpoint = std::make_unique<Checkpoint>(model_dir);
-  const Loader loader(*w.checkpoint, config, share, dtype);
+  const Loader loader(pool, *w.checkpoint, config, share, formats);
   const EndTensors ends = end_tensors(*w.checkpoint, config);
   w.embedding_VD = matrix(ends.embed);
   for (int l = 0; l < config.num_hidden_layers; ++l) w.layers.push_back(loader.layer(l));
   w.final_norm_D = floats(ends.norm);
-  w.head_vD = loader.packed(matrix(ends.lm_head).slice(share.vocab.begin, share.vocab.size(), 0, config.hidden_size));
+  w.head_vD = loader.head();
   return w;
 }
 

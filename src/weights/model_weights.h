@@ -1,8 +1,8 @@
-// The weights of one rank's share, packed for the kernels. The embedding stays in the mapped file.
+// The weights of one rank's share, packed for the kernels. The embedding stays in the mapped file, and so do matrices
+// that it has packed.
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +10,7 @@
 #include "core/share.h"
 #include "kernels/gemm.h"
 #include "weights/checkpoint.h"
+#include "weights/weight_formats.h"
 
 namespace foe {
 
@@ -44,9 +45,12 @@ struct Weights {
   std::size_t packed_bytes() const;
 };
 
-// Reads and packs what `share` names, touching no other tensor's data. Matrices keep their file's type unless `dtype`
-// names one; norms and router become f32. Throws Error for a missing tensor or a wrong shape.
-Weights load_weights(const std::string& model_dir, const ModelConfig& config, const Share& share,
-                     std::optional<DType> dtype);
+WeightFormats formats_of(const Weights& weights);
+
+// Reads and packs what `share` names, touching no other tensor's data; what the folder has packed stays where it is.
+// Matrices keep their file's format unless `formats` names one; norms and router become f32. Throws Error for a missing
+// tensor, a wrong shape, or a packed format that is not the one asked for.
+Weights load_weights(ThreadPool& pool, const std::string& model_dir, const ModelConfig& config, const Share& share,
+                     const FormatChoice& formats);
 
 }  // namespace foe

@@ -35,6 +35,8 @@ class Source {
     }
   }
 
+  DType type() const { return type_; }
+
  private:
   static constexpr std::size_t kPool = 1 << 20;
   DType type_;
@@ -42,17 +44,52 @@ class Source {
   std::size_t at_ = 0;
 };
 
+// Random codes, with the scale that gives them a deviation near 1.
+void fill_codes(PackedMatrix& matrix, std::uint64_t seed) {
+  constexpr float kDeviation = 72;
+  const BF16 scale = to_bf16(1 / kDeviation);
+  const std::size_t block = block_bytes(matrix.format), scales = scale_bytes(matrix.format);
+  for (std::size_t at = 0; at < matrix.own.size(); at += block) {
+    std::byte* out = matrix.own.data() + at;
+    for (int row = 0; row < kPanel; ++row) std::memcpy(out + row * sizeof scale, &scale, sizeof scale);
+    for (std::size_t i = scales; i < block; i += sizeof(std::uint64_t)) {
+      const std::uint64_t codes = random_bits(seed, at + i);
+      std::memcpy(out + i, &codes, sizeof codes);
+    }
+  }
+}
+
 }  // namespace
 
-Weights random_weights(const ModelConfig& c, const Share& share, DType type, std::uint64_t seed) {
+PackedMatrix random_matrix(int rows, int depth, WeightFormat format, std::uint64_t seed) {
+  PackedMatrix matrix = empty_packed(rows, depth, format);
+  if (quantised(format)) {
+    fill_codes(matrix, seed);
+  } else {
+    const DType type = format == WeightFormat::kF32 ? DType::kF32 : DType::kBF16;
+    Source(type, seed).fill(matrix.own.data(), matrix.own.size() / size_of(type));
+  }
+  return matrix;
+}
+
+Weights random_weights(const ModelConfig& c, const Share& share, WeightFormat format, std::uint64_t seed) {
   Source every_rank(DType::kF32, seed);
   // The values have deviation 1: the norms before a matrix scale its inputs to 1 / sqrt(its depth) instead.
-  Source own(type, seed + 1 + static_cast<std::uint64_t>(share.experts.begin));
+  std::uint64_t own_seed = seed + 1 + static_cast<std::uint64_t>(share.experts.begin);
+  Source floats(format == WeightFormat::kF32 ? DType::kF32 : DType::kBF16, own_seed);
   const int D = c.hidden_size, C = c.head_dim, per_kv = c.num_attention_heads / c.num_key_value_heads;
   const int m = share.kv_heads.size() / share.streams(), f = share.expert_width.size();
-  const auto packed = [](Source& source, int rows, int depth, DType matrix_type) {
-    PackedMatrix matrix = empty_packed(rows, depth, matrix_type);
-    source.fill(matrix.data.data(), matrix.data.size() / size_of(matrix_type));
+  const auto own = [&](int rows, int depth) {
+    PackedMatrix matrix = empty_packed(rows, depth, format);
+    if (quantised(format))
+      fill_codes(matrix, ++own_seed);
+    else
+      floats.fill(matrix.own.data(), matrix.own.size() / size_of(floats.type()));
+    return matrix;
+  };
+  const auto router = [&] {
+    PackedMatrix matrix = empty_packed(c.num_experts, c.hidden_size, WeightFormat::kF32);
+    every_rank.fill(matrix.own.data(), matrix.own.size() / sizeof(float));
     return matrix;
   };
   const float unit = 1.0f / std::sqrt(static_cast<float>(D));
@@ -70,16 +107,14 @@ Weights random_weights(const ModelConfig& c, const Share& share, DType type, std
       layer.k_norm.assign(full ? share.kv_heads.size() * C : C, 1.0f);
     }
     for (int g = 0; g < share.streams(); ++g)
-      layer.streams.push_back({packed(own, m * per_kv * C, D, type), packed(own, m * C, D, type),
-                               packed(own, m * C, D, type), packed(own, D, m * per_kv * C, type)});
-    if (!c.dense()) layer.router_ED = packed(every_rank, c.num_experts, D, DType::kF32);
+      layer.streams.push_back({own(m * per_kv * C, D), own(m * C, D), own(m * C, D), own(D, m * per_kv * C)});
+    if (!c.dense()) layer.router_ED = router();
     for (int e = share.experts.begin; e < share.experts.end; ++e)
-      layer.experts.push_back(
-          {packed(own, 2 * kPanel * ((f + kPanel - 1) / kPanel), D, type), packed(own, D, f, type)});
+      layer.experts.push_back({own(2 * kPanel * ((f + kPanel - 1) / kPanel), D), own(D, f)});
     w.layers.push_back(std::move(layer));
   }
   w.final_norm_D.assign(D, unit);
-  w.head_vD = packed(own, share.vocab.size(), D, type);
+  w.head_vD = own(share.vocab.size(), D);
   return w;
 }
 

@@ -51,7 +51,7 @@ std::string json_string(const std::string& text) {
   return nlohmann::json(text).dump();
 }
 
-// Prefix and JSON, padded so that the data begins at a multiple of 8 bytes.
+// Prefix and JSON, padded so that the data begins at a multiple of 64 bytes: a cache line.
 std::string header_bytes(const std::vector<TensorSource>& sources, const std::map<std::string, std::string>& metadata) {
   std::string text = fmt::format("{{\"__metadata__\":{}", nlohmann::json(metadata).dump());
   std::set<std::string_view> names = {"__metadata__"};
@@ -64,10 +64,11 @@ std::string header_bytes(const std::vector<TensorSource>& sources, const std::ma
     offset = end;
   }
   text += '}';
-  text.resize((text.size() + 7) / 8 * 8, ' ');
+  constexpr std::size_t kPrefix = 8, kAlignment = 64;
+  text.resize((kPrefix + text.size() + kAlignment - 1) / kAlignment * kAlignment - kPrefix, ' ');
   FOE_CHECK(text.size() <= kMaxHeaderBytes, "a header of {} bytes", text.size());
   std::string prefix;
-  for (int byte = 0; byte < 8; ++byte) prefix += static_cast<char>(text.size() >> (8 * byte) & 0xff);
+  for (std::size_t byte = 0; byte < kPrefix; ++byte) prefix += static_cast<char>(text.size() >> (8 * byte) & 0xff);
   return prefix + text;
 }
 

@@ -13,6 +13,7 @@
 #include "engine/sampler.h"
 #include "model/random_model.h"
 #include "model/wire_cost.h"
+#include "weights/convert.h"
 
 namespace foe {
 namespace {
@@ -59,12 +60,12 @@ void with_engine(const std::string& path, int ranks, EngineOptions options, cons
   with_engine(path, default_plan(load_model_config(path)), ranks, options, lead);
 }
 
-void check_requests_together(const RandomModel& folder, Plan plan) {
+void check_requests_together(const std::string& path, Plan plan) {
   std::vector<Request> requests;
   for (int i = 1; i <= 9; ++i) requests.push_back(request(i, 3 + 11 * i % 70, 5 + 3 * i, i % 3 ? 1.0f : 0.0f));
   Outputs alone;
   for (const Request& r : requests)
-    with_engine(folder.path(), 1, {}, [&](Engine& engine) {
+    with_engine(path, 1, {}, [&](Engine& engine) {
       engine.submit(r);
       drain(engine, alone);
     });
@@ -72,8 +73,8 @@ void check_requests_together(const RandomModel& folder, Plan plan) {
   for (const auto& nodes :
        std::vector<std::vector<int>>{{0}, {0, 0}, {0, 0, 0}, {0, 0, 1}, {0, 0, 0, 0}, {0, 0, 1, 1}}) {
     Outputs together;
-    with_engine(folder.path(), plan, nodes,
-                {.threads = 2, .max_batch_tokens = 13, .max_sequences = 4, .kv_tokens = 300}, [&](Engine& engine) {
+    with_engine(path, plan, nodes, {.threads = 2, .max_batch_tokens = 13, .max_sequences = 4, .kv_tokens = 300},
+                [&](Engine& engine) {
                   for (const Request& r : requests) engine.submit(r);
                   drain(engine, together);
                 });
@@ -82,10 +83,23 @@ void check_requests_together(const RandomModel& folder, Plan plan) {
 }
 
 TEST(Engine, RequestsTogetherGiveWhatEachGivesAloneOnAnyNumberOfRanks) {
-  check_requests_together(RandomModel(small_federated(4)), Plan::kFoe);
-  check_requests_together(RandomModel(small_federated(2)),
-                          Plan::kFoe);  // on three ranks one is idle, four share groups
-  check_requests_together(RandomModel(small_config()), Plan::kEp);
+  check_requests_together(RandomModel(small_federated(4)).path(), Plan::kFoe);
+  // On three ranks one is idle, four share groups.
+  check_requests_together(RandomModel(small_federated(2)).path(), Plan::kFoe);
+  check_requests_together(RandomModel(small_config()).path(), Plan::kEp);
+}
+
+TEST(Engine, QuantisedModelsToo) {
+  for (const WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4})
+    for (const Plan plan : {Plan::kFoe, Plan::kEp}) {
+      SCOPED_TRACE(testing::Message() << to_string(format) << ", plan " << to_string(plan));
+      const RandomModel folder(plan == Plan::kFoe ? small_federated(2) : small_config());
+      const TempFolder converted;
+      ThreadPool pool(1);
+      convert_model(pool, folder.path(), folder.config(), FormatChoice::all(format), converted / "model",
+                    [](std::size_t, std::size_t) {});
+      check_requests_together(converted / "model", plan);
+    }
 }
 
 TEST(Engine, AResubmittedRequestContinuesWithTheSameTokens) {

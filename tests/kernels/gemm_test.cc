@@ -209,7 +209,7 @@ TEST(GemmSwiglu, MatchesReference) {
           const auto expected_up = ref::matmul(x, w, count, width, depth);
           const auto magnitude_up = ref::matmul(absolute(x), absolute(w), count, width, depth);
           const auto expected = ref::swiglu(gate.expected, expected_up);
-          gate.packed = pack_gate_up(gate.weights.matrix, up.matrix, type);
+          gate.packed = pack_gate_up(one_thread(), gate.weights.matrix, up.matrix, format_of(type));
           for_each_target([&] {
             const Product product = gate.product();
             multiply_swiglu(*pools[width % 3], {&product, 1}, width);
@@ -232,7 +232,7 @@ TEST(GemmSwiglu, BitsDependOnNeitherBatchNorTargetNorThreads) {
   constexpr int kRows = 50, kWidth = 33, kDepth = 300;
   const Weights gate(random_values(kWidth * kDepth, 1), kWidth, kDepth, DType::kBF16);
   const Weights up(random_values(kWidth * kDepth, 2), kWidth, kDepth, DType::kBF16);
-  const PackedMatrix packed = pack_gate_up(gate.matrix, up.matrix, DType::kBF16);
+  const PackedMatrix packed = pack_gate_up(one_thread(), gate.matrix, up.matrix, WeightFormat::kBF16);
   const auto x = random_values(kRows * kDepth, 3);
   std::vector<float> first;
   for (const auto& pool : thread_pools())

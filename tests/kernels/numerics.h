@@ -37,6 +37,11 @@ inline ref::Values absolute(ref::Values x) {
   return x;
 }
 
+inline ThreadPool& one_thread() {
+  static ThreadPool pool(1);
+  return pool;
+}
+
 // A stored matrix that owns its bytes, like a tensor in a checkpoint.
 struct Weights {
   StoredMatrix matrix;
@@ -56,7 +61,7 @@ struct Weights {
   }
   Weights(const Weights&) = delete;
 
-  PackedMatrix packed() const { return pack({&matrix, 1}, matrix.type); }
+  PackedMatrix packed() const { return pack(one_thread(), {&matrix, 1}, format_of(matrix.type)); }
 };
 
 // Pools of 1, 2 and 3 threads: results must not depend on which one is used.

@@ -12,13 +12,13 @@ namespace {
 
 float element(const PackedMatrix& w, int row, int k) {
   const std::size_t at = (static_cast<std::size_t>(row / kPanel) * w.depth + k) * kPanel + row % kPanel;
-  if (w.type == DType::kF32) return reinterpret_cast<const float*>(w.data.data())[at];
-  return to_float(reinterpret_cast<const BF16*>(w.data.data())[at]);
+  if (w.format == WeightFormat::kF32) return reinterpret_cast<const float*>(w.data)[at];
+  return to_float(reinterpret_cast<const BF16*>(w.data)[at]);
 }
 
 // Every element of the packed matrix: those past the end of the last panel are zero.
 void expect_packed(const PackedMatrix& w, const std::vector<float>& values) {
-  ASSERT_EQ(w.bytes(), static_cast<std::size_t>(w.panels()) * kPanel * w.depth * size_of(w.type));
+  ASSERT_EQ(w.bytes(), static_cast<std::size_t>(w.panels()) * kPanel * w.depth * block_bytes(w.format) / kPanel);
   for (int row = 0; row < w.panels() * kPanel; ++row)
     for (int k = 0; k < w.depth; ++k)
       ASSERT_EQ(element(w, row, k), row < w.rows ? values[static_cast<std::size_t>(row) * w.depth + k] : 0.0f)
@@ -32,7 +32,7 @@ TEST(Pack, PutsEveryElementIntoItsPanel) {
         SCOPED_TRACE(testing::Message() << rows << "x" << depth << " " << to_string(type));
         const Weights w(random_values(static_cast<std::size_t>(rows) * depth, rows + depth), rows, depth, type);
         const PackedMatrix packed = w.packed();
-        EXPECT_EQ(packed.type, type);
+        EXPECT_EQ(packed.format, format_of(type));
         EXPECT_EQ(packed.rows, rows);
         EXPECT_EQ(packed.depth, depth);
         expect_packed(packed, w.values);
@@ -45,7 +45,7 @@ TEST(Pack, StacksParts) {
   const StoredMatrix parts[] = {a.matrix, b.matrix, c.matrix};
   std::vector<float> values = a.values;
   values.insert(values.end(), c.values.begin(), c.values.end());
-  const PackedMatrix packed = pack(parts, DType::kF32);
+  const PackedMatrix packed = pack(one_thread(), parts, WeightFormat::kF32);
   EXPECT_EQ(packed.rows, 25);
   expect_packed(packed, values);
 }
@@ -69,10 +69,12 @@ TEST(Pack, TakesRowsAndColumnsOfASlice) {
         slice.read_row(i, read.data());
         ASSERT_EQ(read, std::vector<float>(values.end() - columns, values.end()));
       }
-      expect_packed(pack({&slice, 1}, type), values);
+      expect_packed(pack(one_thread(), {&slice, 1}, format_of(type)), values);
       // A slice of a slice is the same as one cut.
       expect_packed(
-          pack(std::vector{w.matrix.slice(0, row + rows, column, kDepth - column).slice(row, rows, 0, columns)}, type),
+          pack(one_thread(),
+               std::vector{w.matrix.slice(0, row + rows, column, kDepth - column).slice(row, rows, 0, columns)},
+               format_of(type)),
           values);
     }
   }
@@ -86,8 +88,10 @@ TEST(PackDeathTest, SliceOutsideTheMatrix) {
   EXPECT_DEATH(w.matrix.slice(-1, 2, 0, 3), "rows -1\\+2 of 2");
   float row[3];
   EXPECT_DEATH(w.matrix.read_row(2, row), "row 2 of 2");
-  EXPECT_DEATH(pack(std::vector{w.matrix, w.matrix.slice(0, 2, 0, 2)}, DType::kF32), "depths 2 and 3");
-  EXPECT_DEATH(pack_gate_up(w.matrix, w.matrix.slice(0, 1, 0, 3), DType::kF32), "gate \\[2, 3\\], up \\[1, 3\\]");
+  EXPECT_DEATH(pack(one_thread(), std::vector{w.matrix, w.matrix.slice(0, 2, 0, 2)}, WeightFormat::kF32),
+               "depths 2 and 3");
+  EXPECT_DEATH(pack_gate_up(one_thread(), w.matrix, w.matrix.slice(0, 1, 0, 3), WeightFormat::kF32),
+               "gate \\[2, 3\\], up \\[1, 3\\]");
 }
 
 // Tensors in a file start anywhere.
@@ -99,7 +103,7 @@ TEST(Pack, ReadsUnalignedSources) {
       std::copy(w.bytes.begin(), w.bytes.end(), bytes.begin() + offset);
       StoredMatrix shifted = w.matrix;
       shifted.data = bytes.data() + offset;
-      expect_packed(pack({&shifted, 1}, type), w.values);
+      expect_packed(pack(one_thread(), {&shifted, 1}, format_of(type)), w.values);
       std::vector<float> row(11);
       shifted.read_row(17, row.data());
       EXPECT_EQ(row, std::vector<float>(w.values.end() - 11, w.values.end()));
@@ -109,7 +113,7 @@ TEST(Pack, ReadsUnalignedSources) {
 
 TEST(Pack, WidensBf16Exactly) {
   const Weights w(random_values(33 * 5, 7), 33, 5, DType::kBF16);
-  expect_packed(pack({&w.matrix, 1}, DType::kF32), w.values);
+  expect_packed(pack(one_thread(), {&w.matrix, 1}, WeightFormat::kF32), w.values);
 }
 
 TEST(Pack, RoundsF32ToNearestEvenBf16) {
@@ -134,21 +138,21 @@ TEST(Pack, RoundsF32ToNearestEvenBf16) {
                                        0x1.fep127f, infinity, -infinity, 0.0f,      -0.0f, 0.0f,       0x1p-133f};
   StoredMatrix m{DType::kF32, reinterpret_cast<const std::byte*>(in.data()), in.size() * 4, 1,
                  static_cast<int>(in.size())};
-  const PackedMatrix packed = pack({&m, 1}, DType::kBF16);
+  const PackedMatrix packed = pack(one_thread(), {&m, 1}, WeightFormat::kBF16);
   for (std::size_t k = 0; k < in.size(); ++k) {
     EXPECT_EQ(element(packed, 0, static_cast<int>(k)), expected[k]) << in[k];
     EXPECT_EQ(std::signbit(element(packed, 0, static_cast<int>(k))), std::signbit(expected[k])) << in[k];
   }
   const float nan = std::numeric_limits<float>::quiet_NaN();
   m = {DType::kF32, reinterpret_cast<const std::byte*>(&nan), 4, 1, 1};
-  EXPECT_TRUE(std::isnan(element(pack({&m, 1}, DType::kBF16), 0, 0)));
+  EXPECT_TRUE(std::isnan(element(pack(one_thread(), {&m, 1}, WeightFormat::kBF16), 0, 0)));
 }
 
 TEST(Pack, AlternatesPanelsOfGateAndUp) {
   for (const int width : {0, 1, 16, 17, 40}) {
     const Weights gate(random_values(width * 6, 8), width, 6, DType::kF32),
         up(random_values(width * 6, 9), width, 6, DType::kF32);
-    const PackedMatrix packed = pack_gate_up(gate.matrix, up.matrix, DType::kF32);
+    const PackedMatrix packed = pack_gate_up(one_thread(), gate.matrix, up.matrix, WeightFormat::kF32);
     const int panels = (width + 15) / 16;
     ASSERT_EQ(packed.rows, 2 * 16 * panels);
     for (int f = 0; f < 16 * panels; ++f)

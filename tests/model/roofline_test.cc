@@ -70,10 +70,10 @@ TEST(Roofline, SequencesShareWeightsButNotPositions) {
 }
 
 TEST(Roofline, TypesCountTheirBytes) {
-  const auto with = [](DType weights, KvType kv) {
-    return on_one_rank(tiny(), {.sequences = 1, .context = 16, .weights = weights, .kv = kv});
+  const auto with = [](WeightFormat w, KvType kv) {
+    return on_one_rank(tiny(), {.sequences = 1, .context = 16, .weights = {w, w, w}, .kv = kv});
   };
-  const StepWork bf16 = with(DType::kBF16, KvType::kBF16), f32 = with(DType::kF32, KvType::kF32);
+  const StepWork bf16 = with(WeightFormat::kBF16, KvType::kBF16), f32 = with(WeightFormat::kF32, KvType::kF32);
   EXPECT_EQ(f32.projections.bytes, 2 * bf16.projections.bytes);
   EXPECT_EQ(f32.experts.bytes, 2 * bf16.experts.bytes);
   EXPECT_EQ(f32.head.bytes, 2 * bf16.head.bytes);
@@ -128,9 +128,7 @@ TEST(Roofline, EverythingTouchedIsEverythingHeld) {
     const ModelConfig config = larger(groups);
     const Placement placement = make_placement(config, default_plan(config), 1);
     const Work all = on_one_rank(config, {.sequences = 10000, .context = 0}).total();
-    EXPECT_EQ(
-        all.bytes,
-        static_cast<double>(matrix_elements(config, placement.ranks[0]).bytes(config.num_hidden_layers, DType::kBF16)));
+    EXPECT_EQ(all.bytes, matrix_elements(config, placement.ranks[0]).bytes(config.num_hidden_layers, {}));
   }
 }
 

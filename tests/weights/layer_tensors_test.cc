@@ -121,10 +121,11 @@ TEST(LayerTensors, AttentionAndNorms) {
     const LayerTensors layer = layer_tensors(checkpoint, config, l);
     const std::string p = fmt::format("model.layers.{}.", l);
     expect_is(checkpoint, p + "input_layernorm.weight", layer.input_norm);
-    expect_is(checkpoint, p + "self_attn.q_proj.weight", layer.q);
-    expect_is(checkpoint, p + "self_attn.k_proj.weight", layer.k);
-    expect_is(checkpoint, p + "self_attn.v_proj.weight", layer.v);
-    expect_is(checkpoint, p + "self_attn.o_proj.weight", layer.o);
+    const AttentionTensors attention = attention_tensors(checkpoint, config, l);
+    expect_is(checkpoint, p + "self_attn.q_proj.weight", attention.q);
+    expect_is(checkpoint, p + "self_attn.k_proj.weight", attention.k);
+    expect_is(checkpoint, p + "self_attn.v_proj.weight", attention.v);
+    expect_is(checkpoint, p + "self_attn.o_proj.weight", attention.o);
     expect_is(checkpoint, p + "self_attn.q_norm.weight", layer.q_norm.value());
     expect_is(checkpoint, p + "self_attn.k_norm.weight", layer.k_norm.value());
     expect_is(checkpoint, p + "post_attention_layernorm.weight", layer.post_attention_norm);
@@ -206,12 +207,12 @@ TEST(LayerTensors, EndsTiedAndUntied) {
   const EndTensors ends = end_tensors(untied.checkpoint(), config);
   expect_is(untied.checkpoint(), "model.embed_tokens.weight", ends.embed);
   expect_is(untied.checkpoint(), "model.norm.weight", ends.norm);
-  expect_is(untied.checkpoint(), "lm_head.weight", ends.lm_head);
+  expect_is(untied.checkpoint(), "lm_head.weight", head_tensor(untied.checkpoint(), config));
   config.tie_word_embeddings = true;
   const Model tied(config, Experts::kOlmoe);
-  expect_is(tied.checkpoint(), "model.embed_tokens.weight", end_tensors(tied.checkpoint(), config).lm_head);
+  expect_is(tied.checkpoint(), "model.embed_tokens.weight", head_tensor(tied.checkpoint(), config));
   config.tie_word_embeddings = false;
-  EXPECT_THAT(error_of([&] { end_tensors(tied.checkpoint(), config); }),
+  EXPECT_THAT(error_of([&] { head_tensor(tied.checkpoint(), config); }),
               HasSubstr("lm_head.weight: expected a tensor of shape [5, 6], got no such tensor"));
 }
 
@@ -234,8 +235,8 @@ TEST(LayerTensors, RefusesBiases) {
   const ModelConfig config = small_config();
   const Model model(config, Experts::kOlmoe,
                     [](Builder& builder) { builder.add("model.layers.1.self_attn.k_proj.bias", {4}); });
-  EXPECT_NO_THROW(layer_tensors(model.checkpoint(), config, 0));
-  EXPECT_THAT(error_of([&] { layer_tensors(model.checkpoint(), config, 1); }),
+  EXPECT_NO_THROW(attention_tensors(model.checkpoint(), config, 0));
+  EXPECT_THAT(error_of([&] { attention_tensors(model.checkpoint(), config, 1); }),
               AllOf(HasSubstr("expected model.layers.1.self_attn.k_proj without a bias"),
                     HasSubstr("got model.layers.1.self_attn.k_proj.bias")));
 }

@@ -1,0 +1,90 @@
+// foe bench kernels: products at the shapes of a model, as a share of what the machine can do.
+#include <memory>
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include "bench_kernels.h"
+#include "commands.h"
+#include "kernels/cpu.h"
+#include "report.h"
+#include "shapes.h"
+
+namespace foe {
+namespace {
+
+struct KernelFlags {
+  std::string shape = "paper-1b", json;
+  std::vector<std::string> formats{"bf16", "int8", "int4"};
+  std::vector<int> tokens{1, 4, 16, 64, 512};
+  double seconds = 0.5;
+  int threads = 0;
+};
+
+void run_bench_kernels(const KernelFlags& flags) {
+  KernelOptions options{.shape = load_shape(flags.shape).config,
+                        .formats = {},
+                        .tokens = flags.tokens,
+                        .threads = flags.threads > 0 ? flags.threads : available_threads(),
+                        .seconds_per_point = flags.seconds};
+  for (const std::string& format : flags.formats) options.formats.push_back(parse_weight_format("--formats", format));
+  ThreadPool pool(options.threads);
+  const MachineLimits limits = measure_limits(pool);
+  fmt::print("{}, {} threads, {}; {:.1f} GB/s read, {:.1f} GFLOP/s in f32, {:.1f} Gop/s of integer dot products\n",
+             flags.shape, pool.threads(), instruction_set(), limits.read_bytes_per_s / 1e9, limits.flops_per_s / 1e9,
+             limits.dots_per_s / 1e9);
+  fmt::print("{:<22} {:>6} {:>6} {:>10} {:>21} {:>8} {:>6} {:>8} {:>6}\n", "kernel", "format", "tokens", "us",
+             "10th-90th percentile", "GB/s", "%", "Gop/s", "%");
+  nlohmann::json points = nlohmann::json::array();
+  bench_kernels(pool, options, [&](const KernelPoint& p) {
+    fmt::print("{:<22} {:>6} {:>6} {:>10.1f} {:>10.1f}-{:<10.1f} {:>8.2f} {:>6.1f} {:>8.1f} {:>6.1f}\n", p.kernel,
+               to_string(p.format), p.tokens, 1e6 * p.seconds, 1e6 * p.low, 1e6 * p.high, p.bytes / p.seconds / 1e9,
+               100 * p.share_of_reading(limits), p.operations / p.seconds / 1e9, 100 * p.share_of_peak(limits));
+    std::fflush(stdout);
+    points.push_back({{"kernel", p.kernel},
+                      {"format", to_string(p.format)},
+                      {"tokens", p.tokens},
+                      {"repetitions", p.repetitions},
+                      {"seconds", p.seconds},
+                      {"p10_s", p.low},
+                      {"p90_s", p.high},
+                      {"bytes", p.bytes},
+                      {"operations", p.operations},
+                      {"share_of_reading", p.share_of_reading(limits)},
+                      {"share_of_peak", p.share_of_peak(limits)}});
+  });
+  if (!flags.json.empty())
+    write_json("--json", flags.json,
+               {{"shape", flags.shape},
+                {"threads", pool.threads()},
+                {"instruction_set", instruction_set()},
+                {"read_bytes_per_second", limits.read_bytes_per_s},
+                {"flops_per_second", limits.flops_per_s},
+                {"dots_per_second", limits.dots_per_s},
+                {"points", points}});
+}
+
+}  // namespace
+
+void add_kernels_command(CLI::App& bench) {
+  auto flags = std::make_shared<KernelFlags>();
+  CLI::App* command = bench.add_subcommand(
+      "kernels", "Products at a model's shapes, as a share of what memory and arithmetic reach in the same run");
+  command->add_option("--shape", flags->shape, "a shape as for latency, or a model folder for its config.json")
+      ->capture_default_str();
+  command->add_option("--formats", flags->formats, "of the weights")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"f32", "bf16", "int8", "int4"}))
+      ->capture_default_str();
+  command->add_option("--tokens", flags->tokens, "rows of activations")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1 << 16))
+      ->capture_default_str();
+  command->add_option("--seconds", flags->seconds, "per point")->check(CLI::Range(0.01, 60.0))->capture_default_str();
+  command->add_option("--threads", flags->threads, "default: all cores")->check(CLI::Range(1, 1024));
+  command->add_option("--json", flags->json, "also write the results there");
+  command->callback([flags] { run_bench_kernels(*flags); });
+}
+
+}  // namespace foe

@@ -1,0 +1,59 @@
+// foe convert: quantises a model folder once, so that it is mapped at start instead of packed.
+#include <filesystem>
+#include <memory>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "commands.h"
+#include "common.h"
+#include "weights/config_json.h"
+#include "weights/convert.h"
+
+namespace foe {
+namespace {
+
+struct ConvertFlags {
+  std::string model, out, quantize;
+  int threads = 0;
+};
+
+// A line that is written over on a terminal, and one now and then elsewhere.
+class Progress {
+ public:
+  void operator()(std::size_t written, std::size_t total) {
+    const bool terminal = isatty(STDERR_FILENO) == 1;
+    if (written < total && seconds_since(last_) < (terminal ? 0.2 : 10)) return;
+    last_ = Clock::now();
+    fmt::print(stderr, "{}{:.1f} of {:.1f} MB{}", terminal ? "\r" : "", written / 1e6, total / 1e6,
+               terminal && written < total ? "" : "\n");
+  }
+
+ private:
+  Clock::time_point last_ = Clock::now();
+};
+
+void run_convert(const ConvertFlags& flags) {
+  if (std::filesystem::exists(flags.out)) fail("{}: expected a folder that is not there yet", flags.out);
+  ThreadPool pool(flags.threads > 0 ? flags.threads : available_threads());
+  convert_model(pool, flags.model, load_model_config(flags.model), parse_format_choice("--quantize", flags.quantize),
+                flags.out, Progress());
+}
+
+}  // namespace
+
+void add_convert_command(CLI::App& app) {
+  auto flags = std::make_shared<ConvertFlags>();
+  CLI::App* command =
+      app.add_subcommand("convert", "Quantise a model folder, into one that is mapped at start as it is");
+  command->add_option("MODEL", flags->model, "model folder")->required();
+  command->add_option("OUT", flags->out, "a new folder")->required();
+  add_quantize(*command, flags->quantize)->required();
+  command->add_option("--threads", flags->threads, "default: all cores")->check(CLI::Range(1, 1024));
+  command->callback([flags] { run_convert(*flags); });
+}
+
+}  // namespace foe

@@ -1,0 +1,174 @@
+#include "kernels/quantise.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <limits>
+
+#include "base/check.h"
+#include "kernels/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/quantise.cc"
+#include <hwy/foreach_target.h>
+
+#include "kernels/vec16-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace foe {
+namespace HWY_NAMESPACE {
+namespace {
+
+constexpr float kLargestCode = 32767;
+
+// The largest magnitude; NaN or infinity if there is one of these. Magnitudes are ordered like their bits.
+float largest_magnitude(const float* x, int n) {
+  using DI = hn::RebindToSigned<DF>;
+  auto most = hn::Zero(DI());
+  for_each16(n, [&](int i, auto load, auto) {
+    const V16 v = load(x + i);
+    for (const VF& part : v.v) most = hn::Max(most, hn::BitCast(DI(), hn::Abs(part)));
+  });
+  return std::bit_cast<float>(hn::GetLane(hn::MaxOfLanes(DI(), most)));
+}
+
+void quantise_row(const float* x, int n, std::int16_t* codes, int padded, float* scale) {
+  const float largest = largest_magnitude(x, n);
+  std::fill(codes + n / kLanes16 * kLanes16, codes + padded, std::int16_t{0});
+  if (!(largest <= std::numeric_limits<float>::max())) {
+    std::fill(codes, codes + n, std::int16_t{0});
+    *scale = std::numeric_limits<float>::quiet_NaN();
+    return;
+  }
+  // A hair below 1 / 32767, so that no code times the scale overflows, and at least the smallest normal float, so that
+  // its inverse does not.
+  *scale = std::max(largest * 0x1.0002p-15f, std::numeric_limits<float>::min());
+  const V16 inverse = set16(1 / *scale), most = set16(kLargestCode), least = set16(-kLargestCode);
+  const hn::Rebind<std::int16_t, DF> d16;
+  const auto encode = [&](V16 v, std::int16_t* out) {
+    const V16 multiple = mul(v, inverse);
+    for (int j = 0; j < kVecs; ++j) {
+      const VF clamped = hn::Min(hn::Max(multiple.v[j], least.v[j]), most.v[j]);
+      hn::StoreU(hn::DemoteTo(d16, hn::NearestInt(clamped)), d16, out + j * kVecLanes);
+    }
+  };
+  for_each16(n, [&](int i, auto load, auto) { encode(load(x + i), codes + i); });
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace foe
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace foe {
+namespace {
+
+HWY_EXPORT(quantise_row);
+
+constexpr int kMostBlock = 64;
+constexpr float kSmallest =
+    0x1p-100f;  // blocks of smaller weights are zero: the inverse of their scale may be infinite
+
+struct Block {
+  float scale = 0;
+  std::array<std::int8_t, kMostBlock> codes{};
+};
+
+float rounded(float scale) {
+  return to_float(to_bf16(scale));
+}
+
+void encode_int8(const float* w, int n, float scale, std::int8_t* codes) {
+  const float inverse = 1 / scale;
+  for (int k = 0; k < n; ++k)
+    codes[k] = static_cast<std::int8_t>(std::clamp(std::nearbyint(w[k] * inverse), -127.0f, 127.0f));
+}
+
+// Half way between neighbouring levels.
+constexpr std::array<float, 15> kInt4Thresholds = [] {
+  std::array<float, 15> t{};
+  for (int i = 0; i < 15; ++i) t[i] = 0.5f * (kInt4Levels[i] + kInt4Levels[i + 1]);
+  return t;
+}();
+
+// Loops over all of a block, so that compilers vectorise them.
+void encode_int4(const float (&w)[kMostBlock], float scale, std::int8_t* codes) {
+  constexpr int kBlock = block_depth(WeightFormat::kInt4);
+  const float inverse = 1 / scale;
+  std::array<std::int32_t, kBlock> index{};
+  std::array<float, kBlock> v;
+  for (int k = 0; k < kBlock; ++k) v[k] = w[k] * inverse;
+  for (const float threshold : kInt4Thresholds)
+    for (int k = 0; k < kBlock; ++k) index[k] += v[k] > threshold ? 1 : 0;
+  for (int k = 0; k < kBlock; ++k) codes[k] = static_cast<std::int8_t>(index[k]);
+}
+
+// Scales that put the largest weight near the last level on either side; each then moves to the best for its codes.
+Block best_int4(const float (&w)[kMostBlock], float largest) {
+  constexpr int kBlock = block_depth(WeightFormat::kInt4);
+  constexpr float kTop[] = {80, 88, 96, 104, 112, 120, 127, 134};
+  Block best;
+  float least = std::numeric_limits<float>::infinity();
+  for (const float top : kTop)
+    for (const float sign : {1.0f, -1.0f}) {
+      Block block;
+      encode_int4(w, sign * largest / top, block.codes.data());
+      std::array<float, kBlock> level;
+      for (int k = 0; k < kBlock; ++k) level[k] = kInt4Levels[block.codes[k]];
+      float products = 0, squares = 0, error = 0;
+      for (int k = 0; k < kBlock; ++k) products += w[k] * level[k], squares += level[k] * level[k];
+      block.scale = rounded(products / squares);
+      for (int k = 0; k < kBlock; ++k) {
+        const float e = w[k] - block.scale * level[k];
+        error += e * e;
+      }
+      if (error < least) least = error, best = block;
+    }
+  encode_int4(w, best.scale, best.codes.data());
+  return best;
+}
+
+}  // namespace
+
+void quantise_block(WeightFormat format, const float* w, int n, BF16* scale, std::int8_t* codes) {
+  FOE_CHECK(quantised(format) && 0 < n && n <= block_depth(format), "{} of {}", n, to_string(format));
+  float largest = 0;
+  bool finite = true;
+  for (int k = 0; k < n; ++k) {
+    largest = std::max(largest, std::abs(w[k]));
+    finite &= std::isfinite(w[k]);
+  }
+  if (!finite || largest < kSmallest) {
+    std::fill(codes, codes + n, std::int8_t{0});
+    *scale = to_bf16(finite ? 0 : std::numeric_limits<float>::quiet_NaN());
+    return;
+  }
+  if (format == WeightFormat::kInt8) {
+    *scale = to_bf16(largest / 127);
+    encode_int8(w, n, to_float(*scale), codes);
+    return;
+  }
+  float padded[kMostBlock] = {};
+  std::copy(w, w + n, padded);
+  const Block best = best_int4(padded, largest);
+  std::copy(best.codes.begin(), best.codes.begin() + n, codes);
+  *scale = to_bf16(best.scale);
+}
+
+void quantise_rows(ThreadPool& pool, const float* x, std::size_t x_stride, int rows, int n, const QuantisedRows& to) {
+  FOE_CHECK(to.stride >= quantised_stride(n), "rows of {} with a stride of {}", n, to.stride);
+  const auto one = [&](std::size_t i) {
+    HWY_DYNAMIC_DISPATCH(quantise_row)
+    (x + i * x_stride, n, to.codes + i * to.stride, static_cast<int>(to.stride), to.scales + i);
+  };
+  constexpr int kWorthThreads = 1 << 15;  // floats; handing out less takes longer than doing it
+  if (static_cast<std::int64_t>(rows) * n < kWorthThreads)
+    for (int i = 0; i < rows; ++i) one(i);
+  else
+    pool.parallel_for(rows, one);
+}
+
+}  // namespace foe
+#endif

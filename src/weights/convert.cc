@@ -1,0 +1,131 @@
+#include "weights/convert.h"
+
+#include <utility>
+#include <vector>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "weights/layer_tensors.h"
+#include "weights/model_folder.h"
+#include "weights/packed_tensors.h"
+
+namespace foe {
+namespace {
+
+class Converter {
+ public:
+  Converter(ThreadPool& pool, const Checkpoint& checkpoint, const ModelConfig& config, const WeightFormats& formats)
+      : pool_(pool), checkpoint_(checkpoint), config_(config), formats_(formats) {}
+
+  std::vector<TensorSource> sources() {
+    const EndTensors ends = end_tensors(checkpoint_, config_);
+    copy("model.embed_tokens.weight", ends.embed);
+    copy("model.norm.weight", ends.norm);
+    for (int l = 0; l < config_.num_hidden_layers; ++l) layer(l);
+    const StoredMatrix head = matrix(head_tensor(checkpoint_, config_));
+    add(kHeadName, formats_.head, 1, head.rows, head.depth, [this, head](int) {
+      return pack(pool_, {&head, 1}, formats_.head);
+    });
+    return std::move(sources_);
+  }
+
+ private:
+  void copy(std::string name, const Tensor& tensor) {
+    sources_.push_back(
+        byte_source(std::move(name), tensor.dtype == DType::kF32 ? "F32" : "BF16", tensor.shape, tensor.bytes));
+  }
+
+  // `make` gives each of the matrices when it is written.
+  void add(const std::string& name, WeightFormat format, int matrices, int rows, int depth,
+           std::function<PackedMatrix(int)> make) {
+    const int panels = (rows + kPanel - 1) / kPanel;
+    TensorSource source{packed_name(name, format),
+                        find_stored_type("U8"),
+                        {matrices, panels, static_cast<std::int64_t>(panel_bytes(format, depth))},
+                        {}};
+    source.write = [matrices, make = std::move(make)](const TensorSource::Sink& sink) {
+      for (int i = 0; i < matrices; ++i) sink(make(i).own.span());
+    };
+    sources_.push_back(std::move(source));
+  }
+
+  void layer(int l) {
+    const LayerTensors t = layer_tensors(checkpoint_, config_, l);
+    const std::string prefix = layer_prefix(config_, l);
+    copy(prefix + "input_layernorm.weight", t.input_norm);
+    copy(prefix + "post_attention_layernorm.weight", t.post_attention_norm);
+    if (t.q_norm) copy(prefix + "self_attn.q_norm.weight", *t.q_norm);
+    if (t.k_norm) copy(prefix + "self_attn.k_norm.weight", *t.k_norm);
+    if (t.router) copy(prefix + "mlp.gate.weight", *t.router);
+    const AttentionTensors a = attention_tensors(checkpoint_, config_, l);
+    rows_of_groups(prefix + "self_attn.q_proj", matrix(a.q));
+    rows_of_groups(prefix + "self_attn.k_proj", matrix(a.k));
+    rows_of_groups(prefix + "self_attn.v_proj", matrix(a.v));
+    columns_of_groups(prefix + "self_attn.o_proj", matrix(a.o));
+    for (int e = 0; e < config_.experts(); ++e) expert(l, e);
+  }
+
+  void rows_of_groups(const std::string& name, const StoredMatrix& w) {
+    const int groups = attention_matrices(config_), rows = w.rows / groups;
+    add(name, formats_.attention, groups, rows, w.depth, [=, this](int g) {
+      const StoredMatrix part = w.slice(g * rows, rows, 0, w.depth);
+      return pack(pool_, {&part, 1}, formats_.attention);
+    });
+  }
+
+  void columns_of_groups(const std::string& name, const StoredMatrix& w) {
+    const int groups = attention_matrices(config_), depth = w.depth / groups;
+    add(name, formats_.attention, groups, w.rows, depth, [=, this](int g) {
+      const StoredMatrix part = w.slice(0, w.rows, g * depth, depth);
+      return pack(pool_, {&part, 1}, formats_.attention);
+    });
+  }
+
+  void expert(int l, int e) {
+    const ExpertTensors t = expert_tensors(checkpoint_, config_, l, e);
+    const StoredMatrix gate = matrix(t.gate), up = matrix(t.up), down = matrix(t.down);
+    const std::string name = packed_expert_name(config_, l, e);
+    const int gate_up_rows = 2 * kPanel * ((gate.rows + kPanel - 1) / kPanel);
+    add(name + "gate_up_proj", formats_.experts, 1, gate_up_rows, gate.depth,
+        [=, this](int) { return pack_gate_up(pool_, gate, up, formats_.experts); });
+    add(name + "down_proj", formats_.experts, 1, down.rows, down.depth, [=, this](int) {
+      return pack(pool_, {&down, 1}, formats_.experts);
+    });
+  }
+
+  ThreadPool& pool_;
+  const Checkpoint& checkpoint_;
+  const ModelConfig& config_;
+  WeightFormats formats_;
+  std::vector<TensorSource> sources_;
+};
+
+}  // namespace
+
+void convert_model(ThreadPool& pool, const std::string& model_dir, const ModelConfig& config,
+                   const FormatChoice& formats, const std::string& out,
+                   const std::function<void(std::size_t, std::size_t)>& progress) {
+  const Checkpoint checkpoint(model_dir);
+  const StoredFormats stored = stored_formats(checkpoint, config);
+  if (stored.attention.packed || stored.experts.packed || stored.head.packed)
+    fail("{}: expected a model that has not been converted, got one with attention in {}, experts in {}, head in {}",
+         model_dir, to_string(stored.attention.format), to_string(stored.experts.format),
+         to_string(stored.head.format));
+  Converter converter(pool, checkpoint, config, formats_in_memory(stored, formats));
+  std::vector<TensorSource> sources = converter.sources();  // they call it
+  std::size_t total = 0, written = 0;
+  for (TensorSource& source : sources) {
+    std::int64_t bytes = source.type->bits / 8;
+    for (const std::int64_t size : source.shape) bytes *= size;
+    total += bytes;
+    source.write = [&written, &total, &progress, write = std::move(source.write)](const TensorSource::Sink& sink) {
+      write([&](std::span<const std::byte> piece) {
+        sink(piece);
+        progress(written += piece.size(), total);
+      });
+    };
+  }
+  write_model_folder(out, config, std::move(sources), model_dir);
+}
+
+}  // namespace foe

@@ -1,0 +1,74 @@
+#include "weights/packed_tensors.h"
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "weights/layer_tensors.h"
+
+namespace foe {
+namespace {
+
+StoredFormat stored_format(const Checkpoint& checkpoint, const std::string& packed_name, const auto& stored) {
+  if (const auto format = packed_format(checkpoint, packed_name)) return {*format, true};
+  return {format_of(stored().dtype), false};
+}
+
+}  // namespace
+
+StoredMatrix matrix(const Tensor& tensor) {
+  const int rows = static_cast<int>(tensor.shape[0]), depth = static_cast<int>(tensor.shape[1]);
+  return {tensor.dtype, tensor.bytes.data(), static_cast<std::size_t>(depth) * size_of(tensor.dtype), rows, depth};
+}
+
+std::string packed_name(const std::string& name, WeightFormat format) {
+  return name + ".panels." + to_string(format);
+}
+
+std::optional<WeightFormat> packed_format(const Checkpoint& checkpoint, const std::string& name) {
+  for (const WeightFormat format : {WeightFormat::kF32, WeightFormat::kBF16, WeightFormat::kInt8, WeightFormat::kInt4})
+    if (checkpoint.contains(packed_name(name, format))) return format;
+  return std::nullopt;
+}
+
+PackedMatrix packed_tensor(const Checkpoint& checkpoint, const std::string& name, WeightFormat format, int matrices,
+                           int index, int rows, int depth) {
+  PackedMatrix w{format, rows, depth, nullptr, panel_bytes(format, depth), {}};
+  const auto bytes =
+      checkpoint.bytes(packed_name(name, format), {matrices, w.panels(), static_cast<std::int64_t>(w.panel_stride)});
+  w.data = bytes.data() + index * w.bytes();
+  return w;
+}
+
+int attention_matrices(const ModelConfig& config) {
+  return config.federated() ? config.expert_groups : 1;
+}
+
+std::string packed_expert_name(const ModelConfig& config, int layer, int expert) {
+  return layer_prefix(config, layer) + (config.dense() ? "mlp." : fmt::format("mlp.experts.{}.", expert));
+}
+
+StoredFormats stored_formats(const Checkpoint& checkpoint, const ModelConfig& config) {
+  return {.attention = stored_format(checkpoint, layer_prefix(config, 0) + "self_attn.q_proj",
+                                     [&] { return attention_tensors(checkpoint, config, 0).q; }),
+          .experts = stored_format(checkpoint, packed_expert_name(config, 0, 0) + "down_proj",
+                                   [&] { return expert_tensors(checkpoint, config, 0, 0).down; }),
+          .head = stored_format(checkpoint, kHeadName, [&] { return head_tensor(checkpoint, config); })};
+}
+
+WeightFormats formats_in_memory(const StoredFormats& stored, const FormatChoice& choice) {
+  return {choice.attention.value_or(stored.attention.format), choice.experts.value_or(stored.experts.format),
+          choice.head.value_or(stored.head.format)};
+}
+
+PackedMatrix packed_part(const PackedMatrix& w, const std::string& name, Range rows, Range columns) {
+  const int block = block_depth(w.format);
+  if (rows.begin % kPanel != 0 || columns.begin % block != 0 || (columns.end % block != 0 && columns.end != w.depth))
+    fail(
+        "{}: rows {} to {}, columns {} to {} of a matrix that is packed in panels of {} rows and blocks of {} columns:"
+        " take as many ranks as cut it between these, another plan, or the model as it was before it was converted,"
+        " with --quantize",
+        name, rows.begin, rows.end, columns.begin, columns.end, kPanel, block);
+  return w.view(rows.begin, rows.size(), columns.begin, columns.size());
+}
+
+}  // namespace foe

@@ -1,0 +1,245 @@
+// Products with quantised weights against the double reference of what the codes and scales say.
+#include <cstring>
+
+#include <gtest/gtest.h>
+
+#include "each_target.h"
+#include "kernels/gemm.h"
+#include "numerics.h"
+
+namespace foe {
+namespace {
+
+constexpr WeightFormat kFormats[] = {WeightFormat::kInt8, WeightFormat::kInt4};
+constexpr int kCounts[] = {0, 1, 2, 3, 4, 7, 48, 49, 100};
+constexpr int kDepths[] = {1, 31, 32, 33, 64, 100, 256, 257, 600};
+constexpr int kWidths[] = {1, 16, 17, 33, 100};
+
+// The place that weight_format.h gives element (row, k).
+double element(const PackedMatrix& w, int row, int k) {
+  const int depth = block_depth(w.format), r = row % kPanel, j = k % depth;
+  const std::byte* block = w.data + row / kPanel * w.panel_stride + k / depth * block_bytes(w.format);
+  BF16 scale;
+  std::memcpy(&scale, block + r * sizeof scale, sizeof scale);
+  const std::byte* codes = block + scale_bytes(w.format);
+  if (w.format == WeightFormat::kInt8)
+    return static_cast<double>(to_float(scale)) * static_cast<std::int8_t>(codes[(j / 2 * kPanel + r) * 2 + j % 2]);
+  const int both = static_cast<int>(codes[(j / 4 * kPanel + r) * 2 + j % 2]);
+  return static_cast<double>(to_float(scale)) * kInt4Levels[j % 4 < 2 ? both & 15 : both >> 4];
+}
+
+ref::Values elements(const PackedMatrix& w) {
+  ref::Values values;
+  for (int row = 0; row < w.rows; ++row)
+    for (int k = 0; k < w.depth; ++k) values.push_back(element(w, row, k));
+  return values;
+}
+
+// Rows with their codes.
+struct CodedRows {
+  std::vector<float> x, scales;
+  std::vector<std::int16_t> codes;
+  QuantisedRows view;
+
+  CodedRows(std::vector<float> values, int rows, int n)
+      : x(std::move(values)), scales(rows), codes(rows * quantised_stride(n)) {
+    view = {codes.data(), quantised_stride(n), scales.data()};
+    quantise_rows(one_thread(), x.data(), n, rows, n, view);
+  }
+  CodedRows(const CodedRows&) = delete;
+  // What the codes of row i say.
+  double value(int i, int k) const { return static_cast<double>(scales[i]) * codes[i * view.stride + k]; }
+};
+
+struct Case {
+  int count, width, depth;
+  PackedMatrix w;
+  CodedRows x;
+  std::vector<float> y;
+  ref::Values expected, magnitude;
+
+  Case(int count_, int width_, int depth_, WeightFormat format, std::uint64_t seed)
+      : count(count_),
+        width(width_),
+        depth(depth_),
+        w(pack_random(width, depth, format, seed)),
+        x(random_values(static_cast<std::size_t>(count) * depth, seed + 1), count, depth),
+        y(static_cast<std::size_t>(count) * width) {
+    ref::Values rows;
+    for (int i = 0; i < count; ++i)
+      for (int k = 0; k < depth; ++k) rows.push_back(x.value(i, k));
+    const ref::Values weights = elements(w);
+    expected = ref::matmul(rows, weights, count, width, depth);
+    magnitude = ref::matmul(absolute(rows), absolute(weights), count, width, depth);
+  }
+  Case(const Case&) = delete;
+
+  static PackedMatrix pack_random(int rows, int depth, WeightFormat format, std::uint64_t seed) {
+    const Weights weights(random_values(static_cast<std::size_t>(rows) * depth, seed), rows, depth, DType::kF32);
+    return pack(one_thread(), {&weights.matrix, 1}, format);
+  }
+  Product product() {
+    std::fill(y.begin(), y.end(), -12345.0f);
+    return {.x = nullptr,
+            .x_stride = 0,
+            .rows = nullptr,
+            .count = count,
+            .w = &w,
+            .y = y.data(),
+            .y_stride = static_cast<std::size_t>(width),
+            .quantised = x.view};
+  }
+  // Sums of a block are exact; each is rounded once as a float, and then multiplied and added in one step, and there is
+  // the row's scale.
+  void check() const {
+    const double roundings = 2 * ((depth + block_depth(w.format) - 1) / block_depth(w.format)) + 1;
+    for (std::size_t i = 0; i < y.size(); ++i) ASSERT_NEAR(y[i], expected[i], gamma(roundings) * magnitude[i]) << i;
+  }
+};
+
+TEST(QuantisedGemm, MatchesReference) {
+  const auto pools = thread_pools();
+  for (const WeightFormat format : kFormats)
+    for (const int count : kCounts)
+      for (const int depth : kDepths)
+        for (const int width : kWidths) {
+          SCOPED_TRACE(testing::Message() << count << "x" << width << "x" << depth << " " << to_string(format));
+          Case c(count, width, depth, format, count + 1000 * depth + width);
+          for_each_target([&] {
+            const Product product = c.product();
+            multiply(*pools[(count + width) % 3], {&product, 1});
+            c.check();
+          });
+          if (testing::Test::HasFailure()) return;
+        }
+}
+
+// Integer sums and one order of blocks: also the instruction set does not matter.
+TEST(QuantisedGemm, BitsDependOnNeitherBatchNorTargetNorThreads) {
+  const auto pools = thread_pools();
+  for (const WeightFormat format : kFormats)
+    for (const int depth : {33, 64, 600}) {
+      SCOPED_TRACE(testing::Message() << to_string(format) << ", depth " << depth);
+      Case c(100, 49, depth, format, depth);
+      std::vector<float> first;
+      for_each_target([&] {
+        for (const auto& pool : pools) {
+          const Product all = c.product();
+          multiply(*pool, {&all, 1});
+          if (first.empty()) first = c.y;
+          ASSERT_EQ(c.y, first) << pool->threads() << " threads";
+        }
+        for (const int count : kCounts) {
+          Product some = c.product();
+          const int skipped = 100 - count;
+          some.count = count;
+          some.quantised = from_row(some.quantised, skipped);
+          some.y += skipped * 49;
+          multiply(*pools[1], {&some, 1});
+          ASSERT_TRUE(std::equal(c.y.begin() + skipped * 49, c.y.end(), first.begin() + skipped * 49))
+              << "the last " << count;
+        }
+        std::vector<std::int32_t> backwards(100);
+        for (int i = 0; i < 100; ++i) backwards[i] = 99 - i;
+        Product gathered = c.product();
+        gathered.rows = backwards.data();
+        multiply(*pools[0], {&gathered, 1});
+        for (int i = 0; i < 100; ++i)
+          ASSERT_TRUE(std::equal(c.y.begin() + i * 49, c.y.begin() + (i + 1) * 49, first.begin() + (99 - i) * 49)) << i;
+      });
+    }
+}
+
+// The largest codes there are, all of one sign: nothing saturates or overflows.
+TEST(QuantisedGemm, LargestCodesAreExact) {
+  constexpr int kDepth = 256;
+  for (const WeightFormat format : kFormats)
+    for (const float sign : {1.0f, -1.0f}) {
+      std::vector<float> ones(20 * kDepth, sign);
+      const Weights weights(ones, 20, kDepth, DType::kF32);
+      const PackedMatrix w = pack(one_thread(), {&weights.matrix, 1}, format);
+      for (const int rows : {1, 3, 60}) {
+        const CodedRows x(std::vector<float>(rows * kDepth, 1.0f), rows, kDepth);
+        EXPECT_EQ(x.codes[0], 32767);
+        std::vector<float> y(rows * 20);
+        const double expected = kDepth * element(w, 0, 0) * x.value(0, 0);
+        for_each_target([&] {
+          const Product product{.count = rows, .w = &w, .y = y.data(), .y_stride = 20, .quantised = x.view};
+          multiply(one_thread(), {&product, 1});
+          for (const float value : y) ASSERT_NEAR(value, expected, gamma(2 * 8 + 1) * std::abs(expected));
+        });
+      }
+    }
+}
+
+// A share of rows and columns, as ranks take it from a file that is packed whole, multiplies as the matrix does.
+TEST(QuantisedGemm, ViewsMultiplyLikeWhatTheyShow) {
+  const int rows = 80, depth = 256;
+  for (const WeightFormat format : kFormats) {
+    const PackedMatrix whole = Case::pack_random(rows, depth, format, 7);
+    for (const auto& [row, count, column, columns] :
+         {std::tuple{0, 80, 0, 256}, {16, 40, 0, 256}, {0, 80, 64, 128}, {48, 32, 192, 64}}) {
+      const PackedMatrix view = whole.view(row, count, column, columns);
+      for (int i = 0; i < count; ++i)
+        for (int k = 0; k < columns; ++k) ASSERT_EQ(element(view, i, k), element(whole, row + i, column + k));
+      const CodedRows x(random_values(5 * columns, 3), 5, columns);
+      std::vector<float> y(5 * count);
+      const Product product{
+          .count = 5, .w = &view, .y = y.data(), .y_stride = static_cast<std::size_t>(count), .quantised = x.view};
+      multiply(one_thread(), {&product, 1});
+      for (int i = 0; i < 5; ++i)
+        for (int n = 0; n < count; ++n) {
+          double expected = 0, magnitude = 0;
+          for (int k = 0; k < columns; ++k) {
+            const double term = x.value(i, k) * element(whole, row + n, column + k);
+            expected += term;
+            magnitude += std::abs(term);
+          }
+          ASSERT_NEAR(y[i * count + n], expected, gamma(2 * 8 + 1) * magnitude);
+        }
+    }
+  }
+}
+
+TEST(QuantisedGemmDeathTest, ViewsCutNoPanelAndNoBlock) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const PackedMatrix w = Case::pack_random(48, 128, WeightFormat::kInt8, 1);
+  EXPECT_DEATH(w.view(8, 16, 0, 128), "rows 8\\+16 of 48");
+  EXPECT_DEATH(w.view(0, 48, 32, 64), "columns 32\\+64 of 128 in blocks of 64");
+  EXPECT_DEATH(w.view(0, 48, 64, 32), "columns 64\\+32 of 128");
+  EXPECT_DEATH(w.view(32, 32, 0, 128), "rows 32\\+32 of 48");
+}
+
+// Gate and up in turn, silu of their exact products within its own error (gemm_test.cc).
+TEST(QuantisedGemm, Swiglu) {
+  for (const WeightFormat format : kFormats)
+    for (const int width : {16, 17, 40}) {
+      const int rows = 9, depth = 96;
+      const Weights gate(random_values(width * depth, 1), width, depth, DType::kF32);
+      const Weights up(random_values(width * depth, 2), width, depth, DType::kF32);
+      const PackedMatrix both = pack_gate_up(one_thread(), gate.matrix, up.matrix, format);
+      const PackedMatrix alone[] = {pack(one_thread(), {&gate.matrix, 1}, format),
+                                    pack(one_thread(), {&up.matrix, 1}, format)};
+      const CodedRows x(random_values(rows * depth, 3), rows, depth);
+      std::vector<float> y(rows * width), parts[2] = {y, y};
+      const auto product = [&](const PackedMatrix& w, std::vector<float>& out) {
+        return Product{
+            .count = rows, .w = &w, .y = out.data(), .y_stride = static_cast<std::size_t>(width), .quantised = x.view};
+      };
+      for_each_target([&] {
+        const Product together = product(both, y);
+        multiply_swiglu(one_thread(), {&together, 1}, width);
+        for (int i = 0; i < 2; ++i) {
+          const Product part = product(alone[i], parts[i]);
+          multiply(one_thread(), {&part, 1});
+        }
+        for (int i = 0; i < rows * width; ++i) {
+          const double expected = ref::silu(parts[0][i]) * parts[1][i];
+          ASSERT_NEAR(y[i], expected, gamma(8) * std::abs(expected)) << i;
+        }
+      });
+    }
+}
+
+}  // namespace
+}  // namespace foe

@@ -1,0 +1,179 @@
+#include "weights/convert.h"
+
+#include <cstring>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "model/random_model.h"
+#include "weights/model_weights.h"
+#include "weights/packed_tensors.h"
+
+namespace foe {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr FormatChoice kInt4 = {WeightFormat::kInt4, WeightFormat::kInt4, WeightFormat::kInt4};
+
+ModelConfig wide_config() {
+  ModelConfig c = small_config();
+  c.hidden_size = 128;
+  c.head_dim = 16;
+  c.moe_intermediate_size = 128;
+  c.num_hidden_layers = 2;
+  return c;
+}
+
+ModelConfig federated_in(int groups) {
+  ModelConfig c = wide_config();
+  c.expert_groups = groups;
+  c.residual = Residual::kFederated;
+  return c;
+}
+
+Share all_of(const ModelConfig& c) {
+  const int groups = c.federated() ? c.expert_groups : 1;
+  return {{0, groups},      0, {0, c.num_key_value_heads}, {0, c.experts()}, {0, c.moe_intermediate_size},
+          {0, c.vocab_size}};
+}
+
+void convert(const std::string& from, const ModelConfig& config, const FormatChoice& formats, const std::string& to) {
+  ThreadPool pool(2);
+  std::size_t last = 0, all = 1;
+  convert_model(pool, from, config, formats, to, [&](std::size_t written, std::size_t total) {
+    EXPECT_GT(written, last);
+    last = written;
+    all = total;
+  });
+  EXPECT_EQ(last, all);
+}
+
+Weights load(const std::string& path, const ModelConfig& config, const Share& share, const FormatChoice& formats = {}) {
+  ThreadPool pool(1);
+  return load_weights(pool, path, config, share, formats);
+}
+
+void expect_equal(const PackedMatrix& a, const PackedMatrix& b) {
+  ASSERT_EQ(a.format, b.format);
+  ASSERT_EQ(a.rows, b.rows);
+  ASSERT_EQ(a.depth, b.depth);
+  for (int p = 0; p < a.panels(); ++p)
+    ASSERT_EQ(std::memcmp(a.data + p * a.panel_stride, b.data + p * b.panel_stride, panel_bytes(a.format, a.depth)), 0);
+}
+
+void expect_equal(const Weights& a, const Weights& b) {
+  expect_equal(a.head_vD, b.head_vD);
+  ASSERT_EQ(a.final_norm_D, b.final_norm_D);
+  ASSERT_EQ(a.layers.size(), b.layers.size());
+  for (std::size_t l = 0; l < a.layers.size(); ++l) {
+    const LayerWeights &x = a.layers[l], &y = b.layers[l];
+    ASSERT_EQ(x.attention_norm_D, y.attention_norm_D);
+    ASSERT_EQ(x.expert_norm_D, y.expert_norm_D);
+    ASSERT_EQ(x.streams.size(), y.streams.size());
+    expect_equal(x.router_ED, y.router_ED);
+    for (std::size_t g = 0; g < x.streams.size(); ++g) {
+      expect_equal(x.streams[g].q, y.streams[g].q);
+      expect_equal(x.streams[g].k, y.streams[g].k);
+      expect_equal(x.streams[g].v, y.streams[g].v);
+      expect_equal(x.streams[g].o, y.streams[g].o);
+    }
+    ASSERT_EQ(x.experts.size(), y.experts.size());
+    for (std::size_t e = 0; e < x.experts.size(); ++e) {
+      expect_equal(x.experts[e].gate_up, y.experts[e].gate_up);
+      expect_equal(x.experts[e].down, y.experts[e].down);
+    }
+  }
+}
+
+// Converted once or quantised at load: the same bytes, in every format, whole and for a rank's share.
+TEST(Convert, MapsWhatLoadingWouldPack) {
+  for (const ModelConfig& config : {wide_config(), federated_in(4)})
+    for (const FormatChoice& formats : {FormatChoice::all(WeightFormat::kBF16), FormatChoice::all(WeightFormat::kInt8),
+                                        kInt4, FormatChoice{WeightFormat::kInt8, WeightFormat::kInt4, {}}}) {
+      const RandomModel original(config);
+      const TempFolder folder;
+      convert(original.path(), config, formats, folder / "converted");
+      const ModelConfig read = load_model_config(folder / "converted");
+      EXPECT_EQ(model_config_json(read), model_config_json(load_model_config(original.path())));
+      Share half = all_of(config);  // plan foe's or ep's on the second of two ranks
+      half.experts.begin = config.experts() / 2;
+      if (config.federated()) half.groups = half.kv_heads = {2, 4};
+      for (const Share& share : {all_of(config), half}) {
+        const Weights mapped = load(folder / "converted", read, share);
+        expect_equal(mapped, load(original.path(), config, share, formats));
+        EXPECT_EQ(mapped.layers[0].experts[0].down.own.size(), 0u);  // a view of the file
+      }
+    }
+}
+
+// Plan tp's share of heads and of every expert's width is cut out of the panels.
+TEST(Convert, SharesOfHeadsAndWidthAreViews) {
+  const ModelConfig config = wide_config();
+  const RandomModel original(config);
+  const TempFolder folder;
+  convert(original.path(), config, kInt4, folder / "converted");
+  Share half = all_of(config);
+  half.kv_heads = {2, 4};
+  half.expert_width = {64, 128};
+  half.vocab = {32, 70};
+  expect_equal(load(folder / "converted", config, half), load(original.path(), config, half, kInt4));
+  half.expert_width = {48, 128};
+  EXPECT_THAT(
+      error_of([&] { load(folder / "converted", config, half); }),
+      HasSubstr("mlp.experts.0.down_proj: rows 0 to 128, columns 48 to 128 of a matrix that is packed in panels of "
+                "16 rows and blocks of 32 columns"));
+}
+
+TEST(Convert, RefusesWhatIsConvertedAndOtherFormats) {
+  const ModelConfig config = wide_config();
+  const RandomModel original(config);
+  const TempFolder folder;
+  convert(original.path(), config, kInt4, folder / "converted");
+  EXPECT_THAT(error_of([&] { convert(folder / "converted", config, kInt4, folder / "again"); }),
+              HasSubstr("expected a model that has not been converted, got one with attention in int4"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "again"));
+  EXPECT_THAT(error_of([&] {
+                load(folder / "converted", config, all_of(config), {{}, WeightFormat::kInt8, {}});
+              }),
+              HasSubstr("experts are packed as int4 in the file and cannot become int8"));
+}
+
+// What stands in a file is checked before it is read.
+TEST(Convert, RefusesPanelsOfAnotherShape) {
+  const ModelConfig config = wide_config();
+  const RandomModel original(config);
+  const TempFolder folder;
+  convert(original.path(), config, kInt4, folder / "converted");
+  ModelConfig other = config;
+  other.vocab_size = 90;
+  EXPECT_THAT(error_of([&] { load(folder / "converted", other, all_of(other)); }),
+              HasSubstr("expected shape [90, 128]"));
+  other = config;
+  other.moe_intermediate_size = 160;
+  EXPECT_THAT(error_of([&] { load(folder / "converted", other, all_of(other)); }),
+              HasSubstr("gate_up_proj.panels.int4: expected shape [1, 20, 1152], got [1, 16, 1152]"));
+}
+
+TEST(FormatChoice, ParsesFormatsAndParts) {
+  const FormatChoice all = parse_format_choice("--quantize", "int4");
+  EXPECT_EQ(all.attention, WeightFormat::kInt4);
+  EXPECT_EQ(all.head, WeightFormat::kInt4);
+  const FormatChoice parts = parse_format_choice("--quantize", "experts=int4,head=bf16");
+  EXPECT_EQ(parts.attention, std::nullopt);
+  EXPECT_EQ(parts.experts, WeightFormat::kInt4);
+  EXPECT_EQ(parts.head, WeightFormat::kBF16);
+  const FormatChoice both = parse_format_choice("--quantize", "int4,head=int8");
+  EXPECT_EQ(both.experts, WeightFormat::kInt4);
+  EXPECT_EQ(both.head, WeightFormat::kInt8);
+  EXPECT_THAT(error_of([] { parse_format_choice("--quantize", "int5"); }),
+              HasSubstr("--quantize: expected f32, bf16, int8 or int4, got 'int5'"));
+  EXPECT_THAT(error_of([] { parse_format_choice("--quantize", ""); }), HasSubstr("got ''"));
+  EXPECT_THAT(error_of([] { parse_format_choice("--quantize", "int4,int8"); }),
+              HasSubstr("expected a format, or attention=, experts= or head= with one, got 'int8'"));
+  EXPECT_THAT(error_of([] { parse_format_choice("--quantize", "router=int8"); }), HasSubstr("got 'router=int8'"));
+  EXPECT_THAT(error_of([] { parse_format_choice("--quantize", "experts="); }), HasSubstr("got ''"));
+}
+
+}  // namespace
+}  // namespace foe
