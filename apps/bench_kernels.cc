@@ -23,15 +23,17 @@ std::vector<float> noise(std::size_t size) {
 // Rows of activations, and what quantised weights take for them.
 struct Rows {
   std::size_t width;
-  std::vector<float> x, scales;
-  std::vector<std::int16_t> codes;
+  std::vector<float> x;
+  std::vector<std::byte> codes;
 
-  Rows(std::size_t rows, int n) : width(n), x(noise(rows * n)), scales(rows), codes(rows * quantised_stride(n)) {}
-  QuantisedRows quantise(ThreadPool& pool, WeightFormat format, int rows) {
+  Rows(std::size_t rows, int n)
+      : width(n), x(noise(rows * n)), codes(rows * quantised_row_bytes(WeightFormat::kInt8, n)) {}
+  QuantisedRows view(WeightFormat format) {
     if (!quantised(format)) return {};
-    const QuantisedRows to{codes.data(), quantised_stride(width), scales.data()};
-    quantise_rows(pool, x.data(), width, rows, static_cast<int>(width), to);
-    return to;
+    return {codes.data(), quantised_row_bytes(format, width)};
+  }
+  void quantise(ThreadPool& pool, WeightFormat format, int rows) {
+    if (quantised(format)) quantise_rows(pool, format, x.data(), width, rows, static_cast<int>(width), view(format));
   }
 };
 
@@ -92,8 +94,7 @@ class Bench {
                   list.push_back(make(experts[e], static_cast<std::size_t>(selection.begin[e]), n));
               return list;
             };
-            const QuantisedRows codes_at{x.codes.data(), quantised_stride(D), x.scales.data()};
-            const QuantisedRows hidden_at{hidden.codes.data(), quantised_stride(F), hidden.scales.data()};
+            const QuantisedRows codes_at = x.view(format), hidden_at = hidden.view(format);
             const auto up = products([&](const Expert& e, std::size_t row, int n) {
               return Product{x.x.data(),
                              x.width,
@@ -145,7 +146,8 @@ class Bench {
           [&] {
             const PackedMatrix* w = &all[layer++ % (all.size() / widths.size()) * widths.size()];
             const auto start = Clock::now();
-            const QuantisedRows codes = x.quantise(pool_, format, tokens);
+            x.quantise(pool_, format, tokens);
+            const QuantisedRows codes = x.view(format);
             std::vector<Product> products;
             for (std::size_t i = 0; i < widths.size(); ++i)
               products.push_back(

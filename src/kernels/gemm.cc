@@ -1,6 +1,7 @@
 #include "kernels/gemm.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/check.h"
 #include "kernels/targets.h"
@@ -84,50 +85,59 @@ void multiply_floats(const Product& product, int first_row, int rows, int panel,
 
 // acc[0..rows) += those rows times one block of the depth, rows <= kRows.
 template <int kRows, int kPanels, typename Codes>
-HWY_INLINE void add_quantised_rows(int rows, const std::int16_t* const* x, std::size_t k, const Codes (&w)[kPanels],
-                                   float (*acc)[kPanels][kPanel]) {
-  if (rows == kRows) return add_quantised_block<kRows, kPanels>(x, k, w, acc);
-  if constexpr (kRows > 1) add_quantised_rows<kRows - 1, kPanels>(rows, x, k, w, acc);
+HWY_INLINE void add_block_rows(int rows, const std::byte* const* x, int block, const Codes (&w)[kPanels],
+                               float (*acc)[kPanels][kPanel]) {
+  if (rows == kRows) return add_block<kRows, kPanels>(x, block, w, acc);
+  if constexpr (kRows > 1) add_block_rows<kRows - 1, kPanels>(rows, x, block, w, acc);
 }
 
-// The same with quantised weights.
-template <int kPanels, typename Codes>
+// The same with quantised weights. More than one tile of rows reads a block again: its codes are widened once.
+template <int kPanels, typename Codes, typename WideCodes>
 void multiply_codes(const Product& product, int first_row, int rows, int panel, Accumulators<kPanels>& acc) {
   constexpr int kRows = kTileHeight<kPanels>, kBlock = block_depth(Codes::kFormat), kChunk = kDepthBlock / kBlock;
-  constexpr std::size_t kBlockBytes = block_bytes(Codes::kFormat);
   const PackedMatrix& matrix = *product.w;
   const int blocks = (matrix.depth + kBlock - 1) / kBlock;
-  const std::byte* w = matrix.data + panel * matrix.panel_stride;
-  HWY_ALIGN std::int16_t widened[kPanels][kDepthBlock / 2][kPanel][2];
-  const std::int16_t* x[kRowBlock];
+  const auto codes_of = [&](int p, int b) {
+    return Codes{matrix.data + (panel + p) * matrix.panel_stride + b * block_bytes(Codes::kFormat)};
+  };
+  HWY_ALIGN typename Codes::Wide widened[kPanels][kChunk][kBlock * kPanel];
+  const std::byte* x[kRowBlock];
   for (int i = 0; i < rows; ++i) {
-    x[i] = product.quantised.codes + row_of(product, first_row + i) * product.quantised.stride;
+    x[i] = product.quantised.data + row_of(product, first_row + i) * product.quantised.stride;
     for (int p = 0; p < kPanels; ++p) store16(zero16(), acc[i][p]);
   }
-  for (int chunk = 0; chunk < blocks; chunk += kChunk) {
-    const int end = std::min(chunk + kChunk, blocks);
-    const auto block_at = [&](int p, int b) { return w + p * matrix.panel_stride + b * kBlockBytes; };
-    // More than one tile of rows reads the blocks again: widen them once.
-    if (rows > kRows) {
-      for (int p = 0; p < kPanels; ++p)
-        for (int b = chunk; b < end; ++b) widen_block(Codes{block_at(p, b)}, widened[p][(b - chunk) * kBlock / 2][0]);
-      for (int i = 0; i < rows; i += kRows)
-        for (int b = chunk; b < end; ++b) {
-          WideCodes<Codes::kFormat> codes[kPanels];
-          for (int p = 0; p < kPanels; ++p) codes[p] = {block_at(p, b), widened[p][(b - chunk) * kBlock / 2][0]};
-          add_quantised_rows<kRows, kPanels>(std::min(kRows, rows - i), x + i, b * kBlock, codes, acc + i);
-        }
-    } else {
-      for (int b = chunk; b < end; ++b) {
-        Codes codes[kPanels];
-        for (int p = 0; p < kPanels; ++p) codes[p] = {block_at(p, b)};
-        add_quantised_rows<kRows, kPanels>(rows, x, b * kBlock, codes, acc);
-      }
+  if (rows <= kRows) {
+    for (int b = 0; b < blocks; ++b) {
+      Codes codes[kPanels];
+      for (int p = 0; p < kPanels; ++p) codes[p] = codes_of(p, b);
+      add_block_rows<kRows, kPanels>(rows, x, b, codes, acc);
     }
+    return;
   }
+  for (int chunk = 0; chunk < blocks; chunk += kChunk) {
+    const int count = std::min(kChunk, blocks - chunk);
+    for (int p = 0; p < kPanels; ++p)
+      for (int b = 0; b < count; ++b) codes_of(p, chunk + b).widen(widened[p][b]);
+    for (int i = 0; i < rows; i += kRows)
+      for (int b = 0; b < count; ++b) {
+        WideCodes codes[kPanels];
+        for (int p = 0; p < kPanels; ++p) codes[p] = {codes_of(p, chunk + b).block, widened[p][b]};
+        add_block_rows<kRows, kPanels>(std::min(kRows, rows - i), x + i, chunk + b, codes, acc + i);
+      }
+  }
+}
+
+// Rows of 16-bit codes have one scale, at their end.
+template <int kPanels>
+void multiply_int8(const Product& product, int first_row, int rows, int panel, Accumulators<kPanels>& acc) {
+  multiply_codes<kPanels, Int8Codes, WideInt8Codes>(product, first_row, rows, panel, acc);
+  const std::size_t end = quantised_row_bytes(WeightFormat::kInt8, product.w->depth);
   for (int i = 0; i < rows; ++i) {
-    const V16 scale = set16(product.quantised.scales[row_of(product, first_row + i)]);
-    for (int p = 0; p < kPanels; ++p) store16(mul(load16(acc[i][p]), scale), acc[i][p]);
+    float scale;
+    std::memcpy(&scale,
+                product.quantised.data + row_of(product, first_row + i) * product.quantised.stride + end - sizeof scale,
+                sizeof scale);
+    for (int p = 0; p < kPanels; ++p) store16(mul(load16(acc[i][p]), set16(scale)), acc[i][p]);
   }
 }
 
@@ -139,9 +149,9 @@ void multiply_row_block(const Product& product, int first_row, int rows, int pan
     case WeightFormat::kBF16:
       return multiply_floats<kPanels, BF16>(product, first_row, rows, panel, acc);
     case WeightFormat::kInt8:
-      return multiply_codes<kPanels, Int8Codes>(product, first_row, rows, panel, acc);
+      return multiply_int8<kPanels>(product, first_row, rows, panel, acc);
     case WeightFormat::kInt4:
-      return multiply_codes<kPanels, Int4Codes>(product, first_row, rows, panel, acc);
+      return multiply_codes<kPanels, Int4Codes, WideInt4Codes>(product, first_row, rows, panel, acc);
   }
 }
 

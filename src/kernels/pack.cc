@@ -46,7 +46,7 @@ void place_codes(WeightFormat format, std::span<const std::int8_t> codes, int r,
     if (format == WeightFormat::kInt8)
       out[(k / 2 * kPanel + r) * 2 + k % 2] = static_cast<std::byte>(codes[k]);
     else
-      out[(k / 4 * kPanel + r) * 2 + k % 2] |= static_cast<std::byte>(codes[k] << (k % 4 < 2 ? 0 : 4));
+      out[(k / 4 * 8 + r % 8) * 4 + k % 4] |= static_cast<std::byte>(codes[k] << (r < 8 ? 0 : 4));
 }
 
 void pack_codes(std::span<const float> row, PackedMatrix& packed, int to) {

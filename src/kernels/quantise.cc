@@ -4,7 +4,9 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <limits>
+#include <numeric>
 
 #include "base/check.h"
 #include "kernels/targets.h"
@@ -20,8 +22,6 @@ namespace foe {
 namespace HWY_NAMESPACE {
 namespace {
 
-constexpr float kLargestCode = 32767;
-
 // The largest magnitude; NaN or infinity if there is one of these. Magnitudes are ordered like their bits.
 float largest_magnitude(const float* x, int n) {
   using DI = hn::RebindToSigned<DF>;
@@ -33,27 +33,66 @@ float largest_magnitude(const float* x, int n) {
   return std::bit_cast<float>(hn::GetLane(hn::MaxOfLanes(DI(), most)));
 }
 
-void quantise_row(const float* x, int n, std::int16_t* codes, int padded, float* scale) {
+// The scale of n floats as codes up to `most`; NaN where one is not finite. At least the smallest normal float, so that
+// its inverse is finite.
+float scale_of(const float* x, int n, float inverse_of_most) {
   const float largest = largest_magnitude(x, n);
-  std::fill(codes + n / kLanes16 * kLanes16, codes + padded, std::int16_t{0});
-  if (!(largest <= std::numeric_limits<float>::max())) {
-    std::fill(codes, codes + n, std::int16_t{0});
-    *scale = std::numeric_limits<float>::quiet_NaN();
-    return;
-  }
-  // A hair below 1 / 32767, so that no code times the scale overflows, and at least the smallest normal float, so that
-  // its inverse does not.
-  *scale = std::max(largest * 0x1.0002p-15f, std::numeric_limits<float>::min());
-  const V16 inverse = set16(1 / *scale), most = set16(kLargestCode), least = set16(-kLargestCode);
-  const hn::Rebind<std::int16_t, DF> d16;
-  const auto encode = [&](V16 v, std::int16_t* out) {
+  if (!(largest <= std::numeric_limits<float>::max())) return std::numeric_limits<float>::quiet_NaN();
+  return std::max(largest * inverse_of_most, std::numeric_limits<float>::min());
+}
+
+// out[0..n) = the codes, rounded and clamped. n floats of which the scale is finite.
+template <typename Code>
+void encode(const float* x, int n, float scale, float largest_code, Code* out) {
+  const hn::Rebind<Code, DF> d;
+  const V16 inverse = set16(1 / scale), most = set16(largest_code), least = set16(-largest_code);
+  const auto codes = [&](V16 v, Code* to) {
     const V16 multiple = mul(v, inverse);
     for (int j = 0; j < kVecs; ++j) {
       const VF clamped = hn::Min(hn::Max(multiple.v[j], least.v[j]), most.v[j]);
-      hn::StoreU(hn::DemoteTo(d16, hn::NearestInt(clamped)), d16, out + j * kVecLanes);
+      hn::StoreU(hn::DemoteTo(d, hn::NearestInt(clamped)), d, to + j * kVecLanes);
     }
   };
-  for_each16(n, [&](int i, auto load, auto) { encode(load(x + i), codes + i); });
+  int i = 0;
+  for (; i + kLanes16 <= n; i += kLanes16) codes(load16(x + i), out + i);
+  if (i == n) return;
+  HWY_ALIGN Code last[kLanes16];
+  codes(load_first(x + i, n - i), last);
+  std::copy_n(last, n - i, out + i);
+}
+
+// A hair below 1 / 32767 and 1 / 63, so that no code times its scale overflows.
+constexpr float kInverse16 = 0x1.0002p-15f, kInverse7 = 0x1.04104p-6f;
+
+void quantise_16(const float* x, int n, std::byte* to) {
+  const int padded =
+      static_cast<int>((quantised_row_bytes(WeightFormat::kInt8, n) - sizeof(float)) / sizeof(std::int16_t));
+  auto* codes = reinterpret_cast<std::int16_t*>(to);
+  const float scale = scale_of(x, n, kInverse16);
+  std::memcpy(codes + padded, &scale, sizeof scale);
+  const int used = std::isnan(scale) ? 0 : n;
+  encode(x, used, scale, 32767, codes);
+  std::fill(codes + used, codes + padded, std::int16_t{0});
+}
+
+void quantise_7(const float* x, int n, std::byte* to) {
+  constexpr int kBlock = block_depth(WeightFormat::kInt4);
+  auto* block = reinterpret_cast<RowBlock*>(to);
+  for (int k = 0; k < n; k += kBlock, ++block) {
+    const int here = std::min(kBlock, n - k);
+    block->scale = scale_of(x + k, here, kInverse7);
+    const int used = std::isnan(block->scale) ? 0 : here;
+    encode(x + k, used, block->scale, kMost7Bits, block->codes);
+    std::fill(block->codes + used, block->codes + kBlock, std::int8_t{0});
+    block->sum = std::accumulate(block->codes, block->codes + kBlock, 0);
+  }
+}
+
+void quantise_row(WeightFormat format, const float* x, int n, std::byte* to) {
+  if (format == WeightFormat::kInt4)
+    quantise_7(x, n, to);
+  else
+    quantise_16(x, n, to);
 }
 
 }  // namespace
@@ -108,7 +147,7 @@ void encode_int4(const float (&w)[kMostBlock], float scale, std::int8_t* codes) 
 // Scales that put the largest weight near the last level on either side; each then moves to the best for its codes.
 Block best_int4(const float (&w)[kMostBlock], float largest) {
   constexpr int kBlock = block_depth(WeightFormat::kInt4);
-  constexpr float kTop[] = {80, 88, 96, 104, 112, 120, 127, 134};
+  constexpr float kTop[] = {19, 21, 23, 25, 27, 29, 30, 32};
   Block best;
   float least = std::numeric_limits<float>::infinity();
   for (const float top : kTop)
@@ -157,11 +196,12 @@ void quantise_block(WeightFormat format, const float* w, int n, BF16* scale, std
   *scale = to_bf16(best.scale);
 }
 
-void quantise_rows(ThreadPool& pool, const float* x, std::size_t x_stride, int rows, int n, const QuantisedRows& to) {
-  FOE_CHECK(to.stride >= quantised_stride(n), "rows of {} with a stride of {}", n, to.stride);
+void quantise_rows(ThreadPool& pool, WeightFormat format, const float* x, std::size_t x_stride, int rows, int n,
+                   const QuantisedRows& to) {
+  FOE_CHECK(quantised(format) && to.stride >= quantised_row_bytes(format, n), "rows of {} for {} with a stride of {}",
+            n, to_string(format), to.stride);
   const auto one = [&](std::size_t i) {
-    HWY_DYNAMIC_DISPATCH(quantise_row)
-    (x + i * x_stride, n, to.codes + i * to.stride, static_cast<int>(to.stride), to.scales + i);
+    HWY_DYNAMIC_DISPATCH(quantise_row)(format, x + i * x_stride, n, to.data + i * to.stride);
   };
   constexpr int kWorthThreads = 1 << 15;  // floats; handing out less takes longer than doing it
   if (static_cast<std::int64_t>(rows) * n < kWorthThreads)

@@ -14,26 +14,36 @@ namespace foe {
 // index into kInt4Levels. Where a weight is not finite the scale is NaN, and so is all that is read.
 void quantise_block(WeightFormat format, const float* w, int n, BF16* scale, std::int8_t* codes);
 
-// Rows of activations as products with quantised weights take them: integers from -32767 to 32767, with one scale for
-// each row. Row i is at codes + i * stride, padded with zeros to `stride`.
+// Rows of activations as products with quantised weights take them, `stride` bytes apart. For int8 weights 16-bit codes
+// up to 32767, padded with zeros to whole blocks, and the row's scale (a float) behind them; for int4 weights the
+// blocks below. Beside weights in int4, 7 bits lose next to nothing, and sums of their products fit into 16.
 struct QuantisedRows {
-  std::int16_t* codes = nullptr;
+  std::byte* data = nullptr;
   std::size_t stride = 0;
-  float* scales = nullptr;
 };
 
+struct RowBlock {
+  std::int8_t codes[block_depth(WeightFormat::kInt4)];  // at most kMost7Bits
+  float scale;
+  std::int32_t sum;  // of the codes
+};
+inline constexpr int kMost7Bits = 63;
+
 inline QuantisedRows from_row(const QuantisedRows& rows, std::size_t first) {
-  if (!rows.codes) return {};
-  return {rows.codes + first * rows.stride, rows.stride, rows.scales + first};
+  if (!rows.data) return {};
+  return {rows.data + first * rows.stride, rows.stride};
 }
 
-// Of rows of so many floats: a multiple of every format's block.
-constexpr std::size_t quantised_stride(std::size_t n) {
-  return (n + 63) / 64 * 64;
+// Of a row of n floats, for weights in `format`.
+constexpr std::size_t quantised_row_bytes(WeightFormat format, std::size_t n) {
+  const std::size_t block = block_depth(format), blocks = (n + block - 1) / block;
+  return format == WeightFormat::kInt4 ? blocks * sizeof(RowBlock)
+                                       : blocks * block * sizeof(std::int16_t) + sizeof(float);
 }
 
-// to[i] = row i of x [rows, n], each the nearest multiple of its scale, ties to even. A row with a value that is not
-// finite has a NaN for a scale.
-void quantise_rows(ThreadPool& pool, const float* x, std::size_t x_stride, int rows, int n, const QuantisedRows& to);
+// to[i] = row i of x [rows, n] for weights in `format`: each the nearest multiple of its scale, ties to even. Where a
+// value is not finite, its scale is NaN.
+void quantise_rows(ThreadPool& pool, WeightFormat format, const float* x, std::size_t x_stride, int rows, int n,
+                   const QuantisedRows& to);
 
 }  // namespace foe

@@ -1,10 +1,15 @@
-// The register tile of products with quantised weights: integer dot products over a block of the depth, exact, which
+// The register tiles of products with quantised weights: integer dot products over a block of the depth, exact, which
 // are then scaled and added to f32 accumulators, block by block in ascending order. So an output is one chain of fused
 // multiply-adds over ascending blocks, whatever the batch.
 //
-// Codes of weights, at most 127, are widened to 16 bits and multiplied in pairs with the 16-bit codes of activations;
-// a block's sum of at most 64 * 127 * 32767 fits into 32 bits. Where 16-bit pairs are multiplied and added at once, as
-// on x86, that is as fast as 8-bit multiplications, whose pairs need a second addition, and nothing can saturate.
+//   int8   Codes up to 127 are widened to 16 bits and multiplied in pairs with 16-bit codes of activations; a block's
+//   sum,
+//          at most 64 * 127 * 32767, fits into 32 bits. On x86 that takes as many instructions as 8-bit products, whose
+//          signs have to be moved and whose pairs need a second addition.
+//   int4   Levels from 0 to 63 (kInt4Levels + 32) times 7-bit codes of activations: eight products, at most 8 * 63 *
+//   63,
+//          fit into 16 bits, so that most additions are of 16-bit numbers. 32 times the sum of the activations' codes
+//          is taken off at the end.
 
 #if defined(FOE_KERNELS_QUANTISED_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef FOE_KERNELS_QUANTISED_TILE_INL_H_
@@ -17,8 +22,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/quantise.h"
 #include "kernels/vec16-inl.h"
-#include "kernels/weight_format.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace foe {
@@ -30,14 +35,12 @@ using VI32 = hn::Vec<DI32>;
 using VI16 = hn::Vec<DI16>;
 constexpr int kPairLanes = 2 * kVecLanes;
 
-constexpr int kUnit = 4;  // k that are unpacked together: two pairs
+using DU8 = hn::Repartition<std::uint8_t, DF>;
+using DI8 = hn::Repartition<std::int8_t, DF>;
+using VU8 = hn::Vec<DU8>;
+using VI8 = hn::Vec<DI8>;
 
-// Codes of 16 rows and two k: [16][2].
-struct Pair16 {
-  VI16 v[kVecs];
-};
-
-// Sums of products of 16 rows. Some instruction sets keep them in two halves (hn::ReorderWidenMulAccumulate).
+// Sums of 16 rows. Some instruction sets keep them in two halves (hn::ReorderWidenMulAccumulate).
 struct Dot16 {
   VI32 a[kVecs], b[kVecs];
 };
@@ -47,111 +50,179 @@ HWY_INLINE Dot16 zero_dot16() {
   for (int i = 0; i < kVecs; ++i) r.a[i] = r.b[i] = hn::Zero(DI32());
   return r;
 }
-// Adds x[0] * w[.][0] + x[1] * w[.][1].
-HWY_INLINE void add_dot16(VI16 x, const Pair16& w, Dot16& sum) {
-  for (int i = 0; i < kVecs; ++i) sum.a[i] = hn::ReorderWidenMulAccumulate(DI32(), w.v[i], x, sum.a[i], sum.b[i]);
+// Adds x[2j] * w[2j] + x[2j + 1] * w[2j + 1] to sum j of vector i.
+HWY_INLINE void add_pairs(VI16 x, VI16 w, int i, Dot16& sum) {
+  sum.a[i] = hn::ReorderWidenMulAccumulate(DI32(), w, x, sum.a[i], sum.b[i]);
 }
-HWY_INLINE V16 to_float16(const Dot16& sum) {
-  return make16([&](int i) { return hn::ConvertTo(DF(), hn::RearrangeToOddPlusEven(sum.a[i], sum.b[i])); });
+HWY_INLINE VI32 total(const Dot16& sum, int i) {
+  return hn::RearrangeToOddPlusEven(sum.a[i], sum.b[i]);
 }
-HWY_INLINE VI16 set_pair(const std::int16_t* x) {
-  std::int32_t pair;
-  std::memcpy(&pair, x, sizeof pair);
-  return hn::BitCast(DI16(), hn::Set(DI32(), pair));
+// Four bytes of activations in every lane.
+HWY_INLINE VI32 set_four(const void* x) {
+  std::int32_t four;
+  std::memcpy(&four, x, sizeof four);
+  return hn::Set(DI32(), four);
 }
 
-// Where a panel's codes are read from, unit by unit.
+// Where the codes of a panel's block are read from, two k at a time: [16 rows][2 k] in 16 bits.
 struct Int8Codes {
   static constexpr WeightFormat kFormat = WeightFormat::kInt8;
+  using Wide = std::int16_t;
   const std::byte* block;  // with its scales
 
-  HWY_INLINE void load(int unit, Pair16 (&w)[2]) const {
+  HWY_INLINE VI16 load(int pair, int i) const {
     const hn::Rebind<std::int8_t, DI16> d8;
-    const auto* codes = reinterpret_cast<const std::int8_t*>(block + scale_bytes(kFormat)) + unit * kUnit * kPanel;
-    for (int p = 0; p < 2; ++p)
-      for (int i = 0; i < kVecs; ++i)
-        w[p].v[i] = hn::PromoteTo(DI16(), hn::LoadU(d8, codes + p * 2 * kPanel + i * kPairLanes));
+    const auto* codes = reinterpret_cast<const std::int8_t*>(block + scale_bytes(kFormat)) + pair * 2 * kPanel;
+    return hn::PromoteTo(DI16(), hn::LoadU(d8, codes + i * kPairLanes));
+  }
+  HWY_INLINE void widen(Wide* to) const {
+    for (int pair = 0; pair < block_depth(kFormat) / 2; ++pair)
+      for (int i = 0; i < kVecs; ++i) hn::Store(load(pair, i), DI16(), to + pair * 2 * kPanel + i * kPairLanes);
   }
 };
 
+struct WideInt8Codes {
+  static constexpr WeightFormat kFormat = WeightFormat::kInt8;
+  const std::byte* block;
+  const std::int16_t* codes;
+
+  HWY_INLINE VI16 load(int pair, int i) const { return hn::Load(DI16(), codes + pair * 2 * kPanel + i * kPairLanes); }
+};
+
+// acc[m][p] += scale of the block * sum over its k of x[m][k] * code[p][k]. x: kRows rows of 16-bit codes.
+template <int kRows, int kPanels, typename Codes>
+requires(Codes::kFormat == WeightFormat::kInt8) HWY_INLINE
+    void add_block(const std::byte* const* x, int block, const Codes (&w)[kPanels], float (*acc)[kPanels][kPanel]) {
+  constexpr int kBlock = block_depth(WeightFormat::kInt8);
+  const std::byte* row[kRows];
+  for (int m = 0; m < kRows; ++m) row[m] = x[m] + block * kBlock * sizeof(std::int16_t);
+  Dot16 sum[kRows][kPanels];
+  for (int m = 0; m < kRows; ++m)
+    for (int p = 0; p < kPanels; ++p) sum[m][p] = zero_dot16();
+  for (int pair = 0; pair < kBlock / 2; ++pair) {
+    VI16 codes[kPanels][kVecs];
+    for (int p = 0; p < kPanels; ++p)
+      for (int i = 0; i < kVecs; ++i) codes[p][i] = w[p].load(pair, i);
+    for (int m = 0; m < kRows; ++m) {
+      const VI16 both = hn::BitCast(DI16(), set_four(row[m] + pair * 4));
+      for (int p = 0; p < kPanels; ++p)
+        for (int i = 0; i < kVecs; ++i) add_pairs(both, codes[p][i], i, sum[m][p]);
+    }
+  }
+  for (int p = 0; p < kPanels; ++p) {
+    const V16 scale = load16(reinterpret_cast<const BF16*>(w[p].block));
+    for (int m = 0; m < kRows; ++m) {
+      const V16 x16 = make16([&](int i) { return hn::ConvertTo(DF(), total(sum[m][p], i)); });
+      store16(fma(x16, scale, load16(acc[m][p])), acc[m][p]);
+    }
+  }
+}
+
+// Four k at a time: [16 rows][4 k], levels + kLevelOffset.
+constexpr int kLevelOffset = 32;
+
 struct Int4Codes {
   static constexpr WeightFormat kFormat = WeightFormat::kInt4;
+  using Wide = std::uint8_t;
   const std::byte* block;
 
-  HWY_INLINE void load(int unit, Pair16 (&w)[2]) const {
-    using DU8 = hn::CappedTag<std::uint8_t, 2 * kPanel>;
-    using DI8 = hn::RebindToSigned<DU8>;
-    constexpr int kBytes = static_cast<int>(hn::MaxLanes(DU8()));
-    const auto levels = hn::LoadDup128(DI8(), kInt4Levels);
-    const auto* bytes = reinterpret_cast<const std::uint8_t*>(block + scale_bytes(kFormat)) + unit * 2 * kPanel;
-    for (int i = 0; i < 2 * kPanel / kBytes; ++i) {
-      const auto both = hn::LoadU(DU8(), bytes + i * kBytes);
-      const auto low = hn::And(both, hn::Set(DU8(), 0xf)), high = hn::ShiftRight<4>(both);
-      widen(hn::TableLookupBytes(levels, hn::BitCast(DI8(), low)), i, w[0]);
-      widen(hn::TableLookupBytes(levels, hn::BitCast(DI8(), high)), i, w[1]);
+  HWY_INLINE void load(int quad, VU8 (&w)[kVecs]) const {
+    using DHalf = hn::CappedTag<std::uint8_t, 2 * kPanel>;  // of the bytes in which 8 rows share with 8
+    constexpr int kLanes = static_cast<int>(hn::MaxLanes(DHalf()));
+    const auto levels = hn::BitCast(DHalf(), hn::Add(hn::LoadDup128(hn::RebindToSigned<DHalf>(), kInt4Levels),
+                                                     hn::Set(hn::RebindToSigned<DHalf>(), kLevelOffset)));
+    const auto* bytes = reinterpret_cast<const std::uint8_t*>(block + scale_bytes(kFormat)) + quad * 2 * kPanel;
+    for (int i = 0; i < 2 * kPanel / kLanes; ++i) {
+      const auto both = hn::LoadU(DHalf(), bytes + i * kLanes);
+      const auto low = hn::TableLookupBytes(levels, hn::And(both, hn::Set(DHalf(), 0xf)));
+      const auto high = hn::TableLookupBytes(levels, hn::ShiftRight<4>(both));
+      place(low, high, i, w);
+    }
+  }
+  HWY_INLINE void widen(Wide* to) const {
+    for (int quad = 0; quad < block_depth(kFormat) / 4; ++quad) {
+      VU8 w[kVecs];
+      load(quad, w);
+      for (int i = 0; i < kVecs; ++i) hn::Store(w[i], DU8(), to + quad * 4 * kPanel + i * 4 * kVecLanes);
     }
   }
 
  private:
-  // Bytes make one vector of 16-bit codes, or two.
   template <typename V>
-  static HWY_INLINE void widen(V codes, int i, Pair16& w) {
-    using D8 = hn::DFromV<V>;
-    if constexpr (hn::MaxLanes(D8()) == kPairLanes) {
-      w.v[i] = hn::PromoteTo(DI16(), codes);
+  static HWY_INLINE void place(V low, V high, int i, VU8 (&w)[kVecs]) {
+    if constexpr (kVecs == 1) {
+      w[0] = hn::Combine(DU8(), high, low);
     } else {
-      w.v[2 * i] = hn::PromoteTo(DI16(), hn::LowerHalf(codes));
-      w.v[2 * i + 1] = hn::PromoteTo(DI16(), hn::UpperHalf(hn::Half<D8>(), codes));
+      w[i] = low;
+      w[kVecs / 2 + i] = high;
     }
   }
 };
 
-// Codes that have been widened, with the block that has their scales.
-template <WeightFormat kStored>
-struct WideCodes {
-  static constexpr WeightFormat kFormat = kStored;
+struct WideInt4Codes {
+  static constexpr WeightFormat kFormat = WeightFormat::kInt4;
   const std::byte* block;
-  const std::int16_t* codes;  // [k / 2][16][2]
+  const std::uint8_t* codes;
 
-  HWY_INLINE void load(int unit, Pair16 (&w)[2]) const {
-    for (int p = 0; p < 2; ++p)
-      for (int i = 0; i < kVecs; ++i)
-        w[p].v[i] = hn::Load(DI16(), codes + (2 * unit + p) * 2 * kPanel + i * kPairLanes);
+  HWY_INLINE void load(int quad, VU8 (&w)[kVecs]) const {
+    for (int i = 0; i < kVecs; ++i) w[i] = hn::Load(DU8(), codes + quad * 4 * kPanel + i * 4 * kVecLanes);
   }
 };
 
-// Widens a block's codes to [k / 2][16][2].
-template <typename Codes>
-HWY_INLINE void widen_block(const Codes& from, std::int16_t* to) {
-  for (int unit = 0; unit < block_depth(Codes::kFormat) / kUnit; ++unit) {
-    Pair16 w[2];
-    from.load(unit, w);
-    for (int p = 0; p < 2; ++p)
-      for (int i = 0; i < kVecs; ++i) hn::Store(w[p].v[i], DI16(), to + (2 * unit + p) * 2 * kPanel + i * kPairLanes);
-  }
+// w[2j] * x[2j] + w[2j + 1] * x[2j + 1], which must fit into 16 bits.
+HWY_INLINE VI16 multiply_pairs(VU8 w, VI8 x) {
+#if HWY_TARGET == HWY_AVX2
+  return VI16{_mm256_maddubs_epi16(w.raw, x.raw)};
+#elif HWY_TARGET == HWY_AVX3
+  return VI16{_mm512_maddubs_epi16(w.raw, x.raw)};
+#else
+  const hn::Half<DI8> half;
+  const VI8 levels = hn::BitCast(DI8(), w);
+  const VI16 low = hn::Mul(hn::PromoteTo(DI16(), hn::LowerHalf(levels)), hn::PromoteTo(DI16(), hn::LowerHalf(x)));
+  const VI16 high =
+      hn::Mul(hn::PromoteTo(DI16(), hn::UpperHalf(half, levels)), hn::PromoteTo(DI16(), hn::UpperHalf(half, x)));
+  return hn::Add(hn::ConcatEven(DI16(), high, low), hn::ConcatOdd(DI16(), high, low));
+#endif
 }
 
-// acc[m][p] += scale of the block * sum over its k of x[m][k] * code[p][k]. x: pointers to kRows rows' codes.
+// The same with rows of 7-bit codes, whose blocks have scales of their own.
 template <int kRows, int kPanels, typename Codes>
-HWY_INLINE void add_quantised_block(const std::int16_t* const* x, std::size_t k, const Codes (&w)[kPanels],
-                                    float (*acc)[kPanels][kPanel]) {
-  const std::int16_t* row[kRows];
-  for (int m = 0; m < kRows; ++m) row[m] = x[m] + k;
+requires(Codes::kFormat == WeightFormat::kInt4) HWY_INLINE
+    void add_block(const std::byte* const* x, int block, const Codes (&w)[kPanels], float (*acc)[kPanels][kPanel]) {
+  constexpr int kQuads = block_depth(WeightFormat::kInt4) / 4, kFit = 4;  // quads of products that fit into 16 bits
+  static_assert(2 * kFit * (kLevelOffset + 31) * kMost7Bits <= 32767);
+  const RowBlock* row[kRows];
+  for (int m = 0; m < kRows; ++m) row[m] = reinterpret_cast<const RowBlock*>(x[m]) + block;
+  const VI16 ones = hn::Set(DI16(), 1);
   Dot16 sum[kRows][kPanels];
   for (int m = 0; m < kRows; ++m)
     for (int p = 0; p < kPanels; ++p) sum[m][p] = zero_dot16();
-  for (int unit = 0; unit < block_depth(Codes::kFormat) / kUnit; ++unit) {
-    Pair16 codes[kPanels][2];
-    for (int p = 0; p < kPanels; ++p) w[p].load(unit, codes[p]);
-    for (int pair = 0; pair < 2; ++pair)
-      for (int m = 0; m < kRows; ++m) {
-        const VI16 both = set_pair(row[m] + unit * kUnit + 2 * pair);
-        for (int p = 0; p < kPanels; ++p) add_dot16(both, codes[p][pair], sum[m][p]);
+  for (int first = 0; first < kQuads; first += kFit) {
+    VI16 part[kRows][kPanels][kVecs];
+    for (int quad = 0; quad < kFit; ++quad) {
+      VI8 four[kRows];
+      for (int m = 0; m < kRows; ++m) four[m] = hn::BitCast(DI8(), set_four(row[m]->codes + 4 * (first + quad)));
+      for (int p = 0; p < kPanels; ++p) {
+        VU8 levels[kVecs];
+        w[p].load(first + quad, levels);
+        for (int i = 0; i < kVecs; ++i)
+          for (int m = 0; m < kRows; ++m) {
+            const VI16 products = multiply_pairs(levels[i], four[m]);
+            part[m][p][i] = quad == 0 ? products : hn::Add(part[m][p][i], products);
+          }
       }
+    }
+    for (int m = 0; m < kRows; ++m)
+      for (int p = 0; p < kPanels; ++p)
+        for (int i = 0; i < kVecs; ++i) add_pairs(ones, part[m][p][i], i, sum[m][p]);
   }
   for (int p = 0; p < kPanels; ++p) {
     const V16 scale = load16(reinterpret_cast<const BF16*>(w[p].block));
-    for (int m = 0; m < kRows; ++m) store16(fma(to_float16(sum[m][p]), scale, load16(acc[m][p])), acc[m][p]);
+    for (int m = 0; m < kRows; ++m) {
+      const VI32 offset = hn::Set(DI32(), kLevelOffset * row[m]->sum);
+      const V16 x16 = make16([&](int i) { return hn::ConvertTo(DF(), hn::Sub(total(sum[m][p], i), offset)); });
+      store16(fma(x16, mul(scale, set16(row[m]->scale)), load16(acc[m][p])), acc[m][p]);
+    }
   }
 }
 

@@ -4,8 +4,9 @@
 // (int4) k of all of them, so that a panel is read once, from its first byte to its last:
 //
 //   int8   8.25 bits a weight   [k / 2][16 rows][2 k]   signed bytes: weight = scale * byte
-//   int4   4.5 bits a weight    [k / 4][16 rows][2 k]   bytes of two indices into kInt4Levels, the lower half for k and
-//                                                      k + 1, the upper one for k + 2 and k + 3: weight = scale * level
+//   int4   4.5 bits a weight    [k / 4][8 rows][4 k]    bytes of two indices into kInt4Levels, the lower half for row r
+//   and the
+//                                                      upper one for row r + 8: weight = scale * level
 #pragma once
 
 #include <cstddef>
@@ -20,10 +21,9 @@ enum class WeightFormat { kF32, kBF16, kInt8, kInt4 };
 
 inline constexpr int kPanel = 16;
 
-// Denser where weights are: the levels with the least mean squared error for normally distributed weights whose block
-// of 32 is scaled to its largest (tools/int4_levels.py computes them), ascending.
-inline constexpr std::int8_t kInt4Levels[16] = {-125, -94, -73, -57, -42, -28, -15, -3,
-                                                9,    21,  34,  48,  64,  81,  102, 127};
+// Denser where weights are: of levels from -32 to 31 those with the least squared error for normally distributed
+// weights whose block of 32 has the best scale (tools/int4_levels.py computes them), ascending.
+inline constexpr std::int8_t kInt4Levels[16] = {-29, -22, -17, -13, -10, -7, -4, -1, 2, 5, 8, 11, 15, 19, 24, 30};
 
 const char* to_string(WeightFormat format);
 // "f32", "bf16", "int8" or "int4"; anything else is an Error that begins with `what`.

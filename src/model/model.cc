@@ -33,18 +33,18 @@ namespace {
 // other ranks.
 void allocate_codes(const Model& model, std::size_t T, std::size_t R, std::size_t arrived, Activations& a) {
   const WeightFormats formats = formats_of(model.weights);
-  if (!quantised(formats.attention) && !quantised(formats.experts) && !quantised(formats.head)) return;
   const std::size_t G = model.share().streams(), width = model.query_heads() * model.config.head_dim;
-  std::size_t codes = 0, rows = 0;
-  const auto want = [&](std::size_t n, std::size_t depth) {
-    rows = std::max(rows, n);
-    codes = std::max(codes, n * quantised_stride(depth));
+  const std::size_t D = model.config.hidden_size;
+  std::size_t bytes = 0;
+  const auto want = [&](WeightFormat format, std::size_t rows, std::size_t depth) {
+    if (quantised(format)) bytes = std::max(bytes, rows * quantised_row_bytes(format, depth));
   };
-  want(std::max({T, arrived, G * std::min<std::size_t>(T, kInputBlock)}), model.config.hidden_size);
-  want(T * G, width / G);
-  want(R, model.share().expert_width.size());
-  a.codes = AlignedBuffer<std::int16_t>(codes);
-  a.code_scales = AlignedBuffer<float>(rows);
+  want(formats.attention, std::max(T, G * std::min<std::size_t>(T, kInputBlock)), D);
+  want(formats.attention, T * G, width / G);
+  want(formats.experts, std::max(T, arrived), D);
+  want(formats.experts, R, model.share().expert_width.size());
+  want(formats.head, T, D);
+  a.codes = AlignedBuffer<std::byte>(bytes);
 }
 
 // The most tokens of the step that are in one half on all ranks together.
@@ -107,9 +107,9 @@ std::size_t Activations::bytes() const {
   for (const auto* buffer : {&r_TD, &input_TD, &q_TnC, &k_TmC, &v_TmC, &attended_TnC, &scores_TE, &hidden_Rf,
                              &output_RD, &cosines_TC, &sines_TC, &squares_T2, &logits_Sv, &gathered, &logits_SV})
     floats += buffer->size();
-  floats += code_scales.size() + codes.size() / 2;
   const std::size_t routed = routing.experts_TK.size() * 3 + routing.weights_TK.size() + routing.expert_begin.size();
-  return 4 * (floats + routed) + (exchange ? exchange->bytes() : 0) + (other_half ? other_half->bytes() : 0);
+  return 4 * (floats + routed) + codes.size() + (exchange ? exchange->bytes() : 0) +
+         (other_half ? other_half->bytes() : 0);
 }
 
 }  // namespace foe

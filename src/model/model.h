@@ -77,8 +77,7 @@ struct Activations {
   AlignedBuffer<float> scores_TE;
   AlignedBuffer<float> hidden_Rf;
   AlignedBuffer<float> output_RD;
-  AlignedBuffer<std::int16_t> codes;  // what products with quantised weights read: of their x, one after the other
-  AlignedBuffer<float> code_scales;
+  AlignedBuffer<std::byte> codes;  // what products with quantised weights take for their x, one x after the other
   AlignedBuffer<float> cosines_TC, sines_TC;  // of half the head width
   AlignedBuffer<float> squares_T2;            // sums of squares of q and k, where their norm spans ranks
   AlignedBuffer<float> logits_Sv;

@@ -56,7 +56,7 @@ TEST(QuantiseBlock, Int4HasNearlyTheLeastError) {
     float largest = 0;
     for (const float x : w) largest = std::max(largest, std::abs(x));
     double least = 1e9;
-    for (float scale = -largest / 60; scale < largest / 60; scale += largest / 60000) {
+    for (float scale = -largest / 15; scale < largest / 15; scale += largest / 15000) {
       double sum = 0;
       for (const float x : w) {
         double nearest = 1e9;
@@ -108,56 +108,73 @@ TEST(QuantiseBlock, ExtremesOfFloatsAreFinite) {
   }
 }
 
+constexpr WeightFormat kFormats[] = {WeightFormat::kInt8, WeightFormat::kInt4};
+
+int padded(WeightFormat format, int n) {
+  return (n + block_depth(format) - 1) / block_depth(format) * block_depth(format);
+}
+
 TEST(QuantiseRows, NearestMultipleOnEveryTargetAndAnyThreads) {
   const auto pools = thread_pools();
-  for (const int n : {1, 15, 16, 63, 64, 65, 1000}) {
-    constexpr int kRows = 40;
-    const std::size_t stride = quantised_stride(n);
-    const std::vector<float> x = random_values(kRows * n, n);
-    std::vector<std::int16_t> first;
-    for_each_target([&] {
-      for (const auto& pool : pools) {
-        std::vector<std::int16_t> codes(kRows * stride, 99);
-        std::vector<float> scales(kRows);
-        quantise_rows(*pool, x.data(), n, kRows, n, {codes.data(), stride, scales.data()});
-        if (first.empty()) first = codes;
-        ASSERT_EQ(codes, first);
-        for (int i = 0; i < kRows; ++i)
-          for (std::size_t k = 0; k < stride; ++k) {
-            const double code = codes[i * stride + k];
-            // A multiple's own rounding may move it across half a step: by 2 roundings of at most 32767 steps.
-            if (k < static_cast<std::size_t>(n)) {
-              ASSERT_NEAR(code * scales[i], x[i * n + k], scales[i] * (0.5 + 2 * 32767 * kUnitRoundoff));
-            } else {
-              ASSERT_EQ(code, 0);
+  for (const WeightFormat format : kFormats)
+    for (const int n : {1, 15, 16, 33, 63, 64, 65, 1000}) {
+      constexpr int kRows = 40;
+      const std::size_t stride = quantised_row_bytes(format, n);
+      const std::vector<float> x = random_values(kRows * n, n);
+      const double most = format == WeightFormat::kInt8 ? 32767 : kMost7Bits;
+      std::vector<std::byte> first;
+      for_each_target([&] {
+        for (const auto& pool : pools) {
+          std::vector<std::byte> bytes(kRows * stride, std::byte{99});
+          const QuantisedRows rows{bytes.data(), stride};
+          quantise_rows(*pool, format, x.data(), n, kRows, n, rows);
+          if (first.empty()) first = bytes;
+          ASSERT_EQ(bytes, first);
+          for (int i = 0; i < kRows; ++i) {
+            int sum = 0;
+            for (int k = 0; k < padded(format, n); ++k) {
+              const double value = quantised_value(format, rows, i, k), scale = quantised_scale(format, rows, i, k);
+              sum += quantised_code(format, rows, i, k);
+              // A multiple's own roundings may move it across half a step.
+              if (k < n) {
+                ASSERT_NEAR(value, x[i * n + k], scale * (0.5 + 3 * most * kUnitRoundoff));
+              } else {
+                ASSERT_EQ(value, 0);
+              }
+              if (format == WeightFormat::kInt4 && k % 32 == 31) {
+                ASSERT_EQ(reinterpret_cast<const RowBlock*>(rows.data + i * stride)[k / 32].sum, sum);
+                sum = 0;
+              }
             }
           }
-      }
-    });
-  }
+        }
+      });
+    }
 }
 
 TEST(QuantiseRows, ExtremesAndWhatIsNotANumber) {
   constexpr int kN = 70;
-  const std::size_t stride = quantised_stride(kN);
   ThreadPool pool(1);
-  for (const float special : {std::nanf(""), kInfinity, -kInfinity, std::numeric_limits<float>::max(), 1e-45f, 0.0f}) {
-    std::vector<float> x(kN);
-    x[17] = special;
-    std::vector<std::int16_t> codes(stride, 99);
-    float scale = -1;
-    for_each_target([&] {
-      quantise_rows(pool, x.data(), kN, 1, kN, {codes.data(), stride, &scale});
-      EXPECT_EQ(std::isfinite(special), std::isfinite(scale)) << special;
-      if (std::isfinite(special)) {
-        EXPECT_NEAR(codes[17] * scale, special, scale / 2);
-      }
-      for (std::size_t k = 0; k < stride; ++k) {
-        if (k == 17) continue;
-        EXPECT_EQ(codes[k], 0);
-      }
-    });
-  }
+  for (const WeightFormat format : kFormats)
+    for (const float special :
+         {std::nanf(""), kInfinity, -kInfinity, std::numeric_limits<float>::max(), 1e-45f, 0.0f}) {
+      std::vector<float> x(kN);
+      x[17] = special;
+      std::vector<std::byte> bytes(quantised_row_bytes(format, kN), std::byte{99});
+      const QuantisedRows rows{bytes.data(), bytes.size()};
+      for_each_target([&] {
+        quantise_rows(pool, format, x.data(), kN, 1, kN, rows);
+        const float scale = quantised_scale(format, rows, 0, 17);
+        EXPECT_EQ(std::isfinite(special), std::isfinite(scale)) << special;
+        if (std::isfinite(special)) {
+          EXPECT_NEAR(quantised_value(format, rows, 0, 17), special, scale / 2);
+        }
+        for (int k = 0; k < padded(format, kN); ++k) {
+          if (k == 17) continue;
+          EXPECT_EQ(quantised_code(format, rows, 0, k), 0);
+        }
+      });
+    }
 }
 
 }  // namespace

@@ -24,8 +24,8 @@ double element(const PackedMatrix& w, int row, int k) {
   const std::byte* codes = block + scale_bytes(w.format);
   if (w.format == WeightFormat::kInt8)
     return static_cast<double>(to_float(scale)) * static_cast<std::int8_t>(codes[(j / 2 * kPanel + r) * 2 + j % 2]);
-  const int both = static_cast<int>(codes[(j / 4 * kPanel + r) * 2 + j % 2]);
-  return static_cast<double>(to_float(scale)) * kInt4Levels[j % 4 < 2 ? both & 15 : both >> 4];
+  const int both = static_cast<int>(codes[(j / 4 * 8 + r % 8) * 4 + j % 4]);
+  return static_cast<double>(to_float(scale)) * kInt4Levels[r < 8 ? both & 15 : both >> 4];
 }
 
 ref::Values elements(const PackedMatrix& w) {
@@ -35,20 +35,21 @@ ref::Values elements(const PackedMatrix& w) {
   return values;
 }
 
-// Rows with their codes.
+// Rows with what products take for them.
 struct CodedRows {
-  std::vector<float> x, scales;
-  std::vector<std::int16_t> codes;
+  WeightFormat format;
+  int n;
+  std::vector<std::byte> bytes;
   QuantisedRows view;
 
-  CodedRows(std::vector<float> values, int rows, int n)
-      : x(std::move(values)), scales(rows), codes(rows * quantised_stride(n)) {
-    view = {codes.data(), quantised_stride(n), scales.data()};
-    quantise_rows(one_thread(), x.data(), n, rows, n, view);
+  CodedRows(WeightFormat format_, const std::vector<float>& x, int rows, int n_)
+      : format(format_), n(n_), bytes(rows * quantised_row_bytes(format, n)) {
+    view = {bytes.data(), quantised_row_bytes(format, n)};
+    quantise_rows(one_thread(), format, x.data(), n, rows, n, view);
   }
   CodedRows(const CodedRows&) = delete;
   // What the codes of row i say.
-  double value(int i, int k) const { return static_cast<double>(scales[i]) * codes[i * view.stride + k]; }
+  double value(int i, int k) const { return quantised_value(format, view, i, k); }
 };
 
 struct Case {
@@ -63,7 +64,7 @@ struct Case {
         width(width_),
         depth(depth_),
         w(pack_random(width, depth, format, seed)),
-        x(random_values(static_cast<std::size_t>(count) * depth, seed + 1), count, depth),
+        x(format, random_values(static_cast<std::size_t>(count) * depth, seed + 1), count, depth),
         y(static_cast<std::size_t>(count) * width) {
     ref::Values rows;
     for (int i = 0; i < count; ++i)
@@ -89,10 +90,10 @@ struct Case {
             .y_stride = static_cast<std::size_t>(width),
             .quantised = x.view};
   }
-  // Sums of a block are exact; each is rounded once as a float, and then multiplied and added in one step, and there is
-  // the row's scale.
+  // Sums of a block are exact; each is rounded once as a float and multiplied and added in one step, and there is the
+  // scale of the row, or of its block.
   void check() const {
-    const double roundings = 2 * ((depth + block_depth(w.format) - 1) / block_depth(w.format)) + 1;
+    const double roundings = ((depth + block_depth(w.format) - 1) / block_depth(w.format)) + 2;
     for (std::size_t i = 0; i < y.size(); ++i) ASSERT_NEAR(y[i], expected[i], gamma(roundings) * magnitude[i]) << i;
   }
 };
@@ -159,14 +160,14 @@ TEST(QuantisedGemm, LargestCodesAreExact) {
       const Weights weights(ones, 20, kDepth, DType::kF32);
       const PackedMatrix w = pack(one_thread(), {&weights.matrix, 1}, format);
       for (const int rows : {1, 3, 60}) {
-        const CodedRows x(std::vector<float>(rows * kDepth, 1.0f), rows, kDepth);
-        EXPECT_EQ(x.codes[0], 32767);
+        const CodedRows x(format, std::vector<float>(rows * kDepth, 1.0f), rows, kDepth);
+        EXPECT_EQ(quantised_code(format, x.view, 0, 0), format == WeightFormat::kInt8 ? 32767 : kMost7Bits);
         std::vector<float> y(rows * 20);
         const double expected = kDepth * element(w, 0, 0) * x.value(0, 0);
         for_each_target([&] {
           const Product product{.count = rows, .w = &w, .y = y.data(), .y_stride = 20, .quantised = x.view};
           multiply(one_thread(), {&product, 1});
-          for (const float value : y) ASSERT_NEAR(value, expected, gamma(2 * 8 + 1) * std::abs(expected));
+          for (const float value : y) ASSERT_NEAR(value, expected, gamma(8 + 2) * std::abs(expected));
         });
       }
     }
@@ -182,7 +183,7 @@ TEST(QuantisedGemm, ViewsMultiplyLikeWhatTheyShow) {
       const PackedMatrix view = whole.view(row, count, column, columns);
       for (int i = 0; i < count; ++i)
         for (int k = 0; k < columns; ++k) ASSERT_EQ(element(view, i, k), element(whole, row + i, column + k));
-      const CodedRows x(random_values(5 * columns, 3), 5, columns);
+      const CodedRows x(format, random_values(5 * columns, 3), 5, columns);
       std::vector<float> y(5 * count);
       const Product product{
           .count = 5, .w = &view, .y = y.data(), .y_stride = static_cast<std::size_t>(count), .quantised = x.view};
@@ -195,7 +196,7 @@ TEST(QuantisedGemm, ViewsMultiplyLikeWhatTheyShow) {
             expected += term;
             magnitude += std::abs(term);
           }
-          ASSERT_NEAR(y[i * count + n], expected, gamma(2 * 8 + 1) * magnitude);
+          ASSERT_NEAR(y[i * count + n], expected, gamma(8 + 2) * magnitude);
         }
     }
   }
@@ -220,7 +221,7 @@ TEST(QuantisedGemm, Swiglu) {
       const PackedMatrix both = pack_gate_up(one_thread(), gate.matrix, up.matrix, format);
       const PackedMatrix alone[] = {pack(one_thread(), {&gate.matrix, 1}, format),
                                     pack(one_thread(), {&up.matrix, 1}, format)};
-      const CodedRows x(random_values(rows * depth, 3), rows, depth);
+      const CodedRows x(format, random_values(rows * depth, 3), rows, depth);
       std::vector<float> y(rows * width), parts[2] = {y, y};
       const auto product = [&](const PackedMatrix& w, std::vector<float>& out) {
         return Product{
