@@ -31,7 +31,7 @@ class Restarts(unittest.TestCase):
     def setUp(self):
         folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
         self.hold = folder / "hold"  # as long as it is there, no mpirun begins
-        mpirun = folder / "mpirun"
+        self.mpirun = mpirun = folder / "mpirun"
         mpirun.write_text(f'#!/bin/sh\nwhile [ -e {self.hold} ]; do sleep 0.05; done\nexec {shutil.which("mpirun")} "$@"\n')
         mpirun.chmod(0o755)
         self.enterContext(mock.patch.dict(os.environ, {"PATH": f"{folder}:{os.environ['PATH']}"}))
@@ -43,6 +43,10 @@ class Restarts(unittest.TestCase):
             os.kill(pid, signal.SIGKILL)
         wait_until(lambda: server.logged("the ranks are lost"), "the loss")
         self.assertEqual(server.request("GET", "/health")[0], 503)
+
+    def held(self, server):
+        """Returns the process that is to be mpirun, and maybe a child of it that is to be its sleep."""
+        return [pid for pid in descendants(server.process.pid) if str(self.mpirun).encode() in command_of(pid)]
 
     def let_go(self):
         self.hold.unlink()
@@ -101,8 +105,8 @@ class Restarts(unittest.TestCase):
             with server.stream(**LONG) as chunks:
                 text = next(chunks)["choices"][0]["text"]
                 self.kill(server)
-                for pid in descendants(server.process.pid):
-                    os.kill(pid, signal.SIGKILL)
+                wait_until(lambda: self.held(server), "the next ranks")
+                os.kill(self.held(server)[0], signal.SIGKILL)
                 self.let_go()
                 text += "".join(chunk["choices"][0]["text"] for chunk in chunks)
             self.assertEqual(text, expected)
