@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "bench_comm.h"
 #include "commands.h"
+#include "common.h"
 #include "report.h"
 
 namespace foe {
@@ -71,10 +72,10 @@ void add_comm_command(CLI::App& bench) {
       ->capture_default_str();
   comm->add_option("--wire", flags->wire, "how sums travel: f32, bf16 or int8")->capture_default_str();
   comm->add_option("--seconds", flags->seconds, "for a collective and size, ours and MPI's together")
-      ->check(CLI::Range(0.0, 3600.0))
+      ->check(number_in(0, 3600))
       ->capture_default_str();
   comm->add_option("--link-mbit", flags->link_mbit, "rate of the nodes' links, to print the share of it")
-      ->check(CLI::Range(0.001, 1e7));
+      ->check(number_in(0.001, 1e7));
   comm->add_option("--json", flags->json, "also write all points to this file");
   comm->callback([flags] { run_comm(*flags); });
 }

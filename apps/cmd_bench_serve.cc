@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "commands.h"
+#include "common.h"
 #include "report.h"
 #include "serve_report.h"
 #include "weights/config_json.h"

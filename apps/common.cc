@@ -32,6 +32,15 @@ void add_kv_dtype(CLI::App& command, std::string& kv_dtype) {
       ->capture_default_str();
 }
 
+CLI::Validator number_in(double low, double high) {
+  const auto check = [low, high](const std::string& text) {
+    double value = 0;
+    if (CLI::detail::lexical_cast(text, value) && value >= low && value <= high) return std::string();
+    return fmt::format("expected a number in {} to {}, got {}", low, high, text);
+  };
+  return {check, fmt::format("FLOAT in [{:g} - {:g}]", low, high)};
+}
+
 void add_model_flags(CLI::App& command, ModelFlags& flags) {
   command.add_option("MODEL", flags.model, "model folder: config.json, *.safetensors, tokenizer.json")->required();
   command
@@ -54,7 +63,7 @@ void add_model_flags(CLI::App& command, ModelFlags& flags) {
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   command.add_option("--timeout", flags.timeout_s, "seconds without a word from another rank that end the job")
-      ->check(CLI::Range(0.1, 86400.0))
+      ->check(number_in(0.1, 86400))
       ->capture_default_str();
 }
 

@@ -11,6 +11,7 @@
 
 namespace CLI {
 class App;
+class Validator;
 }
 
 namespace foe {
@@ -33,6 +34,9 @@ void add_model_flags(CLI::App& command, ModelFlags& flags);
 void add_wire_flags(CLI::App& command, ModelFlags& flags);
 // And --kv-dtype.
 void add_kv_dtype(CLI::App& command, std::string& kv_dtype);
+
+// A check for options: a number in [low, high]. CLI::Range lets NaN pass: for whole numbers only.
+CLI::Validator number_in(double low, double high);
 
 Plan plan_of(const ModelFlags& flags, const ModelConfig& config);
 ExchangeOptions exchange_of(const ModelFlags& flags);
