@@ -70,7 +70,9 @@ void add_comm_command(CLI::App& bench) {
       ->delimiter(',')
       ->check(CLI::Range(1, 1 << 18))
       ->capture_default_str();
-  comm->add_option("--wire", flags->wire, "how sums travel: f32, bf16 or int8")->capture_default_str();
+  comm->add_option("--wire", flags->wire, "how sums travel: f32, bf16 or int8")
+      ->check(CLI::IsMember({"f32", "bf16", "int8"}))
+      ->capture_default_str();
   comm->add_option("--seconds", flags->seconds, "for a collective and size, ours and MPI's together")
       ->check(number_in(0, 3600))
       ->capture_default_str();

@@ -51,7 +51,7 @@ std::vector<Rung> rungs_of(const std::vector<std::string>& names) {
     if (found == all_rungs().end()) {
       std::string known;
       for (const Rung& r : all_rungs()) known += (known.empty() ? "'" : ", '") + r.name + "'";
-      fail("--rungs: expected some of {}, got '{}'", known, name);
+      fail("expected some of {}, got '{}'", known, name);
     }
     rungs.push_back(*found);
   }
@@ -179,9 +179,11 @@ void add_latency_command(CLI::App& bench) {
   latency
       ->add_option("--rungs", flags->rungs,
                    "some of A ep, A ep per expert, B tp, C tp grouped, D foe (default: these), B tp whole experts")
-      ->delimiter(',');
+      ->delimiter(',')
+      ->check(parsed_by([](const std::string& name) { rungs_of({name}); }));
   latency->add_option("--loads", flags->loads, "one-prompt, many-prompts (of 128), decode (with 256 positions)")
       ->delimiter(',')
+      ->check(parsed_by(parse_load))
       ->capture_default_str();
   latency->add_option("--tokens", flags->tokens, "tokens in the pass")
       ->delimiter(',')

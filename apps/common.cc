@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
+#include <utility>
 
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
@@ -39,6 +40,17 @@ CLI::Validator number_in(double low, double high) {
     return fmt::format("expected a number in {} to {}, got {}", low, high, text);
   };
   return {check, fmt::format("FLOAT in [{:g} - {:g}]", low, high)};
+}
+
+std::function<std::string(const std::string&)> parsed_by(std::function<void(const std::string&)> parse) {
+  return [parse = std::move(parse)](const std::string& text) {
+    try {
+      parse(text);
+      return std::string();
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+  };
 }
 
 void add_model_flags(CLI::App& command, ModelFlags& flags) {

@@ -12,7 +12,7 @@
 namespace CLI {
 class App;
 class Validator;
-}
+}  // namespace CLI
 
 namespace foe {
 
@@ -37,6 +37,8 @@ void add_kv_dtype(CLI::App& command, std::string& kv_dtype);
 
 // A check for options: a number in [low, high]. CLI::Range lets NaN pass: for whole numbers only.
 CLI::Validator number_in(double low, double high);
+// A check for options: a text for which `parse` does not throw Error. What does is bad usage, and the exit status 2.
+std::function<std::string(const std::string&)> parsed_by(std::function<void(const std::string&)> parse);
 
 Plan plan_of(const ModelFlags& flags, const ModelConfig& config);
 ExchangeOptions exchange_of(const ModelFlags& flags);

@@ -90,7 +90,7 @@ Goodput parse_goodput(const std::vector<std::string>& terms) {
     const char* const end = term.data() + term.size();
     const bool is_number = colon != term.npos && std::from_chars(term.data() + colon + 1, end, ms).ptr == end;
     if (limit == nullptr || !is_number || !(ms >= 0) || std::isinf(ms))
-      fail("--goodput: expected ttft:MS, tpot:MS or e2el:MS, got '{}'", term);
+      fail("expected ttft:MS, tpot:MS or e2el:MS, got '{}'", term);
     *limit = ms;
   }
   return goodput;

@@ -175,15 +175,18 @@ class BenchTest(unittest.TestCase):
 
     def test_refuses_what_it_cannot_run(self):
         for flags, status, message in (
-            (["latency", "--rungs", "E"], 1, "expected some of 'A ep'"),
-            (["latency", "--loads", "none"], 1, "expected one-prompt, many-prompts or decode, got none"),
+            (["latency", "--rungs", "E"], 2, "expected some of 'A ep'"),
+            (["latency", "--loads", "none"], 2, "expected one-prompt, many-prompts or decode, got none"),
             (["latency", "--layers", "1"], 2, "--layers"),
             (["latency", "--skew", "0.5"], 2, "--skew"),
             (["latency", "--skew", "1.5"], 1, "--skew: expected 1 on one rank"),
             (["latency", "--timeout", "0"], 2, "--timeout"),
+            (["latency", "--most-seconds", "nan"], 2, "--most-seconds"),
             (["latency", "--tokens", "0"], 2, "--tokens"),
             (["latency", "--shape", "/nowhere"], 1, "/nowhere"),
             (["comm", "--kilobytes", "x"], 2, "--kilobytes"),
+            (["comm", "--wire", "f16"], 2, "--wire"),
+            (["comm", "--seconds", "nan"], 2, "--seconds"),
             (["make-model", MODELS, "--tokenizer", MODELS / "foe-8m"], 1, "expected a folder that is not there yet"),
             (["make-model", "/nowhere/x", "--tokenizer", "/nowhere"], 1, "--tokenizer: expected a folder with tokenizer.json"),
             (["make-model", "/nowhere/x", "--form", "dense", "--tokenizer", MODELS / "foe-8m"], 2, "--form"),
