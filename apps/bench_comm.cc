@@ -6,7 +6,6 @@
 #include "base/aligned.h"
 #include "base/clock.h"
 #include "comm/mpi_peer.h"
-#include "common.h"
 
 namespace foe {
 namespace {

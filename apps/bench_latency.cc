@@ -9,7 +9,6 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/rng.h"
-#include "common.h"
 #include "weights/random_weights.h"
 
 namespace foe {

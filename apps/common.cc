@@ -115,14 +115,6 @@ void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std:
   engine.stop();
 }
 
-void meet(Communicator& comm) {
-  const float here = 0;
-  std::vector<float> all(comm.size());
-  comm.gather({&here, 1}, std::vector<std::size_t>(comm.size(), 1), all.data());
-  std::vector<std::int32_t> go;
-  comm.broadcast(go);
-}
-
 std::vector<std::int32_t> parse_tokens(const std::string& flag, const std::string& argument) {
   std::string text = argument;
   if (text.starts_with("@")) {

@@ -49,9 +49,6 @@ int threads_of(const ModelFlags& flags);
 // `max_batch_tokens`, `kv_type` and `exchange` come from the flags.
 void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std::function<void(Engine&)>& lead);
 
-// All ranks leave this together, or nearly.
-void meet(Communicator& comm);
-
 // "1,2,3", or "@FILE" with the same in a file. Throws Error naming the flag and what is not an id.
 std::vector<std::int32_t> parse_tokens(const std::string& flag, const std::string& text);
 
