@@ -128,6 +128,10 @@ class BenchTest(unittest.TestCase):
             for p in points:
                 self.assertGreaterEqual(p["repetitions"], 5)
                 self.assertEqual(p["mpi_s"] > 0, ranks > 1)
+                # What two ranks read of each other: a half of the terms and of the sum each, a message each, the root's vector.
+                reads = {"sum": 2, "all-to-all": 2, "broadcast": 1}[p["collective"]]
+                self.assertEqual(p["read_bytes"], reads * p["bytes"] if ranks == 2 else 0)
+            self.assertGreater(json.loads(self.json.read_text("utf-8"))["read_bytes_per_second"], 0)
 
     def test_offline_runs_the_same_tokens_on_any_ranks(self):
         for ranks in 1, 2:
