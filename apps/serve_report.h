@@ -51,6 +51,8 @@ struct ServeReport {
   std::map<std::string, std::size_t> failures;  // by HTTP status, or "0": no reply, or a stream that went wrong is 200
   std::map<std::string, std::size_t> retry_after;  // values of that header
   std::map<std::string, std::size_t> errors;       // messages, of which 10 are kept
+
+  double per_s(double n) const { return duration > 0 ? n / duration : 0; }
 };
 
 ServeReport report_serve(const LoadRun& run, const std::vector<Prompt>& prompts, const ReportOptions& options);

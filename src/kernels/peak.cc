@@ -1,7 +1,6 @@
 #include "kernels/peak.h"
 
 #include <algorithm>
-#include <time.h>
 #include <vector>
 
 #include "base/check.h"
@@ -58,12 +57,6 @@ namespace {
 
 HWY_EXPORT(fma_chains_kernel);
 HWY_EXPORT(read_kernel);
-
-double thread_cpu_seconds() {
-  timespec t;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
-}
 
 }  // namespace
 

@@ -314,10 +314,10 @@ class BadServers(Bench):
             (["--metric-percentiles", "101"], 2, "--metric-percentiles"),
             (["--percentile-metrics", "ttft,x"], 2, "--percentile-metrics"),
             (["--endpoint", "/v1/embeddings"], 2, "--endpoint"),
-            (["--goodput", "ttft"], 1, "--goodput: expected"),
-            (["--metadata", "x"], 1, "--metadata: expected"),
-            (["--base-url", "https://x"], 1, "--base-url: expected http://"),
-            (["--base-url", "http://x:99999"], 1, "--base-url: expected http://"),
+            (["--goodput", "ttft"], 2, "--goodput: expected"),
+            (["--metadata", "x"], 2, "--metadata: expected"),
+            (["--base-url", "https://x"], 2, "--base-url: expected http://"),
+            (["--base-url", "http://x:99999"], 2, "--base-url: expected http://"),
             (["--tokenizer", "/nowhere"], 1, "/nowhere"),
         ):
             with self.subTest(flags):
