@@ -14,12 +14,12 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/strict_json.h"
 #include "commands.h"
 #include "common.h"
 #include "report.h"
 #include "serve_report.h"
 #include "weights/config_json.h"
-#include "weights/strict_json.h"
 #include "workload_flags.h"
 
 namespace foe {
