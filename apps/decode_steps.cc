@@ -11,8 +11,7 @@ namespace {
 
 MachineLimits limits_of(const Engine& engine) {
   MachineLimits limits;
-  with_unbound_pool(engine.threads() * engine.comm().size(),
-                    [&](ThreadPool& pool) { limits = measure_limits(pool); });
+  with_unbound_pool(engine.threads() * engine.comm().size(), [&](ThreadPool& pool) { limits = measure_limits(pool); });
   return limits;
 }
 
