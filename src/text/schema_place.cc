@@ -34,7 +34,7 @@ void SchemaPlace::wrong(std::string_view expected) const {
 }
 
 SchemaPlace SchemaPlace::member(const std::string& name) const {
-  return {&value->at(name), path + "/" + pointer_token(name)};
+  return {&value->at(name), path + "/" + shorten(pointer_token(name))};
 }
 
 SchemaPlace SchemaPlace::element(std::size_t index) const {
@@ -72,7 +72,7 @@ SchemaPlace resolve(const json& root, const SchemaPlace& reference) {
   const bool plain = target == "#" || target.starts_with("#/");
   if (!plain || target.find('%') != std::string::npos) reference.wrong("\"#\" or \"#/...\" without %");
   try {
-    return {&root.at(json::json_pointer(target.substr(1))), target};
+    return {&root.at(json::json_pointer(target.substr(1))), shorten(target)};
   } catch (const json::exception&) {
     reference.wrong("a pointer to a part of the schema");
   }

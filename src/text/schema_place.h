@@ -9,7 +9,7 @@
 
 namespace foe {
 
-// A schema, or a part of one, and where it stands: "#/properties/a".
+// A schema, or a part of one, and where it stands, for messages: "#/properties/a", long names cut short.
 struct SchemaPlace {
   const nlohmann::ordered_json* value = nullptr;
   std::string path;

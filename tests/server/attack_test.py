@@ -83,6 +83,7 @@ BAD_SCHEMAS = [
     {"allOf": 20 * [{"anyOf": [{"minimum": i} for i in range(4)]}]}, {"anyOf": [{"const": i} for i in range(1000)]},
     {"oneOf": [{"const": "x" * 90 + str(i)} for i in range(1000)] + [{"type": "string"}]},
     {"enum": list(range(100000))}, {"enum": ["x" * 200000]}, {"properties": {f"p{i}": {} for i in range(1025)}},
+    {"x" * 100000: 1}, {"$ref": f"#/$defs/{'x' * 9999}", "$defs": {"x" * 9999: 1}},
     {"minItems": -1}, {"minItems": 10**30}, {"maxLength": 0.5}, {"minLength": 2, "maxLength": 1}, {"minimum": 10**300},
     {"properties": {f"p{i}": {"type": "integer", "minimum": i} for i in range(900)}},
     {"prefixItems": [{}] * 30000}, {"required": [f"p{i}" for i in range(20000)]},
