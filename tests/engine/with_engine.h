@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "weights/config_json.h"
 
 namespace foe {
 
