@@ -20,7 +20,7 @@ small=models/foe-8m large=$(realpath -m "${FOE_1B:-$out/1b}")
 python=${PYTHON:-python3} # pictures need matplotlib (tools/setup.sh)
 mkdir -p "$out"
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-server='' port=''
+server='' port='' seed=0
 trap '[[ -z $server ]] || kill "$server"' EXIT
 
 make_large() {
@@ -42,12 +42,12 @@ stop() {
   server=''
 }
 
-# load NAME MODEL RATE SECONDS FLAGS...: OUT/NAME-RATEqps.json
+# load NAME MODEL RATE SECONDS FLAGS...: OUT/NAME-RATEqps.json. Prompts that came before would be in the cache.
 load() {
   echo "== $1, $3 requests/s for $4 s"
   "$foe" bench serve --port "$port" --tokenizer "$2" --request-rate "$3" \
-    --num-prompts "$(awk "BEGIN { print int($3 * $4 + 0.5) }")" --num-warmups 1 --save-result --result-dir "$out" \
-    --result-filename "$1-$3qps.json" "${@:5}"
+    --num-prompts "$(awk "BEGIN { print int($3 * $4 + 0.5) }")" --num-warmups 1 --seed $((++seed)) --save-result \
+    --result-dir "$out" --result-filename "$1-$3qps.json" "${@:5}"
 }
 
 paper=(--preset paper --scale 0.01)

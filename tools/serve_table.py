@@ -45,7 +45,7 @@ def overload(out: Path) -> dict | None:
         "completed": run["completed"], "failed_by_status": run["failures_by_status"], "retry_after": run["retry_after"],
         "median_ttft_ms": run["median_ttft_ms"], "p99_ttft_ms": run["p99_ttft_ms"], "refusal_ms": run["refusal_ms"],
         "generator_cpu_percent": 100 * run["generator_cpu_share"], "send_delay_ms": run["send_delay_ms"],
-        "server_cpu_percent": watched["cpu_percent"],
+        "server_cpu_percent": watched["cpu_percent"], "machine_cpu_percent": watched["machine_cpu_percent"],
     } | {f"{key}_{when}": function(sample[f"{key}_bytes"] for sample in samples) for key in ("rss", "anonymous")
          for when, function, samples in (("first_quarter", max, first), ("most", max, memory))}
 
@@ -90,7 +90,7 @@ def print_overload(o: dict) -> None:
         ("resident, all processes", f"{megabytes(o['rss_most'])}; in the first quarter {megabytes(o['rss_first_quarter'])}"),
         ("of it anonymous", f"{megabytes(o['anonymous_most'])}; in the first quarter {megabytes(o['anonymous_first_quarter'])}"),
         ("CPU", f"server {o['server_cpu_percent']:.0f} % of a core, generator {o['generator_cpu_percent']:.1f} %, which "
-                f"sent at most {o['send_delay_ms']['max']:.0f} ms late"),
+                f"sent at most {o['send_delay_ms']['max']:.0f} ms late; the machine {o['machine_cpu_percent']:.0f} %"),
     ]
     for name, value in rows:
         print(f"{name:26} {value}")

@@ -4,7 +4,7 @@
     tools/watch_processes.py PID --seconds 30 --json idle.json      # or until Ctrl-C, or until it ends
 
 `rss_bytes` counts mapped files, such as weights, once for each process that has them; `anonymous_bytes` is what the
-processes have allocated.
+processes have allocated. `machine_cpu_percent` is the CPU of all that runs on the machine: it tells who else does.
 """
 
 import argparse
@@ -45,6 +45,11 @@ def cpu_seconds(root: int) -> dict[str, float]:
     return found
 
 
+def machine_cpu_seconds() -> float:
+    user, nice, system, _, _, irq, soft_irq = map(int, Path("/proc/stat").read_text("utf-8").split()[1:8])
+    return (user + nice + system + irq + soft_irq) / TICKS_PER_S
+
+
 def memory(root: int) -> dict[str, int]:
     total = {"rss_bytes": 0, "anonymous_bytes": 0}
     for pid in family(root):
@@ -62,6 +67,7 @@ def watch(pid: int, seconds: float, every_s: float) -> dict:
         signal.signal(sig, lambda *_: ending.append(1))
     start = time.monotonic()
     before = after = cpu_seconds(pid)
+    machine_before = machine_cpu_seconds()
     samples = []
     while True:
         passed = time.monotonic() - start
@@ -74,7 +80,7 @@ def watch(pid: int, seconds: float, every_s: float) -> dict:
     passed = time.monotonic() - start
     percent = {name: 100 * (used - before.get(name, 0)) / passed for name, used in after.items()}
     return {"seconds": passed, "cpu_percent": sum(percent.values()), "cpu_percent_by_process": percent,
-            "memory": samples}
+            "machine_cpu_percent": 100 * (machine_cpu_seconds() - machine_before) / passed, "memory": samples}
 
 
 def main() -> None:
