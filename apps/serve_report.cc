@@ -125,13 +125,14 @@ ServeReport report_serve(const LoadRun& run, const std::vector<Prompt>& prompts,
   report.peak_in_flight = run.peak_in_flight;
   report.cpu_share = run.duration > 0 ? run.cpu_seconds / run.duration : 0;
   std::map<std::string, std::vector<double>> ms;
-  std::vector<double> delays;
+  std::vector<double> delays, refusals;
   std::size_t good = 0, by_usage = 0;
   for (const SentRequest& request : run.requests) {
     const Completion& c = request.completion;
     delays.push_back(kMs * (request.sent - request.due));
     if (!c.ok()) {
       count_failure(c, report);
+      if (c.status >= 400) refusals.push_back(kMs * (request.ended - request.sent));
       continue;
     }
     ++report.completed;
@@ -150,6 +151,7 @@ ServeReport report_serve(const LoadRun& run, const std::vector<Prompt>& prompts,
     report.ms[metric] = distribution_of(std::move(ms[metric]), options.percentiles);
   if (!delays.empty()) report.max_send_delay_ms = std::ranges::max(delays);
   report.send_delay_ms = distribution_of(std::move(delays), {99});
+  report.refusal_ms = distribution_of(std::move(refusals), {99});
   return report;
 }
 
@@ -177,6 +179,8 @@ void print_serve_report(std::FILE* out, const ServeReport& r, const ReportOption
     fmt::print(out, "{:-^50}\n", "Failures");
     print_line(out, "By status (0: no reply)", joined(r.failures));
     if (!r.retry_after.empty()) print_line(out, "Retry-After (s)", joined(r.retry_after));
+    print_line(out, "Median time to refusal (ms)", r.refusal_ms.median);
+    print_line(out, "P99 time to refusal (ms)", r.refusal_ms.percentiles.front());
     for (const auto& [error, count] : r.errors) fmt::print(out, "{:>6} x {}\n", count, error);
   }
   fmt::print(out, "{:=^50}\n", "");
@@ -203,6 +207,7 @@ nlohmann::json to_json(const ServeReport& r, const ReportOptions& options) {
                      {"generator_cpu_share", r.cpu_share},
                      {"failures_by_status", r.failures},
                      {"retry_after", r.retry_after},
+                     {"refusal_ms", {{"median", r.refusal_ms.median}, {"p99", r.refusal_ms.percentiles.front()}}},
                      {"failures_by_error", r.errors}};
   for (const auto& [metric, d] : r.ms) {
     out[fmt::format("mean_{}_ms", metric)] = d.mean;

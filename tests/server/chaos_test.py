@@ -183,7 +183,7 @@ class Faults:
         self.server, self.choice = server, choice
         self.counts = collections.Counter()
         self.kinds = [self.kill_one, self.kill_some, self.stop_one, self.stop_some, self.kill_mpirun, self.stop_mpirun,
-                      self.kill_while_restarting, self.kill_twice] + 4 * [self.cut_off] * netlab
+                      self.kill_in_a_collective, self.kill_while_restarting, self.kill_twice] + 4 * [self.cut_off] * netlab
 
     def one(self):
         """Something happens, once the ranks are there; returns when they are back."""
@@ -238,6 +238,12 @@ class Faults:
         if self.choice.random() < 0.5:
             self.send(self.ranks()[:1], signal.SIGKILL)
 
+    def kill_in_a_collective(self):
+        first, *others = self.ranks()
+        self.send([first], signal.SIGSTOP)
+        time.sleep(0.3)  # under load all others wait for it by now
+        self.send(others[:1] or [first], signal.SIGKILL)
+
     def kill_while_restarting(self):
         old = self.ranks()
         self.send(old, signal.SIGKILL)
@@ -246,6 +252,7 @@ class Faults:
         self.send(set(self.server.ranks()) - set(old), self.choice.choice([signal.SIGKILL, signal.SIGSTOP]))
 
     def kill_twice(self):
+        """The second time all prompts are running again."""
         ready = len(self.server.logged("the ranks are up again"))
         self.kill_one()
         wait_until(lambda: len(self.server.logged("the ranks are up again")) > ready, "the ranks")
