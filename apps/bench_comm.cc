@@ -6,7 +6,7 @@
 #include "base/aligned.h"
 #include "base/clock.h"
 #include "comm/mpi_peer.h"
-#include "common.h"
+#include "kernels/peak.h"
 
 namespace foe {
 namespace {
@@ -15,6 +15,7 @@ namespace {
 struct Contest {
   std::string collective;
   double least_bytes;
+  double readings;  // of that, by all ranks together, if they are on one node
   std::function<void()> ours, mpi;
 };
 
@@ -67,11 +68,27 @@ CommPoint run(Communicator& comm, const Contest& contest, std::size_t bytes, dou
     more = decision[0] != 0;
   }
   const Quantiles a = quantiles(ours), b = quantiles(mpi);
-  return {contest.collective, bytes, static_cast<int>(ours.size()), a.median, a.low, a.high, b.median, b.low, b.high,
-          contest.least_bytes};
+  const double read_bytes = comm.nodes().back() == 0 ? contest.readings * contest.least_bytes : 0;
+  return {.collective = contest.collective,
+          .bytes = bytes,
+          .repetitions = static_cast<int>(ours.size()),
+          .ours = a.median,
+          .ours_low = a.low,
+          .ours_high = a.high,
+          .mpi = b.median,
+          .mpi_low = b.low,
+          .mpi_high = b.high,
+          .least_bytes = contest.least_bytes,
+          .read_bytes = read_bytes};
 }
 
 }  // namespace
+
+double memory_limit(const Communicator& comm) {
+  double bytes_per_s = 0;
+  with_unbound_pool(comm.size(), [&](ThreadPool& pool) { bytes_per_s = measure_read_bandwidth(pool); });
+  return bytes_per_s;
+}
 
 std::vector<CommPoint> bench_comm(Communicator& comm, const std::vector<std::size_t>& sizes, Wire wire,
                                   double seconds_per_point, const std::function<void(const CommPoint&)>& progress) {
@@ -92,19 +109,19 @@ std::vector<CommPoint> bench_comm(Communicator& comm, const std::vector<std::siz
     std::vector<std::size_t> send_bytes(ranks, n * sizeof(float)), receive_bytes(ranks);
     std::vector<std::int32_t> message(n);
     const Peers peers = peers_of(comm);
-    const double size = static_cast<double>(n * sizeof(float));
+    const double size = static_cast<double>(n * sizeof(float)), all = comm.size();
     const Contest contests[] = {
-        {"sum", 2 * size * (peers.units - 1) / peers.units, [&] { comm.ordered_sum(plan, x.data(), n, wire); },
+        {"sum", 2 * size * (peers.units - 1) / peers.units, all, [&] { comm.ordered_sum(plan, x.data(), n, wire); },
          [&] {
            mpi_all_reduce({mpi_x.data(), n});
          }},
-        {"all-to-all", size * peers.pairs,
+        {"all-to-all", size * peers.pairs, all,
          [&] {
            comm.all_to_all(std::as_bytes(send.span()), send_bytes, std::as_writable_bytes(receive.span()),
                            receive_bytes);
          },
          [&] { mpi_all_to_all(mpi_send.span(), mpi_receive.span()); }},
-        {"broadcast", size, [&] { comm.broadcast(message); },
+        {"broadcast", size, all - 1, [&] { comm.broadcast(message); },
          [&] {
            mpi_broadcast({mpi_x.data(), n});
          }},

@@ -9,7 +9,6 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/rng.h"
-#include "common.h"
 #include "weights/random_weights.h"
 
 namespace foe {
@@ -277,7 +276,7 @@ const char* to_string(Load load) {
 Load parse_load(const std::string& name) {
   for (const Load load : {Load::kOnePrompt, Load::kManyPrompts, Load::kDecode})
     if (name == to_string(load)) return load;
-  fail("load: expected one-prompt, many-prompts or decode, got {}", name);
+  fail("expected one-prompt, many-prompts or decode, got {}", name);
 }
 
 std::vector<LatencyPoint> bench_latency(const LatencyOptions& options, Communicator& comm,

@@ -51,7 +51,7 @@ std::vector<Rung> rungs_of(const std::vector<std::string>& names) {
     if (found == all_rungs().end()) {
       std::string known;
       for (const Rung& r : all_rungs()) known += (known.empty() ? "'" : ", '") + r.name + "'";
-      fail("--rungs: expected some of {}, got '{}'", known, name);
+      fail("expected some of {}, got '{}'", known, name);
     }
     rungs.push_back(*found);
   }
@@ -179,9 +179,11 @@ void add_latency_command(CLI::App& bench) {
   latency
       ->add_option("--rungs", flags->rungs,
                    "some of A ep, A ep per expert, B tp, C tp grouped, D foe (default: these), B tp whole experts")
-      ->delimiter(',');
+      ->delimiter(',')
+      ->check(parsed_by([](const std::string& name) { rungs_of({name}); }));
   latency->add_option("--loads", flags->loads, "one-prompt, many-prompts (of 128), decode (with 256 positions)")
       ->delimiter(',')
+      ->check(parsed_by(parse_load))
       ->capture_default_str();
   latency->add_option("--tokens", flags->tokens, "tokens in the pass")
       ->delimiter(',')
@@ -190,7 +192,7 @@ void add_latency_command(CLI::App& bench) {
   latency
       ->add_option("--skew", flags->skew,
                    "bias the router: rows on the fullest rank of plan ep, over the median rank (of two, their mean)")
-      ->check(CLI::Range(1.0, 1000.0))
+      ->check(number_in(1, 1000))
       ->capture_default_str();
   latency->add_option("--dtype", flags->dtype, "of the weights")
       ->check(CLI::IsMember({"f32", "bf16", "int8", "int4"}))
@@ -205,10 +207,10 @@ void add_latency_command(CLI::App& bench) {
   latency
       ->add_option("--most-seconds", flags->most_seconds,
                    "a point that takes longer gets fewer passes; a longer pass is made once")
-      ->check(CLI::Range(0.0, 1e6))
+      ->check(number_in(0, 1e6))
       ->capture_default_str();
   latency->add_option("--timeout", flags->ranks.timeout_s, "seconds without a word from another rank that end the job")
-      ->check(CLI::Range(0.1, 86400.0))
+      ->check(number_in(0.1, 86400))
       ->capture_default_str();
   latency->add_option("--json", flags->json, "also write all points to this file");
   latency->callback([flags] { run_latency(*flags); });

@@ -14,11 +14,12 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/strict_json.h"
 #include "commands.h"
+#include "common.h"
 #include "report.h"
 #include "serve_report.h"
 #include "weights/config_json.h"
-#include "weights/strict_json.h"
 #include "workload_flags.h"
 
 namespace foe {
@@ -192,8 +193,6 @@ void complete_flags(ServeBenchFlags& flags) {
       for (const double gap : flags.gaps) flags.rates.push_back(1 / (gap * flags.workload.scale));
     }
   }
-  for (const std::string& pair : flags.metadata)
-    if (pair.find('=') == pair.npos) fail("--metadata: expected KEY=VALUE, got '{}'", pair);
   flags.load.chat = flags.load.endpoint.ends_with("/chat/completions");
   flags.load.headers = authorization(flags);
   if (flags.detailed) flags.save = true;
@@ -237,7 +236,8 @@ void run_serve_bench(ServeBenchFlags flags) {
 }
 
 void add_target_flags(CLI::App& command, ServeBenchFlags& flags) {
-  command.add_option("--base-url", flags.base_url, "http://HOST:PORT of the server, instead of --host and --port");
+  command.add_option("--base-url", flags.base_url, "http://HOST:PORT of the server, instead of --host and --port")
+      ->check(parsed_by(parse_base_url));
   command.add_option("--host", flags.host, "of the server")->capture_default_str();
   command.add_option("--port", flags.port, "of the server")->check(CLI::Range(1, 65535))->capture_default_str();
   command.add_option("--endpoint", flags.load.endpoint, "/v1/completions or /v1/chat/completions")
@@ -306,12 +306,14 @@ void add_report_flags(CLI::App& command, ServeBenchFlags& flags) {
       ->delimiter(',')
       ->check(number_in(0, 100))
       ->capture_default_str();
-  command.add_option("--goodput", flags.goodput, "limits in ms of what is a good request: ttft:200 tpot:50 e2el:10000");
+  command.add_option("--goodput", flags.goodput, "limits in ms of what is a good request: ttft:200 tpot:50 e2el:10000")
+      ->check(parsed_by([](const std::string& term) { parse_goodput({term}); }));
   command.add_flag("--save-result", flags.save, "write JSON, a file for each rate");
   command.add_flag("--save-detailed", flags.detailed, "the same with what each request did");
   command.add_option("--result-dir", flags.result_dir, "where to")->capture_default_str();
   command.add_option("--result-filename", flags.result_filename, "default: foe-RATEqps-MODEL-DATE.json");
-  command.add_option("--metadata", flags.metadata, "KEY=VALUE, several if wanted, for the JSON");
+  command.add_option("--metadata", flags.metadata, "KEY=VALUE, several if wanted, for the JSON")
+      ->check([](const std::string& pair) { return pair.find('=') == pair.npos ? "expected KEY=VALUE" : ""; });
 }
 
 }  // namespace

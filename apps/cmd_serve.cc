@@ -68,8 +68,11 @@ void run_serve(ServeFlags& flags) {
 }
 
 void add_limits(CLI::App& command, ServeFlags& flags) {
-  const auto add = [&](const char* name, auto& value, const char* help, auto low, auto high) {
+  const auto add = [&](const char* name, auto& value, const char* help, int low, int high) {
     command.add_option(name, value, help)->check(CLI::Range(low, high))->capture_default_str();
+  };
+  const auto add_seconds = [&](const char* name, double& value, const char* help, double low, double high) {
+    command.add_option(name, value, help)->check(number_in(low, high))->capture_default_str();
   };
   add("--max-sequences", flags.max_sequences, "most requests in one batch", 1, 4096);
   command
@@ -77,18 +80,19 @@ void add_limits(CLI::App& command, ServeFlags& flags) {
                   "positions in the KV cache; default: --max-sequences contexts, but no more than 4 GiB hold")
       ->check(CLI::Range(16, 1 << 30));
   add("--max-queue", flags.serve.max_queue, "most choices in flight, waiting ones included", 1, 1 << 20);
-  add("--max-answer-seconds", flags.serve.answer_seconds, "longest time for an answer; 0: any", 0.0, 1e7);
+  add_seconds("--max-answer-seconds", flags.serve.answer_seconds, "longest time for an answer; 0: any", 0, 1e7);
   add("--max-body", flags.serve.http.body_bytes, "most bytes of a request's body", 1, 1 << 30);
   add("--max-connections", flags.serve.http.connections, "most connections", 1, 1 << 16);
-  add("--drain-seconds", flags.serve.drain_s, "time for what is in flight on SIGTERM", 0.0, 86400.0);
+  add_seconds("--drain-seconds", flags.serve.drain_s, "time for what is in flight on SIGTERM", 0, 86400);
   add("--restarts", flags.serve.supervisor.restarts, "most restarts of dead ranks within --restart-window", 0, 1000);
-  add("--restart-window", flags.serve.supervisor.restart_window_s, "seconds in which restarts are counted", 1.0, 1e7);
-  add("--host-patience", flags.serve.supervisor.host_patience_s,
-      "seconds after which a host that does not answer is left out", 1.0, 86400.0);
-  add("--hang-timeout", flags.hang_timeout_s,
-      "shortest silence, in seconds, after which the ranks count as hung; long steps get more", 0.1, 86400.0);
-  add("--start-timeout", flags.serve.supervisor.start_timeout_s, "seconds for the ranks to load the model", 1.0,
-      86400.0);
+  add_seconds("--restart-window", flags.serve.supervisor.restart_window_s, "seconds in which restarts are counted", 1,
+              1e7);
+  add_seconds("--host-patience", flags.serve.supervisor.host_patience_s,
+              "seconds after which a host that does not answer is left out", 1, 86400);
+  add_seconds("--hang-timeout", flags.hang_timeout_s,
+              "shortest silence, in seconds, after which the ranks count as hung; long steps get more", 0.1, 86400);
+  add_seconds("--start-timeout", flags.serve.supervisor.start_timeout_s, "seconds for the ranks to load the model", 1,
+              86400);
 }
 
 }  // namespace

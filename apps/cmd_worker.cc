@@ -43,7 +43,7 @@ void add_worker_command(CLI::App& app) {
   command->add_option("--socket", flags->worker.socket_path)->required();
   command->add_option("--max-sequences", flags->engine.max_sequences)->check(CLI::Range(1, 4096));
   command->add_option("--kv-tokens", flags->engine.kv_tokens)->check(CLI::Range(16, 1 << 30));
-  command->add_option("--hang-timeout", flags->worker.hang_timeout_s)->check(CLI::Range(0.1, 86400.0));
+  command->add_option("--hang-timeout", flags->worker.hang_timeout_s)->check(number_in(0.1, 86400));
   command->callback([flags] { run_worker(*flags); });
 }
 

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
+#include <utility>
 
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
@@ -36,16 +37,27 @@ CLI::Option* add_quantize(CLI::App& command, std::string& quantize) {
   return command
       .add_option("--quantize", quantize,
                   "weights in memory: int8 or int4, or by part as in experts=int4,attention=int8,head=int8")
-      ->check(CLI::Validator(
-          [](const std::string& text) -> std::string {
-            try {
-              parse_format_choice("format", text);
-              return "";
-            } catch (const Error& error) {
-              return error.what();
-            }
-          },
-          ""));
+      ->check(parsed_by([](const std::string& text) { parse_format_choice("format", text); }));
+}
+
+CLI::Validator number_in(double low, double high) {
+  const auto check = [low, high](const std::string& text) {
+    double value = 0;
+    if (CLI::detail::lexical_cast(text, value) && value >= low && value <= high) return std::string();
+    return fmt::format("expected a number in {} to {}, got {}", low, high, text);
+  };
+  return {check, fmt::format("FLOAT in [{:g} - {:g}]", low, high)};
+}
+
+std::function<std::string(const std::string&)> parsed_by(std::function<void(const std::string&)> parse) {
+  return [parse = std::move(parse)](const std::string& text) {
+    try {
+      parse(text);
+      return std::string();
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+  };
 }
 
 void add_model_flags(CLI::App& command, ModelFlags& flags) {
@@ -71,7 +83,7 @@ void add_model_flags(CLI::App& command, ModelFlags& flags) {
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   command.add_option("--timeout", flags.timeout_s, "seconds without a word from another rank that end the job")
-      ->check(CLI::Range(0.1, 86400.0))
+      ->check(number_in(0.1, 86400))
       ->capture_default_str();
 }
 
@@ -115,14 +127,6 @@ void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std:
                engine.model().config.expert_groups, placement.members);
   lead(engine);
   engine.stop();
-}
-
-void meet(Communicator& comm) {
-  const float here = 0;
-  std::vector<float> all(comm.size());
-  comm.gather({&here, 1}, std::vector<std::size_t>(comm.size(), 1), all.data());
-  std::vector<std::int32_t> go;
-  comm.broadcast(go);
 }
 
 std::vector<std::int32_t> parse_tokens(const std::string& flag, const std::string& argument) {

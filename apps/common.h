@@ -12,6 +12,7 @@
 namespace CLI {
 class App;
 class Option;
+class Validator;
 }  // namespace CLI
 
 namespace foe {
@@ -36,6 +37,11 @@ void add_wire_flags(CLI::App& command, ModelFlags& flags);
 void add_kv_dtype(CLI::App& command, std::string& kv_dtype);
 CLI::Option* add_quantize(CLI::App& command, std::string& quantize);
 
+// A check for options: a number in [low, high]. CLI::Range lets NaN pass: for whole numbers only.
+CLI::Validator number_in(double low, double high);
+// A check for options: a text for which `parse` does not throw Error. What does is bad usage, and the exit status 2.
+std::function<std::string(const std::string&)> parsed_by(std::function<void(const std::string&)> parse);
+
 Plan plan_of(const ModelFlags& flags, const ModelConfig& config);
 ExchangeOptions exchange_of(const ModelFlags& flags);
 // What --dtype and --quantize ask for, which counts more. Throws Error for what is no format.
@@ -45,9 +51,6 @@ int threads_of(const ModelFlags& flags);
 // Loads this rank's share and runs `lead` on rank 0, while the other ranks follow it. `options.threads`,
 // `max_batch_tokens`, `kv_type` and `exchange` come from the flags.
 void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std::function<void(Engine&)>& lead);
-
-// All ranks leave this together, or nearly.
-void meet(Communicator& comm);
 
 // "1,2,3", or "@FILE" with the same in a file. Throws Error naming the flag and what is not an id.
 std::vector<std::int32_t> parse_tokens(const std::string& flag, const std::string& text);

@@ -6,8 +6,8 @@
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
+#include "base/strict_json.h"
 #include "text/utf8.h"
-#include "weights/strict_json.h"
 
 namespace foe {
 

@@ -10,8 +10,9 @@ namespace foe {
 namespace {
 
 MachineLimits limits_of(const Engine& engine) {
-  ThreadPool pool(std::min(engine.threads() * engine.comm().size(), available_threads()));
-  return measure_limits(pool);
+  MachineLimits limits;
+  with_unbound_pool(engine.threads() * engine.comm().size(), [&](ThreadPool& pool) { limits = measure_limits(pool); });
+  return limits;
 }
 
 std::vector<std::vector<std::int64_t>> rows_so_far(Engine& engine) {

@@ -26,7 +26,8 @@ struct DecodeSteps {
 // Watches an engine whose ranks are all on one machine. Rank 0, while the others follow.
 class DecodeWatch {
  public:
-  // Measures the limits, with as many threads as all ranks have together but not more than this machine has cores.
+  // Measures the limits, with as many threads as all ranks have together but not more than this machine has cores,
+  // and on all of these, whatever rank 0 is bound to.
   explicit DecodeWatch(Engine& engine);
 
   // After each step.

@@ -189,7 +189,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
 }  // namespace
 
 HttpTarget parse_base_url(const std::string& url) {
-  const auto refuse = [&]() { fail("--base-url: expected http://HOST[:PORT][/PATH], got '{}'", url); };
+  const auto refuse = [&]() { fail("expected http://HOST[:PORT][/PATH], got '{}'", url); };
   constexpr std::string_view kScheme = "http://";
   if (!url.starts_with(kScheme)) refuse();
   if (url.find_first_of(" \r\n\t?#@") != url.npos) refuse();

@@ -23,15 +23,6 @@ using boost::system::error_code;
 
 namespace {
 
-double thread_cpu_seconds() {
-  rusage usage{};
-  getrusage(RUSAGE_THREAD, &usage);
-  const auto seconds = [](const timeval& t) {
-    return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
-  };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
-
 // A connection each: the default limit of most systems is about a thousand.
 void allow_many_files() {
   rlimit files{};

@@ -90,7 +90,7 @@ Goodput parse_goodput(const std::vector<std::string>& terms) {
     const char* const end = term.data() + term.size();
     const bool is_number = colon != term.npos && std::from_chars(term.data() + colon + 1, end, ms).ptr == end;
     if (limit == nullptr || !is_number || !(ms >= 0) || std::isinf(ms))
-      fail("--goodput: expected ttft:MS, tpot:MS or e2el:MS, got '{}'", term);
+      fail("expected ttft:MS, tpot:MS or e2el:MS, got '{}'", term);
     *limit = ms;
   }
   return goodput;
@@ -125,13 +125,14 @@ ServeReport report_serve(const LoadRun& run, const std::vector<Prompt>& prompts,
   report.peak_in_flight = run.peak_in_flight;
   report.cpu_share = run.duration > 0 ? run.cpu_seconds / run.duration : 0;
   std::map<std::string, std::vector<double>> ms;
-  std::vector<double> delays;
+  std::vector<double> delays, refusals;
   std::size_t good = 0, by_usage = 0;
   for (const SentRequest& request : run.requests) {
     const Completion& c = request.completion;
     delays.push_back(kMs * (request.sent - request.due));
     if (!c.ok()) {
       count_failure(c, report);
+      if (c.status >= 400) refusals.push_back(kMs * (request.ended - request.sent));
       continue;
     }
     ++report.completed;
@@ -145,16 +146,16 @@ ServeReport report_serve(const LoadRun& run, const std::vector<Prompt>& prompts,
     for (const double itl : c.itls) ms["itl"].push_back(kMs * itl);
   }
   report.tokens_from = by_usage == report.completed ? "usage" : by_usage == 0 ? "chunks" : "both";
-  report.good_per_s = report.duration > 0 ? static_cast<double>(good) / report.duration : 0;
+  report.good_per_s = report.per_s(good);
   for (const std::string& metric : options.metrics)
     report.ms[metric] = distribution_of(std::move(ms[metric]), options.percentiles);
   if (!delays.empty()) report.max_send_delay_ms = std::ranges::max(delays);
   report.send_delay_ms = distribution_of(std::move(delays), {99});
+  report.refusal_ms = distribution_of(std::move(refusals), {99});
   return report;
 }
 
 void print_serve_report(std::FILE* out, const ServeReport& r, const ReportOptions& options) {
-  const auto per_s = [&](std::int64_t n) { return r.duration > 0 ? static_cast<double>(n) / r.duration : 0.0; };
   fmt::print(out, "{:=^50}\n", " Serving Benchmark Result ");
   print_line(out, "Successful requests", r.completed);
   print_line(out, "Failed requests", r.failed);
@@ -162,10 +163,10 @@ void print_serve_report(std::FILE* out, const ServeReport& r, const ReportOption
   print_line(out, "Total input tokens", r.input_tokens);
   print_line(out, "Total generated tokens", r.output_tokens);
   print_line(out, "Generated tokens counted by", r.tokens_from);
-  print_line(out, "Request throughput (req/s)", per_s(static_cast<std::int64_t>(r.completed)));
+  print_line(out, "Request throughput (req/s)", r.per_s(r.completed));
   if (options.goodput.asked()) print_line(out, "Request goodput (req/s)", r.good_per_s);
-  print_line(out, "Output token throughput (tok/s)", per_s(r.output_tokens));
-  print_line(out, "Total token throughput (tok/s)", per_s(r.input_tokens + r.output_tokens));
+  print_line(out, "Output token throughput (tok/s)", r.per_s(r.output_tokens));
+  print_line(out, "Total token throughput (tok/s)", r.per_s(r.input_tokens + r.output_tokens));
   print_line(out, "Peak concurrent requests", r.peak_in_flight);
   for (const Metric& metric : kMetrics)
     if (r.ms.contains(metric.key)) print_distribution(out, metric, r.ms.at(metric.key), options);
@@ -178,6 +179,8 @@ void print_serve_report(std::FILE* out, const ServeReport& r, const ReportOption
     fmt::print(out, "{:-^50}\n", "Failures");
     print_line(out, "By status (0: no reply)", joined(r.failures));
     if (!r.retry_after.empty()) print_line(out, "Retry-After (s)", joined(r.retry_after));
+    print_line(out, "Median time to refusal (ms)", r.refusal_ms.median);
+    print_line(out, "P99 time to refusal (ms)", r.refusal_ms.percentiles.front());
     for (const auto& [error, count] : r.errors) fmt::print(out, "{:>6} x {}\n", count, error);
   }
   fmt::print(out, "{:=^50}\n", "");
@@ -185,16 +188,15 @@ void print_serve_report(std::FILE* out, const ServeReport& r, const ReportOption
 }
 
 nlohmann::json to_json(const ServeReport& r, const ReportOptions& options) {
-  const auto per_s = [&](std::int64_t n) { return r.duration > 0 ? static_cast<double>(n) / r.duration : 0.0; };
   nlohmann::json out{{"duration", r.duration},
                      {"completed", r.completed},
                      {"failed", r.failed},
                      {"total_input_tokens", r.input_tokens},
                      {"total_output_tokens", r.output_tokens},
-                     {"request_throughput", per_s(static_cast<std::int64_t>(r.completed))},
+                     {"request_throughput", r.per_s(r.completed)},
                      {"request_goodput", options.goodput.asked() ? nlohmann::json(r.good_per_s) : nlohmann::json()},
-                     {"output_throughput", per_s(r.output_tokens)},
-                     {"total_token_throughput", per_s(r.input_tokens + r.output_tokens)},
+                     {"output_throughput", r.per_s(r.output_tokens)},
+                     {"total_token_throughput", r.per_s(r.input_tokens + r.output_tokens)},
                      {"max_concurrent_requests", r.peak_in_flight},
                      {"output_tokens_from", r.tokens_from},
                      {"send_delay_ms",
@@ -205,6 +207,7 @@ nlohmann::json to_json(const ServeReport& r, const ReportOptions& options) {
                      {"generator_cpu_share", r.cpu_share},
                      {"failures_by_status", r.failures},
                      {"retry_after", r.retry_after},
+                     {"refusal_ms", {{"median", r.refusal_ms.median}, {"p99", r.refusal_ms.percentiles.front()}}},
                      {"failures_by_error", r.errors}};
   for (const auto& [metric, d] : r.ms) {
     out[fmt::format("mean_{}_ms", metric)] = d.mean;

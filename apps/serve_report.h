@@ -47,10 +47,13 @@ struct ServeReport {
   std::map<std::string, Distribution> ms;  // by metric: ttft, tpot, itl, e2el
   Distribution send_delay_ms;              // how much later than it was due a request went
   double max_send_delay_ms = 0;
+  Distribution refusal_ms;                      // from sending to the end of a reply with an error's status
   double cpu_share = 0;                         // of one core, that the generator took
   std::map<std::string, std::size_t> failures;  // by HTTP status, or "0": no reply, or a stream that went wrong is 200
   std::map<std::string, std::size_t> retry_after;  // values of that header
   std::map<std::string, std::size_t> errors;       // messages, of which 10 are kept
+
+  double per_s(double n) const { return duration > 0 ? n / duration : 0; }
 };
 
 ServeReport report_serve(const LoadRun& run, const std::vector<Prompt>& prompts, const ReportOptions& options);

@@ -8,9 +8,9 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/text_file.h"
 #include "draws.h"
 #include "weights/config_json.h"
-#include "weights/strict_json.h"
 
 namespace foe {
 namespace {

@@ -3,15 +3,9 @@
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
 
-namespace foe {
+#include "common.h"
 
-std::function<std::string(const std::string&)> number_in(double low, double high) {
-  return [low, high](const std::string& text) {
-    double value = 0;
-    if (CLI::detail::lexical_cast(text, value) && value >= low && value <= high) return std::string();
-    return fmt::format("expected a number in {} to {}, got {}", low, high, text);
-  };
-}
+namespace foe {
 
 void add_workload_flags(CLI::App& command, WorkloadOptions& options) {
   constexpr int kMaxTokens = 1 << 24;

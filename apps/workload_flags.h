@@ -1,9 +1,6 @@
 // The flags by which benchmarks take a workload, named as vLLM's.
 #pragma once
 
-#include <functional>
-#include <string>
-
 #include "workload.h"
 
 namespace CLI {
@@ -11,9 +8,6 @@ class App;
 }
 
 namespace foe {
-
-// A check for options: a number in [low, high]. CLI::Range lets NaN pass.
-std::function<std::string(const std::string&)> number_in(double low, double high);
 
 void add_workload_flags(CLI::App& command, WorkloadOptions& options);
 

@@ -1,7 +1,8 @@
-// The clock that durations are taken from.
+// The clocks that durations are taken from.
 #pragma once
 
 #include <chrono>
+#include <time.h>
 
 namespace foe {
 
@@ -9,6 +10,13 @@ using Clock = std::chrono::steady_clock;
 
 inline double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Processor time that the calling thread has taken.
+inline double thread_cpu_seconds() {
+  timespec t;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
 }  // namespace foe

@@ -1,5 +1,6 @@
 #include "base/thread_pool.h"
 
+#include <algorithm>
 #include <sched.h>
 
 namespace foe {
@@ -52,6 +53,18 @@ int available_threads() {
   if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
   const int n = CPU_COUNT(&set);
   return n > 0 ? n : 1;
+}
+
+void with_unbound_pool(int threads, const std::function<void(ThreadPool&)>& run) {
+  // A thread of its own, whose binding the pool's threads inherit.
+  std::thread([&] {
+    cpu_set_t all;
+    CPU_ZERO(&all);
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) CPU_SET(cpu, &all);
+    sched_setaffinity(0, sizeof all, &all);  // of these, those that there are; if it fails, the binding stays
+    ThreadPool pool(std::min(threads, available_threads()));
+    run(pool);
+  }).join();
 }
 
 }  // namespace foe

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <functional>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -53,6 +54,10 @@ class ThreadPool {
 
 // Threads that this process may run on (its affinity mask), at least 1.
 int available_threads();
+
+// Calls run(pool) once with a pool of at most so many threads, on any of the processors that the system has for this
+// process, also where its launcher has bound it to a few of them: as mpirun does with ranks, which together have more.
+void with_unbound_pool(int threads, const std::function<void(ThreadPool&)>& run);
 
 // Calls `ready` until it holds: spins about 10 ns for each of the tries, then returns false so that the caller can
 // block instead.

@@ -139,4 +139,12 @@ void Communicator::count_message(CommCounter& counter, int peer, std::size_t byt
   if (nodes_[peer] != nodes_[rank_]) counter.node_bytes += bytes;
 }
 
+void meet(Communicator& comm) {
+  const float here = 0;
+  std::vector<float> all(comm.size());
+  comm.gather({&here, 1}, std::vector<std::size_t>(comm.size(), 1), all.data());
+  std::vector<std::int32_t> go;
+  comm.broadcast(go);
+}
+
 }  // namespace foe

@@ -157,6 +157,9 @@ class Communicator {
   std::vector<std::byte> gather_, gathered_;  // what it sends and receives, unless that is f32
 };
 
+// Collective. All ranks leave this together, or nearly: to measure what follows.
+void meet(Communicator& comm);
+
 // One rank alone.
 std::unique_ptr<Communicator> make_self_comm();
 

@@ -11,8 +11,7 @@ namespace foe {
 // moment on a shared core does not lower it: the best of `rounds`, of about 20 ms each.
 double measure_fma_peak(ThreadPool& pool, int rounds = 5);
 
-// The same of products of integers with sums in 32 bits: 16-bit ones whose pairs are added at once, which on x86
-// without VNNI take as many instructions as 8-bit ones (those need a second addition).
+// The same of products of 8-bit integers with sums in 32 bits.
 double measure_dot_peak(ThreadPool& pool, int rounds = 5);
 
 // Bytes/s that all threads of the pool together read from a buffer of 256 MB, far more than caches hold: the best of

@@ -3,10 +3,10 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/strict_json.h"
 #include "engine/sampler.h"
 #include "server/generation_request.h"
 #include "server/request_fields.h"
-#include "weights/strict_json.h"
 
 namespace foe {
 namespace {

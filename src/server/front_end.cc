@@ -63,6 +63,7 @@ class FrontEnd {
                      .tokens = [this](const Tokens& tokens) { take(tokens); },
                      .refused = [this](const Refused& refused) { in_flight_.fail(refused.id, 400, refused.reason); },
                      .report = [this](const Report& report) { metrics_.update(report.stats); },
+                     .gone = [this] { return in_flight_.ranks_lost(); },
                      .lost = [this](const std::string& reason) { ranks_lost(reason); },
                      .failed = [this](const std::string& reason) { ranks_failed(reason); },
                      .ended = [this] { ranks_ended(); }}) {}
@@ -233,7 +234,7 @@ class FrontEnd {
       spdlog::warn("{} ranks instead of {}{}", ready.ranks, ready_.ranks,
                    ready.plan == "tp" ? ": under plan tp, answers may differ from here on" : "");
     ready_ = ready;
-    in_flight_.resubmit();
+    in_flight_.ranks_up();
     if (supervisor_.restarts() > 0) return spdlog::info("the ranks are up again; {} requests go on", in_flight_.size());
     spdlog::info("{}: {} ranks, plan {}, {} threads each, context {}, KV cache {} tokens", model_.name, ready.ranks,
                  ready.plan, ready.threads, model_.max_positions, ready.kv_tokens);

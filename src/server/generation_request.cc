@@ -8,11 +8,11 @@
 #include <nlohmann/json.hpp>
 
 #include "base/rng.h"
+#include "base/strict_json.h"
 #include "engine/sampler.h"
 #include "sched/scheduler.h"
 #include "server/request_fields.h"
 #include "text/grammar.h"
-#include "weights/strict_json.h"
 
 namespace foe {
 namespace {

@@ -1,5 +1,9 @@
 // The answers that wait for tokens, and the journal of what the ranks owe them.
 //
+// Ranks may die of a request, and would do so again each time it is submitted again. Who was there at several losses
+// without getting on is a suspect: the next ranks run suspects first, one at a time and for one token, while all others
+// wait. A request that was alone with the ranks when they died, and has been in enough losses, ends with an error.
+//
 // One thread.
 #pragma once
 
@@ -14,6 +18,8 @@
 #include "server/journal.h"
 
 namespace foe {
+
+inline constexpr int kFatalLosses = 4;  // the first kSuspectLosses of them in company
 
 class InFlight {
  public:
@@ -39,8 +45,11 @@ class InFlight {
   void fail(std::int64_t id, int status, const std::string& message);
   void fail_all(int status, const std::string& message);
   void expire();
-  // Gives all to ranks that have been started again: each goes on behind its tokens.
-  void resubmit();
+  // The ranks have been started, for the first time or again: each request goes on behind its tokens.
+  void ranks_up();
+  // The ranks are gone. Returns how many of the last losses, this one included, were due to a request that has ended
+  // now.
+  int ranks_lost();
 
  private:
   // A choice of an answer, by the id of its request in the journal.
@@ -51,6 +60,10 @@ class InFlight {
     double most_seconds;  // 0: any time
   };
 
+  void admit();
+  std::vector<std::int64_t> with_the_ranks() const;
+  TokenEvent of_the_whole(TokenEvent event) const;
+  void take(const TokenEvent& event);
   void forget(std::int64_t id);
   void forget(const std::shared_ptr<Answer>& answer);
 
@@ -58,6 +71,8 @@ class InFlight {
   Ranks ranks_;
   Journal journal_;
   std::unordered_map<std::int64_t, Place> places_;
+  bool open_ = false;       // the ranks are there for all
+  std::int64_t alone_ = 0;  // the suspect that has them to itself; 0: none
 };
 
 }  // namespace foe

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <limits>
 
-#include "weights/strict_json.h"
+#include "base/strict_json.h"
 
 namespace foe {
 

@@ -238,10 +238,11 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
     const auto now = Clock::now();
     while (!recent_.empty() && now - recent_.front() > milliseconds(options_.restart_window_s)) recent_.pop_front();
     if (!was_ready_) return give_up("the ranks died before they were ready: " + reason);
-    if (static_cast<int>(recent_.size()) >= options_.restarts)
-      return give_up(fmt::format("the ranks died {} times within {} s, at last: {}", recent_.size() + 1,
-                                 options_.restart_window_s, reason));
     recent_.push_back(now);
+    for (int i = events_.gone(); i > 0 && !recent_.empty(); --i) recent_.pop_back();
+    if (static_cast<int>(recent_.size()) > options_.restarts)
+      return give_up(fmt::format("the ranks died {} times within {} s, at last: {}", recent_.size(),
+                                 options_.restart_window_s, reason));
     ++restarts_;
     events_.lost(reason);
     const auto found = [self = shared_from_this(), this](const std::vector<Host>& hosts) {
@@ -355,7 +356,7 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
   bool terminated_ = false;  // this job has had its SIGTERM
   std::string reason_;       // why the job that is leaving was lost
   int restarts_ = 0;
-  std::deque<Clock::time_point> recent_;  // restarts
+  std::deque<Clock::time_point> recent_;  // losses
   Clock::time_point started_, deadline_;
   double start_limit_s_ = options_.start_timeout_s;
 };

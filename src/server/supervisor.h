@@ -25,7 +25,7 @@ namespace foe {
 struct SupervisorOptions {
   LaunchOptions launch;
   double start_timeout_s = 600;  // to load the model and report
-  int restarts = 3;              // within the window; one more is a failure
+  int restarts = 5;              // within the window; one more is a failure
   double restart_window_s = 300;
   double host_patience_s = 30;  // then a host that does not answer is left out, if the others are enough
   std::function<bool(int ranks)> enough_ranks = [](int) { return true; };  // whether so many can hold the model
@@ -36,6 +36,9 @@ struct SupervisorEvents {
   std::function<void(const Tokens&)> tokens;
   std::function<void(const Refused&)> refused;
   std::function<void(const Report&)> report;
+  // At each loss. Returns how many of the last ones, this one included, had a cause that is no more: these do not
+  // count.
+  std::function<int()> gone;
   std::function<void(const std::string& reason)> lost;    // a restart follows
   std::function<void(const std::string& reason)> failed;  // no restart follows; ended() does
   std::function<void()> ended;                            // no process is left, and none will be started

@@ -2,8 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/strict_json.h"
 #include "server/request_fields.h"
-#include "weights/strict_json.h"
 
 namespace foe {
 

@@ -1,11 +1,13 @@
 #include "text/chat_template.h"
 
 #include <filesystem>
-#include <fstream>
+#include <system_error>
 
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/strict_json.h"
+#include "base/text_file.h"
 #include "text/jinja_evaluator.h"
 #include "text/jinja_parser.h"
 #include "text/json_fields.h"
@@ -22,17 +24,11 @@ constexpr std::size_t kMaxConfigBytes = std::size_t{1} << 26;  // added tokens m
 constexpr const char* kSpecialTokens[] = {"bos_token", "eos_token", "unk_token", "sep_token",
                                           "pad_token", "cls_token", "mask_token"};
 
-// The file's bytes; nothing if there is no such file.
-std::optional<std::string> read_file(const std::filesystem::path& path, std::size_t max_bytes) {
-  if (!std::filesystem::exists(path)) return std::nullopt;
-  std::error_code error;
-  const std::uintmax_t size = std::filesystem::file_size(path, error);
-  if (error) fail("{}: {}", path.string(), error.message());
-  if (size > max_bytes) fail("{}: expected at most {} bytes, got {}", path.string(), max_bytes, size);
-  std::string bytes(size, '\0');
-  std::ifstream file(path, std::ios::binary);
-  if (!file.read(bytes.data(), static_cast<std::streamsize>(size))) fail("{}: cannot read it", path.string());
-  return bytes;
+// Nothing if there is no such file.
+std::optional<std::string> read_if_there(const std::string& path, std::size_t max_bytes) {
+  std::error_code status;
+  if (!std::filesystem::exists(path, status) && !status) return std::nullopt;
+  return read_text_file(path, max_bytes);
 }
 
 // A token by its name or as {"content": ...}; null if it is neither.
@@ -64,21 +60,19 @@ struct ChatTemplate::Program {
 };
 
 ChatTemplate ChatTemplate::load(const std::string& model_dir, const std::string& template_path) {
-  const std::filesystem::path dir(model_dir);
-  const std::filesystem::path config_path = dir / "tokenizer_config.json";
-  const std::filesystem::path path =
-      template_path.empty() ? dir / "chat_template.jinja" : std::filesystem::path(template_path);
-  std::optional<std::string> source = read_file(path, kMaxTemplateBytes);
-  if (!source && !template_path.empty()) fail("{}: expected a file with a chat template, got none", template_path);
+  const std::string config_path = model_dir + "/tokenizer_config.json";
+  std::optional<std::string> source = template_path.empty()
+                                          ? read_if_there(model_dir + "/chat_template.jinja", kMaxTemplateBytes)
+                                          : read_text_file(template_path, kMaxTemplateBytes);
   ordered_json tokens;
-  if (const auto bytes = read_file(config_path, kMaxConfigBytes)) {
+  if (const auto text = read_if_there(config_path, kMaxConfigBytes)) {
+    const json config = parse_strict_json(*text, config_path);
     try {
-      const json config = parse_json(*bytes, /*max_depth=*/64);
       const JsonField fields{config, ""};
       tokens = special_tokens(fields);
       if (!source) source = template_of(fields["chat_template"]);
     } catch (const Error& error) {
-      fail("{}: {}", config_path.string(), error.what());
+      fail("{}: {}", config_path, error.what());
     }
   }
   return source ? parse(*source, tokens) : ChatTemplate();

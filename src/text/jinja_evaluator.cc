@@ -346,50 +346,23 @@ class Evaluator {
       case Function::kRange:
         return make_range(arguments, budget_);
       case Function::kDict:
-        return call_dict(arguments);
+        return make_dict(arguments, budget_);
       case Function::kNamespace:
         return call_namespace(arguments);
       case Function::kRaiseException:
         fail("{}", to_text(Bound("raise_exception", arguments, {"message"}, 1)[0], budget_));
       case Function::kStrftimeNow:
-        return time_text(Bound("strftime_now", arguments, {"format"}, 1).text(0));
+        return format_time(arguments, now_, budget_);
     }
     fail("expected a function");
   }
 
-  // dict(other, name=value, ...)
-  Value call_dict(const Arguments& arguments) {
-    std::vector<std::pair<Text, Value>> entries;
-    for (const Value& value : arguments.positional) {
-      const Dict* dict = as_dict(value);
-      if (dict == nullptr || arguments.positional.size() > 1) wrong_type("dict", "at most one dict", value);
-      budget_.memory(dict->entries.size() * sizeof(entries[0]));
-      entries = dict->entries;
-    }
-    for (const auto& [name, value] : arguments.named) {
-      entries.emplace_back(std::make_shared<const std::string>(name), value);
-    }
-    return make_dict(std::move(entries), budget_);
-  }
-
   Value call_namespace(const Arguments& arguments) {
-    const Value members = call_dict(arguments);
+    const Value members = make_dict(arguments, budget_);
     budget_.memory(sizeof(Namespace));
     Namespace& space = namespaces_.emplace_back();
     for (const auto& [name, value] : as_dict(members)->entries) space.members[*name] = value;
     return &space;
-  }
-
-  Value time_text(const std::string& format) {
-    constexpr std::size_t kMaxBytes = 1000;
-    if (format.find('\0') != std::string::npos) fail("strftime_now: expected a format without a zero byte");
-    std::tm local{};
-    localtime_r(&now_, &local);
-    char text[kMaxBytes];
-    // With one more character an empty text is not the 0 of a failure.
-    const std::size_t size = std::strftime(text, kMaxBytes, (format + "|").c_str(), &local);
-    if (size == 0) fail("strftime_now: expected a time of at most {} bytes", kMaxBytes);
-    return make_text(std::string(text, size - 1), budget_);
   }
 
   std::time_t now_;

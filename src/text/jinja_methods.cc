@@ -300,4 +300,31 @@ Value make_range(const Arguments& arguments, Budget& budget) {
   return make_sequence(std::move(items), budget, Sequence::kRange);
 }
 
+Value make_dict(const Arguments& arguments, Budget& budget) {
+  std::vector<std::pair<Text, Value>> entries;
+  for (const Value& value : arguments.positional) {
+    const Dict* dict = as_dict(value);
+    if (dict == nullptr || arguments.positional.size() > 1) wrong_type("dict", "at most one dict", value);
+    budget.memory(dict->entries.size() * sizeof(entries[0]));
+    entries = dict->entries;
+  }
+  for (const auto& [name, value] : arguments.named) {
+    entries.emplace_back(std::make_shared<const std::string>(name), value);
+  }
+  return make_dict(std::move(entries), budget);
+}
+
+Value format_time(const Arguments& arguments, std::time_t now, Budget& budget) {
+  constexpr std::size_t kMaxBytes = 1000;
+  const std::string format = Bound("strftime_now", arguments, {"format"}, 1).text(0);
+  if (format.find('\0') != std::string::npos) fail("strftime_now: expected a format without a zero byte");
+  std::tm local{};
+  localtime_r(&now, &local);
+  char text[kMaxBytes];
+  // With one more character an empty text is not the 0 of a failure.
+  const std::size_t size = std::strftime(text, kMaxBytes, (format + "|").c_str(), &local);
+  if (size == 0) fail("strftime_now: expected a time of at most {} bytes", kMaxBytes);
+  return make_text(std::string(text, size - 1), budget);
+}
+
 }  // namespace foe::jinja

@@ -1,6 +1,7 @@
 // Methods, filters, tests and functions: what templates call by name. Private to this folder.
 #pragma once
 
+#include <ctime>
 #include <initializer_list>
 
 #include "text/jinja_value.h"
@@ -46,5 +47,9 @@ bool apply_test(std::string_view name, const Value& input, const Arguments& argu
 
 // Python's range(), with the sandbox's limit of 100,000 items.
 Value make_range(const Arguments& arguments, Budget& budget);
+// Python's dict(other, name=value, ...).
+Value make_dict(const Arguments& arguments, Budget& budget);
+// The function strftime_now(format) at that time, which it tells in local time.
+Value format_time(const Arguments& arguments, std::time_t now, Budget& budget);
 
 }  // namespace foe::jinja

@@ -1,9 +1,9 @@
 #include "text/json_fields.h"
 
 #include <limits>
-#include <vector>
 
 #include "base/error.h"
+#include "base/strict_json.h"
 
 namespace foe {
 namespace {
@@ -11,9 +11,7 @@ namespace {
 using nlohmann::json;
 
 [[noreturn]] void wrong_type(const JsonField& field, std::string_view expected) {
-  std::string found = field.value.dump(-1, ' ', true, json::error_handler_t::replace);
-  if (found.size() > 60) found = found.substr(0, 60) + "...";
-  fail("{}: expected {}, got {}", field.path.empty() ? "the file" : field.path, expected, found);
+  fail("{}: expected {}, got {}", field.path.empty() ? "the file" : field.path, expected, excerpt(field.value));
 }
 
 const json& null_value() {
@@ -22,27 +20,6 @@ const json& null_value() {
 }
 
 }  // namespace
-
-json parse_json(std::string_view text, int max_depth) {
-  std::vector<std::size_t> keys;  // of each object that is open: more keys than members are duplicates
-  const auto watch = [&](int depth, json::parse_event_t event, json& parsed) {
-    if (depth > max_depth) fail("JSON: expected at most {} levels, got more", max_depth);
-    if (event == json::parse_event_t::object_start) keys.push_back(0);
-    if (event == json::parse_event_t::key) ++keys.back();
-    if (event == json::parse_event_t::object_end) {
-      if (parsed.size() != keys.back()) {
-        fail("JSON: expected distinct keys, got {} keys for {} members", keys.back(), parsed.size());
-      }
-      keys.pop_back();
-    }
-    return true;
-  };
-  try {
-    return json::parse(text.begin(), text.end(), watch);
-  } catch (const json::exception& error) {
-    fail("JSON: {}", std::string_view(error.what()).substr(0, 300));
-  }
-}
 
 const json::object_t& JsonField::object() const {
   if (!value.is_object()) wrong_type(*this, "an object");

@@ -8,9 +8,6 @@
 
 namespace foe {
 
-// Parses `text`, at most `max_depth` values deep, without duplicate keys.
-nlohmann::json parse_json(std::string_view text, int max_depth);
-
 // An object's member and the path to it, for messages: {value, "model.vocab"}.
 struct JsonField {
   const nlohmann::json& value;

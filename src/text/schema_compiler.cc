@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/strict_json.h"
 #include "text/schema_exclusion.h"
 #include "text/schema_keywords.h"
 #include "text/schema_scalars.h"
@@ -18,6 +19,7 @@ namespace {
 
 using json = nlohmann::ordered_json;
 
+constexpr std::size_t kMaxBytes = 128 * 1024;
 constexpr std::size_t kMaxNodes = 20'000;
 constexpr std::size_t kMaxProperties = 10'000;
 
@@ -240,7 +242,8 @@ class SchemaCompiler {
 
 GrammarProgram compile_schema(std::string_view schema) {
   try {
-    const json root = parse_schema_text(schema);
+    if (schema.size() > kMaxBytes) fail("expected a schema of at most {} bytes, got {}", kMaxBytes, schema.size());
+    const json root = parse_ordered_json(schema, "#");
     return SchemaCompiler(root).compile();
   } catch (const Error& error) {
     if (std::string_view(error.what()).starts_with('#')) throw;

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "text/schema_text.h"
+#include "text/schema_place.h"
 
 namespace foe {
 

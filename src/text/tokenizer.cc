@@ -1,13 +1,12 @@
 #include "text/tokenizer.h"
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
 #include <unordered_map>
 #include <utility>
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/text_file.h"
 #include "text/added_tokens.h"
 #include "text/bpe.h"
 #include "text/byte_level.h"
@@ -57,19 +56,6 @@ bool is_lossless(const TokenizerSpec& spec) {
   return spec.normal_forms.empty() && !spec.pre_tokenizer.add_prefix_space &&
          std::none_of(steps.begin(), steps.end(), [](auto& s) { return s.behavior == SplitBehavior::kRemoved; }) &&
          std::none_of(spec.added_tokens.begin(), spec.added_tokens.end(), [](auto& t) { return t.lstrip || t.rstrip; });
-}
-
-std::string read_file(const std::string& path) {
-  std::error_code error;
-  if (!std::filesystem::is_regular_file(path, error)) fail("expected a file, found none");
-  const std::uintmax_t size = std::filesystem::file_size(path, error);
-  if (error) fail("cannot read its size: {}", error.message());
-  if (size > kMaxTokenizerFileBytes) fail("expected at most {} bytes, got {}", kMaxTokenizerFileBytes, size);
-  std::string text(size, '\0');
-  std::ifstream in(path, std::ios::binary);
-  in.read(text.data(), static_cast<std::streamsize>(size));
-  if (!in || in.gcount() != static_cast<std::streamsize>(size)) fail("cannot read its {} bytes", size);
-  return text;
 }
 
 }  // namespace
@@ -215,8 +201,9 @@ void Tokenizer::Tables::append(std::string& out, std::int32_t id, bool skip_spec
 }
 
 Tokenizer Tokenizer::load(const std::string& path) {
+  const std::string json = read_text_file(path, kMaxTokenizerFileBytes);
   try {
-    return from_json(read_file(path));
+    return from_json(json);
   } catch (const Error& error) {
     fail("{}: {}", path, error.what());
   }

@@ -1,6 +1,7 @@
 #include "text/tokenizer_json.h"
 
 #include "base/error.h"
+#include "base/strict_json.h"
 #include "text/json_fields.h"
 
 namespace foe {
@@ -229,7 +230,7 @@ TokenizerSpec parse_tokenizer_json(std::string_view text) {
   if (text.size() > kMaxTokenizerFileBytes) {
     fail("expected at most {} bytes, got {}", kMaxTokenizerFileBytes, text.size());
   }
-  const nlohmann::json document = parse_json(text, kMaxJsonDepth);
+  const nlohmann::json document = parse_strict_json(text, "the file");
   const JsonField root{document, ""};
   if (const JsonField version = root["version"]; !version.null() && version.string() != "1.0") {
     unsupported(version, version.string(), "1.0");

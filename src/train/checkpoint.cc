@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/strict_json.h"
 #include "weights/model_folder.h"
-#include "weights/strict_json.h"
 #include "weights/tensor_file.h"
 #include "weights/tensor_writer.h"
 

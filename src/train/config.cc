@@ -10,7 +10,8 @@
 #include <toml++/toml.h>
 
 #include "base/error.h"
-#include "weights/strict_json.h"
+#include "base/strict_json.h"
+#include "base/text_file.h"
 
 namespace foe::train {
 namespace {

@@ -5,7 +5,8 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "weights/strict_json.h"
+#include "base/strict_json.h"
+#include "base/text_file.h"
 
 namespace foe {
 namespace {

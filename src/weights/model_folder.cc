@@ -5,9 +5,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/text_file.h"
 #include "weights/atomic_file.h"
 #include "weights/config_json.h"
-#include "weights/strict_json.h"
 
 namespace foe {
 

@@ -11,7 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "weights/strict_json.h"
+#include "base/strict_json.h"
 
 namespace foe {
 namespace {

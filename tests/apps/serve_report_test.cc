@@ -95,6 +95,7 @@ TEST(Report, Sums) {
   EXPECT_EQ(json["generator_cpu_share"], 0.25);
   EXPECT_EQ(json["failures_by_status"], nlohmann::json({{"503", 2}}));
   EXPECT_EQ(json["retry_after"], nlohmann::json({{"1", 2}}));
+  EXPECT_EQ(json["refusal_ms"]["median"], 750);
   const nlohmann::json details = details_json(run, prompts);
   EXPECT_EQ(details["input_lens"], nlohmann::json({10, 3, 3, 3}));
   EXPECT_EQ(details["output_lens"], nlohmann::json({5, 1, 0, 0}));

@@ -9,6 +9,7 @@
 
 #include "apps/draws.h"
 #include "base/error.h"
+#include "weights/temp_folder.h"
 
 namespace foe {
 namespace {
@@ -242,11 +243,10 @@ TEST(Files, Traces) {
 }
 
 TEST(Files, ATraceIsAWorkload) {
-  const std::string path = testing::TempDir() + "/trace.csv";
-  std::FILE* file = std::fopen(path.c_str(), "w");
-  std::fputs("timestamp,input_tokens,output_tokens\n10,40,20\n14,80,4\n15,1,1\n", file);
-  std::fclose(file);
-  const Workload workload = make_workload({.dataset = "trace", .path = path, .prompts = 2, .scale = 0.5}, {});
+  const TempFolder folder;
+  folder.write("trace.csv", "timestamp,input_tokens,output_tokens\n10,40,20\n14,80,4\n15,1,1\n");
+  const Workload workload =
+      make_workload({.dataset = "trace", .path = folder / "trace.csv", .prompts = 2, .scale = 0.5}, {});
   EXPECT_THAT(workload.times, ElementsAre(0, 2));
   EXPECT_EQ(workload.prompts[1].tokens, 40);
   EXPECT_EQ(workload.prompts[1].output_tokens, 2);

@@ -1,7 +1,9 @@
 #include "base/thread_pool.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <sched.h>
 #include <thread>
 #include <vector>
 
@@ -44,6 +46,24 @@ TEST(ThreadPool, ManyShortLoopsSeeEachOther) {
     }
     EXPECT_EQ(before, expected) << threads << " threads";
   }
+}
+
+// As mpirun binds ranks.
+TEST(ThreadPool, UnboundPoolsUseProcessorsThatTheirCallerMayNot) {
+  cpu_set_t before, one;
+  ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
+  const int cpus = available_threads();
+  int cpu = 0;
+  while (!CPU_ISSET(cpu, &before)) ++cpu;
+  CPU_ZERO(&one);
+  CPU_SET(cpu, &one);
+  ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);
+  int pool_threads = 0, pool_cpus = 0;
+  with_unbound_pool(2, [&](ThreadPool& pool) { pool_threads = pool.threads(), pool_cpus = available_threads(); });
+  EXPECT_EQ(available_threads(), 1);
+  ASSERT_EQ(sched_setaffinity(0, sizeof before, &before), 0);
+  EXPECT_GE(pool_cpus, cpus);
+  EXPECT_EQ(pool_threads, std::min(2, pool_cpus));
 }
 
 // Workers that have gone to sleep between loops come back.

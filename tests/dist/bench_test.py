@@ -128,6 +128,10 @@ class BenchTest(unittest.TestCase):
             for p in points:
                 self.assertGreaterEqual(p["repetitions"], 5)
                 self.assertEqual(p["mpi_s"] > 0, ranks > 1)
+                # What two ranks read of each other: a half of the terms and of the sum each, a message each, the root's vector.
+                reads = {"sum": 2, "all-to-all": 2, "broadcast": 1}[p["collective"]]
+                self.assertEqual(p["read_bytes"], reads * p["bytes"] if ranks == 2 else 0)
+            self.assertGreater(json.loads(self.json.read_text("utf-8"))["read_bytes_per_second"], 0)
 
     def test_offline_runs_the_same_tokens_on_any_ranks(self):
         for ranks in 1, 2:
@@ -175,15 +179,18 @@ class BenchTest(unittest.TestCase):
 
     def test_refuses_what_it_cannot_run(self):
         for flags, status, message in (
-            (["latency", "--rungs", "E"], 1, "expected some of 'A ep'"),
-            (["latency", "--loads", "none"], 1, "expected one-prompt, many-prompts or decode, got none"),
+            (["latency", "--rungs", "E"], 2, "expected some of 'A ep'"),
+            (["latency", "--loads", "none"], 2, "expected one-prompt, many-prompts or decode, got none"),
             (["latency", "--layers", "1"], 2, "--layers"),
             (["latency", "--skew", "0.5"], 2, "--skew"),
             (["latency", "--skew", "1.5"], 1, "--skew: expected 1 on one rank"),
             (["latency", "--timeout", "0"], 2, "--timeout"),
+            (["latency", "--most-seconds", "nan"], 2, "--most-seconds"),
             (["latency", "--tokens", "0"], 2, "--tokens"),
             (["latency", "--shape", "/nowhere"], 1, "/nowhere"),
             (["comm", "--kilobytes", "x"], 2, "--kilobytes"),
+            (["comm", "--wire", "f16"], 2, "--wire"),
+            (["comm", "--seconds", "nan"], 2, "--seconds"),
             (["make-model", MODELS, "--tokenizer", MODELS / "foe-8m"], 1, "expected a folder that is not there yet"),
             (["make-model", "/nowhere/x", "--tokenizer", "/nowhere"], 1, "--tokenizer: expected a folder with tokenizer.json"),
             (["make-model", "/nowhere/x", "--form", "dense", "--tokenizer", MODELS / "foe-8m"], 2, "--form"),

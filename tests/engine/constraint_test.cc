@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "engine/engine.h"
 #include "model/random_model.h"
-#include "text/tokenizer.h"
+#include "text/gpt2_tokenizer.h"
 
 namespace foe {
 namespace {
@@ -21,11 +21,6 @@ constexpr std::int32_t kEnd = 560;
 constexpr const char* kSchema =
     R"({"type": "object", "properties": {"name": {"type": "string", "maxLength": 8}, "age": {"type": "integer"}},
         "required": ["name", "age"], "additionalProperties": false})";
-
-const Tokenizer& tokenizer() {
-  static const Tokenizer kTokenizer = Tokenizer::load(FOE_SOURCE_DIR "/tests/golden/tokenizer/gpt2.json");
-  return kTokenizer;
-}
 
 class ConstraintTest : public testing::Test {
  protected:
@@ -56,7 +51,7 @@ using Outputs = std::map<std::int64_t, std::vector<std::int32_t>>;
 
 Outputs run(const RandomModel& folder, Communicator& comm, const std::vector<Request>& requests) {
   Engine engine(load_model(folder.path(), Plan::kEp, comm), comm, {.kv_tokens = 2048});
-  engine.allow_constraints(std::make_shared<TokenTable>(tokenizer(), engine.model().config.vocab_size));
+  engine.allow_constraints(std::make_shared<TokenTable>(gpt2_tokenizer(), engine.model().config.vocab_size));
   Outputs outputs;
   for (const Request& r : requests) {
     outputs[r.id] = r.output;
@@ -75,7 +70,7 @@ TEST_F(ConstraintTest, OutputsFitTheSchema) {
     std::vector<std::int32_t> output = together.at(r.id);
     ASSERT_EQ(output.back(), kEnd);
     output.pop_back();
-    const auto value = nlohmann::json::parse(tokenizer().decode(output));
+    const auto value = nlohmann::json::parse(gpt2_tokenizer().decode(output));
     EXPECT_TRUE(value.at("name").is_string() && value.at("age").is_number_integer() && value.size() == 2) << value;
     // The same alone, and where it goes on behind a part of it.
     EXPECT_EQ(run(*folder_, *comm_, {r}), (Outputs{{r.id, together.at(r.id)}}));
@@ -86,14 +81,14 @@ TEST_F(ConstraintTest, OutputsFitTheSchema) {
 
 TEST_F(ConstraintTest, EndsWhereNothingCanFollow) {
   // What it brings is no beginning of such an object.
-  const Outputs outputs = run(*folder_, *comm_, {request_of(1, tokenizer().encode("[1"))});
+  const Outputs outputs = run(*folder_, *comm_, {request_of(1, gpt2_tokenizer().encode("[1"))});
   EXPECT_EQ(outputs.at(1).back(), kEnd);
 }
 
 TEST_F(ConstraintTest, RefusesWhatCannotBeKept) {
   Engine engine(load_model(folder_->path(), Plan::kEp, *comm_), *comm_, {.kv_tokens = 512});
   EXPECT_THAT([&] { engine.submit(request_of(1)); }, ThrowsMessage<Error>(HasSubstr("a model with a tokenizer")));
-  engine.allow_constraints(std::make_shared<TokenTable>(tokenizer(), engine.model().config.vocab_size));
+  engine.allow_constraints(std::make_shared<TokenTable>(gpt2_tokenizer(), engine.model().config.vocab_size));
   Request endless = request_of(1);
   endless.stop_ids = {100000};
   EXPECT_THAT([&] { engine.submit(endless); }, ThrowsMessage<Error>(HasSubstr("expected a stop id")));

@@ -1,9 +1,7 @@
 #include "engine/engine.h"
 
-#include <functional>
 #include <map>
 #include <numeric>
-#include <thread>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -11,6 +9,7 @@
 #include "base/error.h"
 #include "comm/sum_plan.h"
 #include "engine/sampler.h"
+#include "engine/with_engine.h"
 #include "model/random_model.h"
 #include "model/wire_cost.h"
 #include "weights/convert.h"
@@ -34,33 +33,7 @@ void drain(Engine& engine, Outputs& outputs) {
     for (const TokenEvent& event : engine.step()) outputs[event.id].push_back(event.token);
 }
 
-// Runs lead(engine) on rank 0 of as many threads as `nodes` has ranks, the others following.
-void with_engine(const std::string& path, Plan plan, const std::vector<int>& nodes, EngineOptions options,
-                 const std::function<void(Engine&)>& lead) {
-  auto comms = make_local_comms(nodes);
-  std::vector<std::thread> threads;
-  for (std::size_t r = 0; r < nodes.size(); ++r)
-    threads.emplace_back([&, r] {
-      Engine engine(load_model(path, plan, *comms[r]), *comms[r], options);
-      if (r != 0) return engine.follow();
-      lead(engine);
-      engine.stop();
-    });
-  for (std::thread& t : threads) t.join();
-}
-
-// All on one node.
-void with_engine(const std::string& path, Plan plan, int ranks, EngineOptions options,
-                 const std::function<void(Engine&)>& lead) {
-  with_engine(path, plan, std::vector<int>(ranks), options, lead);
-}
-
-// With the plan that fits the model.
-void with_engine(const std::string& path, int ranks, EngineOptions options, const std::function<void(Engine&)>& lead) {
-  with_engine(path, default_plan(load_model_config(path)), ranks, options, lead);
-}
-
-void check_requests_together(const std::string& path, Plan plan) {
+void check_requests_together(const RandomModel& folder, Plan plan) {
   std::vector<Request> requests;
   for (int i = 1; i <= 9; ++i) requests.push_back(request(i, 3 + 11 * i % 70, 5 + 3 * i, i % 3 ? 1.0f : 0.0f));
   Outputs alone;

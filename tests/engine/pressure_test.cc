@@ -1,13 +1,11 @@
 // The bits of a token's logits do not depend on what the scheduler does: waits, chunks, prefix hits, preemption.
 #include <algorithm>
-#include <functional>
 #include <map>
-#include <thread>
 
 #include <gtest/gtest.h>
 
-#include "engine/engine.h"
 #include "engine/sampler.h"
+#include "engine/with_engine.h"
 #include "model/random_model.h"
 
 namespace foe {
@@ -58,24 +56,10 @@ void step(Engine& engine, Scheduler& scheduler, Choices& choices) {
   scheduler.check();
 }
 
-void with_engine(const RandomModel& folder, int ranks, const EngineOptions& options,
-                 const std::function<void(Engine&)>& lead) {
-  auto comms = make_local_comms(std::vector<int>(ranks));
-  std::vector<std::thread> threads;
-  for (int r = 0; r < ranks; ++r)
-    threads.emplace_back([&, r] {
-      Engine engine(load_model(folder.path(), Plan::kEp, *comms[r]), *comms[r], options);
-      if (r != 0) return engine.follow();
-      lead(engine);
-      engine.stop();
-    });
-  for (std::thread& t : threads) t.join();
-}
-
 Choices alone(const RandomModel& folder, const std::vector<Request>& all, KvType type) {
   Choices choices;
   const EngineOptions options{.max_batch_tokens = 512, .kv_tokens = 512, .kv_type = type};
-  with_engine(folder, 1, options, [&](Engine& engine) {
+  with_engine(folder.path(), Plan::kEp, 1, options, [&](Engine& engine) {
     for (const Request& r : all) {
       Scheduler scheduler({.kv_blocks = 32, .max_positions = 512, .prefix_caching = false});
       scheduler.add(r);
@@ -92,7 +76,7 @@ void check_under_pressure(const RandomModel& folder, int ranks, const std::vecto
       .threads = 2, .max_batch_tokens = 30, .max_sequences = 16, .kv_tokens = 11 * kKvBlock, .kv_type = type};
   const std::map<int, std::int64_t> aborts{{12, 4}, {25, 9}, {40, 17}};
   Choices choices;
-  with_engine(folder, ranks, options, [&](Engine& engine) {
+  with_engine(folder.path(), Plan::kEp, ranks, options, [&](Engine& engine) {
     Scheduler scheduler({.kv_blocks = 11,
                          .max_tokens = 30,
                          .max_sequences = 16,
@@ -133,7 +117,7 @@ TEST(Pressure, TokensAreThoseOfEachRequestAlone) {
   for (const int ranks : {1, 2}) {
     const EngineOptions options{.max_batch_tokens = 30, .max_sequences = 16, .kv_tokens = 11 * kKvBlock};
     std::map<std::int64_t, std::vector<std::int32_t>> tokens;
-    with_engine(folder, ranks, options, [&](Engine& engine) {
+    with_engine(folder.path(), Plan::kEp, ranks, options, [&](Engine& engine) {
       for (const Request& r : all) engine.submit(r);
       while (!engine.idle())
         for (const TokenEvent& event : engine.step()) tokens[event.id].push_back(event.token);

@@ -5,6 +5,8 @@
 
 #include <gtest/gtest.h>
 
+#include "random_model.h"
+
 namespace foe {
 namespace {
 
@@ -26,16 +28,7 @@ ModelConfig tiny() {
 }
 
 ModelConfig larger(int groups) {
-  ModelConfig c = tiny();
-  c.num_attention_heads = 8;
-  c.num_key_value_heads = 4;
-  c.vocab_size = 200;
-  c.num_experts = 16;
-  c.num_experts_per_tok = 4;
-  c.moe_intermediate_size = 72;
-  c.expert_groups = groups;
-  if (groups > 1) c.residual = Residual::kFederated;
-  return c;
+  return groups > 1 ? small_federated(groups) : small_config();
 }
 
 StepWork on_one_rank(const ModelConfig& config, const DecodeStep& step) {

@@ -36,6 +36,14 @@ BAD = [b"", b"{", b"\xff", b'{"prompt": [561]}', b'{"prompt": "x", "temperature"
        b"[" * 5000, b'{"messages": 1}']
 
 
+# Answers that a schema constrains; the model has no token of its own to end them with.
+PERSON = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"type": "integer"},
+                                           "tags": {"type": "array", "items": {"enum": ["a", "b"]}, "maxItems": 3}},
+          "required": ["name", "age", "tags"], "additionalProperties": False}
+AS_PERSON = dict(response_format={"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON}},
+                 stop_token_ids=[560])
+
+
 def requests():
     """Returns (path, fields) of requests whose answers are always the same."""
     chat = [{"role": "user", "content": "Tell me of the sea. " * 10}]
@@ -55,6 +63,9 @@ def requests():
         (CHAT, dict(messages=chat, max_tokens=80)),
         (CHAT, dict(messages=chat, max_tokens=80, n=3) | SAMPLED),
         (CHAT, dict(messages=chat, max_tokens=50, logprobs=True, top_logprobs=4)),
+        (COMPLETIONS, dict(prompt="It was", max_tokens=120) | AS_PERSON | SAMPLED),
+        (CHAT, dict(messages=chat, max_tokens=120, n=2, logprobs=True) | AS_PERSON | SAMPLED),
+        (COMPLETIONS, dict(prompt="It was", max_tokens=60, response_format={"type": "json_object"}, stop_token_ids=[560])),
     ]
     return found
 
@@ -172,7 +183,7 @@ class Faults:
         self.server, self.choice = server, choice
         self.counts = collections.Counter()
         self.kinds = [self.kill_one, self.kill_some, self.stop_one, self.stop_some, self.kill_mpirun, self.stop_mpirun,
-                      self.kill_while_restarting, self.kill_twice] + 4 * [self.cut_off] * netlab
+                      self.kill_in_a_collective, self.kill_while_restarting, self.kill_twice] + 4 * [self.cut_off] * netlab
 
     def one(self):
         """Something happens, once the ranks are there; returns when they are back."""
@@ -227,6 +238,12 @@ class Faults:
         if self.choice.random() < 0.5:
             self.send(self.ranks()[:1], signal.SIGKILL)
 
+    def kill_in_a_collective(self):
+        first, *others = self.ranks()
+        self.send([first], signal.SIGSTOP)
+        time.sleep(0.3)  # under load all others wait for it by now
+        self.send(others[:1] or [first], signal.SIGKILL)
+
     def kill_while_restarting(self):
         old = self.ranks()
         self.send(old, signal.SIGKILL)
@@ -235,6 +252,7 @@ class Faults:
         self.send(set(self.server.ranks()) - set(old), self.choice.choice([signal.SIGKILL, signal.SIGSTOP]))
 
     def kill_twice(self):
+        """The second time all prompts are running again."""
         ready = len(self.server.logged("the ranks are up again"))
         self.kill_one()
         wait_until(lambda: len(self.server.logged("the ranks are up again")) > ready, "the ranks")
@@ -266,13 +284,16 @@ def usage_of(pid):
 
 
 def calm_answers(server):
-    """Returns (path, fields, answer) of the requests that this server has an answer to."""
+    """Returns (path, fields, answer) of all requests."""
     found = []
     for path, fields in requests():
-        try:
-            found.append((path, fields, answer_to(server, path, fields, False)))
-        except Refused as error:
-            print(f"not asked: {path} {json.dumps(fields)[:100]}: {error}", flush=True)
+        answer = answer_to(server, path, fields, False)
+        for choice in answer["choices"].values():
+            if bool(choice["logprobs"]) != ("logprobs" in fields):
+                raise AssertionError(f"{path} {json.dumps(fields)[:300]}: got {choice}")
+            if fields.get("stop_token_ids") and choice["finish"] == "stop":
+                json.loads(choice["text"])
+        found.append((path, fields, answer))
     return found
 
 

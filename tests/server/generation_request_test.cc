@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "server/api_error.h"
+#include "text/gpt2_tokenizer.h"
 
 namespace foe {
 namespace {
@@ -13,13 +14,8 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::StartsWith;
 
-const Tokenizer& tokenizer() {
-  static const Tokenizer kTokenizer = Tokenizer::load(FOE_SOURCE_DIR "/tests/golden/tokenizer/gpt2.json");
-  return kTokenizer;
-}
-
 ServedModel model() {
-  return {.name = "m", .vocab_size = 561, .max_positions = 64, .max_choices = 3, .tokenizer = tokenizer()};
+  return {.name = "m", .vocab_size = 561, .max_positions = 64, .max_choices = 3, .tokenizer = gpt2_tokenizer()};
 }
 
 GenerationRequest parse(const std::string& body) {
@@ -45,7 +41,7 @@ std::string refusal_of(const std::string& field, const std::string& value) {
 
 TEST(CompletionRequest, HasDefaults) {
   const GenerationRequest r = parse(R"({"prompt": "hello"})");
-  EXPECT_THAT(r.prompts, ElementsAre(tokenizer().encode("hello")));
+  EXPECT_THAT(r.prompts, ElementsAre(gpt2_tokenizer().encode("hello")));
   EXPECT_EQ(r.max_tokens, 16);
   EXPECT_EQ(r.sampling.temperature, 0.0f);
   EXPECT_EQ(r.sampling.top_p, 1.0f);
@@ -106,7 +102,7 @@ TEST(CompletionRequest, TakesNullForAbsent) {
 
 TEST(CompletionRequest, TakesEveryFormOfThePrompt) {
   EXPECT_THAT(parse(R"({"prompt": ["a", "b"]})").prompts,
-              ElementsAre(tokenizer().encode("a"), tokenizer().encode("b")));
+              ElementsAre(gpt2_tokenizer().encode("a"), gpt2_tokenizer().encode("b")));
   EXPECT_THAT(parse(R"({"prompt": [1, 2, 560]})").prompts, ElementsAre(ElementsAre(1, 2, 560)));
   EXPECT_THAT(parse(R"({"prompt": [[1], [2, 3]]})").prompts, ElementsAre(ElementsAre(1), ElementsAre(2, 3)));
   EXPECT_EQ(parse(R"({"prompt": "\u0000"})").prompts[0].size(), 1u);
@@ -304,7 +300,7 @@ TEST(ChatRequest, GivesTheTemplateItsMessages) {
           "chat_template_kwargs": {"suffix": "!"}, "logprobs": true, "top_logprobs": 2, "max_completion_tokens": 5})",
       chat_model());
   EXPECT_EQ(r.api, Api::kChat);
-  EXPECT_THAT(r.prompts, ElementsAre(tokenizer().encode("user: hi\n!assistant:", {.add_special_tokens = false})));
+  EXPECT_THAT(r.prompts, ElementsAre(gpt2_tokenizer().encode("user: hi\n!assistant:", {.add_special_tokens = false})));
   EXPECT_EQ(r.max_tokens, 5);
   EXPECT_EQ(r.sampling.logprobs, 2);
   EXPECT_EQ(r.sampling.prompt_logprobs, -1);

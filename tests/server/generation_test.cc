@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "server/api_error.h"
+#include "text/gpt2_tokenizer.h"
 
 namespace foe {
 namespace {
@@ -13,11 +14,6 @@ using nlohmann::json;
 using testing::EndsWith;
 using testing::HasSubstr;
 using testing::StartsWith;
-
-const Tokenizer& tokenizer() {
-  static const Tokenizer kTokenizer = Tokenizer::load(FOE_SOURCE_DIR "/tests/golden/tokenizer/gpt2.json");
-  return kTokenizer;
-}
 
 // Keeps what was sent.
 struct RecordedReply : HttpReply {
@@ -54,11 +50,11 @@ struct Exchange {
   Generation generation;
 
   explicit Exchange(const GenerationRequest& request)
-      : generation({request.api, "cmpl-1", "m", 1234}, request, tokenizer(), reply, metrics) {}
+      : generation({request.api, "cmpl-1", "m", 1234}, request, gpt2_tokenizer(), reply, metrics) {}
 
   // Gives choice `index` the tokens of `text`, the last one with `finish`. Whether the choice has ended.
   bool take(int index, const std::string& text, std::optional<FinishReason> finish) {
-    const auto ids = tokenizer().encode(text);
+    const auto ids = gpt2_tokenizer().encode(text);
     for (std::size_t i = 0; i < ids.size(); ++i)
       if (generation.take(index, {1, ids[i], i + 1 == ids.size() ? finish : std::nullopt})) return true;
     return false;
@@ -80,7 +76,8 @@ TEST(Generation, AnswersInOnePiece) {
   EXPECT_TRUE(exchange.generation.ended());
   ASSERT_EQ(exchange.reply->responses.size(), 1u);
   EXPECT_EQ(exchange.reply->responses[0].status, 200);
-  const std::int64_t tokens = tokenizer().encode(" second").size() + tokenizer().encode(" f\xc3\xbcrst").size();
+  const std::int64_t tokens =
+      gpt2_tokenizer().encode(" second").size() + gpt2_tokenizer().encode(" f\xc3\xbcrst").size();
   const json choice{{"logprobs", nullptr}, {"finish_reason", "length"}, {"stop_reason", nullptr}};
   json first = choice, second = choice;
   first.update({{"index", 0}, {"text", " f\xc3\xbcrst"}});
@@ -131,7 +128,7 @@ TEST(Generation, StreamsUsageWhenAsked) {
   const json usage = json::parse(events[events.size() - 2]);
   EXPECT_EQ(usage["choices"], json::array());
   EXPECT_EQ(usage["usage"]["prompt_tokens"], 3);
-  EXPECT_EQ(usage["usage"]["completion_tokens"], tokenizer().encode("ab").size());
+  EXPECT_EQ(usage["usage"]["completion_tokens"], gpt2_tokenizer().encode("ab").size());
   EXPECT_EQ(json::parse(events[0])["usage"], json(nullptr));
 }
 
@@ -142,7 +139,7 @@ TEST(Generation, LeavesTheStopTokenOut) {
   const json body = json::parse(exchange.reply->responses.at(0).body);
   EXPECT_EQ(body["choices"][0]["text"], "ab");
   EXPECT_EQ(body["choices"][0]["finish_reason"], "stop");
-  EXPECT_EQ(body["usage"]["completion_tokens"], tokenizer().encode("ab").size() + 1);
+  EXPECT_EQ(body["usage"]["completion_tokens"], gpt2_tokenizer().encode("ab").size() + 1);
 }
 
 TEST(Generation, EndsAtAStopString) {
@@ -250,7 +247,7 @@ TEST(Generation, CountsChoicesOfAPromptAndCachedTokensOnce) {
 
 TEST(Generation, ReportsLogprobsWithEcho) {
   GenerationRequest request = request_of(0);
-  request.prompts = {tokenizer().encode("ab c")};
+  request.prompts = {gpt2_tokenizer().encode("ab c")};
   request.echo = true;
   request.sampling.logprobs = request.sampling.prompt_logprobs = 1;
   const std::vector<std::int32_t> ids = request.prompts[0];
@@ -263,7 +260,7 @@ TEST(Generation, ReportsLogprobsWithEcho) {
     for (std::size_t i = 1; i < ids.size(); ++i) event.prompt.push_back({-1.0f * i, {{ids[0], -0.125f}}});
     EXPECT_TRUE(exchange.generation.take(0, event));
     const json choice = stream ? json::parse(exchange.reply->events().at(0))["choices"][0] : choice_of(exchange);
-    EXPECT_EQ(choice["text"], "ab c" + tokenizer().decode({&ids[0], 1}));
+    EXPECT_EQ(choice["text"], "ab c" + gpt2_tokenizer().decode({&ids[0], 1}));
     const json& logprobs = choice["logprobs"];
     ASSERT_EQ(logprobs["tokens"].size(), ids.size() + 1);
     EXPECT_EQ(logprobs["token_logprobs"][0], nullptr);
@@ -271,7 +268,7 @@ TEST(Generation, ReportsLogprobsWithEcho) {
     EXPECT_EQ(logprobs["token_logprobs"][1], -1.0);
     EXPECT_EQ(logprobs["token_logprobs"].back(), -0.5);
     EXPECT_EQ(logprobs["text_offset"].back(), 4);
-    EXPECT_EQ(logprobs["top_logprobs"].back()[tokenizer().decode({&ids[1], 1})], -0.25);
+    EXPECT_EQ(logprobs["top_logprobs"].back()[gpt2_tokenizer().decode({&ids[1], 1})], -0.25);
     std::string joined;
     for (const json& token : logprobs["tokens"]) joined += token.get<std::string>();
     EXPECT_EQ(joined, choice["text"]);
@@ -280,7 +277,7 @@ TEST(Generation, ReportsLogprobsWithEcho) {
 
 TEST(Generation, GivesOnlyThePromptForNoTokens) {
   GenerationRequest request = request_of(0);
-  request.prompts = {tokenizer().encode("ab c")};
+  request.prompts = {gpt2_tokenizer().encode("ab c")};
   request.echo = true;
   request.max_tokens = 0;
   Exchange exchange(request);
@@ -294,7 +291,7 @@ TEST(Generation, AnswersChats) {
   GenerationRequest request = request_of(1);
   request.api = Api::kChat;
   request.sampling.logprobs = 1;
-  const std::int32_t id = tokenizer().encode("h")[0];
+  const std::int32_t id = gpt2_tokenizer().encode("h")[0];
   TokenEvent event{.id = 1, .token = id, .finish = FinishReason::kLength};
   event.logprobs = LogprobEntry{-0.5f, {{id, -0.5f}}};
   {
@@ -326,7 +323,7 @@ TEST(Generation, AnswersChats) {
 
 // Two tokens of one character: neither is text by itself, and their names differ.
 TEST(Generation, NamesTokensThatAreNoTextByTheirBytes) {
-  std::vector<std::int32_t> ids = tokenizer().encode("\xf0\x9f\x98\x80");
+  std::vector<std::int32_t> ids = gpt2_tokenizer().encode("\xf0\x9f\x98\x80");
   ASSERT_GE(ids.size(), 2u);
   GenerationRequest request = request_of(1);
   request.sampling.logprobs = 0;

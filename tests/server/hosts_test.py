@@ -86,6 +86,7 @@ class Hosts(unittest.TestCase):
 
     def test_a_host_that_is_back_soon_is_waited_for(self):
         with self.server(f"{HERE}:1,n1:1", "--host-patience", 600) as server:
+            expected = server.text(**LONG)
             self.hang("n1")
             os.kill(server.ranks()[-1], signal.SIGKILL)
             wait_until(lambda: server.logged("the ranks are lost"), "the loss")
@@ -94,7 +95,7 @@ class Hosts(unittest.TestCase):
                 time.sleep(7)  # longer than one question to the host
                 self.assertEqual(server.request("GET", "/health")[0], 503)
                 self.come_back("n1")
-                answer.result(serve_test.PATIENCE_S)
+                self.assertEqual(answer.result(serve_test.PATIENCE_S), expected)
             self.assertEqual(len(server.ranks()), 2)
             self.assertFalse(server.logged("left out"))
 

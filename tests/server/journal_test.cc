@@ -81,6 +81,27 @@ TEST(Journal, RefusesMoreTokensThanWereAskedFor) {
       ThrowsMessage<Error>("request 1: expected at most 1 tokens from the ranks, got more"));
 }
 
+TEST(Journal, SuspectsWhatWasLostTwiceWithoutAToken) {
+  Journal journal(3);
+  const std::int64_t a = journal.add(request_of(1, 4)).id;
+  const std::int64_t b = journal.add(request_of(2, 4)).id;
+  const std::int64_t c = journal.add(request_of(3, 4)).id;
+  const auto suspect = [&] { return journal.suspect() ? journal.suspect()->id : 0; };
+  for (const std::int64_t id : {a, b, c}) EXPECT_EQ(journal.count_loss(id), 1);
+  EXPECT_EQ(suspect(), 0);
+  EXPECT_TRUE(journal.record({a, 5, {}}));
+  EXPECT_EQ(journal.count_loss(a), 1) << "it got on meanwhile";
+  EXPECT_EQ(journal.count_loss(b), 2);
+  EXPECT_EQ(journal.count_loss(c), 2);
+  EXPECT_EQ(suspect(), b);
+  EXPECT_EQ(journal.count_loss(b), 3);
+  EXPECT_EQ(suspect(), c) << "with fewer losses";
+  EXPECT_TRUE(journal.record({c, 5, {}}));
+  EXPECT_EQ(suspect(), b);
+  journal.erase(b);
+  EXPECT_EQ(suspect(), 0);
+}
+
 TEST(JournalDeathTest, IsNotFilledPastItsCapacity) {
   Journal journal(1);
   journal.add(request_of(1, 1));

@@ -26,15 +26,23 @@ def mpirun_of(server):
     return [pid for pid in descendants(server.process.pid) if command_of(pid)[:1] and command_of(pid)[0].endswith(b"mpirun")][0]
 
 
+def replace_mpirun(test, lines):
+    """As long as the test runs, mpirun is a shell script of these lines. Returns its folder."""
+    folder = Path(test.enterContext(tempfile.TemporaryDirectory()))
+    mpirun = folder / "mpirun"
+    mpirun.write_text(f"#!/bin/sh\ncd {folder}\n{lines}\n")
+    mpirun.chmod(0o755)
+    test.enterContext(mock.patch.dict(os.environ, {"PATH": f"{folder}:{os.environ['PATH']}"}))
+    return folder
+
+
 class Restarts(unittest.TestCase):
 
     def setUp(self):
-        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
-        self.hold = folder / "hold"  # as long as it is there, no mpirun begins
-        mpirun = folder / "mpirun"
-        mpirun.write_text(f'#!/bin/sh\nwhile [ -e {self.hold} ]; do sleep 0.05; done\nexec {shutil.which("mpirun")} "$@"\n')
-        mpirun.chmod(0o755)
-        self.enterContext(mock.patch.dict(os.environ, {"PATH": f"{folder}:{os.environ['PATH']}"}))
+        # As long as the file "hold" is there, no mpirun begins.
+        folder = replace_mpirun(self, f'while [ -e hold ]; do sleep 0.05; done
+exec {shutil.which("mpirun")} "$@"')
+        self.hold, self.mpirun = folder / "hold", folder / "mpirun"
 
     def kill(self, server):
         """Kills the ranks. The next ones stay away until let_go()."""
@@ -43,6 +51,10 @@ class Restarts(unittest.TestCase):
             os.kill(pid, signal.SIGKILL)
         wait_until(lambda: server.logged("the ranks are lost"), "the loss")
         self.assertEqual(server.request("GET", "/health")[0], 503)
+
+    def held(self, server):
+        """Returns the process that is to be mpirun, and maybe a child of it that is to be its sleep."""
+        return [pid for pid in descendants(server.process.pid) if str(self.mpirun).encode() in command_of(pid)]
 
     def let_go(self):
         self.hold.unlink()
@@ -101,8 +113,8 @@ class Restarts(unittest.TestCase):
             with server.stream(**LONG) as chunks:
                 text = next(chunks)["choices"][0]["text"]
                 self.kill(server)
-                for pid in descendants(server.process.pid):
-                    os.kill(pid, signal.SIGKILL)
+                wait_until(lambda: self.held(server), "the next ranks")
+                os.kill(self.held(server)[0], signal.SIGKILL)
                 self.let_go()
                 text += "".join(chunk["choices"][0]["text"] for chunk in chunks)
             self.assertEqual(text, expected)
@@ -154,6 +166,32 @@ class Restarts(unittest.TestCase):
                     self.let_go()
                     *_, last = chunks
                     self.assertEqual(last["error"]["code"], 503)
+
+
+class DeadlyRequest(unittest.TestCase):
+
+    DEADLY = [101, 202, 303, 404]
+
+    def test_a_request_that_ranks_die_of_ends_alone(self):
+        deadly_mpirun = Path(__file__).resolve().with_name("deadly_mpirun.py")
+        ids = ",".join(map(str, self.DEADLY))
+        replace_mpirun(self, f'exec {sys.executable} {deadly_mpirun} {ids} {shutil.which("mpirun")} "$@"')
+        others = [LONG | {"prompt": prompt, "max_tokens": 1000, "ignore_eos": True} for prompt in ("It was", "a b")]
+        others += [fields | SAMPLED for fields in others]
+        with Server(2, "--restarts", 3) as server:
+            expected = [server.text(**fields) for fields in others]
+            with ThreadPoolExecutor(8) as pool, server.stream(**ENDLESS) as chunks:
+                next(chunks)
+                texts = [pool.submit(server.text, **fields) for fields in others[:2]]
+                deadly = pool.submit(server.request, "POST", "/v1/completions", dict(prompt=self.DEADLY))
+                texts += [pool.submit(server.text, **fields) for fields in others[2:]]
+                status, _, body = deadly.result(serve_test.PATIENCE_S)
+                self.assertEqual(status, 500)
+                self.assertIn("the ranks died 4 times in a row before this request", json.loads(body)["error"]["message"])
+                self.assertEqual([text.result(serve_test.PATIENCE_S) for text in texts], expected)
+            self.assertEqual(len(server.logged("the ranks are lost")), 4)
+            self.assertEqual(server.text(**others[0]), expected[0])
+            self.assertEqual(server.end(), 0)
 
 
 if __name__ == "__main__":

@@ -334,7 +334,7 @@ class Api:
         for method, path, status in [("GET", "/nowhere", 404), ("GET", "/v1/completions", 405),
                                      ("DELETE", "/health", 405), ("POST", "/v1/models", 405)]:
             self.assertEqual(self.server.request(method, path)[0], status)
-        self.assertEqual(len(self.server.text(prompt="still there?", max_tokens=1)) >= 0, True)
+        self.server.text(prompt="still there?", max_tokens=1)
 
     def test_a_chat_is_its_template_completed(self):
         text = self.server.text(prompt="user: hi there\nassistant:", max_tokens=20)
@@ -427,10 +427,7 @@ class Api:
         self.assertEqual(self.server.request("GET", "/health")[0], 200)
 
     def test_the_openai_client(self):
-        try:
-            import openai
-        except ImportError:
-            self.skipTest("no openai package")
+        import openai  # of tools/requirements-test.txt; nothing else here needs more than make_checkpoint does
         client = openai.OpenAI(base_url=f"http://127.0.0.1:{self.server.port}/v1", api_key="none", max_retries=0)
         self.assertEqual([model.id for model in client.models.list()], ["tiny"])
         whole = client.completions.create(model="tiny", prompt="It was", max_tokens=20)

@@ -87,7 +87,7 @@ TEST_F(ModelFolder, HasOneTemplateOrSeveral) {
 
 TEST_F(ModelFolder, IsRefusedWithTheReason) {
   for (const auto& [config, message] : std::initializer_list<std::pair<const char*, const char*>>{
-           {"{", "tokenizer_config.json: JSON"},
+           {"{", "tokenizer_config.json: expected JSON, got: "},
            {R"({"chat_template": 1})", "chat_template: expected a string, got 1"},
            {R"({"chat_template": [{"name": "rag", "template": "r"}]})", "expected a template named 'default'"},
            {R"({"chat_template": [{"name": "default"}]})", "chat_template[0].template: expected a string"},

@@ -1,4 +1,4 @@
-// Schemas as JSON that we do not trust. Private to this folder.
+// The parts of a schema. Private to this folder.
 #pragma once
 
 #include <cstdint>
@@ -9,10 +9,7 @@
 
 namespace foe {
 
-// Members in the order of the text. Throws Error for what is no JSON, too long, too deep, or has a key twice.
-nlohmann::ordered_json parse_schema_text(std::string_view text);
-
-// A schema, or a part of one, and where it stands: "#/properties/a".
+// A schema, or a part of one, and where it stands, for messages: "#/properties/a", long names cut short.
 struct SchemaPlace {
   const nlohmann::ordered_json* value = nullptr;
   std::string path;

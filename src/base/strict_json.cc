@@ -1,10 +1,7 @@
-#include "weights/strict_json.h"
+#include "base/strict_json.h"
 
-#include <filesystem>
-#include <fstream>
 #include <limits>
 #include <set>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -80,20 +77,6 @@ json parse_strict_json(std::string_view text, const std::string& source) {
 nlohmann::ordered_json parse_ordered_json(std::string_view text, const std::string& source) {
   check(text, source, kMaxOrderedMembers);
   return nlohmann::ordered_json::parse(text);
-}
-
-std::string read_text_file(const std::string& path, std::size_t max_bytes) {
-  std::error_code status;
-  if (!std::filesystem::is_regular_file(path, status))
-    fail("{}: expected a file, got {}", path, status ? status.message() : "something else");
-  const auto size = std::filesystem::file_size(path, status);
-  if (status) fail("{}: expected a readable file, got: {}", path, status.message());
-  if (size > max_bytes) fail("{}: expected at most {} bytes, got {}", path, max_bytes, size);
-  std::string text(static_cast<std::size_t>(size), '\0');
-  std::ifstream file(path, std::ios::binary);
-  file.read(text.data(), static_cast<std::streamsize>(size));
-  if (!file) fail("{}: expected {} readable bytes, got {}", path, size, file.gcount());
-  return text;
 }
 
 std::string shorten(std::string text) {

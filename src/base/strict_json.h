@@ -1,5 +1,5 @@
-// JSON from files that we do not trust: duplicate keys, deep nesting, bad UTF-8 and anything after the value are
-// errors. Every function throws Error, beginning with `source` (the file, for the reader of the message).
+// JSON from files and requests that we do not trust: duplicate keys, deep nesting, bad UTF-8 and anything after the
+// value are errors. The parsers throw Error, beginning with `source` (the file, for the reader of the message).
 #pragma once
 
 #include <cstddef>
@@ -17,9 +17,6 @@ nlohmann::json parse_strict_json(std::string_view text, const std::string& sourc
 // The same with members in the order of the text, and at most kMaxOrderedMembers in one object: looking one up, and so
 // reading them, takes time for each other one.
 nlohmann::ordered_json parse_ordered_json(std::string_view text, const std::string& source);
-
-// The whole of a regular file of at most `max_bytes`.
-std::string read_text_file(const std::string& path, std::size_t max_bytes);
 
 // Cut to a length that fits an error message, between two characters.
 std::string shorten(std::string text);
