@@ -129,7 +129,7 @@ def table(result: dict) -> str:
              f"{'tokens/s':<22} {'foe (p10-p90), of limit':>34} {'llama.cpp (p10-p90), of limit':>34} {'ratio':>7}"
              f" {'by round':>14}"]
     for point in result["points"]:
-        name = (f"decode, {point['sequences']} streams" if point["load"] == "decode" else f"prefill {point['tokens']}")
+        name = (f"decode of {point['sequences']}" if point["load"] == "decode" else f"prefill of {point['tokens']}")
         lines.append(row(name, *(figure(point[s]["tokens_per_s"], 1, point[s]["share_of_limit"]) for s in ("foe", "peer")),
                          point["ratio"]))
     for key, name, scale in (("peak_bytes", "peak memory, MB", 1e-6), ("first_token_s", "start to token, s", 1)):

@@ -18,7 +18,7 @@ shape (olmoe, qwen3-moe-24l) and format (bf16, int8, int4):
      step must read, in the system's own format, over the bandwidth; a prompt's operations over the peak of the arithmetic.
 
 KV caches have 16 bits an element in both. llama.cpp chooses its attention kernel, and repacks Q4_0 when it loads: memory and
-start-up have that. Files stand in DIR and are deleted when they have been measured (--keep: not, which takes 50 GB; else 29 GB are
+start-up have that. Files stand in DIR and are deleted when they have been measured (--keep: not, which takes 60 GB; else 29 GB are
 enough). Two files of a model must fit into memory: as those of olmoe in bf16 would not, it has half its layers there.
 `--prepare` only makes the models, for a run with --keep that measures them. A shape and a format take 2 minutes (qwen3-moe-24l)
 to 7 (olmoe), olmoe's conversions another 5. Needs Python 3.11, a C++ compiler, PyPI, and build/foe.
@@ -85,7 +85,7 @@ def made(path: Path, make) -> Path:
 
 def make_folder(flags, shape: str, layers: int | None, dtype: str) -> Path:
     cut = ["--layers", layers] if layers else []
-    return made(flags.dir / f"{Path(shape).name}-{layers or 'all'}-{dtype}",
+    return made(flags.dir / f"{shape}-{layers or 'all'}-{dtype}",
                 lambda out: run(flags.foe, "bench", "make-model", out, "--shape", shape, "--form", "moe", "--dtype", dtype, *cut,
                                 "--tokenizer", ROOT / "models" / "foe-8m"))
 
