@@ -106,6 +106,7 @@ void add_bench_command(CLI::App& app) {
   bench->require_subcommand(1);
   add_serve_bench_command(*bench);
   add_offline_command(*bench);
+  add_engine_command(*bench);
   add_latency_command(*bench);
   add_comm_command(*bench);
   add_make_model_command(*bench);

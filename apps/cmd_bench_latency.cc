@@ -30,11 +30,11 @@ struct LatencyFlags {
   std::string json;
 };
 
-// Layers of the paper's models are cut, and so is the vocabulary, as the token head is not measured.
+// Layers of built-in models are cut, and so is the vocabulary, as the token head is not measured.
 Shape shape_of(const LatencyFlags& flags) {
   Shape shape = load_shape(flags.shape);
   if (shape.config.dense()) fail("--shape: expected a model with experts, got the dense {}", flags.shape);
-  if (shape.paper) {
+  if (shape.built_in) {
     shape.config.num_hidden_layers = 2;
     shape.config.vocab_size = 4096;
   }
@@ -172,8 +172,7 @@ void add_latency_command(CLI::App& bench) {
   flags->ranks.timeout_s = 3600;  // one rank's attention over a long prompt takes minutes, and the others wait for it
   CLI::App* latency = bench.add_subcommand(
       "latency", "Time of a forward pass against its number of tokens, for every plan, with random weights");
-  latency->add_option("--shape", flags->shape, "paper-1b, paper-7b, or a model folder for its config.json")
-      ->capture_default_str();
+  latency->add_option("--shape", flags->shape, kShapes)->capture_default_str();
   latency->add_option("--layers", flags->layers, "layers that run, at least 2; default: 2, or all of a model folder's")
       ->check(CLI::Range(2, 1024));
   latency

@@ -46,8 +46,7 @@ void add_make_model_command(CLI::App& bench) {
   CLI::App* command =
       bench.add_subcommand("make-model", "Write a model folder with random weights, to serve and measure a shape");
   command->add_option("OUT", flags->out, "a new folder")->required();
-  command->add_option("--shape", flags->shape, "paper-1b, paper-7b, or a model folder for its config.json")
-      ->capture_default_str();
+  command->add_option("--shape", flags->shape, kShapes)->capture_default_str();
   command->add_option("--layers", flags->layers, "default: all")->check(CLI::Range(1, 1024));
   command
       ->add_option("--form", flags->form,

@@ -19,6 +19,7 @@ void add_bench_command(CLI::App& app);
 void add_latency_command(CLI::App& bench);
 void add_serve_bench_command(CLI::App& bench);
 void add_offline_command(CLI::App& bench);
+void add_engine_command(CLI::App& bench);
 void add_make_model_command(CLI::App& bench);
 void add_kernels_command(CLI::App& bench);
 // What `foe serve` launches: one rank behind the front end's socket. Not shown in --help.

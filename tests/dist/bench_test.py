@@ -154,6 +154,16 @@ class BenchTest(unittest.TestCase):
             self.assertAlmostEqual(decode["expected_experts_touched"], 5 * 6 * 32 * (1 - (1 - 4 / 32) ** 3))
             self.assertAlmostEqual(decode["share_of_roofline"], decode["least_seconds"] / decode["seconds"])
 
+    def test_engine_repeats_each_step(self):
+        for ranks in 1, 2:
+            points = self.points("engine", MODELS / "moe-8m", "--threads", "1", "--prefill", "20,100", "--decode", "1,3",
+                                 "--prompt-len", "15", "--chunk", "64", "--seconds", "100", "--repetitions", "3", ranks=ranks)
+            self.assertEqual([(p["load"], p["sequences"], p["tokens"], len(p["seconds"])) for p in points],
+                             [("prefill", 1, 20, 3), ("prefill", 1, 100, 3), ("decode", 1, 1, 3), ("decode", 3, 1, 3)])
+            self.assertTrue(all(second > 0 for p in points for second in p["seconds"]))
+        points = self.points("engine", MODELS / "moe-8m", "--prefill", "2", "--decode", "1", "--seconds", "0", ranks=1)
+        self.assertEqual([len(p["seconds"]) for p in points], [1, 1])
+
     def test_makes_a_model_that_runs(self):
         shape = self.json.parent / "shape"  # with more tokens than the tokenizer has
         shape.mkdir()
@@ -191,6 +201,8 @@ class BenchTest(unittest.TestCase):
             (["comm", "--kilobytes", "x"], 2, "--kilobytes"),
             (["comm", "--wire", "f16"], 2, "--wire"),
             (["comm", "--seconds", "nan"], 2, "--seconds"),
+            (["engine", MODELS / "moe-8m", "--prefill", "513"], 1, "expected sequences of at most 512 positions"),
+            (["engine", MODELS / "moe-8m", "--decode", "0"], 2, "--decode"),
             (["make-model", MODELS, "--tokenizer", MODELS / "foe-8m"], 1, "expected a folder that is not there yet"),
             (["make-model", "/nowhere/x", "--tokenizer", "/nowhere"], 1, "--tokenizer: expected a folder with tokenizer.json"),
             (["make-model", "/nowhere/x", "--form", "dense", "--tokenizer", MODELS / "foe-8m"], 2, "--form"),

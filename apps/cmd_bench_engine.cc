@@ -1,0 +1,116 @@
+// foe bench engine: prefill and decode by themselves.
+#include <algorithm>
+#include <memory>
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "bench_engine.h"
+#include "commands.h"
+#include "common.h"
+#include "kernels/cpu.h"
+#include "report.h"
+#include "serve_report.h"
+#include "weights/config_json.h"
+
+namespace foe {
+namespace {
+
+struct EngineFlags {
+  ModelFlags model;
+  StepsOptions steps;
+  std::string json;
+};
+
+void print_point(const StepsPoint& p) {
+  const Distribution d = distribution_of(p.seconds, {10, 90});
+  fmt::print("{:<8} {:>9} {:>7} {:>5} {:>10.3f} {:>10.3f}-{:<10.3f} {:>10.2f}\n", p.decode ? "decode" : "prefill",
+             p.sequences, p.tokens, p.seconds.size(), 1e3 * d.median, 1e3 * d.percentiles[0], 1e3 * d.percentiles[1],
+             p.tokens_per_s(d.median));
+  std::fflush(stdout);
+}
+
+nlohmann::json to_json(const StepsPoint& p) {
+  return {{"load", p.decode ? "decode" : "prefill"},
+          {"sequences", p.sequences},
+          {"tokens", p.tokens},
+          {"seconds", p.seconds}};
+}
+
+EngineOptions engine_options(const EngineFlags& flags) {
+  const int context = load_model_config(flags.model.model).max_position_embeddings;
+  const int longest = longest_sequence(flags.steps);
+  if (longest > context)
+    fail("--prefill, --prompt-len and --repetitions: expected sequences of at most {} positions, the model's, got {}",
+         context, longest);
+  EngineOptions options;
+  options.kv_tokens = kv_tokens(flags.steps);
+  if (!flags.steps.decode.empty()) options.max_sequences = std::ranges::max(flags.steps.decode);
+  return options;
+}
+
+void run_bench_engine(EngineFlags flags) {
+  const auto start = Clock::now();
+  flags.steps.chunk = flags.model.chunk;
+  EngineOptions options = engine_options(flags);
+  flags.model.chunk = std::max(flags.model.chunk, options.max_sequences);  // a step's tokens
+  run_on_all_ranks(flags.model, options, [&](Engine& engine) {
+    run_first_token(engine);
+    const double first_token_s = seconds_since(start);
+    // Whoever reads this line can take the time from the start of the process.
+    fmt::print("first token after {:.3f} s\n", first_token_s);
+    fmt::print("{} ranks, {} threads each, plan {}, {}\n", engine.comm().size(), engine.threads(),
+               to_string(engine.model().placement.plan), instruction_set());
+    fmt::print("{:<8} {:>9} {:>7} {:>5} {:>10} {:>21} {:>10}\n", "load", "sequences", "tokens", "runs", "ms",
+               "10th-90th percentile", "tokens/s");
+    std::fflush(stdout);
+    nlohmann::json points = nlohmann::json::array();
+    bench_steps(engine, flags.steps, [&](const StepsPoint& p) {
+      print_point(p);
+      points.push_back(to_json(p));
+    });
+    if (flags.json.empty()) return;
+    write_json("--json", flags.json,
+               {{"model", flags.model.model},
+                {"ranks", engine.comm().size()},
+                {"threads_per_rank", engine.threads()},
+                {"instruction_set", instruction_set()},
+                {"first_token_s", first_token_s},
+                {"kv_bytes", engine.kv_bytes()},
+                {"activation_bytes", engine.activation_bytes()},
+                {"points", points}});
+  });
+}
+
+}  // namespace
+
+void add_engine_command(CLI::App& bench) {
+  auto flags = std::make_shared<EngineFlags>();
+  CLI::App* command = bench.add_subcommand(
+      "engine", "Steps of the engine by themselves: a prompt, and sequences that bring one token each");
+  add_model_flags(*command, flags->model);
+  command->add_option("--prefill", flags->steps.prefill, "tokens of a prompt that runs alone")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  command->add_option("--decode", flags->steps.decode, "sequences in a step")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  command->add_option("--prompt-len", flags->steps.prompt, "positions that these have behind them")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  command->add_option("--seconds", flags->steps.seconds, "for a point, which runs once at least")
+      ->check(CLI::Range(0.0, 3600.0))
+      ->capture_default_str();
+  command->add_option("--repetitions", flags->steps.most, "of a point, at most")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  command->add_option("--json", flags->json, "also write the seconds of all repetitions to this file");
+  command->callback([flags] { run_bench_engine(*flags); });
+}
+
+}  // namespace foe
