@@ -49,6 +49,7 @@ nlohmann::json to_json(const Roofline& roofline) {
                      {"threads", roofline.threads},
                      {"read_bytes_per_second", roofline.limits.read_bytes_per_s},
                      {"flops_per_second", roofline.limits.flops_per_s},
+                     {"dots_per_second", roofline.limits.dots_per_s},
                      {"steps", nlohmann::json::array()}};
   for (const RooflinePoint& p : roofline.points)
     out["steps"].push_back({{"batch", p.sequences},

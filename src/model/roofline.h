@@ -49,7 +49,7 @@ struct StepWork {
 struct DecodeStep {
   int sequences = 1;   // one token of each
   double context = 1;  // positions that each of them attends to, its own included: the mean over sequences
-  WeightFormats weights;
+  WeightFormats weights = {};
   KvType kv = KvType::kBF16;
 };
 

@@ -33,7 +33,7 @@ void drain(Engine& engine, Outputs& outputs) {
     for (const TokenEvent& event : engine.step()) outputs[event.id].push_back(event.token);
 }
 
-void check_requests_together(const RandomModel& folder, Plan plan) {
+void check_requests_together(const std::string& path, Plan plan) {
   std::vector<Request> requests;
   for (int i = 1; i <= 9; ++i) requests.push_back(request(i, 3 + 11 * i % 70, 5 + 3 * i, i % 3 ? 1.0f : 0.0f));
   Outputs alone;

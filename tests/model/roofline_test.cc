@@ -73,7 +73,7 @@ TEST(Roofline, TypesCountTheirBytes) {
   EXPECT_EQ(f32.router.bytes, bf16.router.bytes);
   EXPECT_EQ(f32.attention.bytes, 2 * bf16.attention.bytes);
   // A byte for each element, and two scales of 4 bytes for each position and head.
-  EXPECT_EQ(with(DType::kBF16, KvType::kInt8).attention.bytes, 2 * 16 * 2 * (32 + 8));
+  EXPECT_EQ(with(WeightFormat::kBF16, KvType::kInt8).attention.bytes, 2 * 16 * 2 * (32 + 8));
   EXPECT_EQ(f32.total().flops, bf16.total().flops);
 }
 
