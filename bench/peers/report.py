@@ -125,7 +125,8 @@ def table(result: dict) -> str:
     limits = result["limits"]
     lines = [f"{result['shape']}, {result['layers']} of {result['model_layers']} layers, foe {result['format']} beside llama.cpp"
              f" {result['peer_format']}; {result['threads']} threads, {len(result['rounds'])} rounds;"
-             f" memory reads {limits['read_bytes_per_second'] / 1e9:.1f} GB/s",
+             f" memory reads {limits['read_bytes_per_second'] / 1e9:.1f} GB/s; other processes took"
+             f" {100 * max(a_round['others'] for a_round in result['rounds']):.0f} % of the processors at most",
              f"{'tokens/s':<22} {'foe (p10-p90), of limit':>34} {'llama.cpp (p10-p90), of limit':>34} {'ratio':>7}"
              f" {'by round':>14}"]
     for point in result["points"]:

@@ -3,8 +3,8 @@
 
     bench/peers/run.py DIR [--shape olmoe] [--format int4] [--rounds 2] [--json FILE]
 
-Installs llama.cpp through its package llama-cpp-python into build/peers-venv, once: that compiles for ten minutes. Then, for each
-shape (olmoe, qwen3-moe-24l) and format (bf16, int8, int4):
+Installs llama.cpp through its package llama-cpp-python into build/peers-venv-openmp, once: that compiles for ten minutes. Then, for
+each shape (olmoe, qwen3-moe-24l) and format (int8, int4, bf16):
 
   1. makes a folder with random weights (`foe bench make-model`), converts it (`foe convert`) and writes the same weights as
      GGUF: F16 beside foe's bf16, Q8_0 beside int8, Q4_0 beside int4, each for all matrices but the router;
@@ -16,6 +16,7 @@ shape (olmoe, qwen3-moe-24l) and format (bf16, int8, int4):
   4. prints a table: tokens/s (median, 10th to 90th percentile of all rounds), the share of the limit, and the ratio (of medians;
      in the round where it is least and in that where it is most). Limits are measured before each round: bytes that a decode
      step must read, in the system's own format, over the bandwidth; a prompt's operations over the peak of the arithmetic.
+     Where the table says that other processes took processor time, measure again: llama.cpp suffers more from them than foe.
 
 KV caches have 16 bits an element in both. llama.cpp chooses its attention kernel, and repacks Q4_0 when it loads: memory and
 start-up have that. Files stand in DIR and are deleted when they have been measured (--keep: not, which takes 60 GB; else 29 GB are
@@ -27,6 +28,7 @@ to 7 (olmoe), olmoe's conversions another 5. Needs Python 3.11, a C++ compiler, 
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -36,7 +38,6 @@ from pathlib import Path
 import report
 
 ROOT = Path(__file__).resolve().parents[2]
-VENV = ROOT / "build" / "peers-venv"
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 SHAPES = {"olmoe": 16, "qwen3-moe-24l": 24}  # and their layers
 PEER_FORMATS = {"int8": "Q8_0", "int4": "Q4_0", "bf16": "F16"}
@@ -45,9 +46,11 @@ PROMPT = 128
 TOKENS = ",".join(str(7 + 41 * i) for i in range(20))
 # In f32, of the largest logit: sums of a few thousand products in another order, over two layers.
 MOST_DIFFERENCE = 1e-4
-# OpenMP was as fast as llama.cpp's own threads or faster. The rest is not needed for the library.
-CMAKE_ARGS = ["-DGGML_NATIVE=ON", "-DGGML_OPENMP=ON", "-DGGML_LLAMAFILE=ON", "-DLLAVA_BUILD=OFF", "-DLLAMA_OPENSSL=OFF",
+# What the library does not need is not built.
+CMAKE_ARGS = ["-DGGML_NATIVE=ON", "-DGGML_LLAMAFILE=ON", "-DLLAVA_BUILD=OFF", "-DLLAMA_OPENSSL=OFF",
               *(f"-DLLAMA_BUILD_{what}=OFF" for what in ("TOOLS", "SERVER", "EXAMPLES", "TESTS"))]
+# llama.cpp's threads, its default first: a build and an environment for each.
+OPENMP = {"openmp": "ON", "own": "OFF"}
 
 
 def say(text: str) -> None:
@@ -62,14 +65,24 @@ def run(*command) -> str:
     return done.stdout
 
 
-def helper(script: str, *arguments) -> str:
-    return run(VENV / "bin" / "python", Path(__file__).with_name(script), *arguments)
+def environment_of(flags) -> Path:
+    return ROOT / "build" / f"peers-venv-{flags.peer_threads}"
 
 
-def install_peer() -> None:
-    environment = os.environ | {"CI": "true", "CMAKE_ARGS": " ".join(CMAKE_ARGS),
+def helper(flags, script: str, *arguments) -> str:
+    return run(environment_of(flags) / "bin" / "python", Path(__file__).with_name(script), *arguments)
+
+
+def cmake_args(flags) -> str:
+    return " ".join([*CMAKE_ARGS, f"-DGGML_OPENMP={OPENMP[flags.peer_threads]}"])
+
+
+def install_peer(flags) -> None:
+    # Without CI, the tool lets tests go on without Python; pip's cache does not know what a wheel was built with.
+    environment = os.environ | {"CI": "true", "PIP_NO_CACHE_DIR": "1", "CMAKE_ARGS": cmake_args(flags),
                                 "CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count())}
-    subprocess.run([ROOT / "tools" / "venv.sh", VENV, REQUIREMENTS], env=environment, check=True, stdout=sys.stderr)
+    subprocess.run([ROOT / "tools" / "venv.sh", environment_of(flags), REQUIREMENTS], env=environment, check=True,
+                   stdout=sys.stderr)
 
 
 def made(path: Path, make) -> Path:
@@ -90,9 +103,9 @@ def make_folder(flags, shape: str, layers: int | None, dtype: str) -> Path:
                                 "--tokenizer", ROOT / "models" / "foe-8m"))
 
 
-def make_gguf(folder: Path, kind: str) -> Path:
+def make_gguf(flags, folder: Path, kind: str) -> Path:
     return made(folder.with_name(f"{folder.name}-{kind}.gguf"),
-                lambda out: helper("to_gguf.py", folder, out, "--type", kind))
+                lambda out: helper(flags, "to_gguf.py", folder, out, "--type", kind))
 
 
 def make_foe_model(flags, folder: Path, form: str) -> Path:
@@ -109,7 +122,7 @@ def remove(*paths: Path) -> None:
 def agreement(flags, folder: Path, model: Path) -> dict:
     logits = flags.dir / "logits.safetensors"
     run(flags.foe, "logits", folder, "--tokens", TOKENS, "--output", logits, "--threads", flags.threads)
-    result = helper("drive_llama.py", "logits", model, "--tokens", TOKENS, "--against", logits, "--threads", flags.threads,
+    result = helper(flags, "drive_llama.py", "logits", model, "--tokens", TOKENS, "--against", logits, "--threads", flags.threads,
                     "--flash-attn", "off")
     logits.unlink()
     return json.loads(result)
@@ -118,7 +131,7 @@ def agreement(flags, folder: Path, model: Path) -> dict:
 def check_function(flags, shape: str) -> dict:
     """Two layers in f32: what differs is the order of sums."""
     folder = make_folder(flags, shape, 2, "f32")
-    model = make_gguf(folder, "F32")
+    model = make_gguf(flags, folder, "F32")
     found = agreement(flags, folder, model)
     print(report.agreement_line(f"{shape}, 2 layers in f32", found), flush=True)
     if found["largest_difference"] > MOST_DIFFERENCE * found["largest_logit"]:
@@ -158,7 +171,7 @@ def run_foe(flags, folder: Path) -> dict:
 
 def run_peer(flags, model: Path) -> dict:
     warm_page_cache(model)
-    helper("drive_llama.py", "engine", model, *point_flags(flags), "--flash-attn", flags.flash_attn)
+    helper(flags, "drive_llama.py", "engine", model, *point_flags(flags), "--flash-attn", flags.flash_attn)
     return json.loads((flags.dir / "points.json").read_text("utf-8"))
 
 
@@ -167,14 +180,26 @@ def measure_limits(flags, folder: Path) -> dict:
     return {key: value for key, value in json.loads(inspect)["roofline"].items() if key.endswith("_per_second")}
 
 
+def processor_seconds() -> tuple[float, float]:
+    """Returns how long all processors were taken since the machine started, and how long by this script and what it ran."""
+    user, nice, system, _idle, _io, irq, softirq, steal = map(int, Path("/proc/stat").read_text("utf-8").split()[1:9])
+    own = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return ((user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK"),
+            sum(usage.ru_utime + usage.ru_stime for usage in own))
+
+
 def measure_round(flags, number: int, folder: Path, model: Path) -> dict:
     say(f"peers: round {number + 1} of {flags.rounds}")
-    return {"limits": measure_limits(flags, folder), "foe": run_foe(flags, folder), "peer": run_peer(flags, model)}
+    start, (busy, own) = time.perf_counter(), processor_seconds()
+    result = {"limits": measure_limits(flags, folder), "foe": run_foe(flags, folder), "peer": run_peer(flags, model)}
+    seconds, (busy_now, own_now) = time.perf_counter() - start, processor_seconds()
+    others = (busy_now - busy - (own_now - own)) / (seconds * os.cpu_count())
+    return result | {"others": max(0.0, others)}
 
 
 def measure(flags, shape: str, form: str, source: Path, folder: Path, model: Path) -> dict:
     config = json.loads((source / "config.json").read_text("utf-8"))
-    parts = {"foe": report.folder_parts(folder), "peer": json.loads(helper("to_gguf.py", model, "--parts"))}
+    parts = {"foe": report.folder_parts(folder), "peer": json.loads(helper(flags, "to_gguf.py", model, "--parts"))}
     found = agreement(flags, folder, model)
     rounds = [measure_round(flags, number, folder, model) for number in range(flags.rounds)]
     limits = {key: report.percentile([a_round["limits"][key] for a_round in rounds], 0.5) for key in rounds[0]["limits"]}
@@ -189,19 +214,19 @@ def measure(flags, shape: str, form: str, source: Path, folder: Path, model: Pat
 def compare(flags, shape: str, form: str) -> dict | None:
     """Makes the models and, unless it is asked for no more, measures."""
     source = make_folder(flags, shape, flags.layers or DEFAULT_LAYERS.get((shape, form)), "bf16")
-    folder, model = make_foe_model(flags, source, form), make_gguf(source, PEER_FORMATS[form])
+    folder, model = make_foe_model(flags, source, form), make_gguf(flags, source, PEER_FORMATS[form])
     result = None if flags.prepare else measure(flags, shape, form, source, folder, model)
     if not flags.keep:
         remove(model, *([folder] if folder != source else []))
     return result
 
 
-def machine() -> dict:
+def machine(flags) -> dict:
     cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines()
                 if line.startswith("model name")), "unknown")
     peer = next(line for line in REQUIREMENTS.read_text("utf-8").splitlines() if line.startswith("llama-cpp-python"))
     return {"cpu": cpu, "cores": os.cpu_count(), "commit": run("git", "-C", ROOT, "describe", "--always", "--dirty").strip(),
-            "peer": peer.strip(), "cmake_args": CMAKE_ARGS}
+            "peer": peer.strip(), "cmake_args": cmake_args(flags)}
 
 
 def parse_flags():
@@ -215,6 +240,7 @@ def parse_flags():
     parser.add_argument("--decode", default="1,4,8,16,32", help="streams")
     parser.add_argument("--seconds", type=float, default=2, help="for a point, in each round")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--peer-threads", choices=OPENMP, default="openmp", help="llama.cpp's: OpenMP's or its own")
     parser.add_argument("--flash-attn", choices=("auto", "on", "off"), default="auto", help="llama.cpp's")
     parser.add_argument("--foe", type=Path, default=ROOT / "build" / "foe")
     parser.add_argument("--prepare", action="store_true", help="only make the models, and keep them")
@@ -228,8 +254,8 @@ def parse_flags():
 def main() -> None:
     flags = parse_flags()
     flags.dir.mkdir(parents=True, exist_ok=True)
-    install_peer()
-    result = {"machine": machine(), "functions": {}, "comparisons": []}
+    install_peer(flags)
+    result = {"machine": machine(flags), "functions": {}, "comparisons": []}
     print(json.dumps(result["machine"]), flush=True)
     for shape in flags.shape or SHAPES:
         result["functions"][shape] = check_function(flags, shape)

@@ -1,7 +1,7 @@
 """Writes a GGUF file, for llama.cpp, of a model folder with random weights: the same tensors, under that format's names.
 
-    build/peers-venv/bin/python bench/peers/to_gguf.py FOLDER OUT.gguf --type F32|F16|Q8_0|Q4_0
-    build/peers-venv/bin/python bench/peers/to_gguf.py MODEL.gguf --parts    prints the file's bytes by part of the model, as JSON
+    to_gguf.py FOLDER OUT.gguf --type F32|F16|Q8_0|Q4_0
+    to_gguf.py MODEL.gguf --parts    prints the file's bytes by part of the model, as JSON
 
 Matrices get the type, but the router, which stays F32 as norms do. Experts of a layer are stacked into one tensor. There is no
 tokenizer in the file: it is for token ids.
