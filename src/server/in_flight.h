@@ -19,7 +19,8 @@
 
 namespace foe {
 
-inline constexpr int kFatalLosses = 4;  // the first kSuspectLosses of them in company
+// The first kSuspectLosses of them in company. Not fewer: other causes may come several times in a row, too.
+inline constexpr int kFatalLosses = 6;
 
 class InFlight {
  public:

@@ -25,7 +25,7 @@ namespace foe {
 struct SupervisorOptions {
   LaunchOptions launch;
   double start_timeout_s = 600;  // to load the model and report
-  int restarts = 5;              // within the window; one more is a failure
+  int restarts = 10;             // within the window; one more is a failure
   double restart_window_s = 300;
   double host_patience_s = 30;  // then a host that does not answer is left out, if the others are enough
   std::function<bool(int ranks)> enough_ranks = [](int) { return true; };  // whether so many can hold the model

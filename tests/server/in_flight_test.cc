@@ -188,7 +188,7 @@ TEST_F(InFlightTest, RequestsThatRanksDieOfEndAloneWhereverTheyStand) {
       for (int i = 0; i < kRequests; ++i) {
         const bool deadly = i == bad || i == worse;
         EXPECT_EQ(answers[i]->error, deadly ? 500 : 0) << i << " of " << bad << ", " << worse;
-        EXPECT_THAT(answers[i]->why, testing::StartsWith(deadly ? "the ranks died 4 times in a row" : ""));
+        EXPECT_THAT(answers[i]->why, testing::StartsWith(deadly ? "the ranks died 6 times in a row" : ""));
       }
       in_flight.fail_all(503, "");
       EXPECT_EQ(in_flight.size(), 0u);

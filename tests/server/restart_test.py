@@ -178,7 +178,7 @@ class DeadlyRequest(unittest.TestCase):
         replace_mpirun(self, f'exec {sys.executable} {deadly_mpirun} {ids} {shutil.which("mpirun")} "$@"')
         others = [LONG | {"prompt": prompt, "max_tokens": 1000, "ignore_eos": True} for prompt in ("It was", "a b")]
         others += [fields | SAMPLED for fields in others]
-        with Server(2, "--restarts", 3) as server:
+        with Server(2, "--restarts", 5) as server:
             expected = [server.text(**fields) for fields in others]
             with ThreadPoolExecutor(8) as pool, server.stream(**ENDLESS) as chunks:
                 next(chunks)
@@ -187,9 +187,9 @@ class DeadlyRequest(unittest.TestCase):
                 texts += [pool.submit(server.text, **fields) for fields in others[2:]]
                 status, _, body = deadly.result(serve_test.PATIENCE_S)
                 self.assertEqual(status, 500)
-                self.assertIn("the ranks died 4 times in a row before this request", json.loads(body)["error"]["message"])
+                self.assertIn("the ranks died 6 times in a row before this request", json.loads(body)["error"]["message"])
                 self.assertEqual([text.result(serve_test.PATIENCE_S) for text in texts], expected)
-            self.assertEqual(len(server.logged("the ranks are lost")), 4)
+            self.assertEqual(len(server.logged("the ranks are lost")), 6)
             self.assertEqual(server.text(**others[0]), expected[0])
             self.assertEqual(server.end(), 0)
 
