@@ -82,6 +82,10 @@ def draw_parts(axes, points: list[dict]) -> None:
     axes.tick_params(axis="x", rotation=20, labelsize=7)
 
 
+def size(count: float) -> str:
+    return f"{count / 1e6:.3g} MB" if count >= 1e6 else f"{count / 1e3:.3g} kB"
+
+
 def markdown(title: str, points: list[dict]) -> str:
     """A row for each load and number of tokens: each rung's time of a layer, spread of the pass, bytes per layer; ratios."""
     rungs = rungs_of(points)
@@ -95,8 +99,8 @@ def markdown(title: str, points: list[dict]) -> str:
                 if not (p := by_rung.get(rung)):
                     cells.append("–")
                     continue
-                spread = 100 * (p["slowest_s"] - p["fastest_s"]) / p["seconds"]
-                cells.append(f"{1e3 * layer_seconds(p):.2f} ({spread:.0f} %), {p['layer']['bytes'] / 1e3:.4g} kB")
+                spread = f"{100 * (p['slowest_s'] - p['fastest_s']) / p['seconds']:.0f} %" if p["repetitions"] > 1 else "once"
+                cells.append(f"{1e3 * layer_seconds(p):.2f} ({spread}), {size(p['layer']['bytes'])}")
             cells += [f"{ratio:.2f}" if ratio else "–" for ratio in pair]
             lines.append(f"| {load}, {tokens} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
@@ -106,7 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", metavar="TITLE=FILE")
     parser.add_argument("--png", type=Path, required=True)
-    parser.add_argument("--markdown", action="store_true", help="print tables: ms of a layer (spread of the pass), kB sent")
+    parser.add_argument("--markdown", action="store_true", help="print tables: ms of a layer (spread of the pass), bytes sent")
     flags = parser.parse_args()
     runs: dict[str, list[dict]] = {}
     for run in flags.runs:
