@@ -40,8 +40,7 @@ class Restarts(unittest.TestCase):
 
     def setUp(self):
         # As long as the file "hold" is there, no mpirun begins.
-        folder = replace_mpirun(self, f'while [ -e hold ]; do sleep 0.05; done
-exec {shutil.which("mpirun")} "$@"')
+        folder = replace_mpirun(self, f'while [ -e hold ]; do sleep 0.05; done\nexec {shutil.which("mpirun")} "$@"')
         self.hold, self.mpirun = folder / "hold", folder / "mpirun"
 
     def kill(self, server):
