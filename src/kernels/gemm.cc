@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include <hwy/cache_control.h>
+
 #include "base/check.h"
 #include "kernels/targets.h"
 
@@ -18,6 +20,7 @@ HWY_BEFORE_NAMESPACE();
 namespace foe {
 namespace HWY_NAMESPACE {
 
+constexpr int kStreamBlock = 32;  // k between prefetches, where weights are used once
 constexpr int kDepthBlock = 256;  // k per pass over a row block: two f32 panels of it are 32 KB, one first-level cache
 constexpr int kRowBlock = 48;     // rows whose accumulators stay on the stack; a multiple of every tile height
 constexpr int kMaxOpen = 16;      // terms of a sum that wait for others: one for each bit of an index of Merge
@@ -50,6 +53,13 @@ HWY_INLINE void add_rows(int rows, int depth, const float* const* x, const T* b,
 template <int kPanels>
 constexpr int kTileHeight = kManyRegisters ? 8 : (kPanels == 1 ? 6 : 3);
 
+// Asks for bytes that are used a little later: processors do so by themselves only within a page, and not far enough
+// for all of memory's width.
+HWY_INLINE void prefetch(const std::byte* at, std::size_t bytes) {
+  constexpr std::size_t kAhead = 4096, kLine = 64;
+  for (std::size_t i = 0; i < bytes; i += kLine) __builtin_prefetch(at + kAhead + i, 0, 2);
+}
+
 int row_of(const Product& product, int i) {
   return product.rows ? product.rows[i] : i;
 }
@@ -64,12 +74,17 @@ void multiply_floats(const Product& product, int first_row, int rows, int panel,
   HWY_ALIGN float widened[kPanels][kDepthBlock][kPanel];
   const float* x[kRowBlock];
 
+  const bool once = rows <= kRows;
+  // More than one tile of rows reads a block again: widen it to f32 once.
+  const bool widen = !std::is_same_v<T, float> && !once;
+  const int step = once ? kStreamBlock : kDepthBlock;
   // At least once: a matrix without depth (a rank without heads) gives zeros.
-  for (int k = 0; k == 0 || k < depth; k += kDepthBlock) {
-    const int block = std::min(kDepthBlock, depth - k);
+  for (int k = 0; k == 0 || k < depth; k += step) {
+    const int block = std::min(step, depth - k);
     for (int i = 0; i < rows; ++i) x[i] = product.x + row_of(product, first_row + i) * product.x_stride + k;
-    // More than one tile of rows reads the block again: widen it to f32 once.
-    const bool widen = !std::is_same_v<T, float> && rows > kRows;
+    if (once)
+      for (int p = 0; p < kPanels; ++p)
+        prefetch(reinterpret_cast<const std::byte*>(w + p * panel_size + k * kPanel), block * kPanel * sizeof(T));
     if (widen)
       for (int p = 0; p < kPanels; ++p)
         for (int j = 0; j < block; ++j) store16(load16(w + p * panel_size + (k + j) * kPanel), widened[p][j]);
@@ -109,7 +124,10 @@ void multiply_codes(const Product& product, int first_row, int rows, int panel, 
   if (rows <= kRows) {
     for (int b = 0; b < blocks; ++b) {
       Codes codes[kPanels];
-      for (int p = 0; p < kPanels; ++p) codes[p] = codes_of(p, b);
+      for (int p = 0; p < kPanels; ++p) {
+        codes[p] = codes_of(p, b);
+        prefetch(codes[p].block, block_bytes(Codes::kFormat));
+      }
       add_block_rows<kRows, kPanels>(rows, x, b, codes, acc);
     }
     return;
@@ -143,6 +161,15 @@ void multiply_int8(const Product& product, int first_row, int rows, int panel, A
 
 template <int kPanels>
 void multiply_row_block(const Product& product, int first_row, int rows, int panel, Accumulators<kPanels>& acc) {
+  // One row of integers waits for memory, which is faster the fewer places are read at a time.
+  if (kPanels > 1 && rows == 1 && quantised(product.w->format)) {
+    for (int p = 0; p < kPanels; ++p) {
+      Accumulators<1> one;
+      multiply_row_block<1>(product, first_row, 1, panel + p, one);
+      store16(load16(one[0][0]), acc[0][p]);
+    }
+    return;
+  }
   switch (product.w->format) {
     case WeightFormat::kF32:
       return multiply_floats<kPanels, float>(product, first_row, rows, panel, acc);
@@ -245,15 +272,31 @@ int panel_pairs(const Product& product) {
 }
 
 // Calls body(product, panel) for every second panel of every product, in one parallel pass. Tasks are taken in order,
-// so threads that finish early go on with what is left, whichever product it belongs to.
+// so threads that finish early go on with what is left, whichever product it belongs to. A task is `run` pairs of one
+// product: where weights are used once or twice, memory is faster the longer a thread reads on.
 template <typename Body>
 void for_each_panel_pair(ThreadPool& pool, std::span<const Product> products, Body&& body) {
+  constexpr std::size_t kRunBytes = std::size_t{256} << 10, kTasksPerThread = 4;
+  std::size_t pairs = 0, bytes = 0, rows = 0;
+  for (const Product& product : products) {
+    pairs += panel_pairs(product);
+    bytes += product.count == 0 ? 0 : product.w->bytes();
+    rows = std::max<std::size_t>(rows, product.count);
+  }
+  if (pairs == 0) return;
+  const std::size_t most = pairs / (kTasksPerThread * pool.threads());
+  const auto run = static_cast<int>(std::clamp<std::size_t>(kRunBytes * pairs / std::max<std::size_t>(bytes * rows, 1),
+                                                            1, std::max<std::size_t>(most, 1)));
+  const auto tasks_of = [run](const Product& product) {
+    return static_cast<std::size_t>((panel_pairs(product) + run - 1) / run);
+  };
   std::size_t tasks = 0;
-  for (const Product& product : products) tasks += panel_pairs(product);
+  for (const Product& product : products) tasks += tasks_of(product);
   pool.parallel_for(tasks, [&](std::size_t task) {
     const Product* product = products.data();
-    for (; task >= static_cast<std::size_t>(panel_pairs(*product)); ++product) task -= panel_pairs(*product);
-    body(*product, static_cast<int>(2 * task));
+    for (; task >= tasks_of(*product); ++product) task -= tasks_of(*product);
+    const int first = static_cast<int>(task) * run;
+    for (int pair = first; pair < std::min(first + run, panel_pairs(*product)); ++pair) body(*product, 2 * pair);
   });
 }
 
