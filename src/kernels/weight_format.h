@@ -22,7 +22,8 @@ enum class WeightFormat { kF32, kBF16, kInt8, kInt4 };
 inline constexpr int kPanel = 16;
 
 // Denser where weights are: of levels from -32 to 31 those with the least squared error for normally distributed
-// weights whose block of 32 has the best scale, within what its sample decides (tools/int4_levels.py searches them), ascending.
+// weights whose block of 32 has the best scale, within what its sample decides (tools/int4_levels.py searches them),
+// ascending.
 inline constexpr std::int8_t kInt4Levels[16] = {-29, -22, -17, -13, -10, -7, -4, -1, 2, 5, 8, 11, 15, 19, 24, 30};
 
 const char* to_string(WeightFormat format);
