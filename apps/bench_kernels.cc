@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <numeric>
-#include <span>
 
 #include "base/clock.h"
 #include "base/rng.h"
 #include "kernels/gemm.h"
+#include "serve_report.h"
 #include "weights/random_weights.h"
 
 namespace foe {
@@ -69,11 +69,12 @@ class Bench {
       PackedMatrix gate_up, down;
     };
     const int D = c_.hidden_size, F = c_.moe_intermediate_size, E = c_.experts();
+    RandomMatrices matrices(format, 1);
     std::vector<Expert> all;
     std::size_t bytes = 0;
     while (bytes < kMoreThanCaches || all.size() % E != 0) {
       const int rows = 2 * kPanel * ((F + kPanel - 1) / kPanel);
-      all.push_back({random_matrix(rows, D, format, all.size()), random_matrix(D, F, format, all.size())});
+      all.push_back({matrices.next(rows, D), matrices.next(D, F)});
       bytes += all.back().gate_up.bytes() + all.back().down.bytes();
     }
     const double of_one = all[0].gate_up.bytes() + all[0].down.bytes(), elements = 3.0 * D * F;
@@ -126,10 +127,11 @@ class Bench {
 
   // Products of the same rows with `widths` matrices.
   void plain(const std::string& kernel, WeightFormat format, const std::vector<int>& widths, int depth) {
+    RandomMatrices matrices(format, 1);
     std::vector<PackedMatrix> all;
     std::size_t bytes = 0, one = 0;
     while (bytes < kMoreThanCaches || all.size() % widths.size() != 0) {
-      all.push_back(random_matrix(widths[all.size() % widths.size()], depth, format, all.size()));
+      all.push_back(matrices.next(widths[all.size() % widths.size()], depth));
       bytes += all.back().bytes();
     }
     double elements = 0;
@@ -167,12 +169,16 @@ class Bench {
     turn();
     for (const auto start = Clock::now(); seconds.size() < 5 || seconds_since(start) < options_.seconds_per_point;)
       seconds.push_back(turn());
-    std::sort(seconds.begin(), seconds.end());
-    const auto at = [&](double q) {
-      return seconds[static_cast<std::size_t>(q * static_cast<double>(seconds.size() - 1))];
-    };
-    report_({kernel, format, tokens, static_cast<int>(seconds.size()), at(0.5), at(0.1), at(0.9), bytes(),
-             2 * multiply_adds});
+    const Distribution d = distribution_of(seconds, {10, 90});
+    report_({.kernel = kernel,
+             .format = format,
+             .tokens = tokens,
+             .repetitions = static_cast<int>(seconds.size()),
+             .seconds = d.median,
+             .low = d.percentiles[0],
+             .high = d.percentiles[1],
+             .bytes = bytes(),
+             .operations = 2 * multiply_adds});
   }
 
   ThreadPool& pool_;

@@ -16,7 +16,7 @@ struct KernelPoint {
   WeightFormat format;
   int tokens;
   int repetitions;
-  double seconds, low, high;  // median, 10th and 90th percentile
+  double seconds, low, high;  // of a repetition: median, 10th and 90th percentile
   double bytes;               // of weights that are read, each once
   double operations;          // a multiply-add is 2
 
@@ -30,7 +30,6 @@ struct KernelOptions {
   ModelConfig shape;
   std::vector<WeightFormat> formats;
   std::vector<int> tokens;
-  int threads = 1;
   double seconds_per_point = 0.5;
 };
 

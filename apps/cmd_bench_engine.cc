@@ -104,7 +104,7 @@ void add_engine_command(CLI::App& bench) {
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   command->add_option("--seconds", flags->steps.seconds, "for a point, which runs once at least")
-      ->check(CLI::Range(0.0, 3600.0))
+      ->check(number_in(0, 3600))
       ->capture_default_str();
   command->add_option("--repetitions", flags->steps.most, "of a point, at most")
       ->check(CLI::Range(1, 4096))

@@ -7,6 +7,7 @@
 
 #include "bench_kernels.h"
 #include "commands.h"
+#include "common.h"
 #include "kernels/cpu.h"
 #include "report.h"
 #include "shapes.h"
@@ -26,10 +27,9 @@ void run_bench_kernels(const KernelFlags& flags) {
   KernelOptions options{.shape = load_shape(flags.shape).config,
                         .formats = {},
                         .tokens = flags.tokens,
-                        .threads = flags.threads > 0 ? flags.threads : available_threads(),
                         .seconds_per_point = flags.seconds};
   for (const std::string& format : flags.formats) options.formats.push_back(parse_weight_format("--formats", format));
-  ThreadPool pool(options.threads);
+  ThreadPool pool(flags.threads > 0 ? flags.threads : available_threads());
   const MachineLimits limits = measure_limits(pool);
   fmt::print("{}, {} threads, {}; {:.1f} GB/s read, {:.1f} GFLOP/s in f32, {:.1f} Gop/s of integer dot products\n",
              flags.shape, pool.threads(), instruction_set(), limits.read_bytes_per_s / 1e9, limits.flops_per_s / 1e9,
@@ -71,8 +71,7 @@ void add_kernels_command(CLI::App& bench) {
   auto flags = std::make_shared<KernelFlags>();
   CLI::App* command = bench.add_subcommand(
       "kernels", "Products at a model's shapes, as a share of what memory and arithmetic reach in the same run");
-  command->add_option("--shape", flags->shape, "a shape as for latency, or a model folder for its config.json")
-      ->capture_default_str();
+  command->add_option("--shape", flags->shape, kShapes)->capture_default_str();
   command->add_option("--formats", flags->formats, "of the weights")
       ->delimiter(',')
       ->check(CLI::IsMember({"f32", "bf16", "int8", "int4"}))
@@ -81,7 +80,7 @@ void add_kernels_command(CLI::App& bench) {
       ->delimiter(',')
       ->check(CLI::Range(1, 1 << 16))
       ->capture_default_str();
-  command->add_option("--seconds", flags->seconds, "per point")->check(CLI::Range(0.01, 60.0))->capture_default_str();
+  command->add_option("--seconds", flags->seconds, "per point")->check(number_in(0.01, 60))->capture_default_str();
   command->add_option("--threads", flags->threads, "default: all cores")->check(CLI::Range(1, 1024));
   command->add_option("--json", flags->json, "also write the results there");
   command->callback([flags] { run_bench_kernels(*flags); });

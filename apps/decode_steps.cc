@@ -59,10 +59,10 @@ void print_decode(const DecodeWatch& watch) {
   const auto tokens = static_cast<double>(s.tokens), steps = static_cast<double>(s.steps);
   fmt::print(
       "{} steps that only decoded, {:.1f} sequences each with {:.1f} positions: {:.1f} tokens/s, {:.0f} % of the "
-      "{:.1f} that {:.1f} GB/s and {:.1f} GFLOP/s allow (foe inspect --roofline)\n",
+      "{:.1f} that {:.1f} GB/s, {:.1f} GFLOP/s and {:.1f} Gop/s of integers allow (foe inspect --roofline)\n",
       s.steps, tokens / steps, static_cast<double>(s.positions) / tokens, tokens / s.seconds,
       100 * s.share_of_roofline(), tokens / s.least_seconds, watch.limits().read_bytes_per_s / 1e9,
-      watch.limits().flops_per_s / 1e9);
+      watch.limits().flops_per_s / 1e9, watch.limits().dots_per_s / 1e9);
   fmt::print("in these steps {:.1f} % as many experts had rows as if selections were equally likely\n",
              100 * static_cast<double>(s.touched) / s.expected_touched);
 }
@@ -71,6 +71,7 @@ nlohmann::json to_json(const DecodeWatch& watch) {
   const DecodeSteps& s = watch.steps();
   return {{"read_bytes_per_second", watch.limits().read_bytes_per_s},
           {"flops_per_second", watch.limits().flops_per_s},
+          {"dots_per_second", watch.limits().dots_per_s},
           {"steps", s.steps},
           {"tokens", s.tokens},
           {"positions", s.positions},

@@ -11,6 +11,7 @@ tools/requirements.txt.
 
 import argparse
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -23,7 +24,8 @@ import tokenizers
 import int4_levels
 
 ROOT = Path(__file__).resolve().parents[1]
-INT4_LEVELS = np.array([-29, -22, -17, -13, -10, -7, -4, -1, 2, 5, 8, 11, 15, 19, 24, 30], dtype=float)
+FORMATS = (ROOT / "src" / "kernels" / "weight_format.h").read_text()
+INT4_LEVELS = np.array(re.search(r"kInt4Levels\[16\] = {([^}]*)}", FORMATS)[1].split(","), dtype=float)
 
 
 def read_tensors(path: Path):

@@ -19,8 +19,9 @@ HWY_BEFORE_NAMESPACE();
 namespace foe {
 namespace HWY_NAMESPACE {
 
-// The scale of n floats: their largest magnitude / 127, but at least the smallest normal float.
-HWY_INLINE float int8_scale(const float* x, int n) {
+// The scale of n floats: their largest magnitude times the inverse of the largest code, but at least the smallest
+// normal float, whose inverse is finite. The inverse is to be a hair less, so that no code times the scale overflows.
+HWY_INLINE float scale_of(const float* x, int n, float inverse_of_most) {
   // Magnitudes are ordered like their bits, and those that are not finite come last.
   using DI = hn::RebindToSigned<DF>;
   auto most = hn::Zero(DI());
@@ -30,8 +31,10 @@ HWY_INLINE float int8_scale(const float* x, int n) {
   });
   const float largest = std::bit_cast<float>(hn::GetLane(hn::MaxOfLanes(DI(), most)));
   if (!(largest <= std::numeric_limits<float>::max())) return std::numeric_limits<float>::quiet_NaN();
-  // A hair below 1 / 127, so that no 127 times the scale overflows.
-  return std::max(largest * 0x1.020406p-7f, std::numeric_limits<float>::min());
+  return std::max(largest * inverse_of_most, std::numeric_limits<float>::min());
+}
+HWY_INLINE float int8_scale(const float* x, int n) {
+  return scale_of(x, n, 0x1.020406p-7f);  // 1 / 127
 }
 
 // Sixteen floats with their scale's inverse.

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -15,31 +14,12 @@
 #define HWY_TARGET_INCLUDE "kernels/quantise.cc"
 #include <hwy/foreach_target.h>
 
-#include "kernels/vec16-inl.h"
+#include "kernels/int8-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace foe {
 namespace HWY_NAMESPACE {
 namespace {
-
-// The largest magnitude; NaN or infinity if there is one of these. Magnitudes are ordered like their bits.
-float largest_magnitude(const float* x, int n) {
-  using DI = hn::RebindToSigned<DF>;
-  auto most = hn::Zero(DI());
-  for_each16(n, [&](int i, auto load, auto) {
-    const V16 v = load(x + i);
-    for (const VF& part : v.v) most = hn::Max(most, hn::BitCast(DI(), hn::Abs(part)));
-  });
-  return std::bit_cast<float>(hn::GetLane(hn::MaxOfLanes(DI(), most)));
-}
-
-// The scale of n floats as codes up to `most`; NaN where one is not finite. At least the smallest normal float, so that
-// its inverse is finite.
-float scale_of(const float* x, int n, float inverse_of_most) {
-  const float largest = largest_magnitude(x, n);
-  if (!(largest <= std::numeric_limits<float>::max())) return std::numeric_limits<float>::quiet_NaN();
-  return std::max(largest * inverse_of_most, std::numeric_limits<float>::min());
-}
 
 // out[0..n) = the codes, rounded and clamped. n floats of which the scale is finite.
 template <typename Code>
@@ -61,7 +41,7 @@ void encode(const float* x, int n, float scale, float largest_code, Code* out) {
   std::copy_n(last, n - i, out + i);
 }
 
-// A hair below 1 / 32767 and 1 / 63, so that no code times its scale overflows.
+// A hair below 1 / 32767 and 1 / 63.
 constexpr float kInverse16 = 0x1.0002p-15f, kInverse7 = 0x1.04104p-6f;
 
 void quantise_16(const float* x, int n, std::byte* to) {
@@ -107,8 +87,8 @@ namespace {
 HWY_EXPORT(quantise_row);
 
 constexpr int kMostBlock = 64;
-constexpr float kSmallest =
-    0x1p-100f;  // blocks of smaller weights are zero: the inverse of their scale may be infinite
+// Blocks of smaller weights are zero: the inverse of their scale may be infinite.
+constexpr float kSmallest = 0x1p-100f;
 
 struct Block {
   float scale = 0;

@@ -3,10 +3,9 @@
 // A block of a panel of 16 output rows is 16 bf16 scales, one for each row, and then the codes of 64 (int8) or 32
 // (int4) k of all of them, so that a panel is read once, from its first byte to its last:
 //
-//   int8   8.25 bits a weight   [k / 2][16 rows][2 k]   signed bytes: weight = scale * byte
-//   int4   4.5 bits a weight    [k / 4][8 rows][4 k]    bytes of two indices into kInt4Levels, the lower half for row r
-//   and the
-//                                                      upper one for row r + 8: weight = scale * level
+//   int8   8.25 bits a weight: codes [k / 2][16 rows][2 k], signed bytes; weight = scale * code
+//   int4   4.5 bits a weight: codes [k / 4][8 rows][4 k], bytes of two indices into kInt4Levels, the lower half for row
+//          r and the upper one for row r + 8; weight = scale * level
 #pragma once
 
 #include <cstddef>

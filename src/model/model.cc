@@ -32,6 +32,7 @@ namespace {
 // Room for the rows that products with quantised weights take, of whichever x is largest: `arrived` rows come from
 // other ranks.
 void allocate_codes(const Model& model, std::size_t T, std::size_t R, std::size_t arrived, Activations& a) {
+  if (model.share().idle()) return;
   const WeightFormats formats = formats_of(model.weights);
   const std::size_t G = model.share().streams(), width = model.query_heads() * model.config.head_dim;
   const std::size_t D = model.config.hidden_size;

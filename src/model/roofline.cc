@@ -7,8 +7,10 @@ namespace foe {
 namespace {
 
 // A product of `rows` with matrices of so many elements, all of which are read once if there are any rows.
-Work product_work(double elements, double element_bytes, double rows) {
-  return {rows > 0 ? elements * element_bytes : 0, 2 * elements * rows};
+Work product_work(double elements, WeightFormat format, double rows) {
+  const double read = rows > 0 ? elements * bits(format) / 8 : 0, operations = 2 * elements * rows;
+  if (quantised(format)) return {.bytes = read, .dots = operations};
+  return {.bytes = read, .flops = operations};
 }
 
 // Of the sequences, those that this member owns.
@@ -30,6 +32,7 @@ MatrixElements matrix_elements(const ModelConfig& c, const Share& share) {
 Work& Work::operator+=(const Work& other) {
   bytes += other.bytes;
   flops += other.flops;
+  dots += other.dots;
   return *this;
 }
 
@@ -69,12 +72,13 @@ StepWork decode_work(const ModelConfig& c, const Placement& placement, int rank,
   // Rows per expert, and how much of the experts they touch.
   const double rows = step.sequences * c.experts_per_token() / E;
   const double touched = experts_touched(c, step.sequences) / E;
-  return {.projections = product_work(layers(elements.attention), bits(step.weights.attention) / 8, own),
-          .attention = {positions * position_bytes, positions * 4 * heads * c.head_dim},
-          .router = product_work(layers(elements.router), sizeof(float), own),
-          .experts = {layers(elements.experts) * bits(step.weights.experts) / 8 * touched,
-                      2 * layers(elements.experts) * rows},
-          .head = product_work(static_cast<double>(elements.head), bits(step.weights.head) / 8, own)};
+  Work experts = product_work(layers(elements.experts), step.weights.experts, rows);
+  experts.bytes *= touched;
+  return {.projections = product_work(layers(elements.attention), step.weights.attention, own),
+          .attention = {.bytes = positions * position_bytes, .flops = positions * 4 * heads * c.head_dim},
+          .router = product_work(layers(elements.router), WeightFormat::kF32, own),
+          .experts = experts,
+          .head = product_work(static_cast<double>(elements.head), step.weights.head, own)};
 }
 
 StepWork decode_work(const ModelConfig& config, const Placement& placement, const DecodeStep& step) {
@@ -84,8 +88,12 @@ StepWork decode_work(const ModelConfig& config, const Placement& placement, cons
   return sum;
 }
 
+double arithmetic_seconds(const Work& work, const MachineLimits& limits) {
+  return (work.flops > 0 ? work.flops / limits.flops_per_s : 0) + (work.dots > 0 ? work.dots / limits.dots_per_s : 0);
+}
+
 double least_seconds(const Work& work, const MachineLimits& limits) {
-  return std::max(work.bytes / limits.read_bytes_per_s, work.flops / limits.flops_per_s);
+  return std::max(work.bytes / limits.read_bytes_per_s, arithmetic_seconds(work, limits));
 }
 
 }  // namespace foe

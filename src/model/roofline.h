@@ -29,7 +29,8 @@ MatrixElements matrix_elements(const ModelConfig& config, const Share& share);
 
 struct Work {
   double bytes = 0;  // read from memory, each once
-  double flops = 0;  // a multiply-add is 2
+  double flops = 0;  // in f32; a multiply-add is 2
+  double dots = 0;   // the same of integers: products with quantised weights
 
   Work& operator+=(const Work& other);
 };
@@ -65,6 +66,7 @@ StepWork decode_work(const ModelConfig& config, const Placement& placement, int 
 // The same of all ranks together.
 StepWork decode_work(const ModelConfig& config, const Placement& placement, const DecodeStep& step);
 
+double arithmetic_seconds(const Work& work, const MachineLimits& limits);
 // Reading and arithmetic overlap at best: the longer of the two.
 double least_seconds(const Work& work, const MachineLimits& limits);
 

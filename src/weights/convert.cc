@@ -111,7 +111,7 @@ void convert_model(ThreadPool& pool, const std::string& model_dir, const ModelCo
     fail("{}: expected a model that has not been converted, got one with attention in {}, experts in {}, head in {}",
          model_dir, to_string(stored.attention.format), to_string(stored.experts.format),
          to_string(stored.head.format));
-  Converter converter(pool, checkpoint, config, formats_in_memory(stored, formats));
+  Converter converter(pool, checkpoint, config, formats_in_memory(checkpoint, stored, formats));
   std::vector<TensorSource> sources = converter.sources();  // they call it
   std::size_t total = 0, written = 0;
   for (TensorSource& source : sources) {

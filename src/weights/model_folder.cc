@@ -21,7 +21,7 @@ void write_model_folder(const std::string& dir, const ModelConfig& config, std::
   if (!config.eos_token_ids.empty()) generation["eos_token_id"] = config.eos_token_ids;
   if (config.bos_token_id) generation["bos_token_id"] = *config.bos_token_id;
   write_text_file(dir + "/generation_config.json", generation.dump(2) + "\n");
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json"})
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"})
     if (const std::string path = tokenizer_dir + "/" + name; std::filesystem::exists(path))
       write_text_file(dir + "/" + name, read_text_file(path, kMaxTokenizerBytes));
 }

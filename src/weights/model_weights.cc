@@ -1,6 +1,5 @@
 #include "weights/model_weights.h"
 
-#include "base/error.h"
 #include "weights/layer_tensors.h"
 #include "weights/packed_tensors.h"
 
@@ -15,15 +14,6 @@ std::vector<float> floats(const Tensor& tensor, int first, int count) {
 
 std::vector<float> floats(const Tensor& tensor) {
   return floats(tensor, 0, static_cast<int>(tensor.size()));
-}
-
-// What is asked for, which a packed part of a file can not become.
-WeightFormat format_in_file(const Checkpoint& checkpoint, const char* part, std::optional<WeightFormat> asked,
-                            WeightFormat in_file) {
-  if (asked.value_or(in_file) != in_file)
-    fail("{}: {} are packed as {} in the file and cannot become {}: convert or quantise the original model",
-         checkpoint.model_dir(), part, to_string(in_file), to_string(*asked));
-  return in_file;
 }
 
 // Rows and columns of one of a file's matrices.
@@ -41,8 +31,8 @@ class Loader {
         checkpoint_(checkpoint),
         config_(config),
         share_(share),
-        choice_(choice),
-        in_file_(stored_formats(checkpoint, config)) {}
+        in_file_(stored_formats(checkpoint, config)),
+        formats_(formats_in_memory(checkpoint, in_file_, choice)) {}
 
   LayerWeights layer(int l) const {
     const LayerTensors t = layer_tensors(checkpoint_, config_, l);
@@ -65,11 +55,9 @@ class Loader {
 
   PackedMatrix head() const {
     const int V = config_.vocab_size, D = config_.hidden_size;
-    if (in_file_.head.packed)
-      return packed_part({kHeadName, 1, 0, V, D, share_.vocab, {0, D}},
-                         format_in_file(checkpoint_, "the head", choice_.head, in_file_.head.format));
+    if (in_file_.head.packed) return packed_part({kHeadName, 1, 0, V, D, share_.vocab, {0, D}}, formats_.head);
     return packed(matrix(head_tensor(checkpoint_, config_)).slice(share_.vocab.begin, share_.vocab.size(), 0, D),
-                  choice_.head.value_or(in_file_.head.format));
+                  formats_.head);
   }
 
  private:
@@ -83,14 +71,13 @@ class Loader {
   }
 
   StreamWeights stream(int l, int g) const {
+    const WeightFormat format = formats_.attention;
     const int per_kv = config_.num_attention_heads / config_.num_key_value_heads, C = config_.head_dim;
     const int D = config_.hidden_size, matrices = attention_matrices(config_);
     const int index = config_.federated() ? share_.groups.begin + g : 0, heads = config_.num_key_value_heads / matrices;
     const int here = share_.kv_heads.size() / share_.streams(), first = share_.kv_heads.begin + g * here;
     const std::string prefix = layer_prefix(config_, l) + "self_attn.";
     if (in_file_.attention.packed) {
-      const WeightFormat format =
-          format_in_file(checkpoint_, "attention's matrices", choice_.attention, in_file_.attention.format);
       const Range m{(first - index * heads) * C, (first - index * heads + here) * C},
           n{m.begin * per_kv, m.end * per_kv};
       const auto rows = [&](const char* name, int in_matrix, Range part) {
@@ -100,7 +87,6 @@ class Loader {
               packed_part({prefix + "o_proj", matrices, index, D, heads * per_kv * C, {0, D}, n}, format)};
     }
     const AttentionTensors t = attention_tensors(checkpoint_, config_, l);
-    const WeightFormat format = choice_.attention.value_or(in_file_.attention.format);
     const int begin = first * C, count = here * C;
     return {packed(matrix(t.q).slice(begin * per_kv, count * per_kv, 0, D), format),
             packed(matrix(t.k).slice(begin, count, 0, D), format),
@@ -109,10 +95,10 @@ class Loader {
   }
 
   ExpertWeights expert(int l, int e) const {
+    const WeightFormat format = formats_.experts;
     const int D = config_.hidden_size, F = config_.moe_intermediate_size;
     const Range width = share_.expert_width;
     if (in_file_.experts.packed) {
-      const WeightFormat format = format_in_file(checkpoint_, "experts", choice_.experts, in_file_.experts.format);
       const std::string prefix = packed_expert_name(config_, l, e);
       // Panels of gate and up take turns.
       const int panels = (width.size() + kPanel - 1) / kPanel, all = (F + kPanel - 1) / kPanel;
@@ -121,7 +107,6 @@ class Loader {
               packed_part({prefix + "down_proj", 1, 0, D, F, {0, D}, width}, format)};
     }
     const ExpertTensors t = expert_tensors(checkpoint_, config_, l, e);
-    const WeightFormat format = choice_.experts.value_or(in_file_.experts.format);
     return {pack_gate_up(pool_, matrix(t.gate).slice(width.begin, width.size(), 0, D),
                          matrix(t.up).slice(width.begin, width.size(), 0, D), format),
             packed(matrix(t.down).slice(0, D, width.begin, width.size()), format)};
@@ -131,8 +116,8 @@ class Loader {
   const Checkpoint& checkpoint_;
   const ModelConfig& config_;
   const Share& share_;
-  FormatChoice choice_;
   StoredFormats in_file_;
+  WeightFormats formats_;
 };
 
 }  // namespace

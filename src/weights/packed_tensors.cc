@@ -55,13 +55,20 @@ StoredFormats stored_formats(const Checkpoint& checkpoint, const ModelConfig& co
           .head = stored_format(checkpoint, kHeadName, [&] { return head_tensor(checkpoint, config); })};
 }
 
-WeightFormats formats_in_memory(const StoredFormats& stored, const FormatChoice& choice) {
-  return {choice.attention.value_or(stored.attention.format), choice.experts.value_or(stored.experts.format),
-          choice.head.value_or(stored.head.format)};
+WeightFormats formats_in_memory(const Checkpoint& checkpoint, const StoredFormats& stored, const FormatChoice& choice) {
+  const auto of = [&](const char* part, const StoredFormat& in_file, std::optional<WeightFormat> asked) {
+    if (in_file.packed && asked.value_or(in_file.format) != in_file.format)
+      fail("{}: {} packed as {} in the file and cannot become {}: convert or quantise the original model",
+           checkpoint.model_dir(), part, to_string(in_file.format), to_string(*asked));
+    return asked.value_or(in_file.format);
+  };
+  return {of("attention is", stored.attention, choice.attention), of("experts are", stored.experts, choice.experts),
+          of("the head is", stored.head, choice.head)};
 }
 
 PackedMatrix packed_part(const PackedMatrix& w, const std::string& name, Range rows, Range columns) {
   const int block = block_depth(w.format);
+  if (rows.size() == 0 || columns.size() == 0) return w.view(0, rows.size(), 0, columns.size());
   if (rows.begin % kPanel != 0 || columns.begin % block != 0 || (columns.end % block != 0 && columns.end != w.depth))
     fail(
         "{}: rows {} to {}, columns {} to {} of a matrix that is packed in panels of {} rows and blocks of {} columns:"

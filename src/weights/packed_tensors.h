@@ -27,7 +27,8 @@ struct StoredFormats {
 };
 // Told by the first layer and expert. Throws Error where there are neither.
 StoredFormats stored_formats(const Checkpoint& checkpoint, const ModelConfig& config);
-WeightFormats formats_in_memory(const StoredFormats& stored, const FormatChoice& choice);
+// What loading makes of them. Throws Error where a part is packed and another format is asked for.
+WeightFormats formats_in_memory(const Checkpoint& checkpoint, const StoredFormats& stored, const FormatChoice& choice);
 
 // A tensor of two dimensions as what pack() takes.
 StoredMatrix matrix(const Tensor& tensor);

@@ -5,8 +5,21 @@
 
 namespace foe {
 
-// A matrix of values, or of codes, with a deviation near 1.
-PackedMatrix random_matrix(int rows, int depth, WeightFormat format, std::uint64_t seed);
+// Matrices of values, or of codes, with a deviation near 1: copies of one pool of random ones, each from another place,
+// so that gigabytes take a second.
+class RandomMatrices {
+ public:
+  RandomMatrices(WeightFormat format, std::uint64_t seed);
+
+  PackedMatrix next(int rows, int depth);
+  // The same as plain values; not of a quantised format.
+  void fill(std::span<std::byte> out);
+
+ private:
+  WeightFormat format_;
+  AlignedBuffer<std::byte> pool_;
+  std::size_t at_ = 0;
+};
 
 // Embedding, norms and router, which ranks must agree on, are the same on all of them; other values are noise of the
 // size that keeps activations near 1, and need not be those of another placement.

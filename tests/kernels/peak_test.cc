@@ -11,7 +11,7 @@ namespace {
 TEST(Peak, LimitsAreNumbers) {
   for (const int threads : {1, 3}) {
     ThreadPool pool(threads);
-    for (const double rate : {measure_fma_peak(pool, 1), measure_read_bandwidth(pool, 1)}) {
+    for (const double rate : {measure_fma_peak(pool, 1), measure_dot_peak(pool, 1), measure_read_bandwidth(pool, 1)}) {
       EXPECT_TRUE(std::isfinite(rate)) << rate;
       EXPECT_GT(rate, 0);
     }

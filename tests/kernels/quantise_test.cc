@@ -48,39 +48,47 @@ TEST(QuantiseBlock, Int8IsTheNearestMultiple) {
   }
 }
 
-// No better scale among many for the levels as they are; the search gives up some 1 % (bf16, and a grid of its own).
-TEST(QuantiseBlock, Int4HasNearlyTheLeastError) {
-  for (int seed = 0; seed < 50; ++seed) {
-    const std::vector<float> w = random_values(32, seed);
-    const double error = squared_error(w, round_block(WeightFormat::kInt4, w).values);
-    float largest = 0;
-    for (const float x : w) largest = std::max(largest, std::abs(x));
-    double least = 1e9;
-    for (float scale = -largest / 15; scale < largest / 15; scale += largest / 15000) {
-      double sum = 0;
-      for (const float x : w) {
-        double nearest = 1e9;
-        for (const std::int8_t level : kInt4Levels)
-          nearest = std::min(nearest, std::abs(static_cast<double>(x) - scale * level));
-        sum += nearest * nearest;
-      }
-      least = std::min(least, sum);
+// The least error of any scale, by a fine grid.
+double least_error(const std::vector<float>& w) {
+  float largest = 0;
+  for (const float x : w) largest = std::max(largest, std::abs(x));
+  double least = squares(w);
+  for (int step = -1000; step <= 1000; ++step) {
+    const double scale = largest / 15 * step / 1000;
+    double sum = 0;
+    for (const float x : w) {
+      double nearest = 1e9;
+      for (const std::int8_t level : kInt4Levels) nearest = std::min(nearest, std::abs(x - scale * level));
+      sum += nearest * nearest;
     }
-    EXPECT_LT(error, 1.15 * least) << seed;
+    least = std::min(least, sum);
   }
+  return least;
 }
 
-// Relative errors of normally distributed weights, as docs/measurements/speed.md reports them.
-TEST(QuantiseBlock, ErrorsOfNormalWeights) {
-  for (const auto& [format, bound] : {std::pair{WeightFormat::kInt8, 0.0065}, {WeightFormat::kInt4, 0.078}}) {
-    double error = 0, size = 0;
-    for (int seed = 0; seed < 400; ++seed) {
-      const std::vector<float> w = random_values(block_depth(format), seed);
-      error += squared_error(w, round_block(format, w).values);
-      size += squares(w);
-    }
-    EXPECT_LT(std::sqrt(error / size), bound) << to_string(format);
+// The scales that are tried are 7 to 10 % apart and then move to the best for their codes, so the best of all is missed
+// where other codes go with it. That may cost 5 % of the squared error, a tenth of what uniform levels would.
+TEST(QuantiseBlock, Int4HasNearlyTheLeastError) {
+  double error = 0, least = 0;
+  for (int seed = 0; seed < 100; ++seed) {
+    const std::vector<float> w = random_values(32, seed);
+    error += squared_error(w, round_block(WeightFormat::kInt4, w).values);
+    least += least_error(w);
   }
+  EXPECT_LT(error, 1.05 * least);
+}
+
+// Errors of int8 are spread evenly over a step, so their mean square is step^2 / 12; a scale rounded to bf16, within
+// 2^-8 of what it was, changes that by less than 1 %, and clamps some of the largest.
+TEST(QuantiseBlock, Int8HasTheErrorOfItsStep) {
+  double error = 0, expected = 0;
+  for (int seed = 0; seed < 400; ++seed) {
+    const std::vector<float> w = random_values(64, seed);
+    const Rounded r = round_block(WeightFormat::kInt8, w);
+    error += squared_error(w, r.values);
+    expected += 64 * static_cast<double>(r.scale) * r.scale / 12;
+  }
+  EXPECT_NEAR(error / expected, 1, 0.05);
 }
 
 TEST(QuantiseBlock, WhatIsNotANumberStaysNone) {

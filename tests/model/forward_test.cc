@@ -136,7 +136,9 @@ TEST_P(ForwardTest, RanksGiveTheSameBitsInPlanFoeAndCloseOnesInPlanTp) {
       EXPECT_EQ(logits, expected) << ranks << " ranks";
       continue;
     }
-    if (rounded) {  // Blocks of the matrices that tp splits begin elsewhere, so it rounds differently, but as closely.
+    // Blocks of the matrices that tp splits begin elsewhere, so its error is another one of the same size. Over 10,000
+    // logits that would be the same within a few percent, were they independent; they share three layers' errors.
+    if (rounded) {
       EXPECT_LT(distance(logits, unrounded), 1.5 * distance(expected, unrounded)) << ranks << " ranks";
       continue;
     }

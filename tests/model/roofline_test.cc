@@ -77,6 +77,22 @@ TEST(Roofline, TypesCountTheirBytes) {
   EXPECT_EQ(f32.total().flops, bf16.total().flops);
 }
 
+// Bits with their scales; their products are of integers, but for the router and attention.
+TEST(Roofline, QuantisedWeights) {
+  const auto with = [](const WeightFormats& weights) {
+    return on_one_rank(tiny(), {.sequences = 1, .context = 16, .weights = weights});
+  };
+  const StepWork bf16 = with({}), int8 = with({WeightFormat::kBF16, WeightFormat::kInt8, WeightFormat::kInt4});
+  expect_work(int8.projections, bf16.projections.bytes, bf16.projections.flops);
+  expect_work(int8.experts, bf16.experts.bytes * 8.25 / 16, 0);
+  expect_work(int8.head, bf16.head.bytes * 4.5 / 16, 0);
+  EXPECT_EQ(int8.experts.dots, bf16.experts.flops);
+  EXPECT_EQ(int8.total().dots, bf16.experts.flops + bf16.head.flops);
+  const MachineLimits limits{.read_bytes_per_s = 100, .flops_per_s = 1000, .dots_per_s = 2000};
+  EXPECT_EQ(arithmetic_seconds({.bytes = 50, .flops = 1000, .dots = 1000}, limits), 1.5);
+  EXPECT_EQ(least_seconds({.bytes = 50, .flops = 1000, .dots = 1000}, limits), 1.5);
+}
+
 TEST(Roofline, TouchedExpertsAreTheMeanOverAllSelections) {
   ModelConfig config = tiny();
   config.num_experts_per_tok = 2;

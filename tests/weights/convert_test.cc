@@ -125,6 +125,34 @@ TEST(Convert, SharesOfHeadsAndWidthAreViews) {
                 "16 rows and blocks of 32 columns"));
 }
 
+// As on a rank of plan tp that has no heads.
+TEST(Convert, SharesOfNothing) {
+  const ModelConfig config = wide_config();
+  const RandomModel original(config);
+  const TempFolder folder;
+  convert(original.path(), config, kInt4, folder / "converted");
+  Share none = all_of(config);
+  none.kv_heads = {4, 4};
+  none.expert_width = {128, 128};
+  none.vocab = {70, 70};
+  const Weights w = load(folder / "converted", config, none);
+  EXPECT_EQ(w.layers[0].streams[0].q.rows, 0);
+  EXPECT_EQ(w.layers[0].streams[0].o.depth, 0);
+  EXPECT_EQ(w.layers[0].experts[0].down.depth, 0);
+  EXPECT_EQ(w.head_vD.rows, 0);
+}
+
+// What belongs to text comes along.
+TEST(Convert, KeepsTokenizerAndChatTemplate) {
+  const ModelConfig config = wide_config();
+  const RandomModel original(config);
+  const TempFolder folder;
+  const std::vector<std::string> names = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"};
+  for (const std::string& name : names) std::ofstream(original.path() + "/" + name) << "{\"" << name << "\": 1}";
+  convert(original.path(), config, kInt4, folder / "converted");
+  for (const std::string& name : names) EXPECT_EQ(folder.read("converted/" + name), "{\"" + name + "\": 1}");
+}
+
 TEST(Convert, RefusesWhatIsConvertedAndOtherFormats) {
   const ModelConfig config = wide_config();
   const RandomModel original(config);
