@@ -1,6 +1,11 @@
 // Weights of a shape with random values, for measurements where no checkpoint of that shape is at hand.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "base/aligned.h"
 #include "weights/model_weights.h"
 
 namespace foe {
