@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <numeric>
 
 #include "base/check.h"
 #include "kernels/targets.h"
@@ -64,7 +63,9 @@ void quantise_7(const float* x, int n, std::byte* to) {
     const int used = std::isnan(block->scale) ? 0 : here;
     encode(x + k, used, block->scale, kMost7Bits, block->codes);
     std::fill(block->codes + used, block->codes + kBlock, std::int8_t{0});
-    block->sum = std::accumulate(block->codes, block->codes + kBlock, 0);
+    int sums[2] = {};
+    for (int j = 0; j < kBlock; ++j) sums[j % 4 / 2] += block->codes[j];
+    for (int half = 0; half < 2; ++half) block->offsets[half] = static_cast<std::int16_t>(-kLevelOffset * sums[half]);
   }
 }
 

@@ -22,12 +22,14 @@ struct QuantisedRows {
   std::size_t stride = 0;
 };
 
+inline constexpr int kMost7Bits = 63;
+// Makes all levels of int4 weights positive, as products of bytes take them.
+inline constexpr int kLevelOffset = 32;
 struct RowBlock {
   std::int8_t codes[block_depth(WeightFormat::kInt4)];  // at most kMost7Bits
   float scale;
-  std::int32_t sum;  // of the codes
+  std::int16_t offsets[2];  // -kLevelOffset times the sum of the codes k with k % 4 < 2, and of the others
 };
-inline constexpr int kMost7Bits = 63;
 
 inline QuantisedRows from_row(const QuantisedRows& rows, std::size_t first) {
   if (!rows.data) return {};

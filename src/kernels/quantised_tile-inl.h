@@ -3,13 +3,11 @@
 // multiply-adds over ascending blocks, whatever the batch.
 //
 //   int8   Codes up to 127 are widened to 16 bits and multiplied in pairs with 16-bit codes of activations; a block's
-//   sum,
-//          at most 64 * 127 * 32767, fits into 32 bits. On x86 that takes as many instructions as 8-bit products, whose
-//          signs have to be moved and whose pairs need a second addition.
-//   int4   Levels from 0 to 63 (kInt4Levels + 32) times 7-bit codes of activations: eight products, at most 8 * 63 *
-//   63,
-//          fit into 16 bits, so that most additions are of 16-bit numbers. 32 times the sum of the activations' codes
-//          is taken off at the end.
+//          sum, at most 64 * 127 * 32767, fits into 32 bits. On x86 that takes as many instructions as 8-bit products,
+//          whose signs have to be moved and whose pairs need a second addition.
+//   int4   Levels from 3 to 62 (kInt4Levels + 32), because x86 multiplies bytes only if one is unsigned, times 7-bit
+//          codes of activations. The sixteen products of a lane, less 32 times its activations' codes, fit into 16
+//          bits, so that all additions but one are of 16-bit numbers.
 
 #if defined(FOE_KERNELS_QUANTISED_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef FOE_KERNELS_QUANTISED_TILE_INL_H_
@@ -64,110 +62,84 @@ HWY_INLINE VI32 set_four(const void* x) {
   return hn::Set(DI32(), four);
 }
 
-// Where the codes of a panel's block are read from, two k at a time: [16 rows][2 k] in 16 bits.
-struct Int8Codes {
-  static constexpr WeightFormat kFormat = WeightFormat::kInt8;
-  using Wide = std::int16_t;
-  const std::byte* block;  // with its scales
+constexpr std::size_t kCacheLine = 64;
 
-  HWY_INLINE VI16 load(int pair, int i) const {
-    const hn::Rebind<std::int8_t, DI16> d8;
-    const auto* codes = reinterpret_cast<const std::int8_t*>(block + scale_bytes(kFormat)) + pair * 2 * kPanel;
-    return hn::PromoteTo(DI16(), hn::LoadU(d8, codes + i * kPairLanes));
-  }
-  HWY_INLINE void widen(Wide* to) const {
-    for (int pair = 0; pair < block_depth(kFormat) / 2; ++pair)
-      for (int i = 0; i < kVecs; ++i) hn::Store(load(pair, i), DI16(), to + pair * 2 * kPanel + i * kPairLanes);
-  }
-};
+// Asks for the line that is read a little later, where kPanels are read at a time: processors do so by themselves only
+// within a page. One line for each that is read: many at once keep what is needed first waiting.
+template <int kPanels>
+HWY_INLINE void prefetch(const std::byte* at) {
+  __builtin_prefetch(at + 2048 / kPanels, 0, 3);
+}
 
-struct WideInt8Codes {
-  static constexpr WeightFormat kFormat = WeightFormat::kInt8;
-  const std::byte* block;
-  const std::int16_t* codes;
+// Of a panel's block in int8, two k: [16 rows][2 k] in 16 bits.
+HWY_INLINE void load_pair(const std::byte* codes, VI16 (&w)[kVecs]) {
+  const hn::Rebind<std::int8_t, DI16> d8;
+  for (int i = 0; i < kVecs; ++i)
+    w[i] = hn::PromoteTo(DI16(), hn::LoadU(d8, reinterpret_cast<const std::int8_t*>(codes) + i * kPairLanes));
+}
 
-  HWY_INLINE VI16 load(int pair, int i) const { return hn::Load(DI16(), codes + pair * 2 * kPanel + i * kPairLanes); }
-};
-
-// acc[m][p] += scale of the block * sum over its k of x[m][k] * code[p][k]. x: kRows rows of 16-bit codes.
-template <int kRows, int kPanels, typename Codes>
-requires(Codes::kFormat == WeightFormat::kInt8) HWY_INLINE
-    void add_block(const std::byte* const* x, int block, const Codes (&w)[kPanels], float (*acc)[kPanels][kPanel]) {
-  constexpr int kBlock = block_depth(WeightFormat::kInt8);
-  const std::byte* row[kRows];
-  for (int m = 0; m < kRows; ++m) row[m] = x[m] + block * kBlock * sizeof(std::int16_t);
-  Dot16 sum[kRows][kPanels];
-  for (int m = 0; m < kRows; ++m)
-    for (int p = 0; p < kPanels; ++p) sum[m][p] = zero_dot16();
-  for (int pair = 0; pair < kBlock / 2; ++pair) {
-    VI16 codes[kPanels][kVecs];
-    for (int p = 0; p < kPanels; ++p)
-      for (int i = 0; i < kVecs; ++i) codes[p][i] = w[p].load(pair, i);
-    for (int m = 0; m < kRows; ++m) {
-      const VI16 both = hn::BitCast(DI16(), set_four(row[m] + pair * 4));
-      for (int p = 0; p < kPanels; ++p)
-        for (int i = 0; i < kVecs; ++i) add_pairs(both, codes[p][i], i, sum[m][p]);
+// acc[m][p] = row x[m] times the p-th panel from w on. Rows are 16-bit codes with their scale at the end.
+template <int kRows, int kPanels>
+HWY_INLINE void multiply_int8(const std::byte* const (&x)[kRows], const std::byte* w, std::size_t panel_stride,
+                              int depth, V16 (&acc)[kRows][kPanels]) {
+  constexpr WeightFormat kFormat = WeightFormat::kInt8;
+  constexpr int kBlock = block_depth(kFormat), kPairBytes = 2 * kPanel, kLinePairs = kCacheLine / kPairBytes;
+  for (auto& row : acc)
+    for (V16& a : row) a = zero16();
+  for (int k = 0; k < depth; k += kBlock, w += block_bytes(kFormat)) {
+    Dot16 sum[kRows][kPanels];
+    for (auto& row : sum)
+      for (Dot16& s : row) s = zero_dot16();
+    const std::byte* codes = w + scale_bytes(kFormat);
+    for (int pair = 0; pair < kBlock / 2; pair += kLinePairs, codes += kCacheLine) {
+      for (int p = 0; p < kPanels; ++p) prefetch<kPanels>(codes + p * panel_stride);
+      for (int j = 0; j < kLinePairs; ++j) {
+        VI16 two[kPanels][kVecs];
+        for (int p = 0; p < kPanels; ++p) load_pair(codes + p * panel_stride + j * kPairBytes, two[p]);
+        for (int m = 0; m < kRows; ++m) {
+          const VI16 both = hn::BitCast(DI16(), set_four(x[m] + (k / 2 + pair + j) * 2 * sizeof(std::int16_t)));
+          for (int p = 0; p < kPanels; ++p)
+            for (int i = 0; i < kVecs; ++i) add_pairs(both, two[p][i], i, sum[m][p]);
+        }
+      }
+    }
+    for (int p = 0; p < kPanels; ++p) {
+      const V16 scale = load16(reinterpret_cast<const BF16*>(w + p * panel_stride));
+      for (int m = 0; m < kRows; ++m)
+        acc[m][p] = fma(make16([&](int i) { return hn::ConvertTo(DF(), total(sum[m][p], i)); }), scale, acc[m][p]);
     }
   }
-  for (int p = 0; p < kPanels; ++p) {
-    const V16 scale = load16(reinterpret_cast<const BF16*>(w[p].block));
-    for (int m = 0; m < kRows; ++m) {
-      const V16 x16 = make16([&](int i) { return hn::ConvertTo(DF(), total(sum[m][p], i)); });
-      store16(fma(x16, scale, load16(acc[m][p])), acc[m][p]);
-    }
+  for (int m = 0; m < kRows; ++m) {
+    float scale;
+    std::memcpy(&scale, x[m] + quantised_row_bytes(kFormat, depth) - sizeof scale, sizeof scale);
+    for (V16& a : acc[m]) a = mul(a, set16(scale));
   }
 }
 
-// Four k at a time: [16 rows][4 k], levels + kLevelOffset.
-constexpr int kLevelOffset = 32;
-
-struct Int4Codes {
-  static constexpr WeightFormat kFormat = WeightFormat::kInt4;
-  using Wide = std::uint8_t;
-  const std::byte* block;
-
-  HWY_INLINE void load(int quad, VU8 (&w)[kVecs]) const {
-    using DHalf = hn::CappedTag<std::uint8_t, 2 * kPanel>;  // of the bytes in which 8 rows share with 8
-    constexpr int kLanes = static_cast<int>(hn::MaxLanes(DHalf()));
-    const auto levels = hn::BitCast(DHalf(), hn::Add(hn::LoadDup128(hn::RebindToSigned<DHalf>(), kInt4Levels),
-                                                     hn::Set(hn::RebindToSigned<DHalf>(), kLevelOffset)));
-    const auto* bytes = reinterpret_cast<const std::uint8_t*>(block + scale_bytes(kFormat)) + quad * 2 * kPanel;
-    for (int i = 0; i < 2 * kPanel / kLanes; ++i) {
-      const auto both = hn::LoadU(DHalf(), bytes + i * kLanes);
-      const auto low = hn::TableLookupBytes(levels, hn::And(both, hn::Set(DHalf(), 0xf)));
-      const auto high = hn::TableLookupBytes(levels, hn::ShiftRight<4>(both));
-      place(low, high, i, w);
-    }
+// The levels of rows 0 to 7 (`low`) and 8 to 15 of four k, or of the i-th part of these.
+template <typename V>
+HWY_INLINE void place_levels(V low, V high, int i, VU8 (&w)[kVecs]) {
+  if constexpr (kVecs == 1) {
+    w[0] = hn::Combine(DU8(), high, low);
+  } else {
+    w[i] = low;
+    w[kVecs / 2 + i] = high;
   }
-  HWY_INLINE void widen(Wide* to) const {
-    for (int quad = 0; quad < block_depth(kFormat) / 4; ++quad) {
-      VU8 w[kVecs];
-      load(quad, w);
-      for (int i = 0; i < kVecs; ++i) hn::Store(w[i], DU8(), to + quad * 4 * kPanel + i * 4 * kVecLanes);
-    }
-  }
+}
 
- private:
-  template <typename V>
-  static HWY_INLINE void place(V low, V high, int i, VU8 (&w)[kVecs]) {
-    if constexpr (kVecs == 1) {
-      w[0] = hn::Combine(DU8(), high, low);
-    } else {
-      w[i] = low;
-      w[kVecs / 2 + i] = high;
-    }
+// Of a panel's block in int4, four k: [16 rows][4 k], levels + kLevelOffset.
+HWY_INLINE void load_quad(const std::byte* codes, VU8 (&w)[kVecs]) {
+  using DHalf = hn::CappedTag<std::uint8_t, 2 * kPanel>;  // of the bytes in which 8 rows share with 8
+  constexpr int kLanes = static_cast<int>(hn::MaxLanes(DHalf()));
+  const auto levels = hn::BitCast(DHalf(), hn::Add(hn::LoadDup128(hn::RebindToSigned<DHalf>(), kInt4Levels),
+                                                   hn::Set(hn::RebindToSigned<DHalf>(), kLevelOffset)));
+  for (int i = 0; i < 2 * kPanel / kLanes; ++i) {
+    const auto both = hn::LoadU(DHalf(), reinterpret_cast<const std::uint8_t*>(codes) + i * kLanes);
+    const auto low = hn::TableLookupBytes(levels, hn::And(both, hn::Set(DHalf(), 0xf)));
+    const auto high = hn::TableLookupBytes(levels, hn::ShiftRight<4>(both));
+    place_levels(low, high, i, w);
   }
-};
-
-struct WideInt4Codes {
-  static constexpr WeightFormat kFormat = WeightFormat::kInt4;
-  const std::byte* block;
-  const std::uint8_t* codes;
-
-  HWY_INLINE void load(int quad, VU8 (&w)[kVecs]) const {
-    for (int i = 0; i < kVecs; ++i) w[i] = hn::Load(DU8(), codes + quad * 4 * kPanel + i * 4 * kVecLanes);
-  }
-};
+}
 
 // w[2j] * x[2j] + w[2j + 1] * x[2j + 1], which must fit into 16 bits.
 HWY_INLINE VI16 multiply_pairs(VU8 w, VI8 x) {
@@ -186,42 +158,46 @@ HWY_INLINE VI16 multiply_pairs(VU8 w, VI8 x) {
 }
 
 // The same with rows of 7-bit codes, whose blocks have scales of their own.
-template <int kRows, int kPanels, typename Codes>
-requires(Codes::kFormat == WeightFormat::kInt4) HWY_INLINE
-    void add_block(const std::byte* const* x, int block, const Codes (&w)[kPanels], float (*acc)[kPanels][kPanel]) {
-  constexpr int kQuads = block_depth(WeightFormat::kInt4) / 4, kFit = 4;  // quads of products that fit into 16 bits
-  static_assert(2 * kFit * (kLevelOffset + 31) * kMost7Bits <= 32767);
-  const RowBlock* row[kRows];
-  for (int m = 0; m < kRows; ++m) row[m] = reinterpret_cast<const RowBlock*>(x[m]) + block;
+template <int kRows, int kPanels>
+HWY_INLINE void multiply_int4(const std::byte* const (&x)[kRows], const std::byte* w, std::size_t panel_stride,
+                              int depth, V16 (&acc)[kRows][kPanels]) {
+  constexpr WeightFormat kFormat = WeightFormat::kInt4;
+  constexpr int kBlock = block_depth(kFormat), kQuads = kBlock / 4, kQuadBytes = 2 * kPanel;
+  // Of the products less what the offset added; on the way, sums may wrap around.
+  static_assert(2 * kQuads * kMostLevel * kMost7Bits <= 32767 && 2 * (kMostLevel + kLevelOffset) * kMost7Bits <= 32767);
+  for (auto& row : acc)
+    for (V16& a : row) a = zero16();
   const VI16 ones = hn::Set(DI16(), 1);
-  Dot16 sum[kRows][kPanels];
-  for (int m = 0; m < kRows; ++m)
-    for (int p = 0; p < kPanels; ++p) sum[m][p] = zero_dot16();
-  for (int first = 0; first < kQuads; first += kFit) {
-    VI16 part[kRows][kPanels][kVecs];
-    for (int quad = 0; quad < kFit; ++quad) {
+  for (int k = 0, block = 0; k < depth; k += kBlock, ++block, w += block_bytes(kFormat)) {
+    const RowBlock* row[kRows];
+    VI16 sum[kRows][kPanels][kVecs];
+    for (int m = 0; m < kRows; ++m) {
+      row[m] = reinterpret_cast<const RowBlock*>(x[m]) + block;
+      for (auto& panel : sum[m])
+        for (VI16& s : panel) s = hn::BitCast(DI16(), set_four(row[m]->offsets));
+    }
+    for (int p = 0; p < kPanels; ++p) prefetch<kPanels>(w + p * panel_stride);
+    const std::byte* codes = w + scale_bytes(kFormat);
+    for (int quad = 0; quad < kQuads; ++quad, codes += kQuadBytes) {
+      if (quad % 2 == 1)
+        for (int p = 0; p < kPanels; ++p) prefetch<kPanels>(codes + p * panel_stride);
       VI8 four[kRows];
-      for (int m = 0; m < kRows; ++m) four[m] = hn::BitCast(DI8(), set_four(row[m]->codes + 4 * (first + quad)));
+      for (int m = 0; m < kRows; ++m) four[m] = hn::BitCast(DI8(), set_four(row[m]->codes + 4 * quad));
       for (int p = 0; p < kPanels; ++p) {
         VU8 levels[kVecs];
-        w[p].load(first + quad, levels);
+        load_quad(codes + p * panel_stride, levels);
         for (int i = 0; i < kVecs; ++i)
-          for (int m = 0; m < kRows; ++m) {
-            const VI16 products = multiply_pairs(levels[i], four[m]);
-            part[m][p][i] = quad == 0 ? products : hn::Add(part[m][p][i], products);
-          }
+          for (int m = 0; m < kRows; ++m) sum[m][p][i] = hn::Add(sum[m][p][i], multiply_pairs(levels[i], four[m]));
       }
     }
-    for (int m = 0; m < kRows; ++m)
-      for (int p = 0; p < kPanels; ++p)
-        for (int i = 0; i < kVecs; ++i) add_pairs(ones, part[m][p][i], i, sum[m][p]);
-  }
-  for (int p = 0; p < kPanels; ++p) {
-    const V16 scale = load16(reinterpret_cast<const BF16*>(w[p].block));
-    for (int m = 0; m < kRows; ++m) {
-      const VI32 offset = hn::Set(DI32(), kLevelOffset * row[m]->sum);
-      const V16 x16 = make16([&](int i) { return hn::ConvertTo(DF(), hn::Sub(total(sum[m][p], i), offset)); });
-      store16(fma(x16, mul(scale, set16(row[m]->scale)), load16(acc[m][p])), acc[m][p]);
+    for (int p = 0; p < kPanels; ++p) {
+      const V16 scale = load16(reinterpret_cast<const BF16*>(w + p * panel_stride));
+      for (int m = 0; m < kRows; ++m) {
+        Dot16 all = zero_dot16();
+        for (int i = 0; i < kVecs; ++i) add_pairs(ones, sum[m][p][i], i, all);
+        const V16 x16 = make16([&](int i) { return hn::ConvertTo(DF(), total(all, i)); });
+        acc[m][p] = fma(x16, mul(scale, set16(row[m]->scale)), acc[m][p]);
+      }
     }
   }
 }

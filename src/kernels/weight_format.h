@@ -24,6 +24,7 @@ inline constexpr int kPanel = 16;
 // weights whose block of 32 has the best scale, within what its sample decides (tools/int4_levels.py searches them),
 // ascending.
 inline constexpr std::int8_t kInt4Levels[16] = {-29, -22, -17, -13, -10, -7, -4, -1, 2, 5, 8, 11, 15, 19, 24, 30};
+inline constexpr int kMostLevel = 30;
 
 const char* to_string(WeightFormat format);
 // "f32", "bf16", "int8" or "int4"; anything else is an Error that begins with `what`.

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include <gtest/gtest.h>
 
@@ -139,10 +140,10 @@ TEST(QuantiseRows, NearestMultipleOnEveryTargetAndAnyThreads) {
           if (first.empty()) first = bytes;
           ASSERT_EQ(bytes, first);
           for (int i = 0; i < kRows; ++i) {
-            int sum = 0;
+            int sums[2] = {};
             for (int k = 0; k < padded(format, n); ++k) {
               const double value = quantised_value(format, rows, i, k), scale = quantised_scale(format, rows, i, k);
-              sum += quantised_code(format, rows, i, k);
+              sums[k % 4 / 2] += quantised_code(format, rows, i, k);
               // A multiple's own roundings may move it across half a step.
               if (k < n) {
                 ASSERT_NEAR(value, x[i * n + k], scale * (0.5 + 3 * most * kUnitRoundoff));
@@ -150,8 +151,8 @@ TEST(QuantiseRows, NearestMultipleOnEveryTargetAndAnyThreads) {
                 ASSERT_EQ(value, 0);
               }
               if (format == WeightFormat::kInt4 && k % 32 == 31) {
-                ASSERT_EQ(reinterpret_cast<const RowBlock*>(rows.data + i * stride)[k / 32].sum, sum);
-                sum = 0;
+                const RowBlock& block = reinterpret_cast<const RowBlock*>(rows.data + i * stride)[k / 32];
+                for (int& sum : sums) ASSERT_EQ(block.offsets[&sum - sums], -kLevelOffset * std::exchange(sum, 0));
               }
             }
           }
