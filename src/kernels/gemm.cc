@@ -205,12 +205,8 @@ namespace {
 HWY_EXPORT(multiply_run);
 HWY_EXPORT(multiply_swiglu_run);
 
-std::size_t panel_pairs(const Product& product) {
-  return product.count == 0 ? 0 : (product.w->panels() + 1) / 2;
-}
-
-// Of a pair of panels, in rows: reading it takes as long as some rows of arithmetic.
-std::size_t cost_of_pair(const Product& product) {
+// Of a panel, in rows: reading it takes as long as some rows of arithmetic.
+std::size_t cost_of_panel(const Product& product) {
   return product.count + 4;
 }
 
@@ -231,29 +227,33 @@ class Runs {
   std::size_t total_, threads_, halvings_ = 0;
 };
 
-// Calls body(product, first, last) for panels [first, last) of every product, in one parallel pass. `first` is even.
+// Calls body(product, first, last) for panels [first, last) of every product that has rows, in one parallel pass. Each
+// `together` panels, from a multiple of that on, stay together.
 template <typename Body>
-void for_each_run(ThreadPool& pool, std::span<const Product> products, Body&& body) {
+void for_each_run(ThreadPool& pool, std::span<const Product> products, int together, Body&& body) {
   constexpr std::size_t kShortest = std::size_t{32} << 10;  // bytes, where they are read for one row
+  const auto parts_of = [together](const Product& product) -> std::size_t {
+    return product.count == 0 ? 0 : (product.w->panels() + together - 1) / together;
+  };
   std::size_t total = 0, shortest = 1;
   for (const Product& product : products)
-    if (const std::size_t pairs = panel_pairs(product); pairs > 0) {
-      total += pairs * cost_of_pair(product);
-      shortest = std::max({shortest, cost_of_pair(product), 5 * kShortest / (2 * product.w->panel_stride + 1)});
+    if (const std::size_t parts = parts_of(product), cost = together * cost_of_panel(product); parts > 0) {
+      total += parts * cost;
+      shortest = std::max({shortest, cost, kShortest / (product.w->panel_stride + 1) * 5});
     }
   const Runs runs(total, pool.threads(), shortest);
-  pool.parallel_for(runs.count(), [&](std::size_t run) {
+  pool.parallel_for(total == 0 ? 0 : runs.count(), [&](std::size_t run) {
     const std::size_t begin = runs.begin(run), end = runs.begin(run + 1);
     std::size_t at = 0;
     for (const Product& product : products) {
-      const std::size_t pairs = panel_pairs(product), cost = cost_of_pair(product);
-      const auto pairs_before = [&](std::size_t cut) {
-        return cut <= at ? 0 : std::min(pairs, (cut - at + cost - 1) / cost);
+      const std::size_t parts = parts_of(product), cost = together * cost_of_panel(product);
+      const auto parts_before = [&](std::size_t cut) {
+        return cut <= at ? 0 : std::min(parts, (cut - at + cost - 1) / cost);
       };
-      const std::size_t first = pairs_before(begin), last = pairs_before(end);
-      if (first < last)
-        body(product, static_cast<int>(2 * first), std::min(static_cast<int>(2 * last), product.w->panels()));
-      at += pairs * cost;
+      const int first = together * static_cast<int>(parts_before(begin));
+      const int last = std::min(together * static_cast<int>(parts_before(end)), product.w->panels());
+      if (first < last) body(product, first, last);
+      at += parts * cost;
       if (at >= end) break;
     }
   });
@@ -262,7 +262,7 @@ void for_each_run(ThreadPool& pool, std::span<const Product> products, Body&& bo
 }  // namespace
 
 void multiply(ThreadPool& pool, std::span<const Product> products) {
-  for_each_run(pool, products, [](const Product& product, int first, int last) {
+  for_each_run(pool, products, 1, [](const Product& product, int first, int last) {
     HWY_DYNAMIC_DISPATCH(multiply_run)({&product, 1}, nullptr, first, last);
   });
 }
@@ -272,13 +272,13 @@ void multiply_and_sum(ThreadPool& pool, std::span<const Product> products, std::
   for (const Product& product : products)
     FOE_CHECK(product.count == products[0].count && product.w->rows == products[0].w->rows, "[{}, {}] and [{}, {}]",
               product.count, product.w->rows, products[0].count, products[0].w->rows);
-  for_each_run(pool, products.first(1), [&](const Product&, int first, int last) {
+  for_each_run(pool, products.first(1), 1, [&](const Product&, int first, int last) {
     HWY_DYNAMIC_DISPATCH(multiply_run)(products, merges.data(), first, last);
   });
 }
 
 void multiply_swiglu(ThreadPool& pool, std::span<const Product> products, int width) {
-  for_each_run(pool, products, [width](const Product& product, int first, int last) {
+  for_each_run(pool, products, 2, [width](const Product& product, int first, int last) {
     HWY_DYNAMIC_DISPATCH(multiply_swiglu_run)(product, first, last, width);
   });
 }
