@@ -95,6 +95,8 @@ constexpr Case kCases[] = {{"decode 1 x 16384, 8 KV heads", {1, 16384, 1, 8, 8, 
                            {"decode 1 x 16384, 8 KV heads of 4 queries", {1, 16384, 1, 32, 8, 128}},
                            {"decode 1 x 16384, 1 KV head", {1, 16384, 1, 1, 1, 96}},
                            {"decode 8 x 2048, 8 KV heads", {8, 2048, 1, 8, 8, 96}},
+                           {"decode 1 x 16384, 4 KV heads of 4 queries", {1, 16384, 1, 16, 4, 64}},
+                           {"prefill 512 after 15872, 4 KV heads of 4 queries", {1, 16384, 512, 16, 4, 64}},
                            {"prefill 2048, 8 KV heads", {1, 2048, 2048, 8, 8, 96}},
                            {"prefill 2048, 8 KV heads of 4 queries", {1, 2048, 2048, 32, 8, 128}}};
 

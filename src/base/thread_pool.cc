@@ -21,13 +21,14 @@ void ThreadPool::run(std::size_t count, Call call, void* context) {
   call_ = call;
   context_ = context;
   next_.store(0, std::memory_order_relaxed);
-  busy_.store(static_cast<unsigned>(workers_.size()), std::memory_order_relaxed);
+  inside_.store(kOpen, std::memory_order_release);
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();
   drain();
-  // Every worker must have left the loop before its variables may change again.
-  if (spin_until([this] { return busy_.load(std::memory_order_acquire) == 0; })) return;
-  for (unsigned left; (left = busy_.load(std::memory_order_acquire)) != 0;) busy_.wait(left, std::memory_order_acquire);
+  if (inside_.fetch_and(~kOpen, std::memory_order_acq_rel) == kOpen) return;
+  if (spin_until([this] { return inside_.load(std::memory_order_acquire) == 0; })) return;
+  for (unsigned left; (left = inside_.load(std::memory_order_acquire)) != 0;)
+    inside_.wait(left, std::memory_order_acquire);
 }
 
 void ThreadPool::work() {
@@ -38,8 +39,12 @@ void ThreadPool::work() {
     if (now == seen) continue;
     seen = now;
     if (stop_.load(std::memory_order_relaxed)) return;
+    unsigned inside = inside_.load(std::memory_order_relaxed);
+    while ((inside & kOpen) && !inside_.compare_exchange_weak(inside, inside + 1, std::memory_order_acq_rel)) {
+    }
+    if (!(inside & kOpen)) continue;
     drain();
-    if (busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) busy_.notify_one();
+    if (inside_.fetch_sub(1, std::memory_order_acq_rel) == 1) inside_.notify_one();
   }
 }
 

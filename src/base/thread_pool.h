@@ -1,5 +1,6 @@
 // A fixed set of threads that run one parallel loop at a time. They spin briefly between loops, because a forward pass
-// is hundreds of short loops, and then sleep, because an idle server must cost nothing.
+// is hundreds of short loops, and then sleep, because an idle server must cost nothing. A loop does not wait for
+// threads that have not come to it, because another process has their processor: it then runs on those that have.
 #pragma once
 
 #include <atomic>
@@ -40,14 +41,16 @@ class ThreadPool {
   void work();
   void drain();
 
-  // The current loop. Written by the owner before generation_ moves on, read by workers after.
+  // The current loop. Written by the owner while no worker is inside.
   std::size_t count_ = 0;
   Call call_ = nullptr;
   void* context_ = nullptr;
 
   alignas(64) std::atomic<std::size_t> next_{0};
   alignas(64) std::atomic<unsigned> generation_{0};
-  alignas(64) std::atomic<unsigned> busy_{0};
+  // How many workers are in the loop; kOpen while more may enter. One word, so that none enters as it is closed.
+  static constexpr unsigned kOpen = 1u << 31;
+  alignas(64) std::atomic<unsigned> inside_{0};
   std::atomic<bool> stop_{false};
   std::vector<std::thread> workers_;
 };

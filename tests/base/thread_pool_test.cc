@@ -88,6 +88,18 @@ TEST(ThreadPool, IndicesSpreadOverThreads) {
   EXPECT_EQ(begun, 2);
 }
 
+// Loops end while workers are still on their way to them, or asleep; none of these may take part in the next by
+// mistake.
+TEST(ThreadPool, LoopsEndWithoutThreadsThatComeLate) {
+  ThreadPool pool(8);
+  for (int loop = 0; loop < 2000; ++loop) {
+    std::vector<int> calls(2 + loop % 3, 0);
+    pool.parallel_for(calls.size(), [&](std::size_t i) { ++calls[i]; });
+    ASSERT_EQ(calls, std::vector<int>(calls.size(), 1)) << loop;
+    if (loop % 100 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
+
 TEST(ThreadPool, StopsIdleAndUnused) {
   for (int i = 0; i < 100; ++i) ThreadPool pool(1 + i % 4);
 }
