@@ -22,8 +22,13 @@ constexpr int kMaxOpen = 16;  // terms of a sum that wait for others: one for ea
 // The most rows of a tile: as many accumulators as there are registers for beside a panel and an activation.
 constexpr int kTallest = kManyRegisters ? 24 / kVecs : 6;
 
-// Panels for one row at a time: memory is faster in several streams. Two rows have two panels, and more have one.
+// Panels that one row is multiplied with at a time, where these are long: memory is faster in several streams. Two rows
+// have two, and more have one.
 constexpr int kMostPanels = 4;
+bool long_panels(const PackedMatrix& w) {
+  constexpr std::size_t kLong = 16384;  // bytes; the beginning of a stream waits
+  return panel_bytes(w.format, w.depth) >= kLong;
+}
 
 // Rows whose products are on the stack until all terms of a sum are there: [row][panel][16].
 template <int kPanels>
@@ -96,9 +101,11 @@ void multiply_some_rows(int rows, const Product& product, int first_row, int pan
 template <int kPanels>
 void multiply_row_block(const Product& product, int first_row, int rows, int panel, Accumulators<kPanels>& acc) {
   constexpr std::size_t kStride = kPanels * kPanel;
-  if (rows == 1) return multiply_rows<1, kPanels>(product, first_row, panel, acc[0][0], kStride);
-  if constexpr (kPanels == 2)
-    if (rows == 2) return multiply_rows<2, 2>(product, first_row, panel, acc[0][0], kStride);
+  if constexpr (kPanels > 1)
+    if (rows <= 2 && long_panels(*product.w)) {
+      if (rows == 1) return multiply_rows<1, kPanels>(product, first_row, panel, acc[0][0], kStride);
+      return multiply_rows<2, 2>(product, first_row, panel, acc[0][0], kStride);
+    }
   // As equal as can be: a tile of one row would read its weights for that row alone.
   const int tiles = (rows + kTallest - 1) / kTallest;
   for (int p = 0; p < kPanels; ++p)
@@ -160,7 +167,7 @@ void multiply_panels(std::span<const Product> terms, const Merge* merges, int pa
 // Panels [first, last) of every row of a sum.
 void multiply_run(std::span<const Product> terms, const Merge* merges, int first, int last) {
   int panel = first;
-  if (terms.front().count == 1)
+  if (terms.front().count == 1 && long_panels(*terms.front().w))
     for (; panel + kMostPanels <= last; panel += kMostPanels) multiply_panels<kMostPanels>(terms, merges, panel);
   for (; panel + 2 <= last; panel += 2) multiply_panels<2>(terms, merges, panel);
   if (panel < last) multiply_panels<1>(terms, merges, panel);
@@ -188,7 +195,7 @@ void multiply_swiglu_panels(const Product& product, int panel, int width) {
 
 void multiply_swiglu_run(const Product& product, int first, int last, int width) {
   int panel = first;
-  if (product.count == 1)
+  if (product.count == 1 && long_panels(*product.w))
     for (; panel + kMostPanels <= last; panel += kMostPanels)
       multiply_swiglu_panels<kMostPanels>(product, panel, width);
   for (; panel < last; panel += 2) multiply_swiglu_panels<2>(product, panel, width);

@@ -95,11 +95,9 @@ HWY_INLINE float sum_lanes(V16 a) {
   return x[0];
 }
 HWY_INLINE float max_lane(V16 a) {
-  HWY_ALIGN float x[kLanes16];
-  store16(a, x);
-  float m = x[0];
-  for (int i = 1; i < kLanes16; ++i) m = x[i] > m ? x[i] : m;
-  return m;
+  VF m = a.v[0];
+  for (int i = 1; i < kVecs; ++i) m = hn::Max(m, a.v[i]);
+  return hn::GetLane(hn::MaxOfLanes(DF(), m));
 }
 
 // The first n < 16 floats at p, the rest zero; and back. For the ends of rows.
