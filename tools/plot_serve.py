@@ -16,7 +16,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.ticker import NullLocator  # noqa: E402
+from matplotlib.ticker import LogLocator, NullLocator  # noqa: E402
 
 LATENCIES = (("ttft", "time to first token"), ("tpot", "time per output token"), ("e2el", "end-to-end latency"))
 
@@ -71,6 +71,7 @@ def main() -> None:
         axes.set_xticks(sorted(rates), [f"{rate:.4g}" for rate in sorted(rates)], rotation=45)
         axes.xaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
         axes.yaxis.set_minor_formatter("{x:g}")
         axes.tick_params(axis="y", which="minor", labelsize=6)
         axes.grid(alpha=0.3)
