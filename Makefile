@@ -26,7 +26,8 @@ test: $(if $(filter ON,$(ci)),setup-dev) build  ## compile everything and run th
 asan: setup-test  ## the tests under the address and undefined-behaviour sanitizers
 tsan: setup-test  ## the tests of threads under the thread sanitizer
 fuzz: setup-dev  ## each fuzzer for half a minute
-asan tsan fuzz:
+neon: setup-dev  ## the tests of the kernels for ARM, in an emulator
+asan tsan fuzz neon:
 	cmake --preset $@
 	cmake --build --preset $@
 	ctest --preset $@ --parallel $(jobs)
@@ -45,4 +46,4 @@ setup-%:
 
 # The set-up comes first; the build tools run in parallel by themselves.
 .NOTPARALLEL:
-.PHONY: help demo build test asan tsan fuzz format check-format clean
+.PHONY: help demo build test asan tsan fuzz neon format check-format clean

@@ -16,8 +16,12 @@ void require_cpu() {
 }
 
 std::string instruction_set() {
+#if defined(__x86_64__)
   const auto targets = hwy::SupportedTargets() & HWY_TARGETS;
   return hwy::TargetName(targets & -targets);  // lower bits are better sets
+#else
+  return hwy::TargetName(HWY_TARGETS);  // there is one
+#endif
 }
 
 }  // namespace foe
