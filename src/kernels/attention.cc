@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
 #include <type_traits>
 #include <vector>
 
 #include "base/aligned.h"
 #include "base/check.h"
+#include "kernels/attention_tile.h"
 #include "kernels/targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -17,41 +19,6 @@
 
 #include "kernels/gemm_tile-inl.h"
 #include "kernels/math-inl.h"
-
-#ifndef FOE_KERNELS_ATTENTION_TILE
-#define FOE_KERNELS_ATTENTION_TILE
-namespace foe {
-
-// What a softmax has taken in: the largest score, and the sum of e^(s - largest).
-struct Running {
-  float largest = -std::numeric_limits<float>::infinity();
-  float sum = 0.0f;
-};
-
-// The queries of one task: `rows` consecutive (token, head) pairs that share one KV head of one sequence.
-struct AttentionTile {
-  static constexpr int kMaxRows = 6;  // with one panel, what AVX2 holds in registers
-  int rows = 0;
-  const float* q[kMaxRows] = {};
-  float* out[kMaxRows] = {};
-  int position[kMaxRows] = {};           // ascending; a query sees keys at 0..position
-  const std::int32_t* blocks = nullptr;  // the sequence's block table
-  const std::byte* head_kv = nullptr;    // this KV head in block 0 of the layer
-  const KvShape* shape = nullptr;
-  // The spans to compute: all of them, merged at once, or with `parts` some, each left in its place for merge_tile().
-  int span_begin = 0, span_end = 0;
-  Running* parts = nullptr;          // [span][kMaxRows]
-  float* part_outputs_Cp = nullptr;  // [span][kMaxRows][Cp]
-
-  int spans() const { return position[rows - 1] / kAttentionSpan + 1; }
-  Running& part(int span, int row) const { return parts[span * kMaxRows + row]; }
-  float* part_outputs(int span, int row) const {
-    return part_outputs_Cp + static_cast<std::size_t>(span * kMaxRows + row) * shape->padded_dim();
-  }
-};
-
-}  // namespace foe
-#endif
 
 HWY_BEFORE_NAMESPACE();
 namespace foe {
@@ -224,7 +191,7 @@ HWY_INLINE void take_columns(const AttentionTile& tile, const Span<T>& span, con
 
 // One span for all rows.
 template <int kRows, typename T>
-void take_span(const AttentionTile& tile, const Span<T>& span, const Span<T>& next, Running* running) {
+void take_span(AttentionTile& tile, const Span<T>& span, const Span<T>& next) {
   constexpr int kPanels = panels_for(kRows);
   HWY_ALIGN float weights[kRows][kAttentionSpan];
   Running here[kRows];
@@ -234,7 +201,7 @@ void take_span(const AttentionTile& tile, const Span<T>& span, const Span<T>& ne
     if (tile.parts != nullptr)
       tile.part(span.index, r) = here[r];
     else if (tile.position[r] >= span.first)
-      merges[r] = merge_running(running[r], here[r]);
+      merges[r] = merge_running(tile.running[r], here[r]);
   }
   const int width = tile.shape->padded_dim();
   int c = 0;
@@ -246,50 +213,56 @@ void take_span(const AttentionTile& tile, const Span<T>& span, const Span<T>& ne
 HWY_INLINE void begin_outputs(const AttentionTile& tile) {
   for (int r = 0; r < tile.rows; ++r) std::fill(tile.out[r], tile.out[r] + tile.shape->head_dim, 0.0f);
 }
-HWY_INLINE void normalise_outputs(const AttentionTile& tile, const Running* running) {
+HWY_INLINE void normalise_outputs(const AttentionTile& tile) {
   for (int r = 0; r < tile.rows; ++r)
-    for (int c = 0; c < tile.shape->head_dim; ++c) tile.out[r][c] /= running[r].sum;
-}
-
-template <int kRows, typename T>
-void attend_rows(const AttentionTile& tile) {
-  Running running[kRows];
-  if (tile.parts == nullptr) begin_outputs(tile);
-  for (int span = tile.span_begin; span < tile.span_end; ++span)
-    take_span<kRows>(tile, Span<T>(tile, span), Span<T>(tile, std::min(span + 1, tile.span_end - 1)), running);
-  if (tile.parts == nullptr) normalise_outputs(tile, running);
+    for (int c = 0; c < tile.shape->head_dim; ++c) tile.out[r][c] /= tile.running[r].sum;
 }
 
 template <typename T, int kRows = AttentionTile::kMaxRows>
-void attend_up_to(const AttentionTile& tile) {
-  if (tile.rows == kRows) return attend_rows<kRows, T>(tile);
-  if constexpr (kRows > 1) attend_up_to<T, kRows - 1>(tile);
+void take_span_up_to(AttentionTile& tile, int span) {
+  if (tile.rows == kRows)
+    return take_span<kRows>(tile, Span<T>(tile, span), Span<T>(tile, std::min(span + 1, tile.span_end - 1)));
+  if constexpr (kRows > 1) take_span_up_to<T, kRows - 1>(tile, span);
 }
 
-void attend(const AttentionTile& tile) {
-  switch (tile.shape->type) {
+// Tiles of one KV head, span by span: what the first of them has read is in the cache for the others.
+template <typename T>
+void attend_tiles(std::span<AttentionTile> tiles) {
+  int end = 0;
+  for (const AttentionTile& tile : tiles) {
+    if (tile.parts == nullptr) begin_outputs(tile);
+    end = std::max(end, tile.span_end);
+  }
+  for (int span = tiles.front().span_begin; span < end; ++span)
+    for (AttentionTile& tile : tiles)
+      if (span < tile.span_end) take_span_up_to<T>(tile, span);
+  for (const AttentionTile& tile : tiles)
+    if (tile.parts == nullptr) normalise_outputs(tile);
+}
+
+void attend(std::span<AttentionTile> tiles) {
+  switch (tiles.front().shape->type) {
     case KvType::kF32:
-      return attend_up_to<float>(tile);
+      return attend_tiles<float>(tiles);
     case KvType::kBF16:
-      return attend_up_to<BF16>(tile);
+      return attend_tiles<BF16>(tiles);
     case KvType::kInt8:
-      return attend_up_to<std::int8_t>(tile);
+      return attend_tiles<std::int8_t>(tiles);
   }
 }
 
 // The outputs of a tile from the parts of all its spans.
-void merge_tile(const AttentionTile& tile) {
-  Running running[AttentionTile::kMaxRows];
+void merge_tile(AttentionTile& tile) {
   begin_outputs(tile);
   for (int span = 0; span < tile.spans(); ++span)
     for (int r = 0; r < tile.rows; ++r) {
       if (tile.position[r] < span * kAttentionSpan) continue;
-      const Merge merge = merge_running(running[r], tile.part(span, r));
+      const Merge merge = merge_running(tile.running[r], tile.part(span, r));
       const float* part = tile.part_outputs(span, r);
       for (int c = 0; c < tile.shape->head_dim; c += kLanes16)
         merge_outputs(load16(part + c), merge, tile.out[r] + c, tile.shape->head_dim - c);
     }
-  normalise_outputs(tile, running);
+  normalise_outputs(tile);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -314,19 +287,22 @@ struct Job {
   int heads_per_kv() const { return query_heads / shape.kv_heads; }
 };
 
-// How a sequence's attention is cut: for each KV head into tiles of (token, head) rows, and these into pieces of spans.
+// How a sequence's attention is cut: for each KV head into tiles of (token, head) rows. A task is some tiles, or a
+// piece of the spans of one.
 struct Cut {
   int tiles = 0;   // of a KV head
   int spans = 0;   // of the last tile
-  int pieces = 1;  // of a tile
-  // Of all sequences before: pieces, and of tiles in several pieces their number and their spans.
-  std::size_t first_piece = 0, first_split = 0, first_part = 0;
+  int groups = 1;  // of the tiles of a KV head
+  int pieces = 1;  // of a tile, where groups are of one
+  // Of all sequences before: tasks, and of tiles in several pieces their number and their spans.
+  std::size_t first_task = 0, first_split = 0, first_part = 0;
 };
+constexpr int kMostTogether = 16;  // tiles of a task, whose queries and outputs are in a cache beside one span
 
-// One for each sequence, and an end. No piece has more than a quarter of a thread's share of all spans (or more than
+// One for each sequence, and an end. No task has more than a quarter of a thread's share of all spans (or more than
 // one span); a single thread needs no pieces.
 std::vector<Cut> cut_work(const Job& job, int threads) {
-  constexpr int kPiecesPerThread = 4;
+  constexpr int kTasksPerThread = 4;
   const int sequences = job.batch.num_sequences(), heads = job.shape.kv_heads;
   std::vector<Cut> cuts(sequences + 1);
   std::size_t spans = 0;
@@ -338,20 +314,24 @@ std::vector<Cut> cut_work(const Job& job, int threads) {
     cuts[s].spans = job.batch.positions[end - 1] / kAttentionSpan + 1;
     spans += static_cast<std::size_t>(heads) * cuts[s].tiles * cuts[s].spans;
   }
-  const std::size_t most = threads == 1 ? spans : std::max<std::size_t>(1, spans / (threads * kPiecesPerThread));
+  const std::size_t most = threads == 1 ? spans : std::max<std::size_t>(1, spans / (threads * kTasksPerThread));
   for (int s = 0; s < sequences; ++s) {
     Cut &cut = cuts[s], &next = cuts[s + 1];
     const std::size_t tiles = static_cast<std::size_t>(heads) * cut.tiles;
-    if (tiles > 0) cut.pieces = static_cast<int>((cut.spans + most - 1) / most);
+    if (tiles > 0) {
+      cut.pieces = static_cast<int>((cut.spans + most - 1) / most);
+      const int together = static_cast<int>(std::clamp<std::size_t>(most / cut.spans, 1, kMostTogether));
+      cut.groups = (cut.tiles + together - 1) / together;
+    }
     const std::size_t split = cut.pieces > 1 ? tiles : 0;
-    next.first_piece = cut.first_piece + tiles * cut.pieces;
+    next.first_task = cut.first_task + (tiles == 0 ? 0 : static_cast<std::size_t>(heads) * cut.groups * cut.pieces);
     next.first_split = cut.first_split + split;
     next.first_part = cut.first_part + split * cut.spans;
   }
   return cuts;
 }
 
-// The sequence that the i-th piece or split tile belongs to; of these, `i` becomes its own.
+// The sequence that the i-th task or split tile belongs to; of these, `i` becomes its own.
 int find_sequence(const std::vector<Cut>& cuts, std::size_t Cut::*first, std::size_t& i) {
   const auto next = std::ranges::upper_bound(cuts, i, {}, first);
   const int sequence = static_cast<int>(next - cuts.begin()) - 1;
@@ -379,6 +359,7 @@ AttentionTile make_tile(const Job& job, const std::vector<Cut>& cuts, int s, int
   tile.blocks = job.batch.block_table.data() + job.batch.table_begin[s];
   tile.head_kv = job.layer_kv + kv_head * job.shape.head_bytes();
   tile.shape = &job.shape;
+  tile.span_end = tile.spans();
   if (cut.pieces == 1) return tile;
   const std::size_t part = (cut.first_part + static_cast<std::size_t>(i) * cut.spans) * AttentionTile::kMaxRows;
   tile.parts = parts + part;
@@ -398,17 +379,25 @@ void attention(ThreadPool& pool, const Batch& batch, const KvShape& shape, int q
   AlignedBuffer<Running> parts(end.first_part * AttentionTile::kMaxRows);
   AlignedBuffer<float> outputs(parts.size() * shape.padded_dim());
 
-  pool.parallel_for(end.first_piece, [&](std::size_t i) {
-    const int s = find_sequence(cuts, &Cut::first_piece, i);
-    const int pieces = cuts[s].pieces, piece = static_cast<int>(i % pieces);
-    AttentionTile tile = make_tile(job, cuts, s, static_cast<int>(i / pieces), parts.data(), outputs.data());
-    tile.span_begin = cuts[s].spans * piece / pieces;
-    tile.span_end = std::min(tile.spans(), cuts[s].spans * (piece + 1) / pieces);
-    HWY_DYNAMIC_DISPATCH(attend)(tile);
+  pool.parallel_for(end.first_task, [&](std::size_t i) {
+    const int s = find_sequence(cuts, &Cut::first_task, i);
+    const Cut& cut = cuts[s];
+    const int piece = static_cast<int>(i % cut.pieces), group = static_cast<int>(i / cut.pieces);
+    const int first = group % cut.groups * cut.tiles / cut.groups,
+              last = (group % cut.groups + 1) * cut.tiles / cut.groups;
+    AttentionTile tiles[kMostTogether];
+    for (int j = first; j < last; ++j) {
+      AttentionTile& tile = tiles[j - first] =
+          make_tile(job, cuts, s, group / cut.groups * cut.tiles + j, parts.data(), outputs.data());
+      tile.span_begin = cut.spans * piece / cut.pieces;
+      tile.span_end = std::min(tile.span_end, cut.spans * (piece + 1) / cut.pieces);
+    }
+    HWY_DYNAMIC_DISPATCH(attend)({tiles, static_cast<std::size_t>(last - first)});
   });
   pool.parallel_for(end.first_split, [&](std::size_t i) {
     const int s = find_sequence(cuts, &Cut::first_split, i);
-    HWY_DYNAMIC_DISPATCH(merge_tile)(make_tile(job, cuts, s, static_cast<int>(i), parts.data(), outputs.data()));
+    AttentionTile tile = make_tile(job, cuts, s, static_cast<int>(i), parts.data(), outputs.data());
+    HWY_DYNAMIC_DISPATCH(merge_tile)(tile);
   });
 }
 
