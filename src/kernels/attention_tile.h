@@ -15,7 +15,7 @@ struct Running {
   float sum = 0.0f;
 };
 
-// The queries of one task: `rows` consecutive (token, head) pairs that share one KV head of one sequence.
+// `rows` consecutive (token, head) pairs, queries that share one KV head of one sequence.
 struct AttentionTile {
   static constexpr int kMaxRows = 6;  // with one panel, what AVX2 holds in registers
   int rows = 0;

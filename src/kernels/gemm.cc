@@ -19,8 +19,9 @@ namespace HWY_NAMESPACE {
 
 constexpr int kMaxOpen = 16;  // terms of a sum that wait for others: one for each bit of an index of Merge
 
-// The most rows of a tile: as many accumulators as there are registers for beside a panel and an activation.
-constexpr int kTallest = kManyRegisters ? 24 / kVecs : 6;
+// The most rows of a tile with one panel: enough chains to hide the latency of a multiply-add, and on AVX2 as many
+// accumulators as there are registers for beside a panel and an activation.
+constexpr int kTallest = kVecs == 1 ? 8 : 6;
 
 // Panels that one row is multiplied with at a time, where these are long: memory is faster in several streams. Two rows
 // have two, and more have one.
@@ -51,7 +52,7 @@ HWY_INLINE void multiply_floats(const std::byte* const (&x)[kRows], const std::b
   };
   int k = 0;
   for (; k + kStep <= depth; k += kStep) {
-    for (int p = 0; p < kPanels; ++p) prefetch<kPanels>(w + p * panel_stride + k * kPanel * sizeof(T));
+    for (int p = 0; p < kPanels; ++p) read_ahead<kPanels>(w + p * panel_stride + k * kPanel * sizeof(T));
     add(k, kStep);
   }
   if (k < depth) add(k, depth - k);
@@ -212,9 +213,9 @@ namespace {
 HWY_EXPORT(multiply_run);
 HWY_EXPORT(multiply_swiglu_run);
 
-// Of a panel, in rows: reading it takes as long as some rows of arithmetic.
-std::size_t cost_of_panel(const Product& product) {
-  return product.count + 4;
+// Of a panel for so many rows: reading it takes as long as about four rows of arithmetic.
+std::size_t cost_of_panel(int rows) {
+  return rows + 4;
 }
 
 // Cuts [0, total) into runs for so many threads: half of it into one for each, then half of what is left, and so on.
@@ -244,16 +245,17 @@ void for_each_run(ThreadPool& pool, std::span<const Product> products, int toget
   };
   std::size_t total = 0, shortest = 1;
   for (const Product& product : products)
-    if (const std::size_t parts = parts_of(product), cost = together * cost_of_panel(product); parts > 0) {
+    if (const std::size_t parts = parts_of(product), cost = together * cost_of_panel(product.count); parts > 0) {
       total += parts * cost;
-      shortest = std::max({shortest, cost, kShortest / (product.w->panel_stride + 1) * 5});
+      const std::size_t panels = kShortest / std::max<std::size_t>(product.w->panel_stride, 1);
+      shortest = std::max({shortest, cost, panels * cost_of_panel(1)});
     }
   const Runs runs(total, pool.threads(), shortest);
   pool.parallel_for(total == 0 ? 0 : runs.count(), [&](std::size_t run) {
     const std::size_t begin = runs.begin(run), end = runs.begin(run + 1);
     std::size_t at = 0;
     for (const Product& product : products) {
-      const std::size_t parts = parts_of(product), cost = together * cost_of_panel(product);
+      const std::size_t parts = parts_of(product), cost = together * cost_of_panel(product.count);
       const auto parts_before = [&](std::size_t cut) {
         return cut <= at ? 0 : std::min(parts, (cut - at + cost - 1) / cost);
       };

@@ -21,6 +21,15 @@ namespace HWY_NAMESPACE {
 constexpr int kTileRows = kManyRegisters ? 8 : 6;
 constexpr int kTilePanels = kManyRegisters ? 2 : 1;
 
+constexpr std::size_t kCacheLine = 64;
+
+// Asks for the line that is read a little later, where kPanels are read at a time: processors do so by themselves only
+// within a page. One line for each that is read: many at once keep what is needed first waiting.
+template <int kPanels>
+HWY_INLINE void read_ahead(const std::byte* at) {
+  __builtin_prefetch(at + 2048 / kPanels, 0, 3);
+}
+
 // acc[m][p] (+)= sum over k of a[m][k * a_step] * b[p][k * b_step + (0..15)], k ascending.
 // a: kRows row pointers. kUnitStep says that a_step is 1, which lets the compiler fold the address.
 template <int kRows, int kPanels, bool kUnitStep, typename T>

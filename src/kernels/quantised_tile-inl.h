@@ -20,8 +20,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/gemm_tile-inl.h"
 #include "kernels/quantise.h"
-#include "kernels/vec16-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace foe {
@@ -62,15 +62,6 @@ HWY_INLINE VI32 set_four(const void* x) {
   return hn::Set(DI32(), four);
 }
 
-constexpr std::size_t kCacheLine = 64;
-
-// Asks for the line that is read a little later, where kPanels are read at a time: processors do so by themselves only
-// within a page. One line for each that is read: many at once keep what is needed first waiting.
-template <int kPanels>
-HWY_INLINE void prefetch(const std::byte* at) {
-  __builtin_prefetch(at + 2048 / kPanels, 0, 3);
-}
-
 // Of a panel's block in int8, two k: [16 rows][2 k] in 16 bits.
 HWY_INLINE void load_pair(const std::byte* codes, VI16 (&w)[kVecs]) {
   const hn::Rebind<std::int8_t, DI16> d8;
@@ -92,7 +83,7 @@ HWY_INLINE void multiply_int8(const std::byte* const (&x)[kRows], const std::byt
       for (Dot16& s : row) s = zero_dot16();
     const std::byte* codes = w + scale_bytes(kFormat);
     for (int pair = 0; pair < kBlock / 2; pair += kLinePairs, codes += kCacheLine) {
-      for (int p = 0; p < kPanels; ++p) prefetch<kPanels>(codes + p * panel_stride);
+      for (int p = 0; p < kPanels; ++p) read_ahead<kPanels>(codes + p * panel_stride);
       for (int j = 0; j < kLinePairs; ++j) {
         VI16 two[kPanels][kVecs];
         for (int p = 0; p < kPanels; ++p) load_pair(codes + p * panel_stride + j * kPairBytes, two[p]);
@@ -176,11 +167,11 @@ HWY_INLINE void multiply_int4(const std::byte* const (&x)[kRows], const std::byt
       for (auto& panel : sum[m])
         for (VI16& s : panel) s = hn::BitCast(DI16(), set_four(row[m]->offsets));
     }
-    for (int p = 0; p < kPanels; ++p) prefetch<kPanels>(w + p * panel_stride);
+    for (int p = 0; p < kPanels; ++p) read_ahead<kPanels>(w + p * panel_stride);
     const std::byte* codes = w + scale_bytes(kFormat);
     for (int quad = 0; quad < kQuads; ++quad, codes += kQuadBytes) {
       if (quad % 2 == 1)
-        for (int p = 0; p < kPanels; ++p) prefetch<kPanels>(codes + p * panel_stride);
+        for (int p = 0; p < kPanels; ++p) read_ahead<kPanels>(codes + p * panel_stride);
       VI8 four[kRows];
       for (int m = 0; m < kRows; ++m) four[m] = hn::BitCast(DI8(), set_four(row[m]->codes + 4 * quad));
       for (int p = 0; p < kPanels; ++p) {

@@ -8,6 +8,7 @@
 //          r and the upper one for row r + 8; weight = scale * level
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -24,7 +25,7 @@ inline constexpr int kPanel = 16;
 // weights whose block of 32 has the best scale, within what its sample decides (tools/int4_levels.py searches them),
 // ascending.
 inline constexpr std::int8_t kInt4Levels[16] = {-29, -22, -17, -13, -10, -7, -4, -1, 2, 5, 8, 11, 15, 19, 24, 30};
-inline constexpr int kMostLevel = 30;
+inline constexpr int kMostLevel = std::max<int>(-kInt4Levels[0], kInt4Levels[15]);
 
 const char* to_string(WeightFormat format);
 // "f32", "bf16", "int8" or "int4"; anything else is an Error that begins with `what`.

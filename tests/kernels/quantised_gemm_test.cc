@@ -151,23 +151,43 @@ TEST(QuantisedGemm, BitsDependOnNeitherBatchNorTargetNorThreads) {
     }
 }
 
-// The largest codes there are, all of one sign: nothing saturates or overflows.
+// A matrix of one code everywhere, at a scale of 1.
+PackedMatrix filled(int rows, int depth, WeightFormat format, int byte) {
+  PackedMatrix w = empty_packed(rows, depth, format);
+  const BF16 one = to_bf16(1);
+  for (std::size_t block = 0; block < w.own.size(); block += block_bytes(format)) {
+    for (int r = 0; r < kPanel; ++r) std::memcpy(w.own.data() + block + r * sizeof one, &one, sizeof one);
+    std::memset(w.own.data() + block + scale_bytes(format), byte, block_bytes(format) - scale_bytes(format));
+  }
+  return w;
+}
+
+// The largest codes there are, all of one sign: nothing saturates or overflows, so that sums of blocks are exact, and
+// so are their sums, which have few bits.
 TEST(QuantisedGemm, LargestCodesAreExact) {
-  constexpr int kDepth = 256;
-  for (const WeightFormat format : kFormats)
+  constexpr int kDepth = 256, kWidth = 20;
+  struct Largest {
+    WeightFormat format;
+    int byte, weight;
+  };
+  for (const auto& [format, byte, weight] : {Largest{WeightFormat::kInt8, 127, 127},
+                                             {WeightFormat::kInt8, -127, -127},
+                                             {WeightFormat::kInt4, 0xff, kInt4Levels[15]},
+                                             {WeightFormat::kInt4, 0x00, kInt4Levels[0]}})
     for (const float sign : {1.0f, -1.0f}) {
-      std::vector<float> ones(20 * kDepth, sign);
-      const Weights weights(ones, 20, kDepth, DType::kF32);
-      const PackedMatrix w = pack(one_thread(), {&weights.matrix, 1}, format);
-      for (const int rows : {1, 3, 60}) {
-        const CodedRows x(format, std::vector<float>(rows * kDepth, 1.0f), rows, kDepth);
-        EXPECT_EQ(quantised_code(format, x.view, 0, 0), format == WeightFormat::kInt8 ? 32767 : kMost7Bits);
-        std::vector<float> y(rows * 20);
-        const double expected = kDepth * element(w, 0, 0) * x.value(0, 0);
+      const PackedMatrix w = filled(kWidth, kDepth, format, byte);
+      ASSERT_EQ(element(w, 3, 5), weight);
+      for (const int rows : {1, 2, 3, 60}) {
+        const int most = format == WeightFormat::kInt8 ? 32767 : kMost7Bits;
+        const CodedRows x(format, std::vector<float>(rows * kDepth, sign * most), rows, kDepth);
+        ASSERT_EQ(quantised_code(format, x.view, 0, 0), sign * most);
+        const double expected = kDepth * weight * x.value(0, 0);
+        std::vector<float> y(rows * kWidth);
         for_each_target([&] {
-          const Product product{.count = rows, .w = &w, .y = y.data(), .y_stride = 20, .quantised = x.view};
+          const Product product{.count = rows, .w = &w, .y = y.data(), .y_stride = kWidth, .quantised = x.view};
           multiply(one_thread(), {&product, 1});
-          for (const float value : y) ASSERT_NEAR(value, expected, gamma(8 + 2) * std::abs(expected));
+          for (const float value : y)
+            ASSERT_NEAR(value, expected, gamma(8 + 2) * std::abs(expected)) << to_string(format);
         });
       }
     }
