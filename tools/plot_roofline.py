@@ -16,6 +16,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.ticker import NullFormatter  # noqa: E402
 
 
 def draw(axes, run: dict, form: str) -> None:
@@ -36,7 +37,11 @@ def draw(axes, run: dict, form: str) -> None:
                 axes.annotate(p["tokens"], (intensity[id(p)], p["operations"] / p["seconds"] / 1e9), fontsize=6,
                               xytext=(3, -8), textcoords="offset points")
     axes.set(xscale="log", yscale="log", title=f"{run['shape']}, {form}", xlabel="operations per byte of weights")
-    axes.grid(alpha=0.3, which="both")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
+    axes.set_yticks([20, 50, 100, 200])
+    axes.grid(alpha=0.3)
     axes.legend(fontsize=7)
 
 
