@@ -73,14 +73,21 @@ class PageTest(unittest.TestCase):
 
     def test_stop_ends_an_answer(self):
         page = self.open()
-        page.fill("#tokens", "4000")
         page.fill("#text", "a long one")
-        page.click("#send")
-        expect(page.locator(".assistant")).not_to_be_empty()
-        page.click("#stop")
-        expect(page.locator("#send")).to_be_enabled()
-        wait_until(lambda: self.server.logged("client left"), "the server to hear of it")
+        rank = self.server.ranks()[0]
+        os.kill(rank, signal.SIGSTOP)  # the answer cannot end before it is stopped
+        try:
+            page.click("#send")
+            page.click("#stop")
+            expect(page.locator("#send")).to_be_enabled()
+            wait_until(lambda: self.server.logged("client left"), "the server to hear of it")
+        finally:
+            os.kill(rank, signal.SIGCONT)
         expect(page.locator(".error")).to_have_count(0)
+        page.fill("#text", "another")
+        page.click("#send")
+        expect(page.locator(".assistant").last).not_to_be_empty()
+        expect(page.locator("#send")).to_be_enabled()
 
     def test_errors_are_shown(self):
         page = self.open()
