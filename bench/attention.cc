@@ -5,6 +5,7 @@
 #include <benchmark/benchmark.h>
 
 #include "base/aligned.h"
+#include "base/huge_pages.h"
 #include "base/rng.h"
 
 namespace foe {
@@ -36,6 +37,7 @@ struct Layer {
         query_heads(load.query_heads),
         kv(shape.block_bytes() * (load.context / kKvBlock) * load.sequences),
         read_bytes(kv.size()) {
+    prefer_huge_pages(kv.data(), kv.size());
     const std::vector<float> rows = noise(static_cast<std::size_t>(load.context) * load.kv_heads * load.head_dim);
     for (int s = 0; s < load.sequences; ++s) {
       std::vector<std::int32_t> blocks;
@@ -96,6 +98,8 @@ constexpr Case kCases[] = {{"decode 1 x 16384, 8 KV heads", {1, 16384, 1, 8, 8, 
                            {"decode 1 x 16384, 1 KV head", {1, 16384, 1, 1, 1, 96}},
                            {"decode 8 x 2048, 8 KV heads", {8, 2048, 1, 8, 8, 96}},
                            {"decode 1 x 16384, 4 KV heads of 4 queries", {1, 16384, 1, 16, 4, 64}},
+                           {"decode 1 x 160, 4 KV heads of 4 queries", {1, 160, 1, 16, 4, 64}},
+                           {"decode 16 x 160, 4 KV heads of 4 queries", {16, 160, 1, 16, 4, 64}},
                            {"prefill 512 after 15872, 4 KV heads of 4 queries", {1, 16384, 512, 16, 4, 64}},
                            {"prefill 2048, 8 KV heads", {1, 2048, 2048, 8, 8, 96}},
                            {"prefill 2048, 8 KV heads of 4 queries", {1, 2048, 2048, 32, 8, 128}}};

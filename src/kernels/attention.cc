@@ -1,10 +1,7 @@
 #include "kernels/attention.h"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <span>
-#include <type_traits>
 #include <vector>
 
 #include "base/aligned.h"
@@ -14,230 +11,22 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/attention.cc"
-#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 
-#include "kernels/gemm_tile-inl.h"
-#include "kernels/math-inl.h"
+#include "kernels/attention_share-inl.h"
+#include "kernels/attention_stream-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace foe {
 namespace HWY_NAMESPACE {
 
-static_assert(kLanes16 == kKvBlock);
-constexpr int kBlocksPerSpan = kAttentionSpan / kKvBlock;
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-// So many independent chains of multiply-adds, as rows times panels, hide their latency.
-constexpr int panels_for(int rows) {
-  return rows == 1 ? 4 : rows == 2 ? 2 : 1;
-}
-
-// The keys of one span, [first, first + count), and their values.
-template <typename T>
-struct Span {
-  static constexpr bool kScaled = std::is_same_v<T, std::int8_t>;
-
-  int index, first;
-  int count, blocks;
-  const T* keys_C16[kBlocksPerSpan];
-  const T* values_16C[kBlocksPerSpan];
-  const float* scales[kBlocksPerSpan];  // if kScaled: of 16 keys, then of 16 values
-
-  Span(const AttentionTile& tile, int index_) : index(index_), first(index_ * kAttentionSpan) {
-    const KvShape& shape = *tile.shape;
-    count = std::min(kAttentionSpan, tile.position[tile.rows - 1] + 1 - first);
-    blocks = (count + kKvBlock - 1) / kKvBlock;
-    for (int b = 0; b < blocks; ++b) {
-      const std::byte* block = tile.head_kv + tile.blocks[first / kKvBlock + b] * shape.block_bytes();
-      keys_C16[b] = reinterpret_cast<const T*>(block + shape.scale_bytes());
-      values_16C[b] = reinterpret_cast<const T*>(block + shape.values_at());
-      scales[b] = reinterpret_cast<const float*>(block);
-    }
-  }
-};
-
-// Fewer rows than a full tile's wait for memory: decode reads each element once. Tiles of a prefill read what is in a
-// cache since the tile before.
-constexpr bool prefetches(int rows) {
-  return rows < AttentionTile::kMaxRows;
-}
-// Begins to read `rows` rows of 16 elements. Blocks are too short, and too far apart, for the machine to foresee them.
-template <typename T>
-HWY_INLINE void prefetch(const T* rows_16, int rows) {
-  constexpr int kLine = 64;
-  const auto* bytes = reinterpret_cast<const std::byte*>(rows_16);
-  for (std::size_t at = 0; at < rows * kLanes16 * sizeof(T); at += kLine) hwy::Prefetch(bytes + at);
-}
-
-// scores[r][j] = q_r . k_j * scale for the keys of some blocks, -inf where j is past the query's position.
-template <int kRows, int kBlocks, typename T>
-HWY_INLINE void score_blocks(const AttentionTile& tile, const Span<T>& span, int begin, float scale,
-                             float (*scores)[kAttentionSpan]) {
-  V16 acc[kRows][kBlocks];
-  const T* keys[kBlocks];
-  for (int b = 0; b < kBlocks; ++b) {
-    keys[b] = span.keys_C16[begin + b];
-    for (int r = 0; r < kRows; ++r) acc[r][b] = zero16();
-  }
-  const int step = prefetches(kRows) ? kLanes16 : tile.shape->head_dim;
-  for (int c = 0; c < tile.shape->head_dim; c += step) {
-    const int depth = std::min(step, tile.shape->head_dim - c);
-    const float* q[kRows];
-    for (int r = 0; r < kRows; ++r) q[r] = tile.q[r] + c;
-    if constexpr (prefetches(kRows))
-      for (int b = 0; b < kBlocks; ++b) prefetch(span.values_16C[begin + b] + c * kKvBlock, depth);
-    multiply_panels<kRows, kBlocks, true>(depth, q, 1, keys, kKvBlock, acc);
-    for (int b = 0; b < kBlocks; ++b) keys[b] += step * kKvBlock;
-  }
-  for (int b = 0; b < kBlocks; ++b) {
-    V16 factor = set16(scale);
-    if constexpr (Span<T>::kScaled) factor = mul(factor, load16(span.scales[begin + b]));
-    const int at = (begin + b) * kKvBlock;
-    for (int r = 0; r < kRows; ++r) {
-      store16(mul(acc[r][b], factor), scores[r] + at);
-      for (int j = std::max(0, tile.position[r] + 1 - span.first - at); j < kKvBlock; ++j)
-        scores[r][at + j] = -kInfinity;
-    }
-  }
-}
-
-// Turns a row of scores into e^(s - m) with m their largest, and returns {m, their sum}.
-HWY_INLINE Running exponentiate(float* scores, int count) {
-  V16 largest = load16(scores);
-  for (int j = kLanes16; j < count; j += kLanes16) largest = max(largest, load16(scores + j));
-  const float m = max_lane(largest);
-  V16 sum = zero16();
-  for (int j = 0; j < count; j += kLanes16) {
-    const V16 e = exp16(sub(load16(scores + j), set16(m)));
-    store16(e, scores + j);
-    sum = add(sum, e);
-  }
-  return {m, sum_lanes(sum)};
-}
-
-// The weights of a span's values, not normalised; zeros for a query that ends before the span.
-template <int kRows, typename T>
-HWY_INLINE void weigh_span(const AttentionTile& tile, const Span<T>& span, float (*weights)[kAttentionSpan],
-                           Running* running) {
-  constexpr int kBlocks = panels_for(kRows);
-  const float scale = 1.0f / std::sqrt(static_cast<float>(tile.shape->head_dim));
-  int b = 0;
-  for (; b + kBlocks <= span.blocks; b += kBlocks) score_blocks<kRows, kBlocks>(tile, span, b, scale, weights);
-  for (; b < span.blocks; ++b) score_blocks<kRows, 1>(tile, span, b, scale, weights);
-  for (int r = 0; r < kRows; ++r) {
-    running[r] = {};
-    if (tile.position[r] < span.first) {
-      std::fill(weights[r], weights[r] + span.blocks * kKvBlock, 0.0f);
-      continue;
-    }
-    running[r] = exponentiate(weights[r], span.blocks * kKvBlock);
-    if constexpr (Span<T>::kScaled)
-      for (b = 0; b < span.blocks; ++b) {
-        float* w = weights[r] + b * kKvBlock;
-        store16(mul(load16(w), load16(span.scales[b] + kKvBlock)), w);
-      }
-  }
-}
-
-// acc[r][p] = weights of a span times the columns of its values from `c` on.
-template <int kRows, int kPanels, typename T>
-HWY_INLINE void combine_values(const AttentionTile& tile, const Span<T>& span, const Span<T>& next,
-                               float (*weights)[kAttentionSpan], int c, V16 (&acc)[kRows][kPanels]) {
-  for (int r = 0; r < kRows; ++r)
-    for (int p = 0; p < kPanels; ++p) acc[r][p] = zero16();
-  for (int b = 0; b < span.blocks; ++b) {
-    if (prefetches(kRows) && b < next.blocks) prefetch(next.keys_C16[b] + c * kKvBlock, kPanels * kLanes16);
-    const float* block_weights[kRows];
-    for (int r = 0; r < kRows; ++r) block_weights[r] = weights[r] + b * kKvBlock;
-    multiply_tile<kRows, kPanels, true>(std::min(kKvBlock, span.count - b * kKvBlock), block_weights, 1,
-                                        span.values_16C[b] + c, tile.shape->padded_dim(), kLanes16, acc);
-  }
-}
-
-// Takes a span into what came before; the factors of the outputs of both.
-struct Merge {
-  float keep, take;
-};
-HWY_INLINE Merge merge_running(Running& all, const Running& span) {
-  const float largest = std::max(all.largest, span.largest);
-  HWY_ALIGN float factors[kLanes16] = {all.largest - largest, span.largest - largest};
-  store16(exp16(load16(factors)), factors);
-  all.sum = all.sum * factors[0] + span.sum * factors[1];
-  all.largest = largest;
-  return {factors[0], factors[1]};
-}
-HWY_INLINE void merge_outputs(V16 span, const Merge& merge, float* out, int columns) {
-  const V16 before = columns >= kLanes16 ? load16(out) : load_first(out, columns);
-  const V16 after = fma(span, set16(merge.take), mul(before, set16(merge.keep)));
-  columns >= kLanes16 ? store16(after, out) : store_first(after, out, columns);
-}
-
-// Columns c .. c + 16 kPanels of a span's outputs, merged or left as a part.
-template <int kRows, int kPanels, typename T>
-HWY_INLINE void take_columns(const AttentionTile& tile, const Span<T>& span, const Span<T>& next,
-                             float (*weights)[kAttentionSpan], int c, const Merge* merges) {
-  V16 acc[kRows][kPanels];
-  combine_values(tile, span, next, weights, c, acc);
-  for (int r = 0; r < kRows; ++r)
-    for (int p = 0; p < kPanels; ++p) {
-      const int column = c + p * kLanes16;
-      if (tile.parts != nullptr)
-        store16(acc[r][p], tile.part_outputs(span.index, r) + column);
-      else if (tile.position[r] >= span.first)
-        merge_outputs(acc[r][p], merges[r], tile.out[r] + column, tile.shape->head_dim - column);
-    }
-}
-
-// One span for all rows.
-template <int kRows, typename T>
-void take_span(AttentionTile& tile, const Span<T>& span, const Span<T>& next) {
-  constexpr int kPanels = panels_for(kRows);
-  HWY_ALIGN float weights[kRows][kAttentionSpan];
-  Running here[kRows];
-  weigh_span<kRows>(tile, span, weights, here);
-  Merge merges[kRows] = {};
-  for (int r = 0; r < kRows; ++r) {
-    if (tile.parts != nullptr)
-      tile.part(span.index, r) = here[r];
-    else if (tile.position[r] >= span.first)
-      merges[r] = merge_running(tile.running[r], here[r]);
-  }
-  const int width = tile.shape->padded_dim();
-  int c = 0;
-  for (; c + kPanels * kLanes16 <= width; c += kPanels * kLanes16)
-    take_columns<kRows, kPanels>(tile, span, next, weights, c, merges);
-  for (; c < width; c += kLanes16) take_columns<kRows, 1>(tile, span, next, weights, c, merges);
-}
-
-HWY_INLINE void begin_outputs(const AttentionTile& tile) {
-  for (int r = 0; r < tile.rows; ++r) std::fill(tile.out[r], tile.out[r] + tile.shape->head_dim, 0.0f);
-}
-HWY_INLINE void normalise_outputs(const AttentionTile& tile) {
-  for (int r = 0; r < tile.rows; ++r)
-    for (int c = 0; c < tile.shape->head_dim; ++c) tile.out[r][c] /= tile.running[r].sum;
-}
-
-template <typename T, int kRows = AttentionTile::kMaxRows>
-void take_span_up_to(AttentionTile& tile, int span) {
-  if (tile.rows == kRows)
-    return take_span<kRows>(tile, Span<T>(tile, span), Span<T>(tile, std::min(span + 1, tile.span_end - 1)));
-  if constexpr (kRows > 1) take_span_up_to<T, kRows - 1>(tile, span);
-}
-
-// Tiles of one KV head, span by span: what the first of them has read is in the cache for the others.
+// Tiles of one KV head. Several of them all take all of their spans.
 template <typename T>
 void attend_tiles(std::span<AttentionTile> tiles) {
-  int end = 0;
-  for (const AttentionTile& tile : tiles) {
-    if (tile.parts == nullptr) begin_outputs(tile);
-    end = std::max(end, tile.span_end);
-  }
-  for (int span = tiles.front().span_begin; span < end; ++span)
-    for (AttentionTile& tile : tiles)
-      if (span < tile.span_end) take_span_up_to<T>(tile, span);
-  for (const AttentionTile& tile : tiles)
-    if (tile.parts == nullptr) normalise_outputs(tile);
+  if (tiles.size() > 1)
+    share_spans<T>(tiles);
+  else
+    stream_spans<T>(tiles.front());
 }
 
 void attend(std::span<AttentionTile> tiles) {
@@ -249,20 +38,6 @@ void attend(std::span<AttentionTile> tiles) {
     case KvType::kInt8:
       return attend_tiles<std::int8_t>(tiles);
   }
-}
-
-// The outputs of a tile from the parts of all its spans.
-void merge_tile(AttentionTile& tile) {
-  begin_outputs(tile);
-  for (int span = 0; span < tile.spans(); ++span)
-    for (int r = 0; r < tile.rows; ++r) {
-      if (tile.position[r] < span * kAttentionSpan) continue;
-      const Merge merge = merge_running(tile.running[r], tile.part(span, r));
-      const float* part = tile.part_outputs(span, r);
-      for (int c = 0; c < tile.shape->head_dim; c += kLanes16)
-        merge_outputs(load16(part + c), merge, tile.out[r] + c, tile.shape->head_dim - c);
-    }
-  normalise_outputs(tile);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -297,12 +72,12 @@ struct Cut {
   // Of all sequences before: tasks, and of tiles in several pieces their number and their spans.
   std::size_t first_task = 0, first_split = 0, first_part = 0;
 };
-constexpr int kMostTogether = 16;  // tiles of a task, whose queries and outputs are in a cache beside one span
+constexpr int kMostTogether = 16;  // tiles of a task, whose queries and weights are in a cache beside one panel
 
-// One for each sequence, and an end. No task has more than a quarter of a thread's share of all spans (or more than
-// one span); a single thread needs no pieces.
+// One for each sequence, and an end. No task has more than a quarter of a thread's share of all spans, or than what takes
+// as long as handing it out, and merging it; a single thread needs no pieces.
 std::vector<Cut> cut_work(const Job& job, int threads) {
-  constexpr int kTasksPerThread = 4;
+  constexpr int kTasksPerThread = 4, kShortestTask = 4;
   const int sequences = job.batch.num_sequences(), heads = job.shape.kv_heads;
   std::vector<Cut> cuts(sequences + 1);
   std::size_t spans = 0;
@@ -314,7 +89,7 @@ std::vector<Cut> cut_work(const Job& job, int threads) {
     cuts[s].spans = job.batch.positions[end - 1] / kAttentionSpan + 1;
     spans += static_cast<std::size_t>(heads) * cuts[s].tiles * cuts[s].spans;
   }
-  const std::size_t most = threads == 1 ? spans : std::max<std::size_t>(1, spans / (threads * kTasksPerThread));
+  const std::size_t most = threads == 1 ? spans : std::max<std::size_t>(kShortestTask, spans / (threads * kTasksPerThread));
   for (int s = 0; s < sequences; ++s) {
     Cut &cut = cuts[s], &next = cuts[s + 1];
     const std::size_t tiles = static_cast<std::size_t>(heads) * cut.tiles;

@@ -54,6 +54,20 @@ void quantise_16(const float* x, int n, std::byte* to) {
   std::fill(codes + used, codes + padded, std::int16_t{0});
 }
 
+void store_offsets(RowBlock& block) {
+  constexpr int kLanes = 8;
+  const hn::FixedTag<std::int16_t, kLanes> d;
+  const hn::Rebind<std::int8_t, decltype(d)> codes;
+  auto sum = hn::Zero(d);
+  for (int k = 0; k < block_depth(WeightFormat::kInt4); k += kLanes)
+    sum = hn::Add(sum, hn::PromoteTo(d, hn::LoadU(codes, block.codes + k)));
+  std::int16_t sums[kLanes];
+  hn::StoreU(sum, d, sums);
+  for (int half = 0; half < 2; ++half)
+    block.offsets[half] = static_cast<std::int16_t>(
+        -kLevelOffset * (sums[2 * half] + sums[2 * half + 1] + sums[2 * half + 4] + sums[2 * half + 5]));
+}
+
 void quantise_7(const float* x, int n, std::byte* to) {
   constexpr int kBlock = block_depth(WeightFormat::kInt4);
   auto* block = reinterpret_cast<RowBlock*>(to);
@@ -63,9 +77,7 @@ void quantise_7(const float* x, int n, std::byte* to) {
     const int used = std::isnan(block->scale) ? 0 : here;
     encode(x + k, used, block->scale, kMost7Bits, block->codes);
     std::fill(block->codes + used, block->codes + kBlock, std::int8_t{0});
-    int sums[2] = {};
-    for (int j = 0; j < kBlock; ++j) sums[j % 4 / 2] += block->codes[j];
-    for (int half = 0; half < 2; ++half) block->offsets[half] = static_cast<std::int16_t>(-kLevelOffset * sums[half]);
+    store_offsets(*block);
   }
 }
 

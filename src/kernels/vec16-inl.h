@@ -86,18 +86,35 @@ HWY_INLINE V16 fma(V16 a, V16 b, V16 c) {
   return make16([&](int i) { return hn::MulAdd(a.v[i], b.v[i], c.v[i]); });
 }
 
+// The sum of all lanes as a tree: lane i with the one half of them further, and so on.
+template <typename D>
+HWY_INLINE float sum_halves(D d, hn::Vec<D> v) {
+  if constexpr (hn::MaxLanes(d) > 4) {
+    const hn::Half<D> half;
+    return sum_halves(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
+  } else {
+    v = hn::Add(v, hn::Shuffle1032(v));
+    return hn::GetLane(hn::Add(v, hn::Shuffle2301(v)));
+  }
+}
 // The sum of the sixteen lanes as a tree: lane i with lane i + 8, then + 4, + 2, + 1.
 HWY_INLINE float sum_lanes(V16 a) {
-  HWY_ALIGN float x[kLanes16];
-  store16(a, x);
-  for (int half = 8; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) x[i] += x[i + half];
-  return x[0];
+  for (int half = kVecs / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) a.v[i] = hn::Add(a.v[i], a.v[i + half]);
+  return sum_halves(DF(), a.v[0]);
 }
 HWY_INLINE float max_lane(V16 a) {
   VF m = a.v[0];
   for (int i = 1; i < kVecs; ++i) m = hn::Max(m, a.v[i]);
   return hn::GetLane(hn::MaxOfLanes(DF(), m));
+}
+
+// The first n lanes of a, and `rest` in the others.
+HWY_INLINE V16 first_lanes(V16 a, int n, float rest) {
+  return make16([&](int i) {
+    const VF lane = hn::Iota(DF(), static_cast<float>(i * kVecLanes));
+    return hn::IfThenElse(hn::Lt(lane, hn::Set(DF(), static_cast<float>(n))), a.v[i], hn::Set(DF(), rest));
+  });
 }
 
 // The first n < 16 floats at p, the rest zero; and back. For the ends of rows.

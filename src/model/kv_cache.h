@@ -4,7 +4,7 @@
 
 #include <cstddef>
 
-#include "base/aligned.h"
+#include "base/huge_pages.h"
 #include "kernels/kv_format.h"
 
 namespace foe {
@@ -12,7 +12,7 @@ namespace foe {
 class KvCache {
  public:
   KvCache(int layers, int blocks, KvShape shape)
-      : shape_(shape), blocks_(blocks), data_(shape.block_bytes() * blocks * layers) {}
+      : shape_(shape), blocks_(blocks), data_(large_buffer<std::byte>(shape.block_bytes() * blocks * layers)) {}
 
   const KvShape& shape() const { return shape_; }
   int blocks() const { return blocks_; }

@@ -1,0 +1,137 @@
+// A span for many tiles of one KV head, as in prefill: its keys and values are widened once, into a buffer that stays
+// in a cache while all tiles read it.
+
+#if defined(FOE_KERNELS_ATTENTION_SHARE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef FOE_KERNELS_ATTENTION_SHARE_INL_H_
+#undef FOE_KERNELS_ATTENTION_SHARE_INL_H_
+#else
+#define FOE_KERNELS_ATTENTION_SHARE_INL_H_
+#endif
+
+#include <span>
+
+#include "base/aligned.h"
+#include "kernels/attention_span-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace foe {
+namespace HWY_NAMESPACE {
+
+// The tiles of a task, and what they need while they take a span. Queries and outputs are copies: those of consecutive
+// tokens are so far apart that they displace each other in the first cache.
+struct SharingTiles {
+  std::span<AttentionTile> tiles;
+  AlignedBuffer<float> queries;  // [tile][row][C]
+  AlignedBuffer<float> panel;    // of keys [C][16], or of values [span][16]
+  AlignedBuffer<float> weights;  // [tile][row][span]
+  AlignedBuffer<Merge> merges;   // [tile][row]
+  AlignedBuffer<float> outputs;  // [Cp / 16][tile][row][16]
+
+  explicit SharingTiles(std::span<AttentionTile> tiles_)
+      : tiles(tiles_),
+        queries(rows() * shape().head_dim),
+        panel(static_cast<std::size_t>(std::max(shape().head_dim, kAttentionSpan)) * kLanes16),
+        weights(rows() * kAttentionSpan),
+        merges(rows()),
+        outputs(AlignedBuffer<float>::zeroed(rows() * shape().padded_dim())) {
+    const int C = shape().head_dim;
+    float* to = queries.data();
+    for (AttentionTile& tile : tiles)
+      for (int r = 0; r < tile.rows; ++r, to += C) {
+        std::copy_n(tile.q[r], C, to);
+        tile.q[r] = to;
+      }
+  }
+
+  const KvShape& shape() const { return *tiles.front().shape; }
+  std::size_t rows() const { return tiles.size() * AttentionTile::kMaxRows; }
+  std::size_t first_row(std::size_t tile) const { return tile * AttentionTile::kMaxRows; }
+  float* weights_of(std::size_t tile) { return weights.data() + first_row(tile) * kAttentionSpan; }
+  Merge* merges_of(std::size_t tile) { return merges.data() + first_row(tile); }
+  float* outputs_of(std::size_t tile, int column) {
+    return outputs.data() + (column / kLanes16 * rows() + first_row(tile)) * kLanes16;
+  }
+};
+
+// out[r * out_stride + (0..15)] = a[r] [depth] times the panel. Not inlined: with what surrounds it, the accumulators
+// would not all stay in registers.
+template <int kRows>
+HWY_NOINLINE void multiply_by_panel(int depth, const float* const* a, const float* panel, float* out,
+                                    std::size_t out_stride) {
+  V16 acc[kRows][1];
+  for (auto& row : acc) row[0] = zero16();
+  multiply_tile<kRows, 1, true>(depth, a, 1, panel, kLanes16, 0, acc);
+  for (int r = 0; r < kRows; ++r) store16(acc[r][0], out + r * out_stride);
+}
+
+// Products of all tiles that see block b with its keys.
+template <typename T>
+void multiply_keys(SharingTiles& s, const Span<T>& span, int b) {
+  const int C = s.shape().head_dim;
+  float* const keys = s.panel.data();
+  for (int c = 0; c < C; ++c) store16(load16(span.keys_C16[b] + c * kLanes16), keys + c * kLanes16);
+  for (std::size_t i = 0; i < s.tiles.size(); ++i) {
+    const AttentionTile& tile = s.tiles[i];
+    if (span.count_for(tile) <= b * kKvBlock) continue;
+    with_rows(tile.rows, [&]<int kRows>() {
+      multiply_by_panel<kRows>(C, tile.q, keys, s.weights_of(i) + b * kKvBlock, kAttentionSpan);
+    });
+  }
+}
+
+// Columns [c, c + 16) of the span's outputs for all tiles that see it.
+template <typename T>
+void combine_columns(SharingTiles& s, const Span<T>& span, int c) {
+  const int width = s.shape().padded_dim();
+  float* const values = s.panel.data();
+  for (int b = 0; b < span.blocks; ++b)
+    for (int j = 0; j < kKvBlock; ++j)
+      store16(load16(span.values_16C[b] + j * width + c), values + (b * kKvBlock + j) * kLanes16);
+  for (std::size_t i = 0; i < s.tiles.size(); ++i) {
+    const AttentionTile& tile = s.tiles[i];
+    const int count = span.count_for(tile);
+    if (count <= 0) continue;
+    const float* weights[AttentionTile::kMaxRows];
+    for (int r = 0; r < tile.rows; ++r) weights[r] = s.weights_of(i) + r * kAttentionSpan;
+    HWY_ALIGN float outputs[AttentionTile::kMaxRows * kLanes16];
+    with_rows(tile.rows, [&]<int kRows>() { multiply_by_panel<kRows>(count, weights, values, outputs, kLanes16); });
+    float* const before = s.outputs_of(i, c);
+    for (int r = 0; r < tile.rows; ++r)
+      if (tile.position[r] >= span.first)
+        merge_outputs(load16(outputs + r * kLanes16), s.merges_of(i)[r], before + r * kLanes16, kLanes16);
+  }
+}
+
+template <typename T>
+void share_span(SharingTiles& s, const AttentionTile& widest, int index) {
+  const Span<T> span(widest, index);
+  for (int b = 0; b < span.blocks; ++b) {
+    // There is time for it until the next panel is widened.
+    if (b + 1 < span.blocks) prefetch(span.keys_C16[b + 1], s.shape().head_dim);
+    prefetch(span.values_16C[b], widest.shape->padded_dim());
+    multiply_keys(s, span, b);
+  }
+  for (std::size_t i = 0; i < s.tiles.size(); ++i)
+    if (const int count = span.count_for(s.tiles[i]); count > 0)
+      weigh_span(s.tiles[i], span, blocks_of(count), s.weights_of(i), s.merges_of(i));
+  if (index + 1 < widest.span_end) prefetch(Span<T>(widest, index + 1).keys_C16[0], s.shape().head_dim);
+  for (int c = 0; c < widest.shape->padded_dim(); c += kLanes16) combine_columns(s, span, c);
+}
+
+template <typename T>
+void share_spans(std::span<AttentionTile> tiles) {
+  SharingTiles s(tiles);
+  const AttentionTile& widest =
+      *std::ranges::max_element(tiles, {}, [](const AttentionTile& tile) { return tile.position[tile.rows - 1]; });
+  for (int i = widest.span_begin; i < widest.span_end; ++i) share_span<T>(s, widest, i);
+  for (std::size_t i = 0; i < tiles.size(); ++i)
+    for (int r = 0; r < tiles[i].rows; ++r)
+      for (int c = 0; c < s.shape().head_dim; ++c)
+        tiles[i].out[r][c] = s.outputs_of(i, c)[r * kLanes16 + c % kLanes16] / tiles[i].running[r].sum;
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace foe
+HWY_AFTER_NAMESPACE();
+
+#endif

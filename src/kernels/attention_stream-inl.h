@@ -1,0 +1,149 @@
+// A span for one tile, as in decode: its keys and values come from memory and are widened in registers.
+
+#if defined(FOE_KERNELS_ATTENTION_STREAM_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef FOE_KERNELS_ATTENTION_STREAM_INL_H_
+#undef FOE_KERNELS_ATTENTION_STREAM_INL_H_
+#else
+#define FOE_KERNELS_ATTENTION_STREAM_INL_H_
+#endif
+
+#include "kernels/attention_span-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace foe {
+namespace HWY_NAMESPACE {
+
+// So many independent chains of multiply-adds, as rows times panels, hide their latency.
+constexpr int panels_for(int rows) {
+  return rows == 1 ? 4 : rows == 2 ? 2 : 1;
+}
+
+// acc += x [kRows][depth] times panels [kPanels][depth][16]. For each line of a panel that is read, one at the same
+// place of `ahead` is on the way.
+template <int kRows, int kPanels, typename T>
+HWY_INLINE void stream_panels(int depth, const float* const (&x)[kRows], const T* const (&panels)[kPanels],
+                              std::size_t row_stride, const T* const (&ahead)[kPanels], V16 (&acc)[kRows][kPanels]) {
+  constexpr int kStep = kCacheLine / (kLanes16 * sizeof(T));
+  const auto add = [&](int k, int count) HWY_ATTR {
+    const float* from[kRows];
+    const T* at[kPanels];
+    for (int r = 0; r < kRows; ++r) from[r] = x[r] + k;
+    for (int p = 0; p < kPanels; ++p) at[p] = panels[p] + k * row_stride;
+    multiply_panels<kRows, kPanels, true>(count, from, 1, at, row_stride, acc);
+  };
+  int k = 0;
+  for (; k + kStep <= depth; k += kStep) {
+    for (int p = 0; p < kPanels; ++p) hwy::Prefetch(ahead[p] + k * kLanes16);
+    add(k, kStep);
+  }
+  if (k < depth) add(k, depth - k);
+}
+
+// Products with the keys of some blocks. Meanwhile their values are on the way.
+template <int kRows, int kBlocks, typename T>
+HWY_NOINLINE void multiply_keys(const AttentionTile& tile, const Span<T>& span, int begin,
+                                float (*products)[kAttentionSpan]) {
+  V16 acc[kRows][kBlocks];
+  const float* q[kRows];
+  const T *keys[kBlocks], *ahead[kBlocks];
+  for (int r = 0; r < kRows; ++r) q[r] = tile.q[r];
+  for (int b = 0; b < kBlocks; ++b) {
+    keys[b] = span.keys_C16[begin + b];
+    ahead[b] = span.values_16C[begin + b];
+    for (int r = 0; r < kRows; ++r) acc[r][b] = zero16();
+  }
+  stream_panels<kRows, kBlocks>(span.head_dim, q, keys, kKvBlock, ahead, acc);
+  for (int b = 0; b < kBlocks; ++b)
+    for (int r = 0; r < kRows; ++r) store16(acc[r][b], products[r] + (begin + b) * kKvBlock);
+}
+
+// Columns [c, c + 16) of a span's outputs, merged or left as a part.
+template <typename T>
+HWY_INLINE void take_outputs(const AttentionTile& tile, const Span<T>& span, const Merge* merges, int c,
+                             const float (*outputs)[kLanes16]) {
+  for (int r = 0; r < tile.rows; ++r)
+    if (tile.parts != nullptr)
+      store16(load16(outputs[r]), tile.part_outputs(span.index, r) + c);
+    else if (tile.position[r] >= span.first)
+      merge_outputs(load16(outputs[r]), merges[r], tile.out[r] + c, tile.shape->head_dim - c);
+}
+
+// Columns c .. c + 16 kPanels of a span's outputs. Meanwhile the next span's keys are on the way.
+template <int kRows, int kPanels, typename T>
+HWY_NOINLINE void combine_values(const AttentionTile& tile, const Span<T>& span, const Span<T>& next,
+                                 float (*weights)[kAttentionSpan], const Merge* merges, int c) {
+  V16 acc[kRows][kPanels];
+  for (auto& row : acc)
+    for (V16& a : row) a = zero16();
+  for (int b = 0; b < span.blocks; ++b) {
+    const float* block_weights[kRows];
+    const T *values[kPanels], *ahead[kPanels];
+    for (int r = 0; r < kRows; ++r) block_weights[r] = weights[r] + b * kKvBlock;
+    for (int p = 0; p < kPanels; ++p) {
+      values[p] = span.values_16C[b] + c + p * kLanes16;
+      ahead[p] = (b < next.blocks ? next.keys_C16[b] : span.keys_C16[b]) + (c + p * kLanes16) * kKvBlock;
+    }
+    stream_panels<kRows, kPanels>(std::min(kKvBlock, span.count - b * kKvBlock), block_weights, values,
+                                  tile.shape->padded_dim(), ahead, acc);
+  }
+  HWY_ALIGN float outputs[kPanels][kRows][kLanes16];
+  for (int p = 0; p < kPanels; ++p)
+    for (int r = 0; r < kRows; ++r) store16(acc[r][p], outputs[p][r]);
+  for (int p = 0; p < kPanels; ++p) take_outputs(tile, span, merges, c + p * kLanes16, outputs[p]);
+}
+
+template <int kRows, typename T>
+void stream_span(AttentionTile& tile, const Span<T>& span, const Span<T>& next) {
+  constexpr int kPanels = panels_for(kRows);
+  HWY_ALIGN float weights[kRows][kAttentionSpan];
+  Merge merges[kRows];
+  int b = 0;
+  for (; b + kPanels <= span.blocks; b += kPanels) multiply_keys<kRows, kPanels>(tile, span, b, weights);
+  for (; b < span.blocks; ++b) multiply_keys<kRows, 1>(tile, span, b, weights);
+  weigh_span(tile, span, span.blocks, weights[0], merges);
+  const int width = tile.shape->padded_dim();
+  int c = 0;
+  for (; c + kPanels * kLanes16 <= width; c += kPanels * kLanes16)
+    combine_values<kRows, kPanels>(tile, span, next, weights, merges, c);
+  for (; c < width; c += kLanes16) combine_values<kRows, 1>(tile, span, next, weights, merges, c);
+}
+
+HWY_INLINE void begin_outputs(const AttentionTile& tile) {
+  for (int r = 0; r < tile.rows; ++r) std::fill(tile.out[r], tile.out[r] + tile.shape->head_dim, 0.0f);
+}
+HWY_INLINE void normalise_outputs(const AttentionTile& tile) {
+  for (int r = 0; r < tile.rows; ++r)
+    for (int c = 0; c < tile.shape->head_dim; ++c) tile.out[r][c] /= tile.running[r].sum;
+}
+
+template <typename T>
+void stream_spans(AttentionTile& tile) {
+  if (tile.parts == nullptr) begin_outputs(tile);
+  for (int i = tile.span_begin; i < tile.span_end; ++i)
+    with_rows(tile.rows, [&]<int kRows>() {
+      stream_span<kRows>(tile, Span<T>(tile, i), Span<T>(tile, std::min(i + 1, tile.span_end - 1)));
+    });
+  if (tile.parts == nullptr) normalise_outputs(tile);
+}
+
+// The outputs of a tile from the parts of all its spans.
+void merge_tile(AttentionTile& tile) {
+  begin_outputs(tile);
+  for (int span = 0; span < tile.spans(); ++span) {
+    Merge merges[AttentionTile::kMaxRows];
+    merge_running(tile, &tile.part(span, 0), merges);
+    for (int r = 0; r < tile.rows; ++r) {
+      if (tile.position[r] < span * kAttentionSpan) continue;
+      const float* part = tile.part_outputs(span, r);
+      for (int c = 0; c < tile.shape->head_dim; c += kLanes16)
+        merge_outputs(load16(part + c), merges[r], tile.out[r] + c, tile.shape->head_dim - c);
+    }
+  }
+  normalise_outputs(tile);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace foe
+HWY_AFTER_NAMESPACE();
+
+#endif
