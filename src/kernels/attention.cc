@@ -74,8 +74,8 @@ struct Cut {
 };
 constexpr int kMostTogether = 16;  // tiles of a task, whose queries and weights are in a cache beside one panel
 
-// One for each sequence, and an end. No task has more than a quarter of a thread's share of all spans, or than what takes
-// as long as handing it out, and merging it; a single thread needs no pieces.
+// One for each sequence, and an end. No task has more than a quarter of a thread's share of all spans, or than what
+// takes as long as handing it out, and merging it; a single thread needs no pieces.
 std::vector<Cut> cut_work(const Job& job, int threads) {
   constexpr int kTasksPerThread = 4, kShortestTask = 4;
   const int sequences = job.batch.num_sequences(), heads = job.shape.kv_heads;
@@ -89,7 +89,8 @@ std::vector<Cut> cut_work(const Job& job, int threads) {
     cuts[s].spans = job.batch.positions[end - 1] / kAttentionSpan + 1;
     spans += static_cast<std::size_t>(heads) * cuts[s].tiles * cuts[s].spans;
   }
-  const std::size_t most = threads == 1 ? spans : std::max<std::size_t>(kShortestTask, spans / (threads * kTasksPerThread));
+  const std::size_t most =
+      threads == 1 ? spans : std::max<std::size_t>(kShortestTask, spans / (threads * kTasksPerThread));
   for (int s = 0; s < sequences; ++s) {
     Cut &cut = cuts[s], &next = cuts[s + 1];
     const std::size_t tiles = static_cast<std::size_t>(heads) * cut.tiles;
