@@ -42,7 +42,7 @@ Batch make_batch(Load load, int tokens, int owners, int vocab) {
 }
 
 // What decoding sequences have behind them: zeros would give every position the same weight.
-void fill_with_noise(KvCache& kv, int layers, const Batch& batch) {
+void fill_with_noise(ThreadPool& pool, KvCache& kv, int layers, const Batch& batch) {
   const KvShape& shape = kv.shape();
   std::vector<float> noise(static_cast<std::size_t>(kDecodeContext) * shape.kv_heads * shape.head_dim);
   for (std::size_t i = 0; i < noise.size(); ++i) noise[i] = static_cast<float>(random_normal(5, i));
@@ -51,7 +51,8 @@ void fill_with_noise(KvCache& kv, int layers, const Batch& batch) {
     const int begin = batch.table_begin[s], end = batch.table_begin[s + 1];
     Batch context;
     context.add_sequence(tokens, 0, std::span(batch.block_table).subspan(begin, end - begin), Batch::Sample::kNone);
-    for (int layer = 0; layer < layers; ++layer) write_kv(context, shape, noise.data(), noise.data(), kv.layer(layer));
+    for (int layer = 0; layer < layers; ++layer)
+      write_kv(pool, context, shape, noise.data(), noise.data(), kv.layer(layer));
   }
 }
 
@@ -108,7 +109,7 @@ void take_turn(Contestant& contestant, const Rung& rung, const LatencyOptions& o
   const Batch batch = make_batch(load, tokens, model.placement.members, options.shape.vocab_size);
   KvCache kv(model.config.num_hidden_layers, 1 + *std::max_element(batch.block_table.begin(), batch.block_table.end()),
              model.kv_shape(options.kv_type));
-  if (load == Load::kDecode) fill_with_noise(kv, model.config.num_hidden_layers, batch);
+  if (load == Load::kDecode) fill_with_noise(pool, kv, model.config.num_hidden_layers, batch);
   ExchangeOptions exchange = options.exchange;
   exchange.dispatch = rung.dispatch;
   Activations a(model, contestant.grid.groups(), batch.num_tokens(), batch.num_sampled(), exchange);

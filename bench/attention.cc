@@ -39,12 +39,13 @@ struct Layer {
         read_bytes(kv.size()) {
     prefer_huge_pages(kv.data(), kv.size());
     const std::vector<float> rows = noise(static_cast<std::size_t>(load.context) * load.kv_heads * load.head_dim);
+    ThreadPool pool(1);
     for (int s = 0; s < load.sequences; ++s) {
       std::vector<std::int32_t> blocks;
       for (int b = 0; b < load.context / kKvBlock; ++b) blocks.push_back(b * load.sequences + s);
       Batch filled;
       filled.add_sequence(std::vector<std::int32_t>(load.context), 0, blocks, Batch::Sample::kNone);
-      write_kv(filled, shape, rows.data(), rows.data(), kv.data());
+      write_kv(pool, filled, shape, rows.data(), rows.data(), kv.data());
       const int first = load.context - load.tokens;
       batch.add_sequence(std::vector<std::int32_t>(load.tokens), first, blocks, Batch::Sample::kNone);
       for (int i = first; i < load.context; ++i) flops += 4.0 * (i + 1) * load.query_heads * load.head_dim;
@@ -68,7 +69,8 @@ void run_attention(benchmark::State& state, const Load& load, KvType type) {
 void run_write(benchmark::State& state, const Load& load, KvType type) {
   Layer layer(load, type);
   const std::vector<float> rows = noise(static_cast<std::size_t>(load.tokens) * load.kv_heads * load.head_dim);
-  for (auto _ : state) write_kv(layer.batch, layer.shape, rows.data(), rows.data(), layer.kv.data());
+  ThreadPool pool(available_threads());
+  for (auto _ : state) write_kv(pool, layer.batch, layer.shape, rows.data(), rows.data(), layer.kv.data());
   state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations() * layer.read_bytes));
 }
 

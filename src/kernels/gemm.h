@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "base/aligned.h"
 #include "base/thread_pool.h"
@@ -27,12 +28,23 @@ struct PackedMatrix {
   int depth = 0;
   const std::byte* data = nullptr;  // any alignment
   std::size_t panel_stride = 0;     // bytes from one panel to the next
-  AlignedBuffer<std::byte> own;     // empty in a view
+  AlignedBuffer<std::byte> own;     // empty in a view or a PackingSpace
 
   int panels() const { return (rows + kPanel - 1) / kPanel; }
   std::size_t bytes() const { return panels() * panel_bytes(format, depth); }
   // Rows from a multiple of 16 on, columns from a multiple of the format's block on.
   PackedMatrix view(int row, int row_count, int column, int column_count) const;
+};
+
+// Memory of many packed matrices, which it outlives: most are smaller than a huge page, so that only together they get
+// such pages.
+class PackingSpace {
+ public:
+  std::byte* take(std::size_t bytes);  // zeros, at a cache line
+
+ private:
+  std::vector<AlignedBuffer<std::byte>> pieces_;
+  std::size_t used_ = 0;  // of the last
 };
 
 // A matrix of f32 or bf16 as it stands in a file: row-major, perhaps unaligned, perhaps a slice of a wider one.
@@ -53,11 +65,13 @@ PackedMatrix empty_packed(int rows, int depth, WeightFormat format);
 
 // Packs the matrices one below the other (all of one depth), converting to `format`. f32 to bf16 rounds to nearest
 // even; quantise_block() says how the others round.
-PackedMatrix pack(ThreadPool& pool, std::span<const StoredMatrix> parts, WeightFormat format);
+PackedMatrix pack(ThreadPool& pool, std::span<const StoredMatrix> parts, WeightFormat format,
+                  PackingSpace* space = nullptr);
 
 // Packs gate and up [F, D] with their panels alternating (gate 0, up 0, gate 1, ...), as multiply_swiglu wants them;
 // rows = 2 * 16 * ceil(F/16).
-PackedMatrix pack_gate_up(ThreadPool& pool, const StoredMatrix& gate, const StoredMatrix& up, WeightFormat format);
+PackedMatrix pack_gate_up(ThreadPool& pool, const StoredMatrix& gate, const StoredMatrix& up, WeightFormat format,
+                          PackingSpace* space = nullptr);
 
 // One product y[i, n] = sum_k x[row(i), k] w[n, k] (+ plus[i, n]) for i < count; row(i) = rows[i], or i without `rows`.
 struct Product {

@@ -61,6 +61,12 @@ void write_row(KvType type, const float* x_C, int head_dim, const KvRow& to) {
   }
 }
 
+// One position's key has an element in most lines of a block's keys, which have left the caches since the step before.
+void prefetch_keys(const KvShape& shape, const std::byte* head) {
+  constexpr std::size_t kLine = 64;
+  for (std::size_t at = shape.scale_bytes(); at < shape.values_at(); at += kLine) __builtin_prefetch(head + at, 1);
+}
+
 }  // namespace
 
 const char* to_string(KvType type) {
@@ -74,14 +80,21 @@ KvType parse_kv_type(std::string_view name) {
   fail("expected f32, bf16 or int8 as the type of the KV cache, got '{}'", name);
 }
 
-void write_kv(const Batch& batch, const KvShape& shape, const float* k_TmC, const float* v_TmC, std::byte* layer_kv) {
+void write_kv(ThreadPool& pool, const Batch& batch, const KvShape& shape, const float* k_TmC, const float* v_TmC,
+              std::byte* layer_kv) {
   const std::size_t C = shape.head_dim, width = shape.kv_heads * C, padded = shape.padded_dim();
-  for (int s = 0; s < batch.num_sequences(); ++s) {
-    const std::int32_t* blocks = batch.block_table.data() + batch.table_begin[s];
-    for (int t = batch.sequence_begin[s]; t < batch.sequence_begin[s + 1]; ++t) {
-      const int position = batch.positions[t], slot = position % kKvBlock;
-      std::byte* head = layer_kv + blocks[position / kKvBlock] * shape.block_bytes();
-      for (int m = 0; m < shape.kv_heads; ++m, head += shape.head_bytes()) {
+  const auto block_of = [&](int s, int t, std::size_t m) {
+    const std::int32_t block = batch.block_table[batch.table_begin[s] + batch.positions[t] / kKvBlock];
+    return layer_kv + block * shape.block_bytes() + m * shape.head_bytes();
+  };
+  const auto write_head = [&](std::size_t m) {
+    for (int s = 0; s < batch.num_sequences(); ++s) {
+      const int begin = batch.sequence_begin[s], end = batch.sequence_begin[s + 1];
+      if (s + 1 < batch.num_sequences() && end < batch.sequence_begin[s + 2])
+        prefetch_keys(shape, block_of(s + 1, end, m));
+      for (int t = begin; t < end; ++t) {
+        const int slot = batch.positions[t] % kKvBlock;
+        std::byte* head = block_of(s, t, m);
         float* scales = reinterpret_cast<float*>(head) + slot;
         std::byte* keys = head + shape.scale_bytes() + slot * shape.element_bytes();
         std::byte* values = head + shape.values_at() + slot * padded * shape.element_bytes();
@@ -89,7 +102,12 @@ void write_kv(const Batch& batch, const KvShape& shape, const float* k_TmC, cons
         write_row(shape.type, v_TmC + t * width + m * C, shape.head_dim, {values, 1, scales + kKvBlock});
       }
     }
-  }
+  };
+  constexpr std::size_t kWorthThreads = 2048;  // elements; handing out less takes longer than doing it
+  if (batch.num_tokens() * width < kWorthThreads)
+    for (int m = 0; m < shape.kv_heads; ++m) write_head(m);
+  else
+    pool.parallel_for(shape.kv_heads, write_head);
 }
 
 }  // namespace foe

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <string_view>
 
+#include "base/thread_pool.h"
 #include "core/batch.h"
 
 namespace foe {
@@ -36,7 +37,8 @@ struct KvShape {
   std::size_t block_bytes() const { return head_bytes() * kv_heads; }
 };
 
-// Writes k_TmC and v_TmC of the batch's tokens into the layer's blocks.
-void write_kv(const Batch& batch, const KvShape& shape, const float* k_TmC, const float* v_TmC, std::byte* layer_kv);
+// Writes k_TmC and v_TmC of the batch's tokens into the layer's blocks, heads by threads.
+void write_kv(ThreadPool& pool, const Batch& batch, const KvShape& shape, const float* k_TmC, const float* v_TmC,
+              std::byte* layer_kv);
 
 }  // namespace foe

@@ -30,9 +30,9 @@ void write_element(WeightFormat format, std::byte* p, float value) {
   }
 }
 
-void pack_floats(std::span<const float> row, PackedMatrix& packed, int to) {
+void pack_floats(std::span<const float> row, const PackedMatrix& packed, std::byte* data, int to) {
   const std::size_t step = block_bytes(packed.format), element = step / kPanel;
-  std::byte* out = packed.own.data() + (to / kPanel) * packed.panel_stride + (to % kPanel) * element;
+  std::byte* out = data + (to / kPanel) * packed.panel_stride + (to % kPanel) * element;
   for (const float value : row) {
     write_element(packed.format, out, value);
     out += step;
@@ -49,9 +49,9 @@ void place_codes(WeightFormat format, std::span<const std::int8_t> codes, int r,
       out[(k / 4 * 8 + r % 8) * 4 + k % 4] |= static_cast<std::byte>(codes[k] << (r < 8 ? 0 : 4));
 }
 
-void pack_codes(std::span<const float> row, PackedMatrix& packed, int to) {
+void pack_codes(std::span<const float> row, const PackedMatrix& packed, std::byte* data, int to) {
   const int depth = block_depth(packed.format), r = to % kPanel;
-  std::byte* block = packed.own.data() + (to / kPanel) * packed.panel_stride;
+  std::byte* block = data + (to / kPanel) * packed.panel_stride;
   for (std::size_t k = 0; k < row.size(); k += depth, block += block_bytes(packed.format)) {
     const auto weights = row.subspan(k, std::min<std::size_t>(depth, row.size() - k));
     std::int8_t codes[64];
@@ -62,22 +62,46 @@ void pack_codes(std::span<const float> row, PackedMatrix& packed, int to) {
   }
 }
 
-// Row `from` of `source` becomes row `to` of the packed matrix.
-void pack_row(const StoredMatrix& source, int from, PackedMatrix& packed, int to) {
+// Row `from` of `source` becomes row `to` of the packed matrix, whose data these are.
+void pack_row(const StoredMatrix& source, int from, const PackedMatrix& packed, std::byte* data, int to) {
   std::vector<float> row(source.depth);
   source.read_row(from, row.data());
   if (quantised(packed.format))
-    pack_codes(row, packed, to);
+    pack_codes(row, packed, data, to);
   else
-    pack_floats(row, packed, to);
+    pack_floats(row, packed, data, to);
+}
+
+PackedMatrix without_data(int rows, int depth, WeightFormat format) {
+  return {format, rows, depth, nullptr, panel_bytes(format, depth), {}};
+}
+
+// Zeros, which the matrix owns unless there is a space for it.
+std::byte* give_data(PackedMatrix& packed, PackingSpace* space) {
+  if (!space) packed.own = large_zeroed_buffer<std::byte>(packed.bytes());
+  std::byte* data = space ? space->take(packed.bytes()) : packed.own.data();
+  packed.data = data;
+  return data;
 }
 
 }  // namespace
 
+std::byte* PackingSpace::take(std::size_t bytes) {
+  constexpr std::size_t kPiece = std::size_t{64} << 20, kLine = AlignedBuffer<std::byte>::kAlignment;
+  const std::size_t size = (bytes + kLine - 1) / kLine * kLine;
+  if (pieces_.empty() || pieces_.back().size() - used_ < size) {
+    pieces_.push_back(large_buffer<std::byte>(std::max(size, kPiece)));
+    used_ = 0;
+  }
+  std::byte* data = pieces_.back().data() + used_;
+  used_ += size;
+  std::fill_n(data, size, std::byte{0});
+  return data;
+}
+
 PackedMatrix empty_packed(int rows, int depth, WeightFormat format) {
-  PackedMatrix packed{format, rows, depth, nullptr, panel_bytes(format, depth), {}};
-  packed.own = large_zeroed_buffer<std::byte>(packed.bytes());
-  packed.data = packed.own.data();
+  PackedMatrix packed = without_data(rows, depth, format);
+  give_data(packed, nullptr);
   return packed;
 }
 
@@ -105,30 +129,33 @@ void StoredMatrix::read_row(int row, float* out) const {
   for (int k = 0; k < depth; ++k) out[k] = read_element(type, in + k * size_of(type));
 }
 
-PackedMatrix pack(ThreadPool& pool, std::span<const StoredMatrix> parts, WeightFormat format) {
+PackedMatrix pack(ThreadPool& pool, std::span<const StoredMatrix> parts, WeightFormat format, PackingSpace* space) {
   std::vector<std::pair<const StoredMatrix*, int>> rows;  // of which part, and which of its rows
   for (const StoredMatrix& part : parts) {
     FOE_CHECK(part.depth == parts[0].depth, "depths {} and {}", part.depth, parts[0].depth);
     for (int row = 0; row < part.rows; ++row) rows.emplace_back(&part, row);
   }
-  PackedMatrix packed = empty_packed(static_cast<int>(rows.size()), parts[0].depth, format);
+  PackedMatrix packed = without_data(static_cast<int>(rows.size()), parts[0].depth, format);
+  std::byte* data = give_data(packed, space);
   pool.parallel_for(packed.panels(), [&](std::size_t panel) {
     const int first = static_cast<int>(panel) * kPanel;
     for (int to = first; to < std::min(first + kPanel, packed.rows); ++to)
-      pack_row(*rows[to].first, rows[to].second, packed, to);
+      pack_row(*rows[to].first, rows[to].second, packed, data, to);
   });
   return packed;
 }
 
-PackedMatrix pack_gate_up(ThreadPool& pool, const StoredMatrix& gate, const StoredMatrix& up, WeightFormat format) {
+PackedMatrix pack_gate_up(ThreadPool& pool, const StoredMatrix& gate, const StoredMatrix& up, WeightFormat format,
+                          PackingSpace* space) {
   FOE_CHECK(gate.rows == up.rows && gate.depth == up.depth, "gate [{}, {}], up [{}, {}]", gate.rows, gate.depth,
             up.rows, up.depth);
   const int panels = (gate.rows + kPanel - 1) / kPanel;
-  PackedMatrix packed = empty_packed(2 * panels * kPanel, gate.depth, format);
+  PackedMatrix packed = without_data(2 * panels * kPanel, gate.depth, format);
+  std::byte* data = give_data(packed, space);
   pool.parallel_for(2 * panels, [&](std::size_t panel) {
     const int first = static_cast<int>(panel) / 2 * kPanel;
     for (int f = first; f < std::min(first + kPanel, gate.rows); ++f)
-      pack_row(panel % 2 == 0 ? gate : up, f, packed, static_cast<int>(panel) * kPanel + f % kPanel);
+      pack_row(panel % 2 == 0 ? gate : up, f, packed, data, static_cast<int>(panel) * kPanel + f % kPanel);
   });
   return packed;
 }

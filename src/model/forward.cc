@@ -216,7 +216,7 @@ void begin_attention(Step& s, int layer) {
   const int block = own_updates ? kInputBlock : s.T;
   for (int t = 0; t < s.T; t += block) project_qkv(s, w, {t, std::min(s.T, t + block)}, own_updates);
   norm_and_rotate(s, w);
-  write_kv(s.batch, s.kv.shape(), s.a.k_TmC.data(), s.a.v_TmC.data(), s.kv.layer(layer));
+  write_kv(s.pool, s.batch, s.kv.shape(), s.a.k_TmC.data(), s.a.v_TmC.data(), s.kv.layer(layer));
   attention(s.pool, s.batch, s.kv.shape(), s.model.query_heads(), s.a.q_TnC.data(), s.kv.layer(layer),
             s.a.attended_TnC.data());
   project_output(s, w, own_updates);

@@ -31,6 +31,11 @@ class Checkpoint {
   // The bytes of a tensor of any type; Error where there is no such tensor or its shape is another.
   std::span<const std::byte> bytes(const std::string& name, const std::vector<std::int64_t>& expected_shape) const;
 
+  // Frees the memory behind what was read so far (TensorFile::drop_pages).
+  void drop_pages() const {
+    for (const TensorFile& file : files_) file.drop_pages();
+  }
+
   const std::string& model_dir() const { return model_dir_; }
   const std::vector<TensorFile>& files() const { return files_; }
 

@@ -26,8 +26,9 @@ struct Part {
 class Loader {
  public:
   Loader(ThreadPool& pool, const Checkpoint& checkpoint, const ModelConfig& config, const Share& share,
-         const FormatChoice& choice)
+         const FormatChoice& choice, PackingSpace& space)
       : pool_(pool),
+        space_(space),
         checkpoint_(checkpoint),
         config_(config),
         share_(share),
@@ -62,7 +63,7 @@ class Loader {
 
  private:
   PackedMatrix packed(const StoredMatrix& stored, WeightFormat format) const {
-    return pack(pool_, {&stored, 1}, format);
+    return pack(pool_, {&stored, 1}, format, &space_);
   }
 
   PackedMatrix packed_part(const Part& p, WeightFormat format) const {
@@ -108,11 +109,12 @@ class Loader {
     }
     const ExpertTensors t = expert_tensors(checkpoint_, config_, l, e);
     return {pack_gate_up(pool_, matrix(t.gate).slice(width.begin, width.size(), 0, D),
-                         matrix(t.up).slice(width.begin, width.size(), 0, D), format),
+                         matrix(t.up).slice(width.begin, width.size(), 0, D), format, &space_),
             packed(matrix(t.down).slice(0, D, width.begin, width.size()), format)};
   }
 
   ThreadPool& pool_;
+  PackingSpace& space_;
   const Checkpoint& checkpoint_;
   const ModelConfig& config_;
   const Share& share_;
@@ -144,12 +146,16 @@ Weights load_weights(ThreadPool& pool, const std::string& model_dir, const Model
                      const FormatChoice& formats) {
   Weights w;
   w.checkpoint = std::make_unique<Checkpoint>(model_dir);
-  const Loader loader(pool, *w.checkpoint, config, share, formats);
+  const Loader loader(pool, *w.checkpoint, config, share, formats, w.packed);
   const EndTensors ends = end_tensors(*w.checkpoint, config);
   w.embedding_VD = matrix(ends.embed);
-  for (int l = 0; l < config.num_hidden_layers; ++l) w.layers.push_back(loader.layer(l));
+  for (int l = 0; l < config.num_hidden_layers; ++l) {
+    w.layers.push_back(loader.layer(l));
+    w.checkpoint->drop_pages();  // what was packed is not read again
+  }
   w.final_norm_D = floats(ends.norm);
   w.head_vD = loader.head();
+  w.checkpoint->drop_pages();
   return w;
 }
 

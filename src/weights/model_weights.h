@@ -38,6 +38,7 @@ struct Weights {
   std::unique_ptr<Checkpoint> checkpoint;  // owns what embedding_VD points to,
   AlignedBuffer<std::byte> own_embedding;  // or this does, where there is no file
   StoredMatrix embedding_VD;
+  PackingSpace packed;  // what is packed while it is loaded
   std::vector<LayerWeights> layers;
   std::vector<float> final_norm_D;
   PackedMatrix head_vD;  // rows Share::vocab

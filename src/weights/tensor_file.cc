@@ -43,6 +43,10 @@ void unmap(std::span<const std::byte> file) {
 
 }  // namespace
 
+void TensorFile::drop_pages() const {
+  if (!file_.empty()) madvise(const_cast<std::byte*>(file_.data()), file_.size(), MADV_DONTNEED);
+}
+
 TensorFile::TensorFile(const std::string& path) : path_(path), file_(map_file(path)) {
   try {
     header_ = parse_safetensors_header(file_, path);

@@ -52,6 +52,8 @@ class TensorFile {
   std::span<const std::byte> bytes(const TensorInfo& info) const;
   // Throws Error where the type cannot be used as weights.
   Tensor tensor(const TensorInfo& info) const;
+  // Frees the memory behind what was read; where it is read again, it comes from the page cache or the disk.
+  void drop_pages() const;
 
  private:
   std::string path_;

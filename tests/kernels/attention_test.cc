@@ -92,7 +92,7 @@ struct Layer {
       append(v_TmC, s.v_SmC, m, c);
     }
     std::vector<float> out_TnC(q_TnC.size());
-    write_kv(batch, shape, k_TmC.data(), v_TmC.data(), kv.data());
+    write_kv(pool, batch, shape, k_TmC.data(), v_TmC.data(), kv.data());
     attention(pool, batch, shape, heads.query, q_TnC.data(), kv.data(), out_TnC.data());
     const float* out = out_TnC.data();
     for (const Chunk& c : chunks) {
@@ -314,7 +314,7 @@ TEST(Attention, ARankWithoutHeadsDoesNothing) {
   ThreadPool pool(1);
   Batch batch;
   batch.add_sequence(std::vector<std::int32_t>(3), 0, std::vector<std::int32_t>{0}, Batch::Sample::kNone);
-  write_kv(batch, {0, 16}, nullptr, nullptr, nullptr);
+  write_kv(pool, batch, {0, 16}, nullptr, nullptr, nullptr);
   attention(pool, batch, {0, 16}, 0, nullptr, nullptr, nullptr);
 }
 

@@ -42,7 +42,8 @@ void write(const KvShape& shape, const Rows& rows, int first, int count, Bytes& 
   Batch batch;
   batch.add_sequence(std::vector<std::int32_t>(count), first, kBlocks, Batch::Sample::kNone);
   const int at = first * shape.kv_heads * shape.head_dim;
-  write_kv(batch, shape, rows.k_SmC.data() + at, rows.v_SmC.data() + at, kv.data());
+  ThreadPool pool(2);
+  write_kv(pool, batch, shape, rows.k_SmC.data() + at, rows.v_SmC.data() + at, kv.data());
 }
 
 TEST(KvFormat, HasNames) {

@@ -3,6 +3,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <fstream>
 #include <limits>
 #include <numeric>
 #include <utility>
@@ -80,6 +81,28 @@ TEST(TensorFile, ReadsWhatTheWriterWrote) {
   EXPECT_EQ(std::memcmp(file.bytes(*file.find("counts")).data(), counts.data(), 16), 0);
   EXPECT_THAT(error_of([&] { file.tensor(*file.find("counts")); }),
               AllOf(HasSubstr("counts: expected weights of type F32 or BF16"), HasSubstr("got U64")));
+}
+
+// Memory of this process that is behind files.
+std::size_t file_memory() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("RssFile:")) return std::stoul(line.substr(8)) * 1024;
+  ADD_FAILURE() << "/proc/self/status: expected a line RssFile";
+  return 0;
+}
+
+TEST(TensorFile, DropsPagesAndReadsThemAgain) {
+  const TempFolder folder;
+  const std::vector<float> values = iota(4 << 20);
+  write_tensor_file(folder / "a.safetensors", {float_source("a", DType::kF32, {4 << 20}, values)}, {});
+  const TensorFile file(folder / "a.safetensors");
+  const Tensor tensor = file.tensor(*file.find("a"));
+  EXPECT_EQ(floats_of(tensor), values);
+  const std::size_t before = file_memory();
+  file.drop_pages();
+  EXPECT_LE(file_memory() + (12 << 20), before);
+  EXPECT_EQ(floats_of(tensor), values);
 }
 
 TEST(TensorFile, Bf16RoundsToNearestEvenAndKeepsSpecials) {
