@@ -23,8 +23,7 @@ HWY_INLINE void exp_lanes(VF (&x)[kCount]) {
   const hn::RebindToSigned<DF> di;
   const VF least = hn::Set(d, -87.0f), most = hn::Set(d, 88.0f);
   VF r[kCount], power[kCount];
-  for (int i = 0; i < kCount; ++i)  // x86 returns the second of two if one is NaN, NEON the NaN
-    r[i] = hn::Min(most, hn::Max(least, x[i]));
+  for (int i = 0; i < kCount; ++i) r[i] = hn::Min(hn::Max(x[i], least), most);
   // Added to 1.5 * 2^23, a number is rounded to an integer, which stands in the last bits.
   const VF shift = hn::Set(d, 0x1.8p23f);
   for (int i = 0; i < kCount; ++i) power[i] = hn::Add(hn::Mul(r[i], hn::Set(d, 1.44269504088896341f)), shift);
@@ -45,7 +44,7 @@ HWY_INLINE void exp_lanes(VF (&x)[kCount]) {
   for (int i = 0; i < kCount; ++i) p[i] = hn::MulAdd(high[i], hn::Mul(r2[i], r2[i]), p[i]);
   for (int i = 0; i < kCount; ++i) {
     const VF y = hn::IfThenZeroElse(hn::Lt(x[i], least), hn::Mul(p[i], power[i]));
-    x[i] = hn::IfThenElse(hn::Gt(x[i], most), hn::Inf(d), y);
+    x[i] = hn::IfThenElse(hn::Le(x[i], most), y, hn::Add(x[i], hn::Inf(d)));  // NaN is not less, and stays
   }
 }
 
