@@ -9,10 +9,11 @@
 namespace foe {
 namespace {
 
-MachineLimits limits_of(const Engine& engine) {
-  MachineLimits limits;
-  with_unbound_pool(engine.threads() * engine.comm().size(), [&](ThreadPool& pool) { limits = measure_limits(pool); });
-  return limits;
+template <typename Measure>
+auto measure(const Engine& engine, Measure&& with_pool) {
+  decltype(with_pool(std::declval<ThreadPool&>())) result;
+  with_unbound_pool(engine.threads() * engine.comm().size(), [&](ThreadPool& pool) { result = with_pool(pool); });
+  return result;
 }
 
 std::vector<std::vector<std::int64_t>> rows_so_far(Engine& engine) {
@@ -27,7 +28,7 @@ bool only_decodes(const Batch& batch) {
 
 DecodeWatch::DecodeWatch(Engine& engine)
     : engine_(engine),
-      limits_(limits_of(engine)),
+      limits_(measure(engine, measure_limits)),
       weights_(formats_of(engine.model().weights)),
       rows_LE_(rows_so_far(engine)) {}
 
@@ -43,7 +44,11 @@ void DecodeWatch::count(double step_seconds) {
                         .context = static_cast<double>(positions) / sequences,
                         .weights = weights_,
                         .kv = engine_.kv_type()};
+  constexpr int kStepsPerMeasurement = 32;
+  if (steps_.steps % kStepsPerMeasurement == kStepsPerMeasurement - 1)
+    limits_.read_bytes_per_s = measure(engine_, [](ThreadPool& pool) { return measure_read_bandwidth(pool); });
   ++steps_.steps;
+  steps_.read_bytes_per_s += limits_.read_bytes_per_s;
   steps_.tokens += sequences;
   steps_.positions += positions;
   steps_.seconds += step_seconds;
@@ -51,6 +56,12 @@ void DecodeWatch::count(double step_seconds) {
   steps_.expected_touched += model.config.num_hidden_layers * experts_touched(model.config, sequences);
   for (std::size_t l = 0; l < before.size(); ++l)
     for (std::size_t e = 0; e < before[l].size(); ++e) steps_.touched += rows_LE_[l][e] > before[l][e] ? 1 : 0;
+}
+
+MachineLimits DecodeWatch::limits() const {
+  MachineLimits limits = limits_;
+  if (steps_.steps > 0) limits.read_bytes_per_s = steps_.read_bytes_per_s / static_cast<double>(steps_.steps);
+  return limits;
 }
 
 void print_decode(const DecodeWatch& watch) {

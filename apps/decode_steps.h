@@ -19,6 +19,8 @@ struct DecodeSteps {
   double least_seconds = 0;    // that the roofline gives each of them, experts touched in expectation
   std::int64_t touched = 0;    // experts that had rows, over all steps and layers
   double expected_touched = 0;
+  double read_bytes_per_s =
+      0;  // of memory, the sum over all steps: it changes from minute to minute where others share it
 
   double share_of_roofline() const { return least_seconds / seconds; }
 };
@@ -26,15 +28,15 @@ struct DecodeSteps {
 // Watches an engine whose ranks are all on one machine. Rank 0, while the others follow.
 class DecodeWatch {
  public:
-  // Measures the limits, with as many threads as all ranks have together but not more than this machine has cores,
-  // and on all of these, whatever rank 0 is bound to.
+  // Measures the limits, and memory's speed again every few steps: with as many threads as all ranks have together but
+  // not more than this machine has cores, and on all of these, whatever rank 0 is bound to.
   explicit DecodeWatch(Engine& engine);
 
   // After each step.
   void count(double step_seconds);
 
   const DecodeSteps& steps() const { return steps_; }
-  const MachineLimits& limits() const { return limits_; }
+  MachineLimits limits() const;  // the mean over the steps
 
  private:
   Engine& engine_;
