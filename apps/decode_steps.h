@@ -19,8 +19,7 @@ struct DecodeSteps {
   double least_seconds = 0;    // that the roofline gives each of them, experts touched in expectation
   std::int64_t touched = 0;    // experts that had rows, over all steps and layers
   double expected_touched = 0;
-  double read_bytes_per_s =
-      0;  // of memory, the sum over all steps: it changes from minute to minute where others share it
+  double read_bytes_per_s = 0;  // of memory, summed over the steps: it changes where others share it
 
   double share_of_roofline() const { return least_seconds / seconds; }
 };

@@ -4,7 +4,6 @@
 
 #include <benchmark/benchmark.h>
 
-#include "base/aligned.h"
 #include "base/huge_pages.h"
 #include "base/rng.h"
 
@@ -35,9 +34,8 @@ struct Layer {
   Layer(const Load& load, KvType type)
       : shape{load.kv_heads, load.head_dim, type},
         query_heads(load.query_heads),
-        kv(shape.block_bytes() * (load.context / kKvBlock) * load.sequences),
+        kv(large_buffer<std::byte>(shape.block_bytes() * (load.context / kKvBlock) * load.sequences)),
         read_bytes(kv.size()) {
-    prefer_huge_pages(kv.data(), kv.size());
     const std::vector<float> rows = noise(static_cast<std::size_t>(load.context) * load.kv_heads * load.head_dim);
     ThreadPool pool(1);
     for (int s = 0; s < load.sequences; ++s) {

@@ -14,43 +14,29 @@ HWY_BEFORE_NAMESPACE();
 namespace foe {
 namespace HWY_NAMESPACE {
 
-// x becomes e^x, within 2 ulp for |x| <= 87; exactly 0 below -87 (so masked scores of -inf vanish) and +inf above 88;
-// NaN stays NaN. x = n ln2 + r with |r| <= ln2/2, e^r by its Taylor polynomial of degree 7 (next term below 2^-27
-// relative), times 2^n. A step is taken for all vectors before the next: the chain of one is long.
-template <int kCount>
-HWY_INLINE void exp_lanes(VF (&x)[kCount]) {
+// e^x within 2 ulp for |x| <= 87; exactly 0 below -87 (so masked scores of -inf vanish) and +inf above 88; NaN stays
+// NaN. x = n ln2 + r with |r| <= ln2/2, e^r by its Taylor polynomial of degree 7 (next term below 2^-27 relative),
+// times 2^n.
+HWY_INLINE V16 exp16(V16 x) {
   const DF d;
   const hn::RebindToSigned<DF> di;
   const VF least = hn::Set(d, -87.0f), most = hn::Set(d, 88.0f);
-  VF r[kCount], power[kCount];
-  for (int i = 0; i < kCount; ++i) r[i] = hn::Min(hn::Max(x[i], least), most);
+  const V16 bounded = make16([&](int i) { return hn::Min(hn::Max(x.v[i], least), most); });
   // Added to 1.5 * 2^23, a number is rounded to an integer, which stands in the last bits.
-  const VF shift = hn::Set(d, 0x1.8p23f);
-  for (int i = 0; i < kCount; ++i) power[i] = hn::Add(hn::Mul(r[i], hn::Set(d, 1.44269504088896341f)), shift);
-  for (int i = 0; i < kCount; ++i) {
-    // ln2 in two parts: the first has few bits, so n times it is exact.
-    const VF n = hn::Sub(power[i], shift);
-    r[i] = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), r[i]);
-    r[i] = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), r[i]);
-    power[i] = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(hn::BitCast(di, power[i]), hn::Set(di, 127))));
-  }
+  const V16 shift = set16(0x1.8p23f), shifted = add(mul(bounded, set16(1.44269504088896341f)), shift);
+  const V16 n = sub(shifted, shift);
+  // ln2 in two parts: the first has few bits, so n times it is exact.
+  const V16 r = fma(n, set16(2.12194440e-4f), fma(n, set16(-0.693359375f), bounded)), r2 = mul(r, r);
   // Pairs of terms, pairs of pairs, and both halves: three steps instead of seven.
-  const auto line = [&](float a, float b, VF v) { return hn::MulAdd(hn::Set(d, a), v, hn::Set(d, b)); };
-  VF r2[kCount], high[kCount], p[kCount];
-  for (int i = 0; i < kCount; ++i) r2[i] = hn::Mul(r[i], r[i]);
-  for (int i = 0; i < kCount; ++i)
-    high[i] = hn::MulAdd(line(1.0f / 5040, 1.0f / 720, r[i]), r2[i], line(1.0f / 120, 1.0f / 24, r[i]));
-  for (int i = 0; i < kCount; ++i) p[i] = hn::MulAdd(line(1.0f / 6, 0.5f, r[i]), r2[i], line(1.0f, 1.0f, r[i]));
-  for (int i = 0; i < kCount; ++i) p[i] = hn::MulAdd(high[i], hn::Mul(r2[i], r2[i]), p[i]);
-  for (int i = 0; i < kCount; ++i) {
-    const VF y = hn::IfThenZeroElse(hn::Lt(x[i], least), hn::Mul(p[i], power[i]));
-    x[i] = hn::IfThenElse(hn::Le(x[i], most), y, hn::Add(x[i], hn::Inf(d)));  // NaN is not less, and stays
-  }
-}
-
-HWY_INLINE V16 exp16(V16 x) {
-  exp_lanes(x.v);
-  return x;
+  const auto line = [&](float a, float b) { return fma(set16(a), r, set16(b)); };
+  const V16 high = fma(line(1.0f / 5040, 1.0f / 720), r2, line(1.0f / 120, 1.0f / 24));
+  const V16 low = fma(line(1.0f / 6, 0.5f), r2, line(1.0f, 1.0f));
+  const V16 p = fma(high, mul(r2, r2), low);
+  return make16([&](int i) {
+    const VF power = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(hn::BitCast(di, shifted.v[i]), hn::Set(di, 127))));
+    const VF y = hn::IfThenZeroElse(hn::Lt(x.v[i], least), hn::Mul(p.v[i], power));
+    return hn::IfThenElse(hn::Le(x.v[i], most), y, hn::Add(x.v[i], hn::Inf(d)));  // NaN is not less, and stays
+  });
 }
 
 // x / (1 + e^-x)

@@ -61,7 +61,7 @@ void store_offsets(RowBlock& block) {
   auto sum = hn::Zero(d);
   for (int k = 0; k < block_depth(WeightFormat::kInt4); k += kLanes)
     sum = hn::Add(sum, hn::PromoteTo(d, hn::LoadU(codes, block.codes + k)));
-  std::int16_t sums[kLanes];
+  std::int16_t sums[kLanes];  // of the codes k with k % 8 = 0, 1, ...
   hn::StoreU(sum, d, sums);
   for (int half = 0; half < 2; ++half)
     block.offsets[half] = static_cast<std::int16_t>(

@@ -42,7 +42,7 @@ void write(const KvShape& shape, const Rows& rows, int first, int count, Bytes& 
   Batch batch;
   batch.add_sequence(std::vector<std::int32_t>(count), first, kBlocks, Batch::Sample::kNone);
   const int at = first * shape.kv_heads * shape.head_dim;
-  ThreadPool pool(2);
+  ThreadPool pool(1);
   write_kv(pool, batch, shape, rows.k_SmC.data() + at, rows.v_SmC.data() + at, kv.data());
 }
 

@@ -94,6 +94,24 @@ TEST(PackDeathTest, SliceOutsideTheMatrix) {
                "gate \\[2, 3\\], up \\[1, 3\\]");
 }
 
+TEST(Pack, PutsMatricesSideBySide) {
+  const Weights w(random_values(37 * 29, 8), 37, 29, DType::kF32);
+  PackingSpace space;
+  std::vector<PackedMatrix> packed;
+  for (int i = 0; i < 3; ++i) packed.push_back(pack(one_thread(), {&w.matrix, 1}, WeightFormat::kF32, &space));
+  for (const PackedMatrix& p : packed) expect_packed(p, w.values);
+  EXPECT_EQ(packed[2].data - packed[1].data, static_cast<std::ptrdiff_t>((packed[1].bytes() + 63) / 64 * 64));
+  // More than a piece of memory, and what still fits beside it or not.
+  for (const std::size_t bytes : {std::size_t{65} << 20, std::size_t{1}, std::size_t{63} << 20, std::size_t{2} << 20}) {
+    std::byte* data = space.take(bytes);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(data) % 64, 0u);
+    EXPECT_EQ(data[0], std::byte{0});
+    EXPECT_EQ(data[bytes - 1], std::byte{0});
+    std::fill_n(data, bytes, std::byte{0xff});
+  }
+  for (const PackedMatrix& p : packed) expect_packed(p, w.values);
+}
+
 // Tensors in a file start anywhere.
 TEST(Pack, ReadsUnalignedSources) {
   for (const DType type : {DType::kF32, DType::kBF16}) {

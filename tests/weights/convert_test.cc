@@ -5,7 +5,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "file_memory.h"
 #include "model/random_model.h"
+#include "weights/config_json.h"
 #include "weights/model_weights.h"
 #include "weights/packed_tensors.h"
 
@@ -87,6 +89,16 @@ void expect_equal(const Weights& a, const Weights& b) {
 }
 
 // Converted once or quantised at load: the same bytes, in every format, whole and for a rank's share.
+TEST(LoadWeights, KeepsNoPagesOfWhatItPacked) {
+  const std::string folder = std::string(FOE_SOURCE_DIR) + "/models/foe-8m";
+  const ModelConfig config = load_model_config(folder);
+  load(folder, config, all_of(config));  // code and tables that loading needs are in memory from here on
+  const std::size_t before = file_memory();
+  const Weights weights = load(folder, config, all_of(config));
+  EXPECT_GT(weights.packed_bytes(), std::size_t{8} << 20);
+  EXPECT_LE(file_memory(), before + (std::size_t{2} << 20));
+}
+
 TEST(Convert, MapsWhatLoadingWouldPack) {
   for (const ModelConfig& config : {wide_config(), federated_in(4)})
     for (const FormatChoice& formats : {FormatChoice::all(WeightFormat::kBF16), FormatChoice::all(WeightFormat::kInt8),

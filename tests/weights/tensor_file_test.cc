@@ -3,7 +3,6 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <fstream>
 #include <limits>
 #include <numeric>
 #include <utility>
@@ -13,6 +12,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include "file_memory.h"
 #include "temp_folder.h"
 #include "weights/tensor_writer.h"
 
@@ -81,15 +81,6 @@ TEST(TensorFile, ReadsWhatTheWriterWrote) {
   EXPECT_EQ(std::memcmp(file.bytes(*file.find("counts")).data(), counts.data(), 16), 0);
   EXPECT_THAT(error_of([&] { file.tensor(*file.find("counts")); }),
               AllOf(HasSubstr("counts: expected weights of type F32 or BF16"), HasSubstr("got U64")));
-}
-
-// Memory of this process that is behind files.
-std::size_t file_memory() {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);)
-    if (line.starts_with("RssFile:")) return std::stoul(line.substr(8)) * 1024;
-  ADD_FAILURE() << "/proc/self/status: expected a line RssFile";
-  return 0;
 }
 
 TEST(TensorFile, DropsPagesAndReadsThemAgain) {
