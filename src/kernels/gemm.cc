@@ -20,11 +20,12 @@ namespace HWY_NAMESPACE {
 constexpr int kMaxOpen = 16;  // terms of a sum that wait for others: one for each bit of an index of Merge
 
 // The most rows of a tile with one panel: enough chains to hide the latency of a multiply-add, and on AVX2 as many
-// accumulators as there are registers for beside a panel and an activation.
+// accumulators as there are registers for beside a panel and an activation. Codes need some to be decoded in, too.
 constexpr int kTallest = kVecs == 1 ? 8 : 6;
+constexpr int kTallestOfCodes = kVecs == 1 ? 8 : 4;
 
 // Panels that one row is multiplied with at a time, where these are long: memory is faster in several streams. Two rows
-// have two, and more have one.
+// of floats have two, and more have one.
 constexpr int kMostPanels = 4;
 bool long_panels(const PackedMatrix& w) {
   constexpr std::size_t kLong = 16384;  // bytes; the beginning of a stream waits
@@ -37,13 +38,14 @@ constexpr int kRowBlock = kPanels == kMostPanels ? 1 : 48;
 template <int kPanels>
 using Accumulators = float[kRowBlock<kPanels>][kPanels][kPanel];
 
-// acc[m][p] = row x[m] times the p-th panel from w on.
+// y[m * y_stride + 16 p + (0..15)] = row x[m] times the p-th panel from w on. A function of its own, like those for
+// codes: among others g++ does not keep a tile's accumulators in registers.
 template <typename T, int kRows, int kPanels>
-HWY_INLINE void multiply_floats(const std::byte* const (&x)[kRows], const std::byte* w, std::size_t panel_stride,
-                                int depth, V16 (&acc)[kRows][kPanels]) {
+HWY_NOINLINE void multiply_floats(const std::byte* const (&x)[kRows], const std::byte* w, std::size_t panel_stride,
+                                  int depth, float* y, std::size_t y_stride) {
   constexpr int kStep = kCacheLine / (kPanel * sizeof(T));
-  for (auto& row : acc)
-    for (V16& a : row) a = zero16();
+  V16 acc[kRows][kPanels];
+  clear_tile(acc);
   const auto add = [&](int k, int count) HWY_ATTR {
     const float* from[kRows];
     for (int m = 0; m < kRows; ++m) from[m] = reinterpret_cast<const float*>(x[m]) + k;
@@ -56,6 +58,7 @@ HWY_INLINE void multiply_floats(const std::byte* const (&x)[kRows], const std::b
     add(k, kStep);
   }
   if (k < depth) add(k, depth - k);
+  store_tile(acc, y, y_stride);
 }
 
 // Row i of x, as products with weights in this format take it.
@@ -68,27 +71,23 @@ const std::byte* row_of(const Product& product, int i) {
 // y[m * y_stride + 16 p + (0..15)] = row first_row + m of x times panel `panel` + p.
 template <int kRows, int kPanels>
 void multiply_rows(const Product& product, int first_row, int panel, float* y, std::size_t y_stride) {
-  const PackedMatrix& matrix = *product.w;
-  const std::byte* const w = matrix.data + panel * matrix.panel_stride;
+  const std::size_t stride = product.w->panel_stride;
+  const std::byte* const w = product.w->data + panel * stride;
+  const int depth = product.w->depth;
   const std::byte* x[kRows];
   for (int m = 0; m < kRows; ++m) x[m] = row_of(product, first_row + m);
-  V16 acc[kRows][kPanels];
-  switch (matrix.format) {
+  switch (product.w->format) {
     case WeightFormat::kF32:
-      multiply_floats<float>(x, w, matrix.panel_stride, matrix.depth, acc);
-      break;
+      return multiply_floats<float, kRows, kPanels>(x, w, stride, depth, y, y_stride);
     case WeightFormat::kBF16:
-      multiply_floats<BF16>(x, w, matrix.panel_stride, matrix.depth, acc);
-      break;
+      return multiply_floats<BF16, kRows, kPanels>(x, w, stride, depth, y, y_stride);
     case WeightFormat::kInt8:
-      multiply_int8(x, w, matrix.panel_stride, matrix.depth, acc);
+      if constexpr (kRows <= kTallestOfCodes) multiply_int8<kRows, kPanels>(x, w, stride, depth, y, y_stride);
       break;
     case WeightFormat::kInt4:
-      multiply_int4(x, w, matrix.panel_stride, matrix.depth, acc);
+      if constexpr (kRows <= kTallestOfCodes) multiply_int4<kRows, kPanels>(x, w, stride, depth, y, y_stride);
       break;
   }
-  for (int m = 0; m < kRows; ++m)
-    for (int p = 0; p < kPanels; ++p) store16(acc[m][p], y + m * y_stride + p * kPanel);
 }
 
 // The same for any number of rows up to kRows, and one panel.
@@ -102,13 +101,15 @@ void multiply_some_rows(int rows, const Product& product, int first_row, int pan
 template <int kPanels>
 void multiply_row_block(const Product& product, int first_row, int rows, int panel, Accumulators<kPanels>& acc) {
   constexpr std::size_t kStride = kPanels * kPanel;
+  const bool codes = quantised(product.w->format);
   if constexpr (kPanels > 1)
-    if (rows <= 2 && long_panels(*product.w)) {
+    if (long_panels(*product.w)) {
       if (rows == 1) return multiply_rows<1, kPanels>(product, first_row, panel, acc[0][0], kStride);
-      return multiply_rows<2, 2>(product, first_row, panel, acc[0][0], kStride);
+      if (rows == 2 && !codes) return multiply_rows<2, 2>(product, first_row, panel, acc[0][0], kStride);
     }
   // As equal as can be: a tile of one row would read its weights for that row alone.
-  const int tiles = (rows + kTallest - 1) / kTallest;
+  const int tallest = codes ? kTallestOfCodes : kTallest;
+  const int tiles = (rows + tallest - 1) / tallest;
   for (int p = 0; p < kPanels; ++p)
     for (int tile = 0, i = 0, height; tile < tiles; ++tile, i += height) {
       height = (rows - i + tiles - tile - 1) / (tiles - tile);

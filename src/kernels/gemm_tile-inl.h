@@ -24,10 +24,25 @@ constexpr int kTilePanels = kManyRegisters ? 2 : 1;
 constexpr std::size_t kCacheLine = 64;
 
 // Asks for the line that is read a little later, where kPanels are read at a time: processors do so by themselves only
-// within a page. One line for each that is read: many at once keep what is needed first waiting.
+// within a page. One line for each that is read: many at once keep what is needed first waiting, so the compiler, too,
+// must not move them together.
 template <int kPanels>
 HWY_INLINE void read_ahead(const std::byte* at) {
   __builtin_prefetch(at + 2048 / kPanels, 0, 3);
+  asm volatile("");
+}
+
+template <int kRows, int kPanels>
+HWY_INLINE void clear_tile(V16 (&acc)[kRows][kPanels]) {
+  for (auto& row : acc)
+    for (V16& a : row) a = zero16();
+}
+
+// y[m * y_stride + 16 p + (0..15)] = acc[m][p].
+template <int kRows, int kPanels>
+HWY_INLINE void store_tile(const V16 (&acc)[kRows][kPanels], float* y, std::size_t y_stride) {
+  for (int m = 0; m < kRows; ++m)
+    for (int p = 0; p < kPanels; ++p) store16(acc[m][p], y + m * y_stride + p * kLanes16);
 }
 
 // acc[m][p] (+)= sum over k of a[m][k * a_step] * b[p][k * b_step + (0..15)], k ascending.
@@ -38,12 +53,10 @@ HWY_INLINE void multiply_panels(std::size_t depth, const float* const* HWY_RESTR
   const float* row[kRows];
   for (int m = 0; m < kRows; ++m) row[m] = a[m];
   for (std::size_t k = 0; k < depth; ++k) {
-    V16 w[kPanels];
-    for (int p = 0; p < kPanels; ++p) w[p] = load16(b[p] + k * b_step);
     const std::size_t at = kUnitStep ? k : k * a_step;
-    for (int m = 0; m < kRows; ++m) {
-      const V16 x = set16(row[m][at]);
-      for (int p = 0; p < kPanels; ++p) acc[m][p] = fma(x, w[p], acc[m][p]);
+    for (int p = 0; p < kPanels; ++p) {
+      const V16 w = load16(b[p] + k * b_step);
+      for (int m = 0; m < kRows; ++m) acc[m][p] = fma(set16(row[m][at]), w, acc[m][p]);
     }
   }
 }

@@ -36,17 +36,19 @@ float fma_chains_kernel(int iterations, double& flops) {
   return hn::GetLane(hn::SumOfLanes(d, x[0]));
 }
 
-// 8-bit products whose sums are 32-bit. Each needs the sum before, so that none can be moved out of the loop.
+// 8-bit products whose sums are 32-bit. The compiler must not know that they are all the same.
 float dot_chains_kernel(int iterations, double& operations) {
   const DI32 d32;
   const VI8 codes = hn::Set(DI8(), 3);
   const VI16 ones = hn::Set(DI16(), 1);
+  VU8 levels = hn::Set(DU8(), 5);
   VI32 x[kChains], odd = hn::Zero(d32);
   for (int i = 0; i < kChains; ++i) x[i] = hn::Set(d32, i);
   for (int n = 0; n < iterations; ++n)
     for (int i = 0; i < kChains; ++i) {
-      const VI16 pairs = multiply_pairs(hn::BitCast(DU8(), x[i]), codes);
-      x[i] = hn::ReorderWidenMulAccumulate(d32, pairs, ones, x[i], odd);
+      keep_in_place(levels);
+      x[i] = hn::ReorderWidenMulAccumulate(d32, multiply_pairs(levels, codes), ones, x[i], odd);
+      keep_in_place(x[i]);
     }
   for (int i = 1; i < kChains; ++i) x[0] = hn::Add(x[0], x[i]);
   operations = 2.0 * 4 * kVecLanes * kChains * iterations;

@@ -38,6 +38,17 @@ using DI8 = hn::Repartition<std::int8_t, DF>;
 using VU8 = hn::Vec<DU8>;
 using VI8 = hn::Vec<DI8>;
 
+// Adds exactly what the sum before it does: g++ otherwise moves integer additions together, and their terms wait on the
+// stack. The loops below say that they are to be unrolled because its own limit leaves their sums there, too.
+template <typename V>
+HWY_INLINE void keep_in_place(V& sum) {
+#if HWY_ARCH_X86
+  asm("" : "+v"(sum.raw));
+#else
+  asm("" : "+w"(sum.raw));
+#endif
+}
+
 // Sums of 16 rows. Some instruction sets keep them in two halves (hn::ReorderWidenMulAccumulate).
 struct Dot16 {
   VI32 a[kVecs], b[kVecs];
@@ -51,6 +62,7 @@ HWY_INLINE Dot16 zero_dot16() {
 // Adds x[2j] * w[2j] + x[2j + 1] * w[2j + 1] to sum j of vector i.
 HWY_INLINE void add_pairs(VI16 x, VI16 w, int i, Dot16& sum) {
   sum.a[i] = hn::ReorderWidenMulAccumulate(DI32(), w, x, sum.a[i], sum.b[i]);
+  keep_in_place(sum.a[i]);
 }
 HWY_INLINE VI32 total(const Dot16& sum, int i) {
   return hn::RearrangeToOddPlusEven(sum.a[i], sum.b[i]);
@@ -69,24 +81,28 @@ HWY_INLINE void load_pair(const std::byte* codes, VI16 (&w)[kVecs]) {
     w[i] = hn::PromoteTo(DI16(), hn::LoadU(d8, reinterpret_cast<const std::int8_t*>(codes) + i * kPairLanes));
 }
 
-// acc[m][p] = row x[m] times the p-th panel from w on. Rows are 16-bit codes with their scale at the end.
+// y[m * y_stride + 16 p + (0..15)] = row x[m] times the p-th panel from w on. Rows are 16-bit codes with their scale at
+// the end.
 template <int kRows, int kPanels>
-HWY_INLINE void multiply_int8(const std::byte* const (&x)[kRows], const std::byte* w, std::size_t panel_stride,
-                              int depth, V16 (&acc)[kRows][kPanels]) {
+HWY_NOINLINE void multiply_int8(const std::byte* const (&x)[kRows], const std::byte* w, std::size_t panel_stride,
+                                int depth, float* y, std::size_t y_stride) {
   constexpr WeightFormat kFormat = WeightFormat::kInt8;
   constexpr int kBlock = block_depth(kFormat), kPairBytes = 2 * kPanel, kLinePairs = kCacheLine / kPairBytes;
-  for (auto& row : acc)
-    for (V16& a : row) a = zero16();
+  V16 acc[kRows][kPanels];
+  clear_tile(acc);
   for (int k = 0; k < depth; k += kBlock, w += block_bytes(kFormat)) {
     Dot16 sum[kRows][kPanels];
+#pragma GCC unroll 8
     for (auto& row : sum)
       for (Dot16& s : row) s = zero_dot16();
     const std::byte* codes = w + scale_bytes(kFormat);
+#pragma GCC unroll 16
     for (int pair = 0; pair < kBlock / 2; pair += kLinePairs, codes += kCacheLine) {
       for (int p = 0; p < kPanels; ++p) read_ahead<kPanels>(codes + p * panel_stride);
       for (int j = 0; j < kLinePairs; ++j) {
         VI16 two[kPanels][kVecs];
         for (int p = 0; p < kPanels; ++p) load_pair(codes + p * panel_stride + j * kPairBytes, two[p]);
+#pragma GCC unroll 8
         for (int m = 0; m < kRows; ++m) {
           const VI16 both = hn::BitCast(DI16(), set_four(x[m] + (k / 2 + pair + j) * 2 * sizeof(std::int16_t)));
           for (int p = 0; p < kPanels; ++p)
@@ -96,6 +112,7 @@ HWY_INLINE void multiply_int8(const std::byte* const (&x)[kRows], const std::byt
     }
     for (int p = 0; p < kPanels; ++p) {
       const V16 scale = load16(reinterpret_cast<const BF16*>(w + p * panel_stride));
+#pragma GCC unroll 8
       for (int m = 0; m < kRows; ++m)
         acc[m][p] = fma(make16([&](int i) { return hn::ConvertTo(DF(), total(sum[m][p], i)); }), scale, acc[m][p]);
     }
@@ -105,6 +122,7 @@ HWY_INLINE void multiply_int8(const std::byte* const (&x)[kRows], const std::byt
     std::memcpy(&scale, x[m] + quantised_row_bytes(kFormat, depth) - sizeof scale, sizeof scale);
     for (V16& a : acc[m]) a = mul(a, set16(scale));
   }
+  store_tile(acc, y, y_stride);
 }
 
 // The levels of rows 0 to 7 (`low`) and 8 to 15 of four k, or of the i-th part of these.
@@ -150,18 +168,19 @@ HWY_INLINE VI16 multiply_pairs(VU8 w, VI8 x) {
 
 // The same with rows of 7-bit codes, whose blocks have scales of their own.
 template <int kRows, int kPanels>
-HWY_INLINE void multiply_int4(const std::byte* const (&x)[kRows], const std::byte* w, std::size_t panel_stride,
-                              int depth, V16 (&acc)[kRows][kPanels]) {
+HWY_NOINLINE void multiply_int4(const std::byte* const (&x)[kRows], const std::byte* w, std::size_t panel_stride,
+                                int depth, float* y, std::size_t y_stride) {
   constexpr WeightFormat kFormat = WeightFormat::kInt4;
   constexpr int kBlock = block_depth(kFormat), kQuads = kBlock / 4, kQuadBytes = 2 * kPanel;
   // Of the products less what the offset added; on the way, sums may wrap around.
   static_assert(2 * kQuads * kMostLevel * kMost7Bits <= 32767 && 2 * (kMostLevel + kLevelOffset) * kMost7Bits <= 32767);
-  for (auto& row : acc)
-    for (V16& a : row) a = zero16();
+  V16 acc[kRows][kPanels];
+  clear_tile(acc);
   const VI16 ones = hn::Set(DI16(), 1);
   for (int k = 0, block = 0; k < depth; k += kBlock, ++block, w += block_bytes(kFormat)) {
     const RowBlock* row[kRows];
     VI16 sum[kRows][kPanels][kVecs];
+#pragma GCC unroll 8
     for (int m = 0; m < kRows; ++m) {
       row[m] = reinterpret_cast<const RowBlock*>(x[m]) + block;
       for (auto& panel : sum[m])
@@ -169,20 +188,27 @@ HWY_INLINE void multiply_int4(const std::byte* const (&x)[kRows], const std::byt
     }
     for (int p = 0; p < kPanels; ++p) read_ahead<kPanels>(w + p * panel_stride);
     const std::byte* codes = w + scale_bytes(kFormat);
+#pragma GCC unroll 8
     for (int quad = 0; quad < kQuads; ++quad, codes += kQuadBytes) {
       if (quad % 2 == 1)
         for (int p = 0; p < kPanels; ++p) read_ahead<kPanels>(codes + p * panel_stride);
       VI8 four[kRows];
+#pragma GCC unroll 8
       for (int m = 0; m < kRows; ++m) four[m] = hn::BitCast(DI8(), set_four(row[m]->codes + 4 * quad));
       for (int p = 0; p < kPanels; ++p) {
         VU8 levels[kVecs];
         load_quad(codes + p * panel_stride, levels);
         for (int i = 0; i < kVecs; ++i)
-          for (int m = 0; m < kRows; ++m) sum[m][p][i] = hn::Add(sum[m][p][i], multiply_pairs(levels[i], four[m]));
+#pragma GCC unroll 8
+          for (int m = 0; m < kRows; ++m) {
+            sum[m][p][i] = hn::Add(sum[m][p][i], multiply_pairs(levels[i], four[m]));
+            keep_in_place(sum[m][p][i]);
+          }
       }
     }
     for (int p = 0; p < kPanels; ++p) {
       const V16 scale = load16(reinterpret_cast<const BF16*>(w + p * panel_stride));
+#pragma GCC unroll 8
       for (int m = 0; m < kRows; ++m) {
         Dot16 all = zero_dot16();
         for (int i = 0; i < kVecs; ++i) add_pairs(ones, sum[m][p][i], i, all);
@@ -191,6 +217,7 @@ HWY_INLINE void multiply_int4(const std::byte* const (&x)[kRows], const std::byt
       }
     }
   }
+  store_tile(acc, y, y_stride);
 }
 
 }  // namespace HWY_NAMESPACE
