@@ -21,21 +21,21 @@ std::vector<float> noise(std::size_t size) {
   return x;
 }
 
-// One layer's cache, full, and the step that reads it.
-struct Layer {
+// The caches of as many layers as make the next one cold, all the same and full, and the step that reads them.
+struct Layers {
   KvShape shape;
   int query_heads;
   Batch batch;
+  std::size_t read_bytes;  // of one layer, at least
   AlignedBuffer<std::byte> kv;
   std::vector<float> q_TnC, out_TnC;
   double flops = 0;
-  std::size_t read_bytes = 0;  // at least
 
-  Layer(const Load& load, KvType type)
+  Layers(const Load& load, KvType type)
       : shape{load.kv_heads, load.head_dim, type},
         query_heads(load.query_heads),
-        kv(large_buffer<std::byte>(shape.block_bytes() * (load.context / kKvBlock) * load.sequences)),
-        read_bytes(kv.size()) {
+        read_bytes(shape.block_bytes() * (load.context / kKvBlock) * load.sequences),
+        kv(large_buffer<std::byte>((kCold + read_bytes - 1) / read_bytes * read_bytes)) {
     const std::vector<float> rows = noise(static_cast<std::size_t>(load.context) * load.kv_heads * load.head_dim);
     ThreadPool pool(1);
     for (int s = 0; s < load.sequences; ++s) {
@@ -43,7 +43,8 @@ struct Layer {
       for (int b = 0; b < load.context / kKvBlock; ++b) blocks.push_back(b * load.sequences + s);
       Batch filled;
       filled.add_sequence(std::vector<std::int32_t>(load.context), 0, blocks, Batch::Sample::kNone);
-      write_kv(pool, filled, shape, rows.data(), rows.data(), kv.data());
+      for (std::size_t at = 0; at < kv.size(); at += read_bytes)
+        write_kv(pool, filled, shape, rows.data(), rows.data(), kv.data() + at);
       const int first = load.context - load.tokens;
       batch.add_sequence(std::vector<std::int32_t>(load.tokens), first, blocks, Batch::Sample::kNone);
       for (int i = first; i < load.context; ++i) flops += 4.0 * (i + 1) * load.query_heads * load.head_dim;
@@ -51,42 +52,53 @@ struct Layer {
     q_TnC = noise(static_cast<std::size_t>(batch.num_tokens()) * load.query_heads * load.head_dim);
     out_TnC.resize(q_TnC.size());
   }
+
+  std::byte* next() {
+    at_ = (at_ + read_bytes) % kv.size();
+    return kv.data() + at_;
+  }
+
+ private:
+  static constexpr std::size_t kCold = 64 << 20;  // bytes; no cache of a core is larger
+  std::size_t at_ = 0;
 };
 
 void run_attention(benchmark::State& state, const Load& load, KvType type) {
-  Layer layer(load, type);
+  Layers layers(load, type);
   ThreadPool pool(available_threads());
   for (auto _ : state)
-    attention(pool, layer.batch, layer.shape, layer.query_heads, layer.q_TnC.data(), layer.kv.data(),
-              layer.out_TnC.data());
+    attention(pool, layers.batch, layers.shape, layers.query_heads, layers.q_TnC.data(), layers.next(),
+              layers.out_TnC.data());
   using benchmark::Counter;
-  state.counters["FLOP/s"] = Counter(layer.flops, Counter::kIsIterationInvariantRate);
-  state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations() * layer.read_bytes));
+  state.counters["FLOP/s"] = Counter(layers.flops, Counter::kIsIterationInvariantRate);
+  state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations() * layers.read_bytes));
 }
 
 void run_write(benchmark::State& state, const Load& load, KvType type) {
-  Layer layer(load, type);
+  Layers layers(load, type);
   const std::vector<float> rows = noise(static_cast<std::size_t>(load.tokens) * load.kv_heads * load.head_dim);
   ThreadPool pool(available_threads());
-  for (auto _ : state) write_kv(pool, layer.batch, layer.shape, rows.data(), rows.data(), layer.kv.data());
-  state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations() * layer.read_bytes));
+  for (auto _ : state) write_kv(pool, layers.batch, layers.shape, rows.data(), rows.data(), layers.next());
+  state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations() * layers.read_bytes));
 }
 
-// The sum of all bytes, by as many threads, in pieces of a megabyte.
+// The sum of all bytes, by as many threads, in pieces of 64 KB.
 void run_read(benchmark::State& state, const Load& load, KvType type) {
-  Layer layer(load, type);
+  Layers layers(load, type);
   ThreadPool pool(available_threads());
-  constexpr std::size_t kPiece = 1 << 20;
-  const std::size_t pieces = (layer.kv.size() + kPiece - 1) / kPiece;
-  for (auto _ : state)
+  constexpr std::size_t kPiece = 1 << 16;
+  const std::size_t pieces = (layers.read_bytes + kPiece - 1) / kPiece;
+  for (auto _ : state) {
+    const std::byte* const kv = layers.next();
     pool.parallel_for(pieces, [&](std::size_t i) {
-      const auto* begin = reinterpret_cast<const std::uint64_t*>(layer.kv.data() + i * kPiece);
-      const std::size_t words = std::min(kPiece, layer.kv.size() - i * kPiece) / sizeof(std::uint64_t);
+      const auto* begin = reinterpret_cast<const std::uint64_t*>(kv + i * kPiece);
+      const std::size_t words = std::min(kPiece, layers.read_bytes - i * kPiece) / sizeof(std::uint64_t);
       std::uint64_t sum = 0;
       for (std::size_t w = 0; w < words; ++w) sum += begin[w];
       benchmark::DoNotOptimize(sum);
     });
-  state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations() * layer.read_bytes));
+  }
+  state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations() * layers.read_bytes));
 }
 
 struct Case {
