@@ -20,23 +20,23 @@ HWY_BEFORE_NAMESPACE();
 namespace foe {
 namespace HWY_NAMESPACE {
 
-// Tiles of one KV head. Several of them all take all of their spans.
+// Tiles of one KV head, and what this thread takes next, probably. Several tiles all take all of their spans.
 template <typename T>
-void attend_tiles(std::span<AttentionTile> tiles) {
+void attend_tiles(std::span<AttentionTile> tiles, const AttentionTile& following) {
   if (tiles.size() > 1)
     share_spans<T>(tiles);
   else
-    stream_spans<T>(tiles.front());
+    stream_spans<T>(tiles.front(), following);
 }
 
-void attend(std::span<AttentionTile> tiles) {
+void attend(std::span<AttentionTile> tiles, const AttentionTile& following) {
   switch (tiles.front().shape->type) {
     case KvType::kF32:
-      return attend_tiles<float>(tiles);
+      return attend_tiles<float>(tiles, following);
     case KvType::kBF16:
-      return attend_tiles<BF16>(tiles);
+      return attend_tiles<BF16>(tiles, following);
     case KvType::kInt8:
-      return attend_tiles<std::int8_t>(tiles);
+      return attend_tiles<std::int8_t>(tiles, following);
   }
 }
 
@@ -143,6 +143,21 @@ AttentionTile make_tile(const Job& job, const std::vector<Cut>& cuts, int s, int
   return tile;
 }
 
+// Tiles [first, last) of a task's KV head, and the spans that it takes of them.
+struct Task {
+  int sequence, kv_head, first, last, piece;
+};
+Task make_task(const std::vector<Cut>& cuts, std::size_t i) {
+  const int s = find_sequence(cuts, &Cut::first_task, i);
+  const Cut& cut = cuts[s];
+  const int piece = static_cast<int>(i % cut.pieces), group = static_cast<int>(i / cut.pieces) % cut.groups;
+  return {.sequence = s,
+          .kv_head = static_cast<int>(i / cut.pieces) / cut.groups,
+          .first = group * cut.tiles / cut.groups,
+          .last = (group + 1) * cut.tiles / cut.groups,
+          .piece = piece};
+}
+
 }  // namespace
 
 void attention(ThreadPool& pool, const Batch& batch, const KvShape& shape, int query_heads, const float* q_TnC,
@@ -155,20 +170,21 @@ void attention(ThreadPool& pool, const Batch& batch, const KvShape& shape, int q
   AlignedBuffer<Running> parts(end.first_part * AttentionTile::kMaxRows);
   AlignedBuffer<float> outputs(parts.size() * shape.padded_dim());
 
+  const auto tile_of = [&](const Task& task, int j) {
+    const Cut& cut = cuts[task.sequence];
+    AttentionTile tile =
+        make_tile(job, cuts, task.sequence, task.kv_head * cut.tiles + j, parts.data(), outputs.data());
+    tile.span_begin = cut.spans * task.piece / cut.pieces;
+    tile.span_end = std::min(tile.span_end, cut.spans * (task.piece + 1) / cut.pieces);
+    return tile;
+  };
   pool.parallel_for(end.first_task, [&](std::size_t i) {
-    const int s = find_sequence(cuts, &Cut::first_task, i);
-    const Cut& cut = cuts[s];
-    const int piece = static_cast<int>(i % cut.pieces), group = static_cast<int>(i / cut.pieces);
-    const int first = group % cut.groups * cut.tiles / cut.groups,
-              last = (group % cut.groups + 1) * cut.tiles / cut.groups;
-    AttentionTile tiles[kMostTogether];
-    for (int j = first; j < last; ++j) {
-      AttentionTile& tile = tiles[j - first] =
-          make_tile(job, cuts, s, group / cut.groups * cut.tiles + j, parts.data(), outputs.data());
-      tile.span_begin = cut.spans * piece / cut.pieces;
-      tile.span_end = std::min(tile.span_end, cut.spans * (piece + 1) / cut.pieces);
-    }
-    HWY_DYNAMIC_DISPATCH(attend)({tiles, static_cast<std::size_t>(last - first)});
+    const Task task = make_task(cuts, i);
+    const Task next = make_task(cuts, std::min(i + pool.threads(), end.first_task - 1));
+    AttentionTile memory[kMostTogether];
+    const std::span<AttentionTile> tiles(memory, task.last - task.first);
+    for (std::size_t j = 0; j < tiles.size(); ++j) tiles[j] = tile_of(task, task.first + static_cast<int>(j));
+    HWY_DYNAMIC_DISPATCH(attend)(tiles, tile_of(next, next.first));
   });
   pool.parallel_for(end.first_split, [&](std::size_t i) {
     const int s = find_sequence(cuts, &Cut::first_split, i);

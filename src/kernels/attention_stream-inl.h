@@ -18,11 +18,11 @@ constexpr int panels_for(int rows) {
   return rows == 1 ? 4 : rows == 2 ? 2 : 1;
 }
 
-// acc += x [kRows][depth] times panels [kPanels][depth][16]. For each line of a panel that is read, one at the same
-// place of `ahead` is on the way.
-template <int kRows, int kPanels, typename T>
+// acc += x [kRows][depth] times panels [kPanels][depth][16]. For each line of a panel that is read, those at the same
+// place of `ahead` are on the way.
+template <int kRows, int kPanels, int kAhead, typename T>
 HWY_INLINE void stream_panels(int depth, const float* const (&x)[kRows], const T* const (&panels)[kPanels],
-                              std::size_t row_stride, const T* const (&ahead)[kPanels], V16 (&acc)[kRows][kPanels]) {
+                              std::size_t row_stride, const T* const (&ahead)[kAhead], V16 (&acc)[kRows][kPanels]) {
   constexpr int kStep = kCacheLine / (kLanes16 * sizeof(T));
   const auto add = [&](int k, int count) HWY_ATTR {
     const float* from[kRows];
@@ -33,23 +33,25 @@ HWY_INLINE void stream_panels(int depth, const float* const (&x)[kRows], const T
   };
   int k = 0;
   for (; k + kStep <= depth; k += kStep) {
-    for (int p = 0; p < kPanels; ++p) hwy::Prefetch(ahead[p] + k * kLanes16);
+    for (const T* a : ahead) hwy::Prefetch(a + k * kLanes16);
     add(k, kStep);
   }
   if (k < depth) add(k, depth - k);
 }
 
-// Products with the keys of some blocks. Meanwhile their values are on the way.
+// Products with the keys of some blocks. Meanwhile their values are on the way, and the keys of the next blocks: those
+// of a first span have not been asked for, and others may have left the first cache again.
 template <int kRows, int kBlocks, typename T>
 HWY_NOINLINE void multiply_keys(const AttentionTile& tile, const Span<T>& span, int begin,
                                 float (*products)[kAttentionSpan]) {
   V16 acc[kRows][kBlocks];
   const float* q[kRows];
-  const T *keys[kBlocks], *ahead[kBlocks];
+  const T *keys[kBlocks], *ahead[2 * kBlocks];
   for (int r = 0; r < kRows; ++r) q[r] = tile.q[r];
   for (int b = 0; b < kBlocks; ++b) {
     keys[b] = span.keys_C16[begin + b];
     ahead[b] = span.values_16C[begin + b];
+    ahead[kBlocks + b] = span.keys_C16[std::min(begin + kBlocks + b, span.blocks - 1)];
     for (int r = 0; r < kRows; ++r) acc[r][b] = zero16();
   }
   stream_panels<kRows, kBlocks>(span.head_dim, q, keys, kKvBlock, ahead, acc);
@@ -116,13 +118,14 @@ HWY_INLINE void normalise_outputs(const AttentionTile& tile) {
     for (int c = 0; c < tile.shape->head_dim; ++c) tile.out[r][c] /= tile.running[r].sum;
 }
 
+// Before the last span ends, the first keys of `following` are on the way.
 template <typename T>
-void stream_spans(AttentionTile& tile) {
+void stream_spans(AttentionTile& tile, const AttentionTile& following) {
   if (tile.parts == nullptr) begin_outputs(tile);
-  for (int i = tile.span_begin; i < tile.span_end; ++i)
-    with_rows(tile.rows, [&]<int kRows>() {
-      stream_span<kRows>(tile, Span<T>(tile, i), Span<T>(tile, std::min(i + 1, tile.span_end - 1)));
-    });
+  for (int i = tile.span_begin; i < tile.span_end; ++i) {
+    const Span<T> next = i + 1 < tile.span_end ? Span<T>(tile, i + 1) : Span<T>(following, following.span_begin);
+    with_rows(tile.rows, [&]<int kRows>() { stream_span<kRows>(tile, Span<T>(tile, i), next); });
+  }
   if (tile.parts == nullptr) normalise_outputs(tile);
 }
 
