@@ -8,7 +8,8 @@
 
 namespace foe {
 
-// Asks for huge pages behind [data, data + bytes), before it is first written. Nothing changes but speed.
+// Asks for huge pages behind [data, data + bytes), before it is first written, or read if it is a file's. Nothing
+// changes but speed.
 void prefer_huge_pages(void* data, std::size_t bytes);
 
 // Buffers that have asked.

@@ -14,7 +14,7 @@
 namespace foe {
 namespace {
 
-constexpr std::size_t kBufferBytes = 1 << 20;
+constexpr std::size_t kBufferBytes = 2 << 20;  // a huge page: what is written at once, the system keeps in one
 
 }  // namespace
 

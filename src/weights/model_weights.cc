@@ -1,5 +1,9 @@
 #include "weights/model_weights.h"
 
+#include <algorithm>
+#include <span>
+
+#include "base/huge_pages.h"
 #include "weights/layer_tensors.h"
 #include "weights/packed_tensors.h"
 
@@ -122,15 +126,38 @@ class Loader {
   WeightFormats formats_;
 };
 
+template <typename F>
+void for_each_matrix(const Weights& w, F&& f) {
+  for (const LayerWeights& layer : w.layers) {
+    f(layer.router_ED);
+    for (const StreamWeights& s : layer.streams)
+      for (const PackedMatrix* m : {&s.q, &s.k, &s.v, &s.o}) f(*m);
+    for (const ExpertWeights& e : layer.experts)
+      for (const PackedMatrix* m : {&e.gate_up, &e.down}) f(*m);
+  }
+  f(w.head_vD);
+}
+
+// What is mapped gets huge pages where a file's matrices of this rank stand side by side. (Linux has them for files of
+// ext4 since 6.16, of XFS since 5.18, if they are asked for before the system has read the file.)
+void prefer_huge_pages_of_files(const Weights& w) {
+  std::vector<std::span<const std::byte>> ranges;
+  for_each_matrix(w, [&](const PackedMatrix& m) {
+    if (m.bytes() > 0 && m.panel_stride == panel_bytes(m.format, m.depth)) ranges.push_back({m.data, m.bytes()});
+  });
+  std::ranges::sort(ranges, {}, [](const auto& range) { return range.data(); });
+  for (std::size_t i = 0, next; i < ranges.size(); i = next) {
+    const std::byte* end = ranges[i].data();
+    for (next = i; next < ranges.size() && ranges[next].data() == end; ++next) end += ranges[next].size();
+    prefer_huge_pages(const_cast<std::byte*>(ranges[i].data()), end - ranges[i].data());
+  }
+}
+
 }  // namespace
 
 std::size_t Weights::packed_bytes() const {
-  std::size_t bytes = head_vD.bytes();
-  for (const LayerWeights& layer : layers) {
-    bytes += layer.router_ED.bytes();
-    for (const StreamWeights& s : layer.streams) bytes += s.q.bytes() + s.k.bytes() + s.v.bytes() + s.o.bytes();
-    for (const ExpertWeights& e : layer.experts) bytes += e.gate_up.bytes() + e.down.bytes();
-  }
+  std::size_t bytes = 0;
+  for_each_matrix(*this, [&](const PackedMatrix& m) { bytes += m.bytes(); });
   return bytes;
 }
 
@@ -156,6 +183,7 @@ Weights load_weights(ThreadPool& pool, const std::string& model_dir, const Model
   w.final_norm_D = floats(ends.norm);
   w.head_vD = loader.head();
   w.checkpoint->drop_pages();
+  prefer_huge_pages_of_files(w);
   return w;
 }
 

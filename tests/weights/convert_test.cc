@@ -88,7 +88,25 @@ void expect_equal(const Weights& a, const Weights& b) {
   }
 }
 
-// Converted once or quantised at load: the same bytes, in every format, whole and for a rank's share.
+// All of a rank's matrices, but for the ends of where they stand side by side, and nothing of the other rank's.
+TEST(Convert, AsksForHugePagesBehindWhatARankMaps) {
+  const std::string original = std::string(FOE_SOURCE_DIR) + "/models/foe-8m";
+  const ModelConfig config = load_model_config(original);
+  const TempFolder folder;
+  convert(original, config, FormatChoice::all(WeightFormat::kBF16), folder / "converted");
+  const ModelConfig read = load_model_config(folder / "converted");
+  Share half = all_of(config);
+  half.experts.end = config.experts() / 2;
+  half.groups = half.kv_heads = {0, config.expert_groups / 2};
+  {
+    const Weights whole = load(folder / "converted", read, all_of(config));
+    EXPECT_LE(huge_pages_asked(folder / "converted"), whole.packed_bytes());
+    EXPECT_GE(huge_pages_asked(folder / "converted") + (4 << 20), whole.packed_bytes());
+  }
+  const Weights part = load(folder / "converted", read, half);
+  EXPECT_LE(huge_pages_asked(folder / "converted"), part.packed_bytes());
+}
+
 TEST(LoadWeights, KeepsNoPagesOfWhatItPacked) {
   const std::string folder = std::string(FOE_SOURCE_DIR) + "/models/foe-8m";
   const ModelConfig config = load_model_config(folder);
@@ -99,6 +117,7 @@ TEST(LoadWeights, KeepsNoPagesOfWhatItPacked) {
   EXPECT_LE(file_memory(), before + (std::size_t{2} << 20));
 }
 
+// Converted once or quantised at load: the same bytes, in every format, whole and for a rank's share.
 TEST(Convert, MapsWhatLoadingWouldPack) {
   for (const ModelConfig& config : {wide_config(), federated_in(4)})
     for (const FormatChoice& formats : {FormatChoice::all(WeightFormat::kBF16), FormatChoice::all(WeightFormat::kInt8),

@@ -17,4 +17,20 @@ inline std::size_t file_memory() {
   return 0;
 }
 
+// Bytes of the mappings of files in `folder` for which huge pages were asked.
+inline std::size_t huge_pages_asked(const std::string& folder) {
+  std::ifstream maps("/proc/self/smaps");
+  std::size_t bytes = 0, size = 0;
+  bool inside = false;
+  for (std::string line; std::getline(maps, line);) {
+    if (line.find('-') < line.find(' '))  // begin-end rights offset device inode path
+      inside = line.find(folder) != std::string::npos;
+    else if (line.starts_with("Size:"))
+      size = std::stoul(line.substr(5)) * 1024;
+    else if (inside && line.starts_with("VmFlags:") && (line + ' ').find(" hg ") != std::string::npos)
+      bytes += size;
+  }
+  return bytes;
+}
+
 }  // namespace foe
