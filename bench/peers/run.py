@@ -180,6 +180,12 @@ def measure_limits(flags, folder: Path) -> dict:
     return {key: value for key, value in json.loads(inspect)["roofline"].items() if key.endswith("_per_second")}
 
 
+def overall_limits(rounds: list[dict]) -> dict:
+    """Returns the limits of all rounds: memory has a speed that changes, a processor has a peak."""
+    return {key: report.percentile([limits[key] for limits in rounds], 0.5 if key == "read_bytes_per_second" else 1)
+            for key in rounds[0]}
+
+
 def processor_seconds() -> tuple[float, float]:
     """Returns how long all processors were taken since the machine started, and how long by this script and what it ran."""
     user, nice, system, _idle, _io, irq, softirq, steal = map(int, Path("/proc/stat").read_text("utf-8").split()[1:9])
@@ -202,7 +208,7 @@ def measure(flags, shape: str, form: str, source: Path, folder: Path, model: Pat
     parts = {"foe": report.folder_parts(folder), "peer": json.loads(helper(flags, "to_gguf.py", model, "--parts"))}
     found = agreement(flags, folder, model)
     rounds = [measure_round(flags, number, folder, model) for number in range(flags.rounds)]
-    limits = {key: report.percentile([a_round["limits"][key] for a_round in rounds], 0.5) for key in rounds[0]["limits"]}
+    limits = overall_limits([a_round["limits"] for a_round in rounds])
     return {"shape": shape, "layers": config["num_hidden_layers"], "model_layers": SHAPES[shape], "format": form,
             "peer_format": PEER_FORMATS[form], "threads": flags.threads, "limits": limits, "parts": parts, "agreement": found,
             "points": report.compare_points(rounds, lambda system, point: report.point_limit(

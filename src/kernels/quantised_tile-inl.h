@@ -38,8 +38,8 @@ using DI8 = hn::Repartition<std::int8_t, DF>;
 using VU8 = hn::Vec<DU8>;
 using VI8 = hn::Vec<DI8>;
 
-// Adds exactly what the sum before it does: g++ otherwise moves integer additions together, and their terms wait on the
-// stack. The loops below say that they are to be unrolled because its own limit leaves their sums there, too.
+// Keeps an addition where it is written: g++ otherwise moves those of integers together, and what they add waits on the
+// stack. (The loops below say that they are to be unrolled, because g++'s own limit leaves their sums there, too.)
 template <typename V>
 HWY_INLINE void keep_in_place(V& sum) {
 #if HWY_ARCH_X86
