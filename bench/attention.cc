@@ -59,7 +59,7 @@ struct Layers {
   }
 
  private:
-  static constexpr std::size_t kCold = 64 << 20;  // bytes; no cache of a core is larger
+  static constexpr std::size_t kCold = 64 << 20;  // bytes; more than most last caches
   std::size_t at_ = 0;
 };
 
@@ -82,19 +82,21 @@ void run_write(benchmark::State& state, const Load& load, KvType type) {
   state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations() * layers.read_bytes));
 }
 
-// The sum of all bytes, by as many threads, in pieces of 64 KB.
+// The sum of all bytes, by as many threads, each a part of its own in one stream that asks for lines as products do.
 void run_read(benchmark::State& state, const Load& load, KvType type) {
   Layers layers(load, type);
   ThreadPool pool(available_threads());
-  constexpr std::size_t kPiece = 1 << 16;
-  const std::size_t pieces = (layers.read_bytes + kPiece - 1) / kPiece;
+  constexpr std::size_t kLine = 64, kAhead = 2048;
+  const std::size_t lines = layers.read_bytes / kLine, threads = pool.threads();
   for (auto _ : state) {
     const std::byte* const kv = layers.next();
-    pool.parallel_for(pieces, [&](std::size_t i) {
-      const auto* begin = reinterpret_cast<const std::uint64_t*>(kv + i * kPiece);
-      const std::size_t words = std::min(kPiece, layers.read_bytes - i * kPiece) / sizeof(std::uint64_t);
+    pool.parallel_for(threads, [&](std::size_t i) {
       std::uint64_t sum = 0;
-      for (std::size_t w = 0; w < words; ++w) sum += begin[w];
+      for (std::size_t line = lines * i / threads; line < lines * (i + 1) / threads; ++line) {
+        const std::byte* const at = kv + line * kLine;
+        __builtin_prefetch(at + kAhead);
+        for (std::size_t w = 0; w < kLine / sizeof sum; ++w) sum += reinterpret_cast<const std::uint64_t*>(at)[w];
+      }
       benchmark::DoNotOptimize(sum);
     });
   }

@@ -59,9 +59,9 @@ template <int kRows>
 HWY_NOINLINE void multiply_by_panel(int depth, const float* const* a, const float* panel, float* out,
                                     std::size_t out_stride) {
   V16 acc[kRows][1];
-  for (auto& row : acc) row[0] = zero16();
+  clear_tile(acc);
   multiply_tile<kRows, 1, true>(depth, a, 1, panel, kLanes16, 0, acc);
-  for (int r = 0; r < kRows; ++r) store16(acc[r][0], out + r * out_stride);
+  store_tile(acc, out, out_stride);
 }
 
 // Products of all tiles that see block b with its keys.

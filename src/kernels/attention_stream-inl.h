@@ -45,6 +45,7 @@ template <int kRows, int kBlocks, typename T>
 HWY_NOINLINE void multiply_keys(const AttentionTile& tile, const Span<T>& span, int begin,
                                 float (*products)[kAttentionSpan]) {
   V16 acc[kRows][kBlocks];
+  clear_tile(acc);
   const float* q[kRows];
   const T *keys[kBlocks], *ahead[2 * kBlocks];
   for (int r = 0; r < kRows; ++r) q[r] = tile.q[r];
@@ -52,11 +53,9 @@ HWY_NOINLINE void multiply_keys(const AttentionTile& tile, const Span<T>& span, 
     keys[b] = span.keys_C16[begin + b];
     ahead[b] = span.values_16C[begin + b];
     ahead[kBlocks + b] = span.keys_C16[std::min(begin + kBlocks + b, span.blocks - 1)];
-    for (int r = 0; r < kRows; ++r) acc[r][b] = zero16();
   }
   stream_panels<kRows, kBlocks>(span.head_dim, q, keys, kKvBlock, ahead, acc);
-  for (int b = 0; b < kBlocks; ++b)
-    for (int r = 0; r < kRows; ++r) store16(acc[r][b], products[r] + (begin + b) * kKvBlock);
+  store_tile(acc, products[0] + begin * kKvBlock, kAttentionSpan);
 }
 
 // Columns [c, c + 16) of a span's outputs, merged or left as a part.
@@ -75,8 +74,7 @@ template <int kRows, int kPanels, typename T>
 HWY_NOINLINE void combine_values(const AttentionTile& tile, const Span<T>& span, const Span<T>& next,
                                  float (*weights)[kAttentionSpan], const Merge* merges, int c) {
   V16 acc[kRows][kPanels];
-  for (auto& row : acc)
-    for (V16& a : row) a = zero16();
+  clear_tile(acc);
   for (int b = 0; b < span.blocks; ++b) {
     const float* block_weights[kRows];
     const T *values[kPanels], *ahead[kPanels];

@@ -139,7 +139,7 @@ void for_each_matrix(const Weights& w, F&& f) {
 }
 
 // What is mapped gets huge pages where a file's matrices of this rank stand side by side. (Linux has them for files of
-// ext4 since 6.16, of XFS since 5.18, if they are asked for before the system has read the file.)
+// ext4 since 6.16, if they are asked for before the system has read the file.)
 void prefer_huge_pages_of_files(const Weights& w) {
   std::vector<std::span<const std::byte>> ranges;
   for_each_matrix(w, [&](const PackedMatrix& m) {
