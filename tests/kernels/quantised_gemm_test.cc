@@ -187,7 +187,7 @@ TEST(QuantisedGemm, LargestCodesAreExact) {
           const Product product{.count = rows, .w = &w, .y = y.data(), .y_stride = kWidth, .quantised = x.view};
           multiply(one_thread(), {&product, 1});
           for (const float value : y)
-            ASSERT_NEAR(value, expected, gamma(8 + 2) * std::abs(expected)) << to_string(format);
+            ASSERT_NEAR(value, expected, gamma(8 + 2) * std::abs(expected)) << to_string(w.format);
         });
       }
     }

@@ -128,8 +128,9 @@ TEST(Overlap, GivesTheSameBitsAndBytes) {
                                                 {small_config(), Plan::kEp},
                                                 {small_federated(4), Plan::kFoe},
                                                 {small_federated(2), Plan::kFoe}};
-  for (const auto& [config, plan] : cases) {
+  for (const auto& [config, config_plan] : cases) {
     const RandomModel folder(config);
+    const Plan plan = config_plan;  // a lambda may capture it
     for (const int ranks : {2, 3, 4}) {
       const int owners = plan == Plan::kEp ? ranks : std::max(1, ranks / config.expert_groups);
       const auto owner = [&](int s) {

@@ -301,10 +301,10 @@ TEST(Generation, AnswersChats) {
     EXPECT_EQ(body["object"], "chat.completion");
     const json token{{"token", "h"}, {"logprob", -0.5}, {"bytes", {104}}};
     json content = token;
-    content["top_logprobs"] = {token};
+    content["top_logprobs"] = json::array({token});
     const json expected{{"index", 0},
                         {"message", {{"role", "assistant"}, {"content", "h"}}},
-                        {"logprobs", {{"content", {content}}}},
+                        {"logprobs", {{"content", json::array({content})}}},
                         {"finish_reason", "length"},
                         {"stop_reason", nullptr}};
     EXPECT_EQ(body["choices"], json::array({expected}));

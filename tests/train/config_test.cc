@@ -26,9 +26,9 @@ struct Wrong {
 class WrongConfig : public testing::TestWithParam<Wrong> {};
 
 TEST_P(WrongConfig, SaysWhatWasExpected) {
-  const auto& [from, to, message] = GetParam();
-  EXPECT_THAT([&] { parse_train_config(edited(from, to), "tiny.toml"); },
-              ThrowsMessage<Error>(testing::AllOf(HasSubstr("tiny.toml"), HasSubstr(message))));
+  const Wrong& wrong = GetParam();
+  EXPECT_THAT([&] { parse_train_config(edited(wrong.from, wrong.to), "tiny.toml"); },
+              ThrowsMessage<Error>(testing::AllOf(HasSubstr("tiny.toml"), HasSubstr(wrong.message))));
 }
 
 INSTANTIATE_TEST_SUITE_P(
