@@ -23,9 +23,9 @@ test: $(if $(filter ON,$(ci)),setup-dev) build  ## compile everything and run th
 	@tools/netlab/lab check || echo "The tests on several nodes will be SKIPPED."
 	ctest --preset release --parallel $(jobs)
 
-asan: setup-test  ## the tests under the address and undefined-behaviour sanitizers
+asan: setup-dev  ## the tests under the address and undefined-behaviour sanitizers
 tsan: setup-test  ## the tests of threads under the thread sanitizer
-fuzz: setup-dev  ## each fuzzer for half a minute
+fuzz: setup-dev  ## each fuzzer for half a minute, in the build of asan
 neon: setup-dev  ## the tests of the kernels for ARM, in an emulator
 asan tsan fuzz neon:
 	cmake --preset $@
