@@ -24,8 +24,8 @@ constexpr int kTilePanels = kManyRegisters ? 2 : 1;
 constexpr std::size_t kCacheLine = 64;
 
 // Asks for the line that is read a little later, where kPanels are read at a time: processors do so by themselves only
-// within a page. One line for each that is read, in its place: of many at once processors drop most (Zen 3: four fifths
-// of 8 MB), so the compiler must not move them together.
+// within a page. One line for each that is read, in its place: of many at once processors may drop most, so the
+// compiler must not move them together.
 template <int kPanels>
 HWY_INLINE void read_ahead(const std::byte* at) {
   __builtin_prefetch(at + 2048 / kPanels, 0, 3);
