@@ -1,5 +1,6 @@
 // foe serve: the HTTP server, launching and supervising its MPI job.
 #include <filesystem>
+#include <functional>
 #include <memory>
 
 #include <CLI/CLI.hpp>
@@ -7,6 +8,7 @@
 #include "base/error.h"
 #include "commands.h"
 #include "common.h"
+#include "engine/processors.h"
 #include "server/front_end.h"
 #include "weights/config_json.h"
 
@@ -34,6 +36,7 @@ std::vector<std::string> worker_args(const ServeFlags& flags) {
   if (!flags.model.quantize.empty()) add("--quantize", flags.model.quantize);
   add("--kv-dtype", flags.model.kv_dtype);
   if (flags.model.threads > 0) add("--threads", std::to_string(flags.model.threads));
+  if (flags.model.pin) args.push_back("--pin");
   add("--chunk", std::to_string(flags.model.chunk));
   add("--timeout", fmt::format("{}", flags.model.timeout_s));
   add("--max-sequences", std::to_string(flags.max_sequences));
@@ -46,15 +49,19 @@ std::string folder_name(const std::string& path) {
   return std::filesystem::weakly_canonical(path).filename().string();
 }
 
+int default_ranks(const LaunchOptions& launch, const std::function<bool(int)>& enough_ranks) {
+  if (!launch.hosts.empty()) return slots_of(launch.hosts);
+  const auto nodes = static_cast<int>(usable_processors().size());
+  return enough_ranks(nodes) ? nodes : 1;
+}
+
 void run_serve(ServeFlags& flags) {
   LaunchOptions& launch = flags.serve.supervisor.launch;
   if (!flags.hosts.empty()) launch.hosts = parse_hosts(flags.hosts);
-  launch.ranks = flags.ranks > 0 ? flags.ranks : launch.hosts.empty() ? 1 : slots_of(launch.hosts);
   launch.worker_args = worker_args(flags);
   const ModelConfig config = load_model_config(flags.model.model);
   const Plan plan = plan_of(flags.model, config);
-  make_placement(config, plan, launch.ranks);  // throws before anything is started
-  flags.serve.supervisor.enough_ranks = [config, plan](int ranks) {
+  const auto enough_ranks = [config, plan](int ranks) {
     try {
       make_placement(config, plan, ranks);
       return true;
@@ -62,6 +69,9 @@ void run_serve(ServeFlags& flags) {
       return false;
     }
   };
+  flags.serve.supervisor.enough_ranks = enough_ranks;
+  launch.ranks = flags.ranks > 0 ? flags.ranks : default_ranks(launch, enough_ranks);
+  make_placement(config, plan, launch.ranks);  // throws before anything is started
   flags.serve.model = flags.model.model;
   if (flags.serve.model_name.empty()) flags.serve.model_name = folder_name(flags.model.model);
   serve(flags.serve);
@@ -101,7 +111,10 @@ void add_serve_command(CLI::App& app) {
   auto flags = std::make_shared<ServeFlags>();
   CLI::App* command = app.add_subcommand("serve", "Serve a model over OpenAI's HTTP API");
   add_model_flags(*command, flags->model);
-  command->add_option("--ranks", flags->ranks, "processes that share the model; default: 1, or as many as --hosts has")
+  command
+      ->add_option("--ranks", flags->ranks,
+                   "processes that share the model; default: one for each NUMA node if the model can be"
+                   " shared so, or as many as --hosts has")
       ->check(CLI::Range(1, 4096));
   command->add_option("--hosts", flags->hosts, "machines and their ranks, this one first: a:2,b:2");
   command->add_option("--host", flags->serve.host, "address to listen on")->capture_default_str();

@@ -11,6 +11,7 @@
 #include <fmt/core.h>
 
 #include "base/error.h"
+#include "engine/processors.h"
 #include "weights/config_json.h"
 
 namespace foe {
@@ -79,6 +80,7 @@ void add_model_flags(CLI::App& command, ModelFlags& flags) {
   add_kv_dtype(command, flags.kv_dtype);
   command.add_option("--threads", flags.threads, "threads per rank; default: cores divided by ranks")
       ->check(CLI::Range(1, 1024));
+  command.add_flag("--pin", flags.pin, "bind each thread to a processor of its own");
   command.add_option("--chunk", flags.chunk, "most tokens in one step; longer prompts run in chunks")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
@@ -105,15 +107,36 @@ FormatChoice format_choice(const std::string& dtype, const std::string& quantize
           either(more.head, choice.head)};
 }
 
+namespace {
+
+// Of this rank among those on this machine, or of how many there are.
+int local_to_machine(const char* variable, int alone) {
+  const char* value = std::getenv(variable);
+  return value ? std::max(alone, std::atoi(value)) : alone;
+}
+
+int local_ranks() {
+  return local_to_machine("OMPI_COMM_WORLD_LOCAL_SIZE", 1);
+}
+
+void place_threads(bool pin, EngineOptions& options) {
+  const int rank = local_to_machine("OMPI_COMM_WORLD_LOCAL_RANK", 0), ranks = local_ranks();
+  const Processors usable = usable_processors();
+  if (usable.size() > 1) bind_thread(processors_of(usable, rank, ranks));
+  if (pin) options.pinned = processors_to_pin(usable, rank, ranks, options.threads);
+}
+
+}  // namespace
+
 int threads_of(const ModelFlags& flags) {
   if (flags.threads > 0) return flags.threads;
-  const char* local = std::getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
-  return std::max(1, available_threads() / std::max(1, local ? std::atoi(local) : 1));
+  return std::max(1, available_threads() / local_ranks());
 }
 
 void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std::function<void(Engine&)>& lead) {
   const std::unique_ptr<Communicator> comm = make_world_comm({.timeout_seconds = flags.timeout_s});
   options.threads = threads_of(flags);
+  place_threads(flags.pin, options);
   options.max_batch_tokens = flags.chunk;
   options.kv_type = parse_kv_type(flags.kv_dtype);
   options.exchange = exchange_of(flags);

@@ -26,6 +26,7 @@ struct ModelFlags {
   std::string dtype, quantize;  // empty: the file's
   std::string kv_dtype = "bf16";
   int threads = 0;  // per rank; 0: this machine's cores divided by the ranks on it
+  bool pin = false;
   int chunk = 512;
   double timeout_s = 60;  // for which a rank waits for another before it fails
 };
@@ -48,8 +49,9 @@ ExchangeOptions exchange_of(const ModelFlags& flags);
 FormatChoice format_choice(const std::string& dtype, const std::string& quantize);
 int threads_of(const ModelFlags& flags);
 
-// Loads this rank's share and runs `lead` on rank 0, while the other ranks follow it. `options.threads`,
-// `max_batch_tokens`, `kv_type` and `exchange` come from the flags.
+// Loads this rank's share and runs `lead` on rank 0, while the other ranks follow it. `options.threads`, `pinned`,
+// `max_batch_tokens`, `kv_type` and `exchange` come from the flags. On a machine with several NUMA nodes, the calling
+// thread is bound to this rank's.
 void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std::function<void(Engine&)>& lead);
 
 // "1,2,3", or "@FILE" with the same in a file. Throws Error naming the flag and what is not an id.

@@ -5,8 +5,15 @@
 
 namespace foe {
 
-ThreadPool::ThreadPool(int threads) {
-  for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+ThreadPool::ThreadPool(int threads, std::span<const int> processors) {
+  const auto bind = [processors](int i) {
+    if (!processors.empty()) bind_thread(processors.subspan(i % processors.size(), 1));
+  };
+  for (int i = 1; i < threads; ++i) {
+    bind(i);  // what a thread starts inherits its binding
+    workers_.emplace_back([this] { work(); });
+  }
+  bind(0);
 }
 
 ThreadPool::~ThreadPool() {
@@ -58,6 +65,14 @@ int available_threads() {
   if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
   const int n = CPU_COUNT(&set);
   return n > 0 ? n : 1;
+}
+
+bool bind_thread(std::span<const int> processors) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (const int cpu : processors)
+    if (cpu >= 0 && cpu < CPU_SETSIZE) CPU_SET(cpu, &set);
+  return sched_setaffinity(0, sizeof set, &set) == 0;
 }
 
 void with_unbound_pool(int threads, const std::function<void(ThreadPool&)>& run) {

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstddef>
 #include <functional>
+#include <span>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -14,8 +15,9 @@ namespace foe {
 
 class ThreadPool {
  public:
-  // `threads` counts the caller: ThreadPool(1) starts none and runs everything inline.
-  explicit ThreadPool(int threads);
+  // `threads` counts the caller: ThreadPool(1) starts none and runs everything inline. With `processors`, each thread
+  // is bound to one of them, in turn, and the caller to the first.
+  explicit ThreadPool(int threads, std::span<const int> processors = {});
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -57,6 +59,10 @@ class ThreadPool {
 
 // Threads that this process may run on (its affinity mask), at least 1.
 int available_threads();
+
+// Lets the calling thread, and those that it starts from now on, run on these processors only. False if the system
+// refuses, as it does if this process may use none of them.
+bool bind_thread(std::span<const int> processors);
 
 // Calls run(pool) once with a pool of at most so many threads, on any of the processors that the system has for this
 // process, also where its launcher has bound it to a few of them: as mpirun does with ranks, which together have more.

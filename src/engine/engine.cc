@@ -29,7 +29,7 @@ Engine::Engine(Model model, Communicator& comm, const EngineOptions& options)
     : model_(std::move(model)),
       comm_(comm),
       grid_(model_.placement, comm, options.exchange.overlap),
-      pool_(options.threads),
+      pool_(options.threads, options.pinned),
       kv_(model_.config.num_hidden_layers, kv_blocks(model_, options), model_.kv_shape(options.kv_type)),
       activations_(model_, grid_.groups(), options.max_batch_tokens, max_sampled(options), options.exchange),
       scheduler_({.kv_blocks = kv_blocks(model_, options),

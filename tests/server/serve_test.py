@@ -27,6 +27,7 @@ import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 TESTS = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TESTS / "oracle"))
@@ -110,8 +111,8 @@ class Server:
     """`foe serve` with the test's model."""
 
     def __init__(self, ranks, *flags, model=None):
-        command = [ARGS.foe, "serve", str(model or MODEL), "--ranks", str(ranks), "--port", "0", "--threads", "1",
-                   *map(str, flags)]
+        command = [ARGS.foe, "serve", str(model or MODEL), *(["--ranks", str(ranks)] if ranks else []), "--port", "0",
+                   "--threads", "1", *map(str, flags)]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="backslashreplace")
         self.log = []
         self.seen = set()  # every process that was ever found below it
@@ -491,6 +492,28 @@ def one_rank(test):
 
 
 LONG = dict(prompt="Once upon a time", max_tokens=250)
+
+
+class Processors(unittest.TestCase):
+
+    def setUp(self):
+        if 2 not in ARGS.ranks:
+            self.skipTest("runs with two ranks")
+
+    def test_each_numa_node_has_a_rank(self):
+        for nodes in (1, 2, 3):
+            machine = {"HWLOC_SYNTHETIC": f"pack:{nodes} [numa] core:1 pu:1"}
+            with self.subTest(nodes=nodes), mock.patch.dict(os.environ, machine), Server(None) as server:
+                self.assertEqual(len(server.ranks()), nodes)
+
+    def test_pinned_ranks_have_processors_of_their_own(self):
+        with Server(2, "--pin") as server:
+            text = server.text(**LONG)
+            processors = [os.sched_getaffinity(rank) for rank in server.ranks()]
+            self.assertEqual([len(of_rank) for of_rank in processors], [1, 1])
+            self.assertEqual(len(set.union(*processors)), min(2, len(os.sched_getaffinity(0))))
+        with Server(2) as server:
+            self.assertEqual(server.text(**LONG), text)
 
 
 class Trouble(unittest.TestCase):

@@ -1,0 +1,70 @@
+#include "engine/processors.h"
+
+#include <algorithm>
+#include <hwloc.h>
+#include <memory>
+
+#include "base/error.h"
+
+namespace foe {
+namespace {
+
+struct Destroy {
+  void operator()(hwloc_topology* topology) const { hwloc_topology_destroy(topology); }
+};
+using Topology = std::unique_ptr<hwloc_topology, Destroy>;
+
+Topology load_topology() {
+  hwloc_topology_t topology = nullptr;
+  if (hwloc_topology_init(&topology) == 0) {
+    Topology owner(topology);
+    hwloc_topology_set_flags(topology, HWLOC_TOPOLOGY_FLAG_RESTRICT_TO_CPUBINDING);
+    if (hwloc_topology_load(topology) == 0) return owner;
+  }
+  fail("hwloc: expected a description of this machine, got an error");
+}
+
+std::vector<int> in_order(hwloc_topology_t topology, hwloc_const_cpuset_t cpus) {
+  std::vector<hwloc_obj_t> found;
+  for (hwloc_obj_t processor = nullptr;
+       (processor = hwloc_get_next_obj_inside_cpuset_by_type(topology, cpus, HWLOC_OBJ_PU, processor));)
+    found.push_back(processor);
+  std::ranges::stable_sort(found, {}, &hwloc_obj::sibling_rank);  // its place within the core
+  std::vector<int> processors;
+  for (const hwloc_obj_t processor : found) processors.push_back(static_cast<int>(processor->os_index));
+  return processors;
+}
+
+int node_of(const Processors& usable, int rank, int ranks) {
+  return static_cast<int>(usable.size()) * rank / ranks;
+}
+
+}  // namespace
+
+Processors usable_processors() {
+  const Topology topology = load_topology();
+  Processors usable;
+  for (hwloc_obj_t node = nullptr; (node = hwloc_get_next_obj_by_type(topology.get(), HWLOC_OBJ_NUMANODE, node));)
+    if (!hwloc_bitmap_iszero(node->cpuset)) usable.push_back(in_order(topology.get(), node->cpuset));
+  return usable;
+}
+
+std::vector<int> processors_of(const Processors& usable, int rank, int ranks) {
+  const int begin = node_of(usable, rank, ranks);
+  const int end = std::max(begin + 1, node_of(usable, rank + 1, ranks));
+  std::vector<int> processors;
+  for (int node = begin; node < end; ++node)
+    processors.insert(processors.end(), usable[node].begin(), usable[node].end());
+  return processors;
+}
+
+std::vector<int> processors_to_pin(const Processors& usable, int rank, int ranks, int threads) {
+  const std::vector<int> own = processors_of(usable, rank, ranks);
+  int before = 0;  // ranks on the same node
+  while (before < rank && node_of(usable, rank - before - 1, ranks) == node_of(usable, rank, ranks)) ++before;
+  std::vector<int> pinned;
+  for (int thread = 0; thread < threads; ++thread) pinned.push_back(own[(before * threads + thread) % own.size()]);
+  return pinned;
+}
+
+}  // namespace foe

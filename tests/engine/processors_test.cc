@@ -1,0 +1,83 @@
+#include "engine/processors.h"
+
+#include <cstdlib>
+#include <numeric>
+#include <sched.h>
+
+#include <gmock/gmock.h>
+
+#include "base/thread_pool.h"
+
+namespace foe {
+namespace {
+
+using testing::ElementsAre;
+
+// As hwloc describes machines; such a one is not asked what this process may use.
+class Described {
+ public:
+  explicit Described(const char* machine) { setenv("HWLOC_SYNTHETIC", machine, 1); }
+  ~Described() { unsetenv("HWLOC_SYNTHETIC"); }
+};
+
+constexpr char kTwoNodes[] = "pack:2 [numa] core:2 pu:2";
+
+TEST(Processors, OfTwoNodesCoresBeforeSecondThreads) {
+  const Described machine(kTwoNodes);
+  EXPECT_THAT(usable_processors(), ElementsAre(ElementsAre(0, 2, 1, 3), ElementsAre(4, 6, 5, 7)));
+}
+
+TEST(Processors, NodesWithoutAnyAreLeftOut) {
+  const Described machine("[numa] pack:1 [numa] core:2 pu:1");  // memory of its own beside the package's
+  for (const std::vector<int>& node : usable_processors()) EXPECT_FALSE(node.empty());
+}
+
+TEST(Processors, RanksShareNodesAndNodesRanks) {
+  const Processors two{{0, 2, 1, 3}, {4, 6, 5, 7}}, three{{0}, {1}, {2}};
+  EXPECT_THAT(processors_of(two, 0, 1), ElementsAre(0, 2, 1, 3, 4, 6, 5, 7));
+  EXPECT_THAT(processors_of(two, 0, 2), ElementsAre(0, 2, 1, 3));
+  EXPECT_THAT(processors_of(two, 1, 2), ElementsAre(4, 6, 5, 7));
+  EXPECT_THAT(processors_of(two, 1, 4), ElementsAre(0, 2, 1, 3));
+  EXPECT_THAT(processors_of(two, 2, 4), ElementsAre(4, 6, 5, 7));
+  EXPECT_THAT(processors_of(three, 0, 2), ElementsAre(0));
+  EXPECT_THAT(processors_of(three, 1, 2), ElementsAre(1, 2));
+}
+
+TEST(Processors, NoTwoThreadsGetOneWhileThereAreOthers) {
+  const Processors two{{0, 2, 1, 3}, {4, 6, 5, 7}};
+  EXPECT_THAT(processors_to_pin(two, 0, 2, 2), ElementsAre(0, 2));
+  EXPECT_THAT(processors_to_pin(two, 1, 2, 3), ElementsAre(4, 6, 5));
+  EXPECT_THAT(processors_to_pin(two, 1, 4, 2), ElementsAre(1, 3));
+  EXPECT_THAT(processors_to_pin(two, 3, 4, 2), ElementsAre(5, 7));
+  EXPECT_THAT(processors_to_pin(two, 2, 3, 2), ElementsAre(4, 6));
+  EXPECT_THAT(processors_to_pin(Processors{{5}}, 1, 2, 2), ElementsAre(5, 5)) << "more threads than processors";
+}
+
+TEST(Processors, OfThisMachineAreThoseOfTheProcess) {
+  const Processors usable = usable_processors();
+  std::size_t count = 0;
+  for (const std::vector<int>& node : usable) count += node.size();
+  EXPECT_EQ(count, static_cast<std::size_t>(available_threads()));
+}
+
+TEST(Processors, PinnedThreadsRunWhereTheyShould) {
+  cpu_set_t before;
+  ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
+  const std::vector<int> pinned = processors_to_pin(usable_processors(), 0, 1, 3);
+  {
+    ThreadPool pool(3, pinned);
+    std::vector<std::atomic<int>> seen(CPU_SETSIZE);
+    std::atomic<int> begun = 0;
+    pool.parallel_for(3, [&](std::size_t) {  // each waits for the others, so that none has two of the indices
+      ++begun;
+      while (begun < 3) std::this_thread::yield();
+      EXPECT_EQ(available_threads(), 1);
+      ++seen[sched_getcpu()];
+    });
+    for (const int cpu : pinned) EXPECT_EQ(seen[cpu], std::count(pinned.begin(), pinned.end(), cpu));
+  }
+  ASSERT_EQ(sched_setaffinity(0, sizeof before, &before), 0);
+}
+
+}  // namespace
+}  // namespace foe
