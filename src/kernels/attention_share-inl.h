@@ -17,12 +17,16 @@ HWY_BEFORE_NAMESPACE();
 namespace foe {
 namespace HWY_NAMESPACE {
 
+// Panels that a tile is multiplied with at a time: where it holds as many rows as AVX2 does in registers half as wide,
+// those of one are too few chains of multiply-adds to hide their latency.
+constexpr int kSharedPanels = kVecs == 1 ? 2 : 1;
+
 // The tiles of a task, and what they need while they take a span. Queries and outputs are copies: those of consecutive
 // tokens are so far apart that they displace each other in the first cache.
 struct SharingTiles {
   std::span<AttentionTile> tiles;
   AlignedBuffer<float> queries;  // [tile][row][C]
-  AlignedBuffer<float> panel;    // of keys [C][16], or of values [span][16]
+  AlignedBuffer<float> panels;   // of keys [kSharedPanels][C][16], or of values [kSharedPanels][span][16]
   AlignedBuffer<float> weights;  // [tile][row][span]
   AlignedBuffer<Merge> merges;   // [tile][row]
   AlignedBuffer<float> outputs;  // [Cp / 16][tile][row][16]
@@ -30,7 +34,7 @@ struct SharingTiles {
   explicit SharingTiles(std::span<AttentionTile> tiles_)
       : tiles(tiles_),
         queries(rows() * shape().head_dim),
-        panel(static_cast<std::size_t>(std::max(shape().head_dim, kAttentionSpan)) * kLanes16),
+        panels(static_cast<std::size_t>(kSharedPanels * std::max(shape().head_dim, kAttentionSpan)) * kLanes16),
         weights(rows() * kAttentionSpan),
         merges(rows()),
         outputs(AlignedBuffer<float>::zeroed(rows() * shape().padded_dim())) {
@@ -53,69 +57,88 @@ struct SharingTiles {
   }
 };
 
-// out[r * out_stride + (0..15)] = a[r] [depth] times the panel. Not inlined: with what surrounds it, the accumulators
-// would not all stay in registers.
-template <int kRows>
-HWY_NOINLINE void multiply_by_panel(int depth, const float* const* a, const float* panel, float* out,
-                                    std::size_t out_stride) {
-  V16 acc[kRows][1];
+// out[r * out_stride + 16 p + (0..15)] = a[r] [depth] times panel p, which has room for so many k. Not inlined: with
+// what surrounds it, the accumulators would not all stay in registers.
+template <int kRows, int kPanels>
+HWY_NOINLINE void multiply_by_panels(int depth, const float* const* a, const float* panels, int room, float* out,
+                                     std::size_t out_stride) {
+  V16 acc[kRows][kPanels];
   clear_tile(acc);
-  multiply_tile<kRows, 1, true>(depth, a, 1, panel, kLanes16, 0, acc);
+  multiply_tile<kRows, kPanels, true>(depth, a, 1, panels, kLanes16, static_cast<std::size_t>(room) * kLanes16, acc);
   store_tile(acc, out, out_stride);
 }
 
-// Products of all tiles that see block b with its keys.
-template <typename T>
+// Products of all tiles that see block b with its keys, and those of the blocks behind it.
+template <int kPanels, typename T>
 void multiply_keys(SharingTiles& s, const Span<T>& span, int b) {
   const int C = s.shape().head_dim;
-  float* const keys = s.panel.data();
-  for (int c = 0; c < C; ++c) store16(load16(span.keys_C16[b] + c * kLanes16), keys + c * kLanes16);
+  float* to = s.panels.data();
+  for (int p = 0; p < kPanels; ++p)
+    for (int c = 0; c < C; ++c, to += kLanes16) store16(load16(span.keys_C16[b + p] + c * kLanes16), to);
   for (std::size_t i = 0; i < s.tiles.size(); ++i) {
     const AttentionTile& tile = s.tiles[i];
     if (span.count_for(tile) <= b * kKvBlock) continue;
     with_rows(tile.rows, [&]<int kRows>() {
-      multiply_by_panel<kRows>(C, tile.q, keys, s.weights_of(i) + b * kKvBlock, kAttentionSpan);
+      multiply_by_panels<kRows, kPanels>(C, tile.q, s.panels.data(), C, s.weights_of(i) + b * kKvBlock, kAttentionSpan);
     });
   }
 }
 
-// Columns [c, c + 16) of the span's outputs for all tiles that see it.
-template <typename T>
+// Columns c .. c + 16 kPanels of the span's outputs for all tiles that see it.
+template <int kPanels, typename T>
 void combine_columns(SharingTiles& s, const Span<T>& span, int c) {
   const int width = s.shape().padded_dim();
-  float* const values = s.panel.data();
-  for (int b = 0; b < span.blocks; ++b)
-    for (int j = 0; j < kKvBlock; ++j)
-      store16(load16(span.values_16C[b] + j * width + c), values + (b * kKvBlock + j) * kLanes16);
+  for (int p = 0; p < kPanels; ++p) {
+    float* to = s.panels.data() + p * kAttentionSpan * kLanes16;
+    for (int b = 0; b < span.blocks; ++b)
+      for (int j = 0; j < kKvBlock; ++j, to += kLanes16)
+        store16(load16(span.values_16C[b] + j * width + c + p * kLanes16), to);
+  }
   for (std::size_t i = 0; i < s.tiles.size(); ++i) {
     const AttentionTile& tile = s.tiles[i];
     const int count = span.count_for(tile);
     if (count <= 0) continue;
     const float* weights[AttentionTile::kMaxRows];
     for (int r = 0; r < tile.rows; ++r) weights[r] = s.weights_of(i) + r * kAttentionSpan;
-    HWY_ALIGN float outputs[AttentionTile::kMaxRows * kLanes16];
-    with_rows(tile.rows, [&]<int kRows>() { multiply_by_panel<kRows>(count, weights, values, outputs, kLanes16); });
-    float* const before = s.outputs_of(i, c);
-    for (int r = 0; r < tile.rows; ++r)
-      if (tile.position[r] >= span.first)
-        merge_outputs(load16(outputs + r * kLanes16), s.merges_of(i)[r], before + r * kLanes16, kLanes16);
+    HWY_ALIGN float outputs[AttentionTile::kMaxRows][kPanels][kLanes16];
+    with_rows(tile.rows, [&]<int kRows>() {
+      multiply_by_panels<kRows, kPanels>(count, weights, s.panels.data(), kAttentionSpan, outputs[0][0],
+                                         kPanels * kLanes16);
+    });
+    for (int p = 0; p < kPanels; ++p) {
+      float* const before = s.outputs_of(i, c + p * kLanes16);
+      for (int r = 0; r < tile.rows; ++r)
+        if (tile.position[r] >= span.first)
+          merge_outputs(load16(outputs[r][p]), s.merges_of(i)[r], before + r * kLanes16, kLanes16);
+    }
   }
+}
+
+// Calls run.operator()<panels>(first) for as many panels at a time as possible.
+template <typename Run>
+void for_shared_panels(int panels, Run&& run) {
+  int p = 0;
+  for (; p + kSharedPanels <= panels; p += kSharedPanels) run.template operator()<kSharedPanels>(p);
+  for (; p < panels; ++p) run.template operator()<1>(p);
 }
 
 template <typename T>
 void share_span(SharingTiles& s, const AttentionTile& widest, int index) {
   const Span<T> span(widest, index);
-  for (int b = 0; b < span.blocks; ++b) {
-    // There is time for it until the next panel is widened.
-    if (b + 1 < span.blocks) prefetch(span.keys_C16[b + 1], s.shape().head_dim);
-    prefetch(span.values_16C[b], widest.shape->padded_dim());
-    multiply_keys(s, span, b);
-  }
+  const int width = s.shape().padded_dim();
+  for_shared_panels(span.blocks, [&]<int kPanels>(int b) {
+    for (int p = b; p < b + kPanels; ++p) {
+      // There is time for it until the next panels are widened.
+      if (p + kPanels < span.blocks) prefetch(span.keys_C16[p + kPanels], s.shape().head_dim);
+      prefetch(span.values_16C[p], width);
+    }
+    multiply_keys<kPanels>(s, span, b);
+  });
   for (std::size_t i = 0; i < s.tiles.size(); ++i)
     if (const int count = span.count_for(s.tiles[i]); count > 0)
       weigh_span(s.tiles[i], span, blocks_of(count), s.weights_of(i), s.merges_of(i));
   if (index + 1 < widest.span_end) prefetch(Span<T>(widest, index + 1).keys_C16[0], s.shape().head_dim);
-  for (int c = 0; c < widest.shape->padded_dim(); c += kLanes16) combine_columns(s, span, c);
+  for_shared_panels(width / kLanes16, [&]<int kPanels>(int p) { combine_columns<kPanels>(s, span, p * kLanes16); });
 }
 
 template <typename T>

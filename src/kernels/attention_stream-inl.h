@@ -13,9 +13,10 @@ HWY_BEFORE_NAMESPACE();
 namespace foe {
 namespace HWY_NAMESPACE {
 
-// So many independent chains of multiply-adds, as rows times panels, hide their latency.
+// So many independent chains of multiply-adds, as rows times panels times registers, hide their latency.
 constexpr int panels_for(int rows) {
-  return rows == 1 ? 4 : rows == 2 ? 2 : 1;
+  const int panels = rows == 1 ? 4 : rows == 2 ? 2 : 1;
+  return kVecs == 1 && rows > 1 ? 2 * panels : panels;
 }
 
 // acc += x [kRows][depth] times panels [kPanels][depth][16]. For each line of a panel that is read, those at the same

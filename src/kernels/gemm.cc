@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "kernels/cpu.h"
 #include "kernels/targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -23,6 +24,11 @@ constexpr int kMaxOpen = 16;  // terms of a sum that wait for others: one for ea
 // accumulators as there are registers for beside a panel and an activation. Codes need some to be decoded in, too.
 constexpr int kTallest = kVecs == 1 ? 8 : 6;
 constexpr int kTallestOfCodes = kVecs == 1 ? 8 : 4;
+
+// With a register for sixteen floats there are enough of them for two panels, which then share what is loaded of a row.
+// That pays for this many rows and more: with fewer, two streams of weights come from memory slower than one.
+constexpr int kRowsForTwoPanels = 24;
+constexpr int kTallestOfDots = 6;
 
 // Panels that one row is multiplied with at a time, where these are long: memory is faster in several streams. Two rows
 // of floats have two, and more have one.
@@ -82,19 +88,40 @@ void multiply_rows(const Product& product, int first_row, int panel, float* y, s
     case WeightFormat::kBF16:
       return multiply_floats<BF16, kRows, kPanels>(x, w, stride, depth, y, y_stride);
     case WeightFormat::kInt8:
-      if constexpr (kRows <= kTallestOfCodes) multiply_int8<kRows, kPanels>(x, w, stride, depth, y, y_stride);
+      if constexpr (kRows <= kTallestOfCodes) {
+        if (kMayDot && dot_products()) return multiply_int8<kRows, kPanels, kMayDot>(x, w, stride, depth, y, y_stride);
+        return multiply_int8<kRows, kPanels, false>(x, w, stride, depth, y, y_stride);
+      }
       break;
     case WeightFormat::kInt4:
-      if constexpr (kRows <= kTallestOfCodes) multiply_int4<kRows, kPanels>(x, w, stride, depth, y, y_stride);
+      if constexpr (kRows <= kTallestOfCodes) {
+        if constexpr (kMayDot)
+          if (dot_products()) return multiply_int4_dots<kRows, kPanels>(x, w, stride, depth, y, y_stride);
+        return multiply_int4<kRows, kPanels>(x, w, stride, depth, y, y_stride);
+      }
       break;
   }
 }
 
-// The same for any number of rows up to kRows, and one panel.
-template <int kRows>
+// The same for any number of rows up to kRows.
+template <int kRows, int kPanels>
 void multiply_some_rows(int rows, const Product& product, int first_row, int panel, float* y, std::size_t y_stride) {
-  if (rows == kRows) return multiply_rows<kRows, 1>(product, first_row, panel, y, y_stride);
-  if constexpr (kRows > 1) multiply_some_rows<kRows - 1>(rows, product, first_row, panel, y, y_stride);
+  if (rows == kRows) return multiply_rows<kRows, kPanels>(product, first_row, panel, y, y_stride);
+  if constexpr (kRows > 1) multiply_some_rows<kRows - 1, kPanels>(rows, product, first_row, panel, y, y_stride);
+}
+
+// Rows times kPanels panels, kWide of them at a time. Tiles are as equal as can be: one of one row would read its
+// weights for that row alone.
+template <int kPanels, int kWide>
+void multiply_tiles(const Product& product, int first_row, int rows, int panel, float* y, std::size_t y_stride,
+                    int tallest) {
+  const int tiles = (rows + tallest - 1) / tallest;
+  for (int p = 0; p < kPanels; p += kWide)
+    for (int tile = 0, i = 0, height; tile < tiles; ++tile, i += height) {
+      height = (rows - i + tiles - tile - 1) / (tiles - tile);
+      multiply_some_rows<kTallest, kWide>(height, product, first_row + i, panel + p, y + i * y_stride + p * kPanel,
+                                          y_stride);
+    }
 }
 
 // acc = x rows times panels [panel, panel + kPanels) of w, for one block of rows.
@@ -107,14 +134,11 @@ void multiply_row_block(const Product& product, int first_row, int rows, int pan
       if (rows == 1) return multiply_rows<1, kPanels>(product, first_row, panel, acc[0][0], kStride);
       if (rows == 2 && !codes) return multiply_rows<2, 2>(product, first_row, panel, acc[0][0], kStride);
     }
-  // As equal as can be: a tile of one row would read its weights for that row alone.
-  const int tallest = codes ? kTallestOfCodes : kTallest;
-  const int tiles = (rows + tallest - 1) / tallest;
-  for (int p = 0; p < kPanels; ++p)
-    for (int tile = 0, i = 0, height; tile < tiles; ++tile, i += height) {
-      height = (rows - i + tiles - tile - 1) / (tiles - tile);
-      multiply_some_rows<kTallest>(height, product, first_row + i, panel + p, acc[i][p], kStride);
-    }
+  if constexpr (kVecs == 1 && kPanels % 2 == 0)
+    if (rows >= kRowsForTwoPanels && (!codes || dot_products()))
+      return multiply_tiles<kPanels, 2>(product, first_row, rows, panel, acc[0][0], kStride,
+                                        codes ? kTallestOfDots : kTallest);
+  multiply_tiles<kPanels, 1>(product, first_row, rows, panel, acc[0][0], kStride, codes ? kTallestOfCodes : kTallest);
 }
 
 // Calls body(accumulator, offset, columns) for the rows of a block and each panel: the offset is that in y.

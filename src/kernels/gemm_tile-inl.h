@@ -28,7 +28,8 @@ constexpr std::size_t kCacheLine = 64;
 // compiler must not move them together.
 template <int kPanels>
 HWY_INLINE void read_ahead(const std::byte* at) {
-  __builtin_prefetch(at + 2048 / kPanels, 0, 3);
+  constexpr int kAhead = HWY_TARGET == HWY_AVX3 ? 4096 : 2048;
+  __builtin_prefetch(at + kAhead / kPanels, 0, 3);
   asm volatile("");
 }
 

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/huge_pages.h"
+#include "kernels/cpu.h"
 #include "kernels/targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -37,22 +38,34 @@ float fma_chains_kernel(int iterations, double& flops) {
 }
 
 // 8-bit products whose sums are 32-bit. The compiler must not know that they are all the same.
-float dot_chains_kernel(int iterations, double& operations) {
+template <bool kDots>
+float dot_chains(int iterations, double& operations) {
   const DI32 d32;
   const VI8 codes = hn::Set(DI8(), 3);
   const VI16 ones = hn::Set(DI16(), 1);
   VU8 levels = hn::Set(DU8(), 5);
   VI32 x[kChains], odd = hn::Zero(d32);
+#pragma GCC unroll 16
   for (int i = 0; i < kChains; ++i) x[i] = hn::Set(d32, i);
   for (int n = 0; n < iterations; ++n)
+#pragma GCC unroll 16
     for (int i = 0; i < kChains; ++i) {
       keep_in_place(levels);
-      x[i] = hn::ReorderWidenMulAccumulate(d32, multiply_pairs(levels, codes), ones, x[i], odd);
+      if (kDots)
+        dot_quads(levels, hn::BitCast(d32, codes), x[i]);
+      else
+        x[i] = hn::ReorderWidenMulAccumulate(d32, multiply_pairs(levels, codes), ones, x[i], odd);
       keep_in_place(x[i]);
     }
+#pragma GCC unroll 16
   for (int i = 1; i < kChains; ++i) x[0] = hn::Add(x[0], x[i]);
   operations = 2.0 * 4 * kVecLanes * kChains * iterations;
   return static_cast<float>(hn::GetLane(hn::SumOfLanes(d32, hn::Add(x[0], odd))));
+}
+
+float dot_chains_kernel(int iterations, double& operations) {
+  return kMayDot && dot_products() ? dot_chains<kMayDot>(iterations, operations)
+                                   : dot_chains<false>(iterations, operations);
 }
 
 // The sum of n floats, a multiple of 16 * kReadChains.

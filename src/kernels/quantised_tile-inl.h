@@ -67,6 +67,25 @@ HWY_INLINE void add_pairs(VI16 x, VI16 w, int i, Dot16& sum) {
 HWY_INLINE VI32 total(const Dot16& sum, int i) {
   return hn::RearrangeToOddPlusEven(sum.a[i], sum.b[i]);
 }
+
+// Whether there may be instructions that add several products to a sum (AVX-512 VNNI); dot_products() says if there
+// are. In asm, because Highway's targets do not have them.
+constexpr bool kMayDot = HWY_TARGET == HWY_AVX3;
+#if HWY_TARGET == HWY_AVX3
+#define FOE_ADD_DOTS(instruction, sum, w, x) \
+  asm(instruction " %2, %1, %0" : "+v"((sum).raw) : "v"((w).raw), "v"((x).raw))
+#else
+#define FOE_ADD_DOTS(instruction, sum, w, x) static_cast<void>(w)
+#endif
+// Adds, to sum j, two products of 16 bits or four of unsigned w and signed x.
+HWY_INLINE void dot_pairs(VI16 w, VI32 x, VI32& sum) {
+  FOE_ADD_DOTS("vpdpwssd", sum, w, x);
+}
+HWY_INLINE void dot_quads(VU8 w, VI32 x, VI32& sum) {
+  FOE_ADD_DOTS("vpdpbusd", sum, w, x);
+}
+#undef FOE_ADD_DOTS
+
 // Four bytes of activations in every lane.
 HWY_INLINE VI32 set_four(const void* x) {
   std::int32_t four;
@@ -83,7 +102,7 @@ HWY_INLINE void load_pair(const std::byte* codes, VI16 (&w)[kVecs]) {
 
 // y[m * y_stride + 16 p + (0..15)] = row x[m] times the p-th panel from w on. Rows are 16-bit codes with their scale at
 // the end.
-template <int kRows, int kPanels>
+template <int kRows, int kPanels, bool kDots>
 HWY_NOINLINE void multiply_int8(const std::byte* const (&x)[kRows], const std::byte* w, std::size_t panel_stride,
                                 int depth, float* y, std::size_t y_stride) {
   constexpr WeightFormat kFormat = WeightFormat::kInt8;
@@ -104,9 +123,13 @@ HWY_NOINLINE void multiply_int8(const std::byte* const (&x)[kRows], const std::b
         for (int p = 0; p < kPanels; ++p) load_pair(codes + p * panel_stride + j * kPairBytes, two[p]);
 #pragma GCC unroll 8
         for (int m = 0; m < kRows; ++m) {
-          const VI16 both = hn::BitCast(DI16(), set_four(x[m] + (k / 2 + pair + j) * 2 * sizeof(std::int16_t)));
+          const VI32 both = set_four(x[m] + (k / 2 + pair + j) * 2 * sizeof(std::int16_t));
           for (int p = 0; p < kPanels; ++p)
-            for (int i = 0; i < kVecs; ++i) add_pairs(both, two[p][i], i, sum[m][p]);
+            for (int i = 0; i < kVecs; ++i)
+              if constexpr (kDots)
+                dot_pairs(two[p][i], both, sum[m][p].a[i]);
+              else
+                add_pairs(hn::BitCast(DI16(), both), two[p][i], i, sum[m][p]);
         }
       }
     }
@@ -125,29 +148,25 @@ HWY_NOINLINE void multiply_int8(const std::byte* const (&x)[kRows], const std::b
   store_tile(acc, y, y_stride);
 }
 
-// The levels of rows 0 to 7 (`low`) and 8 to 15 of four k, or of the i-th part of these.
-template <typename V>
-HWY_INLINE void place_levels(V low, V high, int i, VU8 (&w)[kVecs]) {
-  if constexpr (kVecs == 1) {
-    w[0] = hn::Combine(DU8(), high, low);
-  } else {
-    w[i] = low;
-    w[kVecs / 2 + i] = high;
-  }
-}
-
 // Of a panel's block in int4, four k: [16 rows][4 k], levels + kLevelOffset.
 HWY_INLINE void load_quad(const std::byte* codes, VU8 (&w)[kVecs]) {
+#if HWY_TARGET == HWY_AVX3
+  const __m512i twice = _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes)));
+  const VU8 both{_mm512_mask_srli_epi16(twice, 0xffff0000, twice, 4)};  // the upper half has the rows 8 to 15
+  const VU8 levels = hn::BitCast(
+      DU8(), hn::Add(hn::LoadDup128(DI8(), kInt4Levels), hn::Set(DI8(), static_cast<std::int8_t>(kLevelOffset))));
+  w[0] = hn::TableLookupBytes(levels, hn::And(both, hn::Set(DU8(), 0xf)));
+#else
   using DHalf = hn::CappedTag<std::uint8_t, 2 * kPanel>;  // of the bytes in which 8 rows share with 8
   constexpr int kLanes = static_cast<int>(hn::MaxLanes(DHalf()));
   const auto levels = hn::BitCast(DHalf(), hn::Add(hn::LoadDup128(hn::RebindToSigned<DHalf>(), kInt4Levels),
                                                    hn::Set(hn::RebindToSigned<DHalf>(), kLevelOffset)));
   for (int i = 0; i < 2 * kPanel / kLanes; ++i) {
     const auto both = hn::LoadU(DHalf(), reinterpret_cast<const std::uint8_t*>(codes) + i * kLanes);
-    const auto low = hn::TableLookupBytes(levels, hn::And(both, hn::Set(DHalf(), 0xf)));
-    const auto high = hn::TableLookupBytes(levels, hn::ShiftRight<4>(both));
-    place_levels(low, high, i, w);
+    w[i] = hn::TableLookupBytes(levels, hn::And(both, hn::Set(DHalf(), 0xf)));
+    w[kVecs / 2 + i] = hn::TableLookupBytes(levels, hn::ShiftRight<4>(both));
   }
+#endif
 }
 
 // w[2j] * x[2j] + w[2j + 1] * x[2j + 1], which must fit into 16 bits.
@@ -213,6 +232,53 @@ HWY_NOINLINE void multiply_int4(const std::byte* const (&x)[kRows], const std::b
         Dot16 all = zero_dot16();
         for (int i = 0; i < kVecs; ++i) add_pairs(ones, sum[m][p][i], i, all);
         const V16 x16 = make16([&](int i) { return hn::ConvertTo(DF(), total(all, i)); });
+        acc[m][p] = fma(x16, mul(scale, set16(row[m]->scale)), acc[m][p]);
+      }
+    }
+  }
+  store_tile(acc, y, y_stride);
+}
+
+// The same where four products are added to a sum in one instruction, whose sums are of 32 bits and take the offset
+// with less ado. Panels are multiplied together, so that what was loaded of a row serves all of them.
+template <int kRows, int kPanels>
+HWY_NOINLINE void multiply_int4_dots(const std::byte* const (&x)[kRows], const std::byte* w, std::size_t panel_stride,
+                                     int depth, float* y, std::size_t y_stride) {
+  constexpr WeightFormat kFormat = WeightFormat::kInt4;
+  constexpr int kBlock = block_depth(kFormat), kQuads = kBlock / 4, kQuadBytes = 2 * kPanel;
+  V16 acc[kRows][kPanels];
+  clear_tile(acc);
+  const VI16 ones = hn::Set(DI16(), 1);
+  for (int k = 0, block = 0; k < depth; k += kBlock, ++block, w += block_bytes(kFormat)) {
+    const RowBlock* row[kRows];
+    VI32 sum[kRows][kPanels];
+#pragma GCC unroll 8
+    for (int m = 0; m < kRows; ++m) {
+      row[m] = reinterpret_cast<const RowBlock*>(x[m]) + block;
+      for (VI32& s : sum[m]) {
+        s = hn::Zero(DI32());
+        dot_pairs(ones, set_four(row[m]->offsets), s);
+      }
+    }
+    for (int p = 0; p < kPanels; ++p) read_ahead<kPanels>(w + p * panel_stride);
+    const std::byte* codes = w + scale_bytes(kFormat);
+#pragma GCC unroll 8
+    for (int quad = 0; quad < kQuads; ++quad, codes += kQuadBytes) {
+      if (quad % 2 == 1)
+        for (int p = 0; p < kPanels; ++p) read_ahead<kPanels>(codes + p * panel_stride);
+      VU8 levels[kPanels][kVecs];
+      for (int p = 0; p < kPanels; ++p) load_quad(codes + p * panel_stride, levels[p]);
+#pragma GCC unroll 8
+      for (int m = 0; m < kRows; ++m) {
+        const VI32 four = set_four(row[m]->codes + 4 * quad);
+        for (int p = 0; p < kPanels; ++p) dot_quads(levels[p][0], four, sum[m][p]);
+      }
+    }
+    for (int p = 0; p < kPanels; ++p) {
+      const V16 scale = load16(reinterpret_cast<const BF16*>(w + p * panel_stride));
+#pragma GCC unroll 8
+      for (int m = 0; m < kRows; ++m) {
+        const V16 x16 = make16([&](int) { return hn::ConvertTo(DF(), sum[m][p]); });
         acc[m][p] = fma(x16, mul(scale, set16(row[m]->scale)), acc[m][p]);
       }
     }

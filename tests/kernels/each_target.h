@@ -1,4 +1,5 @@
-// Runs a test body on every instruction set that ships (kernels/targets.h) and that this machine has.
+// Runs a test body on every instruction set that ships (kernels/targets.h) and that this machine has; with AVX-512's dot
+// products, and without.
 #pragma once
 
 #include <cstdint>
@@ -6,6 +7,8 @@
 #include <gtest/gtest.h>
 #include <hwy/highway.h>
 #include <hwy/targets.h>
+
+#include "kernels/cpu.h"
 
 namespace foe {
 
@@ -20,6 +23,11 @@ void for_each_target(Body&& body) {
     hwy::GetChosenTarget().Update(target);
     SCOPED_TRACE(hwy::TargetName(target));
     body();
+    if (target == HWY_AVX3 && dot_products()) {
+      const WithoutDotProducts without;
+      SCOPED_TRACE("without dot products");
+      body();
+    }
   }
   hwy::SetSupportedTargetsForTest(0);
   hwy::GetChosenTarget().DeInit();
