@@ -21,7 +21,7 @@ namespace foe {
 struct EngineOptions {
   int threads = 1;
   std::vector<int> pinned = {};  // the processors that threads are bound to, in turn; none: they are not
-  int max_batch_tokens = 512;  // per step: a prompt longer than this comes in chunks
+  int max_batch_tokens = 512;    // per step: a prompt longer than this comes in chunks
   int max_sequences = 32;
   int kv_tokens = 0;  // positions that a KV cache holds, one for each owner of sequences; 0: one sequence of the
                       // model's context length

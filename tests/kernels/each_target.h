@@ -1,5 +1,5 @@
-// Runs a test body on every instruction set that ships (kernels/targets.h) and that this machine has; with AVX-512's dot
-// products, and without.
+// Runs a test body on every instruction set that ships (kernels/targets.h) and that this machine has; with AVX-512's
+// dot products, and without.
 #pragma once
 
 #include <cstdint>
