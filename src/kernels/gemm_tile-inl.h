@@ -28,7 +28,7 @@ constexpr std::size_t kCacheLine = 64;
 // compiler must not move them together.
 template <int kPanels>
 HWY_INLINE void read_ahead(const std::byte* at) {
-  constexpr int kAhead = HWY_TARGET == HWY_AVX3 ? 4096 : 2048;
+  constexpr int kAhead = HWY_TARGET == HWY_AVX3 ? 8192 : 2048;
   __builtin_prefetch(at + kAhead / kPanels, 0, 3);
   asm volatile("");
 }

@@ -127,14 +127,17 @@ HWY_EXPORT(combine_rows_kernel);
 
 void rms_norm(ThreadPool& pool, const RowNorm& norm) {
   constexpr int kBlock = 16;  // rows per task
-  pool.parallel_for((norm.rows + kBlock - 1) / kBlock, [&](std::size_t task) {
-    const int begin = static_cast<int>(task) * kBlock, end = std::min(norm.rows, begin + kBlock);
+  const std::size_t blocks = (norm.rows + kBlock - 1) / kBlock;
+  pool.parallel_for(norm.times * blocks, [&](std::size_t task) {
+    const std::size_t time = task / blocks;
+    const int begin = static_cast<int>(task % blocks) * kBlock, end = std::min(norm.rows, begin + kBlock);
+    float* const y = norm.y + time * norm.rows * norm.y_stride;
     for (int row = begin; row < end; ++row) {
       const float* x = norm.x + row * norm.x_stride;
-      const float* plus = norm.add ? norm.add + row * norm.x_stride : nullptr;
+      const float* plus = norm.add ? norm.add + time * norm.add_stride + row * norm.x_stride : nullptr;
       const float squares = HWY_DYNAMIC_DISPATCH(sum_of_squares_kernel)(x, plus, norm.n);
       const float scale = 1.0f / std::sqrt(squares / static_cast<float>(norm.n) + norm.eps);
-      HWY_DYNAMIC_DISPATCH(scale_row_kernel)(x, plus, norm.weight, scale, norm.n, norm.y + row * norm.y_stride);
+      HWY_DYNAMIC_DISPATCH(scale_row_kernel)(x, plus, norm.weight, scale, norm.n, y + row * norm.y_stride);
     }
   });
 }

@@ -21,6 +21,9 @@ struct RowNorm {
   int rows = 0;
   int n = 0;
   float eps = 0;
+  // The same x so many times, each with an `add` of its own, so far behind the last; y has their rows in turn.
+  int times = 1;
+  std::size_t add_stride = 0;
 };
 void rms_norm(ThreadPool& pool, const RowNorm& norm);
 

@@ -50,18 +50,20 @@ float* update_TD(Step& s, int stream) {
   return s.a.update_GTD.data() + static_cast<std::size_t>(stream) * s.T * s.model.config.hidden_size;
 }
 
-// input = norm(r) or, for a stream with an update of its own, norm(r + M_h), for some of the rows.
-void norm_rows(Step& s, std::span<const float> weight_D, Range rows, const float* add_TD, float* input_TD) {
+// input = norm(r), for some of the rows, or norm(r + M_h) for each stream h that has an update of its own.
+void norm_rows(Step& s, std::span<const float> weight_D, Range rows, int own_updates = 0) {
   const std::size_t D = s.model.config.hidden_size, first = rows.begin * D;
   rms_norm(s.pool, {.x = s.a.r_TD.data() + first,
-                    .add = add_TD ? add_TD + first : nullptr,
+                    .add = own_updates > 0 ? update_TD(s, 0) + first : nullptr,
                     .x_stride = D,
                     .weight = weight_D.data(),
-                    .y = input_TD,
+                    .y = s.a.input_TD.data(),
                     .y_stride = D,
                     .rows = rows.size(),
                     .n = static_cast<int>(D),
-                    .eps = static_cast<float>(s.model.config.rms_norm_eps)});
+                    .eps = static_cast<float>(s.model.config.rms_norm_eps),
+                    .times = std::max(1, own_updates),
+                    .add_stride = s.T * D});
 }
 
 // Where w is quantised: x [rows, depth of w] as products with it take it, in place of the `slot`-th such x.
@@ -96,13 +98,11 @@ void project_qkv(Step& s, const LayerWeights& w, Range rows, bool own_updates) {
   const std::size_t D = c.hidden_size, G = w.streams.size();
   const std::size_t n_width = s.model.query_heads() * c.head_dim, m_width = s.kv.shape().kv_heads * c.head_dim;
   s.a.products.clear();
+  norm_rows(s, w.attention_norm_D, rows, own_updates ? static_cast<int>(G) : 0);
   QuantisedRows input_codes;
   for (std::size_t g = 0; g < G; ++g) {
-    float* input_BD = s.a.input_TD.data() + (own_updates ? g * rows.size() * D : 0);
-    if (g == 0 || own_updates) {
-      norm_rows(s, w.attention_norm_D, rows, own_updates ? update_TD(s, g) : nullptr, input_BD);
-      input_codes = quantise(s, w.streams[g].q, input_BD, D, rows.size(), static_cast<int>(g));
-    }
+    const float* input_BD = s.a.input_TD.data() + (own_updates ? g * rows.size() * D : 0);
+    if (g == 0 || own_updates) input_codes = quantise(s, w.streams[g].q, input_BD, D, rows.size(), static_cast<int>(g));
     const auto project = [&](const PackedMatrix& matrix, AlignedBuffer<float>& y, std::size_t width) {
       s.a.products.push_back({.x = input_BD,
                               .x_stride = D,
@@ -306,7 +306,7 @@ void begin_experts(Step& s, int layer) {
   const LayerWeights& w = s.model.weights.layers[layer];
   const std::size_t D = c.hidden_size;
   float* input_TD = s.a.input_TD.data();
-  norm_rows(s, w.expert_norm_D, {0, s.T}, nullptr, input_TD);
+  norm_rows(s, w.expert_norm_D, {0, s.T});
   route(s, w);
   if (s.a.exchange) {
     pack_rows(*s.a.exchange, s.pool, s.a.routing, input_TD, s.T);
@@ -315,11 +315,7 @@ void begin_experts(Step& s, int layer) {
   }
   sort_rows(share, s.T, s.a.routing);
   multiply_experts(s, w, input_TD, D, s.T, s.a.routing);
-  const int G = share.streams(), per_stream = share.experts.size() / G;
-  for (int g = 0; g < G; ++g) {
-    const int first = share.experts.begin + g * per_stream;
-    combine_experts(s.pool, c, s.a.routing, {first, first + per_stream}, s.a.output_RD.data(), s.T, update_TD(s, g));
-  }
+  combine_experts(s.pool, c, s.a.routing, share.experts, share.streams(), s.a.output_RD.data(), s.T, update_TD(s, 0));
   if (!c.federated()) begin_sum(s, s.a.update_GTD.data());
 }
 
@@ -399,8 +395,8 @@ Logits forward(const Model& model, const Batch& batch, KvCache& kv, Activations&
       add_to_residual(s, s.a.update_GTD.data(), c.sync_scale());
     }
     const PartClock clock(s, a.scoring);
-    float* x_SD = s.a.input_TD.data();
-    norm_rows(s, model.weights.final_norm_D, {0, s.T}, nullptr, x_SD);
+    norm_rows(s, model.weights.final_norm_D, {0, s.T});
+    const float* x_SD = s.a.input_TD.data();
     score_vocabulary(model, pool, x_SD, quantise(s, model.weights.head_vD, x_SD, c.hidden_size, s.T), s.T, logits_Sv);
     logits_Sv += static_cast<std::size_t>(s.T) * model.share().vocab.size();
   }

@@ -95,13 +95,17 @@ void combine_row(const ModelConfig& config, const Routing& routing, int t, Range
   add_in_tree_order(rows, indices, weights, count, D, y_D);
 }
 
-void combine_experts(ThreadPool& pool, const ModelConfig& config, const Routing& routing, Range experts,
-                     const float* y_RD, int tokens, float* update_TD) {
+void combine_experts(ThreadPool& pool, const ModelConfig& config, const Routing& routing, Range experts, int streams,
+                     const float* y_RD, int tokens, float* update_GTD) {
   constexpr int kBlock = 16;  // tokens per task
-  pool.parallel_for((tokens + kBlock - 1) / kBlock, [&](std::size_t task) {
-    const int begin = static_cast<int>(task) * kBlock, end = std::min(tokens, begin + kBlock);
+  const int blocks = (tokens + kBlock - 1) / kBlock, per_stream = experts.size() / streams;
+  pool.parallel_for(static_cast<std::size_t>(streams) * blocks, [&](std::size_t task) {
+    const int g = static_cast<int>(task) / blocks, first = experts.begin + g * per_stream;
+    const int begin = static_cast<int>(task) % blocks * kBlock, end = std::min(tokens, begin + kBlock);
+    float* const update_TD = update_GTD + static_cast<std::size_t>(g) * tokens * config.hidden_size;
     for (int t = begin; t < end; ++t)
-      combine_row(config, routing, t, experts, y_RD, update_TD + static_cast<std::size_t>(t) * config.hidden_size);
+      combine_row(config, routing, t, {first, first + per_stream}, y_RD,
+                  update_TD + static_cast<std::size_t>(t) * config.hidden_size);
   });
 }
 

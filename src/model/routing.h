@@ -48,8 +48,8 @@ void add_in_tree_order(const float* const* rows, const int* indices, const float
 void combine_row(const ModelConfig& config, const Routing& routing, int t, Range experts, const float* y_RD,
                  float* y_D);
 
-// The same for tokens [0, tokens): update_TD.
-void combine_experts(ThreadPool& pool, const ModelConfig& config, const Routing& routing, Range experts,
-                     const float* y_RD, int tokens, float* update_TD);
+// The same for tokens [0, tokens) and each of the `streams` that have the experts in equal parts: update_GTD.
+void combine_experts(ThreadPool& pool, const ModelConfig& config, const Routing& routing, Range experts, int streams,
+                     const float* y_RD, int tokens, float* update_GTD);
 
 }  // namespace foe

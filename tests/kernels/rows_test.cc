@@ -62,6 +62,33 @@ TEST(RmsNorm, MatchesReference) {
       }
 }
 
+TEST(RmsNorm, ManyTimesAreEachAlone) {
+  constexpr std::size_t kRows = 19, kTimes = 3, kWidth = 40, kStride = kRows * kWidth + 5;
+  const auto x = random_values(kRows * kWidth, 1), adds = random_values(kTimes * kStride, 2),
+             weight = random_values(kWidth, 3);
+  ThreadPool pool(2);
+  std::vector<float> together(kTimes * kRows * kWidth), alone(together.size());
+  RowNorm norm{.x = x.data(),
+               .add = adds.data(),
+               .x_stride = kWidth,
+               .weight = weight.data(),
+               .y = together.data(),
+               .y_stride = kWidth,
+               .rows = kRows,
+               .n = kWidth,
+               .eps = 1e-5f,
+               .times = kTimes,
+               .add_stride = kStride};
+  rms_norm(pool, norm);
+  norm.times = 1;
+  for (std::size_t time = 0; time < kTimes; ++time) {
+    norm.add = adds.data() + time * kStride;
+    norm.y = alone.data() + time * kRows * kWidth;
+    rms_norm(pool, norm);
+  }
+  expect_same_bits(together, alone);
+}
+
 TEST(RmsNorm, IsItsTwoHalvesInPlaceAndOnEveryTarget) {
   ThreadPool pool(2);
   for (const int n : kWidths) {
