@@ -674,7 +674,11 @@ class Trouble(unittest.TestCase):
     def test_an_answer_may_take_so_long(self):
         with Server(1, "--max-answer-seconds", 0.5) as server:
             with server.stream(prompt="x", max_tokens=CONTEXT - 10, ignore_eos=True) as chunks:
+                next(chunks)
+                rank, = server.ranks()
+                os.kill(rank, signal.SIGSTOP)  # a fast machine would be done before that
                 *_, last = chunks
+                os.kill(rank, signal.SIGCONT)
             self.assertEqual(last["error"]["code"], 504)
             self.assertEqual(server.request("POST", "/v1/completions", {"prompt": "x", "max_tokens": 1})[0], 200)
 
