@@ -1,5 +1,4 @@
-// Runs a test body on every instruction set that ships (kernels/targets.h) and that this machine has; with AVX-512's
-// dot products, and without.
+// Runs a test body on every instruction set that ships (kernels/targets.h) and that this machine has.
 #pragma once
 
 #include <cstdint>
@@ -23,17 +22,27 @@ void for_each_target(Body&& body) {
     hwy::GetChosenTarget().Update(target);
     SCOPED_TRACE(hwy::TargetName(target));
     body();
-    if (target == HWY_AVX3 && dot_products()) {
-      const WithoutDotProducts without;
-      SCOPED_TRACE("without dot products");
-      body();
-    }
   }
   hwy::SetSupportedTargetsForTest(0);
   hwy::GetChosenTarget().DeInit();
 #else
   body();  // there is one
 #endif
+}
+
+// The same for products with quantised weights: with AVX-512's dot products, where this machine has them, and without.
+template <typename Body>
+void for_each_target_of_codes(Body&& body) {
+  for_each_target([&] {
+    body();
+#if defined(__x86_64__)
+    if (dot_products() && (hwy::SupportedTargets() & HWY_AVX3) != 0) {
+      const WithoutDotProducts without;
+      SCOPED_TRACE("without dot products");
+      body();
+    }
+#endif
+  });
 }
 
 }  // namespace foe

@@ -12,7 +12,7 @@
 namespace foe {
 namespace {
 
-constexpr int kCounts[] = {0, 1, 2, 5, 6, 7, 8, 9, 47, 48, 49, 100};
+constexpr int kCounts[] = {0, 1, 2, 5, 6, 7, 8, 9, 25, 47, 48, 49, 100};
 constexpr int kDepths[] = {0, 1, 15, 16, 17, 255, 256, 257, 600};
 constexpr int kWidths[] = {1, 15, 16, 17, 31, 33, 100};
 constexpr float kUntouched = -12345.0f;

@@ -11,7 +11,7 @@ namespace foe {
 namespace {
 
 constexpr WeightFormat kFormats[] = {WeightFormat::kInt8, WeightFormat::kInt4};
-constexpr int kCounts[] = {0, 1, 2, 3, 4, 7, 48, 49, 100};
+constexpr int kCounts[] = {0, 1, 2, 3, 4, 7, 8, 25, 48, 49, 100};
 constexpr int kDepths[] = {1, 31, 32, 33, 64, 100, 256, 257, 600};
 constexpr int kWidths[] = {1, 16, 17, 33, 100};
 
@@ -106,7 +106,7 @@ TEST(QuantisedGemm, MatchesReference) {
         for (const int width : kWidths) {
           SCOPED_TRACE(testing::Message() << count << "x" << width << "x" << depth << " " << to_string(format));
           Case c(count, width, depth, format, count + 1000 * depth + width);
-          for_each_target([&] {
+          for_each_target_of_codes([&] {
             const Product product = c.product();
             multiply(*pools[(count + width) % 3], {&product, 1});
             c.check();
@@ -123,7 +123,7 @@ TEST(QuantisedGemm, BitsDependOnNeitherBatchNorTargetNorThreads) {
       SCOPED_TRACE(testing::Message() << to_string(format) << ", depth " << depth);
       Case c(100, 49, depth, format, depth);
       std::vector<float> first;
-      for_each_target([&] {
+      for_each_target_of_codes([&] {
         for (const auto& pool : pools) {
           const Product all = c.product();
           multiply(*pool, {&all, 1});
@@ -183,7 +183,7 @@ TEST(QuantisedGemm, LargestCodesAreExact) {
         ASSERT_EQ(quantised_code(format, x.view, 0, 0), sign * most);
         const double expected = kDepth * weight * x.value(0, 0);
         std::vector<float> y(rows * kWidth);
-        for_each_target([&] {
+        for_each_target_of_codes([&] {
           const Product product{.count = rows, .w = &w, .y = y.data(), .y_stride = kWidth, .quantised = x.view};
           multiply(one_thread(), {&product, 1});
           for (const float value : y)
@@ -247,7 +247,7 @@ TEST(QuantisedGemm, Swiglu) {
         return Product{
             .count = rows, .w = &w, .y = out.data(), .y_stride = static_cast<std::size_t>(width), .quantised = x.view};
       };
-      for_each_target([&] {
+      for_each_target_of_codes([&] {
         const Product together = product(both, y);
         multiply_swiglu(one_thread(), {&together, 1}, width);
         for (int i = 0; i < 2; ++i) {
