@@ -29,6 +29,10 @@ constexpr int kTallestOfCodes = kVecs == 1 ? 8 : 4;
 // That pays for this many rows and more: with fewer, two streams of weights come from memory slower than one.
 constexpr int kRowsForTwoPanels = 24;
 constexpr int kTallestOfDots = 6;
+template <int kPanels>
+constexpr int kShortest =
+    kPanels == 1 ? 1 : 4;  // so many rows, in the fewest tiles that are no taller, have none shorter
+static_assert(kRowsForTwoPanels / (kRowsForTwoPanels / kTallestOfDots + 1) >= kShortest<2>);
 
 // Panels that one row is multiplied with at a time, where these are long: memory is faster in several streams. Two rows
 // of floats have two, and more have one.
@@ -36,6 +40,14 @@ constexpr int kMostPanels = 4;
 bool long_panels(const PackedMatrix& w) {
   constexpr std::size_t kLong = 16384;  // bytes; the beginning of a stream waits
   return panel_bytes(w.format, w.depth) >= kLong;
+}
+
+// Of codes, one row is multiplied with kMostPanels, more with one; with dot products, many rows with two.
+constexpr int tallest_of_codes(int panels) {
+  return panels == 1 ? kTallestOfCodes : panels == kMostPanels ? 1 : 0;
+}
+constexpr int tallest_of_dots(int panels) {
+  return panels == 2 ? kTallestOfDots : tallest_of_codes(panels);
 }
 
 // Rows whose products are on the stack until all terms of a sum are there: [row][panel][16].
@@ -88,26 +100,25 @@ void multiply_rows(const Product& product, int first_row, int panel, float* y, s
     case WeightFormat::kBF16:
       return multiply_floats<BF16, kRows, kPanels>(x, w, stride, depth, y, y_stride);
     case WeightFormat::kInt8:
-      if constexpr (kRows <= kTallestOfCodes) {
-        if (kMayDot && dot_products()) return multiply_int8<kRows, kPanels, kMayDot>(x, w, stride, depth, y, y_stride);
-        return multiply_int8<kRows, kPanels, false>(x, w, stride, depth, y, y_stride);
-      }
+      if constexpr (kMayDot && kRows <= tallest_of_dots(kPanels))
+        if (dot_products()) return multiply_int8<kRows, kPanels, true>(x, w, stride, depth, y, y_stride);
+      if constexpr (kRows <= tallest_of_codes(kPanels))
+        multiply_int8<kRows, kPanels, false>(x, w, stride, depth, y, y_stride);
       break;
     case WeightFormat::kInt4:
-      if constexpr (kRows <= kTallestOfCodes) {
-        if constexpr (kMayDot)
-          if (dot_products()) return multiply_int4_dots<kRows, kPanels>(x, w, stride, depth, y, y_stride);
-        return multiply_int4<kRows, kPanels>(x, w, stride, depth, y, y_stride);
-      }
+      if constexpr (kMayDot && kRows <= tallest_of_dots(kPanels))
+        if (dot_products()) return multiply_int4_dots<kRows, kPanels>(x, w, stride, depth, y, y_stride);
+      if constexpr (kRows <= tallest_of_codes(kPanels)) multiply_int4<kRows, kPanels>(x, w, stride, depth, y, y_stride);
       break;
   }
 }
 
-// The same for any number of rows up to kRows.
+// The same for any number of rows that a tile may have, up to kRows.
 template <int kRows, int kPanels>
 void multiply_some_rows(int rows, const Product& product, int first_row, int panel, float* y, std::size_t y_stride) {
   if (rows == kRows) return multiply_rows<kRows, kPanels>(product, first_row, panel, y, y_stride);
-  if constexpr (kRows > 1) multiply_some_rows<kRows - 1, kPanels>(rows, product, first_row, panel, y, y_stride);
+  if constexpr (kRows > kShortest<kPanels>)
+    multiply_some_rows<kRows - 1, kPanels>(rows, product, first_row, panel, y, y_stride);
 }
 
 // Rows times kPanels panels, kWide of them at a time. Tiles are as equal as can be: one of one row would read its

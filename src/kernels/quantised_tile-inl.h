@@ -75,7 +75,7 @@ constexpr bool kMayDot = HWY_TARGET == HWY_AVX3;
 #define FOE_ADD_DOTS(instruction, sum, w, x) \
   asm(instruction " %2, %1, %0" : "+v"((sum).raw) : "v"((w).raw), "v"((x).raw))
 #else
-#define FOE_ADD_DOTS(instruction, sum, w, x) static_cast<void>(w)
+#define FOE_ADD_DOTS(instruction, sum, w, x) (static_cast<void>(sum), static_cast<void>(w), static_cast<void>(x))
 #endif
 // Adds, to sum j, two products of 16 bits or four of unsigned w and signed x.
 HWY_INLINE void dot_pairs(VI16 w, VI32 x, VI32& sum) {
