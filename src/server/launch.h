@@ -32,7 +32,7 @@ std::vector<std::string> job_command(const LaunchOptions& options, const std::st
 // The arguments that run a program which does nothing on another machine, the way the ranks get there.
 std::vector<std::string> probe_command(const std::string& host, bool as_root);
 
-// The path of the running program.
+// The path of the running program, unless its file has been replaced.
 std::string this_program();
 
 // Starts a process in a group of its own, with no input, its output on our standard error, and none of our other files.

@@ -161,7 +161,7 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
     link_->acceptor.bind(path);
     link_->acceptor.listen(1);
     accept(link_);
-    job_ = children_->start(job_command(options, this_program(), path, geteuid() == 0),
+    job_ = children_->start(job_command(options, program_, path, geteuid() == 0),
                             [self = shared_from_this(), this](int status) { child_ended(status); });
     phase_ = Phase::kStarting;
     terminated_ = false;
@@ -344,6 +344,7 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
   }
 
   asio::io_context& io_;
+  const std::string program_ = this_program();  // found now: its file may be replaced while this process runs
   SupervisorOptions options_;
   SupervisorEvents events_;
   std::shared_ptr<Children> children_;

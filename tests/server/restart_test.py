@@ -167,6 +167,26 @@ class Restarts(unittest.TestCase):
                     self.assertEqual(last["error"]["code"], 503)
 
 
+class Upgrade(unittest.TestCase):
+
+    def test_the_program_may_be_replaced_while_it_runs(self):
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        program = folder / "foe"
+        shutil.copy(serve_test.ARGS.foe, program)
+        for ranks in (1, 2):
+            with (self.subTest(ranks=ranks), mock.patch.object(serve_test.ARGS, "foe", str(program)),
+                  Server(ranks) as server):
+                expected = server.text(**LONG)
+                with server.stream(**LONG) as chunks:
+                    text = next(chunks)["choices"][0]["text"]
+                    shutil.copy(program, folder / "new")
+                    os.replace(folder / "new", program)
+                    for pid in server.ranks():
+                        os.kill(pid, signal.SIGKILL)
+                    text += "".join(chunk["choices"][0]["text"] for chunk in chunks)
+                self.assertEqual(text, expected)
+
+
 class DeadlyRequest(unittest.TestCase):
 
     DEADLY = [101, 202, 303, 404]
