@@ -109,18 +109,19 @@ FormatChoice format_choice(const std::string& dtype, const std::string& quantize
 
 namespace {
 
-// Of this rank among those on this machine, or of how many there are.
-int local_to_machine(const char* variable, int alone) {
+// What mpirun says of the ranks on this machine; `alone` without mpirun.
+int from_mpirun(const char* variable, int alone) {
   const char* value = std::getenv(variable);
   return value ? std::max(alone, std::atoi(value)) : alone;
 }
 
 int local_ranks() {
-  return local_to_machine("OMPI_COMM_WORLD_LOCAL_SIZE", 1);
+  return from_mpirun("OMPI_COMM_WORLD_LOCAL_SIZE", 1);
 }
 
+// Keeps this thread, and those that it starts, on the NUMA nodes of this rank.
 void place_threads(bool pin, EngineOptions& options) {
-  const int rank = local_to_machine("OMPI_COMM_WORLD_LOCAL_RANK", 0), ranks = local_ranks();
+  const int rank = from_mpirun("OMPI_COMM_WORLD_LOCAL_RANK", 0), ranks = local_ranks();
   const Processors usable = usable_processors();
   if (usable.size() > 1) bind_thread(processors_of(usable, rank, ranks));
   if (pin) options.pinned = processors_to_pin(usable, rank, ranks, options.threads);

@@ -43,9 +43,19 @@ int node_of(const Processors& usable, int rank, int ranks) {
 
 Processors usable_processors() {
   const Topology topology = load_topology();
-  Processors usable;
+  // Memory of another kind (high-bandwidth, or behind a bus) is a node too, beside processors that have one already:
+  // those with the fewest are the innermost.
+  std::vector<hwloc_obj_t> nodes;
   for (hwloc_obj_t node = nullptr; (node = hwloc_get_next_obj_by_type(topology.get(), HWLOC_OBJ_NUMANODE, node));)
-    if (!hwloc_bitmap_iszero(node->cpuset)) usable.push_back(in_order(topology.get(), node->cpuset));
+    if (!hwloc_bitmap_iszero(node->cpuset)) nodes.push_back(node);
+  std::ranges::stable_sort(nodes, {}, [](hwloc_obj_t node) { return hwloc_bitmap_weight(node->cpuset); });
+  std::vector<hwloc_obj_t> kept;
+  for (const hwloc_obj_t node : nodes)
+    if (std::ranges::none_of(kept, [&](hwloc_obj_t k) { return hwloc_bitmap_intersects(k->cpuset, node->cpuset); }))
+      kept.push_back(node);
+  std::ranges::sort(kept, {}, &hwloc_obj::logical_index);
+  Processors usable;
+  for (const hwloc_obj_t node : kept) usable.push_back(in_order(topology.get(), node->cpuset));
   return usable;
 }
 

@@ -7,7 +7,8 @@
 
 namespace foe {
 
-// By NUMA node, of which there is one at least; in each, one of every core before their second hyperthreads.
+// By NUMA node, of which there is one at least; none is in two. In each, one of every core before their second
+// hyperthreads.
 using Processors = std::vector<std::vector<int>>;
 
 // Those that this process may run on, as hwloc sees them: with HWLOC_SYNTHETIC in the environment, those of the machine

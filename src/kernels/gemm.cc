@@ -29,9 +29,9 @@ constexpr int kTallestOfCodes = kVecs == 1 ? 8 : 4;
 // That pays for this many rows and more: with fewer, two streams of weights come from memory slower than one.
 constexpr int kRowsForTwoPanels = 24;
 constexpr int kTallestOfDots = 6;
+// The fewest rows of a tile: so many, in as few tiles as can be, leave none with less.
 template <int kPanels>
-constexpr int kShortest =
-    kPanels == 1 ? 1 : 4;  // so many rows, in the fewest tiles that are no taller, have none shorter
+constexpr int kShortest = kPanels == 1 ? 1 : 4;
 static_assert(kRowsForTwoPanels / (kRowsForTwoPanels / kTallestOfDots + 1) >= kShortest<2>);
 
 // Panels that one row is multiplied with at a time, where these are long: memory is faster in several streams. Two rows

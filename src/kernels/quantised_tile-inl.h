@@ -8,6 +8,9 @@
 //   int4   Levels from 3 to 62 (kInt4Levels + 32), because x86 multiplies bytes only if one is unsigned, times 7-bit
 //          codes of activations. The sixteen products of a lane, less 32 times its activations' codes, fit into 16
 //          bits, so that all additions but one are of 16-bit numbers.
+//
+// With AVX-512's dot products (VNNI) sums of both are of 32 bits. Sums of integers are exact, so the bits stay the
+// same.
 
 #if defined(FOE_KERNELS_QUANTISED_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef FOE_KERNELS_QUANTISED_TILE_INL_H_
@@ -239,8 +242,9 @@ HWY_NOINLINE void multiply_int4(const std::byte* const (&x)[kRows], const std::b
   store_tile(acc, y, y_stride);
 }
 
-// The same where four products are added to a sum in one instruction, whose sums are of 32 bits and take the offset
-// with less ado. Panels are multiplied together, so that what was loaded of a row serves all of them.
+// The same where four products are added to a sum in one instruction, whose sums are of 32 bits. Panels are multiplied
+// together, so that what was loaded of a row serves all of them. Not one function with the other: however the two sums
+// were told apart there, g++ spilt those of 16 bits.
 template <int kRows, int kPanels>
 HWY_NOINLINE void multiply_int4_dots(const std::byte* const (&x)[kRows], const std::byte* w, std::size_t panel_stride,
                                      int depth, float* y, std::size_t y_stride) {
