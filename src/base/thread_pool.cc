@@ -24,7 +24,9 @@ ThreadPool::~ThreadPool() {
 }
 
 void ThreadPool::run(std::size_t count, Call call, void* context) {
+  constexpr std::size_t kTakes = 64;  // of a thread at most: many enough to balance, few enough to cost nothing
   count_ = count;
+  together_ = std::max<std::size_t>(1, count / (kTakes * threads()));
   call_ = call;
   context_ = context;
   next_.store(0, std::memory_order_relaxed);
@@ -56,7 +58,8 @@ void ThreadPool::work() {
 }
 
 void ThreadPool::drain() {
-  for (std::size_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count_;) call_(context_, i);
+  for (std::size_t begin; (begin = next_.fetch_add(together_, std::memory_order_relaxed)) < count_;)
+    for (std::size_t i = begin, end = std::min(count_, begin + together_); i < end; ++i) call_(context_, i);
 }
 
 int available_threads() {

@@ -44,7 +44,7 @@ class ThreadPool {
   void drain();
 
   // The current loop. Written by the owner while no worker is inside.
-  std::size_t count_ = 0;
+  std::size_t count_ = 0, together_ = 1;  // indices that a thread takes at a time
   Call call_ = nullptr;
   void* context_ = nullptr;
 
