@@ -26,8 +26,10 @@ struct Rows {
   std::vector<float> x;
   std::vector<std::byte> codes;
 
-  Rows(std::size_t rows, int n)
-      : width(n), x(noise(rows * n)), codes(rows * quantised_row_bytes(WeightFormat::kInt8, n)) {}
+  Rows(std::size_t rows, int n) : width(n), x(noise(rows * n)), codes(rows * most_row_bytes(n)) {}
+  static std::size_t most_row_bytes(std::size_t n) {
+    return std::max(quantised_row_bytes(WeightFormat::kInt8, n), quantised_row_bytes(WeightFormat::kInt4, n));
+  }
   QuantisedRows view(WeightFormat format) {
     if (!quantised(format)) return {};
     return {codes.data(), quantised_row_bytes(format, width)};

@@ -72,7 +72,9 @@ HWY_NOINLINE void multiply_floats(const std::byte* const (&x)[kRows], const std:
   };
   int k = 0;
   for (; k + kStep <= depth; k += kStep) {
-    for (int p = 0; p < kPanels; ++p) read_ahead<kPanels>(w + p * panel_stride + k * kPanel * sizeof(T));
+    const std::size_t at = k * kPanel * sizeof(T), left = (depth - k) * kPanel * sizeof(T);
+    const std::size_t ahead = at + distance_ahead<kPanels>(left, panel_stride);
+    for (int p = 0; p < kPanels; ++p) read_ahead(w + p * panel_stride + ahead);
     add(k, kStep);
   }
   if (k < depth) add(k, depth - k);
@@ -88,7 +90,8 @@ const std::byte* row_of(const Product& product, int i) {
 
 // y[m * y_stride + 16 p + (0..15)] = row first_row + m of x times panel `panel` + p.
 template <int kRows, int kPanels>
-void multiply_rows(const Product& product, int first_row, int panel, float* y, std::size_t y_stride) {
+void multiply_rows(const Product& product, int first_row, int panel, float* y, std::size_t y_stride,
+                   Meanwhile next = {}) {
   const std::size_t stride = product.w->panel_stride;
   const std::byte* const w = product.w->data + panel * stride;
   const int depth = product.w->depth;
@@ -101,13 +104,14 @@ void multiply_rows(const Product& product, int first_row, int panel, float* y, s
       return multiply_floats<BF16, kRows, kPanels>(x, w, stride, depth, y, y_stride);
     case WeightFormat::kInt8:
       if constexpr (kMayDot && kRows <= tallest_of_dots(kPanels))
-        if (dot_products()) return multiply_int8<kRows, kPanels, true>(x, w, stride, depth, y, y_stride);
-      if constexpr (kRows <= tallest_of_codes(kPanels))
-        multiply_int8<kRows, kPanels, false>(x, w, stride, depth, y, y_stride);
+        if (dot_products())
+          return multiply_dots<WeightFormat::kInt8, kRows, kPanels>(x, w, stride, depth, y, y_stride, next);
+      if constexpr (kRows <= tallest_of_codes(kPanels)) multiply_int8<kRows, kPanels>(x, w, stride, depth, y, y_stride);
       break;
     case WeightFormat::kInt4:
       if constexpr (kMayDot && kRows <= tallest_of_dots(kPanels))
-        if (dot_products()) return multiply_int4_dots<kRows, kPanels>(x, w, stride, depth, y, y_stride);
+        if (dot_products())
+          return multiply_dots<WeightFormat::kInt4, kRows, kPanels>(x, w, stride, depth, y, y_stride, next);
       if constexpr (kRows <= tallest_of_codes(kPanels)) multiply_int4<kRows, kPanels>(x, w, stride, depth, y, y_stride);
       break;
   }
@@ -115,23 +119,30 @@ void multiply_rows(const Product& product, int first_row, int panel, float* y, s
 
 // The same for any number of rows that a tile may have, up to kRows.
 template <int kRows, int kPanels>
-void multiply_some_rows(int rows, const Product& product, int first_row, int panel, float* y, std::size_t y_stride) {
-  if (rows == kRows) return multiply_rows<kRows, kPanels>(product, first_row, panel, y, y_stride);
+void multiply_some_rows(int rows, const Product& product, int first_row, int panel, float* y, std::size_t y_stride,
+                        Meanwhile next) {
+  if (rows == kRows) return multiply_rows<kRows, kPanels>(product, first_row, panel, y, y_stride, next);
   if constexpr (kRows > kShortest<kPanels>)
-    multiply_some_rows<kRows - 1, kPanels>(rows, product, first_row, panel, y, y_stride);
+    multiply_some_rows<kRows - 1, kPanels>(rows, product, first_row, panel, y, y_stride, next);
 }
 
 // Rows times kPanels panels, kWide of them at a time. Tiles are as equal as can be: one of one row would read its
-// weights for that row alone.
+// weights for that row alone. The first tile would wait for memory, and those after it have theirs in a cache: so each
+// asks for its part of the next panels.
 template <int kPanels, int kWide>
 void multiply_tiles(const Product& product, int first_row, int rows, int panel, float* y, std::size_t y_stride,
                     int tallest) {
+  const PackedMatrix& w = *product.w;
   const int tiles = (rows + tallest - 1) / tallest;
+  const std::size_t blocks = panel_bytes(w.format, w.depth) / block_bytes(w.format);
+  const std::size_t pieces = std::max<std::size_t>(tiles * blocks, 1) * kCacheLine;
+  const auto lines = static_cast<int>((kWide * w.panel_stride + pieces - 1) / pieces);
   for (int p = 0; p < kPanels; p += kWide)
     for (int tile = 0, i = 0, height; tile < tiles; ++tile, i += height) {
       height = (rows - i + tiles - tile - 1) / (tiles - tile);
+      const std::byte* next = w.data + (panel + p + kWide) * w.panel_stride + tile * blocks * lines * kCacheLine;
       multiply_some_rows<kTallest, kWide>(height, product, first_row + i, panel + p, y + i * y_stride + p * kPanel,
-                                          y_stride);
+                                          y_stride, {next, lines});
     }
 }
 

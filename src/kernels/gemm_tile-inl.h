@@ -23,27 +23,33 @@ constexpr int kTilePanels = kManyRegisters ? 2 : 1;
 
 constexpr std::size_t kCacheLine = 64;
 
-// Asks for the line that is read a little later, where kPanels are read at a time: processors do so by themselves only
-// within a page. One line for each that is read, in its place: of many at once processors may drop most, so the
-// compiler must not move them together. What is multiplied twice as fast needs its lines from further ahead.
+// How far to read ahead of what is multiplied, where kPanels are at a time, of which `left` bytes are left: processors
+// do so by themselves only within a page. At the end of panels it is the beginning of those after them. What is
+// multiplied twice as fast needs its lines from further ahead.
 template <int kPanels>
+HWY_INLINE std::size_t distance_ahead(std::size_t left, std::size_t panel_stride) {
+  constexpr std::size_t kAhead = (HWY_TARGET == HWY_AVX3 ? 8192 : 2048) / kPanels;
+  return kAhead + (left > kAhead ? 0 : (kPanels - 1) * panel_stride);
+}
+
+// Asks for a line. One for each that is read, in its place: of many at once processors may drop most, so the compiler
+// must not move them together.
 HWY_INLINE void read_ahead(const std::byte* at) {
-  constexpr int kAhead = HWY_TARGET == HWY_AVX3 ? 8192 : 2048;
-  __builtin_prefetch(at + kAhead / kPanels, 0, 3);
+  __builtin_prefetch(at, 0, 3);
   asm volatile("");
 }
 
 template <int kRows, int kPanels>
 HWY_INLINE void clear_tile(V16 (&acc)[kRows][kPanels]) {
-  for (auto& row : acc)
-    for (V16& a : row) a = zero16();
+  repeat<kRows>([&](auto m) FOE_INLINE { repeat<kPanels>([&](auto p) FOE_INLINE { acc[m][p] = zero16(); }); });
 }
 
 // y[m * y_stride + 16 p + (0..15)] = acc[m][p].
 template <int kRows, int kPanels>
 HWY_INLINE void store_tile(const V16 (&acc)[kRows][kPanels], float* y, std::size_t y_stride) {
-  for (int m = 0; m < kRows; ++m)
-    for (int p = 0; p < kPanels; ++p) store16(acc[m][p], y + m * y_stride + p * kLanes16);
+  repeat<kRows>([&](auto m) FOE_INLINE {
+    repeat<kPanels>([&](auto p) FOE_INLINE { store16(acc[m][p], y + m * y_stride + p * kLanes16); });
+  });
 }
 
 // acc[m][p] (+)= sum over k of a[m][k * a_step] * b[p][k * b_step + (0..15)], k ascending.
@@ -52,13 +58,13 @@ template <int kRows, int kPanels, bool kUnitStep, typename T>
 HWY_INLINE void multiply_panels(std::size_t depth, const float* const* HWY_RESTRICT a, std::size_t a_step,
                                 const T* const (&b)[kPanels], std::size_t b_step, V16 (&acc)[kRows][kPanels]) {
   const float* row[kRows];
-  for (int m = 0; m < kRows; ++m) row[m] = a[m];
+  repeat<kRows>([&](auto m) FOE_INLINE { row[m] = a[m]; });
   for (std::size_t k = 0; k < depth; ++k) {
     const std::size_t at = kUnitStep ? k : k * a_step;
-    for (int p = 0; p < kPanels; ++p) {
+    repeat<kPanels>([&](auto p) FOE_INLINE {
       const V16 w = load16(b[p] + k * b_step);
-      for (int m = 0; m < kRows; ++m) acc[m][p] = fma(set16(row[m][at]), w, acc[m][p]);
-    }
+      repeat<kRows>([&](auto m) FOE_INLINE { acc[m][p] = fma(set16(row[m][at]), w, acc[m][p]); });
+    });
   }
 }
 
@@ -68,7 +74,7 @@ HWY_INLINE void multiply_tile(std::size_t depth, const float* const* HWY_RESTRIC
                               const T* HWY_RESTRICT b, std::size_t b_step, std::size_t b_panel_stride,
                               V16 (&acc)[kRows][kPanels]) {
   const T* panels[kPanels];
-  for (int p = 0; p < kPanels; ++p) panels[p] = b + p * b_panel_stride;
+  repeat<kPanels>([&](auto p) FOE_INLINE { panels[p] = b + p * b_panel_stride; });
   multiply_panels<kRows, kPanels, kUnitStep>(depth, a, a_step, panels, b_step, acc);
 }
 

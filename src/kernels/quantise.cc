@@ -20,72 +20,64 @@ namespace foe {
 namespace HWY_NAMESPACE {
 namespace {
 
-// out[0..n) = the codes, rounded and clamped. n floats of which the scale is finite.
-template <typename Code>
-void encode(const float* x, int n, float scale, float largest_code, Code* out) {
-  const hn::Rebind<Code, DF> d;
-  const V16 inverse = set16(1 / scale), most = set16(largest_code), least = set16(-largest_code);
-  const auto codes = [&](V16 v, Code* to) {
-    const V16 multiple = mul(v, inverse);
-    for (int j = 0; j < kVecs; ++j) {
-      const VF clamped = hn::Min(hn::Max(multiple.v[j], least.v[j]), most.v[j]);
-      hn::StoreU(hn::DemoteTo(d, hn::NearestInt(clamped)), d, to + j * kVecLanes);
-    }
-  };
-  int i = 0;
-  for (; i + kLanes16 <= n; i += kLanes16) codes(load16(x + i), out + i);
-  if (i == n) return;
-  HWY_ALIGN Code last[kLanes16];
-  codes(load_first(x + i, n - i), last);
-  std::copy_n(last, n - i, out + i);
+using DI32 = hn::RebindToSigned<DF>;
+using VI32 = hn::Vec<DI32>;
+
+// From the sums of the codes whose k have the same remainder.
+void store_offsets(VI32 sums, RowBlock<WeightFormat::kInt8>& block) {
+  block.offset = -kCodeOffset * hn::GetLane(hn::SumOfLanes(DI32(), sums));
+}
+void store_offsets(VI32 sums, RowBlock<WeightFormat::kInt4>& block) {
+  const auto low = hn::Eq(hn::And(hn::Iota(DI32(), 0), hn::Set(DI32(), 2)), hn::Zero(DI32()));  // k % 4 < 2
+  const VI32 halves[] = {hn::IfThenElseZero(low, sums), hn::IfThenZeroElse(low, sums)};
+  for (int i = 0; i < 2; ++i)
+    block.offsets[i] = static_cast<std::int16_t>(-kLevelOffset * hn::GetLane(hn::SumOfLanes(DI32(), halves[i])));
 }
 
-// A hair below 1 / 32767 and 1 / 63.
-constexpr float kInverse16 = 0x1.0002p-15f, kInverse7 = 0x1.04104p-6f;
-
-void quantise_16(const float* x, int n, std::byte* to) {
-  const int padded =
-      static_cast<int>((quantised_row_bytes(WeightFormat::kInt8, n) - sizeof(float)) / sizeof(std::int16_t));
-  auto* codes = reinterpret_cast<std::int16_t*>(to);
-  const float scale = scale_of(x, n, kInverse16);
-  std::memcpy(codes + padded, &scale, sizeof scale);
-  const int used = std::isnan(scale) ? 0 : n;
-  encode(x, used, scale, 32767, codes);
-  std::fill(codes + used, codes + padded, std::int16_t{0});
-}
-
-void store_offsets(RowBlock& block) {
-  constexpr int kLanes = 8;
-  const hn::FixedTag<std::int16_t, kLanes> d;
-  const hn::Rebind<std::int8_t, decltype(d)> codes;
-  auto sum = hn::Zero(d);
-  for (int k = 0; k < block_depth(WeightFormat::kInt4); k += kLanes)
-    sum = hn::Add(sum, hn::PromoteTo(d, hn::LoadU(codes, block.codes + k)));
-  std::int16_t sums[kLanes];  // of the codes k with k % 8 = 0, 1, ...
-  hn::StoreU(sum, d, sums);
-  for (int half = 0; half < 2; ++half)
-    block.offsets[half] = static_cast<std::int16_t>(
-        -kLevelOffset * (sums[2 * half] + sums[2 * half + 1] + sums[2 * half + 4] + sums[2 * half + 5]));
-}
-
-void quantise_7(const float* x, int n, std::byte* to) {
-  constexpr int kBlock = block_depth(WeightFormat::kInt4);
-  auto* block = reinterpret_cast<RowBlock*>(to);
-  for (int k = 0; k < n; k += kBlock, ++block) {
-    const int here = std::min(kBlock, n - k);
-    block->scale = scale_of(x + k, here, kInverse7);
-    const int used = std::isnan(block->scale) ? 0 : here;
-    encode(x + k, used, block->scale, kMost7Bits, block->codes);
-    std::fill(block->codes + used, block->codes + kBlock, std::int8_t{0});
-    store_offsets(*block);
+template <WeightFormat kFormat>
+void quantise_row_block(const float* x, RowBlock<kFormat>& block) {
+  constexpr int kBlock = block_depth(kFormat);
+  // A hair below 1 / 127 and 1 / 63: multiples of the scale round to at most that many.
+  constexpr float kInverse = kFormat == WeightFormat::kInt8 ? 0x1.020406p-7f : 0x1.04104p-6f;
+  static_assert(static_cast<int>(1 / kInverse) == RowBlock<kFormat>::kMost);
+  const float scale = scale_of(x, kBlock, kInverse);
+  if (std::isnan(scale)) {
+    block = {};
+    block.scale = scale;
+    return;
   }
+  block.scale = scale;
+  const V16 inverse = set16(1 / scale);
+  const hn::Rebind<std::int8_t, DF> d8;
+  VI32 sums = hn::Zero(DI32());
+  for (int k = 0; k < kBlock; k += kLanes16) {
+    const V16 multiple = mul(load16(x + k), inverse);
+    for (int j = 0; j < kVecs; ++j) {
+      const VI32 codes = hn::NearestInt(multiple.v[j]);
+      sums = hn::Add(sums, codes);
+      hn::StoreU(hn::DemoteTo(d8, codes), d8, block.codes + k + j * kVecLanes);
+    }
+  }
+  store_offsets(sums, block);
+}
+
+template <WeightFormat kFormat>
+void quantise_blocks(const float* x, int n, std::byte* to) {
+  constexpr int kBlock = block_depth(kFormat);
+  auto* block = reinterpret_cast<RowBlock<kFormat>*>(to);
+  int k = 0;
+  for (; k + kBlock <= n; k += kBlock) quantise_row_block(x + k, *block++);
+  if (k == n) return;
+  float rest[kBlock] = {};
+  std::copy(x + k, x + n, rest);
+  quantise_row_block(rest, *block);
 }
 
 void quantise_row(WeightFormat format, const float* x, int n, std::byte* to) {
   if (format == WeightFormat::kInt4)
-    quantise_7(x, n, to);
+    quantise_blocks<WeightFormat::kInt4>(x, n, to);
   else
-    quantise_16(x, n, to);
+    quantise_blocks<WeightFormat::kInt8>(x, n, to);
 }
 
 }  // namespace

@@ -14,19 +14,30 @@ namespace foe {
 // index into kInt4Levels. Where a weight is not finite the scale is NaN, and so is all that is read.
 void quantise_block(WeightFormat format, const float* w, int n, BF16* scale, std::int8_t* codes);
 
-// Rows of activations as products with quantised weights take them, `stride` bytes apart. For int8 weights 16-bit codes
-// up to 32767, padded with zeros to whole blocks, and the row's scale (a float) behind them; for int4 weights the
-// blocks below. Beside weights in int4, 7 bits lose next to nothing, and sums of their products fit into 16.
+// Rows of activations as products with quantised weights take them, `stride` bytes apart: blocks as deep as the
+// weights', each of codes with a scale of its own, padded with zeros. Beside weights in int4, 7 bits lose next to
+// nothing, and sums of their products fit into 16.
 struct QuantisedRows {
   std::byte* data = nullptr;
   std::size_t stride = 0;
 };
 
-inline constexpr int kMost7Bits = 63;
-// Makes all levels of int4 weights positive, as products of bytes take them.
-inline constexpr int kLevelOffset = 32;
-struct RowBlock {
-  std::int8_t codes[block_depth(WeightFormat::kInt4)];  // at most kMost7Bits
+// What makes all weights positive, as some products of bytes take them: int8 codes and int4 levels.
+inline constexpr int kCodeOffset = 128, kLevelOffset = 32;
+
+template <WeightFormat>
+struct RowBlock;
+template <>
+struct RowBlock<WeightFormat::kInt8> {
+  static constexpr int kMost = 127;
+  std::int8_t codes[block_depth(WeightFormat::kInt8)];
+  float scale;
+  std::int32_t offset;  // -kCodeOffset times the sum of the codes
+};
+template <>
+struct RowBlock<WeightFormat::kInt4> {
+  static constexpr int kMost = 63;
+  std::int8_t codes[block_depth(WeightFormat::kInt4)];
   float scale;
   std::int16_t offsets[2];  // -kLevelOffset times the sum of the codes k with k % 4 < 2, and of the others
 };
@@ -39,12 +50,12 @@ inline QuantisedRows from_row(const QuantisedRows& rows, std::size_t first) {
 // Of a row of n floats, for weights in `format`.
 constexpr std::size_t quantised_row_bytes(WeightFormat format, std::size_t n) {
   const std::size_t block = block_depth(format), blocks = (n + block - 1) / block;
-  return format == WeightFormat::kInt4 ? blocks * sizeof(RowBlock)
-                                       : blocks * block * sizeof(std::int16_t) + sizeof(float);
+  return blocks * (format == WeightFormat::kInt8 ? sizeof(RowBlock<WeightFormat::kInt8>)
+                                                 : sizeof(RowBlock<WeightFormat::kInt4>));
 }
 
-// to[i] = row i of x [rows, n] for weights in `format`: each the nearest multiple of its scale, ties to even. Where a
-// value is not finite, its scale is NaN.
+// to[i] = row i of x [rows, n] for weights in `format`: each the nearest multiple of its block's scale, ties to even.
+// Where a value is not finite, its scale is NaN.
 void quantise_rows(ThreadPool& pool, WeightFormat format, const float* x, std::size_t x_stride, int rows, int n,
                    const QuantisedRows& to);
 

@@ -2,15 +2,15 @@
 // are then scaled and added to f32 accumulators, block by block in ascending order. So an output is one chain of fused
 // multiply-adds over ascending blocks, whatever the batch.
 //
-//   int8   Codes up to 127 are widened to 16 bits and multiplied in pairs with 16-bit codes of activations; a block's
-//          sum, at most 64 * 127 * 32767, fits into 32 bits. On x86 that takes as many instructions as 8-bit products,
-//          whose signs have to be moved and whose pairs need a second addition.
+//   int8   Codes of weights and activations, both up to 127, are widened to 16 bits and multiplied in pairs: on x86 as
+//          many instructions as for products of bytes, whose signs have to be moved and whose pairs need a second
+//          addition.
 //   int4   Levels from 3 to 62 (kInt4Levels + 32), because x86 multiplies bytes only if one is unsigned, times 7-bit
 //          codes of activations. The sixteen products of a lane, less 32 times its activations' codes, fit into 16
 //          bits, so that all additions but one are of 16-bit numbers.
 //
-// With AVX-512's dot products (VNNI) sums of both are of 32 bits. Sums of integers are exact, so the bits stay the
-// same.
+// AVX-512's dot products (VNNI) multiply bytes and add to 32 bits: weights of both formats are made unsigned for them,
+// and sums begin with what that adds too much. Sums of integers are exact, so the bits stay the same.
 
 #if defined(FOE_KERNELS_QUANTISED_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef FOE_KERNELS_QUANTISED_TILE_INL_H_
@@ -42,7 +42,7 @@ using VU8 = hn::Vec<DU8>;
 using VI8 = hn::Vec<DI8>;
 
 // Keeps an addition where it is written: g++ otherwise moves those of integers together, and what they add waits on the
-// stack. (The loops below say that they are to be unrolled, because g++'s own limit leaves their sums there, too.)
+// stack.
 template <typename V>
 HWY_INLINE void keep_in_place(V& sum) {
 #if HWY_ARCH_X86
@@ -103,56 +103,62 @@ HWY_INLINE void load_pair(const std::byte* codes, VI16 (&w)[kVecs]) {
     w[i] = hn::PromoteTo(DI16(), hn::LoadU(d8, reinterpret_cast<const std::int8_t*>(codes) + i * kPairLanes));
 }
 
-// y[m * y_stride + 16 p + (0..15)] = row x[m] times the p-th panel from w on. Rows are 16-bit codes with their scale at
-// the end.
-template <int kRows, int kPanels, bool kDots>
+// Block of a row.
+template <WeightFormat kFormat>
+HWY_INLINE const RowBlock<kFormat>& row_block(const std::byte* row, std::size_t block) {
+  return *reinterpret_cast<const RowBlock<kFormat>*>(row + block * sizeof(RowBlock<kFormat>));
+}
+
+// acc += sum * scale of the weights * scale of the row
+template <typename Sum>
+HWY_INLINE V16 add_block(Sum&& sum, V16 scale, float row_scale, V16 acc) {
+  return fma(make16([&](int i) { return hn::ConvertTo(DF(), sum(i)); }), mul(scale, set16(row_scale)), acc);
+}
+
+// y[m * y_stride + 16 p + (0..15)] = row x[m] times the p-th panel from w on.
+template <int kRows, int kPanels>
 HWY_NOINLINE void multiply_int8(const std::byte* const (&x)[kRows], const std::byte* w, std::size_t panel_stride,
                                 int depth, float* y, std::size_t y_stride) {
   constexpr WeightFormat kFormat = WeightFormat::kInt8;
   constexpr int kBlock = block_depth(kFormat), kPairBytes = 2 * kPanel, kLinePairs = kCacheLine / kPairBytes;
+  const hn::Rebind<std::int8_t, DI16> d8;
   V16 acc[kRows][kPanels];
   clear_tile(acc);
-  for (int k = 0; k < depth; k += kBlock, w += block_bytes(kFormat)) {
+  for (int k = 0, block = 0; k < depth; k += kBlock, ++block, w += block_bytes(kFormat)) {
+    const auto row = [&](int m) FOE_INLINE -> const RowBlock<kFormat>& { return row_block<kFormat>(x[m], block); };
+    const std::size_t distance = distance_ahead<kPanels>(panel_bytes(kFormat, depth - k), panel_stride);
+    HWY_ALIGN std::int16_t wide[kRows][kBlock];
     Dot16 sum[kRows][kPanels];
-#pragma GCC unroll 8
-    for (auto& row : sum)
-      for (Dot16& s : row) s = zero_dot16();
-    const std::byte* codes = w + scale_bytes(kFormat);
-#pragma GCC unroll 16
-    for (int pair = 0; pair < kBlock / 2; pair += kLinePairs, codes += kCacheLine) {
-      for (int p = 0; p < kPanels; ++p) read_ahead<kPanels>(codes + p * panel_stride);
-      for (int j = 0; j < kLinePairs; ++j) {
-        VI16 two[kPanels][kVecs];
-        for (int p = 0; p < kPanels; ++p) load_pair(codes + p * panel_stride + j * kPairBytes, two[p]);
-#pragma GCC unroll 8
-        for (int m = 0; m < kRows; ++m) {
-          const VI32 both = set_four(x[m] + (k / 2 + pair + j) * 2 * sizeof(std::int16_t));
-          for (int p = 0; p < kPanels; ++p)
-            for (int i = 0; i < kVecs; ++i)
-              if constexpr (kDots)
-                dot_pairs(two[p][i], both, sum[m][p].a[i]);
-              else
-                add_pairs(hn::BitCast(DI16(), both), two[p][i], i, sum[m][p]);
-        }
-      }
-    }
-    for (int p = 0; p < kPanels; ++p) {
+    repeat<kRows>([&](auto m) FOE_INLINE {
+      for (int i = 0; i < kBlock; i += kPairLanes)
+        hn::Store(hn::PromoteTo(DI16(), hn::LoadU(d8, row(m).codes + i)), DI16(), wide[m] + i);
+      repeat<kPanels>([&](auto p) FOE_INLINE { sum[m][p] = zero_dot16(); });
+    });
+    repeat<kBlock / 2>([&](auto pair) FOE_INLINE {
+      const std::byte* codes = w + scale_bytes(kFormat) + pair * kPairBytes;
+      if (pair % kLinePairs == 0)
+        repeat<kPanels>([&](auto p) FOE_INLINE { read_ahead(codes + p * panel_stride + distance); });
+      VI16 two[kPanels][kVecs];
+      repeat<kPanels>([&](auto p) FOE_INLINE { load_pair(codes + p * panel_stride, two[p]); });
+      repeat<kRows>([&](auto m) FOE_INLINE {
+        const VI16 both = hn::BitCast(DI16(), set_four(wide[m] + 2 * pair));
+        repeat<kPanels>([&](auto p) FOE_INLINE {
+          repeat<kVecs>([&](auto i) FOE_INLINE { add_pairs(both, two[p][i], i, sum[m][p]); });
+        });
+      });
+    });
+    repeat<kPanels>([&](auto p) FOE_INLINE {
       const V16 scale = load16(reinterpret_cast<const BF16*>(w + p * panel_stride));
-#pragma GCC unroll 8
-      for (int m = 0; m < kRows; ++m)
-        acc[m][p] = fma(make16([&](int i) { return hn::ConvertTo(DF(), total(sum[m][p], i)); }), scale, acc[m][p]);
-    }
-  }
-  for (int m = 0; m < kRows; ++m) {
-    float scale;
-    std::memcpy(&scale, x[m] + quantised_row_bytes(kFormat, depth) - sizeof scale, sizeof scale);
-    for (V16& a : acc[m]) a = mul(a, set16(scale));
+      repeat<kRows>([&](auto m) FOE_INLINE {
+        acc[m][p] = add_block([&](int i) FOE_INLINE { return total(sum[m][p], i); }, scale, row(m).scale, acc[m][p]);
+      });
+    });
   }
   store_tile(acc, y, y_stride);
 }
 
 // Of a panel's block in int4, four k: [16 rows][4 k], levels + kLevelOffset.
-HWY_INLINE void load_quad(const std::byte* codes, VU8 (&w)[kVecs]) {
+HWY_INLINE void load_levels(const std::byte* codes, VU8 (&w)[kVecs]) {
 #if HWY_TARGET == HWY_AVX3
   const __m512i twice = _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes)));
   const VU8 both{_mm512_mask_srli_epi16(twice, 0xffff0000, twice, 4)};  // the upper half has the rows 8 to 15
@@ -188,104 +194,133 @@ HWY_INLINE VI16 multiply_pairs(VU8 w, VI8 x) {
 #endif
 }
 
-// The same with rows of 7-bit codes, whose blocks have scales of their own.
+// The same with levels.
 template <int kRows, int kPanels>
 HWY_NOINLINE void multiply_int4(const std::byte* const (&x)[kRows], const std::byte* w, std::size_t panel_stride,
                                 int depth, float* y, std::size_t y_stride) {
   constexpr WeightFormat kFormat = WeightFormat::kInt4;
   constexpr int kBlock = block_depth(kFormat), kQuads = kBlock / 4, kQuadBytes = 2 * kPanel;
   // Of the products less what the offset added; on the way, sums may wrap around.
-  static_assert(2 * kQuads * kMostLevel * kMost7Bits <= 32767 && 2 * (kMostLevel + kLevelOffset) * kMost7Bits <= 32767);
+  constexpr int kMostCode = RowBlock<kFormat>::kMost;
+  static_assert(2 * kQuads * kMostLevel * kMostCode <= 32767 && 2 * (kMostLevel + kLevelOffset) * kMostCode <= 32767);
   V16 acc[kRows][kPanels];
   clear_tile(acc);
   const VI16 ones = hn::Set(DI16(), 1);
   for (int k = 0, block = 0; k < depth; k += kBlock, ++block, w += block_bytes(kFormat)) {
-    const RowBlock* row[kRows];
+    const auto row = [&](int m) FOE_INLINE -> const RowBlock<kFormat>& { return row_block<kFormat>(x[m], block); };
+    const std::size_t distance = distance_ahead<kPanels>(panel_bytes(kFormat, depth - k), panel_stride);
     VI16 sum[kRows][kPanels][kVecs];
-#pragma GCC unroll 8
-    for (int m = 0; m < kRows; ++m) {
-      row[m] = reinterpret_cast<const RowBlock*>(x[m]) + block;
-      for (auto& panel : sum[m])
-        for (VI16& s : panel) s = hn::BitCast(DI16(), set_four(row[m]->offsets));
-    }
-    for (int p = 0; p < kPanels; ++p) read_ahead<kPanels>(w + p * panel_stride);
-    const std::byte* codes = w + scale_bytes(kFormat);
-#pragma GCC unroll 8
-    for (int quad = 0; quad < kQuads; ++quad, codes += kQuadBytes) {
-      if (quad % 2 == 1)
-        for (int p = 0; p < kPanels; ++p) read_ahead<kPanels>(codes + p * panel_stride);
+    repeat<kRows>([&](auto m) FOE_INLINE {
+      const VI16 begin = hn::BitCast(DI16(), set_four(row(m).offsets));
+      repeat<kPanels>([&](auto p) FOE_INLINE { repeat<kVecs>([&](auto i) FOE_INLINE { sum[m][p][i] = begin; }); });
+    });
+    repeat<kPanels>([&](auto p) FOE_INLINE { read_ahead(w + p * panel_stride + distance); });
+    repeat<kQuads>([&](auto quad) FOE_INLINE {
+      const std::byte* codes = w + scale_bytes(kFormat) + quad * kQuadBytes;
+      if (quad % 2 == 1) repeat<kPanels>([&](auto p) FOE_INLINE { read_ahead(codes + p * panel_stride + distance); });
       VI8 four[kRows];
-#pragma GCC unroll 8
-      for (int m = 0; m < kRows; ++m) four[m] = hn::BitCast(DI8(), set_four(row[m]->codes + 4 * quad));
-      for (int p = 0; p < kPanels; ++p) {
+      repeat<kRows>([&](auto m) FOE_INLINE { four[m] = hn::BitCast(DI8(), set_four(row(m).codes + 4 * quad)); });
+      repeat<kPanels>([&](auto p) FOE_INLINE {
         VU8 levels[kVecs];
-        load_quad(codes + p * panel_stride, levels);
-        for (int i = 0; i < kVecs; ++i)
-#pragma GCC unroll 8
-          for (int m = 0; m < kRows; ++m) {
+        load_levels(codes + p * panel_stride, levels);
+        repeat<kVecs>([&](auto i) FOE_INLINE {
+          repeat<kRows>([&](auto m) FOE_INLINE {
             sum[m][p][i] = hn::Add(sum[m][p][i], multiply_pairs(levels[i], four[m]));
             keep_in_place(sum[m][p][i]);
-          }
-      }
-    }
-    for (int p = 0; p < kPanels; ++p) {
+          });
+        });
+      });
+    });
+    repeat<kPanels>([&](auto p) FOE_INLINE {
       const V16 scale = load16(reinterpret_cast<const BF16*>(w + p * panel_stride));
-#pragma GCC unroll 8
-      for (int m = 0; m < kRows; ++m) {
+      repeat<kRows>([&](auto m) FOE_INLINE {
         Dot16 all = zero_dot16();
-        for (int i = 0; i < kVecs; ++i) add_pairs(ones, sum[m][p][i], i, all);
-        const V16 x16 = make16([&](int i) { return hn::ConvertTo(DF(), total(all, i)); });
-        acc[m][p] = fma(x16, mul(scale, set16(row[m]->scale)), acc[m][p]);
-      }
-    }
+        repeat<kVecs>([&](auto i) FOE_INLINE { add_pairs(ones, sum[m][p][i], i, all); });
+        acc[m][p] = add_block([&](int i) FOE_INLINE { return total(all, i); }, scale, row(m).scale, acc[m][p]);
+      });
+    });
   }
   store_tile(acc, y, y_stride);
 }
 
-// The same where four products are added to a sum in one instruction, whose sums are of 32 bits. Panels are multiplied
-// together, so that what was loaded of a row serves all of them. Not one function with the other: however the two sums
-// were told apart there, g++ spilt those of 16 bits.
-template <int kRows, int kPanels>
-HWY_NOINLINE void multiply_int4_dots(const std::byte* const (&x)[kRows], const std::byte* w, std::size_t panel_stride,
-                                     int depth, float* y, std::size_t y_stride) {
-  constexpr WeightFormat kFormat = WeightFormat::kInt4;
-  constexpr int kBlock = block_depth(kFormat), kQuads = kBlock / 4, kQuadBytes = 2 * kPanel;
+// Of a panel's block, four k: [16 rows][4 k], made unsigned.
+template <WeightFormat kFormat>
+HWY_INLINE VU8 load_quad(const std::byte* codes) {
+  if constexpr (kFormat == WeightFormat::kInt4) {
+    VU8 levels[kVecs];
+    load_levels(codes, levels);
+    return levels[0];
+  } else {
+#if HWY_TARGET == HWY_AVX3
+    // Two pairs of every row lie 32 bytes apart.
+    alignas(64) static constexpr std::uint16_t kTogether[] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                                              21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                                              11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    const VU8 quads{_mm512_permutexvar_epi16(_mm512_load_si512(kTogether), _mm512_loadu_si512(codes))};
+    return hn::Xor(quads, hn::Set(DU8(), kCodeOffset));
+#endif
+  }
+}
+
+// What a sum begins with.
+HWY_INLINE VI32 begin_dots(const RowBlock<WeightFormat::kInt8>& row) {
+  return set_four(&row.offset);
+}
+HWY_INLINE VI32 begin_dots(const RowBlock<WeightFormat::kInt4>& row) {
+  VI32 sum = hn::Zero(DI32());
+  dot_pairs(hn::Set(DI16(), 1), set_four(row.offsets), sum);
+  return sum;
+}
+
+// Weights to ask for meanwhile: so many cache lines in each block of the depth.
+struct Meanwhile {
+  const std::byte* at = nullptr;
+  int lines = 0;
+};
+
+// The same, for both formats, where four products are added to a sum in one instruction. Two panels are multiplied
+// together with many rows, so that what was loaded of a row serves both; several such tiles share their weights, and
+// only the first would wait for memory, so they ask for what comes next instead of reading ahead.
+template <WeightFormat kFormat, int kRows, int kPanels>
+HWY_NOINLINE void multiply_dots(const std::byte* const (&x)[kRows], const std::byte* w, std::size_t panel_stride,
+                                int depth, float* y, std::size_t y_stride, Meanwhile next) {
+  constexpr bool kReadsAhead = kPanels != 2;
+  constexpr int kBlock = block_depth(kFormat), kQuads = kBlock / 4;
+  constexpr int kQuadBytes = (block_bytes(kFormat) - scale_bytes(kFormat)) / kQuads,
+                kLineQuads = kCacheLine / kQuadBytes;
   V16 acc[kRows][kPanels];
   clear_tile(acc);
-  const VI16 ones = hn::Set(DI16(), 1);
   for (int k = 0, block = 0; k < depth; k += kBlock, ++block, w += block_bytes(kFormat)) {
-    const RowBlock* row[kRows];
+    const auto row = [&](int m) FOE_INLINE -> const RowBlock<kFormat>& { return row_block<kFormat>(x[m], block); };
+    const std::size_t distance = distance_ahead<kPanels>(panel_bytes(kFormat, depth - k), panel_stride);
+    const auto ahead = [&](const std::byte* at) FOE_INLINE {
+      if constexpr (kReadsAhead)
+        repeat<kPanels>([&](auto p) FOE_INLINE { read_ahead(at + p * panel_stride + distance); });
+    };
+    if constexpr (!kReadsAhead)
+      for (int i = 0; i < next.lines; ++i, next.at += kCacheLine) read_ahead(next.at);
     VI32 sum[kRows][kPanels];
-#pragma GCC unroll 8
-    for (int m = 0; m < kRows; ++m) {
-      row[m] = reinterpret_cast<const RowBlock*>(x[m]) + block;
-      for (VI32& s : sum[m]) {
-        s = hn::Zero(DI32());
-        dot_pairs(ones, set_four(row[m]->offsets), s);
-      }
-    }
-    for (int p = 0; p < kPanels; ++p) read_ahead<kPanels>(w + p * panel_stride);
-    const std::byte* codes = w + scale_bytes(kFormat);
-#pragma GCC unroll 8
-    for (int quad = 0; quad < kQuads; ++quad, codes += kQuadBytes) {
-      if (quad % 2 == 1)
-        for (int p = 0; p < kPanels; ++p) read_ahead<kPanels>(codes + p * panel_stride);
-      VU8 levels[kPanels][kVecs];
-      for (int p = 0; p < kPanels; ++p) load_quad(codes + p * panel_stride, levels[p]);
-#pragma GCC unroll 8
-      for (int m = 0; m < kRows; ++m) {
-        const VI32 four = set_four(row[m]->codes + 4 * quad);
-        for (int p = 0; p < kPanels; ++p) dot_quads(levels[p][0], four, sum[m][p]);
-      }
-    }
-    for (int p = 0; p < kPanels; ++p) {
+    repeat<kRows>([&](auto m) FOE_INLINE {
+      const VI32 begin = begin_dots(row(m));
+      repeat<kPanels>([&](auto p) FOE_INLINE { sum[m][p] = begin; });
+    });
+    ahead(w);
+    repeat<kQuads>([&](auto quad) FOE_INLINE {
+      const std::byte* codes = w + scale_bytes(kFormat) + quad * kQuadBytes;
+      if (quad % kLineQuads == kLineQuads - 1) ahead(codes);
+      VU8 four_w[kPanels];
+      repeat<kPanels>([&](auto p) FOE_INLINE { four_w[p] = load_quad<kFormat>(codes + p * panel_stride); });
+      repeat<kRows>([&](auto m) FOE_INLINE {
+        const VI32 four_x = set_four(row(m).codes + 4 * quad);
+        repeat<kPanels>([&](auto p) FOE_INLINE { dot_quads(four_w[p], four_x, sum[m][p]); });
+      });
+    });
+    repeat<kPanels>([&](auto p) FOE_INLINE {
       const V16 scale = load16(reinterpret_cast<const BF16*>(w + p * panel_stride));
-#pragma GCC unroll 8
-      for (int m = 0; m < kRows; ++m) {
-        const V16 x16 = make16([&](int) { return hn::ConvertTo(DF(), sum[m][p]); });
-        acc[m][p] = fma(x16, mul(scale, set16(row[m]->scale)), acc[m][p]);
-      }
-    }
+      repeat<kRows>([&](auto m) FOE_INLINE {
+        acc[m][p] = add_block([&](int) FOE_INLINE { return sum[m][p]; }, scale, row(m).scale, acc[m][p]);
+      });
+    });
   }
   store_tile(acc, y, y_stride);
 }

@@ -9,6 +9,7 @@
 #endif
 
 #include <cstdint>
+#include <utility>
 
 #include <hwy/highway.h>
 
@@ -28,6 +29,18 @@ constexpr int kVecs = kLanes16 / kVecLanes;
 // Sixteen vector registers or thirty-two: how large a register tile may be.
 constexpr bool kManyRegisters = HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON;
 
+// For lambdas: arrays become registers only if what indexes them is inlined before anything else is done.
+#define FOE_INLINE __attribute__((always_inline))
+
+// body(0), body(1) ... with constants, so that arrays which they index are registers from the beginning.
+template <int kCount, typename Body>
+HWY_INLINE void repeat(Body&& body) {
+  [&]<int... kIndex>(std::integer_sequence<int, kIndex...>) FOE_INLINE {
+    (body(std::integral_constant<int, kIndex>()), ...);
+  }
+  (std::make_integer_sequence<int, kCount>());
+}
+
 struct V16 {
   VF v[kVecs];
 };
@@ -35,7 +48,7 @@ struct V16 {
 template <typename F>
 HWY_INLINE V16 make16(F&& f) {
   V16 r;
-  for (int i = 0; i < kVecs; ++i) r.v[i] = f(i);
+  repeat<kVecs>([&](auto i) FOE_INLINE { r.v[i] = f(i); });
   return r;
 }
 

@@ -65,23 +65,6 @@ struct Weights {
   PackedMatrix packed() const { return pack(one_thread(), {&matrix, 1}, format_of(matrix.type)); }
 };
 
-// The code of element k of row i, and its scale.
-inline int quantised_code(WeightFormat format, const QuantisedRows& rows, int i, int k) {
-  const std::byte* row = rows.data + i * rows.stride;
-  if (format == WeightFormat::kInt8) return reinterpret_cast<const std::int16_t*>(row)[k];
-  return reinterpret_cast<const RowBlock*>(row)[k / 32].codes[k % 32];
-}
-inline float quantised_scale(WeightFormat format, const QuantisedRows& rows, int i, int k) {
-  const std::byte* row = rows.data + i * rows.stride;
-  if (format == WeightFormat::kInt4) return reinterpret_cast<const RowBlock*>(row)[k / 32].scale;
-  float scale;
-  std::memcpy(&scale, row + rows.stride - sizeof scale, sizeof scale);
-  return scale;
-}
-inline double quantised_value(WeightFormat format, const QuantisedRows& rows, int i, int k) {
-  return static_cast<double>(quantised_scale(format, rows, i, k)) * quantised_code(format, rows, i, k);
-}
-
 // Pools of 1, 2 and 3 threads: results must not depend on which one is used.
 inline std::vector<std::unique_ptr<ThreadPool>> thread_pools() {
   std::vector<std::unique_ptr<ThreadPool>> pools;

@@ -8,6 +8,7 @@
 
 #include "each_target.h"
 #include "numerics.h"
+#include "quantised_values.h"
 
 namespace foe {
 namespace {
@@ -130,7 +131,7 @@ TEST(QuantiseRows, NearestMultipleOnEveryTargetAndAnyThreads) {
       constexpr int kRows = 40;
       const std::size_t stride = quantised_row_bytes(format, n);
       const std::vector<float> x = random_values(kRows * n, n);
-      const double most = format == WeightFormat::kInt8 ? 32767 : kMost7Bits;
+      const double most = most_code(format);
       std::vector<std::byte> first;
       for_each_target([&] {
         for (const auto& pool : pools) {
@@ -150,8 +151,13 @@ TEST(QuantiseRows, NearestMultipleOnEveryTargetAndAnyThreads) {
               } else {
                 ASSERT_EQ(value, 0);
               }
-              if (format == WeightFormat::kInt4 && k % 32 == 31) {
-                const RowBlock& block = reinterpret_cast<const RowBlock*>(rows.data + i * stride)[k / 32];
+              if (k % block_depth(format) != block_depth(format) - 1) continue;
+              const std::byte* row = rows.data + i * stride;
+              if (format == WeightFormat::kInt8) {
+                const auto& block = reinterpret_cast<const RowBlock<WeightFormat::kInt8>*>(row)[k / 64];
+                ASSERT_EQ(block.offset, -kCodeOffset * (std::exchange(sums[0], 0) + std::exchange(sums[1], 0)));
+              } else {
+                const auto& block = reinterpret_cast<const RowBlock<WeightFormat::kInt4>*>(row)[k / 32];
                 for (int& sum : sums) ASSERT_EQ(block.offsets[&sum - sums], -kLevelOffset * std::exchange(sum, 0));
               }
             }

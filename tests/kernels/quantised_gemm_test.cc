@@ -6,6 +6,7 @@
 #include "each_target.h"
 #include "kernels/gemm.h"
 #include "numerics.h"
+#include "quantised_values.h"
 
 namespace foe {
 namespace {
@@ -178,7 +179,7 @@ TEST(QuantisedGemm, LargestCodesAreExact) {
       const PackedMatrix w = filled(kWidth, kDepth, format, byte);
       ASSERT_EQ(element(w, 3, 5), weight);
       for (const int rows : {1, 2, 3, 60}) {
-        const int most = format == WeightFormat::kInt8 ? 32767 : kMost7Bits;
+        const int most = most_code(format);
         const CodedRows x(format, std::vector<float>(rows * kDepth, sign * most), rows, kDepth);
         ASSERT_EQ(quantised_code(format, x.view, 0, 0), sign * most);
         const double expected = kDepth * weight * x.value(0, 0);

@@ -35,14 +35,6 @@ float largest_of(const std::vector<float>& values) {
   return largest;
 }
 
-// The distance of two vectors.
-double distance(const std::vector<float>& a, const std::vector<float>& b) {
-  double squares = 0;
-  for (std::size_t i = 0; i < a.size(); ++i)
-    squares += (static_cast<double>(a[i]) - b[i]) * (static_cast<double>(a[i]) - b[i]);
-  return std::sqrt(squares);
-}
-
 std::vector<Variant> variants() {
   std::vector<Variant> all;
   const auto add = [&](std::string name, ModelConfig c, auto&& change, FormatChoice formats = {}) {

@@ -1,6 +1,7 @@
 // Runs batches through one rank of a model.
 #pragma once
 
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -55,6 +56,14 @@ inline std::vector<float> in_chunks(Runner& runner, const std::vector<std::int32
     logits.insert(logits.end(), part.begin(), part.end());
   }
   return logits;
+}
+
+// The distance of two vectors.
+inline double distance(const std::vector<float>& a, const std::vector<float>& b) {
+  double squares = 0;
+  for (std::size_t i = 0; i < a.size(); ++i)
+    squares += (static_cast<double>(a[i]) - b[i]) * (static_cast<double>(a[i]) - b[i]);
+  return std::sqrt(squares);
 }
 
 }  // namespace foe

@@ -1,0 +1,79 @@
+// How far quantised weights take the logits from those of f32: as far as the rounding of single products says.
+#include <cmath>
+
+#include <gtest/gtest.h>
+
+#include "kernels/quantised_values.h"
+#include "random_model.h"
+#include "runner.h"
+
+namespace foe {
+namespace {
+
+// The distance of normally distributed numbers from what `round` makes of them, relative to their length.
+template <typename Round>
+double relative_error(int n, Round&& round) {
+  std::vector<float> x(n), rounded(n);
+  for (int i = 0; i < n; ++i) x[i] = static_cast<float>(random_normal(1, i));
+  round(x, rounded);
+  return distance(x, rounded) / distance(x, std::vector<float>(n));
+}
+
+// Of a product with weights in this format, from the roundings of weights and of activations, which are independent.
+double error_of_product(WeightFormat format, int depth) {
+  constexpr int kRows = 1000;
+  const int block = block_depth(format);
+  const double of_weights =
+      relative_error(kRows * depth, [&](const std::vector<float>& x, std::vector<float>& rounded) {
+        std::vector<std::int8_t> codes(block);
+        BF16 scale;
+        for (int row = 0; row < kRows; ++row)
+          for (int k = 0; k < depth; k += block) {
+            const int at = row * depth + k, n = std::min(block, depth - k);
+            quantise_block(format, x.data() + at, n, &scale, codes.data());
+            for (int i = 0; i < n; ++i)
+              rounded[at + i] = to_float(scale) *
+                                static_cast<float>(format == WeightFormat::kInt8 ? codes[i] : kInt4Levels[codes[i]]);
+          }
+      });
+  const double of_rows = relative_error(kRows * depth, [&](const std::vector<float>& x, std::vector<float>& rounded) {
+    const std::size_t stride = quantised_row_bytes(format, depth);
+    std::vector<std::byte> bytes(kRows * stride);
+    const QuantisedRows rows{bytes.data(), stride};
+    ThreadPool one(1);
+    quantise_rows(one, format, x.data(), depth, kRows, depth, rows);
+    for (int i = 0; i < kRows * depth; ++i)
+      rounded[i] = static_cast<float>(quantised_value(format, rows, i / depth, i % depth));
+  });
+  return std::hypot(of_weights, of_rows);
+}
+
+// Against f32: the head's own error is always there. Before it, each of a layer's seven products adds a part that is
+// independent and at most as large relative to the whole; and an expert is the product of two projections of its input,
+// so that a layer may double the relative error which it finds. Norms of queries and keys keep scores near 1, which
+// softmax does not amplify, and all experts are selected: another choice would not be a rounding.
+TEST(QuantisedWeights, LogitsAreAsFarFromF32AsTheirFormatSays) {
+  for (const bool federated : {false, true})
+    for (const WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4}) {
+      SCOPED_TRACE(testing::Message() << to_string(format) << (federated ? ", federated" : ""));
+      ModelConfig c = federated ? small_federated(2) : small_config();
+      c.num_experts = c.num_experts_per_tok = 4;
+      c.qk_norm = QkNorm::kHead;
+      const RandomModel folder(c);
+      const auto comm = make_self_comm();
+      const std::vector<std::int32_t> tokens = random_tokens(200, c.vocab_size, 3);
+      const Plan plan = default_plan(c);
+      Runner exact(load_model(folder.path(), plan, *comm), *comm, 1);
+      Runner rounded(load_model(folder.path(), plan, *comm, FormatChoice::all(format)), *comm, 1);
+      const std::vector<float> expected = in_chunks(exact, tokens, 200), logits = in_chunks(rounded, tokens, 200);
+      const double error = distance(logits, expected) / distance(expected, std::vector<float>(expected.size()));
+      const double one = error_of_product(format, c.hidden_size);
+      EXPECT_GT(error, 0.9 * one);
+      double parts = 0;
+      for (int l = 0; l < c.num_hidden_layers; ++l) parts = 4 * parts + 7;
+      EXPECT_LT(error, one * std::sqrt(1 + parts));
+    }
+}
+
+}  // namespace
+}  // namespace foe
