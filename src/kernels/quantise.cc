@@ -29,9 +29,11 @@ void store_offsets(VI32 sums, RowBlock<WeightFormat::kInt8>& block) {
 }
 void store_offsets(VI32 sums, RowBlock<WeightFormat::kInt4>& block) {
   const auto low = hn::Eq(hn::And(hn::Iota(DI32(), 0), hn::Set(DI32(), 2)), hn::Zero(DI32()));  // k % 4 < 2
-  const VI32 halves[] = {hn::IfThenElseZero(low, sums), hn::IfThenZeroElse(low, sums)};
-  for (int i = 0; i < 2; ++i)
-    block.offsets[i] = static_cast<std::int16_t>(-kLevelOffset * hn::GetLane(hn::SumOfLanes(DI32(), halves[i])));
+  const std::int32_t low_sum = hn::GetLane(hn::SumOfLanes(DI32(), hn::IfThenElseZero(low, sums)));
+  const std::int32_t high_sum = hn::GetLane(hn::SumOfLanes(DI32(), hn::IfThenZeroElse(low, sums)));
+  block.offsets[0] = static_cast<std::int16_t>(-kLevelOffset * low_sum);
+  block.offsets[1] = static_cast<std::int16_t>(-kLevelOffset * high_sum);
+  block.offset = -kLevelOffset * (low_sum + high_sum);
 }
 
 template <WeightFormat kFormat>

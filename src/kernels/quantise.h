@@ -39,7 +39,8 @@ struct RowBlock<WeightFormat::kInt4> {
   static constexpr int kMost = 63;
   std::int8_t codes[block_depth(WeightFormat::kInt4)];
   float scale;
-  std::int16_t offsets[2];  // -kLevelOffset times the sum of the codes k with k % 4 < 2, and of the others
+  std::int32_t offset;      // -kLevelOffset times the sum of the codes
+  std::int16_t offsets[2];  // of those k with k % 4 < 2, and of the others
 };
 
 inline QuantisedRows from_row(const QuantisedRows& rows, std::size_t first) {

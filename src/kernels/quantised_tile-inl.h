@@ -71,23 +71,15 @@ HWY_INLINE VI32 total(const Dot16& sum, int i) {
   return hn::RearrangeToOddPlusEven(sum.a[i], sum.b[i]);
 }
 
-// Whether there may be instructions that add several products to a sum (AVX-512 VNNI); dot_products() says if there
-// are. In asm, because Highway's targets do not have them.
+// Whether there may be instructions that add four products to a sum (AVX-512 VNNI); dot_products() says if there are.
+// In asm, because Highway's targets do not have them.
 constexpr bool kMayDot = HWY_TARGET == HWY_AVX3;
+// Adds, to sum j, four products of unsigned w and signed x.
+HWY_INLINE void dot_quads([[maybe_unused]] VU8 w, [[maybe_unused]] VI32 x, [[maybe_unused]] VI32& sum) {
 #if HWY_TARGET == HWY_AVX3
-#define FOE_ADD_DOTS(instruction, sum, w, x) \
-  asm(instruction " %2, %1, %0" : "+v"((sum).raw) : "v"((w).raw), "v"((x).raw))
-#else
-#define FOE_ADD_DOTS(instruction, sum, w, x) (static_cast<void>(sum), static_cast<void>(w), static_cast<void>(x))
+  asm("vpdpbusd %2, %1, %0" : "+v"(sum.raw) : "v"(w.raw), "v"(x.raw));
 #endif
-// Adds, to sum j, two products of 16 bits or four of unsigned w and signed x.
-HWY_INLINE void dot_pairs(VI16 w, VI32 x, VI32& sum) {
-  FOE_ADD_DOTS("vpdpwssd", sum, w, x);
 }
-HWY_INLINE void dot_quads(VU8 w, VI32 x, VI32& sum) {
-  FOE_ADD_DOTS("vpdpbusd", sum, w, x);
-}
-#undef FOE_ADD_DOTS
 
 // Four bytes of activations in every lane.
 HWY_INLINE VI32 set_four(const void* x) {
@@ -215,7 +207,8 @@ HWY_NOINLINE void multiply_int4(const std::byte* const (&x)[kRows], const std::b
       repeat<kPanels>([&](auto p) FOE_INLINE { repeat<kVecs>([&](auto i) FOE_INLINE { sum[m][p][i] = begin; }); });
     });
     repeat<kPanels>([&](auto p) FOE_INLINE { read_ahead(w + p * panel_stride + distance); });
-    repeat<kQuads>([&](auto quad) FOE_INLINE {
+#pragma GCC unroll 16
+    for (int quad = 0; quad < kQuads; ++quad) {
       const std::byte* codes = w + scale_bytes(kFormat) + quad * kQuadBytes;
       if (quad % 2 == 1) repeat<kPanels>([&](auto p) FOE_INLINE { read_ahead(codes + p * panel_stride + distance); });
       VI8 four[kRows];
@@ -230,7 +223,7 @@ HWY_NOINLINE void multiply_int4(const std::byte* const (&x)[kRows], const std::b
           });
         });
       });
-    });
+    }
     repeat<kPanels>([&](auto p) FOE_INLINE {
       const V16 scale = load16(reinterpret_cast<const BF16*>(w + p * panel_stride));
       repeat<kRows>([&](auto m) FOE_INLINE {
@@ -262,16 +255,6 @@ HWY_INLINE VU8 load_quad(const std::byte* codes) {
   }
 }
 
-// What a sum begins with.
-HWY_INLINE VI32 begin_dots(const RowBlock<WeightFormat::kInt8>& row) {
-  return set_four(&row.offset);
-}
-HWY_INLINE VI32 begin_dots(const RowBlock<WeightFormat::kInt4>& row) {
-  VI32 sum = hn::Zero(DI32());
-  dot_pairs(hn::Set(DI16(), 1), set_four(row.offsets), sum);
-  return sum;
-}
-
 // Weights to ask for meanwhile: so many cache lines in each block of the depth.
 struct Meanwhile {
   const std::byte* at = nullptr;
@@ -301,11 +284,12 @@ HWY_NOINLINE void multiply_dots(const std::byte* const (&x)[kRows], const std::b
       for (int i = 0; i < next.lines; ++i, next.at += kCacheLine) read_ahead(next.at);
     VI32 sum[kRows][kPanels];
     repeat<kRows>([&](auto m) FOE_INLINE {
-      const VI32 begin = begin_dots(row(m));
+      const VI32 begin = set_four(&row(m).offset);
       repeat<kPanels>([&](auto p) FOE_INLINE { sum[m][p] = begin; });
     });
     ahead(w);
-    repeat<kQuads>([&](auto quad) FOE_INLINE {
+#pragma GCC unroll 16
+    for (int quad = 0; quad < kQuads; ++quad) {
       const std::byte* codes = w + scale_bytes(kFormat) + quad * kQuadBytes;
       if (quad % kLineQuads == kLineQuads - 1) ahead(codes);
       VU8 four_w[kPanels];
@@ -314,7 +298,7 @@ HWY_NOINLINE void multiply_dots(const std::byte* const (&x)[kRows], const std::b
         const VI32 four_x = set_four(row(m).codes + 4 * quad);
         repeat<kPanels>([&](auto p) FOE_INLINE { dot_quads(four_w[p], four_x, sum[m][p]); });
       });
-    });
+    }
     repeat<kPanels>([&](auto p) FOE_INLINE {
       const V16 scale = load16(reinterpret_cast<const BF16*>(w + p * panel_stride));
       repeat<kRows>([&](auto m) FOE_INLINE {

@@ -120,20 +120,23 @@ void project_qkv(Step& s, const LayerWeights& w, Range rows, bool own_updates) {
   multiply(s.pool, s.a.products);
 }
 
-// QK-norm over each head, or over the width of a stream's heads.
-void norm_heads(Step& s, float* x, int heads, std::span<const float> weight, int norm_heads_together) {
+// QK-norm of heads [T, heads, C] over each of them, or over the width of each stream's, which then has its own weight.
+void norm_heads(Step& s, float* x, int heads, std::span<const float> weight) {
   const ModelConfig& c = s.model.config;
-  const std::size_t width = static_cast<std::size_t>(heads) * c.head_dim;
-  const int n = norm_heads_together * c.head_dim;
-  for (std::size_t at = 0; at < width; at += n)
+  const int streams = s.model.share().streams(), width = heads * c.head_dim;
+  const bool full = c.qk_norm == QkNorm::kFull;
+  for (int g = 0; g < (full ? streams : 1); ++g) {
+    const int n = full ? width / streams : c.head_dim, at = g * n;
+    const auto stride = static_cast<std::size_t>(full ? width : n);
     rms_norm(s.pool, {.x = x + at,
-                      .x_stride = width,
-                      .weight = weight.data() + (c.qk_norm == QkNorm::kFull ? at : 0),
+                      .x_stride = stride,
+                      .weight = weight.data() + at,
                       .y = x + at,
-                      .y_stride = width,
-                      .rows = s.T,
+                      .y_stride = stride,
+                      .rows = full ? s.T : s.T * heads,
                       .n = n,
                       .eps = static_cast<float>(c.rms_norm_eps)});
+  }
 }
 
 // QK-norm over all heads where they are split over ranks: the squares are summed over ranks first.
@@ -161,13 +164,12 @@ void norm_split_width(Step& s, const LayerWeights& w, int n, int m) {
 
 void norm_and_rotate(Step& s, const LayerWeights& w) {
   const ModelConfig& c = s.model.config;
-  const int G = s.model.share().streams(), n = s.model.query_heads(), m = s.kv.shape().kv_heads;
+  const int n = s.model.query_heads(), m = s.kv.shape().kv_heads;
   if (c.qk_norm == QkNorm::kFull && !c.federated() && m < c.num_key_value_heads) {
     norm_split_width(s, w, n, m);
   } else if (c.qk_norm != QkNorm::kNone) {
-    const bool full = c.qk_norm == QkNorm::kFull;
-    norm_heads(s, s.a.q_TnC.data(), n, w.q_norm, full ? n / G : 1);
-    norm_heads(s, s.a.k_TmC.data(), m, w.k_norm, full ? m / G : 1);
+    norm_heads(s, s.a.q_TnC.data(), n, w.q_norm);
+    norm_heads(s, s.a.k_TmC.data(), m, w.k_norm);
   }
   s.pool.parallel_for(s.T, [&](std::size_t t) {
     const float* cosines = s.a.cosines_TC.data() + t * (c.head_dim / 2);
