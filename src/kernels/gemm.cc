@@ -27,7 +27,7 @@ constexpr int kTallestOfCodes = kVecs == 1 ? 8 : 4;
 
 // With a register for sixteen floats there are enough of them for two panels, which then share what is loaded of a row.
 // That pays for this many rows and more: with fewer, two streams of weights come from memory slower than one.
-constexpr int kRowsForTwoPanels = 24;
+constexpr int kRowsForTwoPanels = 16;
 constexpr int kTallestOfDots = 6;
 // The fewest rows of a tile: so many, in as few tiles as can be, leave none with less.
 template <int kPanels>
