@@ -24,9 +24,8 @@ ThreadPool::~ThreadPool() {
 }
 
 void ThreadPool::run(std::size_t count, Call call, void* context) {
-  constexpr std::size_t kTakes = 64;  // of a thread at most: many enough to balance, few enough to cost nothing
   count_ = count;
-  together_ = std::max<std::size_t>(1, count / (kTakes * threads()));
+  together_ = taken_together(count);
   call_ = call;
   context_ = context;
   next_.store(0, std::memory_order_relaxed);
@@ -38,6 +37,17 @@ void ThreadPool::run(std::size_t count, Call call, void* context) {
   if (spin_until([this] { return inside_.load(std::memory_order_acquire) == 0; })) return;
   for (unsigned left; (left = inside_.load(std::memory_order_acquire)) != 0;)
     inside_.wait(left, std::memory_order_acquire);
+}
+
+std::size_t ThreadPool::taken_together(std::size_t count) const {
+  constexpr std::size_t kTakes = 64;  // of a thread at most: many enough to balance, few enough to cost nothing
+  return std::max<std::size_t>(1, count / (kTakes * threads()));
+}
+
+std::size_t ThreadPool::probably_next(std::size_t index, std::size_t count) const {
+  const std::size_t together = taken_together(count);
+  const std::size_t next = index + 1 + ((index + 1) % together == 0 ? (threads() - 1) * together : 0);
+  return std::min(next, count - 1);
 }
 
 void ThreadPool::work() {

@@ -37,7 +37,11 @@ class ThreadPool {
         const_cast<void*>(static_cast<const void*>(&body)));
   }
 
+  // What the thread that runs `index` of a loop over `count` will run then, if all are equally fast; count - 1 at most.
+  std::size_t probably_next(std::size_t index, std::size_t count) const;
+
  private:
+  std::size_t taken_together(std::size_t count) const;
   using Call = void (*)(void* context, std::size_t index);
   void run(std::size_t count, Call call, void* context);
   void work();

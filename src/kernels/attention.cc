@@ -180,7 +180,7 @@ void attention(ThreadPool& pool, const Batch& batch, const KvShape& shape, int q
   };
   pool.parallel_for(end.first_task, [&](std::size_t i) {
     const Task task = make_task(cuts, i);
-    const Task next = make_task(cuts, std::min(i + pool.threads(), end.first_task - 1));
+    const Task next = make_task(cuts, pool.probably_next(i, end.first_task));
     AttentionTile memory[kMostTogether];
     const std::span<AttentionTile> tiles(memory, task.last - task.first);
     for (std::size_t j = 0; j < tiles.size(); ++j) tiles[j] = tile_of(task, task.first + static_cast<int>(j));

@@ -26,7 +26,7 @@ constexpr int kTallest = kVecs == 1 ? 8 : 6;
 constexpr int kTallestOfCodes = kVecs == 1 ? 8 : 4;
 
 // With a register for sixteen floats there are enough of them for two panels, which then share what is loaded of a row.
-// That pays for this many rows and more: with fewer, two streams of weights come from memory slower than one.
+// That pays from this many rows on: with fewer, two streams of weights often come from memory slower than one.
 constexpr int kRowsForTwoPanels = 16;
 constexpr int kTallestOfDots = 6;
 // The fewest rows of a tile: so many, in as few tiles as can be, leave none with less.
@@ -128,7 +128,7 @@ void multiply_some_rows(int rows, const Product& product, int first_row, int pan
 
 // Rows times kPanels panels, kWide of them at a time. Tiles are as equal as can be: one of one row would read its
 // weights for that row alone. The first tile would wait for memory, and those after it have theirs in a cache: so each
-// asks for its part of the next panels.
+// asks for its part of the next panels, if it multiplies codes (multiply_dots).
 template <int kPanels, int kWide>
 void multiply_tiles(const Product& product, int first_row, int rows, int panel, float* y, std::size_t y_stride,
                     int tallest) {

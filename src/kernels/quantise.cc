@@ -41,7 +41,7 @@ void quantise_row_block(const float* x, RowBlock<kFormat>& block) {
   constexpr int kBlock = block_depth(kFormat);
   // A hair below 1 / 127 and 1 / 63: multiples of the scale round to at most that many.
   constexpr float kInverse = kFormat == WeightFormat::kInt8 ? 0x1.020406p-7f : 0x1.04104p-6f;
-  static_assert(static_cast<int>(1 / kInverse) == RowBlock<kFormat>::kMost);
+  static_assert(static_cast<int>(1 / kInverse) == most_code(kFormat));
   const float scale = scale_of(x, kBlock, kInverse);
   if (std::isnan(scale)) {
     block = {};

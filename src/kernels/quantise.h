@@ -25,18 +25,21 @@ struct QuantisedRows {
 // What makes all weights positive, as some products of bytes take them: int8 codes and int4 levels.
 inline constexpr int kCodeOffset = 128, kLevelOffset = 32;
 
+// The largest code of activations.
+constexpr int most_code(WeightFormat format) {
+  return format == WeightFormat::kInt8 ? 127 : 63;
+}
+
 template <WeightFormat>
 struct RowBlock;
 template <>
 struct RowBlock<WeightFormat::kInt8> {
-  static constexpr int kMost = 127;
   std::int8_t codes[block_depth(WeightFormat::kInt8)];
   float scale;
   std::int32_t offset;  // -kCodeOffset times the sum of the codes
 };
 template <>
 struct RowBlock<WeightFormat::kInt4> {
-  static constexpr int kMost = 63;
   std::int8_t codes[block_depth(WeightFormat::kInt4)];
   float scale;
   std::int32_t offset;      // -kLevelOffset times the sum of the codes

@@ -193,7 +193,7 @@ HWY_NOINLINE void multiply_int4(const std::byte* const (&x)[kRows], const std::b
   constexpr WeightFormat kFormat = WeightFormat::kInt4;
   constexpr int kBlock = block_depth(kFormat), kQuads = kBlock / 4, kQuadBytes = 2 * kPanel;
   // Of the products less what the offset added; on the way, sums may wrap around.
-  constexpr int kMostCode = RowBlock<kFormat>::kMost;
+  constexpr int kMostCode = most_code(kFormat);
   static_assert(2 * kQuads * kMostLevel * kMostCode <= 32767 && 2 * (kMostLevel + kLevelOffset) * kMostCode <= 32767);
   V16 acc[kRows][kPanels];
   clear_tile(acc);

@@ -29,6 +29,17 @@ TEST(ThreadPool, RunsEveryIndexOnce) {
   }
 }
 
+// Of few indices a thread takes one at a time, of many several.
+TEST(ThreadPool, KnowsWhatAThreadProbablyRunsNext) {
+  ThreadPool one(1), two(2);
+  EXPECT_EQ(one.probably_next(3, 10), 4);
+  EXPECT_EQ(two.probably_next(3, 10), 5);
+  EXPECT_EQ(two.probably_next(8, 10), 9);  // there is no 10
+  EXPECT_EQ(two.probably_next(0, 1000), 1);
+  EXPECT_EQ(two.probably_next(6, 1000), 14);  // 7 at a time
+  EXPECT_EQ(two.probably_next(999, 1000), 999);
+}
+
 // A forward pass is hundreds of short loops, each reading what others wrote in the last one.
 TEST(ThreadPool, ManyShortLoopsSeeEachOther) {
   for (const int threads : {1, 2, 3, 4}) {

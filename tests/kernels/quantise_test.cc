@@ -2,7 +2,6 @@
 
 #include <cmath>
 #include <limits>
-#include <utility>
 
 #include <gtest/gtest.h>
 
@@ -155,11 +154,13 @@ TEST(QuantiseRows, NearestMultipleOnEveryTargetAndAnyThreads) {
               const std::byte* row = rows.data + i * stride;
               if (format == WeightFormat::kInt8) {
                 const auto& block = reinterpret_cast<const RowBlock<WeightFormat::kInt8>*>(row)[k / 64];
-                ASSERT_EQ(block.offset, -kCodeOffset * (std::exchange(sums[0], 0) + std::exchange(sums[1], 0)));
+                ASSERT_EQ(block.offset, -kCodeOffset * (sums[0] + sums[1]));
               } else {
                 const auto& block = reinterpret_cast<const RowBlock<WeightFormat::kInt4>*>(row)[k / 32];
-                for (int& sum : sums) ASSERT_EQ(block.offsets[&sum - sums], -kLevelOffset * std::exchange(sum, 0));
+                ASSERT_EQ(block.offset, -kLevelOffset * (sums[0] + sums[1]));
+                for (const int half : {0, 1}) ASSERT_EQ(block.offsets[half], -kLevelOffset * sums[half]);
               }
+              sums[0] = sums[1] = 0;
             }
           }
         }

@@ -26,9 +26,6 @@ inline int quantised_code(WeightFormat format, const QuantisedRows& rows, int i,
 inline float quantised_scale(WeightFormat format, const QuantisedRows& rows, int i, int k) {
   return in_row_block(format, rows, i, k, [](const auto& block, int) { return block.scale; });
 }
-inline int most_code(WeightFormat format) {
-  return format == WeightFormat::kInt8 ? RowBlock<WeightFormat::kInt8>::kMost : RowBlock<WeightFormat::kInt4>::kMost;
-}
 inline double quantised_value(WeightFormat format, const QuantisedRows& rows, int i, int k) {
   return static_cast<double>(quantised_scale(format, rows, i, k)) * quantised_code(format, rows, i, k);
 }
