@@ -116,13 +116,13 @@ class Evaluator {
   }
 
   Flow run(const For& loop) {
-    const std::vector<Value> items = loop_items(loop);
-    const auto state = std::make_shared<LoopState>(LoopState{items, 0});
+    const auto sequence = std::get<SequencePtr>(make_sequence(loop_items(loop), budget_));
+    const auto state = std::make_shared<LoopState>(LoopState{sequence});
     bool finished_one = false;  // Jinja's else is for loops without an iteration that came to its end
-    for (; state->index < state->items.size(); ++state->index) {
+    for (; state->index < sequence->items.size(); ++state->index) {
       const Inner inner(*this, scope_);
       scope_->variables["loop"] = std::shared_ptr<const LoopState>(state);
-      assign(loop.target, state->items[state->index]);
+      assign(loop.target, sequence->items[state->index]);
       const Flow flow = run_block(loop.body);
       if (flow == Flow::kBreak) break;
       if (flow == Flow::kOn) finished_one = true;

@@ -266,7 +266,8 @@ Value call_method(const Method& method, const Arguments& arguments, Budget& budg
 }
 
 Value loop_attribute(const LoopState& loop, std::string_view name) {
-  const std::size_t size = loop.items.size(), index = loop.index;
+  const std::vector<Value>& items = loop.sequence->items;
+  const std::size_t size = items.size(), index = loop.index;
   const auto integer = [](std::size_t i) { return Value(static_cast<std::int64_t>(i)); };
   if (name == "index") return integer(index + 1);
   if (name == "index0") return integer(index);
@@ -277,8 +278,8 @@ Value loop_attribute(const LoopState& loop, std::string_view name) {
   if (name == "length") return integer(size);
   if (name == "depth") return integer(1);
   if (name == "depth0") return integer(0);
-  if (name == "previtem") return index > 0 ? loop.items[index - 1] : undefined("there is no previous item");
-  if (name == "nextitem") return index + 1 < size ? loop.items[index + 1] : undefined("there is no next item");
+  if (name == "previtem") return index > 0 ? items[index - 1] : undefined("there is no previous item");
+  if (name == "nextitem") return index + 1 < size ? items[index + 1] : undefined("there is no next item");
   fail("'loop.{}' is not supported in a chat template", name);
 }
 

@@ -14,6 +14,7 @@ int nesting_of(const Value& value) {
   if (const Sequence* sequence = as_sequence(value)) return sequence->nesting;
   if (const Dict* dict = as_dict(value)) return dict->nesting;
   if (const auto* method = as<std::shared_ptr<const Method>>(value)) return 1 + nesting_of((*method)->self);
+  if (const auto* loop = as<std::shared_ptr<const LoopState>>(value)) return 1 + (*loop)->sequence->nesting;
   return 0;
 }
 

@@ -78,7 +78,7 @@ struct Namespace {
 };
 
 struct LoopState {
-  std::vector<Value> items;
+  SequencePtr sequence;
   std::size_t index = 0;
 };
 
@@ -167,8 +167,8 @@ struct JsonStyle {
   bool ensure_ascii = false;
   bool sort_keys = false;
   std::optional<std::string> indent;  // of one level; without it all is one line
-  std::string_view item_separator = ", ";
-  std::string_view key_separator = ": ";
+  std::string item_separator = ", ";
+  std::string key_separator = ": ";
 };
 // Python's json.dumps.
 std::string to_json(const Value& value, const JsonStyle& style, Budget& budget);

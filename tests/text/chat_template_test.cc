@@ -177,6 +177,10 @@ TEST(ChatTemplate, StopsWhatIsNestedTooDeep) {
   expect_refused("{% set n = namespace(x=1) %}{% for i in range(9999) %}{% set n.x = [n.x] %}{% endfor %}", "200 deep");
   expect_refused("{% set n = namespace(x=1) %}{% for i in range(9999) %}{% set n.x = {'a': n.x} %}{% endfor %}",
                  "200 deep");
+  expect_refused(
+      "{% set n = namespace(x=1) %}"
+      "{% for i in range(9999) %}{% for x in [n.x] %}{% set n.x = loop %}{% endfor %}{% endfor %}",
+      "200 deep");
   ordered_json deep;
   for (int i = 0; i < 300; ++i) deep = ordered_json::array({std::move(deep)});
   EXPECT_THAT([&] { render("", {{"x", deep}}); }, ThrowsMessage<Error>(HasSubstr("200 deep")));
