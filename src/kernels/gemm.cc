@@ -134,13 +134,13 @@ void multiply_tiles(const Product& product, int first_row, int rows, int panel, 
                     int tallest) {
   const PackedMatrix& w = *product.w;
   const int tiles = (rows + tallest - 1) / tallest;
-  const std::size_t blocks = panel_bytes(w.format, w.depth) / block_bytes(w.format);
-  const std::size_t pieces = std::max<std::size_t>(tiles * blocks, 1) * kCacheLine;
+  const std::size_t scales = padded_depth(w.format, w.depth) / scale_depth(w.format);
+  const std::size_t pieces = std::max<std::size_t>(tiles * scales, 1) * kCacheLine;
   const auto lines = static_cast<int>((kWide * w.panel_stride + pieces - 1) / pieces);
   for (int p = 0; p < kPanels; p += kWide)
     for (int tile = 0, i = 0, height; tile < tiles; ++tile, i += height) {
       height = (rows - i + tiles - tile - 1) / (tiles - tile);
-      const std::byte* next = w.data + (panel + p + kWide) * w.panel_stride + tile * blocks * lines * kCacheLine;
+      const std::byte* next = w.data + (panel + p + kWide) * w.panel_stride + tile * scales * lines * kCacheLine;
       multiply_some_rows<kTallest, kWide>(height, product, first_row + i, panel + p, y + i * y_stride + p * kPanel,
                                           y_stride, {next, lines});
     }

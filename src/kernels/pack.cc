@@ -39,26 +39,26 @@ void pack_floats(std::span<const float> row, const PackedMatrix& packed, std::by
   }
 }
 
-// Puts the codes of a block's row r where weight_format.h says.
-void place_codes(WeightFormat format, std::span<const std::int8_t> codes, int r, std::byte* block) {
+// Puts the code of element (r, k) of a block where weight_format.h says.
+void place_code(WeightFormat format, std::int8_t code, int r, int k, std::byte* block) {
   std::byte* out = block + scale_bytes(format);
-  for (int k = 0; k < static_cast<int>(codes.size()); ++k)
-    if (format == WeightFormat::kInt8)
-      out[(k / 2 * kPanel + r) * 2 + k % 2] = static_cast<std::byte>(codes[k]);
-    else
-      out[(k / 4 * 8 + r % 8) * 4 + k % 4] |= static_cast<std::byte>(codes[k] << (r < 8 ? 0 : 4));
+  if (format == WeightFormat::kInt8)
+    out[(k / 2 * kPanel + r) * 2 + k % 2] = static_cast<std::byte>(code);
+  else
+    out[(k / 8 * kPanel + r) * 4 + k % 4] |= static_cast<std::byte>(code << (k / 4 % 2 * 4));
 }
 
 void pack_codes(std::span<const float> row, const PackedMatrix& packed, std::byte* data, int to) {
-  const int depth = block_depth(packed.format), r = to % kPanel;
-  std::byte* block = data + (to / kPanel) * packed.panel_stride;
-  for (std::size_t k = 0; k < row.size(); k += depth, block += block_bytes(packed.format)) {
+  const int depth = scale_depth(packed.format), r = to % kPanel;
+  for (std::size_t k = 0; k < row.size(); k += depth) {
     const auto weights = row.subspan(k, std::min<std::size_t>(depth, row.size() - k));
+    const int block_k = block_depth(packed.format), first = static_cast<int>(k) % block_k;
+    std::byte* block = data + (to / kPanel) * packed.panel_stride + k / block_k * block_bytes(packed.format);
     std::int8_t codes[64];
     BF16 scale;
     quantise_block(packed.format, weights.data(), static_cast<int>(weights.size()), &scale, codes);
-    std::memcpy(block + r * sizeof scale, &scale, sizeof scale);
-    place_codes(packed.format, std::span(codes).first(weights.size()), r, block);
+    std::memcpy(block + (first / depth * kPanel + r) * sizeof scale, &scale, sizeof scale);
+    for (int i = 0; i < static_cast<int>(weights.size()); ++i) place_code(packed.format, codes[i], r, first + i, block);
   }
 }
 

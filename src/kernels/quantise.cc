@@ -38,7 +38,7 @@ void store_offsets(VI32 sums, RowBlock<WeightFormat::kInt4>& block) {
 
 template <WeightFormat kFormat>
 void quantise_row_block(const float* x, RowBlock<kFormat>& block) {
-  constexpr int kBlock = block_depth(kFormat);
+  constexpr int kBlock = scale_depth(kFormat);
   // A hair below 1 / 127 and 1 / 63: multiples of the scale round to at most that many.
   constexpr float kInverse = kFormat == WeightFormat::kInt8 ? 0x1.020406p-7f : 0x1.04104p-6f;
   static_assert(static_cast<int>(1 / kInverse) == most_code(kFormat));
@@ -65,14 +65,15 @@ void quantise_row_block(const float* x, RowBlock<kFormat>& block) {
 
 template <WeightFormat kFormat>
 void quantise_blocks(const float* x, int n, std::byte* to) {
-  constexpr int kBlock = block_depth(kFormat);
+  constexpr int kBlock = scale_depth(kFormat);
   auto* block = reinterpret_cast<RowBlock<kFormat>*>(to);
   int k = 0;
   for (; k + kBlock <= n; k += kBlock) quantise_row_block(x + k, *block++);
-  if (k == n) return;
-  float rest[kBlock] = {};
-  std::copy(x + k, x + n, rest);
-  quantise_row_block(rest, *block);
+  for (; k < padded_depth(kFormat, n); k += kBlock) {
+    float rest[kBlock] = {};
+    std::copy(x + std::min(k, n), x + n, rest);
+    quantise_row_block(rest, *block++);
+  }
 }
 
 void quantise_row(WeightFormat format, const float* x, int n, std::byte* to) {
@@ -121,7 +122,7 @@ constexpr std::array<float, 15> kInt4Thresholds = [] {
 
 // Loops over all of a block, so that compilers vectorise them.
 void encode_int4(const float (&w)[kMostBlock], float scale, std::int8_t* codes) {
-  constexpr int kBlock = block_depth(WeightFormat::kInt4);
+  constexpr int kBlock = scale_depth(WeightFormat::kInt4);
   const float inverse = 1 / scale;
   std::array<std::int32_t, kBlock> index{};
   std::array<float, kBlock> v;
@@ -133,7 +134,7 @@ void encode_int4(const float (&w)[kMostBlock], float scale, std::int8_t* codes) 
 
 // Scales that put the largest weight near the last level on either side; each then moves to the best for its codes.
 Block best_int4(const float (&w)[kMostBlock], float largest) {
-  constexpr int kBlock = block_depth(WeightFormat::kInt4);
+  constexpr int kBlock = scale_depth(WeightFormat::kInt4);
   constexpr float kTop[] = {19, 21, 23, 25, 27, 29, 30, 32};
   Block best;
   float least = std::numeric_limits<float>::infinity();
@@ -159,7 +160,7 @@ Block best_int4(const float (&w)[kMostBlock], float largest) {
 }  // namespace
 
 void quantise_block(WeightFormat format, const float* w, int n, BF16* scale, std::int8_t* codes) {
-  FOE_CHECK(quantised(format) && 0 < n && n <= block_depth(format), "{} of {}", n, to_string(format));
+  FOE_CHECK(quantised(format) && 0 < n && n <= scale_depth(format), "{} of {}", n, to_string(format));
   float largest = 0;
   bool finite = true;
   for (int k = 0; k < n; ++k) {

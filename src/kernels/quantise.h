@@ -9,14 +9,14 @@
 
 namespace foe {
 
-// Writes the block of one row: its scale to *scale, and the code of w[k] to codes[k], for k < n <= block_depth(format).
+// Writes the block of one row: its scale to *scale, and the code of w[k] to codes[k], for k < n <= scale_depth(format).
 // A scale has the sign and size, among those tried, that make the squared error least. int8: a signed byte; int4: an
 // index into kInt4Levels. Where a weight is not finite the scale is NaN, and so is all that is read.
 void quantise_block(WeightFormat format, const float* w, int n, BF16* scale, std::int8_t* codes);
 
-// Rows of activations as products with quantised weights take them, `stride` bytes apart: blocks as deep as the
-// weights', each of codes with a scale of its own, padded with zeros. Beside weights in int4, 7 bits lose next to
-// nothing, and sums of their products fit into 16.
+// Rows of activations as products with quantised weights take them, `stride` bytes apart: blocks as deep as what shares
+// a scale in the weights, each of codes with a scale of its own, padded with zeros to the weights' depth. Beside
+// weights in int4, 7 bits lose next to nothing, and sums of their products fit into 16.
 struct QuantisedRows {
   std::byte* data = nullptr;
   std::size_t stride = 0;
@@ -34,13 +34,13 @@ template <WeightFormat>
 struct RowBlock;
 template <>
 struct RowBlock<WeightFormat::kInt8> {
-  std::int8_t codes[block_depth(WeightFormat::kInt8)];
+  std::int8_t codes[scale_depth(WeightFormat::kInt8)];
   float scale;
   std::int32_t offset;  // -kCodeOffset times the sum of the codes
 };
 template <>
 struct RowBlock<WeightFormat::kInt4> {
-  std::int8_t codes[block_depth(WeightFormat::kInt4)];
+  std::int8_t codes[scale_depth(WeightFormat::kInt4)];
   float scale;
   std::int32_t offset;      // -kLevelOffset times the sum of the codes
   std::int16_t offsets[2];  // of those k with k % 4 < 2, and of the others
@@ -52,8 +52,8 @@ inline QuantisedRows from_row(const QuantisedRows& rows, std::size_t first) {
 }
 
 // Of a row of n floats, for weights in `format`.
-constexpr std::size_t quantised_row_bytes(WeightFormat format, std::size_t n) {
-  const std::size_t block = block_depth(format), blocks = (n + block - 1) / block;
+constexpr std::size_t quantised_row_bytes(WeightFormat format, int n) {
+  const std::size_t blocks = padded_depth(format, n) / scale_depth(format);
   return blocks * (format == WeightFormat::kInt8 ? sizeof(RowBlock<WeightFormat::kInt8>)
                                                  : sizeof(RowBlock<WeightFormat::kInt4>));
 }

@@ -1,6 +1,6 @@
-// The register tiles of products with quantised weights: integer dot products over a block of the depth, exact, which
-// are then scaled and added to f32 accumulators, block by block in ascending order. So an output is one chain of fused
-// multiply-adds over ascending blocks, whatever the batch.
+// The register tiles of products with quantised weights: integer dot products over the k that share a scale, exact,
+// which are then scaled and added to f32 accumulators, one after the other in ascending order. So an output is one
+// chain of fused multiply-adds, whatever the batch.
 //
 //   int8   Codes of weights and activations, both up to 127, are widened to 16 bits and multiplied in pairs: on x86 as
 //          many instructions as for products of bytes, whose signs have to be moved and whose pairs need a second
@@ -101,6 +101,11 @@ HWY_INLINE const RowBlock<kFormat>& row_block(const std::byte* row, std::size_t 
   return *reinterpret_cast<const RowBlock<kFormat>*>(row + block * sizeof(RowBlock<kFormat>));
 }
 
+// The scales of a panel's block for its `part`-th k that share one.
+HWY_INLINE V16 load_scales(const std::byte* block, int part) {
+  return load16(reinterpret_cast<const BF16*>(block) + part * kPanel);
+}
+
 // acc += sum * scale of the weights * scale of the row
 template <typename Sum>
 HWY_INLINE V16 add_block(Sum&& sum, V16 scale, float row_scale, V16 acc) {
@@ -140,7 +145,7 @@ HWY_NOINLINE void multiply_int8(const std::byte* const (&x)[kRows], const std::b
       });
     });
     repeat<kPanels>([&](auto p) FOE_INLINE {
-      const V16 scale = load16(reinterpret_cast<const BF16*>(w + p * panel_stride));
+      const V16 scale = load_scales(w + p * panel_stride, 0);
       repeat<kRows>([&](auto m) FOE_INLINE {
         acc[m][p] = add_block([&](int i) FOE_INLINE { return total(sum[m][p], i); }, scale, row(m).scale, acc[m][p]);
       });
@@ -149,25 +154,14 @@ HWY_NOINLINE void multiply_int8(const std::byte* const (&x)[kRows], const std::b
   store_tile(acc, y, y_stride);
 }
 
-// Of a panel's block in int4, four k: [16 rows][4 k], levels + kLevelOffset.
-HWY_INLINE void load_levels(const std::byte* codes, VU8 (&w)[kVecs]) {
-#if HWY_TARGET == HWY_AVX3
-  const __m512i twice = _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes)));
-  const VU8 both{_mm512_mask_srli_epi16(twice, 0xffff0000, twice, 4)};  // the upper half has the rows 8 to 15
-  const VU8 levels = hn::BitCast(
-      DU8(), hn::Add(hn::LoadDup128(DI8(), kInt4Levels), hn::Set(DI8(), static_cast<std::int8_t>(kLevelOffset))));
-  w[0] = hn::TableLookupBytes(levels, hn::And(both, hn::Set(DU8(), 0xf)));
-#else
-  using DHalf = hn::CappedTag<std::uint8_t, 2 * kPanel>;  // of the bytes in which 8 rows share with 8
-  constexpr int kLanes = static_cast<int>(hn::MaxLanes(DHalf()));
-  const auto levels = hn::BitCast(DHalf(), hn::Add(hn::LoadDup128(hn::RebindToSigned<DHalf>(), kInt4Levels),
-                                                   hn::Set(hn::RebindToSigned<DHalf>(), kLevelOffset)));
-  for (int i = 0; i < 2 * kPanel / kLanes; ++i) {
-    const auto both = hn::LoadU(DHalf(), reinterpret_cast<const std::uint8_t*>(codes) + i * kLanes);
-    w[i] = hn::TableLookupBytes(levels, hn::And(both, hn::Set(DHalf(), 0xf)));
-    w[kVecs / 2 + i] = hn::TableLookupBytes(levels, hn::ShiftRight<4>(both));
+// Levels + kLevelOffset of the `quad`-th four k from `codes` on: [16 rows][4 k].
+HWY_INLINE void load_levels(const std::byte* codes, int quad, VU8 (&w)[kVecs]) {
+  const VU8 levels = hn::BitCast(DU8(), hn::Add(hn::LoadDup128(DI8(), kInt4Levels), hn::Set(DI8(), kLevelOffset)));
+  const auto* line = reinterpret_cast<const std::uint8_t*>(codes + quad / 2 * kCacheLine);
+  for (int i = 0; i < kVecs; ++i) {
+    const VU8 both = hn::LoadU(DU8(), line + i * 4 * kVecLanes);
+    w[i] = hn::TableLookupBytes(levels, quad % 2 == 1 ? hn::ShiftRight<4>(both) : hn::And(both, hn::Set(DU8(), 0xf)));
   }
-#endif
 }
 
 // w[2j] * x[2j] + w[2j + 1] * x[2j + 1], which must fit into 16 bits.
@@ -191,31 +185,36 @@ template <int kRows, int kPanels>
 HWY_NOINLINE void multiply_int4(const std::byte* const (&x)[kRows], const std::byte* w, std::size_t panel_stride,
                                 int depth, float* y, std::size_t y_stride) {
   constexpr WeightFormat kFormat = WeightFormat::kInt4;
-  constexpr int kBlock = block_depth(kFormat), kQuads = kBlock / 4, kQuadBytes = 2 * kPanel;
+  constexpr int kDepth = scale_depth(kFormat), kParts = block_depth(kFormat) / kDepth, kQuads = kDepth / 4;
   // Of the products less what the offset added; on the way, sums may wrap around.
   constexpr int kMostCode = most_code(kFormat);
   static_assert(2 * kQuads * kMostLevel * kMostCode <= 32767 && 2 * (kMostLevel + kLevelOffset) * kMostCode <= 32767);
   V16 acc[kRows][kPanels];
   clear_tile(acc);
   const VI16 ones = hn::Set(DI16(), 1);
-  for (int k = 0, block = 0; k < depth; k += kBlock, ++block, w += block_bytes(kFormat)) {
-    const auto row = [&](int m) FOE_INLINE -> const RowBlock<kFormat>& { return row_block<kFormat>(x[m], block); };
-    const std::size_t distance = distance_ahead<kPanels>(panel_bytes(kFormat, depth - k), panel_stride);
+  const int scales = padded_depth(kFormat, depth) / kDepth;
+  for (int s = 0; s < scales; ++s) {
+    const int part = s % kParts;
+    const std::byte* codes = w + scale_bytes(kFormat) + part * code_bytes(kFormat);
+    const auto row = [&](int m) FOE_INLINE -> const RowBlock<kFormat>& { return row_block<kFormat>(x[m], s); };
+    const std::size_t distance = distance_ahead<kPanels>(panel_bytes(kFormat, depth - s * kDepth), panel_stride);
+    const auto ahead = [&](const std::byte* at) FOE_INLINE {
+      repeat<kPanels>([&](auto p) FOE_INLINE { read_ahead(at + p * panel_stride + distance); });
+    };
     VI16 sum[kRows][kPanels][kVecs];
     repeat<kRows>([&](auto m) FOE_INLINE {
       const VI16 begin = hn::BitCast(DI16(), set_four(row(m).offsets));
       repeat<kPanels>([&](auto p) FOE_INLINE { repeat<kVecs>([&](auto i) FOE_INLINE { sum[m][p][i] = begin; }); });
     });
-    repeat<kPanels>([&](auto p) FOE_INLINE { read_ahead(w + p * panel_stride + distance); });
+    if (part == 0) ahead(w);
 #pragma GCC unroll 16
     for (int quad = 0; quad < kQuads; ++quad) {
-      const std::byte* codes = w + scale_bytes(kFormat) + quad * kQuadBytes;
-      if (quad % 2 == 1) repeat<kPanels>([&](auto p) FOE_INLINE { read_ahead(codes + p * panel_stride + distance); });
+      if (quad % 2 == 0) ahead(codes + quad / 2 * kCacheLine);
       VI8 four[kRows];
       repeat<kRows>([&](auto m) FOE_INLINE { four[m] = hn::BitCast(DI8(), set_four(row(m).codes + 4 * quad)); });
       repeat<kPanels>([&](auto p) FOE_INLINE {
         VU8 levels[kVecs];
-        load_levels(codes + p * panel_stride, levels);
+        load_levels(codes + p * panel_stride, quad, levels);
         repeat<kVecs>([&](auto i) FOE_INLINE {
           repeat<kRows>([&](auto m) FOE_INLINE {
             sum[m][p][i] = hn::Add(sum[m][p][i], multiply_pairs(levels[i], four[m]));
@@ -225,23 +224,24 @@ HWY_NOINLINE void multiply_int4(const std::byte* const (&x)[kRows], const std::b
       });
     }
     repeat<kPanels>([&](auto p) FOE_INLINE {
-      const V16 scale = load16(reinterpret_cast<const BF16*>(w + p * panel_stride));
+      const V16 scale = load_scales(w + p * panel_stride, part);
       repeat<kRows>([&](auto m) FOE_INLINE {
         Dot16 all = zero_dot16();
         repeat<kVecs>([&](auto i) FOE_INLINE { add_pairs(ones, sum[m][p][i], i, all); });
         acc[m][p] = add_block([&](int i) FOE_INLINE { return total(all, i); }, scale, row(m).scale, acc[m][p]);
       });
     });
+    if (part == kParts - 1) w += block_bytes(kFormat);
   }
   store_tile(acc, y, y_stride);
 }
 
-// Of a panel's block, four k: [16 rows][4 k], made unsigned.
+// The `quad`-th four k from `codes` on: [16 rows][4 k], made unsigned.
 template <WeightFormat kFormat>
-HWY_INLINE VU8 load_quad(const std::byte* codes) {
+HWY_INLINE VU8 load_quad(const std::byte* codes, int quad) {
   if constexpr (kFormat == WeightFormat::kInt4) {
     VU8 levels[kVecs];
-    load_levels(codes, levels);
+    load_levels(codes, quad, levels);
     return levels[0];
   } else {
 #if HWY_TARGET == HWY_AVX3
@@ -249,13 +249,14 @@ HWY_INLINE VU8 load_quad(const std::byte* codes) {
     alignas(64) static constexpr std::uint16_t kTogether[] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
                                                               21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
                                                               11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-    const VU8 quads{_mm512_permutexvar_epi16(_mm512_load_si512(kTogether), _mm512_loadu_si512(codes))};
+    const VU8 quads{
+        _mm512_permutexvar_epi16(_mm512_load_si512(kTogether), _mm512_loadu_si512(codes + quad * kCacheLine))};
     return hn::Xor(quads, hn::Set(DU8(), kCodeOffset));
 #endif
   }
 }
 
-// Weights to ask for meanwhile: so many cache lines in each block of the depth.
+// Weights to ask for meanwhile: so many cache lines for each scale along the depth.
 struct Meanwhile {
   const std::byte* at = nullptr;
   int lines = 0;
@@ -268,14 +269,16 @@ template <WeightFormat kFormat, int kRows, int kPanels>
 HWY_NOINLINE void multiply_dots(const std::byte* const (&x)[kRows], const std::byte* w, std::size_t panel_stride,
                                 int depth, float* y, std::size_t y_stride, Meanwhile next) {
   constexpr bool kReadsAhead = kPanels != 2;
-  constexpr int kBlock = block_depth(kFormat), kQuads = kBlock / 4;
-  constexpr int kQuadBytes = (block_bytes(kFormat) - scale_bytes(kFormat)) / kQuads,
-                kLineQuads = kCacheLine / kQuadBytes;
+  constexpr int kDepth = scale_depth(kFormat), kParts = block_depth(kFormat) / kDepth, kQuads = kDepth / 4;
+  constexpr int kLineQuads = kCacheLine * kQuads / code_bytes(kFormat);
   V16 acc[kRows][kPanels];
   clear_tile(acc);
-  for (int k = 0, block = 0; k < depth; k += kBlock, ++block, w += block_bytes(kFormat)) {
-    const auto row = [&](int m) FOE_INLINE -> const RowBlock<kFormat>& { return row_block<kFormat>(x[m], block); };
-    const std::size_t distance = distance_ahead<kPanels>(panel_bytes(kFormat, depth - k), panel_stride);
+  const int scales = padded_depth(kFormat, depth) / kDepth;
+  for (int s = 0; s < scales; ++s) {
+    const int part = s % kParts;
+    const std::byte* codes = w + scale_bytes(kFormat) + part * code_bytes(kFormat);
+    const auto row = [&](int m) FOE_INLINE -> const RowBlock<kFormat>& { return row_block<kFormat>(x[m], s); };
+    const std::size_t distance = distance_ahead<kPanels>(panel_bytes(kFormat, depth - s * kDepth), panel_stride);
     const auto ahead = [&](const std::byte* at) FOE_INLINE {
       if constexpr (kReadsAhead)
         repeat<kPanels>([&](auto p) FOE_INLINE { read_ahead(at + p * panel_stride + distance); });
@@ -287,24 +290,24 @@ HWY_NOINLINE void multiply_dots(const std::byte* const (&x)[kRows], const std::b
       const VI32 begin = set_four(&row(m).offset);
       repeat<kPanels>([&](auto p) FOE_INLINE { sum[m][p] = begin; });
     });
-    ahead(w);
+    if (part == 0) ahead(w);
 #pragma GCC unroll 16
     for (int quad = 0; quad < kQuads; ++quad) {
-      const std::byte* codes = w + scale_bytes(kFormat) + quad * kQuadBytes;
-      if (quad % kLineQuads == kLineQuads - 1) ahead(codes);
+      if (quad % kLineQuads == kLineQuads - 1) ahead(codes + quad / kLineQuads * kCacheLine);
       VU8 four_w[kPanels];
-      repeat<kPanels>([&](auto p) FOE_INLINE { four_w[p] = load_quad<kFormat>(codes + p * panel_stride); });
+      repeat<kPanels>([&](auto p) FOE_INLINE { four_w[p] = load_quad<kFormat>(codes + p * panel_stride, quad); });
       repeat<kRows>([&](auto m) FOE_INLINE {
         const VI32 four_x = set_four(row(m).codes + 4 * quad);
         repeat<kPanels>([&](auto p) FOE_INLINE { dot_quads(four_w[p], four_x, sum[m][p]); });
       });
     }
     repeat<kPanels>([&](auto p) FOE_INLINE {
-      const V16 scale = load16(reinterpret_cast<const BF16*>(w + p * panel_stride));
+      const V16 scale = load_scales(w + p * panel_stride, part);
       repeat<kRows>([&](auto m) FOE_INLINE {
         acc[m][p] = add_block([&](int) FOE_INLINE { return sum[m][p]; }, scale, row(m).scale, acc[m][p]);
       });
     });
+    if (part == kParts - 1) w += block_bytes(kFormat);
   }
   store_tile(acc, y, y_stride);
 }

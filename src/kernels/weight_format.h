@@ -1,11 +1,12 @@
 // How a packed matrix stores its weights: f32, bf16, or integers in blocks along the depth with a scale each.
 //
-// A block of a panel of 16 output rows is 16 bf16 scales, one for each row, and then the codes of 64 (int8) or 32
-// (int4) k of all of them, so that a panel is read once, from its first byte to its last:
+// A block is 64 k of a panel of 16 output rows: bf16 scales, then the codes of all of them, so that a panel is read
+// once, from its first byte to its last:
 //
-//   int8   8.25 bits a weight: codes [k / 2][16 rows][2 k], signed bytes; weight = scale * code
-//   int4   4.5 bits a weight: codes [k / 4][8 rows][4 k], bytes of two indices into kInt4Levels, the lower half for row
-//          r and the upper one for row r + 8; weight = scale * level
+//   int8   8.25 bits a weight: scales [16 rows], codes [k / 2][16 rows][2 k], signed bytes; weight = scale * code
+//   int4   4.5 bits a weight: scales [k / 32][16 rows], codes [k / 8][16 rows][4 k], bytes of two indices into
+//          kInt4Levels, the lower half for k and the upper one for k + 4; weight = scale * level. Scales and each
+//          64 bytes of codes are a cache line.
 #pragma once
 
 #include <algorithm>
@@ -38,13 +39,22 @@ constexpr bool quantised(WeightFormat format) {
   return format == WeightFormat::kInt8 || format == WeightFormat::kInt4;
 }
 
-// k that share a scale; 1 where there is none.
+// k of a block; 1 where there is none.
 constexpr int block_depth(WeightFormat format) {
-  return format == WeightFormat::kInt8 ? 64 : format == WeightFormat::kInt4 ? 32 : 1;
+  return quantised(format) ? 64 : 1;
+}
+// k that share a scale; 1 where there is none.
+constexpr int scale_depth(WeightFormat format) {
+  return format == WeightFormat::kInt4 ? 32 : block_depth(format);
 }
 // Of the scales of a panel's block, which come first.
 constexpr std::size_t scale_bytes(WeightFormat format) {
-  return quantised(format) ? kPanel * sizeof(BF16) : 0;
+  return quantised(format) ? block_depth(format) / scale_depth(format) * kPanel * sizeof(BF16) : 0;
+}
+// Of the codes of those k of a panel that share a scale.
+constexpr std::size_t code_bytes(WeightFormat format) {
+  const std::size_t codes = quantised(format) ? kPanel * scale_depth(format) : 0;
+  return format == WeightFormat::kInt4 ? codes / 2 : codes;
 }
 // Of a panel's block.
 constexpr std::size_t block_bytes(WeightFormat format) {
@@ -54,15 +64,18 @@ constexpr std::size_t block_bytes(WeightFormat format) {
     case WeightFormat::kBF16:
       return kPanel * sizeof(BF16);
     case WeightFormat::kInt8:
-      return scale_bytes(format) + kPanel * 64;
     case WeightFormat::kInt4:
-      return scale_bytes(format) + kPanel * 32 / 2;
+      return scale_bytes(format) + block_depth(format) / scale_depth(format) * code_bytes(format);
   }
   return 0;
 }
-constexpr std::size_t panel_bytes(WeightFormat format, int depth) {
+// With the zeros that fill the last block.
+constexpr int padded_depth(WeightFormat format, int depth) {
   const int block = block_depth(format);
-  return static_cast<std::size_t>((depth + block - 1) / block) * block_bytes(format);
+  return (depth + block - 1) / block * block;
+}
+constexpr std::size_t panel_bytes(WeightFormat format, int depth) {
+  return static_cast<std::size_t>(padded_depth(format, depth) / block_depth(format)) * block_bytes(format);
 }
 // Per weight, where the depth is whole blocks.
 constexpr double bits(WeightFormat format) {

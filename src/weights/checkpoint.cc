@@ -70,6 +70,11 @@ void Checkpoint::open_shards(const std::string& index_path) {
   }
 }
 
+std::string_view Checkpoint::first_with(std::string_view beginning) const {
+  const auto it = places_.lower_bound(beginning);
+  return it != places_.end() && it->first.starts_with(beginning) ? std::string_view(it->first) : std::string_view();
+}
+
 std::optional<Tensor> Checkpoint::find(std::string_view name) const {
   const auto it = places_.find(name);
   if (it == places_.end()) return std::nullopt;

@@ -8,8 +8,16 @@
 namespace foe {
 namespace {
 
-StoredFormat stored_format(const Checkpoint& checkpoint, const std::string& packed_name, const auto& stored) {
-  if (const auto format = packed_format(checkpoint, packed_name)) return {*format, true};
+// How kernels/weight_format.h lays them out.
+const char* layout_of(WeightFormat format) {
+  return format == WeightFormat::kInt4 ? "int4x64" : to_string(format);
+}
+
+StoredFormat stored_format(const Checkpoint& checkpoint, const std::string& name, const auto& stored) {
+  if (const auto format = packed_format(checkpoint, name)) return {*format, true};
+  if (const auto other = checkpoint.first_with(name + ".panels."); !other.empty())
+    fail("{}: expected a layout that this version of foe has, got {}: convert the original model again",
+         checkpoint.model_dir(), other);
   return {format_of(stored().dtype), false};
 }
 
@@ -21,7 +29,7 @@ StoredMatrix matrix(const Tensor& tensor) {
 }
 
 std::string packed_name(const std::string& name, WeightFormat format) {
-  return name + ".panels." + to_string(format);
+  return name + ".panels." + layout_of(format);
 }
 
 std::optional<WeightFormat> packed_format(const Checkpoint& checkpoint, const std::string& name) {

@@ -20,8 +20,8 @@ void write_scales(PackedMatrix& matrix) {
   constexpr float kDeviation8 = 73.9f, kDeviation4 = 16.3f;  // of all bytes, and of kInt4Levels
   const BF16 scale = to_bf16(1 / (matrix.format == WeightFormat::kInt8 ? kDeviation8 : kDeviation4));
   for (std::size_t at = 0; at < matrix.own.size(); at += block_bytes(matrix.format))
-    for (int row = 0; row < kPanel; ++row)
-      std::memcpy(matrix.own.data() + at + row * sizeof scale, &scale, sizeof scale);
+    for (std::size_t i = 0; i < scale_bytes(matrix.format); i += sizeof scale)
+      std::memcpy(matrix.own.data() + at + i, &scale, sizeof scale);
 }
 
 }  // namespace

@@ -119,10 +119,6 @@ TEST(QuantiseBlock, ExtremesOfFloatsAreFinite) {
 
 constexpr WeightFormat kFormats[] = {WeightFormat::kInt8, WeightFormat::kInt4};
 
-int padded(WeightFormat format, int n) {
-  return (n + block_depth(format) - 1) / block_depth(format) * block_depth(format);
-}
-
 TEST(QuantiseRows, NearestMultipleOnEveryTargetAndAnyThreads) {
   const auto pools = thread_pools();
   for (const WeightFormat format : kFormats)
@@ -141,7 +137,7 @@ TEST(QuantiseRows, NearestMultipleOnEveryTargetAndAnyThreads) {
           ASSERT_EQ(bytes, first);
           for (int i = 0; i < kRows; ++i) {
             int sums[2] = {};
-            for (int k = 0; k < padded(format, n); ++k) {
+            for (int k = 0; k < padded_depth(format, n); ++k) {
               const double value = quantised_value(format, rows, i, k), scale = quantised_scale(format, rows, i, k);
               sums[k % 4 / 2] += quantised_code(format, rows, i, k);
               // A multiple's own roundings may move it across half a step.
@@ -150,7 +146,7 @@ TEST(QuantiseRows, NearestMultipleOnEveryTargetAndAnyThreads) {
               } else {
                 ASSERT_EQ(value, 0);
               }
-              if (k % block_depth(format) != block_depth(format) - 1) continue;
+              if (k % scale_depth(format) != scale_depth(format) - 1) continue;
               const std::byte* row = rows.data + i * stride;
               if (format == WeightFormat::kInt8) {
                 const auto& block = reinterpret_cast<const RowBlock<WeightFormat::kInt8>*>(row)[k / 64];
@@ -185,7 +181,7 @@ TEST(QuantiseRows, ExtremesAndWhatIsNotANumber) {
         if (std::isfinite(special)) {
           EXPECT_NEAR(quantised_value(format, rows, 0, 17), special, scale / 2);
         }
-        for (int k = 0; k < padded(format, kN); ++k) {
+        for (int k = 0; k < padded_depth(format, kN); ++k) {
           if (k == 17) continue;
           EXPECT_EQ(quantised_code(format, rows, 0, k), 0);
         }

@@ -21,12 +21,12 @@ double element(const PackedMatrix& w, int row, int k) {
   const int depth = block_depth(w.format), r = row % kPanel, j = k % depth;
   const std::byte* block = w.data + row / kPanel * w.panel_stride + k / depth * block_bytes(w.format);
   BF16 scale;
-  std::memcpy(&scale, block + r * sizeof scale, sizeof scale);
+  std::memcpy(&scale, block + (j / scale_depth(w.format) * kPanel + r) * sizeof scale, sizeof scale);
   const std::byte* codes = block + scale_bytes(w.format);
   if (w.format == WeightFormat::kInt8)
     return static_cast<double>(to_float(scale)) * static_cast<std::int8_t>(codes[(j / 2 * kPanel + r) * 2 + j % 2]);
-  const int both = static_cast<int>(codes[(j / 4 * 8 + r % 8) * 4 + j % 4]);
-  return static_cast<double>(to_float(scale)) * kInt4Levels[r < 8 ? both & 15 : both >> 4];
+  const int both = static_cast<int>(codes[(j / 8 * kPanel + r) * 4 + j % 4]);
+  return static_cast<double>(to_float(scale)) * kInt4Levels[j % 8 < 4 ? both & 15 : both >> 4];
 }
 
 ref::Values elements(const PackedMatrix& w) {
@@ -94,7 +94,7 @@ struct Case {
   // Sums of a block are exact; each is rounded once as a float and multiplied and added in one step, and there is the
   // scale of the row, or of its block.
   void check() const {
-    const double roundings = ((depth + block_depth(w.format) - 1) / block_depth(w.format)) + 2;
+    const double roundings = ((depth + scale_depth(w.format) - 1) / scale_depth(w.format)) + 2;
     for (std::size_t i = 0; i < y.size(); ++i) ASSERT_NEAR(y[i], expected[i], gamma(roundings) * magnitude[i]) << i;
   }
 };
@@ -157,7 +157,8 @@ PackedMatrix filled(int rows, int depth, WeightFormat format, int byte) {
   PackedMatrix w = empty_packed(rows, depth, format);
   const BF16 one = to_bf16(1);
   for (std::size_t block = 0; block < w.own.size(); block += block_bytes(format)) {
-    for (int r = 0; r < kPanel; ++r) std::memcpy(w.own.data() + block + r * sizeof one, &one, sizeof one);
+    for (std::size_t i = 0; i < scale_bytes(format); i += sizeof one)
+      std::memcpy(w.own.data() + block + i, &one, sizeof one);
     std::memset(w.own.data() + block + scale_bytes(format), byte, block_bytes(format) - scale_bytes(format));
   }
   return w;

@@ -22,7 +22,7 @@ double relative_error(int n, Round&& round) {
 // Of a product with weights in this format, from the roundings of weights and of activations, which are independent.
 double error_of_product(WeightFormat format, int depth) {
   constexpr int kRows = 1000;
-  const int block = block_depth(format);
+  const int block = scale_depth(format);
   const double of_weights =
       relative_error(kRows * depth, [&](const std::vector<float>& x, std::vector<float>& rounded) {
         std::vector<std::int8_t> codes(block);

@@ -1,10 +1,12 @@
 #include "weights/convert.h"
 
 #include <cstring>
+#include <fstream>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/text_file.h"
 #include "file_memory.h"
 #include "model/random_model.h"
 #include "weights/config_json.h"
@@ -153,7 +155,7 @@ TEST(Convert, SharesOfHeadsAndWidthAreViews) {
   EXPECT_THAT(
       error_of([&] { load(folder / "converted", config, half); }),
       HasSubstr("mlp.experts.0.down_proj: rows 0 to 128, columns 48 to 128 of a matrix that is packed in panels of "
-                "16 rows and blocks of 32 columns"));
+                "16 rows and blocks of 64 columns"));
 }
 
 // As on a rank of plan tp that has no heads.
@@ -211,7 +213,22 @@ TEST(Convert, RefusesPanelsOfAnotherShape) {
   other = config;
   other.moe_intermediate_size = 160;
   EXPECT_THAT(error_of([&] { load(folder / "converted", other, all_of(other)); }),
-              HasSubstr("gate_up_proj.panels.int4: expected shape [1, 20, 1152], got [1, 16, 1152]"));
+              HasSubstr("gate_up_proj.panels.int4x64: expected shape [1, 20, 1152], got [1, 16, 1152]"));
+}
+
+TEST(Convert, RefusesLayoutsItDoesNotKnow) {
+  const ModelConfig config = wide_config();
+  const RandomModel original(config);
+  const TempFolder folder;
+  convert(original.path(), config, kInt4, folder / "converted");
+  const std::string path = folder / "converted/model.safetensors", known = "int4x64";
+  std::string file = read_text_file(path, std::size_t{1} << 24);
+  for (std::size_t at = 0; (at = file.find(known, at)) != std::string::npos; ++at)
+    file.replace(at, known.size(), "int4x32");
+  std::ofstream(path, std::ios::binary) << file;
+  EXPECT_THAT(error_of([&] { load(folder / "converted", config, all_of(config)); }),
+              HasSubstr("expected a layout that this version of foe has, got "
+                        "model.layers.0.self_attn.q_proj.panels.int4x32: convert the original model again"));
 }
 
 TEST(FormatChoice, ParsesFormatsAndParts) {
