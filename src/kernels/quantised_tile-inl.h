@@ -185,7 +185,7 @@ template <int kRows, int kPanels>
 HWY_NOINLINE void multiply_int4(const std::byte* const (&x)[kRows], const std::byte* w, std::size_t panel_stride,
                                 int depth, float* y, std::size_t y_stride) {
   constexpr WeightFormat kFormat = WeightFormat::kInt4;
-  constexpr int kDepth = scale_depth(kFormat), kParts = block_depth(kFormat) / kDepth, kQuads = kDepth / 4;
+  constexpr int kDepth = scale_depth(kFormat), kParts = scales_in_block(kFormat), kQuads = kDepth / 4;
   // Of the products less what the offset added; on the way, sums may wrap around.
   constexpr int kMostCode = most_code(kFormat);
   static_assert(2 * kQuads * kMostLevel * kMostCode <= 32767 && 2 * (kMostLevel + kLevelOffset) * kMostCode <= 32767);
@@ -269,7 +269,7 @@ template <WeightFormat kFormat, int kRows, int kPanels>
 HWY_NOINLINE void multiply_dots(const std::byte* const (&x)[kRows], const std::byte* w, std::size_t panel_stride,
                                 int depth, float* y, std::size_t y_stride, Meanwhile next) {
   constexpr bool kReadsAhead = kPanels != 2;
-  constexpr int kDepth = scale_depth(kFormat), kParts = block_depth(kFormat) / kDepth, kQuads = kDepth / 4;
+  constexpr int kDepth = scale_depth(kFormat), kParts = scales_in_block(kFormat), kQuads = kDepth / 4;
   constexpr int kLineQuads = kCacheLine * kQuads / code_bytes(kFormat);
   V16 acc[kRows][kPanels];
   clear_tile(acc);

@@ -1,4 +1,4 @@
-// How a packed matrix stores its weights: f32, bf16, or integers in blocks along the depth with a scale each.
+// How a packed matrix stores its weights: f32, bf16, or integers, of which some along the depth share a scale.
 //
 // A block is 64 k of a panel of 16 output rows: bf16 scales, then the codes of all of them, so that a panel is read
 // once, from its first byte to its last:
@@ -47,9 +47,13 @@ constexpr int block_depth(WeightFormat format) {
 constexpr int scale_depth(WeightFormat format) {
   return format == WeightFormat::kInt4 ? 32 : block_depth(format);
 }
+// Of a row in a block.
+constexpr int scales_in_block(WeightFormat format) {
+  return quantised(format) ? block_depth(format) / scale_depth(format) : 0;
+}
 // Of the scales of a panel's block, which come first.
 constexpr std::size_t scale_bytes(WeightFormat format) {
-  return quantised(format) ? block_depth(format) / scale_depth(format) * kPanel * sizeof(BF16) : 0;
+  return scales_in_block(format) * kPanel * sizeof(BF16);
 }
 // Of the codes of those k of a panel that share a scale.
 constexpr std::size_t code_bytes(WeightFormat format) {
@@ -65,7 +69,7 @@ constexpr std::size_t block_bytes(WeightFormat format) {
       return kPanel * sizeof(BF16);
     case WeightFormat::kInt8:
     case WeightFormat::kInt4:
-      return scale_bytes(format) + block_depth(format) / scale_depth(format) * code_bytes(format);
+      return scale_bytes(format) + scales_in_block(format) * code_bytes(format);
   }
   return 0;
 }
