@@ -180,7 +180,8 @@ HWY_INLINE VI16 multiply_pairs(VU8 w, VI8 x) {
 #endif
 }
 
-// The same with levels.
+// The same with levels. One loop over scales, also across blocks: of two loops, one in the other, g++ makes slower
+// code.
 template <int kRows, int kPanels>
 HWY_NOINLINE void multiply_int4(const std::byte* const (&x)[kRows], const std::byte* w, std::size_t panel_stride,
                                 int depth, float* y, std::size_t y_stride) {

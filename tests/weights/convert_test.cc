@@ -6,7 +6,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "base/text_file.h"
 #include "file_memory.h"
 #include "model/random_model.h"
 #include "weights/config_json.h"
@@ -57,6 +56,15 @@ Weights load(const std::string& path, const ModelConfig& config, const Share& sh
   ThreadPool pool(1);
   return load_weights(pool, path, config, share, formats);
 }
+
+struct Converted {
+  ModelConfig config = wide_config();
+  RandomModel original{config};
+  TempFolder folder;
+  std::string path = folder / "converted";
+
+  Converted() { convert(original.path(), config, kInt4, path); }
+};
 
 void expect_equal(const PackedMatrix& a, const PackedMatrix& b) {
   ASSERT_EQ(a.format, b.format);
@@ -142,33 +150,29 @@ TEST(Convert, MapsWhatLoadingWouldPack) {
 
 // Plan tp's share of heads and of every expert's width is cut out of the panels.
 TEST(Convert, SharesOfHeadsAndWidthAreViews) {
-  const ModelConfig config = wide_config();
-  const RandomModel original(config);
-  const TempFolder folder;
-  convert(original.path(), config, kInt4, folder / "converted");
+  const Converted model;
+  const ModelConfig& config = model.config;
   Share half = all_of(config);
   half.kv_heads = {2, 4};
   half.expert_width = {64, 128};
   half.vocab = {32, 70};
-  expect_equal(load(folder / "converted", config, half), load(original.path(), config, half, kInt4));
+  expect_equal(load(model.path, config, half), load(model.original.path(), config, half, kInt4));
   half.expert_width = {48, 128};
   EXPECT_THAT(
-      error_of([&] { load(folder / "converted", config, half); }),
+      error_of([&] { load(model.path, config, half); }),
       HasSubstr("mlp.experts.0.down_proj: rows 0 to 128, columns 48 to 128 of a matrix that is packed in panels of "
                 "16 rows and blocks of 64 columns"));
 }
 
 // As on a rank of plan tp that has no heads.
 TEST(Convert, SharesOfNothing) {
-  const ModelConfig config = wide_config();
-  const RandomModel original(config);
-  const TempFolder folder;
-  convert(original.path(), config, kInt4, folder / "converted");
+  const Converted model;
+  const ModelConfig& config = model.config;
   Share none = all_of(config);
   none.kv_heads = {4, 4};
   none.expert_width = {128, 128};
   none.vocab = {70, 70};
-  const Weights w = load(folder / "converted", config, none);
+  const Weights w = load(model.path, config, none);
   EXPECT_EQ(w.layers[0].streams[0].q.rows, 0);
   EXPECT_EQ(w.layers[0].streams[0].o.depth, 0);
   EXPECT_EQ(w.layers[0].experts[0].down.depth, 0);
@@ -187,46 +191,39 @@ TEST(Convert, KeepsTokenizerAndChatTemplate) {
 }
 
 TEST(Convert, RefusesWhatIsConvertedAndOtherFormats) {
-  const ModelConfig config = wide_config();
-  const RandomModel original(config);
-  const TempFolder folder;
-  convert(original.path(), config, kInt4, folder / "converted");
-  EXPECT_THAT(error_of([&] { convert(folder / "converted", config, kInt4, folder / "again"); }),
+  const Converted model;
+  const ModelConfig& config = model.config;
+  EXPECT_THAT(error_of([&] { convert(model.path, config, kInt4, model.folder / "again"); }),
               HasSubstr("expected a model that has not been converted, got one with attention in int4"));
-  EXPECT_FALSE(std::filesystem::exists(folder / "again"));
+  EXPECT_FALSE(std::filesystem::exists(model.folder / "again"));
   EXPECT_THAT(error_of([&] {
-                load(folder / "converted", config, all_of(config), {{}, WeightFormat::kInt8, {}});
+                load(model.path, config, all_of(config), {{}, WeightFormat::kInt8, {}});
               }),
               HasSubstr("experts are packed as int4 in the file and cannot become int8"));
 }
 
 // What stands in a file is checked before it is read.
 TEST(Convert, RefusesPanelsOfAnotherShape) {
-  const ModelConfig config = wide_config();
-  const RandomModel original(config);
-  const TempFolder folder;
-  convert(original.path(), config, kInt4, folder / "converted");
+  const Converted model;
+  const ModelConfig& config = model.config;
   ModelConfig other = config;
   other.vocab_size = 90;
-  EXPECT_THAT(error_of([&] { load(folder / "converted", other, all_of(other)); }),
-              HasSubstr("expected shape [90, 128]"));
+  EXPECT_THAT(error_of([&] { load(model.path, other, all_of(other)); }), HasSubstr("expected shape [90, 128]"));
   other = config;
   other.moe_intermediate_size = 160;
-  EXPECT_THAT(error_of([&] { load(folder / "converted", other, all_of(other)); }),
+  EXPECT_THAT(error_of([&] { load(model.path, other, all_of(other)); }),
               HasSubstr("gate_up_proj.panels.int4x64: expected shape [1, 20, 1152], got [1, 16, 1152]"));
 }
 
 TEST(Convert, RefusesLayoutsItDoesNotKnow) {
-  const ModelConfig config = wide_config();
-  const RandomModel original(config);
-  const TempFolder folder;
-  convert(original.path(), config, kInt4, folder / "converted");
-  const std::string path = folder / "converted/model.safetensors", known = "int4x64";
-  std::string file = read_text_file(path, std::size_t{1} << 24);
-  for (std::size_t at = 0; (at = file.find(known, at)) != std::string::npos; ++at)
-    file.replace(at, known.size(), "int4x32");
-  std::ofstream(path, std::ios::binary) << file;
-  EXPECT_THAT(error_of([&] { load(folder / "converted", config, all_of(config)); }),
+  const Converted model;
+  const ModelConfig& config = model.config;
+  const std::string file = "converted/model.safetensors", known = "int4x64";
+  std::string bytes = model.folder.read(file);
+  for (std::size_t at = 0; (at = bytes.find(known, at)) != std::string::npos; ++at)
+    bytes.replace(at, known.size(), "int4x32");
+  model.folder.write(file, bytes);
+  EXPECT_THAT(error_of([&] { load(model.path, config, all_of(config)); }),
               HasSubstr("expected a layout that this version of foe has, got "
                         "model.layers.0.self_attn.q_proj.panels.int4x32: convert the original model again"));
 }
