@@ -231,8 +231,8 @@ ModelConfig read_config(const json& root) {
   const Dialect dialect = find_dialect(root);
   refuse_other_architectures(root);
   ModelConfig config;
-  config.model_type =
-      root.contains("model_type") ? root["model_type"].get<std::string>() : std::string(kFoe.model_type);
+  const json* type = find(root, "model_type");
+  config.model_type = type ? type->get<std::string>() : std::string(kFoe.model_type);
   config.hidden_size = get_int(root, "hidden_size");
   config.num_hidden_layers = get_int(root, "num_hidden_layers");
   config.vocab_size = get_int(root, "vocab_size");

@@ -147,6 +147,24 @@ TEST(ConfigJson, ReadsDenseModels) {
   EXPECT_EQ(parse(own).moe_intermediate_size, 6);
 }
 
+// What parse() makes of it: the configuration, or the error.
+std::string outcome(const json& root) {
+  try {
+    return model_config_json(parse(root));
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
+TEST(ConfigJson, NullIsAsGoodAsNoKey) {
+  for (const json& root : {olmoe(), mixtral(), qwen3_moe(), foe_model()})
+    for (const auto& [key, value] : root.items()) {
+      json without = root;
+      without.erase(key);
+      EXPECT_EQ(outcome(with(root, {{key, nullptr}})), outcome(without)) << key;
+    }
+}
+
 TEST(ConfigJson, ReadsOurs) {
   const ModelConfig config = parse(foe_model());
   EXPECT_EQ(config.expert_groups, 2);
