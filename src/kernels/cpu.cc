@@ -1,5 +1,12 @@
 #include "kernels/cpu.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <unistd.h>
+
+#include <sys/syscall.h>
+#endif
+
 #include "base/error.h"
 #include "kernels/targets.h"
 // Highway reads what targets.h defines.
@@ -20,18 +27,36 @@ namespace {
 bool find_dot_products() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  return __builtin_cpu_supports("avx512vnni");
+  return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi");
+#else
+  return false;
+#endif
+}
+
+// Linux lets a process use tiles only after it has asked for the room that they take in each thread's saved state.
+bool find_tiles() {
+#if defined(__x86_64__)
+  constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24, kInt8 = 1u << 25, kAll = kBf16 | kTile | kInt8;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  unsigned a, b, c, d;
+  if (!find_dot_products() || __get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & kAll) != kAll) return false;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 #else
   return false;
 #endif
 }
 
 bool dot_products_are_used = find_dot_products();
+bool tiles_are_used = find_tiles();
 
 }  // namespace
 
 bool dot_products() {
   return dot_products_are_used;
+}
+
+bool tiles() {
+  return tiles_are_used;
 }
 
 WithoutDotProducts::WithoutDotProducts() {
@@ -42,10 +67,20 @@ WithoutDotProducts::~WithoutDotProducts() {
   dot_products_are_used = find_dot_products();
 }
 
+WithoutTiles::WithoutTiles() {
+  tiles_are_used = false;
+}
+
+WithoutTiles::~WithoutTiles() {
+  tiles_are_used = find_tiles();
+}
+
 std::string instruction_set() {
 #if defined(__x86_64__)
   const auto targets = hwy::SupportedTargets() & HWY_TARGETS, best = targets & -targets;  // lower bits are better sets
-  return std::string(hwy::TargetName(best)) + (best == HWY_AVX3 && dot_products() ? " with VNNI" : "");
+  return std::string(hwy::TargetName(best)) + (best == HWY_AVX3 && tiles()          ? " with VNNI and AMX"
+                                               : best == HWY_AVX3 && dot_products() ? " with VNNI"
+                                                                                    : "");
 #else
   return hwy::TargetName(HWY_TARGETS);  // there is one
 #endif
