@@ -24,18 +24,18 @@ std::vector<float> noise(std::size_t size) {
 struct Rows {
   std::size_t width;
   std::vector<float> x;
-  std::vector<std::byte> codes;
+  AlignedBuffer<std::byte> codes;
 
   Rows(std::size_t rows, int n) : width(n), x(noise(rows * n)), codes(rows * most_row_bytes(n)) {}
   static std::size_t most_row_bytes(std::size_t n) {
-    return std::max(quantised_row_bytes(WeightFormat::kInt8, n), quantised_row_bytes(WeightFormat::kInt4, n));
+    return std::max(quantised_row_bytes(WeightFormat::kInt8, n), quantised_row_bytes(WeightFormat::kBF16xBF16, n));
   }
   QuantisedRows view(WeightFormat format) {
-    if (!quantised(format)) return {};
+    if (!rounds_rows(format)) return {};
     return {codes.data(), quantised_row_bytes(format, width)};
   }
   void quantise(ThreadPool& pool, WeightFormat format, int rows) {
-    if (quantised(format)) quantise_rows(pool, format, x.data(), width, rows, static_cast<int>(width), view(format));
+    if (rounds_rows(format)) quantise_rows(pool, format, x.data(), width, rows, static_cast<int>(width), view(format));
   }
 };
 

@@ -1,6 +1,8 @@
 #include "kernels/gemm.h"
 
 #include <algorithm>
+#include <atomic>
+#include <cstring>
 
 #include "base/check.h"
 #include "kernels/cpu.h"
@@ -10,6 +12,7 @@
 #define HWY_TARGET_INCLUDE "kernels/gemm.cc"
 #include <hwy/foreach_target.h>
 
+#include "kernels/amx_product-inl.h"
 #include "kernels/gemm_tile-inl.h"
 #include "kernels/math-inl.h"
 #include "kernels/quantised_tile-inl.h"
@@ -50,9 +53,13 @@ constexpr int tallest_of_dots(int panels) {
   return panels == 2 ? kTallestOfDots : tallest_of_codes(panels);
 }
 
-// Rows whose products are on the stack until all terms of a sum are there: [row][panel][16].
+// Rows whose products are on the stack until all terms of a sum are there: [row][panel][16]. Tiles take more, which
+// then share what is made of the weights for them.
+constexpr int kRowBlockOfVectors = 48, kRowBlockOfTiles = 128;
 template <int kPanels>
-constexpr int kRowBlock = kPanels == kMostPanels ? 1 : 48;
+constexpr int kRowBlock = kPanels == kMostPanels ? 1
+                          : kMayTile             ? kRowBlockOfTiles
+                                                 : kRowBlockOfVectors;
 template <int kPanels>
 using Accumulators = float[kRowBlock<kPanels>][kPanels][kPanel];
 
@@ -91,7 +98,7 @@ const std::byte* row_of(const Product& product, int i) {
 // y[m * y_stride + 16 p + (0..15)] = row first_row + m of x times panel `panel` + p.
 template <int kRows, int kPanels>
 void multiply_rows(const Product& product, int first_row, int panel, float* y, std::size_t y_stride,
-                   Meanwhile next = {}) {
+                   [[maybe_unused]] Meanwhile next = {}) {
   const std::size_t stride = product.w->panel_stride;
   const std::byte* const w = product.w->data + panel * stride;
   const int depth = product.w->depth;
@@ -103,15 +110,21 @@ void multiply_rows(const Product& product, int first_row, int panel, float* y, s
     case WeightFormat::kBF16:
       return multiply_floats<BF16, kRows, kPanels>(x, w, stride, depth, y, y_stride);
     case WeightFormat::kInt8:
-      if constexpr (kMayDot && kRows <= tallest_of_dots(kPanels))
+#if HWY_TARGET == HWY_AVX3
+      if constexpr (kRows <= tallest_of_dots(kPanels))
         if (dot_products())
           return multiply_dots<WeightFormat::kInt8, kRows, kPanels>(x, w, stride, depth, y, y_stride, next);
+#endif
       if constexpr (kRows <= tallest_of_codes(kPanels)) multiply_int8<kRows, kPanels>(x, w, stride, depth, y, y_stride);
       break;
+    case WeightFormat::kBF16xBF16:
+      break;
     case WeightFormat::kInt4:
-      if constexpr (kMayDot && kRows <= tallest_of_dots(kPanels))
+#if HWY_TARGET == HWY_AVX3
+      if constexpr (kRows <= tallest_of_dots(kPanels))
         if (dot_products())
           return multiply_dots<WeightFormat::kInt4, kRows, kPanels>(x, w, stride, depth, y, y_stride, next);
+#endif
       if constexpr (kRows <= tallest_of_codes(kPanels)) multiply_int4<kRows, kPanels>(x, w, stride, depth, y, y_stride);
       break;
   }
@@ -134,23 +147,119 @@ void multiply_tiles(const Product& product, int first_row, int rows, int panel, 
                     int tallest) {
   const PackedMatrix& w = *product.w;
   const int tiles = (rows + tallest - 1) / tallest;
-  const std::size_t scales = padded_depth(w.format, w.depth) / scale_depth(w.format);
-  const std::size_t pieces = std::max<std::size_t>(tiles * scales, 1) * kCacheLine;
+  const std::size_t parts = padded_depth(w.format, w.depth) / kInt4Part;
+  const std::size_t pieces = std::max<std::size_t>(tiles * parts, 1) * kCacheLine;
   const auto lines = static_cast<int>((kWide * w.panel_stride + pieces - 1) / pieces);
   for (int p = 0; p < kPanels; p += kWide)
     for (int tile = 0, i = 0, height; tile < tiles; ++tile, i += height) {
       height = (rows - i + tiles - tile - 1) / (tiles - tile);
-      const std::byte* next = w.data + (panel + p + kWide) * w.panel_stride + tile * scales * lines * kCacheLine;
+      const std::byte* next = w.data + (panel + p + kWide) * w.panel_stride + tile * parts * lines * kCacheLine;
       multiply_some_rows<kTallest, kWide>(height, product, first_row + i, panel + p, y + i * y_stride + p * kPanel,
                                           y_stride, {next, lines});
     }
 }
 
-// acc = x rows times panels [panel, panel + kPanels) of w, for one block of rows.
+// Rows of a sum: all of them or, if tiles multiply them, as many as stay in a cache, as tiles take them, of each term.
+struct RowRange {
+  int begin, end;
+  const TiledRows* tiled = nullptr;
+
+  template <int kPanels>
+  int block() const {
+    return tiled ? kRowBlockOfTiles : std::min(kRowBlock<kPanels>, kRowBlockOfVectors);
+  }
+};
+
+// From so many rows on tiles are faster than vectors, although 16 rows take them as long as one.
+constexpr int kFewestTiledRows = 8;
+
+#if HWY_TARGET == HWY_AVX3
+
+// Rows of a product for tiles, which load rows at equal distances, 16 at a time. What is not there like that is copied
+// into memory of this thread; it stays there for the other panels of the same product in the same call.
+class RowCopy {
+ public:
+  const TiledRows& take(const Product& product, int begin, int end, std::uint64_t call) {
+    if (call == call_ && &product == product_ && begin == begin_) return tiled_;
+    call_ = call, product_ = &product, begin_ = begin;
+    const std::size_t stride = product.quantised.stride;
+    const int rows = end - begin, whole = rows / amx::kTileRows, blocks = block_count(product);
+    const int copied_from = product.rows ? 0 : whole * amx::kTileRows;
+    const std::size_t bytes = static_cast<std::size_t>(blocks) * sizeof(RowBlock);
+    const std::size_t room = (rows - copied_from + amx::kTileRows - 1) / amx::kTileRows * amx::kTileRows * stride;
+    // Zero at first: no output of a row depends on what is past the last one, but scales could be slow to multiply.
+    if (memory_.size() < room) memory_ = AlignedBuffer<std::byte>::zeroed(room);
+    for (int i = copied_from; i < rows; ++i)
+      std::memcpy(memory_.data() + (i - copied_from) * stride, row_of(product, begin + i), bytes);
+    const std::byte* first = product.rows ? memory_.data() : row_of(product, begin);
+    const std::byte* last = memory_.data() + (whole * amx::kTileRows - copied_from) * stride;
+    tiled_ = {first, stride, last, (rows + amx::kTileRows - 1) / amx::kTileRows, whole, blocks};
+    return tiled_;
+  }
+  static int block_count(const Product& product) {
+    return padded_depth(product.w->format, product.w->depth) / block_depth(product.w->format);
+  }
+
+ private:
+  AlignedBuffer<std::byte> memory_;
+  TiledRows tiled_;
+  std::uint64_t call_ = 0;
+  const Product* product_ = nullptr;
+  int begin_ = 0;
+};
+
+// Calls body(rows) for all rows of a sum, so many at a time that those of all terms are in half of a second cache.
+template <typename Body>
+void for_each_tiled_range(std::span<const Product> terms, std::uint64_t call, Body&& body) {
+  constexpr std::size_t kCached = std::size_t{1} << 20, kMost = 512 / kRowBlockOfTiles;
+  thread_local std::vector<RowCopy> copies;
+  thread_local std::vector<TiledRows> tiled;
+  if (copies.size() < terms.size()) copies.resize(terms.size());
+  std::size_t row_bytes = 1;
+  for (const Product& term : terms) row_bytes += RowCopy::block_count(term) * sizeof(RowBlock);
+  const auto most =
+      static_cast<int>(std::clamp<std::size_t>(kCached / row_bytes / kRowBlockOfTiles, 1, kMost)) * kRowBlockOfTiles;
+  const amx::Tiles registers;
+  const int count = terms.front().count;
+  for (int begin = 0; begin < count; begin += most) {
+    const int end = std::min(count, begin + most);
+    tiled.clear();
+    for (std::size_t j = 0; j < terms.size(); ++j) tiled.push_back(copies[j].take(terms[j], begin, end, call));
+    body(RowRange{begin, end, tiled.data()});
+  }
+}
+
+#endif
+
+// Calls body(rows) for all rows of a sum. `call` is another number for each list of products.
+template <typename Body>
+void for_each_row_range(std::span<const Product> terms, [[maybe_unused]] std::uint64_t call, Body&& body) {
+  const Product& sum = terms.front();
+#if HWY_TARGET == HWY_AVX3
+  if (tiles() && quantised(sum.w->format) && sum.count >= kFewestTiledRows)
+    return for_each_tiled_range(terms, call, body);
+#endif
+  body(RowRange{0, sum.count});
+}
+
+// acc = rows of x times panels [panel, panel + kPanels) of w, for one block of rows. Those in tiles, if they are, are
+// `rows_before` after the first one.
 template <int kPanels>
-void multiply_row_block(const Product& product, int first_row, int rows, int panel, Accumulators<kPanels>& acc) {
+void multiply_row_block(const Product& product, [[maybe_unused]] const TiledRows* tiled,
+                        [[maybe_unused]] int rows_before, int first_row, int rows, int panel,
+                        Accumulators<kPanels>& acc, [[maybe_unused]] const ResultLines& results) {
   constexpr std::size_t kStride = kPanels * kPanel;
   const bool codes = quantised(product.w->format);
+#if HWY_TARGET == HWY_AVX3
+  if constexpr (kPanels <= 2)
+    if (tiled) {
+      const PackedMatrix& w = *product.w;
+      const auto multiply = w.format == WeightFormat::kInt8 ? &multiply_on_tiles<WeightFormat::kInt8, kPanels>
+                                                            : &multiply_on_tiles<WeightFormat::kInt4, kPanels>;
+      return multiply(*tiled, rows_before / amx::kTileRows, (rows + amx::kTileRows - 1) / amx::kTileRows,
+                      w.data + panel * w.panel_stride, w.panel_stride, acc[0][0], results);
+    }
+#endif
   if constexpr (kPanels > 1)
     if (long_panels(*product.w)) {
       if (rows == 1) return multiply_rows<1, kPanels>(product, first_row, panel, acc[0][0], kStride);
@@ -176,8 +285,12 @@ HWY_INLINE void for_each_output(const Product& product, int first_row, int rows,
 
 // acc = x rows times panels + plus, for one block of rows.
 template <int kPanels>
-void multiply_and_add(const Product& product, int first_row, int rows, int panel, Accumulators<kPanels>& acc) {
-  multiply_row_block<kPanels>(product, first_row, rows, panel, acc);
+void multiply_and_add(const Product& product, const TiledRows* tiled, int rows_before, int first_row, int rows,
+                      int panel, Accumulators<kPanels>& acc) {
+  // Only the first term of a sum has a place for it.
+  const ResultLines results{product.y + first_row * product.y_stride + panel * kPanel, product.y_stride,
+                            product.y ? rows : 0, kPanels};
+  multiply_row_block<kPanels>(product, tiled, rows_before, first_row, rows, panel, acc, results);
   if (!product.plus) return;
   for_each_output<kPanels>(product, first_row, rows, panel, acc, [&](float* a, std::size_t at, int columns) {
     const float* plus = product.plus + at;
@@ -185,17 +298,19 @@ void multiply_and_add(const Product& product, int first_row, int rows, int panel
   });
 }
 
-// Columns of `panel` of every row of a sum. Terms are added as soon as both are there. The merges take the last two
+// Columns of `panel` of some rows of a sum. Terms are added as soon as both are there. The merges take the last two
 // that wait, always.
 template <int kPanels>
-void multiply_panels(std::span<const Product> terms, const Merge* merges, int panel) {
+void multiply_panels(std::span<const Product> terms, const Merge* merges, const RowRange& range, int panel) {
   HWY_ALIGN Accumulators<kPanels> open[kMaxOpen];
   const Product& sum = terms.front();
-  for (int row = 0; row < sum.count; row += kRowBlock<kPanels>) {
-    const int rows = std::min(kRowBlock<kPanels>, sum.count - row), last = static_cast<int>(terms.size()) - 1;
+  const int block = range.block<kPanels>();
+  for (int row = range.begin; row < range.end; row += block) {
+    const int rows = std::min(block, range.end - row), last = static_cast<int>(terms.size()) - 1;
     int waiting = 0, merged = 0;
     for (int j = 0; j <= last; ++j) {
-      multiply_and_add<kPanels>(terms[j], row, rows, panel, open[waiting++]);
+      multiply_and_add<kPanels>(terms[j], range.tiled ? range.tiled + j : nullptr, row - range.begin, row, rows, panel,
+                                open[waiting++]);
       for (; merged < last && merges[merged].from <= j; ++merged, --waiting)
         for (int i = 0; i < rows; ++i)
           for (int p = 0; p < kPanels; ++p) {
@@ -213,21 +328,27 @@ void multiply_panels(std::span<const Product> terms, const Merge* merges, int pa
 }
 
 // Panels [first, last) of every row of a sum.
-void multiply_run(std::span<const Product> terms, const Merge* merges, int first, int last) {
-  int panel = first;
-  if (terms.front().count == 1 && long_panels(*terms.front().w))
-    for (; panel + kMostPanels <= last; panel += kMostPanels) multiply_panels<kMostPanels>(terms, merges, panel);
-  for (; panel + 2 <= last; panel += 2) multiply_panels<2>(terms, merges, panel);
-  if (panel < last) multiply_panels<1>(terms, merges, panel);
+void multiply_run(std::span<const Product> terms, const Merge* merges, int first, int last, std::uint64_t call) {
+  for_each_row_range(terms, call, [&](const RowRange& range) {
+    int panel = first;
+    if (terms.front().count == 1 && long_panels(*terms.front().w))
+      for (; panel + kMostPanels <= last; panel += kMostPanels)
+        multiply_panels<kMostPanels>(terms, merges, range, panel);
+    for (; panel + 2 <= last; panel += 2) multiply_panels<2>(terms, merges, range, panel);
+    if (panel < last) multiply_panels<1>(terms, merges, range, panel);
+  });
 }
 
 // Panels 2f and 2f + 1 are gate and up of the same 16 hidden units.
 template <int kPanels>
-void multiply_swiglu_panels(const Product& product, int panel, int width) {
+void multiply_swiglu_panels(const Product& product, const RowRange& range, int panel, int width) {
   HWY_ALIGN Accumulators<kPanels> acc;
-  for (int row = 0; row < product.count; row += kRowBlock<kPanels>) {
-    const int rows = std::min(kRowBlock<kPanels>, product.count - row);
-    multiply_row_block<kPanels>(product, row, rows, panel, acc);
+  const int block = range.block<kPanels>();
+  for (int row = range.begin; row < range.end; row += block) {
+    const int rows = std::min(block, range.end - row);
+    const ResultLines results{product.y + row * product.y_stride + panel / 2 * kPanel, product.y_stride, rows,
+                              kPanels / 2};
+    multiply_row_block<kPanels>(product, range.tiled, row - range.begin, row, rows, panel, acc, results);
     for (int i = 0; i < rows; ++i)
       for (int p = 0; p < kPanels; p += 2) {
         const V16 h = mul(silu16(load16(acc[i][p])), load16(acc[i][p + 1]));
@@ -241,12 +362,14 @@ void multiply_swiglu_panels(const Product& product, int panel, int width) {
   }
 }
 
-void multiply_swiglu_run(const Product& product, int first, int last, int width) {
-  int panel = first;
-  if (product.count == 1 && long_panels(*product.w))
-    for (; panel + kMostPanels <= last; panel += kMostPanels)
-      multiply_swiglu_panels<kMostPanels>(product, panel, width);
-  for (; panel < last; panel += 2) multiply_swiglu_panels<2>(product, panel, width);
+void multiply_swiglu_run(const Product& product, int first, int last, int width, std::uint64_t call) {
+  for_each_row_range({&product, 1}, call, [&](const RowRange& range) {
+    int panel = first;
+    if (product.count == 1 && long_panels(*product.w))
+      for (; panel + kMostPanels <= last; panel += kMostPanels)
+        multiply_swiglu_panels<kMostPanels>(product, range, panel, width);
+    for (; panel < last; panel += 2) multiply_swiglu_panels<2>(product, range, panel, width);
+  });
 }
 
 }  // namespace HWY_NAMESPACE
@@ -315,11 +438,16 @@ void for_each_run(ThreadPool& pool, std::span<const Product> products, int toget
   });
 }
 
+std::uint64_t next_call() {
+  static std::atomic<std::uint64_t> calls{0};
+  return ++calls;
+}
+
 }  // namespace
 
 void multiply(ThreadPool& pool, std::span<const Product> products) {
-  for_each_run(pool, products, 1, [](const Product& product, int first, int last) {
-    HWY_DYNAMIC_DISPATCH(multiply_run)({&product, 1}, nullptr, first, last);
+  for_each_run(pool, products, 1, [call = next_call()](const Product& product, int first, int last) {
+    HWY_DYNAMIC_DISPATCH(multiply_run)({&product, 1}, nullptr, first, last, call);
   });
 }
 
@@ -328,14 +456,14 @@ void multiply_and_sum(ThreadPool& pool, std::span<const Product> products, std::
   for (const Product& product : products)
     FOE_CHECK(product.count == products[0].count && product.w->rows == products[0].w->rows, "[{}, {}] and [{}, {}]",
               product.count, product.w->rows, products[0].count, products[0].w->rows);
-  for_each_run(pool, products.first(1), 1, [&](const Product&, int first, int last) {
-    HWY_DYNAMIC_DISPATCH(multiply_run)(products, merges.data(), first, last);
+  for_each_run(pool, products.first(1), 1, [&, call = next_call()](const Product&, int first, int last) {
+    HWY_DYNAMIC_DISPATCH(multiply_run)(products, merges.data(), first, last, call);
   });
 }
 
 void multiply_swiglu(ThreadPool& pool, std::span<const Product> products, int width) {
-  for_each_run(pool, products, 2, [width](const Product& product, int first, int last) {
-    HWY_DYNAMIC_DISPATCH(multiply_swiglu_run)(product, first, last, width);
+  for_each_run(pool, products, 2, [width, call = next_call()](const Product& product, int first, int last) {
+    HWY_DYNAMIC_DISPATCH(multiply_swiglu_run)(product, first, last, width, call);
   });
 }
 

@@ -19,22 +19,44 @@ HWY_BEFORE_NAMESPACE();
 namespace foe {
 namespace HWY_NAMESPACE {
 
-// The scale of n floats: their largest magnitude times the inverse of the largest code, but at least the smallest
-// normal float, whose inverse is finite. The inverse is to be a hair less, so that no code times the scale overflows.
-HWY_INLINE float scale_of(const float* x, int n, float inverse_of_most) {
+using DI32 = hn::RebindToSigned<DF>;
+using DI16 = hn::Repartition<std::int16_t, DF>;
+using DI8 = hn::Repartition<std::int8_t, DF>;
+using DU8 = hn::Repartition<std::uint8_t, DF>;
+using VI32 = hn::Vec<DI32>;
+using VI16 = hn::Vec<DI16>;
+using VI8 = hn::Vec<DI8>;
+using VU8 = hn::Vec<DU8>;
+
+// w[2j] * x[2j] + w[2j + 1] * x[2j + 1], which must fit into 16 bits, where w is at most 127.
+HWY_INLINE VI16 multiply_pairs(VU8 w, VI8 x) {
+#if HWY_TARGET == HWY_AVX2
+  return VI16{_mm256_maddubs_epi16(w.raw, x.raw)};
+#elif HWY_TARGET == HWY_AVX3
+  return VI16{_mm512_maddubs_epi16(w.raw, x.raw)};
+#else
+  const hn::Half<DI8> half;
+  const VI8 levels = hn::BitCast(DI8(), w);
+  const VI16 low = hn::Mul(hn::PromoteTo(DI16(), hn::LowerHalf(levels)), hn::PromoteTo(DI16(), hn::LowerHalf(x)));
+  const VI16 high =
+      hn::Mul(hn::PromoteTo(DI16(), hn::UpperHalf(half, levels)), hn::PromoteTo(DI16(), hn::UpperHalf(half, x)));
+  return hn::Add(hn::ConcatEven(DI16(), high, low), hn::ConcatOdd(DI16(), high, low));
+#endif
+}
+
+// The scale of n floats: their largest magnitude divided by 127, but at least the smallest normal float, whose inverse
+// is finite. The factor is a hair less than 1 / 127, so that no code times the scale overflows.
+HWY_INLINE float int8_scale(const float* x, int n) {
+  constexpr float kInverse = 0x1.020406p-7f;
   // Magnitudes are ordered like their bits, and those that are not finite come last.
-  using DI = hn::RebindToSigned<DF>;
-  auto most = hn::Zero(DI());
+  auto most = hn::Zero(DI32());
   for_each16(n, [&](int i, auto load, auto) {
     const V16 v = load(x + i);
-    for (const VF& part : v.v) most = hn::Max(most, hn::BitCast(DI(), hn::Abs(part)));
+    for (const VF& part : v.v) most = hn::Max(most, hn::BitCast(DI32(), hn::Abs(part)));
   });
-  const float largest = std::bit_cast<float>(hn::GetLane(hn::MaxOfLanes(DI(), most)));
+  const float largest = std::bit_cast<float>(hn::GetLane(hn::MaxOfLanes(DI32(), most)));
   if (!(largest <= std::numeric_limits<float>::max())) return std::numeric_limits<float>::quiet_NaN();
-  return std::max(largest * inverse_of_most, std::numeric_limits<float>::min());
-}
-HWY_INLINE float int8_scale(const float* x, int n) {
-  return scale_of(x, n, 0x1.020406p-7f);  // 1 / 127
+  return std::max(largest * kInverse, std::numeric_limits<float>::min());
 }
 
 // Sixteen floats with their scale's inverse.

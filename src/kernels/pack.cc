@@ -39,26 +39,36 @@ void pack_floats(std::span<const float> row, const PackedMatrix& packed, std::by
   }
 }
 
-// Puts the code of element (r, k) of a block where weight_format.h says.
-void place_code(WeightFormat format, std::int8_t code, int r, int k, std::byte* block) {
-  std::byte* out = block + scale_bytes(format);
-  if (format == WeightFormat::kInt8)
-    out[(k / 2 * kPanel + r) * 2 + k % 2] = static_cast<std::byte>(code);
-  else
-    out[(k / 8 * kPanel + r) * 4 + k % 4] |= static_cast<std::byte>(code << (k / 4 % 2 * 4));
+void pack_pairs(std::span<const float> row, const PackedMatrix& packed, std::byte* data, int to) {
+  auto* out = reinterpret_cast<BF16*>(data + (to / kPanel) * packed.panel_stride);
+  for (std::size_t k = 0; k < row.size(); ++k) out[(k / 2 * kPanel + to % kPanel) * 2 + k % 2] = to_bf16(row[k]);
+}
+
+// Puts a row of a block where weight_format.h says.
+void place_int8(const WeightBlock& row, int r, std::byte* block) {
+  std::memcpy(block + r * sizeof row.scale, &row.scale, sizeof row.scale);
+  std::byte* out = block + head_bytes(WeightFormat::kInt8);
+  for (int k = 0; k < kCodeBlock; k += 4) std::memcpy(out + (k / 4 * kPanel + r) * 4, row.codes.data() + k, 4);
+}
+
+void place_int4(const WeightBlock& row, int r, std::byte* block) {
+  const BF16 scale = to_bf16(row.scale);
+  unsigned choices = 0;
+  for (int k = 0; k < kCodeBlock; k += kInt4Part) choices |= (row.codes[k] / 16u) << (2 * (k / kInt4Part));
+  const auto half = static_cast<std::uint16_t>(choices);
+  std::memcpy(block + r * sizeof scale, &scale, sizeof scale);
+  std::memcpy(block + kPanel * sizeof scale + r * sizeof half, &half, sizeof half);
+  std::byte* out = block + head_bytes(WeightFormat::kInt4);
+  for (int k = 0; k < kCodeBlock; ++k)
+    out[(k / 8 * kPanel + r) * 4 + k % 4] |= static_cast<std::byte>(row.codes[k] % 16 << (k / 4 % 2 * 4));
 }
 
 void pack_codes(std::span<const float> row, const PackedMatrix& packed, std::byte* data, int to) {
-  const int depth = scale_depth(packed.format), r = to % kPanel;
-  for (std::size_t k = 0; k < row.size(); k += depth) {
-    const auto weights = row.subspan(k, std::min<std::size_t>(depth, row.size() - k));
-    const int block_k = block_depth(packed.format), first = static_cast<int>(k) % block_k;
-    std::byte* block = data + (to / kPanel) * packed.panel_stride + k / block_k * block_bytes(packed.format);
-    std::int8_t codes[64];
-    BF16 scale;
-    quantise_block(packed.format, weights.data(), static_cast<int>(weights.size()), &scale, codes);
-    std::memcpy(block + (first / depth * kPanel + r) * sizeof scale, &scale, sizeof scale);
-    for (int i = 0; i < static_cast<int>(weights.size()); ++i) place_code(packed.format, codes[i], r, first + i, block);
+  std::byte* block = data + (to / kPanel) * packed.panel_stride;
+  for (std::size_t k = 0; k < row.size(); k += kCodeBlock, block += block_bytes(packed.format)) {
+    const auto weights = row.subspan(k, std::min<std::size_t>(kCodeBlock, row.size() - k));
+    const WeightBlock coded = quantise_block(packed.format, weights.data(), static_cast<int>(weights.size()));
+    (packed.format == WeightFormat::kInt8 ? place_int8 : place_int4)(coded, to % kPanel, block);
   }
 }
 
@@ -68,6 +78,8 @@ void pack_row(const StoredMatrix& source, int from, const PackedMatrix& packed, 
   source.read_row(from, row.data());
   if (quantised(packed.format))
     pack_codes(row, packed, data, to);
+  else if (packed.format == WeightFormat::kBF16xBF16)
+    pack_pairs(row, packed, data, to);
   else
     pack_floats(row, packed, data, to);
 }

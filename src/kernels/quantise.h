@@ -1,6 +1,7 @@
 // Rounding to the quantised weight formats, and rows of activations to the integers that their products take.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -9,57 +10,53 @@
 
 namespace foe {
 
-// Writes the block of one row: its scale to *scale, and the code of w[k] to codes[k], for k < n <= scale_depth(format).
-// A scale has the sign and size, among those tried, that make the squared error least. int8: a signed byte; int4: an
-// index into kInt4Levels. Where a weight is not finite the scale is NaN, and so is all that is read.
-void quantise_block(WeightFormat format, const float* w, int n, BF16* scale, std::int8_t* codes);
+// One row of a block of weights: weight k is scale * codes[k] in int8, and scale * kInt4Products[codes[k]] in int4,
+// where the sixteen k of a part have codes with the same factor. The scale of int4 is a bf16.
+struct WeightBlock {
+  float scale = 0;
+  std::array<std::int8_t, kCodeBlock> codes{};
+};
+// The block of n <= kCodeBlock weights; int4 takes the scale, among those tried, that makes the squared error least.
+// Where a weight is not finite the scale is NaN, and so is all that is read.
+WeightBlock quantise_block(WeightFormat format, const float* w, int n);
 
-// Rows of activations as products with quantised weights take them, `stride` bytes apart: blocks as deep as what shares
-// a scale in the weights, each of codes with a scale of its own, padded with zeros to the weights' depth. Beside
-// weights in int4, 7 bits lose next to nothing, and sums of their products fit into 16.
+// Rows of activations as products with some formats take them, padded with zeros to the weights' depth: bf16 beside
+// bf16xbf16, and blocks of codes (RowBlock) beside integers, whichever they are. All begin at cache lines.
 struct QuantisedRows {
   std::byte* data = nullptr;
-  std::size_t stride = 0;
+  std::size_t stride = 0;  // bytes from row to row: quantised_row_bytes()
 };
 
-// What makes all weights positive, as some products of bytes take them: int8 codes and int4 levels.
+// What makes all weights positive, as some products of bytes take them: int8 codes, and int4 levels.
 inline constexpr int kCodeOffset = 128, kLevelOffset = 32;
+inline constexpr int kMostCode = 127;  // of activations
 
-// The largest code of activations.
-constexpr int most_code(WeightFormat format) {
-  return format == WeightFormat::kInt8 ? 127 : 63;
-}
-
-template <WeightFormat>
-struct RowBlock;
-template <>
-struct RowBlock<WeightFormat::kInt8> {
-  std::int8_t codes[scale_depth(WeightFormat::kInt8)];
+struct alignas(64) RowBlock {
+  std::int8_t codes[kCodeBlock];
   float scale;
   std::int32_t offset;  // -kCodeOffset times the sum of the codes
+  // -kLevelOffset times the sum of those codes of a part with k % 4 < 2, and of the others.
+  std::int16_t part_offsets[kCodeBlock / kInt4Part][2];
 };
-template <>
-struct RowBlock<WeightFormat::kInt4> {
-  std::int8_t codes[scale_depth(WeightFormat::kInt4)];
-  float scale;
-  std::int32_t offset;      // -kLevelOffset times the sum of the codes
-  std::int16_t offsets[2];  // of those k with k % 4 < 2, and of the others
-};
+static_assert(kLevelOffset * kMostCode * kInt4Part / 2 <= 32767);
 
 inline QuantisedRows from_row(const QuantisedRows& rows, std::size_t first) {
   if (!rows.data) return {};
   return {rows.data + first * rows.stride, rows.stride};
 }
 
-// Of a row of n floats, for weights in `format`.
+// Of a row of n floats, for weights in `format`; none where they take floats. An odd number of cache lines: the same
+// k of many rows would otherwise displace each other in caches.
 constexpr std::size_t quantised_row_bytes(WeightFormat format, int n) {
-  const std::size_t blocks = padded_depth(format, n) / scale_depth(format);
-  return blocks * (format == WeightFormat::kInt8 ? sizeof(RowBlock<WeightFormat::kInt8>)
-                                                 : sizeof(RowBlock<WeightFormat::kInt4>));
+  constexpr std::size_t kLine = 64;
+  if (!rounds_rows(format)) return 0;
+  const auto depth = static_cast<std::size_t>(padded_depth(format, n));
+  const std::size_t bytes = quantised(format) ? depth / kCodeBlock * sizeof(RowBlock) : depth * sizeof(BF16);
+  return ((bytes + kLine - 1) / kLine | 1) * kLine;
 }
 
-// to[i] = row i of x [rows, n] for weights in `format`: each the nearest multiple of its block's scale, ties to even.
-// Where a value is not finite, its scale is NaN.
+// to[i] = row i of x [rows, n] for weights in `format`: the nearest bf16, or the nearest multiple of its block's scale,
+// ties to even. Where a value of a block is not finite, its scale is NaN.
 void quantise_rows(ThreadPool& pool, WeightFormat format, const float* x, std::size_t x_stride, int rows, int n,
                    const QuantisedRows& to);
 

@@ -1,16 +1,14 @@
-// The register tiles of products with quantised weights: integer dot products over the k that share a scale, exact,
-// which are then scaled and added to f32 accumulators, one after the other in ascending order. So an output is one
-// chain of fused multiply-adds, whatever the batch.
+// The register tiles of products with quantised weights: integer dot products over a block of k, exact, which are then
+// scaled and added to f32 accumulators, one after the other in ascending order. So an output is one chain of fused
+// multiply-adds, whatever the batch, and whatever multiplies the integers:
 //
-//   int8   Codes of weights and activations, both up to 127, are widened to 16 bits and multiplied in pairs: on x86 as
-//          many instructions as for products of bytes, whose signs have to be moved and whose pairs need a second
-//          addition.
-//   int4   Levels from 3 to 62 (kInt4Levels + 32), because x86 multiplies bytes only if one is unsigned, times 7-bit
-//          codes of activations. The sixteen products of a lane, less 32 times its activations' codes, fit into 16
-//          bits, so that all additions but one are of 16-bit numbers.
+//   int8   Codes of weights and activations, both up to 127, are widened to 16 bits and multiplied in pairs.
+//   int4   Levels from 4 to 63 (kInt4Levels + 32), because x86 multiplies bytes only if one is unsigned, times codes of
+//          activations. The eight products of a part in a lane, less 32 times its activations' codes, fit into 16 bits;
+//          the part's factor multiplies them as they are widened.
 //
 // AVX-512's dot products (VNNI) multiply bytes and add to 32 bits: weights of both formats are made unsigned for them,
-// and sums begin with what that adds too much. Sums of integers are exact, so the bits stay the same.
+// int4's by a table of all products of a factor and a level (VBMI), and sums begin with what that adds too much.
 
 #if defined(FOE_KERNELS_QUANTISED_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef FOE_KERNELS_QUANTISED_TILE_INL_H_
@@ -24,22 +22,14 @@
 #include <cstring>
 
 #include "kernels/gemm_tile-inl.h"
+#include "kernels/int8-inl.h"
 #include "kernels/quantise.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace foe {
 namespace HWY_NAMESPACE {
 
-using DI32 = hn::RebindToSigned<DF>;
-using DI16 = hn::Repartition<std::int16_t, DF>;
-using VI32 = hn::Vec<DI32>;
-using VI16 = hn::Vec<DI16>;
 constexpr int kPairLanes = 2 * kVecLanes;
-
-using DU8 = hn::Repartition<std::uint8_t, DF>;
-using DI8 = hn::Repartition<std::int8_t, DF>;
-using VU8 = hn::Vec<DU8>;
-using VI8 = hn::Vec<DI8>;
 
 // Keeps an addition where it is written: g++ otherwise moves those of integers together, and what they add waits on the
 // stack.
@@ -71,8 +61,8 @@ HWY_INLINE VI32 total(const Dot16& sum, int i) {
   return hn::RearrangeToOddPlusEven(sum.a[i], sum.b[i]);
 }
 
-// Whether there may be instructions that add four products to a sum (AVX-512 VNNI); dot_products() says if there are.
-// In asm, because Highway's targets do not have them.
+// Whether there may be instructions that add four products to a sum and look up a table of 64 bytes (AVX-512 VNNI and
+// VBMI); dot_products() says if there are. In asm, because Highway's targets do not have them.
 constexpr bool kMayDot = HWY_TARGET == HWY_AVX3;
 // Adds, to sum j, four products of unsigned w and signed x.
 HWY_INLINE void dot_quads([[maybe_unused]] VU8 w, [[maybe_unused]] VI32 x, [[maybe_unused]] VI32& sum) {
@@ -88,28 +78,33 @@ HWY_INLINE VI32 set_four(const void* x) {
   return hn::Set(DI32(), four);
 }
 
-// Of a panel's block in int8, two k: [16 rows][2 k] in 16 bits.
-HWY_INLINE void load_pair(const std::byte* codes, VI16 (&w)[kVecs]) {
-  const hn::Rebind<std::int8_t, DI16> d8;
-  for (int i = 0; i < kVecs; ++i)
-    w[i] = hn::PromoteTo(DI16(), hn::LoadU(d8, reinterpret_cast<const std::int8_t*>(codes) + i * kPairLanes));
-}
-
 // Block of a row.
-template <WeightFormat kFormat>
-HWY_INLINE const RowBlock<kFormat>& row_block(const std::byte* row, std::size_t block) {
-  return *reinterpret_cast<const RowBlock<kFormat>*>(row + block * sizeof(RowBlock<kFormat>));
+HWY_INLINE const RowBlock& row_block(const std::byte* row, std::size_t block) {
+  return *reinterpret_cast<const RowBlock*>(row + block * sizeof(RowBlock));
 }
 
-// The scales of a panel's block for its `part`-th k that share one.
-HWY_INLINE V16 load_scales(const std::byte* block, int part) {
-  return load16(reinterpret_cast<const BF16*>(block) + part * kPanel);
+// The scales of a panel's block.
+template <WeightFormat kFormat>
+HWY_INLINE V16 load_scales(const std::byte* block) {
+  if constexpr (kFormat == WeightFormat::kInt8)
+    return load16(reinterpret_cast<const float*>(block));
+  else
+    return load16(reinterpret_cast<const BF16*>(block));
 }
 
 // acc += sum * scale of the weights * scale of the row
 template <typename Sum>
 HWY_INLINE V16 add_block(Sum&& sum, V16 scale, float row_scale, V16 acc) {
-  return fma(make16([&](int i) { return hn::ConvertTo(DF(), sum(i)); }), mul(scale, set16(row_scale)), acc);
+  return fma(make16([&](int i) FOE_INLINE { return hn::ConvertTo(DF(), sum(i)); }), mul(scale, set16(row_scale)), acc);
+}
+
+// Sixteen rows' quad of bytes as 16 bits: k and k + 2, and k + 1 and k + 3.
+struct Halves {
+  VI16 even, odd;
+};
+HWY_INLINE Halves widen_quads(const void* bytes) {
+  const VI16 both = hn::LoadU(DI16(), static_cast<const std::int16_t*>(bytes));
+  return {hn::ShiftRight<8>(hn::ShiftLeft<8>(both)), hn::ShiftRight<8>(both)};
 }
 
 // y[m * y_stride + 16 p + (0..15)] = row x[m] times the p-th panel from w on.
@@ -117,35 +112,41 @@ template <int kRows, int kPanels>
 HWY_NOINLINE void multiply_int8(const std::byte* const (&x)[kRows], const std::byte* w, std::size_t panel_stride,
                                 int depth, float* y, std::size_t y_stride) {
   constexpr WeightFormat kFormat = WeightFormat::kInt8;
-  constexpr int kBlock = block_depth(kFormat), kPairBytes = 2 * kPanel, kLinePairs = kCacheLine / kPairBytes;
-  const hn::Rebind<std::int8_t, DI16> d8;
   V16 acc[kRows][kPanels];
   clear_tile(acc);
-  for (int k = 0, block = 0; k < depth; k += kBlock, ++block, w += block_bytes(kFormat)) {
-    const auto row = [&](int m) FOE_INLINE -> const RowBlock<kFormat>& { return row_block<kFormat>(x[m], block); };
+  for (int k = 0, block = 0; k < depth; k += kCodeBlock, ++block, w += block_bytes(kFormat)) {
+    const auto row = [&](int m) FOE_INLINE -> const RowBlock& { return row_block(x[m], block); };
     const std::size_t distance = distance_ahead<kPanels>(panel_bytes(kFormat, depth - k), panel_stride);
-    HWY_ALIGN std::int16_t wide[kRows][kBlock];
+    const auto ahead = [&](const std::byte* at) FOE_INLINE {
+      repeat<kPanels>([&](auto p) FOE_INLINE { read_ahead(at + p * panel_stride + distance); });
+    };
+    HWY_ALIGN std::int16_t wide[kRows][2][kCodeBlock / 2];
     Dot16 sum[kRows][kPanels];
     repeat<kRows>([&](auto m) FOE_INLINE {
-      for (int i = 0; i < kBlock; i += kPairLanes)
-        hn::Store(hn::PromoteTo(DI16(), hn::LoadU(d8, row(m).codes + i)), DI16(), wide[m] + i);
+      for (int i = 0; i < kCodeBlock / 2; i += kPairLanes) {
+        const Halves halves = widen_quads(row(m).codes + 2 * i);
+        hn::Store(halves.even, DI16(), wide[m][0] + i);
+        hn::Store(halves.odd, DI16(), wide[m][1] + i);
+      }
       repeat<kPanels>([&](auto p) FOE_INLINE { sum[m][p] = zero_dot16(); });
     });
-    repeat<kBlock / 2>([&](auto pair) FOE_INLINE {
-      const std::byte* codes = w + scale_bytes(kFormat) + pair * kPairBytes;
-      if (pair % kLinePairs == 0)
-        repeat<kPanels>([&](auto p) FOE_INLINE { read_ahead(codes + p * panel_stride + distance); });
-      VI16 two[kPanels][kVecs];
-      repeat<kPanels>([&](auto p) FOE_INLINE { load_pair(codes + p * panel_stride, two[p]); });
-      repeat<kRows>([&](auto m) FOE_INLINE {
-        const VI16 both = hn::BitCast(DI16(), set_four(wide[m] + 2 * pair));
-        repeat<kPanels>([&](auto p) FOE_INLINE {
-          repeat<kVecs>([&](auto i) FOE_INLINE { add_pairs(both, two[p][i], i, sum[m][p]); });
+    ahead(w);
+#pragma GCC unroll 8
+    for (int quad = 0; quad < kCodeBlock / 4; ++quad) {
+      const std::byte* codes = w + head_bytes(kFormat) + quad * kCacheLine;
+      ahead(codes);
+      repeat<kPanels>([&](auto p) FOE_INLINE {
+        repeat<kVecs>([&](auto i) FOE_INLINE {
+          const Halves four = widen_quads(codes + p * panel_stride + i * 4 * kVecLanes);
+          repeat<kRows>([&](auto m) FOE_INLINE {
+            add_pairs(hn::BitCast(DI16(), set_four(wide[m][0] + 2 * quad)), four.even, i, sum[m][p]);
+            add_pairs(hn::BitCast(DI16(), set_four(wide[m][1] + 2 * quad)), four.odd, i, sum[m][p]);
+          });
         });
       });
-    });
+    }
     repeat<kPanels>([&](auto p) FOE_INLINE {
-      const V16 scale = load_scales(w + p * panel_stride, 0);
+      const V16 scale = load_scales<kFormat>(w + p * panel_stride);
       repeat<kRows>([&](auto m) FOE_INLINE {
         acc[m][p] = add_block([&](int i) FOE_INLINE { return total(sum[m][p], i); }, scale, row(m).scale, acc[m][p]);
       });
@@ -154,7 +155,7 @@ HWY_NOINLINE void multiply_int8(const std::byte* const (&x)[kRows], const std::b
   store_tile(acc, y, y_stride);
 }
 
-// Levels + kLevelOffset of the `quad`-th four k from `codes` on: [16 rows][4 k].
+// Levels + kLevelOffset of the `quad`-th four k of a part, whose codes these are: [16 rows][4 k].
 HWY_INLINE void load_levels(const std::byte* codes, int quad, VU8 (&w)[kVecs]) {
   const VU8 levels = hn::BitCast(DU8(), hn::Add(hn::LoadDup128(DI8(), kInt4Levels), hn::Set(DI8(), kLevelOffset)));
   const auto* line = reinterpret_cast<const std::uint8_t*>(codes + quad / 2 * kCacheLine);
@@ -164,55 +165,69 @@ HWY_INLINE void load_levels(const std::byte* codes, int quad, VU8 (&w)[kVecs]) {
   }
 }
 
-// w[2j] * x[2j] + w[2j + 1] * x[2j + 1], which must fit into 16 bits.
-HWY_INLINE VI16 multiply_pairs(VU8 w, VI8 x) {
+// The factor of each row's `part`-th part of a block, twice in 16 bits; `choices` are the block's, in 32 bits.
+HWY_INLINE VI16 load_factors(VI32 choices, int part) {
+  constexpr auto kTwice = [](std::int8_t factor) {
+    return static_cast<std::int32_t>(0x10001u * static_cast<std::uint16_t>(factor));
+  };
+  HWY_ALIGN static constexpr std::int32_t kPairs[4] = {kTwice(kInt4Factors[0]), kTwice(kInt4Factors[1]),
+                                                       kTwice(kInt4Factors[2]), kTwice(kInt4Factors[3])};
+  const VI32 pairs = hn::LoadDup128(DI32(), kPairs), choice = hn::ShiftRightSame(choices, 2 * part);
 #if HWY_TARGET == HWY_AVX2
-  return VI16{_mm256_maddubs_epi16(w.raw, x.raw)};
+  return VI16{_mm256_castps_si256(_mm256_permutevar_ps(_mm256_castsi256_ps(pairs.raw), choice.raw))};
 #elif HWY_TARGET == HWY_AVX3
-  return VI16{_mm512_maddubs_epi16(w.raw, x.raw)};
+  return VI16{_mm512_castps_si512(_mm512_permutevar_ps(_mm512_castsi512_ps(pairs.raw), choice.raw))};
 #else
-  const hn::Half<DI8> half;
-  const VI8 levels = hn::BitCast(DI8(), w);
-  const VI16 low = hn::Mul(hn::PromoteTo(DI16(), hn::LowerHalf(levels)), hn::PromoteTo(DI16(), hn::LowerHalf(x)));
-  const VI16 high =
-      hn::Mul(hn::PromoteTo(DI16(), hn::UpperHalf(half, levels)), hn::PromoteTo(DI16(), hn::UpperHalf(half, x)));
-  return hn::Add(hn::ConcatEven(DI16(), high, low), hn::ConcatOdd(DI16(), high, low));
+  const VI32 first = hn::And(choice, hn::Set(DI32(), 3));  // of four bytes each
+  const VI32 bytes = hn::Add(hn::Mul(first, hn::Set(DI32(), 0x04040404)), hn::Set(DI32(), 0x03020100));
+  return hn::BitCast(DI16(), hn::TableLookupBytes(hn::BitCast(DI8(), pairs), hn::BitCast(DI8(), bytes)));
 #endif
 }
 
-// The same with levels. One loop over scales, also across blocks: of two loops, one in the other, g++ makes slower
-// code.
+// The same with levels. One loop over parts, also across blocks: of two loops, one in the other, g++ makes slower code.
 template <int kRows, int kPanels>
 HWY_NOINLINE void multiply_int4(const std::byte* const (&x)[kRows], const std::byte* w, std::size_t panel_stride,
                                 int depth, float* y, std::size_t y_stride) {
   constexpr WeightFormat kFormat = WeightFormat::kInt4;
-  constexpr int kDepth = scale_depth(kFormat), kParts = scales_in_block(kFormat), kQuads = kDepth / 4;
+  constexpr int kParts = kCodeBlock / kInt4Part, kQuads = kInt4Part / 4;
+  constexpr std::size_t kPartBytes = kPanel * kInt4Part / 2;
   // Of the products less what the offset added; on the way, sums may wrap around.
-  constexpr int kMostCode = most_code(kFormat);
   static_assert(2 * kQuads * kMostLevel * kMostCode <= 32767 && 2 * (kMostLevel + kLevelOffset) * kMostCode <= 32767);
+  const hn::Rebind<std::uint16_t, DI32> d16;
   V16 acc[kRows][kPanels];
+  Dot16 all[kRows][kPanels];
+  VI32 choices[kPanels][kVecs];
   clear_tile(acc);
-  const VI16 ones = hn::Set(DI16(), 1);
-  const int scales = padded_depth(kFormat, depth) / kDepth;
-  for (int s = 0; s < scales; ++s) {
-    const int part = s % kParts;
-    const std::byte* codes = w + scale_bytes(kFormat) + part * code_bytes(kFormat);
-    const auto row = [&](int m) FOE_INLINE -> const RowBlock<kFormat>& { return row_block<kFormat>(x[m], s); };
-    const std::size_t distance = distance_ahead<kPanels>(panel_bytes(kFormat, depth - s * kDepth), panel_stride);
-    const auto ahead = [&](const std::byte* at) FOE_INLINE {
-      repeat<kPanels>([&](auto p) FOE_INLINE { read_ahead(at + p * panel_stride + distance); });
+  const int parts = padded_depth(kFormat, depth) / kInt4Part;
+  for (int at = 0; at < parts; ++at) {
+    const int part = at % kParts;
+    const std::byte* codes = w + head_bytes(kFormat) + part * kPartBytes;
+    const auto row = [&](int m) FOE_INLINE -> const RowBlock& { return row_block(x[m], at / kParts); };
+    const std::size_t distance = distance_ahead<kPanels>(panel_bytes(kFormat, depth - at * kInt4Part), panel_stride);
+    const auto ahead = [&](const std::byte* from) FOE_INLINE {
+      repeat<kPanels>([&](auto p) FOE_INLINE { read_ahead(from + p * panel_stride + distance); });
     };
+    if (part == 0) {
+      ahead(w);
+      repeat<kPanels>([&](auto p) FOE_INLINE {
+        const auto* stored = reinterpret_cast<const std::uint16_t*>(w + p * panel_stride + kPanel * sizeof(BF16));
+        repeat<kVecs>(
+            [&](auto i) FOE_INLINE { choices[p][i] = hn::PromoteTo(DI32(), hn::LoadU(d16, stored + i * kVecLanes)); });
+        repeat<kRows>([&](auto m) FOE_INLINE { all[m][p] = zero_dot16(); });
+      });
+    }
     VI16 sum[kRows][kPanels][kVecs];
     repeat<kRows>([&](auto m) FOE_INLINE {
-      const VI16 begin = hn::BitCast(DI16(), set_four(row(m).offsets));
+      const VI16 begin = hn::BitCast(DI16(), set_four(row(m).part_offsets[part]));
       repeat<kPanels>([&](auto p) FOE_INLINE { repeat<kVecs>([&](auto i) FOE_INLINE { sum[m][p][i] = begin; }); });
     });
-    if (part == 0) ahead(w);
-#pragma GCC unroll 16
+#pragma GCC unroll 4
     for (int quad = 0; quad < kQuads; ++quad) {
       if (quad % 2 == 0) ahead(codes + quad / 2 * kCacheLine);
       VI8 four[kRows];
-      repeat<kRows>([&](auto m) FOE_INLINE { four[m] = hn::BitCast(DI8(), set_four(row(m).codes + 4 * quad)); });
+      repeat<kRows>([&](auto m) FOE_INLINE {
+        four[m] = hn::BitCast(DI8(), set_four(row(m).codes + part * kInt4Part + 4 * quad));
+      });
       repeat<kPanels>([&](auto p) FOE_INLINE {
         VU8 levels[kVecs];
         load_levels(codes + p * panel_stride, quad, levels);
@@ -225,42 +240,66 @@ HWY_NOINLINE void multiply_int4(const std::byte* const (&x)[kRows], const std::b
       });
     }
     repeat<kPanels>([&](auto p) FOE_INLINE {
-      const V16 scale = load_scales(w + p * panel_stride, part);
-      repeat<kRows>([&](auto m) FOE_INLINE {
-        Dot16 all = zero_dot16();
-        repeat<kVecs>([&](auto i) FOE_INLINE { add_pairs(ones, sum[m][p][i], i, all); });
-        acc[m][p] = add_block([&](int i) FOE_INLINE { return total(all, i); }, scale, row(m).scale, acc[m][p]);
+      repeat<kVecs>([&](auto i) FOE_INLINE {
+        const VI16 factors = load_factors(choices[p][i], part);
+        repeat<kRows>([&](auto m) FOE_INLINE { add_pairs(sum[m][p][i], factors, i, all[m][p]); });
       });
     });
-    if (part == kParts - 1) w += block_bytes(kFormat);
+    if (part != kParts - 1) continue;
+    repeat<kPanels>([&](auto p) FOE_INLINE {
+      const V16 scale = load_scales<kFormat>(w + p * panel_stride);
+      repeat<kRows>([&](auto m) FOE_INLINE {
+        acc[m][p] = add_block([&](int i) FOE_INLINE { return total(all[m][p], i); }, scale, row(m).scale, acc[m][p]);
+      });
+    });
+    w += block_bytes(kFormat);
   }
   store_tile(acc, y, y_stride);
 }
 
-// The `quad`-th four k from `codes` on: [16 rows][4 k], made unsigned.
-template <WeightFormat kFormat>
-HWY_INLINE VU8 load_quad(const std::byte* codes, int quad) {
-  if constexpr (kFormat == WeightFormat::kInt4) {
-    VU8 levels[kVecs];
-    load_levels(codes, quad, levels);
-    return levels[0];
-  } else {
-#if HWY_TARGET == HWY_AVX3
-    // Two pairs of every row lie 32 bytes apart.
-    alignas(64) static constexpr std::uint16_t kTogether[] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
-                                                              21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
-                                                              11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-    const VU8 quads{
-        _mm512_permutexvar_epi16(_mm512_load_si512(kTogether), _mm512_loadu_si512(codes + quad * kCacheLine))};
-    return hn::Xor(quads, hn::Set(DU8(), kCodeOffset));
-#endif
-  }
-}
-
-// Weights to ask for meanwhile: so many cache lines for each scale along the depth.
+// Weights to ask for meanwhile: so many cache lines for each part of a block.
 struct Meanwhile {
   const std::byte* at = nullptr;
   int lines = 0;
+};
+
+#if HWY_TARGET == HWY_AVX3
+
+// kInt4Products plus an offset.
+HWY_INLINE __m512i int4_table(int offset) {
+  return _mm512_add_epi8(_mm512_loadu_si512(kInt4Products.data()), _mm512_set1_epi8(static_cast<char>(offset)));
+}
+
+// Bytes of a table for codes of int4: (a line's lower or upper halves, the factors of their part).
+HWY_INLINE __m512i look_up_int4(__m512i table, __m512i line, int half, __m512i factors) {
+  constexpr int kAndThenOr = 0xea;  // (codes & 15) | factors
+  const __m512i codes = half == 0 ? line : _mm512_srli_epi16(line, 4);
+  const __m512i index = _mm512_ternarylogic_epi32(codes, _mm512_set1_epi8(15), factors, kAndThenOr);
+  __m512i bytes;
+  asm("vpermb %1, %2, %0" : "=v"(bytes) : "v"(table), "v"(index));
+  return bytes;
+}
+
+// The choices of a block, each of a row's two bytes four times, as the row has four bytes of a quad.
+struct Int4Choices {
+  __m512i bytes[2];
+
+  HWY_INLINE void load(const std::byte* block) {
+    const __m256i stored = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(block + kPanel * sizeof(BF16)));
+    const __m512i choices = _mm512_cvtepu16_epi32(stored);
+    const __m512i first = _mm512_set4_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0);
+    bytes[0] = _mm512_shuffle_epi8(choices, first);
+    bytes[1] = _mm512_shuffle_epi8(choices, _mm512_add_epi8(first, _mm512_set1_epi8(1)));
+  }
+  // The factors of a part, as the upper bits of indices into the table.
+  HWY_INLINE __m512i factors(int part) const {
+    const __m512i byte = bytes[part / 4];
+    const __m512i moved = part % 4 == 0   ? _mm512_slli_epi16(byte, 4)
+                          : part % 4 == 1 ? _mm512_slli_epi16(byte, 2)
+                          : part % 4 == 2 ? byte
+                                          : _mm512_srli_epi16(byte, 2);
+    return _mm512_and_si512(moved, _mm512_set1_epi8(0x30));
+  }
 };
 
 // The same, for both formats, where four products are added to a sum in one instruction. Two panels are multiplied
@@ -269,49 +308,61 @@ struct Meanwhile {
 template <WeightFormat kFormat, int kRows, int kPanels>
 HWY_NOINLINE void multiply_dots(const std::byte* const (&x)[kRows], const std::byte* w, std::size_t panel_stride,
                                 int depth, float* y, std::size_t y_stride, Meanwhile next) {
-  constexpr bool kReadsAhead = kPanels != 2;
-  constexpr int kDepth = scale_depth(kFormat), kParts = scales_in_block(kFormat), kQuads = kDepth / 4;
-  constexpr int kLineQuads = kCacheLine * kQuads / code_bytes(kFormat);
+  constexpr bool kReadsAhead = kPanels != 2, kCodes4 = kFormat == WeightFormat::kInt4;
+  constexpr int kLineQuads = kCodes4 ? 2 : 1, kParts = kCodeBlock / kInt4Part, kQuads = kInt4Part / 4;
+  [[maybe_unused]] const __m512i table = int4_table(kCodeOffset);
+  [[maybe_unused]] Int4Choices choices[kPanels];
   V16 acc[kRows][kPanels];
   clear_tile(acc);
-  const int scales = padded_depth(kFormat, depth) / kDepth;
-  for (int s = 0; s < scales; ++s) {
-    const int part = s % kParts;
-    const std::byte* codes = w + scale_bytes(kFormat) + part * code_bytes(kFormat);
-    const auto row = [&](int m) FOE_INLINE -> const RowBlock<kFormat>& { return row_block<kFormat>(x[m], s); };
-    const std::size_t distance = distance_ahead<kPanels>(panel_bytes(kFormat, depth - s * kDepth), panel_stride);
+  for (int k = 0, block = 0; k < depth; k += kCodeBlock, ++block, w += block_bytes(kFormat)) {
+    const auto row = [&](int m) FOE_INLINE -> const RowBlock& { return row_block(x[m], block); };
+    const std::size_t distance = distance_ahead<kPanels>(panel_bytes(kFormat, depth - k), panel_stride);
     const auto ahead = [&](const std::byte* at) FOE_INLINE {
       if constexpr (kReadsAhead)
         repeat<kPanels>([&](auto p) FOE_INLINE { read_ahead(at + p * panel_stride + distance); });
     };
-    if constexpr (!kReadsAhead)
-      for (int i = 0; i < next.lines; ++i, next.at += kCacheLine) read_ahead(next.at);
     VI32 sum[kRows][kPanels];
     repeat<kRows>([&](auto m) FOE_INLINE {
       const VI32 begin = set_four(&row(m).offset);
       repeat<kPanels>([&](auto p) FOE_INLINE { sum[m][p] = begin; });
     });
-    if (part == 0) ahead(w);
-#pragma GCC unroll 16
-    for (int quad = 0; quad < kQuads; ++quad) {
-      if (quad % kLineQuads == kLineQuads - 1) ahead(codes + quad / kLineQuads * kCacheLine);
-      VU8 four_w[kPanels];
-      repeat<kPanels>([&](auto p) FOE_INLINE { four_w[p] = load_quad<kFormat>(codes + p * panel_stride, quad); });
-      repeat<kRows>([&](auto m) FOE_INLINE {
-        const VI32 four_x = set_four(row(m).codes + 4 * quad);
-        repeat<kPanels>([&](auto p) FOE_INLINE { dot_quads(four_w[p], four_x, sum[m][p]); });
+    ahead(w);
+    if constexpr (kCodes4) repeat<kPanels>([&](auto p) FOE_INLINE { choices[p].load(w + p * panel_stride); });
+#pragma GCC unroll 8
+    for (int part = 0; part < kParts; ++part) {
+      if constexpr (!kReadsAhead)
+        for (int i = 0; i < next.lines; ++i, next.at += kCacheLine) read_ahead(next.at);
+      [[maybe_unused]] __m512i factors[kPanels];
+      if constexpr (kCodes4) repeat<kPanels>([&](auto p) FOE_INLINE { factors[p] = choices[p].factors(part); });
+      repeat<kQuads>([&](auto q) FOE_INLINE {
+        const int quad = part * kQuads + q;
+        const std::byte* line = w + head_bytes(kFormat) + quad / kLineQuads * kCacheLine;
+        if (q % kLineQuads == kLineQuads - 1) ahead(line);
+        VU8 four_w[kPanels];
+        repeat<kPanels>([&](auto p) FOE_INLINE {
+          const __m512i codes = _mm512_loadu_si512(line + p * panel_stride);
+          if constexpr (kCodes4)
+            four_w[p] = VU8{look_up_int4(table, codes, q % 2, factors[p])};
+          else
+            four_w[p] = hn::Xor(VU8{codes}, hn::Set(DU8(), kCodeOffset));
+        });
+        repeat<kRows>([&](auto m) FOE_INLINE {
+          const VI32 four_x = set_four(row(m).codes + 4 * quad);
+          repeat<kPanels>([&](auto p) FOE_INLINE { dot_quads(four_w[p], four_x, sum[m][p]); });
+        });
       });
     }
     repeat<kPanels>([&](auto p) FOE_INLINE {
-      const V16 scale = load_scales(w + p * panel_stride, part);
+      const V16 scale = load_scales<kFormat>(w + p * panel_stride);
       repeat<kRows>([&](auto m) FOE_INLINE {
         acc[m][p] = add_block([&](int) FOE_INLINE { return sum[m][p]; }, scale, row(m).scale, acc[m][p]);
       });
     });
-    if (part == kParts - 1) w += block_bytes(kFormat);
   }
   store_tile(acc, y, y_stride);
 }
+
+#endif
 
 }  // namespace HWY_NAMESPACE
 }  // namespace foe

@@ -10,6 +10,8 @@ const char* to_string(WeightFormat format) {
       return "f32";
     case WeightFormat::kBF16:
       return "bf16";
+    case WeightFormat::kBF16xBF16:
+      return "bf16xbf16";
     case WeightFormat::kInt8:
       return "int8";
     case WeightFormat::kInt4:
@@ -19,9 +21,9 @@ const char* to_string(WeightFormat format) {
 }
 
 WeightFormat parse_weight_format(std::string_view what, std::string_view name) {
-  for (const WeightFormat format : {WeightFormat::kF32, WeightFormat::kBF16, WeightFormat::kInt8, WeightFormat::kInt4})
+  for (const WeightFormat format : kWeightFormats)
     if (name == to_string(format)) return format;
-  fail("{}: expected f32, bf16, int8 or int4, got '{}'", what, name);
+  fail("{}: expected f32, bf16, bf16xbf16, int8 or int4, got '{}'", what, name);
 }
 
 }  // namespace foe

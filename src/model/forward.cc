@@ -68,7 +68,7 @@ void norm_rows(Step& s, std::span<const float> weight_D, Range rows, int own_upd
 
 // Where w is quantised: x [rows, depth of w] as products with it take it, in place of the `slot`-th such x.
 QuantisedRows quantise(Step& s, const PackedMatrix& w, const float* x, std::size_t x_stride, int rows, int slot = 0) {
-  if (!quantised(w.format)) return {};
+  if (!rounds_rows(w.format)) return {};
   const std::size_t stride = quantised_row_bytes(w.format, w.depth);
   const QuantisedRows to{s.a.codes.data() + static_cast<std::size_t>(slot) * rows * stride, stride};
   quantise_rows(s.pool, w.format, x, x_stride, rows, w.depth, to);

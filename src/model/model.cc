@@ -38,7 +38,7 @@ void allocate_codes(const Model& model, std::size_t T, std::size_t R, std::size_
   const std::size_t D = model.config.hidden_size;
   std::size_t bytes = 0;
   const auto want = [&](WeightFormat format, std::size_t rows, std::size_t depth) {
-    if (quantised(format)) bytes = std::max(bytes, rows * quantised_row_bytes(format, depth));
+    bytes = std::max(bytes, rows * quantised_row_bytes(format, static_cast<int>(depth)));
   };
   want(formats.attention, std::max(T, G * std::min<std::size_t>(T, kInputBlock)), D);
   want(formats.attention, T * G, width / G);

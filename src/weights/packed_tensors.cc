@@ -10,7 +10,14 @@ namespace {
 
 // How kernels/weight_format.h lays them out.
 const char* layout_of(WeightFormat format) {
-  return format == WeightFormat::kInt4 ? "int4x64" : to_string(format);
+  switch (format) {
+    case WeightFormat::kInt8:
+      return "int8x128";
+    case WeightFormat::kInt4:
+      return "int4x128";
+    default:
+      return to_string(format);
+  }
 }
 
 StoredFormat stored_format(const Checkpoint& checkpoint, const std::string& name, const auto& stored) {
@@ -33,7 +40,7 @@ std::string packed_name(const std::string& name, WeightFormat format) {
 }
 
 std::optional<WeightFormat> packed_format(const Checkpoint& checkpoint, const std::string& name) {
-  for (const WeightFormat format : {WeightFormat::kF32, WeightFormat::kBF16, WeightFormat::kInt8, WeightFormat::kInt4})
+  for (const WeightFormat format : kWeightFormats)
     if (checkpoint.contains(packed_name(name, format))) return format;
   return std::nullopt;
 }

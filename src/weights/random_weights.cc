@@ -12,16 +12,19 @@ namespace {
 constexpr std::size_t kPool = 1 << 20;  // values
 
 std::size_t element_bytes(WeightFormat format) {
-  return format == WeightFormat::kF32 ? sizeof(float) : format == WeightFormat::kBF16 ? sizeof(BF16) : 1;
+  return format == WeightFormat::kF32 ? sizeof(float) : quantised(format) ? 1 : sizeof(BF16);
 }
 
-// The scale of all blocks that gives random codes a deviation near 1.
+// The scale of all blocks that gives random codes a deviation near 1. In int4 the choices of factors stay random.
 void write_scales(PackedMatrix& matrix) {
-  constexpr float kDeviation8 = 73.9f, kDeviation4 = 16.3f;  // of all bytes, and of kInt4Levels
-  const BF16 scale = to_bf16(1 / (matrix.format == WeightFormat::kInt8 ? kDeviation8 : kDeviation4));
+  constexpr float kScale8 = 1 / 73.9f, kScale4 = 1 / 54.8f;  // the deviations of all bytes, and of kInt4Products
+  const BF16 half = to_bf16(kScale4);
   for (std::size_t at = 0; at < matrix.own.size(); at += block_bytes(matrix.format))
-    for (std::size_t i = 0; i < scale_bytes(matrix.format); i += sizeof scale)
-      std::memcpy(matrix.own.data() + at + i, &scale, sizeof scale);
+    for (int r = 0; r < kPanel; ++r)
+      if (matrix.format == WeightFormat::kInt8)
+        std::memcpy(matrix.own.data() + at + r * sizeof kScale8, &kScale8, sizeof kScale8);
+      else
+        std::memcpy(matrix.own.data() + at + r * sizeof half, &half, sizeof half);
 }
 
 }  // namespace
@@ -33,7 +36,7 @@ RandomMatrices::RandomMatrices(WeightFormat format, std::uint64_t seed)
     const auto value = static_cast<float>(random_normal(seed, i));
     if (format == WeightFormat::kF32)
       write(value);
-    else if (format == WeightFormat::kBF16)
+    else if (!quantised(format))
       write(to_bf16(value));
     else
       write(static_cast<std::uint8_t>(random_bits(seed, i)));

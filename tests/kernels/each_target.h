@@ -30,14 +30,21 @@ void for_each_target(Body&& body) {
 #endif
 }
 
-// The same for products with quantised weights: with AVX-512's dot products, where this machine has them, and without.
+// The same for products with quantised weights: with AVX-512's dot products and AMX's tiles, where this machine has
+// them, and without.
 template <typename Body>
 void for_each_target_of_codes(Body&& body) {
   for_each_target([&] {
     body();
 #if defined(__x86_64__)
+    if (tiles() && (hwy::SupportedTargets() & HWY_AVX3) != 0) {
+      const WithoutTiles without;
+      SCOPED_TRACE("without tiles");
+      body();
+    }
     if (dot_products() && (hwy::SupportedTargets() & HWY_AVX3) != 0) {
       const WithoutDotProducts without;
+      const WithoutTiles without_tiles;
       SCOPED_TRACE("without dot products");
       body();
     }

@@ -1,7 +1,9 @@
 #include "kernels/quantise.h"
 
 #include <cmath>
+#include <cstddef>
 #include <limits>
+#include <utility>
 
 #include <gtest/gtest.h>
 
@@ -20,12 +22,9 @@ struct Rounded {
 };
 
 Rounded round_block(WeightFormat format, const std::vector<float>& w) {
-  BF16 scale;
-  std::vector<std::int8_t> codes(w.size());
-  quantise_block(format, w.data(), static_cast<int>(w.size()), &scale, codes.data());
-  Rounded r{to_float(scale), {}};
-  for (const std::int8_t code : codes)
-    r.values.push_back(r.scale * static_cast<float>(format == WeightFormat::kInt8 ? code : kInt4Levels[code]));
+  const WeightBlock block = quantise_block(format, w.data(), static_cast<int>(w.size()));
+  Rounded r{block.scale, {}};
+  for (std::size_t k = 0; k < w.size(); ++k) r.values.push_back(weight_value(format, block, static_cast<int>(k)));
   return r;
 }
 
@@ -40,12 +39,13 @@ double squares(const std::vector<float>& w) {
   return squared_error(w, std::vector<float>(w.size()));
 }
 
-// Half a step, and for the largest what rounding its scale to bf16 (half of 2^-7) takes off 127 steps.
+// Half a step, and what a multiple's own roundings add.
 TEST(QuantiseBlock, Int8IsTheNearestMultiple) {
-  for (const int n : {1, 15, 63, 64}) {
+  for (const int n : {1, 15, 127, 128}) {
     const std::vector<float> w = random_values(n, n);
     const Rounded r = round_block(WeightFormat::kInt8, w);
-    for (int k = 0; k < n; ++k) EXPECT_NEAR(r.values[k], w[k], r.scale * (0.5 + 127.0 / 256)) << n << ", " << k;
+    for (int k = 0; k < n; ++k)
+      EXPECT_NEAR(r.values[k], w[k], r.scale * (0.5 + 3 * 127 * kUnitRoundoff)) << n << ", " << k;
   }
 }
 
@@ -79,15 +79,14 @@ TEST(QuantiseBlock, Int4HasNearlyTheLeastError) {
   EXPECT_LT(error, 1.05 * least);
 }
 
-// Errors of int8 are spread evenly over a step, so their mean square is step^2 / 12; a scale rounded to bf16, within
-// 2^-8 of what it was, changes that by less than 1 %, and clamps some of the largest.
+// Errors of int8 are spread evenly over a step, so their mean square is step^2 / 12; the largest has none.
 TEST(QuantiseBlock, Int8HasTheErrorOfItsStep) {
   double error = 0, expected = 0;
   for (int seed = 0; seed < 400; ++seed) {
-    const std::vector<float> w = random_values(64, seed);
+    const std::vector<float> w = random_values(128, seed);
     const Rounded r = round_block(WeightFormat::kInt8, w);
     error += squared_error(w, r.values);
-    expected += 64 * static_cast<double>(r.scale) * r.scale / 12;
+    expected += 128 * static_cast<double>(r.scale) * r.scale / 12;
   }
   EXPECT_NEAR(error / expected, 1, 0.05);
 }
@@ -119,44 +118,55 @@ TEST(QuantiseBlock, ExtremesOfFloatsAreFinite) {
 
 constexpr WeightFormat kFormats[] = {WeightFormat::kInt8, WeightFormat::kInt4};
 
+// All that rows of integers say, without what fills cache lines.
+std::vector<std::byte> written_bytes(const QuantisedRows& rows, int count, int n) {
+  std::vector<std::byte> all;
+  for (int i = 0; i < count; ++i)
+    for (int k = 0; k < n; k += kCodeBlock) {
+      const auto* block = reinterpret_cast<const std::byte*>(&row_block_of(rows, i, k));
+      const std::size_t used = offsetof(RowBlock, part_offsets) + sizeof(RowBlock::part_offsets);
+      all.insert(all.end(), block, block + used);
+    }
+  return all;
+}
+
 TEST(QuantiseRows, NearestMultipleOnEveryTargetAndAnyThreads) {
   const auto pools = thread_pools();
   for (const WeightFormat format : kFormats)
-    for (const int n : {1, 15, 16, 33, 63, 64, 65, 1000}) {
+    for (const int n : {1, 15, 16, 33, 127, 128, 129, 1000}) {
       constexpr int kRows = 40;
       const std::size_t stride = quantised_row_bytes(format, n);
       const std::vector<float> x = random_values(kRows * n, n);
-      const double most = most_code(format);
       std::vector<std::byte> first;
       for_each_target([&] {
         for (const auto& pool : pools) {
-          std::vector<std::byte> bytes(kRows * stride, std::byte{99});
+          AlignedBuffer<std::byte> bytes(kRows * stride);
           const QuantisedRows rows{bytes.data(), stride};
           quantise_rows(*pool, format, x.data(), n, kRows, n, rows);
-          if (first.empty()) first = bytes;
-          ASSERT_EQ(bytes, first);
+          const std::vector<std::byte> written = written_bytes(rows, kRows, n);
+          if (first.empty()) first = written;
+          ASSERT_EQ(written, first);
           for (int i = 0; i < kRows; ++i) {
-            int sums[2] = {};
+            int sums[2] = {}, all = 0;
             for (int k = 0; k < padded_depth(format, n); ++k) {
-              const double value = quantised_value(format, rows, i, k), scale = quantised_scale(format, rows, i, k);
-              sums[k % 4 / 2] += quantised_code(format, rows, i, k);
+              const RowBlock& block = row_block_of(rows, i, k);
+              const double value = quantised_value(rows, i, k), scale = block.scale;
+              sums[k % 4 / 2] += quantised_code(rows, i, k);
+              all += quantised_code(rows, i, k);
               // A multiple's own roundings may move it across half a step.
               if (k < n) {
-                ASSERT_NEAR(value, x[i * n + k], scale * (0.5 + 3 * most * kUnitRoundoff));
+                ASSERT_NEAR(value, x[i * n + k], scale * (0.5 + 3 * kMostCode * kUnitRoundoff));
               } else {
                 ASSERT_EQ(value, 0);
               }
-              if (k % scale_depth(format) != scale_depth(format) - 1) continue;
-              const std::byte* row = rows.data + i * stride;
-              if (format == WeightFormat::kInt8) {
-                const auto& block = reinterpret_cast<const RowBlock<WeightFormat::kInt8>*>(row)[k / 64];
-                ASSERT_EQ(block.offset, -kCodeOffset * (sums[0] + sums[1]));
-              } else {
-                const auto& block = reinterpret_cast<const RowBlock<WeightFormat::kInt4>*>(row)[k / 32];
-                ASSERT_EQ(block.offset, -kLevelOffset * (sums[0] + sums[1]));
-                for (const int half : {0, 1}) ASSERT_EQ(block.offsets[half], -kLevelOffset * sums[half]);
+              if (k % kInt4Part == kInt4Part - 1)
+                for (int& sum : sums) {
+                  const std::int16_t* offsets = block.part_offsets[k % kCodeBlock / kInt4Part];
+                  ASSERT_EQ(offsets[&sum - sums], -kLevelOffset * std::exchange(sum, 0));
+                }
+              if (k % kCodeBlock == kCodeBlock - 1) {
+                ASSERT_EQ(block.offset, -kCodeOffset * std::exchange(all, 0));
               }
-              sums[0] = sums[1] = 0;
             }
           }
         }
@@ -165,25 +175,25 @@ TEST(QuantiseRows, NearestMultipleOnEveryTargetAndAnyThreads) {
 }
 
 TEST(QuantiseRows, ExtremesAndWhatIsNotANumber) {
-  constexpr int kN = 70;
+  constexpr int kN = 140;
   ThreadPool pool(1);
   for (const WeightFormat format : kFormats)
     for (const float special :
          {std::nanf(""), kInfinity, -kInfinity, std::numeric_limits<float>::max(), 1e-45f, 0.0f}) {
       std::vector<float> x(kN);
       x[17] = special;
-      std::vector<std::byte> bytes(quantised_row_bytes(format, kN), std::byte{99});
+      AlignedBuffer<std::byte> bytes(quantised_row_bytes(format, kN));
       const QuantisedRows rows{bytes.data(), bytes.size()};
       for_each_target([&] {
         quantise_rows(pool, format, x.data(), kN, 1, kN, rows);
-        const float scale = quantised_scale(format, rows, 0, 17);
+        const float scale = row_block_of(rows, 0, 17).scale;
         EXPECT_EQ(std::isfinite(special), std::isfinite(scale)) << special;
         if (std::isfinite(special)) {
-          EXPECT_NEAR(quantised_value(format, rows, 0, 17), special, scale / 2);
+          EXPECT_NEAR(quantised_value(rows, 0, 17), special, scale / 2);
         }
         for (int k = 0; k < padded_depth(format, kN); ++k) {
           if (k == 17) continue;
-          EXPECT_EQ(quantised_code(format, rows, 0, k), 0);
+          EXPECT_EQ(quantised_code(rows, 0, k), 0);
         }
       });
     }

@@ -13,20 +13,27 @@ namespace {
 
 constexpr WeightFormat kFormats[] = {WeightFormat::kInt8, WeightFormat::kInt4};
 constexpr int kCounts[] = {0, 1, 2, 3, 4, 7, 8, 25, 48, 49, 100};
-constexpr int kDepths[] = {1, 31, 32, 33, 64, 100, 256, 257, 600};
+constexpr int kDepths[] = {1, 31, 64, 127, 128, 129, 256, 257, 600};
 constexpr int kWidths[] = {1, 16, 17, 33, 100};
 
 // The place that weight_format.h gives element (row, k).
 double element(const PackedMatrix& w, int row, int k) {
-  const int depth = block_depth(w.format), r = row % kPanel, j = k % depth;
-  const std::byte* block = w.data + row / kPanel * w.panel_stride + k / depth * block_bytes(w.format);
+  const int r = row % kPanel, j = k % kCodeBlock;
+  const std::byte* block = w.data + row / kPanel * w.panel_stride + k / kCodeBlock * block_bytes(w.format);
+  const std::byte* codes = block + 64;
+  if (w.format == WeightFormat::kInt8) {
+    float scale;
+    std::memcpy(&scale, block + r * sizeof scale, sizeof scale);
+    return static_cast<double>(scale) * static_cast<std::int8_t>(codes[(j / 4 * kPanel + r) * 4 + j % 4]);
+  }
   BF16 scale;
-  std::memcpy(&scale, block + (j / scale_depth(w.format) * kPanel + r) * sizeof scale, sizeof scale);
-  const std::byte* codes = block + scale_bytes(w.format);
-  if (w.format == WeightFormat::kInt8)
-    return static_cast<double>(to_float(scale)) * static_cast<std::int8_t>(codes[(j / 2 * kPanel + r) * 2 + j % 2]);
+  std::uint16_t choices;
+  std::memcpy(&scale, block + r * sizeof scale, sizeof scale);
+  std::memcpy(&choices, block + 32 + r * sizeof choices, sizeof choices);
   const int both = static_cast<int>(codes[(j / 8 * kPanel + r) * 4 + j % 4]);
-  return static_cast<double>(to_float(scale)) * kInt4Levels[j % 8 < 4 ? both & 15 : both >> 4];
+  const int level = kInt4Levels[j % 8 < 4 ? both & 15 : both >> 4],
+            factor = kInt4Factors[choices >> (2 * (j / 16)) & 3];
+  return static_cast<double>(to_float(scale)) * factor * level;
 }
 
 ref::Values elements(const PackedMatrix& w) {
@@ -40,7 +47,7 @@ ref::Values elements(const PackedMatrix& w) {
 struct CodedRows {
   WeightFormat format;
   int n;
-  std::vector<std::byte> bytes;
+  AlignedBuffer<std::byte> bytes;
   QuantisedRows view;
 
   CodedRows(WeightFormat format_, const std::vector<float>& x, int rows, int n_)
@@ -50,7 +57,7 @@ struct CodedRows {
   }
   CodedRows(const CodedRows&) = delete;
   // What the codes of row i say.
-  double value(int i, int k) const { return quantised_value(format, view, i, k); }
+  double value(int i, int k) const { return quantised_value(view, i, k); }
 };
 
 struct Case {
@@ -94,7 +101,7 @@ struct Case {
   // Sums of a block are exact; each is rounded once as a float and multiplied and added in one step, and there is the
   // scale of the row, or of its block.
   void check() const {
-    const double roundings = ((depth + scale_depth(w.format) - 1) / scale_depth(w.format)) + 2;
+    const double roundings = ((depth + kCodeBlock - 1) / kCodeBlock) + 2;
     for (std::size_t i = 0; i < y.size(); ++i) ASSERT_NEAR(y[i], expected[i], gamma(roundings) * magnitude[i]) << i;
   }
 };
@@ -120,7 +127,7 @@ TEST(QuantisedGemm, MatchesReference) {
 TEST(QuantisedGemm, BitsDependOnNeitherBatchNorTargetNorThreads) {
   const auto pools = thread_pools();
   for (const WeightFormat format : kFormats)
-    for (const int depth : {33, 64, 600}) {
+    for (const int depth : {33, 128, 600}) {
       SCOPED_TRACE(testing::Message() << to_string(format) << ", depth " << depth);
       Case c(100, 49, depth, format, depth);
       std::vector<float> first;
@@ -152,14 +159,23 @@ TEST(QuantisedGemm, BitsDependOnNeitherBatchNorTargetNorThreads) {
     }
 }
 
-// A matrix of one code everywhere, at a scale of 1.
-PackedMatrix filled(int rows, int depth, WeightFormat format, int byte) {
+// A matrix of one code everywhere, at a scale of 1 and in int4 with the factor of one choice.
+PackedMatrix filled(int rows, int depth, WeightFormat format, int byte, int choice) {
   PackedMatrix w = empty_packed(rows, depth, format);
-  const BF16 one = to_bf16(1);
-  for (std::size_t block = 0; block < w.own.size(); block += block_bytes(format)) {
-    for (std::size_t i = 0; i < scale_bytes(format); i += sizeof one)
-      std::memcpy(w.own.data() + block + i, &one, sizeof one);
-    std::memset(w.own.data() + block + scale_bytes(format), byte, block_bytes(format) - scale_bytes(format));
+  const float one = 1;
+  const BF16 half = to_bf16(one);
+  const auto choices = static_cast<std::uint16_t>(choice * 0x5555);
+  const std::size_t bytes = block_bytes(format);
+  for (std::size_t block = 0; block + bytes <= w.own.size(); block += bytes) {
+    std::byte* head = w.own.data() + block;
+    for (int r = 0; r < kPanel; ++r)
+      if (format == WeightFormat::kInt8) {
+        std::memcpy(head + r * sizeof one, &one, sizeof one);
+      } else {
+        std::memcpy(head + r * sizeof half, &half, sizeof half);
+        std::memcpy(head + 32 + r * sizeof choices, &choices, sizeof choices);
+      }
+    std::fill(head + 64, head + bytes, static_cast<std::byte>(byte));
   }
   return w;
 }
@@ -170,19 +186,22 @@ TEST(QuantisedGemm, LargestCodesAreExact) {
   constexpr int kDepth = 256, kWidth = 20;
   struct Largest {
     WeightFormat format;
-    int byte, weight;
+    int byte, choice, weight;
   };
-  for (const auto& [format, byte, weight] : {Largest{WeightFormat::kInt8, 127, 127},
-                                             {WeightFormat::kInt8, -127, -127},
-                                             {WeightFormat::kInt4, 0xff, kInt4Levels[15]},
-                                             {WeightFormat::kInt4, 0x00, kInt4Levels[0]}})
+  for (const auto& [format, byte, choice, weight] : {Largest{WeightFormat::kInt8, 127, 0, 127},
+                                                     {WeightFormat::kInt8, -127, 0, -127},
+                                                     {WeightFormat::kInt4, 0xff, 2, 4 * kInt4Levels[15]},
+                                                     {WeightFormat::kInt4, 0x00, 3, -4 * kInt4Levels[0]},
+                                                     {WeightFormat::kInt4, 0xff, 3, -4 * kInt4Levels[15]},
+                                                     {WeightFormat::kInt4, 0xff, 0, 2 * kInt4Levels[15]},
+                                                     {WeightFormat::kInt4, 0x00, 1, 3 * kInt4Levels[0]},
+                                                     {WeightFormat::kInt4, 0x00, 2, 4 * kInt4Levels[0]}})
     for (const float sign : {1.0f, -1.0f}) {
-      const PackedMatrix w = filled(kWidth, kDepth, format, byte);
+      const PackedMatrix w = filled(kWidth, kDepth, format, byte, choice);
       ASSERT_EQ(element(w, 3, 5), weight);
       for (const int rows : {1, 2, 3, 60}) {
-        const int most = most_code(format);
-        const CodedRows x(format, std::vector<float>(rows * kDepth, sign * most), rows, kDepth);
-        ASSERT_EQ(quantised_code(format, x.view, 0, 0), sign * most);
+        const CodedRows x(format, std::vector<float>(rows * kDepth, sign * kMostCode), rows, kDepth);
+        ASSERT_EQ(quantised_code(x.view, 0, 0), sign * kMostCode);
         const double expected = kDepth * weight * x.value(0, 0);
         std::vector<float> y(rows * kWidth);
         for_each_target_of_codes([&] {
@@ -197,11 +216,11 @@ TEST(QuantisedGemm, LargestCodesAreExact) {
 
 // A share of rows and columns, as ranks take it from a file that is packed whole, multiplies as the matrix does.
 TEST(QuantisedGemm, ViewsMultiplyLikeWhatTheyShow) {
-  const int rows = 80, depth = 256;
+  const int rows = 80, depth = 512;
   for (const WeightFormat format : kFormats) {
     const PackedMatrix whole = Case::pack_random(rows, depth, format, 7);
     for (const auto& [row, count, column, columns] :
-         {std::tuple{0, 80, 0, 256}, {16, 40, 0, 256}, {0, 80, 64, 128}, {48, 32, 192, 64}}) {
+         {std::tuple{0, 80, 0, 512}, {16, 40, 0, 512}, {0, 80, 128, 256}, {48, 32, 384, 128}}) {
       const PackedMatrix view = whole.view(row, count, column, columns);
       for (int i = 0; i < count; ++i)
         for (int k = 0; k < columns; ++k) ASSERT_EQ(element(view, i, k), element(whole, row + i, column + k));
@@ -226,11 +245,11 @@ TEST(QuantisedGemm, ViewsMultiplyLikeWhatTheyShow) {
 
 TEST(QuantisedGemmDeathTest, ViewsCutNoPanelAndNoBlock) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
-  const PackedMatrix w = Case::pack_random(48, 128, WeightFormat::kInt8, 1);
-  EXPECT_DEATH(w.view(8, 16, 0, 128), "rows 8\\+16 of 48");
-  EXPECT_DEATH(w.view(0, 48, 32, 64), "columns 32\\+64 of 128 in blocks of 64");
-  EXPECT_DEATH(w.view(0, 48, 64, 32), "columns 64\\+32 of 128");
-  EXPECT_DEATH(w.view(32, 32, 0, 128), "rows 32\\+32 of 48");
+  const PackedMatrix w = Case::pack_random(48, 256, WeightFormat::kInt8, 1);
+  EXPECT_DEATH(w.view(8, 16, 0, 256), "rows 8\\+16 of 48");
+  EXPECT_DEATH(w.view(0, 48, 64, 128), "columns 64\\+128 of 256 in blocks of 128");
+  EXPECT_DEATH(w.view(0, 48, 128, 64), "columns 128\\+64 of 256");
+  EXPECT_DEATH(w.view(32, 32, 0, 256), "rows 32\\+32 of 48");
 }
 
 // Gate and up in turn, silu of their exact products within its own error (gemm_test.cc).

@@ -1,4 +1,4 @@
-// What the codes of quantised rows of activations say.
+// What the codes of quantised weights and rows of activations say.
 #pragma once
 
 #include <cstddef>
@@ -7,27 +7,21 @@
 
 namespace foe {
 
-// Calls body(block, index in it) for element k of row i.
-template <typename Body>
-auto in_row_block(WeightFormat format, const QuantisedRows& rows, int i, int k, Body&& body) {
-  const std::byte* row = rows.data + i * rows.stride;
-  const auto find = [&]<typename Block>(const Block* blocks) {
-    constexpr int kDepth = sizeof blocks->codes;
-    return body(blocks[k / kDepth], k % kDepth);
-  };
-  return format == WeightFormat::kInt8 ? find(reinterpret_cast<const RowBlock<WeightFormat::kInt8>*>(row))
-                                       : find(reinterpret_cast<const RowBlock<WeightFormat::kInt4>*>(row));
+// Weight k of a block.
+inline float weight_value(WeightFormat format, const WeightBlock& block, int k) {
+  return block.scale *
+         static_cast<float>(format == WeightFormat::kInt8 ? block.codes[k] : kInt4Products[block.codes[k]]);
 }
 
-// The code of element k of row i, and its scale.
-inline int quantised_code(WeightFormat format, const QuantisedRows& rows, int i, int k) {
-  return in_row_block(format, rows, i, k, [](const auto& block, int j) -> int { return block.codes[j]; });
+// The block that holds element k of row i.
+inline const RowBlock& row_block_of(const QuantisedRows& rows, int i, int k) {
+  return reinterpret_cast<const RowBlock*>(rows.data + i * rows.stride)[k / kCodeBlock];
 }
-inline float quantised_scale(WeightFormat format, const QuantisedRows& rows, int i, int k) {
-  return in_row_block(format, rows, i, k, [](const auto& block, int) { return block.scale; });
+inline int quantised_code(const QuantisedRows& rows, int i, int k) {
+  return row_block_of(rows, i, k).codes[k % kCodeBlock];
 }
-inline double quantised_value(WeightFormat format, const QuantisedRows& rows, int i, int k) {
-  return static_cast<double>(quantised_scale(format, rows, i, k)) * quantised_code(format, rows, i, k);
+inline double quantised_value(const QuantisedRows& rows, int i, int k) {
+  return static_cast<double>(row_block_of(rows, i, k).scale) * quantised_code(rows, i, k);
 }
 
 }  // namespace foe

@@ -22,28 +22,23 @@ double relative_error(int n, Round&& round) {
 // Of a product with weights in this format, from the roundings of weights and of activations, which are independent.
 double error_of_product(WeightFormat format, int depth) {
   constexpr int kRows = 1000;
-  const int block = scale_depth(format);
   const double of_weights =
       relative_error(kRows * depth, [&](const std::vector<float>& x, std::vector<float>& rounded) {
-        std::vector<std::int8_t> codes(block);
-        BF16 scale;
         for (int row = 0; row < kRows; ++row)
-          for (int k = 0; k < depth; k += block) {
-            const int at = row * depth + k, n = std::min(block, depth - k);
-            quantise_block(format, x.data() + at, n, &scale, codes.data());
-            for (int i = 0; i < n; ++i)
-              rounded[at + i] = to_float(scale) *
-                                static_cast<float>(format == WeightFormat::kInt8 ? codes[i] : kInt4Levels[codes[i]]);
+          for (int k = 0; k < depth; k += kCodeBlock) {
+            const int at = row * depth + k, n = std::min(kCodeBlock, depth - k);
+            const WeightBlock block = quantise_block(format, x.data() + at, n);
+            for (int i = 0; i < n; ++i) rounded[at + i] = weight_value(format, block, i);
           }
       });
   const double of_rows = relative_error(kRows * depth, [&](const std::vector<float>& x, std::vector<float>& rounded) {
     const std::size_t stride = quantised_row_bytes(format, depth);
-    std::vector<std::byte> bytes(kRows * stride);
+    AlignedBuffer<std::byte> bytes(kRows * stride);
     const QuantisedRows rows{bytes.data(), stride};
     ThreadPool one(1);
     quantise_rows(one, format, x.data(), depth, kRows, depth, rows);
     for (int i = 0; i < kRows * depth; ++i)
-      rounded[i] = static_cast<float>(quantised_value(format, rows, i / depth, i % depth));
+      rounded[i] = static_cast<float>(quantised_value(rows, i / depth, i % depth));
   });
   return std::hypot(of_weights, of_rows);
 }
