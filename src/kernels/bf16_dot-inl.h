@@ -41,7 +41,7 @@ HWY_INLINE V16 load_odd(const BF16* line) {
   return make16([&](int i) { return load_odd(line, i); });
 }
 
-// An f32 rounded to bf16 (nearest, ties to even; NaN stays NaN), as f32. Not for subnormal numbers.
+// As to_bf16(), as f32.
 HWY_INLINE V16 round_to_bf16(V16 x) {
   const hn::RebindToUnsigned<DF> d;
   return make16([&](int i) {
@@ -49,7 +49,9 @@ HWY_INLINE V16 round_to_bf16(V16 x) {
     const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(d, 1u));
     const auto up = hn::Add(hn::Add(bits, hn::Set(d, 0x7fffu)), odd);
     const VF rounded = hn::BitCast(DF(), hn::And(up, hn::Set(d, 0xffff0000u)));
-    return hn::IfThenElse(hn::IsNaN(x.v[i]), x.v[i], rounded);
+    return hn::IfThenElse(hn::IsNaN(x.v[i]),
+                          hn::BitCast(DF(), hn::And(hn::Or(bits, hn::Set(d, 0x400000u)), hn::Set(d, 0xffff0000u))),
+                          rounded);
   });
 }
 

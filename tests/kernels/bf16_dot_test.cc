@@ -169,7 +169,7 @@ TEST(Bf16Dot, RoundsToTheNearest) {
       x[1] = std::bit_cast<float>(0x3f818000u);
       x[2] = std::numeric_limits<float>::infinity();
       x[3] = std::numeric_limits<float>::max();
-      x[4] = 0;
+      x[4] = std::numeric_limits<float>::denorm_min() * 77777;
       x[5] = std::bit_cast<float>(0x7f7f0001u + static_cast<std::uint32_t>(seed));
       HWY_DYNAMIC_DISPATCH(round16)(x.data(), y.data());
       for (int i = 0; i < 16; ++i) ASSERT_EQ(y[i], to_float(to_bf16(x[i]))) << x[i];
