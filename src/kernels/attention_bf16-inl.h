@@ -20,25 +20,44 @@ namespace HWY_NAMESPACE {
 constexpr int kBlockLines = kKvBlock / 2;              // of 16 columns of a block's values
 constexpr int kWeightRow = kAttentionSpan + kLanes16;  // a query's weights, and zeros that sum_weights() reads
 
-// How scores follow from products q . k.
+// Products q . k times this are scores in base 2: weights are powers of 2. Computed in double, so that it is the same
+// everywhere.
 inline float score_scale(int head_dim) {
-  return 1.0f / std::sqrt(static_cast<float>(head_dim));
+  return static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(head_dim)));
 }
 
-// e^(dot scale - largest), at most 1 but for rounding, and 0 below 2^-126. Within 2^-18 of it, as weights are then
-// rounded to bf16: x = n ln2 + r with |r| <= ln2/2, e^r by the polynomial of degree 4 that errs least, times 2^n.
+// 2^(dot scale - largest), at most 1 but for rounding, and 0 below 2^-126. Within 2^-18 of it, as weights are then
+// rounded to bf16: of y = n + r, 0 <= r < 1, rounded down, it is 2^n times the polynomial of degree 4 that errs least
+// from 2^r.
 HWY_INLINE V16 weight16(V16 dot, V16 scale, V16 minus_largest) {
+  const V16 y = fma(dot, scale, minus_largest);
+#if HWY_TARGET == HWY_AVX3
+  const V16 r{{VF{_mm512_reduce_ps(y.v[0].raw, _MM_FROUND_TO_NEG_INF)}}};
+#else
+  // What is not a number stays so where it is the second argument. What is lost of r, for -0.5 < y < 0, rounds it down.
+  const V16 bounded = max(set16(-127.0f), y), n = make16([&](int i) { return hn::Floor(bounded.v[i]); });
+  const V16 nearest = sub(bounded, n), again = add(nearest, n);
+  const V16 r = make16([&](int i) {
+    const hn::RebindToSigned<DF> di;
+    const auto one_less = hn::BitCast(di, hn::VecFromMask(DF(), hn::Gt(again.v[i], bounded.v[i])));
+    return hn::BitCast(DF(), hn::Add(hn::BitCast(di, nearest.v[i]), one_less));
+  });
+#endif
+  V16 p = fma(set16(0.0135341678f), r, set16(0.0520114601f));
+  for (const float next : {0.241442755f, 0.693003833f, 1.00000262f}) p = fma(p, r, set16(next));
+#if HWY_TARGET == HWY_AVX3
+  return V16{{VF{_mm512_scalef_ps(p.v[0].raw, y.v[0].raw)}}};
+#else
+  // An integer that 1.5 * 2^23 is added to stands in the last bits, here as an exponent: n + 1, which is a normal
+  // number for every n.
   const DF d;
   const hn::RebindToUnsigned<DF> du;
-  // From -87.7 down n is -127, and 2^n zero. What is not a number stays so where it is the second argument.
-  const V16 x = max(set16(-88.0f), fma(dot, scale, minus_largest));
-  // Added to 1.5 * 2^23, a number is rounded to an integer, which stands in the last bits, here as an exponent.
-  const V16 shift = set16(0x1.8p23f + 127), shifted = fma(x, set16(1.44269504088896341f), shift);
-  const V16 r = fma(sub(shifted, shift), set16(-0.693147180559945309f), x);
-  V16 p = fma(set16(0.041513681f), r, set16(0.167875916f));
-  for (const float next : {0.50003022f, 0.9999668f, 1.0f}) p = fma(p, r, set16(next));
-  return make16(
-      [&](int i) { return hn::Mul(p.v[i], hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(du, shifted.v[i])))); });
+  const V16 shifted = add(n, set16(0x1.8p23f + 128));
+  return make16([&](int i) {
+    const VF twice = hn::Mul(p.v[i], hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(du, shifted.v[i]))));
+    return hn::Mul(twice, hn::Set(d, 0.5f));
+  });
+#endif
 }
 
 // The sum of a query's weights in the order of products, as if with values of one.

@@ -137,6 +137,11 @@ struct SpanFactors {
   float keep, take;
 };
 
+// The natural logarithm of the base of scores.
+inline float score_unit(const KvShape& shape) {
+  return shape.attention == AttentionType::kBF16 ? 0.693147181f : 1.0f;
+}
+
 // Takes what a span was for each row into what came before.
 HWY_INLINE void merge_running(AttentionTile& tile, const Running* span, SpanFactors* factors) {
   static_assert(2 * AttentionTile::kMaxRows <= kLanes16);
@@ -147,7 +152,7 @@ HWY_INLINE void merge_running(AttentionTile& tile, const Running* span, SpanFact
     e[2 * r + 1] = span[r].largest - largest;
     tile.running[r].largest = largest;
   }
-  store16(exp16(load16(e)), e);
+  store16(exp16(mul(load16(e), set16(score_unit(*tile.shape)))), e);
   for (int r = 0; r < tile.rows; ++r) {
     factors[r] = {e[2 * r], e[2 * r + 1]};
     tile.running[r].sum = tile.running[r].sum * factors[r].keep + span[r].sum * factors[r].take;

@@ -21,14 +21,15 @@ float power_of_two(int n) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(n + 127) << 23);
 }
 
-// e^x as weights take it, and as merges of spans do (kernels/math-inl.h).
-float weight(float x) {
-  x = std::max(-88.0f, x);
-  const float n = std::fma(x, 1.44269504088896341f, 0x1.8p23f + 127) - (0x1.8p23f + 127);
-  const float r = std::fma(n, -0.693147180559945309f, x);
-  float p = std::fma(0.041513681f, r, 0.167875916f);
-  for (const float next : {0.50003022f, 0.9999668f, 1.0f}) p = std::fma(p, r, next);
-  return rounded(flushed(p * power_of_two(static_cast<int>(n))));
+// 2^y as weights take it, and e^x as merges of spans do (kernels/math-inl.h).
+float weight(float y) {
+  y = std::max(-127.0f, flushed(y));
+  const float n = std::floor(y);
+  float r = y - n;
+  if (static_cast<double>(r) + static_cast<double>(n) > y) r = std::nextafter(r, 0.0f);  // rounded down
+  float p = std::fma(0.0135341678f, r, 0.0520114601f);
+  for (const float next : {0.241442755f, 0.693003833f, 1.00000262f}) p = std::fma(p, r, next);
+  return rounded(flushed(std::ldexp(p, static_cast<int>(n))));
 }
 
 float factor(float x) {
@@ -47,7 +48,7 @@ std::vector<float> attend_plainly(const Layer& layer, const Sequence& s, int pos
   const float* q = s.q_SnC.data() + (position * n + head) * C;
   const auto key = [&](int j, int c) { return rounded(s.k_SmC[(j * m + kv_head) * C + c]); };
   const auto value = [&](int j, int c) { return rounded(s.v_SmC[(j * m + kv_head) * C + c]); };
-  const float scale = 1.0f / std::sqrt(static_cast<float>(C));
+  const auto scale = static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(C)));
   float largest = -std::numeric_limits<float>::infinity(), sum = 0;
   std::vector<float> out(C);
   for (int first = 0; first <= position; first += kAttentionSpan) {
@@ -59,7 +60,8 @@ std::vector<float> attend_plainly(const Layer& layer, const Sequence& s, int pos
     const float here = *std::max_element(w.begin(), w.end()) * scale;
     for (float& x : w) x = weight(std::fma(x, scale, -here));
     const auto weights = [&](int j) { return w[j]; };
-    const float both = std::max(largest, here), keep = factor(largest - both), take = factor(here - both);
+    const float both = std::max(largest, here), keep = factor((largest - both) * 0.693147181f),
+                take = factor((here - both) * 0.693147181f);
     largest = both;
     sum = sum * keep + dot_in_bf16_order(0, count, weights, [](int) { return 1.0f; }) * take;
     for (int c = 0; c < C; ++c) {

@@ -27,7 +27,8 @@ std::array<Heads, 2> two_heads(std::size_t i) {
 // most in all. Besides, a weight takes 4 u for each exp (its own, and one for each merge of spans), a rounding for each
 // factor, and those of the sums: 128 in a span and 3 per merge. With int8, scores and weights are once more multiplied,
 // by the scales of keys and values. In bf16, a weight's own exp is within 2^-18, and its rounding within 2^-9, in
-// numerator and denominator alike; chains are no longer, but their sums are added. Numerator and denominator both err
+// numerator and denominator alike; differences of scores are in base 2, which merges round once more and convert with
+// a rounded constant; chains are no longer, but their sums are added. Numerator and denominator both err
 // by a factor within e^-+eta, so their quotient within e^-+2 eta. A weight below e^-87 of the largest is taken as 0,
 // and in bf16 what is below 2^-126: any product, and any sum.
 double attention_bound(int keys, const KvShape& shape, double score_magnitude, double spread, double value_magnitude,
@@ -37,7 +38,7 @@ double attention_bound(int keys, const KvShape& shape, double score_magnitude, d
   const bool rounded = shape.attention == AttentionType::kBF16;
   const int blocks = rounded ? 1 + C / 32 : 0;
   const double score_error = gamma(C + 3 + scaled + blocks) * score_magnitude;
-  const double eta = score_error + kUnitRoundoff * (spread + 2 * score_error) +
+  const double eta = score_error + kUnitRoundoff * (rounded ? 3 : 1) * (spread + 2 * score_error) +
                      gamma(4 * (1 + spans) + kAttentionSpan + 4 * spans + 1 + scaled) +
                      (rounded ? -std::log1p(-0x1p-9 - 0x1p-18) : 0);
   return std::expm1(2 * eta) * value_magnitude + keys * std::exp(-87.0) * 2 * largest_value +
