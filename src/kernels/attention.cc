@@ -1,18 +1,24 @@
 #include "kernels/attention.h"
 
 #include <algorithm>
+#include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "base/aligned.h"
 #include "base/check.h"
 #include "kernels/attention_tile.h"
+#include "kernels/cpu.h"
+#include "kernels/flush_subnormals.h"
 #include "kernels/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/attention.cc"
 #include <hwy/foreach_target.h>
 
+#include "kernels/attention_amx-inl.h"
+#include "kernels/attention_bf16-inl.h"
 #include "kernels/attention_share-inl.h"
 #include "kernels/attention_stream-inl.h"
 
@@ -29,7 +35,18 @@ void attend_tiles(std::span<AttentionTile> tiles, const AttentionTile& following
     stream_spans<T>(tiles.front(), following);
 }
 
-void attend(std::span<AttentionTile> tiles, const AttentionTile& following) {
+// Where there are too few rows for the instruction's tiles, vectors are as fast.
+void attend_rounded(std::span<AttentionTile> tiles, const AttentionTile& following) {
+#if HWY_TARGET == HWY_AVX3
+  const std::size_t rows = (tiles.size() - 1) * AttentionTile::kMaxRows + tiles.front().rows;
+  if (foe::tiles() && rows >= kGroupRows && tiles.front().parts == nullptr) return TiledSpans(tiles).run();
+#endif
+  stream_paired_spans(tiles, following);
+}
+
+// Not inlined: the mode of subnormal numbers is set around it.
+HWY_NOINLINE void attend(std::span<AttentionTile> tiles, const AttentionTile& following) {
+  if (tiles.front().shape->attention == AttentionType::kBF16) return attend_rounded(tiles, following);
   switch (tiles.front().shape->type) {
     case KvType::kF32:
       return attend_tiles<float>(tiles, following);
@@ -72,7 +89,12 @@ struct Cut {
   // Of all sequences before: tasks, and of tiles in several pieces their number and their spans.
   std::size_t first_task = 0, first_split = 0, first_part = 0;
 };
-constexpr int kMostTogether = 16;  // tiles of a task, whose queries and weights are in a cache beside one panel
+// Tiles of a task, whose queries and weights are in a cache beside one panel; on the tiles of the processor more, as
+// what is done once for all of them takes a larger part of the time.
+constexpr int kMostTogether = 16, kMostOnTiles = 80;
+int most_together(const KvShape& shape) {
+  return shape.attention == AttentionType::kBF16 && tiles() ? kMostOnTiles : kMostTogether;
+}
 
 // One for each sequence, and an end. No task has more than a quarter of a thread's share of all spans, or than what
 // takes as long as handing it out, and merging it; a single thread needs no pieces.
@@ -96,7 +118,7 @@ std::vector<Cut> cut_work(const Job& job, int threads) {
     const std::size_t tiles = static_cast<std::size_t>(heads) * cut.tiles;
     if (tiles > 0) {
       cut.pieces = static_cast<int>((cut.spans + most - 1) / most);
-      const int together = static_cast<int>(std::clamp<std::size_t>(most / cut.spans, 1, kMostTogether));
+      const int together = static_cast<int>(std::clamp<std::size_t>(most / cut.spans, 1, most_together(job.shape)));
       cut.groups = (cut.tiles + together - 1) / together;
     }
     const std::size_t split = cut.pieces > 1 ? tiles : 0;
@@ -143,6 +165,14 @@ AttentionTile make_tile(const Job& job, const std::vector<Cut>& cuts, int s, int
   return tile;
 }
 
+// In what mode a thread computes.
+struct Mode {
+  std::optional<FlushSubnormals> flush;
+  explicit Mode(const KvShape& shape) {
+    if (shape.attention == AttentionType::kBF16) flush.emplace();
+  }
+};
+
 // Tiles [first, last) of a task's KV head, and the spans that it takes of them.
 struct Task {
   int sequence, kv_head, first, last, piece;
@@ -163,6 +193,8 @@ Task make_task(const std::vector<Cut>& cuts, std::size_t i) {
 void attention(ThreadPool& pool, const Batch& batch, const KvShape& shape, int query_heads, const float* q_TnC,
                const std::byte* layer_kv, float* out_TnC) {
   if (shape.kv_heads == 0) return;
+  FOE_CHECK(shape.attention == AttentionType::kF32 || shape.type == KvType::kBF16, "attention in bf16 over {}",
+            to_string(shape.type));
   FOE_CHECK(query_heads % shape.kv_heads == 0, "{} query heads, {} KV heads", query_heads, shape.kv_heads);
   const Job job{batch, shape, query_heads, q_TnC, layer_kv, out_TnC};
   const std::vector<Cut> cuts = cut_work(job, pool.threads());
@@ -181,14 +213,17 @@ void attention(ThreadPool& pool, const Batch& batch, const KvShape& shape, int q
   pool.parallel_for(end.first_task, [&](std::size_t i) {
     const Task task = make_task(cuts, i);
     const Task next = make_task(cuts, pool.probably_next(i, end.first_task));
-    AttentionTile memory[kMostTogether];
-    const std::span<AttentionTile> tiles(memory, task.last - task.first);
-    for (std::size_t j = 0; j < tiles.size(); ++j) tiles[j] = tile_of(task, task.first + static_cast<int>(j));
+    alignas(AttentionTile) std::byte memory[kMostOnTiles * sizeof(AttentionTile)];  // most tasks have one or few
+    const std::span tiles(reinterpret_cast<AttentionTile*>(memory), task.last - task.first);
+    for (std::size_t j = 0; j < tiles.size(); ++j)
+      std::construct_at(&tiles[j], tile_of(task, task.first + static_cast<int>(j)));
+    const Mode mode(shape);
     HWY_DYNAMIC_DISPATCH(attend)(tiles, tile_of(next, next.first));
   });
   pool.parallel_for(end.first_split, [&](std::size_t i) {
     const int s = find_sequence(cuts, &Cut::first_split, i);
     AttentionTile tile = make_tile(job, cuts, s, static_cast<int>(i), parts.data(), outputs.data());
+    const Mode mode(shape);
     HWY_DYNAMIC_DISPATCH(merge_tile)(tile);
   });
 }

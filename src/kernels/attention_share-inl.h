@@ -25,18 +25,18 @@ constexpr int kSharedPanels = kVecs == 1 ? 2 : 1;
 // tokens are so far apart that they displace each other in the first cache.
 struct SharingTiles {
   std::span<AttentionTile> tiles;
-  AlignedBuffer<float> queries;  // [tile][row][C]
-  AlignedBuffer<float> panels;   // of keys [kSharedPanels][C][16], or of values [kSharedPanels][span][16]
-  AlignedBuffer<float> weights;  // [tile][row][span]
-  AlignedBuffer<Merge> merges;   // [tile][row]
-  AlignedBuffer<float> outputs;  // [Cp / 16][tile][row][16]
+  AlignedBuffer<float> queries;        // [tile][row][C]
+  AlignedBuffer<float> panels;         // of keys [kSharedPanels][C][16], or of values [kSharedPanels][span][16]
+  AlignedBuffer<float> weights;        // [tile][row][span]
+  AlignedBuffer<SpanFactors> factors;  // [tile][row]
+  AlignedBuffer<float> outputs;        // [Cp / 16][tile][row][16]
 
   explicit SharingTiles(std::span<AttentionTile> tiles_)
       : tiles(tiles_),
         queries(rows() * shape().head_dim),
         panels(static_cast<std::size_t>(kSharedPanels * std::max(shape().head_dim, kAttentionSpan)) * kLanes16),
         weights(rows() * kAttentionSpan),
-        merges(rows()),
+        factors(rows()),
         outputs(AlignedBuffer<float>::zeroed(rows() * shape().padded_dim())) {
     const int C = shape().head_dim;
     float* to = queries.data();
@@ -51,7 +51,7 @@ struct SharingTiles {
   std::size_t rows() const { return tiles.size() * AttentionTile::kMaxRows; }
   std::size_t first_row(std::size_t tile) const { return tile * AttentionTile::kMaxRows; }
   float* weights_of(std::size_t tile) { return weights.data() + first_row(tile) * kAttentionSpan; }
-  Merge* merges_of(std::size_t tile) { return merges.data() + first_row(tile); }
+  SpanFactors* factors_of(std::size_t tile) { return factors.data() + first_row(tile); }
   float* outputs_of(std::size_t tile, int column) {
     return outputs.data() + (column / kLanes16 * rows() + first_row(tile)) * kLanes16;
   }
@@ -72,9 +72,7 @@ HWY_NOINLINE void multiply_by_panels(int depth, const float* const* a, const flo
 template <int kPanels, typename T>
 void multiply_keys(SharingTiles& s, const Span<T>& span, int b) {
   const int C = s.shape().head_dim;
-  float* to = s.panels.data();
-  for (int p = 0; p < kPanels; ++p)
-    for (int c = 0; c < C; ++c, to += kLanes16) store16(load16(span.keys_C16[b + p] + c * kLanes16), to);
+  for (int p = 0; p < kPanels; ++p) widen_rows(span.keys_C16[b + p], kLanes16, C, s.panels.data() + p * C * kLanes16);
   for (std::size_t i = 0; i < s.tiles.size(); ++i) {
     const AttentionTile& tile = s.tiles[i];
     if (span.count_for(tile) <= b * kKvBlock) continue;
@@ -87,13 +85,10 @@ void multiply_keys(SharingTiles& s, const Span<T>& span, int b) {
 // Columns c .. c + 16 kPanels of the span's outputs for all tiles that see it.
 template <int kPanels, typename T>
 void combine_columns(SharingTiles& s, const Span<T>& span, int c) {
-  const int width = s.shape().padded_dim();
-  for (int p = 0; p < kPanels; ++p) {
-    float* to = s.panels.data() + p * kAttentionSpan * kLanes16;
+  for (int p = 0; p < kPanels; ++p)
     for (int b = 0; b < span.blocks; ++b)
-      for (int j = 0; j < kKvBlock; ++j, to += kLanes16)
-        store16(load16(span.values_16C[b] + j * width + c + p * kLanes16), to);
-  }
+      widen_rows(span.value_panel(b, c + p * kLanes16), span.value_stride(s.shape()), kKvBlock,
+                 s.panels.data() + (p * kAttentionSpan + b * kKvBlock) * kLanes16);
   for (std::size_t i = 0; i < s.tiles.size(); ++i) {
     const AttentionTile& tile = s.tiles[i];
     const int count = span.count_for(tile);
@@ -109,7 +104,7 @@ void combine_columns(SharingTiles& s, const Span<T>& span, int c) {
       float* const before = s.outputs_of(i, c + p * kLanes16);
       for (int r = 0; r < tile.rows; ++r)
         if (tile.position[r] >= span.first)
-          merge_outputs(load16(outputs[r][p]), s.merges_of(i)[r], before + r * kLanes16, kLanes16);
+          merge_outputs(load16(outputs[r][p]), s.factors_of(i)[r], before + r * kLanes16, kLanes16);
     }
   }
 }
@@ -136,7 +131,7 @@ void share_span(SharingTiles& s, const AttentionTile& widest, int index) {
   });
   for (std::size_t i = 0; i < s.tiles.size(); ++i)
     if (const int count = span.count_for(s.tiles[i]); count > 0)
-      weigh_span(s.tiles[i], span, blocks_of(count), s.weights_of(i), s.merges_of(i));
+      weigh_span(s.tiles[i], span, blocks_of(count), s.weights_of(i), s.factors_of(i));
   if (index + 1 < widest.span_end) prefetch(Span<T>(widest, index + 1).keys_C16[0], s.shape().head_dim);
   for_shared_panels(width / kLanes16, [&]<int kPanels>(int p) { combine_columns<kPanels>(s, span, p * kLanes16); });
 }

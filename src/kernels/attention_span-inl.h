@@ -17,6 +17,7 @@
 #include <hwy/cache_control.h>
 
 #include "kernels/attention_tile.h"
+#include "kernels/bf16_dot-inl.h"
 #include "kernels/gemm_tile-inl.h"
 #include "kernels/math-inl.h"
 
@@ -32,6 +33,10 @@ inline int blocks_of(int keys) {
   return (keys + kKvBlock - 1) / kKvBlock;
 }
 
+// Whether rows of keys and values come in pairs (kernels/kv_format.h).
+template <typename T>
+constexpr bool kPaired = std::is_same_v<T, BF16>;
+
 // The keys of one span, [first, first + count), and their values, as far as a tile sees them.
 template <typename T>
 struct Span {
@@ -40,7 +45,7 @@ struct Span {
   int index, first, head_dim;
   int count, blocks;
   const T* keys_C16[kBlocksPerSpan];
-  const T* values_16C[kBlocksPerSpan];
+  const T* values_16C[kBlocksPerSpan];  // where columns c .. c + 16 begin says value_panel()
   const float* scales[kBlocksPerSpan];  // if kScaled: of 16 keys, then of 16 values
 
   Span(const AttentionTile& tile, int index_)
@@ -56,11 +61,47 @@ struct Span {
     }
   }
 
+  // Columns [c, c + 16) of a block's values, and how many elements further those of the next position are. In panels of
+  // pairs, as in keys, it is so for every second position.
+  const T* value_panel(int b, int c) const { return values_16C[b] + (kPaired<T> ? c * kKvBlock : c); }
+  std::size_t value_stride(const KvShape& shape) const { return kPaired<T> ? kKvBlock : shape.padded_dim(); }
+
   // How many of them another tile sees, which sees no more.
   int count_for(const AttentionTile& tile) const {
     return std::min(kAttentionSpan, tile.position[tile.rows - 1] + 1 - first);
   }
 };
+
+// acc[m][p] += sum over k of x[m][k] times row k of panel p, k ascending; rows are `stride` elements apart, pairs of
+// rows twice as many.
+template <int kRows, int kPanels, typename T>
+HWY_INLINE void multiply_rows(int depth, const float* const (&x)[kRows], const T* const (&panels)[kPanels],
+                              std::size_t stride, V16 (&acc)[kRows][kPanels]) {
+  if constexpr (!kPaired<T>) {
+    multiply_panels<kRows, kPanels, true>(depth, x, 1, panels, stride, acc);
+  } else {
+    const auto add_row = [&](int k, auto load) FOE_INLINE {
+      repeat<kPanels>([&](auto p) FOE_INLINE {
+        const V16 w = load(panels[p] + k / 2 * 2 * stride);
+        repeat<kRows>([&](auto m) FOE_INLINE { acc[m][p] = fma(set16(x[m][k]), w, acc[m][p]); });
+      });
+    };
+    for (int k = 0; k < depth; k += 2) {
+      add_row(k, [](const BF16* line) FOE_INLINE { return load_even(line); });
+      if (k + 1 < depth) add_row(k + 1, [](const BF16* line) FOE_INLINE { return load_odd(line); });
+    }
+  }
+}
+
+// Rows of a panel as f32, [rows][16].
+template <typename T>
+HWY_INLINE void widen_rows(const T* panel, std::size_t stride, int rows, float* to) {
+  for (int k = 0; k < rows; ++k, to += kLanes16)
+    if constexpr (kPaired<T>)
+      store16(k % 2 == 0 ? load_even(panel + k * stride) : load_odd(panel + (k - 1) * stride), to);
+    else
+      store16(load16(panel + k * stride), to);
+}
 
 // Begins to read `rows` rows of 16 elements. Blocks are too short, and too far apart, for the machine to foresee them.
 template <typename T>
@@ -92,31 +133,44 @@ HWY_INLINE Running exponentiate(const Span<T>& span, int blocks, int seen, float
 }
 
 // The factors of the outputs of the spans before, and of those of this one.
-struct Merge {
+struct SpanFactors {
   float keep, take;
 };
 
+// The natural logarithm of the base of scores.
+inline float score_unit(const KvShape& shape) {
+  return shape.attention == AttentionType::kBF16 ? 0.693147181f : 1.0f;
+}
+
 // Takes what a span was for each row into what came before.
-HWY_INLINE void merge_running(AttentionTile& tile, const Running* span, Merge* merges) {
+HWY_INLINE void merge_running(AttentionTile& tile, const Running* span, SpanFactors* factors) {
   static_assert(2 * AttentionTile::kMaxRows <= kLanes16);
-  HWY_ALIGN float factors[kLanes16] = {};
+  HWY_ALIGN float e[kLanes16] = {};
   for (int r = 0; r < tile.rows; ++r) {
     const float largest = std::max(tile.running[r].largest, span[r].largest);
-    factors[2 * r] = tile.running[r].largest - largest;
-    factors[2 * r + 1] = span[r].largest - largest;
+    e[2 * r] = tile.running[r].largest - largest;
+    e[2 * r + 1] = span[r].largest - largest;
     tile.running[r].largest = largest;
   }
-  store16(exp16(load16(factors)), factors);
+  store16(exp16(mul(load16(e), set16(score_unit(*tile.shape)))), e);
   for (int r = 0; r < tile.rows; ++r) {
-    merges[r] = {factors[2 * r], factors[2 * r + 1]};
-    tile.running[r].sum = tile.running[r].sum * merges[r].keep + span[r].sum * merges[r].take;
+    factors[r] = {e[2 * r], e[2 * r + 1]};
+    tile.running[r].sum = tile.running[r].sum * factors[r].keep + span[r].sum * factors[r].take;
   }
+}
+
+// What a span was for each row: into its place among the parts, or merged.
+HWY_INLINE void leave_or_merge(AttentionTile& tile, int span, const Running* here, SpanFactors* factors) {
+  if (tile.parts != nullptr)
+    std::copy_n(here, tile.rows, &tile.part(span, 0));
+  else
+    merge_running(tile, here, factors);
 }
 
 // Products with the keys of the first blocks become the weights of their values, not normalised; zeros for a query that
 // ends before the span.
 template <typename T>
-HWY_INLINE void weigh_span(AttentionTile& tile, const Span<T>& span, int blocks, float* weights, Merge* merges) {
+HWY_INLINE void weigh_span(AttentionTile& tile, const Span<T>& span, int blocks, float* weights, SpanFactors* factors) {
   Running here[AttentionTile::kMaxRows];
   for (int r = 0; r < tile.rows; ++r) {
     float* row = weights + r * kAttentionSpan;
@@ -131,15 +185,12 @@ HWY_INLINE void weigh_span(AttentionTile& tile, const Span<T>& span, int blocks,
         store16(mul(load16(w), load16(span.scales[b] + kKvBlock)), w);
       }
   }
-  if (tile.parts != nullptr)
-    std::copy_n(here, tile.rows, &tile.part(span.index, 0));
-  else
-    merge_running(tile, here, merges);
+  leave_or_merge(tile, span.index, here, factors);
 }
 
-HWY_INLINE void merge_outputs(V16 span, const Merge& merge, float* out, int columns) {
+HWY_INLINE void merge_outputs(V16 span, const SpanFactors& factors, float* out, int columns) {
   const V16 before = columns >= kLanes16 ? load16(out) : load_first(out, columns);
-  const V16 after = fma(span, set16(merge.take), mul(before, set16(merge.keep)));
+  const V16 after = fma(span, set16(factors.take), mul(before, set16(factors.keep)));
   columns >= kLanes16 ? store16(after, out) : store_first(after, out, columns);
 }
 

@@ -30,7 +30,7 @@ HWY_INLINE void stream_panels(int depth, const float* const (&x)[kRows], const T
     const T* at[kPanels];
     for (int r = 0; r < kRows; ++r) from[r] = x[r] + k;
     for (int p = 0; p < kPanels; ++p) at[p] = panels[p] + k * row_stride;
-    multiply_panels<kRows, kPanels, true>(count, from, 1, at, row_stride, acc);
+    multiply_rows<kRows, kPanels>(count, from, at, row_stride, acc);
   };
   int k = 0;
   for (; k + kStep <= depth; k += kStep) {
@@ -61,19 +61,19 @@ HWY_NOINLINE void multiply_keys(const AttentionTile& tile, const Span<T>& span, 
 
 // Columns [c, c + 16) of a span's outputs, merged or left as a part.
 template <typename T>
-HWY_INLINE void take_outputs(const AttentionTile& tile, const Span<T>& span, const Merge* merges, int c,
+HWY_INLINE void take_outputs(const AttentionTile& tile, const Span<T>& span, const SpanFactors* factors, int c,
                              const float (*outputs)[kLanes16]) {
   for (int r = 0; r < tile.rows; ++r)
     if (tile.parts != nullptr)
       store16(load16(outputs[r]), tile.part_outputs(span.index, r) + c);
     else if (tile.position[r] >= span.first)
-      merge_outputs(load16(outputs[r]), merges[r], tile.out[r] + c, tile.shape->head_dim - c);
+      merge_outputs(load16(outputs[r]), factors[r], tile.out[r] + c, tile.shape->head_dim - c);
 }
 
 // Columns c .. c + 16 kPanels of a span's outputs. Meanwhile the next span's keys are on the way.
 template <int kRows, int kPanels, typename T>
 HWY_NOINLINE void combine_values(const AttentionTile& tile, const Span<T>& span, const Span<T>& next,
-                                 float (*weights)[kAttentionSpan], const Merge* merges, int c) {
+                                 float (*weights)[kAttentionSpan], const SpanFactors* factors, int c) {
   V16 acc[kRows][kPanels];
   clear_tile(acc);
   for (int b = 0; b < span.blocks; ++b) {
@@ -81,40 +81,46 @@ HWY_NOINLINE void combine_values(const AttentionTile& tile, const Span<T>& span,
     const T *values[kPanels], *ahead[kPanels];
     for (int r = 0; r < kRows; ++r) block_weights[r] = weights[r] + b * kKvBlock;
     for (int p = 0; p < kPanels; ++p) {
-      values[p] = span.values_16C[b] + c + p * kLanes16;
+      values[p] = span.value_panel(b, c + p * kLanes16);
       ahead[p] = (b < next.blocks ? next.keys_C16[b] : span.keys_C16[b]) + (c + p * kLanes16) * kKvBlock;
     }
     stream_panels<kRows, kPanels>(std::min(kKvBlock, span.count - b * kKvBlock), block_weights, values,
-                                  tile.shape->padded_dim(), ahead, acc);
+                                  span.value_stride(*tile.shape), ahead, acc);
   }
   HWY_ALIGN float outputs[kPanels][kRows][kLanes16];
   for (int p = 0; p < kPanels; ++p)
     for (int r = 0; r < kRows; ++r) store16(acc[r][p], outputs[p][r]);
-  for (int p = 0; p < kPanels; ++p) take_outputs(tile, span, merges, c + p * kLanes16, outputs[p]);
+  for (int p = 0; p < kPanels; ++p) take_outputs(tile, span, factors, c + p * kLanes16, outputs[p]);
 }
 
 template <int kRows, typename T>
 void stream_span(AttentionTile& tile, const Span<T>& span, const Span<T>& next) {
   constexpr int kPanels = panels_for(kRows);
   HWY_ALIGN float weights[kRows][kAttentionSpan];
-  Merge merges[kRows];
+  SpanFactors factors[kRows];
   int b = 0;
   for (; b + kPanels <= span.blocks; b += kPanels) multiply_keys<kRows, kPanels>(tile, span, b, weights);
   for (; b < span.blocks; ++b) multiply_keys<kRows, 1>(tile, span, b, weights);
-  weigh_span(tile, span, span.blocks, weights[0], merges);
+  weigh_span(tile, span, span.blocks, weights[0], factors);
   const int width = tile.shape->padded_dim();
   int c = 0;
   for (; c + kPanels * kLanes16 <= width; c += kPanels * kLanes16)
-    combine_values<kRows, kPanels>(tile, span, next, weights, merges, c);
-  for (; c < width; c += kLanes16) combine_values<kRows, 1>(tile, span, next, weights, merges, c);
+    combine_values<kRows, kPanels>(tile, span, next, weights, factors, c);
+  for (; c < width; c += kLanes16) combine_values<kRows, 1>(tile, span, next, weights, factors, c);
 }
 
 HWY_INLINE void begin_outputs(const AttentionTile& tile) {
   for (int r = 0; r < tile.rows; ++r) std::fill(tile.out[r], tile.out[r] + tile.shape->head_dim, 0.0f);
 }
+// What is added to an output. Of kBF16, which path was taken may show in the sign of a zero, and only there: it becomes
+// positive.
+inline float sign_of_zero(const KvShape& shape) {
+  return shape.attention == AttentionType::kBF16 ? 0.0f : -0.0f;
+}
 HWY_INLINE void normalise_outputs(const AttentionTile& tile) {
+  const float zero = sign_of_zero(*tile.shape);
   for (int r = 0; r < tile.rows; ++r)
-    for (int c = 0; c < tile.shape->head_dim; ++c) tile.out[r][c] /= tile.running[r].sum;
+    for (int c = 0; c < tile.shape->head_dim; ++c) tile.out[r][c] = tile.out[r][c] / tile.running[r].sum + zero;
 }
 
 // Before the last span ends, the first keys of `following` are on the way.
@@ -128,17 +134,17 @@ void stream_spans(AttentionTile& tile, const AttentionTile& following) {
   if (tile.parts == nullptr) normalise_outputs(tile);
 }
 
-// The outputs of a tile from the parts of all its spans.
-void merge_tile(AttentionTile& tile) {
+// The outputs of a tile from the parts of all its spans. Not inlined, as attend().
+HWY_NOINLINE void merge_tile(AttentionTile& tile) {
   begin_outputs(tile);
   for (int span = 0; span < tile.spans(); ++span) {
-    Merge merges[AttentionTile::kMaxRows];
-    merge_running(tile, &tile.part(span, 0), merges);
+    SpanFactors factors[AttentionTile::kMaxRows];
+    merge_running(tile, &tile.part(span, 0), factors);
     for (int r = 0; r < tile.rows; ++r) {
       if (tile.position[r] < span * kAttentionSpan) continue;
       const float* part = tile.part_outputs(span, r);
       for (int c = 0; c < tile.shape->head_dim; c += kLanes16)
-        merge_outputs(load16(part + c), merges[r], tile.out[r] + c, tile.shape->head_dim - c);
+        merge_outputs(load16(part + c), factors[r], tile.out[r] + c, tile.shape->head_dim - c);
     }
   }
   normalise_outputs(tile);

@@ -9,7 +9,8 @@
 
 namespace foe {
 
-// What a softmax has taken in: the largest score, and the sum of e^(s - largest).
+// What a softmax has taken in: the largest score, and the sum of e^(s - largest), or in base 2, as attention in bf16
+// has its scores.
 struct Running {
   float largest = -std::numeric_limits<float>::infinity();
   float sum = 0.0f;

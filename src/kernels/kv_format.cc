@@ -52,12 +52,29 @@ HWY_EXPORT(write_int8);
 void write_row(KvType type, const float* x_C, int head_dim, const KvRow& to) {
   if (type == KvType::kInt8) {
     HWY_DYNAMIC_DISPATCH(write_int8)(x_C, head_dim, to);
-  } else if (type == KvType::kBF16) {
-    auto* out = reinterpret_cast<BF16*>(to.elements);
-    for (int c = 0; c < head_dim; ++c) out[c * to.step] = to_bf16(x_C[c]);
   } else {
     auto* out = reinterpret_cast<float*>(to.elements);
     for (int c = 0; c < head_dim; ++c) out[c * to.step] = x_C[c];
+  }
+}
+
+// The key at a position of a block, whose keys are pairs of c: [C/2][16][2].
+void write_bf16_key(const float* x_C, int head_dim, int slot, BF16* keys) {
+  BF16* to = keys + 2 * slot;
+  for (int c = 0; c < head_dim; c += 2, to += 2 * kKvBlock) {
+    to[0] = to_bf16(x_C[c]);
+    to[1] = c + 1 < head_dim ? to_bf16(x_C[c + 1]) : BF16{0};
+  }
+}
+
+// The value at a position of a block, whose values are pairs of positions: [Cp/16][8][16][2]. An even position's writes
+// zero at the next.
+void write_bf16_value(const float* x_C, int head_dim, int slot, BF16* values) {
+  constexpr int kPanel = kKvBlock * kKvBlock;
+  for (int c = 0; c < head_dim; ++c) {
+    BF16* pair = values + c / kKvBlock * kPanel + (slot / 2 * kKvBlock + c % kKvBlock) * 2;
+    pair[slot % 2] = to_bf16(x_C[c]);
+    if (slot % 2 == 0) pair[1] = BF16{0};
   }
 }
 
@@ -80,6 +97,19 @@ KvType parse_kv_type(std::string_view name) {
   fail("expected f32, bf16 or int8 as the type of the KV cache, got '{}'", name);
 }
 
+const char* to_string(AttentionType type) {
+  return type == AttentionType::kF32 ? "f32" : "bf16";
+}
+
+AttentionType parse_attention_type(std::string_view name, KvType kv_type) {
+  if (name == to_string(AttentionType::kF32)) return AttentionType::kF32;
+  if (name != to_string(AttentionType::kBF16)) fail("--attention: expected f32 or bf16, got '{}'", name);
+  if (kv_type != KvType::kBF16)
+    fail("--attention bf16 multiplies keys and values in bf16: expected --kv-dtype bf16, got --kv-dtype {}",
+         to_string(kv_type));
+  return AttentionType::kBF16;
+}
+
 void write_kv(ThreadPool& pool, const Batch& batch, const KvShape& shape, const float* k_TmC, const float* v_TmC,
               std::byte* layer_kv) {
   const std::size_t C = shape.head_dim, width = shape.kv_heads * C, padded = shape.padded_dim();
@@ -96,10 +126,17 @@ void write_kv(ThreadPool& pool, const Batch& batch, const KvShape& shape, const 
         const int slot = batch.positions[t] % kKvBlock;
         std::byte* head = block_of(s, t, m);
         float* scales = reinterpret_cast<float*>(head) + slot;
-        std::byte* keys = head + shape.scale_bytes() + slot * shape.element_bytes();
-        std::byte* values = head + shape.values_at() + slot * padded * shape.element_bytes();
-        write_row(shape.type, k_TmC + t * width + m * C, shape.head_dim, {keys, kKvBlock, scales});
-        write_row(shape.type, v_TmC + t * width + m * C, shape.head_dim, {values, 1, scales + kKvBlock});
+        std::byte *keys = head + shape.scale_bytes(), *values = head + shape.values_at();
+        const float *k_C = k_TmC + t * width + m * C, *v_C = v_TmC + t * width + m * C;
+        if (shape.type == KvType::kBF16) {
+          write_bf16_key(k_C, shape.head_dim, slot, reinterpret_cast<BF16*>(keys));
+          write_bf16_value(v_C, shape.head_dim, slot, reinterpret_cast<BF16*>(values));
+          continue;
+        }
+        keys += slot * shape.element_bytes();
+        values += slot * padded * shape.element_bytes();
+        write_row(shape.type, k_C, shape.head_dim, {keys, kKvBlock, scales});
+        write_row(shape.type, v_C, shape.head_dim, {values, 1, scales + kKvBlock});
       }
     }
   };

@@ -120,8 +120,13 @@ StoredKv read_kv(const KvShape& shape, const std::byte* layer_kv, const std::vec
       }
       for (int c = 0; c < C; ++c) {
         const int at = (s * m + head) * C + c;
-        kv.k_SmC[at] = k_scale * read_element(shape.type, elements, 16 * c + s % 16);
-        kv.v_SmC[at] = v_scale * read_element(shape.type, elements, 16 * C + s % 16 * shape.padded_dim() + c);
+        std::size_t k = 16 * c + s % 16, v = 16 * C + s % 16 * shape.padded_dim() + c;
+        if (shape.type == KvType::kBF16) {  // [C/2][16][2], then [Cp/16][8][16][2]
+          k = (c / 2 * 16 + s % 16) * 2 + c % 2;
+          v = 16 * (C + C % 2) + ((c / 16 * 8 + s % 16 / 2) * 16 + c % 16) * 2 + s % 2;
+        }
+        kv.k_SmC[at] = k_scale * read_element(shape.type, elements, k);
+        kv.v_SmC[at] = v_scale * read_element(shape.type, elements, v);
       }
     }
   return kv;

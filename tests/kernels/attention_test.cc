@@ -1,5 +1,3 @@
-#include "kernels/attention.h"
-
 #include <algorithm>
 #include <array>
 #include <iterator>
@@ -7,20 +5,15 @@
 
 #include <gtest/gtest.h>
 
+#include "attention_layer.h"
 #include "base/sanitized.h"
-#include "each_target.h"
-#include "numerics.h"
 
 namespace foe {
 namespace {
 
 constexpr int kHeadDims[] = {1, 3, 16, 17, 24, 64, 96, 100, 128};
-constexpr KvType kTypes[] = {KvType::kF32, KvType::kBF16, KvType::kInt8};
+constexpr Types kTypes[] = {{KvType::kF32}, {KvType::kBF16}, {KvType::kInt8}, kRounded};
 
-struct Heads {
-  int query;
-  int kv;
-};
 constexpr Heads kHeads[] = {{1, 1}, {2, 2}, {4, 2}, {3, 1}, {4, 1}, {7, 1}};
 
 // For the i-th head dimension: over six dimensions, all numbers of heads twice.
@@ -28,122 +21,37 @@ std::array<Heads, 2> two_heads(std::size_t i) {
   return {kHeads[i % std::size(kHeads)], kHeads[(i + 3) % std::size(kHeads)]};
 }
 
-// A sequence with all its queries, keys and values, and the results of those that have run.
-struct Sequence {
-  int length;
-  std::vector<float> q_SnC, k_SmC, v_SmC, out_SnC;
-  std::vector<std::int32_t> blocks;
-};
-
-// The cache of one layer, and sequences whose blocks lie in it in random order. The cache starts as NaN (scales of
-// int8, too): whatever is read without having been written shows in the results.
-struct Layer {
-  Heads heads;
-  KvShape shape;
-  std::vector<Sequence> sequences;
-  std::vector<std::byte> kv;
-
-  Layer(Heads heads_, int head_dim, KvType type, const std::vector<int>& lengths, std::uint64_t seed)
-      : heads(heads_), shape{heads_.kv, head_dim, type} {
-    const std::size_t n = heads.query * head_dim, m = heads.kv * head_dim;
-    std::vector<std::int32_t> free;
-    for (const int length : lengths) {
-      ++seed;
-      sequences.push_back({length,
-                           random_values(length * n, seed),
-                           random_values(length * m, seed + 1000),
-                           random_values(length * m, seed + 2000),
-                           std::vector<float>(length * n),
-                           {}});
-      for (int i = 0; i < length; i += kKvBlock) free.push_back(static_cast<std::int32_t>(free.size()));
-    }
-    kv.resize(free.size() * shape.block_bytes());
-    clear();
-    std::sort(free.begin(), free.end(), [&](int a, int b) { return random_bits(seed, a) < random_bits(seed, b); });
-    for (Sequence& s : sequences)
-      for (int i = 0; i < s.length; i += kKvBlock) {
-        s.blocks.push_back(free.back());
-        free.pop_back();
-      }
-  }
-
-  void clear() { std::fill(kv.begin(), kv.end(), std::byte{0xff}); }
-
-  // `count` tokens of a sequence from `first` on.
-  struct Chunk {
-    int sequence;
-    int first;
-    int count;
-  };
-
-  // One step over some chunks: writes their keys and values, then takes their queries' attention.
-  void run(ThreadPool& pool, const std::vector<Chunk>& chunks) {
-    const std::size_t n = heads.query * shape.head_dim, m = heads.kv * shape.head_dim;
-    Batch batch;
-    std::vector<float> q_TnC, k_TmC, v_TmC;
-    const auto append = [](std::vector<float>& to, const std::vector<float>& from, std::size_t width, const Chunk& c) {
-      to.insert(to.end(), from.begin() + c.first * width, from.begin() + (c.first + c.count) * width);
-    };
-    for (const Chunk& c : chunks) {
-      const Sequence& s = sequences[c.sequence];
-      batch.add_sequence(std::vector<std::int32_t>(c.count), c.first, s.blocks, Batch::Sample::kNone);
-      append(q_TnC, s.q_SnC, n, c);
-      append(k_TmC, s.k_SmC, m, c);
-      append(v_TmC, s.v_SmC, m, c);
-    }
-    std::vector<float> out_TnC(q_TnC.size());
-    write_kv(pool, batch, shape, k_TmC.data(), v_TmC.data(), kv.data());
-    attention(pool, batch, shape, heads.query, q_TnC.data(), kv.data(), out_TnC.data());
-    const float* out = out_TnC.data();
-    for (const Chunk& c : chunks) {
-      std::copy(out, out + c.count * n, sequences[c.sequence].out_SnC.begin() + c.first * n);
-      out += c.count * n;
-    }
-  }
-
-  void run_in_chunks(ThreadPool& pool, int size) {
-    for (int s = 0; s < static_cast<int>(sequences.size()); ++s)
-      for (int first = 0; first < sequences[s].length; first += size)
-        run(pool, {{s, first, std::min(size, sequences[s].length - first)}});
-  }
-
-  // All at once, from an empty cache.
-  void run_whole(ThreadPool& pool) {
-    clear();
-    std::vector<Chunk> chunks;
-    for (int s = 0; s < static_cast<int>(sequences.size()); ++s) chunks.push_back({s, 0, sequences[s].length});
-    run(pool, chunks);
-  }
-
-  std::vector<std::vector<float>> results() const {
-    std::vector<std::vector<float>> all;
-    for (const Sequence& s : sequences) all.push_back(s.out_SnC);
-    return all;
-  }
-};
-
 // How far one output may be from sum_j p_j v_j. Each term is a weight e^(s_j - largest) times v_j, and the result is
 // their sum over that of the weights. A score is a chain of C products, scaled (3 roundings: root, reciprocal,
 // product): its error counts fully in the exponent, as do the rounded differences of scores, u times their spread at
 // most in all. Besides, a weight takes 4 u for each exp (its own, and one for each merge of spans), a rounding for each
 // factor, and those of the sums: 128 in a span and 3 per merge. With int8, scores and weights are once more multiplied,
-// by the scales of keys and values. Numerator and denominator both err by a factor within e^-+eta, so their quotient
-// within e^-+2 eta. A weight below e^-87 of the largest is taken as 0.
-double attention_bound(int keys, int C, KvType type, double score_magnitude, double spread, double value_magnitude,
+// by the scales of keys and values. In bf16, a weight's own exp is within 2^-18, and its rounding within 2^-9, in
+// numerator and denominator alike; differences of scores are in base 2, which merges round once more and convert with
+// a rounded constant; chains are no longer, but their sums are added. Numerator and denominator both err
+// by a factor within e^-+eta, so their quotient within e^-+2 eta. A weight below e^-87 of the largest is taken as 0,
+// and in bf16 what is below 2^-126: any product, and any sum.
+double attention_bound(int keys, const KvShape& shape, double score_magnitude, double spread, double value_magnitude,
                        double largest_value) {
-  const int spans = (keys + kAttentionSpan - 1) / kAttentionSpan;
-  const int scaled = type == KvType::kInt8 ? 1 : 0;
-  const double score_error = gamma(C + 3 + scaled) * score_magnitude;
-  const double eta = score_error + kUnitRoundoff * (spread + 2 * score_error) +
-                     gamma(4 * (1 + spans) + kAttentionSpan + 4 * spans + 1 + scaled);
-  return std::expm1(2 * eta) * value_magnitude + keys * std::exp(-87.0) * 2 * largest_value;
+  const int spans = (keys + kAttentionSpan - 1) / kAttentionSpan, C = shape.head_dim;
+  const int scaled = shape.type == KvType::kInt8 ? 1 : 0;
+  const bool rounded = shape.attention == AttentionType::kBF16;
+  const int blocks = rounded ? 1 + C / 32 : 0;
+  const double score_error = gamma(C + 3 + scaled + blocks) * score_magnitude;
+  const double eta = score_error + kUnitRoundoff * (rounded ? 3 : 1) * (spread + 2 * score_error) +
+                     gamma(4 * (1 + spans) + kAttentionSpan + 4 * spans + 1 + scaled) +
+                     (rounded ? -std::log1p(-0x1p-9 - 0x1p-18) : 0);
+  return std::expm1(2 * eta) * value_magnitude + keys * std::exp(-87.0) * 2 * largest_value +
+         (rounded ? 2 * keys * 0x1p-126 : 0);
 }
 
 // Checks the last `queries` results of a sequence, against attention to what the cache holds.
 void check(const Layer& layer, const Sequence& s, int queries) {
   const auto [n, m] = layer.heads;
   const int C = layer.shape.head_dim;
-  const auto q = to_double({s.q_SnC.end() - queries * n * C, s.q_SnC.end()});
+  auto q = to_double({s.q_SnC.end() - queries * n * C, s.q_SnC.end()});
+  if (layer.shape.attention == AttentionType::kBF16)
+    for (double& x : q) x = to_float(to_bf16(static_cast<float>(x)));
   const auto [k, v] = ref::read_kv(layer.shape, layer.kv.data(), s.blocks, s.length);
   const auto expected = ref::attention(q, k, v, queries, n, m, C);
   const auto value_magnitude = ref::attention(q, k, absolute(v), queries, n, m, C);
@@ -166,18 +74,20 @@ void check(const Layer& layer, const Sequence& s, int queries) {
       }
       for (int c = 0; c < C; ++c) {
         const int at = (t * n + head) * C + c;
-        ASSERT_NEAR(s.out_SnC[(s.length - queries) * n * C + at], expected[at],
-                    attention_bound(keys, C, layer.shape.type, magnitude, largest - smallest, value_magnitude[at],
-                                    largest_value))
+        ASSERT_NEAR(
+            s.out_SnC[(s.length - queries) * n * C + at], expected[at],
+            attention_bound(keys, layer.shape, magnitude, largest - smallest, value_magnitude[at], largest_value))
             << "query " << t << ", head " << head << ", column " << c;
       }
     }
 }
 
-class AttentionOf : public testing::TestWithParam<KvType> {};
+class AttentionOf : public testing::TestWithParam<Types> {};
 
-INSTANTIATE_TEST_SUITE_P(KvTypes, AttentionOf, testing::ValuesIn(kTypes),
-                         [](const auto& type) { return to_string(type.param); });
+INSTANTIATE_TEST_SUITE_P(KvTypes, AttentionOf, testing::ValuesIn(kTypes), [](const auto& types) {
+  const std::string kv = to_string(types.param.kv);
+  return types.param.attention == AttentionType::kF32 ? kv : kv + "_rounded";
+});
 
 TEST_P(AttentionOf, MatchesReference) {
   const auto pools = thread_pools();
@@ -189,7 +99,7 @@ TEST_P(AttentionOf, MatchesReference) {
                                         << length << " positions");
         Layer layer(heads, head_dim, GetParam(), {length}, length);
         const int queries = std::min(length, 5);
-        for_each_target([&] {
+        for_each_target_of(GetParam(), [&] {
           layer.run(*pools[length % 3], {{0, 0, length - queries}});
           layer.run(*pools[length % 3], {{0, length - queries, queries}});
           check(layer, layer.sequences[0], queries);
@@ -201,7 +111,7 @@ TEST_P(AttentionOf, MatchesReference) {
 TEST_P(AttentionOf, WholePrefillMatchesReference) {
   ThreadPool pool(2);
   Layer layer({4, 2}, 16, GetParam(), {300}, 1);
-  for_each_target([&] {
+  for_each_target_of(GetParam(), [&] {
     layer.run_whole(pool);
     check(layer, layer.sequences[0], 300);
   });
@@ -212,7 +122,7 @@ TEST_P(AttentionOf, LargeScoresMatchReference) {
   ThreadPool pool(2);
   Layer layer({2, 1}, 24, GetParam(), {290}, 2);
   for (float& q : layer.sequences[0].q_SnC) q *= 60;
-  for_each_target([&] {
+  for_each_target_of(GetParam(), [&] {
     layer.run_whole(pool);
     check(layer, layer.sequences[0], 290);
   });
@@ -229,7 +139,7 @@ TEST_P(AttentionOf, BitsDependOnNeitherChunksNorTargetNorThreads) {
       const int length = kSanitized ? kAttentionSpan + 17 : 400;
       Layer layer(heads, head_dim, GetParam(), {length}, head_dim);
       std::vector<std::vector<float>> first;
-      for_each_target([&] {
+      for_each_target_of(GetParam(), [&] {
         for (const auto& pool : pools) {
           layer.run_whole(*pool);
           if (first.empty()) first = layer.results();
@@ -251,7 +161,7 @@ TEST_P(AttentionOf, BitsDependNotOnWhoTakesWhichSpans) {
   for (const Heads heads : {Heads{1, 1}, Heads{7, 1}, Heads{4, 2}}) {
     Layer layer(heads, 17, GetParam(), lengths, 5);
     ThreadPool one(1);
-    for_each_target([&] {
+    for_each_target_of(GetParam(), [&] {
       layer.run_whole(one);
       const auto expected = layer.results();
       for (const int threads : {2, 3, 8}) {
@@ -291,7 +201,7 @@ TEST_P(AttentionOf, BitsDependNotOnTheBatch) {
   const std::vector<int> lengths = {1, 400, 37, 128, 129, 16, 250};
   for (const auto& pool : thread_pools())
     for (const Heads heads : kHeads)
-      for_each_target([&] {
+      for_each_target_of(GetParam(), [&] {
         Layer alone(heads, 10, GetParam(), lengths, 4), together(heads, 10, GetParam(), lengths, 4);
         alone.run_in_chunks(*pool, 400);
 

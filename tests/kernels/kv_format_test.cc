@@ -61,7 +61,7 @@ TEST(KvFormat, CountsBytes) {
   EXPECT_EQ(KvShape({8, 96, KvType::kF32}).block_bytes(), 8u * 16 * 4 * (96 + 96));
   EXPECT_EQ(KvShape({8, 96, KvType::kBF16}).block_bytes(), 8u * 16 * 2 * (96 + 96));
   EXPECT_EQ(KvShape({8, 96, KvType::kInt8}).block_bytes(), 8u * 16 * (96 + 96 + 2 * 4));
-  EXPECT_EQ(KvShape({1, 17, KvType::kBF16}).block_bytes(), 16u * 2 * (17 + 32));
+  EXPECT_EQ(KvShape({1, 17, KvType::kBF16}).block_bytes(), 16u * 2 * (18 + 32));
 }
 
 // f32 stays; bf16 is the nearest number of 8 significant bits, within 2^-8 of the element; int8 is within half of the

@@ -1,0 +1,169 @@
+// Attention in bf16 against its order written down as plain loops, bit for bit.
+#include <bit>
+#include <cmath>
+#include <limits>
+
+#include <gtest/gtest.h>
+
+#include "attention_layer.h"
+#include "base/error.h"
+#include "base/sanitized.h"
+#include "bf16_order.h"
+
+namespace foe {
+namespace {
+
+float rounded(float x) {
+  return to_float(to_bf16(x));
+}
+
+float power_of_two(int n) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(n + 127) << 23);
+}
+
+// 2^y as weights take it, and e^x as merges of spans do (kernels/math-inl.h).
+float weight(float y) {
+  y = std::max(-127.0f, flushed(y));
+  const float n = std::floor(y);
+  float r = y - n;
+  if (static_cast<double>(r) + static_cast<double>(n) > y) r = std::nextafter(r, 0.0f);  // rounded down
+  float p = std::fma(0.0135341678f, r, 0.0520114601f);
+  for (const float next : {0.241442755f, 0.693003833f, 1.00000262f}) p = std::fma(p, r, next);
+  return rounded(flushed(std::ldexp(p, static_cast<int>(n))));
+}
+
+float factor(float x) {
+  if (!(x >= -87.0f)) return 0;
+  const float n = (x * 1.44269504088896341f + 0x1.8p23f) - 0x1.8p23f;
+  const float r = std::fma(n, 2.12194440e-4f, std::fma(n, -0.693359375f, x)), r2 = r * r;
+  const auto line = [&](float a, float b) { return std::fma(a, r, b); };
+  const float high = std::fma(line(1.0f / 5040, 1.0f / 720), r2, line(1.0f / 120, 1.0f / 24));
+  const float low = std::fma(line(1.0f / 6, 0.5f), r2, line(1.0f, 1.0f));
+  return std::fma(high, r2 * r2, low) * power_of_two(static_cast<int>(n));
+}
+
+// One query's outputs: spans from zero, merged in ascending order.
+std::vector<float> attend_plainly(const Layer& layer, const Sequence& s, int position, int head) {
+  const int C = layer.shape.head_dim, m = layer.heads.kv, n = layer.heads.query, kv_head = head / (n / m);
+  const float* q = s.q_SnC.data() + (position * n + head) * C;
+  const auto key = [&](int j, int c) { return rounded(s.k_SmC[(j * m + kv_head) * C + c]); };
+  const auto value = [&](int j, int c) { return rounded(s.v_SmC[(j * m + kv_head) * C + c]); };
+  const auto scale = static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(C)));
+  float largest = -std::numeric_limits<float>::infinity(), sum = 0;
+  std::vector<float> out(C);
+  for (int first = 0; first <= position; first += kAttentionSpan) {
+    const int count = std::min(kAttentionSpan, position + 1 - first);
+    std::vector<float> w(count);
+    for (int j = 0; j < count; ++j)
+      w[j] = dot_in_bf16_order(
+          0, C, [&](int c) { return rounded(q[c]); }, [&](int c) { return key(first + j, c); });
+    const float here = *std::max_element(w.begin(), w.end()) * scale;
+    for (float& x : w) x = weight(std::fma(x, scale, -here));
+    const auto weights = [&](int j) { return w[j]; };
+    const float both = std::max(largest, here), keep = factor((largest - both) * 0.693147181f),
+                take = factor((here - both) * 0.693147181f);
+    largest = both;
+    sum = sum * keep + dot_in_bf16_order(0, count, weights, [](int) { return 1.0f; }) * take;
+    for (int c = 0; c < C; ++c) {
+      const float product = dot_in_bf16_order(0, count, weights, [&](int j) { return value(first + j, c); });
+      out[c] = flushed(std::fma(product, take, flushed(out[c] * keep)));
+    }
+  }
+  for (float& x : out) x = flushed(x / sum) + 0.0f;
+  return out;
+}
+
+// Zeros of different signs differ, too.
+std::vector<std::uint32_t> bits_of(const std::vector<float>& x) {
+  std::vector<std::uint32_t> bits;
+  for (const float value : x) bits.push_back(std::bit_cast<std::uint32_t>(value));
+  return bits;
+}
+
+void expect_plain_bits(Layer& layer, int length) {
+  const int C = layer.shape.head_dim, n = layer.heads.query;
+  std::vector<float> expected;
+  for (int position = 0; position < length; ++position)
+    for (int head = 0; head < n; ++head) {
+      const std::vector<float> out = attend_plainly(layer, layer.sequences[0], position, head);
+      expected.insert(expected.end(), out.begin(), out.end());
+    }
+  ThreadPool pool(2);
+  for_each_target_of(kRounded, [&] {
+    layer.run_whole(pool);
+    ASSERT_EQ(bits_of(layer.sequences[0].out_SnC), bits_of(expected)) << n << " heads of " << C << ", all at once";
+    layer.clear();
+    layer.run_in_chunks(pool, 1);
+    ASSERT_EQ(bits_of(layer.sequences[0].out_SnC), bits_of(expected)) << n << " heads of " << C << ", one by one";
+  });
+}
+
+TEST(AttentionInBf16, HasTheBitsOfItsDefinition) {
+  const int length = kSanitized ? kAttentionSpan + 5 : 2 * kAttentionSpan + 45;
+  for (const int C : {1, 3, 16, 17, 31, 32, 64, 80, 128})
+    for (const Heads heads : {Heads{1, 1}, Heads{4, 1}, Heads{6, 2}}) {
+      Layer layer(heads, C, kRounded, {length}, C);
+      expect_plain_bits(layer, length);
+      if (testing::Test::HasFailure()) return;
+    }
+}
+
+// Products, scores and weights around the smallest normal number, and scores so far apart that most weights vanish.
+TEST(AttentionInBf16, HasTheBitsOfItsDefinitionAtItsEnds) {
+  constexpr int kLength = kAttentionSpan + 40;
+  for (const float scale : {0x1p-126f, 0x1p-64f, 0x1p-60f, 60.0f}) {
+    Layer layer({4, 1}, 24, kRounded, {kLength}, 9);
+    Sequence& s = layer.sequences[0];
+    for (float& q : s.q_SnC) q *= scale;
+    if (scale < 1)
+      for (std::size_t i = 0; i < s.v_SmC.size(); ++i) s.v_SmC[i] *= i % 3 == 0 ? scale * 0x1p-62f : 0x1p-120f;
+    expect_plain_bits(layer, kLength);
+  }
+}
+
+// Nothing that is not a number is taken for a weight of zero.
+TEST(AttentionInBf16, NotANumberShows) {
+  constexpr int kLength = kAttentionSpan + 40, kC = 32, kBad = 50;
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  ThreadPool pool(1);
+  for (const bool in_key : {true, false}) {
+    Layer layer({4, 1}, kC, kRounded, {kLength}, 3);
+    Sequence& s = layer.sequences[0];
+    (in_key ? s.k_SmC[kBad * kC + 5] : s.q_SnC[kBad * 4 * kC + 5]) = nan;
+    for_each_target_of(kRounded, [&] {
+      layer.run_whole(pool);
+      for (int position = 0; position < kLength; ++position) {
+        const bool expected = in_key ? position >= kBad : position == kBad;
+        ASSERT_EQ(std::isnan(s.out_SnC[position * 4 * kC]), expected) << "position " << position;
+      }
+    });
+  }
+}
+
+// The mode of subnormal numbers is the caller's again.
+TEST(AttentionInBf16, LeavesSubnormalNumbersToOthers) {
+  ThreadPool pool(1);
+  Layer layer({4, 1}, 32, kRounded, {40}, 3);
+  layer.run_whole(pool);
+  volatile float least = std::numeric_limits<float>::min();
+  EXPECT_GT(least * 0.5f, 0);
+}
+
+TEST(AttentionInBf16, NeedsKeysAndValuesInBf16) {
+  EXPECT_EQ(parse_attention_type("f32", KvType::kInt8), AttentionType::kF32);
+  EXPECT_EQ(parse_attention_type("bf16", KvType::kBF16), AttentionType::kBF16);
+  const auto message = [](const char* name, KvType kv_type) {
+    try {
+      parse_attention_type(name, kv_type);
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+    return std::string("no error");
+  };
+  EXPECT_EQ(message("int8", KvType::kBF16), "--attention: expected f32 or bf16, got 'int8'");
+  EXPECT_EQ(message("bf16", KvType::kF32),
+            "--attention bf16 multiplies keys and values in bf16: expected --kv-dtype bf16, got --kv-dtype f32");
+}
+
+}  // namespace
+}  // namespace foe
