@@ -50,11 +50,10 @@ struct TiledRows {
   const std::byte* rows = nullptr;
   std::size_t stride = 0;
   const std::byte* last = nullptr;  // the last tile, where rows end in it
-  int tiles = 0, whole_tiles = 0, blocks = 0;
+  int whole_tiles = 0, blocks = 0;
 
-  HWY_INLINE const RowBlock* block(int tile, int block) const {
-    return &row_block(tile < whole_tiles ? rows + tile * amx::kTileRows * stride : last, block);
-  }
+  HWY_INLINE const std::byte* tile(int i) const { return i < whole_tiles ? rows + i * amx::kTileRows * stride : last; }
+  HWY_INLINE const RowBlock* block(int i, int block) const { return &row_block(tile(i), block); }
 };
 
 // A block of a panel as bytes for tiles: [k / 4][16 rows][4 k].
@@ -171,6 +170,82 @@ HWY_NOINLINE void multiply_on_tiles(const TiledRows& x, int first, int tiles, co
   }
   before.adder().template operator()<0, amx::kTileRows>();
 }
+
+// The same of pairs of bf16, whose sums tiles keep: over kChunk blocks at a time, so that what is read of the weights
+// stays in the first cache for all rows.
+template <int kPanels>
+class PairsOnTiles {
+ public:
+  static HWY_NOINLINE void multiply(const TiledRows& x, int first, int tiles, const std::byte* w,
+                                    std::size_t panel_stride, float* acc, const ResultLines& results) {
+    constexpr std::size_t kTileFloats = amx::kTileRows * kPanels * kPanel;
+    const int turns = (tiles + 1) / 2, chunks = (x.blocks + kChunk - 1) / kChunk;
+    for (int chunk = 0; chunk < chunks; ++chunk) {
+      const int begin = chunk * kChunk, blocks = std::min(kChunk, x.blocks - begin);
+      const std::byte* here = w + begin * kBlockBytes;
+      // The next chunk of these panels, or at their end the first of those behind them.
+      Ahead ahead{here + blocks * kBlockBytes + (chunk + 1 < chunks ? 0 : (kPanels - 1) * panel_stride), panel_stride,
+                  (kChunk * kLines + turns * blocks - 1) / (turns * blocks)};
+      for (int tile = 0; tile < tiles; tile += 2) {
+        results.ask(tile, chunk, chunks);
+        results.ask(tile + 1, chunk, chunks);
+        const std::byte* rows[2] = {x.tile(first + tile), x.tile(first + std::min(tile + 1, tiles - 1))};
+        float* to = acc + tile * kTileFloats;
+        if (tile + 1 < tiles)
+          multiply_chunk<2>(rows, x.stride, begin, blocks, here, panel_stride, to, ahead);
+        else
+          multiply_chunk<1>(rows, x.stride, begin, blocks, here, panel_stride, to, ahead);
+      }
+    }
+  }
+
+ private:
+  static constexpr int kChunk = 8;
+  static constexpr std::size_t kBlockBytes = block_bytes(WeightFormat::kBF16xBF16);
+  static constexpr int kLines = kBlockBytes / kCacheLine;
+  static_assert(kBlockBytes == amx::kTileBytes);
+
+  // Weights to ask for, so many lines of each panel in each step.
+  struct Ahead {
+    const std::byte* at;
+    std::size_t panel_stride;
+    int lines;
+
+    HWY_INLINE void ask() {
+      for (int i = 0; i < lines; ++i, at += kCacheLine)
+        repeat<kPanels>([&](auto p) FOE_INLINE { read_ahead(at + p * panel_stride); });
+    }
+  };
+
+  template <int kTiles>
+  static HWY_INLINE void multiply_chunk(const std::byte* const (&rows)[2], std::size_t stride, int begin, int blocks,
+                                        const std::byte* w, std::size_t panel_stride, float* acc, Ahead& ahead) {
+    constexpr int kRows = 4, kWeights = 6;  // tile registers: four for sums, two for rows and two for weights
+    constexpr std::size_t kAccStride = kPanels * kPanel * sizeof(float);
+    const auto each_sum = [&](auto&& body) FOE_INLINE {
+      repeat<kTiles>([&](auto m) FOE_INLINE {
+        repeat<kPanels>([&](auto p) FOE_INLINE { body(m, p, acc + (m * amx::kTileRows * kPanels + p) * kPanel); });
+      });
+    };
+    each_sum([&](auto m, auto p, float* at) FOE_INLINE {
+      if (begin == 0)
+        amx::zero<m * kPanels + p>();
+      else
+        amx::load<m * kPanels + p>(at, kAccStride);
+    });
+    for (int block = 0; block < blocks; ++block) {
+      repeat<kTiles>([&](auto m) FOE_INLINE {
+        amx::load<kRows + m>(rows[m] + (begin + block) * amx::kTileRowBytes, stride);
+        repeat<kPanels>([&](auto p) FOE_INLINE {
+          if constexpr (m == 0) amx::load<kWeights + p>(w + block * kBlockBytes + p * panel_stride);
+          amx::multiply_bf16<m * kPanels + p, kRows + m, kWeights + p>();
+        });
+      });
+      ahead.ask();
+    }
+    each_sum([&](auto m, auto p, float* at) FOE_INLINE { amx::store<m * kPanels + p>(at, kAccStride); });
+  }
+};
 
 #else
 

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <optional>
 
 #include "base/check.h"
 #include "kernels/cpu.h"
+#include "kernels/flush_subnormals.h"
 #include "kernels/targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -15,6 +17,7 @@
 #include "kernels/amx_product-inl.h"
 #include "kernels/gemm_tile-inl.h"
 #include "kernels/math-inl.h"
+#include "kernels/pairs_tile-inl.h"
 #include "kernels/quantised_tile-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -91,7 +94,7 @@ HWY_NOINLINE void multiply_floats(const std::byte* const (&x)[kRows], const std:
 // Row i of x, as products with weights in this format take it.
 const std::byte* row_of(const Product& product, int i) {
   const std::size_t row = product.rows ? product.rows[i] : i;
-  if (quantised(product.w->format)) return product.quantised.data + row * product.quantised.stride;
+  if (rounds_rows(product.w->format)) return product.quantised.data + row * product.quantised.stride;
   return reinterpret_cast<const std::byte*>(product.x + row * product.x_stride);
 }
 
@@ -118,6 +121,8 @@ void multiply_rows(const Product& product, int first_row, int panel, float* y, s
       if constexpr (kRows <= tallest_of_codes(kPanels)) multiply_int8<kRows, kPanels>(x, w, stride, depth, y, y_stride);
       break;
     case WeightFormat::kBF16xBF16:
+      if constexpr (kRows <= tallest_of_codes(kPanels))
+        multiply_pairs_of_bf16<kRows, kPanels>(x, w, stride, depth, y, y_stride);
       break;
     case WeightFormat::kInt4:
 #if HWY_TARGET == HWY_AVX3
@@ -185,7 +190,7 @@ class RowCopy {
     const std::size_t stride = product.quantised.stride;
     const int rows = end - begin, whole = rows / amx::kTileRows, blocks = block_count(product);
     const int copied_from = product.rows ? 0 : whole * amx::kTileRows;
-    const std::size_t bytes = static_cast<std::size_t>(blocks) * sizeof(RowBlock);
+    const std::size_t bytes = blocks * block_row_bytes(product);
     const std::size_t room = (rows - copied_from + amx::kTileRows - 1) / amx::kTileRows * amx::kTileRows * stride;
     // Zero at first: no output of a row depends on what is past the last one, but scales could be slow to multiply.
     if (memory_.size() < room) memory_ = AlignedBuffer<std::byte>::zeroed(room);
@@ -193,11 +198,15 @@ class RowCopy {
       std::memcpy(memory_.data() + (i - copied_from) * stride, row_of(product, begin + i), bytes);
     const std::byte* first = product.rows ? memory_.data() : row_of(product, begin);
     const std::byte* last = memory_.data() + (whole * amx::kTileRows - copied_from) * stride;
-    tiled_ = {first, stride, last, (rows + amx::kTileRows - 1) / amx::kTileRows, whole, blocks};
+    tiled_ = {first, stride, last, whole, blocks};
     return tiled_;
   }
   static int block_count(const Product& product) {
     return padded_depth(product.w->format, product.w->depth) / block_depth(product.w->format);
+  }
+  // What a row has for a block.
+  static std::size_t block_row_bytes(const Product& product) {
+    return quantised(product.w->format) ? sizeof(RowBlock) : amx::kTileRowBytes;
   }
 
  private:
@@ -216,7 +225,7 @@ void for_each_tiled_range(std::span<const Product> terms, std::uint64_t call, Bo
   thread_local std::vector<TiledRows> tiled;
   if (copies.size() < terms.size()) copies.resize(terms.size());
   std::size_t row_bytes = 1;
-  for (const Product& term : terms) row_bytes += RowCopy::block_count(term) * sizeof(RowBlock);
+  for (const Product& term : terms) row_bytes += RowCopy::block_count(term) * RowCopy::block_row_bytes(term);
   const auto most =
       static_cast<int>(std::clamp<std::size_t>(kCached / row_bytes / kRowBlockOfTiles, 1, kMost)) * kRowBlockOfTiles;
   const amx::Tiles registers;
@@ -236,7 +245,7 @@ template <typename Body>
 void for_each_row_range(std::span<const Product> terms, [[maybe_unused]] std::uint64_t call, Body&& body) {
   const Product& sum = terms.front();
 #if HWY_TARGET == HWY_AVX3
-  if (tiles() && quantised(sum.w->format) && sum.count >= kFewestTiledRows)
+  if (tiles() && rounds_rows(sum.w->format) && sum.count >= kFewestTiledRows)
     return for_each_tiled_range(terms, call, body);
 #endif
   body(RowRange{0, sum.count});
@@ -249,13 +258,14 @@ void multiply_row_block(const Product& product, [[maybe_unused]] const TiledRows
                         [[maybe_unused]] int rows_before, int first_row, int rows, int panel,
                         Accumulators<kPanels>& acc, [[maybe_unused]] const ResultLines& results) {
   constexpr std::size_t kStride = kPanels * kPanel;
-  const bool codes = quantised(product.w->format);
+  const bool codes = rounds_rows(product.w->format), dots = quantised(product.w->format) && dot_products();
 #if HWY_TARGET == HWY_AVX3
   if constexpr (kPanels <= 2)
     if (tiled) {
       const PackedMatrix& w = *product.w;
-      const auto multiply = w.format == WeightFormat::kInt8 ? &multiply_on_tiles<WeightFormat::kInt8, kPanels>
-                                                            : &multiply_on_tiles<WeightFormat::kInt4, kPanels>;
+      const auto multiply = w.format == WeightFormat::kInt8   ? &multiply_on_tiles<WeightFormat::kInt8, kPanels>
+                            : w.format == WeightFormat::kInt4 ? &multiply_on_tiles<WeightFormat::kInt4, kPanels>
+                                                              : &PairsOnTiles<kPanels>::multiply;
       return multiply(*tiled, rows_before / amx::kTileRows, (rows + amx::kTileRows - 1) / amx::kTileRows,
                       w.data + panel * w.panel_stride, w.panel_stride, acc[0][0], results);
     }
@@ -266,7 +276,7 @@ void multiply_row_block(const Product& product, [[maybe_unused]] const TiledRows
       if (rows == 2 && !codes) return multiply_rows<2, 2>(product, first_row, panel, acc[0][0], kStride);
     }
   if constexpr (kVecs == 1 && kPanels % 2 == 0)
-    if (rows >= kRowsForTwoPanels && (!codes || dot_products()))
+    if (rows >= kRowsForTwoPanels && (!codes || dots))
       return multiply_tiles<kPanels, 2>(product, first_row, rows, panel, acc[0][0], kStride,
                                         codes ? kTallestOfDots : kTallest);
   multiply_tiles<kPanels, 1>(product, first_row, rows, panel, acc[0][0], kStride, codes ? kTallestOfCodes : kTallest);
@@ -438,6 +448,14 @@ void for_each_run(ThreadPool& pool, std::span<const Product> products, int toget
   });
 }
 
+// Vectors do with subnormal numbers what tiles of bf16 do.
+struct FlushWherePairs {
+  explicit FlushWherePairs(const Product& product) {
+    if (product.w->format == WeightFormat::kBF16xBF16) flush.emplace();
+  }
+  std::optional<FlushSubnormals> flush;
+};
+
 std::uint64_t next_call() {
   static std::atomic<std::uint64_t> calls{0};
   return ++calls;
@@ -447,6 +465,7 @@ std::uint64_t next_call() {
 
 void multiply(ThreadPool& pool, std::span<const Product> products) {
   for_each_run(pool, products, 1, [call = next_call()](const Product& product, int first, int last) {
+    const FlushWherePairs flush(product);
     HWY_DYNAMIC_DISPATCH(multiply_run)({&product, 1}, nullptr, first, last, call);
   });
 }
@@ -456,13 +475,15 @@ void multiply_and_sum(ThreadPool& pool, std::span<const Product> products, std::
   for (const Product& product : products)
     FOE_CHECK(product.count == products[0].count && product.w->rows == products[0].w->rows, "[{}, {}] and [{}, {}]",
               product.count, product.w->rows, products[0].count, products[0].w->rows);
-  for_each_run(pool, products.first(1), 1, [&, call = next_call()](const Product&, int first, int last) {
+  for_each_run(pool, products.first(1), 1, [&, call = next_call()](const Product& sum, int first, int last) {
+    const FlushWherePairs flush(sum);
     HWY_DYNAMIC_DISPATCH(multiply_run)(products, merges.data(), first, last, call);
   });
 }
 
 void multiply_swiglu(ThreadPool& pool, std::span<const Product> products, int width) {
   for_each_run(pool, products, 2, [width, call = next_call()](const Product& product, int first, int last) {
+    const FlushWherePairs flush(product);
     HWY_DYNAMIC_DISPATCH(multiply_swiglu_run)(product, first, last, width, call);
   });
 }

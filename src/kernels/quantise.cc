@@ -82,6 +82,106 @@ void quantise_row(WeightFormat format, const float* x, int n, std::byte* to) {
     round_to_bf16(x, n, to);
 }
 
+// Half way between neighbouring levels.
+constexpr std::array<float, 15> kInt4Thresholds = [] {
+  std::array<float, 15> t{};
+  for (int i = 0; i < 15; ++i) t[i] = 0.5f * (kInt4Levels[i] + kInt4Levels[i + 1]);
+  return t;
+}();
+
+// A part of a block of int4: its nearest levels at one scale, and their squared error.
+struct Int4Part {
+  V16 levels;
+  float error;
+};
+Int4Part nearest_levels(V16 w, float scale) {
+  const V16 v = mul(w, set16(1 / scale));
+  V16 levels = set16(kInt4Levels[0]);
+  for (int i = 0; i < 15; ++i)
+    for (int j = 0; j < kVecs; ++j)
+      levels.v[j] = hn::IfThenElse(hn::Gt(v.v[j], hn::Set(DF(), kInt4Thresholds[i])), hn::Set(DF(), kInt4Levels[i + 1]),
+                                   levels.v[j]);
+  const V16 e = sub(w, mul(set16(scale), levels));
+  return {levels, sum_lanes(mul(e, e))};
+}
+
+// A block of int4 while its scale is sought.
+struct Int4Search {
+  static constexpr int kParts = kCodeBlock / kInt4Part;
+  static_assert(kInt4Part == kLanes16);
+  HWY_ALIGN float w[kCodeBlock];
+  float largest[kParts];
+  // What encode() finds: of each part the choice of its factor, and products of factors and levels.
+  int choice[kParts];
+  HWY_ALIGN float products[kCodeBlock];
+
+  // The nearest products at this scale. A factor whose levels end far before the largest weight of a part, or reach far
+  // beyond it, is not tried if others are nearer.
+  void encode(float scale) {
+    constexpr float kLeast = 0.55f * kMostLevel, kMost = 1.35f * kMostLevel;
+    for (int part = 0; part < kParts; ++part) {
+      const V16 here = load16(w + part * kInt4Part);
+      float least = std::numeric_limits<float>::infinity();
+      for (int i = 0; i < 4; ++i) {
+        const float factor = kInt4Factors[i], reach = largest[part] / std::abs(scale * factor);
+        if ((reach > kMost && std::abs(factor) != kMostFactor) || (reach < kLeast && i != 0)) continue;
+        const Int4Part coded = nearest_levels(here, scale * factor);
+        if (!(coded.error < least)) continue;
+        least = coded.error;
+        choice[part] = i;
+        store16(mul(coded.levels, set16(factor)), products + part * kInt4Part);
+      }
+    }
+  }
+  // The best scale for the products, and its squared error.
+  float best_scale(float& error) const {
+    V16 wp = zero16(), pp = zero16(), ee = zero16();
+    for (int k = 0; k < kCodeBlock; k += kLanes16) {
+      const V16 p = load16(products + k);
+      wp = fma(load16(w + k), p, wp);
+      pp = fma(p, p, pp);
+    }
+    const float scale = sum_lanes(wp) / sum_lanes(pp);
+    for (int k = 0; k < kCodeBlock; k += kLanes16) {
+      const V16 e = sub(load16(w + k), mul(set16(scale), load16(products + k)));
+      ee = fma(e, e, ee);
+    }
+    error = sum_lanes(ee);
+    return scale;
+  }
+};
+
+// Tries scales that put the largest weight near the last level of the largest factor, on either side; each moves to
+// the best for its products, and the best of all then gets the nearest products at its scale as it is stored.
+void quantise_int4(const float* weights, int n, float largest, WeightBlock& block) {
+  constexpr float kTop[] = {104, 111, 118, 126, 135, 145};
+  Int4Search search = {};  // in units of the largest weight, so that squares neither overflow nor vanish
+  for (int k = 0; k < n; ++k) {
+    search.w[k] = weights[k] / largest;
+    float& most = search.largest[k / kInt4Part];
+    most = std::max(most, std::abs(search.w[k]));
+  }
+  float best = 0, least = std::numeric_limits<float>::infinity();
+  for (const float top : kTop)
+    for (const float sign : {1.0f, -1.0f}) {
+      float error;
+      search.encode(sign / top);
+      const float scale = search.best_scale(error);
+      if (error < least) least = error, best = scale;
+    }
+  // All that can be read is finite, also of a scale that is rounded up.
+  constexpr float kMost = std::numeric_limits<float>::max() / (kMostFactor * kMostLevel + 1);
+  block.scale = to_float(to_bf16(std::clamp(best * largest, -kMost, kMost)));
+  search.encode(block.scale / largest);
+  for (int k = 0; k < kCodeBlock; ++k) {
+    const int choice = search.choice[k / kInt4Part];
+    const auto level = static_cast<std::int8_t>(search.products[k] / kInt4Factors[choice]);
+    const auto index =
+        std::lower_bound(std::begin(kInt4Levels), std::end(kInt4Levels), level) - std::begin(kInt4Levels);
+    block.codes[k] = static_cast<std::int8_t>(16 * choice + index);
+  }
+}
+
 }  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace foe
@@ -92,6 +192,7 @@ namespace foe {
 namespace {
 
 HWY_EXPORT(quantise_row);
+HWY_EXPORT(quantise_int4);
 
 // Blocks of smaller weights are zero: the inverse of their scale may be infinite.
 constexpr float kSmallest = 0x1p-100f;
@@ -100,98 +201,6 @@ void encode_int8(const float* w, int n, WeightBlock& block) {
   const float inverse = 1 / block.scale;
   for (int k = 0; k < n; ++k)
     block.codes[k] = static_cast<std::int8_t>(std::clamp(std::nearbyint(w[k] * inverse), -127.0f, 127.0f));
-}
-
-// Half way between neighbouring levels.
-constexpr std::array<float, 15> kInt4Thresholds = [] {
-  std::array<float, 15> t{};
-  for (int i = 0; i < 15; ++i) t[i] = 0.5f * (kInt4Levels[i] + kInt4Levels[i + 1]);
-  return t;
-}();
-
-// The nearest levels for the weights of a part at one scale and factor, and their squared error. Loops over all of the
-// part, so that compilers vectorise them.
-struct Int4Part {
-  std::array<std::int32_t, kInt4Part> index{};
-  float error = 0;
-
-  Int4Part(const float* w, float scale) {
-    const float inverse = 1 / scale;
-    std::array<float, kInt4Part> v, level;
-    for (int k = 0; k < kInt4Part; ++k) v[k] = w[k] * inverse;
-    for (int k = 0; k < kInt4Part; ++k) level[k] = kInt4Levels[0];
-    for (int i = 0; i < 15; ++i)
-      for (int k = 0; k < kInt4Part; ++k) {
-        const bool above = v[k] > kInt4Thresholds[i];
-        index[k] += above ? 1 : 0;
-        level[k] = above ? kInt4Levels[i + 1] : level[k];
-      }
-    for (int k = 0; k < kInt4Part; ++k) {
-      const float e = w[k] - scale * level[k];
-      error += e * e;
-    }
-  }
-};
-
-// The codes with the least error at this scale, and that error. A factor whose levels end far before the largest weight
-// of a part, or reach far beyond it, is not tried if others are nearer.
-float encode_int4(const std::array<float, kCodeBlock>& w, const std::array<float, kCodeBlock / kInt4Part>& largest,
-                  WeightBlock& block) {
-  constexpr float kLeast = 0.55f * kMostLevel, kMost = 1.35f * kMostLevel;
-  float error = 0;
-  for (std::size_t part = 0; part < largest.size(); ++part) {
-    const float* here = w.data() + part * kInt4Part;
-    float least = std::numeric_limits<float>::infinity();
-    for (int i = 0; i < 4; ++i) {
-      const float scale = block.scale * kInt4Factors[i], reach = largest[part] / std::abs(scale);
-      const bool first = i == 0, last = std::abs(kInt4Factors[i]) == kMostFactor;
-      if ((reach > kMost && !last) || (reach < kLeast && !first)) continue;
-      const Int4Part coded(here, scale);
-      if (!(coded.error < least)) continue;
-      least = coded.error;
-      for (int k = 0; k < kInt4Part; ++k)
-        block.codes[part * kInt4Part + k] = static_cast<std::int8_t>(16 * i + coded.index[k]);
-    }
-    error += least;
-  }
-  return error;
-}
-
-// Tries scales that put the largest weight near the last level of the largest factor, on either side; each moves to
-// the best for its codes, and what is best then gets the nearest codes at its scale as it is stored.
-WeightBlock best_int4(const float* weights, int n, float largest) {
-  constexpr float kTop[] = {104, 111, 118, 126, 135, 145};
-  std::array<float, kCodeBlock> w{};  // of the largest, so that squares neither overflow nor vanish
-  for (int k = 0; k < n; ++k) w[k] = weights[k] / largest;
-  std::array<float, kCodeBlock / kInt4Part> largest_of_part{};
-  for (int k = 0; k < kCodeBlock; ++k)
-    largest_of_part[k / kInt4Part] = std::max(largest_of_part[k / kInt4Part], std::abs(w[k]));
-  float best = 0, least = std::numeric_limits<float>::infinity();
-  for (const float top : kTop)
-    for (const float sign : {1.0f, -1.0f}) {
-      WeightBlock block{.scale = sign / top};
-      encode_int4(w, largest_of_part, block);
-      float products = 0, squares = 0;
-      for (int k = 0; k < kCodeBlock; ++k) {
-        const float product = kInt4Products[block.codes[k]];
-        products += w[k] * product, squares += product * product;
-      }
-      const float scale = products / squares;
-      float error = 0;
-      for (int k = 0; k < kCodeBlock; ++k) {
-        const float e = w[k] - scale * kInt4Products[block.codes[k]];
-        error += e * e;
-      }
-      if (error < least) least = error, best = scale;
-    }
-  // All that can be read is finite, also of a scale that is rounded up.
-  constexpr float kMost = std::numeric_limits<float>::max() / (kMostFactor * kMostLevel + 1);
-  WeightBlock block{.scale = to_float(to_bf16(std::clamp(best * largest, -kMost, kMost)))};
-  const float stored = block.scale;
-  block.scale /= largest;
-  encode_int4(w, largest_of_part, block);
-  block.scale = stored;
-  return block;
 }
 
 }  // namespace
@@ -206,8 +215,12 @@ WeightBlock quantise_block(WeightFormat format, const float* w, int n) {
   }
   if (!finite) return {.scale = std::numeric_limits<float>::quiet_NaN()};
   if (largest < kSmallest) return {};
-  if (format == WeightFormat::kInt4) return best_int4(w, n, largest);
-  WeightBlock block{.scale = largest * 0x1.020406p-7f};  // a hair less than 1 / 127, so that no weight overflows
+  WeightBlock block;
+  if (format == WeightFormat::kInt4) {
+    HWY_DYNAMIC_DISPATCH(quantise_int4)(w, n, largest, block);
+    return block;
+  }
+  block.scale = largest * 0x1.020406p-7f;  // a hair less than 1 / 127, so that no weight overflows
   encode_int8(w, n, block);
   return block;
 }
