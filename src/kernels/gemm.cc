@@ -39,7 +39,7 @@ static_assert(kRowsForTwoPanels / (kRowsForTwoPanels / kTallestOfDots + 1) >= kS
 constexpr int kMostPanels = 4;
 bool long_panels(const PackedMatrix& w) {
   constexpr std::size_t kLong = 16384;  // bytes; the beginning of a stream waits
-  return panel_bytes(w.format, w.depth) >= kLong;
+  return w.panel_stride >= kLong;       // a view of columns goes on where the one before it ends
 }
 
 // Of codes, one row is multiplied with kMostPanels, more with one; with dot products, many rows with two.
@@ -136,11 +136,13 @@ void multiply_tiles(const Product& product, int first_row, int rows, int panel, 
   const int tiles = (rows + tallest - 1) / tallest;
   const std::size_t scales = padded_depth(w.format, w.depth) / scale_depth(w.format);
   const std::size_t pieces = std::max<std::size_t>(tiles * scales, 1) * kCacheLine;
-  const auto lines = static_cast<int>((kWide * w.panel_stride + pieces - 1) / pieces);
+  const std::size_t bytes = std::max<std::size_t>(panel_bytes(w.format, w.depth), 1);  // which a view has fewer of
+  const auto lines = static_cast<int>((kWide * bytes + pieces - 1) / pieces);
   for (int p = 0; p < kPanels; p += kWide)
     for (int tile = 0, i = 0, height; tile < tiles; ++tile, i += height) {
       height = (rows - i + tiles - tile - 1) / (tiles - tile);
-      const std::byte* next = w.data + (panel + p + kWide) * w.panel_stride + tile * scales * lines * kCacheLine;
+      const std::size_t at = tile * scales * lines * kCacheLine;
+      const std::byte* next = w.data + (panel + p + kWide + at / bytes) * w.panel_stride + at % bytes;
       multiply_some_rows<kTallest, kWide>(height, product, first_row + i, panel + p, y + i * y_stride + p * kPanel,
                                           y_stride, {next, lines});
     }
