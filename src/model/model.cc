@@ -42,6 +42,9 @@ std::vector<PackedMatrix> views_of_output(const Model& model, const LayerWeights
   return views;
 }
 
+static_assert(kSumBlockUnit % block_depth(WeightFormat::kInt8) == 0 &&
+              kSumBlockUnit % block_depth(WeightFormat::kInt4) == 0);
+
 std::vector<PackedMatrix> views_of_down(const Model& model, const LayerWeights& layer) {
   std::vector<PackedMatrix> views;
   for (std::size_t b = 0; b + 1 < model.down_begin.size(); ++b) {

@@ -11,6 +11,7 @@
 #include "core/sum_blocks.h"
 #include "random_model.h"
 #include "runner.h"
+#include "weights/convert.h"
 
 namespace foe {
 namespace {
@@ -45,7 +46,7 @@ ModelConfig dense_config(int width) {
   return c;
 }
 
-// Numbers of ranks that a model's default plan takes; of all the same, so that some share out nothing but the head.
+// Numbers of ranks that a model's default plan takes: more than there are blocks, too.
 std::vector<int> numbers_of_ranks(const ModelConfig& c) {
   const int heads = head_blocks(c).count(), experts = c.dense() ? width_blocks(c).count() : c.num_experts;
   const int most = c.federated() ? c.expert_groups : std::max({heads, experts, (c.vocab_size + 15) / 16});
@@ -207,6 +208,30 @@ TEST_P(ForwardTest, SumsPerStep) {
 
 INSTANTIATE_TEST_SUITE_P(Variants, ForwardTest, testing::ValuesIn(variants()),
                          [](const auto& variant) { return variant.param.name; });
+
+// Packed in a folder once, or quantised by each rank at load.
+TEST(Forward, AConvertedModelGivesTheSameBitsOnAnyNumberOfRanks) {
+  ModelConfig dense = dense_config(1100), moe = small_config();
+  moe.head_dim = 16;  // whole panels
+  for (const ModelConfig& config : {dense, moe})
+    for (const WeightFormat format : {WeightFormat::kBF16, WeightFormat::kInt8, WeightFormat::kInt4}) {
+      const RandomModel folder(config);
+      const TempFolder out;
+      ThreadPool pool(2);
+      convert_model(pool, folder.path(), config, FormatChoice::all(format), out / "model", [](auto, auto) {});
+      const std::vector<std::int32_t> tokens = random_tokens(60, config.vocab_size, 4);
+      const auto self = make_self_comm();
+      Runner alone(load(folder, *self, FormatChoice::all(format)), *self, 1);
+      const std::vector<float> expected = in_chunks(alone, tokens, 60);
+      for (const int ranks : {1, 2, 3, 4})
+        run_ranks(ranks, 60, [&](Communicator& comm) {
+          Runner runner(out / "model", Plan::kTp, comm);
+          const std::vector<float> logits = in_chunks(runner, tokens, 60);
+          if (comm.rank() != 0) return;
+          EXPECT_EQ(logits, expected) << to_string(format) << ", " << ranks << " ranks";
+        });
+    }
+}
 
 TEST(Forward, OneGroupIsAnOrdinaryMoe) {
   ModelConfig federated = small_config();

@@ -58,12 +58,14 @@ Weights load(const std::string& path, const ModelConfig& config, const Share& sh
 }
 
 struct Converted {
-  ModelConfig config = wide_config();
+  ModelConfig config;
   RandomModel original{config};
   TempFolder folder;
   std::string path = folder / "converted";
 
-  Converted() { convert(original.path(), config, kInt4, path); }
+  explicit Converted(const ModelConfig& c = wide_config()) : config(c) {
+    convert(original.path(), config, kInt4, path);
+  }
 };
 
 void expect_equal(const PackedMatrix& a, const PackedMatrix& b) {
@@ -148,20 +150,27 @@ TEST(Convert, MapsWhatLoadingWouldPack) {
     }
 }
 
-// Plan tp's share of heads and of every expert's width is cut out of the panels.
+// Plan tp's share of heads, and of a dense model's width, is cut out of the panels. Two query heads of 16 for each KV
+// head are not whole blocks, and those of 64 are.
 TEST(Convert, SharesOfHeadsAndWidthAreViews) {
-  const Converted model;
-  const ModelConfig& config = model.config;
-  Share half = all_of(config);
-  half.kv_heads = {2, 4};
-  half.expert_width = {64, 128};
-  half.vocab = {32, 70};
-  expect_equal(load(model.path, config, half), load(model.original.path(), config, half, kInt4));
-  half.expert_width = {48, 128};
-  EXPECT_THAT(
-      error_of([&] { load(model.path, config, half); }),
-      HasSubstr("mlp.experts.0.down_proj: rows 0 to 128, columns 48 to 128 of a matrix that is packed in panels of "
-                "16 rows and blocks of 64 columns"));
+  for (const int head_dim : {16, 64}) {
+    ModelConfig dense = wide_config();
+    dense.num_experts = dense.num_experts_per_tok = 0;
+    dense.head_dim = head_dim;
+    dense.moe_intermediate_size = 200;
+    const Converted model(dense);
+    const ModelConfig& config = model.config;
+    Share half = all_of(config);
+    half.kv_heads = {2, 4};
+    half.expert_width = {128, 200};
+    half.vocab = {32, 70};
+    expect_equal(load(model.path, config, half), load(model.original.path(), config, half, kInt4));
+    half.expert_width = {48, 200};
+    EXPECT_THAT(error_of([&] { load(model.path, config, half); }),
+                HasSubstr("mlp.down_proj: rows 0 to 128, columns 48 to 200 of a matrix that is packed in panels of "
+                          "16 rows and blocks of " +
+                          std::to_string(block_depth(WeightFormat::kInt4)) + " columns"));
+  }
 }
 
 // As on a rank of plan tp that has no heads.
