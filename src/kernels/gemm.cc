@@ -106,15 +106,18 @@ void multiply_rows(const Product& product, int first_row, int panel, float* y, s
       if constexpr (kMayDot && kRows <= tallest_of_dots(kPanels))
         if (dot_products())
           return multiply_dots<WeightFormat::kInt8, kRows, kPanels>(x, w, stride, depth, y, y_stride, next);
-      if constexpr (kRows <= tallest_of_codes(kPanels)) multiply_int8<kRows, kPanels>(x, w, stride, depth, y, y_stride);
+      if constexpr (kRows <= tallest_of_codes(kPanels))
+        return multiply_int8<kRows, kPanels>(x, w, stride, depth, y, y_stride);
       break;
     case WeightFormat::kInt4:
       if constexpr (kMayDot && kRows <= tallest_of_dots(kPanels))
         if (dot_products())
           return multiply_dots<WeightFormat::kInt4, kRows, kPanels>(x, w, stride, depth, y, y_stride, next);
-      if constexpr (kRows <= tallest_of_codes(kPanels)) multiply_int4<kRows, kPanels>(x, w, stride, depth, y, y_stride);
+      if constexpr (kRows <= tallest_of_codes(kPanels))
+        return multiply_int4<kRows, kPanels>(x, w, stride, depth, y, y_stride);
       break;
   }
+  FOE_CHECK(false, "no tile of {} rows and {} panels of {}", kRows, kPanels, to_string(product.w->format));
 }
 
 // The same for any number of rows that a tile may have, up to kRows.
@@ -155,7 +158,8 @@ void multiply_row_block(const Product& product, int first_row, int rows, int pan
   const bool codes = quantised(product.w->format);
   if constexpr (kPanels > 1)
     if (long_panels(*product.w)) {
-      if (rows == 1) return multiply_rows<1, kPanels>(product, first_row, panel, acc[0][0], kStride);
+      if (rows == 1 && (kPanels == kMostPanels || !codes || (kMayDot && dot_products())))
+        return multiply_rows<1, kPanels>(product, first_row, panel, acc[0][0], kStride);
       if (rows == 2 && !codes) return multiply_rows<2, 2>(product, first_row, panel, acc[0][0], kStride);
     }
   if constexpr (kVecs == 1 && kPanels % 2 == 0)
