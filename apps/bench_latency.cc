@@ -88,15 +88,14 @@ struct Contestant {
   RankGrid grid;
 
   Contestant(const Rung& rung, const LatencyOptions& options, Communicator& comm)
-      : model(make_model(rung, options, comm)), grid(model.placement, comm, options.exchange.overlap) {}
+      : model(random_model(rung, options, comm)), grid(model.placement, comm, options.exchange.overlap) {}
 
-  static Model make_model(const Rung& rung, const LatencyOptions& options, Communicator& comm) {
+  static Model random_model(const Rung& rung, const LatencyOptions& options, Communicator& comm) {
     ModelConfig config = config_of(rung, options.shape, options.groups);
-    Placement placement = make_placement(config, rung.plan, comm.size(), comm.nodes(), rung.tp_experts);
-    SumPlan sums(placement.sum_begin);
+    Placement placement = make_placement(config, rung.plan, comm.size(), comm.nodes());
     Weights weights = random_weights(config, placement.ranks[comm.rank()], options.dtype, 1);
     for (LayerWeights& layer : weights.layers) layer.router_bias_E = options.router_bias_E;
-    return {std::move(config), std::move(placement), comm.rank(), std::move(sums), std::move(weights)};
+    return make_model(std::move(config), std::move(placement), comm.rank(), std::move(weights));
   }
 };
 
@@ -252,13 +251,11 @@ class Announcer {
 }  // namespace
 
 const std::vector<Rung>& all_rungs() {
-  static const std::vector<Rung> rungs{
-      {"A ep", Plan::kEp, Dispatch::kPerRank, false, false},
-      {"A ep per expert", Plan::kEp, Dispatch::kPerExpert, false, false},
-      {"B tp", Plan::kTp, Dispatch::kPerRank, false, false},
-      {"C tp grouped", Plan::kTp, Dispatch::kPerRank, true, false},
-      {"D foe", Plan::kFoe, Dispatch::kPerRank, true, true},
-      {"B tp whole experts", Plan::kTp, Dispatch::kPerRank, false, false, TpExperts::kWhole}};
+  static const std::vector<Rung> rungs{{"A ep", Plan::kEp, Dispatch::kPerRank, false, false},
+                                       {"A ep per expert", Plan::kEp, Dispatch::kPerExpert, false, false},
+                                       {"B tp", Plan::kTp, Dispatch::kPerRank, false, false},
+                                       {"C tp grouped", Plan::kTp, Dispatch::kPerRank, true, false},
+                                       {"D foe", Plan::kFoe, Dispatch::kPerRank, true, true}};
   return rungs;
 }
 
@@ -285,9 +282,8 @@ std::vector<LatencyPoint> bench_latency(const LatencyOptions& options, Communica
   if (options.shape.num_hidden_layers < 2)
     fail("layers: expected at least 2 (the first and the last are special), got {}", options.shape.num_hidden_layers);
   ThreadPool pool(options.threads);
-  const auto placed = [](const Rung& rung) { return std::pair(rung.plan, rung.tp_experts); };
-  std::map<std::pair<Plan, TpExperts>, Contestant> contestants;
-  for (const Rung& rung : options.rungs) contestants.try_emplace(placed(rung), rung, options, comm);
+  std::map<Plan, Contestant> contestants;
+  for (const Rung& rung : options.rungs) contestants.try_emplace(rung.plan, rung, options, comm);
   Announcer announcer(options, comm.rank() == 0);
   std::vector<LatencyPoint> points;
   for (std::size_t l = 0; l < options.loads.size(); ++l)
@@ -300,7 +296,7 @@ std::vector<LatencyPoint> bench_latency(const LatencyOptions& options, Communica
       for (int round = 0; round < kRounds; ++round)
         for (std::size_t i = 0; i < options.rungs.size(); ++i) {
           const Rung& rung = options.rungs[i];
-          Contestant& contestant = contestants.at(placed(rung));
+          Contestant& contestant = contestants.at(rung.plan);
           contestant.model.config = config_of(rung, options.shape, options.groups);
           announcer.before(l, t, round, i);
           take_turn(contestant, rung, options, load, tokens, per_round, pool, turns[i]);
@@ -308,7 +304,7 @@ std::vector<LatencyPoint> bench_latency(const LatencyOptions& options, Communica
         }
       for (std::size_t i = 0; i < options.rungs.size(); ++i) {
         const Rung& rung = options.rungs[i];
-        points.push_back(summarise(contestants.at(placed(rung)), rung, load, tokens, turns[i].passes, comm));
+        points.push_back(summarise(contestants.at(rung.plan), rung, load, tokens, turns[i].passes, comm));
         if (comm.rank() == 0) progress(points.back());
       }
     }

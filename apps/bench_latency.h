@@ -20,11 +20,8 @@ struct Rung {
   Dispatch dispatch;
   bool grouped;    // experts selected group by group
   bool federated;  // and the groups synchronised once per layer
-  TpExperts tp_experts = TpExperts::kWidth;
 };
-// First the ladder, then what else can be asked for by name.
 const std::vector<Rung>& all_rungs();
-inline constexpr int kLadderRungs = 5;
 
 // The shape as this rung runs it: groups and residual changed, all else kept.
 ModelConfig config_of(const Rung& rung, ModelConfig shape, int groups);

@@ -17,7 +17,7 @@ namespace {
 
 struct KernelFlags {
   std::string shape = "paper-1b", json;
-  std::vector<std::string> formats{"bf16", "int8", "int4"};
+  std::vector<std::string> formats{"bf16", "bf16xbf16", "int8", "int4"};
   std::vector<int> tokens{1, 4, 16, 64, 512};
   double seconds = 0.5;
   int threads = 0;
@@ -74,7 +74,7 @@ void add_kernels_command(CLI::App& bench) {
   command->add_option("--shape", flags->shape, kShapes)->capture_default_str();
   command->add_option("--formats", flags->formats, "of the weights")
       ->delimiter(',')
-      ->check(CLI::IsMember({"f32", "bf16", "int8", "int4"}))
+      ->check(CLI::IsMember({"f32", "bf16", "bf16xbf16", "int8", "int4"}))
       ->capture_default_str();
   command->add_option("--tokens", flags->tokens, "rows of activations")
       ->delimiter(',')

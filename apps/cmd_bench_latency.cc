@@ -43,7 +43,7 @@ Shape shape_of(const LatencyFlags& flags) {
 }
 
 std::vector<Rung> rungs_of(const std::vector<std::string>& names) {
-  if (names.empty()) return {all_rungs().begin(), all_rungs().begin() + kLadderRungs};
+  if (names.empty()) return all_rungs();
   std::vector<Rung> rungs;
   for (const std::string& name : names) {
     const auto found =
@@ -176,8 +176,7 @@ void add_latency_command(CLI::App& bench) {
   latency->add_option("--layers", flags->layers, "layers that run, at least 2; default: 2, or all of a model folder's")
       ->check(CLI::Range(2, 1024));
   latency
-      ->add_option("--rungs", flags->rungs,
-                   "some of A ep, A ep per expert, B tp, C tp grouped, D foe (default: these), B tp whole experts")
+      ->add_option("--rungs", flags->rungs, "some of A ep, A ep per expert, B tp, C tp grouped, D foe (default: these)")
       ->delimiter(',')
       ->check(parsed_by([](const std::string& name) { rungs_of({name}); }));
   latency->add_option("--loads", flags->loads, "one-prompt, many-prompts (of 128), decode (with 256 positions)")
@@ -194,7 +193,7 @@ void add_latency_command(CLI::App& bench) {
       ->check(number_in(1, 1000))
       ->capture_default_str();
   latency->add_option("--dtype", flags->dtype, "of the weights")
-      ->check(CLI::IsMember({"f32", "bf16", "int8", "int4"}))
+      ->check(CLI::IsMember({"f32", "bf16", "bf16xbf16", "int8", "int4"}))
       ->capture_default_str();
   add_kv_dtype(*latency, flags->ranks.kv_dtype);
   latency->add_option("--threads", flags->ranks.threads, "threads per rank; default: cores divided by ranks")

@@ -125,7 +125,8 @@ void print_table(const ModelConfig& c, const Placement& placement, const std::ve
       fmt::print("      rank {} is idle: {} groups on {} ranks get {} each\n", i, c.expert_groups, reports.size(),
                  placement.members);
     else if (r.share.kv_heads.size() == 0)
-      fmt::print("      rank {} has no attention heads: more ranks than KV heads\n", i);
+      fmt::print("      rank {} has no attention heads: more ranks than the {} blocks of KV heads\n", i,
+                 placement.attention_begin.back());
   }
 }
 

@@ -74,8 +74,11 @@ void add_model_flags(CLI::App& command, ModelFlags& flags) {
       ->check(CLI::IsMember({"rank", "expert"}))
       ->capture_default_str();
   add_wire_flags(command, flags);
-  command.add_option("--dtype", flags.dtype, "weights in memory: f32 or bf16; default: as in the file")
-      ->check(CLI::IsMember({"f32", "bf16"}));
+  command
+      .add_option("--dtype", flags.dtype,
+                  "weights in memory: f32, bf16, or bf16xbf16, which rounds activations, too, and is faster with AMX; "
+                  "default: as in the file")
+      ->check(CLI::IsMember({"f32", "bf16", "bf16xbf16"}));
   add_quantize(command, flags.quantize);
   add_kv_dtype(command, flags.kv_dtype);
   command.add_option("--threads", flags.threads, "threads per rank; default: cores divided by ranks")

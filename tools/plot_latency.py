@@ -18,7 +18,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
 PARTS = (("attention_s", "attention"), ("experts_s", "experts"), ("moving_s", "moving data"), ("waiting_s", "waiting"))
-LADDER = ["A ep", "A ep per expert", "B tp", "B tp whole experts", "C tp grouped", "D foe"]
+LADDER = ["A ep", "A ep per expert", "B tp", "C tp grouped", "D foe"]
 
 
 def layer_seconds(p: dict) -> float:

@@ -45,7 +45,7 @@ static_assert(kRowsForTwoPanels / (kRowsForTwoPanels / kTallestOfDots + 1) >= kS
 constexpr int kMostPanels = 4;
 bool long_panels(const PackedMatrix& w) {
   constexpr std::size_t kLong = 16384;  // bytes; the beginning of a stream waits
-  return panel_bytes(w.format, w.depth) >= kLong;
+  return w.panel_stride >= kLong;       // a view of columns goes on where the one before it ends
 }
 
 // Of codes, one row is multiplied with kMostPanels, more with one; with dot products, many rows with two.
@@ -118,11 +118,12 @@ void multiply_rows(const Product& product, int first_row, int panel, float* y, s
         if (dot_products())
           return multiply_dots<WeightFormat::kInt8, kRows, kPanels>(x, w, stride, depth, y, y_stride, next);
 #endif
-      if constexpr (kRows <= tallest_of_codes(kPanels)) multiply_int8<kRows, kPanels>(x, w, stride, depth, y, y_stride);
+      if constexpr (kRows <= tallest_of_codes(kPanels))
+        return multiply_int8<kRows, kPanels>(x, w, stride, depth, y, y_stride);
       break;
     case WeightFormat::kBF16xBF16:
       if constexpr (kRows <= tallest_of_codes(kPanels))
-        multiply_pairs_of_bf16<kRows, kPanels>(x, w, stride, depth, y, y_stride);
+        return multiply_pairs_of_bf16<kRows, kPanels>(x, w, stride, depth, y, y_stride);
       break;
     case WeightFormat::kInt4:
 #if HWY_TARGET == HWY_AVX3
@@ -130,9 +131,11 @@ void multiply_rows(const Product& product, int first_row, int panel, float* y, s
         if (dot_products())
           return multiply_dots<WeightFormat::kInt4, kRows, kPanels>(x, w, stride, depth, y, y_stride, next);
 #endif
-      if constexpr (kRows <= tallest_of_codes(kPanels)) multiply_int4<kRows, kPanels>(x, w, stride, depth, y, y_stride);
+      if constexpr (kRows <= tallest_of_codes(kPanels))
+        return multiply_int4<kRows, kPanels>(x, w, stride, depth, y, y_stride);
       break;
   }
+  FOE_CHECK(false, "no tile of {} rows and {} panels of {}", kRows, kPanels, to_string(product.w->format));
 }
 
 // The same for any number of rows that a tile may have, up to kRows.
@@ -154,11 +157,13 @@ void multiply_tiles(const Product& product, int first_row, int rows, int panel, 
   const int tiles = (rows + tallest - 1) / tallest;
   const std::size_t parts = padded_depth(w.format, w.depth) / kInt4Part;
   const std::size_t pieces = std::max<std::size_t>(tiles * parts, 1) * kCacheLine;
-  const auto lines = static_cast<int>((kWide * w.panel_stride + pieces - 1) / pieces);
+  const std::size_t bytes = std::max<std::size_t>(panel_bytes(w.format, w.depth), 1);  // which a view has fewer of
+  const auto lines = static_cast<int>((kWide * bytes + pieces - 1) / pieces);
   for (int p = 0; p < kPanels; p += kWide)
     for (int tile = 0, i = 0, height; tile < tiles; ++tile, i += height) {
       height = (rows - i + tiles - tile - 1) / (tiles - tile);
-      const std::byte* next = w.data + (panel + p + kWide) * w.panel_stride + tile * parts * lines * kCacheLine;
+      const std::size_t at = tile * parts * lines * kCacheLine;
+      const std::byte* next = w.data + (panel + p + kWide + at / bytes) * w.panel_stride + at % bytes;
       multiply_some_rows<kTallest, kWide>(height, product, first_row + i, panel + p, y + i * y_stride + p * kPanel,
                                           y_stride, {next, lines});
     }
@@ -258,7 +263,7 @@ void multiply_row_block(const Product& product, [[maybe_unused]] const TiledRows
                         [[maybe_unused]] int rows_before, int first_row, int rows, int panel,
                         Accumulators<kPanels>& acc, [[maybe_unused]] const ResultLines& results) {
   constexpr std::size_t kStride = kPanels * kPanel;
-  const bool codes = rounds_rows(product.w->format), dots = quantised(product.w->format) && dot_products();
+  const bool codes = rounds_rows(product.w->format), dots = kMayDot && quantised(product.w->format) && dot_products();
 #if HWY_TARGET == HWY_AVX3
   if constexpr (kPanels <= 2)
     if (tiled) {
@@ -272,7 +277,8 @@ void multiply_row_block(const Product& product, [[maybe_unused]] const TiledRows
 #endif
   if constexpr (kPanels > 1)
     if (long_panels(*product.w)) {
-      if (rows == 1) return multiply_rows<1, kPanels>(product, first_row, panel, acc[0][0], kStride);
+      if (rows == 1 && (kPanels == kMostPanels || !codes || dots))
+        return multiply_rows<1, kPanels>(product, first_row, panel, acc[0][0], kStride);
       if (rows == 2 && !codes) return multiply_rows<2, 2>(product, first_row, panel, acc[0][0], kStride);
     }
   if constexpr (kVecs == 1 && kPanels % 2 == 0)

@@ -45,14 +45,16 @@ inline QuantisedRows from_row(const QuantisedRows& rows, std::size_t first) {
   return {rows.data + first * rows.stride, rows.stride};
 }
 
-// Of a row of n floats, for weights in `format`; none where they take floats. An odd number of cache lines: the same
-// k of many rows would otherwise displace each other in caches.
+// Of n floats of a row, for weights in `format`; none where they take floats.
+constexpr std::size_t quantised_bytes(WeightFormat format, int n) {
+  const auto depth = static_cast<std::size_t>(padded_depth(format, n));
+  return quantised(format) ? depth / kCodeBlock * sizeof(RowBlock) : rounds_rows(format) ? depth * sizeof(BF16) : 0;
+}
+// From row to row of n floats: an odd number of cache lines, as the same k of many rows would otherwise displace each
+// other in caches.
 constexpr std::size_t quantised_row_bytes(WeightFormat format, int n) {
   constexpr std::size_t kLine = 64;
-  if (!rounds_rows(format)) return 0;
-  const auto depth = static_cast<std::size_t>(padded_depth(format, n));
-  const std::size_t bytes = quantised(format) ? depth / kCodeBlock * sizeof(RowBlock) : depth * sizeof(BF16);
-  return ((bytes + kLine - 1) / kLine | 1) * kLine;
+  return rounds_rows(format) ? (quantised_bytes(format, n) / kLine | 1) * kLine : 0;
 }
 
 // to[i] = row i of x [rows, n] for weights in `format`: the nearest bf16, or the nearest multiple of its block's scale,

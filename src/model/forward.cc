@@ -28,6 +28,7 @@
 #include "base/check.h"
 #include "kernels/attention.h"
 #include "kernels/rows.h"
+#include "model/products.h"
 #include "model/step.h"
 
 namespace foe {
@@ -45,16 +46,11 @@ void embed(Step& s) {
   });
 }
 
-// M_h of a local stream.
-float* update_TD(Step& s, int stream) {
-  return s.a.update_GTD.data() + static_cast<std::size_t>(stream) * s.T * s.model.config.hidden_size;
-}
-
 // input = norm(r), for some of the rows, or norm(r + M_h) for each stream h that has an update of its own.
 void norm_rows(Step& s, std::span<const float> weight_D, Range rows, int own_updates = 0) {
   const std::size_t D = s.model.config.hidden_size, first = rows.begin * D;
   rms_norm(s.pool, {.x = s.a.r_TD.data() + first,
-                    .add = own_updates > 0 ? update_TD(s, 0) + first : nullptr,
+                    .add = own_updates > 0 ? s.update_TD(0) + first : nullptr,
                     .x_stride = D,
                     .weight = weight_D.data(),
                     .y = s.a.input_TD.data(),
@@ -66,24 +62,16 @@ void norm_rows(Step& s, std::span<const float> weight_D, Range rows, int own_upd
                     .add_stride = s.T * D});
 }
 
-// Where w is quantised: x [rows, depth of w] as products with it take it, in place of the `slot`-th such x.
-QuantisedRows quantise(Step& s, const PackedMatrix& w, const float* x, std::size_t x_stride, int rows, int slot = 0) {
-  if (!rounds_rows(w.format)) return {};
-  const std::size_t stride = quantised_row_bytes(w.format, w.depth);
-  const QuantisedRows to{s.a.codes.data() + static_cast<std::size_t>(slot) * rows * stride, stride};
-  quantise_rows(s.pool, w.format, x, x_stride, rows, w.depth, to);
-  return to;
-}
-
 void finish_exchange(Step& s) {
   s.exchanged = s.exchanged + s.grid.finish(s.pending);
 }
 
 // The sum of all ranks' partial sums [P, T, D], which are used up: begins, and takes the place of the first of them.
-void begin_sum(Step& s, float* partials_PTD) {
-  s.pending = s.grid.start([&s, partials_PTD, count = static_cast<std::size_t>(s.T) * s.model.config.hidden_size] {
-    s.grid.groups().sum_partials(s.model.sums, partials_PTD, count, s.a.wire);
-  });
+void begin_sum(Step& s, const SumPlan& sums, float* partials_PTD) {
+  s.pending =
+      s.grid.start([&s, &sums, partials_PTD, count = static_cast<std::size_t>(s.T) * s.model.config.hidden_size] {
+        s.grid.groups().sum_partials(sums, partials_PTD, count, s.a.wire);
+      });
 }
 
 // r += scale * that sum
@@ -120,7 +108,8 @@ void project_qkv(Step& s, const LayerWeights& w, Range rows, bool own_updates) {
   multiply(s.pool, s.a.products);
 }
 
-// QK-norm of heads [T, heads, C] over each of them, or over the width of each stream's, which then has its own weight.
+// QK-norm of heads [T, heads, C] over each of them, or in a federated model over the width of each stream's, which then
+// has its own weight.
 void norm_heads(Step& s, float* x, int heads, std::span<const float> weight) {
   const ModelConfig& c = s.model.config;
   const int streams = s.model.share().streams(), width = heads * c.head_dim;
@@ -139,34 +128,43 @@ void norm_heads(Step& s, float* x, int heads, std::span<const float> weight) {
   }
 }
 
-// QK-norm over all heads where they are split over ranks: the squares are summed over ranks first.
-void norm_split_width(Step& s, const LayerWeights& w, int n, int m) {
+// QK-norm over all heads of a shared residual: squares are added in each block of heads, and the blocks as attention's
+// terms are, so over ranks where heads are split.
+void norm_whole_width(Step& s, const LayerWeights& w, int n, int m) {
   const ModelConfig& c = s.model.config;
-  const int n_width = n * c.head_dim, m_width = m * c.head_dim;
-  float* squares_T2 = s.a.squares_T2.data();
-  for (int t = 0; t < s.T; ++t) {
-    squares_T2[2 * t] = sum_of_squares(s.a.q_TnC.data() + static_cast<std::size_t>(t) * n_width, n_width);
-    squares_T2[2 * t + 1] = sum_of_squares(s.a.k_TmC.data() + static_cast<std::size_t>(t) * m_width, m_width);
+  const int per_kv = c.num_attention_heads / c.num_key_value_heads;
+  const std::size_t n_width = n * c.head_dim, m_width = m * c.head_dim, count = 2 * static_cast<std::size_t>(s.T);
+  float* squares_BT2 = s.a.squares_BT2.data();
+  s.pool.parallel_for(s.T, [&](std::size_t t) {
+    const float *q = s.a.q_TnC.data() + t * n_width, *k = s.a.k_TmC.data() + t * m_width;
+    for (std::size_t b = 0; b < s.model.o_blocks.size(); ++b) {
+      const OutputBlock& block = s.model.o_blocks[b];
+      squares_BT2[b * count + 2 * t] = sum_of_squares(q + block.column, block.columns);
+      squares_BT2[b * count + 2 * t + 1] = sum_of_squares(k + block.column / per_kv, block.columns / per_kv);
+    }
+  });
+  const SumPlan& sums = s.model.attention_sums;
+  sums.reduce_own(s.grid.groups().rank(), squares_BT2, count);
+  if (sums.ranks() > 1) {
+    s.pending = s.grid.start([&] { s.grid.groups().sum_partials(sums, squares_BT2, count); });
+    finish_exchange(s);
   }
-  s.pending =
-      s.grid.start([&] { s.grid.groups().ordered_sum(s.model.sums, squares_T2, 2 * static_cast<std::size_t>(s.T)); });
-  finish_exchange(s);
   const auto inverse_rms = [&](float squares, int heads) {
     return 1.0f / std::sqrt(squares / static_cast<float>(heads * c.head_dim) + static_cast<float>(c.rms_norm_eps));
   };
-  for (int t = 0; t < s.T; ++t) {
-    scale_row(s.a.q_TnC.data() + static_cast<std::size_t>(t) * n_width, w.q_norm.data(),
-              inverse_rms(squares_T2[2 * t], c.num_attention_heads), n_width);
-    scale_row(s.a.k_TmC.data() + static_cast<std::size_t>(t) * m_width, w.k_norm.data(),
-              inverse_rms(squares_T2[2 * t + 1], c.num_key_value_heads), m_width);
-  }
+  s.pool.parallel_for(s.T, [&](std::size_t t) {
+    scale_row(s.a.q_TnC.data() + t * n_width, w.q_norm.data(), inverse_rms(squares_BT2[2 * t], c.num_attention_heads),
+              static_cast<int>(n_width));
+    scale_row(s.a.k_TmC.data() + t * m_width, w.k_norm.data(),
+              inverse_rms(squares_BT2[2 * t + 1], c.num_key_value_heads), static_cast<int>(m_width));
+  });
 }
 
 void norm_and_rotate(Step& s, const LayerWeights& w) {
   const ModelConfig& c = s.model.config;
   const int n = s.model.query_heads(), m = s.kv.shape().kv_heads;
-  if (c.qk_norm == QkNorm::kFull && !c.federated() && m < c.num_key_value_heads) {
-    norm_split_width(s, w, n, m);
+  if (c.qk_norm == QkNorm::kFull && !c.federated()) {
+    norm_whole_width(s, w, n, m);
   } else if (c.qk_norm != QkNorm::kNone) {
     norm_heads(s, s.a.q_TnC.data(), n, w.q_norm);
     norm_heads(s, s.a.k_TmC.data(), m, w.k_norm);
@@ -177,33 +175,6 @@ void norm_and_rotate(Step& s, const LayerWeights& w) {
     for (int h = 0; h < n; ++h) rope(s.a.q_TnC.data() + (t * n + h) * c.head_dim, cosines, sines, c.head_dim);
     for (int h = 0; h < m; ++h) rope(s.a.k_TmC.data() + (t * m + h) * c.head_dim, cosines, sines, c.head_dim);
   });
-}
-
-// term = the partial sums of M_h + Attn_h(input_h), or Attn_h(input_h), over the local streams.
-void project_output(Step& s, const LayerWeights& w, bool own_updates) {
-  const std::size_t D = s.model.config.hidden_size, G = w.streams.size();
-  const std::size_t n_width = s.model.query_heads() * s.model.config.head_dim;
-  const SumPlan& sums = s.model.sums;
-  const int rank = s.grid.groups().rank();
-  s.a.products.clear();
-  for (std::size_t g = 0; g < G; ++g) {
-    const float* attended = s.a.attended_TnC.data() + g * (n_width / G);
-    s.a.products.push_back({.x = attended,
-                            .x_stride = n_width,
-                            .rows = nullptr,
-                            .count = s.T,
-                            .w = &w.streams[g].o,
-                            .y = nullptr,
-                            .y_stride = D,
-                            .plus = own_updates ? update_TD(s, g) : nullptr,
-                            .quantised = quantise(s, w.streams[g].o, attended, n_width, s.T, static_cast<int>(g))});
-  }
-  for (int i = 0; i < sums.partials(rank); ++i) {
-    const SumPlan::Partial partial = sums.partial(rank, i);
-    const std::span products = std::span(s.a.products).subspan(partial.first, partial.terms);
-    products.front().y = s.a.term_PTD.data() + i * s.T * D;
-    multiply_and_sum(s.pool, products, partial.merges);
-  }
 }
 
 // From the second layer on, a federated stream has an update that the others have not seen.
@@ -221,8 +192,8 @@ void begin_attention(Step& s, int layer) {
   write_kv(s.pool, s.batch, s.kv.shape(), s.a.k_TmC.data(), s.a.v_TmC.data(), s.kv.layer(layer));
   attention(s.pool, s.batch, s.kv.shape(), s.model.query_heads(), s.a.q_TnC.data(), s.kv.layer(layer),
             s.a.attended_TnC.data());
-  project_output(s, w, own_updates);
-  begin_sum(s, s.a.term_PTD.data());
+  project_output(s, layer, own_updates);
+  begin_sum(s, s.model.attention_sums, s.a.term_PTD.data());
 }
 
 // Router scores for all E experts (every rank computes them all, from the same r), then the choice of K.
@@ -246,44 +217,6 @@ void route(Step& s, const LayerWeights& w) {
   select_experts(s.pool, c, s.a.scores_TE.data(), s.T, s.a.routing);
 }
 
-// output_RD = FFN_e(x) for the rows of each local expert e, of x's `rows`: all experts' rows in one parallel pass for
-// gate and up, and one for down.
-void multiply_experts(Step& s, const LayerWeights& w, const float* x, std::size_t x_stride, int rows,
-                      const Routing& routing) {
-  if (w.experts.empty()) return;
-  const std::size_t D = s.model.config.hidden_size, f = s.model.share().expert_width.size();
-  const std::vector<std::int32_t>& begin = routing.expert_begin;
-  const auto products = [&](auto&& make) {
-    s.a.products.clear();
-    for (std::size_t e = 0; e < w.experts.size(); ++e)
-      if (const int count = begin[e + 1] - begin[e]; count > 0) s.a.products.push_back(make(e, begin[e], count));
-    return std::span<const Product>(s.a.products);
-  };
-  const QuantisedRows x_codes = quantise(s, w.experts[0].gate_up, x, x_stride, rows);
-  multiply_swiglu(s.pool, products([&](std::size_t e, std::size_t row, int count) {
-                    return Product{.x = x,
-                                   .x_stride = x_stride,
-                                   .rows = routing.token_R.data() + row,
-                                   .count = count,
-                                   .w = &w.experts[e].gate_up,
-                                   .y = s.a.hidden_Rf.data() + row * f,
-                                   .y_stride = f,
-                                   .quantised = x_codes};
-                  }),
-                  static_cast<int>(f));
-  const QuantisedRows hidden_codes = quantise(s, w.experts[0].down, s.a.hidden_Rf.data(), f, begin.back());
-  multiply(s.pool, products([&](std::size_t e, std::size_t row, int count) {
-             return Product{.x = s.a.hidden_Rf.data() + row * f,
-                            .x_stride = f,
-                            .rows = nullptr,
-                            .count = count,
-                            .w = &w.experts[e].down,
-                            .y = s.a.output_RD.data() + row * D,
-                            .y_stride = D,
-                            .quantised = from_row(hidden_codes, row)};
-           }));
-}
-
 // After the last attention nothing looks at rows that are not sampled: drop them.
 void keep_sampled_rows(Step& s) {
   const std::size_t D = s.model.config.hidden_size;
@@ -304,7 +237,6 @@ void finish_attention(Step& s, int layer) {
 // to their experts, or, where all are here, run.
 void begin_experts(Step& s, int layer) {
   const ModelConfig& c = s.model.config;
-  const Share& share = s.model.share();
   const LayerWeights& w = s.model.weights.layers[layer];
   const std::size_t D = c.hidden_size;
   float* input_TD = s.a.input_TD.data();
@@ -315,10 +247,14 @@ void begin_experts(Step& s, int layer) {
     s.pending = s.grid.start([&s] { exchange_messages(*s.a.exchange, s.grid.members()); });
     return;
   }
-  sort_rows(share, s.T, s.a.routing);
-  multiply_experts(s, w, input_TD, D, s.T, s.a.routing);
-  combine_experts(s.pool, c, s.a.routing, share.experts, share.streams(), s.a.output_RD.data(), s.T, update_TD(s, 0));
-  if (!c.federated()) begin_sum(s, s.a.update_GTD.data());
+  sort_rows(s.model.share(), s.T, s.a.routing);
+  if (c.dense()) {
+    multiply_dense(s, layer);
+  } else {
+    multiply_experts(s, w, input_TD, D, s.T, s.a.routing);
+    combine_experts(s.pool, c, s.a.routing, s.model.expert_parts, s.a.output_RD.data(), s.T, s.update_TD(0));
+  }
+  if (!c.federated()) begin_sum(s, s.model.expert_sums, s.a.update_GTD.data());
 }
 
 // Runs the rows that have travelled here; their sums travel back.
@@ -386,8 +322,9 @@ Logits forward(const Model& model, const Batch& batch, KvCache& kv, Activations&
   for (Step& s : steps) {
     finish_experts(s);
     if (c.federated()) {
-      model.sums.reduce_own(grid.groups().rank(), s.a.update_GTD.data(), static_cast<std::size_t>(s.T) * c.hidden_size);
-      begin_sum(s, s.a.update_GTD.data());
+      model.expert_sums.reduce_own(grid.groups().rank(), s.a.update_GTD.data(),
+                                   static_cast<std::size_t>(s.T) * c.hidden_size);
+      begin_sum(s, model.expert_sums, s.a.update_GTD.data());
     }
   }
   float* logits_Sv = a.logits_Sv.data();

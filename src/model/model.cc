@@ -3,10 +3,81 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "core/sum_blocks.h"
+#include "placement/expert_nodes.h"
 #include "weights/checkpoint.h"
 #include "weights/config_json.h"
 
 namespace foe {
+
+namespace {
+
+// Whole groups' in a federated model, else what each partial sum of plan tp's share adds; one rank has them all.
+std::vector<Range> parts_of_experts(const Model& model) {
+  const Share& share = model.share();
+  std::vector<Range> parts;
+  if (model.config.federated()) {
+    const int each = share.experts.size() / share.streams();
+    for (int first = share.experts.begin; first < share.experts.end; first += each)
+      parts.push_back({first, first + each});
+    return parts;
+  }
+  const int place = model.placement.group_ranks() > 1 ? model.rank : 0, begin = model.expert_sums.begin()[place];
+  for (int i = 0; i < model.expert_sums.partials(place); ++i) {
+    const SumPlan::Partial partial = model.expert_sums.partial(place, i);
+    const int first = begin + partial.first;
+    parts.push_back(experts_of_terms(model.config, {first, first + partial.terms}));
+  }
+  return parts;
+}
+
+std::vector<PackedMatrix> views_of_output(const Model& model, const LayerWeights& layer) {
+  std::vector<PackedMatrix> views;
+  for (std::size_t b = 0; b < model.o_blocks.size(); ++b) {
+    const OutputBlock& block = model.o_blocks[b];
+    const bool own_stream = model.config.federated();  // which has one block
+    const PackedMatrix& o = layer.streams[own_stream ? b : 0].o;
+    views.push_back(o.view(0, o.rows, own_stream ? 0 : block.at, block.depth));
+  }
+  return views;
+}
+
+static_assert(kSumBlockUnit % block_depth(WeightFormat::kInt8) == 0 &&
+              kSumBlockUnit % block_depth(WeightFormat::kInt4) == 0);
+
+std::vector<PackedMatrix> views_of_down(const Model& model, const LayerWeights& layer) {
+  std::vector<PackedMatrix> views;
+  for (std::size_t b = 0; b + 1 < model.down_begin.size(); ++b) {
+    const PackedMatrix& down = layer.experts[0].down;
+    views.push_back(down.view(0, down.rows, model.down_begin[b], model.down_begin[b + 1] - model.down_begin[b]));
+  }
+  return views;
+}
+
+}  // namespace
+
+Model make_model(ModelConfig config, Placement placement, int rank, Weights weights) {
+  SumPlan attention_sums(placement.attention_begin), expert_sums(placement.expert_begin);
+  Model model{.config = std::move(config),
+              .placement = std::move(placement),
+              .rank = rank,
+              .weights = std::move(weights),
+              .attention_sums = std::move(attention_sums),
+              .expert_sums = std::move(expert_sums)};
+  const Share& share = model.share();
+  if (share.idle()) return model;
+  model.o_blocks = output_blocks(model.config, formats_of(model.weights).attention, share.kv_heads);
+  if (model.config.dense()) {
+    const SumBlocks width = width_blocks(model.config);
+    const Range own = width.within(share.expert_width);
+    for (int b = own.begin; b <= own.end; ++b) model.down_begin.push_back(width.begin[b] - width.begin[own.begin]);
+  } else {
+    model.expert_parts = parts_of_experts(model);
+  }
+  for (const LayerWeights& layer : model.weights.layers)
+    model.blocks.push_back({views_of_output(model, layer), views_of_down(model, layer)});
+  return model;
+}
 
 KvShape Model::kv_shape(KvType type) const {
   return {share().kv_heads.size(), config.head_dim, type};
@@ -21,10 +92,9 @@ Model load_model(const std::string& model_dir, Plan plan, const Communicator& co
          summed);
   Placement placement = make_placement(config, plan, comm.size(), comm.nodes());
   const Share& share = placement.ranks[comm.rank()];
-  SumPlan sums(placement.sum_begin);
   ThreadPool pool(threads);
   Weights weights = share.idle() ? Weights{} : load_weights(pool, model_dir, config, share, formats);
-  return {std::move(config), std::move(placement), comm.rank(), std::move(sums), std::move(weights)};
+  return make_model(std::move(config), std::move(placement), comm.rank(), std::move(weights));
 }
 
 namespace {
@@ -34,14 +104,14 @@ namespace {
 void allocate_codes(const Model& model, std::size_t T, std::size_t R, std::size_t arrived, Activations& a) {
   if (model.share().idle()) return;
   const WeightFormats formats = formats_of(model.weights);
-  const std::size_t G = model.share().streams(), width = model.query_heads() * model.config.head_dim;
+  const std::size_t G = model.share().streams();
   const std::size_t D = model.config.hidden_size;
   std::size_t bytes = 0;
   const auto want = [&](WeightFormat format, std::size_t rows, std::size_t depth) {
     bytes = std::max(bytes, rows * quantised_row_bytes(format, static_cast<int>(depth)));
   };
   want(formats.attention, std::max(T, G * std::min<std::size_t>(T, kInputBlock)), D);
-  want(formats.attention, T * G, width / G);
+  want(formats.attention, T, packed_depth(model.o_blocks));
   want(formats.experts, std::max(T, arrived), D);
   want(formats.experts, R, model.share().expert_width.size());
   want(formats.head, T, D);
@@ -69,7 +139,8 @@ Activations::Activations(const Model& model, Communicator& groups, int tokens, i
   const std::size_t q_width = static_cast<std::size_t>(model.query_heads()) * c.head_dim;
   const std::size_t kv_width = static_cast<std::size_t>(share.kv_heads.size()) * c.head_dim;
   const std::size_t per_group = c.experts_per_token() / c.expert_groups;
-  const std::size_t R = T * (c.federated() ? G * per_group : c.experts_per_token());
+  const std::size_t R = T * (c.federated() ? G * per_group : std::min(c.experts_per_token(), share.experts.size()));
+  const std::size_t updates = c.federated() ? G : std::max(1, model.expert_sums.max_partials());
   const auto allocate = [](std::size_t n) { return AlignedBuffer<float>(n); };
   r_TD = allocate(T * D);
   input_TD = allocate(std::max(T, G * std::min<std::size_t>(T, kInputBlock)) * D);
@@ -77,14 +148,14 @@ Activations::Activations(const Model& model, Communicator& groups, int tokens, i
   k_TmC = allocate(T * kv_width);
   v_TmC = allocate(T * kv_width);
   attended_TnC = allocate(T * q_width);
-  term_PTD = groups.allocate_terms(model.sums.max_partials() * T * D);
-  update_GTD = groups.allocate_terms(G * T * D);
+  term_PTD = groups.allocate_terms(model.attention_sums.max_partials() * T * D);
+  update_GTD = groups.allocate_terms(updates * T * D);
   scores_TE = allocate(T * c.experts());
   hidden_Rf = allocate(R * share.expert_width.size());
-  output_RD = allocate(R * D);
+  output_RD = allocate(c.dense() ? 0 : R * D);
   cosines_TC = allocate(T * c.head_dim / 2);
   sines_TC = allocate(T * c.head_dim / 2);
-  squares_T2 = allocate(T * 2);
+  squares_BT2 = allocate(std::max<std::size_t>(1, model.o_blocks.size()) * T * 2);
   logits_Sv = allocate(S * share.vocab.size());
   const bool gathers = model.rank == 0 && model.placement.ranks.size() > 1;
   gathered = allocate(gathers ? S * c.vocab_size : 0);
@@ -95,7 +166,7 @@ Activations::Activations(const Model& model, Communicator& groups, int tokens, i
   layers.resize(c.num_hidden_layers);
   load.experts = share.experts.size();
   load.rows_Le.resize(static_cast<std::size_t>(c.num_hidden_layers) * load.experts);
-  products.reserve(std::max<std::size_t>(share.experts.size(), 3 * G));
+  products.reserve(std::max<std::size_t>({static_cast<std::size_t>(share.experts.size()), 3 * G, kSumBlocks}));
   if (options.overlap) {
     ExchangeOptions alone = options;
     alone.overlap = false;
@@ -106,7 +177,7 @@ Activations::Activations(const Model& model, Communicator& groups, int tokens, i
 std::size_t Activations::bytes() const {
   std::size_t floats = term_PTD.size() + update_GTD.size();
   for (const auto* buffer : {&r_TD, &input_TD, &q_TnC, &k_TmC, &v_TmC, &attended_TnC, &scores_TE, &hidden_Rf,
-                             &output_RD, &cosines_TC, &sines_TC, &squares_T2, &logits_Sv, &gathered, &logits_SV})
+                             &output_RD, &cosines_TC, &sines_TC, &squares_BT2, &logits_Sv, &gathered, &logits_SV})
     floats += buffer->size();
   const std::size_t routed = routing.experts_TK.size() * 3 + routing.weights_TK.size() + routing.expert_begin.size();
   return 4 * (floats + routed) + codes.size() + (exchange ? exchange->bytes() : 0) +

@@ -18,16 +18,30 @@
 #include "model/routing.h"
 #include "placement/placement.h"
 #include "weights/model_weights.h"
+#include "weights/output_blocks.h"
 
 namespace foe {
 
-// Immutable once loaded.
+// A layer's row-parallel products in the blocks of their sums: views of its weights.
+struct BlockWeights {
+  std::vector<PackedMatrix> o;     // of all streams, as Model::o_blocks says
+  std::vector<PackedMatrix> down;  // of a dense model's expert, as Model::down_begin says
+};
+
+// Immutable once made.
 struct Model {
   ModelConfig config;
   Placement placement;
   int rank = 0;
-  SumPlan sums;
   Weights weights;
+
+  SumPlan attention_sums, expert_sums;
+  // This rank's blocks of heads; `at` and `depth` are as if all streams had one matrix.
+  std::vector<OutputBlock> o_blocks = {};
+  // Where this rank's blocks of a dense model's hidden units begin, and the last one's end.
+  std::vector<int> down_begin = {};
+  std::vector<Range> expert_parts = {};   // not dense: which experts each of this rank's partial sums adds
+  std::vector<BlockWeights> blocks = {};  // by layer
 
   const Share& share() const { return placement.ranks[rank]; }
   int query_heads() const {
@@ -35,6 +49,9 @@ struct Model {
   }
   KvShape kv_shape(KvType type) const;
 };
+
+// A rank's model of weights that are there: with the order of its sums.
+Model make_model(ModelConfig config, Placement placement, int rank, Weights weights);
 
 // Loads the share of the model folder that `comm`'s rank holds, on so many threads. `formats` converts the weights;
 // without it they keep the file's. Throws Error where the folder is not a model, or the plan does not fit it or the
@@ -73,13 +90,13 @@ struct Activations {
   AlignedBuffer<float> q_TnC, k_TmC, v_TmC;
   AlignedBuffer<float> attended_TnC;
   TermBuffer term_PTD;    // attention's terms of the sum into r, added down to P partial sums
-  TermBuffer update_GTD;  // each stream's M: the sum of its experts' outputs
+  TermBuffer update_GTD;  // each stream's M: the sum of its experts' outputs; in a shared residual P partial sums of it
   AlignedBuffer<float> scores_TE;
   AlignedBuffer<float> hidden_Rf;
   AlignedBuffer<float> output_RD;
   AlignedBuffer<std::byte> codes;  // what products with quantised weights take for their x, one x after the other
   AlignedBuffer<float> cosines_TC, sines_TC;  // of half the head width
-  AlignedBuffer<float> squares_T2;            // sums of squares of q and k, where their norm spans ranks
+  AlignedBuffer<float> squares_BT2;  // sums of squares of q and k in each block of heads, where their norm spans blocks
   AlignedBuffer<float> logits_Sv;
   AlignedBuffer<float> gathered;  // rank 0: all ranks' logits_Sv, one after the other
   AlignedBuffer<float> logits_SV;

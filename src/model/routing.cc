@@ -95,17 +95,16 @@ void combine_row(const ModelConfig& config, const Routing& routing, int t, Range
   add_in_tree_order(rows, indices, weights, count, D, y_D);
 }
 
-void combine_experts(ThreadPool& pool, const ModelConfig& config, const Routing& routing, Range experts, int streams,
-                     const float* y_RD, int tokens, float* update_GTD) {
+void combine_experts(ThreadPool& pool, const ModelConfig& config, const Routing& routing, std::span<const Range> parts,
+                     const float* y_RD, int tokens, float* updates_PTD) {
   constexpr int kBlock = 16;  // tokens per task
-  const int blocks = (tokens + kBlock - 1) / kBlock, per_stream = experts.size() / streams;
-  pool.parallel_for(static_cast<std::size_t>(streams) * blocks, [&](std::size_t task) {
-    const int g = static_cast<int>(task) / blocks, first = experts.begin + g * per_stream;
-    const int begin = static_cast<int>(task) % blocks * kBlock, end = std::min(tokens, begin + kBlock);
-    float* const update_TD = update_GTD + static_cast<std::size_t>(g) * tokens * config.hidden_size;
+  const std::size_t blocks = (tokens + kBlock - 1) / kBlock;
+  pool.parallel_for(parts.size() * blocks, [&](std::size_t task) {
+    const std::size_t part = task / blocks;
+    const int begin = static_cast<int>(task % blocks) * kBlock, end = std::min(tokens, begin + kBlock);
+    float* const update_TD = updates_PTD + part * tokens * config.hidden_size;
     for (int t = begin; t < end; ++t)
-      combine_row(config, routing, t, {first, first + per_stream}, y_RD,
-                  update_TD + static_cast<std::size_t>(t) * config.hidden_size);
+      combine_row(config, routing, t, parts[part], y_RD, update_TD + static_cast<std::size_t>(t) * config.hidden_size);
   });
 }
 

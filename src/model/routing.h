@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "base/thread_pool.h"
@@ -48,8 +49,8 @@ void add_in_tree_order(const float* const* rows, const int* indices, const float
 void combine_row(const ModelConfig& config, const Routing& routing, int t, Range experts, const float* y_RD,
                  float* y_D);
 
-// The same for tokens [0, tokens) and each of the `streams` that have the experts in equal parts: update_GTD.
-void combine_experts(ThreadPool& pool, const ModelConfig& config, const Routing& routing, Range experts, int streams,
-                     const float* y_RD, int tokens, float* update_GTD);
+// The same for tokens [0, tokens) and each of the parts, one [T, D] after the other.
+void combine_experts(ThreadPool& pool, const ModelConfig& config, const Routing& routing, std::span<const Range> parts,
+                     const float* y_RD, int tokens, float* updates_PTD);
 
 }  // namespace foe

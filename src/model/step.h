@@ -23,6 +23,11 @@ struct Step {
   int T;  // rows of r: the batch's tokens, and after the last attention only those that are sampled
   RankGrid::Ticket pending = 0;  // the exchange that goes on
   CommCounter exchanged = {};    // by what was finished
+
+  // M_h of a local stream.
+  float* update_TD(int stream) {
+    return a.update_GTD.data() + static_cast<std::size_t>(stream) * T * model.config.hidden_size;
+  }
 };
 
 // What of the batch this rank runs: all of it, or its own sequences; in two halves where they can overlap.

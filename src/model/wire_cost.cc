@@ -32,8 +32,8 @@ void add_sums(const ModelConfig& config, const Placement& placement, const std::
   std::vector<int> column_nodes;
   for (const int r : column) column_nodes.push_back(nodes[r]);
   const int place = static_cast<int>(std::find(column.begin(), column.end(), rank) - column.begin());
-  const SumPlan plan(placement.sum_begin);
-  const auto add = [&](int calls, std::size_t floats, Wire how) {
+  const SumPlan attention(placement.attention_begin), experts(placement.expert_begin);
+  const auto add = [&](const SumPlan& plan, int calls, std::size_t floats, Wire how) {
     const SumTraffic one = sum_traffic(plan, column_nodes, place, floats, how);
     const auto times = static_cast<std::uint64_t>(calls);
     cost.sum_calls += calls;
@@ -42,9 +42,10 @@ void add_sums(const ModelConfig& config, const Placement& placement, const std::
     cost.sums.node_bytes += times * one.node_bytes;
   };
   const int L = config.num_hidden_layers;
-  add(config.federated() ? L + 1 : 2 * L, sequences * config.hidden_size, wire);
+  add(attention, L, sequences * config.hidden_size, wire);
+  add(experts, config.federated() ? 1 : L, sequences * config.hidden_size, wire);
   // QK-norm over a width that is split adds a sum of two floats per layer.
-  if (!config.federated() && config.qk_norm == QkNorm::kFull) add(L, 2 * sequences, Wire::kF32);
+  if (!config.federated() && config.qk_norm == QkNorm::kFull) add(attention, L, 2 * sequences, Wire::kF32);
 }
 
 std::uint64_t gathered_bytes(Wire wire, std::size_t rows, int part, int candidates) {

@@ -11,14 +11,11 @@ namespace {
 
 // The subtrees that one member's experts make up.
 void add_subtrees(const ModelConfig& config, Range experts, int member, std::vector<ExpertNode>& nodes) {
-  const int leaves = expert_tree_index(config, config.num_experts - 1) + 1;
-  const int end = experts.end < config.num_experts ? expert_tree_index(config, experts.end) : leaves;
-  int next = experts.begin;
-  for (const Subtree& tree : maximal_subtrees(expert_tree_index(config, experts.begin), end, leaves)) {
-    const int first = next;
-    while (next < experts.end && expert_tree_index(config, next) < tree.last) ++next;
-    if (next > first) nodes.push_back({{first, next}, tree.first, member});  // not one of padding alone
-  }
+  const int leaves = expert_terms(config, {0, config.num_experts}).end;
+  const Range terms = expert_terms(config, experts);
+  for (const Subtree& tree : maximal_subtrees(terms.begin, terms.end, leaves))
+    if (const Range own = experts_of_terms(config, {tree.first, tree.last}); own.size() > 0)
+      nodes.push_back({own, tree.first, member});
 }
 
 // The probability that a token selects none of these experts: K/H of each group of E/H, all choices equally likely.
@@ -49,6 +46,21 @@ Dispatch parse_dispatch(const std::string& name) {
 int expert_tree_index(const ModelConfig& config, int expert) {
   const int per_group = config.experts() / config.expert_groups;
   return expert / per_group * static_cast<int>(std::bit_ceil(static_cast<unsigned>(per_group))) + expert % per_group;
+}
+
+Range expert_terms(const ModelConfig& config, Range experts) {
+  const auto term = [&](int expert) {
+    return expert < config.experts() ? expert_tree_index(config, expert)
+                                     : expert_tree_index(config, config.experts() - 1) + 1;
+  };
+  return {term(experts.begin), term(experts.end)};
+}
+
+Range experts_of_terms(const ModelConfig& config, Range terms) {
+  const int per_group = config.experts() / config.expert_groups;
+  const int padded = static_cast<int>(std::bit_ceil(static_cast<unsigned>(per_group)));
+  const auto first_from = [=](int term) { return term / padded * per_group + std::min(term % padded, per_group); };
+  return {first_from(terms.begin), first_from(terms.end)};
 }
 
 std::vector<ExpertNode> expert_nodes(const ModelConfig& config, std::span<const Range> members, Dispatch dispatch) {

@@ -36,6 +36,10 @@ Dispatch parse_dispatch(const std::string& name);
 // An expert's place in the tree of the sum (core/sum_tree.h): groups above, experts of a group below, both padded to
 // powers of two.
 int expert_tree_index(const ModelConfig& config, int expert);
+// The terms that experts have there, and what pads their groups.
+Range expert_terms(const ModelConfig& config, Range experts);
+// And back: the experts among these terms; none if it is padding alone.
+Range experts_of_terms(const ModelConfig& config, Range terms);
 
 // Experts of one member whose outputs are added before they return: a subtree of the sum, or a single expert.
 struct ExpertNode {

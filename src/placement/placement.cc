@@ -1,10 +1,14 @@
 #include "placement/placement.h"
 
 #include <algorithm>
+#include <bit>
+#include <cstdint>
 #include <utility>
 
 #include "base/check.h"
 #include "base/error.h"
+#include "core/sum_blocks.h"
+#include "placement/expert_nodes.h"
 
 namespace foe {
 namespace {
@@ -49,18 +53,31 @@ void check_ranks(const ModelConfig& config, Plan plan, int ranks) {
   };
   if (plan == Plan::kTp)
     expect_at_most(
-        std::max({config.num_key_value_heads, panels(config.moe_intermediate_size), panels(config.vocab_size)}),
-        "the most that heads, expert width or vocabulary can be split over");
+        std::max({head_blocks(config).count(), config.dense() ? width_blocks(config).count() : config.experts(),
+                  panels(config.vocab_size)}),
+        "the most that blocks of heads, experts (or blocks of a dense model's width) or vocabulary can be "
+        "split over");
   else
     expect_at_most(config.experts(), "one for each expert");
 }
 
-Share tp_share(const ModelConfig& config, int ranks, int rank, bool whole_experts) {
-  const Range all{0, config.experts()}, width{0, config.moe_intermediate_size};
+// Plan tp's part of the experts. Cut between multiples of a power of two, at most a quarter of an even share, it is few
+// subtrees of the experts' sum.
+Range tp_experts(int experts, int ranks, int rank) {
+  const int step = static_cast<int>(std::bit_floor(static_cast<unsigned>(std::max(1, experts / ranks / 4))));
+  const auto cut = [=](std::int64_t r) {
+    return r == ranks ? experts : static_cast<int>((2 * experts * r / step + ranks) / (2 * ranks)) * step;
+  };
+  return {cut(rank), cut(rank + 1)};
+}
+
+Share tp_share(const ModelConfig& config, int ranks, int rank) {
+  const SumBlocks heads = head_blocks(config), width = width_blocks(config);
+  const Range all{0, config.moe_intermediate_size};
   return {.groups = {0, 1},
-          .kv_heads = even_share(config.num_key_value_heads, ranks, rank),
-          .experts = whole_experts ? even_share(all.end, ranks, rank) : all,
-          .expert_width = whole_experts ? width : panel_share(width.end, ranks, rank),
+          .kv_heads = heads.cover(even_share(heads.count(), ranks, rank)),
+          .experts = config.dense() ? Range{0, 1} : tp_experts(config.num_experts, ranks, rank),
+          .expert_width = config.dense() ? width.cover(even_share(width.count(), ranks, rank)) : all,
           .vocab = panel_share(config.vocab_size, ranks, rank)};
 }
 
@@ -76,6 +93,13 @@ Share grid_share(const ModelConfig& config, int parts, int index, int members, i
           .experts = {groups.begin * experts + part.begin, groups.begin * experts + part.end},
           .expert_width = {0, config.moe_intermediate_size},
           .vocab = panel_share(config.vocab_size, parts, index)};
+}
+
+// Where the terms of the experts' sum end that ranks up to this share own.
+int end_of_expert_terms(const ModelConfig& config, const Share& last) {
+  if (config.federated()) return last.groups.end;
+  if (config.dense()) return width_blocks(config).within({0, last.expert_width.end}).end;
+  return expert_terms(config, {0, last.experts.end}).end;
 }
 
 // Which ranks share each group, `members` of them: those of one node as long as it has that many left, then whoever is
@@ -128,18 +152,20 @@ Plan default_plan(const ModelConfig& config) {
   return config.federated() ? Plan::kFoe : Plan::kTp;
 }
 
-Placement make_placement(const ModelConfig& config, Plan plan, int ranks, const std::vector<int>& nodes,
-                         TpExperts tp_experts) {
+Placement make_placement(const ModelConfig& config, Plan plan, int ranks, const std::vector<int>& nodes) {
   check_model(config, plan);
   check_ranks(config, plan, ranks);
   FOE_CHECK(nodes.empty() || static_cast<int>(nodes.size()) == ranks, "{} nodes of {} ranks", nodes.size(), ranks);
   const int groups = config.federated() ? config.expert_groups : 1;
-  Placement placement{.plan = plan, .ranks = std::vector<Share>(ranks), .sum_begin = {0}};
+  Placement placement{.plan = plan, .ranks = std::vector<Share>(ranks), .attention_begin = {0}, .expert_begin = {0}};
+  const auto add_terms_to = [&](const Share& last) {
+    placement.attention_begin.push_back(head_blocks(config).within({0, last.kv_heads.end}).end);
+    placement.expert_begin.push_back(end_of_expert_terms(config, last));
+  };
   if (plan == Plan::kTp || ranks <= groups) {
     for (int rank = 0; rank < ranks; ++rank) {
-      placement.ranks[rank] = plan == Plan::kTp ? tp_share(config, ranks, rank, tp_experts == TpExperts::kWhole)
-                                                : grid_share(config, ranks, rank, 1, 0);
-      placement.sum_begin.push_back(plan == Plan::kTp ? rank + 1 : placement.ranks[rank].groups.end);
+      placement.ranks[rank] = plan == Plan::kTp ? tp_share(config, ranks, rank) : grid_share(config, ranks, rank, 1, 0);
+      add_terms_to(placement.ranks[rank]);
     }
     return placement;
   }
@@ -149,7 +175,7 @@ Placement make_placement(const ModelConfig& config, Plan plan, int ranks, const 
   for (int g = 0; g < groups; ++g) {
     for (int m = 0; m < placement.members; ++m)
       placement.ranks[dealt[g][m]] = grid_share(config, groups, g, placement.members, m);
-    placement.sum_begin.push_back(g + 1);
+    add_terms_to(placement.ranks[dealt[g].back()]);
   }
   return placement;
 }

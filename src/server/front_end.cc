@@ -231,8 +231,7 @@ class FrontEnd {
 
   void ranks_ready(const Ready& ready) {
     if (supervisor_.restarts() > 0 && ready.ranks != ready_.ranks)
-      spdlog::warn("{} ranks instead of {}{}", ready.ranks, ready_.ranks,
-                   ready.plan == "tp" ? ": under plan tp, answers may differ from here on" : "");
+      spdlog::warn("{} ranks instead of {}", ready.ranks, ready_.ranks);
     ready_ = ready;
     in_flight_.ranks_up();
     if (supervisor_.restarts() > 0) return spdlog::info("the ranks are up again; {} requests go on", in_flight_.size());

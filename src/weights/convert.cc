@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "weights/layer_tensors.h"
 #include "weights/model_folder.h"
+#include "weights/output_blocks.h"
 #include "weights/packed_tensors.h"
 
 namespace foe {
@@ -75,9 +76,12 @@ class Converter {
 
   void columns_of_groups(const std::string& name, const StoredMatrix& w) {
     const int groups = attention_matrices(config_), depth = w.depth / groups;
-    add(name, formats_.attention, groups, w.rows, depth, [=, this](int g) {
-      const StoredMatrix part = w.slice(0, w.rows, g * depth, depth);
-      return pack(pool_, {&part, 1}, formats_.attention);
+    const int heads = config_.num_key_value_heads / groups;
+    const auto blocks = [=, this](int g) {
+      return output_blocks(config_, formats_.attention, {g * heads, (g + 1) * heads});
+    };
+    add(name, formats_.attention, groups, w.rows, packed_depth(blocks(0)), [=, this](int g) {
+      return pack_output(pool_, w.slice(0, w.rows, g * depth, depth), blocks(g), formats_.attention);
     });
   }
 

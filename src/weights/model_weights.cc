@@ -5,6 +5,7 @@
 
 #include "base/huge_pages.h"
 #include "weights/layer_tensors.h"
+#include "weights/output_blocks.h"
 #include "weights/packed_tensors.h"
 
 namespace foe {
@@ -82,21 +83,31 @@ class Loader {
     const int index = config_.federated() ? share_.groups.begin + g : 0, heads = config_.num_key_value_heads / matrices;
     const int here = share_.kv_heads.size() / share_.streams(), first = share_.kv_heads.begin + g * here;
     const std::string prefix = layer_prefix(config_, l) + "self_attn.";
+    const auto blocks_of = [&](int begin, int end) { return output_blocks(config_, format, {begin, end}); };
+    const std::vector<OutputBlock> o_blocks = blocks_of(first, first + here);
     if (in_file_.attention.packed) {
       const Range m{(first - index * heads) * C, (first - index * heads + here) * C},
           n{m.begin * per_kv, m.end * per_kv};
       const auto rows = [&](const char* name, int in_matrix, Range part) {
         return packed_part({prefix + name, matrices, index, in_matrix, D, part, {0, D}}, format);
       };
+      const int o_begin = packed_depth(blocks_of(index * heads, first));
       return {rows("q_proj", heads * per_kv * C, n), rows("k_proj", heads * C, m), rows("v_proj", heads * C, m),
-              packed_part({prefix + "o_proj", matrices, index, D, heads * per_kv * C, {0, D}, n}, format)};
+              packed_part({prefix + "o_proj",
+                           matrices,
+                           index,
+                           D,
+                           packed_depth(blocks_of(index * heads, (index + 1) * heads)),
+                           {0, D},
+                           {o_begin, o_begin + packed_depth(o_blocks)}},
+                          format)};
     }
     const AttentionTensors t = attention_tensors(checkpoint_, config_, l);
     const int begin = first * C, count = here * C;
     return {packed(matrix(t.q).slice(begin * per_kv, count * per_kv, 0, D), format),
             packed(matrix(t.k).slice(begin, count, 0, D), format),
             packed(matrix(t.v).slice(begin, count, 0, D), format),
-            packed(matrix(t.o).slice(0, D, begin * per_kv, count * per_kv), format)};
+            pack_output(pool_, matrix(t.o).slice(0, D, begin * per_kv, count * per_kv), o_blocks, format, &space_)};
   }
 
   ExpertWeights expert(int l, int e) const {

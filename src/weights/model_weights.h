@@ -17,7 +17,7 @@ namespace foe {
 // The attention weights of one stream: one group's heads in a federated model, else all of this rank's heads.
 struct StreamWeights {
   PackedMatrix q, k, v;  // [n*C, D], [m*C, D], [m*C, D], with the stream's n query and m KV heads
-  PackedMatrix o;        // [D, n*C]
+  PackedMatrix o;        // [D, n*C], as output_blocks() says
 };
 
 struct ExpertWeights {

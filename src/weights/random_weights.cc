@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/rng.h"
+#include "weights/output_blocks.h"
 
 namespace foe {
 namespace {
@@ -80,9 +81,11 @@ Weights random_weights(const ModelConfig& c, const Share& share, WeightFormat fo
       layer.q_norm.assign(full ? share.kv_heads.size() * per_kv * C : C, 1.0f);
       layer.k_norm.assign(full ? share.kv_heads.size() * C : C, 1.0f);
     }
-    for (int g = 0; g < share.streams(); ++g)
-      layer.streams.push_back(
-          {own.next(m * per_kv * C, D), own.next(m * C, D), own.next(m * C, D), own.next(D, m * per_kv * C)});
+    for (int g = 0; g < share.streams(); ++g) {
+      const int first = share.kv_heads.begin + g * m;
+      layer.streams.push_back({own.next(m * per_kv * C, D), own.next(m * C, D), own.next(m * C, D),
+                               own.next(D, packed_depth(output_blocks(c, format, {first, first + m})))});
+    }
     if (!c.dense()) layer.router_ED = every_rank.next(c.num_experts, D);
     for (int e = share.experts.begin; e < share.experts.end; ++e)
       layer.experts.push_back({own.next(2 * kPanel * ((f + kPanel - 1) / kPanel), D), own.next(D, f)});

@@ -78,7 +78,7 @@ class BenchTest(unittest.TestCase):
         self.assertNotEqual(done.returncode, 0)
         self.assertIn("--skew: expected at most 2 with 2 ranks, got 2.1", done.stderr)
 
-    def test_skewed_routing_fills_one_rank_of_ep_and_nothing_else(self):
+    def test_skewed_routing_fills_one_rank_but_not_where_groups_are_whole(self):
         flags = ["--shape", MODELS / "moe-8m", "--layers", 2, "--tokens", 512, "--loads", "many-prompts", "--threads", 1,
                  "--repetitions", 1]
         for ranks, skew in (2, 1.64), (3, 1.64):
@@ -87,10 +87,12 @@ class BenchTest(unittest.TestCase):
             # The bias is right in expectation over normal scores. These are of one random router, and only nearly normal.
             for rung in "A ep", "A ep per expert":
                 self.assertTrue(1.4 < balance[rung] < 1.9, (ranks, balance))
-            for rung in "B tp", "C tp grouped":
-                self.assertEqual(balance[rung], 1)
-            # Groups are even by construction; of four groups one of three ranks has two.
+            # Plan tp cuts where few subtrees are: of three ranks the first has ten experts instead of eleven, so that
+            # the favoured ones are on two.
+            self.assertTrue((1.4 if ranks == 2 else 1.1) < balance["B tp"] < 1.9, (ranks, balance))
+            # Groups are even by construction; of four groups one of three ranks has two, or tp's ranks parts.
             self.assertEqual(balance["D foe"], 1 if ranks == 2 else 2)
+            self.assertTrue(balance["C tp grouped"] == 1 if ranks == 2 else balance["C tp grouped"] < 1.4, balance)
 
     def test_the_smallest_model_has_two_layers(self):
         flags = ["--shape", "paper-1b", "--tokens", "2", "--loads", "decode", "--repetitions", "1", "--threads", "1"]
@@ -99,17 +101,17 @@ class BenchTest(unittest.TestCase):
         self.assertIn("paper-1b, 2 of 16 layers", done.stdout)
         self.assertRegex(done.stdout, r"(?m)^decode +2 +\d+\.\d\d +\d+\.\d\d$")
 
-    def test_rungs_with_one_plan_keep_their_own_placement(self):
+    def test_grouped_routing_evens_out_the_experts(self):
         flags = ["--shape", MODELS / "moe-8m", "--layers", "2", "--tokens", "64", "--loads", "decode", "--threads", "1",
-                 "--repetitions", "1", "--rungs", "B tp,B tp whole experts,C tp grouped"]
-        split, whole, grouped = self.points("latency", *map(str, flags), ranks=2)
-        self.assertEqual([p["rung"] for p in (split, whole, grouped)], ["B tp", "B tp whole experts", "C tp grouped"])
-        self.assertEqual(split["layer"]["row_balance"], 1)
-        self.assertGreater(whole["layer"]["row_balance"], 1)
-        for p in split, whole, grouped:
+                 "--repetitions", "1", "--rungs", "B tp,C tp grouped"]
+        free, grouped = self.points("latency", *map(str, flags), ranks=2)
+        self.assertEqual([p["rung"] for p in (free, grouped)], ["B tp", "C tp grouped"])
+        self.assertGreater(free["layer"]["row_balance"], 1)
+        self.assertEqual(grouped["layer"]["row_balance"], 1)
+        for p in free, grouped:
             self.assertEqual(p["experts"]["local_activation_rate"], 1)
             self.assertEqual(sum(p["experts"]["rows_by_layer_and_expert"][0]), 64 * SELECTED)
-        rows = [p["experts"]["rows_by_layer_and_expert"][0] for p in (split, grouped)]
+        rows = [p["experts"]["rows_by_layer_and_expert"][0] for p in (free, grouped)]
         by_group = [[sum(r[g:g + 8]) for g in range(0, 32, 8)] for r in rows]
         self.assertNotEqual(by_group[0], 4 * [64])
         self.assertEqual(by_group[1], 4 * [64])

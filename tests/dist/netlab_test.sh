@@ -39,8 +39,12 @@ for ((i = 0; i < tokens; i++)); do echo -n "$((i * 37 % vocabulary)),"; done | s
 logits() { "${@:4}" "$foe" logits "$work/$1" --tokens "@$work/tokens" --threads 1 --plan "$2" --output "$work/$3"; }
 nodes=("$lab" mpirun n0:1,n1:1 2)
 logits shared tp one
-logits shared ep two "${nodes[@]}"
-cmp "$work/one" "$work/two"
+for plan in tp ep; do
+  logits shared "$plan" two "${nodes[@]}"
+  cmp "$work/one" "$work/two"
+done
+logits shared tp three "$lab" mpirun n0:2,n1:1 3
+cmp "$work/one" "$work/three"
 
 logits federated foe one
 before=$("$lab" bytes n1)

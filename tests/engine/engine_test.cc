@@ -374,7 +374,6 @@ TEST(Engine, TheLoadOfExpertsIsTheSameOnAnyNumberOfRanksUnderAnyPlan) {
     for (const Plan plan : {Plan::kTp, Plan::kEp, Plan::kFoe}) {
       if ((plan == Plan::kFoe) != config.federated()) continue;
       for (const int ranks : {1, 2, 3, 9}) {
-        if (plan == Plan::kTp && ranks > config.num_key_value_heads) continue;
         with_engine(folder.path(), plan, ranks, {.max_batch_tokens = 7, .kv_tokens = 128}, [&](Engine& engine) {
           const Placement& placement = engine.model().placement;
           for (int id = 1; id <= 3; ++id) engine.submit(request(id, prompt, answer));

@@ -35,7 +35,7 @@ std::uint64_t digest_of_product(WeightFormat format) {
   const std::vector<float> x = uniform_values(kCount * kDepth, 2);
   AlignedBuffer<std::byte> codes(kCount * quantised_row_bytes(format, kDepth));
   const QuantisedRows quantised_x{codes.data(), quantised_row_bytes(format, kDepth)};
-  if (quantised(format)) quantise_rows(one_thread(), format, x.data(), kDepth, kCount, kDepth, quantised_x);
+  if (rounds_rows(format)) quantise_rows(one_thread(), format, x.data(), kDepth, kCount, kDepth, quantised_x);
   std::vector<float> y(kCount * kWidth);
   const Product product{x.data(), kDepth, nullptr, kCount, &w, y.data(), kWidth, nullptr, quantised_x};
   multiply(one_thread(), {&product, 1});
@@ -46,6 +46,7 @@ TEST(SameBits, Products) {
   for_each_target_of_codes([] {
     EXPECT_EQ(digest_of_product(WeightFormat::kF32), 0xcbc2f36ee3d642deu);
     EXPECT_EQ(digest_of_product(WeightFormat::kBF16), 0xf1426c83c499a0c4u);
+    EXPECT_EQ(digest_of_product(WeightFormat::kBF16xBF16), 0x874aaee195bb1bccu);
     EXPECT_EQ(digest_of_product(WeightFormat::kInt8), 0x2bad367919d69a78u);
     EXPECT_EQ(digest_of_product(WeightFormat::kInt4), 0x1d55b91ad51844e3u);
   });

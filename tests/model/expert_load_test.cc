@@ -74,23 +74,9 @@ TEST(ExpertLoad, WholeGroupsResolveTheirOwnSelections) {
   EXPECT_THAT(rows_by_expert(c, placement, ranks)[0], ElementsAre(1, 0, 0, 2, 1, 1, 0, 1));
 }
 
-TEST(ExpertLoad, PartsOfAnExpertCountOnce) {
-  const ModelConfig c = config_with(1);
-  const Placement placement = make_placement(c, Plan::kTp, 2);
-  std::vector<ExpertLoad> ranks;
-  for (const Share& share : placement.ranks) {
-    const Routing routing = routing_of(share, {0, 4, 3, 7});
-    ranks.push_back(load_of(c, share));
-    ranks.back().add(1, c, share, routing, 2, routing);
-  }
-  EXPECT_EQ(local_activation_rate(ranks), 1.0);
-  EXPECT_THAT(rows_by_expert(c, placement, ranks)[1], ElementsAre(1, 0, 0, 1, 1, 0, 0, 1));
-  EXPECT_EQ(row_balance(ranks), 1.0);
-}
-
 TEST(ExpertLoad, WholeExpertsOfReplicatedTokensAreLocal) {
   const ModelConfig c = config_with(1);
-  const Placement placement = make_placement(c, Plan::kTp, 2, {}, TpExperts::kWhole);
+  const Placement placement = make_placement(c, Plan::kTp, 2);
   std::vector<ExpertLoad> ranks;
   for (const Share& share : placement.ranks) {
     const Routing routing = routing_of(share, {0, 4, 3, 2});

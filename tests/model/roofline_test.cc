@@ -85,7 +85,7 @@ TEST(Roofline, QuantisedWeights) {
   const StepWork bf16 = with({}), int8 = with({WeightFormat::kBF16, WeightFormat::kInt8, WeightFormat::kInt4});
   expect_work(int8.projections, bf16.projections.bytes, bf16.projections.flops);
   expect_work(int8.experts, bf16.experts.bytes * 8.25 / 16, 0);
-  expect_work(int8.head, bf16.head.bytes * 4.5 / 16, 0);
+  expect_work(int8.head, bf16.head.bytes * 4.25 / 16, 0);
   EXPECT_EQ(int8.experts.dots, bf16.experts.flops);
   EXPECT_EQ(int8.total().dots, bf16.experts.flops + bf16.head.flops);
   const MachineLimits limits{.read_bytes_per_s = 100, .flops_per_s = 1000, .dots_per_s = 2000};

@@ -104,8 +104,9 @@ TEST(Routing, CombiningAHalfAndAHalfIsCombiningAll) {
   for (std::size_t i = 0; i < y.size(); ++i) y[i] = static_cast<float>(random_normal(5, i));
   select_experts(pool, c, scores.data(), T, routing);
   sort_rows(share, T, routing);
-  combine_experts(pool, c, routing, {0, 16}, 1, y.data(), T, whole.data());
-  combine_experts(pool, c, routing, {0, 16}, 2, y.data(), T, halves.data());
+  const Range all[] = {{0, 16}}, parts[] = {{0, 8}, {8, 16}};
+  combine_experts(pool, c, routing, all, y.data(), T, whole.data());
+  combine_experts(pool, c, routing, parts, y.data(), T, halves.data());
   for (int i = 0; i < T * D; ++i) EXPECT_EQ(whole[i], halves[i] + halves[T * D + i]) << i;
 }
 

@@ -1,6 +1,7 @@
 #include "placement/placement.h"
 
 #include <algorithm>
+#include <bit>
 #include <functional>
 #include <string>
 #include <vector>
@@ -9,6 +10,8 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "core/sum_blocks.h"
+#include "core/sum_tree.h"
 
 namespace foe {
 namespace {
@@ -68,27 +71,61 @@ constexpr auto kExperts = [](const Share& s) { return s.experts; };
 constexpr auto kWidth = [](const Share& s) { return s.expert_width; };
 constexpr auto kVocab = [](const Share& s) { return s.vocab; };
 
+// A rank has the heads, or hidden units, of the blocks that are its terms of a sum.
+void expect_terms(const Placement& placement, const std::vector<int>& begin, const SumBlocks& blocks,
+                  const Part& part) {
+  ASSERT_EQ(begin.size(), placement.ranks.size() + 1);
+  EXPECT_EQ(begin.front(), 0);
+  EXPECT_EQ(begin.back(), blocks.count());
+  for (std::size_t rank = 0; rank < placement.ranks.size(); ++rank) {
+    const Range own = part(placement.ranks[rank]), terms = blocks.cover({begin[rank], begin[rank + 1]});
+    EXPECT_EQ(own.begin, terms.begin);
+    EXPECT_EQ(own.end, terms.end);
+  }
+}
+
 TEST(Placement, TpHoldsEverythingOnce) {
-  // Sizes that divide evenly, and some that do not: in panels of 16, the last of them short.
-  for (const auto& [kv_heads, width, vocab] : {std::tuple{8, 384, 50304}, {5, 100, 1000}, {1, 16, 17}, {3, 250, 129}})
-    for (int ranks = 1; ranks <= 8; ++ranks) {
-      SCOPED_TRACE(testing::Message() << ranks << " ranks, " << kv_heads << " heads, width " << width);
+  // Sizes that divide evenly, and some that do not.
+  for (const auto& [kv_heads, experts, vocab] : {std::tuple{8, 64, 50304}, {5, 60, 1000}, {1, 7, 17}, {19, 128, 129}})
+    for (int ranks = 1; ranks <= 17; ++ranks) {
+      SCOPED_TRACE(testing::Message() << ranks << " ranks, " << kv_heads << " heads, " << experts << " experts");
       ModelConfig config = shared_model();
       config.num_key_value_heads = kv_heads;
-      config.moe_intermediate_size = width;
+      config.num_experts = experts;
       config.vocab_size = vocab;
-      if (ranks > std::max({kv_heads, (width + 15) / 16, (vocab + 15) / 16})) continue;  // see RefusesIdleRanks
+      const int blocks = std::min(kv_heads, kSumBlocks);
+      if (ranks > std::max({blocks, experts, (vocab + 15) / 16})) continue;  // see RefusesIdleRanks
       const Placement placement = make_placement(config, Plan::kTp, ranks);
       EXPECT_EQ(placement.plan, Plan::kTp);
       ASSERT_EQ(placement.ranks.size(), static_cast<std::size_t>(ranks));
-      expect_cut(placement, kKvHeads, kv_heads, 1);
-      expect_cut(placement, kWidth, width, 16);
+      if (kv_heads <= kSumBlocks) expect_cut(placement, kKvHeads, kv_heads, 1);
+      expect_terms(placement, placement.attention_begin, head_blocks(config), kKvHeads);
       expect_cut(placement, kVocab, vocab, 16);
-      expect_same(placement, kExperts, {0, 64});  // a part of every expert
-      expect_same(placement, kGroups, {0, 1});    // one stream, on every rank
-      // Every rank adds one term to each sum.
-      for (int rank = 0; rank <= ranks; ++rank) EXPECT_EQ(placement.sum_begin[rank], rank);
+      expect_same(placement, kWidth, {0, 384});  // whole experts
+      expect_same(placement, kGroups, {0, 1});   // one stream, on every rank
+      int at = 0;
+      for (int rank = 0; rank < ranks; ++rank) {
+        const Range own = placement.ranks[rank].experts;
+        EXPECT_EQ(own.begin, at);
+        EXPECT_EQ(placement.expert_begin[rank], own.begin);  // one group: experts are their sum's terms
+        EXPECT_LT(own.size(), 1.25 * experts / ranks + 1);
+        at = own.end;
+      }
+      EXPECT_EQ(at, experts);
+      EXPECT_EQ(placement.expert_begin.back(), experts);
     }
+}
+
+// Every partial sum travels: where heads and experts are powers of two, a rank has one, and three ranks have few.
+TEST(Placement, TpHasFewPartialSums) {
+  for (int ranks = 1; ranks <= 8; ++ranks) {
+    const bool even = std::has_single_bit(static_cast<unsigned>(ranks));
+    const Placement placement = make_placement(shared_model(), Plan::kTp, ranks);
+    for (const auto& [begin, most] :
+         {std::pair{placement.attention_begin, even ? 1u : 2u}, {placement.expert_begin, even ? 1u : 4u}})
+      for (int rank = 0; rank < ranks; ++rank)
+        EXPECT_LE(maximal_subtrees(begin[rank], begin[rank + 1], begin.back()).size(), most) << rank << " of " << ranks;
+  }
 }
 
 TEST(Placement, FoeKeepsGroupsTogether) {
@@ -113,8 +150,10 @@ TEST(Placement, FoeKeepsGroupsTogether) {
         for (int expert = 0; expert < 64; ++expert)
           EXPECT_EQ(share.experts.contains(expert), share.groups.contains(expert / (64 / groups)));
         // Its terms of every sum are its groups.
-        EXPECT_EQ(placement.sum_begin[rank], share.groups.begin);
-        EXPECT_EQ(placement.sum_begin[rank + 1], share.groups.end);
+        for (const auto& begin : {placement.attention_begin, placement.expert_begin}) {
+          EXPECT_EQ(begin[rank], share.groups.begin);
+          EXPECT_EQ(begin[rank + 1], share.groups.end);
+        }
       }
     }
 }
@@ -134,7 +173,8 @@ TEST(Placement, EpSplitsNothingButTheSetOfExperts) {
       expect_same(placement, kKvHeads, {0, 8});
       expect_same(placement, kVocab, {0, 50304});  // each rank scores its own sequences
       EXPECT_EQ(placement.members, ranks);
-      EXPECT_EQ(placement.sum_begin, (std::vector<int>{0, 1}));
+      EXPECT_EQ(placement.attention_begin, (std::vector<int>{0, 8}));
+      EXPECT_EQ(placement.expert_begin, (std::vector<int>{0, experts}));
       for (int rank = 0; rank < ranks; ++rank) EXPECT_EQ(placement.ranks[rank].member, rank);
     }
 }
@@ -210,9 +250,17 @@ TEST(Placement, AGroupStaysOnOneNodeIfItCan) {
 TEST(Placement, ADenseModelSplitsItsOneExpert) {
   ModelConfig config = shared_model();
   config.num_experts = config.num_experts_per_tok = 0;
-  const Placement placement = make_placement(config, Plan::kTp, 3);
-  expect_same(placement, kExperts, {0, 1});
-  expect_cut(placement, kWidth, 384, 16);
+  for (const int width : {384, 1000, 11008, 24}) {
+    config.moe_intermediate_size = width;
+    for (int ranks = 1; ranks <= 9; ++ranks) {
+      const Placement placement = make_placement(config, Plan::kTp, ranks);
+      const SumBlocks blocks = width_blocks(config);
+      EXPECT_EQ(blocks.count(), std::min((width + 127) / 128, 8));
+      expect_same(placement, kExperts, {0, 1});
+      expect_terms(placement, placement.expert_begin, blocks, kWidth);
+      for (int b = 1; b < blocks.count(); ++b) EXPECT_EQ(blocks.begin[b] % kSumBlockUnit, 0);
+    }
+  }
 }
 
 TEST(Placement, GroupedRoutingOnASharedResidualIsTpOrEp) {
@@ -265,8 +313,8 @@ TEST(Placement, ErrorsNameExpectedAndActual) {
 TEST(Placement, RefusesIdleRanks) {
   ModelConfig config = shared_model();
   config.num_key_value_heads = 2;
-  config.moe_intermediate_size = 40;  // 3 panels
-  config.vocab_size = 60;             // 4 panels
+  config.num_experts = 3;
+  config.vocab_size = 60;  // 4 panels
   EXPECT_EQ(make_placement(config, Plan::kTp, 4).ranks.size(), 4u);
   expect_error([&] { make_placement(config, Plan::kTp, 5); },
                AllOf(HasSubstr("plan tp: expected at most 4 ranks"), HasSubstr("got 5")));

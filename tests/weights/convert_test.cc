@@ -58,12 +58,14 @@ Weights load(const std::string& path, const ModelConfig& config, const Share& sh
 }
 
 struct Converted {
-  ModelConfig config = wide_config();
+  ModelConfig config;
   RandomModel original{config};
   TempFolder folder;
   std::string path = folder / "converted";
 
-  Converted() { convert(original.path(), config, kInt4, path); }
+  explicit Converted(const ModelConfig& c = wide_config()) : config(c) {
+    convert(original.path(), config, kInt4, path);
+  }
 };
 
 void expect_equal(const PackedMatrix& a, const PackedMatrix& b) {
@@ -148,20 +150,27 @@ TEST(Convert, MapsWhatLoadingWouldPack) {
     }
 }
 
-// Plan tp's share of heads and of every expert's width is cut out of the panels.
+// Plan tp's share of heads, and of a dense model's width, is cut out of the panels. Two query heads of 16 for each KV
+// head are not whole blocks, and those of 64 are.
 TEST(Convert, SharesOfHeadsAndWidthAreViews) {
-  const Converted model;
-  const ModelConfig& config = model.config;
-  Share half = all_of(config);
-  half.kv_heads = {2, 4};
-  half.expert_width = {64, 128};
-  half.vocab = {32, 70};
-  expect_equal(load(model.path, config, half), load(model.original.path(), config, half, kInt4));
-  half.expert_width = {48, 128};
-  EXPECT_THAT(
-      error_of([&] { load(model.path, config, half); }),
-      HasSubstr("mlp.experts.0.down_proj: rows 0 to 128, columns 48 to 128 of a matrix that is packed in panels of "
-                "16 rows and blocks of 64 columns"));
+  for (const int head_dim : {16, 64}) {
+    ModelConfig dense = wide_config();
+    dense.num_experts = dense.num_experts_per_tok = 0;
+    dense.head_dim = head_dim;
+    dense.moe_intermediate_size = 200;
+    const Converted model(dense);
+    const ModelConfig& config = model.config;
+    Share half = all_of(config);
+    half.kv_heads = {2, 4};
+    half.expert_width = {128, 200};
+    half.vocab = {32, 70};
+    expect_equal(load(model.path, config, half), load(model.original.path(), config, half, kInt4));
+    half.expert_width = {48, 200};
+    EXPECT_THAT(error_of([&] { load(model.path, config, half); }),
+                HasSubstr("mlp.down_proj: rows 0 to 128, columns 48 to 200 of a matrix that is packed in panels of "
+                          "16 rows and blocks of " +
+                          std::to_string(block_depth(WeightFormat::kInt4)) + " columns"));
+  }
 }
 
 // As on a rank of plan tp that has no heads.
@@ -212,20 +221,20 @@ TEST(Convert, RefusesPanelsOfAnotherShape) {
   other = config;
   other.moe_intermediate_size = 160;
   EXPECT_THAT(error_of([&] { load(model.path, other, all_of(other)); }),
-              HasSubstr("gate_up_proj.panels.int4x64: expected shape [1, 20, 1152], got [1, 16, 1152]"));
+              HasSubstr("gate_up_proj.panels.int4x128: expected shape [1, 20, 1088], got [1, 16, 1088]"));
 }
 
 TEST(Convert, RefusesLayoutsItDoesNotKnow) {
   const Converted model;
   const ModelConfig& config = model.config;
-  const std::string file = "converted/model.safetensors", known = "int4x64";
+  const std::string file = "converted/model.safetensors", known = "int4x128", other = "int4x999";
   std::string bytes = model.folder.read(file);
   for (std::size_t at = 0; (at = bytes.find(known, at)) != std::string::npos; ++at)
-    bytes.replace(at, known.size(), "int4x32");
+    bytes.replace(at, known.size(), other);
   model.folder.write(file, bytes);
   EXPECT_THAT(error_of([&] { load(model.path, config, all_of(config)); }),
               HasSubstr("expected a layout that this version of foe has, got "
-                        "model.layers.0.self_attn.q_proj.panels.int4x32: convert the original model again"));
+                        "model.layers.0.self_attn.q_proj.panels.int4x999: convert the original model again"));
 }
 
 TEST(FormatChoice, ParsesFormatsAndParts) {
@@ -240,7 +249,7 @@ TEST(FormatChoice, ParsesFormatsAndParts) {
   EXPECT_EQ(both.experts, WeightFormat::kInt4);
   EXPECT_EQ(both.head, WeightFormat::kInt8);
   EXPECT_THAT(error_of([] { parse_format_choice("--quantize", "int5"); }),
-              HasSubstr("--quantize: expected f32, bf16, int8 or int4, got 'int5'"));
+              HasSubstr("--quantize: expected f32, bf16, bf16xbf16, int8 or int4, got 'int5'"));
   EXPECT_THAT(error_of([] { parse_format_choice("--quantize", ""); }), HasSubstr("got ''"));
   EXPECT_THAT(error_of([] { parse_format_choice("--quantize", "int4,int8"); }),
               HasSubstr("expected a format, or attention=, experts= or head= with one, got 'int8'"));

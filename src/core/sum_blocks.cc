@@ -1,0 +1,44 @@
+#include "core/sum_blocks.h"
+
+#include <algorithm>
+#include <cstdint>
+
+#include "base/check.h"
+
+namespace foe {
+namespace {
+
+// [0, total) in so many blocks, cut at multiples of `unit`.
+SumBlocks blocks_of(int total, int blocks, int unit) {
+  const std::int64_t units = (total + unit - 1) / unit;
+  SumBlocks result;
+  for (int b = 0; b <= blocks; ++b)
+    result.begin.push_back(std::min(total, static_cast<int>(units * b / blocks) * unit));
+  return result;
+}
+
+}  // namespace
+
+Range SumBlocks::within(Range part) const {
+  const auto at = [this](int place) {
+    return static_cast<int>(std::lower_bound(begin.begin(), begin.end(), place) - begin.begin());
+  };
+  if (part.size() == 0) return {0, 0};
+  const Range blocks{at(part.begin), at(part.end)};
+  FOE_CHECK(blocks.end <= count() && cover(blocks).begin == part.begin && cover(blocks).end == part.end,
+            "[{}, {}) cuts one of {} blocks of [0, {})", part.begin, part.end, count(), begin.back());
+  return blocks;
+}
+
+SumBlocks head_blocks(const ModelConfig& config) {
+  const int heads = config.num_key_value_heads;
+  return blocks_of(heads, config.federated() ? config.expert_groups : std::min(heads, kSumBlocks), 1);
+}
+
+SumBlocks width_blocks(const ModelConfig& config) {
+  const int width = config.moe_intermediate_size;
+  if (!config.dense()) return blocks_of(width, 1, width);
+  return blocks_of(width, std::min((width + kSumBlockUnit - 1) / kSumBlockUnit, kSumBlocks), kSumBlockUnit);
+}
+
+}  // namespace foe
