@@ -33,7 +33,7 @@ struct Model {
   int query_heads() const {
     return share().kv_heads.size() * (config.num_attention_heads / config.num_key_value_heads);
   }
-  KvShape kv_shape(KvType type) const;
+  KvShape kv_shape(KvType type, AttentionType attention = AttentionType::kF32) const;
 };
 
 // Loads the share of the model folder that `comm`'s rank holds, on so many threads. `formats` converts the weights;
