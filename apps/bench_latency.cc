@@ -107,7 +107,7 @@ void take_turn(Contestant& contestant, const Rung& rung, const LatencyOptions& o
   if (agree(comm, turns.last_pass_s > options.most_seconds)) return;
   const Batch batch = make_batch(load, tokens, model.placement.members, options.shape.vocab_size);
   KvCache kv(model.config.num_hidden_layers, 1 + *std::max_element(batch.block_table.begin(), batch.block_table.end()),
-             model.kv_shape(options.kv_type));
+             model.kv_shape(options.kv_type, options.attention));
   if (load == Load::kDecode) fill_with_noise(pool, kv, model.config.num_hidden_layers, batch);
   ExchangeOptions exchange = options.exchange;
   exchange.dispatch = rung.dispatch;

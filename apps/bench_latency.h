@@ -40,6 +40,7 @@ struct LatencyOptions {
   int groups = 1;     // of the rungs that have them
   WeightFormat dtype = WeightFormat::kBF16;
   KvType kv_type = KvType::kBF16;
+  AttentionType attention = AttentionType::kF32;
   std::vector<Rung> rungs;
   std::vector<Load> loads;
   std::vector<int> tokens;

@@ -24,7 +24,7 @@ struct LatencyFlags {
   std::vector<std::string> rungs, loads{"one-prompt", "many-prompts", "decode"};
   std::vector<int> tokens{1, 8, 64, 512, 2048};
   std::string dtype = "bf16";
-  ModelFlags ranks;  // of these: kv_dtype, threads, wire, overlap and timeout
+  ModelFlags ranks;  // of these: kv_dtype, attention, threads, wire, overlap and timeout
   int repetitions = 6;
   double most_seconds = 20, skew = 1;
   std::string json;
@@ -59,9 +59,11 @@ std::vector<Rung> rungs_of(const std::vector<std::string>& names) {
 }
 
 void print_header(const LatencyFlags& flags, const Shape& shape, const LatencyOptions& options, int ranks) {
-  fmt::print("{}, {} of {} layers, {} weights, {} KV cache, {} ranks, {} threads each, {}; wire {}, {}\n", flags.shape,
-             shape.config.num_hidden_layers, shape.layers, flags.dtype, flags.ranks.kv_dtype, ranks, options.threads,
-             instruction_set(), flags.ranks.wire, options.exchange.overlap ? "halves overlap" : "no overlap");
+  fmt::print(
+      "{}, {} of {} layers, {} weights, {} KV cache, attention in {}, {} ranks, {} threads each, {}; wire {}, {}\n",
+      flags.shape, shape.config.num_hidden_layers, shape.layers, flags.dtype, flags.ranks.kv_dtype,
+      flags.ranks.attention, ranks, options.threads, instruction_set(), flags.ranks.wire,
+      options.exchange.overlap ? "halves overlap" : "no overlap");
   if (flags.skew > 1)
     fmt::print("routing is skewed for a fullest rank of plan ep with {} times the rows of the median rank\n",
                flags.skew);
@@ -133,6 +135,7 @@ void run_latency(const LatencyFlags& flags) {
                          .groups = shape.groups,
                          .dtype = parse_weight_format("--dtype", flags.dtype),
                          .kv_type = parse_kv_type(flags.ranks.kv_dtype),
+                         .attention = attention_of(flags.ranks),
                          .rungs = rungs_of(flags.rungs),
                          .loads = {},
                          .tokens = flags.tokens,
@@ -153,6 +156,7 @@ void run_latency(const LatencyFlags& flags) {
                      {"model_layers", shape.layers},
                      {"dtype", flags.dtype},
                      {"kv_dtype", flags.ranks.kv_dtype},
+                     {"attention", flags.ranks.attention},
                      {"wire", flags.ranks.wire},
                      {"overlap", options.exchange.overlap},
                      {"skew", flags.skew},
@@ -196,6 +200,7 @@ void add_latency_command(CLI::App& bench) {
       ->check(CLI::IsMember({"f32", "bf16", "bf16xbf16", "int8", "int4"}))
       ->capture_default_str();
   add_kv_dtype(*latency, flags->ranks.kv_dtype);
+  add_attention(*latency, flags->ranks.attention);
   latency->add_option("--threads", flags->ranks.threads, "threads per rank; default: cores divided by ranks")
       ->check(CLI::Range(1, 1024));
   add_wire_flags(*latency, flags->ranks);

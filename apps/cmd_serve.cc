@@ -35,6 +35,7 @@ std::vector<std::string> worker_args(const ServeFlags& flags) {
   if (!flags.model.dtype.empty()) add("--dtype", flags.model.dtype);
   if (!flags.model.quantize.empty()) add("--quantize", flags.model.quantize);
   add("--kv-dtype", flags.model.kv_dtype);
+  add("--attention", flags.model.attention);
   if (flags.model.threads > 0) add("--threads", std::to_string(flags.model.threads));
   if (flags.model.pin) args.push_back("--pin");
   add("--chunk", std::to_string(flags.model.chunk));
@@ -58,6 +59,7 @@ int default_ranks(const LaunchOptions& launch, const std::function<bool(int)>& e
 void run_serve(ServeFlags& flags) {
   LaunchOptions& launch = flags.serve.supervisor.launch;
   if (!flags.hosts.empty()) launch.hosts = parse_hosts(flags.hosts);
+  attention_of(flags.model);  // throws before anything is started
   launch.worker_args = worker_args(flags);
   const ModelConfig config = load_model_config(flags.model.model);
   const Plan plan = plan_of(flags.model, config);

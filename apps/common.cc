@@ -34,6 +34,15 @@ void add_kv_dtype(CLI::App& command, std::string& kv_dtype) {
       ->capture_default_str();
 }
 
+void add_attention(CLI::App& command, std::string& attention) {
+  command
+      .add_option("--attention", attention,
+                  "what attention multiplies: f32, or bf16, which rounds queries and weights, too, and needs --kv-dtype"
+                  " bf16: many times as fast for long prompts where there is AMX")
+      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str();
+}
+
 CLI::Option* add_quantize(CLI::App& command, std::string& quantize) {
   return command
       .add_option("--quantize", quantize,
@@ -81,6 +90,7 @@ void add_model_flags(CLI::App& command, ModelFlags& flags) {
       ->check(CLI::IsMember({"f32", "bf16", "bf16xbf16"}));
   add_quantize(command, flags.quantize);
   add_kv_dtype(command, flags.kv_dtype);
+  add_attention(command, flags.attention);
   command.add_option("--threads", flags.threads, "threads per rank; default: cores divided by ranks")
       ->check(CLI::Range(1, 1024));
   command.add_flag("--pin", flags.pin, "bind each thread to a processor of its own");
@@ -137,12 +147,17 @@ int threads_of(const ModelFlags& flags) {
   return std::max(1, available_threads() / local_ranks());
 }
 
+AttentionType attention_of(const ModelFlags& flags) {
+  return parse_attention_type(flags.attention, parse_kv_type(flags.kv_dtype));
+}
+
 void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std::function<void(Engine&)>& lead) {
   const std::unique_ptr<Communicator> comm = make_world_comm({.timeout_seconds = flags.timeout_s});
   options.threads = threads_of(flags);
   place_threads(flags.pin, options);
   options.max_batch_tokens = flags.chunk;
   options.kv_type = parse_kv_type(flags.kv_dtype);
+  options.attention = attention_of(flags);
   options.exchange = exchange_of(flags);
   const Plan plan = plan_of(flags, load_model_config(flags.model));
   Engine engine(load_model(flags.model, plan, *comm, format_choice(flags.dtype, flags.quantize), options.threads),

@@ -24,7 +24,7 @@ struct ModelFlags {
   std::string wire = "f32";
   bool overlap = false;
   std::string dtype, quantize;  // empty: the file's
-  std::string kv_dtype = "bf16";
+  std::string kv_dtype = "bf16", attention = "f32";
   int threads = 0;  // per rank; 0: this machine's cores divided by the ranks on it
   bool pin = false;
   int chunk = 512;
@@ -34,8 +34,9 @@ struct ModelFlags {
 void add_model_flags(CLI::App& command, ModelFlags& flags);
 // Of these, --wire and --overlap.
 void add_wire_flags(CLI::App& command, ModelFlags& flags);
-// And --kv-dtype and --quantize.
+// And --kv-dtype, --attention and --quantize.
 void add_kv_dtype(CLI::App& command, std::string& kv_dtype);
+void add_attention(CLI::App& command, std::string& attention);
 CLI::Option* add_quantize(CLI::App& command, std::string& quantize);
 
 // A check for options: a number in [low, high]. CLI::Range lets NaN pass: for whole numbers only.
@@ -48,10 +49,12 @@ ExchangeOptions exchange_of(const ModelFlags& flags);
 // What --dtype and --quantize ask for, which counts more. Throws Error for what is no format.
 FormatChoice format_choice(const std::string& dtype, const std::string& quantize);
 int threads_of(const ModelFlags& flags);
+// Throws Error where --attention does not go with --kv-dtype.
+AttentionType attention_of(const ModelFlags& flags);
 
 // Loads this rank's share and runs `lead` on rank 0, while the other ranks follow it. `options.threads`, `pinned`,
-// `max_batch_tokens`, `kv_type` and `exchange` come from the flags. On a machine with several NUMA nodes, the calling
-// thread is bound to this rank's.
+// `max_batch_tokens`, `kv_type`, `attention` and `exchange` come from the flags. On a machine with several NUMA nodes,
+// the calling thread is bound to this rank's.
 void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std::function<void(Engine&)>& lead);
 
 // "1,2,3", or "@FILE" with the same in a file. Throws Error naming the flag and what is not an id.

@@ -1,11 +1,21 @@
-// Attention over the KV cache in each of its types: decode at long context, which the memory bounds, and prefill, which
-// arithmetic bounds. Reading the same bytes is what decode is compared with.
+// Attention over the KV cache in each of its types, and in bf16: decode at long context, which the memory bounds, and
+// prefill, which arithmetic bounds. Reading the same bytes is what decode is compared with; prefill is a share of what
+// arithmetic reaches in registers, f32 multiply-adds or, for attention in bf16 where there are tiles, their products.
 #include "kernels/attention.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <string>
+#include <vector>
 
 #include <benchmark/benchmark.h>
 
+#include "base/clock.h"
 #include "base/huge_pages.h"
 #include "base/rng.h"
+#include "kernels/amx.h"
+#include "kernels/cpu.h"
+#include "kernels/peak.h"
 
 namespace foe {
 namespace {
@@ -14,6 +24,54 @@ struct Load {
   int sequences, context, tokens;  // each sequence runs its last `tokens` positions of `context`
   int query_heads, kv_heads, head_dim;
 };
+
+struct Types {
+  KvType kv = KvType::kF32;
+  AttentionType attention = AttentionType::kF32;
+};
+std::string name_of(Types types) {
+  return to_string(types.kv) + std::string(types.attention == AttentionType::kBF16 ? ", in bf16" : "");
+}
+
+// FLOP/s of tiles of bf16 on all threads, each by its own processor time: the best of some rounds. 0 without them.
+double measure_tile_peak(ThreadPool& pool) {
+  double best = 0;
+#if defined(__x86_64__)
+  constexpr int kRounds = 5, kProducts = 1'000'000;
+  constexpr double kFlops = 2.0 * 16 * 16 * 32;
+  for (int round = 0; tiles() && round < kRounds; ++round) {
+    std::vector<double> seconds(pool.threads());
+    pool.parallel_for(seconds.size(), [&](std::size_t i) {
+      const amx::Tiles registers;
+      const double start = thread_cpu_seconds();
+      for (int n = 0; n < kProducts; n += 4) {
+        amx::multiply_bf16<0, 4, 5>();
+        amx::multiply_bf16<1, 4, 5>();
+        amx::multiply_bf16<2, 4, 5>();
+        amx::multiply_bf16<3, 4, 5>();
+      }
+      seconds[i] = thread_cpu_seconds() - start;
+    });
+    double rate = 0;
+    for (const double s : seconds) rate += kProducts * kFlops / s;
+    best = std::max(best, rate);
+  }
+#endif
+  return best;
+}
+
+// What arithmetic reaches on all threads.
+struct Peaks {
+  double f32 = 0, tiles = 0;
+  double of(Types types) const { return types.attention == AttentionType::kBF16 && tiles > 0 ? tiles : f32; }
+};
+const Peaks& peaks() {
+  static const Peaks measured = [] {
+    ThreadPool pool(available_threads());
+    return Peaks{measure_fma_peak(pool), measure_tile_peak(pool)};
+  }();
+  return measured;
+}
 
 std::vector<float> noise(std::size_t size) {
   std::vector<float> x(size);
@@ -31,8 +89,8 @@ struct Layers {
   std::vector<float> q_TnC, out_TnC;
   double flops = 0;
 
-  Layers(const Load& load, KvType type)
-      : shape{load.kv_heads, load.head_dim, type},
+  Layers(const Load& load, Types types)
+      : shape{load.kv_heads, load.head_dim, types.kv, types.attention},
         query_heads(load.query_heads),
         read_bytes(shape.block_bytes() * (load.context / kKvBlock) * load.sequences),
         kv(large_buffer<std::byte>((kCold + read_bytes - 1) / read_bytes * read_bytes)) {
@@ -63,19 +121,20 @@ struct Layers {
   std::size_t at_ = 0;
 };
 
-void run_attention(benchmark::State& state, const Load& load, KvType type) {
-  Layers layers(load, type);
+void run_attention(benchmark::State& state, const Load& load, Types types) {
+  Layers layers(load, types);
   ThreadPool pool(available_threads());
   for (auto _ : state)
     attention(pool, layers.batch, layers.shape, layers.query_heads, layers.q_TnC.data(), layers.next(),
               layers.out_TnC.data());
   using benchmark::Counter;
   state.counters["FLOP/s"] = Counter(layers.flops, Counter::kIsIterationInvariantRate);
+  state.counters["of limit"] = Counter(layers.flops / peaks().of(types), Counter::kIsIterationInvariantRate);
   state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations() * layers.read_bytes));
 }
 
-void run_write(benchmark::State& state, const Load& load, KvType type) {
-  Layers layers(load, type);
+void run_write(benchmark::State& state, const Load& load, Types types) {
+  Layers layers(load, types);
   const std::vector<float> rows = noise(static_cast<std::size_t>(load.tokens) * load.kv_heads * load.head_dim);
   ThreadPool pool(available_threads());
   for (auto _ : state) write_kv(pool, layers.batch, layers.shape, rows.data(), rows.data(), layers.next());
@@ -83,8 +142,8 @@ void run_write(benchmark::State& state, const Load& load, KvType type) {
 }
 
 // The sum of all bytes, by as many threads, each a part of its own in one stream that asks for lines as products do.
-void run_read(benchmark::State& state, const Load& load, KvType type) {
-  Layers layers(load, type);
+void run_read(benchmark::State& state, const Load& load, Types types) {
+  Layers layers(load, types);
   ThreadPool pool(available_threads());
   constexpr std::size_t kLine = 64, kAhead = 2048;
   const std::size_t lines = layers.read_bytes / kLine, threads = pool.threads();
@@ -120,16 +179,18 @@ constexpr Case kCases[] = {{"decode 1 x 16384, 8 KV heads", {1, 16384, 1, 8, 8, 
 
 void add_cases() {
   for (const Case& c : kCases)
-    for (const KvType type : {KvType::kF32, KvType::kBF16, KvType::kInt8}) {
+    for (const Types types : {Types{KvType::kF32}, Types{KvType::kBF16}, Types{KvType::kInt8},
+                              Types{KvType::kBF16, AttentionType::kBF16}}) {
       const auto add = [&](const char* what, auto run) {
-        const std::string name = std::string(c.name) + "/" + to_string(type) + "/" + what;
-        benchmark::RegisterBenchmark(name.c_str(), run, c.load, type)
+        const std::string name = std::string(c.name) + "/" + name_of(types) + "/" + what;
+        benchmark::RegisterBenchmark(name.c_str(), run, c.load, types)
             ->UseRealTime()
             ->Repetitions(3)
             ->ReportAggregatesOnly()
             ->Unit(benchmark::kMillisecond);
       };
       add("attention", run_attention);
+      if (types.attention == AttentionType::kBF16) continue;  // the same cache
       if (c.load.tokens == 1) add("plain read", run_read);
       if (c.load.tokens > 1) add("write", run_write);
     }
@@ -142,5 +203,8 @@ int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   foe::add_cases();
+  std::printf("limit: %.0f GFLOP/s of f32 multiply-adds on all threads; in bf16 ", foe::peaks().f32 / 1e9);
+  foe::peaks().tiles > 0 ? std::printf("%.0f GFLOP/s of tiles\n", foe::peaks().tiles / 1e9)
+                         : std::printf("the same, as there are no tiles\n");
   benchmark::RunSpecifiedBenchmarks();
 }

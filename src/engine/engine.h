@@ -26,6 +26,7 @@ struct EngineOptions {
   int kv_tokens = 0;  // positions that a KV cache holds, one for each owner of sequences; 0: one sequence of the
                       // model's context length
   KvType kv_type = KvType::kBF16;
+  AttentionType attention = AttentionType::kF32;  // kBF16 needs keys and values in bf16
   int max_sampled = 0;  // rows of logits per step, at least one per sequence; 0: no more than that
   ExchangeOptions exchange = {};
 };

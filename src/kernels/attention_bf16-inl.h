@@ -12,6 +12,7 @@
 
 #include "base/aligned.h"
 #include "kernels/attention_stream-inl.h"
+#include "kernels/bf16_weight-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace foe {
@@ -19,46 +20,6 @@ namespace HWY_NAMESPACE {
 
 constexpr int kBlockLines = kKvBlock / 2;              // of 16 columns of a block's values
 constexpr int kWeightRow = kAttentionSpan + kLanes16;  // a query's weights, and zeros that sum_weights() reads
-
-// Products q . k times this are scores in base 2: weights are powers of 2. Computed in double, so that it is the same
-// everywhere.
-inline float score_scale(int head_dim) {
-  return static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(head_dim)));
-}
-
-// 2^(dot scale - largest), at most 1 but for rounding, and 0 below 2^-126. Within 2^-18 of it, as weights are then
-// rounded to bf16: of y = n + r, 0 <= r < 1, rounded down, it is 2^n times the polynomial of degree 4 that errs least
-// from 2^r.
-HWY_INLINE V16 weight16(V16 dot, V16 scale, V16 minus_largest) {
-  const V16 y = fma(dot, scale, minus_largest);
-#if HWY_TARGET == HWY_AVX3
-  const V16 r{{VF{_mm512_reduce_ps(y.v[0].raw, _MM_FROUND_TO_NEG_INF)}}};
-#else
-  // What is not a number stays so where it is the second argument. What is lost of r, for -0.5 < y < 0, rounds it down.
-  const V16 bounded = max(set16(-127.0f), y), n = make16([&](int i) { return hn::Floor(bounded.v[i]); });
-  const V16 nearest = sub(bounded, n), again = add(nearest, n);
-  const V16 r = make16([&](int i) {
-    const hn::RebindToSigned<DF> di;
-    const auto one_less = hn::BitCast(di, hn::VecFromMask(DF(), hn::Gt(again.v[i], bounded.v[i])));
-    return hn::BitCast(DF(), hn::Add(hn::BitCast(di, nearest.v[i]), one_less));
-  });
-#endif
-  V16 p = fma(set16(0.0135341678f), r, set16(0.0520114601f));
-  for (const float next : {0.241442755f, 0.693003833f, 1.00000262f}) p = fma(p, r, set16(next));
-#if HWY_TARGET == HWY_AVX3
-  return V16{{VF{_mm512_scalef_ps(p.v[0].raw, y.v[0].raw)}}};
-#else
-  // An integer that 1.5 * 2^23 is added to stands in the last bits, here as an exponent: n + 1, which is a normal
-  // number for every n.
-  const DF d;
-  const hn::RebindToUnsigned<DF> du;
-  const V16 shifted = add(n, set16(0x1.8p23f + 128));
-  return make16([&](int i) {
-    const VF twice = hn::Mul(p.v[i], hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(du, shifted.v[i]))));
-    return hn::Mul(twice, hn::Set(d, 0.5f));
-  });
-#endif
-}
 
 // The sum of a query's weights in the order of products, as if with values of one.
 HWY_INLINE float sum_weights(const float* weights) {

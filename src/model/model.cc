@@ -79,8 +79,8 @@ Model make_model(ModelConfig config, Placement placement, int rank, Weights weig
   return model;
 }
 
-KvShape Model::kv_shape(KvType type) const {
-  return {share().kv_heads.size(), config.head_dim, type};
+KvShape Model::kv_shape(KvType type, AttentionType attention) const {
+  return {share().kv_heads.size(), config.head_dim, type, attention};
 }
 
 Model load_model(const std::string& model_dir, Plan plan, const Communicator& comm, const FormatChoice& formats,

@@ -47,7 +47,7 @@ struct Model {
   int query_heads() const {
     return share().kv_heads.size() * (config.num_attention_heads / config.num_key_value_heads);
   }
-  KvShape kv_shape(KvType type) const;
+  KvShape kv_shape(KvType type, AttentionType attention = AttentionType::kF32) const;
 };
 
 // A rank's model of weights that are there: with the order of its sums.

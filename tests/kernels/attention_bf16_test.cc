@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/sanitized.h"
 #include "bf16_order.h"
+#include "bf16_weight.h"
 
 namespace foe {
 namespace {
@@ -17,21 +18,11 @@ float rounded(float x) {
   return to_float(to_bf16(x));
 }
 
-float power_of_two(int n) {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(n + 127) << 23);
-}
-
-// 2^y as weights take it, and e^x as merges of spans do (kernels/math-inl.h).
 float weight(float y) {
-  y = std::max(-127.0f, flushed(y));
-  const float n = std::floor(y);
-  float r = y - n;
-  if (static_cast<double>(r) + static_cast<double>(n) > y) r = std::nextafter(r, 0.0f);  // rounded down
-  float p = std::fma(0.0135341678f, r, 0.0520114601f);
-  for (const float next : {0.241442755f, 0.693003833f, 1.00000262f}) p = std::fma(p, r, next);
-  return rounded(flushed(std::ldexp(p, static_cast<int>(n))));
+  return rounded(unrounded_weight(y));
 }
 
+// e^x as merges of spans take it (kernels/math-inl.h).
 float factor(float x) {
   if (!(x >= -87.0f)) return 0;
   const float n = (x * 1.44269504088896341f + 0x1.8p23f) - 0x1.8p23f;
@@ -39,7 +30,7 @@ float factor(float x) {
   const auto line = [&](float a, float b) { return std::fma(a, r, b); };
   const float high = std::fma(line(1.0f / 5040, 1.0f / 720), r2, line(1.0f / 120, 1.0f / 24));
   const float low = std::fma(line(1.0f / 6, 0.5f), r2, line(1.0f, 1.0f));
-  return std::fma(high, r2 * r2, low) * power_of_two(static_cast<int>(n));
+  return std::fma(high, r2 * r2, low) * std::ldexp(1.0f, static_cast<int>(n));
 }
 
 // One query's outputs: spans from zero, merged in ascending order.
