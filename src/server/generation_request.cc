@@ -12,7 +12,6 @@
 #include "engine/sampler.h"
 #include "sched/scheduler.h"
 #include "server/request_fields.h"
-#include "text/grammar.h"
 
 namespace foe {
 namespace {
@@ -82,7 +81,7 @@ void check_unsupported(const json& object) {
   }
 }
 
-Constraint read_response_format(const json& object) {
+Constraint read_response_format(const json& object, const ServedModel& model) {
   const json* value = find_field(object, "response_format");
   if (!value) return {};
   constexpr const char* kField = "response_format";
@@ -97,7 +96,7 @@ Constraint read_response_format(const json& object) {
   if (!schema) refuse(kField, "expected json_schema to be an object with a schema, got {}", excerpt(*value));
   const Constraint constraint{Constraint::Kind::kJsonSchema, schema->dump()};
   try {
-    compile_grammar(constraint);  // the engine does it again; a schema that is none is refused before anyone waits
+    model.grammars->get(constraint);  // rank 0 compiles it, too; what is none is refused before anyone waits
   } catch (const Error& error) {
     throw ApiError(400, kField, error.what());
   }
@@ -180,7 +179,7 @@ void read_common(const json& object, const ServedModel& model, GenerationRequest
   request.stream = read_bool(object, "stream", false);
   request.include_usage = read_include_usage(object, request.stream);
   request.priority = read_int(object, "priority", 1 - kMaxPriority, kMaxPriority, 0);
-  request.constraint = read_response_format(object);
+  request.constraint = read_response_format(object, model);
 }
 
 std::vector<std::int32_t> encode_prompt(const std::string& text, const char* field, const ServedModel& model,

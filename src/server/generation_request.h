@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -14,6 +15,7 @@
 
 #include "core/request.h"
 #include "text/chat_template.h"
+#include "text/grammar_cache.h"
 #include "text/tokenizer.h"
 
 namespace foe {
@@ -26,6 +28,7 @@ struct ServedModel {
   std::size_t max_choices = 0;  // of one request
   Tokenizer tokenizer;          // this and the template serve any thread
   ChatTemplate chat_template = {};
+  std::shared_ptr<GrammarCache> grammars = std::make_shared<GrammarCache>(8);  // that schemas were checked with
 };
 
 enum class Api { kCompletions, kChat };

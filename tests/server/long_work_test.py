@@ -127,6 +127,71 @@ class Silence(unittest.TestCase):
             self.assertEqual(text, expected)
 
 
+def large_schema(n=0):
+    """About 100 KB, and no other n's."""
+    properties = {f"{'x' * 50}{n:04}{i:04}": {"anyOf": [{"type": "integer"}, {"type": "string"}, {"$ref": "#"}]} for i in range(900)}
+    return {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object", "properties": properties}}}
+
+
+class LargeSchemas(unittest.TestCase):
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server(1)
+        cls.enterClassContext(cls.server)
+        cls.fields = dict(prompt="It was", stop_token_ids=[560], temperature=1, seed=3)
+
+    def tearDown(self):
+        self.assertEqual(self.server.logged("the ranks are lost"), [])
+
+    def test_many_choices_with_one_schema(self):
+        answer = self.server.complete(**self.fields, max_tokens=2, n=240, response_format=large_schema())
+        self.assertEqual(len(answer["choices"]), 240)
+        for choice in answer["choices"]:
+            self.assertIn(choice["text"].strip()[:1], ("{", ""))
+
+    def test_clients_that_leave_them(self):
+        body = json.dumps(self.fields | dict(max_tokens=100, n=240, response_format=large_schema(1))).encode()
+        for _ in range(15):
+            connection = self.server.connect()
+            connection.request("POST", "/v1/completions", body)
+            connection.close()
+        self.assertEqual(len(self.server.complete(prompt="a", max_tokens=3)["choices"]), 1)
+
+    def test_many_different_ones_at_once(self):
+        alone = {n: self.server.text(**self.fields, max_tokens=5, response_format=large_schema(n)) for n in (7, 170)}
+        def ask(n):
+            body = self.fields | dict(max_tokens=5, response_format=large_schema(n))
+            while True:
+                status, headers, answer = self.server.request("POST", "/v1/completions", body)
+                if status != 503:
+                    break
+                self.assertEqual(headers["Retry-After"], "1")  # the queue is full, for now
+                time.sleep(1)
+            self.assertEqual(status, 200, answer)
+            return json.loads(answer)["choices"][0]["text"]
+        with self.server.stream(prompt="It was", max_tokens=3000, ignore_eos=True) as chunks, ThreadPoolExecutor(300) as pool:
+            next(chunks)
+            texts = pool.map(ask, range(300))
+            for _ in range(20):
+                next(chunks)
+            self.assertEqual(self.server.request("GET", "/health")[0], 200)
+            texts = list(texts)
+        for n, text in alone.items():
+            self.assertEqual(texts[n], text)
+
+    def test_a_rank_that_dies_while_they_wait(self):
+        expected = self.server.text(**self.fields, max_tokens=20, response_format=large_schema(1000))
+        with Server(1) as server, ThreadPoolExecutor(20) as pool:
+            texts = [pool.submit(server.text, **self.fields, max_tokens=20, response_format=large_schema(1000 + i))
+                     for i in range(20)]
+            wait_until(lambda: b'"in_flight":0' not in server.request("GET", "/live")[2], "requests in flight")
+            os.kill(server.ranks()[0], signal.SIGKILL)
+            self.assertEqual(texts[0].result(), expected)
+            for text in texts:
+                text.result()
+
+
 class LittleMemory(unittest.TestCase):
 
     def test_a_request_that_there_is_no_memory_for_ends_alone(self):
