@@ -11,6 +11,7 @@
 
 #include "server/api_error.h"
 #include "server/http_head.h"
+#include "server/http_sender.h"
 
 namespace foe {
 
@@ -43,7 +44,7 @@ HttpConnection::HttpConnection(asio::ip::tcp::socket socket, std::shared_ptr<Htt
     : socket_(std::move(socket)),
       timer_(socket_.get_executor()),
       server_(std::move(server)),
-      sender_(socket_, server_->unread) {
+      sender_(std::make_unique<HttpSender>(socket_, server_->unread)) {
   server_->connections.insert(this);
 }
 
@@ -70,7 +71,7 @@ void HttpConnection::close() {
   room_.reset();
   error_code ignored;
   socket_.close(ignored);
-  sender_.clear();
+  sender_->clear();
 }
 
 // --- requests ---
@@ -238,7 +239,7 @@ void HttpConnection::begin_stream(const std::string& content_type) {
 void HttpConnection::write(std::string_view piece) {
   if (piece.empty()) return;  // an empty chunk would end the body
   const HttpLimits& limits = server_->limits;
-  if (sender_.unread() > limits.unread_bytes && server_->unread > limits.total_unread_bytes) return leave();
+  if (sender_->unread() > limits.unread_bytes && server_->unread > limits.total_unread_bytes) return leave();
   send_bytes(http_1_0_ ? std::string(piece) : fmt::format("{:x}\r\n{}\r\n", piece.size(), piece));
 }
 
@@ -250,15 +251,15 @@ void HttpConnection::end() {
 void HttpConnection::end_reply() {
   ended_ = true;
   gone_ = nullptr;
-  if (sender_.empty() && phase_ == Phase::kReplying) reply_sent();
+  if (sender_->empty() && phase_ == Phase::kReplying) reply_sent();
 }
 
 void HttpConnection::send_bytes(std::string bytes) {
   if (phase_ == Phase::kClosed) return;
-  sender_.queue(std::move(bytes));
-  if (sender_.flushing()) return;
+  sender_->queue(std::move(bytes));
+  if (sender_->flushing()) return;
   if (phase_ == Phase::kReplying) set_timer(server_->limits.request_seconds);
-  sender_.flush([self = shared_from_this(), this](error_code error) {
+  sender_->flush([self = shared_from_this(), this](error_code error) {
     if (phase_ == Phase::kClosed) return;
     if (error) return leave();
     if (phase_ != Phase::kReplying) return;
@@ -313,7 +314,7 @@ void HttpConnection::timed_out() {
 
 // Whether the client is still busy with a reply: it has not taken all of it, but some of it lately.
 bool HttpConnection::client_reads() {
-  return sender_.progressed() && (!sender_.empty() || sender_.in_transit() > 0);
+  return sender_->progressed() && (!sender_->empty() || sender_->in_transit() > 0);
 }
 
 }  // namespace foe

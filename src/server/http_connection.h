@@ -15,12 +15,12 @@
 #include <boost/beast/http/string_body.hpp>
 
 #include "server/body_room.h"
-#include "server/http_sender.h"
 #include "server/http_server.h"
 
 namespace foe {
 
 class HttpConnection;
+class HttpSender;
 
 struct HttpServer::State {
   State(boost::asio::io_context& io, const HttpLimits& http_limits, HttpHandler http_handler, HttpGate http_gate);
@@ -98,7 +98,7 @@ class HttpConnection : public HttpReply, public std::enable_shared_from_this<Htt
   bool continued_ = false;  // "100 Continue" was sent
   bool http_1_0_ = false, keep_alive_ = false, head_only_ = false;
   std::string more_headers_;  // of the reply
-  HttpSender sender_;
+  std::unique_ptr<HttpSender> sender_;
   bool ended_ = false;  // the reply is complete in that
   std::function<void()> gone_;
 };
