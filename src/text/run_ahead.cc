@@ -62,16 +62,18 @@ class Scanner {
     while (one_of_class()) count();
     return at_ > begin && !repeated();
   }
-  // Up to the parenthesis that closes the look-ahead.
+  // What looks at a fixed number of characters: up to a parenthesis or bar that is not its own.
   bool tail() {
-    while (peek() != ')') {
+    while (peek() != ')' && peek() != '|') {
       if (accept("$")) continue;
-      if (accept("(?!") || accept("(?=")) {
-        if (!accept("$") && !unit()) return false;
+      if (accept("(?!") || accept("(?=") || accept("(?:")) {
+        do {
+          if (!tail()) return false;
+        } while (accept("|"));
         if (!accept(")") || repeated()) return false;
-        continue;
+      } else if (!unit()) {
+        return false;
       }
-      if (!unit()) return false;
     }
     return true;
   }

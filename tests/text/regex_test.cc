@@ -123,7 +123,6 @@ TEST(Regex, LooksAheadOverRunsOnce) {
     places.push_back({digits + 4, digits + 4});
     for (const char* pattern : {R"(\d{1,3}(?=(?:\d{3})*(?!\d)))", R"([0-9]{1,3}(?=(?:[0-9][0-9][0-9])*?(?![0-9]))|x+)",
                                 R"((?i:x)|\p{N}{1,3}(?=(\p{N}{3})*(?!\p{N})))", R"(\d{1,3}(?=(?:\d{3})*(?:\D|$)))"}) {
-      if (digits > 7 && pattern[std::string_view(pattern).size() - 3] == '$') continue;  // no run by its form
       EXPECT_TRUE(find_all(pattern, text) == groups) << pattern << " " << digits;
     }
     EXPECT_TRUE(find_all(R"((?=(\d{3})+(?!\d)))", text) == places) << digits;
