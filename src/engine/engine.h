@@ -46,7 +46,7 @@ class Engine {
 
   // Rank 0: what the output of requests with a constraint is spelled in. Without it they are refused.
   void allow_constraints(std::shared_ptr<const TokenTable> tokens) { sampler_.allow_constraints(std::move(tokens)); }
-  // Called between parts of a step that may take long, on the thread of step().
+  // Called between parts of a step that may take long, on the thread of step(). May call heartbeat().
   void when_slow(std::function<void()> tell) { sampler_.when_slow(std::move(tell)); }
   // Rank 0. Throws Error for a request that can never run. `grammar` is that of its constraint; without it, it is
   // compiled here.

@@ -112,7 +112,8 @@ class Session {
     engine_.when_slow([this] {
       if (seconds_since(promised_) * 1000 < kHeartbeatMs) return;
       promise(step_tokens_);
-      send();  // if the front end is gone, run() notices
+      send();               // if the front end is gone, run() notices
+      engine_.heartbeat();  // the other ranks wait for their next order
     });
   }
   ~Session() {
