@@ -1,4 +1,5 @@
 // foe serve: the HTTP server, launching and supervising its MPI job.
+#include <cstdlib>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -58,6 +59,10 @@ int default_ranks(const LaunchOptions& launch, const std::function<bool(int)>& e
 
 void run_serve(ServeFlags& flags) {
   LaunchOptions& launch = flags.serve.supervisor.launch;
+  // The parser takes an empty variable for none; who sets it means a key.
+  std::vector<std::string>& keys = flags.serve.access.api_keys;
+  if (const char* key = std::getenv("FOE_API_KEY"); keys.empty() && key && !*key) keys.emplace_back();
+  check_options(flags.serve.access);
   if (!flags.hosts.empty()) launch.hosts = parse_hosts(flags.hosts);
   attention_of(flags.model);  // throws before anything is started
   launch.worker_args = worker_args(flags);

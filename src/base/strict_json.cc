@@ -75,14 +75,20 @@ json parse_strict_json(std::string_view text, const std::string& source) {
 }
 
 nlohmann::ordered_json parse_ordered_json(std::string_view text, const std::string& source) {
-  check(text, source, kMaxOrderedMembers);
-  return nlohmann::ordered_json::parse(text);
+  nlohmann::ordered_json value;
+  parse_ordered_json(text, source, value);
+  return value;
 }
 
-std::string shorten(std::string text) {
-  constexpr std::size_t kLength = 160;
-  if (text.size() <= kLength) return text;
-  std::size_t length = kLength;
+void parse_ordered_json(std::string_view text, const std::string& source, nlohmann::ordered_json& value) {
+  check(text, source, kMaxOrderedMembers);
+  // What ordered_json::parse() does, but that the value is the caller's to destroy.
+  nlohmann::detail::json_sax_dom_parser<nlohmann::ordered_json> parser(value);
+  nlohmann::ordered_json::sax_parse(text, &parser);
+}
+
+std::string shorten(std::string text, std::size_t length) {
+  if (text.size() <= length) return text;
   while (length > 0 && (static_cast<unsigned char>(text[length]) & 0xc0) == 0x80) --length;
   return text.substr(0, length) + "...";
 }

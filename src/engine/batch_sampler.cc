@@ -48,14 +48,15 @@ BatchSampler::BatchSampler(int vocab_size, ThreadPool& pool) : pool_(pool) {
   for (int i = 0; i < pool.threads(); ++i) samplers_.emplace_back(vocab_size);
 }
 
-void BatchSampler::admit(const Request& request) {
+void BatchSampler::admit(const Request& request, std::shared_ptr<const Grammar> grammar) {
   if (request.constraint.kind == Constraint::Kind::kNone) return;
   if (!tokens_) fail("response_format: expected a model with a tokenizer, got one without");
   const int vocab_size = samplers_.front().vocab_size();
   if (std::none_of(request.stop_ids.begin(), request.stop_ids.end(),
                    [=](std::int32_t id) { return 0 <= id && id < vocab_size; }))
     fail("response_format: expected a stop id to end the text with, got none (ignore_eos, or a model without)");
-  constraints_.insert_or_assign(request.id, Constrained{{compile_grammar(request.constraint), tokens_}});
+  if (!grammar) grammar = compile_grammar(request.constraint);
+  constraints_.insert_or_assign(request.id, Constrained{{std::move(grammar), tokens_}});
 }
 
 // Fills `mask` with what may come next in the request's output.
@@ -90,8 +91,10 @@ std::vector<SampledToken> BatchSampler::sample(const Scheduler& scheduler, const
     const Request& request = *row.at.request;
     FOE_CHECK(row.at.position + 1 == static_cast<int>(request.prompt.size() + request.output.size()),
               "position {} of request {} is not its last", row.at.position, request.id);
-    if (request.constraint.kind != Constraint::Kind::kNone)
+    if (request.constraint.kind != Constraint::Kind::kNone) {
+      tell_();
       row.allowed = allowed(request, std::span(masks_).subspan(i * words, words));
+    }
     if (!has_penalties(request.sampling)) continue;
     TokenCounts& counts = counts_[request.id];
     counts.update(request);

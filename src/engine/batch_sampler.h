@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/thread_pool.h"
@@ -26,9 +28,13 @@ class BatchSampler {
   // What the output of requests with a constraint is spelled in.
   void allow_constraints(std::shared_ptr<const TokenTable> tokens) { tokens_ = std::move(tokens); }
 
-  // To be called before a request with a constraint comes. Throws Error for one that cannot be kept: a schema that is
-  // none, no stop id to end the output with, no bytes to spell it in.
-  void admit(const Request& request);
+  // Called between the masks of a batch: each may take long, for a schema with many alternatives.
+  void when_slow(std::function<void()> tell) { tell_ = std::move(tell); }
+
+  // To be called before a request with a constraint comes, whose grammar this is; null: it is compiled here. Throws
+  // Error for one that cannot be kept: a schema that is none, no stop id to end the output with, no bytes to spell it
+  // in.
+  void admit(const Request& request, std::shared_ptr<const Grammar> grammar = nullptr);
 
   // What stands at the sampled rows of the scheduler's batch: chosen tokens, or the prompt's own. The logits are those
   // that the batch wants.
@@ -49,6 +55,7 @@ class BatchSampler {
   std::span<const std::uint64_t> allowed(const Request& request, std::span<std::uint64_t> mask);
 
   ThreadPool& pool_;
+  std::function<void()> tell_ = [] {};
   std::shared_ptr<const TokenTable> tokens_;
   std::vector<Sampler> samplers_;                         // one for each thread
   std::unordered_map<std::int64_t, TokenCounts> counts_;  // of requests with penalties, by id: they follow from tokens

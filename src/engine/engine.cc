@@ -41,9 +41,9 @@ Engine::Engine(Model model, Communicator& comm, const EngineOptions& options)
                   .owners = owners()}),
       sampler_(model_.config.vocab_size, pool_) {}
 
-void Engine::submit(Request request) {
+void Engine::submit(Request request, std::shared_ptr<const Grammar> grammar) {
   validate(request, model_.config.vocab_size);
-  sampler_.admit(request);
+  sampler_.admit(request, std::move(grammar));
   const std::int64_t id = request.id;
   try {
     scheduler_.add(std::move(request));

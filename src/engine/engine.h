@@ -4,8 +4,10 @@
 // stop. One thread per rank; only it uses the communicator.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/thread_pool.h"
@@ -14,6 +16,7 @@
 #include "engine/batch_sampler.h"
 #include "model/forward.h"
 #include "sched/scheduler.h"
+#include "text/grammar.h"
 #include "text/token_table.h"
 
 namespace foe {
@@ -44,8 +47,11 @@ class Engine {
 
   // Rank 0: what the output of requests with a constraint is spelled in. Without it they are refused.
   void allow_constraints(std::shared_ptr<const TokenTable> tokens) { sampler_.allow_constraints(std::move(tokens)); }
-  // Rank 0. Throws Error for a request that can never run.
-  void submit(Request request);
+  // Called between parts of a step that may take long, on the thread of step(). May call heartbeat().
+  void when_slow(std::function<void()> tell) { sampler_.when_slow(std::move(tell)); }
+  // Rank 0. Throws Error for a request that can never run. `grammar` is that of its constraint; without it, it is
+  // compiled here.
+  void submit(Request request, std::shared_ptr<const Grammar> grammar = nullptr);
   void abort(std::int64_t id);
   bool idle() const { return scheduler_.idle(); }
   const Scheduler& scheduler() const { return scheduler_; }

@@ -13,6 +13,9 @@ struct AccessOptions {
   std::vector<std::string> cors_origins;  // pages of these origins may ask; "*": of all
 };
 
+// Throws Error for a key that is empty, as from a variable that is not set, or that no request can have.
+void check_options(const AccessOptions& options);
+
 // The client's X-Request-Id if that is at most 128 letters, digits, '-', '_' and '.', else a new one.
 std::string request_id(const HttpRequest& request);
 

@@ -16,6 +16,8 @@ class Answer {
   virtual bool take(std::size_t choice, const TokenEvent& event) = 0;
   // Ends the reply with an error. Not after it has ended.
   virtual void fail(int status, const std::string& message) = 0;
+  // Says now and then, if it is a stream, that it is still there: what carries it may close what is silent.
+  virtual void reassure() {}
   // Nobody waits for the reply any more.
   virtual void client_left() = 0;
   virtual bool ended() const = 0;

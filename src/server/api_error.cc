@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/strict_json.h"
 #include "server/http_server.h"
 
 namespace foe {
@@ -42,7 +43,7 @@ const char* error_type(int status) {
 
 std::string error_body(int status, const std::string& message, const std::string& param) {
   const json body{{"error",
-                   {{"message", message},
+                   {{"message", shorten(message, kMaxMessageBytes)},
                     {"type", error_type(status)},
                     {"param", param.empty() ? json(nullptr) : json(param)},
                     {"code", status}}}};
@@ -53,7 +54,7 @@ void send_error(HttpReply& reply, int status, const std::string& message, const 
   std::string headers;
   if (status == 503) headers = "Retry-After: 1\r\n";
   if (status == 401) headers = "WWW-Authenticate: Bearer\r\n";
-  reply.send({.status = status, .body = error_body(status, message, param), .headers = headers});
+  reply.send({.status = status, .body = error_body(status, message, param), .headers = std::move(headers)});
 }
 
 }  // namespace foe

@@ -27,7 +27,11 @@ template <typename... Args>
   throw ApiError(400, param, param + ": " + fmt::format(format, std::forward<Args>(args)...));
 }
 
+// What a reply and the log have at most of a message: it may quote the request, and then its templates and schemas.
+inline constexpr std::size_t kMaxMessageBytes = 512;
+
 // {"error": {"message", "type", "param", "code"}}: what every response with a status of 400 or more has as its body.
+// The message is cut to kMaxMessageBytes.
 std::string error_body(int status, const std::string& message, const std::string& param = "");
 
 // Replies with it.

@@ -93,7 +93,7 @@ std::vector<std::int32_t> encode_chat(const json& object, const ServedModel& mod
 }
 
 GenerationRequest parse_chat_request(std::string_view body, const ServedModel& model) {
-  const json object = parse_object(body);
+  const JsonBody object = parse_object(body);
   GenerationRequest request;
   request.api = Api::kChat;
   read_common(object, model, request);

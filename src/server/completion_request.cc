@@ -42,7 +42,7 @@ std::vector<std::vector<std::int32_t>> read_prompts(const json& object, const Se
 }  // namespace
 
 GenerationRequest parse_completion_request(std::string_view body, const ServedModel& model) {
-  const json object = parse_object(body);
+  const JsonBody object = parse_object(body);
   GenerationRequest request;
   read_common(object, model, request);
   request.echo = read_bool(object, "echo", false);

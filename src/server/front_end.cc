@@ -4,6 +4,8 @@
 #include <chrono>
 #include <csignal>
 #include <ctime>
+#include <functional>
+#include <new>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
@@ -12,6 +14,7 @@
 #include <spdlog/spdlog.h>
 
 #include "base/error.h"
+#include "base/strict_json.h"
 #include "sched/scheduler.h"
 #include "server/api_error.h"
 #include "server/generation.h"
@@ -19,6 +22,8 @@
 #include "server/in_flight.h"
 #include "server/live_view.h"
 #include "server/tokenize_api.h"
+#include "server/work_pool.h"
+#include "text/utf8.h"
 #include "weights/config_json.h"
 
 namespace foe {
@@ -28,10 +33,18 @@ using boost::system::error_code;
 
 namespace {
 
-constexpr int kFlushSeconds = 2;           // for the last replies to leave
+constexpr int kFlushSeconds = 2;           // for the last replies to leave, besides what is left of drain_s
 constexpr int kProbeSeconds = 30;          // for a token of /health_generate
 constexpr std::size_t kMaxProbes = 8;      // at a time; they have their own places beside the queue
 constexpr std::size_t kMaxChoices = 1024;  // of one request
+
+// The model's name goes into JSON and into metrics: a folder's may be any bytes.
+ServeOptions with_text_as_name(ServeOptions options) {
+  std::string name;
+  append_lossy_utf8(name, options.model_name, true);
+  options.model_name = name;
+  return options;
+}
 
 ServedModel served_model(const ServeOptions& options, const ModelConfig& config) {
   ServedModel model{.name = options.model_name,
@@ -46,18 +59,20 @@ ServedModel served_model(const ServeOptions& options, const ModelConfig& config)
 class FrontEnd {
  public:
   explicit FrontEnd(const ServeOptions& options)
-      : options_(options),
+      : options_(with_text_as_name(options)),
         config_(load_model_config(options.model)),
-        model_(served_model(options, config_)),
-        metrics_(options.model_name),
+        model_(served_model(options_, config_)),
+        metrics_(options_.model_name),
         in_flight_(options.max_queue + kMaxProbes, options.answer_seconds,
                    {.submit = [this](const Request& request) { supervisor_.submit(request); },
                     .abort = [this](std::int64_t id) { supervisor_.abort(id); }}),
         signals_(io_, SIGTERM, SIGINT),
         timer_(io_),
         sweep_(io_),
-        http_(io_, options.host, options.port, options.http,
-              [this](HttpRequest request, std::shared_ptr<HttpReply> reply) { handle(request, std::move(reply)); }),
+        http_(
+            io_, options.host, options.port, options.http,
+            [this](HttpRequest request, const Reply& reply) { handle(std::move(request), reply); },
+            [this](HttpRequest& request, const Reply& reply) { look_at(request, reply); }),
         supervisor_(io_, options.supervisor,
                     {.ready = [this](const Ready& ready) { ranks_ready(ready); },
                      .tokens = [this](const Tokens& tokens) { take(tokens); },
@@ -72,33 +87,43 @@ class FrontEnd {
     wait_for_signal();
     sweep();
     supervisor_.start();
-    io_.run();
+    run_to_the_end();
     if (!failure_.empty()) throw Error(failure_);
   }
 
  private:
   using Reply = std::shared_ptr<HttpReply>;
-
-  // What is asked, by whom, and under which id.
-  struct Call {
-    const HttpRequest& http;
-    std::string id;
+  using Call = std::shared_ptr<HttpRequest>;
+  struct Route {
+    const char* path;
+    const char* method;
+    void (FrontEnd::*answer)(const Call&, const Reply&);
   };
+
+  // Where memory runs out for one thing, that one fails, and no other: connections and ranks have time limits.
+  void run_to_the_end() {
+    for (;;) {
+      try {
+        io_.run();
+        return;
+      } catch (const std::bad_alloc&) {
+        spdlog::error("out of memory");
+      }
+    }
+  }
 
   // --- requests ---
 
-  void handle(const HttpRequest& request, const Reply& reply) {
-    const Call call{request, request_id(request)};
+  // Answers with what `action` throws, if it does.
+  void answering(const HttpRequest& request, const Reply& reply, const std::function<void()>& action) {
     const auto refuse = [&](int status, const std::string& message, const std::string& param) {
-      // Both may have bytes of the client's, so they are escaped.
-      spdlog::info("{} {} {:?} is refused with {}: {:?}", call.id, request.method, request.path, status, message);
+      // Both may have bytes of the client's, so they are escaped, and cut.
+      spdlog::info("{} {} {:?} is refused with {}: {:?}", request.id, shorten(request.method), shorten(request.path),
+                   status, shorten(message, kMaxMessageBytes));
       send_error(*reply, status, message, param);
     };
     try {
-      reply->add_headers(access_headers(request, call.id, options_.access));
-      if (is_preflight(request, options_.access)) return reply->send({.status = 204, .body = ""});
-      check_key(request, options_.access);
-      route(call, reply);
+      action();
     } catch (const ApiError& error) {
       refuse(error.status(), error.what(), error.param());
     } catch (const std::exception& error) {
@@ -106,12 +131,24 @@ class FrontEnd {
     }
   }
 
-  void route(const Call& call, const Reply& reply) {
-    struct Route {
-      const char* path;
-      const char* method;
-      void (FrontEnd::*answer)(const Call&, const Reply&);
-    };
+  // Before the body is read.
+  void look_at(HttpRequest& request, const Reply& reply) {
+    request.id = request_id(request);
+    answering(request, reply, [&] {
+      reply->add_headers(access_headers(request, request.id, options_.access));
+      if (is_preflight(request, options_.access)) return reply->send({.status = 204, .body = ""});
+      check_key(request, options_.access);
+      route_of(request, reply);
+    });
+  }
+
+  void handle(HttpRequest request, const Reply& reply) {
+    const auto shared = std::make_shared<HttpRequest>(std::move(request));
+    answering(*shared, reply, [&] { (this->*route_of(*shared, reply).answer)(shared, reply); });
+  }
+
+  // Throws ApiError 404 or 405.
+  static const Route& route_of(const HttpRequest& request, const Reply& reply) {
     static constexpr Route kRoutes[] = {{"/v1/completions", "POST", &FrontEnd::complete},
                                         {"/v1/chat/completions", "POST", &FrontEnd::chat},
                                         {"/v1/models", "GET", &FrontEnd::list_models},
@@ -123,23 +160,48 @@ class FrontEnd {
                                         {"/", "GET", &FrontEnd::show_page},
                                         {"/live", "GET", &FrontEnd::report_live}};
     for (const Route& candidate : kRoutes) {
-      if (call.http.path != candidate.path) continue;
-      const std::string method = call.http.method == "HEAD" ? "GET" : call.http.method;
-      if (method == candidate.method) return (this->*candidate.answer)(call, reply);
+      if (request.path != candidate.path) continue;
+      const std::string method = request.method == "HEAD" ? "GET" : request.method;
+      if (method == candidate.method) return candidate;
       reply->add_headers(fmt::format("Allow: {}\r\n", candidate.method));
       throw ApiError(405, "",
-                     fmt::format("expected {} {}, got {}", candidate.method, candidate.path, call.http.method));
+                     fmt::format("expected {} {}, got {}", candidate.method, candidate.path, shorten(request.method)));
     }
-    throw ApiError(404, "", "there is nothing at " + call.http.path);
+    throw ApiError(404, "", "there is nothing at " + shorten(request.path));
+  }
+
+  // Reads the request's body off the event loop, and goes on here with what `read` makes of it.
+  template <typename Result>
+  void in_background(const Call& call, const Reply& reply, Result (*read)(std::string_view, const ServedModel&),
+                     std::function<void(Result)> then) {
+    const auto result = std::make_shared<Result>();
+    const auto work = [this, call, read, result] {
+      *result = read(call->body, model_);
+      std::string().swap(call->body);
+    };
+    const auto done = [this, call, reply, result, then = std::move(then)](const std::exception_ptr& error) {
+      answering(*call, reply, [&] {
+        if (error) std::rethrow_exception(error);
+        then(std::move(*result));
+      });
+      stop_if_drained();
+    };
+    const auto cancelled = work_pool_.run(call->body.size(), work, done);
+    reply->when_gone([cancelled] { *cancelled = true; });
   }
 
   void list_models(const Call&, const Reply& reply) {
     reply->send({.body = models_body(model_.name, started_, model_.max_positions)});
   }
 
-  void tokenize_text(const Call& call, const Reply& reply) { reply->send({.body = tokenize(call.http.body, model_)}); }
+  void tokenize_text(const Call& call, const Reply& reply) {
+    check_unread(16 * call->body.size());
+    in_background<std::string>(call, reply, tokenize,
+                               [reply](std::string body) { reply->send({.body = std::move(body)}); });
+  }
   void detokenize_ids(const Call& call, const Reply& reply) {
-    reply->send({.body = detokenize(call.http.body, model_)});
+    in_background<std::string>(call, reply, detokenize,
+                               [reply](std::string body) { reply->send({.body = std::move(body)}); });
   }
 
   void report_metrics(const Call&, const Reply& reply) {
@@ -184,22 +246,35 @@ class FrontEnd {
     in_flight_.accept(probe, {request}, kProbeSeconds);
   }
 
-  void complete(const Call& call, const Reply& reply) {
-    generate(parse_completion_request(call.http.body, model_), "cmpl-" + call.id, reply);
+  void complete(const Call& call, const Reply& reply) { generate("cmpl-", parse_completion_request, call, reply); }
+  void chat(const Call& call, const Reply& reply) { generate("chatcmpl-", parse_chat_request, call, reply); }
+
+  void generate(const char* prefix, GenerationRequest (*read)(std::string_view, const ServedModel&), const Call& call,
+                const Reply& reply) {
+    if (draining_) throw ApiError(503, "", "the server is shutting down");
+    in_background<GenerationRequest>(
+        call, reply, read,
+        [this, reply, id = prefix + call->id](GenerationRequest request) { generate(std::move(request), id, reply); });
   }
-  void chat(const Call& call, const Reply& reply) {
-    generate(parse_chat_request(call.http.body, model_), "chatcmpl-" + call.id, reply);
+
+  // A long reply that is read slowly takes memory; while there is much of that, no other is begun.
+  void check_unread(std::size_t bytes) const {
+    const HttpLimits& limits = options_.http;
+    if (bytes > limits.unread_bytes && http_.unread() > limits.total_unread_bytes)
+      throw ApiError(503, "", "too many long replies are not read yet");
   }
 
   void generate(GenerationRequest request, std::string id, const Reply& reply) {
-    if (draining_) throw ApiError(503, "", "the server is shutting down");
+    if (late_) throw ApiError(503, "", "the server is shutting down");
+    check_unread(reply_bytes(request));
     if (request.choices() + kMaxProbes > in_flight_.room())
       throw ApiError(503, "",
                      fmt::format("the queue is full: {} choices in flight of at most {}, and {} more were requested",
                                  in_flight_.size(), options_.max_queue, request.choices()));
     std::vector<Request> requests = engine_requests(request, config_.eos_token_ids);
     const AnswerHeader header{request.api, std::move(id), model_.name, std::time(nullptr)};
-    const auto generation = std::make_shared<Generation>(header, std::move(request), model_.tokenizer, reply, metrics_);
+    const auto generation =
+        std::make_shared<Generation>(header, std::move(request), model_.tokenizer, reply, metrics_, &work_pool_);
     expect(generation, reply);
     in_flight_.accept(generation, std::move(requests));
   }
@@ -216,14 +291,15 @@ class FrontEnd {
     stop_if_drained();
   }
 
-  // Ends what has taken too long, now and then.
+  // Ends what has taken too long, and lets streams say that they are there, now and then.
   void sweep() {
     sweep_.expires_after(std::chrono::seconds(1));
     sweep_.async_wait([this](error_code error) {
       if (error) return;
-      in_flight_.expire();
-      stop_if_drained();
       sweep();
+      in_flight_.expire();
+      in_flight_.reassure();
+      stop_if_drained();
     });
   }
 
@@ -248,7 +324,7 @@ class FrontEnd {
 
   void ranks_failed(const std::string& reason) {
     failure_ = reason;
-    draining_ = stopping_ = true;
+    draining_ = late_ = stopping_ = true;
     http_.close();
     in_flight_.fail_all(500, reason);
   }
@@ -269,15 +345,21 @@ class FrontEnd {
                  options_.drain_s);
     draining_ = true;
     http_.close();
-    timer_.expires_after(std::chrono::milliseconds(static_cast<std::int64_t>(1000 * options_.drain_s)));
+    const auto patience = std::chrono::milliseconds(static_cast<std::int64_t>(1000 * options_.drain_s));
+    flush_deadline_ = std::chrono::steady_clock::now() + patience;
+    timer_.expires_after(patience);
     timer_.async_wait([this](error_code error) {
-      if (!error) in_flight_.fail_all(503, "the server is shutting down");
+      if (error) return;
+      late_ = true;
+      in_flight_.fail_all(503, "the server is shutting down");
+      stop_if_drained();
     });
     stop_if_drained();
   }
 
   void stop_if_drained() {
     if (!draining_ || stopping_ || in_flight_.size() > 0) return;
+    if (!late_ && work_pool_.pending() > 0) return;  // texts that are read, or replies that are written
     stopping_ = true;
     timer_.cancel();
     sweep_.cancel();
@@ -286,13 +368,14 @@ class FrontEnd {
 
   void end_at_once() {
     failure_ = "a second signal ended what was in flight";
-    stopping_ = true;
+    late_ = stopping_ = true;
+    flush_deadline_ = {};
     in_flight_.fail_all(503, "the server is shutting down");
     supervisor_.kill();
   }
 
   void ranks_ended() {
-    flush_deadline_ = std::chrono::steady_clock::now() + std::chrono::seconds(kFlushSeconds);
+    flush_deadline_ = std::max(flush_deadline_, std::chrono::steady_clock::now() + std::chrono::seconds(kFlushSeconds));
     stop_when_flushed();
   }
 
@@ -307,6 +390,7 @@ class FrontEnd {
     });
   }
 
+  asio::io_context io_{1};  // outlives all that has sockets, timers or replies
   ServeOptions options_;
   ModelConfig config_;
   ServedModel model_;
@@ -316,14 +400,15 @@ class FrontEnd {
   Ready ready_;
   std::shared_ptr<int> probes_ = std::make_shared<int>();  // each /health_generate that waits has a copy
   bool draining_ = false;                                  // no new requests
+  bool late_ = false;                                      // and no answers to those that are still read
   bool stopping_ = false;                                  // the ranks were told to end, or have
   std::string failure_;                                    // why this did not end well
-  std::chrono::steady_clock::time_point flush_deadline_;
-  asio::io_context io_{1};
+  std::chrono::steady_clock::time_point flush_deadline_;   // for the last replies to leave
   asio::signal_set signals_;
   asio::steady_timer timer_, sweep_;
   HttpServer http_;
   Supervisor supervisor_;
+  WorkPool work_pool_{io_};  // uses the model
 };
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/strict_json.h"
 #include "server/api_error.h"
 
 namespace foe {
@@ -23,12 +24,13 @@ bool contains(const std::vector<std::int32_t>& ids, std::int32_t id) {
 }  // namespace
 
 Generation::Generation(AnswerHeader header, GenerationRequest request, const Tokenizer& tokenizer,
-                       std::shared_ptr<HttpReply> reply, Metrics& metrics)
+                       std::shared_ptr<HttpReply> reply, Metrics& metrics, WorkPool* work_pool)
     : header_(std::move(header)),
       request_(std::move(request)),
       tokenizer_(tokenizer),
       reply_(std::move(reply)),
       metrics_(metrics),
+      work_pool_(work_pool),
       unfinished_(request_.choices()) {
   for (std::size_t i = 0; i < request_.choices(); ++i) {
     choices_.push_back({StreamDecoder(tokenizer, request_.skip_special_tokens),
@@ -39,7 +41,7 @@ Generation::Generation(AnswerHeader header, GenerationRequest request, const Tok
   if (!request_.stream) return;
   reply_->begin_stream("text/event-stream");
   for (std::size_t i = 0; header_.api == Api::kChat && i < choices_.size(); ++i)
-    reply_->write(role_chunk(header_, i, request_.include_usage));
+    write(role_chunk(header_, i, request_.include_usage));
 }
 
 bool Generation::take(std::size_t index, const TokenEvent& event) {
@@ -65,7 +67,7 @@ bool Generation::take(std::size_t index, const TokenEvent& event) {
   measure(choice, event);
   const bool finished = piece.finish.has_value();
   if (request_.stream && (!piece.text.empty() || finished)) {
-    reply_->write(answer_chunk(header_, piece, request_.include_usage));
+    write(answer_chunk(header_, piece, request_.include_usage));
     piece.text.clear();
     if (piece.logprobs) piece.logprobs->clear();
   }
@@ -138,22 +140,53 @@ void Generation::end_with(const std::string& status) {
 void Generation::end() {
   end_with(to_string(*choices_.back().piece.finish));
   if (request_.stream) {
-    if (request_.include_usage) reply_->write(usage_chunk(header_, usage()));
-    reply_->write(done_chunk());
+    if (request_.include_usage) write(usage_chunk(header_, usage()));
+    write(done_chunk());
     return reply_->end();
   }
-  std::vector<ChoicePiece> pieces;
-  for (Choice& choice : choices_) pieces.push_back(std::move(choice.piece));
-  reply_->send({.body = answer_body(header_, pieces, usage())});
+  send_answer();
+}
+
+void Generation::write(std::string_view piece) {
+  written_ = Clock::now();
+  reply_->write(piece);
+}
+
+void Generation::send_answer() {
+  struct Parts {
+    std::vector<ChoicePiece> pieces;
+    std::string body;
+  };
+  const auto parts = std::make_shared<Parts>();
+  for (Choice& choice : choices_) parts->pieces.push_back(std::move(choice.piece));
+  const auto make = [parts, header = header_, usage = usage()] {
+    parts->body = answer_body(header, parts->pieces, usage);
+    parts->pieces.clear();
+  };
+  const auto send = [parts, reply = reply_](const std::exception_ptr& error) {
+    if (error) return send_error(*reply, 500, "expected memory for the reply, got none");
+    reply->send({.body = std::move(parts->body)});
+  };
+  const std::size_t bytes = reply_bytes(request_);
+  if (work_pool_ && bytes > WorkPool::kLongBytes) {
+    work_pool_->run(bytes, make, send);
+    return;
+  }
+  make();
+  send(nullptr);
 }
 
 void Generation::fail(int status, const std::string& message) {
-  end_with(fmt::format("error {}: {}", status, message));
+  end_with(fmt::format("error {}: {:?}", status, shorten(message, kMaxMessageBytes)));
   metrics_.failed(status);
   if (!request_.stream) return send_error(*reply_, status, message);
-  reply_->write(error_chunk(status, message));
-  reply_->write(done_chunk());
+  write(error_chunk(status, message));
+  write(done_chunk());
   reply_->end();
+}
+
+void Generation::reassure() {
+  if (request_.stream && !ended_ && seconds_since(written_) > kSilentSeconds) write(comment());
 }
 
 void Generation::client_left() {

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.h"
@@ -11,20 +12,26 @@
 #include "server/http_server.h"
 #include "server/metrics.h"
 #include "server/stop_strings.h"
+#include "server/work_pool.h"
 #include "text/tokenizer.h"
 
 namespace foe {
 
 class Generation : public Answer {
  public:
-  // Begins the reply, if it is a stream. `metrics` outlives this.
+  static constexpr double kSilentSeconds = 10;  // proxies wait for a minute, some for half of that
+
+  // Begins the reply, if it is a stream. `metrics` outlives this, and so does `work_pool`, where long replies are
+  // written; null: here and now.
   Generation(AnswerHeader header, GenerationRequest request, const Tokenizer& tokenizer,
-             std::shared_ptr<HttpReply> reply, Metrics& metrics);
+             std::shared_ptr<HttpReply> reply, Metrics& metrics, WorkPool* work_pool = nullptr);
 
   // The next token of a choice, which has not ended. It ends by event.finish, or by a stop string. The end of the last
   // choice ends the reply.
   bool take(std::size_t choice, const TokenEvent& event) override;
   void fail(int status, const std::string& message) override;
+  // A comment after kSilentSeconds without a byte.
+  void reassure() override;
   void client_left() override;
   bool ended() const override { return ended_; }
   std::string summary() const override;
@@ -44,7 +51,9 @@ class Generation : public Answer {
   std::string text_of(Choice& choice, const TokenEvent& event);
   void report(Choice& choice, std::int32_t token, const std::optional<LogprobEntry>& entry);
   void measure(Choice& choice, const TokenEvent& event);
+  void write(std::string_view piece);
   void end();
+  void send_answer();
   void end_with(const std::string& status);
   AnswerUsage usage() const;
   const std::vector<std::int32_t>& prompt_of(std::size_t choice) const { return request_.prompts[choice / request_.n]; }
@@ -54,11 +63,13 @@ class Generation : public Answer {
   Tokenizer tokenizer_;
   std::shared_ptr<HttpReply> reply_;
   Metrics& metrics_;
+  WorkPool* work_pool_;
   std::vector<Choice> choices_;
   std::size_t unfinished_;
   bool ended_ = false;
   std::string status_;
   Clock::time_point start_ = Clock::now();
+  Clock::time_point written_ = start_;  // the last byte of a stream
   std::optional<Clock::time_point> first_token_, end_;
 };
 

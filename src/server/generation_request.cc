@@ -12,7 +12,6 @@
 #include "engine/sampler.h"
 #include "sched/scheduler.h"
 #include "server/request_fields.h"
-#include "text/grammar.h"
 
 namespace foe {
 namespace {
@@ -82,7 +81,7 @@ void check_unsupported(const json& object) {
   }
 }
 
-Constraint read_response_format(const json& object) {
+Constraint read_response_format(const json& object, const ServedModel& model) {
   const json* value = find_field(object, "response_format");
   if (!value) return {};
   constexpr const char* kField = "response_format";
@@ -97,7 +96,7 @@ Constraint read_response_format(const json& object) {
   if (!schema) refuse(kField, "expected json_schema to be an object with a schema, got {}", excerpt(*value));
   const Constraint constraint{Constraint::Kind::kJsonSchema, schema->dump()};
   try {
-    compile_grammar(constraint);  // the engine does it again; a schema that is none is refused before anyone waits
+    model.grammars->get(constraint);  // rank 0 compiles it, too; what is none is refused before anyone waits
   } catch (const Error& error) {
     throw ApiError(400, kField, error.what());
   }
@@ -124,13 +123,6 @@ SamplingParams read_sampling(const json& object, const ServedModel& model) {
   return p;
 }
 
-std::size_t longest_token(const Tokenizer& tokenizer) {
-  std::size_t longest = 1;
-  for (std::int32_t id = 0; id < tokenizer.vocab_size(); ++id)
-    longest = std::max(longest, tokenizer.token_bytes(id).size());
-  return longest;
-}
-
 }  // namespace
 
 std::vector<Request> engine_requests(const GenerationRequest& request, const std::vector<std::int32_t>& eos_ids) {
@@ -151,6 +143,15 @@ std::vector<Request> engine_requests(const GenerationRequest& request, const std
     requests.push_back(std::move(r));
   }
   return requests;
+}
+
+std::size_t reply_bytes(const GenerationRequest& request) {
+  constexpr std::size_t kTokenBytes = 8, kReportBytes = 48;  // a token's text; one entry of its logprobs
+  std::size_t tokens = request.choices() * static_cast<std::size_t>(request.max_tokens);
+  if (request.echo)
+    for (const auto& prompt : request.prompts) tokens += request.n * prompt.size();
+  const int reports = request.sampling.logprobs < 0 ? 0 : 2 + request.sampling.logprobs;
+  return tokens * (kTokenBytes + kReportBytes * static_cast<std::size_t>(reports));
 }
 
 void check_model(const json& object, const ServedModel& model) {
@@ -178,14 +179,14 @@ void read_common(const json& object, const ServedModel& model, GenerationRequest
   request.stream = read_bool(object, "stream", false);
   request.include_usage = read_include_usage(object, request.stream);
   request.priority = read_int(object, "priority", 1 - kMaxPriority, kMaxPriority, 0);
-  request.constraint = read_response_format(object);
+  request.constraint = read_response_format(object, model);
 }
 
 std::vector<std::int32_t> encode_prompt(const std::string& text, const char* field, const ServedModel& model,
                                         EncodeOptions options) {
   // Tokenising takes time that others wait for, so a text that cannot fit is refused before: no token has more bytes
   // than the longest, and composing characters makes a text at most three times shorter (Unicode's FAQ on NFC).
-  const std::size_t most = 3 * longest_token(model.tokenizer) * static_cast<std::size_t>(model.max_positions);
+  const std::size_t most = 3 * model.tokenizer.longest_token() * static_cast<std::size_t>(model.max_positions);
   if (text.size() > most)
     refuse(field, "this model's maximum context length is {} tokens, no more than {} bytes; the prompt has {}",
            model.max_positions, most, text.size());

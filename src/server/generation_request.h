@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -14,6 +15,7 @@
 
 #include "core/request.h"
 #include "text/chat_template.h"
+#include "text/grammar_cache.h"
 #include "text/tokenizer.h"
 
 namespace foe {
@@ -24,8 +26,9 @@ struct ServedModel {
   int vocab_size = 0;
   int max_positions = 0;
   std::size_t max_choices = 0;  // of one request
-  Tokenizer tokenizer;
+  Tokenizer tokenizer;          // this and the template serve any thread
   ChatTemplate chat_template = {};
+  std::shared_ptr<GrammarCache> grammars = std::make_shared<GrammarCache>(8);  // that schemas were checked with
 };
 
 enum class Api { kCompletions, kChat };
@@ -51,6 +54,9 @@ struct GenerationRequest {
   // Choice c is the (c % n)-th of prompt c / n.
   std::size_t choices() const { return prompts.size() * n; }
 };
+
+// About how many bytes the reply may have.
+std::size_t reply_bytes(const GenerationRequest& request);
 
 // The bodies of POST /v1/completions and POST /v1/chat/completions. Throw ApiError: 400 naming the field, or 404 for
 // another model. `body` may be any bytes.

@@ -114,11 +114,15 @@ const char* to_string(FinishReason reason) {
 }
 
 std::string answer_body(const AnswerHeader& header, const std::vector<ChoicePiece>& choices, const AnswerUsage& usage) {
-  json body = object_of(header, false);
-  body["choices"] = json::array();
-  for (const ChoicePiece& choice : choices) body["choices"].push_back(choice_of(header.api, choice, false));
-  body["usage"] = usage_of(usage);
-  return dump(body);
+  // As JSON a choice takes many times the memory that it takes as text: one of them at a time.
+  std::string body = dump(object_of(header, false));
+  body.pop_back();
+  body += ",\"choices\":[";
+  for (const ChoicePiece& choice : choices) {
+    if (&choice != &choices.front()) body += ',';
+    body += dump(choice_of(header.api, choice, false));
+  }
+  return body + "],\"usage\":" + dump(usage_of(usage)) + '}';
 }
 
 std::string role_chunk(const AnswerHeader& header, std::size_t index, bool null_usage) {
@@ -146,6 +150,10 @@ std::string error_chunk(int status, const std::string& message) {
 
 std::string done_chunk() {
   return event("[DONE]");
+}
+
+std::string comment() {
+  return ": waiting\n\n";
 }
 
 std::string models_body(const std::string& model, std::int64_t created, int max_positions) {

@@ -52,6 +52,7 @@ std::string answer_chunk(const AnswerHeader& header, const ChoicePiece& choice, 
 std::string usage_chunk(const AnswerHeader& header, const AnswerUsage& usage);
 std::string error_chunk(int status, const std::string& message);
 std::string done_chunk();
+std::string comment();  // says nothing
 
 std::string models_body(const std::string& model, std::int64_t created, int max_positions);
 

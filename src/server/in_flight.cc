@@ -94,6 +94,10 @@ void InFlight::expire() {
   for (const auto& [id, seconds] : late) fail(id, 504, fmt::format("the answer took longer than {} s", seconds));
 }
 
+void InFlight::reassure() {
+  for (const auto& [id, place] : places_) place.answer->reassure();
+}
+
 void InFlight::ranks_up() {
   admit();
 }

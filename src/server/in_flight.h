@@ -46,6 +46,8 @@ class InFlight {
   void fail(std::int64_t id, int status, const std::string& message);
   void fail_all(int status, const std::string& message);
   void expire();
+  // To be called about once a second: no stream is silent for long.
+  void reassure();
   // The ranks have been started, for the first time or again: each request goes on behind its tokens.
   void ranks_up();
   // The ranks are gone. Returns how many of the last losses, this one included, were due to a request that has ended

@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 #include "base/check.h"
 #include "base/error.h"
@@ -392,15 +393,16 @@ FromRanks parse_from_ranks(std::string_view payload) {
 }
 
 std::optional<std::string_view> MessageBuffer::next() {
-  bytes_.erase(0, used_);
-  used_ = 0;
+  // What is left moves to the front once it is the smaller part: so no byte moves more than once on average.
+  if (used_ > bytes_.size() / 2) bytes_.erase(0, std::exchange(used_, 0));
+  const std::string_view left = std::string_view(bytes_).substr(used_);
   std::uint32_t length;
-  if (bytes_.size() < sizeof length) return {};
-  std::memcpy(&length, bytes_.data(), sizeof length);
+  if (left.size() < sizeof length) return {};
+  std::memcpy(&length, left.data(), sizeof length);
   if (length > kMaxLinkMessage) fail("link: expected a message of at most {} bytes, got {}", kMaxLinkMessage, length);
-  if (bytes_.size() - sizeof length < length) return {};
-  used_ = sizeof length + length;
-  return std::string_view(bytes_).substr(sizeof length, length);
+  if (left.size() - sizeof length < length) return {};
+  used_ += sizeof length + length;
+  return left.substr(sizeof length, length);
 }
 
 }  // namespace foe

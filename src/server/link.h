@@ -72,7 +72,7 @@ class MessageBuffer {
 
  private:
   std::string bytes_;
-  std::size_t used_ = 0;  // bytes of those that next() has handed out
+  std::size_t used_ = 0;  // bytes at the beginning that next() has handed out
 };
 
 }  // namespace foe

@@ -9,14 +9,34 @@ namespace foe {
 
 using json = nlohmann::ordered_json;
 
-json parse_object(std::string_view body) {
-  json object;
+namespace {
+
+// Leaves nothing below the value. The parser bounds the depth.
+void strip(json& value) {
+  if (value.is_array()) {
+    for (json& item : value.get_ref<json::array_t&>()) strip(item);
+    value.get_ref<json::array_t&>().clear();
+  } else if (value.is_object()) {
+    for (auto& member : value.get_ref<json::object_t&>()) strip(member.second);
+    value.get_ref<json::object_t&>().clear();
+  }
+}
+
+}  // namespace
+
+JsonBody::~JsonBody() {
+  strip(*this);
+}
+
+JsonBody parse_object(std::string_view body) {
+  JsonBody object;
   try {
-    object = parse_ordered_json(body, "body");
+    parse_ordered_json(body, "body", object);
   } catch (const Error& error) {
     throw ApiError(400, "", error.what());
   }
-  if (!object.is_object()) throw ApiError(400, "", "expected a JSON object, got " + excerpt(object));
+  if (!object.is_object())
+    throw ApiError(400, "", "expected a JSON object, got " + excerpt(static_cast<const json&>(object)));
   return object;
 }
 

@@ -13,8 +13,14 @@
 
 namespace foe {
 
+// JSON whose destruction needs no memory. The library's own moves all values to a list first, and ends the program if
+// there is no memory for that, as after a body that was too much.
+struct JsonBody : nlohmann::ordered_json {
+  ~JsonBody();
+};
+
 // The body as an object, its members in their order. `body` may be any bytes.
-nlohmann::ordered_json parse_object(std::string_view body);
+JsonBody parse_object(std::string_view body);
 
 // The field, unless it is absent or null.
 const nlohmann::ordered_json* find_field(const nlohmann::ordered_json& object, const char* name);

@@ -23,7 +23,7 @@ std::vector<std::int32_t> read_text(const json& object, const ServedModel& model
 }  // namespace
 
 std::string tokenize(std::string_view body, const ServedModel& model) {
-  const json object = parse_object(body);
+  const JsonBody object = parse_object(body);
   check_model(object, model);
   const std::vector<std::int32_t> ids = read_text(object, model);
   json answer{{"count", ids.size()}, {"max_model_len", model.max_positions}, {"tokens", ids}, {"token_strs", nullptr}};
@@ -35,7 +35,7 @@ std::string tokenize(std::string_view body, const ServedModel& model) {
 }
 
 std::string detokenize(std::string_view body, const ServedModel& model) {
-  const json object = parse_object(body);
+  const JsonBody object = parse_object(body);
   check_model(object, model);
   const json* tokens = find_field(object, "tokens");
   if (!tokens) refuse("tokens", "expected a list of token ids, got none");

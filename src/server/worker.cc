@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <memory>
 #include <poll.h>
 #include <unistd.h>
 #include <unordered_map>
@@ -12,13 +13,16 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "server/grammar_queue.h"
 #include "server/link.h"
 
 namespace foe {
 namespace {
 
 constexpr int kHeartbeatMs = 1000;
-constexpr double kReportSeconds = 2;  // between reports while there is work
+constexpr double kReportSeconds = 2;         // between reports while there is work
+constexpr std::size_t kMostGrammars = 64;    // in use at once: one takes some megabytes
+constexpr std::size_t kTakeBytes = 4 << 20;  // at a time: a restart may bring hundreds of megabytes
 
 // A connected Unix socket.
 class LinkSocket {
@@ -39,25 +43,27 @@ class LinkSocket {
   LinkSocket(const LinkSocket&) = delete;
   LinkSocket& operator=(const LinkSocket&) = delete;
 
-  // Whether there is something to receive, within that time.
-  bool wait(int timeout_ms) const {
-    pollfd poll_fd{fd_, POLLIN, 0};
-    return poll(&poll_fd, 1, timeout_ms) > 0;
+  // Whether there is something to receive, or `other` is readable, within that time.
+  bool wait(int other, int timeout_ms) const {
+    pollfd poll_fds[] = {{fd_, POLLIN, 0}, {other, POLLIN, 0}};
+    return poll(poll_fds, 2, timeout_ms) > 0;
   }
 
-  // Adds what has come, without waiting. False if the front end is gone.
+  // Adds what has come, or kTakeBytes of it, without waiting. False if the front end is gone.
   bool receive(MessageBuffer& buffer) const {
     char bytes[1 << 16];
-    for (;;) {
+    for (std::size_t received = 0; received < kTakeBytes;) {
       const ssize_t n = recv(fd_, bytes, sizeof bytes, MSG_DONTWAIT);
       if (n > 0) {
         buffer.append({bytes, static_cast<std::size_t>(n)});
+        received += static_cast<std::size_t>(n);
         continue;
       }
       if (n == 0) return false;
       if (errno == EINTR) continue;
       return errno == EAGAIN || errno == EWOULDBLOCK;
     }
+    return true;
   }
 
   // False if the front end is gone.
@@ -102,7 +108,17 @@ class StepLimit {
 class Session {
  public:
   Session(Engine& engine, const WorkerOptions& options)
-      : engine_(engine), options_(options), socket_(options.socket_path), limit_(options.hang_timeout_s) {}
+      : engine_(engine), options_(options), socket_(options.socket_path), limit_(options.hang_timeout_s) {
+    engine_.when_slow([this] {
+      if (seconds_since(promised_) * 1000 < kHeartbeatMs) return;
+      promise(step_tokens_);
+      send();               // if the front end is gone, run() notices
+      engine_.heartbeat();  // the other ranks wait for their next order
+    });
+  }
+  ~Session() {
+    engine_.when_slow([] {});
+  }
 
   // Returns when the front end says Stop or is gone.
   void run() {
@@ -134,13 +150,15 @@ class Session {
 
   void idle() {
     if (stepped_) report();
-    if (!socket_.wait(kHeartbeatMs)) engine_.heartbeat();
+    if (!send()) return;  // what was refused does not wait
+    if (!socket_.wait(grammars_.descriptor(), kHeartbeatMs)) engine_.heartbeat();
     promise(0);
   }
 
   void step() {
     const bool decoding = engine_.scheduler().decoding();
     const int tokens = decoding ? engine_.scheduler().num_running() : options_.max_batch_tokens;
+    step_tokens_ = tokens;
     promise(tokens);
     if (!send()) return;  // noticed in run()
     stepped_ = true;
@@ -187,26 +205,44 @@ class Session {
     while (const auto payload = received_.next()) {
       const ToRanks message = parse_to_ranks(*payload);
       if (std::holds_alternative<Stop>(message)) return false;
-      if (const auto* submit = std::get_if<Submit>(&message)) this->submit(submit->request);
+      if (const auto* submit = std::get_if<Submit>(&message)) accept(submit->request);
       if (const auto* abort = std::get_if<Abort>(&message)) {
+        grammars_.abort(abort->id);
         engine_.abort(abort->id);
         waiting_.erase(abort->id);
       }
     }
+    for (const GrammarQueue::Ready& ready : grammars_.take())
+      ready.grammar ? submit(ready.request, ready.grammar) : refuse(ready.request, ready.refusal);
     return connected;
   }
 
-  void submit(const Request& request) {
+  void accept(const Request& request) {
+    const auto now = Clock::now();
+    waiting_[request.id] = {now, now};
+    if (request.constraint.kind == Constraint::Kind::kNone)
+      submit(request, nullptr);
+    else
+      grammars_.add(request);
+  }
+
+  void submit(const Request& request, const std::shared_ptr<const Grammar>& grammar) {
     try {
-      engine_.submit(request);
-      const auto now = Clock::now();
-      waiting_[request.id] = {now, now};
+      engine_.submit(request, grammar);
     } catch (const Error& error) {
-      say(Refused{request.id, error.what()});
+      refuse(request, error.what());
     }
   }
 
-  void promise(int tokens) { say(Alive{limit_.silence_ms(tokens) + kHeartbeatMs}); }
+  void refuse(const Request& request, const std::string& reason) {
+    waiting_.erase(request.id);
+    say(Refused{request.id, reason});
+  }
+
+  void promise(int tokens) {
+    promised_ = Clock::now();
+    say(Alive{limit_.silence_ms(tokens) + kHeartbeatMs});
+  }
   void say(const FromRanks& message) { append_message(to_send_, message); }
   bool send() {
     const bool sent = socket_.send_all(to_send_);
@@ -218,6 +254,7 @@ class Session {
   const WorkerOptions& options_;
   const LinkSocket socket_;
   StepLimit limit_;
+  GrammarQueue grammars_{kMostGrammars};
   MessageBuffer received_;
   std::string to_send_;
   // A request that has no token yet.
@@ -225,7 +262,8 @@ class Session {
     Clock::time_point submitted, started;
   };
   std::unordered_map<std::int64_t, Waiting> waiting_;  // by id
-  Clock::time_point reported_ = Clock::now();
+  Clock::time_point reported_ = Clock::now(), promised_ = Clock::now();
+  int step_tokens_ = 0;   // of the current step
   bool stepped_ = false;  // since then
 };
 

@@ -40,8 +40,8 @@ class Regex {
   explicit Regex(std::string_view pattern);
 
   // All matches in `text` (valid UTF-8) from left to right, appended to `out`. An empty match right after a match does
-  // not count. Throws Error when one match takes more steps (16 per byte) or memory (64 MiB) than a well-behaved
-  // pattern ever does.
+  // not count. Throws Error when one match takes more steps (16 per byte) or memory (64 MiB), or all together take more
+  // steps, than a well-behaved pattern ever does.
   void find_all(std::string_view text, RegexScratch& scratch, std::vector<Span>& out) const;
 
  private:

@@ -70,6 +70,7 @@ struct Tokenizer::Tables {
   PreTokenizer pre_tokenizer;
   std::vector<std::int32_t> prefix_ids, suffix_ids;
   bool lossless = false;
+  std::size_t longest = 1;  // bytes of a token
 
   explicit Tables(TokenizerSpec spec);
   void add(std::string name, std::string bytes, std::int32_t id);
@@ -99,6 +100,7 @@ Tokenizer::Tables::Tables(TokenizerSpec spec)
   add_added_tokens(spec);
   check_added_ids(prefix_ids);
   check_added_ids(suffix_ids);
+  for (const TokenEntry& token : tokens) longest = std::max(longest, token.bytes.size());
 }
 
 void Tokenizer::Tables::add(std::string name, std::string bytes, std::int32_t id) {
@@ -245,6 +247,10 @@ std::string Tokenizer::decode(std::span<const std::int32_t> ids, bool skip_speci
 std::string_view Tokenizer::token_bytes(std::int32_t id) const {
   const TokenEntry* token = tables_->find(id);
   return token ? std::string_view(token->bytes) : std::string_view();
+}
+
+std::size_t Tokenizer::longest_token() const {
+  return tables_->longest;
 }
 
 int Tokenizer::vocab_size() const {

@@ -42,7 +42,8 @@ class Tokenizer {
   // The bytes of one token, which need not be valid UTF-8; empty for an id without a token. Lives as long as *this.
   std::string_view token_bytes(std::int32_t id) const;
 
-  int vocab_size() const;  // the largest id plus one: arrays by id have this length
+  std::size_t longest_token() const;  // in bytes; at least 1
+  int vocab_size() const;             // the largest id plus one: arrays by id have this length
   // By the token's name in the file: "Ġthe", "<|endoftext|>".
   std::optional<std::int32_t> token_to_id(std::string_view name) const;
   bool is_special(std::int32_t id) const;

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "engine/engine.h"
+#include "engine/with_engine.h"
 #include "model/random_model.h"
 #include "text/gpt2_tokenizer.h"
 
@@ -60,6 +61,27 @@ Outputs run(const RandomModel& folder, Communicator& comm, const std::vector<Req
   while (!engine.idle())
     for (const TokenEvent& event : engine.step()) outputs[event.id].push_back(event.token);
   return outputs;
+}
+
+// Between two masks rank 0 can tell the others that it is alive.
+TEST_F(ConstraintTest, TellsBetweenMasksAndMayHeartbeatThen) {
+  const std::vector<Request> requests = {request_of(1), request_of(2), request_of(3)};
+  const Outputs expected = run(*folder_, *comm_, requests);
+  std::size_t tokens = 0, told = 0;
+  for (const auto& [id, output] : expected) tokens += output.size();
+  Outputs outputs;
+  with_engine(folder_->path(), Plan::kEp, 2, {.kv_tokens = 2048}, [&](Engine& engine) {
+    engine.allow_constraints(std::make_shared<TokenTable>(gpt2_tokenizer(), engine.model().config.vocab_size));
+    engine.when_slow([&] {
+      ++told;
+      engine.heartbeat();
+    });
+    for (const Request& r : requests) engine.submit(r, compile_grammar(r.constraint));
+    while (!engine.idle())
+      for (const TokenEvent& event : engine.step()) outputs[event.id].push_back(event.token);
+  });
+  EXPECT_EQ(outputs, expected);
+  EXPECT_EQ(told, tokens);
 }
 
 TEST_F(ConstraintTest, OutputsFitTheSchema) {

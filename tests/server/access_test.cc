@@ -40,12 +40,35 @@ TEST(Keys, OpenOnlyV1) {
   const AccessOptions options{.api_keys = {"secret", "other"}, .cors_origins = {}};
   EXPECT_TRUE(opens("/v1/completions", "Bearer secret", options));
   EXPECT_TRUE(opens("/v1/models", "Bearer other", options));
-  for (const std::string wrong : {"", "secret", "Bearer ", "Bearer secre", "Bearer secrets", "Bearer secretsecret",
-                                  "bearer secret", "Basic secret", "Bearer  secret"})
+  for (const std::string scheme : {"bearer ", "BEARER ", "Bearer  ", "beArer   "})
+    EXPECT_TRUE(opens("/v1/completions", scheme + "secret", options)) << scheme;
+  for (const std::string wrong :
+       {"", "secret", "Bearer", "Bearer ", "Bearer secre", "Bearer secrets", "Bearer secretsecret", "Bearersecret",
+        "Basic secret", "Bearer\tsecret", "Bearerx secret"})
     EXPECT_FALSE(opens("/v1/completions", wrong, options)) << wrong;
   EXPECT_TRUE(opens("/health", "", options));
   EXPECT_TRUE(opens("/metrics", "", options));
   EXPECT_TRUE(opens("/v1/completions", "", {}));
+}
+
+TEST(Keys, AreNeverEmpty) {
+  for (const std::string bad : {"", " ", "a b", "a\n", "\x7f"})
+    EXPECT_THAT(
+        [&] {
+          check_options({.api_keys = {"good", bad}, .cors_origins = {}});
+        },
+        testing::ThrowsMessage<Error>(HasSubstr("--api-key, FOE_API_KEY: expected a key")));
+  check_options({.api_keys = {"good", "\xc3\xa9!"}, .cors_origins = {}});
+  check_options({});
+}
+
+TEST(Cors, RepeatsNoLongOrigin) {
+  const AccessOptions all{.api_keys = {}, .cors_origins = {"*"}};
+  const auto lines = [&](const std::string& origin) {
+    return access_headers(request_of("POST", "/v1/completions", {{"origin", origin}}), "1", all);
+  };
+  EXPECT_THAT(lines("https://" + std::string(500, 'a')), HasSubstr("Access-Control-Allow-Origin: https://aaa"));
+  EXPECT_EQ(lines("https://" + std::string(600, 'a')), "X-Request-Id: 1\r\n");
 }
 
 TEST(Cors, IsForListedOriginsOnly) {

@@ -10,7 +10,9 @@ import contextlib
 import json
 import os
 import random
+import re
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -145,6 +147,7 @@ BAD_BODIES = {
                     '{"tokens": [1e99]}', '{"tokens": [[1]]}', '{"tokens": [NaN]}', nested("[", "]")],
 }
 
+GET = b"GET /v1/models HTTP/1.1\r\nHost: smuggled\r\n\r\n"
 POST = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n"
 ASK = b'{"prompt":"x","max_tokens":1}'
 LENGTH = b"Content-Length: %d\r\n" % len(ASK)
@@ -161,6 +164,11 @@ BAD_HTTP = [
     POST + b"Content-Length: 99999999999999999999999999\r\n\r\n" + ASK,
     POST + b"Content-Length: 29 29\r\n\r\n" + ASK,
     POST + b"Content-Length : 29\r\n\r\n" + ASK,
+    # A coding that leaves it open where the body ends: what follows may be a part of it.
+    *[POST + b"Transfer-Encoding: " + coding + b"\r\n" + length + b"\r\n" + GET
+      for coding in (b"gzip", b"identity", b"", b"xchunked", b"chunkedx", b'"chunked"', b"chunked;q=1", b"chunked, gzip",
+                     b"gzip, chunked", b"chunked, chunked", b"chunked\r\nTransfer-Encoding: identity", b"\x0bchunked")
+      for length in (b"", b"Content-Length: 5\r\n")],
     # Chunks that are none.
     POST + CHUNKED + b"\r\nxyz\r\n" + ASK,
     POST + CHUNKED + b"\r\n-1\r\n" + ASK,
@@ -299,7 +307,21 @@ class Attacks(unittest.TestCase):
                 self.assertLessEqual(got.count(b"HTTP/1.1 "), 1, "what followed was taken for a request")
                 # Where we go on sending after the refusal, the system may drop it. It closes in any case.
                 if got:
-                    self.assertRegex(got[:14], rb"^HTTP/1.1 (400|413|431) ")
+                    self.assertRegex(got[:14], rb"^HTTP/1.1 (400|413|431|501) ")
+
+    def test_nothing_long_comes_back(self):
+        end = b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        for data in (b"GET /" + b"\\" * 15000 + end, b"GET /" + b"\xff" * 15000 + end, b"A" * 15000 + b" /health" + end,
+                     b"A" * 15000 + b" /" + end, b"GET http://x/" + b"a" * 15000 + end,
+                     POST + b"Transfer-Encoding: " + b"\xff" * 15000 + b"\r\n\r\n",
+                     POST[:-2] + b"\r\nOrigin: " + b"a" * 15000 + b"\r\n" + LENGTH + b"Connection: close\r\n\r\n" + ASK):
+            with self.subTest(data=data[:40]):
+                before = len(self.server.log)
+                got = self.answer_to(data)
+                self.assertRegex(got[:13], rb"^HTTP/1.1 \d\d\d ")
+                self.assertLess(len(got), 4096)
+                wait_until(lambda: self.others.answers or self.others.wrong, "an answer for the well-behaved")
+                self.assertLess(max(map(len, self.server.log[before:]), default=0), 4096)
 
     def test_slow_clients_hold_nobody_up(self):
         with contextlib.ExitStack() as stack:
@@ -322,6 +344,40 @@ class Attacks(unittest.TestCase):
             seen = self.others.answers
             wait_until(lambda: self.others.answers > seen + 8 or self.others.wrong, "answers for others")
 
+    def test_long_answers(self):
+        """A reply much longer than what the server holds for a client that does not read: to a fast one, a slow one."""
+        prompts = [[(7 * i + j) % 500 for j in range(800)] for i in range(18)]
+        body = json.dumps(dict(prompt=prompts, max_tokens=1, echo=True, logprobs=20)).encode()
+        request = POST + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        def ask(receive_buffer, pause_s):
+            got = []
+            with self.connect() as client:
+                if receive_buffer:
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+                client.sendall(request)
+                while piece := client.recv(1 << 16):
+                    got.append(piece)
+                    time.sleep(pause_s)
+            head, _, answer = b"".join(got).partition(b"\r\n\r\n")
+            self.assertEqual(len(answer), int(re.search(rb"Content-Length: (\d+)", head).group(1)))
+            self.assertGreater(len(answer), 8 << 20)
+            return json.loads(answer)["choices"]
+        choices = ask(0, 0)
+        self.assertEqual(len(choices), len(prompts))
+        self.assertEqual(ask(1 << 16, 0.01), choices)
+        one = self.server.complete(prompt=prompts[7], max_tokens=1, echo=True, logprobs=20)["choices"][0]
+        self.assertEqual(choices[7], one | {"index": 7})
+        # As a stream too: one piece has a whole prompt.
+        with self.server.stream(prompt=prompts, max_tokens=1, echo=True, logprobs=20) as chunks:
+            pieces = {}
+            for chunk in chunks:
+                choice = chunk["choices"][0]
+                pieces.setdefault(choice["index"], []).append(choice)
+        for choice in choices:
+            mine = pieces[choice["index"]]
+            self.assertEqual("".join(piece["text"] for piece in mine), choice["text"])
+            self.assertEqual(sum((piece["logprobs"]["tokens"] for piece in mine), []), choice["logprobs"]["tokens"])
+
     def test_pipelined_requests(self):
         one = POST + LENGTH + b"\r\n" + ASK
         got = self.answer_to(one * 50 + b"GET /health HTTP/1.1\r\nConnection: close\r\n\r\n")
@@ -340,6 +396,31 @@ class Attacks(unittest.TestCase):
     def test_bytes_at_random(self):
         for size in (1, 10, 1000, 100000):
             self.answer_to(random.Random(size).randbytes(size) + b"\r\n\r\n")
+
+
+class Keys(unittest.TestCase):
+
+    def test_who_has_none_is_refused_before_the_body_comes(self):
+        with Server(1, "--api-key", "secret") as server:
+            address = ("127.0.0.1", server.port)
+            clients = [socket.create_connection(address, serve_test.PATIENCE_S) for _ in range(100)]
+            for client in clients:
+                client.sendall(POST + b"Content-Length: 4000000\r\n\r\n" + b" " * 1000)
+            for client in clients:
+                with client:
+                    self.assertTrue(client.recv(1 << 16).startswith(b"HTTP/1.1 401 "))
+            headers = {"Authorization": "bearer  secret"}
+            self.assertEqual(server.request("POST", COMPLETIONS, {"prompt": "x"}, headers)[0], 200)
+
+    def test_an_empty_one_does_not_open_the_server(self):
+        command = [serve_test.ARGS.foe, "serve", str(serve_test.MODEL), "--ranks", "1", "--port", "0"]
+        for flags, variable in ((["--api-key", ""], None), (["--api-key", "good", "--api-key", ""], None), (["--api-key="], None),
+                                ([], "")):
+            with self.subTest(flags=flags):
+                environment = os.environ | ({} if variable is None else {"FOE_API_KEY": variable})
+                run = subprocess.run(command + flags, env=environment, capture_output=True, text=True, timeout=serve_test.PATIENCE_S)
+                self.assertNotEqual(run.returncode, 0)
+                self.assertIn("--api-key", run.stderr)
 
 
 class ConnectionFlood(unittest.TestCase):

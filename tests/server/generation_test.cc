@@ -18,7 +18,7 @@ using testing::StartsWith;
 // Keeps what was sent.
 struct RecordedReply : HttpReply {
   void add_headers(std::string_view) override {}
-  void send(const HttpResponse& response) override { responses.push_back(response); }
+  void send(HttpResponse response) override { responses.push_back(std::move(response)); }
   void begin_stream(const std::string& content_type) override { streamed = content_type; }
   void write(std::string_view piece) override { stream += piece; }
   void end() override { ended = true; }
@@ -356,6 +356,9 @@ TEST(ErrorBody, NamesTypeParameterAndCode) {
       {500, "InternalServerError"},        {503, "ServiceUnavailableError"},
       {504, "GatewayTimeoutError"}};
   for (const auto& [status, type] : types) EXPECT_EQ(json::parse(error_body(status, ""))["error"]["type"], type);
+  // A request must not come back in what refuses it.
+  EXPECT_EQ(json::parse(error_body(400, std::string(20000, 'x')))["error"]["message"],
+            std::string(kMaxMessageBytes, 'x') + "...");
   // A message may quote bytes that are no UTF-8.
   EXPECT_EQ(json::parse(error_body(400, "\xff"))["error"]["message"], "\xef\xbf\xbd");
 }

@@ -1,20 +1,11 @@
 #include "server/http_server.h"
 
-#include <future>
-#include <poll.h>
-#include <thread>
-#include <unistd.h>
-
-#include <arpa/inet.h>
-#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/post.hpp>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
 
 #include "base/error.h"
+#include "server/http_fixture.h"
 
 namespace foe {
 namespace {
@@ -23,130 +14,9 @@ namespace asio = boost::asio;
 using testing::AllOf;
 using testing::EndsWith;
 using testing::HasSubstr;
-using testing::Not;
 using testing::StartsWith;
-
-constexpr int kPatienceMs = 20000;  // how long a test waits for what must come: long, as it only matters on a failure
-
-// A client that says exactly what the test wants.
-class Client {
- public:
-  explicit Client(int port) : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(static_cast<std::uint16_t>(port));
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    EXPECT_EQ(connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-  }
-  ~Client() { leave(); }
-  void leave() {
-    if (fd_ >= 0) close(std::exchange(fd_, -1));
-  }
-
-  void send(std::string_view bytes) const {
-    while (!bytes.empty()) {
-      const ssize_t n = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-      if (n <= 0) return;  // the server has closed: read_all() says why
-      bytes.remove_prefix(static_cast<std::size_t>(n));
-    }
-  }
-  // All that comes until `end` has come, or the server closes.
-  std::string read_until(const std::string& end) const {
-    std::string got;
-    while (end.empty() || got.find(end) == got.npos) {
-      char bytes[4096];
-      pollfd poll_fd{fd_, POLLIN, 0};
-      if (poll(&poll_fd, 1, kPatienceMs) <= 0) {
-        ADD_FAILURE() << "nothing more came after: " << got;
-        break;
-      }
-      const ssize_t n = recv(fd_, bytes, sizeof bytes, 0);
-      if (n <= 0) break;
-      got.append(bytes, static_cast<std::size_t>(n));
-    }
-    return got;
-  }
-  std::string read_all() const { return read_until(""); }
-
- private:
-  int fd_;
-};
-
-// A server with its thread. /echo answers with the body, /stream in pieces, /wait keeps the reply for the test.
-class Server {
- public:
-  explicit Server(const HttpLimits& limits = {}) {
-    server_.emplace(io_, "127.0.0.1", 0, limits,
-                    [this](HttpRequest request, std::shared_ptr<HttpReply> reply) { handle(request, reply); });
-    thread_ = std::thread([this] { io_.run(); });
-  }
-  ~Server() {
-    on_thread([this] {
-      kept_.clear();
-      server_.reset();
-    });
-    work_.reset();
-    thread_.join();
-  }
-
-  int port() const { return server_->port(); }
-  std::size_t replying() {
-    std::size_t count = 0;
-    on_thread([&] { count = server_->replying(); });
-    return count;
-  }
-  void close() {
-    on_thread([this] { server_->close(); });
-  }
-  // Runs it where the server runs.
-  void on_thread(const std::function<void()>& action) {
-    std::promise<void> done;
-    asio::post(io_, [&] {
-      action();
-      done.set_value();
-    });
-    done.get_future().wait();
-  }
-  // The reply to the n-th request for /wait.
-  std::shared_ptr<HttpReply> kept(std::size_t n) {
-    for (int i = 0; i < kPatienceMs; ++i) {
-      std::shared_ptr<HttpReply> reply;
-      on_thread([&] {
-        if (n < kept_.size()) reply = kept_[n];
-      });
-      if (reply) return reply;
-      usleep(1000);
-    }
-    throw std::runtime_error("the request did not come");
-  }
-  std::future<void> gone() { return gone_.get_future(); }
-
- private:
-  void handle(const HttpRequest& request, const std::shared_ptr<HttpReply>& reply) {
-    if (request.path == "/echo")
-      return reply->send({.status = 200, .body = request.method + ":" + request.body, .content_type = "text/plain"});
-    if (request.path == "/wait") {
-      kept_.push_back(reply);
-      return reply->when_gone([this] { gone_.set_value(); });
-    }
-    reply->begin_stream("text/event-stream");
-    reply->write("one");
-    reply->write("");
-    reply->write("two");
-    reply->end();
-  }
-
-  asio::io_context io_{1};
-  asio::executor_work_guard<asio::io_context::executor_type> work_{io_.get_executor()};
-  std::optional<HttpServer> server_;
-  std::thread thread_;
-  std::vector<std::shared_ptr<HttpReply>> kept_;
-  std::promise<void> gone_;
-};
-
-std::string post(const std::string& path, const std::string& body, const std::string& headers = "") {
-  return fmt::format("POST {} HTTP/1.1\r\nHost: x\r\n{}Content-Length: {}\r\n\r\n{}", path, headers, body.size(), body);
-}
+using Client = HttpTestClient;
+using Server = HttpTestServer;
 
 TEST(HttpServer, AnswersSeveralRequestsOnOneConnection) {
   Server server;
@@ -189,18 +59,100 @@ TEST(HttpServer, AsksForTheBodyOfAClientThatWaits) {
   EXPECT_THAT(client.read_all(), AllOf(StartsWith("HTTP/1.1 200 OK"), EndsWith("POST:abc")));
 }
 
-TEST(HttpServer, StreamsToOldClientsWithoutChunks) {
+TEST(HttpServer, AsksForTheBodyWhereTheClientExpectsIt) {
   Server server;
-  const Client client(server.port());
-  client.send("GET /stream HTTP/1.0\r\n\r\n");
-  EXPECT_THAT(client.read_all(), AllOf(Not(HasSubstr("Transfer-Encoding")), EndsWith("\r\n\r\nonetwo")));
+  const Client upper(server.port());
+  upper.send("POST /echo HTTP/1.1\r\nExpect: 100-Continue\r\nContent-Length: 3\r\nConnection: close\r\n\r\n");
+  EXPECT_EQ(upper.read_until("\r\n\r\n"), "HTTP/1.1 100 Continue\r\n\r\n");
+  const Client old(server.port());  // HTTP/1.0 has no such thing
+  old.send("POST /echo HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n");
+  wait_until([&] { return server.heads() == 2; });
+  old.send("abc");
+  EXPECT_THAT(old.read_all(), AllOf(StartsWith("HTTP/1.1 200 OK"), EndsWith("POST:abc")));
 }
 
-TEST(HttpServer, SendsNoBodyToHead) {
+TEST(HttpServer, RefusesBeforeTheBodyComes) {
   Server server;
   const Client client(server.port());
-  client.send("HEAD /echo HTTP/1.1\r\nConnection: close\r\n\r\n");
-  EXPECT_THAT(client.read_all(), AllOf(HasSubstr("Content-Length: 5\r\n"), EndsWith("\r\n\r\n")));
+  client.send("POST /gated HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3000000\r\n\r\n");
+  EXPECT_THAT(client.read_all(),
+              AllOf(StartsWith("HTTP/1.1 401 "), HasSubstr("Connection: close\r\n"), EndsWith("no")));
+  const Client chunked(server.port());
+  chunked.send("POST /gated HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n" + post("/echo", ""));
+  EXPECT_THAT(chunked.read_all(), EndsWith("no")) << "the body is no request";
+  const Client empty(server.port());  // nothing is left unread
+  empty.send(post("/gated", "") + post("/echo", "next", "Connection: close\r\n"));
+  EXPECT_THAT(empty.read_all(), AllOf(StartsWith("HTTP/1.1 401 "), EndsWith("POST:next")));
+}
+
+TEST(HttpServer, ReadsLargeBodiesAsThereIsRoom) {
+  Server server({.total_body_bytes = 100 << 10});
+  const std::string body = long_text(60 << 10), head = post("/echo", body, "Connection: close\r\n");
+  const Client first(server.port()), second(server.port()), third(server.port());
+  Client gone(server.port());
+  first.send(head.substr(0, head.size() - 1));
+  wait_until([&] { return server.heads() == 1; });
+  for (const Client& client : {std::cref(second), std::cref<Client>(gone), std::cref(third)}) client.send(head);
+  const Client small(server.port());  // needs no room
+  small.send(post("/echo", "small", "Connection: close\r\n"));
+  EXPECT_THAT(small.read_all(), EndsWith("POST:small"));
+  wait_until([&] { return server.heads() == 5; });
+  EXPECT_EQ(server.replying(), 0u);
+  gone.leave();
+  first.send(head.substr(head.size() - 1));
+  for (const Client* client : {&first, &second, &third}) EXPECT_TRUE(client->read_all().ends_with("POST:" + body));
+}
+
+TEST(HttpServer, EndsARequestThatThereIsNoMemoryForAndNoOther) {
+  Server server;
+  const Client one(server.port()), other(server.port());
+  one.send(post("/throw", "x"));
+  EXPECT_EQ(one.read_all(), "");
+  other.send(post("/echo", "other", "Connection: close\r\n"));
+  EXPECT_THAT(other.read_all(), EndsWith("POST:other"));
+}
+
+TEST(HttpServer, ReadsTargetsInAbsoluteForm) {
+  Server server;
+  for (const std::string target : {"http://x/echo", "HTTP://x:80/echo?a=/b", "https://[::1]:1/echo"}) {
+    const Client client(server.port());
+    client.send(fmt::format("POST {} HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nConnection: close\r\n\r\na", target));
+    EXPECT_THAT(client.read_all(), EndsWith("POST:a")) << target;
+  }
+}
+
+// What follows such a request may be its body, so it must not be read as the next request.
+TEST(HttpServer, RefusesTransferCodingsThatItDoesNotRead) {
+  Server server;
+  const std::pair<std::string, int> codings[] = {{"Transfer-Encoding: gzip\r\n", 400},
+                                                 {"Transfer-Encoding: identity\r\n", 400},
+                                                 {"Transfer-Encoding: \r\n", 400},
+                                                 {"Transfer-Encoding: xchunked\r\n", 400},
+                                                 {"Transfer-Encoding: xchunked\r\nContent-Length: 10\r\n", 400},
+                                                 {"Transfer-Encoding: \"chunked\"\r\n", 400},
+                                                 {"Transfer-Encoding: chunked;q=1\r\n", 400},
+                                                 {"Transfer-Encoding: chunked, gzip\r\n", 400},
+                                                 {"Transfer-Encoding: chunked, chunked\r\n", 400},
+                                                 {"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n", 400},
+                                                 {"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", 400},
+                                                 {"Transfer-Encoding: chunked\r\nContent-Length: 10\r\n", 400},
+                                                 {"Content-Length: 10\r\nTransfer-Encoding: gzip\r\n", 400},
+                                                 {"Transfer-Encoding: gzip, chunked\r\n", 501},
+                                                 {"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", 501}};
+  for (const auto& [headers, status] : codings) {
+    const Client client(server.port());
+    client.send("POST /echo HTTP/1.1\r\nHost: x\r\n" + headers + "\r\nGET /echo HTTP/1.1\r\nHost: next\r\n\r\n");
+    const std::string got = client.read_all();
+    EXPECT_THAT(got, AllOf(StartsWith(fmt::format("HTTP/1.1 {} ", status)), HasSubstr("Connection: close\r\n")))
+        << headers;
+    EXPECT_EQ(got.rfind("HTTP/1.1 "), 0u) << headers;
+  }
+  const Client old(server.port());
+  old.send("POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n");
+  EXPECT_THAT(old.read_all(), StartsWith("HTTP/1.1 400 "));
+  const Client fine(server.port());
+  fine.send("POST /echo HTTP/1.1\r\nTransfer-Encoding: Chunked\r\nConnection: close\r\n\r\n1\r\na\r\n0\r\n\r\n");
+  EXPECT_THAT(fine.read_all(), EndsWith("POST:a"));
 }
 
 TEST(HttpServer, RefusesWhatIsNoHttp) {
@@ -238,48 +190,6 @@ TEST(HttpServer, RefusesLongHeadersAndBodies) {
   EXPECT_THAT(fits.read_all(), EndsWith("POST:" + std::string(100, 'a')));
 }
 
-TEST(HttpServer, HearsThatAClientLeavesBeforeTheReply) {
-  Server server;
-  std::future<void> gone = server.gone();
-  Client client(server.port());
-  client.send(post("/wait", ""));
-  const auto reply = server.kept(0);
-  EXPECT_EQ(server.replying(), 1u);
-  client.leave();
-  EXPECT_EQ(gone.wait_for(std::chrono::milliseconds(kPatienceMs)), std::future_status::ready);
-  server.on_thread([&] { reply->send({}); });  // nobody is there, and nothing happens
-  EXPECT_EQ(server.replying(), 0u);
-}
-
-TEST(HttpServer, HearsThatAClientLeavesTheStream) {
-  Server server;
-  std::future<void> gone = server.gone();
-  Client client(server.port());
-  client.send(post("/wait", ""));
-  const auto reply = server.kept(0);
-  server.on_thread([&] {
-    reply->begin_stream("text/event-stream");
-    reply->write("begin");
-  });
-  client.read_until("begin");
-  client.leave();
-  EXPECT_EQ(gone.wait_for(std::chrono::milliseconds(kPatienceMs)), std::future_status::ready);
-}
-
-TEST(HttpServer, DropsAClientThatDoesNotRead) {
-  Server server({.unread_bytes = 1 << 20});
-  std::future<void> gone = server.gone();
-  const Client client(server.port());
-  client.send(post("/wait", ""));
-  const auto reply = server.kept(0);
-  // Much more than the system's own buffers take.
-  server.on_thread([&] {
-    reply->begin_stream("text/event-stream");
-    for (int i = 0; i < 64; ++i) reply->write(std::string(1 << 20, 'x'));
-  });
-  EXPECT_EQ(gone.wait_for(std::chrono::milliseconds(kPatienceMs)), std::future_status::ready);
-}
-
 TEST(HttpServer, EndsSlowRequests) {
   Server server({.request_seconds = 1, .idle_seconds = 1});
   const Client client(server.port());
@@ -299,17 +209,6 @@ TEST(HttpServer, LimitsConnections) {
               AllOf(StartsWith("HTTP/1.1 503 "), HasSubstr("Retry-After: 1\r\n"), HasSubstr("too many connections")));
   server.on_thread([&] { reply->send({.body = "{}"}); });
   first.read_until("{}");
-}
-
-TEST(HttpServer, FinishesRepliesAfterClose) {
-  Server server;
-  const Client busy(server.port()), idle(server.port());
-  busy.send(post("/wait", ""));
-  const auto reply = server.kept(0);
-  server.close();
-  EXPECT_EQ(idle.read_all(), "");
-  server.on_thread([&] { reply->send({.body = "{}"}); });
-  EXPECT_THAT(busy.read_all(), EndsWith("{}"));
 }
 
 TEST(HttpServer, RefusesAddressesThatCannotBeHad) {

@@ -294,6 +294,24 @@ TEST(MessageBuffer, FindsMessagesHoweverTheirBytesArrive) {
   }
 }
 
+// As after a restart, when all requests are submitted again. If each message moved all that follow, this would take
+// hours.
+TEST(MessageBuffer, HandsOutManyMessagesThatCameAtOnce) {
+  constexpr std::int64_t kMessages = 2'000'000;
+  std::string bytes;
+  for (std::int64_t i = 0; i < kMessages; ++i) append_message(bytes, ToRanks(Abort{i}));
+  MessageBuffer buffer;
+  buffer.append(std::string_view(bytes).substr(0, bytes.size() - 3));
+  std::int64_t expected = 0;
+  while (const auto payload = buffer.next()) ASSERT_EQ(std::get<Abort>(parse_to_ranks(*payload)).id, expected++);
+  EXPECT_EQ(expected, kMessages - 1);
+  buffer.append(std::string_view(bytes).substr(bytes.size() - 3));
+  const auto last = buffer.next();
+  ASSERT_TRUE(last);
+  EXPECT_EQ(std::get<Abort>(parse_to_ranks(*last)).id, kMessages - 1);
+  EXPECT_FALSE(buffer.next());
+}
+
 TEST(MessageBuffer, RefusesALengthPastTheLimit) {
   const std::uint32_t length = kMaxLinkMessage + 1;
   MessageBuffer buffer;

@@ -216,7 +216,7 @@ class Server:
 
 def chunks_of(response):
     while line := response.readline():
-        if line == b"\n":
+        if line == b"\n" or line.startswith(b":"):  # a comment
             continue
         assert line.startswith(b"data: "), line
         data = line[len(b"data: "):].strip()

@@ -108,6 +108,39 @@ TEST(Regex, GivesUpOnEndlessBacktracking) {
   }
 }
 
+// As a text of digits has it: what groups them from the right looks ahead to the end of the run, at each place of it.
+TEST(Regex, LooksAheadOverRunsOnce) {
+  for (const std::size_t digits : {1, 2, 3, 4, 7, 299'999, 300'001}) {
+    const std::string text = "a" + std::string(digits, '1') + " 12345b";
+    std::vector<Span> groups, places;
+    for (std::size_t at = 1; at < digits + 1;) {
+      const std::size_t size = (digits + 1 - at) % 3 == 0 ? 3 : (digits + 1 - at) % 3;
+      groups.push_back({at, at + size});
+      if (size == 3) places.push_back({at, at});
+      at += size;
+    }
+    groups.insert(groups.end(), {{digits + 2, digits + 4}, {digits + 4, digits + 7}});
+    places.push_back({digits + 4, digits + 4});
+    for (const char* pattern : {R"(\d{1,3}(?=(?:\d{3})*(?!\d)))", R"([0-9]{1,3}(?=(?:[0-9][0-9][0-9])*?(?![0-9]))|x+)",
+                                R"((?i:x)|\p{N}{1,3}(?=(\p{N}{3})*(?!\p{N})))", R"(\d{1,3}(?=(?:\d{3})*(?:\D|$)))"}) {
+      EXPECT_TRUE(find_all(pattern, text) == groups) << pattern << " " << digits;
+    }
+    EXPECT_TRUE(find_all(R"((?=(\d{3})+(?!\d)))", text) == places) << digits;
+  }
+  // Not those, but what looks like them.
+  EXPECT_THAT(find_all(R"(a(?!(?:\d{2})*x))", "a12x a123x a1234"), ElementsAre(Span{5, 6}, Span{11, 12}));
+  EXPECT_THAT(find_all(R"(a(?!(?:\d{2})*[x]))", "a12x a123x a1234"), ElementsAre(Span{5, 6}, Span{11, 12}));
+  EXPECT_THAT(find_all("a(?=(?:[bc])*[d])?", "abcd ab"), ElementsAre(Span{0, 1}, Span{5, 6}));
+  EXPECT_THAT(find_all("(?i:x(?=([b])+[c]))", "xBBC XbA"), ElementsAre(Span{0, 1}));
+  EXPECT_THAT(find_all(R"((?=(?:[é]{2})+$))", "aéééé"), ElementsAre(Span{1, 1}, Span{5, 5}));
+}
+
+TEST(Regex, GivesUpWhereEachMatchTakesLong) {
+  // Each place looks at all that follows, in a way that is not known.
+  EXPECT_THAT([] { find_all(R"(\d(?=(?:\d|\d{2})*+(?!\d)))", std::string(200'000, '1')); },
+              ThrowsMessage<Error>(HasSubstr("regex: gave up")));
+}
+
 TEST(Regex, GivesUpOnEndlessMemory) {
   EXPECT_THAT([] { find_all("(?:(?=(a|b))(?:a|b))*[cd]", std::string(1 << 22, 'a')); },
               ThrowsMessage<Error>(HasSubstr("regex: gave up")));
