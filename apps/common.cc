@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
@@ -11,6 +12,7 @@
 #include <fmt/core.h>
 
 #include "base/error.h"
+#include "base/inherited.h"
 #include "engine/processors.h"
 #include "weights/config_json.h"
 
@@ -151,6 +153,11 @@ void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std:
                engine.model().config.expert_groups, placement.members);
   lead(engine);
   engine.stop();
+}
+
+void print_now(const std::string& text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  finish_output();
 }
 
 std::vector<std::int32_t> parse_tokens(const std::string& flag, const std::string& argument) {

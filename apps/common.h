@@ -54,6 +54,9 @@ int threads_of(const ModelFlags& flags);
 // thread is bound to this rank's.
 void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std::function<void(Engine&)>& lead);
 
+// Prints a text on standard output at once. Throws Error if it cannot be written.
+void print_now(const std::string& text);
+
 // "1,2,3", or "@FILE" with the same in a file. Throws Error naming the flag and what is not an id.
 std::vector<std::int32_t> parse_tokens(const std::string& flag, const std::string& text);
 

@@ -42,6 +42,7 @@ Engine::Engine(Model model, Communicator& comm, const EngineOptions& options)
 
 void Engine::submit(Request request) {
   validate(request, model_.config.vocab_size);
+  if (scheduler_.contains(request.id)) fail("id: request {} is here already", request.id);
   sampler_.admit(request);
   const std::int64_t id = request.id;
   try {
@@ -58,11 +59,15 @@ void Engine::abort(std::int64_t id) {
 }
 
 std::vector<TokenEvent> Engine::step() {
+  failed_.clear();
   batch_ = scheduler_.next();
   if (batch_.empty()) return {};
   want_candidates(scheduler_, batch_);
   const Logits logits = run_on_all_ranks(batch_);
-  const std::vector<TokenEvent> events = scheduler_.commit(sampler_.sample(scheduler_, batch_, logits));
+  const std::vector<SampledToken> tokens = sampler_.sample(scheduler_, batch_, logits);
+  failed_.assign(sampler_.not_finite().begin(), sampler_.not_finite().end());
+  for (const std::int64_t id : failed_) abort(id);  // its rows give no events
+  std::vector<TokenEvent> events = scheduler_.commit(tokens);
   for (const TokenEvent& event : events)
     if (event.finish) sampler_.forget(event.id);
   return events;

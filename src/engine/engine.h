@@ -30,6 +30,12 @@ struct EngineOptions {
   ExchangeOptions exchange = {};
 };
 
+// What to tell whoever waits for such a request. Weights are looked at when they are packed at start, so what is left is
+// a converted folder that was damaged, or numbers past what f32 holds.
+inline constexpr const char* kNotFinite =
+    "the model's logits are not finite: its weights and this prompt lead past the largest float, or a converted folder "
+    "is damaged (convert the original model again)";
+
 class Engine {
  public:
   Engine(Model model, Communicator& comm, const EngineOptions& options);
@@ -50,6 +56,8 @@ class Engine {
   const Scheduler& scheduler() const { return scheduler_; }
   // Runs one step, if there is work.
   std::vector<TokenEvent> step();
+  // Requests that the last step has ended, without an event, because their logits were not finite: see kNotFinite.
+  const std::vector<std::int64_t>& failed() const { return failed_; }
   // What the last step ran.
   const Batch& batch() const { return batch_; }
   // Runs one batch on all ranks and returns the logits [S, V] of its sampled rows, all of which it must want whole;
@@ -77,6 +85,7 @@ class Engine {
   Activations activations_;
   Scheduler scheduler_;
   BatchSampler sampler_;
+  std::vector<std::int64_t> failed_;  // by the last step
   Batch batch_;  // of the current step, or the last one
   std::vector<std::int32_t> message_;
 

@@ -258,10 +258,13 @@ void read(Reader& r, Tokens& m) {
 
 void write(Writer& w, const Refused& m) {
   w.number(m.id);
+  w.number(m.status);
   w.text(m.reason);
 }
 void read(Reader& r, Refused& m) {
   m.id = r.number<std::int64_t>();
+  m.status = r.number<std::int32_t>();
+  if (m.status < 400 || m.status > 599) fail("link: expected a status of 400 to 599, got {}", m.status);
   m.reason = r.text();
 }
 

@@ -150,6 +150,10 @@ class Session {
     decoding ? limit_.step_took(tokens, seconds) : limit_.step_of_at_most_took(tokens, seconds);
     note_times(start, events);
     say_tokens(std::move(events));
+    for (const std::int64_t id : engine_.failed()) {
+      say(Refused{id, 500, kNotFinite});
+      waiting_.erase(id);
+    }
     if (seconds_since(reported_) > kReportSeconds) report();
   }
 
@@ -202,7 +206,7 @@ class Session {
       const auto now = Clock::now();
       waiting_[request.id] = {now, now};
     } catch (const Error& error) {
-      say(Refused{request.id, error.what()});
+      say(Refused{request.id, 400, error.what()});
     }
   }
 

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "weights/finite.h"
 #include "weights/layer_tensors.h"
 #include "weights/model_folder.h"
 #include "weights/packed_tensors.h"
@@ -22,15 +23,13 @@ class Converter {
     copy("model.embed_tokens.weight", ends.embed);
     copy("model.norm.weight", ends.norm);
     for (int l = 0; l < config_.num_hidden_layers; ++l) layer(l);
-    const StoredMatrix head = matrix(head_tensor(checkpoint_, config_));
-    add(kHeadName, formats_.head, 1, head.rows, head.depth, [this, head](int) {
-      return pack(pool_, {&head, 1}, formats_.head);
-    });
+    add_parts(kHeadName, formats_.head, 1, head_tensor(checkpoint_, config_), true);
     return std::move(sources_);
   }
 
  private:
   void copy(std::string name, const Tensor& tensor) {
+    require_finite(pool_, tensor);
     sources_.push_back(
         byte_source(std::move(name), tensor.dtype == DType::kF32 ? "F32" : "BF16", tensor.shape, tensor.bytes));
   }
@@ -58,39 +57,35 @@ class Converter {
     if (t.k_norm) copy(prefix + "self_attn.k_norm.weight", *t.k_norm);
     if (t.router) copy(prefix + "mlp.gate.weight", *t.router);
     const AttentionTensors a = attention_tensors(checkpoint_, config_, l);
-    rows_of_groups(prefix + "self_attn.q_proj", matrix(a.q));
-    rows_of_groups(prefix + "self_attn.k_proj", matrix(a.k));
-    rows_of_groups(prefix + "self_attn.v_proj", matrix(a.v));
-    columns_of_groups(prefix + "self_attn.o_proj", matrix(a.o));
+    const int groups = attention_matrices(config_);
+    add_parts(prefix + "self_attn.q_proj", formats_.attention, groups, a.q, true);
+    add_parts(prefix + "self_attn.k_proj", formats_.attention, groups, a.k, true);
+    add_parts(prefix + "self_attn.v_proj", formats_.attention, groups, a.v, true);
+    add_parts(prefix + "self_attn.o_proj", formats_.attention, groups, a.o, false);
     for (int e = 0; e < config_.experts(); ++e) expert(l, e);
   }
 
-  void rows_of_groups(const std::string& name, const StoredMatrix& w) {
-    const int groups = attention_matrices(config_), rows = w.rows / groups;
-    add(name, formats_.attention, groups, rows, w.depth, [=, this](int g) {
-      const StoredMatrix part = w.slice(g * rows, rows, 0, w.depth);
-      return pack(pool_, {&part, 1}, formats_.attention);
-    });
-  }
-
-  void columns_of_groups(const std::string& name, const StoredMatrix& w) {
-    const int groups = attention_matrices(config_), depth = w.depth / groups;
-    add(name, formats_.attention, groups, w.rows, depth, [=, this](int g) {
-      const StoredMatrix part = w.slice(0, w.rows, g * depth, depth);
-      return pack(pool_, {&part, 1}, formats_.attention);
+  // The tensor's matrix in so many equal parts, of its rows or of its columns.
+  void add_parts(const std::string& name, WeightFormat format, int parts, const Tensor& tensor, bool of_rows) {
+    const int rows = static_cast<int>(tensor.shape[0]) / (of_rows ? parts : 1);
+    const int depth = static_cast<int>(tensor.shape[1]) / (of_rows ? 1 : parts);
+    add(name, format, parts, rows, depth, [=, this](int i) {
+      const StoredMatrix part =
+          finite_part(pool_, tensor, of_rows ? i * rows : 0, rows, of_rows ? 0 : i * depth, depth, format);
+      return pack(pool_, {&part, 1}, format);
     });
   }
 
   void expert(int l, int e) {
     const ExpertTensors t = expert_tensors(checkpoint_, config_, l, e);
-    const StoredMatrix gate = matrix(t.gate), up = matrix(t.up), down = matrix(t.down);
+    const int D = config_.hidden_size, F = config_.moe_intermediate_size;
+    const WeightFormat format = formats_.experts;
     const std::string name = packed_expert_name(config_, l, e);
-    const int gate_up_rows = 2 * kPanel * ((gate.rows + kPanel - 1) / kPanel);
-    add(name + "gate_up_proj", formats_.experts, 1, gate_up_rows, gate.depth,
-        [=, this](int) { return pack_gate_up(pool_, gate, up, formats_.experts); });
-    add(name + "down_proj", formats_.experts, 1, down.rows, down.depth, [=, this](int) {
-      return pack(pool_, {&down, 1}, formats_.experts);
+    add(name + "gate_up_proj", format, 1, 2 * kPanel * ((F + kPanel - 1) / kPanel), D, [=, this](int) {
+      return pack_gate_up(pool_, finite_part(pool_, t.gate, 0, F, 0, D, format),
+                          finite_part(pool_, t.up, 0, F, 0, D, format), format);
     });
+    add_parts(name + "down_proj", format, 1, t.down, true);
   }
 
   ThreadPool& pool_;
@@ -125,7 +120,9 @@ void convert_model(ThreadPool& pool, const std::string& model_dir, const ModelCo
       });
     };
   }
-  write_model_folder(out, config, std::move(sources), model_dir);
+  NewFolder folder(out);
+  write_model_folder(folder.partial(), config, std::move(sources), model_dir);
+  folder.commit();
 }
 
 }  // namespace foe

@@ -86,7 +86,7 @@ std::vector<ToRanks> to_ranks() {
 std::vector<FromRanks> from_ranks() {
   return {Ready{kLinkVersion, 2, 3, 4096, "foe"},
           Tokens{{{7, 8, {}}, {9, 10, FinishReason::kStop}, {11, 12, FinishReason::kLength}, event_with_logprobs()}},
-          Refused{5, "why"}, Alive{1500}, Report{sample_stats()}};
+          Refused{5, 500, "why"}, Alive{1500}, Report{sample_stats()}};
 }
 
 TEST(Link, CarriesRequests) {
@@ -147,6 +147,7 @@ TEST(Link, CarriesTheOtherMessages) {
   EXPECT_EQ(event.prompt[1].logprob, -std::numeric_limits<float>::infinity());
   const auto refused = std::get<Refused>(parse_from_ranks(payload_of(framed(messages[2]))));
   EXPECT_EQ(refused.id, 5);
+  EXPECT_EQ(refused.status, 500);
   EXPECT_EQ(refused.reason, "why");
   EXPECT_EQ(std::get<Alive>(parse_from_ranks(payload_of(framed(messages[3])))).silence_ms, 1500);
   const EngineStats stats = std::get<Report>(parse_from_ranks(payload_of(framed(messages[4])))).stats;
