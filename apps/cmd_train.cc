@@ -7,6 +7,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "base/inherited.h"
 #include "base/thread_pool.h"
 #include "commands.h"
 #include "train/config.h"
@@ -45,6 +46,7 @@ void run_train(const TrainFlags& flags) {
   if (!flags.run.empty()) config.run_dir = flags.run;
   std::signal(SIGINT, request_stop);
   std::signal(SIGTERM, request_stop);
+  if (hangs_up()) std::signal(SIGHUP, request_stop);
   train::run_training(config, {flags.threads, &stop_requested, flags.evaluate, false});
 }
 

@@ -8,16 +8,17 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
 #include "base/error.h"
+#include "base/inherited.h"
 #include "sched/scheduler.h"
 #include "server/api_error.h"
 #include "server/generation.h"
 #include "server/health_probe.h"
 #include "server/in_flight.h"
 #include "server/live_view.h"
+#include "server/log.h"
 #include "server/tokenize_api.h"
 #include "weights/config_json.h"
 
@@ -58,17 +59,19 @@ class FrontEnd {
         sweep_(io_),
         http_(io_, options.host, options.port, options.http,
               [this](HttpRequest request, std::shared_ptr<HttpReply> reply) { handle(request, std::move(reply)); }),
-        supervisor_(io_, options.supervisor,
-                    {.ready = [this](const Ready& ready) { ranks_ready(ready); },
-                     .tokens = [this](const Tokens& tokens) { take(tokens); },
-                     .refused = [this](const Refused& refused) { in_flight_.fail(refused.id, 400, refused.reason); },
-                     .report = [this](const Report& report) { metrics_.update(report.stats); },
-                     .gone = [this] { return in_flight_.ranks_lost(); },
-                     .lost = [this](const std::string& reason) { ranks_lost(reason); },
-                     .failed = [this](const std::string& reason) { ranks_failed(reason); },
-                     .ended = [this] { ranks_ended(); }}) {}
+        supervisor_(
+            io_, options.supervisor,
+            {.ready = [this](const Ready& ready) { ranks_ready(ready); },
+             .tokens = [this](const Tokens& tokens) { take(tokens); },
+             .refused = [this](const Refused& refused) { in_flight_.fail(refused.id, refused.status, refused.reason); },
+             .report = [this](const Report& report) { metrics_.update(report.stats); },
+             .gone = [this] { return in_flight_.ranks_lost(); },
+             .lost = [this](const std::string& reason) { ranks_lost(reason); },
+             .failed = [this](const std::string& reason) { ranks_failed(reason); },
+             .ended = [this] { ranks_ended(); }}) {}
 
   void run() {
+    if (hangs_up()) signals_.add(SIGHUP);
     wait_for_signal();
     sweep();
     supervisor_.start();
@@ -330,9 +333,8 @@ class FrontEnd {
 }  // namespace
 
 void serve(const ServeOptions& options) {
-  spdlog::set_default_logger(spdlog::stderr_color_mt("foe"));
-  spdlog::set_pattern("%Y-%m-%d %H:%M:%S.%e %^%l%$ %v");
   std::signal(SIGPIPE, SIG_IGN);
+  const LogToStderr log;
   FrontEnd(options).run();
 }
 
