@@ -15,7 +15,7 @@ namespace {
 
 // MPI_Finalize waits for all ranks. A rank that fails must not: whoever catches its Error calls abort_world().
 void finalize() {
-  if (std::uncaught_exceptions() == 0) MPI_Finalize();
+  if (std::uncaught_exceptions() == 0 && mpi_is_usable()) MPI_Finalize();
 }
 
 std::vector<int> nodes_of(MPI_Comm comm, const WorldOptions& options) {
