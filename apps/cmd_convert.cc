@@ -35,6 +35,7 @@ class Progress {
 };
 
 void run_convert(const ConvertFlags& flags) {
+  require_one_process("convert");
   ThreadPool pool(flags.threads > 0 ? flags.threads : available_threads());
   convert_model(pool, flags.model, load_model_config(flags.model), parse_format_choice("--quantize", flags.quantize),
                 flags.out, Progress());

@@ -10,6 +10,7 @@
 #include "base/inherited.h"
 #include "base/thread_pool.h"
 #include "commands.h"
+#include "common.h"
 #include "train/config.h"
 #include "train/run.h"
 
@@ -38,6 +39,7 @@ std::string resolve(const std::string& path, const std::filesystem::path& base) 
 }
 
 void run_train(const TrainFlags& flags) {
+  require_one_process("train");
   train::TrainConfig config = train::load_train_config(flags.config);
   const std::filesystem::path base =
       flags.data.empty() ? std::filesystem::path(flags.config).parent_path() : std::filesystem::path(flags.data);

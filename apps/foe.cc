@@ -1,6 +1,7 @@
 // foe: one binary, one subcommand per file. Exit status 0, 1 for a failure, 2 for bad usage.
 #include <cstdlib>
 #include <exception>
+#include <new>
 #include <string>
 
 #include <CLI/CLI.hpp>
@@ -9,6 +10,18 @@
 #include "comm/communicator.h"
 #include "commands.h"
 #include "kernels/cpu.h"
+
+namespace {
+
+// Ends all ranks of the job.
+int fail(const std::string& reason) {
+  const char* rank = std::getenv("OMPI_COMM_WORLD_RANK");
+  foe::print_error(std::string("foe") + (rank ? std::string(" rank ") + rank : "") + ": " + reason);
+  foe::abort_world(1);
+  return 1;
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   foe::mend_inherited_state();
@@ -35,10 +48,9 @@ int main(int argc, char** argv) {
     }
     foe::finish_output();
     return 0;
+  } catch (const std::bad_alloc&) {
+    return fail("expected more memory than the system gives (see ulimit -v, the container's limit, --kv-tokens)");
   } catch (const std::exception& error) {
-    const char* rank = std::getenv("OMPI_COMM_WORLD_RANK");
-    foe::print_error(std::string("foe") + (rank ? std::string(" rank ") + rank : "") + ": " + error.what());
-    foe::abort_world(1);
-    return 1;
+    return fail(error.what());
   }
 }

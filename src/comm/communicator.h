@@ -185,8 +185,12 @@ struct WorldOptions {
   bool share_memory = true;
 };
 
+// How many processes a launcher says that it has started together with this one; 1 without one.
+int processes_of_launcher();
+
 // The ranks that mpirun started, or one rank alone if this process was not started by mpirun. Calls MPI_Init, and
-// MPI_Finalize when destroyed (but not by an exception: then abort_world() has to follow).
+// MPI_Finalize when destroyed (but not by an exception: then abort_world() has to follow). Throws Error where a
+// launcher that our MPI does not understand has started several, each of which would be alone.
 std::unique_ptr<Communicator> make_world_comm(const WorldOptions& options = {});
 
 // Ends all ranks of the MPI job at once with this exit status; returns if there is no job.

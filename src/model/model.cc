@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "weights/checkpoint.h"
 #include "weights/config_json.h"
+#include "weights/identity.h"
 
 namespace foe {
 
@@ -24,7 +25,9 @@ Model load_model(const std::string& model_dir, Plan plan, const Communicator& co
   SumPlan sums(placement.sum_begin);
   ThreadPool pool(threads);
   Weights weights = share.idle() ? Weights{} : load_weights(pool, model_dir, config, share, formats);
-  return {std::move(config), std::move(placement), comm.rank(), std::move(sums), std::move(weights)};
+  std::string identity;
+  if (weights.checkpoint) identity = fmt::format("{:016x}", tensors_digest(pool, *weights.checkpoint));
+  return {std::move(config), std::move(placement), comm.rank(), std::move(sums), std::move(weights), identity};
 }
 
 namespace {

@@ -28,6 +28,7 @@ struct Model {
   int rank = 0;
   SumPlan sums;
   Weights weights;
+  std::string identity = {};  // tensors_digest() of its folder; empty where nothing was read
 
   const Share& share() const { return placement.ranks[rank]; }
   int query_heads() const {

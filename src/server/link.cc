@@ -164,6 +164,7 @@ void write(Writer& w, const Ready& m) {
   w.number(m.threads);
   w.number(m.kv_tokens);
   w.text(m.plan);
+  w.text(m.model);
 }
 void read(Reader& r, Ready& m) {
   m.version = r.number<std::uint32_t>();
@@ -172,6 +173,7 @@ void read(Reader& r, Ready& m) {
   m.threads = r.number<std::int32_t>();
   m.kv_tokens = r.number<std::int32_t>();
   m.plan = r.text();
+  m.model = r.text();
 }
 
 std::int32_t read_not_negative(Reader& r, const char* name) {

@@ -40,6 +40,7 @@ struct Ready {
   std::int32_t threads = 0;    // of rank 0
   std::int32_t kv_tokens = 0;  // positions that the KV cache holds
   std::string plan;
+  std::string model;  // a digest of the folder's contents
 };
 struct Tokens {  // an event that reports a prompt's logprobs comes alone: it may fill a message
   std::vector<TokenEvent> events;

@@ -318,6 +318,8 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
   void take(const FromRanks& message) {
     if (const auto* ready = std::get_if<Ready>(&message)) {
       if (phase_ != Phase::kStarting) fail("link: expected Ready once, got it again");
+      if (model_.empty()) model_ = ready->model;
+      if (ready->model != model_) return refuse_other_model();
       phase_ = Phase::kUp;
       hosts_->cancel();
       was_ready_ = true;
@@ -330,6 +332,15 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
     if (const auto* tokens = std::get_if<Tokens>(&message)) events_.tokens(*tokens);
     if (const auto* refused = std::get_if<Refused>(&message)) events_.refused(*refused);
     if (const auto* report = std::get_if<Report>(&message)) events_.report(*report);
+  }
+
+  // What has been answered half is not ended by other weights.
+  void refuse_other_model() {
+    give_up(
+        "the model's folder has other contents than when the server was started: start the server again to serve"
+        " them");
+    disconnect();
+    terminate();
   }
 
   void expect_within(double seconds) {
@@ -363,8 +374,9 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
   Phase phase_ = Phase::kDown;
   pid_t job_ = 0;  // 0: no process
   bool stopping_ = false, was_ready_ = false;
-  bool terminated_ = false;  // this job has had its SIGTERM
-  std::string reason_;       // why the job that is leaving was lost
+  bool terminated_ = false;               // this job has had its SIGTERM
+  std::string model_;                     // what the first job has loaded
+  std::string reason_;                    // why the job that is leaving was lost
   int restarts_ = 0, failed_starts_ = 0;  // these in a row, the one that is going on included
   std::deque<Clock::time_point> recent_;  // losses
   Clock::time_point started_, deadline_;

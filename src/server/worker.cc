@@ -108,7 +108,7 @@ class Session {
   void run() {
     warm_up();
     say(Ready{kLinkVersion, engine_.comm().size(), engine_.threads(), options_.kv_tokens,
-              to_string(engine_.model().placement.plan)});
+              to_string(engine_.model().placement.plan), options_.identity});
     promise(0);
     while (send() && take()) {
       if (engine_.idle())

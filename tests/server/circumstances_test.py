@@ -139,6 +139,38 @@ class Places(unittest.TestCase):
             self.assertTrue(server.logged(f"{model}: expected model.safetensors or"))
             self.assertTrue(server.logged("(the next try in 1 s)"), "pauses grow")
 
+    def test_a_folder_that_is_replaced(self):
+        """Its weights are others: what was begun with the old ones ends with an error, and not as a mixture."""
+        model, other = self.folder / "tiny", self.folder / "other"
+        shutil.copytree(serve_test.MODEL, model)
+        shutil.copytree(serve_test.MODEL, other)
+        with open(other / "model.safetensors", "r+b") as file:
+            file.seek(-5, os.SEEK_END)
+            byte = file.read(1)[0]
+            file.seek(-5, os.SEEK_END)
+            file.write(bytes([byte ^ 1]))
+        with Server(2, model=model) as server:
+            with server.stream(**LONG | {"max_tokens": 4000, "ignore_eos": True}) as chunks:
+                next(chunks)
+                model.rename(self.folder / "old")
+                other.rename(model)
+                kill_ranks(server)
+                *_, last = chunks
+            self.assertEqual(last["error"]["code"], 500)
+            self.assertIn("other contents than when the server was started", last["error"]["message"])
+            self.assertEqual(server.process.wait(serve_test.PATIENCE_S), 1)
+
+    def test_a_folder_that_is_replaced_by_its_like(self):
+        model, other = self.folder / "tiny", self.folder / "other"
+        shutil.copytree(serve_test.MODEL, model)
+        shutil.copytree(serve_test.MODEL, other)
+        with Server(1, model=model) as server:
+            expected = server.text(**LONG)
+            model.rename(self.folder / "old")
+            other.rename(model)
+            kill_ranks(server)
+            self.assertEqual(server.text(**LONG), expected)
+
     def test_handles_that_are_short_for_a_while(self):
         with Server(1) as server:
             expected = server.text(**LONG)
