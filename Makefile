@@ -32,6 +32,10 @@ asan tsan fuzz neon:
 	cmake --build --preset $@
 	ctest --preset $@ --parallel $(jobs)
 
+lto: setup-run  ## link the program as a whole, which finds types that are two under one name
+	cmake --preset lto
+	cmake --build --preset lto
+
 format: setup-dev  ## format the sources
 	@clang-format-14 -i $(sources)
 
@@ -46,4 +50,4 @@ setup-%:
 
 # The set-up comes first; the build tools run in parallel by themselves.
 .NOTPARALLEL:
-.PHONY: help demo build test asan tsan fuzz neon format check-format clean
+.PHONY: help demo build test asan tsan fuzz neon lto format check-format clean

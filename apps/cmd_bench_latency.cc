@@ -141,7 +141,7 @@ void run_latency(const LatencyFlags& flags) {
                          .tokens = flags.tokens,
                          .repetitions = flags.repetitions,
                          .most_seconds = flags.most_seconds,
-                         .threads = threads_of(flags.ranks),
+                         .threads = threads_of(flags.ranks, local_share(*comm)),
                          .exchange = exchange_of(flags.ranks),
                          .router_bias_E = skewed_router_bias(shape.config, comm->size(), flags.skew)};
   for (const std::string& load : flags.loads) options.loads.push_back(parse_load(load));

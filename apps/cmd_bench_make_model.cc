@@ -30,7 +30,6 @@ ModelConfig config_of(const MakeModelFlags& flags) {
 }
 
 void run_make_model(const MakeModelFlags& flags) {
-  if (std::filesystem::exists(flags.out)) fail("{}: expected a folder that is not there yet", flags.out);
   if (!std::filesystem::exists(flags.tokenizer + "/tokenizer.json"))
     fail("--tokenizer: expected a folder with tokenizer.json, got {}", flags.tokenizer);
   const ModelConfig config = config_of(flags);

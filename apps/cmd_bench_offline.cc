@@ -54,6 +54,7 @@ OfflineRun run_all(Engine& engine, const std::vector<Prompt>& prompts, std::opti
       ++run.output_tokens;
       if (event.finish) run.cached_tokens += event.cached_tokens;
     }
+    if (!engine.failed().empty()) fail(kNotFinite);
     const double step_seconds = seconds_since(start);
     run.seconds += step_seconds;
     if (watch) watch->count(step_seconds);

@@ -1,5 +1,4 @@
 // foe convert: quantises a model folder once, so that it is mapped at start instead of packed.
-#include <filesystem>
 #include <memory>
 #include <unistd.h>
 
@@ -7,7 +6,6 @@
 #include <fmt/core.h>
 
 #include "base/clock.h"
-#include "base/error.h"
 #include "commands.h"
 #include "common.h"
 #include "weights/config_json.h"
@@ -37,7 +35,7 @@ class Progress {
 };
 
 void run_convert(const ConvertFlags& flags) {
-  if (std::filesystem::exists(flags.out)) fail("{}: expected a folder that is not there yet", flags.out);
+  require_one_process("convert");
   ThreadPool pool(flags.threads > 0 ? flags.threads : available_threads());
   convert_model(pool, flags.model, load_model_config(flags.model), parse_format_choice("--quantize", flags.quantize),
                 flags.out, Progress());

@@ -51,9 +51,7 @@ Generation generate(Engine& engine, const Tokenizer& tokenizer, const GenerateFl
   StreamDecoder decoder(tokenizer);
   const auto show = [&](const std::string& text) {
     result.text += text;
-    if (flags.json) return;
-    std::fputs(text.c_str(), stdout);
-    std::fflush(stdout);
+    if (!flags.json) print_now(text);
   };
   auto start = Clock::now();
   while (!engine.idle()) {
@@ -67,6 +65,7 @@ Generation generate(Engine& engine, const Tokenizer& tokenizer, const GenerateFl
       if (event.finish) result.finish = *event.finish;
       if (event.finish != FinishReason::kStop) show(decoder.push(event.token));
     }
+    if (!engine.failed().empty()) fail(kNotFinite);
   }
   result.decode_s = seconds_since(start);
   show(decoder.finish() + "\n");
@@ -132,7 +131,7 @@ void run_generate(const GenerateFlags& flags) {
   options.kv_tokens = static_cast<int>(prompt.size()) + flags.max_tokens;
   run_on_all_ranks(flags.model, options, [&](Engine& engine) {
     const std::size_t prompt_tokens = prompt.size();
-    if (!flags.json) std::fputs(flags.prompt.c_str(), stdout), std::fflush(stdout);
+    if (!flags.json) print_now(flags.prompt);
     const Generation g = generate(engine, tokenizer, flags, std::move(prompt));
     if (flags.json) print_json(engine, g, prompt_tokens);
     if (flags.stats) print_stats(engine, g, prompt_tokens);

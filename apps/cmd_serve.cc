@@ -41,6 +41,7 @@ std::vector<std::string> worker_args(const ServeFlags& flags) {
   if (flags.model.pin) args.push_back("--pin");
   add("--chunk", std::to_string(flags.model.chunk));
   add("--timeout", fmt::format("{}", flags.model.timeout_s));
+  add("--start-timeout", fmt::format("{}", flags.model.start_timeout_s));
   add("--max-sequences", std::to_string(flags.max_sequences));
   if (flags.kv_tokens > 0) add("--kv-tokens", std::to_string(flags.kv_tokens));
   add("--hang-timeout", fmt::format("{}", flags.hang_timeout_s));
@@ -58,6 +59,7 @@ int default_ranks(const LaunchOptions& launch, const std::function<bool(int)>& e
 }
 
 void run_serve(ServeFlags& flags) {
+  require_one_process("serve");
   LaunchOptions& launch = flags.serve.supervisor.launch;
   // The parser takes an empty variable for none; who sets it means a key.
   std::vector<std::string>& keys = flags.serve.access.api_keys;
@@ -77,6 +79,7 @@ void run_serve(ServeFlags& flags) {
     }
   };
   flags.serve.supervisor.enough_ranks = enough_ranks;
+  flags.serve.supervisor.start_timeout_s = flags.model.start_timeout_s;
   launch.ranks = flags.ranks > 0 ? flags.ranks : default_ranks(launch, enough_ranks);
   make_placement(config, plan, launch.ranks);  // throws before anything is started
   flags.serve.model = flags.model.model;
@@ -108,8 +111,6 @@ void add_limits(CLI::App& command, ServeFlags& flags) {
               "seconds after which a host that does not answer is left out", 1, 86400);
   add_seconds("--hang-timeout", flags.hang_timeout_s,
               "shortest silence, in seconds, after which the ranks count as hung; long steps get more", 0.1, 86400);
-  add_seconds("--start-timeout", flags.serve.supervisor.start_timeout_s, "seconds for the ranks to load the model", 1,
-              86400);
 }
 
 }  // namespace

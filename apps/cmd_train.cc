@@ -7,8 +7,10 @@
 
 #include <CLI/CLI.hpp>
 
+#include "base/inherited.h"
 #include "base/thread_pool.h"
 #include "commands.h"
+#include "common.h"
 #include "train/config.h"
 #include "train/run.h"
 
@@ -37,6 +39,7 @@ std::string resolve(const std::string& path, const std::filesystem::path& base) 
 }
 
 void run_train(const TrainFlags& flags) {
+  require_one_process("train");
   train::TrainConfig config = train::load_train_config(flags.config);
   const std::filesystem::path base =
       flags.data.empty() ? std::filesystem::path(flags.config).parent_path() : std::filesystem::path(flags.data);
@@ -45,6 +48,7 @@ void run_train(const TrainFlags& flags) {
   if (!flags.run.empty()) config.run_dir = flags.run;
   std::signal(SIGINT, request_stop);
   std::signal(SIGTERM, request_stop);
+  if (hangs_up()) std::signal(SIGHUP, request_stop);
   train::run_training(config, {flags.threads, &stop_requested, flags.evaluate, false});
 }
 

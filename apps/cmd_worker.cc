@@ -3,11 +3,15 @@
 #include <memory>
 
 #include <CLI/CLI.hpp>
+#include <fmt/core.h>
 #include <sys/prctl.h>
 
+#include "base/digest.h"
+#include "base/text_file.h"
 #include "commands.h"
 #include "common.h"
 #include "server/worker.h"
+#include "text/tokenizer_json.h"
 #include "weights/config_json.h"
 
 namespace foe {
@@ -27,9 +31,15 @@ void run_worker(WorkerFlags& flags) {
                                                parse_kv_type(flags.model.kv_dtype), flags.engine.max_sequences);
   flags.worker.kv_tokens = flags.engine.kv_tokens;
   flags.worker.max_batch_tokens = flags.model.chunk;
+  flags.engine.warms_up = true;
   run_on_all_ranks(flags.model, flags.engine, [&](Engine& engine) {
-    engine.allow_constraints(std::make_shared<TokenTable>(Tokenizer::load(flags.model.model + "/tokenizer.json"),
-                                                          engine.model().config.vocab_size));
+    const std::string tokenizer = flags.model.model + "/tokenizer.json";
+    engine.allow_constraints(
+        std::make_shared<TokenTable>(Tokenizer::load(tokenizer), engine.model().config.vocab_size));
+    Digest digest;
+    digest.add(engine.model().identity + model_config_json(engine.model().config) +
+               read_text_file(tokenizer, kMaxTokenizerFileBytes));
+    flags.worker.identity = fmt::format("{:016x}", digest.value());
     serve_front_end(engine, flags.worker);
   });
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
@@ -9,9 +10,14 @@
 
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/inherited.h"
+#include "base/strict_json.h"
+#include "engine/agreement.h"
 #include "engine/processors.h"
+#include "kernels/cpu.h"
 #include "weights/config_json.h"
 
 namespace foe {
@@ -100,6 +106,9 @@ void add_model_flags(CLI::App& command, ModelFlags& flags) {
   command.add_option("--timeout", flags.timeout_s, "seconds without a word from another rank that end the job")
       ->check(number_in(0.1, 86400))
       ->capture_default_str();
+  command.add_option("--start-timeout", flags.start_timeout_s, "seconds for the ranks to load the model")
+      ->check(number_in(1, 86400))
+      ->capture_default_str();
 }
 
 Plan plan_of(const ModelFlags& flags, const ModelConfig& config) {
@@ -122,29 +131,50 @@ FormatChoice format_choice(const std::string& dtype, const std::string& quantize
 
 namespace {
 
-// What mpirun says of the ranks on this machine; `alone` without mpirun.
-int from_mpirun(const char* variable, int alone) {
-  const char* value = std::getenv(variable);
-  return value ? std::max(alone, std::atoi(value)) : alone;
-}
-
-int local_ranks() {
-  return from_mpirun("OMPI_COMM_WORLD_LOCAL_SIZE", 1);
-}
-
 // Keeps this thread, and those that it starts, on the NUMA nodes of this rank.
-void place_threads(bool pin, EngineOptions& options) {
-  const int rank = from_mpirun("OMPI_COMM_WORLD_LOCAL_RANK", 0), ranks = local_ranks();
+void place_threads(bool pin, const LocalShare& share, EngineOptions& options) {
   const Processors usable = usable_processors();
-  if (usable.size() > 1) bind_thread(processors_of(usable, rank, ranks));
-  if (pin) options.pinned = processors_to_pin(usable, rank, ranks, options.threads);
+  if (usable.size() > 1) bind_thread(processors_of(usable, share.rank, share.ranks));
+  if (pin) options.pinned = processors_to_pin(usable, share.rank, share.ranks, options.threads);
+}
+
+// What every rank has to have from its own command line, its own copy of the model and its own foe.
+std::vector<Fact> facts_of(const ModelFlags& flags, const ModelConfig& config, const EngineOptions& options) {
+  std::vector<Fact> facts = {{"the version of foe", FOE_VERSION},
+                             {"the instruction set", instruction_set(), true},
+                             {"--plan", to_string(plan_of(flags, config))},
+                             {"--dispatch", flags.dispatch},
+                             {"--wire", flags.wire},
+                             {"--overlap", flags.overlap ? "on" : "off"},
+                             {"--dtype", flags.dtype.empty() ? "the file's" : flags.dtype},
+                             {"--quantize", flags.quantize.empty() ? "the file's" : flags.quantize},
+                             {"--kv-dtype", flags.kv_dtype},
+                             {"--attention", flags.attention},
+                             {"--chunk", std::to_string(flags.chunk)},
+                             {"the KV cache's tokens", std::to_string(options.kv_tokens)},
+                             {"the most sequences", std::to_string(options.max_sequences)},
+                             {"the most rows of logits", std::to_string(options.max_sampled)}};
+  const nlohmann::json json = nlohmann::json::parse(model_config_json(config));
+  for (const auto& [key, value] : json.items()) facts.push_back({"config.json's " + key, excerpt(value)});
+  return facts;
+}
+
+void agree(Communicator& comm, const std::vector<Fact>& facts) {
+  if (const std::string note = require_agreement(comm, facts); !note.empty())
+    print_error("foe: " + note + "; this changes no answer");
 }
 
 }  // namespace
 
-int threads_of(const ModelFlags& flags) {
-  if (flags.threads > 0) return flags.threads;
-  return std::max(1, available_threads() / local_ranks());
+int threads_of(const ModelFlags& flags, const LocalShare& share) {
+  return flags.threads > 0 ? flags.threads : share.threads;
+}
+
+void require_one_process(const char* command) {
+  if (const int processes = processes_of_launcher(); processes > 1)
+    fail("foe {0} is one process, but a launcher has started {1}: run foe {0} by itself{2}", command, processes,
+         std::string_view(command) == "serve" ? fmt::format("; it starts its ranks, as with --ranks {}", processes)
+                                              : "");
 }
 
 AttentionType attention_of(const ModelFlags& flags) {
@@ -152,23 +182,38 @@ AttentionType attention_of(const ModelFlags& flags) {
 }
 
 void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std::function<void(Engine&)>& lead) {
-  const std::unique_ptr<Communicator> comm = make_world_comm({.timeout_seconds = flags.timeout_s});
-  options.threads = threads_of(flags);
-  place_threads(flags.pin, options);
+  const std::unique_ptr<Communicator> comm = make_world_comm({.timeout_seconds = flags.start_timeout_s});
+  const LocalShare share = local_share(*comm);
+  options.threads = threads_of(flags, share);
+  place_threads(flags.pin, share, options);
   options.max_batch_tokens = flags.chunk;
   options.kv_type = parse_kv_type(flags.kv_dtype);
   options.attention = attention_of(flags);
   options.exchange = exchange_of(flags);
-  const Plan plan = plan_of(flags, load_model_config(flags.model));
-  Engine engine(load_model(flags.model, plan, *comm, format_choice(flags.dtype, flags.quantize), options.threads),
-                *comm, options);
+  options.timeout_s = flags.timeout_s;
+  const ModelConfig config = load_model_config(flags.model);
+  agree(*comm, facts_of(flags, config, options));
+  Model model = load_model(flags.model, plan_of(flags, config), *comm, format_choice(flags.dtype, flags.quantize),
+                           options.threads);
+  const WeightFormats formats = formats_of(model.weights);
+  const bool idle_here = model.share().idle();
+  agree(*comm, {{"the weights' digest", model.identity},
+                {"the format of attention", idle_here ? "" : to_string(formats.attention)},
+                {"the format of experts", idle_here ? "" : to_string(formats.experts)},
+                {"the format of the head", idle_here ? "" : to_string(formats.head)}});
+  Engine engine(std::move(model), *comm, options);
   if (comm->rank() != 0) return engine.follow();
   const Placement& placement = engine.model().placement;
   if (const auto idle = std::ranges::count_if(placement.ranks, &Share::idle); idle > 0)
-    fmt::print(stderr, "foe: {} of {} ranks idle: each of the {} groups gets {} of them\n", idle, comm->size(),
-               engine.model().config.expert_groups, placement.members);
+    print_error(fmt::format("foe: {} of {} ranks idle: each of the {} groups gets {} of them", idle, comm->size(),
+                            engine.model().config.expert_groups, placement.members));
   lead(engine);
   engine.stop();
+}
+
+void print_now(const std::string& text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  finish_output();
 }
 
 std::vector<std::int32_t> parse_tokens(const std::string& flag, const std::string& argument) {

@@ -8,6 +8,7 @@
 
 #include "core/dtype.h"
 #include "engine/engine.h"
+#include "engine/processors.h"
 
 namespace CLI {
 class App;
@@ -28,7 +29,8 @@ struct ModelFlags {
   int threads = 0;  // per rank; 0: this machine's cores divided by the ranks on it
   bool pin = false;
   int chunk = 512;
-  double timeout_s = 60;  // for which a rank waits for another before it fails
+  double timeout_s = 60;         // for which a rank waits for another before it fails
+  double start_timeout_s = 600;  // the same until all have loaded the model
 };
 
 void add_model_flags(CLI::App& command, ModelFlags& flags);
@@ -48,14 +50,20 @@ Plan plan_of(const ModelFlags& flags, const ModelConfig& config);
 ExchangeOptions exchange_of(const ModelFlags& flags);
 // What --dtype and --quantize ask for, which counts more. Throws Error for what is no format.
 FormatChoice format_choice(const std::string& dtype, const std::string& quantize);
-int threads_of(const ModelFlags& flags);
 // Throws Error where --attention does not go with --kv-dtype.
 AttentionType attention_of(const ModelFlags& flags);
+// Threads of a rank that has this share of its machine.
+int threads_of(const ModelFlags& flags, const LocalShare& share);
+// Throws Error if a launcher has started several of these, for a command that is one process.
+void require_one_process(const char* command);
 
 // Loads this rank's share and runs `lead` on rank 0, while the other ranks follow it. `options.threads`, `pinned`,
 // `max_batch_tokens`, `kv_type`, `attention` and `exchange` come from the flags. On a machine with several NUMA nodes,
 // the calling thread is bound to this rank's.
 void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std::function<void(Engine&)>& lead);
+
+// Prints a text on standard output at once. Throws Error if it cannot be written.
+void print_now(const std::string& text);
 
 // "1,2,3", or "@FILE" with the same in a file. Throws Error naming the flag and what is not an id.
 std::vector<std::int32_t> parse_tokens(const std::string& flag, const std::string& text);

@@ -1,15 +1,30 @@
 // foe: one binary, one subcommand per file. Exit status 0, 1 for a failure, 2 for bad usage.
-#include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <new>
+#include <string>
 
 #include <CLI/CLI.hpp>
 
+#include "base/inherited.h"
 #include "comm/communicator.h"
 #include "commands.h"
 #include "kernels/cpu.h"
 
+namespace {
+
+// Ends all ranks of the job.
+int fail(const std::string& reason) {
+  const char* rank = std::getenv("OMPI_COMM_WORLD_RANK");
+  foe::print_error(std::string("foe") + (rank ? std::string(" rank ") + rank : "") + ": " + reason);
+  foe::abort_world(1);
+  return 1;
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
+  foe::mend_inherited_state();
   CLI::App app("foe: serves and trains Mixture-of-Experts and Federation-of-Experts language models", "foe");
   app.set_version_flag("--version", FOE_VERSION);
   app.require_subcommand(1);
@@ -26,14 +41,16 @@ int main(int argc, char** argv) {
   foe::add_worker_command(app);
   try {
     foe::require_cpu();
-    app.parse(argc, argv);
+    try {
+      app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+      if (app.exit(error) != 0) return 2;
+    }
+    foe::finish_output();
     return 0;
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+  } catch (const std::bad_alloc&) {
+    return fail("expected more memory than the system gives (see ulimit -v, the container's limit, --kv-tokens)");
   } catch (const std::exception& error) {
-    const char* rank = std::getenv("OMPI_COMM_WORLD_RANK");
-    std::fprintf(stderr, "foe%s%s: %s\n", rank ? " rank " : "", rank ? rank : "", error.what());
-    foe::abort_world(1);
-    return 1;
+    return fail(error.what());
   }
 }

@@ -20,6 +20,7 @@
 #include <boost/beast/http/read.hpp>
 #include <fmt/core.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 
 namespace foe {
@@ -108,8 +109,9 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
 
  private:
   void set_deadline() {
-    stream_->expires_after(
-        std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(state_->timeout_s)));
+    const std::chrono::duration<double> time(state_->timeout_s);
+    deadline_ = Clock::now() + std::chrono::duration_cast<Clock::duration>(time);
+    stream_->expires_at(deadline_);
   }
 
   void write() {
@@ -146,6 +148,8 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
         if (!refusal.empty()) return self->end(refusal, {});
       }
       if (error && error != http::error::need_buffer) return self->end("the reply broke off", error);
+      // The stream's own timer ends what waits. Where there is always something to read, nothing does.
+      if (Clock::now() >= self->deadline_) return self->end("the reply did not end", beast::error::timeout);
       self->read_body();
     });
   }
@@ -183,6 +187,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   std::optional<http::response_parser<http::buffer_body>> parser_;
   std::array<char, kReadBytes> piece_;
   HttpResult result_;
+  Clock::time_point deadline_;
   bool cancelled_ = false;
 };
 

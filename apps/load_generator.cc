@@ -15,6 +15,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/inherited.h"
 
 namespace foe {
 
@@ -43,6 +44,7 @@ class Generator {
         next_timer_(io_),
         progress_timer_(io_),
         signals_(io_, SIGINT, SIGTERM) {
+    if (hangs_up()) signals_.add(SIGHUP);
     FOE_CHECK(times.size() == prompts.size(), "{} times for {} prompts", times.size(), prompts.size());
   }
 

@@ -37,7 +37,7 @@ struct LoadRun {
   double duration = 0;                // from the start to the last end
   double cpu_seconds = 0;             // that the generator took
   std::size_t peak_in_flight = 0;
-  bool interrupted = false;  // by SIGINT or SIGTERM: what was in flight then, or not sent, is not in `requests`
+  bool interrupted = false;  // by SIGINT, SIGTERM or SIGHUP: what was in flight then, or not sent, is not in `requests`
 };
 
 // The body of a request.

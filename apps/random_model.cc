@@ -39,8 +39,10 @@ void write_random_model(const std::string& dir, const ModelConfig& config, DType
         out[i] = static_cast<float>(mean + width * (random_unit(own_seed, first + i) - 0.5));
     }));
   }
-  write_model_folder(dir, config, std::move(sources), tokenizer_dir);
-  give_all_tokens_text(dir + "/tokenizer.json", config.vocab_size);
+  NewFolder folder(dir);
+  write_model_folder(folder.partial(), config, std::move(sources), tokenizer_dir);
+  give_all_tokens_text(folder.partial() + "/tokenizer.json", config.vocab_size);
+  folder.commit();
 }
 
 }  // namespace foe

@@ -1,12 +1,12 @@
 #include "report.h"
 
 #include <algorithm>
-#include <fstream>
 #include <numeric>
 
 #include <fmt/core.h>
 
 #include "base/error.h"
+#include "weights/atomic_file.h"
 
 namespace foe {
 
@@ -65,10 +65,12 @@ void print_load(std::FILE* out, const LoadReport& load) {
 }
 
 void write_json(const std::string& flag, const std::string& path, const nlohmann::json& json) {
-  std::ofstream file(path);
-  // What flags say need not be UTF-8.
-  if (!(file << json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n'))
-    fail("{}: cannot write {}", flag, path);
+  try {
+    // What flags say need not be UTF-8.
+    write_text_file(path, json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + '\n');
+  } catch (const Error& error) {
+    fail("{}: {}", flag, error.what());
+  }
 }
 
 }  // namespace foe

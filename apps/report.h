@@ -43,7 +43,7 @@ nlohmann::json to_json(const LoadReport& load);
 // Two lines, and one with the fullest expert of every layer if the model has several.
 void print_load(std::FILE* out, const LoadReport& load);
 
-// Writes a file. Throws Error naming the flag.
+// Writes a file (weights/atomic_file.h). Throws Error naming the flag.
 void write_json(const std::string& flag, const std::string& path, const nlohmann::json& json);
 
 }  // namespace foe

@@ -2,6 +2,10 @@
 
 #include <algorithm>
 #include <sched.h>
+#include <system_error>
+#include <utility>
+
+#include "base/error.h"
 
 namespace foe {
 
@@ -9,14 +13,25 @@ ThreadPool::ThreadPool(int threads, std::span<const int> processors) {
   const auto bind = [processors](int i) {
     if (!processors.empty()) bind_thread(processors.subspan(i % processors.size(), 1));
   };
+  workers_.reserve(std::max(threads, 1) - 1);
   for (int i = 1; i < threads; ++i) {
     bind(i);  // what a thread starts inherits its binding
-    workers_.emplace_back([this] { work(); });
+    try {
+      workers_.emplace_back([this] { work(); });
+    } catch (const std::system_error& error) {
+      end_workers();
+      fail("expected {} threads, got {} and then: {} (a limit of processes, as of ulimit -u, or of memory)", threads, i,
+           error.code().message());
+    }
   }
   bind(0);
 }
 
 ThreadPool::~ThreadPool() {
+  end_workers();
+}
+
+void ThreadPool::end_workers() {
   stop_.store(true, std::memory_order_relaxed);
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();
@@ -33,10 +48,14 @@ void ThreadPool::run(std::size_t count, Call call, void* context) {
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();
   drain();
-  if (inside_.fetch_and(~kOpen, std::memory_order_acq_rel) == kOpen) return;
-  if (spin_until([this] { return inside_.load(std::memory_order_acquire) == 0; })) return;
-  for (unsigned left; (left = inside_.load(std::memory_order_acquire)) != 0;)
-    inside_.wait(left, std::memory_order_acquire);
+  if (inside_.fetch_and(~kOpen, std::memory_order_acq_rel) != kOpen &&
+      !spin_until([this] { return inside_.load(std::memory_order_acquire) == 0; }))
+    for (unsigned left; (left = inside_.load(std::memory_order_acquire)) != 0;)
+      inside_.wait(left, std::memory_order_acquire);
+  if (failed_.load(std::memory_order_relaxed)) {
+    failed_.store(false, std::memory_order_relaxed);
+    std::rethrow_exception(std::exchange(error_, nullptr));
+  }
 }
 
 std::size_t ThreadPool::taken_together(std::size_t count) const {
@@ -68,8 +87,13 @@ void ThreadPool::work() {
 }
 
 void ThreadPool::drain() {
-  for (std::size_t begin; (begin = next_.fetch_add(together_, std::memory_order_relaxed)) < count_;)
-    for (std::size_t i = begin, end = std::min(count_, begin + together_); i < end; ++i) call_(context_, i);
+  try {
+    for (std::size_t begin; (begin = next_.fetch_add(together_, std::memory_order_relaxed)) < count_;)
+      for (std::size_t i = begin, end = std::min(count_, begin + together_); i < end; ++i) call_(context_, i);
+  } catch (...) {
+    next_.store(count_, std::memory_order_relaxed);
+    if (!failed_.exchange(true, std::memory_order_relaxed)) error_ = std::current_exception();
+  }
 }
 
 int available_threads() {
@@ -90,14 +114,20 @@ bool bind_thread(std::span<const int> processors) {
 
 void with_unbound_pool(int threads, const std::function<void(ThreadPool&)>& run) {
   // A thread of its own, whose binding the pool's threads inherit.
+  std::exception_ptr error;
   std::thread([&] {
     cpu_set_t all;
     CPU_ZERO(&all);
     for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) CPU_SET(cpu, &all);
     sched_setaffinity(0, sizeof all, &all);  // of these, those that there are; if it fails, the binding stays
-    ThreadPool pool(std::min(threads, available_threads()));
-    run(pool);
+    try {
+      ThreadPool pool(std::min(threads, available_threads()));
+      run(pool);
+    } catch (...) {
+      error = std::current_exception();
+    }
   }).join();
+  if (error) std::rethrow_exception(error);
 }
 
 }  // namespace foe

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <exception>
 #include <functional>
 #include <span>
 #include <thread>
@@ -16,7 +17,7 @@ namespace foe {
 class ThreadPool {
  public:
   // `threads` counts the caller: ThreadPool(1) starts none and runs everything inline. With `processors`, each thread
-  // is bound to one of them, in turn, and the caller to the first.
+  // is bound to one of them, in turn, and the caller to the first. Throws Error where the system has no more threads.
   explicit ThreadPool(int threads, std::span<const int> processors = {});
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -25,7 +26,8 @@ class ThreadPool {
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
   // Calls body(index) once for every index in [0, count), on any thread, in any order, and returns when all are done.
-  // Only from the thread that owns the pool; not from within a body. A body must not throw.
+  // Only from the thread that owns the pool; not from within a body. What a body throws, this throws when all that have
+  // begun are done; of several, one. Those that had not begun are left out then.
   template <typename Body>
   void parallel_for(std::size_t count, Body&& body) {
     if (count <= 1 || workers_.empty()) {
@@ -46,6 +48,7 @@ class ThreadPool {
   void run(std::size_t count, Call call, void* context);
   void work();
   void drain();
+  void end_workers();
 
   // The current loop. Written by the owner while no worker is inside.
   std::size_t count_ = 0, together_ = 1;  // indices that a thread takes at a time
@@ -57,7 +60,8 @@ class ThreadPool {
   // How many workers are in the loop; kOpen while more may enter. One word, so that none enters as it is closed.
   static constexpr unsigned kOpen = 1u << 31;
   alignas(64) std::atomic<unsigned> inside_{0};
-  std::atomic<bool> stop_{false};
+  std::atomic<bool> stop_{false}, failed_{false};
+  std::exception_ptr error_;  // of the body that failed first; read by the owner when no worker is inside
   std::vector<std::thread> workers_;
 };
 
@@ -70,6 +74,7 @@ bool bind_thread(std::span<const int> processors);
 
 // Calls run(pool) once with a pool of at most so many threads, on any of the processors that the system has for this
 // process, also where its launcher has bound it to a few of them: as mpirun does with ranks, which together have more.
+// Throws what `run` throws.
 void with_unbound_pool(int threads, const std::function<void(ThreadPool&)>& run);
 
 // Calls `ready` until it holds: spins about 10 ns for each of the tries, then returns false so that the caller can

@@ -1,9 +1,11 @@
 #include "comm/background.h"
 
 #include <algorithm>
+#include <system_error>
 #include <utility>
 
 #include "base/clock.h"
+#include "base/error.h"
 
 namespace foe {
 namespace {
@@ -16,7 +18,13 @@ bool in_background() {
   return background;
 }
 
-Background::Background(const Communicator& counted) : counted_(counted), thread_([this] { work(); }) {}
+Background::Background(const Communicator& counted) : counted_(counted) {
+  try {
+    thread_ = std::thread([this] { work(); });
+  } catch (const std::system_error& error) {
+    fail("expected a thread for exchanges, got: {} (a limit of processes, as of ulimit -u)", error.code().message());
+  }
+}
 
 Background::~Background() {
   {

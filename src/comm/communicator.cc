@@ -6,6 +6,7 @@
 #include "base/aligned.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/error.h"
 
 namespace foe {
 
@@ -131,6 +132,14 @@ void Communicator::check_lengths(std::span<const std::byte> send, std::span<cons
             "{} and {} lengths for {} ranks", send_bytes.size(), receive_bytes.size(), size());
   const std::size_t announced = std::accumulate(send_bytes.begin(), send_bytes.end(), std::size_t{0});
   FOE_CHECK(send.size() == announced, "{} bytes, announced {}", send.size(), announced);
+}
+
+void Communicator::check_room(std::span<const std::size_t> receive_bytes, std::size_t room) const {
+  std::size_t left = room;
+  for (std::size_t peer = 0; peer < receive_bytes.size(); left -= receive_bytes[peer++])
+    if (receive_bytes[peer] > left)
+      fail("rank {} in an all-to-all: rank {} sends {} bytes, expected at most {}, of {} from all ranks", rank_, peer,
+           receive_bytes[peer], left, room);
 }
 
 void Communicator::count_message(CommCounter& counter, int peer, std::size_t bytes) const {

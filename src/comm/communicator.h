@@ -76,6 +76,10 @@ class Communicator {
   // The node of each rank, numbered in the order in which ranks bring them up. Ranks of one node share memory.
   const std::vector<int>& nodes() const { return nodes_; }
 
+  // Bounds every wait for a peer: here, and in what is or will be split off.
+  double timeout() const { return counters_->timeout_s; }
+  void set_timeout(double seconds) { counters_->timeout_s = seconds; }
+
   // A communicator of those ranks that give the same colour, ordered by their keys and, where these are equal, by their
   // ranks here; null for a negative colour. It counts into this one's counters and must be destroyed before it.
   std::unique_ptr<Communicator> split(int color, int key);
@@ -135,12 +139,16 @@ class Communicator {
   static std::unique_ptr<Communicator> part_of(Communicator& whole, std::span<const int> members, int color) {
     return whole.make_part(members, color);
   }
+  // Throws Error where the messages that other ranks announce do not fit into `room` bytes: what a peer says is input.
+  void check_room(std::span<const std::size_t> receive_bytes, std::size_t room) const;
   // Counts a message to another rank.
   void count_message(CommCounter& counter, int peer, std::size_t bytes) const;
 
+  // What all have in common that were split off one.
   struct Counters : CommCounters {
     double waited_s = 0;          // in all calls, for other ranks
     const char* collective = "";  // the last call, for errors
+    double timeout_s = 60;
   };
   std::shared_ptr<Counters> counters_ = std::make_shared<Counters>();
   const int rank_;
@@ -177,8 +185,12 @@ struct WorldOptions {
   bool share_memory = true;
 };
 
+// How many processes a launcher says that it has started together with this one; 1 without one.
+int processes_of_launcher();
+
 // The ranks that mpirun started, or one rank alone if this process was not started by mpirun. Calls MPI_Init, and
-// MPI_Finalize when destroyed (but not by an exception: then abort_world() has to follow).
+// MPI_Finalize when destroyed (but not by an exception: then abort_world() has to follow). Throws Error where a
+// launcher that our MPI does not understand has started several, each of which would be alone.
 std::unique_ptr<Communicator> make_world_comm(const WorldOptions& options = {});
 
 // Ends all ranks of the MPI job at once with this exit status; returns if there is no job.

@@ -43,9 +43,7 @@ struct LocalJob {
 class LocalComm : public SharedComm {
  public:
   LocalComm(int rank, std::vector<int> nodes, std::shared_ptr<LocalJob> job, double timeout_seconds)
-      : SharedComm(rank, std::move(nodes), job->memory.data(), timeout_seconds, [job] {}),
-        job_(std::move(job)),
-        timeout_seconds_(timeout_seconds) {}
+      : SharedComm(rank, std::move(nodes), job->memory.data(), timeout_seconds, [job] {}), job_(std::move(job)) {}
 
   // What these ranks share with nobody else; all give the same key.
   std::shared_ptr<LocalJob> part(std::pair<int, int> key, int size) const {
@@ -60,7 +58,6 @@ class LocalComm : public SharedComm {
 
  private:
   std::shared_ptr<LocalJob> job_;
-  double timeout_seconds_;
   int splits_ = 0;
 };
 
@@ -95,7 +92,7 @@ std::unique_ptr<Communicator> LocalComm::make_part(std::span<const int> members,
   for (const int member : members)
     part_nodes.push_back(numbers.emplace(nodes()[member], static_cast<int>(numbers.size())).first->second);
   return make_local_comm(static_cast<int>(own), part_nodes, part({call, color}, static_cast<int>(members.size())),
-                         timeout_seconds_);
+                         timeout());
 }
 
 }  // namespace

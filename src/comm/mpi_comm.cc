@@ -1,6 +1,7 @@
 #include "comm/mpi_comm.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <numeric>
 #include <sched.h>
@@ -20,12 +21,20 @@ constexpr int kMessageTag = 1, kLengthTag = 2, kPieceTag = 3;
 constexpr std::size_t kPieceBytes = std::size_t{1} << 18;
 constexpr std::size_t kSumPiece = 1024 * kWireBlock;  // floats of a sum that is not done in slices
 
+// An exchange has failed in this process. MPI still has its requests, which nobody can take back, and memory that they
+// read and write is freed as the Error passes: nothing may call MPI again but abort_world().
+std::atomic<bool> requests_are_left = false;
+
 int to_int(std::size_t bytes) {
   FOE_CHECK(bytes < kMostBytes, "{} bytes in one exchange", bytes);
   return static_cast<int>(bytes);
 }
 
 }  // namespace
+
+bool mpi_is_usable() {
+  return !requests_are_left;
+}
 
 void check_mpi(int status, const char* call) {
   if (status == MPI_SUCCESS) return;
@@ -41,6 +50,7 @@ MpiComm::MpiComm(MPI_Comm comm, int rank, std::vector<int> nodes, const WorldOpt
   for (auto* each : {&send_counts_, &send_at_, &receive_counts_, &receive_at_}) each->resize(size_);
   incoming_.resize(size_);
   outgoing_.reserve(size_);  // requests point into it
+  set_timeout(options.timeout_seconds);
 }
 
 MpiComm::~MpiComm() {
@@ -52,29 +62,37 @@ std::unique_ptr<Communicator> MpiComm::make_part(std::span<const int> members, i
 }
 
 void MpiComm::do_broadcast(std::vector<std::int32_t>& message) {
+  require_usable();
   // The head carries the length and, for a decode step, all of the message: one exchange.
   constexpr int kHead = 1024;
-  std::int32_t head[kHead] = {static_cast<std::int32_t>(message.size())};
-  if (rank_ == 0) std::copy_n(message.data(), std::min<std::size_t>(message.size(), kHead - 1), head + 1);
+  head_.resize(kHead);
+  head_[0] = static_cast<std::int32_t>(message.size());
+  if (rank_ == 0) std::copy_n(message.data(), std::min<std::size_t>(message.size(), kHead - 1), head_.data() + 1);
   MPI_Request request;
-  check_mpi(MPI_Ibcast(head, kHead, MPI_INT32_T, 0, comm_, &request), "MPI_Ibcast");
+  check_mpi(MPI_Ibcast(head_.data(), kHead, MPI_INT32_T, 0, comm_, &request), "MPI_Ibcast");
   wait(request, "a broadcast");
-  const int first = std::min(head[0], kHead - 1), rest = head[0] - first;
+  if (head_[0] < 0) fail("rank {} in a broadcast: expected a length, got {}", rank_, head_[0]);
+  const int first = std::min(head_[0], kHead - 1), rest = head_[0] - first;
   if (rank_ != 0) {
-    message.resize(head[0]);
-    std::copy_n(head + 1, first, message.data());
+    message.resize(head_[0]);
+    std::copy_n(head_.data() + 1, first, message.data());
   }
   if (rest > 0) {
     check_mpi(MPI_Ibcast(message.data() + first, rest, MPI_INT32_T, 0, comm_, &request), "MPI_Ibcast");
     wait(request, "a broadcast");
   }
   for (int peer = 1; rank_ == 0 && peer < size_; ++peer) {
-    count_message(counters_->broadcast, peer, sizeof head);
+    count_message(counters_->broadcast, peer, kHead * sizeof(std::int32_t));
     if (rest > 0) count_message(counters_->broadcast, peer, rest * sizeof(std::int32_t));
   }
 }
 
+void MpiComm::require_usable() const {
+  if (requests_are_left) fail("rank {}: expected the job to end, as an exchange of it has failed, got another", rank_);
+}
+
 void MpiComm::do_sum(const SumPlan& plan, float* partials, std::size_t count, Wire wire) {
+  require_usable();
   if (!sums_in_slices(size_, count)) return sum_whole(plan, partials, count, wire);
   const Slices slices{count, size_};
   reduce_scatter(plan, partials, slices, wire);
@@ -173,6 +191,7 @@ void MpiComm::all_gather(float* x, const Slices& slices, Wire wire) {
 }
 
 void MpiComm::do_gather(std::span<const std::byte> send, std::span<const std::size_t> bytes, std::byte* out) {
+  require_usable();
   std::size_t total = 0;
   for (int peer = 0; peer < size_; total += bytes[peer++]) {
     receive_at_[peer] = to_int(total);
@@ -190,6 +209,7 @@ void MpiComm::do_gather(std::span<const std::byte> send, std::span<const std::si
 // one from everyone, so calls cannot be mixed up.
 void MpiComm::do_all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
                             std::span<std::byte> receive, std::span<std::size_t> receive_bytes) {
+  require_usable();
   receive_bytes[rank_] = send_bytes[rank_];
   const std::size_t own_at = std::accumulate(send_bytes.begin(), send_bytes.begin() + rank_, std::size_t{0});
   const auto own = send.subspan(own_at, send_bytes[rank_]);
@@ -206,7 +226,7 @@ void MpiComm::do_all_to_all(std::span<const std::byte> send, std::span<const std
       if (peer != rank_ && !incoming_[peer].announced) probe(peer, receive_bytes[peer]);
     for (; placed < size_ && (placed == rank_ || incoming_[placed].announced); ++placed) {
       const std::size_t bytes = receive_bytes[placed];
-      FOE_CHECK(bytes <= receive.size() - at, "{} bytes to receive, room for {}", at + bytes, receive.size());
+      check_room(receive_bytes.first(placed + 1), receive.size());
       if (placed == rank_)
         std::copy(own.begin(), own.end(), receive.data() + at);
       else
@@ -302,16 +322,20 @@ template <typename Ready>
 void MpiComm::wait_until(const char* what, Ready&& ready) {
   const auto start = Clock::now();
   const bool naps = in_background();
-  for (int tries = 0; !ready(); ++tries) {
-    if (tries < 100 && !naps) continue;
-    const double waited = seconds_since(start);
-    if (waited > options_.timeout_seconds)
-      fail("rank {}: {} did not end within {} s: another rank died, or its host is cut off", rank_, what,
-           options_.timeout_seconds);
-    if (waited < 0.05 && !naps)
-      sched_yield();
-    else
-      std::this_thread::sleep_for(std::chrono::microseconds(waited < 1 ? 100 : 1000));
+  try {
+    for (int tries = 0; !ready(); ++tries) {
+      if (tries < 100 && !naps) continue;
+      const double waited = seconds_since(start);
+      if (waited > timeout())
+        fail("rank {}: {} did not end within {} s: another rank died, or its host is cut off", rank_, what, timeout());
+      if (waited < 0.05 && !naps)
+        sched_yield();
+      else
+        std::this_thread::sleep_for(std::chrono::microseconds(waited < 1 ? 100 : 1000));
+    }
+  } catch (...) {
+    requests_are_left = true;
+    throw;
   }
 }
 

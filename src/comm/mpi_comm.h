@@ -15,6 +15,9 @@ namespace foe {
 // An Error with MPI's own words unless a call has succeeded.
 void check_mpi(int status, const char* call);
 
+// Not once an exchange has failed: MPI_Finalize would wait for what was left of it.
+bool mpi_is_usable();
+
 class MpiComm : public Communicator {
  public:
   // `on_destroy` runs last in the destructor.
@@ -51,6 +54,7 @@ class MpiComm : public Communicator {
   bool send_more(Outgoing& message);
   void probe(int peer, std::size_t& bytes);
   void start_receptions(int peer, std::span<std::byte> to);
+  void require_usable() const;
   void wait(MPI_Request& request, const char* what);
   template <typename Ready>
   void wait_until(const char* what, Ready&& ready);
@@ -59,6 +63,7 @@ class MpiComm : public Communicator {
   WorldOptions options_;
   std::function<void()> on_destroy_;
   EncodedSum sum_;
+  std::vector<std::int32_t> head_;                                        // of a broadcast
   std::vector<std::byte> send_, receive_;                                 // grow to the largest sum
   std::vector<int> send_counts_, send_at_, receive_counts_, receive_at_;  // in bytes, by rank
   std::vector<Outgoing> outgoing_;                                        // of an all-to-all, to each other rank

@@ -2,11 +2,14 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <fstream>
 #include <memory>
 #include <mpi.h>
 #include <numeric>
+#include <string>
 
 #include "base/aligned.h"
+#include "base/error.h"
 #include "comm/mpi_comm.h"
 #include "comm/nodes_comm.h"
 
@@ -15,7 +18,7 @@ namespace {
 
 // MPI_Finalize waits for all ranks. A rank that fails must not: whoever catches its Error calls abort_world().
 void finalize() {
-  if (std::uncaught_exceptions() == 0) MPI_Finalize();
+  if (std::uncaught_exceptions() == 0 && mpi_is_usable()) MPI_Finalize();
 }
 
 std::vector<int> nodes_of(MPI_Comm comm, const WorldOptions& options) {
@@ -90,6 +93,30 @@ bool started_by_mpirun() {
   return std::getenv("OMPI_COMM_WORLD_SIZE") || std::getenv("PMI_SIZE") || std::getenv("PMIX_RANK");
 }
 
+// This process's own, to repeat it.
+std::string command_line() {
+  std::ifstream file("/proc/self/cmdline", std::ios::binary);
+  std::string text, word;
+  while (std::getline(file, word, '\0')) {
+    const bool plain = word.find_first_not_of(
+                           "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                           "_-+=./,:@%") == word.npos;
+    text += " " + (plain && !word.empty() ? word : "'" + word + "'");
+  }
+  return text;
+}
+
+// What is several processes to a launcher and one to MPI would run the job several times over.
+void refuse_lonely_ranks() {
+  const int processes = processes_of_launcher();
+  if (processes <= 1) return;
+  fail(
+      "expected {0} processes that are the ranks of one job, as the launcher says, but to Open MPI each of them is "
+      "alone."
+      " Start them with its own launcher: mpirun -n {0} --bind-to none{1}; or under Slurm: srun --mpi=pmix -n {0}{1}",
+      processes, command_line());
+}
+
 }  // namespace
 
 std::unique_ptr<Communicator> make_comm(MPI_Comm comm, const WorldOptions& options, std::function<void()> on_destroy) {
@@ -125,11 +152,29 @@ std::unique_ptr<Communicator> make_part_of(MPI_Comm comm, std::span<const int> m
   return make_comm(part, options, {});
 }
 
+// Each launcher's own word counts first: others' may be left from the job or the batch system around it.
+int processes_of_launcher() {
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"})
+    if (const char* value = std::getenv(name)) return std::max(1, std::atoi(value));
+  return 1;
+}
+
 std::unique_ptr<Communicator> make_world_comm(const WorldOptions& options) {
-  if (!started_by_mpirun()) return make_self_comm();
-  int provided = 0;
+  if (!started_by_mpirun()) {
+    refuse_lonely_ranks();
+    return make_self_comm();
+  }
+  int provided = 0, size = 0;
   check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+  // With --overlap another thread than the one that has called this exchanges.
+  if (provided < MPI_THREAD_SERIALIZED)
+    fail(
+        "MPI_Init_thread: expected thread level {} (MPI_THREAD_SERIALIZED), got {}: this Open MPI was built without"
+        " support for threads",
+        static_cast<int>(MPI_THREAD_SERIALIZED), provided);
+  MPI_Comm_size(MPI_COMM_WORLD, &size);
+  if (size == 1) refuse_lonely_ranks();
   return make_comm(MPI_COMM_WORLD, options, finalize);
 }
 

@@ -16,6 +16,7 @@ NodesComm::NodesComm(NodeGrid grid, std::unique_ptr<Communicator> world, std::un
   FOE_CHECK(inside_->rank() == grid_.place, "place {} is rank {}", grid_.place, inside_->rank());
   FOE_CHECK((between_ != nullptr) == (grid_.place < grid_.fewest), "place {} of {}", grid_.place, grid_.fewest);
   if (between_) FOE_CHECK(between_->rank() == grid_.node, "node {} is rank {}", grid_.node, between_->rank());
+  set_timeout(world_->timeout());
   count_levels();
 }
 

@@ -59,11 +59,11 @@ SharedComm::SharedComm(int rank, std::vector<int> nodes, std::byte* memory, doub
                        std::function<void()> on_destroy)
     : Communicator(rank, std::move(nodes)),
       memory_(memory),
-      timeout_seconds_(timeout_seconds),
       on_destroy_(std::move(on_destroy)),
       terms_(size_),
       stream_begin_(size_) {
   static_assert(std::atomic<unsigned>::is_always_lock_free);
+  set_timeout(timeout_seconds);
   const auto address = reinterpret_cast<std::uintptr_t>(memory);
   FOE_CHECK(address % alignof(Header) == 0, "memory at {:#x}", address);
 }
@@ -111,7 +111,7 @@ void SharedComm::wait_until(const Ready& ready, Header& theirs, int peer) {
     sched_yield();
     if (ready()) return;
   }
-  const auto deadline = Clock::now() + std::chrono::duration<double>(timeout_seconds_);
+  const auto deadline = Clock::now() + std::chrono::duration<double>(timeout());
   const timespec nap{0, 100'000'000};
   theirs.sleepers.fetch_add(1);
   for (unsigned seen; !reached(seen = theirs.written.load(), step_);) {
@@ -120,7 +120,7 @@ void SharedComm::wait_until(const Ready& ready, Header& theirs, int peer) {
       theirs.sleepers.fetch_sub(1);
       const char* collective = counters_->collective;
       if (gone) fail("rank {} in {}: rank {} left the job", rank_, collective, peer);
-      fail("rank {} in {}: heard nothing from rank {} for {} s", rank_, collective, peer, timeout_seconds_);
+      fail("rank {} in {}: heard nothing from rank {} for {} s", rank_, collective, peer, timeout());
     }
     futex(theirs.written, FUTEX_WAIT, seen, &nap);
   }
@@ -193,8 +193,7 @@ void SharedComm::do_all_to_all(std::span<const std::byte> send, std::span<const 
     if (at == 0) {
       wait_for_all();
       longest = read_lengths(receive_bytes);
-      const std::size_t total = std::accumulate(receive_bytes.begin(), receive_bytes.end(), std::size_t{0});
-      FOE_CHECK(total <= receive.size(), "{} bytes to receive, room for {}", total, receive.size());
+      check_room(receive_bytes, receive.size());
     }
     read_piece(receive.data(), receive_bytes, at);
   }

@@ -98,7 +98,6 @@ class SharedComm : public Communicator {
   void read_piece(std::byte* receive, std::span<const std::size_t> receive_bytes, std::size_t at);
 
   std::byte* memory_;
-  double timeout_seconds_;
   std::function<void()> on_destroy_;
   unsigned step_ = 0;
   EncodedSum sum_;

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/error.h"
 #include "base/stream_copy.h"
 #include "comm/shared_comm.h"
 
@@ -45,9 +46,11 @@ void SharedComm::open_terms(const SumPlan& plan, const Held& own, std::size_t co
   for (int peer = 0; peer < size_; ++peer) {
     const Header& theirs = header(peer);
     const std::size_t floats = count * std::max(1, plan.partials(peer));
-    FOE_CHECK(theirs.opened == step_ && theirs.allocation == own.allocation,
-              "rank {}'s terms are in allocation {}, rank {}'s elsewhere", rank_, own.allocation, peer);
-    FOE_CHECK(own.memory->has(peer, theirs.place, floats), "{} floats at {} of rank {}", floats, theirs.place, peer);
+    if (theirs.opened != step_ || theirs.allocation != own.allocation)
+      fail("rank {} in a sum: expected terms in allocation {}, got rank {}'s elsewhere", rank_, own.allocation, peer);
+    if (!own.memory->has(peer, theirs.place, floats))
+      fail("rank {} in a sum: expected {} floats in rank {}'s terms, got fewer at {}", rank_, floats, peer,
+           theirs.place);
     terms_[peer] = own.memory->of(peer) + theirs.place;
   }
 }

@@ -1,6 +1,7 @@
 #include "engine/batch_sampler.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "base/check.h"
@@ -21,6 +22,13 @@ struct Row {
   const TokenCounts* counts = nullptr;       // of a request with penalties
   std::span<const std::uint64_t> allowed{};  // for a request with a constraint
 };
+
+// Whether the logits that the row's token was taken from are finite. (One that is not is nowhere among the largest, but
+// where all are alike.)
+bool finite(const Row& row, std::int32_t token) {
+  if (row.candidates.empty()) return std::isfinite(row.logits_V[token]);
+  return std::ranges::all_of(row.candidates, [](const Candidate& c) { return std::isfinite(c.logit); });
+}
 
 SampledToken sample_row(Sampler& sampler, const Row& row) {
   const Request& request = *row.at.request;
@@ -101,10 +109,17 @@ std::vector<SampledToken> BatchSampler::sample(const Scheduler& scheduler, const
     row.counts = &counts;  // stays where it is when others are added
   }
   std::vector<SampledToken> tokens(S);
+  std::vector<char> is_finite(S);
   const std::size_t threads = std::min(samplers_.size(), S);
   pool_.parallel_for(threads, [&](std::size_t t) {
-    for (std::size_t i = t; i < S; i += threads) tokens[i] = sample_row(samplers_[t], rows[i]);
+    for (std::size_t i = t; i < S; i += threads) {
+      tokens[i] = sample_row(samplers_[t], rows[i]);
+      is_finite[i] = finite(rows[i], tokens[i].token);
+    }
   });
+  not_finite_.clear();
+  for (std::size_t i = 0; i < S; ++i)
+    if (!is_finite[i]) not_finite_.insert(rows[i].at.request->id);
   return tokens;
 }
 

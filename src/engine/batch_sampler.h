@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <set>
 #include <span>
 #include <unordered_map>
 #include <utility>
@@ -39,6 +40,8 @@ class BatchSampler {
   // What stands at the sampled rows of the scheduler's batch: chosen tokens, or the prompt's own. The logits are those
   // that the batch wants.
   std::vector<SampledToken> sample(const Scheduler& scheduler, const Batch& batch, const Logits& logits);
+  // Requests whose logits were not finite in the last call: what was chosen for them means nothing.
+  const std::set<std::int64_t>& not_finite() const { return not_finite_; }
   // Drops what is kept of a request.
   void forget(std::int64_t id) {
     counts_.erase(id);
@@ -60,7 +63,8 @@ class BatchSampler {
   std::vector<Sampler> samplers_;                         // one for each thread
   std::unordered_map<std::int64_t, TokenCounts> counts_;  // of requests with penalties, by id: they follow from tokens
   std::unordered_map<std::int64_t, Constrained> constraints_;  // of requests with one, by id
-  std::vector<std::uint64_t> masks_;                           // of the rows of such requests
+  std::set<std::int64_t> not_finite_;
+  std::vector<std::uint64_t> masks_;  // of the rows of such requests
 };
 
 }  // namespace foe

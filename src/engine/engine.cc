@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 #include "base/check.h"
 #include "base/error.h"
@@ -39,10 +40,22 @@ Engine::Engine(Model model, Communicator& comm, const EngineOptions& options)
                   .max_sampled = max_sampled(options),
                   .max_positions = model_.config.max_position_embeddings,
                   .owners = owners()}),
-      sampler_(model_.config.vocab_size, pool_) {}
+      sampler_(model_.config.vocab_size, pool_),
+      timeout_s_(options.timeout_s) {
+  if (timeout_s_ == 0 || options.warms_up) return;
+  const CommCounters before = comm_.counters();
+  meet(comm_);
+  comm_.restore_counters(before);
+  end_start();
+}
+
+void Engine::end_start() {
+  if (timeout_s_ > 0) comm_.set_timeout(std::exchange(timeout_s_, 0));
+}
 
 void Engine::submit(Request request, std::shared_ptr<const Grammar> grammar) {
   validate(request, model_.config.vocab_size);
+  if (scheduler_.contains(request.id)) fail("id: request {} is here already", request.id);
   sampler_.admit(request, std::move(grammar));
   const std::int64_t id = request.id;
   try {
@@ -59,11 +72,15 @@ void Engine::abort(std::int64_t id) {
 }
 
 std::vector<TokenEvent> Engine::step() {
+  failed_.clear();
   batch_ = scheduler_.next();
   if (batch_.empty()) return {};
   want_candidates(scheduler_, batch_);
   const Logits logits = run_on_all_ranks(batch_);
-  const std::vector<TokenEvent> events = scheduler_.commit(sampler_.sample(scheduler_, batch_, logits));
+  const std::vector<SampledToken> tokens = sampler_.sample(scheduler_, batch_, logits);
+  failed_.assign(sampler_.not_finite().begin(), sampler_.not_finite().end());
+  for (const std::int64_t id : failed_) abort(id);  // its rows give no events
+  std::vector<TokenEvent> events = scheduler_.commit(tokens);
   for (const TokenEvent& event : events)
     if (event.finish) sampler_.forget(event.id);
   return events;
@@ -81,7 +98,13 @@ Logits Engine::run_on_all_ranks(const Batch& batch) {
     message_.insert(message_.begin(), kRun);
     comm_.broadcast(message_);
   }
-  return forward(model_, batch, kv_, activations_, grid_, pool_);
+  return run_here(batch);
+}
+
+Logits Engine::run_here(const Batch& batch) {
+  const Logits logits = forward(model_, batch, kv_, activations_, grid_, pool_);
+  end_start();
+  return logits;
 }
 
 void Engine::heartbeat() {
@@ -143,7 +166,7 @@ void Engine::follow() {
     }
     const Batch batch =
         decode(std::span<const std::int32_t>(message_).subspan(1), model_.config.vocab_size, kv_.blocks(), owners());
-    forward(model_, batch, kv_, activations_, grid_, pool_);
+    run_here(batch);
   }
 }
 

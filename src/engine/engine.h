@@ -32,10 +32,21 @@ struct EngineOptions {
   AttentionType attention = AttentionType::kF32;  // kBF16 needs keys and values in bf16
   int max_sampled = 0;  // rows of logits per step, at least one per sequence; 0: no more than that
   ExchangeOptions exchange = {};
+  // The communicator's timeout once all ranks are here, as some load for longer than others; 0: as it is. With
+  // `warms_up` the start lasts until the end of the first step, in which ranks read what they have mapped.
+  double timeout_s = 0;
+  bool warms_up = false;
 };
+
+// What to tell whoever waits for such a request. Weights are looked at when they are packed at start, so what is left
+// is a converted folder that was damaged, or numbers past what f32 holds.
+inline constexpr const char* kNotFinite =
+    "the model's logits are not finite: its weights and this prompt lead past the largest float, or a converted folder "
+    "is damaged (convert the original model again)";
 
 class Engine {
  public:
+  // Collective.
   Engine(Model model, Communicator& comm, const EngineOptions& options);
 
   const Model& model() const { return model_; }
@@ -57,6 +68,8 @@ class Engine {
   const Scheduler& scheduler() const { return scheduler_; }
   // Runs one step, if there is work.
   std::vector<TokenEvent> step();
+  // Requests that the last step has ended, without an event, because their logits were not finite: see kNotFinite.
+  const std::vector<std::int64_t>& failed() const { return failed_; }
   // What the last step ran.
   const Batch& batch() const { return batch_; }
   // Runs one batch on all ranks and returns the logits [S, V] of its sampled rows, all of which it must want whole;
@@ -84,10 +97,15 @@ class Engine {
   Activations activations_;
   Scheduler scheduler_;
   BatchSampler sampler_;
-  Batch batch_;  // of the current step, or the last one
+  std::vector<std::int64_t> failed_;  // by the last step
+  Batch batch_;                       // of the current step, or the last one
   std::vector<std::int32_t> message_;
 
+  double timeout_s_;  // from the end of the start on; 0: it has ended
+
   int owners() const { return model_.placement.members; }
+  Logits run_here(const Batch& batch);
+  void end_start();
   Logits run_on_all_ranks(const Batch& batch);
   std::vector<CommCounters> gather_counters(const CommCounters& mine);
 };

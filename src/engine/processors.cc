@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <hwloc.h>
 #include <memory>
+#include <sched.h>
+#include <span>
 
 #include "base/error.h"
 
@@ -57,6 +59,46 @@ Processors usable_processors() {
   Processors usable;
   for (const hwloc_obj_t node : kept) usable.push_back(in_order(topology.get(), node->cpuset));
   return usable;
+}
+
+LocalShare share_of(const std::vector<std::vector<int>>& allowed, int rank) {
+  const std::vector<int>& own = allowed[rank];
+  LocalShare share{0, 0, 1};
+  for (int r = 0; r < static_cast<int>(allowed.size()); ++r) {
+    if (allowed[r] != own) continue;
+    share.rank += r < rank;
+    ++share.ranks;
+  }
+  double processors = 0;
+  for (const int processor : own)
+    processors += 1.0 / static_cast<double>(std::ranges::count_if(
+                            allowed, [=](const auto& set) { return std::ranges::binary_search(set, processor); }));
+  share.threads = std::max(1, static_cast<int>(processors + 1e-6));
+  return share;
+}
+
+LocalShare local_share(Communicator& comm) {
+  const CommCounters before = comm.counters();
+  cpu_set_t mine;
+  CPU_ZERO(&mine);
+  sched_getaffinity(0, sizeof mine, &mine);
+  const auto ranks = static_cast<std::size_t>(comm.size());
+  const std::vector<cpu_set_t> send(ranks, mine);
+  std::vector<cpu_set_t> all(ranks);
+  const std::vector<std::size_t> bytes(ranks, sizeof mine);
+  std::vector<std::size_t> received(ranks);
+  comm.all_to_all(std::as_bytes(std::span(send)), bytes, std::as_writable_bytes(std::span(all)), received);
+  comm.restore_counters(before);
+  std::vector<std::vector<int>> allowed;
+  int own = 0;
+  for (int r = 0; r < comm.size(); ++r) {
+    if (comm.nodes()[r] != comm.nodes()[comm.rank()]) continue;
+    if (r == comm.rank()) own = static_cast<int>(allowed.size());
+    std::vector<int>& set = allowed.emplace_back();
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+      if (CPU_ISSET(cpu, &all[r])) set.push_back(cpu);
+  }
+  return share_of(allowed, own);
 }
 
 std::vector<int> processors_of(const Processors& usable, int rank, int ranks) {

@@ -27,12 +27,14 @@ void announce(ExpertExchange& x, std::size_t unit_bytes, const std::vector<std::
   for (std::size_t r = 0; r < counts.size(); ++r) x.bytes_out[r] = counts[r] * unit_bytes;
 }
 
-// How many units have come from each rank; decodes them.
-void take_units(ExpertExchange& x, ThreadPool& pool, std::vector<std::size_t>& counts) {
-  for (std::size_t r = 0; r < counts.size(); ++r) {
+// How many units have come from each rank, `most` in all; decodes them.
+void take_units(ExpertExchange& x, ThreadPool& pool, std::size_t most, std::vector<std::size_t>& counts) {
+  for (std::size_t r = 0, left = most; r < counts.size(); left -= counts[r++]) {
     if (x.bytes_in[r] % x.unit_bytes != 0)
       fail("rank {} sent {} bytes, expected a multiple of {}", r, x.bytes_in[r], x.unit_bytes);
     counts[r] = x.bytes_in[r] / x.unit_bytes;
+    if (counts[r] > left)
+      fail("rank {} sent {} rows or sums, expected at most {}, of {} from all ranks", r, counts[r], left, most);
   }
   if (x.options.wire == Wire::kF32) {  // as they stand there
     x.arrived = reinterpret_cast<const float*>(x.in.data());
@@ -112,10 +114,12 @@ ExpertExchange::ExpertExchange(const ModelConfig& config, std::span<const Range>
       node_of_E(node_of_each_expert(nodes, config.num_experts)) {
   const std::size_t ranks = members.size(), T = max_tokens, k = selected.size(), D = hidden_size;
   const bool per_rank = how.dispatch == Dispatch::kPerRank;
-  const std::size_t most_out = T * (per_rank ? std::min(ranks, k) : k), most_in = T * (per_rank ? 1 : k);
+  const std::size_t most_out = T * (per_rank ? std::min(ranks, k) : k);
+  most_in = T * (per_rank ? 1 : k);
   const auto own_nodes =
       std::count_if(nodes.begin(), nodes.end(), [&](const ExpertNode& n) { return n.member == rank; });
-  const std::size_t sums_out = T * std::min<std::size_t>(own_nodes, k), sums_in = T * std::min(nodes.size(), k);
+  sums_out = T * std::min<std::size_t>(own_nodes, k);
+  sums_in = T * std::min(nodes.size(), k);
   const std::size_t sum_bytes = wire_bytes(how.wire, D);
   routing = Routing(entries, members[rank].size(), static_cast<int>(most_in));
   out = AlignedBuffer<std::byte>(std::max(most_out * row_bytes, sums_out * sum_bytes));
@@ -158,7 +162,7 @@ void exchange_messages(ExpertExchange& x, Communicator& comm) {
 }
 
 void take_rows(ExpertExchange& x, ThreadPool& pool, const Share& share) {
-  take_units(x, pool, x.rows_from);
+  take_units(x, pool, x.most_in, x.rows_from);
   x.rows = static_cast<int>(std::accumulate(x.rows_from.begin(), x.rows_from.end(), std::size_t{0}));
   read_entries(x);
   sort_rows(share, x.rows, x.routing);
@@ -170,6 +174,8 @@ void pack_sums(ExpertExchange& x, ThreadPool& pool, const ModelConfig& config, c
   x.partial_begin_R[0] = 0;
   for (int row = 0; row < x.rows; ++row)
     x.partial_begin_R[row + 1] = x.partial_begin_R[row] + for_each_partial(x, row, [](int, int) {});
+  if (const std::size_t sums = x.partial_begin_R[x.rows]; sums > x.sums_out)
+    fail("rank {}: {} rows have arrived for {} sums, expected at most {}", x.rank, x.rows, sums, x.sums_out);
   for_each_row(pool, x.rows, [&](int row) {
     for_each_partial(x, row, [&](int node, int i) {
       const std::size_t slot = x.partial_begin_R[row] + i;
@@ -186,7 +192,7 @@ void pack_sums(ExpertExchange& x, ThreadPool& pool, const ModelConfig& config, c
 
 void take_sums(ExpertExchange& x, ThreadPool& pool, const Routing& own, int tokens, float* update_TD) {
   const std::size_t D = x.hidden_size;
-  take_units(x, pool, x.partials_from);
+  take_units(x, pool, x.sums_in, x.partials_from);
   number_units(x, own, tokens, x.rows_to, [](int previous, int node) { return previous == node; });
   if (x.rows_to != x.partials_from) fail("rank {}: partial sums are missing, or too many came back", x.rank);
   for_each_row(pool, tokens, [&](int t) {

@@ -31,6 +31,8 @@ struct ExpertExchange {
   Range selected;                       // those of a token's K selections that are for these ranks
   std::vector<ExpertNode> nodes;        // of all ranks, ascending
   std::vector<std::int32_t> node_of_E;  // -1: of another group
+  std::size_t most_in, sums_out,
+      sums_in;  // rows that can arrive, sums that can leave and arrive: what there is room for
 
   // Of the layer that runs.
   int rows = 0;     // that arrived, in the order of their ranks and there of their tokens
@@ -65,8 +67,10 @@ void exchange_messages(ExpertExchange& exchange, Communicator& comm);
 // if a peer sends what no peer of this model can.
 void take_rows(ExpertExchange& exchange, ThreadPool& pool, const Share& share);
 // Writes the messages with the sums of y_RD, the experts' outputs for the sorted rows. exchange_messages() follows.
+// Throws Error if what arrived asks for more sums than there are.
 void pack_sums(ExpertExchange& exchange, ThreadPool& pool, const ModelConfig& config, const float* y_RD);
-// Adds what has come back: update_TD = the sum over each token's experts of weight * output.
+// Adds what has come back: update_TD = the sum over each token's experts of weight * output. Throws Error if it is not
+// what was asked for.
 void take_sums(ExpertExchange& exchange, ThreadPool& pool, const Routing& own, int tokens, float* update_TD);
 
 }  // namespace foe

@@ -7,6 +7,7 @@
 #include "placement/expert_nodes.h"
 #include "weights/checkpoint.h"
 #include "weights/config_json.h"
+#include "weights/identity.h"
 
 namespace foe {
 
@@ -94,7 +95,11 @@ Model load_model(const std::string& model_dir, Plan plan, const Communicator& co
   const Share& share = placement.ranks[comm.rank()];
   ThreadPool pool(threads);
   Weights weights = share.idle() ? Weights{} : load_weights(pool, model_dir, config, share, formats);
-  return make_model(std::move(config), std::move(placement), comm.rank(), std::move(weights));
+  std::string identity;
+  if (weights.checkpoint) identity = fmt::format("{:016x}", tensors_digest(pool, *weights.checkpoint));
+  Model model = make_model(std::move(config), std::move(placement), comm.rank(), std::move(weights));
+  model.identity = std::move(identity);
+  return model;
 }
 
 namespace {

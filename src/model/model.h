@@ -34,6 +34,7 @@ struct Model {
   Placement placement;
   int rank = 0;
   Weights weights;
+  std::string identity = {};  // tensors_digest() of its folder; empty where nothing was read
 
   SumPlan attention_sums, expert_sums;
   // This rank's blocks of heads; `at` and `depth` are as if all streams had one matrix.

@@ -61,6 +61,7 @@ class Scheduler {
   // but give no events. Unknown ids are ignored: it may just have finished.
   void abort(std::int64_t id);
 
+  bool contains(std::int64_t id) const { return sequences_.contains(id); }
   bool idle() const { return sequences_.empty(); }
   int num_running() const { return static_cast<int>(running_.size()); }
   int num_waiting() const { return static_cast<int>(waiting_.size()); }

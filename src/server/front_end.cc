@@ -10,10 +10,10 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
 #include "base/error.h"
+#include "base/inherited.h"
 #include "base/strict_json.h"
 #include "sched/scheduler.h"
 #include "server/api_error.h"
@@ -21,6 +21,7 @@
 #include "server/health_probe.h"
 #include "server/in_flight.h"
 #include "server/live_view.h"
+#include "server/log.h"
 #include "server/tokenize_api.h"
 #include "server/work_pool.h"
 #include "text/utf8.h"
@@ -73,17 +74,19 @@ class FrontEnd {
             io_, options.host, options.port, options.http,
             [this](HttpRequest request, const Reply& reply) { handle(std::move(request), reply); },
             [this](HttpRequest& request, const Reply& reply) { look_at(request, reply); }),
-        supervisor_(io_, options.supervisor,
-                    {.ready = [this](const Ready& ready) { ranks_ready(ready); },
-                     .tokens = [this](const Tokens& tokens) { take(tokens); },
-                     .refused = [this](const Refused& refused) { in_flight_.fail(refused.id, 400, refused.reason); },
-                     .report = [this](const Report& report) { metrics_.update(report.stats); },
-                     .gone = [this] { return in_flight_.ranks_lost(); },
-                     .lost = [this](const std::string& reason) { ranks_lost(reason); },
-                     .failed = [this](const std::string& reason) { ranks_failed(reason); },
-                     .ended = [this] { ranks_ended(); }}) {}
+        supervisor_(
+            io_, options.supervisor,
+            {.ready = [this](const Ready& ready) { ranks_ready(ready); },
+             .tokens = [this](const Tokens& tokens) { take(tokens); },
+             .refused = [this](const Refused& refused) { in_flight_.fail(refused.id, refused.status, refused.reason); },
+             .report = [this](const Report& report) { metrics_.update(report.stats); },
+             .gone = [this] { return in_flight_.ranks_lost(); },
+             .lost = [this](const std::string& reason) { ranks_lost(reason); },
+             .failed = [this](const std::string& reason) { ranks_failed(reason); },
+             .ended = [this] { ranks_ended(); }}) {}
 
   void run() {
+    if (hangs_up()) signals_.add(SIGHUP);
     wait_for_signal();
     sweep();
     supervisor_.start();
@@ -414,9 +417,8 @@ class FrontEnd {
 }  // namespace
 
 void serve(const ServeOptions& options) {
-  spdlog::set_default_logger(spdlog::stderr_color_mt("foe"));
-  spdlog::set_pattern("%Y-%m-%d %H:%M:%S.%e %^%l%$ %v");
   std::signal(SIGPIPE, SIG_IGN);
+  const LogToStderr log;
   FrontEnd(options).run();
 }
 

@@ -24,9 +24,9 @@ struct ServeOptions {
   SupervisorOptions supervisor;
 };
 
-// Serves until SIGTERM or SIGINT: then finishes what is in flight, for at most drain_s, and ends the ranks. A second
-// signal ends all at once. Throws Error after a second signal or where the ranks keep dying, when no process is left,
-// and for a model that cannot be served or a port that cannot be had.
+// Serves until SIGTERM, SIGINT or (not under nohup) SIGHUP: then finishes what is in flight, for at most drain_s, and
+// ends the ranks. A second signal ends all at once. Throws Error after a second signal or where the ranks keep dying,
+// when no process is left, and for a model that cannot be served or a port that cannot be had.
 void serve(const ServeOptions& options);
 
 }  // namespace foe

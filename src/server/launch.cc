@@ -89,7 +89,7 @@ std::vector<std::string> probe_command(const std::string& host, bool as_root) {
   return command;
 }
 
-pid_t spawn(const std::vector<std::string>& command) {
+pid_t spawn(const std::vector<std::string>& command, int output) {
   std::vector<char*> argv;
   for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));
   argv.push_back(nullptr);
@@ -105,8 +105,12 @@ pid_t spawn(const std::vector<std::string>& command) {
   prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (getppid() != parent) _exit(1);  // the parent died before that
   signal(SIGPIPE, SIG_DFL);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
   dup2(open("/dev/null", O_RDONLY), STDIN_FILENO);
-  dup2(STDERR_FILENO, STDOUT_FILENO);
+  dup2(output, STDOUT_FILENO);
+  dup2(output, STDERR_FILENO);
   close_range(STDERR_FILENO + 1, ~0u, 0);
   execvp(argv[0], argv.data());
   const char message[] = "foe serve: cannot run ";

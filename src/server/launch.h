@@ -35,9 +35,10 @@ std::vector<std::string> probe_command(const std::string& host, bool as_root);
 // The path of the running program, unless its file has been replaced.
 std::string this_program();
 
-// Starts a process in a group of its own, with no input, its output on our standard error, and none of our other files.
+// Starts a process in a group of its own, with no input, its standard output and error on the handle `output`, none of
+// our other files, and no signal blocked.
 // It gets SIGTERM when we die, however that happens; so only the thread that lives as long as the process may call
 // this. Throws Error where the system has no process to give. A program that cannot be run is exit status 127.
-pid_t spawn(const std::vector<std::string>& command);
+pid_t spawn(const std::vector<std::string>& command, int output);
 
 }  // namespace foe

@@ -165,6 +165,7 @@ void write(Writer& w, const Ready& m) {
   w.number(m.threads);
   w.number(m.kv_tokens);
   w.text(m.plan);
+  w.text(m.model);
 }
 void read(Reader& r, Ready& m) {
   m.version = r.number<std::uint32_t>();
@@ -173,6 +174,7 @@ void read(Reader& r, Ready& m) {
   m.threads = r.number<std::int32_t>();
   m.kv_tokens = r.number<std::int32_t>();
   m.plan = r.text();
+  m.model = r.text();
 }
 
 std::int32_t read_not_negative(Reader& r, const char* name) {
@@ -259,10 +261,13 @@ void read(Reader& r, Tokens& m) {
 
 void write(Writer& w, const Refused& m) {
   w.number(m.id);
+  w.number(m.status);
   w.text(m.reason);
 }
 void read(Reader& r, Refused& m) {
   m.id = r.number<std::int64_t>();
+  m.status = r.number<std::int32_t>();
+  if (m.status < 400 || m.status > 599) fail("link: expected a status of 400 to 599, got {}", m.status);
   m.reason = r.text();
 }
 

@@ -20,7 +20,7 @@
 
 namespace foe {
 
-constexpr std::uint32_t kLinkVersion = 3;
+constexpr std::uint32_t kLinkVersion = 4;
 constexpr std::size_t kMaxLinkMessage = std::size_t{64} << 20;  // bytes of one payload
 
 // Front end to rank 0.
@@ -40,12 +40,14 @@ struct Ready {
   std::int32_t threads = 0;    // of rank 0
   std::int32_t kv_tokens = 0;  // positions that the KV cache holds
   std::string plan;
+  std::string model;  // a digest of the folder's contents
 };
 struct Tokens {  // an event that reports a prompt's logprobs comes alone: it may fill a message
   std::vector<TokenEvent> events;
 };
 struct Refused {  // a request that the engine cannot run
   std::int64_t id = 0;
+  std::int32_t status = 400;  // of HTTP: whose fault it is
   std::string reason;
 };
 struct Alive {  // a promise: the next message comes within this many milliseconds

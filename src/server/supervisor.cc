@@ -4,10 +4,10 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <cmath>
 #include <csignal>
 #include <cstring>
 #include <deque>
-#include <filesystem>
 #include <optional>
 #include <unistd.h>
 #include <utility>
@@ -23,6 +23,7 @@
 #include "base/error.h"
 #include "server/children.h"
 #include "server/hosts.h"
+#include "server/private_folder.h"
 
 namespace foe {
 
@@ -31,26 +32,6 @@ using asio::local::stream_protocol;
 using boost::system::error_code;
 
 namespace {
-
-// A folder that only we may enter, removed at the end.
-class PrivateFolder {
- public:
-  PrivateFolder() {
-    std::error_code error;
-    path_ = (std::filesystem::temp_directory_path(error) / "foe-XXXXXX").string();
-    if (error || !mkdtemp(path_.data())) fail("cannot make a folder for a socket, {}: {}", path_, std::strerror(errno));
-  }
-  ~PrivateFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  PrivateFolder(const PrivateFolder&) = delete;
-  PrivateFolder& operator=(const PrivateFolder&) = delete;
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 std::string describe_exit(int status) {
   if (WIFSIGNALED(status)) return fmt::format("ended by signal {} ({})", WTERMSIG(status), strsignal(WTERMSIG(status)));
@@ -80,6 +61,14 @@ constexpr double kLeaveSeconds = 10;
 constexpr double kStopSeconds = 5;
 constexpr double kTermSeconds = 5;
 
+// Before the second, third, ... start in a row that none got ready of: what was missing may come back.
+constexpr double kFirstPauseSeconds = 0.25;
+constexpr double kMostPauseSeconds = 15;
+
+double pause_after(int failed_starts) {
+  return failed_starts == 0 ? 0 : std::min(kFirstPauseSeconds * std::exp2(failed_starts - 1), kMostPauseSeconds);
+}
+
 // How long any job but the first may take to start, besides ten times what the last one that became ready took.
 constexpr double kRestartSeconds = 20;
 
@@ -94,7 +83,8 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
         children_(std::make_shared<Children>(io)),
         hosts_(std::make_shared<Hosts>(io, children_, host_options(options_))),
         silence_(io),
-        force_(io) {}
+        force_(io),
+        pause_(io) {}
 
   void start() { launch(options_.launch.hosts); }
   bool up() const { return phase_ == Phase::kUp; }
@@ -130,6 +120,7 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
   void drop() {
     events_ = {};
     hosts_->cancel();
+    pause_.cancel();
     children_->drop();  // the ranks follow: they die with their parent
     job_ = 0;
   }
@@ -156,10 +147,14 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
     options.hosts = hosts;
     options.ranks = ranks_on(hosts);
     link_ = std::make_shared<Link>(io_);
-    const std::string path = link_->folder->path() + "/link";
-    link_->acceptor.open();
-    link_->acceptor.bind(path);
-    link_->acceptor.listen(1);
+    const std::string path = link_->folder->socket_path();
+    try {
+      link_->acceptor.open();
+      link_->acceptor.bind(path);
+      link_->acceptor.listen(1);
+    } catch (const boost::system::system_error& error) {
+      fail("{}: expected to listen there, got: {}", path, error.code().message());
+    }
     accept(link_);
     job_ = children_->start(job_command(options, program_, path, geteuid() == 0),
                             [self = shared_from_this(), this](int status) { child_ended(status); });
@@ -244,12 +239,23 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
       return give_up(fmt::format("the ranks died {} times within {} s, at last: {}", recent_.size(),
                                  options_.restart_window_s, reason));
     ++restarts_;
-    events_.lost(reason);
+    const double pause = pause_after(failed_starts_++);
+    events_.lost(pause > 0 ? fmt::format("{} (the next try in {} s)", reason, pause) : reason);
+    pause_.expires_after(milliseconds(pause));
+    pause_.async_wait([self = shared_from_this(), this](error_code error) {
+      if (!error && !stopping_) find_hosts();
+    });
+  }
+
+  void find_hosts() {
     const auto found = [self = shared_from_this(), this](const std::vector<Host>& hosts) {
       try {
         launch(hosts);
       } catch (const std::exception& error) {
-        give_up(error.what());
+        // No socket, no process or no handle is to be had at this moment.
+        disconnect();
+        phase_ = Phase::kDown;
+        restart(error.what());
       }
     };
     hosts_->find(found, [self = shared_from_this(), this](const std::string& silent) { give_up(silent); });
@@ -267,6 +273,7 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
     children_->drop();
     force_.cancel();
     silence_.cancel();
+    pause_.cancel();
     if (const auto ended = std::exchange(events_.ended, nullptr)) ended();
   }
 
@@ -274,7 +281,8 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
 
   void accept(const std::shared_ptr<Link>& link) {
     link->acceptor.async_accept(link->socket, [self = shared_from_this(), this, link](error_code error) {
-      if (link != link_ || error) return;
+      if (link != link_) return;
+      if (error) return lose("rank 0 could not be connected to: " + error.message());
       error_code ignored;
       link->acceptor.close(ignored);  // one connection is all there is
       link->folder.reset();
@@ -310,9 +318,12 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
   void take(const FromRanks& message) {
     if (const auto* ready = std::get_if<Ready>(&message)) {
       if (phase_ != Phase::kStarting) fail("link: expected Ready once, got it again");
+      if (model_.empty()) model_ = ready->model;
+      if (ready->model != model_) return refuse_other_model();
       phase_ = Phase::kUp;
       hosts_->cancel();
       was_ready_ = true;
+      failed_starts_ = 0;
       limit_start(kRestartSeconds + 10 * seconds_since(started_));
       return events_.ready(*ready);
     }
@@ -321,6 +332,15 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
     if (const auto* tokens = std::get_if<Tokens>(&message)) events_.tokens(*tokens);
     if (const auto* refused = std::get_if<Refused>(&message)) events_.refused(*refused);
     if (const auto* report = std::get_if<Report>(&message)) events_.report(*report);
+  }
+
+  // What has been answered half is not ended by other weights.
+  void refuse_other_model() {
+    give_up(
+        "the model's folder has other contents than when the server was started: start the server again to serve"
+        " them");
+    disconnect();
+    terminate();
   }
 
   void expect_within(double seconds) {
@@ -349,14 +369,15 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
   SupervisorEvents events_;
   std::shared_ptr<Children> children_;
   std::shared_ptr<Hosts> hosts_;
-  asio::steady_timer silence_, force_;
+  asio::steady_timer silence_, force_, pause_;
   std::shared_ptr<Link> link_;  // null while there is no job to talk to
   Phase phase_ = Phase::kDown;
   pid_t job_ = 0;  // 0: no process
   bool stopping_ = false, was_ready_ = false;
-  bool terminated_ = false;  // this job has had its SIGTERM
-  std::string reason_;       // why the job that is leaving was lost
-  int restarts_ = 0;
+  bool terminated_ = false;               // this job has had its SIGTERM
+  std::string model_;                     // what the first job has loaded
+  std::string reason_;                    // why the job that is leaving was lost
+  int restarts_ = 0, failed_starts_ = 0;  // these in a row, the one that is going on included
   std::deque<Clock::time_point> recent_;  // losses
   Clock::time_point started_, deadline_;
   double start_limit_s_ = options_.start_timeout_s;

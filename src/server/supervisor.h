@@ -2,7 +2,9 @@
 //
 // The job is lost when its process ends, when the link to rank 0 breaks or says nonsense, and when rank 0 stays silent
 // for longer than it has promised: then what is left of it is killed. With several hosts, those that answer get the
-// ranks of the next job (see hosts.h), at most as many as they have slots. No request lives here: whoever keeps the
+// ranks of the next job (see hosts.h), at most as many as they have slots. A job that was ready is followed by the next
+// one at once; after one that was not, and where the system refuses a process, a handle or a folder, there is a pause,
+// which grows. No request lives here: whoever keeps the
 // journal submits what is in flight each time `ready` is called.
 //
 // Everything runs on the thread that runs the io_context.

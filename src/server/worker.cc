@@ -124,7 +124,7 @@ class Session {
   void run() {
     warm_up();
     say(Ready{kLinkVersion, engine_.comm().size(), engine_.threads(), options_.kv_tokens,
-              to_string(engine_.model().placement.plan)});
+              to_string(engine_.model().placement.plan), options_.identity});
     promise(0);
     while (send() && take()) {
       if (engine_.idle())
@@ -168,6 +168,10 @@ class Session {
     decoding ? limit_.step_took(tokens, seconds) : limit_.step_of_at_most_took(tokens, seconds);
     note_times(start, events);
     say_tokens(std::move(events));
+    for (const std::int64_t id : engine_.failed()) {
+      say(Refused{id, 500, kNotFinite});
+      waiting_.erase(id);
+    }
     if (seconds_since(reported_) > kReportSeconds) report();
   }
 
@@ -236,7 +240,7 @@ class Session {
 
   void refuse(const Request& request, const std::string& reason) {
     waiting_.erase(request.id);
-    say(Refused{request.id, reason});
+    say(Refused{request.id, 400, reason});
   }
 
   void promise(int tokens) {

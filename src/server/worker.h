@@ -11,6 +11,7 @@ struct WorkerOptions {
   std::string socket_path;     // where the front end listens
   int max_batch_tokens = 0;    // as the engine's
   int kv_tokens = 0;           // as the engine's
+  std::string identity = {};   // of the model folder, for Ready
   double hang_timeout_s = 10;  // the shortest silence after which the front end may take the ranks for dead
 };
 

@@ -10,7 +10,7 @@ namespace foe {
 
 MergeTable::MergeTable(std::size_t max_merges) : slots_(std::bit_ceil(2 * max_merges + 2)), mask_(slots_.size() - 1) {}
 
-void MergeTable::insert(std::int32_t left, std::int32_t right, Merge merge) {
+void MergeTable::insert(std::int32_t left, std::int32_t right, BpeMerge merge) {
   const std::uint64_t key = key_of(left, right);
   std::size_t i = slot_of(key);
   while (slots_[i].key != key && slots_[i].key != kEmpty) i = (i + 1) & mask_;
@@ -23,17 +23,17 @@ namespace {
 
 // Words up to this length merge by scanning an array: for them quadratic is faster than a heap.
 constexpr std::size_t kShortWord = 48;
-constexpr Merge kNoMerge{std::numeric_limits<std::uint32_t>::max(), -1};
+constexpr BpeMerge kNoMerge{std::numeric_limits<std::uint32_t>::max(), -1};
 
-Merge merge_of(const Bpe& bpe, std::int32_t left, std::int32_t right) {
-  const Merge* merge = bpe.merges.find(left, right);
+BpeMerge merge_of(const Bpe& bpe, std::int32_t left, std::int32_t right) {
+  const BpeMerge* merge = bpe.merges.find(left, right);
   return merge ? *merge : kNoMerge;
 }
 
 void encode_short(const Bpe& bpe, std::string_view bytes, std::vector<std::int32_t>& ids) {
   struct Symbol {
     std::int32_t id;
-    Merge next;  // with the symbol to the right
+    BpeMerge next;  // with the symbol to the right
   };
   std::array<Symbol, kShortWord> symbols;
   std::size_t size = bytes.size();
@@ -76,7 +76,7 @@ void encode_long(const Bpe& bpe, std::string_view bytes, std::vector<std::int32_
   std::priority_queue<Candidate> heap;
   const auto consider = [&](std::int32_t left, std::int32_t right) {
     if (left < 0 || right < 0) return;
-    if (const Merge* merge = bpe.merges.find(at(left).id, at(right).id)) {
+    if (const BpeMerge* merge = bpe.merges.find(at(left).id, at(right).id)) {
       heap.push({merge->rank, left, at(left).id, at(right).id, merge->result});
     }
   };

@@ -10,20 +10,20 @@
 
 namespace foe {
 
-struct Merge {
+struct BpeMerge {
   std::uint32_t rank = 0;   // lower merges first
   std::int32_t result = 0;  // id of the merged token
 };
 
-// (left id, right id) -> Merge: an open-addressing hash table, sized once.
+// (left id, right id) -> BpeMerge: an open-addressing hash table, sized once.
 class MergeTable {
  public:
   MergeTable() : MergeTable(0) {}
   explicit MergeTable(std::size_t max_merges);
   // A repeated pair takes the last merge.
-  void insert(std::int32_t left, std::int32_t right, Merge merge);
+  void insert(std::int32_t left, std::int32_t right, BpeMerge merge);
   // Null if the pair does not merge.
-  const Merge* find(std::int32_t left, std::int32_t right) const {
+  const BpeMerge* find(std::int32_t left, std::int32_t right) const {
     const std::uint64_t key = key_of(left, right);
     for (std::size_t i = slot_of(key);; i = (i + 1) & mask_) {
       if (slots_[i].key == key) return &slots_[i].merge;
@@ -34,7 +34,7 @@ class MergeTable {
  private:
   struct Slot {
     std::uint64_t key = kEmpty;
-    Merge merge;
+    BpeMerge merge;
   };
   static constexpr std::uint64_t kEmpty = ~std::uint64_t{0};  // no pair of ids: they are not negative
   static std::uint64_t key_of(std::int32_t left, std::int32_t right) {

@@ -131,7 +131,7 @@ void Regex::find_all(std::string_view text, RegexScratch& scratch, std::vector<S
   RunAheadFinder finder(text, code_->aheads, match_at, scratch.state_->ahead);
   pcre2_set_callout(scratch.state_->context, code_->aheads.empty() ? nullptr : answer_callout, &finder);
   std::size_t budget = step_budget(text.size());
-  const auto match = [&](std::size_t from) {
+  const auto find = [&](std::size_t from) {
     const std::uint32_t most = max_steps(text.size() - from);
     for (std::uint32_t steps = std::min(kFreeSteps, most);; steps = most / 8 < steps ? most : 8 * steps) {
       pcre2_set_match_limit(scratch.state_->context, steps);
@@ -144,7 +144,7 @@ void Regex::find_all(std::string_view text, RegexScratch& scratch, std::vector<S
   bool matched = false;
   std::size_t last_end = 0;
   for (std::size_t from = 0; from <= text.size();) {
-    const int code = match(from);
+    const int code = find(from);
     if (code == PCRE2_ERROR_NOMATCH) return;
     if (code < 0) fail("regex: gave up at byte {} of {}: {}", from, text.size(), error_message(code));
     const Span match{found[0], found[1]};

@@ -191,6 +191,8 @@ void check_decoder(const JsonField& field) {
 void append_template_token(const JsonField& processor, const std::string& name, std::size_t tokens,
                            std::vector<std::int32_t>& ids) {
   const JsonField list = processor["special_tokens"][name]["ids"];
+  if (list.array().size() + ids.size() > kMaxTemplateIds)
+    fail("{}: expected templates of at most {} ids in all, got more", list.path, kMaxTemplateIds);
   for (std::size_t i = 0; i < list.array().size(); ++i) ids.push_back(token_id(list[i], tokens));
 }
 
@@ -209,6 +211,8 @@ void parse_template(const JsonField& processor, std::size_t tokens, TokenizerSpe
     ++texts;
   }
   if (texts != 1) fail("{}: expected the text (sequence A) once, got {}", pieces.path, texts);
+  if (before.size() + after.size() + spec.prefix_ids.size() + spec.suffix_ids.size() > kMaxTemplateIds)
+    fail("{}: expected templates of at most {} ids in all, got more", pieces.path, kMaxTemplateIds);
   spec.prefix_ids.insert(spec.prefix_ids.begin(), before.begin(), before.end());
   spec.suffix_ids.insert(spec.suffix_ids.end(), after.begin(), after.end());
 }

@@ -16,6 +16,8 @@ namespace foe {
 // Limits on what a file may ask for, all far above real tokenizers.
 inline constexpr std::size_t kMaxTokenizerFileBytes = 64u << 20;
 inline constexpr std::size_t kMaxTokenBytes = 4096;
+// Around every text. Templates name tokens by reference, so a short file could ask for any number of ids.
+inline constexpr std::size_t kMaxTemplateIds = 4096;
 // Ids may have holes, but not so many that a small file asks for a large table.
 constexpr std::int64_t max_token_id(std::size_t tokens) {
   return 2 * static_cast<std::int64_t>(tokens) + 65536;

@@ -4,6 +4,9 @@
 #include <cstring>
 #include <utility>
 
+#include <fmt/format.h>
+
+#include "base/digest.h"
 #include "base/error.h"
 #include "base/strict_json.h"
 #include "weights/model_folder.h"
@@ -14,6 +17,16 @@ namespace foe::train {
 namespace {
 
 constexpr const char* kStepKey = "steps_done";
+constexpr const char* kDigestKey = "digest";
+
+// Of everything that a run goes on from.
+std::string digest_of(const TrainState& state, int steps_done, const std::map<std::string, std::string>& identity) {
+  Digest digest;
+  for (const auto& [key, value] : identity) digest.add(key + "=" + value + "\n");
+  digest.add(std::to_string(steps_done));
+  for (const auto& values : {state.params, state.first, state.second}) digest.add(std::as_bytes(values));
+  return fmt::format("{:016x}", digest.value());
+}
 
 void read_array(const TensorFile& file, const char* name, std::span<float> out) {
   const TensorInfo* info = file.find(name);
@@ -33,7 +46,7 @@ void check_identity(const TensorFile& file, const std::map<std::string, std::str
   };
   for (const auto* keys : {&identity, &saved})
     for (const auto& [key, unused] : *keys)
-      if (key != kStepKey && value(saved, key) != value(identity, key))
+      if (key != kStepKey && key != kDigestKey && value(saved, key) != value(identity, key))
         fail("{}: {} is {} in this checkpoint and {} in the configuration: expected the same, or a new run directory",
              file.path(), key, value(saved, key), value(identity, key));
 }
@@ -44,6 +57,7 @@ void save_checkpoint(const std::string& path, const TrainState& state, int steps
                      const std::map<std::string, std::string>& identity) {
   std::map<std::string, std::string> metadata = identity;
   metadata[kStepKey] = std::to_string(steps_done);
+  metadata[kDigestKey] = digest_of(state, steps_done, identity);
   const auto array = [](const char* name, std::span<const float> values) {
     return float_source(name, DType::kF32, {static_cast<std::int64_t>(values.size())}, values);
   };
@@ -64,6 +78,11 @@ int load_checkpoint(const std::string& path, const TrainState& state,
   read_array(file, "params", state.params);
   read_array(file, "first", state.first);
   read_array(file, "second", state.second);
+  const auto saved = file.metadata().find(kDigestKey);  // checkpoints of earlier versions have none
+  if (const std::string found = digest_of(state, steps, identity);
+      saved != file.metadata().end() && saved->second != found)
+    fail("{}: expected contents with the digest {}, got {}: the file has been damaged since it was written", path,
+         shorten(saved->second), found);
   return steps;
 }
 

@@ -22,7 +22,8 @@ void save_checkpoint(const std::string& path, const TrainState& state, int steps
                      const std::map<std::string, std::string>& identity);
 
 // Fills `state` and returns the number of finished steps. Throws Error naming the first key of the identity that
-// differs, with both values, or what is wrong with the file.
+// differs, with both values, or what is wrong with the file: each checkpoint has a digest of all of its contents, so
+// one that has lost a bit is refused.
 int load_checkpoint(const std::string& path, const TrainState& state,
                     const std::map<std::string, std::string>& identity);
 

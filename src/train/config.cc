@@ -1,5 +1,6 @@
 #include "train/config.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -182,9 +183,40 @@ void read_train(Table table, TrainConfig& c, const std::string& source) {
          static_cast<std::int64_t>(c.batch_sequences) * c.sequence_length);
 }
 
+// The parser makes a table in a table for each part of a dotted key, and takes tables apart recursively. No key of ours
+// has more than two parts.
+void check_nesting(std::string_view text, const std::string& source) {
+  constexpr int kMostDots = 8;
+  int line = 1, dots = 0;
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    const char c = text[at];
+    if (c == '"' || c == '\'') {
+      // Strings of several lines have three quotes on each side; only those in double quotes have escapes.
+      const std::string_view three = text.substr(at, 3),
+                             quote = three == std::string(3, c) ? three : text.substr(at, 1);
+      for (at += quote.size(); at < text.size() && text.substr(at, quote.size()) != quote; ++at) {
+        line += text[at] == '\n';
+        if (quote.size() == 1 && text[at] == '\n') break;  // the parser says what is wrong
+        if (c == '"' && text[at] == '\\') ++at;
+      }
+      at += quote.size() - 1;
+      while (quote.size() == 3 && at + 1 < text.size() && text[at + 1] == c) ++at;  // the string's own, at its end
+    } else if (c == '#') {
+      at = std::min(text.find('\n', at), text.size()) - 1;
+    } else if (c == '.') {
+      if (++dots > kMostDots)
+        fail("{}: line {}: expected a key of at most {} parts, got a longer one", source, line, kMostDots + 1);
+    } else if (c == '\n' || c == '=' || c == ',' || c == '[' || c == '{') {
+      dots = 0;
+      line += c == '\n';
+    }
+  }
+}
+
 }  // namespace
 
 TrainConfig parse_train_config(std::string_view text, const std::string& source) {
+  check_nesting(text, source);
   toml::table file;
   try {
     file = toml::parse(text, source);

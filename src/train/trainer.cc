@@ -111,6 +111,8 @@ void Trainer::save(const std::string& path) {
 
 void Trainer::load(const std::string& path) {
   steps_done_ = load_checkpoint(path, state(), identity());
+  if (steps_done_ > config_.steps)
+    fail("{}: expected at most the {} steps of train.steps, got {} that are done", path, config_.steps, steps_done_);
 }
 
 }  // namespace foe::train

@@ -1,5 +1,9 @@
 // A file that is there with its whole contents or not at all, whatever kills the process or the machine: written beside
-// its place as PATH.tmp, synced, renamed over it. One writer per path at a time; a leftover .tmp is overwritten.
+// its place as PATH.tmp, synced, renamed over it. One writer per path at a time; a leftover .tmp is replaced.
+//
+// Only a regular file is replaced, and keeps its mode and, where the system lets us, its owner. A symbolic link stays,
+// and the file that it names is replaced. What is there and no file (a device such as /dev/null, a pipe), and what is
+// this process's standard output or error, is written to as it is.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +18,7 @@ namespace foe {
 // .tmp.
 class AtomicFile {
  public:
-  explicit AtomicFile(std::string path);
+  explicit AtomicFile(const std::string& path);
   ~AtomicFile();
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
@@ -26,9 +30,11 @@ class AtomicFile {
 
  private:
   void flush();
+  void put_in_place();
   [[noreturn]] void fail_with_reason(const char* action) const;
 
-  std::string path_, temporary_;
+  std::string path_;     // of the file that is replaced, behind all links
+  std::string written_;  // the .tmp, or path_ where that is written to as it is
   int fd_ = -1;
   std::vector<std::byte> buffer_;
 };

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "weights/finite.h"
 #include "weights/layer_tensors.h"
 #include "weights/model_folder.h"
 #include "weights/output_blocks.h"
@@ -23,15 +24,13 @@ class Converter {
     copy("model.embed_tokens.weight", ends.embed);
     copy("model.norm.weight", ends.norm);
     for (int l = 0; l < config_.num_hidden_layers; ++l) layer(l);
-    const StoredMatrix head = matrix(head_tensor(checkpoint_, config_));
-    add(kHeadName, formats_.head, 1, head.rows, head.depth, [this, head](int) {
-      return pack(pool_, {&head, 1}, formats_.head);
-    });
+    add_matrix(kHeadName, formats_.head, head_tensor(checkpoint_, config_));
     return std::move(sources_);
   }
 
  private:
   void copy(std::string name, const Tensor& tensor) {
+    require_finite(pool_, tensor);
     sources_.push_back(
         byte_source(std::move(name), tensor.dtype == DType::kF32 ? "F32" : "BF16", tensor.shape, tensor.bytes));
   }
@@ -59,42 +58,53 @@ class Converter {
     if (t.k_norm) copy(prefix + "self_attn.k_norm.weight", *t.k_norm);
     if (t.router) copy(prefix + "mlp.gate.weight", *t.router);
     const AttentionTensors a = attention_tensors(checkpoint_, config_, l);
-    rows_of_groups(prefix + "self_attn.q_proj", matrix(a.q));
-    rows_of_groups(prefix + "self_attn.k_proj", matrix(a.k));
-    rows_of_groups(prefix + "self_attn.v_proj", matrix(a.v));
-    columns_of_groups(prefix + "self_attn.o_proj", matrix(a.o));
+    rows_of_groups(prefix + "self_attn.q_proj", a.q);
+    rows_of_groups(prefix + "self_attn.k_proj", a.k);
+    rows_of_groups(prefix + "self_attn.v_proj", a.v);
+    columns_of_groups(prefix + "self_attn.o_proj", a.o);
     for (int e = 0; e < config_.experts(); ++e) expert(l, e);
   }
 
-  void rows_of_groups(const std::string& name, const StoredMatrix& w) {
-    const int groups = attention_matrices(config_), rows = w.rows / groups;
-    add(name, formats_.attention, groups, rows, w.depth, [=, this](int g) {
-      const StoredMatrix part = w.slice(g * rows, rows, 0, w.depth);
+  void rows_of_groups(const std::string& name, const Tensor& tensor) {
+    const int groups = attention_matrices(config_), rows = static_cast<int>(tensor.shape[0]) / groups;
+    const int depth = static_cast<int>(tensor.shape[1]);
+    add(name, formats_.attention, groups, rows, depth, [=, this](int g) {
+      const StoredMatrix part = finite_part(pool_, tensor, g * rows, rows, 0, depth, formats_.attention);
       return pack(pool_, {&part, 1}, formats_.attention);
     });
   }
 
-  void columns_of_groups(const std::string& name, const StoredMatrix& w) {
-    const int groups = attention_matrices(config_), depth = w.depth / groups;
-    const int heads = config_.num_key_value_heads / groups;
+  void columns_of_groups(const std::string& name, const Tensor& tensor) {
+    const int groups = attention_matrices(config_), rows = static_cast<int>(tensor.shape[0]);
+    const int depth = static_cast<int>(tensor.shape[1]) / groups, heads = config_.num_key_value_heads / groups;
     const auto blocks = [=, this](int g) {
       return output_blocks(config_, formats_.attention, {g * heads, (g + 1) * heads});
     };
-    add(name, formats_.attention, groups, w.rows, packed_depth(blocks(0)), [=, this](int g) {
-      return pack_output(pool_, w.slice(0, w.rows, g * depth, depth), blocks(g), formats_.attention);
+    add(name, formats_.attention, groups, rows, packed_depth(blocks(0)), [=, this](int g) {
+      const StoredMatrix part = finite_part(pool_, tensor, 0, rows, g * depth, depth, formats_.attention);
+      return pack_output(pool_, part, blocks(g), formats_.attention);
+    });
+  }
+
+  // The whole matrix of a tensor.
+  void add_matrix(const std::string& name, WeightFormat format, const Tensor& tensor) {
+    const int rows = static_cast<int>(tensor.shape[0]), depth = static_cast<int>(tensor.shape[1]);
+    add(name, format, 1, rows, depth, [=, this](int) {
+      const StoredMatrix part = finite_part(pool_, tensor, 0, rows, 0, depth, format);
+      return pack(pool_, {&part, 1}, format);
     });
   }
 
   void expert(int l, int e) {
     const ExpertTensors t = expert_tensors(checkpoint_, config_, l, e);
-    const StoredMatrix gate = matrix(t.gate), up = matrix(t.up), down = matrix(t.down);
+    const int D = config_.hidden_size, F = config_.moe_intermediate_size;
+    const WeightFormat format = formats_.experts;
     const std::string name = packed_expert_name(config_, l, e);
-    const int gate_up_rows = 2 * kPanel * ((gate.rows + kPanel - 1) / kPanel);
-    add(name + "gate_up_proj", formats_.experts, 1, gate_up_rows, gate.depth,
-        [=, this](int) { return pack_gate_up(pool_, gate, up, formats_.experts); });
-    add(name + "down_proj", formats_.experts, 1, down.rows, down.depth, [=, this](int) {
-      return pack(pool_, {&down, 1}, formats_.experts);
+    add(name + "gate_up_proj", format, 1, 2 * kPanel * ((F + kPanel - 1) / kPanel), D, [=, this](int) {
+      return pack_gate_up(pool_, finite_part(pool_, t.gate, 0, F, 0, D, format),
+                          finite_part(pool_, t.up, 0, F, 0, D, format), format);
     });
+    add_matrix(name + "down_proj", format, t.down);
   }
 
   ThreadPool& pool_;
@@ -129,7 +139,9 @@ void convert_model(ThreadPool& pool, const std::string& model_dir, const ModelCo
       });
     };
   }
-  write_model_folder(out, config, std::move(sources), model_dir);
+  NewFolder folder(out);
+  write_model_folder(folder.partial(), config, std::move(sources), model_dir);
+  folder.commit();
 }
 
 }  // namespace foe

@@ -1,10 +1,17 @@
 #include "weights/model_folder.h"
 
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <fcntl.h>
 #include <filesystem>
+#include <unistd.h>
 #include <utility>
 
 #include <nlohmann/json.hpp>
+#include <sys/file.h>
 
+#include "base/error.h"
 #include "base/text_file.h"
 #include "weights/atomic_file.h"
 #include "weights/config_json.h"
@@ -24,6 +31,36 @@ void write_model_folder(const std::string& dir, const ModelConfig& config, std::
   for (const char* name : {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"})
     if (const std::string path = tokenizer_dir + "/" + name; std::filesystem::exists(path))
       write_text_file(dir + "/" + name, read_text_file(path, kMaxTokenizerBytes));
+}
+
+NewFolder::NewFolder(std::string path) : path_(std::move(path)) {
+  namespace fs = std::filesystem;
+  while (path_.size() > 1 && path_.ends_with('/')) path_.pop_back();
+  std::error_code error;
+  if (fs::exists(fs::symlink_status(path_, error))) fail("{}: expected a folder that is not there yet", path_);
+  partial_ = path_ + ".partial";
+  fs::create_directories(partial_, error);
+  if (error) fail("{}: expected to make a folder, got: {}", partial_, error.message());
+  lock_ = open(partial_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (lock_ < 0 || flock(lock_, LOCK_EX | LOCK_NB) != 0) {
+    const std::string reason = errno == EWOULDBLOCK ? "another process is writing it" : std::strerror(errno);
+    if (lock_ >= 0) close(lock_);
+    fail("{}: expected a folder of its own, but {}", partial_, reason);
+  }
+  for (const fs::directory_entry& old : fs::directory_iterator(partial_, error)) fs::remove_all(old.path(), error);
+}
+
+NewFolder::~NewFolder() {
+  if (lock_ < 0) return;
+  std::error_code ignored;
+  std::filesystem::remove_all(partial_, ignored);
+  close(lock_);
+}
+
+void NewFolder::commit() {
+  if (fsync(lock_) != 0 || std::rename(partial_.c_str(), path_.c_str()) != 0)
+    fail("{}: expected to rename it to {}, got: {}", partial_, path_, std::strerror(errno));
+  close(std::exchange(lock_, -1));
 }
 
 }  // namespace foe

@@ -4,22 +4,13 @@
 #include <span>
 
 #include "base/huge_pages.h"
+#include "weights/finite.h"
 #include "weights/layer_tensors.h"
 #include "weights/output_blocks.h"
 #include "weights/packed_tensors.h"
 
 namespace foe {
 namespace {
-
-std::vector<float> floats(const Tensor& tensor, int first, int count) {
-  std::vector<float> values(count);
-  read_floats(tensor, first, values);
-  return values;
-}
-
-std::vector<float> floats(const Tensor& tensor) {
-  return floats(tensor, 0, static_cast<int>(tensor.size()));
-}
 
 // Rows and columns of one of a file's matrices.
 struct Part {
@@ -54,7 +45,7 @@ class Loader {
       w.k_norm = floats(*t.k_norm, share_.kv_heads.begin * C, share_.kv_heads.size() * C);
     }
     for (int g = 0; g < share_.streams(); ++g) w.streams.push_back(stream(l, g));
-    if (t.router) w.router_ED = packed(matrix(*t.router), WeightFormat::kF32);
+    if (t.router) w.router_ED = packed(*t.router, WeightFormat::kF32);
     for (int e = share_.experts.begin; e < share_.experts.end; ++e) w.experts.push_back(expert(l, e));
     return w;
   }
@@ -62,13 +53,24 @@ class Loader {
   PackedMatrix head() const {
     const int V = config_.vocab_size, D = config_.hidden_size;
     if (in_file_.head.packed) return packed_part({kHeadName, 1, 0, V, D, share_.vocab, {0, D}}, formats_.head);
-    return packed(matrix(head_tensor(checkpoint_, config_)).slice(share_.vocab.begin, share_.vocab.size(), 0, D),
-                  formats_.head);
+    return packed(head_tensor(checkpoint_, config_), share_.vocab.begin, share_.vocab.size(), 0, D, formats_.head);
   }
 
+  std::vector<float> floats(const Tensor& tensor, int first, int count) const {
+    require_finite(pool_, tensor);
+    std::vector<float> values(count);
+    read_floats(tensor, first, values);
+    return values;
+  }
+  std::vector<float> floats(const Tensor& tensor) const { return floats(tensor, 0, static_cast<int>(tensor.size())); }
+
  private:
-  PackedMatrix packed(const StoredMatrix& stored, WeightFormat format) const {
-    return pack(pool_, {&stored, 1}, format, &space_);
+  PackedMatrix packed(const Tensor& tensor, int row, int rows, int column, int columns, WeightFormat format) const {
+    const StoredMatrix part = finite_part(pool_, tensor, row, rows, column, columns, format);
+    return pack(pool_, {&part, 1}, format, &space_);
+  }
+  PackedMatrix packed(const Tensor& tensor, WeightFormat format) const {
+    return packed(tensor, 0, static_cast<int>(tensor.shape[0]), 0, static_cast<int>(tensor.shape[1]), format);
   }
 
   PackedMatrix packed_part(const Part& p, WeightFormat format) const {
@@ -104,10 +106,9 @@ class Loader {
     }
     const AttentionTensors t = attention_tensors(checkpoint_, config_, l);
     const int begin = first * C, count = here * C;
-    return {packed(matrix(t.q).slice(begin * per_kv, count * per_kv, 0, D), format),
-            packed(matrix(t.k).slice(begin, count, 0, D), format),
-            packed(matrix(t.v).slice(begin, count, 0, D), format),
-            pack_output(pool_, matrix(t.o).slice(0, D, begin * per_kv, count * per_kv), o_blocks, format, &space_)};
+    const StoredMatrix o = finite_part(pool_, t.o, 0, D, begin * per_kv, count * per_kv, format);
+    return {packed(t.q, begin * per_kv, count * per_kv, 0, D, format), packed(t.k, begin, count, 0, D, format),
+            packed(t.v, begin, count, 0, D, format), pack_output(pool_, o, o_blocks, format, &space_)};
   }
 
   ExpertWeights expert(int l, int e) const {
@@ -123,9 +124,9 @@ class Loader {
               packed_part({prefix + "down_proj", 1, 0, D, F, {0, D}, width}, format)};
     }
     const ExpertTensors t = expert_tensors(checkpoint_, config_, l, e);
-    return {pack_gate_up(pool_, matrix(t.gate).slice(width.begin, width.size(), 0, D),
-                         matrix(t.up).slice(width.begin, width.size(), 0, D), format, &space_),
-            packed(matrix(t.down).slice(0, D, width.begin, width.size()), format)};
+    return {pack_gate_up(pool_, finite_part(pool_, t.gate, width.begin, width.size(), 0, D, format),
+                         finite_part(pool_, t.up, width.begin, width.size(), 0, D, format), format, &space_),
+            packed(t.down, 0, D, width.begin, width.size(), format)};
   }
 
   ThreadPool& pool_;
@@ -186,12 +187,13 @@ Weights load_weights(ThreadPool& pool, const std::string& model_dir, const Model
   w.checkpoint = std::make_unique<Checkpoint>(model_dir);
   const Loader loader(pool, *w.checkpoint, config, share, formats, w.packed);
   const EndTensors ends = end_tensors(*w.checkpoint, config);
+  require_finite(pool, ends.embed);
   w.embedding_VD = matrix(ends.embed);
   for (int l = 0; l < config.num_hidden_layers; ++l) {
     w.layers.push_back(loader.layer(l));
     w.checkpoint->drop_pages();  // what was packed is not read again
   }
-  w.final_norm_D = floats(ends.norm);
+  w.final_norm_D = loader.floats(ends.norm);
   w.head_vD = loader.head();
   w.checkpoint->drop_pages();
   prefer_huge_pages_of_files(w);

@@ -86,7 +86,7 @@ std::span<const std::byte> TensorFile::bytes(const TensorInfo& info) const {
 Tensor TensorFile::tensor(const TensorInfo& info) const {
   if (!info.type->dtype)
     fail("{}: {}: expected weights of type F32 or BF16, got {}", path_, info.name, info.type->name);
-  return {*info.type->dtype, info.shape, bytes(info)};
+  return {*info.type->dtype, info.shape, bytes(info), info.name};
 }
 
 void read_floats(const Tensor& tensor, std::int64_t first, std::span<float> out) {

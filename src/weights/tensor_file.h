@@ -21,6 +21,7 @@ struct Tensor {
   DType dtype = DType::kF32;
   std::vector<std::int64_t> shape;
   std::span<const std::byte> bytes;
+  std::string name = {};  // in its file
 
   std::int64_t size() const { return static_cast<std::int64_t>(bytes.size() / size_of(dtype)); }  // elements
 };

@@ -284,6 +284,13 @@ class BadServers(Bench):
             end.wait(PATIENCE_S)
         self.assertEqual(self.failures(answer, "--timeout", 0.3), "the reply broke off within 0.3 s")
 
+    def test_a_server_that_never_ends(self):
+        def answer(connection):
+            connection.sendall(STREAM)
+            while True:
+                connection.sendall(chunk(TOKEN * 500))
+        self.assertEqual(self.failures(answer, "--timeout", 0.3), "the reply did not end within 0.3 s")
+
     def test_bytes_one_by_one(self):
         stream = STREAM + chunk(TOKEN) + chunk(TOKEN) + chunk(b"data: [DONE]\r\n\r\n") + b"0\r\n\r\n"
 

@@ -3,11 +3,21 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <new>
 #include <sched.h>
+#include <stdexcept>
+#include <string>
 #include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include "base/error.h"
+#include "base/sanitized.h"
 
 namespace foe {
 namespace {
@@ -27,6 +37,60 @@ TEST(ThreadPool, RunsEveryIndexOnce) {
       EXPECT_EQ(calls, std::vector<int>(count, 1)) << count << " indices, " << threads << " threads";
     }
   }
+}
+
+// On whichever thread a body throws, the owner gets it, and the pool goes on.
+TEST(ThreadPool, WhatABodyThrowsReachesTheOwner) {
+  for (const int threads : {1, 2, 4}) {
+    ThreadPool pool(threads);
+    for (int round = 0; round < 200; ++round) {
+      const auto owner = std::this_thread::get_id();
+      std::atomic<int> thrown = 0;
+      const auto loop = [&] {
+        pool.parallel_for(1000, [&](std::size_t i) {
+          // Every second time only workers throw; with one thread there are none.
+          if ((round % 2 == 0 || threads == 1 || std::this_thread::get_id() != owner) && i >= 10) {
+            ++thrown;
+            throw std::runtime_error("body " + std::to_string(i));
+          }
+        });
+      };
+      try {
+        loop();
+        EXPECT_EQ(thrown, 0);
+      } catch (const std::runtime_error& error) {
+        EXPECT_EQ(std::string(error.what()).substr(0, 5), "body ");
+        EXPECT_GT(thrown, 0);
+      }
+      std::vector<int> calls(100, 0);
+      pool.parallel_for(calls.size(), [&](std::size_t i) { ++calls[i]; });
+      ASSERT_EQ(calls, std::vector<int>(100, 1));
+    }
+    EXPECT_THROW(pool.parallel_for(64, [](std::size_t) { throw std::bad_alloc(); }), std::bad_alloc);
+  }
+  EXPECT_THROW(with_unbound_pool(2, [](ThreadPool&) { throw std::bad_alloc(); }), std::bad_alloc);
+}
+
+// As under ulimit -u or in a container: here there is no memory for so many stacks.
+TEST(ThreadPoolDeathTest, TooManyThreadsAreAnError) {
+  if (kSanitized) GTEST_SKIP() << "a sanitizer needs more addresses than there would be";
+  const auto start_too_many = [] {
+    std::ifstream status("/proc/self/statm");
+    rlim_t pages = 0;
+    status >> pages;
+    const rlimit most{pages * 4096 + (rlim_t{64} << 20), RLIM_INFINITY};
+    setrlimit(RLIMIT_AS, &most);
+    std::string message = "no error";
+    try {
+      const ThreadPool pool(1000);
+    } catch (const Error& error) {
+      message = error.what();
+    }
+    std::fprintf(stderr, "%s\n", message.c_str());
+    std::_Exit(message == "no error");
+  };
+  EXPECT_EXIT(start_too_many(), testing::ExitedWithCode(0),
+              "expected 1000 threads, got [0-9]+ and then: Resource temp");
 }
 
 // Of few indices a thread takes one at a time, of many several.

@@ -38,6 +38,30 @@ TEST(SelfComm, DoesWhatOneRankDoes) {
   check_random_sequence(*comm, 50, 3);
 }
 
+// Whatever was split off before: a rank that is alone in an exchange says how long it has waited.
+TEST(Communicator, ATimeoutHoldsInAllThatWasSplitOff) {
+  for (const std::vector<int>& nodes : {std::vector<int>{0, 0}, std::vector<int>{0, 1}, std::vector<int>{0, 0, 1, 1}})
+    run_ranks(nodes, kTimeout, [&](Communicator& comm) {
+      EXPECT_EQ(comm.timeout(), kTimeout);
+      const auto part = comm.split(comm.rank() / 2, 0);
+      meet(comm);
+      comm.set_timeout(0.25);
+      EXPECT_EQ(part->timeout(), 0.25);
+      if (comm.rank() == 0) {
+        std::vector<std::int32_t> message(1);
+        try {
+          part->broadcast(message);
+          meet(*part);
+          ADD_FAILURE() << "nobody else is there";
+        } catch (const Error& error) {
+          EXPECT_THAT(error.what(), testing::EndsWith("0.25 s"));
+        }
+      }
+      comm.set_timeout(kTimeout);
+      meet(comm);
+    });
+}
+
 TEST(SelfComm, SendsNothing) {
   const auto comm = make_self_comm();
   check_broadcast(*comm, 10, 1);
@@ -328,16 +352,26 @@ TEST(LocalCommDeathTest, ArgumentsMustFit) {
   };
   EXPECT_DEATH(all_to_all(*comms[0], {3}), "1 and 2 lengths for 2 ranks");
   EXPECT_DEATH(all_to_all(*comms[0], {1, 1}), "3 bytes, announced 2");
-  EXPECT_DEATH(
-      run_ranks(2, kTimeout,
-                [](Communicator& comm) {
-                  std::vector<std::byte> receive(3);
-                  std::vector<std::size_t> received(2);
-                  comm.all_to_all(std::vector<std::byte>(4), std::vector<std::size_t>{2, 2}, receive, received);
-                }),
-      "4 bytes to receive, room for 3");
   lengths.resize(1);
   EXPECT_DEATH(all_to_all(*make_self_comm(), {3}), "3 bytes to receive, room for 2");
+}
+
+// What another rank sends is input.
+TEST(LocalComm, MessagesThatDoNotFitAreAnError) {
+  for (const std::vector<int>& nodes : {std::vector<int>{0, 0}, std::vector<int>{0, 1}})
+    run_ranks(nodes, kTimeout, [](Communicator& comm) {
+      std::vector<std::byte> receive(3);
+      std::vector<std::size_t> received(2);
+      try {
+        comm.all_to_all(std::vector<std::byte>(4), std::vector<std::size_t>{2, 2}, receive, received);
+        ADD_FAILURE() << "4 bytes fit into 3";
+      } catch (const Error& error) {
+        EXPECT_EQ(std::string(error.what()),
+                  "rank " + std::to_string(comm.rank()) +
+                      " in an all-to-all: rank 1 sends 2 bytes, expected at most 1, of 3 from"
+                      " all ranks");
+      }
+    });
 }
 
 }  // namespace

@@ -107,6 +107,25 @@ TEST_F(ConstraintTest, EndsWhereNothingCanFollow) {
   EXPECT_EQ(outputs.at(1).back(), kEnd);
 }
 
+// Whatever comes under an id that is here: what is there keeps its constraint and its place in it.
+TEST_F(ConstraintTest, AnIdThatIsHereIsRefused) {
+  const Outputs expected = run(*folder_, *comm_, {request_of(1)});
+  Engine engine(load_model(folder_->path(), Plan::kEp, *comm_), *comm_, {.kv_tokens = 2048});
+  engine.allow_constraints(std::make_shared<TokenTable>(gpt2_tokenizer(), engine.model().config.vocab_size));
+  engine.submit(request_of(1));
+  Request plain = request_of(1), other = request_of(1);
+  plain.constraint = {};
+  other.constraint.schema = R"({"type": "integer"})";
+  Outputs outputs;
+  while (!engine.idle()) {
+    for (const TokenEvent& event : engine.step()) outputs[event.id].push_back(event.token);
+    if (engine.idle()) break;
+    for (const Request& again : {request_of(1), plain, other})
+      EXPECT_THAT([&] { engine.submit(again); }, ThrowsMessage<Error>("id: request 1 is here already"));
+  }
+  EXPECT_EQ(outputs, expected);
+}
+
 TEST_F(ConstraintTest, RefusesWhatCannotBeKept) {
   Engine engine(load_model(folder_->path(), Plan::kEp, *comm_), *comm_, {.kv_tokens = 512});
   EXPECT_THAT([&] { engine.submit(request_of(1)); }, ThrowsMessage<Error>(HasSubstr("a model with a tokenizer")));

@@ -10,6 +10,7 @@
 #include <gmock/gmock.h>
 
 #include "base/thread_pool.h"
+#include "comm/ranks.h"
 
 namespace foe {
 namespace {
@@ -86,6 +87,39 @@ TEST(Processors, PinnedThreadsRunWhereTheyShould) {
     for (const int cpu : pinned) EXPECT_EQ(seen[cpu], std::count(pinned.begin(), pinned.end(), cpu));
   }
   ASSERT_EQ(sched_setaffinity(0, sizeof before, &before), 0);
+}
+
+TEST(LocalShare, DividesWhatRanksMayUseTogether) {
+  const auto share = [](const std::vector<std::vector<int>>& allowed, int rank) {
+    const LocalShare s = share_of(allowed, rank);
+    return std::vector<int>{s.rank, s.ranks, s.threads};
+  };
+  EXPECT_THAT(share({{0, 1, 2, 3}}, 0), ElementsAre(0, 1, 4));
+  const std::vector<std::vector<int>> unbound(3, {0, 1, 2, 3, 4, 5, 6});  // as mpirun --bind-to none
+  EXPECT_THAT(share(unbound, 0), ElementsAre(0, 3, 2));
+  EXPECT_THAT(share(unbound, 2), ElementsAre(2, 3, 2));
+  const std::vector<std::vector<int>> bound = {{0, 1, 2, 3}, {4, 5, 6, 7}};  // as srun --cpus-per-task 4
+  EXPECT_THAT(share(bound, 0), ElementsAre(0, 1, 4));
+  EXPECT_THAT(share(bound, 1), ElementsAre(0, 1, 4));
+  const std::vector<std::vector<int>> mixed = {{0, 1, 2, 3}, {2, 3}, {0, 1, 2, 3}};
+  EXPECT_THAT(share(mixed, 0), ElementsAre(0, 2, 1));  // 2/2 + 2/3
+  EXPECT_THAT(share(mixed, 1), ElementsAre(0, 1, 1));
+  EXPECT_THAT(share(std::vector<std::vector<int>>(5, {0, 1}), 4), ElementsAre(4, 5, 1));
+}
+
+// Nothing but the ranks themselves is asked: there is no launcher here.
+TEST(LocalShare, ComesFromTheRanks) {
+  std::vector<LocalShare> shares(5);
+  run_ranks({0, 0, 0, 1, 1}, 60, [&](Communicator& comm) {
+    shares[comm.rank()] = local_share(comm);
+    EXPECT_EQ(comm.counters().total().calls, 0u);
+  });
+  const int all = available_threads();
+  for (int r = 0; r < 5; ++r) {
+    EXPECT_EQ(shares[r].rank, r < 3 ? r : r - 3);
+    EXPECT_EQ(shares[r].ranks, r < 3 ? 3 : 2);
+    EXPECT_EQ(shares[r].threads, std::max(1, all / shares[r].ranks));
+  }
 }
 
 }  // namespace

@@ -93,6 +93,63 @@ TEST_P(ExpertParallel, AnyNumberOfRanksGivesTheBitsOfOne) {
     }
 }
 
+// What a peer sends is input: more than any could send, in a buffer that has room for it, is refused before it is read.
+TEST(ExpertExchange, RefusesMoreThanThereIsRoomFor) {
+  const ModelConfig config = small_config();
+  ThreadPool pool(1);
+  constexpr int kTokens = 8;
+  const Range members[] = {{0, 8}, {8, 16}};
+  Share share;
+  share.experts = members[0];
+  for (const Wire wire : {Wire::kF32, Wire::kBF16})
+    for (const Dispatch dispatch : {Dispatch::kPerRank, Dispatch::kPerExpert}) {
+      ExpertExchange x(config, members, 0, {dispatch, wire}, kTokens);
+      std::fill(x.in.span().begin(), x.in.span().end(), std::byte{0});
+      const std::size_t most = dispatch == Dispatch::kPerRank ? kTokens : kTokens * 4;
+      EXPECT_EQ(x.most_in, most);
+      const auto refusal_of_rows = [&](std::size_t from_0, std::size_t from_1) {
+        x.unit_bytes = x.row_bytes;
+        x.bytes_in = {from_0 * x.row_bytes, from_1 * x.row_bytes};
+        return error_of([&] { take_rows(x, pool, share); });
+      };
+      EXPECT_EQ(refusal_of_rows(3, most - 2),
+                fmt::format("rank 1 sent {0} rows or sums, expected at most {1}, of {2} from all ranks", most - 2,
+                            most - 3, most));
+      EXPECT_EQ(refusal_of_rows(std::size_t{1} << 40, 0),
+                fmt::format("rank 0 sent {0} rows or sums, expected at most {1}, of {1} from all ranks",
+                            std::size_t{1} << 40, most));
+      x.bytes_in = {x.row_bytes + 1, 0};
+      EXPECT_THAT(error_of([&] { take_rows(x, pool, share); }), testing::HasSubstr("expected a multiple of"));
+
+      const Routing own(4, 16, kTokens);
+      const std::size_t sum_bytes = wire_bytes(wire, config.hidden_size);
+      x.unit_bytes = sum_bytes;
+      x.bytes_in = {0, (x.sums_in + 1) * sum_bytes};
+      std::vector<float> update(kTokens * config.hidden_size);
+      EXPECT_EQ(error_of([&] { take_sums(x, pool, own, 0, update.data()); }),
+                fmt::format("rank 1 sent {0} rows or sums, expected at most {1}, of {1} from all ranks", x.sums_in + 1,
+                            x.sums_in));
+    }
+}
+
+// One expert per row: a rank with one expert cannot be asked for more sums than there are tokens.
+TEST(ExpertExchange, RefusesRowsForTooManySums) {
+  const ModelConfig config = small_config();
+  ThreadPool pool(1);
+  constexpr int kTokens = 8;
+  const Range members[] = {{0, 1}, {1, 16}};
+  Share share;
+  share.experts = members[0];
+  ExpertExchange x(config, members, 0, {Dispatch::kPerExpert, Wire::kF32}, kTokens);
+  std::fill(x.in.span().begin(), x.in.span().end(), std::byte{0});  // rows of zeros, for expert 0
+  x.unit_bytes = x.row_bytes;
+  x.bytes_in = {0, (kTokens + 1) * x.row_bytes};
+  take_rows(x, pool, share);
+  const std::vector<float> outputs((kTokens + 1) * config.hidden_size);
+  EXPECT_EQ(error_of([&] { pack_sums(x, pool, config, outputs.data()); }),
+            "rank 0: 9 rows have arrived for 9 sums, expected at most 8");
+}
+
 // Plan foe with more ranks than groups: groups that span ranks, and idle ranks where their number is no multiple.
 TEST(GroupsThatSpanRanks, GiveTheBitsOfOneRank) {
   ModelConfig four = small_federated(4), two = small_federated(2);

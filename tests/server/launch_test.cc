@@ -1,6 +1,8 @@
 #include "server/launch.h"
 
 #include <algorithm>
+#include <csignal>
+#include <unistd.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -57,7 +59,7 @@ TEST(JobCommand, RunsSeveralRanksUnderMpirun) {
 
 int exit_status(const std::vector<std::string>& command) {
   int status = 0;
-  const pid_t child = spawn(command);
+  const pid_t child = spawn(command, STDERR_FILENO);
   EXPECT_EQ(getpgid(child), child);
   EXPECT_EQ(waitpid(child, &status, 0), child);
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
@@ -72,6 +74,28 @@ TEST(Spawn, RunsAProgramWithoutOurInputAndFiles) {
   EXPECT_EQ(exit_status({"sh", "-c", "test -e /proc/self/fd/" + std::to_string(ends[1])}), 1);
   close(ends[0]);
   close(ends[1]);
+}
+
+TEST(Spawn, PutsWhatAProgramPrintsOnTheHandle) {
+  int ends[2], status = 0;
+  ASSERT_EQ(pipe(ends), 0);
+  const pid_t child = spawn({"sh", "-c", "echo out; echo error >&2"}, ends[1]);
+  close(ends[1]);
+  std::string printed;
+  for (char byte; read(ends[0], &byte, 1) == 1;) printed += byte;
+  close(ends[0]);
+  EXPECT_EQ(printed, "out\nerror\n");
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+}
+
+// A child that inherits blocked signals could not be ended.
+TEST(Spawn, BlocksNoSignal) {
+  sigset_t all, before;
+  sigfillset(&all);
+  sigprocmask(SIG_SETMASK, &all, &before);
+  const int status = exit_status({"sh", "-c", "grep -q '^SigBlk:[[:space:]]*0*$' /proc/self/status"});
+  sigprocmask(SIG_SETMASK, &before, nullptr);
+  EXPECT_EQ(status, 0);
 }
 
 }  // namespace

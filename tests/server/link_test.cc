@@ -84,9 +84,9 @@ std::vector<ToRanks> to_ranks() {
   return {Submit{sample_request()}, Abort{42}, Stop{}};
 }
 std::vector<FromRanks> from_ranks() {
-  return {Ready{kLinkVersion, 2, 3, 4096, "foe"},
+  return {Ready{kLinkVersion, 2, 3, 4096, "foe", "a digest"},
           Tokens{{{7, 8, {}}, {9, 10, FinishReason::kStop}, {11, 12, FinishReason::kLength}, event_with_logprobs()}},
-          Refused{5, "why"}, Alive{1500}, Report{sample_stats()}};
+          Refused{5, 500, "why"}, Alive{1500}, Report{sample_stats()}};
 }
 
 TEST(Link, CarriesRequests) {
@@ -126,6 +126,7 @@ TEST(Link, CarriesTheOtherMessages) {
   EXPECT_EQ(ready.threads, 3);
   EXPECT_EQ(ready.kv_tokens, 4096);
   EXPECT_EQ(ready.plan, "foe");
+  EXPECT_EQ(ready.model, "a digest");
   const auto tokens = std::get<Tokens>(parse_from_ranks(payload_of(framed(messages[1]))));
   ASSERT_EQ(tokens.events.size(), 4u);
   EXPECT_EQ(tokens.events[0].id, 7);
@@ -147,6 +148,7 @@ TEST(Link, CarriesTheOtherMessages) {
   EXPECT_EQ(event.prompt[1].logprob, -std::numeric_limits<float>::infinity());
   const auto refused = std::get<Refused>(parse_from_ranks(payload_of(framed(messages[2]))));
   EXPECT_EQ(refused.id, 5);
+  EXPECT_EQ(refused.status, 500);
   EXPECT_EQ(refused.reason, "why");
   EXPECT_EQ(std::get<Alive>(parse_from_ranks(payload_of(framed(messages[3])))).silence_ms, 1500);
   const EngineStats stats = std::get<Report>(parse_from_ranks(payload_of(framed(messages[4])))).stats;
@@ -186,7 +188,7 @@ TEST(Link, RefusesWhatIsNoMessage) {
   std::string ready = payload_of(framed(from_ranks()[0]));
   ready[1] = 77;
   EXPECT_THAT([&] { parse_from_ranks(ready); },
-              ThrowsMessage<Error>("link: expected version 3 of the protocol, got 77"));
+              ThrowsMessage<Error>("link: expected version 4 of the protocol, got 77"));
 
   // A count of four thousand million, in a message of a few bytes.
   std::string tokens = payload_of(framed(FromRanks(Tokens{})));

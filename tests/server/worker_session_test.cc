@@ -130,7 +130,9 @@ TEST_F(WorkerSession, CompilesSchemasBesideItsSteps) {
       EXPECT_EQ(refusal->id, 131);
       ++refused;
     }
-    if (const auto* alive = std::get_if<Alive>(&message)) EXPECT_GT(alive->silence_ms, 0);
+    if (const auto* alive = std::get_if<Alive>(&message)) {
+      EXPECT_GT(alive->silence_ms, 0);
+    }
     if (const auto* tokens = std::get_if<Tokens>(&message))
       for (const TokenEvent& event : tokens->events) {
         outputs[event.id].push_back(event.token);

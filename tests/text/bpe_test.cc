@@ -39,7 +39,7 @@ Ids encode_by_definition(const Bpe& bpe, const std::string& word) {
     std::uint32_t rank = std::numeric_limits<std::uint32_t>::max();
     std::size_t at = 0;
     for (std::size_t i = 0; i + 1 < ids.size(); ++i) {
-      const Merge* merge = bpe.merges.find(ids[i], ids[i + 1]);
+      const BpeMerge* merge = bpe.merges.find(ids[i], ids[i + 1]);
       if (merge && merge->rank < rank) rank = merge->rank, at = i;
     }
     if (rank == std::numeric_limits<std::uint32_t>::max()) return ids;
@@ -84,7 +84,7 @@ TEST(MergeTable, FindsWhatWasInserted) {
   }
   for (std::int32_t a = 0; a < kIds; ++a) {
     for (std::int32_t b = 0; b < kIds; ++b) {
-      const Merge* merge = table.find(a, b * 1000);
+      const BpeMerge* merge = table.find(a, b * 1000);
       ASSERT_NE(merge, nullptr);
       EXPECT_EQ(merge->rank, static_cast<std::uint32_t>(a));
       EXPECT_EQ(merge->result, b);

@@ -260,6 +260,27 @@ TEST(TokenizerJson, RefusesBadTemplates) {
   });
 }
 
+// Each piece of a template may name the same long list.
+TEST(TokenizerJson, BoundsTheIdsOfTemplates) {
+  json file = good_file();
+  json& processors = file["post_processor"]["processors"];
+  json& ids = processors[1]["special_tokens"]["<|begin_of_text|>"]["ids"];
+  const json begin = ids[0];
+  while (ids.size() < kMaxTemplateIds / 4) ids.push_back(begin);
+  json& single = processors[1]["single"];
+  const json piece = single[0];
+  for (int i = 0; i < 3; ++i) single.push_back(piece);  // behind the text
+  EXPECT_EQ(Tokenizer::from_json(file.dump()).encode("").size(), kMaxTemplateIds);
+  const std::string limit = "expected templates of at most 4096 ids in all, got more";
+  json more = file;
+  json& once_more = more["post_processor"]["processors"][1]["single"];
+  for (int i = 0; i < 2; ++i) once_more.push_back(piece);  // the text is among the four behind the first
+  EXPECT_THAT([&] { Tokenizer::from_json(more.dump()); }, ThrowsMessage<Error>(HasSubstr("ids: " + limit)));
+  more = file;
+  more["post_processor"]["processors"].push_back(processors[1]);
+  EXPECT_THAT([&] { Tokenizer::from_json(more.dump()); }, ThrowsMessage<Error>(HasSubstr("single: " + limit)));
+}
+
 TEST(TokenizerJson, NestsTemplates) {
   json file = good_file();
   json& processors = file["post_processor"]["processors"];

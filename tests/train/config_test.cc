@@ -88,6 +88,26 @@ TEST(TrainConfig, ShippedConfigurationsDifferOnlyInTheirGroups) {
   EXPECT_EQ(foe.identity, moe.identity);
 }
 
+// Such a key once overran the stack. What only looks like one is none.
+TEST(TrainConfig, RefusesDeeplyNestedKeys) {
+  std::string dots;
+  for (int i = 0; i < 200'000; ++i) dots += "a.";
+  const auto refused = ThrowsMessage<Error>(HasSubstr("expected a key of at most 9 parts, got a longer one"));
+  for (const std::string& key : {"[" + dots + "a]", dots + "a = 1", "x = {" + dots + "a = 1}", "[[" + dots + "a]]",
+                                 "x = [\"\"\"b\"\"\"\", {" + dots + "a = 1}]", "\"x\\\"\" = 1\n" + dots + "a = 1",
+                                 "x = 'y\\'\n" + dots + "a = 1"})
+    EXPECT_THAT([&] { parse_train_config(key + "\n" + kTinyToml, "tiny.toml"); }, refused) << key.substr(0, 20);
+  EXPECT_THAT([&] { parse_train_config("\n\n" + dots + "a = 1", "tiny.toml"); },
+              ThrowsMessage<Error>(HasSubstr("tiny.toml: line 3: ")));
+  const TrainConfig c =
+      parse_train_config("# " + dots + "\n" + kTinyToml + "dir = \"" + dots + "\"\n[data]\ntokens = '''\n" + dots +
+                             "'''\ntokenizer = '" + dots + "'\n",
+                         "tiny.toml");
+  EXPECT_EQ(c.run_dir, dots);
+  EXPECT_EQ(c.tokens, dots);
+  EXPECT_EQ(c.tokenizer, dots);
+}
+
 TEST(TrainConfig, MissingFile) {
   EXPECT_THAT([] { load_train_config("/nowhere/train.toml"); }, ThrowsMessage<Error>(HasSubstr("/nowhere/train.toml")));
 }

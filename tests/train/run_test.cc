@@ -177,6 +177,55 @@ TEST(Run, RefusesACheckpointOfAnotherConfiguration) {
               ThrowsMessage<Error>(HasSubstr("data.train is 2000 tokens, hash")));
 }
 
+// Whichever bit of its contents a disk has lost.
+TEST(Run, RefusesADamagedCheckpoint) {
+  TemporaryDir dir;
+  TrainConfig config = tiny_run(dir);
+  config.steps = 2;
+  ASSERT_TRUE(run_training(config, kQuiet));
+  const std::string path = config.run_dir + "/checkpoint.safetensors", whole = read_all(path);
+  const auto refused = [&](const std::string& bytes, const std::string& message) {
+    write_all(path, bytes);
+    EXPECT_THAT([&] { run_training(config, kQuiet); },
+                ThrowsMessage<Error>(testing::AllOf(HasSubstr(path), HasSubstr(message))));
+  };
+  {
+    const TensorFile file(path);
+    for (const char* name : {"params", "first", "second"}) {
+      const TensorInfo* info = file.find(name);
+      std::string bytes = whole;
+      char& byte = bytes[(info->begin + info->end) / 2];
+      byte = static_cast<char>(byte ^ 0x10);
+      write_all(path + ".new", bytes);
+      std::filesystem::rename(path + ".new", path);
+      EXPECT_THAT([&] { run_training(config, kQuiet); },
+                  ThrowsMessage<Error>(testing::AllOf(HasSubstr(path), HasSubstr("has been damaged"))))
+          << name;
+    }
+  }
+  std::string bytes = whole;
+  const std::size_t steps = bytes.find("\"steps_done\":\"2\"");
+  ASSERT_NE(steps, std::string::npos);
+  bytes[steps + 14] = '0';
+  refused(bytes, "the file has been damaged since it was written");
+  bytes = whole;
+  bytes.replace(bytes.find("\"digest\""), 8, "\"dihest\"");
+  refused(bytes, "dihest is");
+  write_all(path, whole);
+  EXPECT_TRUE(run_training(config, kQuiet));
+}
+
+// As if the run had come to its end.
+TEST(Run, RefusesMoreStepsThanThereAre) {
+  TemporaryDir dir;
+  TrainConfig config = tiny_run(dir);
+  config.steps = 2;
+  ASSERT_TRUE(run_training(config, kQuiet));
+  config.steps = 1;  // the identity, which is of the text, agrees
+  EXPECT_THAT([&] { run_training(config, kQuiet); },
+              ThrowsMessage<Error>(HasSubstr("expected at most the 1 steps of train.steps, got 2 that are done")));
+}
+
 TEST(Run, RefusesADirectoryInUse) {
   TemporaryDir dir;
   const TrainConfig config = tiny_run(dir);

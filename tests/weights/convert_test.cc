@@ -1,14 +1,19 @@
 #include "weights/convert.h"
 
+#include <csignal>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
+#include <unistd.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 
 #include "file_memory.h"
 #include "model/random_model.h"
 #include "weights/config_json.h"
+#include "weights/model_folder.h"
 #include "weights/model_weights.h"
 #include "weights/packed_tensors.h"
 
@@ -235,6 +240,46 @@ TEST(Convert, RefusesLayoutsItDoesNotKnow) {
   EXPECT_THAT(error_of([&] { load(model.path, config, all_of(config)); }),
               HasSubstr("expected a layout that this version of foe has, got "
                         "model.layers.0.self_attn.q_proj.panels.int4x999: convert the original model again"));
+}
+
+// Killed in the middle: nothing stands at the new folder's name, and the next try takes over what is beside it.
+TEST(Convert, MayBeKilledAndRunAgain) {
+  const ModelConfig config = wide_config();
+  const RandomModel original(config);
+  const TempFolder folder;
+  const std::string out = folder / "converted/";
+  const pid_t child = fork();
+  if (child == 0) {
+    ThreadPool pool(1);
+    convert_model(pool, original.path(), config, kInt4, out, [](std::size_t, std::size_t) { raise(SIGKILL); });
+    _exit(1);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+  EXPECT_FALSE(std::filesystem::exists(folder / "converted"));
+  EXPECT_TRUE(std::filesystem::exists(folder / "converted.partial/model.safetensors.tmp"));
+  folder.write("converted.partial/chat_template.jinja", "of another model");
+  convert(original.path(), config, kInt4, out);
+  EXPECT_FALSE(std::filesystem::exists(folder / "converted.partial"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "converted/chat_template.jinja"));
+  load(folder / "converted", config, all_of(config));
+}
+
+TEST(NewFolder, IsNeverTwoProcessesAndReplacesNothing) {
+  const TempFolder folder;
+  {
+    const NewFolder one(folder / "out");
+    EXPECT_THAT(error_of([&] { NewFolder(folder / "out"); }),
+                HasSubstr("out.partial: expected a folder of its own, but another process is writing it"));
+    EXPECT_TRUE(std::filesystem::exists(one.partial()));
+  }
+  EXPECT_FALSE(std::filesystem::exists(folder / "out.partial"));
+  std::filesystem::create_symlink("nowhere", folder / "link");
+  EXPECT_THAT(error_of([&] { NewFolder(folder / "link"); }),
+              HasSubstr("link: expected a folder that is not there yet"));
+  std::filesystem::create_directory(folder / "taken");
+  EXPECT_THAT(error_of([&] { NewFolder(folder / "taken/"); }), HasSubstr("expected a folder that is not there yet"));
 }
 
 TEST(FormatChoice, ParsesFormatsAndParts) {

@@ -1,12 +1,16 @@
 #include "weights/tensor_writer.h"
 
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
+#include <fcntl.h>
 #include <filesystem>
+#include <unistd.h>
 #include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include "temp_folder.h"
 #include "weights/atomic_file.h"
@@ -115,13 +119,79 @@ TEST(AtomicFile, SaysWhyTheSystemRefuses) {
               AllOf(StartsWith(folder / "none/f.tmp"), HasSubstr("expected to create it"), HasSubstr("No such file")));
   std::filesystem::create_directory(folder / "taken");
   EXPECT_THAT(error_of([&] { write_text_file(folder / "taken", "x"); }),
-              AllOf(HasSubstr("expected to rename it"), HasSubstr("directory")));
-  EXPECT_FALSE(std::filesystem::exists(folder / "taken.tmp"));
+              AllOf(StartsWith(folder / "taken"), HasSubstr("expected to open it"), HasSubstr("directory")));
   if (std::filesystem::exists("/dev/full")) {
-    std::filesystem::create_symlink("/dev/full", folder / "full.tmp");
+    std::filesystem::create_symlink("/dev/full", folder / "full");
     EXPECT_THAT(error_of([&] { write_text_file(folder / "full", "x"); }),
-                AllOf(HasSubstr("expected to write it"), HasSubstr("No space left")));
+                AllOf(StartsWith(folder / "full"), HasSubstr("expected to write it"), HasSubstr("No space left")));
+    EXPECT_TRUE(std::filesystem::is_symlink(folder / "full"));
   }
+}
+
+TEST(AtomicFile, WritesToAPipeAsItIs) {
+  const TempFolder folder;
+  const std::string pipe = folder / "pipe";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  const int reader = open(pipe.c_str(), O_RDONLY | O_NONBLOCK);
+  ASSERT_GE(reader, 0);
+  write_text_file(pipe, "some text");
+  char got[32];
+  EXPECT_EQ(read(reader, got, sizeof got), 9);
+  close(reader);
+  EXPECT_TRUE(std::filesystem::is_fifo(pipe));
+}
+
+TEST(AtomicFile, ReplacesWhatALinkNamesAndKeepsTheLink) {
+  const TempFolder folder;
+  std::filesystem::create_directory(folder / "elsewhere");
+  folder.write("elsewhere/f", "old");
+  std::filesystem::create_symlink("elsewhere/f", folder / "link");
+  std::filesystem::create_symlink("link", folder / "link_to_link");
+  write_text_file(folder / "link_to_link", "new");
+  EXPECT_TRUE(std::filesystem::is_symlink(folder / "link"));
+  EXPECT_TRUE(std::filesystem::is_symlink(folder / "link_to_link"));
+  EXPECT_EQ(folder.read("elsewhere/f"), "new");
+  std::filesystem::create_symlink("elsewhere/g", folder / "to_nothing_yet");
+  write_text_file(folder / "to_nothing_yet", "made");
+  EXPECT_TRUE(std::filesystem::is_symlink(folder / "to_nothing_yet"));
+  EXPECT_EQ(folder.read("elsewhere/g"), "made");
+}
+
+// As root, a link that someone else left at the name of the .tmp would lead to any file of the system.
+TEST(AtomicFile, WritesThroughNoLinkAtTheTemporaryName) {
+  const TempFolder folder;
+  folder.write("precious", "kept");
+  std::filesystem::create_symlink("precious", folder / "f.tmp");
+  write_text_file(folder / "f", "new");
+  EXPECT_EQ(folder.read("precious"), "kept");
+  EXPECT_EQ(folder.read("f"), "new");
+  EXPECT_FALSE(std::filesystem::is_symlink(folder / "f"));
+}
+
+TEST(AtomicFile, KeepsTheMode) {
+  using std::filesystem::perms;
+  const TempFolder folder;
+  folder.write("f", "old");
+  std::filesystem::permissions(folder / "f", perms::owner_read | perms::owner_write);
+  write_text_file(folder / "f", "new");
+  EXPECT_EQ(std::filesystem::status(folder / "f").permissions(), perms::owner_read | perms::owner_write);
+}
+
+// As with --output /dev/stdout: what else goes there, before and behind, is not lost.
+TEST(AtomicFile, AddsToItsOwnStandardOutput) {
+  const TempFolder folder;
+  std::fflush(stdout);
+  const int before = dup(STDOUT_FILENO), file = open((folder / "out").c_str(), O_WRONLY | O_CREAT, 0600);
+  ASSERT_EQ(dup2(file, STDOUT_FILENO), STDOUT_FILENO);
+  std::fputs("before ", stdout);
+  const std::string error = error_of([] { write_text_file("/dev/stdout", "text"); });
+  std::fputs(" behind", stdout);
+  std::fflush(stdout);
+  dup2(before, STDOUT_FILENO);
+  close(before);
+  close(file);
+  EXPECT_EQ(error, "no error");
+  EXPECT_EQ(folder.read("out"), "before text behind");
 }
 
 }  // namespace

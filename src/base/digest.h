@@ -1,0 +1,30 @@
+// A 64-bit digest of bytes, to notice that two sets of them differ or that one has been damaged. Not for secrets:
+// whoever wants two texts with one digest can make them.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace foe {
+
+// XXH64 (github.com/Cyan4973/xxHash, doc/xxhash_spec.md) with seed 0, on any processor the same.
+class Digest {
+ public:
+  // The digest is of all bytes that were added, one after the other; in how many pieces does not matter.
+  void add(std::span<const std::byte> bytes);
+  void add(std::string_view text) { add(std::as_bytes(std::span(text))); }
+  std::uint64_t value() const;
+
+ private:
+  static constexpr std::size_t kStripe = 32;
+  void take_stripe(const std::byte* stripe);
+
+  std::array<std::uint64_t, 4> lanes_ = {0x60ea27eeadc0b5d6, 0xc2b2ae3d27d4eb4f, 0, 0x61c8864e7a143579};
+  std::array<std::byte, kStripe> rest_;  // the bytes behind the last whole stripe
+  std::uint64_t size_ = 0;
+};
+
+}  // namespace foe

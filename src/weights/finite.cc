@@ -1,0 +1,82 @@
+#include "weights/finite.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+
+#include "base/error.h"
+#include "weights/packed_tensors.h"
+
+namespace foe {
+namespace {
+
+constexpr std::uint32_t kInfinity = 0x7f800000;  // and NaNs are above
+constexpr std::uint32_t kPastBf16 = 0x7f7f8000;  // rounds to an infinity of bf16
+constexpr std::size_t kTogether = 1024;          // elements that are looked at between two decisions
+constexpr std::int64_t kTaskElements = 1 << 18;
+
+// Whether any of the elements has bits of `limit` or more behind its sign.
+template <typename Bits>
+bool any_past(const std::byte* from, std::size_t count, Bits limit) {
+  constexpr Bits kAllButSign = static_cast<Bits>(~Bits{0}) / 2;
+  Bits piece[kTogether];
+  for (std::size_t at = 0; at < count; at += kTogether) {
+    const std::size_t n = std::min(kTogether, count - at);
+    std::memcpy(piece, from + at * sizeof(Bits), n * sizeof(Bits));
+    bool past = false;
+    for (std::size_t i = 0; i < n; ++i) past |= (piece[i] & kAllButSign) >= limit;
+    if (past) return true;
+  }
+  return false;
+}
+
+bool any_past(DType type, const std::byte* from, std::size_t count, std::uint32_t limit) {
+  if (type == DType::kF32) return any_past<std::uint32_t>(from, count, limit);
+  return any_past<std::uint16_t>(from, count, static_cast<std::uint16_t>(limit >> 16));
+}
+
+// The first row with such an element, or -1.
+int first_row_past(ThreadPool& pool, const StoredMatrix& m, std::uint32_t limit) {
+  if (m.rows == 0 || m.depth == 0) return -1;
+  const int together = static_cast<int>(std::clamp<std::int64_t>(kTaskElements / m.depth, 1, m.rows));
+  std::atomic<int> first{m.rows};
+  pool.parallel_for((m.rows + together - 1) / together, [&](std::size_t task) {
+    const int begin = static_cast<int>(task) * together, end = std::min(m.rows, begin + together);
+    for (int row = begin; row < end && row < first.load(std::memory_order_relaxed); ++row) {
+      if (!any_past(m.type, m.data + row * m.row_bytes, m.depth, limit)) continue;
+      for (int seen = first.load(); row < seen && !first.compare_exchange_weak(seen, row);) {
+      }
+      break;
+    }
+  });
+  return first.load() < m.rows ? first.load() : -1;
+}
+
+}  // namespace
+
+StoredMatrix finite_part(ThreadPool& pool, const Tensor& tensor, int row, int rows, int column, int columns,
+                         WeightFormat format) {
+  const StoredMatrix part = matrix(tensor).slice(row, rows, column, columns);
+  const bool becomes_bf16 = format == WeightFormat::kBF16 || format == WeightFormat::kBF16xBF16;
+  const std::uint32_t limit = part.type == DType::kF32 && becomes_bf16 ? kPastBf16 : kInfinity;
+  const int bad = first_row_past(pool, part, limit);
+  if (bad < 0) return part;
+  const std::size_t size = size_of(part.type);
+  const std::byte* at = part.data + bad * part.row_bytes;
+  int k = 0;
+  while (!any_past(part.type, at + k * size, 1, limit)) ++k;
+  float value = 0;
+  read_floats({part.type, {1}, {at + k * size, size}}, 0, {&value, 1});
+  fail(
+      "{}: expected weights that are finite{}, got {} in row {}, column {}: the file is damaged, or its training"
+      " diverged",
+      tensor.name, limit == kPastBf16 ? " in bf16" : "", value, row + bad, column + k);
+}
+
+void require_finite(ThreadPool& pool, const Tensor& tensor) {
+  Tensor flat = tensor;
+  if (flat.shape.size() != 2) flat.shape = {1, tensor.size()};
+  finite_part(pool, flat, 0, static_cast<int>(flat.shape[0]), 0, static_cast<int>(flat.shape[1]), WeightFormat::kF32);
+}
+
+}  // namespace foe
