@@ -21,11 +21,11 @@ namespace HWY_NAMESPACE {
 constexpr int kBlockLines = kKvBlock / 2;              // of 16 columns of a block's values
 constexpr int kWeightRow = kAttentionSpan + kLanes16;  // a query's weights, and zeros that sum_weights() reads
 
-// The sum of a query's weights in the order of products, as if with values of one.
-HWY_INLINE float sum_weights(const float* weights) {
+// The sum of a query's `count` weights in the order of products, as if with values of one. Zeros follow them.
+HWY_INLINE float sum_weights(const float* weights, int count) {
   const hn::FixedTag<float, 4> d;  // of which two lanes are the chains
   float sum = 0;
-  for (int begin = 0; begin < kAttentionSpan; begin += kDotDepth) {
+  for (int begin = 0; begin < count; begin += kDotDepth) {
     auto chains = hn::Zero(d);
     for (int k = begin; k < begin + kDotDepth; k += 2) chains = hn::Add(chains, hn::LoadU(d, weights + k));
     HWY_ALIGN float both[4];
@@ -56,7 +56,7 @@ HWY_INLINE void weigh_rounded(AttentionTile& tile, const Span<BF16>& span, float
       float* at = row + b * kKvBlock;
       store16(round_to_bf16(weight16(load16(at), set16(scale), set16(-here[r].largest))), at);
     }
-    here[r].sum = sum_weights(row);
+    here[r].sum = sum_weights(row, seen);
   }
   leave_or_merge(tile, span.index, here, factors);
 }
@@ -95,7 +95,8 @@ HWY_INLINE void clear_all(VF (&sums)[kRows][kPanels]) {
 
 // So many panels at a time that their chains, two for each row, hide the latency of multiply-adds.
 constexpr int paired_panels_for(int rows) {
-  return rows == 1 ? 4 : rows == 2 ? 2 : 1;
+  const int panels = rows == 1 ? 4 : rows == 2 ? 2 : 1;
+  return kManyRegisters && rows > 1 && rows <= 4 ? 2 * panels : panels;
 }
 
 // Products with the keys of some blocks. What is on the way meanwhile is as in multiply_keys().

@@ -80,15 +80,16 @@ HWY_INLINE void multiply_rows(int depth, const float* const (&x)[kRows], const T
   if constexpr (!kPaired<T>) {
     multiply_panels<kRows, kPanels, true>(depth, x, 1, panels, stride, acc);
   } else {
-    const auto add_row = [&](int k, auto load) FOE_INLINE {
+    for (int k = 0; k < depth; k += 2) {
       repeat<kPanels>([&](auto p) FOE_INLINE {
-        const V16 w = load(panels[p] + k / 2 * 2 * stride);
+        const V16 w = load_even(panels[p] + k * stride);
         repeat<kRows>([&](auto m) FOE_INLINE { acc[m][p] = fma(set16(x[m][k]), w, acc[m][p]); });
       });
-    };
-    for (int k = 0; k < depth; k += 2) {
-      add_row(k, [](const BF16* line) FOE_INLINE { return load_even(line); });
-      if (k + 1 < depth) add_row(k + 1, [](const BF16* line) FOE_INLINE { return load_odd(line); });
+      if (k + 1 == depth) break;
+      repeat<kPanels>([&](auto p) FOE_INLINE {
+        const V16 w = load_odd(panels[p] + k * stride);
+        repeat<kRows>([&](auto m) FOE_INLINE { acc[m][p] = fma(set16(x[m][k + 1]), w, acc[m][p]); });
+      });
     }
   }
 }
