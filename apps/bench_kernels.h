@@ -22,7 +22,7 @@ struct KernelPoint {
 
   double share_of_reading(const MachineLimits& limits) const { return bytes / limits.read_bytes_per_s / seconds; }
   double share_of_peak(const MachineLimits& limits) const {
-    return operations / (quantised(format) ? limits.dots_per_s : limits.flops_per_s) / seconds;
+    return operations / limits.of_products(format) / seconds;
   }
 };
 

@@ -34,6 +34,11 @@ void run_bench_kernels(const KernelFlags& flags) {
   fmt::print("{}, {} threads, {}; {:.1f} GB/s read, {:.1f} GFLOP/s in f32, {:.1f} Gop/s of integer dot products\n",
              flags.shape, pool.threads(), instruction_set(), limits.read_bytes_per_s / 1e9, limits.flops_per_s / 1e9,
              limits.dots_per_s / 1e9);
+  if (limits.tiles.dots_per_s > 0)
+    fmt::print(
+        "tiles: {:.1f} GFLOP/s in bf16, {:.1f} Gop/s of integers; shares of arithmetic are of these where tiles take "
+        "the format\n",
+        limits.tiles.flops_per_s / 1e9, limits.tiles.dots_per_s / 1e9);
   fmt::print("{:<22} {:>6} {:>6} {:>10} {:>21} {:>8} {:>6} {:>8} {:>6}\n", "kernel", "format", "tokens", "us",
              "10th-90th percentile", "GB/s", "%", "Gop/s", "%");
   nlohmann::json points = nlohmann::json::array();
@@ -62,6 +67,8 @@ void run_bench_kernels(const KernelFlags& flags) {
                 {"read_bytes_per_second", limits.read_bytes_per_s},
                 {"flops_per_second", limits.flops_per_s},
                 {"dots_per_second", limits.dots_per_s},
+                {"tile_flops_per_second", limits.tiles.flops_per_s},
+                {"tile_dots_per_second", limits.tiles.dots_per_s},
                 {"points", points}});
 }
 

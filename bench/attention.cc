@@ -13,8 +13,6 @@
 #include "base/clock.h"
 #include "base/huge_pages.h"
 #include "base/rng.h"
-#include "kernels/amx.h"
-#include "kernels/cpu.h"
 #include "kernels/peak.h"
 
 namespace foe {
@@ -33,33 +31,6 @@ std::string name_of(Types types) {
   return to_string(types.kv) + std::string(types.attention == AttentionType::kBF16 ? ", in bf16" : "");
 }
 
-// FLOP/s of tiles of bf16 on all threads, each by its own processor time: the best of some rounds. 0 without them.
-double measure_tile_peak(ThreadPool& pool) {
-  double best = 0;
-#if defined(__x86_64__)
-  constexpr int kRounds = 5, kProducts = 1'000'000;
-  constexpr double kFlops = 2.0 * 16 * 16 * 32;
-  for (int round = 0; tiles() && round < kRounds; ++round) {
-    std::vector<double> seconds(pool.threads());
-    pool.parallel_for(seconds.size(), [&](std::size_t i) {
-      const amx::Tiles registers;
-      const double start = thread_cpu_seconds();
-      for (int n = 0; n < kProducts; n += 4) {
-        amx::multiply_bf16<0, 4, 5>();
-        amx::multiply_bf16<1, 4, 5>();
-        amx::multiply_bf16<2, 4, 5>();
-        amx::multiply_bf16<3, 4, 5>();
-      }
-      seconds[i] = thread_cpu_seconds() - start;
-    });
-    double rate = 0;
-    for (const double s : seconds) rate += kProducts * kFlops / s;
-    best = std::max(best, rate);
-  }
-#endif
-  return best;
-}
-
 // What arithmetic reaches on all threads.
 struct Peaks {
   double f32 = 0, tiles = 0;
@@ -68,7 +39,7 @@ struct Peaks {
 const Peaks& peaks() {
   static const Peaks measured = [] {
     ThreadPool pool(available_threads());
-    return Peaks{measure_fma_peak(pool), measure_tile_peak(pool)};
+    return Peaks{measure_fma_peak(pool), measure_tile_peaks(pool).flops_per_s};
   }();
   return measured;
 }

@@ -1,89 +1,99 @@
 #!/usr/bin/env python3
-"""Computes the sixteen levels of int4 weights (src/kernels/weight_format.h) and compares formats of about 4.5 bits.
+"""Computes the sixteen levels of int4 weights (src/kernels/weight_format.h) and compares formats of about 4 bits.
 
-Weights are normally distributed, in blocks of 32. A block's scale is what makes its squared error least; levels are
-moved to the mean of what falls to them until nothing changes (Lloyd 1982), then scaled and rounded to integers from -32
-to 31, and each moved by one as long as that helps.
+Weights are normally distributed, in blocks of 128. A weight is the block's scale times a factor, of which each sixteen
+weights choose one of four, times a level; the product of factor and level is an integer that fits into a byte. For each
+list of factors levels are moved to the mean of what falls to them (Lloyd 1982), then scaled and rounded.
 
-    tools/int4_levels.py [--blocks 20000]      # needs numpy
+    tools/int4_levels.py [--blocks 2000]      # needs numpy
 """
 
 import argparse
 
 import numpy as np
 
-TOPS = tuple(t / 30 for t in (19, 21, 23, 25, 27, 29, 30, 32))  # of the largest level
+BLOCK, PART = 128, 16
+TOPS = (104, 111, 118, 126, 135, 145)  # what the largest weight becomes, among products: those kernels/quantise.cc tries
+FACTORS = ((2, 3, 4, -4), (1, 2, 3, 4), (2, 3, 4, -3), (2, 3, 4, 5), (3, 4, 5, -5), (3, 4, 5, 6), (4, 5, 6, -6), (4, 5, 6, 7))
 
 
 def nearest(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
     return np.searchsorted((levels[1:] + levels[:-1]) / 2, values)
 
 
-def quantise(blocks: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The best scale of each block among those that kernels/quantise.cc tries, and its codes."""
-    largest = np.abs(blocks).max(axis=1, keepdims=True)
-    best_error = np.full((len(blocks), 1), np.inf)
-    best_scale = np.zeros_like(largest)
-    for top in np.abs(levels).max() * np.array(TOPS):
+def quantise(blocks: np.ndarray, levels: np.ndarray, factors, tops=TOPS):
+    """The best scale of each block among those that are tried, each moved to the best for its products; the factors of
+    its parts, and the index of each weight's level."""
+    count, depth = blocks.shape
+    parts = blocks.reshape(count, -1, min(PART, depth))
+    largest = np.abs(blocks).max(axis=1)
+    least = np.full(count, np.inf)
+    best = [np.zeros(count), np.zeros(parts.shape[:2]), np.zeros(parts.shape, int)]
+    for top in tops:
         for sign in (1, -1):
             scale = sign * largest / top
-            level = levels[nearest(blocks / scale, levels)]
-            scale = (blocks * level).sum(1, keepdims=True) / (level * level).sum(1, keepdims=True)
-            error = ((blocks - scale * level) ** 2).sum(1, keepdims=True)
-            better = error < best_error
-            best_error[better] = error[better]
-            best_scale[better] = scale[better]
-    return best_scale, nearest(blocks / best_scale, levels)
+            error, factor, index = np.full(parts.shape[:2], np.inf), np.zeros(parts.shape[:2]), np.zeros(parts.shape, int)
+            for f in factors:
+                unit = (scale * f)[:, None, None]
+                found = nearest(parts / unit, levels)
+                here = ((parts - unit * levels[found]) ** 2).sum(2)
+                better = here < error
+                error[better], factor[better], index[better] = here[better], f, found[better]
+            products = (levels[index] * factor[:, :, None]).reshape(count, depth)
+            scale = (blocks * products).sum(1) / (products**2).sum(1)
+            error = ((blocks - scale[:, None] * products) ** 2).sum(1)
+            better = error < least
+            least[better] = error[better]
+            for kept, new in zip(best, (scale, factor, index)):
+                kept[better] = new[better]
+    return best, least
 
 
-def relative_error(blocks: np.ndarray, levels: np.ndarray) -> float:
-    scale, codes = quantise(blocks, levels)
-    return float(np.sqrt(((blocks - scale * levels[codes]) ** 2).sum() / (blocks**2).sum()))
+def relative_error(blocks: np.ndarray, levels: np.ndarray, factors=(1,), tops=TOPS) -> float:
+    return float(np.sqrt(quantise(blocks, levels, factors, tops)[1].sum() / (blocks**2).sum()))
 
 
-def lloyd(blocks: np.ndarray, levels: np.ndarray, rounds: int) -> np.ndarray:
+def one_scale_error(blocks: np.ndarray, levels: np.ndarray, depth: int) -> float:
+    """Where each `depth` weights have a scale of their own and no factors."""
+    tops = np.abs(levels).max() * np.array([0.63, 0.7, 0.77, 0.83, 0.9, 0.97, 1.0, 1.07])
+    return relative_error(blocks.reshape(-1, depth), levels, (1,), tops)
+
+
+def lloyd(blocks: np.ndarray, levels: np.ndarray, factors, rounds: int) -> np.ndarray:
+    levels = levels.copy()
     for _ in range(rounds):
-        scale, codes = quantise(blocks, levels)
-        # A level's best value weighs what falls to it by its block's scale.
-        weight = np.broadcast_to(scale**2, blocks.shape)
+        (scale, factor, index), _ = quantise(blocks, levels, factors)
+        unit = np.broadcast_to((scale[:, None] * factor)[:, :, None], index.shape)
+        parts = blocks.reshape(index.shape)
         for i in range(len(levels)):
-            here = codes == i
-            levels[i] = (weight[here] * (blocks / scale)[here]).sum() / weight[here].sum()
+            here = index == i
+            if here.any():
+                levels[i] = (unit[here] * parts[here]).sum() / (unit[here] ** 2).sum()
+        levels.sort()
     return levels
-
-
-def fits(levels: np.ndarray) -> bool:
-    return levels.min() >= -32 and levels.max() <= 31 and len(set(levels)) == len(levels)
-
-
-def integers(blocks: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    rounded = [np.round(levels * (top / np.abs(levels).max())) for top in np.arange(26, 33, 0.5)]
-    best = min(filter(fits, rounded), key=lambda candidate: relative_error(blocks, candidate))
-    while True:
-        neighbours = [best + step * (np.arange(len(best)) == i) for i in range(len(best)) for step in (-1, 1)]
-        better = min(filter(fits, neighbours), key=lambda candidate: relative_error(blocks, np.sort(candidate)))
-        if relative_error(blocks, np.sort(better)) >= relative_error(blocks, best):
-            return best
-        best = np.sort(better)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--blocks", type=int, default=20000)
-    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--blocks", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=8)
     args = parser.parse_args()
     random = np.random.default_rng(1)
-    train, test = random.standard_normal((2, args.blocks, 32))
+    train, test = random.standard_normal((2, args.blocks, BLOCK))
+    heavy = random.standard_t(5, (args.blocks, BLOCK))
+    print("relative errors: normally distributed weights, and those of Student's t with 5 degrees of freedom")
+    begin = np.array([-28, -22, -17, -13, -10, -7, -4, -1, 2, 5, 8, 11, 15, 19, 25, 31]) / 31
+    for factors in FACTORS:
+        top = 127 // max(map(abs, factors))
+        free = lloyd(train, begin * top, factors, args.rounds)
+        levels = np.round(free * (top / np.abs(free).max()))
+        errors = [relative_error(blocks, levels, factors) for blocks in (test, heavy)]
+        print(f"{errors[0]:.4f} {errors[1]:.4f}  factors {factors}, levels {', '.join(str(int(l)) for l in levels)}", flush=True)
+    for depth in (16, 32, 64, 128):
+        errors = [one_scale_error(blocks, begin * 31, depth) for blocks in (test, heavy)]
+        print(f"{errors[0]:.4f} {errors[1]:.4f}  a scale for each {depth}, no factors")
     uniform = np.arange(-8.0, 8.0)
-    plain_scale = np.abs(test).max(axis=1, keepdims=True) / 7
-    plain = np.clip(np.round(test / plain_scale), -8, 7) * plain_scale
-    free = lloyd(train, uniform + 0.5, args.rounds)
-    levels = integers(train[:4000], free)
-    print("levels:", ", ".join(str(int(level)) for level in levels))
-    print(f"relative error, uniform, scaled to the largest: {np.sqrt(((test - plain) ** 2).sum() / (test ** 2).sum()):.4f}")
-    print(f"relative error, uniform, best scale:            {relative_error(test, uniform):.4f}")
-    print(f"relative error, levels that need not be integers: {relative_error(test, free):.4f}")
-    print(f"relative error, these levels, best scale:       {relative_error(test, levels):.4f}")
+    print(f"{one_scale_error(test, uniform, 32):.4f} {one_scale_error(heavy, uniform, 32):.4f}  the same for 32, uniform levels")
 
 
 if __name__ == "__main__":

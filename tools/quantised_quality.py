@@ -25,7 +25,13 @@ import int4_levels
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMATS = (ROOT / "src" / "kernels" / "weight_format.h").read_text()
-INT4_LEVELS = np.array(re.search(r"kInt4Levels\[16\] = {([^}]*)}", FORMATS)[1].split(","), dtype=float)
+
+
+def constants(name: str) -> list[float]:
+    return [float(value) for value in re.search(name + r"\[\d+\] = {([^}]*)}", FORMATS)[1].split(",")]
+
+
+INT4_LEVELS, INT4_FACTORS = np.array(constants("kInt4Levels")), constants("kInt4Factors")
 
 
 def read_tensors(path: Path):
@@ -51,18 +57,15 @@ def in_blocks(matrix: np.ndarray, depth: int) -> np.ndarray:
 
 def weight_errors(model: Path) -> None:
     matrices = [v for name, v in read_tensors(model / "model.safetensors") if v.ndim == 2 and "mlp.gate." not in name]
-    blocks = np.concatenate([in_blocks(m, 32) for m in matrices]).astype(float)
+    blocks = np.concatenate([in_blocks(m, int4_levels.BLOCK) for m in matrices]).astype(float)
     blocks = blocks[np.abs(blocks).max(1) > 0]
-    wide = np.concatenate([in_blocks(m, 64) for m in matrices]).astype(float)
-    scale = np.maximum(np.abs(wide).max(1, keepdims=True), 1e-30) / 127
-    plain = np.abs(blocks).max(1, keepdims=True) / 7
-    uniform = np.arange(-8.0, 8.0)
+    scale = np.abs(blocks).max(1, keepdims=True) / 127
     norm = np.sqrt((blocks**2).sum())
     print("relative error of the matrices:")
-    print(f"  int8, blocks of 64                               {np.sqrt(((np.round(wide / scale) * scale - wide) ** 2).sum()) / norm:.4f}")
-    print(f"  int4, blocks of 32, these levels, best scale     {int4_levels.relative_error(blocks, INT4_LEVELS):.4f}")
-    print(f"  int4, uniform levels, best scale                 {int4_levels.relative_error(blocks, uniform):.4f}")
-    print(f"  int4, uniform levels, scaled to the largest      {np.sqrt(((np.clip(np.round(blocks / plain), -8, 7) * plain - blocks) ** 2).sum()) / norm:.4f}")
+    print(f"  int8, blocks of 128                                  {np.sqrt(((np.round(blocks / scale) * scale - blocks) ** 2).sum()) / norm:.4f}")
+    print(f"  int4, blocks of 128, a factor for each 16            {int4_levels.relative_error(blocks, INT4_LEVELS, INT4_FACTORS):.4f}")
+    print(f"  these levels, a scale for each 32 and no factors     {int4_levels.one_scale_error(blocks, INT4_LEVELS, 32):.4f}")
+    print(f"  uniform levels, a scale for each 32 and no factors   {int4_levels.one_scale_error(blocks, np.arange(-8.0, 8.0), 32):.4f}")
 
 
 def logits(foe: Path, model: Path, ids: list[int], flags: list[str], folder: Path) -> np.ndarray:

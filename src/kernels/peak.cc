@@ -1,11 +1,13 @@
 #include "kernels/peak.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <vector>
 
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/huge_pages.h"
+#include "kernels/amx.h"
 #include "kernels/cpu.h"
 #include "kernels/targets.h"
 
@@ -136,6 +138,45 @@ double measure_dot_peak(ThreadPool& pool, int rounds) {
   });
 }
 
+TilePeaks measure_tile_peaks([[maybe_unused]] ThreadPool& pool, [[maybe_unused]] int rounds) {
+  TilePeaks peaks;
+#if defined(__x86_64__)
+  if (!tiles()) return peaks;
+  // As many sums as hide a product's latency; the other four registers are operands.
+  const auto chains = [](auto&& multiply, int depth) {
+    return [multiply, depth](int iterations, double& operations) {
+      alignas(64) std::byte bytes[amx::kTileBytes];
+      for (int i = 0; i < amx::kTileBytes; ++i) bytes[i] = static_cast<std::byte>(i % 2 == 0 ? 41 * i : 0x3f);
+      const amx::Tiles registers;
+      amx::load<4>(bytes), amx::load<5>(bytes), amx::load<6>(bytes), amx::load<7>(bytes);
+      for (int n = 0; n < iterations; ++n) multiply();
+      operations = 2.0 * 4 * amx::kTileRows * kPanel * depth * iterations;
+      amx::store<0>(bytes);
+      return static_cast<float>(std::to_integer<int>(bytes[0]));
+    };
+  };
+  peaks.dots_per_s = measure_chains(pool, rounds,
+                                    chains(
+                                        [] {
+                                          amx::multiply_bytes<0, 4, 6>();
+                                          amx::multiply_bytes<1, 4, 7>();
+                                          amx::multiply_bytes<2, 5, 6>();
+                                          amx::multiply_bytes<3, 5, 7>();
+                                        },
+                                        amx::kTileRowBytes));
+  peaks.flops_per_s = measure_chains(pool, rounds,
+                                     chains(
+                                         [] {
+                                           amx::multiply_bf16<0, 4, 6>();
+                                           amx::multiply_bf16<1, 4, 7>();
+                                           amx::multiply_bf16<2, 5, 6>();
+                                           amx::multiply_bf16<3, 5, 7>();
+                                         },
+                                         amx::kTileRowBytes / 2));
+#endif
+  return peaks;
+}
+
 double measure_read_bandwidth(ThreadPool& pool, int rounds) {
   constexpr std::size_t kPart = std::size_t{1} << 18, kParts = 256;  // floats that one thread reads at a time: 1 MB
   AlignedBuffer<float> buffer = large_buffer<float>(kPart * kParts);
@@ -157,7 +198,8 @@ double measure_read_bandwidth(ThreadPool& pool, int rounds) {
 MachineLimits measure_limits(ThreadPool& pool) {
   return {.read_bytes_per_s = measure_read_bandwidth(pool),
           .flops_per_s = measure_fma_peak(pool),
-          .dots_per_s = measure_dot_peak(pool)};
+          .dots_per_s = measure_dot_peak(pool),
+          .tiles = measure_tile_peaks(pool)};
 }
 
 }  // namespace foe

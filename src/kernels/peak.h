@@ -3,7 +3,10 @@
 // and neighbours differ from run to run.
 #pragma once
 
+#include <algorithm>
+
 #include "base/thread_pool.h"
+#include "kernels/weight_format.h"
 
 namespace foe {
 
@@ -18,8 +21,22 @@ double measure_dot_peak(ThreadPool& pool, int rounds = 5);
 // `rounds`, at least one, by the clock: threads that run one after the other do not share the memory's width.
 double measure_read_bandwidth(ThreadPool& pool, int rounds = 5);
 
+// The same of tile registers (kernels/amx.h): of bf16 in FLOP/s and of 8-bit integers in operations/s, both 0 where
+// there are none. Tiles hold numbers of all sizes: of zeros processors multiply more, as these take less power.
+struct TilePeaks {
+  double flops_per_s = 0, dots_per_s = 0;
+};
+TilePeaks measure_tile_peaks(ThreadPool& pool, int rounds = 5);
+
 struct MachineLimits {
   double read_bytes_per_s = 0, flops_per_s = 0, dots_per_s = 0;
+  TilePeaks tiles = {};
+
+  // Of products of many rows with weights in this format.
+  double of_products(WeightFormat format) const {
+    if (quantised(format)) return std::max(dots_per_s, tiles.dots_per_s);
+    return format == WeightFormat::kBF16xBF16 ? std::max(flops_per_s, tiles.flops_per_s) : flops_per_s;
+  }
 };
 MachineLimits measure_limits(ThreadPool& pool);
 
