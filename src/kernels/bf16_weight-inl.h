@@ -29,8 +29,10 @@ HWY_INLINE V16 weight16(V16 dot, V16 scale, V16 minus_largest) {
 #if HWY_TARGET == HWY_AVX3
   const V16 r{{VF{_mm512_reduce_ps(y.v[0].raw, _MM_FROUND_TO_NEG_INF)}}};
 #else
-  // What is not a number stays so where it is the second argument. What is lost of r, for -0.5 < y < 0, rounds it down.
-  const V16 bounded = max(set16(-127.0f), y), n = make16([&](int i) { return hn::Floor(bounded.v[i]); });
+  // What is not a number is not less, and stays. What is lost of r, for -0.5 < y < 0, rounds it down.
+  const VF least = hn::Set(DF(), -127.0f);
+  const V16 bounded = make16([&](int i) { return hn::IfThenElse(hn::Lt(y.v[i], least), least, y.v[i]); });
+  const V16 n = make16([&](int i) { return hn::Floor(bounded.v[i]); });
   const V16 nearest = sub(bounded, n), again = add(nearest, n);
   const V16 r = make16([&](int i) {
     const hn::RebindToSigned<DF> di;
