@@ -45,6 +45,14 @@ struct ResultLines {
 // Tiles that integers of a block take along the depth.
 constexpr int kBlockTiles = kCodeBlock / amx::kTileRowBytes;
 
+// What tiles take of pairs, which are twice as large as codes, is asked for this far ahead, and into the second cache:
+// the first one waits for too few lines at a time to keep memory busy.
+constexpr std::size_t kFarAhead = 8192;  // bytes of a panel
+HWY_INLINE void read_far_ahead(const std::byte* at) {
+  __builtin_prefetch(at, 0, 2);
+  asm volatile("");
+}
+
 // Rows of activations for tiles: consecutive ones, of which the last few, that do not fill a tile, are elsewhere.
 struct TiledRows {
   const std::byte* rows = nullptr;
@@ -184,7 +192,8 @@ class PairsOnTiles {
       const int begin = chunk * kChunk, blocks = std::min(kChunk, x.blocks - begin);
       const std::byte* here = w + begin * kBlockBytes;
       // The next chunk of these panels, or at their end the first of those behind them.
-      Ahead ahead{here + blocks * kBlockBytes + (chunk + 1 < chunks ? 0 : (kPanels - 1) * panel_stride), panel_stride,
+      const std::size_t left = (x.blocks - begin) * kBlockBytes;
+      Ahead ahead{here + kFarAhead + (left > kFarAhead ? 0 : (kPanels - 1) * panel_stride), panel_stride,
                   (kChunk * kLines + turns * blocks - 1) / (turns * blocks)};
       for (int tile = 0; tile < tiles; tile += 2) {
         results.ask(tile, chunk, chunks);
@@ -213,7 +222,7 @@ class PairsOnTiles {
 
     HWY_INLINE void ask() {
       for (int i = 0; i < lines; ++i, at += kCacheLine)
-        repeat<kPanels>([&](auto p) FOE_INLINE { read_ahead(at + p * panel_stride); });
+        repeat<kPanels>([&](auto p) FOE_INLINE { read_far_ahead(at + p * panel_stride); });
     }
   };
 
