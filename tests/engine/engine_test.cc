@@ -63,7 +63,7 @@ TEST(Engine, RequestsTogetherGiveWhatEachGivesAloneOnAnyNumberOfRanks) {
 }
 
 TEST(Engine, QuantisedModelsToo) {
-  for (const WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4})
+  for (const WeightFormat format : {WeightFormat::kBF16xBF16, WeightFormat::kInt8, WeightFormat::kInt4})
     for (const Plan plan : {Plan::kFoe, Plan::kEp}) {
       SCOPED_TRACE(testing::Message() << to_string(format) << ", plan " << to_string(plan));
       const RandomModel folder(plan == Plan::kFoe ? small_federated(2) : small_config());

@@ -91,9 +91,12 @@ std::vector<Variant> variants() {
   const auto nothing = [](ModelConfig&) {};
   add("moe_int8", small_config(), nothing, FormatChoice::all(WeightFormat::kInt8));
   add("moe_int4", small_config(), nothing, FormatChoice::all(WeightFormat::kInt4));
+  add("moe_bf16xbf16", small_config(), nothing, FormatChoice::all(WeightFormat::kBF16xBF16));
+  add("foe2_bf16xbf16", small_federated(2), nothing, FormatChoice::all(WeightFormat::kBF16xBF16));
   add("foe4_int8", small_federated(4), nothing, FormatChoice::all(WeightFormat::kInt8));
   add("foe2_int4", small_federated(2), nothing, FormatChoice::all(WeightFormat::kInt4));
-  for (const WeightFormat format : {WeightFormat::kBF16, WeightFormat::kInt8, WeightFormat::kInt4}) {
+  for (const WeightFormat format :
+       {WeightFormat::kBF16, WeightFormat::kBF16xBF16, WeightFormat::kInt8, WeightFormat::kInt4}) {
     const std::string name = to_string(format);
     const auto full = [](ModelConfig& c) { c.qk_norm = QkNorm::kFull; };
     add("moe_wide_" + name, wide_config(), full, FormatChoice::all(format));
@@ -214,7 +217,8 @@ TEST(Forward, AConvertedModelGivesTheSameBitsOnAnyNumberOfRanks) {
   ModelConfig dense = dense_config(1100), moe = small_config();
   moe.head_dim = 16;  // whole panels
   for (const ModelConfig& config : {dense, moe})
-    for (const WeightFormat format : {WeightFormat::kBF16, WeightFormat::kInt8, WeightFormat::kInt4}) {
+    for (const WeightFormat format :
+         {WeightFormat::kBF16, WeightFormat::kBF16xBF16, WeightFormat::kInt8, WeightFormat::kInt4}) {
       const RandomModel folder(config);
       const TempFolder out;
       ThreadPool pool(2);

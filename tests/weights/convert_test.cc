@@ -137,8 +137,9 @@ TEST(LoadWeights, KeepsNoPagesOfWhatItPacked) {
 // Converted once or quantised at load: the same bytes, in every format, whole and for a rank's share.
 TEST(Convert, MapsWhatLoadingWouldPack) {
   for (const ModelConfig& config : {wide_config(), federated_in(4)})
-    for (const FormatChoice& formats : {FormatChoice::all(WeightFormat::kBF16), FormatChoice::all(WeightFormat::kInt8),
-                                        kInt4, FormatChoice{WeightFormat::kInt8, WeightFormat::kInt4, {}}}) {
+    for (const FormatChoice& formats :
+         {FormatChoice::all(WeightFormat::kBF16), FormatChoice::all(WeightFormat::kBF16xBF16),
+          FormatChoice::all(WeightFormat::kInt8), kInt4, FormatChoice{WeightFormat::kInt8, WeightFormat::kInt4, {}}}) {
       const RandomModel original(config);
       const TempFolder folder;
       convert(original.path(), config, formats, folder / "converted");
