@@ -103,7 +103,7 @@ class Stream:
 
 
 def requests(streams, context, args):
-    """Sampled, so that no text repeats itself; with logprobs, so that every token has a chunk at once."""
+    """Sampled, so that texts do not repeat themselves; with logprobs, so that tokens are compared, too."""
     choice = random.Random(f"{args.seed}/{context}")
     return [dict(prompt=[choice.randrange(args.first_id, args.last_id) for _ in range(context)], max_tokens=args.tokens,
                  temperature=1, seed=i, ignore_eos=True, logprobs=0, stream=True) for i in range(streams)]
