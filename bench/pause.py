@@ -200,7 +200,8 @@ def main():
     def numbers(text):
         return [int(number) for number in text.split(",")]
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     epilog="further flags of foe serve may follow after --")
     parser.add_argument("model", help="model folder")
     parser.add_argument("--foe", default="build/foe", help="the program")
     parser.add_argument("--ranks", type=int, default=2)
@@ -214,8 +215,10 @@ def main():
     parser.add_argument("--last-id", type=int, default=4000, help="up to this one, without it")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", help="file for all gaps")
-    parser.add_argument("flags", nargs="*", help="further flags of foe serve, after --")
-    args = parser.parse_args()
+    words = sys.argv[1:]
+    own = words.index("--") if "--" in words else len(words)
+    args = parser.parse_args(words[:own])
+    args.flags = words[own + 1:]
     serve_test.ARGS.foe = str(Path(args.foe).resolve())
     serve_test.PATIENCE_S = 600
     rows = []
