@@ -26,7 +26,7 @@ def quantise(blocks: np.ndarray, levels: np.ndarray, factors, tops=TOPS):
     its parts, and the index of each weight's level."""
     count, depth = blocks.shape
     parts = blocks.reshape(count, -1, min(PART, depth))
-    largest = np.abs(blocks).max(axis=1)
+    largest = np.maximum(np.abs(blocks).max(axis=1), 1e-30)  # a block of zeros has a scale, too
     least = np.full(count, np.inf)
     best = [np.zeros(count), np.zeros(parts.shape[:2]), np.zeros(parts.shape, int)]
     for top in tops:

@@ -43,7 +43,8 @@ std::vector<PackedMatrix> views_of_output(const Model& model, const LayerWeights
   return views;
 }
 
-static_assert(kSumBlockUnit % block_depth(WeightFormat::kInt8) == 0 &&
+static_assert(kSumBlockUnit % block_depth(WeightFormat::kBF16xBF16) == 0 &&
+              kSumBlockUnit % block_depth(WeightFormat::kInt8) == 0 &&
               kSumBlockUnit % block_depth(WeightFormat::kInt4) == 0);
 
 std::vector<PackedMatrix> views_of_down(const Model& model, const LayerWeights& layer) {
