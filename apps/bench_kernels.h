@@ -21,9 +21,7 @@ struct KernelPoint {
   double operations;          // a multiply-add is 2
 
   double share_of_reading(const MachineLimits& limits) const { return bytes / limits.read_bytes_per_s / seconds; }
-  double share_of_peak(const MachineLimits& limits) const {
-    return operations / limits.of_products(format) / seconds;
-  }
+  double share_of_peak(const MachineLimits& limits) const { return operations / limits.of_products(format) / seconds; }
 };
 
 struct KernelOptions {
