@@ -6,7 +6,9 @@
 Waiting has limits, but no test asserts that something was fast.
 """
 
+import contextlib
 import fcntl
+import json
 import os
 import resource
 import shutil
@@ -97,6 +99,26 @@ class Log(unittest.TestCase):
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(serve_test.PATIENCE_S), 0)
         os.close(read_end)
+
+
+class Memory(unittest.TestCase):
+
+    def test_a_request_that_there_is_no_memory_for_ends_alone(self):
+        with Server(1) as server:
+            expected = server.text(prompt="It was", max_tokens=20)
+            size = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+            _, most = resource.prlimit(server.process.pid, resource.RLIMIT_AS)
+            resource.prlimit(server.process.pid, resource.RLIMIT_AS, (size + (4 << 20), most))
+            body = json.dumps({"prompt": [1] * 1_300_000})
+            failed = 0
+            for _ in range(3):
+                with contextlib.suppress(OSError, serve_test.http.client.HTTPException):
+                    failed += server.request("POST", "/v1/completions", body)[0] >= 400
+                    continue
+                failed += 1
+            resource.prlimit(server.process.pid, resource.RLIMIT_AS, (most, most))
+            self.assertEqual(failed, 3)
+            self.assertEqual(server.text(prompt="It was", max_tokens=20), expected)
 
 
 class Places(unittest.TestCase):
