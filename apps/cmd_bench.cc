@@ -6,10 +6,10 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "bench_comm.h"
+#include "bench/comm.h"
+#include "bench/report.h"
 #include "commands.h"
 #include "common.h"
-#include "report.h"
 
 namespace foe {
 namespace {

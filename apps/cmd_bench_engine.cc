@@ -8,12 +8,12 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "bench_engine.h"
+#include "bench/engine.h"
+#include "bench/report.h"
 #include "commands.h"
 #include "common.h"
 #include "kernels/cpu.h"
-#include "report.h"
-#include "serve_report.h"
+#include "load/serve_report.h"
 #include "weights/config_json.h"
 
 namespace foe {

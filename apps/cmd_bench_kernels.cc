@@ -5,12 +5,12 @@
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
-#include "bench_kernels.h"
+#include "bench/kernels.h"
+#include "bench/report.h"
+#include "bench/shapes.h"
 #include "commands.h"
 #include "common.h"
 #include "kernels/cpu.h"
-#include "report.h"
-#include "shapes.h"
 
 namespace foe {
 namespace {

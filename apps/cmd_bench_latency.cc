@@ -8,12 +8,12 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "bench_latency.h"
+#include "bench/latency.h"
+#include "bench/routing_skew.h"
+#include "bench/shapes.h"
 #include "commands.h"
 #include "common.h"
 #include "kernels/cpu.h"
-#include "routing_skew.h"
-#include "shapes.h"
 
 namespace foe {
 namespace {

@@ -6,9 +6,9 @@
 #include <fmt/core.h>
 
 #include "base/error.h"
+#include "bench/random_model.h"
+#include "bench/shapes.h"
 #include "commands.h"
-#include "random_model.h"
-#include "shapes.h"
 
 namespace foe {
 namespace {

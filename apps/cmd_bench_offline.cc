@@ -8,12 +8,12 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "bench/decode_steps.h"
+#include "bench/report.h"
 #include "commands.h"
 #include "common.h"
-#include "decode_steps.h"
 #include "kernels/cpu.h"
-#include "report.h"
-#include "server/worker.h"
+#include "server/ranks/worker.h"
 #include "weights/config_json.h"
 #include "workload_flags.h"
 

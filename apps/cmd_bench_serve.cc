@@ -15,10 +15,10 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/strict_json.h"
+#include "bench/report.h"
 #include "commands.h"
 #include "common.h"
-#include "report.h"
-#include "serve_report.h"
+#include "load/serve_report.h"
 #include "weights/config_json.h"
 #include "workload_flags.h"
 

@@ -7,11 +7,11 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "bench/report.h"
 #include "commands.h"
 #include "common.h"
 #include "engine/sampler.h"
-#include "report.h"
-#include "text/tokenizer.h"
+#include "tokenizer/tokenizer.h"
 
 namespace foe {
 namespace {

@@ -9,8 +9,8 @@
 #include "base/error.h"
 #include "commands.h"
 #include "common.h"
-#include "inspect_roofline.h"
-#include "model/wire_cost.h"
+#include "costs/roofline_report.h"
+#include "costs/wire_cost.h"
 #include "weights/config_json.h"
 #include "weights/packed_tensors.h"
 

@@ -11,7 +11,7 @@
 #include "base/error.h"
 #include "commands.h"
 #include "common.h"
-#include "text/tokenizer.h"
+#include "tokenizer/tokenizer.h"
 
 namespace foe {
 namespace {

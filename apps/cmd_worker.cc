@@ -10,8 +10,8 @@
 #include "base/text_file.h"
 #include "commands.h"
 #include "common.h"
-#include "server/worker.h"
-#include "text/tokenizer_json.h"
+#include "server/ranks/worker.h"
+#include "tokenizer/tokenizer_json.h"
 #include "weights/config_json.h"
 
 namespace foe {

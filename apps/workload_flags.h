@@ -1,7 +1,7 @@
 // The flags by which benchmarks take a workload, named as vLLM's.
 #pragma once
 
-#include "workload.h"
+#include "load/workload.h"
 
 namespace CLI {
 class App;

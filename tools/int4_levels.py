@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Computes the sixteen levels of int4 weights (src/kernels/weight_format.h) and compares formats of about 4 bits.
+"""Computes the sixteen levels of int4 weights (src/kernels/formats/weight_format.h) and compares formats of about 4 bits.
 
 Weights are normally distributed, in blocks of 128. A weight is the block's scale times a factor, of which each sixteen
 weights choose one of four, times a level; the product of factor and level is an integer that fits into a byte. For each
@@ -13,7 +13,7 @@ import argparse
 import numpy as np
 
 BLOCK, PART = 128, 16
-TOPS = (104, 111, 118, 126, 135, 145)  # what the largest weight becomes, among products: those kernels/quantise.cc tries
+TOPS = (104, 111, 118, 126, 135, 145)  # what the largest weight becomes, among products: those kernels/formats/quantise.cc tries
 FACTORS = ((2, 3, 4, -4), (1, 2, 3, 4), (2, 3, 4, -3), (2, 3, 4, 5), (3, 4, 5, -5), (3, 4, 5, 6), (4, 5, 6, -6), (4, 5, 6, 7))
 
 

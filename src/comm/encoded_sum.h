@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "comm/sum_plan.h"
-#include "kernels/wire_format.h"
+#include "kernels/formats/wire_format.h"
 
 namespace foe {
 

@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "base/check.h"
-#include "kernels/rows.h"
+#include "kernels/rows/rows.h"
 
 namespace foe {
 

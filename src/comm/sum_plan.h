@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/sum_tree.h"
-#include "kernels/wire_format.h"
+#include "kernels/formats/wire_format.h"
 
 namespace foe {
 

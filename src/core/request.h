@@ -49,6 +49,10 @@ struct Request {
 };
 
 enum class FinishReason { kStop, kLength };
+// As OpenAI's API calls it.
+constexpr const char* to_string(FinishReason reason) {
+  return reason == FinishReason::kStop ? "stop" : "length";
+}
 
 // The natural logarithm of a token's probability under the model alone: before bias, penalties and temperature.
 struct TokenLogprob {

@@ -13,9 +13,9 @@
 #include "base/thread_pool.h"
 #include "core/batch.h"
 #include "engine/sampler.h"
+#include "grammar/grammar.h"
 #include "model/token_head.h"
 #include "sched/scheduler.h"
-#include "text/grammar.h"
 
 namespace foe {
 

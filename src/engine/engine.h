@@ -14,10 +14,10 @@
 #include "comm/communicator.h"
 #include "core/request.h"
 #include "engine/batch_sampler.h"
+#include "grammar/grammar.h"
+#include "grammar/token_table.h"
 #include "model/forward.h"
 #include "sched/scheduler.h"
-#include "text/grammar.h"
-#include "text/token_table.h"
 
 namespace foe {
 

@@ -10,12 +10,12 @@
 
 #include "base/aligned.h"
 #include "core/request.h"
-#include "kernels/candidates.h"
+#include "kernels/rows/candidates.h"
 
 namespace foe {
 
-// What a request may ask for at most. The entries of a prompt's logprobs travel in one message (server/link.h): the
-// last is on how many tokens they name, the prompt's own included.
+// What a request may ask for at most. The entries of a prompt's logprobs travel in one message (server/ranks/link.h):
+// the last is on how many tokens they name, the prompt's own included.
 inline constexpr int kMaxLogprobs = 20;
 inline constexpr std::size_t kMaxLogitBias = 1024;
 inline constexpr std::size_t kMaxPromptLogprobs = 6 << 20;

@@ -10,8 +10,8 @@ void require_cpu();
 // Whether, beside AVX-512, one instruction adds products of bytes to a sum (VNNI) and one looks bytes up in a table of
 // 64 (VBMI).
 bool dot_products();
-// Whether, beside those, there are tiles of integers and of bf16 (AMX, kernels/amx.h) and the system lets this process
-// use them.
+// Whether, beside those, there are tiles of integers and of bf16 (AMX, kernels/products/amx.h) and the system lets this
+// process use them.
 bool tiles();
 // For tests, which run on one thread: without such instructions, until the end of this object.
 struct WithoutDotProducts {

@@ -7,15 +7,15 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/huge_pages.h"
-#include "kernels/amx.h"
 #include "kernels/cpu.h"
+#include "kernels/products/amx.h"
 #include "kernels/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/peak.cc"
 #include <hwy/foreach_target.h>
 
-#include "kernels/quantised_tile-inl.h"
+#include "kernels/products/quantised_tile-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace foe {

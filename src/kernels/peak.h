@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "base/thread_pool.h"
-#include "kernels/weight_format.h"
+#include "kernels/formats/weight_format.h"
 
 namespace foe {
 
@@ -21,8 +21,8 @@ double measure_dot_peak(ThreadPool& pool, int rounds = 5);
 // `rounds`, at least one, by the clock: threads that run one after the other do not share the memory's width.
 double measure_read_bandwidth(ThreadPool& pool, int rounds = 5);
 
-// The same of tile registers (kernels/amx.h): of bf16 in FLOP/s and of 8-bit integers in operations/s, both 0 where
-// there are none. Tiles hold numbers of all sizes: of zeros processors multiply more, as these take less power.
+// The same of tile registers (kernels/products/amx.h): of bf16 in FLOP/s and of 8-bit integers in operations/s, both 0
+// where there are none. Tiles hold numbers of all sizes: of zeros processors multiply more, as these take less power.
 struct TilePeaks {
   double flops_per_s = 0, dots_per_s = 0;
 };

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "kernels/kv_format.h"
+#include "kernels/formats/kv_format.h"
 
 namespace foe::ref {
 

@@ -6,7 +6,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
-#include "kernels/rows.h"
+#include "kernels/rows/rows.h"
 
 namespace foe {
 namespace {

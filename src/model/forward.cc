@@ -26,8 +26,8 @@
 #include <cmath>
 
 #include "base/check.h"
-#include "kernels/attention.h"
-#include "kernels/rows.h"
+#include "kernels/attention/attention.h"
+#include "kernels/rows/rows.h"
 #include "model/products.h"
 #include "model/step.h"
 

@@ -1,11 +1,11 @@
-// What is behind the KV blocks of one rank: [layer][block][local KV head], as kernels/kv_format.h stores them. Which
-// block belongs to whom is the scheduler's business.
+// What is behind the KV blocks of one rank: [layer][block][local KV head], as kernels/formats/kv_format.h stores them.
+// Which block belongs to whom is the scheduler's business.
 #pragma once
 
 #include <cstddef>
 
 #include "base/huge_pages.h"
-#include "kernels/kv_format.h"
+#include "kernels/formats/kv_format.h"
 
 namespace foe {
 

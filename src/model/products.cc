@@ -1,6 +1,6 @@
 #include "model/products.h"
 
-#include "kernels/gemm.h"
+#include "kernels/products/gemm.h"
 
 namespace foe {
 namespace {

@@ -5,7 +5,7 @@
 
 #include "base/check.h"
 #include "core/sum_tree.h"
-#include "kernels/rows.h"
+#include "kernels/rows/rows.h"
 #include "placement/expert_nodes.h"
 
 namespace foe {

@@ -6,7 +6,7 @@
 #include <span>
 
 #include "base/thread_pool.h"
-#include "kernels/candidates.h"
+#include "kernels/rows/candidates.h"
 #include "model/model.h"
 
 namespace foe {

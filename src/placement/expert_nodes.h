@@ -1,5 +1,5 @@
 // Expert parallelism among the ranks that share a group (in plan ep all of them): which experts' outputs a rank adds
-// before it returns them, and what travels for given experts. `members` are these ranks' experts
+// before it returns them. `members` are these ranks' experts
 // (experts_of_members()).
 #pragma once
 
@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "core/model_config.h"
-#include "kernels/wire_format.h"
+#include "kernels/formats/wire_format.h"
 #include "placement/placement.h"
 
 namespace foe {
@@ -59,18 +59,5 @@ Range selected_entries(const ModelConfig& config, std::span<const Range> members
 int dispatched_entries(const ModelConfig& config, Dispatch dispatch);
 // Of one row that travels to experts: the row, their indices and weights.
 std::size_t dispatched_row_bytes(const ModelConfig& config, const ExchangeOptions& options);
-
-// For tokens of one owner, given the experts they select (K each, ascending): how many rows go to each member, and how
-// many sums come back from it.
-struct ExpertTraffic {
-  std::vector<std::int64_t> rows, sums;  // by member
-};
-ExpertTraffic expert_traffic(const ModelConfig& config, std::span<const Range> members, Dispatch dispatch,
-                             std::span<const std::int32_t> experts_TK);
-// The same for one token, in expectation over selections that are all equally likely.
-struct ExpectedTraffic {
-  std::vector<double> rows, sums;
-};
-ExpectedTraffic expected_traffic(const ModelConfig& config, std::span<const Range> members, Dispatch dispatch);
 
 }  // namespace foe

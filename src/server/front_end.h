@@ -4,9 +4,9 @@
 
 #include <string>
 
-#include "server/access.h"
-#include "server/http_server.h"
-#include "server/supervisor.h"
+#include "server/http/access.h"
+#include "server/http/server.h"
+#include "server/ranks/supervisor.h"
 
 namespace foe {
 

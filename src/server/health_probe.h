@@ -4,9 +4,9 @@
 #include <memory>
 #include <string>
 
-#include "server/answer.h"
-#include "server/api_error.h"
-#include "server/http_server.h"
+#include "server/http/api_error.h"
+#include "server/http/server.h"
+#include "server/ranks/answer.h"
 
 namespace foe {
 

@@ -1,4 +1,4 @@
-// Reading typed members of a JSON object, with errors that name them. Private to this folder's .cc files.
+// Reading typed members of a JSON object, with errors that name them. For .cc files: it is slow to compile.
 #pragma once
 
 #include <string>

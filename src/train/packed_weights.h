@@ -6,7 +6,7 @@
 
 #include "base/aligned.h"
 #include "base/thread_pool.h"
-#include "kernels/sgemm.h"
+#include "kernels/products/sgemm.h"
 #include "train/layout.h"
 
 namespace foe::train {

@@ -1,10 +1,11 @@
-// The three matrix products of a linear layer, for any floating type: kernels/sgemm.h in f32, plain loops otherwise.
+// The three matrix products of a linear layer, for any floating type: kernels/products/sgemm.h in f32, plain loops
+// otherwise.
 #pragma once
 
 #include <algorithm>
 #include <type_traits>
 
-#include "kernels/sgemm.h"
+#include "kernels/products/sgemm.h"
 
 namespace foe::train {
 

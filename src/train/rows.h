@@ -1,5 +1,5 @@
 // The row operations of training for any floating type: plain loops, which are the definition. In f32 they run as the
-// vector kernels of kernels/train_rows.h, where each is described; a test holds the two together.
+// vector kernels of kernels/rows/train_rows.h, where each is described; a test holds the two together.
 #pragma once
 
 #include <algorithm>
@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/train_rows.h"
+#include "kernels/rows/train_rows.h"
 
 namespace foe::train {
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "base/thread_pool.h"
-#include "kernels/gemm.h"
+#include "kernels/products/gemm.h"
 #include "weights/tensor_file.h"
 
 namespace foe {

@@ -8,7 +8,7 @@
 
 #include "core/model_config.h"
 #include "core/share.h"
-#include "kernels/gemm.h"
+#include "kernels/products/gemm.h"
 #include "weights/checkpoint.h"
 #include "weights/weight_formats.h"
 

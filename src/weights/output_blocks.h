@@ -7,7 +7,7 @@
 
 #include "core/model_config.h"
 #include "core/share.h"
-#include "kernels/gemm.h"
+#include "kernels/products/gemm.h"
 
 namespace foe {
 

@@ -8,7 +8,7 @@
 namespace foe {
 namespace {
 
-// How kernels/weight_format.h lays them out.
+// How kernels/formats/weight_format.h lays them out.
 const char* layout_of(WeightFormat format) {
   switch (format) {
     case WeightFormat::kInt8:

@@ -1,7 +1,7 @@
 // Matrices that stand packed in a model folder, to be mapped as they are: tensor "NAME.panels.LAYOUT" of bytes, of
-// shape [matrices, panels of 16 rows, bytes of a panel] (kernels/weight_format.h), whose layout is f32, bf16, int8 or
-// int4x128. Attention has a matrix for each group of a federated model, with its heads, and one otherwise; experts'
-// gate and up are one matrix, as pack_gate_up() makes it.
+// shape [matrices, panels of 16 rows, bytes of a panel] (kernels/formats/weight_format.h), whose layout is f32, bf16,
+// int8 or int4x128. Attention has a matrix for each group of a federated model, with its heads, and one otherwise;
+// experts' gate and up are one matrix, as pack_gate_up() makes it.
 #pragma once
 
 #include <optional>
@@ -9,7 +9,7 @@
 
 #include "core/model_config.h"
 #include "core/share.h"
-#include "kernels/gemm.h"
+#include "kernels/products/gemm.h"
 #include "weights/checkpoint.h"
 #include "weights/weight_formats.h"
 

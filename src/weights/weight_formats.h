@@ -4,7 +4,7 @@
 #include <optional>
 #include <string_view>
 
-#include "kernels/weight_format.h"
+#include "kernels/formats/weight_format.h"
 
 namespace foe {
 

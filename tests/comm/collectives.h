@@ -16,7 +16,7 @@
 
 #include "base/rng.h"
 #include "comm/communicator.h"
-#include "comm/sum_traffic.h"
+#include "costs/sum_traffic.h"
 
 namespace foe {
 

@@ -10,7 +10,7 @@
 #include "engine/engine.h"
 #include "engine/with_engine.h"
 #include "model/random_model.h"
-#include "text/gpt2_tokenizer.h"
+#include "tokenizer/gpt2_tokenizer.h"
 
 namespace foe {
 namespace {

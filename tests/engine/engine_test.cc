@@ -8,10 +8,10 @@
 
 #include "base/error.h"
 #include "comm/sum_plan.h"
+#include "costs/wire_cost.h"
 #include "engine/sampler.h"
 #include "engine/with_engine.h"
 #include "model/random_model.h"
-#include "model/wire_cost.h"
 #include "weights/convert.h"
 
 namespace foe {
@@ -255,7 +255,7 @@ TEST(Engine, RefusesTokensOutsideTheVocabulary) {
 }
 
 // One broadcast, one gather of logits or of candidates, L + 1 or 2 L sums per step, and the bytes that
-// model/wire_cost.h predicts.
+// costs/wire_cost.h predicts.
 void check_a_step(const RandomModel& folder, const std::vector<int>& nodes, const EngineOptions& options,
                   const SamplingParams& sampling = {}, int candidates = 1) {
   with_engine(folder.path(), default_plan(folder.config()), nodes, options, [&](Engine& engine) {

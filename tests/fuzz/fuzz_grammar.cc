@@ -9,7 +9,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
-#include "text/grammar.h"
+#include "grammar/grammar.h"
 
 namespace {
 

@@ -6,7 +6,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
-#include "server/link.h"
+#include "server/ranks/link.h"
 
 namespace {
 

@@ -5,9 +5,9 @@
 
 #include "base/check.h"
 #include "base/error.h"
-#include "server/api_error.h"
-#include "server/generation_request.h"
-#include "server/tokenize_api.h"
+#include "server/api/generation_request.h"
+#include "server/api/tokenize_api.h"
+#include "server/http/api_error.h"
 
 namespace {
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "each_target.h"
-#include "kernels/attention.h"
+#include "kernels/attention/attention.h"
 #include "numerics.h"
 
 namespace foe {

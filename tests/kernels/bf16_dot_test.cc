@@ -13,9 +13,9 @@
 
 #include "bf16_order.h"
 #include "each_target.h"
-#include "kernels/amx.h"
-#include "kernels/bf16_dot-inl.h"
-#include "kernels/flush_subnormals.h"
+#include "kernels/products/amx.h"
+#include "kernels/products/bf16_dot-inl.h"
+#include "kernels/products/flush_subnormals.h"
 #include "numerics.h"
 
 HWY_BEFORE_NAMESPACE();

@@ -1,12 +1,12 @@
 // Products of bf16 with bf16: on every instruction set, on tiles or not, the bits of the order that is written down in
-// kernels/bf16_dot-inl.h, here as plain loops.
+// kernels/products/bf16_dot-inl.h, here as plain loops.
 #include <cmath>
 #include <limits>
 
 #include <gtest/gtest.h>
 
 #include "each_target.h"
-#include "kernels/gemm.h"
+#include "kernels/products/gemm.h"
 #include "numerics.h"
 
 namespace foe {

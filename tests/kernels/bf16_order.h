@@ -1,4 +1,4 @@
-// The order in which tiles multiply bf16 (kernels/bf16_dot-inl.h) as plain loops, subnormal numbers by hand.
+// The order in which tiles multiply bf16 (kernels/products/bf16_dot-inl.h) as plain loops, subnormal numbers by hand.
 #pragma once
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// Weights of attention in bf16 before they are rounded (weight16(), kernels/bf16_weight-inl.h), as scalars.
+// Weights of attention in bf16 before they are rounded (weight16(), kernels/formats/bf16_weight-inl.h), as scalars.
 #pragma once
 
 #include <algorithm>

@@ -11,8 +11,8 @@
 #include "base/rng.h"
 #include "bf16_weight.h"
 #include "each_target.h"
-#include "kernels/bf16_weight-inl.h"
-#include "kernels/flush_subnormals.h"
+#include "kernels/formats/bf16_weight-inl.h"
+#include "kernels/products/flush_subnormals.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace foe {

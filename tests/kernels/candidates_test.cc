@@ -1,4 +1,4 @@
-#include "kernels/candidates.h"
+#include "kernels/rows/candidates.h"
 
 #include <algorithm>
 #include <cmath>

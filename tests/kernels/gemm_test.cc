@@ -1,4 +1,4 @@
-#include "kernels/gemm.h"
+#include "kernels/products/gemm.h"
 
 #include <cmath>
 #include <deque>

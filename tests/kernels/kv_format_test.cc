@@ -1,4 +1,4 @@
-#include "kernels/kv_format.h"
+#include "kernels/formats/kv_format.h"
 
 #include <algorithm>
 #include <cmath>

@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "each_target.h"
-#include "kernels/gemm.h"
+#include "kernels/products/gemm.h"
 #include "numerics.h"
 
 namespace foe {

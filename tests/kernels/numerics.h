@@ -10,7 +10,7 @@
 #include "base/rng.h"
 #include "base/thread_pool.h"
 #include "core/dtype.h"
-#include "kernels/gemm.h"
+#include "kernels/products/gemm.h"
 #include "kernels/ref.h"
 
 namespace foe {

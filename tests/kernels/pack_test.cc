@@ -4,7 +4,7 @@
 
 #include <gtest/gtest.h>
 
-#include "kernels/gemm.h"
+#include "kernels/products/gemm.h"
 #include "numerics.h"
 
 namespace foe {

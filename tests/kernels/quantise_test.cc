@@ -1,4 +1,4 @@
-#include "kernels/quantise.h"
+#include "kernels/formats/quantise.h"
 
 #include <cmath>
 #include <cstddef>

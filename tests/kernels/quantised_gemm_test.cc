@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "each_target.h"
-#include "kernels/gemm.h"
+#include "kernels/products/gemm.h"
 #include "numerics.h"
 #include "quantised_values.h"
 

@@ -3,7 +3,7 @@
 
 #include <cstddef>
 
-#include "kernels/quantise.h"
+#include "kernels/formats/quantise.h"
 
 namespace foe {
 

@@ -8,8 +8,8 @@
 
 #include "base/rng.h"
 #include "each_target.h"
-#include "kernels/gemm.h"
-#include "kernels/rows.h"
+#include "kernels/products/gemm.h"
+#include "kernels/rows/rows.h"
 #include "numerics.h"
 
 namespace foe {

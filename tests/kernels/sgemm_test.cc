@@ -1,4 +1,4 @@
-#include "kernels/sgemm.h"
+#include "kernels/products/sgemm.h"
 
 #include <cmath>
 #include <vector>

@@ -1,4 +1,4 @@
-#include "kernels/wire_format.h"
+#include "kernels/formats/wire_format.h"
 
 #include <algorithm>
 #include <bit>

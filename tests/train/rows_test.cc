@@ -1,4 +1,4 @@
-// The vector kernels of kernels/train_rows.h against the plain loops of train/rows.h in double.
+// The vector kernels of kernels/rows/train_rows.h against the plain loops of train/rows.h in double.
 //
 // Each result is compared with a tolerance of `ulps` roundings of the largest intermediate value: n terms summed one
 // after the other give at most n roundings (Higham, Accuracy and Stability, section 4.2), exp and silu a few ulp each.

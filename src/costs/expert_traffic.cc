@@ -1,0 +1,50 @@
+#include "costs/expert_traffic.h"
+
+#include <algorithm>
+
+namespace foe {
+namespace {
+
+// The probability that a token selects none of these experts: K/H of each group of E/H, all choices equally likely.
+double none_selected(const ModelConfig& config, Range experts) {
+  const int per_group = config.num_experts / config.expert_groups;
+  const int selected = config.num_experts_per_tok / config.expert_groups;
+  double none = 1;
+  for (int g = 0; g < config.expert_groups; ++g) {
+    const int begin = std::max(experts.begin, g * per_group), end = std::min(experts.end, (g + 1) * per_group);
+    for (int i = 0; i < selected && begin < end; ++i)
+      none *= std::max(0.0, static_cast<double>(per_group - (end - begin) - i)) / (per_group - i);
+  }
+  return none;
+}
+
+}  // namespace
+
+ExpertTraffic expert_traffic(const ModelConfig& config, std::span<const Range> members, Dispatch dispatch,
+                             std::span<const std::int32_t> experts_TK) {
+  const std::vector<ExpertNode> nodes = expert_nodes(config, members, dispatch);
+  const std::vector<std::int32_t> node_of = node_of_each_expert(nodes, config.num_experts);
+  const Range entries = selected_entries(config, members);
+  const std::size_t K = config.num_experts_per_tok;
+  ExpertTraffic traffic{std::vector<std::int64_t>(members.size()), std::vector<std::int64_t>(members.size())};
+  for (std::size_t token = 0; token < experts_TK.size(); token += K)
+    for (int i = entries.begin, before = -1; i < entries.end; ++i) {
+      const int node = node_of[experts_TK[token + i]], member = nodes[node].member;
+      traffic.sums[member] += node != before ? 1 : 0;
+      const bool shares_a_row = dispatch == Dispatch::kPerRank && before >= 0 && nodes[before].member == member;
+      traffic.rows[member] += shares_a_row ? 0 : 1;
+      before = node;
+    }
+  return traffic;
+}
+
+ExpectedTraffic expected_traffic(const ModelConfig& config, std::span<const Range> members, Dispatch dispatch) {
+  ExpectedTraffic traffic{std::vector<double>(members.size()), std::vector<double>(members.size())};
+  for (const ExpertNode& node : expert_nodes(config, members, dispatch))
+    traffic.sums[node.member] += 1 - none_selected(config, node.experts);
+  for (std::size_t m = 0; m < members.size(); ++m)
+    traffic.rows[m] = dispatch == Dispatch::kPerRank ? 1 - none_selected(config, members[m]) : traffic.sums[m];
+  return traffic;
+}
+
+}  // namespace foe

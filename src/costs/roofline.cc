@@ -1,0 +1,99 @@
+#include "costs/roofline.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace foe {
+namespace {
+
+// A product of `rows` with matrices of so many elements, all of which are read once if there are any rows.
+Work product_work(double elements, WeightFormat format, double rows) {
+  const double read = rows > 0 ? elements * bits(format) / 8 : 0, operations = 2 * elements * rows;
+  if (quantised(format)) return {.bytes = read, .dots = operations};
+  return {.bytes = read, .flops = operations};
+}
+
+// Of the sequences, those that this member owns.
+int own_sequences(int sequences, int members, int member) {
+  return sequences / members + (member < sequences % members ? 1 : 0);
+}
+
+}  // namespace
+
+MatrixElements matrix_elements(const ModelConfig& c, const Share& share) {
+  const std::int64_t D = c.hidden_size, C = c.head_dim, m = share.kv_heads.size();
+  const std::int64_t n = m * (c.num_attention_heads / c.num_key_value_heads);
+  return {.attention = D * (2 * n + 2 * m) * C,
+          .router = c.num_experts * D,
+          .experts = std::int64_t{3} * share.experts.size() * share.expert_width.size() * D,
+          .head = share.vocab.size() * D};
+}
+
+Work& Work::operator+=(const Work& other) {
+  bytes += other.bytes;
+  flops += other.flops;
+  dots += other.dots;
+  return *this;
+}
+
+StepWork& StepWork::operator+=(const StepWork& other) {
+  projections += other.projections;
+  attention += other.attention;
+  router += other.router;
+  experts += other.experts;
+  head += other.head;
+  return *this;
+}
+
+Work StepWork::total() const {
+  Work sum;
+  for (const Work& part : {projections, attention, router, experts, head}) sum += part;
+  return sum;
+}
+
+double experts_touched(const ModelConfig& config, int sequences) {
+  const double E = config.experts(), K = config.experts_per_token();
+  return E * (1 - std::pow(1 - K / E, sequences));
+}
+
+StepWork decode_work(const ModelConfig& c, const Placement& placement, int rank, const DecodeStep& step) {
+  const Share& share = placement.ranks[rank];
+  if (share.idle()) return {};
+  const MatrixElements elements = matrix_elements(c, share);
+  const double L = c.num_hidden_layers, E = c.experts();
+  const double own = own_sequences(step.sequences, placement.members, share.member);
+  const auto layers = [L](std::int64_t of_one) { return L * static_cast<double>(of_one); };
+
+  const KvShape kv{share.kv_heads.size(), c.head_dim, step.kv};
+  const double position_bytes = static_cast<double>(kv.block_bytes()) / kKvBlock;
+  const double heads = share.kv_heads.size() * (c.num_attention_heads / c.num_key_value_heads);
+  const double positions = L * own * step.context;
+
+  // Rows per expert, and how much of the experts they touch.
+  const double rows = step.sequences * c.experts_per_token() / E;
+  const double touched = experts_touched(c, step.sequences) / E;
+  Work experts = product_work(layers(elements.experts), step.weights.experts, rows);
+  experts.bytes *= touched;
+  return {.projections = product_work(layers(elements.attention), step.weights.attention, own),
+          .attention = {.bytes = positions * position_bytes, .flops = positions * 4 * heads * c.head_dim},
+          .router = product_work(layers(elements.router), WeightFormat::kF32, own),
+          .experts = experts,
+          .head = product_work(static_cast<double>(elements.head), step.weights.head, own)};
+}
+
+StepWork decode_work(const ModelConfig& config, const Placement& placement, const DecodeStep& step) {
+  StepWork sum;
+  for (std::size_t rank = 0; rank < placement.ranks.size(); ++rank)
+    sum += decode_work(config, placement, static_cast<int>(rank), step);
+  return sum;
+}
+
+double arithmetic_seconds(const Work& work, const MachineLimits& limits) {
+  return (work.flops > 0 ? work.flops / limits.flops_per_s : 0) + (work.dots > 0 ? work.dots / limits.dots_per_s : 0);
+}
+
+double least_seconds(const Work& work, const MachineLimits& limits) {
+  return std::max(work.bytes / limits.read_bytes_per_s, arithmetic_seconds(work, limits));
+}
+
+}  // namespace foe

@@ -1,0 +1,63 @@
+#include "costs/sum_traffic.h"
+
+#include <numeric>
+
+#include "base/check.h"
+#include "comm/node_grid.h"
+
+namespace foe {
+namespace {
+
+SumTraffic operator+(const SumTraffic& a, const SumTraffic& b) {
+  return {a.messages + b.messages, a.bytes + b.bytes, a.node_bytes + b.node_bytes};
+}
+
+// All ranks alike.
+SumTraffic one_level(const SumPlan& plan, const std::vector<int>& nodes, int rank, std::size_t count, Wire wire) {
+  const std::uint64_t partials = plan.partials(rank);
+  const Slices slices{count, plan.ranks()};
+  SumTraffic traffic;
+  const auto send = [&](int peer, std::uint64_t bytes) {
+    traffic = traffic + SumTraffic{1, bytes, nodes[peer] != nodes[rank] ? bytes : 0};
+  };
+  for (int peer = 0; peer < plan.ranks(); ++peer) {
+    if (peer == rank) continue;
+    if (!sums_in_slices(plan.ranks(), count)) {
+      send(peer, partials * wire_bytes(wire, count));
+    } else {
+      send(peer, partials * wire_bytes(wire, slices.size(peer)));
+      send(peer, wire_bytes(wire, slices.size(rank)));
+    }
+  }
+  return traffic;
+}
+
+// Its partials' slices to the ranks of its node that add them, and the slice that it has added to all of them.
+SumTraffic inside_node(const SumPlan& plan, int place, const Slices& slices) {
+  SumTraffic traffic;
+  for (int peer = 0; peer < plan.ranks(); ++peer) {
+    if (peer == place) continue;
+    if (peer < slices.parts)
+      traffic = traffic + SumTraffic{1, plan.partials(place) * wire_bytes(Wire::kF32, slices.size(peer)), 0};
+    if (place < slices.parts) traffic = traffic + SumTraffic{1, wire_bytes(Wire::kF32, slices.size(place)), 0};
+  }
+  return traffic;
+}
+
+}  // namespace
+
+SumTraffic sum_traffic(const SumPlan& plan, const std::vector<int>& nodes, int rank, std::size_t count, Wire wire) {
+  FOE_CHECK(plan.ranks() == static_cast<int>(nodes.size()), "a plan for {} ranks on {}", plan.ranks(), nodes.size());
+  if (count == 0 || plan.ranks() == 1) return {};
+  const auto grid = node_grid(nodes, rank);
+  if (!grid) return one_level(plan, nodes, rank, count, wire);
+  const Slices slices{count, slices_between_nodes(grid->fewest, count)};
+  SumTraffic traffic =
+      inside_node(plan.among(grid->begin[grid->node], grid->begin[grid->node + 1]), grid->place, slices);
+  if (grid->place >= slices.parts || slices.size(grid->place) == 0) return traffic;
+  std::vector<int> each(grid->begin.size() - 1);
+  std::iota(each.begin(), each.end(), 0);
+  return traffic + one_level(plan.between(grid->begin), each, grid->node, slices.size(grid->place), wire);
+}
+
+}  // namespace foe

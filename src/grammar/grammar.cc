@@ -1,0 +1,161 @@
+#include "grammar/grammar.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "grammar/nodes.h"
+#include "grammar/schema_compiler.h"
+#include "grammar/stacks.h"
+#include "grammar/token_runs.h"
+
+namespace foe {
+
+class Grammar {
+ public:
+  explicit Grammar(GrammarProgram compiled) : program(std::move(compiled)) {}
+  const GrammarProgram program;
+  mutable TokenRuns runs;
+};
+
+namespace {
+
+constexpr std::string_view kAnyObject = R"({"type":"object"})";
+
+// One mask in the making.
+class MaskFiller {
+ public:
+  MaskFiller(const Grammar& grammar, const TokenTable& table, Stacks& stacks, std::span<std::uint64_t> bits)
+      : grammar_(grammar), table_(table), stacks_(stacks), bits_(bits), base_(stacks.mark()) {}
+
+  // Adds the tokens that may follow with `stack`.
+  void add(const Stack& stack) {
+    const auto read = stacks_.automaton(stack);
+    if (!read) return walk(0, {stack});
+    const TokenRun& run = grammar_.runs.get(table_, read->automaton, *grammar_.program.automata[read->automaton],
+                                            stack.top.state, read->characters);
+    for (std::size_t i = 0; i < run.bits.size(); ++i) bits_[i] |= run.bits[i];
+    for (const TokenRun::Exit& exit : run.exits) {
+      stacks_.text += table_.path(exit.node);
+      std::vector<Stack> behind;
+      stacks_.leave(stack, exit.characters, behind, 0);
+      walk(exit.node, std::move(behind));
+      stacks_.rewind(base_);
+    }
+  }
+
+ private:
+  // Adds the tokens at and below a node of the trie, `open` being the stacks at it.
+  void walk(std::uint32_t node, std::vector<Stack> open) {
+    if (open.empty()) return;
+    const auto nodes = table_.nodes();
+    table_.mark(node, bits_);
+    struct Level {
+      std::size_t begin, end;  // its stacks in `open`
+      Stacks::Mark mark;
+    };
+    std::vector<Level> levels = {{0, open.size(), stacks_.mark()}};  // by depth below `node`
+    for (std::uint32_t i = node + 1; i < nodes[node].end;) {
+      levels.resize(nodes[i].depth - nodes[node].depth);
+      const Level level = levels.back();
+      open.resize(level.end);
+      stacks_.rewind(level.mark);
+      stacks_.text.push_back(static_cast<char>(nodes[i].byte));
+      for (std::size_t k = level.begin; k < level.end; ++k) stacks_.step(open[k], open, level.end);
+      if (open.size() == level.end) {
+        i = nodes[i].end;
+        continue;
+      }
+      table_.mark(i, bits_);
+      levels.push_back({level.end, open.size(), stacks_.mark()});
+      ++i;
+    }
+    stacks_.rewind(levels.front().mark);
+  }
+
+  const Grammar& grammar_;
+  const TokenTable& table_;
+  Stacks& stacks_;
+  std::span<std::uint64_t> bits_;
+  Stacks::Mark base_;
+};
+
+}  // namespace
+
+struct GrammarMatcher::State {
+  explicit State(const GrammarProgram& program) : stacks(program) {}
+  Stacks stacks;  // a mask tries steps and takes them back
+  std::vector<Stack> open = {Stack{}};
+};
+
+GrammarMatcher::GrammarMatcher(std::shared_ptr<const Grammar> grammar, std::shared_ptr<const TokenTable> table)
+    : grammar_(std::move(grammar)), table_(std::move(table)), state_(std::make_unique<State>(grammar_->program)) {}
+
+GrammarMatcher::~GrammarMatcher() = default;
+GrammarMatcher::GrammarMatcher(GrammarMatcher&& other) noexcept = default;
+GrammarMatcher::GrammarMatcher(const GrammarMatcher& other)
+    : grammar_(other.grammar_), table_(other.table_), state_(std::make_unique<State>(*other.state_)) {}
+
+GrammarMatcher& GrammarMatcher::operator=(GrammarMatcher other) noexcept {
+  grammar_.swap(other.grammar_);
+  table_.swap(other.table_);
+  state_.swap(other.state_);
+  return *this;
+}
+
+void GrammarMatcher::fill_mask(std::span<std::uint64_t> bits) const {
+  FOE_CHECK(bits.size() >= table_->mask_words(), "{} {}", bits.size(), table_->mask_words());
+  std::fill(bits.begin(), bits.end(), 0);
+  MaskFiller filler(*grammar_, *table_, state_->stacks, bits);
+  for (const Stack& stack : state_->open) filler.add(stack);
+}
+
+void GrammarMatcher::accept(std::int32_t token) {
+  Stacks& stacks = state_->stacks;
+  const std::size_t length = stacks.text.size();
+  const std::string_view bytes = table_->bytes(token);
+  std::vector<Stack> result, now, next;
+  // Each stack by itself, as in fill_mask: what is given up past kMaxStacks is then the same.
+  for (const Stack& stack : state_->open) {
+    if (bytes.empty()) break;
+    stacks.text.resize(length);
+    now = {stack};
+    for (const char byte : bytes) {
+      stacks.text.push_back(byte);
+      next.clear();
+      for (const Stack& one : now) stacks.step(one, next, 0);
+      now.swap(next);
+    }
+    for (const Stack& one : now) {
+      if (result.size() < kMaxStacks && std::find(result.begin(), result.end(), one) == result.end()) {
+        result.push_back(one);
+      }
+    }
+  }
+  stacks.text.resize(length);
+  stacks.text += bytes;
+  stacks.compact(result);
+  state_->open = std::move(result);
+}
+
+bool GrammarMatcher::complete() const {
+  return std::any_of(state_->open.begin(), state_->open.end(),
+                     [&](const Stack& stack) { return state_->stacks.complete(stack); });
+}
+
+bool GrammarMatcher::dead() const {
+  return state_->open.empty();
+}
+
+std::shared_ptr<const Grammar> compile_grammar(const Constraint& constraint) {
+  FOE_CHECK(constraint.kind != Constraint::Kind::kNone, "no constraint");
+  try {
+    const bool any = constraint.kind == Constraint::Kind::kJsonObject;
+    return std::make_shared<const Grammar>(compile_schema(any ? kAnyObject : std::string_view(constraint.schema)));
+  } catch (const Error& error) {
+    fail("response_format: {}", error.what());
+  }
+}
+
+}  // namespace foe

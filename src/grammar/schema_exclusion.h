@@ -1,0 +1,21 @@
+// Whether alternatives exclude each other. Private to this folder.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "grammar/nodes.h"
+
+namespace foe {
+
+struct OneOf {
+  std::string path;
+  std::vector<NodeId> choices;
+};
+
+// Throws Error with the path unless it is plain that no value is in two choices of one of these (the program being
+// finished): they are of other types, or have other literals, or are objects that require a property with other
+// literals.
+void check_exclusion(const GrammarProgram& program, const std::vector<OneOf>& one_ofs);
+
+}  // namespace foe

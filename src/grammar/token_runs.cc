@@ -1,0 +1,65 @@
+#include "grammar/token_runs.h"
+
+#include <algorithm>
+
+namespace foe {
+namespace {
+
+constexpr std::size_t kMaxRuns = 256;  // some megabytes
+
+// Behind a number there can be nothing else.
+bool has_structural_child(const TokenTable& table, std::uint32_t node) {
+  const auto nodes = table.nodes();
+  for (std::uint32_t i = node + 1; i < nodes[node].end; i = nodes[i].end) {
+    if (std::string_view(" \n,]}").find(static_cast<char>(nodes[i].byte)) != std::string_view::npos) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+TokenRun find_run(const TokenTable& table, const ByteAutomaton& automaton, std::uint16_t state,
+                  std::uint32_t max_characters) {
+  TokenRun run;
+  run.bits.resize(table.mask_words());
+  if (automaton.states[state].accepting) run.exits.push_back({0, 0});
+  const auto nodes = table.nodes();
+  struct At {
+    std::uint16_t state;
+    std::uint32_t characters;
+  };
+  std::vector<At> path(table.longest() + 1);  // by depth
+  path[0] = {state, 0};
+  for (std::uint32_t i = 1; i < nodes.size();) {
+    const TokenTable::Node& node = nodes[i];
+    At at = path[node.depth - 1u];
+    if (automaton.states[at.state].between_characters && node.byte != '"' && at.characters++ == max_characters) {
+      i = node.end;
+      continue;
+    }
+    at.state = automaton.step(at.state, node.byte);
+    if (at.state == ByteAutomaton::kDead || automaton.states[at.state].final) {
+      if (at.state != ByteAutomaton::kDead) run.exits.push_back({i, at.characters});
+      i = node.end;
+      continue;
+    }
+    if (automaton.states[at.state].accepting && has_structural_child(table, i)) run.exits.push_back({i, at.characters});
+    table.mark(i, run.bits);
+    path[node.depth] = at;
+    ++i;
+  }
+  return run;
+}
+
+const TokenRun& TokenRuns::get(const TokenTable& table, std::uint32_t id, const ByteAutomaton& automaton,
+                               std::uint16_t state, std::uint32_t max_characters) {
+  // No token has more characters than bytes.
+  const auto key = std::tuple(&table, id, state,
+                              std::min<std::uint32_t>(max_characters, static_cast<std::uint32_t>(table.longest())));
+  const auto found = runs_.find(key);
+  if (found != runs_.end()) return found->second;
+  if (runs_.size() >= kMaxRuns) runs_.clear();
+  return runs_[key] = find_run(table, automaton, state, std::get<3>(key));
+}
+
+}  // namespace foe

@@ -1,0 +1,131 @@
+// A parsed template. Private to this folder.
+#pragma once
+
+#include "jinja/value.h"
+
+namespace foe::jinja {
+
+struct Expr;
+using ExprPtr = std::unique_ptr<const Expr>;
+
+struct Argument {
+  std::string name;  // empty if it is positional
+  ExprPtr value;
+};
+
+struct Literal {
+  Value value;
+};
+struct Name {
+  std::string name;
+};
+struct ListExpr {
+  Sequence::Kind kind;
+  std::vector<ExprPtr> items;
+};
+struct DictExpr {
+  std::vector<std::pair<ExprPtr, ExprPtr>> entries;
+};
+struct Unary {
+  enum Op { kNegate, kPlus, kNot };
+  Op op;
+  ExprPtr operand;
+};
+struct Binary {
+  enum Op { kAdd, kSubtract, kMultiply, kDivide, kFloorDivide, kModulo, kPower, kAnd, kOr };
+  Op op;
+  ExprPtr left, right;
+};
+struct Concat {
+  std::vector<ExprPtr> parts;
+};
+enum class Comparison { kEqual, kNotEqual, kLess, kLessEqual, kGreater, kGreaterEqual, kIn, kNotIn };
+struct Compare {
+  ExprPtr first;
+  std::vector<std::pair<Comparison, ExprPtr>> rest;
+};
+struct Conditional {
+  ExprPtr condition, then, otherwise;  // otherwise may be null: undefined
+};
+struct Attribute {
+  ExprPtr object;
+  std::string name;
+};
+struct Item {
+  ExprPtr object, index;
+};
+struct Slice {
+  ExprPtr object, start, stop, step;  // the last three may be null
+};
+struct Call {
+  ExprPtr callee;
+  std::vector<Argument> arguments;
+};
+struct FilterExpr {
+  std::string name;
+  ExprPtr input;
+  std::vector<Argument> arguments;
+};
+struct TestExpr {
+  std::string name;
+  ExprPtr input;
+  std::vector<Argument> arguments;
+};
+
+struct Expr {
+  using Node = std::variant<Literal, Name, ListExpr, DictExpr, Unary, Binary, Concat, Compare, Conditional, Attribute,
+                            Item, Slice, Call, FilterExpr, TestExpr>;
+  Node node;
+  int line;
+  int nesting;
+};
+
+struct Stmt;
+using Block = std::vector<Stmt>;
+
+struct TextStmt {
+  std::string text;
+};
+struct Output {
+  ExprPtr value;
+};
+struct If {
+  std::vector<std::pair<ExprPtr, Block>> branches;
+  Block otherwise;
+};
+// What is assigned to: one name, a namespace's member, or as many names as the value has items.
+struct Target {
+  std::vector<std::string> names;
+  bool unpack = false;
+  std::string member;
+};
+struct For {
+  Target target;
+  ExprPtr items, filter;  // filter may be null
+  Block body, otherwise;
+};
+struct Set {
+  Target target;
+  ExprPtr value;
+};
+struct SetBlock {
+  Target target;
+  Block body;
+};
+struct Scoped {  // {% generation %}: a scope of its own
+  Block body;
+};
+struct Break {};
+struct Continue {};
+struct Macro {
+  std::string name;
+  std::vector<std::pair<std::string, ExprPtr>> parameters;  // with defaults or null
+  Block body;
+};
+
+struct Stmt {
+  std::variant<TextStmt, Output, If, For, Set, SetBlock, Scoped, Break, Continue, Macro> node;
+  int line;
+};
+
+}  // namespace foe::jinja

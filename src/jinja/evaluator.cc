@@ -1,0 +1,384 @@
+#include "jinja/evaluator.h"
+
+#include <algorithm>
+#include <deque>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "jinja/methods.h"
+#include "jinja/operators.h"
+
+namespace foe::jinja {
+namespace {
+
+constexpr int kMaxDepth = 1000;  // expressions and blocks in evaluation: macros may call themselves
+constexpr std::size_t kMaxOutput = std::size_t{1} << 24;  // bytes
+
+// The variables of a block, and what is around it.
+struct Scope {
+  std::map<std::string, Value, std::less<>> variables;
+  Scope* parent = nullptr;
+};
+
+enum class Flow { kOn, kBreak, kContinue };
+
+class Evaluator {
+ public:
+  explicit Evaluator(std::time_t now) : now_(now) {}
+
+  std::string run(const Block& program, const nlohmann::ordered_json& variables) {
+    try {
+      define_functions();
+      for (const auto& [name, value] : variables.items()) globals_.variables[name] = from_json(value, budget_);
+      run_block(program);
+    } catch (const Error& error) {
+      fail("line {}: {}", line_, error.what());
+    }
+    return out_.take();
+  }
+
+ private:
+  // Python has 1000 frames for what recurses; here it is the stack that must not run over.
+  struct Depth {
+    explicit Depth(Evaluator& an_evaluator) : evaluator(an_evaluator) {
+      if (++evaluator.depth_ > kMaxDepth) fail("the template recurses too deep");
+      evaluator.budget_.work(Budget::kNodeWork);
+    }
+    ~Depth() { --evaluator.depth_; }
+    Evaluator& evaluator;
+  };
+
+  // Variables that are gone at the end of the block.
+  struct Inner {
+    explicit Inner(Evaluator& an_evaluator, Scope* parent) : evaluator(an_evaluator), outer(an_evaluator.scope_) {
+      scope.parent = parent;
+      evaluator.scope_ = &scope;
+    }
+    ~Inner() { evaluator.scope_ = outer; }
+    Evaluator& evaluator;
+    Scope* outer;
+    Scope scope;
+  };
+
+  void define_functions() {
+    globals_.variables = {{"range", Function::kRange},
+                          {"dict", Function::kDict},
+                          {"namespace", Function::kNamespace},
+                          {"raise_exception", Function::kRaiseException},
+                          {"strftime_now", Function::kStrftimeNow}};
+  }
+
+  // -- statements -------------------------------------------------------------------------------------------------
+
+  Flow run_block(const Block& block) {
+    for (const Stmt& statement : block) {
+      const Depth depth(*this);
+      line_ = statement.line;
+      const Flow flow = std::visit([&](const auto& node) { return run(node); }, statement.node);
+      if (flow != Flow::kOn) return flow;
+    }
+    return Flow::kOn;
+  }
+
+  // The text that `block` prints, instead of printing it.
+  Flow capture(const Block& block, Value& text) {
+    TextBuilder outside(budget_);
+    std::swap(outside, out_);
+    const Flow flow = run_block(block);
+    std::swap(outside, out_);
+    text = outside.value();
+    return flow;
+  }
+
+  void write(std::string_view text) {
+    out_.add(text);
+    if (out_.text().size() > kMaxOutput) fail("the template prints more than {} bytes", kMaxOutput);
+  }
+
+  Flow run(const TextStmt& text) {
+    write(text.text);
+    return Flow::kOn;
+  }
+
+  Flow run(const Output& output) {
+    const Value value = evaluate(*output.value);
+    const std::string* text = as_text(value);
+    write(text != nullptr ? *text : to_text(value, budget_));
+    return Flow::kOn;
+  }
+
+  Flow run(const If& branches) {
+    for (const auto& [condition, block] : branches.branches) {
+      if (truthy(evaluate(*condition))) return run_block(block);
+    }
+    return run_block(branches.otherwise);
+  }
+
+  Flow run(const For& loop) {
+    const auto sequence = std::get<SequencePtr>(make_sequence(loop_items(loop), budget_));
+    const auto state = std::make_shared<LoopState>(LoopState{sequence});
+    bool finished_one = false;  // Jinja's else is for loops without an iteration that came to its end
+    for (; state->index < sequence->items.size(); ++state->index) {
+      const Inner inner(*this, scope_);
+      scope_->variables["loop"] = std::shared_ptr<const LoopState>(state);
+      assign(loop.target, sequence->items[state->index]);
+      const Flow flow = run_block(loop.body);
+      if (flow == Flow::kBreak) break;
+      if (flow == Flow::kOn) finished_one = true;
+    }
+    if (finished_one) return Flow::kOn;
+    const Inner inner(*this, scope_);
+    return run_block(loop.otherwise);
+  }
+
+  std::vector<Value> loop_items(const For& loop) {
+    std::vector<Value> items = iterate(evaluate(*loop.items), budget_);
+    if (loop.filter == nullptr) return items;
+    std::erase_if(items, [&](const Value& item) {
+      const Inner inner(*this, scope_);
+      assign(loop.target, item);
+      return !truthy(evaluate(*loop.filter));
+    });
+    return items;
+  }
+
+  Flow run(const Set& set) {
+    assign(set.target, evaluate(*set.value));
+    return Flow::kOn;
+  }
+
+  Flow run(const SetBlock& set) {
+    Value text;
+    {
+      const Inner inner(*this, scope_);
+      const Flow flow = capture(set.body, text);
+      if (flow != Flow::kOn) return flow;
+    }
+    assign(set.target, text);
+    return Flow::kOn;
+  }
+
+  Flow run(const Scoped& scoped) {
+    const Inner inner(*this, scope_);
+    return run_block(scoped.body);
+  }
+
+  Flow run(const Break&) { return Flow::kBreak; }
+  Flow run(const Continue&) { return Flow::kContinue; }
+
+  Flow run(const Macro& macro) {
+    scope_->variables[macro.name] = &macro;
+    return Flow::kOn;
+  }
+
+  void assign(const Target& target, const Value& value) {
+    if (!target.member.empty()) {
+      const Value space = look_up(target.names[0]);
+      Namespace* const* found = as<Namespace*>(space);
+      if (found == nullptr) wrong_type(target.names[0], "a namespace to set a member of", space);
+      (*found)->members[target.member] = value;
+      return;
+    }
+    if (!target.unpack) {
+      scope_->variables[target.names[0]] = value;
+      return;
+    }
+    const std::vector<Value> items = iterate(value, budget_);
+    if (items.size() != target.names.size()) {
+      fail("expected {} values to assign to as many names, got {}", target.names.size(), items.size());
+    }
+    for (std::size_t i = 0; i < items.size(); ++i) scope_->variables[target.names[i]] = items[i];
+  }
+
+  // -- expressions ------------------------------------------------------------------------------------------------
+
+  Value evaluate(const Expr& expr) {
+    const Depth depth(*this);
+    line_ = expr.line;
+    return std::visit([&](const auto& node) { return evaluate(node); }, expr.node);
+  }
+  Value evaluate_or_none(const ExprPtr& expr) { return expr == nullptr ? None{} : evaluate(*expr); }
+
+  Value look_up(const std::string& name) const {
+    for (const Scope* scope = scope_; scope != nullptr; scope = scope->parent) {
+      const auto found = scope->variables.find(name);
+      if (found != scope->variables.end()) return found->second;
+    }
+    return undefined(fmt::format("'{}' is undefined", name));
+  }
+
+  Value evaluate(const Literal& literal) { return literal.value; }
+  Value evaluate(const Name& name) { return look_up(name.name); }
+
+  Value evaluate(const ListExpr& list) {
+    std::vector<Value> items;
+    for (const ExprPtr& item : list.items) items.push_back(evaluate(*item));
+    return make_sequence(std::move(items), budget_, list.kind);
+  }
+
+  Value evaluate(const DictExpr& dict) {
+    std::vector<std::pair<Text, Value>> entries;
+    for (const auto& [key_expr, value_expr] : dict.entries) {
+      const Value key = evaluate(*key_expr);
+      const Text* text = as<Text>(key);
+      if (text == nullptr) wrong_type("a dict", "texts as keys", key);
+      entries.emplace_back(*text, evaluate(*value_expr));
+    }
+    return make_dict(std::move(entries), budget_);
+  }
+
+  Value evaluate(const Unary& unary) {
+    const Value value = evaluate(*unary.operand);
+    if (unary.op == Unary::kNot) return !truthy(value);
+    if (unary.op == Unary::kNegate) return negate(value);
+    if (const auto integer = as_integer(value)) return *integer;
+    if (!as_number(value)) wrong_type("a sign", "a number", value);
+    return value;
+  }
+
+  Value evaluate(const Binary& binary_expr) {
+    Value left = evaluate(*binary_expr.left);
+    if (binary_expr.op == Binary::kAnd) return truthy(left) ? evaluate(*binary_expr.right) : left;
+    if (binary_expr.op == Binary::kOr) return truthy(left) ? left : evaluate(*binary_expr.right);
+    return binary(binary_expr.op, left, evaluate(*binary_expr.right), budget_);
+  }
+
+  Value evaluate(const Concat& concat) {
+    TextBuilder text(budget_);
+    for (const ExprPtr& part : concat.parts) print(evaluate(*part), text);
+    return text.value();
+  }
+
+  Value evaluate(const Compare& comparison) {
+    Value left = evaluate(*comparison.first);
+    for (const auto& [op, operand] : comparison.rest) {
+      Value right = evaluate(*operand);
+      if (!compare(op, left, right, budget_)) return false;
+      left = std::move(right);
+    }
+    return true;
+  }
+
+  Value evaluate(const Conditional& conditional) {
+    if (truthy(evaluate(*conditional.condition))) return evaluate(*conditional.then);
+    if (conditional.otherwise != nullptr) return evaluate(*conditional.otherwise);
+    return undefined("the condition of an inline if without else is false");
+  }
+
+  Value evaluate(const Attribute& attribute) { return get_attribute(evaluate(*attribute.object), attribute.name); }
+
+  Value evaluate(const Item& item) {
+    const Value object = evaluate(*item.object);
+    return get_item(object, evaluate(*item.index), budget_);
+  }
+
+  Value evaluate(const Slice& slice) {
+    const Value object = evaluate(*slice.object);
+    const Value start = evaluate_or_none(slice.start), stop = evaluate_or_none(slice.stop);
+    return get_slice(object, start, stop, evaluate_or_none(slice.step), budget_);
+  }
+
+  Value evaluate(const FilterExpr& filter) {
+    const Value input = evaluate(*filter.input);
+    return apply_filter(filter.name, input, evaluate(filter.arguments), budget_);
+  }
+
+  Value evaluate(const TestExpr& test) {
+    const Value input = evaluate(*test.input);
+    return apply_test(test.name, input, evaluate(test.arguments), budget_);
+  }
+
+  Arguments evaluate(const std::vector<Argument>& arguments) {
+    Arguments result;
+    for (const Argument& argument : arguments) {
+      if (argument.name.empty()) {
+        result.positional.push_back(evaluate(*argument.value));
+      } else {
+        result.named.emplace_back(argument.name, evaluate(*argument.value));
+      }
+    }
+    return result;
+  }
+
+  // -- calls ------------------------------------------------------------------------------------------------------
+
+  Value evaluate(const Call& call) {
+    const int line = line_;
+    const Value callee = evaluate(*call.callee);
+    const Arguments arguments = evaluate(call.arguments);
+    line_ = line;
+    if (const auto* method = as<std::shared_ptr<const Method>>(callee)) {
+      return call_method(**method, arguments, budget_);
+    }
+    if (const auto* macro = as<const Macro*>(callee)) return call_macro(**macro, arguments);
+    if (const auto* function = as<Function>(callee)) return call_function(*function, arguments);
+    wrong_type("a call", "a function", callee);
+  }
+
+  Value call_macro(const Macro& macro, const Arguments& arguments) {
+    const Inner inner(*this, &globals_);
+    if (arguments.positional.size() > macro.parameters.size()) {
+      fail("{}: expected at most {} arguments, got {}", macro.name, macro.parameters.size(),
+           arguments.positional.size());
+    }
+    for (std::size_t i = 0; i < arguments.positional.size(); ++i) {
+      scope_->variables[macro.parameters[i].first] = arguments.positional[i];
+    }
+    for (const auto& [name, value] : arguments.named) {
+      const bool known = std::any_of(macro.parameters.begin(), macro.parameters.end(),
+                                     [&name = name](const auto& parameter) { return parameter.first == name; });
+      if (!known) fail("{}: expected no argument of the name '{}'", macro.name, name);
+      if (!scope_->variables.emplace(name, value).second) fail("{}: expected one value for '{}'", macro.name, name);
+    }
+    for (const auto& [name, fallback] : macro.parameters) {
+      if (scope_->variables.count(name) > 0) continue;
+      scope_->variables[name] =
+          fallback != nullptr ? evaluate(*fallback) : undefined(fmt::format("the parameter '{}' was not given", name));
+    }
+    Value text;
+    capture(macro.body, text);
+    return text;
+  }
+
+  Value call_function(Function function, const Arguments& arguments) {
+    switch (function) {
+      case Function::kRange:
+        return make_range(arguments, budget_);
+      case Function::kDict:
+        return make_dict(arguments, budget_);
+      case Function::kNamespace:
+        return call_namespace(arguments);
+      case Function::kRaiseException:
+        fail("{}", to_text(Bound("raise_exception", arguments, {"message"}, 1)[0], budget_));
+      case Function::kStrftimeNow:
+        return format_time(arguments, now_, budget_);
+    }
+    fail("expected a function");
+  }
+
+  Value call_namespace(const Arguments& arguments) {
+    const Value members = make_dict(arguments, budget_);
+    budget_.memory(sizeof(Namespace));
+    Namespace& space = namespaces_.emplace_back();
+    for (const auto& [name, value] : as_dict(members)->entries) space.members[*name] = value;
+    return &space;
+  }
+
+  std::time_t now_;
+  Budget budget_;
+  std::deque<Namespace> namespaces_;  // they may refer to each other, so no value owns them
+  Scope globals_;
+  Scope* scope_ = &globals_;
+  TextBuilder out_{budget_};
+  int line_ = 1;
+  int depth_ = 0;
+};
+
+}  // namespace
+
+std::string evaluate(const Block& program, const nlohmann::ordered_json& variables, std::time_t now) {
+  return Evaluator(now).run(program, variables);
+}
+
+}  // namespace foe::jinja

@@ -1,0 +1,177 @@
+#include "jinja/parser.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "jinja/expressions.h"
+
+namespace foe::jinja {
+namespace {
+
+constexpr int kMaxBlocks = 50;  // blocks in blocks
+
+class Parser {
+ public:
+  explicit Parser(std::string_view source) : tokens_(tokenize(source)) {}
+
+  Block run() {
+    Block result = block({});
+    if (tokens_.peek().kind != Token::kEnd) tokens_.refuse("the end of the template");
+    return result;
+  }
+
+ private:
+  // Statements up to one of the tags `ends`, of which "{%" and the name are taken; or to the end of the template.
+  Block block(std::initializer_list<std::string_view> ends) {
+    if (++level_ > kMaxBlocks) tokens_.refuse(fmt::format("at most {} blocks in each other", kMaxBlocks));
+    Block result;
+    while (tokens_.peek().kind != Token::kEnd) {
+      const Token token = tokens_.next();
+      if (token.kind == Token::kText) {
+        result.push_back({TextStmt{token.text}, token.line});
+      } else if (token.kind == Token::kOutputBegin) {
+        result.push_back({Output{parse_tuple(tokens_)}, token.line});
+        tokens_.expect(Token::kOutputEnd, "}}");
+      } else {
+        tag_ = tokens_.peek();
+        if (tag_.kind == Token::kName && std::find(ends.begin(), ends.end(), tag_.text) != ends.end()) break;
+        const int line = tag_.line;
+        auto node = statement();
+        tokens_.expect(Token::kBlockEnd, "%}");
+        result.push_back({std::move(node), line});
+      }
+    }
+    if (ends.size() > 0) {
+      if (tokens_.peek().kind == Token::kEnd) tokens_.refuse(fmt::format("{{% {} %}}", *(ends.end() - 1)));
+      tokens_.next();
+    }
+    --level_;
+    return result;
+  }
+
+  // The rest of a statement's first tag, its blocks, and its last tag but for "%}".
+  decltype(Stmt::node) statement() {
+    const std::string name = tokens_.expect_name("a statement");
+    if (name == "if") return if_statement();
+    if (name == "for") return for_statement();
+    if (name == "set") return set_statement();
+    if (name == "macro") return macro_statement();
+    if (name == "generation") return Scoped{function_body("endgeneration")};
+    if (name == "break" || name == "continue") {
+      if (loops_ == 0) fail("line {}: expected '{}' inside a loop", tag_.line, name);
+      if (name == "break") return Break{};
+      return Continue{};
+    }
+    fail("line {}: the statement '{}' is not supported in a chat template", tag_.line, name.substr(0, 60));
+  }
+
+  // A block with variables of its own.
+  Block scope(std::initializer_list<std::string_view> ends) {
+    tokens_.expect(Token::kBlockEnd, "%}");
+    ++scopes_;
+    Block body = block(ends);
+    --scopes_;
+    return body;
+  }
+
+  // A scope in which "break" does not reach a loop outside.
+  Block function_body(std::string_view end) {
+    const int loops = std::exchange(loops_, 0);
+    Block body = scope({end});
+    loops_ = loops;
+    return body;
+  }
+
+  If if_statement() {
+    If result;
+    do {
+      ExprPtr condition = parse_plain_tuple(tokens_);
+      tokens_.expect(Token::kBlockEnd, "%}");
+      result.branches.emplace_back(std::move(condition), block({"elif", "else", "endif"}));
+    } while (tag_.text == "elif");
+    if (tag_.text == "else") {
+      tokens_.expect(Token::kBlockEnd, "%}");
+      result.otherwise = block({"endif"});
+    }
+    return result;
+  }
+
+  For for_statement() {
+    For result;
+    result.target = target();
+    if (!result.target.member.empty()) tokens_.refuse("a name to loop with");
+    for (const std::string& name : result.target.names) {
+      if (name == "loop") tokens_.refuse("another name than 'loop' to loop with");
+    }
+    if (!tokens_.accept_word("in")) tokens_.refuse("'in'");
+    result.items = parse_plain_tuple(tokens_);
+    if (tokens_.accept_word("if")) result.filter = parse_expression(tokens_);
+    if (tokens_.peek().is(Token::kName, "recursive")) tokens_.refuse("a loop that is not recursive");
+    ++loops_;
+    result.body = scope({"else", "endfor"});
+    --loops_;
+    if (tag_.text == "else") result.otherwise = scope({"endfor"});
+    return result;
+  }
+
+  decltype(Stmt::node) set_statement() {
+    Target to = target();
+    if (tokens_.accept_sign("=")) return Set{std::move(to), parse_tuple(tokens_)};
+    if (to.unpack) tokens_.refuse("'='");
+    return SetBlock{std::move(to), scope({"endset"})};
+  }
+
+  // name, namespace.member, or names with commas between them, in parentheses or not
+  Target target() {
+    Target result;
+    const bool parentheses = tokens_.accept_sign("(");
+    do {
+      if (!result.names.empty() && tokens_.peek().kind != Token::kName) break;  // after the last comma
+      result.names.push_back(assignable_name());
+      if (tokens_.peek().is(Token::kName, "in")) break;
+    } while (tokens_.accept_sign(",") && (result.unpack = true));
+    if (parentheses) tokens_.expect_sign(")");
+    if (!result.unpack && tokens_.accept_sign(".")) result.member = tokens_.expect_name("a member's name");
+    return result;
+  }
+
+  std::string assignable_name() {
+    for (const std::string_view constant : {"true", "True", "false", "False", "none", "None"}) {
+      if (tokens_.peek().text == constant) tokens_.refuse("a name to assign to");
+    }
+    return tokens_.expect_name("a name to assign to");
+  }
+
+  Macro macro_statement() {
+    Macro macro;
+    // With macros inside others or in loops, a call could outlive the variables that the macro sees.
+    if (scopes_ > 0) fail("line {}: expected macros outside of loops and of other macros", tag_.line);
+    macro.name = assignable_name();
+    tokens_.expect_sign("(");
+    while (!tokens_.accept_sign(")")) {
+      if (!macro.parameters.empty()) tokens_.expect_sign(",");
+      std::string name = assignable_name();
+      ExprPtr fallback = tokens_.accept_sign("=") ? parse_expression(tokens_) : nullptr;
+      if (fallback == nullptr && !macro.parameters.empty() && macro.parameters.back().second != nullptr) {
+        tokens_.refuse("a default for each parameter after the first that has one");
+      }
+      macro.parameters.emplace_back(std::move(name), std::move(fallback));
+    }
+    macro.body = function_body("endmacro");
+    return macro;
+  }
+
+  TokenStream tokens_;
+  Token tag_{Token::kEnd, "", 0};  // the name in the last block tag
+  int level_ = 0;
+  int loops_ = 0;
+  int scopes_ = 0;
+};
+
+}  // namespace
+
+Block parse_template(std::string_view source) {
+  return Parser(source).run();
+}
+
+}  // namespace foe::jinja

@@ -1,0 +1,232 @@
+#include "kernels/attention/attention.h"
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/aligned.h"
+#include "base/check.h"
+#include "kernels/attention/tile.h"
+#include "kernels/cpu.h"
+#include "kernels/products/flush_subnormals.h"
+#include "kernels/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/attention/attention.cc"
+#include <hwy/foreach_target.h>
+
+#include "kernels/attention/amx-inl.h"
+#include "kernels/attention/bf16-inl.h"
+#include "kernels/attention/share-inl.h"
+#include "kernels/attention/stream-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace foe {
+namespace HWY_NAMESPACE {
+
+// Tiles of one KV head, and what this thread takes next, probably. Several tiles all take all of their spans.
+template <typename T>
+void attend_tiles(std::span<AttentionTile> tiles, const AttentionTile& following) {
+  if (tiles.size() > 1)
+    share_spans<T>(tiles);
+  else
+    stream_spans<T>(tiles.front(), following);
+}
+
+// Where there are too few rows for the instruction's tiles, vectors are as fast.
+void attend_rounded(std::span<AttentionTile> tiles, const AttentionTile& following) {
+#if HWY_TARGET == HWY_AVX3
+  const std::size_t rows = (tiles.size() - 1) * AttentionTile::kMaxRows + tiles.front().rows;
+  if (foe::tiles() && rows >= kGroupRows && tiles.front().parts == nullptr) return TiledSpans(tiles).run();
+#endif
+  stream_paired_spans(tiles, following);
+}
+
+// Not inlined: the mode of subnormal numbers is set around it.
+HWY_NOINLINE void attend(std::span<AttentionTile> tiles, const AttentionTile& following) {
+  if (tiles.front().shape->attention == AttentionType::kBF16) return attend_rounded(tiles, following);
+  switch (tiles.front().shape->type) {
+    case KvType::kF32:
+      return attend_tiles<float>(tiles, following);
+    case KvType::kBF16:
+      return attend_tiles<BF16>(tiles, following);
+    case KvType::kInt8:
+      return attend_tiles<std::int8_t>(tiles, following);
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace foe
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace foe {
+namespace {
+
+HWY_EXPORT(attend);
+HWY_EXPORT(merge_tile);
+
+struct Job {
+  const Batch& batch;
+  const KvShape& shape;
+  int query_heads;
+  const float* q_TnC;
+  const std::byte* layer_kv;
+  float* out_TnC;
+
+  int heads_per_kv() const { return query_heads / shape.kv_heads; }
+};
+
+// How a sequence's attention is cut: for each KV head into tiles of (token, head) rows. A task is some tiles, or a
+// piece of the spans of one.
+struct Cut {
+  int tiles = 0;   // of a KV head
+  int spans = 0;   // of the last tile
+  int groups = 1;  // of the tiles of a KV head
+  int pieces = 1;  // of a tile, where groups are of one
+  // Of all sequences before: tasks, and of tiles in several pieces their number and their spans.
+  std::size_t first_task = 0, first_split = 0, first_part = 0;
+};
+// Tiles of a task, whose queries and weights are in a cache beside one panel; on the tiles of the processor more, as
+// what is done once for all of them takes a larger part of the time.
+constexpr int kMostTogether = 16, kMostOnTiles = 80;
+int most_together(const KvShape& shape) {
+  return shape.attention == AttentionType::kBF16 && tiles() ? kMostOnTiles : kMostTogether;
+}
+
+// One for each sequence, and an end. No task has more than a quarter of a thread's share of all spans, or than what
+// takes as long as handing it out, and merging it; a single thread needs no pieces.
+std::vector<Cut> cut_work(const Job& job, int threads) {
+  constexpr int kTasksPerThread = 4, kShortestTask = 4;
+  const int sequences = job.batch.num_sequences(), heads = job.shape.kv_heads;
+  std::vector<Cut> cuts(sequences + 1);
+  std::size_t spans = 0;
+  for (int s = 0; s < sequences; ++s) {
+    const int end = job.batch.sequence_begin[s + 1];
+    const int rows = (end - job.batch.sequence_begin[s]) * job.heads_per_kv();
+    if (rows == 0) continue;
+    cuts[s].tiles = (rows + AttentionTile::kMaxRows - 1) / AttentionTile::kMaxRows;
+    cuts[s].spans = job.batch.positions[end - 1] / kAttentionSpan + 1;
+    spans += static_cast<std::size_t>(heads) * cuts[s].tiles * cuts[s].spans;
+  }
+  const std::size_t most =
+      threads == 1 ? spans : std::max<std::size_t>(kShortestTask, spans / (threads * kTasksPerThread));
+  for (int s = 0; s < sequences; ++s) {
+    Cut &cut = cuts[s], &next = cuts[s + 1];
+    const std::size_t tiles = static_cast<std::size_t>(heads) * cut.tiles;
+    if (tiles > 0) {
+      cut.pieces = static_cast<int>((cut.spans + most - 1) / most);
+      const int together = static_cast<int>(std::clamp<std::size_t>(most / cut.spans, 1, most_together(job.shape)));
+      cut.groups = (cut.tiles + together - 1) / together;
+    }
+    const std::size_t split = cut.pieces > 1 ? tiles : 0;
+    next.first_task = cut.first_task + (tiles == 0 ? 0 : static_cast<std::size_t>(heads) * cut.groups * cut.pieces);
+    next.first_split = cut.first_split + split;
+    next.first_part = cut.first_part + split * cut.spans;
+  }
+  return cuts;
+}
+
+// The sequence that the i-th task or split tile belongs to; of these, `i` becomes its own.
+int find_sequence(const std::vector<Cut>& cuts, std::size_t Cut::*first, std::size_t& i) {
+  const auto next = std::ranges::upper_bound(cuts, i, {}, first);
+  const int sequence = static_cast<int>(next - cuts.begin()) - 1;
+  i -= cuts[sequence].*first;
+  return sequence;
+}
+
+// Tile i of a sequence, [KV head][tile].
+AttentionTile make_tile(const Job& job, const std::vector<Cut>& cuts, int s, int i, Running* parts, float* outputs) {
+  const Cut& cut = cuts[s];
+  const int head_dim = job.shape.head_dim, heads_per_kv = job.heads_per_kv(), kv_head = i / cut.tiles;
+  const int begin = job.batch.sequence_begin[s], tokens = job.batch.sequence_begin[s + 1] - begin;
+  // Later queries see more keys: taking the last tile first lets the threads end together.
+  const int first_row = (cut.tiles - 1 - i % cut.tiles) * AttentionTile::kMaxRows;
+  AttentionTile tile;
+  tile.rows = std::min(AttentionTile::kMaxRows, tokens * heads_per_kv - first_row);
+  for (int r = 0; r < tile.rows; ++r) {
+    const int token = begin + (first_row + r) / heads_per_kv;
+    const int head = kv_head * heads_per_kv + (first_row + r) % heads_per_kv;
+    const std::size_t at = (static_cast<std::size_t>(token) * job.query_heads + head) * head_dim;
+    tile.q[r] = job.q_TnC + at;
+    tile.out[r] = job.out_TnC + at;
+    tile.position[r] = job.batch.positions[token];
+  }
+  tile.blocks = job.batch.block_table.data() + job.batch.table_begin[s];
+  tile.head_kv = job.layer_kv + kv_head * job.shape.head_bytes();
+  tile.shape = &job.shape;
+  tile.span_end = tile.spans();
+  if (cut.pieces == 1) return tile;
+  const std::size_t part = (cut.first_part + static_cast<std::size_t>(i) * cut.spans) * AttentionTile::kMaxRows;
+  tile.parts = parts + part;
+  tile.part_outputs_Cp = outputs + part * job.shape.padded_dim();
+  return tile;
+}
+
+// In what mode a thread computes.
+struct Mode {
+  std::optional<FlushSubnormals> flush;
+  explicit Mode(const KvShape& shape) {
+    if (shape.attention == AttentionType::kBF16) flush.emplace();
+  }
+};
+
+// Tiles [first, last) of a task's KV head, and the spans that it takes of them.
+struct Task {
+  int sequence, kv_head, first, last, piece;
+};
+Task make_task(const std::vector<Cut>& cuts, std::size_t i) {
+  const int s = find_sequence(cuts, &Cut::first_task, i);
+  const Cut& cut = cuts[s];
+  const int piece = static_cast<int>(i % cut.pieces), group = static_cast<int>(i / cut.pieces) % cut.groups;
+  return {.sequence = s,
+          .kv_head = static_cast<int>(i / cut.pieces) / cut.groups,
+          .first = group * cut.tiles / cut.groups,
+          .last = (group + 1) * cut.tiles / cut.groups,
+          .piece = piece};
+}
+
+}  // namespace
+
+void attention(ThreadPool& pool, const Batch& batch, const KvShape& shape, int query_heads, const float* q_TnC,
+               const std::byte* layer_kv, float* out_TnC) {
+  if (shape.kv_heads == 0) return;
+  FOE_CHECK(shape.attention == AttentionType::kF32 || shape.type == KvType::kBF16, "attention in bf16 over {}",
+            to_string(shape.type));
+  FOE_CHECK(query_heads % shape.kv_heads == 0, "{} query heads, {} KV heads", query_heads, shape.kv_heads);
+  const Job job{batch, shape, query_heads, q_TnC, layer_kv, out_TnC};
+  const std::vector<Cut> cuts = cut_work(job, pool.threads());
+  const Cut& end = cuts.back();
+  AlignedBuffer<Running> parts(end.first_part * AttentionTile::kMaxRows);
+  AlignedBuffer<float> outputs(parts.size() * shape.padded_dim());
+
+  const auto tile_of = [&](const Task& task, int j) {
+    const Cut& cut = cuts[task.sequence];
+    AttentionTile tile =
+        make_tile(job, cuts, task.sequence, task.kv_head * cut.tiles + j, parts.data(), outputs.data());
+    tile.span_begin = cut.spans * task.piece / cut.pieces;
+    tile.span_end = std::min(tile.span_end, cut.spans * (task.piece + 1) / cut.pieces);
+    return tile;
+  };
+  pool.parallel_for(end.first_task, [&](std::size_t i) {
+    const Task task = make_task(cuts, i);
+    const Task next = make_task(cuts, pool.probably_next(i, end.first_task));
+    alignas(AttentionTile) std::byte memory[kMostOnTiles * sizeof(AttentionTile)];  // most tasks have one or few
+    const std::span tiles(reinterpret_cast<AttentionTile*>(memory), task.last - task.first);
+    for (std::size_t j = 0; j < tiles.size(); ++j)
+      std::construct_at(&tiles[j], tile_of(task, task.first + static_cast<int>(j)));
+    const Mode mode(shape);
+    HWY_DYNAMIC_DISPATCH(attend)(tiles, tile_of(next, next.first));
+  });
+  pool.parallel_for(end.first_split, [&](std::size_t i) {
+    const int s = find_sequence(cuts, &Cut::first_split, i);
+    AttentionTile tile = make_tile(job, cuts, s, static_cast<int>(i), parts.data(), outputs.data());
+    const Mode mode(shape);
+    HWY_DYNAMIC_DISPATCH(merge_tile)(tile);
+  });
+}
+
+}  // namespace foe
+#endif

@@ -1,0 +1,151 @@
+#include "kernels/formats/kv_format.h"
+
+#include <algorithm>
+#include <cstdint>
+
+#include "base/error.h"
+#include "kernels/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/formats/kv_format.cc"
+#include <hwy/foreach_target.h>
+
+#include "kernels/products/int8-inl.h"
+
+// Where one key or value goes.
+#ifndef FOE_KERNELS_KV_FORMAT_ROW
+#define FOE_KERNELS_KV_FORMAT_ROW
+namespace foe {
+struct KvRow {
+  std::byte* elements;
+  std::size_t step;  // elements from one to the next
+  float* scale;      // of kInt8
+};
+}  // namespace foe
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace foe {
+namespace HWY_NAMESPACE {
+
+void write_int8(const float* x_C, int head_dim, const KvRow& to) {
+  *to.scale = int8_scale(x_C, head_dim);
+  const V16 inverse = set16(1 / *to.scale);
+  auto* out = reinterpret_cast<std::int8_t*>(to.elements);
+  for_each16(head_dim, [&](int c, auto load, auto) {
+    HWY_ALIGN std::int8_t x[kLanes16];
+    store_int8(load(x_C + c), inverse, x);
+    for (int i = 0; i < std::min(kLanes16, head_dim - c); ++i) out[(c + i) * to.step] = x[i];
+  });
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace foe
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace foe {
+namespace {
+
+HWY_EXPORT(write_int8);
+
+void write_row(KvType type, const float* x_C, int head_dim, const KvRow& to) {
+  if (type == KvType::kInt8) {
+    HWY_DYNAMIC_DISPATCH(write_int8)(x_C, head_dim, to);
+  } else {
+    auto* out = reinterpret_cast<float*>(to.elements);
+    for (int c = 0; c < head_dim; ++c) out[c * to.step] = x_C[c];
+  }
+}
+
+// The key at a position of a block, whose keys are pairs of c: [C/2][16][2].
+void write_bf16_key(const float* x_C, int head_dim, int slot, BF16* keys) {
+  BF16* to = keys + 2 * slot;
+  for (int c = 0; c < head_dim; c += 2, to += 2 * kKvBlock) {
+    to[0] = to_bf16(x_C[c]);
+    to[1] = c + 1 < head_dim ? to_bf16(x_C[c + 1]) : BF16{0};
+  }
+}
+
+// The value at a position of a block, whose values are pairs of positions: [Cp/16][8][16][2]. An even position's writes
+// zero at the next.
+void write_bf16_value(const float* x_C, int head_dim, int slot, BF16* values) {
+  constexpr int kPanel = kKvBlock * kKvBlock;
+  for (int c = 0; c < head_dim; ++c) {
+    BF16* pair = values + c / kKvBlock * kPanel + (slot / 2 * kKvBlock + c % kKvBlock) * 2;
+    pair[slot % 2] = to_bf16(x_C[c]);
+    if (slot % 2 == 0) pair[1] = BF16{0};
+  }
+}
+
+// One position's key has an element in most lines of a block's keys, which have left the caches since the step before.
+void prefetch_keys(const KvShape& shape, const std::byte* head) {
+  constexpr std::size_t kLine = 64;
+  for (std::size_t at = shape.scale_bytes(); at < shape.values_at(); at += kLine) __builtin_prefetch(head + at, 1);
+}
+
+}  // namespace
+
+const char* to_string(KvType type) {
+  constexpr const char* kNames[] = {"f32", "bf16", "int8"};
+  return kNames[static_cast<int>(type)];
+}
+
+KvType parse_kv_type(std::string_view name) {
+  for (const KvType type : {KvType::kF32, KvType::kBF16, KvType::kInt8})
+    if (name == to_string(type)) return type;
+  fail("expected f32, bf16 or int8 as the type of the KV cache, got '{}'", name);
+}
+
+const char* to_string(AttentionType type) {
+  return type == AttentionType::kF32 ? "f32" : "bf16";
+}
+
+AttentionType parse_attention_type(std::string_view name, KvType kv_type) {
+  if (name == to_string(AttentionType::kF32)) return AttentionType::kF32;
+  if (name != to_string(AttentionType::kBF16)) fail("--attention: expected f32 or bf16, got '{}'", name);
+  if (kv_type != KvType::kBF16)
+    fail("--attention bf16 multiplies keys and values in bf16: expected --kv-dtype bf16, got --kv-dtype {}",
+         to_string(kv_type));
+  return AttentionType::kBF16;
+}
+
+void write_kv(ThreadPool& pool, const Batch& batch, const KvShape& shape, const float* k_TmC, const float* v_TmC,
+              std::byte* layer_kv) {
+  const std::size_t C = shape.head_dim, width = shape.kv_heads * C, padded = shape.padded_dim();
+  const auto block_of = [&](int s, int t, std::size_t m) {
+    const std::int32_t block = batch.block_table[batch.table_begin[s] + batch.positions[t] / kKvBlock];
+    return layer_kv + block * shape.block_bytes() + m * shape.head_bytes();
+  };
+  const auto write_head = [&](std::size_t m) {
+    for (int s = 0; s < batch.num_sequences(); ++s) {
+      const int begin = batch.sequence_begin[s], end = batch.sequence_begin[s + 1];
+      if (s + 1 < batch.num_sequences() && end < batch.sequence_begin[s + 2])
+        prefetch_keys(shape, block_of(s + 1, end, m));
+      for (int t = begin; t < end; ++t) {
+        const int slot = batch.positions[t] % kKvBlock;
+        std::byte* head = block_of(s, t, m);
+        float* scales = reinterpret_cast<float*>(head) + slot;
+        std::byte *keys = head + shape.scale_bytes(), *values = head + shape.values_at();
+        const float *k_C = k_TmC + t * width + m * C, *v_C = v_TmC + t * width + m * C;
+        if (shape.type == KvType::kBF16) {
+          write_bf16_key(k_C, shape.head_dim, slot, reinterpret_cast<BF16*>(keys));
+          write_bf16_value(v_C, shape.head_dim, slot, reinterpret_cast<BF16*>(values));
+          continue;
+        }
+        keys += slot * shape.element_bytes();
+        values += slot * padded * shape.element_bytes();
+        write_row(shape.type, k_C, shape.head_dim, {keys, kKvBlock, scales});
+        write_row(shape.type, v_C, shape.head_dim, {values, 1, scales + kKvBlock});
+      }
+    }
+  };
+  constexpr std::size_t kWorthThreads = 2048;  // elements; handing out less takes longer than doing it
+  if (batch.num_tokens() * width < kWorthThreads)
+    for (int m = 0; m < shape.kv_heads; ++m) write_head(m);
+  else
+    pool.parallel_for(shape.kv_heads, write_head);
+}
+
+}  // namespace foe
+#endif

@@ -1,0 +1,175 @@
+#include <algorithm>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "base/check.h"
+#include "base/huge_pages.h"
+#include "kernels/products/gemm.h"
+
+namespace foe {
+namespace {
+
+float read_element(DType type, const std::byte* p) {
+  if (type == DType::kF32) {
+    float value;
+    std::memcpy(&value, p, sizeof value);
+    return value;
+  }
+  BF16 value;
+  std::memcpy(&value, p, sizeof value);
+  return to_float(value);
+}
+
+void write_element(WeightFormat format, std::byte* p, float value) {
+  if (format == WeightFormat::kF32) {
+    std::memcpy(p, &value, sizeof value);
+  } else {
+    const BF16 half = to_bf16(value);
+    std::memcpy(p, &half, sizeof half);
+  }
+}
+
+void pack_floats(std::span<const float> row, const PackedMatrix& packed, std::byte* data, int to) {
+  const std::size_t step = block_bytes(packed.format), element = step / kPanel;
+  std::byte* out = data + (to / kPanel) * packed.panel_stride + (to % kPanel) * element;
+  for (const float value : row) {
+    write_element(packed.format, out, value);
+    out += step;
+  }
+}
+
+void pack_pairs(std::span<const float> row, const PackedMatrix& packed, std::byte* data, int to) {
+  auto* out = reinterpret_cast<BF16*>(data + (to / kPanel) * packed.panel_stride);
+  for (std::size_t k = 0; k < row.size(); ++k) out[(k / 2 * kPanel + to % kPanel) * 2 + k % 2] = to_bf16(row[k]);
+}
+
+// Puts a row of a block where weight_format.h says.
+void place_int8(const WeightBlock& row, int r, std::byte* block) {
+  std::memcpy(block + r * sizeof row.scale, &row.scale, sizeof row.scale);
+  std::byte* out = block + head_bytes(WeightFormat::kInt8);
+  for (int k = 0; k < kCodeBlock; k += 4) std::memcpy(out + (k / 4 * kPanel + r) * 4, row.codes.data() + k, 4);
+}
+
+void place_int4(const WeightBlock& row, int r, std::byte* block) {
+  const BF16 scale = to_bf16(row.scale);
+  unsigned choices = 0;
+  for (int k = 0; k < kCodeBlock; k += kInt4Part) choices |= (row.codes[k] / 16u) << (2 * (k / kInt4Part));
+  const auto half = static_cast<std::uint16_t>(choices);
+  std::memcpy(block + r * sizeof scale, &scale, sizeof scale);
+  std::memcpy(block + kPanel * sizeof scale + r * sizeof half, &half, sizeof half);
+  std::byte* out = block + head_bytes(WeightFormat::kInt4);
+  for (int k = 0; k < kCodeBlock; ++k)
+    out[(k / 8 * kPanel + r) * 4 + k % 4] |= static_cast<std::byte>(row.codes[k] % 16 << (k / 4 % 2 * 4));
+}
+
+void pack_codes(std::span<const float> row, const PackedMatrix& packed, std::byte* data, int to) {
+  std::byte* block = data + (to / kPanel) * packed.panel_stride;
+  for (std::size_t k = 0; k < row.size(); k += kCodeBlock, block += block_bytes(packed.format)) {
+    const auto weights = row.subspan(k, std::min<std::size_t>(kCodeBlock, row.size() - k));
+    const WeightBlock coded = quantise_block(packed.format, weights.data(), static_cast<int>(weights.size()));
+    (packed.format == WeightFormat::kInt8 ? place_int8 : place_int4)(coded, to % kPanel, block);
+  }
+}
+
+// Row `from` of `source` becomes row `to` of the packed matrix, whose data these are.
+void pack_row(const StoredMatrix& source, int from, const PackedMatrix& packed, std::byte* data, int to) {
+  std::vector<float> row(source.depth);
+  source.read_row(from, row.data());
+  if (quantised(packed.format))
+    pack_codes(row, packed, data, to);
+  else if (packed.format == WeightFormat::kBF16xBF16)
+    pack_pairs(row, packed, data, to);
+  else
+    pack_floats(row, packed, data, to);
+}
+
+PackedMatrix without_data(int rows, int depth, WeightFormat format) {
+  return {format, rows, depth, nullptr, panel_bytes(format, depth), {}};
+}
+
+// Zeros, which the matrix owns unless there is a space for it.
+std::byte* give_data(PackedMatrix& packed, PackingSpace* space) {
+  if (!space) packed.own = large_zeroed_buffer<std::byte>(packed.bytes());
+  std::byte* data = space ? space->take(packed.bytes()) : packed.own.data();
+  packed.data = data;
+  return data;
+}
+
+}  // namespace
+
+std::byte* PackingSpace::take(std::size_t bytes) {
+  constexpr std::size_t kPiece = std::size_t{64} << 20, kLine = AlignedBuffer<std::byte>::kAlignment;
+  const std::size_t size = (bytes + kLine - 1) / kLine * kLine;
+  if (pieces_.empty() || pieces_.back().size() - used_ < size) {
+    pieces_.push_back(large_buffer<std::byte>(std::max(size, kPiece)));
+    used_ = 0;
+  }
+  std::byte* data = pieces_.back().data() + used_;
+  used_ += size;
+  std::fill_n(data, size, std::byte{0});
+  return data;
+}
+
+PackedMatrix empty_packed(int rows, int depth, WeightFormat format) {
+  PackedMatrix packed = without_data(rows, depth, format);
+  give_data(packed, nullptr);
+  return packed;
+}
+
+PackedMatrix PackedMatrix::view(int row, int row_count, int column, int column_count) const {
+  const int block = block_depth(format);
+  FOE_CHECK(row >= 0 && row_count >= 0 && row + row_count <= rows && row % kPanel == 0 && column >= 0 &&
+                column_count >= 0 && column + column_count <= depth && column % block == 0 &&
+                (column_count % block == 0 || column + column_count == depth),
+            "rows {}+{} of {}, columns {}+{} of {} in blocks of {}", row, row_count, rows, column, column_count, depth,
+            block);
+  const std::byte* first = data + row / kPanel * panel_stride + column / block * block_bytes(format);
+  return {format, row_count, column_count, first, panel_stride, {}};
+}
+
+StoredMatrix StoredMatrix::slice(int row, int row_count, int column, int column_count) const {
+  FOE_CHECK(row >= 0 && row_count >= 0 && row + row_count <= rows && column >= 0 && column_count >= 0 &&
+                column + column_count <= depth,
+            "rows {}+{} of {}, columns {}+{} of {}", row, row_count, rows, column, column_count, depth);
+  return {type, data + row * row_bytes + column * size_of(type), row_bytes, row_count, column_count};
+}
+
+void StoredMatrix::read_row(int row, float* out) const {
+  FOE_CHECK(0 <= row && row < rows, "row {} of {}", row, rows);
+  const std::byte* in = data + row * row_bytes;
+  for (int k = 0; k < depth; ++k) out[k] = read_element(type, in + k * size_of(type));
+}
+
+PackedMatrix pack(ThreadPool& pool, std::span<const StoredMatrix> parts, WeightFormat format, PackingSpace* space) {
+  std::vector<std::pair<const StoredMatrix*, int>> rows;  // of which part, and which of its rows
+  for (const StoredMatrix& part : parts) {
+    FOE_CHECK(part.depth == parts[0].depth, "depths {} and {}", part.depth, parts[0].depth);
+    for (int row = 0; row < part.rows; ++row) rows.emplace_back(&part, row);
+  }
+  PackedMatrix packed = without_data(static_cast<int>(rows.size()), parts[0].depth, format);
+  std::byte* data = give_data(packed, space);
+  pool.parallel_for(packed.panels(), [&](std::size_t panel) {
+    const int first = static_cast<int>(panel) * kPanel;
+    for (int to = first; to < std::min(first + kPanel, packed.rows); ++to)
+      pack_row(*rows[to].first, rows[to].second, packed, data, to);
+  });
+  return packed;
+}
+
+PackedMatrix pack_gate_up(ThreadPool& pool, const StoredMatrix& gate, const StoredMatrix& up, WeightFormat format,
+                          PackingSpace* space) {
+  FOE_CHECK(gate.rows == up.rows && gate.depth == up.depth, "gate [{}, {}], up [{}, {}]", gate.rows, gate.depth,
+            up.rows, up.depth);
+  const int panels = (gate.rows + kPanel - 1) / kPanel;
+  PackedMatrix packed = without_data(2 * panels * kPanel, gate.depth, format);
+  std::byte* data = give_data(packed, space);
+  pool.parallel_for(2 * panels, [&](std::size_t panel) {
+    const int first = static_cast<int>(panel) / 2 * kPanel;
+    for (int f = first; f < std::min(first + kPanel, gate.rows); ++f)
+      pack_row(panel % 2 == 0 ? gate : up, f, packed, data, static_cast<int>(panel) * kPanel + f % kPanel);
+  });
+  return packed;
+}
+
+}  // namespace foe

@@ -1,0 +1,243 @@
+#include "kernels/formats/quantise.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "base/check.h"
+#include "kernels/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/formats/quantise.cc"
+#include <hwy/foreach_target.h>
+
+#include "kernels/products/int8-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace foe {
+namespace HWY_NAMESPACE {
+namespace {
+
+// From the codes of a block.
+void store_offsets(RowBlock& block) {
+  const VU8 ones = hn::Set(DU8(), 1);
+  VI16 sums = hn::Zero(DI16());
+  HWY_ALIGN std::int32_t parts[kCodeBlock / 4];
+  for (int k = 0; k < kCodeBlock; k += 4 * kVecLanes) {
+    const VI16 pairs = multiply_pairs(ones, hn::LoadU(DI8(), block.codes + k));
+    sums = hn::Add(sums, pairs);
+    // Two pairs are one lane of 32 bits, and four of those a part: each gets the sum of all.
+    VI16 part = hn::Add(pairs, hn::BitCast(DI16(), hn::Shuffle1032(hn::BitCast(DI32(), pairs))));
+    part = hn::Add(part, hn::BitCast(DI16(), hn::Shuffle2301(hn::BitCast(DI32(), part))));
+    hn::StoreU(hn::BitCast(DI32(), hn::Neg(hn::ShiftLeft<5>(part))), DI32(), parts + k / 4);
+  }
+  static_assert(kLevelOffset == 1 << 5 && kInt4Part == 16);
+  for (int part = 0; part < kCodeBlock / kInt4Part; ++part)
+    std::memcpy(block.part_offsets[part], parts + part * 4, sizeof block.part_offsets[part]);
+  VI32 odd = hn::Zero(DI32());
+  const VI32 even = hn::ReorderWidenMulAccumulate(DI32(), sums, hn::Set(DI16(), 1), hn::Zero(DI32()), odd);
+  block.offset = -kCodeOffset * hn::GetLane(hn::SumOfLanes(DI32(), hn::Add(even, odd)));
+}
+
+void quantise_row_block(const float* x, RowBlock& block) {
+  block.scale = int8_scale(x, kCodeBlock);
+  if (std::isnan(block.scale)) {
+    const float scale = block.scale;
+    block = {};
+    block.scale = scale;
+    return;
+  }
+  const V16 inverse = set16(1 / block.scale);
+  const hn::Rebind<std::int8_t, DF> d8;
+  for (int k = 0; k < kCodeBlock; k += kLanes16) {
+    const V16 multiple = mul(load16(x + k), inverse);
+    for (int j = 0; j < kVecs; ++j)
+      hn::StoreU(hn::DemoteTo(d8, hn::NearestInt(multiple.v[j])), d8, block.codes + k + j * kVecLanes);
+  }
+  store_offsets(block);
+}
+
+void quantise_blocks(const float* x, int n, std::byte* to) {
+  auto* block = reinterpret_cast<RowBlock*>(to);
+  int k = 0;
+  for (; k + kCodeBlock <= n; k += kCodeBlock) quantise_row_block(x + k, *block++);
+  if (k == n) return;
+  float rest[kCodeBlock] = {};
+  std::copy(x + k, x + n, rest);
+  quantise_row_block(rest, *block);
+}
+
+void round_to_bf16(const float* x, int n, std::byte* to) {
+  auto* half = reinterpret_cast<BF16*>(to);
+  for (int k = 0; k < n; ++k) half[k] = to_bf16(x[k]);
+  std::fill(half + n, half + padded_depth(WeightFormat::kBF16xBF16, n), BF16{});
+}
+
+void quantise_row(WeightFormat format, const float* x, int n, std::byte* to) {
+  if (quantised(format))
+    quantise_blocks(x, n, to);
+  else
+    round_to_bf16(x, n, to);
+}
+
+// Half way between neighbouring levels.
+constexpr std::array<float, 15> kInt4Thresholds = [] {
+  std::array<float, 15> t{};
+  for (int i = 0; i < 15; ++i) t[i] = 0.5f * (kInt4Levels[i] + kInt4Levels[i + 1]);
+  return t;
+}();
+
+// A part of a block of int4: its nearest levels at one scale, and their squared error.
+struct Int4Part {
+  V16 levels;
+  float error;
+};
+Int4Part nearest_levels(V16 w, float scale) {
+  const V16 v = mul(w, set16(1 / scale));
+  V16 levels = set16(kInt4Levels[0]);
+  for (int i = 0; i < 15; ++i)
+    for (int j = 0; j < kVecs; ++j)
+      levels.v[j] = hn::IfThenElse(hn::Gt(v.v[j], hn::Set(DF(), kInt4Thresholds[i])), hn::Set(DF(), kInt4Levels[i + 1]),
+                                   levels.v[j]);
+  const V16 e = sub(w, mul(set16(scale), levels));
+  return {levels, sum_lanes(mul(e, e))};
+}
+
+// A block of int4 while its scale is sought.
+struct Int4Search {
+  static constexpr int kParts = kCodeBlock / kInt4Part;
+  static_assert(kInt4Part == kLanes16);
+  HWY_ALIGN float w[kCodeBlock];
+  float largest[kParts];
+  // What encode() finds: of each part the choice of its factor, and products of factors and levels.
+  int choice[kParts];
+  HWY_ALIGN float products[kCodeBlock];
+
+  // The nearest products at this scale. A factor whose levels end far before the largest weight of a part, or reach far
+  // beyond it, is not tried if others are nearer.
+  void encode(float scale) {
+    constexpr float kLeast = 0.55f * kMostLevel, kMost = 1.35f * kMostLevel;
+    for (int part = 0; part < kParts; ++part) {
+      const V16 here = load16(w + part * kInt4Part);
+      float least = std::numeric_limits<float>::infinity();
+      for (int i = 0; i < 4; ++i) {
+        const float factor = kInt4Factors[i], reach = largest[part] / std::abs(scale * factor);
+        if ((reach > kMost && std::abs(factor) != kMostFactor) || (reach < kLeast && i != 0)) continue;
+        const Int4Part coded = nearest_levels(here, scale * factor);
+        if (!(coded.error < least)) continue;
+        least = coded.error;
+        choice[part] = i;
+        store16(mul(coded.levels, set16(factor)), products + part * kInt4Part);
+      }
+    }
+  }
+  // The best scale for the products, and its squared error.
+  float best_scale(float& error) const {
+    V16 wp = zero16(), pp = zero16(), ee = zero16();
+    for (int k = 0; k < kCodeBlock; k += kLanes16) {
+      const V16 p = load16(products + k);
+      wp = fma(load16(w + k), p, wp);
+      pp = fma(p, p, pp);
+    }
+    const float scale = sum_lanes(wp) / sum_lanes(pp);
+    for (int k = 0; k < kCodeBlock; k += kLanes16) {
+      const V16 e = sub(load16(w + k), mul(set16(scale), load16(products + k)));
+      ee = fma(e, e, ee);
+    }
+    error = sum_lanes(ee);
+    return scale;
+  }
+};
+
+// Tries scales that put the largest weight near the last level of the largest factor, on either side; each moves to
+// the best for its products, and the best of all then gets the nearest products at its scale as it is stored.
+void quantise_int4(const float* weights, int n, float largest, WeightBlock& block) {
+  constexpr float kTop[] = {104, 111, 118, 126, 135, 145};
+  Int4Search search = {};  // in units of the largest weight, so that squares neither overflow nor vanish
+  for (int k = 0; k < n; ++k) {
+    search.w[k] = weights[k] / largest;
+    float& most = search.largest[k / kInt4Part];
+    most = std::max(most, std::abs(search.w[k]));
+  }
+  float best = 0, least = std::numeric_limits<float>::infinity();
+  for (const float top : kTop)
+    for (const float sign : {1.0f, -1.0f}) {
+      float error;
+      search.encode(sign / top);
+      const float scale = search.best_scale(error);
+      if (error < least) least = error, best = scale;
+    }
+  // All that can be read is finite, also of a scale that is rounded up.
+  constexpr float kMost = std::numeric_limits<float>::max() / (kMostFactor * kMostLevel + 1);
+  block.scale = to_float(to_bf16(std::clamp(best * largest, -kMost, kMost)));
+  search.encode(block.scale / largest);
+  for (int k = 0; k < kCodeBlock; ++k) {
+    const int choice = search.choice[k / kInt4Part];
+    const auto level = static_cast<std::int8_t>(search.products[k] / kInt4Factors[choice]);
+    const auto index =
+        std::lower_bound(std::begin(kInt4Levels), std::end(kInt4Levels), level) - std::begin(kInt4Levels);
+    block.codes[k] = static_cast<std::int8_t>(16 * choice + index);
+  }
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace foe
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace foe {
+namespace {
+
+HWY_EXPORT(quantise_row);
+HWY_EXPORT(quantise_int4);
+
+// Blocks of smaller weights are zero: the inverse of their scale may be infinite.
+constexpr float kSmallest = 0x1p-100f;
+
+void encode_int8(const float* w, int n, WeightBlock& block) {
+  const float inverse = 1 / block.scale;
+  for (int k = 0; k < n; ++k)
+    block.codes[k] = static_cast<std::int8_t>(std::clamp(std::nearbyint(w[k] * inverse), -127.0f, 127.0f));
+}
+
+}  // namespace
+
+WeightBlock quantise_block(WeightFormat format, const float* w, int n) {
+  FOE_CHECK(quantised(format) && 0 < n && n <= kCodeBlock, "{} of {}", n, to_string(format));
+  float largest = 0;
+  bool finite = true;
+  for (int k = 0; k < n; ++k) {
+    largest = std::max(largest, std::abs(w[k]));
+    finite &= std::isfinite(w[k]);
+  }
+  if (!finite) return {.scale = std::numeric_limits<float>::quiet_NaN()};
+  if (largest < kSmallest) return {};
+  WeightBlock block;
+  if (format == WeightFormat::kInt4) {
+    HWY_DYNAMIC_DISPATCH(quantise_int4)(w, n, largest, block);
+    return block;
+  }
+  block.scale = largest * 0x1.020406p-7f;  // a hair less than 1 / 127, so that no weight overflows
+  encode_int8(w, n, block);
+  return block;
+}
+
+void quantise_rows(ThreadPool& pool, WeightFormat format, const float* x, std::size_t x_stride, int rows, int n,
+                   const QuantisedRows& to) {
+  FOE_CHECK(rounds_rows(format) && to.stride >= quantised_row_bytes(format, n), "rows of {} for {} with a stride of {}",
+            n, to_string(format), to.stride);
+  const auto one = [&](std::size_t i) {
+    HWY_DYNAMIC_DISPATCH(quantise_row)(format, x + i * x_stride, n, to.data + i * to.stride);
+  };
+  constexpr int kWorthThreads = 1 << 15;  // floats; handing out less takes longer than doing it
+  if (static_cast<std::int64_t>(rows) * n < kWorthThreads)
+    for (int i = 0; i < rows; ++i) one(i);
+  else
+    pool.parallel_for(rows, one);
+}
+
+}  // namespace foe
+#endif

@@ -1,0 +1,233 @@
+#include "kernels/products/gemm.h"
+
+#include <algorithm>
+#include <atomic>
+#include <optional>
+
+#include "base/check.h"
+#include "kernels/cpu.h"
+#include "kernels/products/flush_subnormals.h"
+#include "kernels/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/products/gemm.cc"
+#include <hwy/foreach_target.h>
+
+#include "kernels/formats/row_block-inl.h"
+#include "kernels/math-inl.h"
+#include "kernels/products/row_range-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace foe {
+namespace HWY_NAMESPACE {
+
+constexpr int kMaxOpen = 16;  // terms of a sum that wait for others: one for each bit of an index of Merge
+
+// Calls body(accumulator, offset, columns) for the rows of a block and each panel: the offset is that in y.
+template <int kPanels, typename Body>
+HWY_INLINE void for_each_output(const Product& product, int first_row, int rows, int panel, Accumulators<kPanels>& acc,
+                                Body&& body) {
+  for (int i = 0; i < rows; ++i)
+    for (int p = 0; p < kPanels; ++p) {
+      const int column = (panel + p) * kPanel;
+      body(acc[i][p], (first_row + i) * product.y_stride + column, std::min(kPanel, product.w->rows - column));
+    }
+}
+
+// acc = x rows times panels + plus, for one block of rows.
+template <int kPanels>
+void multiply_and_add(const Product& product, const TiledRows* tiled, int rows_before, int first_row, int rows,
+                      int panel, Accumulators<kPanels>& acc) {
+  // Only the first term of a sum has a place for it.
+  const ResultLines results{product.y + first_row * product.y_stride + panel * kPanel, product.y_stride,
+                            product.y ? rows : 0, kPanels};
+  multiply_row_block<kPanels>(product, tiled, rows_before, first_row, rows, panel, acc, results);
+  if (!product.plus) return;
+  for_each_output<kPanels>(product, first_row, rows, panel, acc, [&](float* a, std::size_t at, int columns) {
+    const float* plus = product.plus + at;
+    store16(add(load16(a), columns == kPanel ? load16(plus) : load_first(plus, columns)), a);
+  });
+}
+
+// Columns of `panel` of some rows of a sum. Terms are added as soon as both are there. The merges take the last two
+// that wait, always.
+template <int kPanels>
+void multiply_panels(std::span<const Product> terms, const Merge* merges, const RowRange& range, int panel) {
+  HWY_ALIGN Accumulators<kPanels> open[kMaxOpen];
+  const Product& sum = terms.front();
+  const int block = range.block<kPanels>();
+  for (int row = range.begin; row < range.end; row += block) {
+    const int rows = std::min(block, range.end - row), last = static_cast<int>(terms.size()) - 1;
+    int waiting = 0, merged = 0;
+    for (int j = 0; j <= last; ++j) {
+      multiply_and_add<kPanels>(terms[j], range.tiled ? range.tiled + j : nullptr, row - range.begin, row, rows, panel,
+                                open[waiting++]);
+      for (; merged < last && merges[merged].from <= j; ++merged, --waiting)
+        for (int i = 0; i < rows; ++i)
+          for (int p = 0; p < kPanels; ++p) {
+            float* into = open[waiting - 2][i][p];
+            store16(add(load16(into), load16(open[waiting - 1][i][p])), into);
+          }
+    }
+    for_each_output<kPanels>(sum, row, rows, panel, open[0], [&](const float* a, std::size_t at, int columns) {
+      if (columns == kPanel)
+        store16(load16(a), sum.y + at);
+      else
+        store_first(load16(a), sum.y + at, columns);
+    });
+  }
+}
+
+// Panels [first, last) of every row of a sum.
+void multiply_run(std::span<const Product> terms, const Merge* merges, int first, int last, std::uint64_t call) {
+  for_each_row_range(terms, call, [&](const RowRange& range) {
+    int panel = first;
+    if (terms.front().count == 1 && long_panels(*terms.front().w))
+      for (; panel + kMostPanels <= last; panel += kMostPanels)
+        multiply_panels<kMostPanels>(terms, merges, range, panel);
+    for (; panel + 2 <= last; panel += 2) multiply_panels<2>(terms, merges, range, panel);
+    if (panel < last) multiply_panels<1>(terms, merges, range, panel);
+  });
+}
+
+// Panels 2f and 2f + 1 are gate and up of the same 16 hidden units.
+template <int kPanels>
+void multiply_swiglu_panels(const Product& product, const RowRange& range, int panel, int width) {
+  HWY_ALIGN Accumulators<kPanels> acc;
+  const int block = range.block<kPanels>();
+  for (int row = range.begin; row < range.end; row += block) {
+    const int rows = std::min(block, range.end - row);
+    const ResultLines results{product.y + row * product.y_stride + panel / 2 * kPanel, product.y_stride, rows,
+                              kPanels / 2};
+    multiply_row_block<kPanels>(product, range.tiled, row - range.begin, row, rows, panel, acc, results);
+    for (int i = 0; i < rows; ++i)
+      for (int p = 0; p < kPanels; p += 2) {
+        const V16 h = mul(silu16(load16(acc[i][p])), load16(acc[i][p + 1]));
+        const int column = (panel + p) / 2 * kPanel, columns = std::min(kPanel, width - column);
+        float* y = product.y + (row + i) * product.y_stride + column;
+        if (columns == kPanel)
+          store16(h, y);
+        else
+          store_first(h, y, columns);
+      }
+  }
+}
+
+void multiply_swiglu_run(const Product& product, int first, int last, int width, std::uint64_t call) {
+  for_each_row_range({&product, 1}, call, [&](const RowRange& range) {
+    int panel = first;
+    if (product.count == 1 && long_panels(*product.w))
+      for (; panel + kMostPanels <= last; panel += kMostPanels)
+        multiply_swiglu_panels<kMostPanels>(product, range, panel, width);
+    for (; panel < last; panel += 2) multiply_swiglu_panels<2>(product, range, panel, width);
+  });
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace foe
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace foe {
+namespace {
+
+HWY_EXPORT(multiply_run);
+HWY_EXPORT(multiply_swiglu_run);
+
+// Of a panel for so many rows: reading it takes as long as about four rows of arithmetic.
+std::size_t cost_of_panel(int rows) {
+  return rows + 4;
+}
+
+// Cuts [0, total) into runs for so many threads: half of it into one for each, then half of what is left, and so on.
+// Memory is faster the longer a thread reads on, and threads finish together if what they take last is short.
+class Runs {
+ public:
+  Runs(std::size_t total, std::size_t threads, std::size_t shortest) : total_(total), threads_(threads) {
+    while ((total >> halvings_) / (2 * threads) >= shortest) ++halvings_;
+  }
+  std::size_t count() const { return (halvings_ + 1) * threads_; }
+  std::size_t begin(std::size_t run) const {
+    const std::size_t halved = std::min(run / threads_, halvings_), left = total_ >> halved;
+    return total_ - left + (run - halved * threads_) * (halved < halvings_ ? left / 2 : left) / threads_;
+  }
+
+ private:
+  std::size_t total_, threads_, halvings_ = 0;
+};
+
+// Calls body(product, first, last) for panels [first, last) of every product that has rows, in one parallel pass. Each
+// `together` panels, from a multiple of that on, stay together.
+template <typename Body>
+void for_each_run(ThreadPool& pool, std::span<const Product> products, int together, Body&& body) {
+  constexpr std::size_t kShortest = std::size_t{32} << 10;  // bytes, where they are read for one row
+  const auto parts_of = [together](const Product& product) -> std::size_t {
+    return product.count == 0 ? 0 : (product.w->panels() + together - 1) / together;
+  };
+  std::size_t total = 0, shortest = 1;
+  for (const Product& product : products)
+    if (const std::size_t parts = parts_of(product), cost = together * cost_of_panel(product.count); parts > 0) {
+      total += parts * cost;
+      const std::size_t panels = kShortest / std::max<std::size_t>(product.w->panel_stride, 1);
+      shortest = std::max({shortest, cost, panels * cost_of_panel(1)});
+    }
+  const Runs runs(total, pool.threads(), shortest);
+  pool.parallel_for(total == 0 ? 0 : runs.count(), [&](std::size_t run) {
+    const std::size_t begin = runs.begin(run), end = runs.begin(run + 1);
+    std::size_t at = 0;
+    for (const Product& product : products) {
+      const std::size_t parts = parts_of(product), cost = together * cost_of_panel(product.count);
+      const auto parts_before = [&](std::size_t cut) {
+        return cut <= at ? 0 : std::min(parts, (cut - at + cost - 1) / cost);
+      };
+      const int first = together * static_cast<int>(parts_before(begin));
+      const int last = std::min(together * static_cast<int>(parts_before(end)), product.w->panels());
+      if (first < last) body(product, first, last);
+      at += parts * cost;
+      if (at >= end) break;
+    }
+  });
+}
+
+// Vectors do with subnormal numbers what tiles of bf16 do.
+struct FlushWherePairs {
+  explicit FlushWherePairs(const Product& product) {
+    if (product.w->format == WeightFormat::kBF16xBF16) flush.emplace();
+  }
+  std::optional<FlushSubnormals> flush;
+};
+
+std::uint64_t next_call() {
+  static std::atomic<std::uint64_t> calls{0};
+  return ++calls;
+}
+
+}  // namespace
+
+void multiply(ThreadPool& pool, std::span<const Product> products) {
+  for_each_run(pool, products, 1, [call = next_call()](const Product& product, int first, int last) {
+    const FlushWherePairs flush(product);
+    HWY_DYNAMIC_DISPATCH(multiply_run)({&product, 1}, nullptr, first, last, call);
+  });
+}
+
+void multiply_and_sum(ThreadPool& pool, std::span<const Product> products, std::span<const Merge> merges) {
+  FOE_CHECK(products.size() == merges.size() + 1, "{} products, {} merges", products.size(), merges.size());
+  for (const Product& product : products)
+    FOE_CHECK(product.count == products[0].count && product.w->rows == products[0].w->rows, "[{}, {}] and [{}, {}]",
+              product.count, product.w->rows, products[0].count, products[0].w->rows);
+  for_each_run(pool, products.first(1), 1, [&, call = next_call()](const Product& sum, int first, int last) {
+    const FlushWherePairs flush(sum);
+    HWY_DYNAMIC_DISPATCH(multiply_run)(products, merges.data(), first, last, call);
+  });
+}
+
+void multiply_swiglu(ThreadPool& pool, std::span<const Product> products, int width) {
+  for_each_run(pool, products, 2, [width, call = next_call()](const Product& product, int first, int last) {
+    const FlushWherePairs flush(product);
+    HWY_DYNAMIC_DISPATCH(multiply_swiglu_run)(product, first, last, width, call);
+  });
+}
+
+}  // namespace foe
+#endif

@@ -1,0 +1,112 @@
+// POST /v1/chat/completions.
+#include <algorithm>
+
+#include <nlohmann/json.hpp>
+
+#include "base/strict_json.h"
+#include "engine/sampler.h"
+#include "server/api/generation_request.h"
+#include "server/api/request_fields.h"
+
+namespace foe {
+namespace {
+
+using json = nlohmann::ordered_json;
+
+constexpr std::size_t kMaxMessages = 4096;
+
+// Content in parts, as some clients send text: [{"type": "text", "text": "..."}].
+std::string join_parts(const json& parts) {
+  std::string text;
+  for (const json& part : parts) {
+    const json* type = part.is_object() ? find_field(part, "type") : nullptr;
+    const json* value = type && *type == "text" ? find_field(part, "text") : nullptr;
+    if (!value || !value->is_string()) refuse("messages", "expected parts of the type text, got {}", excerpt(part));
+    text += value->get<std::string>();
+  }
+  return text;
+}
+
+json read_messages(const json& object) {
+  const json* value = find_field(object, "messages");
+  if (!value || !value->is_array() || value->empty())
+    refuse("messages", "expected a list of messages, got {}", value ? excerpt(*value) : "none");
+  if (value->size() > kMaxMessages)
+    refuse("messages", "expected at most {} messages, got {}", kMaxMessages, value->size());
+  json messages = *value;
+  for (json& message : messages) {
+    const json* role = message.is_object() ? find_field(message, "role") : nullptr;
+    if (!role || !role->is_string())
+      refuse("messages", "expected messages with a role, a string, got {}", excerpt(message));
+    const json* content = find_field(message, "content");
+    if (content && content->is_array()) message["content"] = join_parts(*content);
+    if (content && !content->is_array() && !content->is_string())
+      refuse("messages", "expected content to be a string or a list of parts, got {}", excerpt(*content));
+    if (!content && !find_field(message, "tool_calls"))
+      refuse("messages", "expected messages with content, got {}", excerpt(message));
+  }
+  return messages;
+}
+
+void read_logprobs(const json& object, SamplingParams& sampling) {
+  const bool wanted = read_bool(object, "logprobs", false);
+  const int top = read_int(object, "top_logprobs", 0, kMaxLogprobs, 0);
+  if (top > 0 && !wanted) refuse("top_logprobs", "expected it only with logprobs = true");
+  sampling.logprobs = wanted ? top : -1;
+}
+
+// Fields of a chat that would change the answer, and the values of them that ask for nothing.
+void check_unsupported(const json& object) {
+  const std::pair<const char*, json> fields[] = {{"continue_final_message", false}, {"echo", false},
+                                                 {"chat_template", nullptr},        {"prompt_logprobs", nullptr},
+                                                 {"functions", json::array()},      {"function_call", "none"}};
+  for (const auto& [name, neutral] : fields)
+    if (const json* value = find_field(object, name); value && *value != neutral)
+      refuse(name, "{} is not supported in chats", excerpt(*value));
+}
+
+}  // namespace
+
+std::vector<std::int32_t> encode_chat(const json& object, const ServedModel& model) {
+  const json messages = read_messages(object);
+  if (!model.chat_template.present())
+    throw ApiError(400, "messages", "this model has no chat template; ask /v1/completions, or serve it with one");
+  ChatTemplateOptions options;
+  options.add_generation_prompt = read_bool(object, "add_generation_prompt", true);
+  json variables = json::object();
+  if (const json* given = find_field(object, "chat_template_kwargs")) {
+    if (!given->is_object()) refuse("chat_template_kwargs", "expected an object, got {}", excerpt(*given));
+    variables = *given;
+  }
+  if (const json* tools = find_field(object, "tools")) {
+    if (!tools->is_array()) refuse("tools", "expected a list, got {}", excerpt(*tools));
+    variables["tools"] = *tools;
+  }
+  std::string text;
+  try {
+    text = model.chat_template.render(messages, variables, options);
+  } catch (const Error& error) {
+    throw ApiError(400, "messages", error.what());
+  }
+  // The template spells the special tokens out.
+  return encode_prompt(text, "messages", model, {.add_special_tokens = false});
+}
+
+GenerationRequest parse_chat_request(std::string_view body, const ServedModel& model) {
+  const JsonBody object = parse_object(body);
+  GenerationRequest request;
+  request.api = Api::kChat;
+  read_common(object, model, request);
+  check_unsupported(object);
+  read_logprobs(object, request.sampling);
+  if (const json* choice = find_field(object, "tool_choice"); choice && *choice != "none" && *choice != "auto")
+    refuse("tool_choice", "expected none or auto, got {}", excerpt(*choice));
+  request.prompts.push_back(encode_chat(object, model));
+  const int rest = std::max(1, model.max_positions - static_cast<int>(request.prompts[0].size()));
+  const int max_tokens = read_int(object, "max_tokens", 1, model.max_positions, rest);
+  request.max_tokens = read_int(object, "max_completion_tokens", 1, model.max_positions, max_tokens);
+  check_size(request, model);
+  return request;
+}
+
+}  // namespace foe

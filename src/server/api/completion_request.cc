@@ -1,0 +1,59 @@
+// POST /v1/completions.
+#include <nlohmann/json.hpp>
+
+#include "base/strict_json.h"
+#include "engine/sampler.h"
+#include "server/api/generation_request.h"
+#include "server/api/request_fields.h"
+
+namespace foe {
+namespace {
+
+using json = nlohmann::ordered_json;
+
+// A number here; `false` is what some clients mean by none.
+int read_logprobs(const json& object) {
+  const json* value = find_field(object, "logprobs");
+  if (value && *value == false) return -1;
+  return read_int(object, "logprobs", 0, kMaxLogprobs, -1);
+}
+
+// A string, a list of strings, a list of ids, or a list of lists of ids.
+std::vector<std::vector<std::int32_t>> read_prompts(const json& object, const ServedModel& model) {
+  const json* value = find_field(object, "prompt");
+  if (!value) refuse("prompt", "expected a string, a list of strings, or token ids, got none");
+  const bool one = value->is_string() || (value->is_array() && !value->empty() && value->front().is_number());
+  if (!one && (!value->is_array() || value->empty()))
+    refuse("prompt", "expected a string, a list of strings, or token ids, got {}", excerpt(*value));
+  const std::size_t count = one ? 1 : value->size();
+  if (count > model.max_choices) refuse("prompt", "expected at most {} prompts, got {}", model.max_choices, count);
+
+  std::vector<std::vector<std::int32_t>> prompts;
+  for (std::size_t i = 0; i < count; ++i) {
+    const json& prompt = one ? *value : (*value)[i];
+    if (!prompt.is_string() && !prompt.is_array())
+      refuse("prompt", "expected strings or lists of token ids, got {}", excerpt(prompt));
+    prompts.push_back(prompt.is_string() ? encode_prompt(prompt.get_ref<const std::string&>(), "prompt", model, {})
+                                         : read_ids(prompt, "prompt", prompt.size(), model.vocab_size));
+  }
+  return prompts;
+}
+
+}  // namespace
+
+GenerationRequest parse_completion_request(std::string_view body, const ServedModel& model) {
+  const JsonBody object = parse_object(body);
+  GenerationRequest request;
+  read_common(object, model, request);
+  request.echo = read_bool(object, "echo", false);
+  request.max_tokens = read_int(object, "max_tokens", request.echo ? 0 : 1, model.max_positions, request.max_tokens);
+  request.sampling.logprobs = read_logprobs(object);
+  request.sampling.prompt_logprobs = request.echo ? request.sampling.logprobs : -1;
+  if (find_field(object, "prompt_logprobs"))
+    refuse("prompt_logprobs", "expected echo with logprobs, which reports those of the prompt, too");
+  request.prompts = read_prompts(object, model);
+  check_size(request, model);
+  return request;
+}
+
+}  // namespace foe

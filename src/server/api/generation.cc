@@ -1,0 +1,217 @@
+#include "server/api/generation.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/core.h>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "base/strict_json.h"
+#include "server/http/api_error.h"
+
+namespace foe {
+namespace {
+
+std::size_t characters_in(const std::string& text) {
+  return std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; });
+}
+
+bool contains(const std::vector<std::int32_t>& ids, std::int32_t id) {
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
+}
+
+}  // namespace
+
+Generation::Generation(AnswerHeader header, GenerationRequest request, const Tokenizer& tokenizer,
+                       std::shared_ptr<HttpReply> reply, Metrics& metrics, WorkPool* work_pool)
+    : header_(std::move(header)),
+      request_(std::move(request)),
+      tokenizer_(tokenizer),
+      reply_(std::move(reply)),
+      metrics_(metrics),
+      work_pool_(work_pool),
+      unfinished_(request_.choices()) {
+  for (std::size_t i = 0; i < request_.choices(); ++i) {
+    choices_.push_back({StreamDecoder(tokenizer, request_.skip_special_tokens),
+                        StopStrings(request_.stop, request_.include_stop),
+                        {.index = i, .text = ""}});
+    if (request_.sampling.logprobs >= 0) choices_[i].piece.logprobs.emplace();
+  }
+  if (!request_.stream) return;
+  reply_->begin_stream("text/event-stream");
+  for (std::size_t i = 0; header_.api == Api::kChat && i < choices_.size(); ++i)
+    write(role_chunk(header_, i, request_.include_usage));
+}
+
+bool Generation::take(std::size_t index, const TokenEvent& event) {
+  Choice& choice = choices_[index];
+  ChoicePiece& piece = choice.piece;
+  FOE_CHECK(!ended_ && !piece.finish, "a token for choice {} of {} after its end", index, header_.id);
+  if (!first_token_) first_token_ = Clock::now();
+  if (choice.tokens == 0) begin(index, event);
+  ++choice.tokens;
+  if (request_.max_tokens == 0) {  // the engine chooses one at least
+    piece.finish = FinishReason::kLength;
+  } else {
+    if (piece.logprobs) report(choice, event.token, event.logprobs);
+    const std::string text = text_of(choice, event);
+    choice.characters += characters_in(text);
+    piece.text += text;
+    piece.finish = choice.stop.stopped() ? FinishReason::kStop : event.finish;
+    if (choice.stop.stopped())
+      piece.stopped_by = choice.stop.matched();
+    else if (event.finish == FinishReason::kStop && contains(request_.stop_ids, event.token))
+      piece.stopped_by = event.token;
+  }
+  measure(choice, event);
+  const bool finished = piece.finish.has_value();
+  if (request_.stream && (!piece.text.empty() || finished)) {
+    write(answer_chunk(header_, piece, request_.include_usage));
+    piece.text.clear();
+    if (piece.logprobs) piece.logprobs->clear();
+  }
+  if (finished && --unfinished_ == 0) end();
+  return finished;
+}
+
+// With the first token: what is known of the prompt.
+void Generation::begin(std::size_t index, const TokenEvent& event) {
+  Choice& choice = choices_[index];
+  choice.cached_tokens = event.cached_tokens;
+  if (!request_.echo) return;
+  const std::vector<std::int32_t>& prompt = prompt_of(index);
+  choice.piece.text = tokenizer_.decode(prompt, request_.skip_special_tokens);
+  if (choice.piece.logprobs) {
+    if (event.prompt.size() + 1 != prompt.size())
+      foe::fail("expected logprobs of {} prompt tokens from the ranks, got {}", prompt.size() - 1, event.prompt.size());
+    StreamDecoder decoder(tokenizer_, request_.skip_special_tokens);
+    for (std::size_t i = 0; i < prompt.size(); ++i) {
+      report(choice, prompt[i], i == 0 ? std::optional<LogprobEntry>() : event.prompt[i - 1]);
+      choice.characters += characters_in(decoder.push(prompt[i]));
+    }
+  }
+  choice.characters = characters_in(choice.piece.text);
+}
+
+// The text that the token completes, up to a stop string.
+std::string Generation::text_of(Choice& choice, const TokenEvent& event) {
+  // A token that ends the output is no text.
+  const bool is_text = event.finish != FinishReason::kStop || request_.include_stop;
+  std::string text = is_text ? choice.decoder.push(event.token) : "";
+  if (event.finish) text += choice.decoder.finish();
+  if (choice.tokens <= request_.sampling.min_tokens) return text;
+  text = choice.stop.push(text);
+  if (event.finish) text += choice.stop.finish();
+  return text;
+}
+
+void Generation::report(Choice& choice, std::int32_t token, const std::optional<LogprobEntry>& entry) {
+  const auto name = [&](std::int32_t id) { return std::string(tokenizer_.token_bytes(id)); };
+  TokenReport report{name(token), {}, {}, choice.characters};
+  if (entry) {
+    report.logprob = entry->logprob;
+    for (const TokenLogprob& top : entry->top) report.top.emplace_back(name(top.token), top.logprob);
+  }
+  choice.piece.logprobs->push_back(std::move(report));
+}
+
+void Generation::measure(Choice& choice, const TokenEvent& event) {
+  const auto now = Clock::now();
+  const auto seconds = [](Clock::duration time) { return std::chrono::duration<double>(time).count(); };
+  if (choice.tokens == 1) {
+    choice.first_token = now;
+    metrics_.first_token(seconds(now - start_), event.queue_s, event.prefill_s);
+  } else {
+    metrics_.next_token(seconds(now - choice.last_token));
+  }
+  choice.last_token = now;
+  if (choice.piece.finish)
+    metrics_.finished({seconds(choice.first_token - start_), seconds(now - start_), choice.tokens},
+                      *choice.piece.finish);
+}
+
+void Generation::end_with(const std::string& status) {
+  ended_ = true;
+  status_ = status;
+  end_ = Clock::now();
+}
+
+void Generation::end() {
+  end_with(to_string(*choices_.back().piece.finish));
+  if (request_.stream) {
+    if (request_.include_usage) write(usage_chunk(header_, usage()));
+    write(done_chunk());
+    return reply_->end();
+  }
+  send_answer();
+}
+
+void Generation::write(std::string_view piece) {
+  written_ = Clock::now();
+  reply_->write(piece);
+}
+
+void Generation::send_answer() {
+  struct Parts {
+    std::vector<ChoicePiece> pieces;
+    std::string body;
+  };
+  const auto parts = std::make_shared<Parts>();
+  for (Choice& choice : choices_) parts->pieces.push_back(std::move(choice.piece));
+  const auto make = [parts, header = header_, usage = usage()] {
+    parts->body = answer_body(header, parts->pieces, usage);
+    parts->pieces.clear();
+  };
+  const auto send = [parts, reply = reply_](const std::exception_ptr& error) {
+    if (error) return send_error(*reply, 500, "expected memory for the reply, got none");
+    reply->send({.body = std::move(parts->body)});
+  };
+  const std::size_t bytes = reply_bytes(request_);
+  if (work_pool_ && bytes > WorkPool::kLongBytes) {
+    work_pool_->run(bytes, make, send);
+    return;
+  }
+  make();
+  send(nullptr);
+}
+
+void Generation::fail(int status, const std::string& message) {
+  end_with(fmt::format("error {}: {:?}", status, shorten(message, kMaxMessageBytes)));
+  metrics_.failed(status);
+  if (!request_.stream) return send_error(*reply_, status, message);
+  write(error_chunk(status, message));
+  write(done_chunk());
+  reply_->end();
+}
+
+void Generation::reassure() {
+  if (request_.stream && !ended_ && seconds_since(written_) > kSilentSeconds) write(comment());
+}
+
+void Generation::client_left() {
+  end_with("client left");
+  metrics_.failed(499);
+}
+
+AnswerUsage Generation::usage() const {
+  AnswerUsage usage;
+  for (const auto& prompt : request_.prompts) usage.prompt_tokens += static_cast<std::int64_t>(prompt.size());
+  for (std::size_t i = 0; i < choices_.size(); ++i) {
+    if (request_.max_tokens > 0) usage.completion_tokens += choices_[i].tokens;
+    if (i % request_.n == 0) usage.cached_tokens += choices_[i].cached_tokens;
+  }
+  return usage;
+}
+
+std::string Generation::summary() const {
+  const auto ms = [&](const std::optional<Clock::time_point>& time) {
+    return time ? fmt::format("{:.0f} ms", std::chrono::duration<double, std::milli>(*time - start_).count()) : "-";
+  };
+  const AnswerUsage tokens = usage();
+  return fmt::format("{} {}, {} prompt tokens, {} of them cached, {} output tokens, first token {}, all {}", header_.id,
+                     status_, tokens.prompt_tokens, tokens.cached_tokens, tokens.completion_tokens, ms(first_token_),
+                     ms(end_));
+}
+
+}  // namespace foe

@@ -1,0 +1,76 @@
+// One POST /v1/completions or /v1/chat/completions between its request and the end of its reply: tokens in, text out.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "server/api/generation_response.h"
+#include "server/api/stop_strings.h"
+#include "server/api/work_pool.h"
+#include "server/http/server.h"
+#include "server/metrics/metrics.h"
+#include "server/ranks/answer.h"
+#include "tokenizer/tokenizer.h"
+
+namespace foe {
+
+class Generation : public Answer {
+ public:
+  static constexpr double kSilentSeconds = 10;  // proxies wait for a minute, some for half of that
+
+  // Begins the reply, if it is a stream. `metrics` outlives this, and so does `work_pool`, where long replies are
+  // written; null: here and now.
+  Generation(AnswerHeader header, GenerationRequest request, const Tokenizer& tokenizer,
+             std::shared_ptr<HttpReply> reply, Metrics& metrics, WorkPool* work_pool = nullptr);
+
+  // The next token of a choice, which has not ended. It ends by event.finish, or by a stop string. The end of the last
+  // choice ends the reply.
+  bool take(std::size_t choice, const TokenEvent& event) override;
+  void fail(int status, const std::string& message) override;
+  // A comment after kSilentSeconds without a byte.
+  void reassure() override;
+  void client_left() override;
+  bool ended() const override { return ended_; }
+  std::string summary() const override;
+
+ private:
+  struct Choice {
+    StreamDecoder decoder;
+    StopStrings stop;
+    ChoicePiece piece;           // what is not sent yet
+    std::size_t characters = 0;  // of the text before the next token
+    int tokens = 0;
+    int cached_tokens = 0;
+    Clock::time_point first_token = {}, last_token = {};
+  };
+
+  void begin(std::size_t index, const TokenEvent& event);
+  std::string text_of(Choice& choice, const TokenEvent& event);
+  void report(Choice& choice, std::int32_t token, const std::optional<LogprobEntry>& entry);
+  void measure(Choice& choice, const TokenEvent& event);
+  void write(std::string_view piece);
+  void end();
+  void send_answer();
+  void end_with(const std::string& status);
+  AnswerUsage usage() const;
+  const std::vector<std::int32_t>& prompt_of(std::size_t choice) const { return request_.prompts[choice / request_.n]; }
+
+  AnswerHeader header_;
+  GenerationRequest request_;
+  Tokenizer tokenizer_;
+  std::shared_ptr<HttpReply> reply_;
+  Metrics& metrics_;
+  WorkPool* work_pool_;
+  std::vector<Choice> choices_;
+  std::size_t unfinished_;
+  bool ended_ = false;
+  std::string status_;
+  Clock::time_point start_ = Clock::now();
+  Clock::time_point written_ = start_;  // the last byte of a stream
+  std::optional<Clock::time_point> first_token_, end_;
+};
+
+}  // namespace foe

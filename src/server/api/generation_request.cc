@@ -1,0 +1,217 @@
+#include "server/api/generation_request.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <random>
+
+#include <nlohmann/json.hpp>
+
+#include "base/rng.h"
+#include "base/strict_json.h"
+#include "engine/sampler.h"
+#include "sched/scheduler.h"
+#include "server/api/request_fields.h"
+
+namespace foe {
+namespace {
+
+using json = nlohmann::ordered_json;
+
+constexpr std::size_t kMaxStopStrings = 16;
+constexpr std::size_t kMaxStopBytes = 1024;
+constexpr std::size_t kMaxStopIds = 128;
+
+std::optional<std::uint64_t> read_seed(const json& object) {
+  const json* value = find_field(object, "seed");
+  if (!value) return {};
+  if (!value->is_number_integer()) refuse("seed", "expected an integer of 64 bits, got {}", excerpt(*value));
+  return value->get<std::uint64_t>();  // a negative one wraps around: any 64 bits are a seed
+}
+
+bool read_include_usage(const json& object, bool stream) {
+  const json* value = find_field(object, "stream_options");
+  if (!value) return false;
+  if (!stream) refuse("stream_options", "expected it only with stream = true");
+  if (!value->is_object()) refuse("stream_options", "expected an object, got {}", excerpt(*value));
+  return read_bool(*value, "include_usage", false);
+}
+
+// {"50256": -100}: ids as JSON has them for keys.
+std::vector<LogitBias> read_logit_bias(const json& object, int vocab_size) {
+  const json* value = find_field(object, "logit_bias");
+  if (!value) return {};
+  if (!value->is_object()) refuse("logit_bias", "expected an object, got {}", excerpt(*value));
+  if (value->size() > kMaxLogitBias)
+    refuse("logit_bias", "expected at most {} tokens, got {}", kMaxLogitBias, value->size());
+  std::vector<LogitBias> biases;
+  for (const auto& [key, bias] : value->items()) {
+    const bool digits = !key.empty() && key.size() < 10 && key.find_first_not_of("0123456789") == key.npos;
+    const int id = digits ? std::stoi(key) : -1;
+    if (id < 0 || id >= vocab_size)
+      refuse("logit_bias", "expected token ids in [0, {}) as keys, got {}", vocab_size, excerpt(key));
+    if (!bias.is_number() || std::abs(bias.get<double>()) > 100)
+      refuse("logit_bias", "expected numbers from -100 to 100, got {}", excerpt(bias));
+    biases.push_back({id, bias.get<float>()});
+  }
+  return biases;
+}
+
+// Fields that would change the answer, and the values of them that ask for nothing.
+void check_unsupported(const json& object) {
+  const std::pair<const char*, std::vector<json>> fields[] = {
+      {"best_of", {1}},
+      {"suffix", {""}},
+      {"length_penalty", {1}},
+      {"use_beam_search", {false}},
+      {"prompt_embeds", {}},
+      {"bad_words", {json::array()}},
+      {"allowed_token_ids", {json::array()}},
+      {"truncate_prompt_tokens", {}},
+      {"guided_json", {}},
+      {"guided_regex", {}},
+      {"guided_choice", {}},
+      {"guided_grammar", {}},
+      {"structured_outputs", {}},
+  };
+  for (const auto& [name, neutral] : fields) {
+    const json* value = find_field(object, name);
+    if (value && std::find(neutral.begin(), neutral.end(), *value) == neutral.end())
+      refuse(name, "{} is not supported", excerpt(*value));
+  }
+}
+
+Constraint read_response_format(const json& object, const ServedModel& model) {
+  const json* value = find_field(object, "response_format");
+  if (!value) return {};
+  constexpr const char* kField = "response_format";
+  if (!value->is_object()) refuse(kField, "expected an object, got {}", excerpt(*value));
+  const json* type = find_field(*value, "type");
+  if (type && *type == "text") return {};
+  if (type && *type == "json_object") return {Constraint::Kind::kJsonObject, ""};
+  if (!type || *type != "json_schema")
+    refuse(kField, "expected a type of text, json_object or json_schema, got {}", type ? excerpt(*type) : "none");
+  const json* format = find_field(*value, "json_schema");
+  const json* schema = format && format->is_object() ? find_field(*format, "schema") : nullptr;
+  if (!schema) refuse(kField, "expected json_schema to be an object with a schema, got {}", excerpt(*value));
+  const Constraint constraint{Constraint::Kind::kJsonSchema, schema->dump()};
+  try {
+    model.grammars->get(constraint);  // rank 0 compiles it, too; what is none is refused before anyone waits
+  } catch (const Error& error) {
+    throw ApiError(400, kField, error.what());
+  }
+  return constraint;
+}
+
+SamplingParams read_sampling(const json& object, const ServedModel& model) {
+  SamplingParams p;
+  p.temperature = read_float(object, "temperature", p.temperature);
+  p.top_p = read_float(object, "top_p", p.top_p);
+  p.min_p = read_float(object, "min_p", p.min_p);
+  // -1 is vLLM's way to say "all".
+  p.top_k = std::max(0, read_int(object, "top_k", -1, std::numeric_limits<int>::max(), 0));
+  p.presence_penalty = read_float(object, "presence_penalty", p.presence_penalty);
+  p.frequency_penalty = read_float(object, "frequency_penalty", p.frequency_penalty);
+  p.repetition_penalty = read_float(object, "repetition_penalty", p.repetition_penalty);
+  p.min_tokens = read_int(object, "min_tokens", 0, model.max_positions, 0);
+  p.logit_bias = read_logit_bias(object, model.vocab_size);
+  try {
+    validate(p);
+  } catch (const Error& error) {  // it names the field
+    throw ApiError(400, "", error.what());
+  }
+  return p;
+}
+
+}  // namespace
+
+std::vector<Request> engine_requests(const GenerationRequest& request, const std::vector<std::int32_t>& eos_ids) {
+  std::random_device random;
+  std::vector<Request> requests;
+  for (std::size_t choice = 0; choice < request.choices(); ++choice) {
+    Request r;
+    r.prompt = request.prompts[choice / request.n];
+    r.max_tokens = std::max(request.max_tokens, 1);
+    if (!request.ignore_eos) r.stop_ids = eos_ids;
+    r.stop_ids.insert(r.stop_ids.end(), request.stop_ids.begin(), request.stop_ids.end());
+    r.priority = request.priority;
+    r.sampling = request.sampling;
+    const std::uint64_t j = choice % request.n;
+    const std::uint64_t seed = request.seed.value_or(std::uint64_t{random()} << 32 | random());
+    r.sampling.seed = j == 0 ? seed : random_bits(seed, j);
+    r.constraint = request.constraint;
+    requests.push_back(std::move(r));
+  }
+  return requests;
+}
+
+std::size_t reply_bytes(const GenerationRequest& request) {
+  constexpr std::size_t kTokenBytes = 8, kReportBytes = 48;  // a token's text; one entry of its logprobs
+  std::size_t tokens = request.choices() * static_cast<std::size_t>(request.max_tokens);
+  if (request.echo)
+    for (const auto& prompt : request.prompts) tokens += request.n * prompt.size();
+  const int reports = request.sampling.logprobs < 0 ? 0 : 2 + request.sampling.logprobs;
+  return tokens * (kTokenBytes + kReportBytes * static_cast<std::size_t>(reports));
+}
+
+void check_model(const json& object, const ServedModel& model) {
+  const json* value = find_field(object, "model");
+  if (!value) return;
+  if (!value->is_string()) refuse("model", "expected a string, got {}", excerpt(*value));
+  if (value->get_ref<const std::string&>() != model.name)
+    throw ApiError(404, "model",
+                   fmt::format("The model `{}` does not exist: this server has `{}`.",
+                               shorten(value->get<std::string>()), model.name));
+}
+
+void read_common(const json& object, const ServedModel& model, GenerationRequest& request) {
+  check_model(object, model);
+  check_unsupported(object);
+  request.n = read_int(object, "n", 1, static_cast<int>(model.max_choices), 1);
+  request.sampling = read_sampling(object, model);
+  request.seed = read_seed(object);
+  request.stop = read_strings(object, "stop", kMaxStopStrings, kMaxStopBytes);
+  request.include_stop = read_bool(object, "include_stop_str_in_output", false);
+  if (const json* ids = find_field(object, "stop_token_ids"))
+    request.stop_ids = read_ids(*ids, "stop_token_ids", kMaxStopIds, model.vocab_size);
+  request.ignore_eos = read_bool(object, "ignore_eos", false);
+  request.skip_special_tokens = read_bool(object, "skip_special_tokens", true);
+  request.stream = read_bool(object, "stream", false);
+  request.include_usage = read_include_usage(object, request.stream);
+  request.priority = read_int(object, "priority", 1 - kMaxPriority, kMaxPriority, 0);
+  request.constraint = read_response_format(object, model);
+}
+
+std::vector<std::int32_t> encode_prompt(const std::string& text, const char* field, const ServedModel& model,
+                                        EncodeOptions options) {
+  // Tokenising takes time that others wait for, so a text that cannot fit is refused before: no token has more bytes
+  // than the longest, and composing characters makes a text at most three times shorter (Unicode's FAQ on NFC).
+  const std::size_t most = 3 * model.tokenizer.longest_token() * static_cast<std::size_t>(model.max_positions);
+  if (text.size() > most)
+    refuse(field, "this model's maximum context length is {} tokens, no more than {} bytes; the prompt has {}",
+           model.max_positions, most, text.size());
+  try {
+    return model.tokenizer.encode(text, options);
+  } catch (const Error& error) {
+    throw ApiError(400, field, error.what());
+  }
+}
+
+void check_size(const GenerationRequest& request, const ServedModel& model) {
+  const char* field = request.api == Api::kChat ? "messages" : "prompt";
+  if (request.choices() > model.max_choices)
+    refuse("n", "expected at most {} choices in a request, got {} for each of {} prompts", model.max_choices, request.n,
+           request.prompts.size());
+  for (const auto& prompt : request.prompts) {
+    if (prompt.empty()) refuse(field, "expected at least one token, got none");
+    if (prompt.size() + std::max(request.max_tokens, 1) > static_cast<std::size_t>(model.max_positions))
+      refuse(field,
+             "this model's maximum context length is {} tokens, but {} were requested ({} in the prompt, {} for the "
+             "answer)",
+             model.max_positions, prompt.size() + request.max_tokens, prompt.size(), request.max_tokens);
+  }
+  if (request.sampling.min_tokens > request.max_tokens)
+    refuse("min_tokens", "expected at most max_tokens = {}, got {}", request.max_tokens, request.sampling.min_tokens);
+}
+
+}  // namespace foe

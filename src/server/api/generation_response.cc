@@ -1,0 +1,166 @@
+#include "server/api/generation_response.h"
+
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include "server/http/api_error.h"
+#include "text/utf8.h"
+
+namespace foe {
+namespace {
+
+using json = nlohmann::ordered_json;
+
+// The text is valid UTF-8, but tokens, and what an error quotes from a request, need not be.
+std::string dump(const json& value) {
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+std::string event(const std::string& data) {
+  return "data: " + data + "\n\n";
+}
+
+json object_of(const AnswerHeader& header, bool chunk) {
+  const char* object = header.api == Api::kCompletions ? "text_completion"
+                       : chunk                         ? "chat.completion.chunk"
+                                                       : "chat.completion";
+  return {{"id", header.id}, {"object", object}, {"created", header.created}, {"model", header.model}};
+}
+
+// A token whose bytes are no text is named by them, as OpenAI does: no two tokens become the same text.
+std::string name_of(const std::string& token) {
+  std::string text;
+  append_lossy_utf8(text, token, true);
+  if (text == token) return token;
+  text = "bytes:";
+  for (const char c : token) text += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+  return text;
+}
+
+// For completions: arrays by token.
+json completion_logprobs(const std::vector<TokenReport>& tokens) {
+  json reports{{"text_offset", json::array()},
+               {"token_logprobs", json::array()},
+               {"tokens", json::array()},
+               {"top_logprobs", json::array()}};
+  for (const TokenReport& t : tokens) {
+    reports["text_offset"].push_back(t.offset);
+    reports["tokens"].push_back(name_of(t.token));
+    reports["token_logprobs"].push_back(t.logprob ? json(*t.logprob) : json(nullptr));
+    json top = json::object();
+    for (const auto& [token, logprob] : t.top) top.emplace(name_of(token), logprob);
+    if (t.logprob) top.emplace(name_of(t.token), *t.logprob);
+    reports["top_logprobs"].push_back(t.logprob ? top : json(nullptr));
+  }
+  return reports;
+}
+
+json chat_token(const std::string& token, float logprob) {
+  json bytes = json::array();
+  for (const char c : token) bytes.push_back(static_cast<unsigned char>(c));
+  return {{"token", name_of(token)}, {"logprob", logprob}, {"bytes", bytes}};
+}
+
+json chat_logprobs(const std::vector<TokenReport>& tokens) {
+  json content = json::array();
+  for (const TokenReport& t : tokens) {
+    json report = chat_token(t.token, t.logprob.value_or(0.0f));
+    report["top_logprobs"] = json::array();
+    for (const auto& [token, logprob] : t.top) report["top_logprobs"].push_back(chat_token(token, logprob));
+    content.push_back(std::move(report));
+  }
+  return {{"content", std::move(content)}};
+}
+
+json logprobs_of(Api api, const ChoicePiece& choice) {
+  if (!choice.logprobs) return nullptr;
+  return api == Api::kChat ? chat_logprobs(*choice.logprobs) : completion_logprobs(*choice.logprobs);
+}
+
+json choice_of(Api api, const ChoicePiece& choice, bool chunk) {
+  json result{{"index", choice.index}};
+  if (api == Api::kCompletions)
+    result["text"] = choice.text;
+  else if (chunk)
+    result["delta"] = choice.text.empty() ? json::object() : json{{"content", choice.text}};
+  else
+    result["message"] = {{"role", "assistant"}, {"content", choice.text}};
+  result["logprobs"] = logprobs_of(api, choice);
+  result["finish_reason"] = choice.finish ? json(to_string(*choice.finish)) : json(nullptr);
+  result["stop_reason"] = nullptr;
+  if (const auto* text = std::get_if<std::string>(&choice.stopped_by)) result["stop_reason"] = *text;
+  if (const auto* id = std::get_if<std::int32_t>(&choice.stopped_by)) result["stop_reason"] = *id;
+  return result;
+}
+
+json usage_of(const AnswerUsage& usage) {
+  return {{"prompt_tokens", usage.prompt_tokens},
+          {"total_tokens", usage.prompt_tokens + usage.completion_tokens},
+          {"completion_tokens", usage.completion_tokens},
+          {"prompt_tokens_details", {{"cached_tokens", usage.cached_tokens}}}};
+}
+
+std::string chunk_of(const AnswerHeader& header, json choices, bool null_usage) {
+  json body = object_of(header, true);
+  body["choices"] = std::move(choices);
+  if (null_usage) body["usage"] = nullptr;
+  return event(dump(body));
+}
+
+}  // namespace
+
+std::string answer_body(const AnswerHeader& header, const std::vector<ChoicePiece>& choices, const AnswerUsage& usage) {
+  // As JSON a choice takes many times the memory that it takes as text: one of them at a time.
+  std::string body = dump(object_of(header, false));
+  body.pop_back();
+  body += ",\"choices\":[";
+  for (const ChoicePiece& choice : choices) {
+    if (&choice != &choices.front()) body += ',';
+    body += dump(choice_of(header.api, choice, false));
+  }
+  return body + "],\"usage\":" + dump(usage_of(usage)) + '}';
+}
+
+std::string role_chunk(const AnswerHeader& header, std::size_t index, bool null_usage) {
+  const json choice{{"index", index},
+                    {"delta", {{"role", "assistant"}, {"content", ""}}},
+                    {"logprobs", nullptr},
+                    {"finish_reason", nullptr}};
+  return chunk_of(header, json::array({choice}), null_usage);
+}
+
+std::string answer_chunk(const AnswerHeader& header, const ChoicePiece& choice, bool null_usage) {
+  return chunk_of(header, json::array({choice_of(header.api, choice, true)}), null_usage);
+}
+
+std::string usage_chunk(const AnswerHeader& header, const AnswerUsage& usage) {
+  json body = object_of(header, true);
+  body["choices"] = json::array();
+  body["usage"] = usage_of(usage);
+  return event(dump(body));
+}
+
+std::string error_chunk(int status, const std::string& message) {
+  return event(error_body(status, message));
+}
+
+std::string done_chunk() {
+  return event("[DONE]");
+}
+
+std::string comment() {
+  return ": waiting\n\n";
+}
+
+std::string models_body(const std::string& model, std::int64_t created, int max_positions) {
+  return dump({{"object", "list"},
+               {"data", json::array({{{"id", model},
+                                      {"object", "model"},
+                                      {"created", created},
+                                      {"owned_by", "foe"},
+                                      {"root", model},
+                                      {"parent", nullptr},
+                                      {"max_model_len", max_positions}}})}});
+}
+
+}  // namespace foe

@@ -1,0 +1,47 @@
+#include "server/api/tokenize_api.h"
+
+#include <nlohmann/json.hpp>
+
+#include "base/strict_json.h"
+#include "server/api/request_fields.h"
+
+namespace foe {
+
+using json = nlohmann::ordered_json;
+
+namespace {
+
+std::vector<std::int32_t> read_text(const json& object, const ServedModel& model) {
+  if (find_field(object, "messages")) return encode_chat(object, model);
+  const json* prompt = find_field(object, "prompt");
+  if (!prompt || !prompt->is_string())
+    refuse("prompt", "expected a string, or messages, got {}", prompt ? excerpt(*prompt) : "none");
+  return encode_prompt(prompt->get_ref<const std::string&>(), "prompt", model,
+                       {.add_special_tokens = read_bool(object, "add_special_tokens", true)});
+}
+
+}  // namespace
+
+std::string tokenize(std::string_view body, const ServedModel& model) {
+  const JsonBody object = parse_object(body);
+  check_model(object, model);
+  const std::vector<std::int32_t> ids = read_text(object, model);
+  json answer{{"count", ids.size()}, {"max_model_len", model.max_positions}, {"tokens", ids}, {"token_strs", nullptr}};
+  if (read_bool(object, "return_token_strs", false)) {
+    answer["token_strs"] = json::array();
+    for (const std::int32_t id : ids) answer["token_strs"].push_back(model.tokenizer.decode({&id, 1}));
+  }
+  return answer.dump();
+}
+
+std::string detokenize(std::string_view body, const ServedModel& model) {
+  const JsonBody object = parse_object(body);
+  check_model(object, model);
+  const json* tokens = find_field(object, "tokens");
+  if (!tokens) refuse("tokens", "expected a list of token ids, got none");
+  // A text of the context's length has no more tokens; a list that is longer answers nobody's question.
+  const auto ids = read_ids(*tokens, "tokens", 4 * static_cast<std::size_t>(model.max_positions), model.vocab_size);
+  return json{{"prompt", model.tokenizer.decode(ids)}}.dump();
+}
+
+}  // namespace foe

@@ -1,0 +1,180 @@
+#include "server/metrics/metrics.h"
+
+#include <algorithm>
+
+#include <prometheus/counter.h>
+#include <prometheus/gauge.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
+
+#include "model/expert_load.h"
+
+namespace foe {
+namespace {
+
+using prometheus::Counter;
+using prometheus::Family;
+using prometheus::Gauge;
+using prometheus::Histogram;
+using prometheus::Labels;
+using prometheus::Registry;
+
+// vLLM's, so that its dashboards fit.
+const Histogram::BucketBoundaries kFirstTokenBuckets{.001, .005, .01, .02, .04, .06, .08, .1, .25, .5,  .75,
+                                                     1,    2.5,  5,   7.5, 10,  20,  40,  80, 160, 640, 2560};
+const Histogram::BucketBoundaries kTokenBuckets{.01, .025, .05, .075, .1,  .15, .2, .3, .4, .5,
+                                                .75, 1,    2.5, 5,    7.5, 10,  20, 40, 80};
+const Histogram::BucketBoundaries kRequestBuckets{.3, .5, .8, 1,  1.5, 2,   2.5, 5,   10,   15,  20,
+                                                  30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680};
+
+constexpr std::size_t kRecent = 512;
+
+}  // namespace
+
+void RecentTimes::add(double seconds) {
+  if (times_.size() < kRecent) return times_.push_back(seconds);
+  times_[next_] = seconds;
+  next_ = (next_ + 1) % kRecent;
+}
+
+std::array<double, 3> RecentTimes::percentiles() const {
+  if (times_.empty()) return {};
+  std::vector<double> sorted = times_;
+  std::sort(sorted.begin(), sorted.end());
+  const auto at = [&](double share) { return sorted[static_cast<std::size_t>(share * (sorted.size() - 1) + 0.5)]; };
+  return {at(0.5), at(0.9), at(0.99)};
+}
+
+struct Metrics::Families {
+  explicit Families(const std::string& model_name) : labels{{"model_name", model_name}} {}
+
+  Histogram& histogram(const char* name, const char* help, const Histogram::BucketBoundaries& buckets) {
+    return prometheus::BuildHistogram()
+        .Name(std::string("foe:") + name)
+        .Help(help)
+        .Register(registry)
+        .Add(labels, buckets);
+  }
+  Gauge& gauge(const char* name, const char* help) {
+    return prometheus::BuildGauge().Name(std::string("foe:") + name).Help(help).Register(registry).Add(labels);
+  }
+  Family<Counter>& counters(const char* name, const char* help) {
+    return prometheus::BuildCounter().Name(std::string("foe:") + name).Help(help).Register(registry);
+  }
+  Counter& counter(const char* name, const char* help) { return counters(name, help).Add(labels); }
+  Counter& with(Family<Counter>& family, Labels more) {
+    more.insert(labels.begin(), labels.end());
+    return family.Add(more);  // the one that is there, if there is one
+  }
+
+  Registry registry;
+  Labels labels;
+
+  Histogram& first_token =
+      histogram("time_to_first_token_seconds", "From a request's arrival to its first token", kFirstTokenBuckets);
+  Histogram& inter_token =
+      histogram("inter_token_latency_seconds", "From one token of a choice to the next", kTokenBuckets);
+  Histogram& per_token = histogram("request_time_per_output_token_seconds",
+                                   "Mean time of a choice's output tokens but the first", kTokenBuckets);
+  Histogram& whole =
+      histogram("e2e_request_latency_seconds", "From a request's arrival to its last token", kRequestBuckets);
+  Histogram& queue = histogram("request_queue_time_seconds", "From a request's arrival at the ranks to its first step",
+                               kRequestBuckets);
+  Histogram& prefill =
+      histogram("request_prefill_time_seconds", "From a request's first step to its first token", kRequestBuckets);
+  Histogram& decode =
+      histogram("request_decode_time_seconds", "From the first token of a choice to the last", kRequestBuckets);
+  Gauge& running = gauge("num_requests_running", "Requests in the engine's batches");
+  Gauge& waiting = gauge("num_requests_waiting", "Requests that wait for a place in them");
+  Gauge& kv_usage = gauge("kv_cache_usage_perc", "KV blocks in use; 1 is all");
+  Gauge& balance = gauge("expert_load_max_over_median", "Rows on the fullest rank over the median, mean over layers");
+  Gauge& local = gauge("local_activation_rate", "Share of expert selections resolved on the token's own rank");
+  Counter& preemptions = counter("num_preemptions_total", "Sequences that lost their KV blocks for a while");
+  Counter& cache_queries = counter("prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache");
+  Counter& cache_hits = counter("prefix_cache_hits_total", "Prompt tokens found there");
+  Counter& prompt_tokens = counter("prompt_tokens_total", "Prompt tokens of admitted requests");
+  Counter& generation_tokens = counter("generation_tokens_total", "Output tokens");
+  Counter& restarts = counter("engine_restarts_total", "Times that the ranks were started again");
+  Family<Counter>& success = counters("request_success_total", "Choices with their last token");
+  Family<Counter>& failures = counters("request_failure_total", "Answers that ended with an error");
+  Family<Counter>& comm_bytes = counters("comm_bytes_total", "Payload that ranks have sent to others");
+  Family<Counter>& comm_seconds = counters("comm_seconds_total", "Seconds in collectives, all ranks together");
+  Family<Counter>& expert_tokens = counters("expert_tokens_total", "Rows that a rank's experts have run in a layer");
+};
+
+Metrics::Metrics(const std::string& model_name) : families_(std::make_unique<Families>(model_name)) {}
+Metrics::~Metrics() = default;
+
+void Metrics::first_token(double seconds, double queue_s, double prefill_s) {
+  families_->first_token.Observe(seconds);
+  families_->queue.Observe(queue_s);
+  families_->prefill.Observe(prefill_s);
+  recent_.first_token.add(seconds);
+}
+
+void Metrics::next_token(double seconds) {
+  families_->inter_token.Observe(seconds);
+  recent_.next_token.add(seconds);
+}
+
+void Metrics::finished(const ChoiceTimes& times, FinishReason reason) {
+  Families& f = *families_;
+  f.whole.Observe(times.last_token);
+  recent_.whole.add(times.last_token);
+  f.decode.Observe(times.last_token - times.first_token);
+  if (times.tokens > 1) f.per_token.Observe((times.last_token - times.first_token) / (times.tokens - 1));
+  f.with(f.success, {{"finished_reason", to_string(reason)}}).Increment();
+}
+
+void Metrics::failed(int status) {
+  Families& f = *families_;
+  f.with(f.failures, {{"status", std::to_string(status)}}).Increment();
+}
+
+void Metrics::restarted() {
+  families_->restarts.Increment();
+  last_ = {};
+}
+
+void Metrics::update(const EngineStats& stats) {
+  Families& f = *families_;
+  const SchedulerStats &now = stats.scheduler, &then = last_.scheduler;
+  f.running.Set(now.running);
+  f.waiting.Set(now.waiting);
+  f.kv_usage.Set(now.blocks > 0 ? static_cast<double>(now.blocks_in_use) / now.blocks : 0);
+  f.local.Set(stats.local_activation_rate);
+  f.preemptions.Increment(static_cast<double>(now.preemptions - then.preemptions));
+  f.cache_queries.Increment(static_cast<double>(now.prefix_queries - then.prefix_queries));
+  f.cache_hits.Increment(static_cast<double>(now.prefix_hits - then.prefix_hits));
+  f.prompt_tokens.Increment(static_cast<double>(now.prompt_tokens - then.prompt_tokens));
+  f.generation_tokens.Increment(static_cast<double>(now.generation_tokens - then.generation_tokens));
+  for (std::size_t rank = 0; rank < stats.comm.size(); ++rank) {
+    const CommCounters sent = stats.comm[rank] - (rank < last_.comm.size() ? last_.comm[rank] : CommCounters{});
+    const std::pair<const char*, const CommCounter*> collectives[] = {
+        {"broadcast", &sent.broadcast}, {"sum", &sent.sum}, {"gather", &sent.gather}, {"all_to_all", &sent.all_to_all}};
+    for (const auto& [name, counter] : collectives) {
+      f.with(f.comm_bytes, {{"collective", name}, {"rank", std::to_string(rank)}})
+          .Increment(static_cast<double>(counter->bytes));
+      f.with(f.comm_seconds, {{"collective", name}}).Increment(counter->seconds);
+    }
+  }
+  double balance = 0;
+  for (std::size_t layer = 0; layer < stats.rank_rows.size(); ++layer) {
+    const std::vector<std::int64_t>& rows = stats.rank_rows[layer];
+    for (std::size_t rank = 0; rank < rows.size(); ++rank) {
+      const std::int64_t seen = layer < last_.rank_rows.size() ? last_.rank_rows[layer][rank] : 0;
+      f.with(f.expert_tokens, {{"layer", std::to_string(layer)}, {"rank", std::to_string(rank)}})
+          .Increment(static_cast<double>(rows[rank] - seen));
+    }
+    balance += fullest_over_median({rows.begin(), rows.end()}) / static_cast<double>(stats.rank_rows.size());
+  }
+  f.balance.Set(balance);
+  last_ = stats;
+}
+
+std::string Metrics::text() const {
+  return prometheus::TextSerializer().Serialize(families_->registry.Collect());
+}
+
+}  // namespace foe

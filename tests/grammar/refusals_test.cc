@@ -1,0 +1,159 @@
+// Every refusal of a schema, and schemas that are hostile.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "grammar/walk.h"
+
+namespace foe {
+namespace {
+
+using testing::HasSubstr;
+using testing::StartsWith;
+using testing::ThrowsMessage;
+
+std::string repeated(const std::string& text, int times) {
+  std::string result;
+  for (int i = 0; i < times; ++i) result += text;
+  return result;
+}
+
+void expect_refused(const std::string& schema, const std::string& place, const std::string& message) {
+  EXPECT_THAT([&] { compile(schema); },
+              ThrowsMessage<Error>(testing::AllOf(StartsWith("response_format: " + place), HasSubstr(message))))
+      << schema.substr(0, 200);
+}
+
+TEST(GrammarRefusals, SaysWhereAndWhat) {
+  struct Case {
+    const char *schema, *place, *message;
+  };
+  for (const auto& [schema, place, message] : std::vector<Case>{
+           {"", "#", "expected JSON"},
+           {"{", "#", "expected JSON"},
+           {"{} {}", "#", "expected JSON"},
+           {"{\"a\":\"\xff\"}", "#", "expected JSON"},
+           {R"({"type":"null","type":"null"})", "#", "expected every key once, got \"type\" twice"},
+           {R"({"minimum":1e999})", "#", "expected JSON"},
+           {"[]", "#", "expected a schema (an object, true or false), got []"},
+           {R"({"properties":{"a/~b":{"type":"strin"}}})", "#/properties/a~1~0b/type", "expected a type of JSON"},
+           {R"({"type":[1]})", "#/type", "expected a type of JSON"},
+           {R"({"multipleOf":2})", "#/multipleOf", "expected a keyword that is supported"},
+           {R"({"not":{}})", "#/not", "expected a keyword that is supported"},
+           {R"({"items":{"if":{}}})", "#/items/if", "expected a keyword that is supported"},
+           {R"({"patternProperties":{}})", "#/patternProperties", "expected a keyword that is supported"},
+           {R"({"uniqueItems":true})", "#/uniqueItems", "expected false"},
+           {R"({"items":[{}]})", "#/items", "expected a schema"},
+           {R"({"prefixItems":{}})", "#/prefixItems", "expected an array"},
+           {R"({"minItems":-1})", "#/minItems", "expected an integer from 0 on, got -1"},
+           {R"({"maxLength":1.5})", "#/maxLength", "expected an integer from 0 on, got 1.5"},
+           {R"({"minimum":"1"})", "#/minimum", "expected a number"},
+           {R"({"type":"number","exclusiveMinimum":true})", "#/exclusiveMinimum", "expected a number"},
+           {R"({"type":"number","minimum":1e16})", "#", "expected bounds of numbers within 1e+15, got 1e+16"},
+           {R"({"properties":[]})", "#/properties", "expected an object"},
+           {R"({"required":"a"})", "#/required", "expected an array"},
+           {R"({"required":[1]})", "#/required/0", "expected a string"},
+           {R"({"enum":1})", "#/enum", "expected an array"},
+           {R"({"enum":["a"],"minLength":1})", "#/minLength", "expected nothing but type beside enum"},
+           {R"({"anyOf":[]})", "#/anyOf", "expected at least one schema"},
+           {R"({"anyOf":[1]})", "#/anyOf/0", "expected a schema"},
+           {R"({"format":"hostname"})", "#/format", "expected date, time"},
+           {R"({"format":"date","pattern":"a"})", "#/format", "expected no format beside a pattern"},
+           {R"({"allOf":[{"pattern":"a"},{"pattern":"b"}]})", "#/allOf/1/pattern", "the same as #/allOf/0/pattern"},
+           {R"({"allOf":[{"properties":{"a":{}}},{"additionalProperties":false}]})", "#/allOf/1/additionalProperties",
+            "expected true where properties are merged"},
+           {R"({"allOf":[{"properties":{"a":{}}},{"properties":{"a":{"type":"null"}}}]})", "#/allOf/1/properties/a",
+            "expected the same property"},
+           {R"({"oneOf":[{"type":"integer"},{"type":"number"}]})", "#/oneOf", "exclude each other"},
+           {R"({"oneOf":[{"const":1},{"const":1.0}]})", "#/oneOf", "exclude each other"},
+           {R"({"oneOf":[{"properties":{"a":{"const":"x"}}},{"properties":{"a":{"const":"y"}}}]})", "#/oneOf",
+            "exclude each other"},
+           {R"({"$ref":1})", "#/$ref", "expected a string"},
+           {R"({"$ref":"http://a/b"})", "#/$ref", "expected \"#\" or"},
+           {R"({"$ref":"#/$defs/a"})", "#/$ref", "expected a pointer to a part of the schema"},
+           {R"({"$ref":"#/~2"})", "#/$ref", "expected a pointer"},
+           {R"({"$ref":"#/$defs","$defs":3})", "#/$defs", "expected a schema"},
+           {R"({"$ref":"#"})", "#", "leads to itself"},
+           {R"({"allOf":[{"$ref":"#"}]})", "#/allOf/0", "contains itself"},
+           {R"({"type":"null","anyOf":[{"$ref":"#"}]})", "#/anyOf/0", "merged at most"},
+           {"false", "#", "expected a schema that some value satisfies"},
+           {R"({"anyOf":[{"$ref":"#"}]})", "#", "expected a schema that some value satisfies"},
+           {R"({"required":["a"],"properties":{"a":{"$ref":"#"}}})", "#", "expected a schema that some value"},
+           {R"({"required":["a"],"additionalProperties":false})", "#", "expected a schema that some value"},
+           {R"({"minProperties":2,"properties":{"a":{}},"additionalProperties":false})", "#", "some value satisfies"},
+           {R"({"type":"integer","minimum":2,"maximum":1})", "#", "expected a schema that some value satisfies"},
+           {R"({"minLength":2,"maxLength":1})", "#", "expected a schema that some value satisfies"},
+           {R"({"pattern":"^a{3}$","maxLength":2})", "#", "expected a schema that some value satisfies"},
+           {R"({"type":"string","enum":[1]})", "#", "expected a schema that some value satisfies"},
+       }) {
+    expect_refused(schema, place, message);
+  }
+}
+
+TEST(GrammarRefusals, PatternsThatNoAutomatonReads) {
+  for (const char* pattern : {"(",         ")",        "a)",       "[a",      "[b-a]",
+                              "[\\\\d-z]", "*a",       "a**",      "a{2}{3}", "a{3,2}",
+                              "a++",       "(?=a)",    "(?!a)",    "(?<=a)",  "(?<!a)",
+                              "(?i)a",     "(a)\\\\1", "\\\\k<a>", "\\\\b",   "\\\\B",
+                              "\\\\p{L}",  "\\\\",     "\\\\xg0",  "\\\\u12", "\\\\u{110000}",
+                              "\\\\ud83d", "\\\\0",    "(?<a",     "a{20000}"}) {
+    expect_refused(fmt::format(R"({{"type":"string","pattern":"{}"}})", pattern), "#/pattern", "expected ");
+  }
+}
+
+TEST(GrammarRefusals, WhatBlowsUp) {
+  const auto pattern = [](const std::string& text) { return R"({"type":"string","pattern":")" + text + "\"}"; };
+  for (const std::string& bomb :
+       {std::string("(a|b)*a(a|b){20}"), std::string("((((a{100}){100}){100}){100})"), std::string("((){9999}){9999}"),
+        repeated("(.*)*", 500) + "x{1,9999}", "^" + repeated("(a?){99}", 99) + "$", std::string("(.{1,999}b){1,99}")}) {
+    expect_refused(pattern(bomb), "#/pattern", "expected ");
+  }
+  expect_refused(pattern(repeated("(", 100) + repeated(")", 100)), "#/pattern", "nested at most 64 deep");
+  expect_refused(pattern(repeated("a", 5000)), "#/pattern", "at most 4096 bytes");
+  expect_refused(R"({"type":"string","pattern":"^(ab?)*$","maxLength":1000000})", "#/pattern", "the limit on");
+  expect_refused(repeated(R"({"items":)", 32) + "{}" + repeated("}", 32), "#", "nested at most 32 deep");
+  expect_refused(repeated("[", 100'000), "#", "nested at most 32 deep");
+  expect_refused("\"" + repeated("a", 200'000) + "\"", "#", "at most 131072 bytes");
+  expect_refused(std::string("{}\0", 3), "#", "a NUL");
+  std::string members;
+  for (int i = 0; i < 1025; ++i) members += fmt::format("{}\"k{}\":1", i > 0 ? "," : "", i);
+  expect_refused("{" + members + "}", "#", "at most 1024 members");
+
+  // Merging doubles: allOf of allOf, anyOf beside anyOf.
+  std::string defs;
+  for (int i = 0; i < 40; ++i) {
+    defs += fmt::format(R"("a{0}":{{"allOf":[{{"$ref":"#/$defs/a{1}"}},{{"$ref":"#/$defs/a{1}"}}]}},)", i, i + 1);
+  }
+  expect_refused(R"({"allOf":[{"$ref":"#/$defs/a0"}],"$defs":{)" + defs + R"("a40":{}}})", "#/$defs/a15/allOf/0",
+                 "merged");
+  const std::string choice = R"({"anyOf":[{"minimum":1},{"minimum":2},{"minimum":3},{"minimum":4}]})";
+  expect_refused(R"({"allOf":[)" + choice + repeated("," + choice, 20) + "]}", "#/allOf/", "merged choices");
+  std::string alternatives;
+  for (int i = 0; i < 130; ++i) alternatives += fmt::format("{}{{\"const\":{}}}", i > 0 ? "," : "", i);
+  expect_refused(R"({"anyOf":[)" + alternatives + "]}", "#", "at most 128 alternatives, got 130");
+  std::string chain = R"("a0":{"anyOf":[{"$ref":"#"}]})";
+  for (int i = 1; i < 900; ++i) chain += fmt::format(R"(,"a{}":{{"anyOf":[{{"$ref":"#/$defs/a{}"}}]}})", i, i - 1);
+  expect_refused(R"({"anyOf":[{"$ref":"#/$defs/a899"}],"$defs":{)" + chain + "}}", "#", "some value satisfies");
+}
+
+// A few tokens of each, to see that the masks of what is large work as well.
+TEST(GrammarRefusals, LargeSchemasWork) {
+  std::string values = "\"a\"", properties = R"("p":{"type":"integer"})";
+  for (int i = 0; i < 9'000; ++i) values += fmt::format(",\"v{}\"", i);
+  for (int i = 0; i < 999; ++i) properties += fmt::format(R"(,"p{}":{{"type":"integer","minimum":{}}})", i, i % 7);
+  const auto table = shipped_table();
+  for (const std::string& schema :
+       {"{\"enum\":[" + values + "]}", "{\"properties\":{" + properties + "},\"additionalProperties\":false}",
+        // As many stacks as there may be, and more of them with every bracket.
+        std::string(R"({"anyOf":[{"items":{"$ref":"#"},"maxItems":5},{"items":{"$ref":"#"},"maxItems":6},
+                                 {"items":{"$ref":"#"},"maxItems":7},{"type":"string","maxLength":9},{"minLength":1}]})"),
+        std::string(R"({"minItems":4000000000,"items":{"minLength":1000000,"maxLength":99999999999999999}})")}) {
+    const auto grammar = compile(schema);
+    for (std::uint64_t seed = 0; seed < 1; ++seed) {
+      EXPECT_FALSE(random_output(grammar, table, seed).starts_with("dead")) << schema.substr(0, 100);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace foe

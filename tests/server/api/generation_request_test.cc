@@ -1,0 +1,378 @@
+#include "server/api/generation_request.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "server/http/api_error.h"
+#include "tokenizer/gpt2_tokenizer.h"
+
+namespace foe {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::StartsWith;
+
+ServedModel model() {
+  return {.name = "m", .vocab_size = 561, .max_positions = 64, .max_choices = 3, .tokenizer = gpt2_tokenizer()};
+}
+
+GenerationRequest parse(const std::string& body) {
+  return parse_completion_request(body, model());
+}
+
+// "STATUS PARAM MESSAGE" of the refusal.
+std::string refusal(const std::string& body) {
+  try {
+    parse(body);
+  } catch (const ApiError& error) {
+    return fmt::format("{} [{}] {}", error.status(), error.param(), error.what());
+  }
+  return "accepted";
+}
+
+// The refusal of one field beside a good prompt; its message, if it is a 400 for that field.
+std::string refusal_of(const std::string& field, const std::string& value) {
+  const std::string got = refusal(fmt::format(R"({{"prompt": "x", "{}": {}}})", field, value));
+  const std::string start = fmt::format("400 [{}] {}: ", field, field);
+  return got.starts_with(start) ? got.substr(start.size()) : got;
+}
+
+TEST(CompletionRequest, HasDefaults) {
+  const GenerationRequest r = parse(R"({"prompt": "hello"})");
+  EXPECT_THAT(r.prompts, ElementsAre(gpt2_tokenizer().encode("hello")));
+  EXPECT_EQ(r.max_tokens, 16);
+  EXPECT_EQ(r.sampling.temperature, 0.0f);
+  EXPECT_EQ(r.sampling.top_p, 1.0f);
+  EXPECT_EQ(r.sampling.top_k, 0);
+  EXPECT_EQ(r.sampling.min_p, 0.0f);
+  EXPECT_EQ(r.seed, std::nullopt);
+  EXPECT_TRUE(r.stop.empty());
+  EXPECT_FALSE(r.ignore_eos);
+  EXPECT_TRUE(r.skip_special_tokens);
+  EXPECT_FALSE(r.stream);
+  EXPECT_FALSE(r.include_usage);
+}
+
+TEST(CompletionRequest, ReadsEveryField) {
+  const GenerationRequest r = parse(R"({"model": "m", "prompt": "hello", "max_tokens": 3, "temperature": 0.5,
+      "top_p": 0.25, "top_k": 7, "min_p": 0.125, "seed": -1, "stop": ["a", "b"], "ignore_eos": true,
+      "skip_special_tokens": false, "stream": true, "stream_options": {"include_usage": true}, "user": "me",
+      "n": 2, "echo": true, "logprobs": 3, "logit_bias": {"5": -100, "560": 1.5}, "presence_penalty": 0.5,
+      "frequency_penalty": -0.5, "repetition_penalty": 1.25, "min_tokens": 2, "stop_token_ids": [7, 8],
+      "include_stop_str_in_output": true, "priority": -3, "response_format": {"type": "json_object"},
+      "something_new": [1]})");
+  EXPECT_EQ(r.n, 2);
+  EXPECT_EQ(r.choices(), 2u);
+  EXPECT_TRUE(r.echo);
+  EXPECT_EQ(r.sampling.logprobs, 3);
+  EXPECT_EQ(r.sampling.prompt_logprobs, 3);
+  ASSERT_EQ(r.sampling.logit_bias.size(), 2u);
+  EXPECT_EQ(r.sampling.logit_bias[0].token, 5);
+  EXPECT_EQ(r.sampling.logit_bias[0].bias, -100.0f);
+  EXPECT_EQ(r.sampling.logit_bias[1].bias, 1.5f);
+  EXPECT_EQ(r.sampling.presence_penalty, 0.5f);
+  EXPECT_EQ(r.sampling.frequency_penalty, -0.5f);
+  EXPECT_EQ(r.sampling.repetition_penalty, 1.25f);
+  EXPECT_EQ(r.sampling.min_tokens, 2);
+  EXPECT_THAT(r.stop_ids, ElementsAre(7, 8));
+  EXPECT_TRUE(r.include_stop);
+  EXPECT_EQ(r.priority, -3);
+  EXPECT_EQ(r.constraint.kind, Constraint::Kind::kJsonObject);
+  EXPECT_EQ(r.max_tokens, 3);
+  EXPECT_EQ(r.sampling.temperature, 0.5f);
+  EXPECT_EQ(r.sampling.top_p, 0.25f);
+  EXPECT_EQ(r.sampling.top_k, 7);
+  EXPECT_EQ(r.sampling.min_p, 0.125f);
+  EXPECT_EQ(r.seed, ~std::uint64_t{0});
+  EXPECT_THAT(r.stop, ElementsAre("a", "b"));
+  EXPECT_TRUE(r.ignore_eos);
+  EXPECT_FALSE(r.skip_special_tokens);
+  EXPECT_TRUE(r.stream);
+  EXPECT_TRUE(r.include_usage);
+}
+
+TEST(CompletionRequest, TakesNullForAbsent) {
+  const GenerationRequest r = parse(R"({"model": null, "prompt": "x", "max_tokens": null, "temperature": null,
+      "seed": null, "stop": null, "stream": null, "stream_options": null, "n": null})");
+  EXPECT_EQ(r.max_tokens, 16);
+  EXPECT_EQ(r.seed, std::nullopt);
+}
+
+TEST(CompletionRequest, TakesEveryFormOfThePrompt) {
+  EXPECT_THAT(parse(R"({"prompt": ["a", "b"]})").prompts,
+              ElementsAre(gpt2_tokenizer().encode("a"), gpt2_tokenizer().encode("b")));
+  EXPECT_THAT(parse(R"({"prompt": [1, 2, 560]})").prompts, ElementsAre(ElementsAre(1, 2, 560)));
+  EXPECT_THAT(parse(R"({"prompt": [[1], [2, 3]]})").prompts, ElementsAre(ElementsAre(1), ElementsAre(2, 3)));
+  EXPECT_EQ(parse(R"({"prompt": "\u0000"})").prompts[0].size(), 1u);
+}
+
+TEST(CompletionRequest, TakesTheEdgesOfRanges) {
+  EXPECT_EQ(parse(R"({"prompt": [1], "max_tokens": 63})").max_tokens, 63);
+  EXPECT_EQ(parse(R"({"prompt": "x", "top_k": -1})").sampling.top_k, 0);
+  EXPECT_EQ(parse(R"({"prompt": "x", "top_k": 2147483647})").sampling.top_k, 2147483647);
+  EXPECT_EQ(parse(R"({"prompt": "x", "temperature": 100})").sampling.temperature, 100.0f);
+  EXPECT_EQ(parse(R"({"prompt": "x", "seed": 18446744073709551615})").seed, ~std::uint64_t{0});
+  EXPECT_THAT(parse(R"({"prompt": "x", "stop": "end"})").stop, ElementsAre("end"));
+}
+
+TEST(CompletionRequest, RefusesWhatIsNotJson) {
+  EXPECT_THAT(refusal(""), StartsWith("400 [] body: expected JSON, got: "));
+  EXPECT_THAT(refusal("{\"prompt\": \"x\""), StartsWith("400 [] body: expected JSON, got: "));
+  EXPECT_THAT(refusal("{\"prompt\": \"\xff\"}"), StartsWith("400 [] body: expected JSON, got: "));
+  EXPECT_THAT(refusal(R"({"prompt": "\ud800"})"), StartsWith("400 [] body: expected JSON, got: "));
+  EXPECT_THAT(refusal(R"({"prompt": "x", "temperature": NaN})"), StartsWith("400 [] body: expected JSON, got: "));
+  EXPECT_THAT(refusal(R"({"prompt": "x", "temperature": 1e999})"), StartsWith("400 [] body: expected JSON, got: "));
+  EXPECT_EQ(refusal(R"({"prompt": "x", "prompt": "y"})"),
+            R"(400 [] body: expected every key once, got "prompt" twice)");
+  EXPECT_EQ(refusal("{\"prompt\": " + std::string(1000, '[') + std::string(1000, ']') + "}"),
+            "400 [] body: expected JSON nested at most 32 deep, got deeper nesting");
+  // Each key is looked for among those before it.
+  std::string many = "{\"prompt\": \"x\"";
+  for (int i = 0; i < 200000; ++i) many += ",\"" + std::to_string(i) + "\":1";
+  EXPECT_EQ(refusal(many + "}"), "400 [] body: expected objects of at most 1024 members, got one of more");
+  EXPECT_EQ(refusal("[1]"), "400 [] expected a JSON object, got [1]");
+}
+
+TEST(CompletionRequest, RefusesAnotherModel) {
+  EXPECT_EQ(refusal(R"({"prompt": "x", "model": "gpt-4"})"),
+            "404 [model] The model `gpt-4` does not exist: this server has `m`.");
+  EXPECT_EQ(refusal_of("model", "7"), "expected a string, got 7");
+}
+
+TEST(CompletionRequest, RefusesWrongPrompts) {
+  EXPECT_EQ(refusal("{}"), "400 [prompt] prompt: expected a string, a list of strings, or token ids, got none");
+  const auto prompt = [](const std::string& value) {
+    const std::string got = refusal("{\"prompt\": " + value + "}");
+    const std::string start = "400 [prompt] prompt: ";
+    return got.starts_with(start) ? got.substr(start.size()) : got;
+  };
+  EXPECT_EQ(prompt("7"), "expected a string, a list of strings, or token ids, got 7");
+  EXPECT_EQ(prompt("{}"), "expected a string, a list of strings, or token ids, got {}");
+  EXPECT_EQ(prompt("[]"), "expected a string, a list of strings, or token ids, got []");
+  EXPECT_EQ(prompt("\"\""), "expected at least one token, got none");
+  EXPECT_EQ(prompt("[[1], []]"), "expected at least one token, got none");
+  EXPECT_EQ(prompt("[\"a\", 1]"), "expected strings or lists of token ids, got 1");
+  EXPECT_EQ(prompt("[1, \"a\"]"), "expected token ids in [0, 561), got \"a\"");
+  for (const std::string id : {"-1", "561", "1.5", "18446744073709551616", "true", "[1]"})
+    EXPECT_THAT(prompt("[1, " + id + "]"), StartsWith("expected token ids in [0, 561), got ")) << id;
+  EXPECT_EQ(prompt(R"(["a", "b", "c", "d"])"), "expected at most 3 prompts, got 4");
+}
+
+TEST(CompletionRequest, RefusesWhatDoesNotFitTheContext) {
+  EXPECT_EQ(refusal(R"({"prompt": [1, 2], "max_tokens": 63})"),
+            "400 [prompt] prompt: this model's maximum context length is 64 tokens, but 65 were requested (2 in the "
+            "prompt, 63 for the answer)");
+  // So long that it is not even tokenised.
+  EXPECT_THAT(
+      refusal("{\"prompt\": \"" + std::string(1 << 20, 'x') + "\"}"),
+      testing::AllOf(StartsWith("400 [prompt] prompt: this model's maximum context length is 64 tokens, no more"),
+                     testing::EndsWith("the prompt has 1048576")));
+}
+
+TEST(CompletionRequest, RefusesWrongIntegers) {
+  for (const std::string value : {"0", "-1", "65", "1.0", "\"5\"", "true", "9223372036854775808", "1e30"})
+    EXPECT_EQ(refusal_of("max_tokens", value).substr(0, 38), "expected an integer from 1 to 64, got ") << value;
+  for (const std::string value : {"-2", "2147483648", "0.5", "\"a\"", "18446744073709551615"})
+    EXPECT_THAT(refusal_of("top_k", value), StartsWith("expected an integer from -1 to 2147483647, got ")) << value;
+  for (const std::string value : {"1.5", "\"a\"", "18446744073709551616", "[]"})
+    EXPECT_THAT(refusal_of("seed", value), StartsWith("expected an integer of 64 bits, got ")) << value;
+}
+
+TEST(CompletionRequest, RefusesWrongNumbers) {
+  for (const std::string field : {"temperature", "top_p", "min_p"}) {
+    EXPECT_EQ(refusal_of(field, "\"1\""), "expected a number, got \"1\"");
+    EXPECT_EQ(refusal_of(field, "true"), "expected a number, got true");
+    EXPECT_EQ(refusal_of(field, "1e300"), "expected a number that a float can hold, got 1e+300");
+    EXPECT_EQ(refusal_of(field, "-1e300"), "expected a number that a float can hold, got -1e+300");
+  }
+  EXPECT_EQ(refusal(R"({"prompt": "x", "temperature": -0.5})"), "400 [] temperature: expected 0 to 100, got -0.5");
+  EXPECT_EQ(refusal(R"({"prompt": "x", "temperature": 101})"), "400 [] temperature: expected 0 to 100, got 101");
+  EXPECT_EQ(refusal(R"({"prompt": "x", "top_p": 0})"), "400 [] top_p: expected more than 0 and at most 1, got 0");
+  EXPECT_EQ(refusal(R"({"prompt": "x", "top_p": 1.5})"), "400 [] top_p: expected more than 0 and at most 1, got 1.5");
+  EXPECT_EQ(refusal(R"({"prompt": "x", "min_p": -0.5})"), "400 [] min_p: expected 0 to 1, got -0.5");
+}
+
+TEST(CompletionRequest, RefusesWrongFlags) {
+  for (const std::string field : {"stream", "ignore_eos", "skip_special_tokens"}) {
+    EXPECT_EQ(refusal_of(field, "1"), "expected true or false, got 1");
+    EXPECT_EQ(refusal_of(field, "\"true\""), "expected true or false, got \"true\"");
+  }
+  EXPECT_EQ(refusal_of("stream_options", "{}"), "expected it only with stream = true");
+  EXPECT_EQ(refusal(R"({"prompt": "x", "stream": true, "stream_options": 1})"),
+            "400 [stream_options] stream_options: expected an object, got 1");
+  EXPECT_EQ(refusal(R"({"prompt": "x", "stream": true, "stream_options": {"include_usage": 1}})"),
+            "400 [include_usage] include_usage: expected true or false, got 1");
+}
+
+TEST(CompletionRequest, RefusesWrongStopStrings) {
+  EXPECT_EQ(refusal_of("stop", "7"), "expected a string or a list of strings, got 7");
+  EXPECT_EQ(refusal_of("stop", "[\"a\", 7]"), "expected a string or a list of strings, got [\"a\",7]");
+  EXPECT_EQ(refusal_of("stop", "\"\""), "expected strings of 1 to 1024 bytes, got one of 0");
+  EXPECT_EQ(refusal_of("stop", "\"" + std::string(1025, 'x') + "\""),
+            "expected strings of 1 to 1024 bytes, got one of 1025");
+  std::string many = "[\"a\"";
+  for (int i = 0; i < 16; ++i) many += ", \"a\"";
+  EXPECT_EQ(refusal_of("stop", many + "]"), "expected at most 16 strings, got 17");
+}
+
+TEST(CompletionRequest, RefusesWhatIsNotThere) {
+  const std::pair<std::string, std::string> fields[] = {{"best_of", "2"},
+                                                        {"suffix", "\"end\""},
+                                                        {"length_penalty", "2"},
+                                                        {"use_beam_search", "true"},
+                                                        {"prompt_embeds", "\"AA==\""},
+                                                        {"bad_words", "[\"a\"]"},
+                                                        {"guided_json", "{}"},
+                                                        {"guided_regex", "\"a\""},
+                                                        {"structured_outputs", "{}"}};
+  for (const auto& [field, value] : fields) EXPECT_EQ(refusal_of(field, value), value + " is not supported");
+  EXPECT_EQ(refusal_of("prompt_logprobs", "1"), "expected echo with logprobs, which reports those of the prompt, too");
+}
+
+TEST(CompletionRequest, TakesNoTokensOnlyWithEcho) {
+  EXPECT_EQ(parse(R"({"prompt": "x", "max_tokens": 0, "echo": true})").max_tokens, 0);
+  EXPECT_EQ(refusal_of("max_tokens", "0"), "expected an integer from 1 to 64, got 0");
+}
+
+TEST(CompletionRequest, RefusesWrongLogprobs) {
+  EXPECT_EQ(parse(R"({"prompt": "x", "logprobs": false})").sampling.logprobs, -1);
+  EXPECT_EQ(parse(R"({"prompt": "x", "logprobs": 0})").sampling.logprobs, 0);
+  for (const std::string value : {"-1", "21", "true", "1.5", "\"1\""})
+    EXPECT_THAT(refusal_of("logprobs", value), StartsWith("expected an integer from 0 to 20, got ")) << value;
+}
+
+TEST(CompletionRequest, RefusesWrongBiases) {
+  EXPECT_EQ(refusal_of("logit_bias", "[1]"), "expected an object, got [1]");
+  for (const std::string key : {"", "-1", "561", "a", "1.0", "99999999999999999999", " 1"})
+    EXPECT_EQ(refusal_of("logit_bias", "{\"" + key + "\": 1}"),
+              "expected token ids in [0, 561) as keys, got \"" + key + "\"");
+  for (const std::string bias : {"100.5", "-101", "1e300", "\"1\"", "true", "null"})
+    EXPECT_THAT(refusal_of("logit_bias", "{\"1\": " + bias + "}"),
+                StartsWith("expected numbers from -100 to 100, got "));
+}
+
+TEST(CompletionRequest, RefusesMoreChoicesThanTheQueueHolds) {
+  EXPECT_EQ(parse(R"({"prompt": "x", "n": 3})").choices(), 3u);
+  EXPECT_EQ(refusal_of("n", "4"), "expected an integer from 1 to 3, got 4");
+  EXPECT_EQ(refusal(R"({"prompt": ["a", "b"], "n": 2})"),
+            "400 [n] n: expected at most 3 choices in a request, got 2 for each of 2 prompts");
+}
+
+TEST(CompletionRequest, ReadsResponseFormats) {
+  EXPECT_EQ(parse(R"({"prompt": "x", "response_format": {"type": "text"}})").constraint.kind, Constraint::Kind::kNone);
+  const GenerationRequest r = parse(
+      R"({"prompt": "x", "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "null"}}}})");
+  EXPECT_EQ(r.constraint.kind, Constraint::Kind::kJsonSchema);
+  EXPECT_EQ(r.constraint.schema, R"({"type":"null"})");
+  EXPECT_EQ(refusal_of("response_format", "\"json\""), "expected an object, got \"json\"");
+  EXPECT_EQ(refusal_of("response_format", "{}"), "expected a type of text, json_object or json_schema, got none");
+  EXPECT_EQ(refusal_of("response_format", R"({"type": "xml"})"),
+            "expected a type of text, json_object or json_schema, got \"xml\"");
+  EXPECT_EQ(refusal_of("response_format", R"({"type": "json_schema", "json_schema": 1})"),
+            R"(expected json_schema to be an object with a schema, got {"json_schema":1,"type":"json_schema"})");
+}
+
+// --- chats ---
+
+ServedModel chat_model() {
+  ServedModel m = model();
+  m.chat_template = ChatTemplate::parse(
+      "{% if messages | length > 2 %}{{ raise_exception('expected at most two messages') }}{% endif %}"
+      "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{{ suffix }}"
+      "{% if add_generation_prompt %}assistant:{% endif %}");
+  return m;
+}
+
+std::string chat_refusal(const std::string& body) {
+  try {
+    parse_chat_request(body, chat_model());
+  } catch (const ApiError& error) {
+    return fmt::format("{} [{}] {}", error.status(), error.param(), error.what());
+  }
+  return "accepted";
+}
+
+TEST(ChatRequest, GivesTheTemplateItsMessages) {
+  const GenerationRequest r = parse_chat_request(
+      R"({"messages": [{"role": "user", "content": [{"type": "text", "text": "h"}, {"type": "text", "text": "i"}]}],
+          "chat_template_kwargs": {"suffix": "!"}, "logprobs": true, "top_logprobs": 2, "max_completion_tokens": 5})",
+      chat_model());
+  EXPECT_EQ(r.api, Api::kChat);
+  EXPECT_THAT(r.prompts, ElementsAre(gpt2_tokenizer().encode("user: hi\n!assistant:", {.add_special_tokens = false})));
+  EXPECT_EQ(r.max_tokens, 5);
+  EXPECT_EQ(r.sampling.logprobs, 2);
+  EXPECT_EQ(r.sampling.prompt_logprobs, -1);
+}
+
+TEST(ChatRequest, MayFillTheContext) {
+  const GenerationRequest r = parse_chat_request(R"({"messages": [{"role": "user", "content": "hi"}]})", chat_model());
+  EXPECT_EQ(r.max_tokens + static_cast<int>(r.prompts[0].size()), 64);
+}
+
+TEST(ChatRequest, RefusesWrongMessages) {
+  const auto messages = [](const std::string& value) {
+    const std::string got = chat_refusal("{\"messages\": " + value + "}");
+    const std::string start = "400 [messages] messages: ";
+    return got.starts_with(start) ? got.substr(start.size()) : got;
+  };
+  EXPECT_EQ(chat_refusal("{}"), "400 [messages] messages: expected a list of messages, got none");
+  EXPECT_EQ(messages("[]"), "expected a list of messages, got []");
+  EXPECT_EQ(messages("\"hi\""), "expected a list of messages, got \"hi\"");
+  EXPECT_EQ(messages("[1]"), "expected messages with a role, a string, got 1");
+  EXPECT_EQ(messages(R"([{"content": "hi"}])"), R"(expected messages with a role, a string, got {"content":"hi"})");
+  EXPECT_EQ(messages(R"([{"role": "user"}])"), R"(expected messages with content, got {"role":"user"})");
+  EXPECT_EQ(messages(R"([{"role": "user", "content": 5}])"),
+            "expected content to be a string or a list of parts, got 5");
+  EXPECT_EQ(messages(R"([{"role": "user", "content": [{"type": "image_url"}]}])"),
+            R"(expected parts of the type text, got {"type":"image_url"})");
+  const std::string one = R"({"role": "user", "content": "hi"})";
+  EXPECT_THAT(chat_refusal("{\"messages\": [" + one + "," + one + "," + one + "]}"),
+              HasSubstr("expected at most two messages"));
+  EXPECT_THAT(messages(R"([{"role": "user", "content": ")" + std::string(100, 'x') + "\"}]"),
+              StartsWith("this model's maximum context length is 64 tokens, but "));
+}
+
+TEST(ChatRequest, RefusesWrongFields) {
+  const auto with = [](const std::string& field) {
+    return chat_refusal(R"({"messages": [{"role": "user", "content": "hi"}], )" + field + "}");
+  };
+  EXPECT_EQ(with(R"("logprobs": 3)"), "400 [logprobs] logprobs: expected true or false, got 3");
+  EXPECT_EQ(with(R"("top_logprobs": 3)"), "400 [top_logprobs] top_logprobs: expected it only with logprobs = true");
+  EXPECT_EQ(with(R"("echo": true)"), "400 [echo] echo: true is not supported in chats");
+  EXPECT_EQ(with(R"("tools": {})"), "400 [tools] tools: expected a list, got {}");
+  EXPECT_EQ(with(R"("tool_choice": "required")"),
+            "400 [tool_choice] tool_choice: expected none or auto, got \"required\"");
+  EXPECT_EQ(with(R"("chat_template_kwargs": [])"),
+            "400 [chat_template_kwargs] chat_template_kwargs: expected an object, got []");
+}
+
+TEST(ChatRequest, NeedsATemplate) {
+  try {
+    parse_chat_request(R"({"messages": [{"role": "user", "content": "hi"}]})", model());
+    FAIL();
+  } catch (const ApiError& error) {
+    EXPECT_EQ(error.status(), 400);
+    EXPECT_THAT(error.what(), StartsWith("this model has no chat template"));
+  }
+}
+
+// --- what the engine gets ---
+
+TEST(EngineRequests, AreOneForEachChoice) {
+  GenerationRequest request = parse(R"({"prompt": [5, 6], "n": 3, "seed": 7, "stop_token_ids": [9]})");
+  std::vector<Request> requests = engine_requests(request, {2});
+  ASSERT_EQ(requests.size(), 3u);
+  EXPECT_THAT(requests[2].prompt, ElementsAre(5, 6));
+  EXPECT_THAT(requests[0].stop_ids, ElementsAre(2, 9));
+  EXPECT_EQ(requests[0].sampling.seed, 7u);  // as with n = 1
+  EXPECT_NE(requests[1].sampling.seed, requests[0].sampling.seed);
+  EXPECT_NE(requests[1].sampling.seed, requests[2].sampling.seed);
+  EXPECT_EQ(engine_requests(request, {2})[1].sampling.seed, requests[1].sampling.seed);
+  request.ignore_eos = true;
+  EXPECT_THAT(engine_requests(request, {2})[0].stop_ids, ElementsAre(9));
+}
+
+}  // namespace
+}  // namespace foe
