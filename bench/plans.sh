@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The ladder from expert parallelism to federation (docs/measurements/plans.md): two ranks on one node, and on two nodes with
+# The ladder from expert parallelism to federation (docs/lab/2026-11-25-ladder.md): two ranks on one node, and on two nodes with
 # a link of 1 Gbit/s and of 100 Mbit/s between them, each rank with a core of its own.
 #
 #   bench/plans.sh OUT [PART...]

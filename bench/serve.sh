@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The server under load, on two ranks of one machine (docs/measurements/serving.md).
+# The server under load, on two ranks of one machine (docs/lab/2026-11-26-server-overload.md).
 #
 #   bench/serve.sh OUT [PART...]
 #
