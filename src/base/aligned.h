@@ -1,4 +1,4 @@
-// Arrays for SIMD: 64-byte aligned, sized once, not initialised unless asked.
+// Arrays for SIMD, whose size is fixed when they are made.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,8 @@
 
 namespace foe {
 
-// Owns `size` trivially copyable elements at a 64-byte boundary. zeroed() for memory that must start as zero.
+// Owns `size` elements of a trivially copyable type at a 64-byte boundary. The constructor leaves them uninitialised;
+// zeroed() sets them to zero. Move-only. Throws std::bad_alloc if there is no memory.
 template <typename T>
 class AlignedBuffer {
  public:

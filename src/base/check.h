@@ -1,5 +1,6 @@
-// FOE_CHECK(condition, "format {}", values...) aborts with the place, the condition and the values when an invariant of
-// our own is broken. Always on: a wrong index into the weights costs more than a predictable branch.
+// FOE_CHECK(condition, "format {}", values...) guards invariants of our own code. If the condition is false, it prints
+// the place, the condition and the values, and aborts. It is on in every build, because a wrong index into the weights
+// costs more than a predictable branch. Bad input is an Error (error.h) instead.
 #pragma once
 
 #include <string>

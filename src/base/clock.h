@@ -1,4 +1,4 @@
-// The clocks that durations are taken from.
+// The clocks with which durations are measured, in seconds.
 #pragma once
 
 #include <chrono>
@@ -12,7 +12,7 @@ inline double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// Processor time that the calling thread has taken.
+// Returns the processor time that the calling thread has used.
 inline double thread_cpu_seconds() {
   timespec t;
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);

@@ -1,5 +1,5 @@
-// A 64-bit digest of bytes, to notice that two sets of them differ or that one has been damaged. Not for secrets:
-// whoever wants two texts with one digest can make them.
+// A 64-bit digest of bytes, which shows that two sets of bytes differ or that one has been damaged. It is not
+// cryptographic: two texts with the same digest can be made on purpose.
 #pragma once
 
 #include <array>
@@ -10,10 +10,10 @@
 
 namespace foe {
 
-// XXH64 (github.com/Cyan4973/xxHash, doc/xxhash_spec.md) with seed 0, on any processor the same.
+// XXH64 (github.com/Cyan4973/xxHash, doc/xxhash_spec.md) with seed 0. The digest is the same on any processor.
 class Digest {
  public:
-  // The digest is of all bytes that were added, one after the other; in how many pieces does not matter.
+  // Appends bytes to those whose digest value() returns. It does not matter in how many pieces they are added.
   void add(std::span<const std::byte> bytes);
   void add(std::string_view text) { add(std::as_bytes(std::span(text))); }
   std::uint64_t value() const;

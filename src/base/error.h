@@ -1,5 +1,5 @@
-// Bad input (a file, a flag, a request, a configuration) is an Error that says what was expected and what was found.
-// A broken invariant of our own is a FOE_CHECK (check.h) instead: that is a bug, not an input.
+// Bad input (a file, a flag, a request, a configuration) throws an Error that says what was expected and what was
+// found. A broken invariant of our own is a bug, for which there is FOE_CHECK (check.h).
 #pragma once
 
 #include <stdexcept>

@@ -1,4 +1,4 @@
-// A hint for large arrays that kernels walk through by row and by column: with pages of 4 KB, every row is another
+// Huge pages for large arrays that kernels read by row and by column: with pages of 4 KB, every row would be on another
 // page.
 #pragma once
 
@@ -8,11 +8,11 @@
 
 namespace foe {
 
-// Asks for huge pages behind [data, data + bytes), before it is first written, or read if it is a file's. Nothing
-// changes but speed.
+// Asks the system for huge pages behind [data, data + bytes). To be called before the memory is first written or, if it
+// is a mapped file, read. This is a hint, which changes nothing but speed.
 void prefer_huge_pages(void* data, std::size_t bytes);
 
-// Buffers that have asked.
+// Return a buffer for which huge pages have been asked.
 template <typename T>
 AlignedBuffer<T> large_buffer(std::size_t size) {
   AlignedBuffer<T> buffer(size);

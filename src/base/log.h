@@ -1,8 +1,8 @@
-// The server's log, on standard error. Whoever reads it may stop (a full pipe, a terminal with Ctrl-S) without stopping
-// the server: a thread of its own writes, what it has not written yet is kept up to a limit, and whole messages past
-// that are dropped, which the log then says.
+// The server's log, on standard error. If its reader stops reading (a full pipe, a terminal after Ctrl-S), the server
+// goes on: a thread of its own writes the log. Messages that are not written yet are kept up to a limit in bytes;
+// beyond it whole messages are dropped, and the log says so later.
 //
-// Any thread may call these.
+// Any thread may call these functions.
 #pragma once
 
 #include <cstddef>
@@ -13,16 +13,16 @@ namespace foe {
 
 class LogWriter {
  public:
-  // Writes to the handle `fd`, which must stay open as long as the process.
+  // Writes to the handle `fd`, which must stay open until the process ends. At most `most_bytes` wait to be written.
   explicit LogWriter(int fd, std::size_t most_bytes = std::size_t{1} << 20);
-  // As flush(). A writer that is stuck is left behind.
+  // Waits like flush(). If the thread is still stuck then, it is abandoned.
   ~LogWriter();
   LogWriter(const LogWriter&) = delete;
   LogWriter& operator=(const LogWriter&) = delete;
 
-  // Never waits. A message is whole lines.
+  // Appends a message, which must consist of whole lines. Never waits.
   void write(std::string_view message);
-  // Waits until everything is written, for two seconds at most: nobody may be reading.
+  // Waits until everything is written, but for at most two seconds, as nobody may be reading.
   void flush();
 
  private:
@@ -30,10 +30,10 @@ class LogWriter {
   std::shared_ptr<State> state_;
 };
 
-// The one on standard error. It begins with the first call and ends with the process.
+// Returns the writer on standard error, which is made by the first call and lives until the process ends.
 LogWriter& log_writer();
 
-// Makes it what spdlog writes to, and flushes it at the end of the object's life.
+// While it lives, spdlog writes to log_writer(). Its destructor flushes the log.
 class LogToStderr {
  public:
   LogToStderr();

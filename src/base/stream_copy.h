@@ -1,13 +1,13 @@
-// Copies into memory that another core reads next, past this core's caches.
+// Copies into memory that another core reads next, bypassing this core's caches.
 #pragma once
 
 #include <cstddef>
 
 namespace foe {
 
-// Where another core has read a line, an ordinary store first has to call the line back from it, one at a time: 2 GB/s
-// where these stores reach ten times as much. Complete, for whoever sees a later store of this thread, on return. Not
-// overlapping.
+// Like memcpy; the two ranges must not overlap. An ordinary store to a cache line that another core has read must first
+// take the line back from that core, one line at a time. That reaches 2 GB/s, where these stores reach ten times as
+// much. On return the copy is complete for every thread that sees a later store of this one.
 void stream_copy(void* to, const void* from, std::size_t bytes);
 
 }  // namespace foe

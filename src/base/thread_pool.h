@@ -1,6 +1,6 @@
-// A fixed set of threads that run one parallel loop at a time. They spin briefly between loops, because a forward pass
-// is hundreds of short loops, and then sleep, because an idle server must cost nothing. A loop does not wait for
-// threads that have not come to it, because another process has their processor: it then runs on those that have.
+// A fixed set of threads that run one parallel loop at a time. Between loops they spin briefly, because a forward pass
+// consists of hundreds of short loops, and then sleep, because an idle server must cost nothing. If another process has
+// the processor of a thread, the loop does not wait for that thread: it runs on the threads that have joined it.
 #pragma once
 
 #include <atomic>
@@ -16,8 +16,9 @@ namespace foe {
 
 class ThreadPool {
  public:
-  // `threads` counts the caller: ThreadPool(1) starts none and runs everything inline. With `processors`, each thread
-  // is bound to one of them, in turn, and the caller to the first. Throws Error where the system has no more threads.
+  // `threads` includes the calling thread: ThreadPool(1) starts none and runs everything on the caller. If `processors`
+  // is not empty, the threads are bound to these processors in turn, the caller to the first. Throws Error if the
+  // system cannot start so many threads.
   explicit ThreadPool(int threads, std::span<const int> processors = {});
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -25,9 +26,10 @@ class ThreadPool {
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // Calls body(index) once for every index in [0, count), on any thread, in any order, and returns when all are done.
-  // Only from the thread that owns the pool; not from within a body. What a body throws, this throws when all that have
-  // begun are done; of several, one. Those that had not begun are left out then.
+  // Calls body(index) once for every index in [0, count), on any thread and in any order, and returns when all calls
+  // have returned. Only the thread that made the pool may call this, and not from within a body. If a body throws,
+  // calls that have not begun are skipped, and when the others have returned this throws the exception (one of them, if
+  // there are several).
   template <typename Body>
   void parallel_for(std::size_t count, Body&& body) {
     if (count <= 1 || workers_.empty()) {
@@ -39,7 +41,8 @@ class ThreadPool {
         const_cast<void*>(static_cast<const void*>(&body)));
   }
 
-  // What the thread that runs `index` of a loop over `count` will run then, if all are equally fast; count - 1 at most.
+  // Returns the index that the thread which runs `index`, in a loop over `count`, will run next if all threads are
+  // equally fast: at most count - 1. For prefetching.
   std::size_t probably_next(std::size_t index, std::size_t count) const;
 
  private:
@@ -50,35 +53,36 @@ class ThreadPool {
   void drain();
   void end_workers();
 
-  // The current loop. Written by the owner while no worker is inside.
+  // The current loop, which the owner writes while no worker is inside.
   std::size_t count_ = 0, together_ = 1;  // indices that a thread takes at a time
   Call call_ = nullptr;
   void* context_ = nullptr;
 
   alignas(64) std::atomic<std::size_t> next_{0};
   alignas(64) std::atomic<unsigned> generation_{0};
-  // How many workers are in the loop; kOpen while more may enter. One word, so that none enters as it is closed.
+  // How many workers are in the loop, plus kOpen while more may enter. This is one word so that no worker can enter
+  // while the loop is being closed.
   static constexpr unsigned kOpen = 1u << 31;
   alignas(64) std::atomic<unsigned> inside_{0};
   std::atomic<bool> stop_{false}, failed_{false};
-  std::exception_ptr error_;  // of the body that failed first; read by the owner when no worker is inside
+  std::exception_ptr error_;  // what the first body threw; the owner reads it when no worker is inside
   std::vector<std::thread> workers_;
 };
 
-// Threads that this process may run on (its affinity mask), at least 1.
+// Returns how many processors this process may run on (its affinity mask), at least 1.
 int available_threads();
 
-// Lets the calling thread, and those that it starts from now on, run on these processors only. False if the system
+// Lets the calling thread, and threads that it starts later, run on these processors only. Returns false if the system
 // refuses, as it does if this process may use none of them.
 bool bind_thread(std::span<const int> processors);
 
-// Calls run(pool) once with a pool of at most so many threads, on any of the processors that the system has for this
-// process, also where its launcher has bound it to a few of them: as mpirun does with ranks, which together have more.
-// Throws what `run` throws.
+// Calls run(pool) once, on a thread of its own, with a pool of at most `threads` threads that may run on all processors
+// that the system allows this process. mpirun binds a rank to a few processors, although the ranks together have more;
+// this undoes that for the call. Throws what `run` throws.
 void with_unbound_pool(int threads, const std::function<void(ThreadPool&)>& run);
 
-// Calls `ready` until it holds: spins about 10 ns for each of the tries, then returns false so that the caller can
-// block instead.
+// Calls `ready` until it returns true, at most `tries` times at about 10 ns each. Returns false if it never did: then
+// the caller should block.
 template <typename Ready>
 bool spin_until(Ready&& ready, int tries = 2000) {
   for (int i = 0; i < tries; ++i) {

@@ -1,5 +1,5 @@
-// Collectives that go on while their rank computes: on a thread of its own, one after the other, in the order in which
-// they were started.
+// Collectives that go on while their rank computes. A thread of its own runs them one after the other, in the order in
+// which they were started.
 #pragma once
 
 #include <condition_variable>
@@ -17,18 +17,19 @@ namespace foe {
 
 class Background {
  public:
-  // `counted`: the communicator that counts what is started here.
+  // `counted` is the communicator whose counters the exchanges add to. It must outlive this.
   explicit Background(const Communicator& counted);
-  // Waits for what is going on.
+  // Waits for the exchange that is running.
   ~Background();
 
-  // Begins an exchange. Until it is finished, nobody else may use the communicators, nor what it reads and writes. One
-  // thread starts, finishes and drops.
+  // Starts an exchange. Until finish() returns, nobody else may use its communicators, or the memory that it reads and
+  // writes. start(), finish() and drop() are called by one thread.
   using Ticket = std::uint64_t;
   Ticket start(std::function<void()> exchange);
-  // Waits for it. Returns what it sent; `seconds` is how long this call waited. Throws what the exchange threw.
+  // Waits for the exchange. Returns what it sent, with the time that this call waited in `seconds`. Throws what the
+  // exchange threw.
   CommCounter finish(Ticket ticket);
-  // Waits for the exchange that goes on, and forgets it and all that have not begun.
+  // Waits for the exchange that is running, and forgets it and all that have not begun.
   void drop();
 
  private:
@@ -41,16 +42,17 @@ class Background {
   const Communicator& counted_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<std::function<void()>> started_;  // and not begun
-  std::map<Ticket, Done> done_;                // and not finished
-  Ticket next_ = 0;                            // to start,
-  Ticket running_ = 0;                         // to run
+  std::deque<std::function<void()>> started_;  // exchanges that have not begun
+  std::map<Ticket, Done> done_;                // exchanges that are done, for which finish() has not been called
+  Ticket next_ = 0;                            // the next ticket to give out
+  Ticket running_ = 0;                         // the next ticket to run
   bool busy_ = false;
   bool stop_ = false;
   std::thread thread_;
 };
 
-// Whether the calling thread is such a one: it must not spin, as it would take the core from what it hides behind.
+// Whether the calling thread is the thread of a Background. Such a thread must not spin, as it would take the core from
+// the computation beside which it runs.
 bool in_background();
 
 }  // namespace foe

@@ -10,7 +10,7 @@
 
 namespace foe {
 
-// Counts a call, and its time until the end of the scope.
+// Counts a call, and the time until the end of its scope.
 class Communicator::Call {
  public:
   Call(Counters& counters, CommCounter& counter, const char* collective)

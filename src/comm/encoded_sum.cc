@@ -10,7 +10,7 @@ void EncodedSum::reduce(const SumPlan& plan, Wire wire, std::size_t count, float
     for (const std::byte* partial : partials_) floats_.push_back(reinterpret_cast<const float*>(partial));
     return plan.reduce_partials(floats_, count, out, stride);
   }
-  constexpr std::size_t kBlock = 16 * kWireBlock;  // of each partial: together they stay in a cache
+  constexpr std::size_t kBlock = 16 * kWireBlock;  // floats: such blocks of all partials stay in a cache
   block_.resize(partials_.size() * kBlock);
   for (std::size_t i = 0; i < partials_.size(); ++i) floats_.push_back(block_.data() + i * kBlock);
   for (std::size_t at = 0; at < count; at += kBlock) {

@@ -1,4 +1,4 @@
-// Adds partial sums as they came over a wire.
+// Decodes and adds partial sums that came over a wire.
 #pragma once
 
 #include <cstddef>
@@ -11,18 +11,19 @@ namespace foe {
 
 class EncodedSum {
  public:
-  // Begins another sum.
+  // Begins a new sum.
   void clear() { partials_.clear(); }
-  // The next partial, in the plan's order. With f32 it must be aligned for floats.
+  // Adds a pointer to the next partial sum, in the plan's order. It must stay valid until reduce() and, with f32, be
+  // aligned for floats.
   void add(const std::byte* partial) { partials_.push_back(partial); }
 
-  // As SumPlan::reduce_partials, from what was added since clear(): vectors of `count` floats.
+  // Writes the sum of what was added since clear(), vectors of `count` floats, to `out`: like SumPlan::reduce_partials.
   void reduce(const SumPlan& plan, Wire wire, std::size_t count, float* out, std::size_t stride = 0);
 
  private:
   std::vector<const std::byte*> partials_;
   std::vector<const float*> floats_;
-  std::vector<float> block_;  // of all partials: grows to the most there are
+  std::vector<float> block_;  // one decoded block of each partial
 };
 
 }  // namespace foe

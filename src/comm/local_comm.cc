@@ -37,7 +37,7 @@ struct LocalJob {
 
   AlignedBuffer<std::byte> memory;
   std::mutex mutex;
-  std::map<std::pair<int, int>, std::shared_ptr<LocalJob>> parts;  // what was split off, by call and colour
+  std::map<std::pair<int, int>, std::shared_ptr<LocalJob>> parts;  // the jobs that were split off, by call and colour
 };
 
 class LocalComm : public SharedComm {
@@ -45,7 +45,7 @@ class LocalComm : public SharedComm {
   LocalComm(int rank, std::vector<int> nodes, std::shared_ptr<LocalJob> job, double timeout_seconds)
       : SharedComm(rank, std::move(nodes), job->memory.data(), timeout_seconds, [job] {}), job_(std::move(job)) {}
 
-  // What these ranks share with nobody else; all give the same key.
+  // Returns the job of the ranks that pass the same key, which they share with nobody else.
   std::shared_ptr<LocalJob> part(std::pair<int, int> key, int size) const {
     const std::lock_guard lock(job_->mutex);
     std::shared_ptr<LocalJob>& job = job_->parts[key];
@@ -61,7 +61,7 @@ class LocalComm : public SharedComm {
   int splits_ = 0;
 };
 
-// In two levels if there are several nodes.
+// Makes a rank's communicator, which has two levels if there are several nodes.
 std::unique_ptr<Communicator> make_local_comm(int rank, const std::vector<int>& nodes,
                                               const std::shared_ptr<LocalJob>& job, double timeout_seconds) {
   auto world = std::make_unique<LocalComm>(rank, nodes, job, timeout_seconds);
@@ -69,7 +69,7 @@ std::unique_ptr<Communicator> make_local_comm(int rank, const std::vector<int>& 
   if (!grid) return world;
   const int node_ranks = grid->begin[grid->node + 1] - grid->begin[grid->node];
   const int node_count = static_cast<int>(grid->begin.size()) - 1;
-  // Keys that no split has.
+  // These keys differ from those of all splits.
   auto inside = std::make_unique<LocalComm>(grid->place, std::vector<int>(node_ranks),
                                             world->part({-1, grid->node}, node_ranks), timeout_seconds);
   std::unique_ptr<LocalComm> between;
@@ -87,7 +87,7 @@ std::unique_ptr<Communicator> LocalComm::make_part(std::span<const int> members,
   if (color < 0) return nullptr;
   if (members.size() == 1) return make_self_comm();
   const auto own = std::find(members.begin(), members.end(), rank()) - members.begin();
-  std::map<int, int> numbers;  // of the nodes, in the order of the members
+  std::map<int, int> numbers;  // new numbers of the nodes, in the order of the members
   std::vector<int> part_nodes;
   for (const int member : members)
     part_nodes.push_back(numbers.emplace(nodes()[member], static_cast<int>(numbers.size())).first->second);

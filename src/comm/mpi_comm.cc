@@ -16,13 +16,15 @@ namespace foe {
 namespace {
 
 constexpr std::size_t kMostBytes = std::size_t{1} << 31;  // MPI counts in int
-// From rank to rank nothing is sent but the messages of all-to-alls: whole, or a length and then pieces.
+// The tags of messages between two ranks. Only all-to-alls send such messages: a whole message, or its length and then
+// its pieces.
 constexpr int kMessageTag = 1, kLengthTag = 2, kPieceTag = 3;
 constexpr std::size_t kPieceBytes = std::size_t{1} << 18;
-constexpr std::size_t kSumPiece = 1024 * kWireBlock;  // floats of a sum that is not done in slices
+constexpr std::size_t kSumPiece = 1024 * kWireBlock;  // floats of a piece of a sum that is not done in slices
 
-// An exchange has failed in this process. MPI still has its requests, which nobody can take back, and memory that they
-// read and write is freed as the Error passes: nothing may call MPI again but abort_world().
+// Whether an exchange has failed in this process. MPI still has its requests, which cannot be cancelled safely, and the
+// memory that they read and write is freed while the Error propagates. So nothing may call MPI again except
+// abort_world().
 std::atomic<bool> requests_are_left = false;
 
 int to_int(std::size_t bytes) {
@@ -49,7 +51,7 @@ MpiComm::MpiComm(MPI_Comm comm, int rank, std::vector<int> nodes, const WorldOpt
     : Communicator(rank, std::move(nodes)), comm_(comm), options_(options), on_destroy_(std::move(on_destroy)) {
   for (auto* each : {&send_counts_, &send_at_, &receive_counts_, &receive_at_}) each->resize(size_);
   incoming_.resize(size_);
-  outgoing_.reserve(size_);  // requests point into it
+  outgoing_.reserve(size_);  // it must not move: requests point into it
   set_timeout(options.timeout_seconds);
 }
 
@@ -63,7 +65,8 @@ std::unique_ptr<Communicator> MpiComm::make_part(std::span<const int> members, i
 
 void MpiComm::do_broadcast(std::vector<std::int32_t>& message) {
   require_usable();
-  // The head carries the length and, for a decode step, all of the message: one exchange.
+  // The head carries the length and the beginning of the message. For a decode step that is all of it, so one exchange
+  // is enough.
   constexpr int kHead = 1024;
   head_.resize(kHead);
   head_[0] = static_cast<std::int32_t>(message.size());
@@ -99,8 +102,9 @@ void MpiComm::do_sum(const SumPlan& plan, float* partials, std::size_t count, Wi
   all_gather(partials, slices, wire);
 }
 
-// Every rank receives all partials and adds them in the plan's order. Long ones go in pieces, some of which are on
-// their way together: while one is added the others travel, and none waits for its receiver's word that it is ready.
+// Every rank receives all partials and adds them in the plan's order. Long ones go in pieces, several of which are on
+// their way at once. So the others travel while one is added, and no piece waits until its receiver says that it is
+// ready.
 void MpiComm::sum_whole(const SumPlan& plan, float* partials, std::size_t count, Wire wire) {
   constexpr std::size_t kTogether = 8;
   const std::size_t pieces = (count + kSumPiece - 1) / kSumPiece, all = plan.total_partials();
@@ -125,7 +129,7 @@ void MpiComm::sum_whole(const SumPlan& plan, float* partials, std::size_t count,
 void MpiComm::start_piece(const SumPlan& plan, const float* partials, std::size_t count, Wire wire, std::size_t piece) {
   const std::size_t at = piece * kSumPiece, n = std::min(kSumPiece, count - at), bytes = wire_bytes(wire, n);
   const std::size_t own = plan.partials(rank_), before = wire_bytes(wire, at);
-  // MPI reads these until the piece has arrived. All have the same but for a shorter last one.
+  // MPI reads these arrays until the piece has arrived. They are the same for all pieces but a shorter last one.
   std::vector<int>& counts = n == kSumPiece ? receive_counts_ : send_counts_;
   std::vector<int>& places = n == kSumPiece ? receive_at_ : send_at_;
   for (int peer = 0; (piece == 0 || n < kSumPiece) && peer < size_; ++peer) {
@@ -169,7 +173,7 @@ void MpiComm::reduce_scatter(const SumPlan& plan, float* partials, const Slices&
   sum_.reduce(plan, wire, size, partials + slices.begin(rank_));
 }
 
-// Slices are cut where the wire may be cut: encoded they make up the encoded vector.
+// Slices are cut at multiples of kWireBlock, so the encoded slices make up the encoded vector.
 void MpiComm::all_gather(float* x, const Slices& slices, Wire wire) {
   for (int peer = 0; peer < size_; ++peer) {
     receive_at_[peer] = to_int(wire_bytes(wire, slices.begin(peer)));
@@ -204,9 +208,9 @@ void MpiComm::do_gather(std::span<const std::byte> send, std::span<const std::si
   wait(request, "a gather");
 }
 
-// A short message is one of MPI's. A long one is announced by its length, and goes in pieces, a few of which are on
-// their way together. Messages between two ranks are probed in the order in which they were sent and each call takes
-// one from everyone, so calls cannot be mixed up.
+// A short message is sent as one MPI message. A long one is announced by its length, and goes in pieces, a few of which
+// are on their way at once. MPI keeps the order of messages between two ranks, and each call receives one from every
+// rank, so the messages of two calls cannot be mixed up.
 void MpiComm::do_all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
                             std::span<std::byte> receive, std::span<std::size_t> receive_bytes) {
   require_usable();
@@ -214,7 +218,8 @@ void MpiComm::do_all_to_all(std::span<const std::byte> send, std::span<const std
   const std::size_t own_at = std::accumulate(send_bytes.begin(), send_bytes.begin() + rank_, std::size_t{0});
   const auto own = send.subspan(own_at, send_bytes[rank_]);
   start_sends(send, send_bytes, own_at);
-  // A message has its place, and is received there, once it and those of all ranks before it have been announced.
+  // The place of a message in `receive` is known, and the message is received there, once it and those of all ranks
+  // before it have been announced.
   std::fill(incoming_.begin(), incoming_.end(), Incoming());
   receptions_.clear();
   int placed = 0;
@@ -241,7 +246,7 @@ void MpiComm::do_all_to_all(std::span<const std::byte> send, std::span<const std
   });
 }
 
-// To the next rank first and around, so that not all begin with rank 0.
+// Begins with the next rank and goes around, so that not all ranks begin with rank 0.
 void MpiComm::start_sends(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
                           std::size_t own_at) {
   outgoing_.clear();
@@ -253,7 +258,7 @@ void MpiComm::start_sends(std::span<const std::byte> send, std::span<const std::
         outgoing_.emplace_back(Outgoing{peer, send.subspan(at, send_bytes[peer]), send_bytes[peer], {}});
     message.requests.fill(MPI_REQUEST_NULL);
     const bool is_long = message.bytes > kPieceBytes;
-    // The length outlives the call that it announces: it stands in outgoing_.
+    // MPI reads the length after this function has returned, so it is kept in outgoing_.
     check_mpi(MPI_Isend(is_long ? static_cast<const void*>(&message.bytes) : message.rest.data(),
                         to_int(is_long ? sizeof message.bytes : message.bytes), MPI_BYTE, peer,
                         is_long ? kLengthTag : kMessageTag, comm_, &message.requests[0]),
@@ -263,7 +268,7 @@ void MpiComm::start_sends(std::span<const std::byte> send, std::span<const std::
   }
 }
 
-// Keeps pieces on their way; whether all of the message is sent.
+// Starts further pieces of the message. Returns whether all of it has been sent.
 bool MpiComm::send_more(Outgoing& message) {
   bool done = true;
   for (MPI_Request& request : message.requests) {
@@ -281,7 +286,7 @@ bool MpiComm::send_more(Outgoing& message) {
   return done;
 }
 
-// Looks for the next message from `peer`, or what announces it: then its length is known.
+// Looks for the next message from `peer`, or for its announcement. Once it is found, the length is known.
 void MpiComm::probe(int peer, std::size_t& bytes) {
   Incoming& message = incoming_[peer];
   int found = 0, count = 0;
@@ -317,7 +322,8 @@ void MpiComm::wait(MPI_Request& request, const char* what) {
   });
 }
 
-// Spins a little, then yields, then naps: a rank that waits for work must not take a core from one that has some.
+// Spins a little, then yields, then sleeps for short times: a rank that waits for work must not take a core from a rank
+// that has work.
 template <typename Ready>
 void MpiComm::wait_until(const char* what, Ready&& ready) {
   const auto start = Clock::now();

@@ -1,5 +1,6 @@
-// Collectives that MPI carries: between nodes, or between processes as if each were on a node of its own. The sums are
-// ours. Included by mpi_*.cc only: it is they that know MPI.
+// The Communicator over MPI: between nodes, or between processes as if each were on a node of its own. MPI only carries
+// messages; sums are added here, in the order of their plan. Only mpi_*.cc may include this, so that nothing else
+// depends on MPI.
 #pragma once
 
 #include <array>
@@ -12,10 +13,11 @@
 
 namespace foe {
 
-// An Error with MPI's own words unless a call has succeeded.
+// Throws Error with MPI's own message unless `status` says that the call succeeded.
 void check_mpi(int status, const char* call);
 
-// Not once an exchange has failed: MPI_Finalize would wait for what was left of it.
+// Returns false once an exchange has failed. Then MPI_Finalize must not be called, as it would wait for the rest of the
+// exchange.
 bool mpi_is_usable();
 
 class MpiComm : public Communicator {
@@ -39,12 +41,12 @@ class MpiComm : public Communicator {
   void start_piece(const SumPlan& plan, const float* partials, std::size_t count, Wire wire, std::size_t piece);
   void reduce_scatter(const SumPlan& plan, float* partials, const Slices& slices, Wire wire);
   void all_gather(float* x, const Slices& slices, Wire wire);
-  // A message of an all-to-all.
+  // A message of an all-to-all to another rank.
   struct Outgoing {
     int peer;
-    std::span<const std::byte> rest;      // that has not begun to travel
-    std::size_t bytes;                    // in all
-    std::array<MPI_Request, 8> requests;  // on their way together
+    std::span<const std::byte> rest;      // the part that has not begun to travel
+    std::size_t bytes;                    // the length of the whole message
+    std::array<MPI_Request, 8> requests;  // the pieces that are on their way
   };
   struct Incoming {
     bool announced = false, in_pieces = false;
@@ -63,8 +65,8 @@ class MpiComm : public Communicator {
   WorldOptions options_;
   std::function<void()> on_destroy_;
   EncodedSum sum_;
-  std::vector<std::int32_t> head_;                                        // of a broadcast
-  std::vector<std::byte> send_, receive_;                                 // grow to the largest sum
+  std::vector<std::int32_t> head_;                                        // the first part of a broadcast
+  std::vector<std::byte> send_, receive_;                                 // as large as the largest sum so far
   std::vector<int> send_counts_, send_at_, receive_counts_, receive_at_;  // in bytes, by rank
   std::vector<Outgoing> outgoing_;                                        // of an all-to-all, to each other rank
   std::vector<Incoming> incoming_;                                        // by rank
@@ -72,10 +74,10 @@ class MpiComm : public Communicator {
   std::vector<MPI_Request> piece_requests_;  // of a sum
 };
 
-// The same ranks of `comm` as a communicator of ours, over shared memory if all are on one node.
+// Returns a Communicator of the ranks of `comm`, over shared memory if all are on one node.
 std::unique_ptr<Communicator> make_comm(MPI_Comm comm, const WorldOptions& options, std::function<void()> on_destroy);
 
-// For Communicator::make_part.
+// Does what Communicator::make_part() says.
 std::unique_ptr<Communicator> make_part_of(MPI_Comm comm, std::span<const int> members, int color,
                                            const WorldOptions& options);
 

@@ -16,7 +16,7 @@
 namespace foe {
 namespace {
 
-// MPI_Finalize waits for all ranks. A rank that fails must not: whoever catches its Error calls abort_world().
+// MPI_Finalize waits for all ranks. A rank that fails must not wait: whoever catches its Error calls abort_world().
 void finalize() {
   if (std::uncaught_exceptions() == 0 && mpi_is_usable()) MPI_Finalize();
 }
@@ -25,7 +25,7 @@ std::vector<int> nodes_of(MPI_Comm comm, const WorldOptions& options) {
   int rank = 0, size = 0;
   MPI_Comm_rank(comm, &rank);
   MPI_Comm_size(comm, &size);
-  int first = rank;  // of its node: stands for it
+  int first = rank;  // the first rank of this rank's node, which stands for the node
   if (options.share_memory) {
     MPI_Comm node;
     check_mpi(MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node), "MPI_Comm_split_type");
@@ -56,7 +56,7 @@ class NodeComm : public SharedComm {
   WorldOptions options_;
 };
 
-// The ranks of one colour, in their order.
+// Returns an MPI communicator of the ranks with one colour, in the order of their ranks.
 MPI_Comm split(MPI_Comm comm, int color) {
   MPI_Comm part = MPI_COMM_NULL;
   check_mpi(MPI_Comm_split(comm, color, 0, &part), "MPI_Comm_split");
@@ -70,8 +70,8 @@ std::unique_ptr<SharedComm> make_node_comm(MPI_Comm node, const WorldOptions& op
   MPI_Comm_size(node, &size);
   MPI_Win window;
   void* mine = nullptr;
-  // Rank 0 holds all of it: one contiguous piece, as the threads of one process have. MPI need not align it (Open MPI
-  // does not); pages are mapped whole, so the first aligned byte is the same one for every rank.
+  // Rank 0 allocates all of it as one contiguous piece, like the memory that threads of one process share. MPI need not
+  // align it (Open MPI does not). Whole pages are mapped, so the first aligned byte is the same one for every rank.
   constexpr std::size_t kAlignment = AlignedBuffer<std::byte>::kAlignment;
   const std::size_t bytes = SharedComm::memory_bytes(size);
   std::size_t room = bytes + kAlignment;
@@ -85,7 +85,8 @@ std::unique_ptr<SharedComm> make_node_comm(MPI_Comm node, const WorldOptions& op
   std::align(kAlignment, bytes, memory, room);
   if (rank == 0) std::memset(memory, 0, bytes);
   MPI_Barrier(node);
-  // The window is not freed by hand: that is collective, and a rank that fails leaves alone. MPI_Finalize releases it.
+  // The window is not freed here, because that would be collective, and a rank that fails leaves alone. MPI_Finalize
+  // releases it.
   return std::make_unique<NodeComm>(node, rank, size, static_cast<std::byte*>(memory), options, std::move(on_destroy));
 }
 
@@ -93,7 +94,7 @@ bool started_by_mpirun() {
   return std::getenv("OMPI_COMM_WORLD_SIZE") || std::getenv("PMI_SIZE") || std::getenv("PMIX_RANK");
 }
 
-// This process's own, to repeat it.
+// Returns the command line of this process, to quote it in a message.
 std::string command_line() {
   std::ifstream file("/proc/self/cmdline", std::ios::binary);
   std::string text, word;
@@ -106,7 +107,7 @@ std::string command_line() {
   return text;
 }
 
-// What is several processes to a launcher and one to MPI would run the job several times over.
+// Throws Error if a launcher has started several processes but MPI knows of one: each of them would run the whole job.
 void refuse_lonely_ranks() {
   const int processes = processes_of_launcher();
   if (processes <= 1) return;
@@ -139,7 +140,8 @@ std::unique_ptr<Communicator> make_comm(MPI_Comm comm, const WorldOptions& optio
   return std::make_unique<NodesComm>(std::move(*grid), std::move(world), std::move(inside), std::move(between));
 }
 
-// What is split off stays until MPI_Finalize: freeing it is collective, and a rank that fails leaves alone.
+// The MPI communicator is not freed before MPI_Finalize, because that would be collective, and a rank that fails leaves
+// alone.
 std::unique_ptr<Communicator> make_part_of(MPI_Comm comm, std::span<const int> members, int color,
                                            const WorldOptions& options) {
   int rank = 0;
@@ -152,7 +154,7 @@ std::unique_ptr<Communicator> make_part_of(MPI_Comm comm, std::span<const int> m
   return make_comm(part, options, {});
 }
 
-// Each launcher's own word counts first: others' may be left from the job or the batch system around it.
+// The variables of the launcher itself count first: others may be left from the job or the batch system around it.
 int processes_of_launcher() {
   for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"})
     if (const char* value = std::getenv(name)) return std::max(1, std::atoi(value));
@@ -167,7 +169,7 @@ std::unique_ptr<Communicator> make_world_comm(const WorldOptions& options) {
   int provided = 0, size = 0;
   check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
-  // With --overlap another thread than the one that has called this exchanges.
+  // With --overlap another thread than the one that has called this one communicates.
   if (provided < MPI_THREAD_SERIALIZED)
     fail(
         "MPI_Init_thread: expected thread level {} (MPI_THREAD_SERIALIZED), got {}: this Open MPI was built without"

@@ -33,8 +33,8 @@ void NodesComm::do_broadcast(std::vector<std::int32_t>& message) {
   inside_->do_broadcast(message);
 }
 
-// Inside each node its ranks' partials are added down to the node's; between the nodes ranks in the same place add
-// these, each one slice; inside all receive the others' slices.
+// There are three steps. Inside each node, its ranks' partials are added to those of the node. Between the nodes, ranks
+// with the same place add one slice of these. Inside each node, all ranks receive the other ranks' slices.
 void NodesComm::do_sum(const SumPlan& plan, float* partials, std::size_t count, Wire wire) {
   const Levels& levels = levels_of(plan);
   const Slices slices{count, slices_between_nodes(grid_.fewest, count)};

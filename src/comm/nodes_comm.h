@@ -1,5 +1,6 @@
-// Collectives in two levels, for ranks on several nodes: inside a node through shared memory, and between the nodes, so
-// that what all ranks of a node need crosses the network once. All-to-alls and gathers go straight to their receivers.
+// The Communicator of ranks on several nodes. Broadcasts and sums have two levels, through shared memory inside a node
+// and over the network between nodes, so that what all ranks of a node need crosses the network once. All-to-alls and
+// gathers go straight to their receivers.
 #pragma once
 
 #include <map>
@@ -13,8 +14,8 @@ namespace foe {
 
 class NodesComm : public Communicator {
  public:
-  // `world` reaches all ranks, `inside` those of this rank's node, and `between` those in its place in all nodes (null
-  // if not all have it), each in the order of `world`.
+  // `world` reaches all ranks, `inside` the ranks of this rank's node, and `between` the ranks with the same place in
+  // all nodes (null if some node does not have that place). All three are in the order of `world`.
   NodesComm(NodeGrid grid, std::unique_ptr<Communicator> world, std::unique_ptr<SharedComm> inside,
             std::unique_ptr<Communicator> between);
 
@@ -30,7 +31,7 @@ class NodesComm : public Communicator {
   std::vector<Communicator*> levels() override;
 
  private:
-  // What of a sum is done on which level.
+  // The parts of a sum that each level adds.
   struct Levels {
     SumPlan inside, between;
   };
@@ -40,8 +41,8 @@ class NodesComm : public Communicator {
   std::unique_ptr<Communicator> world_;  // destroyed last
   std::unique_ptr<SharedComm> inside_;
   std::unique_ptr<Communicator> between_;
-  std::map<std::vector<int>, Levels> plans_;  // a run uses few
-  std::vector<float> sums_;                   // of a slice: grows to the largest
+  std::map<std::vector<int>, Levels> plans_;  // by SumPlan::begin(); a run uses few plans
+  std::vector<float> sums_;                   // of one slice
 };
 
 }  // namespace foe

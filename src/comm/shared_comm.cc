@@ -25,19 +25,19 @@ int futex(std::atomic<unsigned>& word, int operation, unsigned value, const time
       syscall(SYS_futex, reinterpret_cast<unsigned*>(&word), operation, value, timeout, nullptr, 0));
 }
 
-// Steps count up and may wrap around.
+// Compares the numbers of two collectives, which count up and may wrap around.
 bool reached(unsigned value, unsigned step) {
   return static_cast<int>(value - step) >= 0;
 }
 
-// A half, and the lengths behind it.
+// Bytes of a half and of the lengths after it.
 std::size_t half_stride(int size) {
   constexpr std::size_t kLine = 64;
   return kHalfBytes + (size * sizeof(std::size_t) + kLine - 1) / kLine * kLine;
 }
 
-// What the part [begin, begin + size) of a stream and its piece [at, at + kHalfBytes) have in common: where that stands
-// in either, and its length.
+// The overlap of the part [begin, begin + size) of a stream with its piece [at, at + kHalfBytes): its offset in either,
+// and its length.
 struct Overlap {
   std::size_t in_part = 0;
   std::size_t in_piece = 0;
@@ -104,8 +104,8 @@ void SharedComm::wait(int peer) {
 
 template <typename Ready>
 void SharedComm::wait_until(const Ready& ready, Header& theirs, int peer) {
-  // A peer with a core of its own arrives while this one spins, or polls between yields; one that shares this core
-  // needs it first. After that, sleep.
+  // A peer that has a core of its own arrives while this thread spins or yields. A peer that shares this core needs the
+  // core to arrive. After that this thread sleeps.
   if (spin_until(ready, 100)) return;
   for (int i = 0; i < 100; ++i) {
     sched_yield();
@@ -138,7 +138,8 @@ void SharedComm::enter() {
 }
 
 void SharedComm::do_broadcast(std::vector<std::int32_t>& message) {
-  // The first word says how many are still to come. The others read a piece while rank 0 writes the next one.
+  // The first word says how many words are still to come. The other ranks read a piece while rank 0 writes the next
+  // one.
   constexpr std::size_t kWords = (std::size_t{1} << 17) / sizeof(std::int32_t) - 1;
   std::size_t done = 0;
   for (std::size_t left = message.size(), piece = 0;; done += piece, left -= piece) {
@@ -178,9 +179,9 @@ void SharedComm::do_gather(std::span<const std::byte> send, std::span<const std:
   }
 }
 
-// A rank's messages to the others make one stream, from the next rank's on and around to the previous one's: so that
-// long ones do not all go to rank 0 first, which would read alone. All streams pass through the halves in step, until
-// the longest has ended.
+// A rank's messages to the others make one stream, which begins with the message to the next rank and goes around to
+// that to the previous rank. If all began with the message to rank 0, only rank 0 would read at first. All streams pass
+// through the halves in step, until the longest has ended.
 void SharedComm::do_all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
                                std::span<std::byte> receive, std::span<std::size_t> receive_bytes) {
   receive_bytes[rank_] = send_bytes[rank_];
@@ -203,7 +204,7 @@ void SharedComm::do_all_to_all(std::span<const std::byte> send, std::span<const 
   std::copy_n(send.data() + before(send_bytes), send_bytes[rank_], receive.data() + before(receive_bytes));
 }
 
-// Puts this rank's stream from `at` on into its half, as much as fits.
+// Copies as much of this rank's stream, from `at` on, into its half as fits.
 void SharedComm::write_piece(std::span<const std::byte> send, std::span<const std::size_t> send_bytes, std::size_t at) {
   const std::size_t before = std::accumulate(send_bytes.begin(), send_bytes.begin() + rank_, std::size_t{0});
   const auto head = send.subspan(before + send_bytes[rank_]), tail = send.first(before);
@@ -232,7 +233,7 @@ std::size_t SharedComm::read_lengths(std::span<std::size_t> receive_bytes) {
   return longest;
 }
 
-// Takes what the others' pieces from `at` on hold for this rank.
+// Reads what the other ranks' pieces from `at` on hold for this rank.
 void SharedComm::read_piece(std::byte* receive, std::span<const std::size_t> receive_bytes, std::size_t at) {
   for (int peer = 0; peer < size_; receive += receive_bytes[peer++]) {
     if (peer == rank_) continue;

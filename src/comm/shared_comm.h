@@ -1,11 +1,11 @@
-// Collectives over a piece of memory that all ranks see: threads of one process (local_comm.cc) or processes of one
-// node (mpi_world.cc). Each rank has a slot with two halves, used in turn; a rank that has entered collective n has
-// finished reading collective n - 1, so whoever has seen all ranks enter n - 1 may write the half that n uses. What is
-// longer than a half goes in pieces, each a collective of its own.
+// The Communicator of ranks that share memory: threads of one process (local_comm.cc) or processes of one node
+// (mpi_world.cc). Each rank has a slot with two halves, which collectives use in turn. A rank that has entered
+// collective n has finished reading collective n - 1, so a rank that has seen all others enter n - 1 may write the half
+// that collective n uses. What is longer than a half goes in pieces, each of which is a collective of its own.
 //
-// Terms that stand in memory which all see (term_memory.h) are not copied: in one collective each rank says where its
-// terms are, then adds its slice of everyone's and writes it into everyone's memory; nobody else looks at that slice
-// there. A second one ends when all have done so.
+// Terms in memory that all ranks see (term_memory.h) are not copied into slots. In a first collective each rank says
+// where its terms are, adds its slice of everyone's terms, and writes the result into everyone's memory, where no other
+// rank uses that slice. A second collective ends when all ranks have done so.
 #pragma once
 
 #include <atomic>
@@ -26,11 +26,12 @@ inline constexpr std::size_t kHalfBytes = std::size_t{1} << 20;
 
 class SharedComm : public Communicator {
  public:
-  // Bytes of the memory that `size` ranks share; it must be zero before the first of them is made.
+  // Returns how many bytes of memory `size` ranks share. All of it must be zero before the first SharedComm on it is
+  // made.
   static std::size_t memory_bytes(int size);
 
-  // `memory` is aligned like an AlignedBuffer and outlives this. `on_destroy` runs last in the destructor (to release
-  // what holds the memory). `nodes` is what ranks that share memory may pretend to be on.
+  // `memory` must be aligned like an AlignedBuffer and outlive this. `on_destroy` runs last in the destructor and may
+  // release the memory. `nodes` has the node of each rank: ranks that share memory may pretend to be on several.
   SharedComm(int rank, std::vector<int> nodes, std::byte* memory, double timeout_seconds,
              std::function<void()> on_destroy);
   ~SharedComm() override;
@@ -42,19 +43,20 @@ class SharedComm : public Communicator {
   void do_all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
                      std::span<std::byte> receive, std::span<std::size_t> receive_bytes) override;
 
-  // The two steps of a sum in slices, of which rank r gets the r-th; ranks past the last slice get none. Collective.
-  // First the plan's sums of this rank's slice, one right behind the other, from everyone's partials (vectors of
-  // slices.count floats). With one sum it may be written to where that slice of the first partial stands.
+  // The two steps of a sum in slices, both collective. Rank r gets slice r; ranks beyond the last slice get none.
+  // reduce_scatter() adds this rank's slice of everyone's partials, which are vectors of slices.count floats, and
+  // writes the plan's sums of it to `sums`, one right after the other. If the plan has one sum, `sums` may be where
+  // that slice of this rank's first partial is.
   void reduce_scatter(const SumPlan& plan, const float* partials, const Slices& slices, Wire wire, float* sums);
-  // Then all receive the others' slices of x.
+  // all_gather() gives every rank the other ranks' slices of x.
   void all_gather(float* x, const Slices& slices, Wire wire);
 
  private:
   struct alignas(64) Header {
-    std::atomic<unsigned> written;   // the last collective that the rank has entered, and what it sends stands there
-    std::atomic<unsigned> sleepers;  // who wait for the next one
-    std::atomic<unsigned> gone;      // its Communicator was destroyed
-    // Of a sum in place: the collective that begins it, the allocation, and where in that the rank's terms stand.
+    std::atomic<unsigned> written;   // the last collective for which what the rank sends is in its slot
+    std::atomic<unsigned> sleepers;  // how many ranks sleep until `written` changes
+    std::atomic<unsigned> gone;      // whether the rank's Communicator was destroyed
+    // For a sum in place: the collective that begins it, the allocation, and where in it the rank's terms are.
     unsigned opened;
     unsigned allocation;
     std::size_t place;
@@ -65,16 +67,16 @@ class SharedComm : public Communicator {
   };
 
   Header& header(int rank) const;
-  void enter();         // begins the next collective: my half of the slot may be written after it
-  void publish();       // says that this rank has done this collective's part
-  void wait(int peer);  // until that one has
+  void enter();         // begins the next collective; afterwards this rank may write its half of the slot
+  void publish();       // says that this rank's half is written
+  void wait(int peer);  // waits until that rank's half is written
   template <typename Ready>
   void wait_until(const Ready& ready, Header& theirs, int peer);
   void wait_for_all();
-  std::byte* half(int rank) const;       // the half of a rank's slot that this collective uses
-  std::size_t* lengths(int rank) const;  // behind it: of a rank's messages in an all-to-all
+  std::byte* half(int rank) const;       // returns the half of a rank's slot that this collective uses
+  std::size_t* lengths(int rank) const;  // after the half: how long a rank's messages in an all-to-all are
   void write(Wire wire, const float* x, std::size_t n, std::byte* to);
-  // What holds x, if that is memory which all see and the wire is f32: with that, sums are done in place.
+  // The allocation that x is in, if all ranks see it and the wire is f32. Only then a sum is done in place.
   struct Held {
     std::shared_ptr<const TermMemory> memory;
     unsigned allocation = 0;
@@ -90,7 +92,7 @@ class SharedComm : public Communicator {
   void sum_whole(const SumPlan& plan, float* partials, std::size_t count, Wire wire);
   void reduce_copies(const SumPlan& plan, const float* partials, const Slices& slices, Wire wire, float* sums);
   void gather_copies(float* x, const Slices& slices, Wire wire);
-  // Sums in place count as if they were copied.
+  // Sums in place count as if their terms were copied.
   void count_scatter(const SumPlan& plan, const Slices& slices, Wire wire);
   void count_gather(const Slices& slices, Wire wire);
   void write_piece(std::span<const std::byte> send, std::span<const std::size_t> send_bytes, std::size_t at);
@@ -102,10 +104,10 @@ class SharedComm : public Communicator {
   unsigned step_ = 0;
   EncodedSum sum_;
   std::vector<Allocation> allocations_;
-  unsigned allocated_ = 0;                 // how often
-  std::vector<float*> terms_;              // of a sum in place: everyone's, by rank
-  std::vector<std::byte> encoded_;         // on its way to the half
-  std::vector<std::size_t> stream_begin_;  // of the all-to-all that is going on: see read_lengths()
+  unsigned allocated_ = 0;                 // how many allocations there have been
+  std::vector<float*> terms_;              // everyone's terms of a sum in place, by rank
+  std::vector<std::byte> encoded_;         // what is copied to the half next
+  std::vector<std::size_t> stream_begin_;  // of the current all-to-all, see read_lengths()
 };
 
 }  // namespace foe

@@ -1,4 +1,4 @@
-// Sums over memory that all ranks see: copied into slots, or in place.
+// Sums of ranks that share memory: over copies in slots, or in place.
 #include <algorithm>
 
 #include "base/check.h"
@@ -9,7 +9,7 @@
 namespace foe {
 namespace {
 
-// How many floats of each of so many vectors fit into a half together, each vector cut where every wire may be cut.
+// Returns how many floats of each of `vectors` vectors fit into a half together, a multiple of kWireBlock.
 std::size_t floats_in_half(Wire wire, int vectors) {
   const std::size_t blocks = kHalfBytes / std::max(1, vectors) / wire_bytes(wire, kWireBlock);
   FOE_CHECK(blocks > 0, "{} vectors in {} bytes", vectors, kHalfBytes);
@@ -34,7 +34,7 @@ SharedComm::Held SharedComm::held(const float* x, Wire wire) const {
   return {};
 }
 
-// Says where this rank's terms are, and learns it from the others.
+// Tells the other ranks where this rank's terms are, and reads where theirs are.
 void SharedComm::open_terms(const SumPlan& plan, const Held& own, std::size_t count) {
   enter();
   Header& mine = header(rank_);
@@ -55,7 +55,7 @@ void SharedComm::open_terms(const SumPlan& plan, const Held& own, std::size_t co
   }
 }
 
-// The plan's sums of [begin, begin + n) of everyone's partials, vectors of `count` floats.
+// Writes the plan's sums of the elements [begin, begin + n) of everyone's partials, vectors of `count` floats.
 void SharedComm::add_terms(const SumPlan& plan, std::size_t count, std::size_t begin, std::size_t n, float* sums,
                            std::size_t stride) {
   sum_.clear();
@@ -65,13 +65,14 @@ void SharedComm::add_terms(const SumPlan& plan, std::size_t count, std::size_t b
   sum_.reduce(plan, Wire::kF32, n, sums, stride);
 }
 
-// Writes [begin, begin + n) of the sum where the others expect it.
+// Writes the elements [begin, begin + n) of the sum into the other ranks' memory.
 void SharedComm::spread(const float* sum, std::size_t begin, std::size_t n) {
   for (int peer = 0; peer < size_; ++peer)
     if (peer != rank_) std::copy_n(sum, n, terms_[peer] + begin);
 }
 
-// From here on the others' terms are theirs again, and this rank's hold the sum.
+// Waits until all ranks have written their slices. Afterwards this rank's terms hold the sum, and this rank must not
+// use the other ranks' terms.
 void SharedComm::close_terms() {
   enter();
   publish();
@@ -79,7 +80,7 @@ void SharedComm::close_terms() {
 }
 
 void SharedComm::sum_in_place(const SumPlan& plan, const Held& own, std::size_t count) {
-  constexpr std::size_t kBlock = 1024;  // written to the others while it is in the first-level cache
+  constexpr std::size_t kBlock = 1024;  // floats, which are written to the others from the first-level cache
   const Slices slices{count, size_};
   open_terms(plan, own, count);
   for (std::size_t at = slices.begin(rank_), end = slices.begin(rank_ + 1); at < end; at += kBlock) {
@@ -180,7 +181,7 @@ void SharedComm::reduce_copies(const SumPlan& plan, const float* partials, const
       const std::size_t size = slices.size(slice);
       return at < size ? std::min(most, size - at) : 0;
     };
-    // Where the i-th partial of a slice stands in the half of a rank that has so many.
+    // The offset of the i-th partial of a slice in the half of a rank that has so many partials.
     const auto place = [&](int slice, int i, int of) { return (slice * of + i) * room; };
     enter();
     for (int slice = 0; slice < slices.parts; ++slice)

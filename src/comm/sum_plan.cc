@@ -84,7 +84,7 @@ void SumPlan::reduce_one(std::span<const float* const> partials, const Merge* me
                          float* out) const {
   if (partials.size() <= kMaxSummedRows)
     return add_rows(partials.data(), merges, static_cast<int>(partials.size()), count, out);
-  // Blocks that stay in the first-level cache together, so that each partial is read from memory once.
+  // The blocks of all partials stay in the first-level cache together, so that each partial is read from memory once.
   constexpr std::size_t kFloats = 4096;
   FOE_CHECK(partials.size() <= kFloats, "{} partials", partials.size());
   alignas(64) float sums[kFloats];

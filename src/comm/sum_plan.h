@@ -1,4 +1,4 @@
-// Who owns which terms of a sum over ranks, and in which order everything is added (core/sum_tree.h).
+// Which rank owns which terms of a sum, and in which order everything is added (core/sum_tree.h).
 #pragma once
 
 #include <algorithm>
@@ -11,20 +11,21 @@
 
 namespace foe {
 
-// How `ranks` sum vectors of `count` floats. Whole: everyone receives all partials and adds them, in one exchange. In
-// slices: everyone adds one slice, in a second exchange all receive the others'; that takes turns longer, but fewer
-// bytes where there are more than two ranks.
+// Whether `ranks` ranks add vectors of `count` floats in slices. If not, everyone receives all partials and adds them,
+// in one exchange. In slices, everyone adds one slice of the vectors, and in a second exchange receives the other
+// slices: that takes two exchanges, but with more than two ranks it sends fewer bytes.
 inline bool sums_in_slices(int ranks, std::size_t count) {
   return ranks > 2 && count >= 8192;
 }
 
-// In how many slices a sum goes between nodes, of which the smallest has so many ranks: short vectors in one, which is
-// the fewest messages, longer ones in one for each rank, so that all cores move them.
+// Returns in how many slices a sum goes between nodes, of which the smallest has `ranks` ranks. Short vectors go in one
+// slice, for the fewest messages, longer ones in a slice for each rank, so that all cores move data.
 inline int slices_between_nodes(int ranks, std::size_t count) {
   return count >= 8192 ? ranks : 1;
 }
 
-// A vector of `count` floats in `parts` slices of about one size, cut where every wire may be cut. Some may be empty.
+// Cuts a vector of `count` floats into `parts` slices of about the same size, at multiples of kWireBlock. Some may be
+// empty.
 struct Slices {
   std::size_t count;
   int parts;
@@ -43,29 +44,29 @@ struct Slices {
 
 class SumPlan {
  public:
-  // Rank r owns the terms [begin[r], begin[r + 1]) of the sum; begin ascends from 0 to the number of terms.
+  // Rank r owns the terms [begin[r], begin[r + 1]) of the sum. `begin` ascends from 0 to the number of terms.
   explicit SumPlan(std::vector<int> begin);
 
-  // The part of this sum that the ranks [first, last) can do by themselves, whose terms are not all there are: it has
-  // one sum for each maximal subtree of their terms.
+  // Returns the part of this sum that the ranks [first, last) can add by themselves. Its result is not one sum but
+  // several, one for each maximal subtree of their terms.
   SumPlan among(int first, int last) const;
-  // The rest of it: of groups of ranks, the g-th being [group_begin[g], group_begin[g + 1]), each of which has done its
-  // part.
+  // Returns the rest of the sum, between sets of ranks that have each done their part: the g-th set is the ranks
+  // [group_begin[g], group_begin[g + 1]).
   SumPlan between(std::span<const int> group_begin) const;
 
   const std::vector<int>& begin() const { return begin_; }
 
   int ranks() const { return static_cast<int>(begin_.size()) - 1; }
-  // How many partial sums `rank` sends: one for each maximal subtree among its terms.
+  // Returns how many partial sums `rank` sends: one for each maximal subtree of its terms.
   int partials(int rank) const { return partial_begin_[rank + 1] - partial_begin_[rank]; }
-  // Where they stand among all partials.
+  // Returns the index of the rank's first partial sum among those of all ranks.
   int first_partial(int rank) const { return partial_begin_[rank]; }
   int total_partials() const { return partial_begin_.back(); }
   int max_partials() const;
-  // How many sums come out: 1 (0 without terms), or what a part says.
+  // Returns how many sums come out: 1, or 0 without terms; the plan from among() may have more.
   int sums() const { return static_cast<int>(sum_begin_.size()) - 1; }
 
-  // Which of a rank's own terms, the first being 0, its i-th partial sum adds, and in which order.
+  // Which of its own terms a rank adds to its i-th partial sum, and in which order. The rank's first term is 0.
   struct Partial {
     int first;
     int terms;
@@ -73,11 +74,11 @@ class SumPlan {
   };
   Partial partial(int rank, int i) const;
 
-  // Adds a rank's own terms, vectors of `count` floats, down to its partials, which move to the front.
+  // Adds a rank's own terms, vectors of `count` floats, to its partial sums, which are moved to the front of `terms`.
   void reduce_own(int rank, float* terms, std::size_t count) const;
 
-  // out = the sum of all partials; partials[i] are `count` floats. out may be one of them. The second of several sums
-  // begins at out + stride, and so on.
+  // Writes the sum of all partials, vectors of `count` floats, to `out`, which may be one of them. If there are several
+  // sums, sum i is written to out + i * stride.
   void reduce_partials(std::span<const float* const> partials, std::size_t count, float* out,
                        std::size_t stride = 0) const;
 
@@ -88,10 +89,10 @@ class SumPlan {
   std::vector<int> begin_;
   int leaves_;  // of the whole tree
   std::vector<int> partial_begin_;
-  std::vector<Subtree> subtrees_;  // of all ranks, in order
-  std::vector<Merge> own_merges_;  // within each subtree, from the index of its first term on
-  std::vector<int> sum_begin_;     // among the partials: of each sum
-  std::vector<Merge> merges_;      // within each sum, from the index of its first partial on
+  std::vector<Subtree> subtrees_;  // of all ranks, in their order
+  std::vector<Merge> own_merges_;  // within the subtrees; those of a subtree begin at the index of its first term
+  std::vector<int> sum_begin_;     // the first partial of each sum
+  std::vector<Merge> merges_;      // within the sums; those of a sum begin at the index of its first partial
 };
 
 }  // namespace foe

@@ -12,7 +12,7 @@
 namespace foe {
 namespace {
 
-// Null where the system refuses.
+// Maps a file. Returns null if the system refuses.
 std::shared_ptr<float> map(int file, std::size_t floats) {
   const std::size_t bytes = floats * sizeof(float);
   void* at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
@@ -20,7 +20,7 @@ std::shared_ptr<float> map(int file, std::size_t floats) {
   return {static_cast<float*>(at), [bytes](float* data) { munmap(data, bytes); }};
 }
 
-// What each rank gives to all. Not counted.
+// Sends `mine` to all ranks and returns what each rank has sent, by rank. This exchange is not counted.
 template <typename T>
 std::vector<T> exchange(Communicator& comm, const T& mine) {
   const auto ranks = static_cast<std::size_t>(comm.size());
@@ -48,11 +48,12 @@ class File {
 
 }  // namespace
 
-// How the others find a rank's part: a file without a name, and without the size limits of /dev/shm.
+// How the other ranks find a rank's part. It is a file without a name, which the size limit of /dev/shm does not apply
+// to.
 struct TermMemory::Offer {
   pid_t process;
   int file;
-  const std::shared_ptr<float>* data;  // for threads of that process; null: it has none to offer
+  const std::shared_ptr<float>* data;  // for threads of the same process; null: the system refused the memory
   std::size_t floats;
 };
 
@@ -63,7 +64,7 @@ std::shared_ptr<TermMemory> TermMemory::make(Communicator& comm, std::size_t flo
   const File file(memfd_create("foe-terms", MFD_CLOEXEC));
   if (floats > 0 && file.get() >= 0 && ftruncate(file.get(), static_cast<off_t>(floats * sizeof(float))) == 0)
     own = {map(file.get(), floats), floats};
-  // The file stays open, and this stays here, until all have seen it.
+  // The second exchange keeps the file open, and this rank here, until all ranks have mapped it.
   const bool mapped =
       memory->map_others(exchange(comm, Offer{getpid(), file.get(), own.data ? &own.data : nullptr, floats}));
   const std::vector<char> all = exchange(comm, static_cast<char>(mapped));
@@ -76,7 +77,7 @@ bool TermMemory::map_others(const std::vector<Offer>& offers) {
     if (offer.floats == 0) continue;
     if (!offer.data) return false;
     if (static_cast<int>(rank) == rank_) continue;
-    // Threads of one process use one mapping: what they do to it is seen by tools that look for races.
+    // Threads of one process use one mapping, so that tools which look for data races see what they do to it.
     if (offer.process == getpid()) {
       parts_[rank] = {*offer.data, offer.floats};
       continue;
@@ -91,7 +92,7 @@ bool TermMemory::map_others(const std::vector<Offer>& offers) {
 
 std::optional<std::size_t> TermMemory::place(const float* x) const {
   const Part& own = parts_[rank_];
-  const std::less<> before;  // of pointers into different arrays
+  const std::less<> before;  // the operator < is not defined for pointers into different arrays
   if (own.floats == 0 || before(x, own.data.get()) || !before(x, own.data.get() + own.floats)) return {};
   return static_cast<std::size_t>(x - own.data.get());
 }

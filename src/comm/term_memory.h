@@ -1,4 +1,4 @@
-// Memory that all ranks of a node see, for terms of sums that are added where they stand.
+// Memory that all ranks of a node see, for terms of sums that are added in place.
 #pragma once
 
 #include <cstddef>
@@ -12,20 +12,20 @@ namespace foe {
 
 class TermMemory {
  public:
-  // Collective over `comm`, whose ranks are on one node; `floats` of this rank's own. Null, on all ranks, where the
-  // system does not let one of them see another's.
+  // Collective over `comm`, whose ranks are on one node. Allocates `floats` floats for this rank and maps the other
+  // ranks' parts. Returns null on all ranks if the system does not let one of them see another's memory.
   static std::shared_ptr<TermMemory> make(Communicator& comm, std::size_t floats);
 
-  // A rank's part; null if it is empty.
+  // Returns a rank's part, or null if it is empty.
   float* of(int rank) const { return parts_[rank].data.get(); }
-  // Where in this rank's own part `x` stands, if it does.
+  // Returns the offset of `x` in this rank's own part, or nothing if `x` is not in it.
   std::optional<std::size_t> place(const float* x) const;
-  // Whether a rank's part has so many floats from a place on.
+  // Whether a rank's part has at least `floats` floats from `place` on.
   bool has(int rank, std::size_t place, std::size_t floats) const;
 
  private:
   struct Part {
-    std::shared_ptr<float> data;  // stays as long as any rank may still look at it
+    std::shared_ptr<float> data;  // mapped until no rank of this process uses it
     std::size_t floats = 0;
   };
   struct Offer;

@@ -1,4 +1,5 @@
-// The one description of a model (design: MoE is FoE with one group). Immutable after validate().
+// The description of a model. Ordinary, grouped and federated models have one description, because an MoE model is a
+// federation of one group (docs/architecture.md). It must not change after validate().
 #pragma once
 
 #include <cstdint>
@@ -13,10 +14,11 @@ enum class GroupSync { kMean, kSum };
 enum class QkNorm {
   kNone,
   kHead,  // RMSNorm over each head's own width, weights [C] (Qwen3)
-  kFull,  // RMSNorm over the width of all heads, weights [N*C], [M*C] (OLMoE); federated: over each group's own heads
+  kFull,  // RMSNorm over all heads together, weights [N*C], [M*C] (OLMoE); federated: over each group's own heads
 };
 
-// Names are those of config.json; letters are the shape suffixes used throughout the code.
+// The names are those of config.json. The letters are the shape suffixes that the code uses everywhere: scores_TE has
+// shape [tokens, experts].
 struct ModelConfig {
   int hidden_size = 0;            // D
   int num_hidden_layers = 0;      // L
@@ -24,7 +26,7 @@ struct ModelConfig {
   int num_key_value_heads = 0;    // M
   int head_dim = 0;               // C
   int vocab_size = 0;             // V
-  int num_experts = 0;            // E; 0 is a dense model: one expert without a router, of width moe_intermediate_size
+  int num_experts = 0;            // E; 0: a dense model, which has one expert of this width and no router
   int num_experts_per_tok = 0;    // K
   int moe_intermediate_size = 0;  // F
   bool norm_topk_prob = false;
@@ -47,7 +49,8 @@ struct ModelConfig {
   int experts_per_token() const { return dense() ? 1 : num_experts_per_tok; }
   // One group has nothing to federate: with H = 1 the federated equations are the shared ones.
   bool federated() const { return residual == Residual::kFederated && expert_groups > 1; }
-  // c of design §2: the weight of the groups' sum in a federated model's residual; 1 where there is no federation.
+  // The factor c with which a federated model adds the sum over groups to the residual (docs/architecture.md, "The
+  // layer"); 1 for other models.
   float sync_scale() const {
     return federated() && group_sync == GroupSync::kMean ? 1.0f / static_cast<float>(expert_groups) : 1.0f;
   }
@@ -55,12 +58,13 @@ struct ModelConfig {
   bool operator==(const ModelConfig&) const = default;
 };
 
-// Throws Error naming the key, what was expected and what was found. Bounds every size, so that products of them fit in
-// 64 bits and no later allocation is unbounded.
+// Throws Error, naming the key, what was expected and what was found, unless the model can be run. Every size is
+// bounded, so that products of sizes fit into 64 bits and no later allocation is unbounded.
 void validate(const ModelConfig& config);
 
-// Number of parameters in the checkpoint, and of those without the experts that a token does not select: all of the
-// embedding counts in both, as in the figures that models are published with. Both need a validated config.
+// Return the number of all parameters in the checkpoint, and of those that one token uses: without the experts that it
+// does not select. The whole embedding counts in both, as in the figures that models are published with. Both require a
+// validated config.
 std::int64_t parameter_count(const ModelConfig& config);
 std::int64_t active_parameter_count(const ModelConfig& config);
 

@@ -1,4 +1,4 @@
-// What a client asks of the engine, and what comes back: token ids only, text is the front end's business.
+// What the engine is asked for, and what it returns. There are only token ids here: the front end deals with text.
 #pragma once
 
 #include <cstdint>
@@ -13,24 +13,24 @@ struct LogitBias {
   float bias = 0.0f;  // in [-100, 100], added to the token's logit
 };
 
-// How an output token is chosen. Logits first take the bias and the penalties, and lose the tokens that the request's
-// constraint or min_tokens forbids; then temperature, min_p, top_k and top_p in this order.
+// How an output token is chosen. The logits first get the bias and the penalties. Then tokens that the constraint or
+// min_tokens forbids are removed. Then temperature, min_p, top_k and top_p are applied, in this order.
 struct SamplingParams {
-  float temperature = 0.0f;         // 0: greedy, the most likely token, the lowest id among equals
+  float temperature = 0.0f;         // 0: greedy, the most likely token; among equals the lowest id
   float top_p = 1.0f;               // in (0, 1]
   int top_k = 0;                    // 0: all
   float min_p = 0.0f;               // in [0, 1]: drops tokens less likely than this share of the most likely one
-  float presence_penalty = 0.0f;    // in [-2, 2]: taken from the logit of each token that the output has
-  float frequency_penalty = 0.0f;   // in [-2, 2]: the same, times how often the output has it
-  float repetition_penalty = 1.0f;  // in (0, 2]: for tokens of prompt and output divides logits > 0, multiplies others
+  float presence_penalty = 0.0f;    // in [-2, 2]: subtracted from the logit of each token that the output has
+  float frequency_penalty = 0.0f;   // in [-2, 2]: subtracted as often as the output has the token
+  float repetition_penalty = 1.0f;  // in (0, 2]: for tokens of prompt or output, divides logits > 0, multiplies others
   std::vector<LogitBias> logit_bias = {};
-  int min_tokens = 0;        // until the output has so many, stop ids are not chosen
-  std::uint64_t seed = 0;    // the n-th output token is drawn with random number (seed, n), whatever else runs
-  int logprobs = -1;         // so many most likely tokens are reported with each output token, and itself; -1: none
+  int min_tokens = 0;        // stop ids are not chosen until the output has so many tokens
+  std::uint64_t seed = 0;    // output token n is drawn with random number (seed, n), whatever else runs
+  int logprobs = -1;         // report each output token's logprob and so many of the most likely tokens; -1: nothing
   int prompt_logprobs = -1;  // the same for the tokens of the prompt
 };
 
-// What the text of the output must be.
+// A rule that the text of the output must keep.
 struct Constraint {
   enum class Kind { kNone, kJsonObject, kJsonSchema };
   Kind kind = Kind::kNone;
@@ -40,16 +40,16 @@ struct Constraint {
 struct Request {
   std::int64_t id = 0;
   std::vector<std::int32_t> prompt;    // at least one token
-  std::vector<std::int32_t> output;    // already generated, before a restart: continues behind it
-  int max_tokens = 16;                 // output tokens in all, those above included
+  std::vector<std::int32_t> output;    // tokens that were generated before a restart: generation continues after them
+  int max_tokens = 16;                 // limit on output tokens, including those in `output`
   std::vector<std::int32_t> stop_ids;  // tokens that end the output (and are part of it)
-  int priority = 0;                    // lower ones go first
+  int priority = 0;                    // lower values are served first
   SamplingParams sampling;
   Constraint constraint = {};
 };
 
 enum class FinishReason { kStop, kLength };
-// As OpenAI's API calls it.
+// Returns the name in OpenAI's API.
 constexpr const char* to_string(FinishReason reason) {
   return reason == FinishReason::kStop ? "stop" : "length";
 }
@@ -60,21 +60,21 @@ struct TokenLogprob {
   float logprob = 0.0f;
 };
 
-// What is reported of one place in a text.
+// What is reported for one place in a text.
 struct LogprobEntry {
-  float logprob = 0.0f;           // of the token that stands there
-  std::vector<TokenLogprob> top;  // the most likely tokens there, most likely first, the lowest id among equals
+  float logprob = 0.0f;           // of the token at this place
+  std::vector<TokenLogprob> top;  // the most likely tokens at this place, in descending order; equals by ascending id
 };
 
 // One more output token of a request.
 struct TokenEvent {
   std::int64_t id = 0;
   std::int32_t token = 0;
-  std::optional<FinishReason> finish = {};    // set on the last one
+  std::optional<FinishReason> finish = {};    // set on the last token
   int cached_tokens = 0;                      // positions of the prompt that were found in the prefix cache
   std::optional<LogprobEntry> logprobs = {};  // if the request asked for them
-  float queue_s = 0, prefill_s = 0;           // with the first token: seconds before the first step, and from there
-  std::vector<LogprobEntry> prompt = {};  // with the first token, if asked for: of prompt tokens 1, 2, ... (0 has none)
+  float queue_s = 0, prefill_s = 0;           // with the first token: seconds until its first step, and from then on
+  std::vector<LogprobEntry> prompt = {};  // with the first token, if asked for: prompt tokens 1, 2, ... (0 has none)
 };
 
 }  // namespace foe

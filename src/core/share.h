@@ -1,4 +1,4 @@
-// What one rank holds of a model: plain ranges, filled by placement/, read by weights/ and model/.
+// What one rank holds of a model, as plain ranges. placement/ computes them; weights/ and model/ read them.
 #pragma once
 
 namespace foe {
@@ -13,17 +13,17 @@ struct Range {
 };
 
 struct Share {
-  Range groups;        // federated: groups whose heads, experts and updates M_h are here. Otherwise [0, 1): one stream
-  int member = 0;      // which of the ranks with these groups: it runs the sequences of this owner (core/batch.h)
-  Range kv_heads;      // with each KV head go its N/M query heads
+  Range groups;        // federated: the groups whose heads, experts and updates M_h are here; otherwise [0, 1)
+  int member = 0;      // which of the ranks with these groups this is; it owns the sequences with this owner (batch.h)
+  Range kv_heads;      // KV heads, each with its N/M query heads
   Range experts;       // experts of which this rank holds all or a part
-  Range expert_width;  // that part: these of each expert's F hidden units
+  Range expert_width;  // which of each expert's F hidden units are here
   Range vocab;         // rows of the token head
 
-  // A stream is a hidden state that attention reads: each group has its own in a federated model, else there is one.
+  // A stream is a hidden state that attention reads. A federated model has one for each group, any other model one.
   int streams() const { return groups.size(); }
-  // Nothing is left for a rank past the last whole multiple of the groups: it only takes part in broadcasts and
-  // gathers.
+  // Whether this rank has nothing to do, because the ranks are not a multiple of the groups. It only takes part in
+  // broadcasts and gathers.
   bool idle() const { return groups.size() == 0; }
 };
 

@@ -1,9 +1,9 @@
-// Where plan tp cuts the inner dimension of a product, and so in which order every plan adds it.
+// Where plan tp cuts the inner dimension of a product. The cuts fix the order of addition in every plan.
 //
-// The output projection of attention adds over heads, and a dense model's down projection over hidden units. Both are
-// cut into at most kSumBlocks blocks, the same on any number of ranks: a product adds each block in ascending k, and
-// the blocks in the order of core/sum_tree.h. A rank of plan tp has whole blocks, so it sends partial sums of the same
-// tree. (Experts need no such cut: they are the terms of a sum already.)
+// Attention's output projection adds over heads, and a dense model's down projection over hidden units. Both are cut
+// into at most kSumBlocks blocks, which are the same on any number of ranks. A product adds each block in ascending k,
+// and then the blocks in the order of core/sum_tree.h. A rank of plan tp has whole blocks, so what it sends are partial
+// sums of the same tree. (Experts need no such cut, because they are the terms of a sum already.)
 #pragma once
 
 #include <vector>
@@ -13,26 +13,26 @@
 
 namespace foe {
 
-// As few as let eight ranks share a layer: each begins a new chain of multiply-adds.
+// Enough for eight ranks to share a layer. More would cost time, as each block begins a new chain of multiply-adds.
 inline constexpr int kSumBlocks = 8;
-// Hidden units are cut at multiples of this, which no format of weights has a deeper block than.
+// Hidden units are cut at multiples of this, because no weight format has deeper blocks (weight_format.h).
 inline constexpr int kSumBlockUnit = 128;
 
-// A sum's blocks: the b-th is [begin[b], begin[b + 1]) of what is cut.
+// The blocks of a sum: block b is [begin[b], begin[b + 1]) of the dimension that is cut.
 struct SumBlocks {
   std::vector<int> begin;
 
   int count() const { return static_cast<int>(begin.size()) - 1; }
-  // What these blocks are together.
+  // Returns the part of the dimension that these blocks make up together.
   Range cover(Range blocks) const { return {begin[blocks.begin], begin[blocks.end]}; }
-  // The blocks that make up `part`. It must not cut one.
+  // Returns the blocks that make up `part`, which must not cut a block.
   Range within(Range part) const;
 };
 
-// KV heads, each with its query heads, in blocks whose sizes differ by one at most. In a federated model a block is a
-// group's heads.
+// Returns the blocks of KV heads, each with its query heads. Their sizes differ by at most one. In a federated model a
+// block is the heads of one group.
 SumBlocks head_blocks(const ModelConfig& config);
-// The hidden units of each expert: all in one block, but for a dense model's.
+// Returns the blocks of an expert's hidden units: several in a dense model, otherwise one with all units.
 SumBlocks width_blocks(const ModelConfig& config);
 
 }  // namespace foe

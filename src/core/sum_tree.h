@@ -1,8 +1,9 @@
-// The one order in which sums over experts, groups and ranks are taken (design: invariant "Bits").
+// The order in which sums over experts, groups and ranks are added. It is the same on one rank and on many, so that the
+// bits of a sum do not depend on who adds what (docs/architecture.md, "Promises").
 //
-// Terms have an index; the sum is the binary trie over the bits of the index, absent terms counting as +0. So it does
-// not depend on which terms are present elsewhere or on who adds them: whoever owns a whole subtree may add it before
-// sending. A subtree stands in for its terms under the index of its first one.
+// Each term has an index. The sum is a binary tree, the trie over the bits of the indices; an absent term counts as +0.
+// Whoever owns all terms of a subtree may add them before sending the result. The result of a subtree stands for its
+// terms, under the index of the first of them.
 #pragma once
 
 #include <bit>
@@ -17,8 +18,9 @@ struct Merge {
   std::int16_t from;
 };
 
-// The merges that add n terms, given by their ascending distinct indices, into term 0: writes n - 1 of them to
-// `merges`. Two neighbours split at the highest bit in which their indices differ; lower splits are added first.
+// Writes the n - 1 merges that add n terms into term 0 to `merges`, in order. `indices` has the distinct indices of the
+// terms in ascending order; a merge counts terms from 0 to n - 1. Neighbours whose indices differ only in lower bits
+// are added first.
 template <typename Index>
 void sum_tree_merges(const Index* indices, int n, Merge* merges) {
   std::int16_t open[64];  // terms whose sum with their left neighbour is still to come, and the level of that split
@@ -34,13 +36,14 @@ void sum_tree_merges(const Index* indices, int n, Merge* merges) {
   for (; depth > 1; --depth) *merges++ = {open[depth - 2], open[depth - 1]};
 }
 
-// A subtree of the sum over [0, leaves): the terms [first, last).
+// A subtree of a sum: its terms are [first, last).
 struct Subtree {
   int first;
   int last;
 };
 
-// The maximal subtrees that make up the terms [begin, end) of a sum over [0, leaves): what their owner sends, one each.
+// Returns the maximal subtrees that make up the terms [begin, end) of a sum over the terms [0, leaves). The owner of
+// these terms sends one partial sum for each.
 std::vector<Subtree> maximal_subtrees(int begin, int end, int leaves);
 
 }  // namespace foe

@@ -5,7 +5,8 @@
 namespace foe {
 namespace {
 
-// The probability that a token selects none of these experts: K/H of each group of E/H, all choices equally likely.
+// Returns the probability that a token selects none of these experts, if it selects K/H of the E/H experts of each
+// group and all selections are equally likely.
 double none_selected(const ModelConfig& config, Range experts) {
   const int per_group = config.num_experts / config.expert_groups;
   const int selected = config.num_experts_per_tok / config.expert_groups;

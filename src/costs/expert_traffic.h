@@ -1,5 +1,5 @@
-// What travels to experts on other ranks and back, for given experts and in expectation. `members` are the ranks'
-// experts (experts_of_members()).
+// How much travels to experts and back under expert parallelism, for given selections and in expectation. `members` has
+// the experts of each rank, from experts_of_members().
 #pragma once
 
 #include <cstdint>
@@ -11,14 +11,14 @@
 
 namespace foe {
 
-// For tokens of one owner, given the experts they select (K each, ascending): how many rows go to each member, and how
-// many sums come back from it.
+// The traffic of one owner's tokens, whose selected experts are experts_TK (K each, ascending): how many rows go to
+// each member, itself included, and how many partial sums come back from it.
 struct ExpertTraffic {
   std::vector<std::int64_t> rows, sums;  // by member
 };
 ExpertTraffic expert_traffic(const ModelConfig& config, std::span<const Range> members, Dispatch dispatch,
                              std::span<const std::int32_t> experts_TK);
-// The same for one token, in expectation over selections that are all equally likely.
+// The same for one token, in expectation if all selections are equally likely.
 struct ExpectedTraffic {
   std::vector<double> rows, sums;
 };

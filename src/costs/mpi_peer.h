@@ -1,4 +1,4 @@
-// MPI's own collectives over the same ranks, to measure ours beside.
+// MPI's own collectives over the same ranks, with which benchmarks compare those of comm/. All are collective.
 #pragma once
 
 #include <cstddef>
@@ -6,14 +6,14 @@
 
 namespace foe {
 
-// Whether MPI runs: only then may the others be called, by all ranks.
+// Whether MPI is running. The other functions require it.
 bool mpi_runs();
 
-// x = the sum over all ranks, in MPI's order.
+// Replaces x by its sum over all ranks, added in an order that MPI chooses.
 void mpi_all_reduce(std::span<float> x);
-// Equal blocks: the r-th part of `send` goes to rank r, `receive` gets the ranks' parts in order.
+// Sends the r-th of equal parts of `send` to rank r; `receive` gets one part from each rank, in their order.
 void mpi_all_to_all(std::span<const float> send, std::span<float> receive);
-// Rank 0's data replaces everyone's.
+// Replaces x of every rank by that of rank 0.
 void mpi_broadcast(std::span<float> x);
 
 }  // namespace foe

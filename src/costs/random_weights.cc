@@ -10,13 +10,14 @@
 namespace foe {
 namespace {
 
-constexpr std::size_t kPool = 1 << 20;  // values
+constexpr std::size_t kPool = 1 << 20;  // values in the pool
 
 std::size_t element_bytes(WeightFormat format) {
   return format == WeightFormat::kF32 ? sizeof(float) : quantised(format) ? 1 : sizeof(BF16);
 }
 
-// The scale of all blocks that gives random codes a deviation near 1. In int4 the choices of factors stay random.
+// Sets the scale of all blocks to one that gives random codes a standard deviation near 1. In int4 the choices of
+// factors stay random.
 void write_scales(PackedMatrix& matrix) {
   constexpr float kScale8 = 1 / 73.9f, kScale4 = 1 / 54.8f;  // the deviations of all bytes, and of kInt4Products
   const BF16 half = to_bf16(kScale4);

@@ -1,4 +1,4 @@
-// Weights of a shape with random values, for measurements where no checkpoint of that shape is at hand.
+// Random weights of a given shape, for measurements without a checkpoint of that shape.
 #pragma once
 
 #include <cstddef>
@@ -10,14 +10,14 @@
 
 namespace foe {
 
-// Matrices of values, or of codes, with a deviation near 1: copies of one pool of random ones, each from another place,
-// so that gigabytes take a second.
+// Makes matrices of values, or of codes in quantised formats, with a standard deviation near 1. Each is copied from
+// another place of one pool of random values, so that gigabytes take a second.
 class RandomMatrices {
  public:
   RandomMatrices(WeightFormat format, std::uint64_t seed);
 
   PackedMatrix next(int rows, int depth);
-  // The same as plain values; not of a quantised format.
+  // Fills `out` with plain values. The format must not be quantised.
   void fill(std::span<std::byte> out);
 
  private:
@@ -26,8 +26,8 @@ class RandomMatrices {
   std::size_t at_ = 0;
 };
 
-// Embedding, norms and router, which ranks must agree on, are the same on all of them; other values are noise of the
-// size that keeps activations near 1, and need not be those of another placement.
+// Returns weights for one rank's share. Embedding, norms and router, which ranks must agree on, are the same on all
+// ranks. All other values are noise of a size that keeps activations near 1; they differ between placements.
 Weights random_weights(const ModelConfig& config, const Share& share, WeightFormat format, std::uint64_t seed);
 
 }  // namespace foe

@@ -6,14 +6,14 @@
 namespace foe {
 namespace {
 
-// A product of `rows` with matrices of so many elements, all of which are read once if there are any rows.
+// The work of multiplying `rows` rows with matrices of so many elements, which are read once if there are any rows.
 Work product_work(double elements, WeightFormat format, double rows) {
   const double read = rows > 0 ? elements * bits(format) / 8 : 0, operations = 2 * elements * rows;
   if (quantised(format)) return {.bytes = read, .dots = operations};
   return {.bytes = read, .flops = operations};
 }
 
-// Of the sequences, those that this member owns.
+// Returns how many of the sequences this member owns.
 int own_sequences(int sequences, int members, int member) {
   return sequences / members + (member < sequences % members ? 1 : 0);
 }
@@ -69,7 +69,7 @@ StepWork decode_work(const ModelConfig& c, const Placement& placement, int rank,
   const double heads = share.kv_heads.size() * (c.num_attention_heads / c.num_key_value_heads);
   const double positions = L * own * step.context;
 
-  // Rows per expert, and how much of the experts they touch.
+  // The rows of each expert, and the share of experts that have rows.
   const double rows = step.sequences * c.experts_per_token() / E;
   const double touched = experts_touched(c, step.sequences) / E;
   Work experts = product_work(layers(elements.experts), step.weights.experts, rows);

@@ -1,6 +1,6 @@
-// What a decode step cannot do without, from the model, its placement and formulas alone: the bytes that it reads from
-// memory and its arithmetic. With a machine's limits, the least time that it takes (the roofline model of Williams,
-// Waterman and Patterson 2009). Activations, norms, the embedding and what ranks send are not counted.
+// The least work of a decode step, from formulas of the model and its placement: the bytes that it has to read from
+// memory, and its arithmetic. With the limits of a machine this gives the least time of a step (the roofline model of
+// Williams, Waterman and Patterson 2009). Activations, norms, the embedding and what ranks send are not counted.
 #pragma once
 
 #include <cstdint>
@@ -13,12 +13,12 @@
 
 namespace foe {
 
-// Elements of the matrices that a rank holds, without padding.
+// How many elements the matrices of a rank have, without padding.
 struct MatrixElements {
-  std::int64_t attention = 0, router = 0, experts = 0;  // of one layer
-  std::int64_t head = 0;                                // once
+  std::int64_t attention = 0, router = 0, experts = 0;  // in each layer
+  std::int64_t head = 0;                                // once in the model
 
-  // In memory, the router in f32.
+  // Returns the bytes that they take in memory. The router is always f32.
   double bytes(int layers, const WeightFormats& formats) const {
     const auto of = [](std::int64_t elements, double bits) { return static_cast<double>(elements) * bits / 8; };
     return layers * (of(attention, bits(formats.attention)) + of(experts, bits(formats.experts)) + of(router, 32)) +
@@ -28,19 +28,19 @@ struct MatrixElements {
 MatrixElements matrix_elements(const ModelConfig& config, const Share& share);
 
 struct Work {
-  double bytes = 0;  // read from memory, each once
-  double flops = 0;  // in f32; a multiply-add is 2
-  double dots = 0;   // the same of integers: products with quantised weights
+  double bytes = 0;  // read from memory, each byte once
+  double flops = 0;  // operations in f32; a multiply-add is 2
+  double dots = 0;   // operations on integers, in products with quantised weights
 
   Work& operator+=(const Work& other);
 };
 
-// Of all layers.
+// The work of a step in all layers.
 struct StepWork {
   Work projections;  // queries, keys, values and output
   Work attention;    // scores and values over the KV cache
   Work router;
-  Work experts;  // those that some sequence selects, in expectation (experts_touched())
+  Work experts;  // in expectation: only experts that some sequence selects are read (experts_touched())
   Work head;
 
   StepWork& operator+=(const StepWork& other);
@@ -49,25 +49,26 @@ struct StepWork {
 
 struct DecodeStep {
   int sequences = 1;   // one token of each
-  double context = 1;  // positions that each of them attends to, its own included: the mean over sequences
+  double context = 1;  // positions that a token attends to, its own included: the mean over sequences
   WeightFormats weights = {};
   KvType kv = KvType::kBF16;
 };
 
-// Experts of one layer that some of the sequences select, in expectation over selections that are independent and
-// equally likely: E (1 - (1 - K/E)^sequences). Grouped routing selects K/H of E/H in each group: for each expert that
-// is the same.
+// Returns how many experts of one layer are selected by at least one sequence, in expectation if selections are
+// independent and equally likely: E (1 - (1 - K/E)^sequences). Grouped routing selects K/H of the E/H experts in each
+// group, so the probability of an expert is the same.
 double experts_touched(const ModelConfig& config, int sequences);
 
-// The work of one rank. Ranks that share a group own sequences in equal parts, lower members one more; their experts
-// run the rows of all of them.
+// Returns the work of one rank. Ranks that share a group own sequences in equal parts (lower members may have one
+// more); their experts run the rows of all members.
 StepWork decode_work(const ModelConfig& config, const Placement& placement, int rank, const DecodeStep& step);
 
-// The same of all ranks together.
+// Returns the work of all ranks together.
 StepWork decode_work(const ModelConfig& config, const Placement& placement, const DecodeStep& step);
 
+// Returns the seconds that the arithmetic takes at the machine's limits.
 double arithmetic_seconds(const Work& work, const MachineLimits& limits);
-// Reading and arithmetic overlap at best: the longer of the two.
+// Returns the least seconds: reading and arithmetic overlap at best, so it is the longer of the two.
 double least_seconds(const Work& work, const MachineLimits& limits);
 
 }  // namespace foe

@@ -1,4 +1,4 @@
-// foe inspect --roofline: how many tokens/s decoding can reach on this machine, whatever the engine does.
+// `foe inspect --roofline`: the most tokens/s that decoding can reach on this machine.
 #pragma once
 
 #include <vector>
@@ -12,12 +12,12 @@ namespace foe {
 struct RooflineFlags {
   std::vector<int> batches{1, 4, 16, 64};
   int context = 256;
-  int threads = 0;  // that measure the limits; 0: all that the process may use
+  int threads = 0;  // how many threads measure the limits; 0: all that the process may use
 };
 
 struct RooflinePoint {
   int sequences = 0;
-  double experts_touched = 0;  // in a layer
+  double experts_touched = 0;  // in each layer
   StepWork work;               // of all ranks
   double seconds = 0;
 
@@ -30,8 +30,9 @@ struct Roofline {
   std::vector<RooflinePoint> points;
 };
 
-// Measures the limits. Ranks share one machine: what they do together is held against its limits. Throws Error for a
-// context that the model does not have.
+// Measures the limits of this machine and computes a point for each batch size. All ranks are taken to share this
+// machine, so their work together is compared with its limits. Throws Error for a context that is longer than the
+// model's.
 Roofline measure_roofline(const ModelConfig& config, const Placement& placement, const WeightFormats& weights,
                           KvType kv, const RooflineFlags& flags);
 

@@ -12,7 +12,7 @@ SumTraffic operator+(const SumTraffic& a, const SumTraffic& b) {
   return {a.messages + b.messages, a.bytes + b.bytes, a.node_bytes + b.node_bytes};
 }
 
-// All ranks alike.
+// A sum in which all ranks exchange in one level.
 SumTraffic one_level(const SumPlan& plan, const std::vector<int>& nodes, int rank, std::size_t count, Wire wire) {
   const std::uint64_t partials = plan.partials(rank);
   const Slices slices{count, plan.ranks()};
@@ -32,7 +32,8 @@ SumTraffic one_level(const SumPlan& plan, const std::vector<int>& nodes, int ran
   return traffic;
 }
 
-// Its partials' slices to the ranks of its node that add them, and the slice that it has added to all of them.
+// Inside a node: a rank sends slices of its partials to the ranks that add them, and the slice that it has added to all
+// ranks of the node.
 SumTraffic inside_node(const SumPlan& plan, int place, const Slices& slices) {
   SumTraffic traffic;
   for (int peer = 0; peer < plan.ranks(); ++peer) {

@@ -1,4 +1,4 @@
-// What a sum over ranks sends, without any ranks.
+// How much a sum over ranks sends, computed without running any ranks.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,7 @@
 
 namespace foe {
 
-// Counted as in CommCounter.
+// Counted like the fields of CommCounter.
 struct SumTraffic {
   std::uint64_t messages = 0;
   std::uint64_t bytes = 0;
@@ -18,7 +18,8 @@ struct SumTraffic {
   friend bool operator==(const SumTraffic&, const SumTraffic&) = default;
 };
 
-// What `rank` sends in an ordered_sum of vectors of `count` floats, nodes[r] being rank r's node.
+// Returns what `rank` sends in Communicator::ordered_sum() of vectors of `count` floats, nodes[r] being the node of
+// rank r.
 SumTraffic sum_traffic(const SumPlan& plan, const std::vector<int>& nodes, int rank, std::size_t count,
                        Wire wire = Wire::kF32);
 

@@ -45,7 +45,7 @@ void add_sums(const ModelConfig& config, const Placement& placement, const std::
   const int L = config.num_hidden_layers;
   add(attention, L, sequences * config.hidden_size, wire);
   add(experts, config.federated() ? 1 : L, sequences * config.hidden_size, wire);
-  // QK-norm over a width that is split adds a sum of two floats per layer.
+  // In each layer, QK-norm over heads that are split over ranks adds a sum of two floats for each token.
   if (!config.federated() && config.qk_norm == QkNorm::kFull) add(attention, L, 2 * sequences, Wire::kF32);
 }
 

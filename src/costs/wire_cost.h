@@ -1,4 +1,4 @@
-// What a decode step sends, from the placement and formulas alone.
+// How much a decode step sends, computed from the placement by formulas.
 #pragma once
 
 #include <cstdint>
@@ -10,20 +10,20 @@
 
 namespace foe {
 
-// What one rank sends to others, encoded as the wire has it, in a step that decodes some sequences; where ranks share
-// groups, as in plan ep, so many for each owner. Counted as in CommCounter.
+// What one rank sends to others, in the encoding of the wire, in a step that decodes `sequences` sequences; where ranks
+// share groups (as in plan ep), so many for each owner. Counted like the fields of CommCounter.
 struct WireCost {
   int sum_calls = 0;
   SumTraffic sums;
-  std::uint64_t gather_bytes = 0;  // of the logits of its part of the vocabulary what is wanted, to rank 0
-  // Where ranks share a group, in expectation over selections of experts that are all equally likely:
+  std::uint64_t gather_bytes = 0;  // to rank 0: logits or candidates of the rank's part of the vocabulary
+  // The following are for ranks that share a group, in expectation if all selections of experts are equally likely.
   int all_to_all_calls = 0;
-  double dispatch_bytes = 0;  // for its own tokens, to the other members' experts
-  double return_bytes = 0;    // for the other members' tokens
+  double dispatch_bytes = 0;  // rows of its own tokens, to other members' experts
+  double return_bytes = 0;    // partial sums for other members' tokens
 };
 
-// `nodes`: the node of each rank (Communicator::nodes). `candidates`: what each row wants (Batch::candidates); greedy
-// decoding wants one, and what looks at all logits 0.
+// `nodes` has the node of each rank (Communicator::nodes). `candidates` is how many candidates each row wants
+// (Batch::candidates): 1 for greedy decoding, and 0 if all logits are wanted.
 WireCost decode_wire_cost(const ModelConfig& config, const Placement& placement, const std::vector<int>& nodes,
                           int rank, const ExchangeOptions& options = {}, int sequences = 1, int candidates = 1);
 

@@ -1,10 +1,10 @@
-// Expert parallelism's two exchanges of a layer, among the ranks that share a group (in plan ep all of them): rows
-// travel to the ranks that hold their experts, and sums of the experts' outputs travel back. "Rank" here means one of
-// these.
+// The two exchanges of a layer under expert parallelism. First the row of each token travels to the ranks that hold its
+// selected experts; then sums of the experts' outputs travel back. They go between the members of a group (in plan ep
+// between all ranks): in this file "rank" means one of these members.
 //
-// A token's sum over its experts is a tree over the experts' indices (core/sum_tree.h). A rank's experts make up whole
-// subtrees of it; it adds each of them and returns one vector per subtree, which the token's owner adds in the order of
-// the tree: the bits are those of one rank with all experts.
+// The sum over a token's experts is a tree over the indices of the experts (core/sum_tree.h). The experts of a rank
+// make up whole subtrees of it. The rank adds each subtree and returns one vector for it, a partial sum; the token's
+// owner adds these in the order of the tree. So the bits are those of one rank that holds all experts.
 //
 // Shape letters: T tokens of this rank, K selected experts, D model width, R rows that arrived here, E experts.
 #pragma once
@@ -27,50 +27,52 @@ struct ExpertExchange {
   int rank;
   int hidden_size;
   std::size_t row_bytes;
-  int entries;                          // (expert, weight) pairs that travel with a row
-  Range selected;                       // those of a token's K selections that are for these ranks
-  std::vector<ExpertNode> nodes;        // of all ranks, ascending
-  std::vector<std::int32_t> node_of_E;  // -1: of another group
-  std::size_t most_in, sums_out,
-      sums_in;  // rows that can arrive, sums that can leave and arrive: what there is room for
+  int entries;                          // how many (expert, weight) pairs travel with a row
+  Range selected;                       // which of a token's K selections these ranks hold
+  std::vector<ExpertNode> nodes;        // of all ranks, ascending: a partial sum comes back for each that is selected
+  std::vector<std::int32_t> node_of_E;  // index into `nodes`; -1: an expert of another group
+  // How many rows can arrive, and how many sums can leave and arrive: there is memory for so many.
+  std::size_t most_in, sums_out, sums_in;
 
-  // Of the layer that runs.
-  int rows = 0;     // that arrived, in the order of their ranks and there of their tokens
-  Routing routing;  // of these rows
-  // Messages of the exchange that runs: rows of D encoded floats, each with its experts and their weights behind it,
-  // and then sums of D encoded floats.
+  // The current layer.
+  int rows = 0;     // R, rows that have arrived, ordered by their ranks and then by their tokens
+  Routing routing;  // the experts of these rows
+  // The messages of the current exchange. In the first, a unit is a row: D encoded floats, then its experts, then their
+  // weights. In the second, a unit is a partial sum: D encoded floats.
   AlignedBuffer<std::byte> out, in;
-  AlignedBuffer<float> decoded;       // what arrived, where it was encoded
-  const float* arrived = nullptr;     // the rows or sums, D floats each,
-  std::size_t arrived_stride = 0;     // so far apart
-  std::vector<std::int32_t> slot_TK;  // the row or sum of each selection; -1: shares the one before
-  std::vector<std::int32_t> partial_begin_R;
-  std::size_t unit_bytes = 0;  // of a row or sum in the messages
+  AlignedBuffer<float> decoded;               // the floats that have arrived, if the wire is not f32
+  const float* arrived = nullptr;             // the rows or sums that have arrived, D floats each
+  std::size_t arrived_stride = 0;             // floats from one to the next
+  std::vector<std::int32_t> slot_TK;          // which unit stands for a selection; -1: that of the selection before it
+  std::vector<std::int32_t> partial_begin_R;  // the first partial sum of each row that arrived
+  std::size_t unit_bytes = 0;                 // of a row or sum in the messages
   std::vector<std::size_t> rows_to, rows_from, partials_to, partials_from, bytes_out, bytes_in;  // by rank
 
-  // `members`: the ranks' experts. Room for `max_tokens` tokens of all ranks together, wherever they are and wherever
-  // they go.
+  // `members` has the experts of each rank. Allocates all memory for batches of up to `max_tokens` tokens on all ranks
+  // together, whichever ranks own them and whichever experts they select.
   ExpertExchange(const ModelConfig& config, std::span<const Range> members, int own_rank, const ExchangeOptions& how,
                  int max_tokens);
-  // Where in experts_TK the selections of token t begin that are for these ranks.
+  // Returns the index in experts_TK of the first selection of token t that these ranks hold.
   int first_selected(const Routing& own, int t) const { return t * own.entries + selected.begin; }
   std::size_t bytes() const;
 };
 
-// The steps of a layer, in this order; exchange_messages() may run on another thread.
+// A layer calls these functions in this order: pack_rows, exchange_messages, take_rows, then multiplies the experts,
+// then pack_sums, exchange_messages, take_sums. Only exchange_messages() communicates; it may run on another thread
+// while nobody uses `exchange`.
 
-// Writes the messages with the rows of x_TD to their experts, as `own` has selected them.
+// Writes the messages that take the rows of x_TD to the experts that `own` has selected for them.
 void pack_rows(ExpertExchange& exchange, ThreadPool& pool, const Routing& own, const float* x_TD, int tokens);
-// Collective: sends what was packed, receives what the others did.
+// Collective. Sends the messages that were packed, and receives those of the other ranks.
 void exchange_messages(ExpertExchange& exchange, Communicator& comm);
-// Sorts the rows that have arrived: exchange.rows, exchange.routing, and the rows themselves in `arrived`. Throws Error
-// if a peer sends what no peer of this model can.
+// Reads the rows that have arrived into exchange.rows, exchange.arrived and exchange.routing, which sorts them by
+// expert. Throws Error if they are not what a rank with this model can send.
 void take_rows(ExpertExchange& exchange, ThreadPool& pool, const Share& share);
-// Writes the messages with the sums of y_RD, the experts' outputs for the sorted rows. exchange_messages() follows.
-// Throws Error if what arrived asks for more sums than there are.
+// Writes the messages with the partial sums of y_RD, the outputs of the experts for the sorted rows. Throws Error if
+// the rows that arrived ask for more partial sums than `max_tokens` tokens can.
 void pack_sums(ExpertExchange& exchange, ThreadPool& pool, const ModelConfig& config, const float* y_RD);
-// Adds what has come back: update_TD = the sum over each token's experts of weight * output. Throws Error if it is not
-// what was asked for.
+// Adds the partial sums that have come back: update_TD = for each token the sum over its experts of weight * output.
+// Throws Error if they are not as many as were asked for.
 void take_sums(ExpertExchange& exchange, ThreadPool& pool, const Routing& own, int tokens, float* update_TD);
 
 }  // namespace foe

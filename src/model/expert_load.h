@@ -1,5 +1,5 @@
-// How the experts' work is spread over experts and ranks: counted by each rank as it runs, and what follows from the
-// counts of all ranks.
+// How evenly the experts' work is spread over experts and ranks. Each rank counts as it runs; rank 0 gathers the counts
+// and computes figures from them.
 #pragma once
 
 #include <cstdint>
@@ -13,41 +13,42 @@
 
 namespace foe {
 
-// One rank's counts, of all forward passes so far. A row is a (token, selected expert) pair.
+// The counts of one rank over all of its forward passes. A row is a pair of a token and one of its selected experts.
 struct ExpertLoad {
-  int experts = 0;                    // that the rank holds
-  std::vector<std::int64_t> rows_Le;  // [layers][experts]: rows that each of them has run
-  // Experts that the rank's own tokens have selected, of its own groups, and those of them that it holds itself. Where
-  // every token is on every rank and none travels, what a rank runs is its own.
+  int experts = 0;                    // how many experts the rank holds
+  std::vector<std::int64_t> rows_Le;  // [layers][experts]: the rows that each of these experts has run
+  // How many experts of its own groups the rank's own tokens have selected, and how many of those the rank holds
+  // itself. In plans without owners every token is on every rank; then a rank counts the rows that it runs in both.
   std::int64_t selected = 0;
   std::int64_t local = 0;
 
   std::span<const std::int64_t> rows(int layer) const { return std::span(rows_Le).subspan(layer * experts, experts); }
 
-  // Counts one layer: what the rank's own tokens select, and the rows of them and of other ranks' that it runs. If
-  // tokens do not travel these are one Routing.
+  // Counts one layer. `own` has the selections of the rank's own `tokens`, and `sorted` the rows that the rank runs, of
+  // its own tokens and of others. If rows do not travel, both are the same object.
   void add(int layer, const ModelConfig& config, const Share& share, const Routing& own, int tokens,
            const Routing& sorted);
 };
 
-// Collective: rank 0 gets everyone's, by rank.
+// Collective. Returns the counts of all ranks, by rank, on rank 0, and nothing on the others.
 std::vector<ExpertLoad> gather_load(Communicator& comm, const ModelConfig& config, const Placement& placement,
                                     const ExpertLoad& mine);
 
-// The share of selections that were resolved on the token's own rank, which needs no exchange; 1 where there were none.
+// Returns the share of selections whose expert was on the token's own rank, so that no row had to travel: from 0 to 1,
+// and 1 if there were no selections.
 double local_activation_rate(std::span<const ExpertLoad> ranks);
 
-// Rows of each of the model's experts, by layer. Where every rank holds a part of every expert (plan tp) each row
-// counts once.
+// Returns the rows of each of the model's experts, [layers][experts]. If several ranks hold parts of one expert (a
+// dense model in plan tp), each row counts once.
 std::vector<std::vector<std::int64_t>> rows_by_expert(const ModelConfig& config, const Placement& placement,
                                                       std::span<const ExpertLoad> ranks);
 
-// The fullest over the median, which for an even number is the mean of the two in the middle; 1 where all are 0, and
-// infinity where only the median is.
+// Returns the largest value divided by the median (of an even number of values, the mean of the two in the middle). If
+// the median is 0, it returns 1 if all values are 0, and infinity otherwise.
 double fullest_over_median(std::vector<double> values);
 
-// Rows on the fullest rank over rows on the median rank, the mean over layers that had any. Ranks without experts do
-// not count.
+// Returns how many times as many rows the fullest rank runs as the median rank: the mean over layers that had rows.
+// Ranks without experts are left out.
 double row_balance(std::span<const ExpertLoad> ranks);
 
 }  // namespace foe

@@ -9,7 +9,7 @@
 namespace foe {
 namespace {
 
-// The subtrees that one member's experts make up.
+// Appends the subtrees that one member's experts make up.
 void add_subtrees(const ModelConfig& config, Range experts, int member, std::vector<ExpertNode>& nodes) {
   const int leaves = expert_terms(config, {0, config.num_experts}).end;
   const Range terms = expert_terms(config, experts);

@@ -1,6 +1,6 @@
-// Expert parallelism among the ranks that share a group (in plan ep all of them): which experts' outputs a rank adds
-// before it returns them. `members` are these ranks' experts
-// (experts_of_members()).
+// Expert parallelism between the ranks that share a group (in plan ep between all ranks): which experts' outputs a rank
+// adds before it returns them to the owner of a token. `members` has the experts of each of these ranks, from
+// experts_of_members().
 #pragma once
 
 #include <cstdint>
@@ -14,18 +14,18 @@
 
 namespace foe {
 
-// What travels for a token whose experts are on several ranks, or several of them on one.
+// What travels for a token whose experts are on other ranks.
 enum class Dispatch {
-  kPerRank,  // one copy to each rank that holds some of them, and that rank's partial sums back: as little as there is
-  kPerExpert,  // a copy for each expert, and its output back: expert parallelism as it is usually described
+  kPerRank,    // one copy of its row to each rank that holds some of its experts; that rank's partial sums travel back
+  kPerExpert,  // one copy for each expert, whose output travels back: expert parallelism as it is usually described
 };
 
-// How ranks exchange what the forward pass sends.
+// How the ranks exchange data in a forward pass.
 struct ExchangeOptions {
   Dispatch dispatch = Dispatch::kPerRank;
   Wire wire = Wire::kF32;
-  // Whether a large batch runs as two halves, each computing while the other one's exchanges go on. The bits do not
-  // depend on it.
+  // Whether a large batch runs as two halves, of which one computes while the exchanges of the other go on. The bits do
+  // not depend on it.
   bool overlap = false;
 };
 
@@ -33,31 +33,33 @@ const char* to_string(Dispatch dispatch);
 // Throws Error for anything but "rank" and "expert".
 Dispatch parse_dispatch(const std::string& name);
 
-// An expert's place in the tree of the sum (core/sum_tree.h): groups above, experts of a group below, both padded to
-// powers of two.
+// Returns the index of an expert's term in the sum over experts (core/sum_tree.h). The upper levels of the tree are
+// groups and the lower ones the experts of a group, whose number is padded to a power of two.
 int expert_tree_index(const ModelConfig& config, int expert);
-// The terms that experts have there, and what pads their groups.
+// Returns the range of terms of these experts, including the padding between their groups.
 Range expert_terms(const ModelConfig& config, Range experts);
-// And back: the experts among these terms; none if it is padding alone.
+// Returns the experts among these terms; an empty range if the terms are padding only.
 Range experts_of_terms(const ModelConfig& config, Range terms);
 
-// Experts of one member whose outputs are added before they return: a subtree of the sum, or a single expert.
+// Experts of one member whose outputs are added before they travel back as one vector: a subtree of the sum with
+// kPerRank, a single expert with kPerExpert.
 struct ExpertNode {
   Range experts;
-  int index;  // its place in the sum's tree
+  int index;  // of its first term
   int member;
 };
 
-// Of all members, ascending.
+// Returns the nodes of all members, by ascending experts.
 std::vector<ExpertNode> expert_nodes(const ModelConfig& config, std::span<const Range> members, Dispatch dispatch);
-// -1 for experts that no member holds.
+// Returns for each expert the index of its node; -1 for experts that no member holds.
 std::vector<std::int32_t> node_of_each_expert(const std::vector<ExpertNode>& nodes, int experts);
 
-// Which of a token's K selected experts, in ascending order, the members hold: all, or in a federated model K/H.
+// Returns which of a token's K selected experts, in ascending order, the members hold: all K, or in a federated model
+// the K/H of their group.
 Range selected_entries(const ModelConfig& config, std::span<const Range> members);
-// (expert, weight) pairs that travel with a row.
+// Returns how many (expert, weight) pairs travel with a row.
 int dispatched_entries(const ModelConfig& config, Dispatch dispatch);
-// Of one row that travels to experts: the row, their indices and weights.
+// Returns the bytes of one row that travels to experts: the row itself, and the indices and weights of experts.
 std::size_t dispatched_row_bytes(const ModelConfig& config, const ExchangeOptions& options);
 
 }  // namespace foe

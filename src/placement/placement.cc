@@ -13,7 +13,7 @@
 namespace foe {
 namespace {
 
-// Part `index` of `total` units cut into `parts`, the larger parts first.
+// Returns part `index` of `total` units that are cut into `parts` parts, the larger parts first.
 Range even_share(int total, int parts, int index) {
   const int base = total / parts, extra = total % parts;
   const int begin = index * base + std::min(index, extra);
@@ -26,7 +26,7 @@ int panels(int total) {
   return (total + kPanel - 1) / kPanel;
 }
 
-// The same in whole panels, so that no rank but the last has a padded one.
+// The same, cut between whole panels, so that only the last rank has a panel that is filled up.
 Range panel_share(int total, int parts, int index) {
   const Range share = even_share(panels(total), parts, index);
   return {std::min(share.begin * kPanel, total), std::min(share.end * kPanel, total)};
@@ -61,8 +61,8 @@ void check_ranks(const ModelConfig& config, Plan plan, int ranks) {
     expect_at_most(config.experts(), "one for each expert");
 }
 
-// Plan tp's part of the experts. Cut between multiples of a power of two, at most a quarter of an even share, it is few
-// subtrees of the experts' sum.
+// Returns a rank's experts in plan tp. The experts are cut at multiples of a power of two that is at most a quarter of
+// an even share, so that a rank's experts are few subtrees of the sum.
 Range tp_experts(int experts, int ranks, int rank) {
   const int step = static_cast<int>(std::bit_floor(static_cast<unsigned>(std::max(1, experts / ranks / 4))));
   const auto cut = [=](std::int64_t r) {
@@ -81,8 +81,8 @@ Share tp_share(const ModelConfig& config, int ranks, int rank) {
           .vocab = panel_share(config.vocab_size, ranks, rank)};
 }
 
-// The share of rank `index` of `parts` along the group axis and of `member` of `members` along the other: a part of the
-// groups with their heads, and a part of these groups' experts.
+// Returns the share of the rank that is `index` of `parts` along the group axis and `member` of `members` along the
+// member axis: a part of the groups with their heads, and a part of these groups' experts.
 Share grid_share(const ModelConfig& config, int parts, int index, int members, int member) {
   const int H = config.federated() ? config.expert_groups : 1;
   const int heads = config.num_key_value_heads / H, experts = config.experts() / H;
@@ -95,15 +95,15 @@ Share grid_share(const ModelConfig& config, int parts, int index, int members, i
           .vocab = panel_share(config.vocab_size, parts, index)};
 }
 
-// Where the terms of the experts' sum end that ranks up to this share own.
+// Returns the end of the terms of the experts' sum that the ranks up to this share own.
 int end_of_expert_terms(const ModelConfig& config, const Share& last) {
   if (config.federated()) return last.groups.end;
   if (config.dense()) return width_blocks(config).within({0, last.expert_width.end}).end;
   return expert_terms(config, {0, last.experts.end}).end;
 }
 
-// Which ranks share each group, `members` of them: those of one node as long as it has that many left, then whoever is
-// left over.
+// Returns for each group the `members` ranks that share it. As long as a node has so many ranks left, they are of one
+// node; then the ranks that are left over share groups.
 std::vector<std::vector<int>> ranks_of_groups(const std::vector<int>& nodes, int groups, int members) {
   std::vector<std::vector<int>> result;
   std::vector<int> left_over;

@@ -1,19 +1,22 @@
-// How a step's budget of tokens, and of rows of logits, is split.
+// Splits a step's budget, of tokens and of rows of logits, among the running sequences.
 #include <algorithm>
 
 #include "sched/scheduler.h"
 
 namespace foe {
 
-// Decoding sequences get their token first, and prompts the rest, in order. But an owner gets more than an even part of
-// it only where others leave some: all wait for the one with the most to run. What decoding sequences leave to prompts,
-// even if they would fill the budget, is a quarter of it and one row; the first in order is never left out.
+// Decoding sequences get their one token first. Then prompts (and all else that has several tokens to run) get chunks
+// of what is left, in the order of running_. While there are prompts, decoding sequences leave them a quarter of the
+// tokens and one row of logits; only the first sequence in the order gets its token in any case. The rest is first
+// dealt in even parts to the owners, because all ranks wait for the owner with the most tokens; a second round deals
+// what some owners did not use.
 void Scheduler::deal_tokens() {
   budget_ = {.tokens = limits_.max_tokens, .rows = limits_.max_sampled};
   if (running_.empty()) return;
   Budget kept = {.tokens = std::max(1, limits_.max_tokens / 4), .rows = 1};
   if (decoding()) kept = {};
-  // By index: those behind may be preempted, and leave running_.
+  // These loops use an index, because deal() may preempt sequences behind the current one, which removes them from
+  // running_.
   for (int i = 0; i < num_running(); ++i)
     if (running_[i]->decoding() && (i == 0 || (budget_.tokens > kept.tokens && budget_.rows > kept.rows)))
       deal(*running_[i], 1);
@@ -25,15 +28,17 @@ void Scheduler::deal_tokens() {
   for (int i = 0; i < num_running(); ++i) deal(*running_[i], budget_.tokens);
 }
 
-// At most `most` more tokens of the sequence. Where all rows of a prompt are wanted, it gets half of those that are
-// left: prompts behind it want their last one.
+// Schedules at most `most` more tokens of the sequence, as far as the budget and the KV blocks reach, and returns how
+// many. A prompt whose logprobs were asked for wants a row of logits for every token. It gets at most half of the rows
+// that are left, so that prompts behind it can have the one row that each of them needs.
 int Scheduler::deal(Sequence& s, int most) {
   const int begin = s.done + s.scheduled;
   if (begin == s.total()) return 0;
   const int rows = s.collects_prompt ? (budget_.rows + 1) / 2 : budget_.rows;
   int end = begin + std::min({s.total() - begin, most, budget_.tokens});
   end = std::min(end, std::max(begin, s.first_wanted()) + rows);
-  if (s.collects_prompt && s.done < s.first_wanted()) end = std::min(end, s.first_wanted());  // all rows, or none
+  if (s.collects_prompt && s.done < s.first_wanted())
+    end = std::min(end, s.first_wanted());  // all rows wanted, or none
   if (end > begin) end = provide_blocks(s, end);
   if (end <= begin) return 0;
   s.scheduled += end - begin;
@@ -42,7 +47,8 @@ int Scheduler::deal(Sequence& s, int most) {
   return end - begin;
 }
 
-// How far the sequence gets, at most to `end`, with the blocks that are free, and those of sequences behind it.
+// Gives the sequence KV blocks for the positions before `end`, and returns how many positions it has blocks for, at
+// most `end`. If no block is free, it preempts sequences of the same owner behind this one, the last one first.
 int Scheduler::provide_blocks(Sequence& s, int end) {
   BlockPool& pool = pools_[s.owner];
   while (static_cast<int>(s.blocks.size()) < blocks_for(end)) {
@@ -53,7 +59,7 @@ int Scheduler::provide_blocks(Sequence& s, int end) {
   return end;
 }
 
-// Preempts the last sequence of the same owner, if it is not this one.
+// Preempts the last running sequence of the same owner. Returns false if that is `sequence` itself.
 bool Scheduler::preempt_behind(const Sequence& sequence) {
   for (auto it = running_.rbegin(); *it != &sequence; ++it)
     if ((*it)->owner == sequence.owner) {

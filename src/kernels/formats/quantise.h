@@ -1,4 +1,5 @@
-// Rounding to the quantised weight formats, and rows of activations to the integers that their products take.
+// Rounds weights to the quantised formats, and activations to what products with rounded weights multiply: integers or
+// bf16.
 #pragma once
 
 #include <array>
@@ -10,55 +11,64 @@
 
 namespace foe {
 
-// One row of a block of weights: weight k is scale * codes[k] in int8, and scale * kInt4Products[codes[k]] in int4,
-// where the sixteen k of a part have codes with the same factor. The scale of int4 is a bf16.
+// One output row of a block of weights. In int8, weight k is scale * codes[k]. In int4 it is scale *
+// kInt4Products[codes[k]], where the kInt4Part codes of one part all have the same factor, and the scale is a number
+// that bf16 holds.
 struct WeightBlock {
   float scale = 0;
   std::array<std::int8_t, kCodeBlock> codes{};
 };
-// The block of n <= kCodeBlock weights; int4 takes the scale, among those tried, that makes the squared error least.
-// Where a weight is not finite the scale is NaN, and so is all that is read.
+// Returns the block of n <= kCodeBlock weights w. `format` is kInt8, whose scale is the largest magnitude / 127, or
+// kInt4, which tries several scales and takes the one with the least squared error. If a weight is not finite, the
+// scale is NaN, and the whole block is read as NaNs.
 WeightBlock quantise_block(WeightFormat format, const float* w, int n);
 
-// Rows of activations as products with some formats take them, padded with zeros to the weights' depth: bf16 beside
-// bf16xbf16, and blocks of codes (RowBlock) beside integers, whichever they are. All begin at cache lines.
+// Rows of activations as products with rounded weights take them: bf16 beside bf16xbf16, and blocks of codes (RowBlock)
+// beside int8 and int4. Rows are padded with zeros to the padded depth of the weights, and each begins at a cache line.
+// This is a view; the caller owns the memory.
 struct QuantisedRows {
   std::byte* data = nullptr;
   std::size_t stride = 0;  // bytes from row to row: quantised_row_bytes()
 };
 
-// What makes all weights positive, as some products of bytes take them: int8 codes, and int4 levels.
+// Some instructions multiply bytes only if one of the two is unsigned. Adding these offsets makes int8 codes and int4
+// levels positive.
 inline constexpr int kCodeOffset = 128, kLevelOffset = 32;
-inline constexpr int kMostCode = 127;  // of activations
+inline constexpr int kMostCode = 127;  // the largest code of an activation
 
+// kCodeBlock activations of one row: activation k is scale * codes[k]. The other fields are what the offsets of the
+// weights add to a product, with the opposite sign.
 struct alignas(64) RowBlock {
   std::int8_t codes[kCodeBlock];
   float scale;
-  std::int32_t offset;  // -kCodeOffset times the sum of the codes
-  // -kLevelOffset times the sum of those codes of a part with k % 4 < 2, and of the others.
+  std::int32_t offset;  // -kCodeOffset * the sum of all codes
+  // For each part of the block: -kLevelOffset * the sum of its codes with k % 4 < 2, and the same for its other codes.
   std::int16_t part_offsets[kCodeBlock / kInt4Part][2];
 };
 static_assert(kLevelOffset * kMostCode * kInt4Part / 2 <= 32767);
 
+// Returns the rows from `first` on.
 inline QuantisedRows from_row(const QuantisedRows& rows, std::size_t first) {
   if (!rows.data) return {};
   return {rows.data + first * rows.stride, rows.stride};
 }
 
-// Of n floats of a row, for weights in `format`; none where they take floats.
+// Returns how many bytes a row of n activations takes beside weights in `format`; 0 if these are multiplied with
+// floats.
 constexpr std::size_t quantised_bytes(WeightFormat format, int n) {
   const auto depth = static_cast<std::size_t>(padded_depth(format, n));
   return quantised(format) ? depth / kCodeBlock * sizeof(RowBlock) : rounds_rows(format) ? depth * sizeof(BF16) : 0;
 }
-// From row to row of n floats: an odd number of cache lines, as the same k of many rows would otherwise displace each
-// other in caches.
+// Returns the distance in bytes from one such row to the next: an odd number of cache lines, as the same k of many rows
+// would otherwise fall into the same cache set.
 constexpr std::size_t quantised_row_bytes(WeightFormat format, int n) {
   constexpr std::size_t kLine = 64;
   return rounds_rows(format) ? (quantised_bytes(format, n) / kLine | 1) * kLine : 0;
 }
 
-// to[i] = row i of x [rows, n] for weights in `format`: the nearest bf16, or the nearest multiple of its block's scale,
-// ties to even. Where a value of a block is not finite, its scale is NaN.
+// Rounds x [rows, n], whose rows are `x_stride` floats apart, for weights in `format`, and writes row i to the i-th row
+// of `to`. A value becomes the nearest bf16 or the nearest multiple of its block's scale, ties to even. If a value of a
+// block is not finite, the scale of the block is NaN.
 void quantise_rows(ThreadPool& pool, WeightFormat format, const float* x, std::size_t x_stride, int rows, int n,
                    const QuantisedRows& to);
 

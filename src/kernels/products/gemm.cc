@@ -21,9 +21,10 @@ HWY_BEFORE_NAMESPACE();
 namespace foe {
 namespace HWY_NAMESPACE {
 
-constexpr int kMaxOpen = 16;  // terms of a sum that wait for others: one for each bit of an index of Merge
+constexpr int kMaxOpen = 16;  // terms of a sum that wait to be added: at most one for each bit of Merge's indices
 
-// Calls body(accumulator, offset, columns) for the rows of a block and each panel: the offset is that in y.
+// Calls body(accumulator, offset, columns) for each row of a block of rows and each panel: `accumulator` has 16
+// outputs, of which `columns` exist, and `offset` is where they stand in y.
 template <int kPanels, typename Body>
 HWY_INLINE void for_each_output(const Product& product, int first_row, int rows, int panel, Accumulators<kPanels>& acc,
                                 Body&& body) {
@@ -34,11 +35,11 @@ HWY_INLINE void for_each_output(const Product& product, int first_row, int rows,
     }
 }
 
-// acc = x rows times panels + plus, for one block of rows.
+// acc = rows of x times panels (+ plus), for one block of rows.
 template <int kPanels>
 void multiply_and_add(const Product& product, const TiledRows* tiled, int rows_before, int first_row, int rows,
                       int panel, Accumulators<kPanels>& acc) {
-  // Only the first term of a sum has a place for it.
+  // In a sum only the first term has a y, where the result will be written.
   const ResultLines results{product.y + first_row * product.y_stride + panel * kPanel, product.y_stride,
                             product.y ? rows : 0, kPanels};
   multiply_row_block<kPanels>(product, tiled, rows_before, first_row, rows, panel, acc, results);
@@ -49,8 +50,8 @@ void multiply_and_add(const Product& product, const TiledRows* tiled, int rows_b
   });
 }
 
-// Columns of `panel` of some rows of a sum. Terms are added as soon as both are there. The merges take the last two
-// that wait, always.
+// Computes kPanels panels of outputs for some rows of a sum. Two terms are added as soon as both are there. `open` is a
+// stack: the next merge always adds the last term that waits to the one before it.
 template <int kPanels>
 void multiply_panels(std::span<const Product> terms, const Merge* merges, const RowRange& range, int panel) {
   HWY_ALIGN Accumulators<kPanels> open[kMaxOpen];
@@ -78,7 +79,7 @@ void multiply_panels(std::span<const Product> terms, const Merge* merges, const 
   }
 }
 
-// Panels [first, last) of every row of a sum.
+// Computes panels [first, last) for every row of a sum.
 void multiply_run(std::span<const Product> terms, const Merge* merges, int first, int last, std::uint64_t call) {
   for_each_row_range(terms, call, [&](const RowRange& range) {
     int panel = first;
@@ -134,13 +135,15 @@ namespace {
 HWY_EXPORT(multiply_run);
 HWY_EXPORT(multiply_swiglu_run);
 
-// Of a panel for so many rows: reading it takes as long as about four rows of arithmetic.
+// The time of multiplying a panel with so many rows, in units of one row's arithmetic. Reading the panel takes as long
+// as about four rows.
 std::size_t cost_of_panel(int rows) {
   return rows + 4;
 }
 
-// Cuts [0, total) into runs for so many threads: half of it into one for each, then half of what is left, and so on.
-// Memory is faster the longer a thread reads on, and threads finish together if what they take last is short.
+// Cuts [0, total) into runs: half of it into one run for each thread, then half of what is left, and so on. Long runs
+// come first because memory is faster the longer a thread reads on, and short ones last so that threads finish
+// together.
 class Runs {
  public:
   Runs(std::size_t total, std::size_t threads, std::size_t shortest) : total_(total), threads_(threads) {
@@ -156,11 +159,13 @@ class Runs {
   std::size_t total_, threads_, halvings_ = 0;
 };
 
-// Calls body(product, first, last) for panels [first, last) of every product that has rows, in one parallel pass. Each
-// `together` panels, from a multiple of that on, stay together.
+// Calls body(product, first, last) in parallel until all panels of every product that has rows have been in some
+// [first, last). The products stand one after the other and are cut into runs by the time that their panels take.
+// `first` is a multiple of `together`, as is `last` unless it is the end: such panels (gate and up) are never
+// separated.
 template <typename Body>
 void for_each_run(ThreadPool& pool, std::span<const Product> products, int together, Body&& body) {
-  constexpr std::size_t kShortest = std::size_t{32} << 10;  // bytes, where they are read for one row
+  constexpr std::size_t kShortest = std::size_t{32} << 10;  // bytes of weights that a run has at least, for one row
   const auto parts_of = [together](const Product& product) -> std::size_t {
     return product.count == 0 ? 0 : (product.w->panels() + together - 1) / together;
   };
@@ -189,7 +194,7 @@ void for_each_run(ThreadPool& pool, std::span<const Product> products, int toget
   });
 }
 
-// Vectors do with subnormal numbers what tiles of bf16 do.
+// AMX's tiles of bf16 take subnormal numbers as zeros. While it lives, vectors do so, too, for the same bits.
 struct FlushWherePairs {
   explicit FlushWherePairs(const Product& product) {
     if (product.w->format == WeightFormat::kBF16xBF16) flush.emplace();
@@ -197,6 +202,7 @@ struct FlushWherePairs {
   std::optional<FlushSubnormals> flush;
 };
 
+// Tells the calls of these functions apart, for what threads keep of the rows of a product (RowCopy).
 std::uint64_t next_call() {
   static std::atomic<std::uint64_t> calls{0};
   return ++calls;

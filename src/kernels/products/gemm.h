@@ -1,9 +1,12 @@
 // Products of activations with packed weights.
 //
-// Weights are packed in panels of 16 output rows, k-major inside a panel, so that vectors run over outputs: one panel
-// is streamed once, contiguously, whatever the number of activation rows, and every output is one chain of fused
-// multiply-adds over ascending k, or over ascending blocks of it (weight_format.h). So a row's result does not depend
-// on which rows it is computed with (GEMV = GEMM).
+// Weights are packed in panels of 16 output rows (weight_format.h), so that one vector holds the same k of 16 outputs.
+// A panel is read once, from its first byte to its last, however many activation rows there are. Every output is one
+// chain of fused multiply-adds over ascending k or, with quantised weights, over ascending blocks of k. So the result
+// of a row has the same bits whichever rows it is computed with: a product with one row (GEMV, in decode) and one with
+// many (GEMM, in prefill) agree.
+//
+// A function here is called by the thread that owns the pool, and returns when all of its outputs are written.
 #pragma once
 
 #include <cstddef>
@@ -20,34 +23,36 @@
 
 namespace foe {
 
-// W [rows, depth], stored as ceil(rows/16) panels of [depth][16], or of blocks; rows past the end are zero. The weights
-// are its own or, where it is a view, those of a file or of another matrix.
+// A weight matrix W [rows, depth], stored as ceil(rows / 16) panels. The rows that fill up the last panel are zero. The
+// matrix owns its weights, or is a view: then they belong to a file, to a PackingSpace or to another matrix, which must
+// outlive it.
 struct PackedMatrix {
   WeightFormat format = WeightFormat::kF32;
   int rows = 0;
   int depth = 0;
   const std::byte* data = nullptr;  // any alignment
   std::size_t panel_stride = 0;     // bytes from one panel to the next
-  AlignedBuffer<std::byte> own;     // empty in a view or a PackingSpace
+  AlignedBuffer<std::byte> own;     // what `data` points to; empty in a view
 
   int panels() const { return (rows + kPanel - 1) / kPanel; }
   std::size_t bytes() const { return panels() * panel_bytes(format, depth); }
-  // Rows from a multiple of 16 on, columns from a multiple of the format's block on.
+  // A view of some rows and columns. `row` must be a multiple of 16, and `column` one of the format's block_depth().
   PackedMatrix view(int row, int row_count, int column, int column_count) const;
 };
 
-// Memory of many packed matrices, which it outlives: most are smaller than a huge page, so that only together they get
-// such pages.
+// Owns the memory of many packed matrices, and must outlive them. Most matrices are smaller than a huge page, so they
+// get huge pages only if they lie together.
 class PackingSpace {
  public:
-  std::byte* take(std::size_t bytes);  // zeros, at a cache line
+  std::byte* take(std::size_t bytes);  // returns memory that is zero and begins at a cache line
 
  private:
   std::vector<AlignedBuffer<std::byte>> pieces_;
-  std::size_t used_ = 0;  // of the last
+  std::size_t used_ = 0;  // bytes of the last piece
 };
 
-// A matrix of f32 or bf16 as it stands in a file: row-major, perhaps unaligned, perhaps a slice of a wider one.
+// A view of a matrix of f32 or bf16 as it stands in a file: row-major, at any alignment, and possibly a slice of a
+// wider matrix.
 struct StoredMatrix {
   DType type = DType::kF32;
   const std::byte* data = nullptr;  // element (0, 0)
@@ -56,45 +61,49 @@ struct StoredMatrix {
   int depth = 0;
 
   StoredMatrix slice(int row, int row_count, int column, int column_count) const;
-  // out[0 .. depth) = one row, widened exactly.
+  // Writes one row to out[0 .. depth), widened to f32, which is exact.
   void read_row(int row, float* out) const;
 };
 
-// All zero.
+// Returns a matrix of zeros that owns its memory.
 PackedMatrix empty_packed(int rows, int depth, WeightFormat format);
 
-// Packs the matrices one below the other (all of one depth), converting to `format`. f32 to bf16 rounds to nearest
-// even; quantise_block() says how the others round.
+// Packs `parts`, which must all have the same depth, as one matrix: the rows of each part follow those of the one
+// before it. The weights are converted to `format`: f32 becomes the nearest bf16, ties to even, and quantise_block()
+// says how int8 and int4 round. With `space`, the matrix lies there; without it, the matrix owns its memory.
 PackedMatrix pack(ThreadPool& pool, std::span<const StoredMatrix> parts, WeightFormat format,
                   PackingSpace* space = nullptr);
 
-// Packs gate and up [F, D] with their panels alternating (gate 0, up 0, gate 1, ...), as multiply_swiglu wants them;
-// rows = 2 * 16 * ceil(F/16).
+// Packs gate and up, [F, D] each, as one matrix whose panels alternate (gate 0, up 0, gate 1, ...), as multiply_swiglu
+// requires. The matrix has 2 * 16 * ceil(F / 16) rows.
 PackedMatrix pack_gate_up(ThreadPool& pool, const StoredMatrix& gate, const StoredMatrix& up, WeightFormat format,
                           PackingSpace* space = nullptr);
 
-// One product y[i, n] = sum_k x[row(i), k] w[n, k] (+ plus[i, n]) for i < count; row(i) = rows[i], or i without `rows`.
+// One product: y[i, n] = sum_k x[row(i), k] w[n, k] for i < count, where row(i) is rows[i], or i if `rows` is null. If
+// `plus` is not null, plus[i, n] is added. The caller owns all of the memory.
 struct Product {
   const float* x = nullptr;
   std::size_t x_stride = 0;            // floats from row to row
-  const std::int32_t* rows = nullptr;  // gathered rows of x, or null
+  const std::int32_t* rows = nullptr;  // which rows of x are multiplied; null: the first `count`
   int count = 0;
   const PackedMatrix* w = nullptr;
   float* y = nullptr;
-  std::size_t y_stride = 0;      // of `plus`, too
-  const float* plus = nullptr;   // added to the product, or null
-  QuantisedRows quantised = {};  // x as quantised weights take it: row(i) is x's there, too
+  std::size_t y_stride = 0;  // floats from row to row of y and of `plus`
+  const float* plus = nullptr;
+  QuantisedRows quantised = {};  // all rows of x rounded by quantise_rows(); required where rounds_rows(w->format)
 };
 
-// Runs all products in one parallel pass, whatever their sizes: the grouped GEMM of the experts, of the groups'
-// attention projections, or a plain GEMM where there is one product. Outputs must not overlap.
+// Computes all products in one parallel loop, whatever their sizes: one call multiplies all experts, or the attention
+// projections of all groups (a grouped GEMM). The outputs must not overlap.
 void multiply(ThreadPool& pool, std::span<const Product> products);
 
-// The sum of products of one shape, in the order of `merges` (sum_tree_merges of the products), to the y of the first;
-// the others have none. At least one product, and one merge less.
+// Writes the sum of the products to the y of the first; the others must have none. All products have the same count and
+// as many outputs, there is at least one, and `merges`, from sum_tree_merges(), says in which order they are added:
+// there is one merge less than there are products.
 void multiply_and_sum(ThreadPool& pool, std::span<const Product> products, std::span<const Merge> merges);
 
-// multiply with w packed by pack_gate_up, without `plus`: y[i, f] = silu(gate[i, f]) * up[i, f] for f < width.
+// Like multiply(), with a w that pack_gate_up() made and without `plus`: y[i, f] = silu(gate[i, f]) * up[i, f] for f <
+// width, where gate and up are the products with the two matrices.
 void multiply_swiglu(ThreadPool& pool, std::span<const Product> products, int width);
 
 }  // namespace foe

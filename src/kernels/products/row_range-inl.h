@@ -28,18 +28,19 @@ const std::byte* row_of(const Product& product, int i) {
   return reinterpret_cast<const std::byte*>(product.x + row * product.x_stride);
 }
 
-// Rows that share what is done for a panel. Tiles take more, which then share what is made of the weights for them.
+// The rows of a block: so many share the work that is done once for a panel. Tiles take more rows, because weights have
+// to be decoded for them first.
 constexpr int kRowBlockOfVectors = 48, kRowBlockOfTiles = 128;
 
-// Panels that one row is multiplied with at a time, where these are long: memory is faster in several streams. Two rows
-// of floats have two, and more have one.
+// How many panels one row is multiplied with at a time, if the panels are long: memory is faster in several streams.
 constexpr int kMostPanels = 4;
 template <int kPanels>
 constexpr int kMostRows = kPanels == kMostPanels ? 1
                           : kMayTile             ? kRowBlockOfTiles
                                                  : kRowBlockOfVectors;
 
-// Rows of a sum: all of them or, if tiles multiply them, as many as stay in a cache, as tiles take them, of each term.
+// Some rows of a sum. If vectors multiply them, these are all rows. If tiles do, they are as many as stay in a cache,
+// and tiled[j] has those of the j-th term in the form that tiles take.
 struct RowRange {
   int begin, end;
   const TiledRows* tiled = nullptr;
@@ -50,13 +51,14 @@ struct RowRange {
   }
 };
 
-// From so many rows on tiles are faster than vectors, although 16 rows take them as long as one.
+// With at least so many rows tiles are faster than vectors, although one row takes them as long as 16.
 constexpr int kFewestTiledRows = 8;
 
 #if HWY_TARGET == HWY_AVX3
 
-// Rows of a product for tiles, which load rows at equal distances, 16 at a time. What is not there like that is copied
-// into memory of this thread; it stays there for the other panels of the same product in the same call.
+// Rows of a product for tiles. A tile loads 16 rows at equal distances. Gathered rows, and the last rows if they do not
+// fill a tile, are copied into memory of this thread, and are kept for the other panels of the same product in the same
+// call.
 class RowCopy {
  public:
   const TiledRows& take(const Product& product, int begin, int end, std::uint64_t call) {
@@ -67,7 +69,8 @@ class RowCopy {
     const int copied_from = product.rows ? 0 : whole * amx::kTileRows;
     const std::size_t bytes = blocks * block_row_bytes(product);
     const std::size_t room = (rows - copied_from + amx::kTileRows - 1) / amx::kTileRows * amx::kTileRows * stride;
-    // Zero at first: no output of a row depends on what is past the last one, but scales could be slow to multiply.
+    // The memory is zero at first. No output depends on what is past the last row, but arithmetic could be slow with
+    // numbers that happen to be there.
     if (memory_.size() < room) memory_ = AlignedBuffer<std::byte>::zeroed(room);
     for (int i = copied_from; i < rows; ++i)
       std::memcpy(memory_.data() + (i - copied_from) * stride, row_of(product, begin + i), bytes);
@@ -79,7 +82,7 @@ class RowCopy {
   static int block_count(const Product& product) {
     return padded_depth(product.w->format, product.w->depth) / block_depth(product.w->format);
   }
-  // What a row has for a block.
+  // Returns how many bytes of a row belong to one block.
   static std::size_t block_row_bytes(const Product& product) {
     return quantised(product.w->format) ? sizeof(RowBlock) : amx::kTileRowBytes;
   }
@@ -92,7 +95,8 @@ class RowCopy {
   int begin_ = 0;
 };
 
-// Calls body(rows) for all rows of a sum, so many at a time that those of all terms are in half of a second cache.
+// Calls body(range) until all rows of a sum have been in some range. The rows of all terms in a range take at most half
+// of a second-level cache.
 template <typename Body>
 void for_each_tiled_range(std::span<const Product> terms, std::uint64_t call, Body&& body) {
   constexpr std::size_t kCached = std::size_t{1} << 20, kMost = 512 / kRowBlockOfTiles;
@@ -115,7 +119,7 @@ void for_each_tiled_range(std::span<const Product> terms, std::uint64_t call, Bo
 
 #endif
 
-// Calls body(rows) for all rows of a sum. `call` is another number for each list of products.
+// Calls body(range) until all rows of a sum have been in some range. `call` is from next_call().
 template <typename Body>
 void for_each_row_range(std::span<const Product> terms, [[maybe_unused]] std::uint64_t call, Body&& body) {
   const Product& sum = terms.front();

@@ -46,7 +46,8 @@ void InFlight::take(const std::vector<TokenEvent>& events) {
   }
 }
 
-// The ranks were asked for one token only. That is not the request's own end, unless it is the last one.
+// A suspect is submitted for one token only. That its output ends there is not the end of the request, unless the
+// request has no more tokens to get.
 TokenEvent InFlight::of_the_whole(TokenEvent event) const {
   const Request* request = journal_.find(event.id);
   if (request && event.finish == FinishReason::kLength &&
@@ -102,7 +103,7 @@ void InFlight::ranks_up() {
   admit();
 }
 
-// The next suspect, alone, or else everyone.
+// Submits the next suspect alone or, if there is none, all requests.
 void InFlight::admit() {
   const Request* suspect = journal_.suspect();
   alone_ = suspect ? suspect->id : 0;
@@ -138,7 +139,7 @@ void InFlight::forget(std::int64_t id) {
   if (id == alone_) admit();
 }
 
-// All choices of it.
+// Forgets all choices of the answer.
 void InFlight::forget(const std::shared_ptr<Answer>& answer) {
   std::vector<std::int64_t> ids;
   for (const auto& [id, place] : places_)

@@ -1,10 +1,13 @@
-// The answers that wait for tokens, and the journal of what the ranks owe them.
+// Everything that was accepted and is not answered in full: the answers that wait for tokens, and the journal of their
+// requests. When ranks crash and are started again, it submits the requests again, each with the tokens that have come.
 //
-// Ranks may die of a request, and would do so again each time it is submitted again. Who was there at several losses
-// without getting on is a suspect: the next ranks run suspects first, one at a time and for one token, while all others
-// wait. A request that was alone with the ranks when they died, and has been in enough losses, ends with an error.
+// A retry must not go on for ever: if a request makes the ranks crash, it would do so again each time it is submitted.
+// A request that was with the ranks at kSuspectLosses losses in a row, without a token in between, is a suspect. When
+// ranks are up again, they first run suspects, one at a time and for one token each, while all other requests wait. A
+// request that was alone with the ranks when they crashed, and has been there at kFatalLosses losses in a row, ends
+// with an error.
 //
-// One thread.
+// All calls come from one thread.
 #pragma once
 
 #include <functional>
@@ -19,43 +22,48 @@
 
 namespace foe {
 
-// The first kSuspectLosses of them in company. Not fewer: other causes may come several times in a row, too.
+// The first kSuspectLosses of these may have happened in the company of other requests. The limit is no lower because
+// ranks may also be lost several times in a row for other reasons.
 inline constexpr int kFatalLosses = 6;
 
 class InFlight {
  public:
+  // How to reach the ranks.
   struct Ranks {
     std::function<void(const Request&)> submit;
     std::function<void(std::int64_t id)> abort;
   };
-  // An answer may take `most_seconds`, or any time if that is 0.
+  // `capacity` is how many requests may be in flight at once. An answer may take `most_seconds`; 0 means any time.
   InFlight(std::size_t capacity, double most_seconds, Ranks ranks);
 
-  // Choices.
+  // How many requests are in flight, and how many more may be. Each choice of an answer is one request.
   std::size_t size() const { return journal_.size(); }
   std::size_t room() const { return journal_.room(); }
 
-  // Takes in the requests of an answer, one for each choice, and submits them. There must be room. The answer may take
-  // so many seconds, if that is less than any may.
+  // Enters the requests of an answer, one for each choice, and submits them to the ranks. Requires room() for all of
+  // them. `seconds`, unless it is 0, is a shorter time limit for this answer.
   void accept(const std::shared_ptr<Answer>& answer, std::vector<Request> requests, double seconds = 0);
-  // Tokens of what is no longer here are ignored. An answer that cannot use its token ends with an error, alone.
+  // Hands tokens from the ranks to their answers. Tokens of requests that are no longer here are ignored. If an answer
+  // throws at its token, that answer alone ends with an error.
   void take(const std::vector<TokenEvent>& events);
-  // Whoever waited for this answer is gone.
+  // The client that waited for this answer is gone: its requests are aborted.
   void client_left(const std::shared_ptr<Answer>& answer);
-  // Ends the answer that this request belongs to, all answers, or those that have taken too long.
+  // These end answers with an error: the answer that the request `id` belongs to; all answers; those that have taken
+  // too long (with status 504).
   void fail(std::int64_t id, int status, const std::string& message);
   void fail_all(int status, const std::string& message);
   void expire();
-  // To be called about once a second: no stream is silent for long.
+  // Lets streams that have been silent send a comment. To be called about once a second.
   void reassure();
-  // The ranks have been started, for the first time or again: each request goes on behind its tokens.
+  // The ranks have been started, for the first time or again. Submits what is in flight; each request continues after
+  // the tokens that it has.
   void ranks_up();
-  // The ranks are gone. Returns how many of the last losses, this one included, were due to a request that has ended
-  // now.
+  // The ranks are gone. If a request has been found out as the cause, it ends with an error, and this returns how many
+  // of the last losses, this one included, it explains; otherwise 0.
   int ranks_lost();
 
  private:
-  // A choice of an answer, by the id of its request in the journal.
+  // Which choice of which answer a request is.
   struct Place {
     std::shared_ptr<Answer> answer;
     std::size_t choice;
@@ -73,9 +81,9 @@ class InFlight {
   double most_seconds_;
   Ranks ranks_;
   Journal journal_;
-  std::unordered_map<std::int64_t, Place> places_;
-  bool open_ = false;       // the ranks are there for all
-  std::int64_t alone_ = 0;  // the suspect that has them to itself; 0: none
+  std::unordered_map<std::int64_t, Place> places_;  // by the id of the request in the journal
+  bool open_ = false;                               // the ranks are up, and may have all requests
+  std::int64_t alone_ = 0;                          // the suspect that runs alone; 0: none
 };
 
 }  // namespace foe

@@ -1,10 +1,11 @@
-// What was accepted and is not answered yet: the requests, each with the tokens that have come for it. When the ranks
-// are restarted, in_flight() is what they are given: each request goes on behind its tokens.
+// The requests that were accepted and are not answered in full, each with the tokens that have come for it. It is in
+// memory only. When ranks are started again after a crash, they are given in_flight(): each request continues after its
+// tokens.
 //
-// A request may be what the ranks die of. So the journal counts for each the jobs that were lost with it, in a row,
-// since its last token.
+// A request may be the cause of a crash. So the journal counts for each request how many jobs have been lost with it in
+// a row, since its last token.
 //
-// One thread.
+// All calls come from one thread.
 #pragma once
 
 #include <cstddef>
@@ -16,7 +17,7 @@
 
 namespace foe {
 
-inline constexpr int kSuspectLosses = 2;  // from here on it has to show that it can run alone
+inline constexpr int kSuspectLosses = 2;  // a request with so many losses is a suspect
 
 class Journal {
  public:
@@ -25,21 +26,22 @@ class Journal {
   std::size_t size() const { return entries_.size(); }
   std::size_t room() const { return capacity_ - entries_.size(); }
 
-  // Takes a request in, under a number of its own that becomes its id. There must be room.
+  // Enters a request and returns it with an id of its own, which replaces the one that it had. Requires room().
   const Request& add(Request request);
-  // Notes one more token; the last one ends the entry. False, and nothing happens, for an id that is not here: tokens
-  // of an aborted request may still be on their way. Throws Error for a token past the request's limit.
+  // Appends one token to its request, and erases the request if the token is its last. Returns false, and does nothing,
+  // for an id that is not here: tokens of an aborted request may still be on their way. Throws Error for a token beyond
+  // the request's max_tokens.
   bool record(const TokenEvent& event);
   void erase(std::int64_t id) { entries_.erase(id); }
 
-  // In the order in which they were accepted.
+  // Returns all requests in the order in which they were accepted.
   std::vector<Request> in_flight() const;
-  const Request* find(std::int64_t id) const;  // null: not here
+  const Request* find(std::int64_t id) const;  // null if it is not here
 
-  // A job was lost with this request, which must be here. Returns its count.
+  // Counts a job that was lost with this request, which must be here. Returns the request's losses.
   int count_loss(std::int64_t id);
-  // The next one that has to run alone, if there is any: of those with the fewest losses the oldest. So ranks that die
-  // of something else, over and over, do so with another suspect each time.
+  // Returns the suspect that has to run alone next, or null if there is none. Of those with the fewest losses it is the
+  // oldest; so if the ranks crash again and again for another reason, each time another suspect is with them.
   const Request* suspect() const;
 
  private:
