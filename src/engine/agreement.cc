@@ -12,8 +12,8 @@
 namespace foe {
 namespace {
 
-constexpr std::size_t kMostBytes = 1 << 14;  // of a rank's facts
-constexpr std::size_t kMostNamed = 5;        // differences in one message
+constexpr std::size_t kMostBytes = 1 << 14;  // the most bytes of a rank's facts
+constexpr std::size_t kMostNamed = 5;        // the most differences that one message names
 constexpr char kEnd = '\0';
 
 using Values = std::map<std::string, std::string>;
@@ -25,7 +25,7 @@ std::string text_of(const std::vector<Fact>& facts) {
   return text;
 }
 
-// The kind stands before the name.
+// Reads the facts of a rank. The key of a fact is its kind followed by its name.
 Values values_of(std::string_view text) {
   Values values;
   while (!text.empty()) {
@@ -57,7 +57,7 @@ std::string differences(const Values& own, const Values& first, char kind) {
   return count > kMostNamed ? fmt::format("{} and {} more", text, count - kMostNamed) : text;
 }
 
-// Everyone's facts, on rank 0.
+// Returns the facts of all ranks on rank 0.
 std::vector<Values> gather(Communicator& comm, const std::string& mine) {
   const std::size_t ranks = comm.size();
   std::vector<std::size_t> send_bytes(ranks, 0), received_bytes(ranks);

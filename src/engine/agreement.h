@@ -1,5 +1,6 @@
-// What the ranks of a job have to have in common: they may have been started with different flags, from stale copies of
-// a model, or of foe. Found out when the job starts, as later it is a wrong text at best.
+// Checks, when a job starts, that its ranks agree on what they must have in common. They may have been started with
+// different flags, or from old copies of a model or of foe. Without this check the result would be a wrong text at
+// best.
 #pragma once
 
 #include <string>
@@ -11,12 +12,13 @@ namespace foe {
 
 struct Fact {
   std::string name, value;
-  bool may_differ = false;  // without changing an answer: then a difference is only worth a line
+  bool may_differ = false;  // if true, a difference changes no answer and is only reported
 };
 
-// Collective. Throws the same Error on every rank where one has another value than rank 0, or a fact that the other
-// does not have: it names the first such rank, and in what it differs. Empty values agree with any. Returns, on rank 0,
-// a line about differences that may be; it is empty where there are none. The exchange does not count.
+// Collective. Throws the same Error on every rank if some rank has another value than rank 0, or a fact that only one
+// of the two has. The message names the first such rank and its differences. An empty value agrees with any. Returns,
+// on rank 0, a line about differences in facts that may differ, or an empty string. The communicator's counters do not
+// count this exchange.
 std::string require_agreement(Communicator& comm, const std::vector<Fact>& facts);
 
 }  // namespace foe

@@ -10,21 +10,21 @@
 namespace foe {
 namespace {
 
-// Whether the row's token is known, and only its logprob is wanted.
+// Whether the row belongs to a prompt, so that its token is known and only its logprob is wanted.
 bool of_prompt(const Scheduler::SampledRow& row) {
   return row.position + 1 < static_cast<int>(row.request->prompt.size());
 }
 
 struct Row {
   Scheduler::SampledRow at;
-  std::span<const float> logits_V;  // whole, or
+  std::span<const float> logits_V;  // all logits; empty if the row has
   std::span<const Candidate> candidates;
   const TokenCounts* counts = nullptr;       // of a request with penalties
   std::span<const std::uint64_t> allowed{};  // for a request with a constraint
 };
 
-// Whether the logits that the row's token was taken from are finite. (One that is not is nowhere among the largest, but
-// where all are alike.)
+// Whether the logits that the row's token was chosen from are finite. Logits that are NaN count as -inf, so they are
+// among the largest only if all are.
 bool finite(const Row& row, std::int32_t token) {
   if (row.candidates.empty()) return std::isfinite(row.logits_V[token]);
   return std::ranges::all_of(row.candidates, [](const Candidate& c) { return std::isfinite(c.logit); });
@@ -67,13 +67,14 @@ void BatchSampler::admit(const Request& request, std::shared_ptr<const Grammar> 
   constraints_.insert_or_assign(request.id, Constrained{{std::move(grammar), tokens_}});
 }
 
-// Fills `mask` with what may come next in the request's output.
+// Fills `mask` with the tokens that may come next in the request's output, and returns it.
 std::span<const std::uint64_t> BatchSampler::allowed(const Request& request, std::span<std::uint64_t> mask) {
   Constrained& constrained = constraints_.at(request.id);
   for (; constrained.accepted < request.output.size(); ++constrained.accepted)
     constrained.matcher.accept(request.output[constrained.accepted]);
   constrained.matcher.fill_mask(mask);
-  // Where no token can follow, because of what a client resubmitted or a vocabulary that cannot spell it, the end can.
+  // If no token can follow (because a client has resubmitted an output that breaks the grammar, or because the
+  // vocabulary cannot spell what must follow), the output may end.
   const bool stuck = std::all_of(mask.begin(), mask.end(), [](std::uint64_t word) { return word == 0; });
   if (!stuck && !constrained.matcher.complete()) return mask;
   for (const std::int32_t id : request.stop_ids)
@@ -106,7 +107,7 @@ std::vector<SampledToken> BatchSampler::sample(const Scheduler& scheduler, const
     if (!has_penalties(request.sampling)) continue;
     TokenCounts& counts = counts_[request.id];
     counts.update(request);
-    row.counts = &counts;  // stays where it is when others are added
+    row.counts = &counts;  // elements of an unordered_map do not move when others are added
   }
   std::vector<SampledToken> tokens(S);
   std::vector<char> is_finite(S);

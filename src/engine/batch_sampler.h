@@ -1,4 +1,4 @@
-// Sampling of a step's batch, on rank 0.
+// Chooses the tokens of a step's batch, on rank 0.
 #pragma once
 
 #include <cstdint>
@@ -19,40 +19,42 @@
 
 namespace foe {
 
-// Says of each sampled row of the scheduler's batch how many candidates it needs.
+// Writes to batch.candidates how many candidates each sampled row of the scheduler's batch wants.
 void want_candidates(const Scheduler& scheduler, Batch& batch);
 
+// Used by the thread of the step loop only.
 class BatchSampler {
  public:
-  // Rows are sampled by all threads of the pool.
+  // The threads of the pool share the rows of a batch. The pool must outlive this.
   BatchSampler(int vocab_size, ThreadPool& pool);
-  // What the output of requests with a constraint is spelled in.
+  // Sets the vocabulary in which the output of requests with a constraint is spelled.
   void allow_constraints(std::shared_ptr<const TokenTable> tokens) { tokens_ = std::move(tokens); }
 
-  // Called between the masks of a batch: each may take long, for a schema with many alternatives.
+  // Sets a function that is called before each mask of a batch, as a mask may take long for a schema with many
+  // alternatives.
   void when_slow(std::function<void()> tell) { tell_ = std::move(tell); }
 
-  // To be called before a request with a constraint comes, whose grammar this is; null: it is compiled here. Throws
-  // Error for one that cannot be kept: a schema that is none, no stop id to end the output with, no bytes to spell it
-  // in.
+  // To be called for each request before it is scheduled. `grammar` is that of its constraint; if it is null, it is
+  // compiled here. Throws Error for a constraint that cannot be kept: the schema is not valid, the request has no stop
+  // id that could end the output, or there is no vocabulary to spell it in.
   void admit(const Request& request, std::shared_ptr<const Grammar> grammar = nullptr);
 
-  // What stands at the sampled rows of the scheduler's batch: chosen tokens, or the prompt's own. The logits are those
-  // that the batch wants.
+  // Returns a token for each sampled row of the scheduler's batch: a chosen one or, for rows of a prompt, the prompt's
+  // own. `logits` are those that the batch wants.
   std::vector<SampledToken> sample(const Scheduler& scheduler, const Batch& batch, const Logits& logits);
-  // Requests whose logits were not finite in the last call: what was chosen for them means nothing.
+  // The requests whose logits were not finite in the last call of sample(). The tokens chosen for them mean nothing.
   const std::set<std::int64_t>& not_finite() const { return not_finite_; }
-  // Drops what is kept of a request.
+  // Drops what is kept for a request that has ended.
   void forget(std::int64_t id) {
     counts_.erase(id);
     constraints_.erase(id);
   }
 
  private:
-  // Where a request's output stands in its grammar.
+  // How far a request's output has come in its grammar.
   struct Constrained {
     GrammarMatcher matcher;
-    std::size_t accepted = 0;  // tokens of the output
+    std::size_t accepted = 0;  // how many tokens of the output the matcher has seen
   };
 
   std::span<const std::uint64_t> allowed(const Request& request, std::span<std::uint64_t> mask);
@@ -60,11 +62,11 @@ class BatchSampler {
   ThreadPool& pool_;
   std::function<void()> tell_ = [] {};
   std::shared_ptr<const TokenTable> tokens_;
-  std::vector<Sampler> samplers_;                         // one for each thread
-  std::unordered_map<std::int64_t, TokenCounts> counts_;  // of requests with penalties, by id: they follow from tokens
-  std::unordered_map<std::int64_t, Constrained> constraints_;  // of requests with one, by id
+  std::vector<Sampler> samplers_;                              // one for each thread
+  std::unordered_map<std::int64_t, TokenCounts> counts_;       // by id, of requests with penalties
+  std::unordered_map<std::int64_t, Constrained> constraints_;  // by id, of requests with a constraint
   std::set<std::int64_t> not_finite_;
-  std::vector<std::uint64_t> masks_;  // of the rows of such requests
+  std::vector<std::uint64_t> masks_;  // of all sampled rows
 };
 
 }  // namespace foe

@@ -120,7 +120,7 @@ std::vector<CommCounters> Engine::collect_counters() {
 }
 
 std::vector<CommCounters> Engine::gather_counters(const CommCounters& mine) {
-  // A gather moves floats; the counters' bytes travel as such.
+  // gather() moves floats, so the bytes of the counters travel as floats.
   constexpr std::size_t kFloats = sizeof(CommCounters) / sizeof(float);
   static_assert(std::is_trivially_copyable_v<CommCounters> && sizeof(CommCounters) % sizeof(float) == 0);
   float send[kFloats];

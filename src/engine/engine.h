@@ -1,7 +1,8 @@
-// The step loop: schedule, broadcast, forward, sample, commit.
+// The step loop. A step schedules a batch, broadcasts it, runs the forward pass, samples tokens, and commits them.
 //
-// Rank 0 calls submit() and step(); every other rank calls follow(), which runs what rank 0 broadcasts until it says
-// stop. One thread per rank; only it uses the communicator.
+// Rank 0 calls submit() and step(). Every other rank calls follow(), which runs what rank 0 broadcasts until rank 0
+// calls stop(). On each rank one thread makes all calls, and only this thread uses the communicator. Every function
+// that communicates throws Error if another rank has died or is silent for too long.
 #pragma once
 
 #include <functional>
@@ -23,30 +24,30 @@ namespace foe {
 
 struct EngineOptions {
   int threads = 1;
-  std::vector<int> pinned = {};  // the processors that threads are bound to, in turn; none: they are not
-  int max_batch_tokens = 512;    // per step: a prompt longer than this comes in chunks
+  std::vector<int> pinned = {};  // the processors that threads are bound to, in turn; empty: threads are not bound
+  int max_batch_tokens = 512;    // tokens per step: a longer prompt runs in several chunks
   int max_sequences = 32;
-  int kv_tokens = 0;  // positions that a KV cache holds, one for each owner of sequences; 0: one sequence of the
-                      // model's context length
+  int kv_tokens = 0;  // positions that the KV cache of each owner holds; 0: the model's context length
   KvType kv_type = KvType::kBF16;
-  AttentionType attention = AttentionType::kF32;  // kBF16 needs keys and values in bf16
-  int max_sampled = 0;  // rows of logits per step, at least one per sequence; 0: no more than that
+  AttentionType attention = AttentionType::kF32;  // kBF16 requires KvType::kBF16
+  int max_sampled = 0;  // rows of logits per step; at least max_sequences, which is also the default
   ExchangeOptions exchange = {};
-  // The communicator's timeout once all ranks are here, as some load for longer than others; 0: as it is. With
-  // `warms_up` the start lasts until the end of the first step, in which ranks read what they have mapped.
+  // The communicator's timeout from the end of the start on, in seconds; 0: the timeout is not changed. The start ends
+  // when all ranks have loaded the model. With `warms_up` it lasts until the end of the first step, in which ranks read
+  // the files that they have mapped.
   double timeout_s = 0;
   bool warms_up = false;
 };
 
-// What to tell whoever waits for such a request. Weights are looked at when they are packed at start, so what is left
-// is a converted folder that was damaged, or numbers past what f32 holds.
+// The message for a request whose logits are not finite. Weights are checked when they are packed, so the possible
+// causes are a damaged converted folder, whose weights are not packed again, and numbers beyond the largest float.
 inline constexpr const char* kNotFinite =
     "the model's logits are not finite: its weights and this prompt lead past the largest float, or a converted folder "
     "is damaged (convert the original model again)";
 
 class Engine {
  public:
-  // Collective.
+  // Collective. `comm` must outlive the engine.
   Engine(Model model, Communicator& comm, const EngineOptions& options);
 
   const Model& model() const { return model_; }
@@ -56,36 +57,37 @@ class Engine {
   std::size_t kv_bytes() const { return kv_.bytes(); }
   std::size_t activation_bytes() const { return activations_.bytes(); }
 
-  // Rank 0: what the output of requests with a constraint is spelled in. Without it they are refused.
+  // Rank 0. Sets the vocabulary in which the output of requests with a constraint is spelled. Without it such requests
+  // are refused.
   void allow_constraints(std::shared_ptr<const TokenTable> tokens) { sampler_.allow_constraints(std::move(tokens)); }
-  // Called between parts of a step that may take long, on the thread of step(). May call heartbeat().
+  // Sets a function that step() calls between parts that may take long. It may call heartbeat().
   void when_slow(std::function<void()> tell) { sampler_.when_slow(std::move(tell)); }
-  // Rank 0. Throws Error for a request that can never run. `grammar` is that of its constraint; without it, it is
-  // compiled here.
+  // Rank 0. Queues a request. `grammar` is that of its constraint; if it is null, it is compiled here. Throws Error for
+  // a request that can never run.
   void submit(Request request, std::shared_ptr<const Grammar> grammar = nullptr);
   void abort(std::int64_t id);
   bool idle() const { return scheduler_.idle(); }
   const Scheduler& scheduler() const { return scheduler_; }
-  // Runs one step, if there is work.
+  // Rank 0. Runs one step, if there is work, and returns its output tokens.
   std::vector<TokenEvent> step();
-  // Requests that the last step has ended, without an event, because their logits were not finite: see kNotFinite.
+  // The requests that the last step has ended, without an event, because their logits were not finite (kNotFinite).
   const std::vector<std::int64_t>& failed() const { return failed_; }
-  // What the last step ran.
+  // The batch of the last step.
   const Batch& batch() const { return batch_; }
-  // Runs one batch on all ranks and returns the logits [S, V] of its sampled rows, all of which it must want whole;
-  // valid until the next call.
+  // Rank 0. Runs one batch on all ranks, without the scheduler, and returns the logits [S, V] of its sampled rows,
+  // which are valid until the next call. The batch must want all logits of every row.
   std::span<const float> run(const Batch& batch);
-  // Tells the other ranks that this one is alive, while there is no work: they give up after the communicator's
-  // timeout.
+  // Rank 0. Tells the other ranks that this one is alive while there is no work. Without it they give up after the
+  // communicator's timeout.
   void heartbeat();
-  // What each rank has sent so far, by rank. The exchange that collects this does not count.
+  // Rank 0. Returns what each rank has sent so far, by rank. The exchange that collects this is not counted.
   std::vector<CommCounters> collect_counters();
-  // What each rank's experts have run so far, by rank. This exchange does not count either.
+  // Rank 0. Returns what each rank's experts have run so far, by rank. This exchange is not counted either.
   std::vector<ExpertLoad> collect_load();
-  // Ends follow() on the other ranks.
+  // Rank 0. Ends follow() on the other ranks.
   void stop();
 
-  // Every other rank.
+  // Every other rank. Runs what rank 0 broadcasts, and returns when rank 0 calls stop().
   void follow();
 
  private:
@@ -101,7 +103,7 @@ class Engine {
   Batch batch_;                       // of the current step, or the last one
   std::vector<std::int32_t> message_;
 
-  double timeout_s_;  // from the end of the start on; 0: it has ended
+  double timeout_s_;  // the timeout to set at the end of the start; 0: already done
 
   int owners() const { return model_.placement.members; }
   Logits run_here(const Batch& batch);

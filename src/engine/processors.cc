@@ -31,7 +31,7 @@ std::vector<int> in_order(hwloc_topology_t topology, hwloc_const_cpuset_t cpus) 
   for (hwloc_obj_t processor = nullptr;
        (processor = hwloc_get_next_obj_inside_cpuset_by_type(topology, cpus, HWLOC_OBJ_PU, processor));)
     found.push_back(processor);
-  std::ranges::stable_sort(found, {}, &hwloc_obj::sibling_rank);  // its place within the core
+  std::ranges::stable_sort(found, {}, &hwloc_obj::sibling_rank);  // the number of the hyperthread within its core
   std::vector<int> processors;
   for (const hwloc_obj_t processor : found) processors.push_back(static_cast<int>(processor->os_index));
   return processors;
@@ -45,8 +45,8 @@ int node_of(const Processors& usable, int rank, int ranks) {
 
 Processors usable_processors() {
   const Topology topology = load_topology();
-  // Memory of another kind (high-bandwidth, or behind a bus) is a node too, beside processors that have one already:
-  // those with the fewest are the innermost.
+  // hwloc reports memory of another kind (high-bandwidth memory, or memory behind a bus) as a further node of the same
+  // processors. Of nodes that share processors the one with the fewest is kept, because it is the closest.
   std::vector<hwloc_obj_t> nodes;
   for (hwloc_obj_t node = nullptr; (node = hwloc_get_next_obj_by_type(topology.get(), HWLOC_OBJ_NUMANODE, node));)
     if (!hwloc_bitmap_iszero(node->cpuset)) nodes.push_back(node);
@@ -112,7 +112,7 @@ std::vector<int> processors_of(const Processors& usable, int rank, int ranks) {
 
 std::vector<int> processors_to_pin(const Processors& usable, int rank, int ranks, int threads) {
   const std::vector<int> own = processors_of(usable, rank, ranks);
-  int before = 0;  // ranks on the same node
+  int before = 0;  // how many ranks before this one are on the same node
   while (before < rank && node_of(usable, rank - before - 1, ranks) == node_of(usable, rank, ranks)) ++before;
   std::vector<int> pinned;
   for (int thread = 0; thread < threads; ++thread) pinned.push_back(own[(before * threads + thread) % own.size()]);

@@ -12,12 +12,12 @@
 namespace foe {
 namespace {
 
-// Written so that NaN fails.
+// The condition is written so that NaN fails.
 void check_range(const char* field, float value, float least, float most) {
   if (!(value >= least && value <= most)) fail("{}: expected {} to {}, got {}", field, least, most, value);
 }
 
-// Behind 0, which is not in the range.
+// For a range that does not include 0.
 void check_above_0(const char* field, float value, float most) {
   if (!(value > 0.0f && value <= most)) fail("{}: expected more than 0 and at most {}, got {}", field, most, value);
 }
@@ -32,8 +32,8 @@ void check_token(const char* field, std::int32_t token, int vocab_size) {
 
 constexpr float kForbidden = -std::numeric_limits<float>::infinity();
 
-// Weights in [0, 1] fall into buckets by their exponent and the highest five bits of their fraction. A zero has the
-// first bucket for itself: other weights are at least e^-87.
+// Weights in [0, 1] are put into buckets by their exponent and the highest five bits of their fraction. The first
+// bucket has the zeros only, as other weights are at least e^-87.
 constexpr int kBucketShift = 18;
 constexpr std::uint32_t bucket_of(float weight) {
   return std::bit_cast<std::uint32_t>(weight) >> kBucketShift;
@@ -165,7 +165,7 @@ std::int32_t Sampler::choose(std::span<const Candidate> candidates, const Reques
   return candidates_.front().logit > kForbidden ? token : 0;
 }
 
-// One of candidates_, the most likely one if no other can be drawn.
+// Chooses one of candidates_: the most likely one if none can be drawn.
 std::int32_t Sampler::choose_candidate(const Request& request) {
   if (candidates_.size() == 1) return candidates_.front().token;
   candidate_logits_.clear();
@@ -173,8 +173,8 @@ std::int32_t Sampler::choose_candidate(const Request& request) {
   return candidates_[draw(candidate_logits_, request).value_or(0)].token;
 }
 
-// The index of a logit, drawn after temperature, min_p and top_p; none if no logit is finite. Weights are summed in
-// buckets: those of one bucket in the order of their indices, then the buckets from the most likely one down. So only
+// Draws the index of a logit, after temperature, min_p and top_p; returns nothing if no logit is finite. Weights are
+// summed in buckets, in each in the order of their indices, and then the buckets from the most likely one down. So only
 // the weights of one bucket have to be looked at one by one, or sorted.
 std::optional<std::size_t> Sampler::draw(std::span<const float> logits, const Request& request) {
   const SamplingParams& params = request.sampling;
@@ -196,7 +196,7 @@ std::optional<std::size_t> Sampler::draw(std::span<const float> logits, const Re
   if (!cut || b > lowest) find_bucket(weights, b);
   for (const std::uint32_t i : bucket_)
     if ((left -= weights[i]) < 0.0) return i;
-  return bucket_.back();  // rounding
+  return bucket_.back();  // reached only if rounding left a rest
 }
 
 void Sampler::find_bucket(std::span<const float> weights, std::uint32_t bucket) {
@@ -205,8 +205,8 @@ void Sampler::find_bucket(std::span<const float> weights, std::uint32_t bucket) 
     if (bucket_of(weights[i]) == bucket) bucket_.push_back(static_cast<std::uint32_t>(i));
 }
 
-// The fewest most likely weights that reach the share top_p of the total: all that are in buckets above `lowest`, and
-// of this one those that are left in bucket_. Returns their sum.
+// Finds the fewest of the most likely weights whose sum reaches top_p of the total: all that are in buckets above
+// `lowest`, and of bucket `lowest` those that are left in bucket_. Returns their sum.
 double Sampler::cut_nucleus(std::span<const float> weights, double top_p, double total, std::uint32_t& lowest) {
   double sum = 0.0;
   std::uint32_t b = kLastBucket;

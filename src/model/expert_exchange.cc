@@ -21,13 +21,13 @@ void for_each_row(ThreadPool& pool, int rows, Body&& body) {
   });
 }
 
-// How long the messages of counts[rank] units are, of `unit_bytes` each: D encoded floats and what stands behind them.
+// Sets the lengths of the next messages: counts[rank] units of `unit_bytes` to each rank.
 void announce(ExpertExchange& x, std::size_t unit_bytes, const std::vector<std::size_t>& counts) {
   x.unit_bytes = unit_bytes;
   for (std::size_t r = 0; r < counts.size(); ++r) x.bytes_out[r] = counts[r] * unit_bytes;
 }
 
-// How many units have come from each rank, `most` in all; decodes them.
+// Counts the units that have come from each rank, which may be `most` in all, and decodes them.
 void take_units(ExpertExchange& x, ThreadPool& pool, std::size_t most, std::vector<std::size_t>& counts) {
   for (std::size_t r = 0, left = most; r < counts.size(); left -= counts[r++]) {
     if (x.bytes_in[r] % x.unit_bytes != 0)
@@ -36,7 +36,7 @@ void take_units(ExpertExchange& x, ThreadPool& pool, std::size_t most, std::vect
     if (counts[r] > left)
       fail("rank {} sent {} rows or sums, expected at most {}, of {} from all ranks", r, counts[r], left, most);
   }
-  if (x.options.wire == Wire::kF32) {  // as they stand there
+  if (x.options.wire == Wire::kF32) {  // they are used where they are
     x.arrived = reinterpret_cast<const float*>(x.in.data());
     x.arrived_stride = x.unit_bytes / sizeof(float);
     return;
@@ -49,8 +49,8 @@ void take_units(ExpertExchange& x, ThreadPool& pool, std::size_t most, std::vect
   });
 }
 
-// Numbers the units that a token's selections stand for, rank by rank: slot_TK, and how many there are for each rank.
-// `shared(previous, node)` says whether a selection goes with the one before it.
+// Numbers the units of all selections, rank by rank: fills slot_TK, and counts the units of each rank.
+// `shared(previous, node)` says whether a selection has the same unit as the one before it.
 template <typename Shared>
 void number_units(ExpertExchange& x, const Routing& own, int tokens, std::vector<std::size_t>& counts,
                   const Shared& shared) {
@@ -64,13 +64,13 @@ void number_units(ExpertExchange& x, const Routing& own, int tokens, std::vector
   };
   std::fill(counts.begin(), counts.end(), 0);
   for_each_unit([&](int, int rank, bool same) { counts[rank] += same ? 0 : 1; });
-  std::vector<std::size_t>& next = x.bytes_out;  // until it is needed for what its name says
+  std::vector<std::size_t>& next = x.bytes_out;  // used as scratch memory here; announce() sets it later
   std::exclusive_scan(counts.begin(), counts.end(), next.begin(), std::size_t{0});
   for_each_unit(
       [&](int i, int rank, bool same) { x.slot_TK[i] = same ? -1 : static_cast<std::int32_t>(next[rank]++); });
 }
 
-// The experts and weights that came with the rows.
+// Reads the experts and weights that came with the rows.
 void read_entries(ExpertExchange& x) {
   const auto experts_of_model = static_cast<std::int32_t>(x.node_of_E.size());
   for (int row = 0; row < x.rows; ++row) {
@@ -87,7 +87,8 @@ void read_entries(ExpertExchange& x) {
   }
 }
 
-// Calls body(node, partial) for each of this rank's nodes that a row that arrived has selected; returns the number.
+// Calls body(node, partial) for each of this rank's nodes that row `row` has selected; `partial` counts them. Returns
+// how many there are.
 template <typename Body>
 int for_each_partial(const ExpertExchange& x, int row, Body&& body) {
   int partials = 0;
@@ -179,7 +180,7 @@ void pack_sums(ExpertExchange& x, ThreadPool& pool, const ModelConfig& config, c
   for_each_row(pool, x.rows, [&](int row) {
     for_each_partial(x, row, [&](int node, int i) {
       const std::size_t slot = x.partial_begin_R[row] + i;
-      // The rows that arrived have been used.
+      // The rows that arrived have been multiplied already, so `decoded` is free.
       float* sum = (encoded ? x.decoded.data() : reinterpret_cast<float*>(x.out.data())) + slot * D;
       combine_row(config, x.routing, row, x.nodes[node].experts, y_RD, sum);
       if (encoded) encode(x.options.wire, sum, D, x.out.data() + slot * sum_bytes);

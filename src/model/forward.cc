@@ -11,15 +11,15 @@
 //     every layer  M_h = sum of w_e * FFN_e(norm(r)) over the experts e that the token selects in group h
 //     the end      x = r + c * sum_h M_h
 //
-// with c = 1/H (group_sync "mean") or 1 ("sum"). Ranks form a grid (model/rank_grid.h): sums go over its group axis.
-// Where several ranks share a group, each runs the sequences that it owns, and within the group rows travel to the
-// ranks that have their experts and back (model/expert_exchange.h). In plan "ep" the whole model is one such group, so
-// nothing is summed. A "stream" is what one attention reads: there are as many as local groups in a federated model,
-// and one otherwise.
+// with c = 1/H (group_sync "mean") or 1 ("sum"). Ranks form a grid (model/rank_grid.h): sums go over its group axis. If
+// several ranks share a group, each runs the sequences that it owns, and within the group rows travel to the ranks that
+// hold their experts, and sums travel back (model/expert_exchange.h). In plan "ep" the whole model is one such group,
+// so nothing is summed over ranks. A "stream" is what one attention reads: a federated model has one for each local
+// group, any other model has one.
 //
-// Shape letters: T tokens, B of them in a block, D model width, G local streams, P partial sums of their terms, n/m
-// local query/KV heads, C head width, E experts, K selected experts, R rows sorted by expert, f local hidden width, S
-// sampled rows, V vocabulary, v local part of it.
+// Shape letters: T tokens, B tokens of a block, D model width, G local streams, P partial sums of this rank's terms,
+// n/m local query/KV heads, C head width, E experts, K selected experts, R rows sorted by expert, f local hidden width,
+// S sampled rows, V vocabulary, v local part of the vocabulary.
 #include "model/forward.h"
 
 #include <algorithm>
@@ -46,7 +46,7 @@ void embed(Step& s) {
   });
 }
 
-// input = norm(r), for some of the rows, or norm(r + M_h) for each stream h that has an update of its own.
+// input = norm(r) for some of the rows or, with `own_updates` streams, norm(r + M_h) for each of these streams h.
 void norm_rows(Step& s, std::span<const float> weight_D, Range rows, int own_updates = 0) {
   const std::size_t D = s.model.config.hidden_size, first = rows.begin * D;
   rms_norm(s.pool, {.x = s.a.r_TD.data() + first,
@@ -66,7 +66,8 @@ void finish_exchange(Step& s) {
   s.exchanged = s.exchanged + s.grid.finish(s.pending);
 }
 
-// The sum of all ranks' partial sums [P, T, D], which are used up: begins, and takes the place of the first of them.
+// Starts the sum over all ranks' partial sums [P, T, D]. The result replaces the first of them; the others are
+// undefined then.
 void begin_sum(Step& s, const SumPlan& sums, float* partials_PTD) {
   s.pending =
       s.grid.start([&s, &sums, partials_PTD, count = static_cast<std::size_t>(s.T) * s.model.config.hidden_size] {
@@ -74,13 +75,13 @@ void begin_sum(Step& s, const SumPlan& sums, float* partials_PTD) {
       });
 }
 
-// r += scale * that sum
+// r += scale * sum
 void add_to_residual(Step& s, const float* sum_TD, float scale) {
   const std::size_t D = s.model.config.hidden_size;
   s.pool.parallel_for(s.T, [&](std::size_t t) { add_scaled(s.a.r_TD.data() + t * D, sum_TD + t * D, scale, D); });
 }
 
-// q, k, v = the streams' projections of their inputs, for a block of rows: one parallel pass for all of them.
+// q, k, v = the projections of all streams, for a block of rows, in one parallel loop.
 void project_qkv(Step& s, const LayerWeights& w, Range rows, bool own_updates) {
   const ModelConfig& c = s.model.config;
   const std::size_t D = c.hidden_size, G = w.streams.size();
@@ -108,8 +109,8 @@ void project_qkv(Step& s, const LayerWeights& w, Range rows, bool own_updates) {
   multiply(s.pool, s.a.products);
 }
 
-// QK-norm of heads [T, heads, C] over each of them, or in a federated model over the width of each stream's, which then
-// has its own weight.
+// QK-norm of x [T, heads, C] over each head or, with a full QK-norm of a federated model, over the heads of each
+// stream, which then have weights of their own.
 void norm_heads(Step& s, float* x, int heads, std::span<const float> weight) {
   const ModelConfig& c = s.model.config;
   const int streams = s.model.share().streams(), width = heads * c.head_dim;
@@ -128,8 +129,8 @@ void norm_heads(Step& s, float* x, int heads, std::span<const float> weight) {
   }
 }
 
-// QK-norm over all heads of a shared residual: squares are added in each block of heads, and the blocks as attention's
-// terms are, so over ranks where heads are split.
+// QK-norm over all heads together, for models with a shared residual. Squares are added in each block of heads, and the
+// blocks in the order of attention's terms; if heads are split over ranks, this is a sum over ranks.
 void norm_whole_width(Step& s, const LayerWeights& w, int n, int m) {
   const ModelConfig& c = s.model.config;
   const int per_kv = c.num_attention_heads / c.num_key_value_heads;
@@ -177,12 +178,12 @@ void norm_and_rotate(Step& s, const LayerWeights& w) {
   });
 }
 
-// From the second layer on, a federated stream has an update that the others have not seen.
+// From the second layer on, each stream of a federated model has an update that the others have not seen.
 bool has_own_updates(const Step& s, int layer) {
   return s.model.config.federated() && layer > 0;
 }
 
-// Begins r += c * sum_h (M_h + Attn_h(norm(r + M_h))), in a shared residual r += Attn(norm(r)).
+// Starts r += c * sum_h (M_h + Attn_h(norm(r + M_h))) or, with a shared residual, r += Attn(norm(r)).
 void begin_attention(Step& s, int layer) {
   const LayerWeights& w = s.model.weights.layers[layer];
   const bool own_updates = has_own_updates(s, layer);
@@ -196,7 +197,7 @@ void begin_attention(Step& s, int layer) {
   begin_sum(s, s.model.attention_sums, s.a.term_PTD.data());
 }
 
-// Router scores for all E experts (every rank computes them all, from the same r), then the choice of K.
+// Computes the router's scores of all E experts, on every rank from the same r, and selects K.
 void route(Step& s, const LayerWeights& w) {
   const ModelConfig& c = s.model.config;
   const std::size_t D = c.hidden_size;
@@ -217,12 +218,12 @@ void route(Step& s, const LayerWeights& w) {
   select_experts(s.pool, c, s.a.scores_TE.data(), s.T, s.a.routing);
 }
 
-// After the last attention nothing looks at rows that are not sampled: drop them.
+// Drops the rows that are not sampled: after the last attention nothing reads them.
 void keep_sampled_rows(Step& s) {
   const std::size_t D = s.model.config.hidden_size;
   s.T = s.batch.num_sampled();
   for (int i = 0; i < s.T; ++i) {
-    const float* row = s.a.r_TD.data() + s.batch.sampled_rows[i] * D;  // ascending: never before its new place
+    const float* row = s.a.r_TD.data() + s.batch.sampled_rows[i] * D;  // rows ascend, so none is overwritten early
     std::copy(row, row + D, s.a.r_TD.data() + i * D);
   }
 }
@@ -233,8 +234,8 @@ void finish_attention(Step& s, int layer) {
   if (layer + 1 == s.model.config.num_hidden_layers) keep_sampled_rows(s);
 }
 
-// Begins update_h = M_h = sum of w_e * FFN_e(norm(r)) over the selected experts of each local stream: the rows travel
-// to their experts, or, where all are here, run.
+// Starts update_h = M_h = sum of w_e * FFN_e(norm(r)) over the selected experts of each local stream. The rows travel
+// to their experts or, if these are all here, are multiplied.
 void begin_experts(Step& s, int layer) {
   const ModelConfig& c = s.model.config;
   const LayerWeights& w = s.model.weights.layers[layer];
@@ -257,7 +258,7 @@ void begin_experts(Step& s, int layer) {
   if (!c.federated()) begin_sum(s, s.model.expert_sums, s.a.update_GTD.data());
 }
 
-// Runs the rows that have travelled here; their sums travel back.
+// Multiplies the rows that have travelled here, and sends their sums back.
 void run_travelled_rows(Step& s, int layer) {
   ExpertExchange& x = *s.a.exchange;
   finish_exchange(s);
@@ -267,7 +268,7 @@ void run_travelled_rows(Step& s, int layer) {
   s.pending = s.grid.start([&s] { exchange_messages(*s.a.exchange, s.grid.members()); });
 }
 
-// update_h = M_h is there; a shared residual takes it in.
+// Waits for update_h = M_h. With a shared residual, adds it to r.
 void finish_experts(Step& s) {
   const bool shared = !s.model.config.federated();
   if (s.a.exchange || shared) finish_exchange(s);
@@ -275,7 +276,7 @@ void finish_experts(Step& s) {
   if (shared) add_to_residual(s, s.a.update_GTD.data(), 1.0f);
 }
 
-// One layer. Each exchange of a step goes on while the other step, if there is one, computes.
+// Runs one layer. Each exchange of a step goes on while the other step, if there is one, computes.
 void run_layer(std::vector<Step>& steps, int layer, Activations& a) {
   LayerStats& stats = a.layers[layer];
   for (Step& s : steps) {
@@ -314,7 +315,7 @@ Logits forward(const Model& model, const Batch& batch, KvCache& kv, Activations&
   if (model.share().idle()) return gather_logits(model, batch, a, pool, grid.world());
   const ModelConfig& c = model.config;
   std::vector<Step> steps = make_steps(model, batch, kv, a, grid, pool);
-  const RankGrid::Scope scope(grid);  // an Error leaves no exchange behind that uses the steps
+  const RankGrid::Scope scope(grid);  // after an Error no exchange may go on that uses the steps
   std::fill(a.layers.begin(), a.layers.end(), LayerStats{});
   a.scoring = {};
   for (Step& s : steps) embed(s);

@@ -9,10 +9,11 @@
 
 namespace foe {
 
-// Runs one batch through the model: called by every rank with the same batch, which must fit the activations and the KV
-// cache. Writes KV, and returns what the batch wants of the logits of its sampled rows. Design: the equations of the
-// layer (docs/architecture.md, "The layer"); its bits do not depend on how tokens are batched, on threads, or
-// (federated models) on the number of ranks.
+// Runs one batch through the model. Collective: every rank calls it with the same batch, which must fit the activations
+// and the KV cache. It writes keys and values to `kv`. On rank 0 it returns the logits that the batch wants, which are
+// valid until the next call; on the other ranks the result is empty. docs/architecture.md, "The layer", has the
+// equations. With the f32 wire, the bits of the logits do not depend on how tokens are batched, on threads, or on the
+// number of ranks. Throws Error if another rank has died, is silent for too long, or sends what it should not.
 Logits forward(const Model& model, const Batch& batch, KvCache& kv, Activations& a, RankGrid& grid, ThreadPool& pool);
 
 }  // namespace foe

@@ -1,5 +1,5 @@
-// What is behind the KV blocks of one rank: [layer][block][local KV head], as kernels/formats/kv_format.h stores them.
-// Which block belongs to whom is the scheduler's business.
+// Owns the memory of one rank's KV blocks, [layer][block][local KV head], in the layout of kernels/formats/kv_format.h.
+// The scheduler decides which block belongs to which sequence (sched/block_pool.h).
 #pragma once
 
 #include <cstddef>

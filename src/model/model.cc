@@ -13,7 +13,8 @@ namespace foe {
 
 namespace {
 
-// Whole groups' in a federated model, else what each partial sum of plan tp's share adds; one rank has them all.
+// Returns the experts of each partial sum. In a federated model these are the experts of whole groups, otherwise those
+// of each subtree that makes up the rank's share.
 std::vector<Range> parts_of_experts(const Model& model) {
   const Share& share = model.share();
   std::vector<Range> parts;
@@ -36,7 +37,7 @@ std::vector<PackedMatrix> views_of_output(const Model& model, const LayerWeights
   std::vector<PackedMatrix> views;
   for (std::size_t b = 0; b < model.o_blocks.size(); ++b) {
     const OutputBlock& block = model.o_blocks[b];
-    const bool own_stream = model.config.federated();  // which has one block
+    const bool own_stream = model.config.federated();  // then each stream has one block
     const PackedMatrix& o = layer.streams[own_stream ? b : 0].o;
     views.push_back(o.view(0, o.rows, own_stream ? 0 : block.at, block.depth));
   }
@@ -105,8 +106,8 @@ Model load_model(const std::string& model_dir, Plan plan, const Communicator& co
 
 namespace {
 
-// Room for the rows that products with quantised weights take, of whichever x is largest: `arrived` rows come from
-// other ranks.
+// Allocates memory for the rounded rows of the largest x that products with rounded weights take. `arrived` is how many
+// rows can come from other ranks.
 void allocate_codes(const Model& model, std::size_t T, std::size_t R, std::size_t arrived, Activations& a) {
   if (model.share().idle()) return;
   const WeightFormats formats = formats_of(model.weights);
@@ -124,7 +125,7 @@ void allocate_codes(const Model& model, std::size_t T, std::size_t R, std::size_
   a.codes = AlignedBuffer<std::byte>(bytes);
 }
 
-// The most tokens of the step that are in one half on all ranks together.
+// Returns the most tokens that one half of a step has on all ranks together.
 int tokens_of_half(const Model& model, int tokens, const ExchangeOptions& options) {
   if (model.share().idle()) return 0;
   if (!options.overlap) return tokens;

@@ -5,13 +5,14 @@
 namespace foe {
 namespace {
 
-// Rows of codes from a column on, which is a multiple of the format's block.
+// Returns the rows from a column on, which must be a multiple of the format's block.
 QuantisedRows from_column(WeightFormat format, const QuantisedRows& rows, int column) {
   if (!rows.data) return {};
   return {rows.data + quantised_bytes(format, column), rows.stride};
 }
 
-// Where o is quantised: attended as products with it take it, each block of heads by itself.
+// Rounds attended_TnC as products with the output projection require it, each block of heads by itself. Returns nothing
+// if they take floats.
 QuantisedRows quantise_attended(Step& s, std::size_t n_width) {
   const std::span<const OutputBlock> blocks = s.model.o_blocks;
   const WeightFormat format = formats_of(s.model.weights).attention;
@@ -27,7 +28,7 @@ QuantisedRows quantise_attended(Step& s, std::size_t n_width) {
   return to;
 }
 
-// y_PTD = this rank's partial sums of s.a.products, which are its terms, ascending.
+// Writes this rank's partial sums to y_PTD. Its terms are s.a.products, in ascending order.
 void multiply_partials(Step& s, const SumPlan& sums, float* y_PTD) {
   const int rank = s.grid.groups().rank();
   for (int i = 0; i < sums.partials(rank); ++i) {
@@ -38,7 +39,7 @@ void multiply_partials(Step& s, const SumPlan& sums, float* y_PTD) {
   }
 }
 
-// The products of the local experts that have rows, in the order of these.
+// Returns the products of the local experts that have rows, in ascending order.
 template <typename Make>
 std::span<const Product> products_of_experts(Step& s, const Routing& routing, Make&& make) {
   const std::vector<std::int32_t>& begin = routing.expert_begin;
@@ -48,7 +49,7 @@ std::span<const Product> products_of_experts(Step& s, const Routing& routing, Ma
   return s.a.products;
 }
 
-// hidden_Rf = silu(gate) * up for the rows of each local expert, of x's `rows`: all experts' in one parallel pass.
+// Writes silu(gate) * up to hidden_Rf for the sorted rows of each local expert.
 void multiply_gate_up(Step& s, const LayerWeights& w, const float* x, std::size_t x_stride, int rows,
                       const Routing& routing) {
   const int f = s.model.share().expert_width.size();

@@ -8,7 +8,7 @@ RankGrid::RankGrid(const Placement& placement, Communicator& world, bool overlap
   if (groups > 1 && groups < world.size()) groups_ = world.split(share.idle() ? -1 : share.member, share.groups.begin);
   if (members > 1 && members < world.size())
     members_ = world.split(share.idle() ? -1 : share.groups.begin, share.member);
-  // Nothing is exchanged, nor counted, along an axis of one.
+  // Along an axis with one rank nothing is exchanged or counted.
   if (groups == 1 || share.idle()) groups_ = make_self_comm();
   if (members == 1 || share.idle()) members_ = make_self_comm();
   if (overlap && world.size() > 1) background_.emplace(world);

@@ -1,6 +1,6 @@
-// The ranks of a job as a placement arranges them: groups on one axis, members of a group on the other. A member runs
-// the sequences of one owner, so sums go over the group axis, between the ranks with the same sequences; rows travel to
-// experts over the member axis, between the ranks with the same group.
+// The ranks of a job as a grid with two axes. Along the group axis are ranks with the same sequences and different
+// groups: sums go along it. Along the member axis are ranks with the same groups, each of which owns some sequences:
+// rows travel to experts along it.
 #pragma once
 
 #include <functional>
@@ -16,7 +16,8 @@ namespace foe {
 
 class RankGrid {
  public:
-  // Collective. `world` outlives this and counts all exchanges. With `overlap`, exchanges go on in the background.
+  // Collective. `world` must outlive this; its counters count all exchanges. With `overlap`, exchanges run in the
+  // background.
   RankGrid(const Placement& placement, Communicator& world, bool overlap = false);
 
   Communicator& world() { return world_; }
@@ -25,14 +26,14 @@ class RankGrid {
   // The ranks with this rank's groups, in the order of the owners.
   Communicator& members() { return members_ ? *members_ : world_; }
 
-  // Begins an exchange over either axis; without overlap it runs when it is finished. Exchanges run in the order in
-  // which they were started, and the world may be used again when all of them are finished. `finish` says what was
-  // sent, and in `seconds` how long this thread has waited.
+  // start() starts an exchange along either axis, and finish() waits until it has run. Without overlap it is finish()
+  // that runs it. Exchanges must be finished in the order in which they were started, and nobody may use world() until
+  // all are finished. finish() returns what was sent, with the time that this thread has waited in `seconds`.
   using Ticket = Background::Ticket;
   Ticket start(std::function<void()> exchange);
   CommCounter finish(Ticket ticket);
 
-  // What was started in a scope and not finished, because of an Error, does not outlive it.
+  // Drops exchanges at the end of a scope that an Error has left before they were finished.
   class Scope {
    public:
     explicit Scope(RankGrid& grid) : grid_(grid) {}
@@ -47,7 +48,7 @@ class RankGrid {
  private:
   Communicator& world_;
   std::unique_ptr<Communicator> groups_, members_;   // null: the world
-  std::map<Ticket, std::function<void()>> started_;  // without overlap
+  std::map<Ticket, std::function<void()>> started_;  // used without overlap
   Ticket next_ = 0;
   std::optional<Background> background_;
 };

@@ -1,4 +1,4 @@
-// What the parts of a forward pass work on.
+// What the functions of a forward pass work on.
 #pragma once
 
 #include <vector>
@@ -12,29 +12,31 @@
 
 namespace foe {
 
-// The step, or half of it.
+// A step or, if the halves of a batch overlap, one half of it. Refers to what forward() was called with.
 struct Step {
   const Model& model;
-  const Batch& batch;  // what runs here: of the step, or its half, the sequences that this rank owns
+  const Batch& batch;  // the part of the batch that this rank runs
   KvCache& kv;
   Activations& a;
   RankGrid& grid;
   ThreadPool& pool;
-  int T;  // rows of r: the batch's tokens, and after the last attention only those that are sampled
-  RankGrid::Ticket pending = 0;  // the exchange that goes on
-  CommCounter exchanged = {};    // by what was finished
+  int T;  // rows of r: the tokens of the batch, and after the last attention only the sampled ones
+  RankGrid::Ticket pending = 0;  // the exchange that was started
+  CommCounter exchanged = {};    // what the finished exchanges have sent
 
-  // M_h of a local stream.
+  // Returns the update M_h of a local stream.
   float* update_TD(int stream) {
     return a.update_GTD.data() + static_cast<std::size_t>(stream) * T * model.config.hidden_size;
   }
 };
 
-// What of the batch this rank runs: all of it, or its own sequences; in two halves where they can overlap.
+// Returns what this rank runs of the batch, all of it or the sequences that it owns: one step or, if a.overlaps(), two
+// halves.
 std::vector<Step> make_steps(const Model& model, const Batch& batch, KvCache& kv, Activations& a, RankGrid& grid,
                              ThreadPool& pool);
 
-// Adds the time of its scope to a part's arithmetic and, what exchanges took of it, to these.
+// Adds the time of its scope to the stats of a part: the time that exchanges took to moving and waiting, the rest to
+// arithmetic.
 class PartClock {
  public:
   PartClock(Step& s, PartStats& stats) : step_(s), stats_(stats) { step_.exchanged = {}; }

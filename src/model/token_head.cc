@@ -7,7 +7,7 @@
 namespace foe {
 namespace {
 
-// Which of the batch's sampled rows are whose.
+// Which member has which of the batch's sampled rows.
 class SampledRows {
  public:
   SampledRows(const Batch& batch, int members) : candidates_(batch.candidates), begin_(members + 1) {
@@ -15,8 +15,8 @@ class SampledRows {
     std::partial_sum(sampled.begin(), sampled.end(), begin_.begin() + 1);
   }
 
-  // By row of a member, how many candidates it wants of each rank (fewer, where its part of the vocabulary has fewer
-  // tokens); 0: all logits.
+  // Returns, for each row of a member, how many candidates it wants from each rank (which has fewer if its part of the
+  // vocabulary has fewer tokens); 0: all logits.
   std::span<const std::int32_t> wanted(int member) const {
     return candidates_.subspan(begin_[member], begin_[member + 1] - begin_[member]);
   }
@@ -39,7 +39,7 @@ class SampledRows {
   std::vector<int> begin_;  // by member
 };
 
-// Of this rank's scores, finds the candidates that are wanted and moves the rows that are wanted whole to the front.
+// Finds the candidates that are wanted of this rank's logits, and moves the rows that are wanted whole to the front.
 void select(const Model& model, std::span<const std::int32_t> wanted, Activations& a, ThreadPool& pool) {
   const Range vocab = model.share().vocab;
   const std::size_t v = vocab.size();
@@ -57,7 +57,8 @@ void select(const Model& model, std::span<const std::int32_t> wanted, Activation
     if (wanted[i] == 0) std::ranges::copy(row(i), row(to++).begin());
 }
 
-// Rank 0 receives the rows that are wanted whole, and puts the ranks' parts of them side by side.
+// Collective. Rank 0 receives the rows that are wanted whole, puts the ranks' parts of them side by side, and returns
+// them.
 std::span<const float> gather_whole(const Model& model, const SampledRows& rows, Activations& a, Communicator& world) {
   const Placement& placement = model.placement;
   const std::size_t V = model.config.vocab_size;
@@ -66,7 +67,7 @@ std::span<const float> gather_whole(const Model& model, const SampledRows& rows,
   world.gather({a.logits_Sv.data(), counts[model.rank]}, counts, a.gathered.data(), a.wire);
   if (model.rank != 0) return {};
   const std::size_t whole = rows.first_whole(placement.members);
-  if (placement.group_ranks() == 1) return {a.gathered.data(), whole * V};  // in the order of their owners
+  if (placement.group_ranks() == 1) return {a.gathered.data(), whole * V};  // whole rows, in the order of their owners
   const float* block = a.gathered.data();
   for (const Share& share : placement.ranks) {
     float* to = a.logits_SV.data() + rows.first_whole(share.member) * V + share.vocab.begin;
@@ -76,7 +77,7 @@ std::span<const float> gather_whole(const Model& model, const SampledRows& rows,
   return {a.logits_SV.data(), whole * V};
 }
 
-// On rank 0, where the candidates of each row begin, and their end.
+// Writes where, on rank 0, the candidates of each row begin, and at the end their number.
 void count_candidates(const Placement& placement, const SampledRows& rows, std::vector<std::int32_t>& begin) {
   begin.assign(rows.first(placement.members) + 1, 0);
   for (const Share& share : placement.ranks)
@@ -85,7 +86,7 @@ void count_candidates(const Placement& placement, const SampledRows& rows, std::
   std::partial_sum(begin.begin(), begin.end(), begin.begin());
 }
 
-// Rank 0 receives all candidates, and puts the ranks' candidates of each row side by side.
+// Collective. Rank 0 receives all candidates, and puts the ranks' candidates of each row side by side.
 void gather_candidates(const Model& model, const SampledRows& rows, Activations& a, Communicator& world) {
   constexpr std::size_t kFloats = sizeof(Candidate) / sizeof(float);  // a gather moves floats
   static_assert(sizeof(Candidate) == kFloats * sizeof(float));
@@ -97,7 +98,7 @@ void gather_candidates(const Model& model, const SampledRows& rows, Activations&
                reinterpret_cast<float*>(a.gathered_candidates.data()));
   if (model.rank != 0) return;
   a.candidates.resize(a.gathered_candidates.size());
-  std::vector<std::int32_t> end = a.candidates_begin;  // of what a row has so far
+  std::vector<std::int32_t> end = a.candidates_begin;  // where the candidates end that a row has so far
   const Candidate* from = a.gathered_candidates.data();
   for (const Share& share : placement.ranks)
     for (int i = rows.first(share.member); const int wanted : rows.wanted(share.member)) {

@@ -1,6 +1,7 @@
-// The end of a forward pass: scores of the vocabulary, of which rank 0 receives what it needs to choose tokens.
+// The end of a forward pass: each rank computes the logits of its part of the vocabulary, and rank 0 receives what it
+// needs to choose tokens.
 //
-// Shape letters: S sampled rows, D model width, V vocabulary, v this rank's part of it.
+// Shape letters: S sampled rows, D model width, V vocabulary, v this rank's part of the vocabulary.
 #pragma once
 
 #include <span>
@@ -11,20 +12,22 @@
 
 namespace foe {
 
-// The logits of a batch's sampled rows, on rank 0 until the next forward pass; elsewhere all of it is empty.
+// The logits of a batch's sampled rows. They are views, valid until the next forward pass, and empty on all ranks but
+// rank 0.
 struct Logits {
-  std::span<const float> whole_SV;        // of the rows whose logits are all wanted, in their order
-  std::span<const Candidate> candidates;  // of the others: the most likely of each rank's part of the vocabulary
-  std::span<const std::int32_t> candidates_begin;  // [S + 1], by row, into candidates; a row that is whole has none
+  std::span<const float> whole_SV;        // all logits of the rows that want them all, in the order of the rows
+  std::span<const Candidate> candidates;  // of other rows: the largest of each rank's part of the vocabulary
+  std::span<const std::int32_t> candidates_begin;  // [S + 1] where the candidates of each row begin
 };
 
-// logits_Sv = the scores of this rank's part of the vocabulary for x_SD, `codes` where the head is
-// quantised.
+// Writes the logits of this rank's part of the vocabulary for x_SD to logits_Sv. `codes` has x_SD rounded, if products
+// with the head require that.
 void score_vocabulary(const Model& model, ThreadPool& pool, const float* x_SD, const QuantisedRows& codes, int rows,
                       float* logits_Sv);
 
-// Collective: what the batch wants of every rank's a.logits_Sv goes to rank 0: rows as the wire has them, candidates
-// exactly. Nothing travels for a kind of row that the batch does not have. a.logits_Sv is used up.
+// Collective. Sends what the batch wants of every rank's a.logits_Sv to rank 0 and returns it there: whole rows in the
+// encoding of the wire, candidates exactly. If the batch has no rows of a kind, there is no exchange for it.
+// a.logits_Sv is undefined afterwards.
 Logits gather_logits(const Model& model, const Batch& batch, Activations& a, ThreadPool& pool, Communicator& world);
 
 }  // namespace foe

@@ -1,4 +1,4 @@
-// Which waiting requests join the running ones, with which owner, and what they find in its cache.
+// Decides which waiting requests start to run, with which owner, and which cached blocks they use.
 #include <algorithm>
 
 #include "sched/scheduler.h"
@@ -6,13 +6,13 @@
 namespace foe {
 namespace {
 
-// A sequence that runs will decode for some steps: it costs its owner more than the tokens that are there.
+// What a running sequence costs its owner beyond the tokens that it has: it will decode for some steps.
 constexpr int kTokensAhead = 32;
 
 }  // namespace
 
 void Scheduler::admit() {
-  int kept = 0;  // places of requests that wait for blocks that are being computed: nobody behind may take them
+  int kept = 0;  // requests that wait for blocks which are being computed: later requests may not take their places
   for (auto it = waiting_.begin(); it != waiting_.end();) {
     Sequence& sequence = **it;
     if (num_running() + kept >= limits_.max_sequences && !preempt_for(sequence)) return;
@@ -29,7 +29,8 @@ void Scheduler::admit() {
   }
 }
 
-// Sends the last running sequence back, if it is behind `waiting` and of a lower priority.
+// Preempts the last running sequence that comes after `waiting` in the order and has a lower priority. Returns false if
+// there is none.
 bool Scheduler::preempt_for(const Sequence& waiting) {
   for (auto it = running_.rbegin(); it != running_.rend() && ranks_before(waiting, **it); ++it)
     if ((*it)->request.priority > waiting.request.priority) {
@@ -39,7 +40,8 @@ bool Scheduler::preempt_for(const Sequence& waiting) {
   return false;
 }
 
-// Its tokens so far will take these blocks for sure; with one more each, sequences do not run into each other at once.
+// Returns the load of an owner. Each running sequence certainly needs blocks for the tokens that it has. One more block
+// is counted for each that may grow, so that sequences do not compete for the last blocks at once.
 Scheduler::Load Scheduler::load_of(int owner) const {
   Load load;
   for (const Sequence* s : running_) {
@@ -64,7 +66,8 @@ std::vector<std::int32_t> Scheduler::find_hits(const Sequence& sequence, int own
   return hits;
 }
 
-// Only of sequences before it: they are not held up by others behind them.
+// Returns how many tokens after `hits` a running sequence is about to compute that this sequence could use. Only
+// sequences before it in the order count, because they cannot be held up by later ones.
 int Scheduler::find_coming(const Sequence& sequence, int owner, std::span<const std::int32_t> hits) const {
   if (!limits_.prefix_caching) return 0;
   const int count = static_cast<int>(hits.size()), begin = count * kKvBlock, end = sequence.first_wanted();
@@ -79,9 +82,9 @@ int Scheduler::find_coming(const Sequence& sequence, int owner, std::span<const 
   return 0;
 }
 
-// The owner where it costs least: the tokens that run there before it, and its own, which count twice, as it waits for
-// them and so do the others. So it goes where most of its prompt is known, unless that owner has too much to do.
-// Nothing if no owner has the blocks.
+// Returns the owner with the least cost, or nothing if no owner has enough blocks. The cost is the tokens that the
+// owner has to run before it, plus twice the sequence's own uncached tokens, because it waits for them and so do the
+// others. So a sequence goes where most of its prompt is cached, unless that owner has too much to do.
 std::optional<Scheduler::Place> Scheduler::find_place(const Sequence& sequence) const {
   std::optional<Place> best;
   std::int64_t least = 0;

@@ -59,7 +59,8 @@ void BlockPool::release(std::int32_t block) {
   ++available_;
 }
 
-// The last one first: it is of use to fewer than those before it.
+// The last block of the table is released first, so that it is allocated again before those in front of it: fewer
+// requests can use it.
 void BlockPool::release(std::span<const std::int32_t> table) {
   for (auto id = table.rbegin(); id != table.rend(); ++id) release(*id);
 }
@@ -86,7 +87,7 @@ std::int32_t BlockPool::publish(std::int32_t block, std::int32_t parent, Tokens 
 
 void BlockPool::check(std::span<const int> users) const {
   FOE_CHECK(static_cast<int>(users.size()) == total(), "{} counts for {} blocks", users.size(), total());
-  std::vector<int> place(total(), 0);  // in the list of free blocks, from 1
+  std::vector<int> place(total(), 0);  // of each block in the list of free blocks, counted from 1; 0: not in it
   int free = 0;
   for (std::int32_t id = blocks_.back().next; id != total(); id = blocks_[id].next) {
     FOE_CHECK(free < available_ && place[id] == 0, "block {} is twice in the list of {} free ones", id, available_);

@@ -1,12 +1,14 @@
-// Who uses which KV block of one cache, and what stands in it: ids and tokens only, the floats are model/kv_cache.h's.
+// Keeps account of the KV blocks of one cache: who uses each block, and which tokens' keys and values it holds. There
+// are only ids and tokens here; the keys and values themselves are in model/kv_cache.h.
 //
-// A block has as many users as sequences have it in their tables. One without users is free, but keeps its contents
-// until it is taken for others, the least recently used first. Full blocks are found by their contents: KV depends on
-// the tokens before it too, so a block's key is the block before it and its own tokens. Keys are compared, not only
-// their hashes: no collision can give a request the KV of another.
+// A block has as many users as there are sequences with it in their tables. A block without users is free, but keeps
+// its contents until it is allocated again; the least recently used free block is allocated first. Full blocks are
+// found by their contents, which makes them the prefix cache. As keys and values depend on all tokens before them, the
+// key of a block is the block before it and its own tokens. Lookups compare whole keys, so a collision of hashes cannot
+// give a request the contents of another.
 //
-// A key stays true because every user of a block uses the block before it, and gives it back later (release): a block
-// is never taken for others while one behind it is still known.
+// A key stays valid because every user of a block also uses the block before it, and releases that one later. So a
+// block is never allocated again while the block after it can still be found.
 #pragma once
 
 #include <array>
@@ -19,6 +21,7 @@
 
 namespace foe {
 
+// One thread.
 class BlockPool {
  public:
   using Tokens = std::span<const std::int32_t, kKvBlock>;
@@ -31,20 +34,20 @@ class BlockPool {
   int in_use() const { return total() - available_; }
   bool used(std::int32_t block) const { return blocks_[block].users > 0; }
 
-  // A block for one user; one must be available. Its contents are forgotten.
+  // Returns a block with one user, whose old contents are forgotten. Requires available() > 0.
   std::int32_t allocate();
-  // One more user.
+  // Adds a user.
   void retain(std::int32_t block);
-  // One user less for each block of a sequence's table.
+  // Removes a user from each block of a sequence's table.
   void release(std::span<const std::int32_t> table);
 
-  // The block that holds these tokens behind `parent` (kNone: at the start of a sequence), or kNone.
+  // Returns the block that holds these tokens after the block `parent` (kNone: at the start of a sequence), or kNone.
   std::int32_t find(std::int32_t parent, Tokens tokens) const;
-  // Makes a block known by what it now holds. If another holds the same, the user goes over to that one. Returns the
-  // block that it uses from now on.
+  // Lets find() find a block by its contents, which are complete. If another block already holds the same, the user
+  // changes to that one. Returns the block that the user has from now on.
   std::int32_t publish(std::int32_t block, std::int32_t parent, Tokens tokens);
 
-  // Aborts unless each block has `users[block]` users and everything here agrees with that.
+  // For tests and debugging. Aborts unless each block has `users[block]` users and all else here is consistent.
   void check(std::span<const int> users) const;
 
  private:
@@ -60,7 +63,7 @@ class BlockPool {
     int users = 0;
     bool known = false;
     std::int32_t previous = kNone, next = kNone;  // in the list of free blocks
-    Key key;                                      // if known
+    Key key;                                      // valid if known
   };
 
   static Key make_key(std::int32_t parent, Tokens tokens);
@@ -68,8 +71,9 @@ class BlockPool {
   void unlink(std::int32_t block);
   void release(std::int32_t block);
 
-  // The last one is no block but joins the ends of the list of free ones, which begins with the next to be taken: those
-  // without known contents, the last used first, then the others, the least recently used first.
+  // The last element is not a block: it joins the ends of the list of free blocks. The list begins with the next block
+  // to be allocated. Blocks without known contents come first, the last used one at the front; then those with known
+  // contents, the least recently used one at the front.
   std::vector<Block> blocks_;
   int available_;
   std::unordered_map<Key, std::int32_t, Hash> known_;

@@ -143,7 +143,7 @@ std::vector<TokenEvent> Scheduler::commit(std::span<const SampledToken> tokens) 
   return events;
 }
 
-// Lets others find the blocks that have become full.
+// Lets other sequences find the blocks that have become full.
 void Scheduler::publish(Sequence& s) {
   if (!limits_.prefix_caching) return;
   for (; (s.published + 1) * kKvBlock <= s.done; ++s.published) {

@@ -1,11 +1,13 @@
-// Which tokens run in the next step. No prefill phase and no decode phase: every sequence has tokens that have not run
-// yet, one while it decodes, many while its prompt is new, and all catch up under one token budget in one batch.
+// Decides which tokens run in the next step. There is no prefill phase and no decode phase. Every sequence has tokens
+// that have not run yet, one while it decodes and many while its prompt is new, and all share the token budget of each
+// step (continuous batching with chunked prefill).
 //
-// All requests stand in one order: by priority, then by arrival, where waiting makes up for priority. It decides who is
-// admitted, who gets tokens, and who loses its KV blocks when they run out: the last one, which goes back to waiting
-// and later runs again what is no longer in the cache. So the first one gets on in every step, and everything ends.
+// All requests stand in one order, by priority and then by arrival, where time spent waiting makes up for priority. The
+// order decides who is admitted, who gets tokens, and who is preempted when KV blocks run out. A sequence that is
+// preempted loses its blocks, goes back to waiting, and later computes again what is no longer in the cache. The first
+// request in the order advances in every step, so every request ends.
 //
-// No floats, no MPI, no clock; one thread.
+// There are no floats, no communication and no clock here. All calls come from one thread.
 #pragma once
 
 #include <cstdint>
@@ -31,18 +33,18 @@ inline constexpr bool kDebugChecks = false;
 #endif
 
 struct SchedulerLimits {
-  int kv_blocks = 0;                    // of kKvBlock positions each, in each owner's cache
-  int max_tokens = 512;                 // per step
-  int max_sequences = 32;               // in one batch
-  int max_sampled = 0;                  // rows of logits per step; 0: one per sequence
+  int kv_blocks = 0;                    // KV blocks in each owner's cache
+  int max_tokens = 512;                 // tokens per step
+  int max_sequences = 32;               // running sequences
+  int max_sampled = 0;                  // rows of logits per step; 0: max_sequences
   int max_positions = 0;                // the model's context length
-  int owners = 1;                       // KV caches; a sequence runs in one of them, its owner's (core/batch.h)
-  bool prefix_caching = true;           // KV of what was run before is used again where prompts begin alike
-  int aging_steps = 256;                // a request that has waited so long counts as one priority higher
-  bool check_each_step = kDebugChecks;  // Scheduler::check after each next() and commit()
+  int owners = 1;                       // owners of sequences, each with a KV cache (core/batch.h)
+  bool prefix_caching = true;           // use cached blocks again where prompts begin alike
+  int aging_steps = 256;                // steps of waiting that make up for one level of priority
+  bool check_each_step = kDebugChecks;  // call check() after each next() and commit()
 };
 
-// Priorities outside of [-kMaxPriority, kMaxPriority] count as these: whatever others ask for, waiting has an end.
+// Priorities are clamped to [-kMaxPriority, kMaxPriority], so that waiting has an end whatever other requests ask for.
 inline constexpr int kMaxPriority = 100;
 
 struct SampledToken {
@@ -54,11 +56,11 @@ class Scheduler {
  public:
   explicit Scheduler(const SchedulerLimits& limits);
 
-  // Queues a request. Throws Error for one that could never run (no prompt, or more positions than the context or a
-  // whole cache has) and for an id that is here already.
+  // Queues a request. Throws Error for a request that could never run (without a prompt, or with more positions than
+  // the context or a whole cache has) and for an id that is here already.
   void add(Request request);
-  // Forgets a request; its blocks are free for the next step. Between next() and commit() its rows stay in the batch,
-  // but give no events. Unknown ids are ignored: it may just have finished.
+  // Forgets a request and releases its blocks. Between next() and commit() its rows stay in the batch, but give no
+  // events. Unknown ids are ignored, because the request may just have finished.
   void abort(std::int64_t id);
 
   bool contains(std::int64_t id) const { return sequences_.contains(id); }
@@ -66,31 +68,32 @@ class Scheduler {
   int num_running() const { return static_cast<int>(running_.size()); }
   int num_waiting() const { return static_cast<int>(waiting_.size()); }
   SchedulerStats stats() const;
-  // True if the next batch has no more than one token of each running sequence.
+  // Whether the next batch has at most one token of each sequence, because none waits and all running ones decode.
   bool decoding() const;
 
-  // The next step's batch, valid until the next call; empty only when idle. Decoding sequences get their token before
-  // prompts get chunks, but leave prompts a quarter of the budget.
+  // Returns the batch of the next step, which is valid until the next call and is empty only if idle(). Decoding
+  // sequences get their token before prompts get chunks, but leave prompts a quarter of the budget.
   const Batch& next();
 
-  // The row's logits say what comes at index position + 1 of prompt + output: a token of the prompt (only its logprob
-  // is wanted) while position + 1 < prompt.size(), else output token position + 1 - prompt.size(), which is to be
-  // chosen.
+  // A row whose logits are for the token at index position + 1 of prompt + output. If position + 1 < prompt.size(),
+  // that is a token of the prompt, of which only the logprob is wanted. Otherwise it is output token position + 1 -
+  // prompt.size(), which has to be chosen.
   struct SampledRow {
     const Request* request;
     int position;
   };
-  // Requests that were admitted for the first time in the last next().
+  // The requests that the last next() has admitted for the first time.
   std::span<const std::int64_t> started() const { return started_; }
 
-  // Row i of the batch's sampled rows, valid until commit().
+  // Returns row i of the batch's sampled rows, valid until commit().
   SampledRow sampled(int i) const { return {&rows_[i].sequence->request, rows_[i].position}; }
 
-  // One for each of the sampled rows, in their order; for a row of a prompt the prompt's own token. Returns the output
-  // tokens in the same order.
+  // Takes a token for each of the sampled rows, in their order; for a row of a prompt, the prompt's own token. Returns
+  // the output tokens in the same order.
   std::vector<TokenEvent> commit(std::span<const SampledToken> tokens);
 
-  // Aborts unless all that is kept here agrees: blocks and their users, sequences and their order, the cache's index.
+  // Aborts unless all state here is consistent: blocks and their users, sequences and their order, the index of the
+  // cache.
   void check() const;
 
  private:
@@ -104,10 +107,10 @@ class Scheduler {
   // Where a waiting request would run.
   struct Place {
     int owner;
-    std::vector<std::int32_t> hits;  // blocks of the cache that begin it
-    int coming;                      // tokens behind these that a running sequence is about to compute
+    std::vector<std::int32_t> hits;  // cached blocks with its first tokens
+    int coming;                      // tokens after these that a running sequence is about to compute
   };
-  // What the running sequences of an owner still ask for.
+  // What the running sequences of an owner still need.
   struct Load {
     std::int64_t tokens = 0;
     int blocks = 0;
@@ -146,13 +149,13 @@ class Scheduler {
   std::vector<Sequence*> running_;  // ordered by ranks_before
   std::int64_t steps_ = 0;
   std::int64_t arrivals_ = 0;
-  SchedulerStats stats_;  // what is counted from the start
+  SchedulerStats stats_;  // only what is counted since the start
 
-  // The batch that runs.
+  // The current batch.
   Batch batch_;
-  Budget budget_ = {};                            // what is left of the step's
-  std::vector<Row> rows_;                         // the sampled ones
-  std::vector<std::unique_ptr<Sequence>> ended_;  // aborted since, but rows_ name them
+  Budget budget_ = {};                            // what is left of the step's budget
+  std::vector<Row> rows_;                         // the sampled rows
+  std::vector<std::unique_ptr<Sequence>> ended_;  // aborted sequences that rows_ still points to
 };
 
 }  // namespace foe

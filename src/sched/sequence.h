@@ -12,46 +12,47 @@
 
 namespace foe {
 
-// Blocks for so many positions.
+// Returns how many KV blocks so many positions need.
 inline int blocks_for(std::int64_t positions) {
   return static_cast<int>((positions + kKvBlock - 1) / kKvBlock);
 }
 
 struct Sequence {
-  // What each step looks at, of all sequences, stands together.
-  std::vector<std::int32_t> tokens;  // of prompt and output
-  std::vector<std::int32_t> blocks;  // while it runs, as the next four
+  // The fields that each step reads of all sequences come first, so that they share cache lines.
+  std::vector<std::int32_t> tokens;  // prompt and output
+  std::vector<std::int32_t> blocks;  // its KV blocks; this and the next four are valid while it runs
   int owner = 0;
-  int published = 0;             // so many blocks, from the first, are known to the pool by their contents
-  int done = 0;                  // positions whose KV is computed
-  int scheduled = 0;             // tokens of it in the current batch
-  bool ended = false;            // but the batch that runs may still name it
-  bool collects_prompt = false;  // logprobs of the prompt, which come with the first output token
+  int published = 0;             // how many of its first blocks BlockPool::find() can find
+  int done = 0;                  // positions whose keys and values are in the cache
+  int scheduled = 0;             // how many of its tokens the current batch has
+  bool ended = false;            // it has finished or was aborted; the current batch may still have its rows
+  bool collects_prompt = false;  // whether logprobs of the prompt are still collected
   std::vector<LogprobEntry> prompt_logprobs;
 
-  std::int64_t turn = 0;             // the order in which requests are served (ranks_before)
-  std::int64_t arrival = 0;          // among those of the same turn
-  std::optional<int> cached_tokens;  // of the prompt, when it was first admitted
+  std::int64_t turn = 0;             // lower values are served first (ranks_before)
+  std::int64_t arrival = 0;          // decides among equal turns
+  std::optional<int> cached_tokens;  // prompt tokens found in the cache when it was first admitted
   Request request;
 
   int total() const { return static_cast<int>(tokens.size()); }
   int remaining() const { return total() - done; }
   bool decoding() const { return remaining() == 1; }
-  // The logits of this position and all behind it are wanted; so those before it need not run if their KV is there.
+  // The first position whose logits are wanted; those of all later positions are wanted, too. Positions before it need
+  // not run if their keys and values are cached.
   int first_wanted() const { return collects_prompt ? static_cast<int>(prompt_logprobs.size()) : total() - 1; }
-  // How many rows of logits are wanted of the positions before `end` that have not run.
+  // Returns how many rows of logits are wanted among the positions before `end`.
   int rows_before(int end) const { return std::max(0, end - first_wanted()); }
   BlockPool::Tokens block_tokens(int block) const {
     return BlockPool::Tokens(tokens.data() + static_cast<std::ptrdiff_t>(block) * kKvBlock, kKvBlock);
   }
-  // The last output token is never fed back, so it needs no position.
+  // Returns how many positions it can need. The last output token is never fed back, so it needs none.
   std::int64_t max_positions() const {
     return static_cast<std::int64_t>(request.prompt.size()) + request.max_tokens - 1;
   }
 };
 
-// Lower priorities are served first, but each step of waiting counts: so an order that is fixed when requests arrive is
-// fair at any time.
+// Whether a is served before b. The order is fixed when requests arrive, but `turn` counts later arrivals by the steps
+// that have run, so that time spent waiting makes up for priority.
 inline bool ranks_before(const Sequence& a, const Sequence& b) {
   return std::tie(a.turn, a.arrival) < std::tie(b.turn, b.arrival);
 }

@@ -1,4 +1,4 @@
-// What the scheduler counts, for the metrics.
+// What the scheduler counts, for metrics.
 #pragma once
 
 #include <cstdint>
@@ -9,13 +9,13 @@ struct SchedulerStats {
   // Since the start:
   std::int64_t preemptions = 0;
   std::int64_t prefix_queries = 0;     // tokens that were looked up in the prefix cache
-  std::int64_t prefix_hits = 0;        // and those of them that were found
-  std::int64_t prompt_tokens = 0;      // of the requests that were admitted
-  std::int64_t generation_tokens = 0;  // chosen here, not those that requests brought
+  std::int64_t prefix_hits = 0;        // those of them that were found
+  std::int64_t prompt_tokens = 0;      // in the prompts of the requests that were admitted
+  std::int64_t generation_tokens = 0;  // output tokens, without those that requests came with
   // Now:
   int running = 0;
   int waiting = 0;
-  int blocks = 0;  // of all owners
+  int blocks = 0;  // KV blocks of all owners
   int blocks_in_use = 0;
 };
 
