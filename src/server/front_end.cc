@@ -34,12 +34,12 @@ using boost::system::error_code;
 
 namespace {
 
-constexpr int kFlushSeconds = 2;           // for the last replies to leave, besides what is left of drain_s
-constexpr int kProbeSeconds = 30;          // for a token of /health_generate
-constexpr std::size_t kMaxProbes = 8;      // at a time; they have their own places beside the queue
-constexpr std::size_t kMaxChoices = 1024;  // of one request
+constexpr int kFlushSeconds = 2;           // for sending the last replies, besides what is left of drain_s
+constexpr int kProbeSeconds = 30;          // how long /health_generate waits for its token
+constexpr std::size_t kMaxProbes = 8;      // at a time; they do not count in max_queue
+constexpr std::size_t kMaxChoices = 1024;  // of one HTTP request
 
-// The model's name goes into JSON and into metrics: a folder's may be any bytes.
+// The model's name goes into JSON and into metrics, but a folder's name may be any bytes. Makes it valid UTF-8.
 ServeOptions with_text_as_name(ServeOptions options) {
   std::string name;
   append_lossy_utf8(name, options.model_name, true);
@@ -103,7 +103,7 @@ class FrontEnd {
     void (FrontEnd::*answer)(const Call&, const Reply&);
   };
 
-  // Where memory runs out for one thing, that one fails, and no other: connections and ranks have time limits.
+  // If memory runs out while one event is handled, only that event fails. What waits for it ends by its time limit.
   void run_to_the_end() {
     for (;;) {
       try {
@@ -117,10 +117,10 @@ class FrontEnd {
 
   // --- requests ---
 
-  // Answers with what `action` throws, if it does.
+  // Runs `action`. If it throws, answers with that error.
   void answering(const HttpRequest& request, const Reply& reply, const std::function<void()>& action) {
     const auto refuse = [&](int status, const std::string& message, const std::string& param) {
-      // Both may have bytes of the client's, so they are escaped, and cut.
+      // Path and message may contain bytes that the client chose, so they are escaped and cut.
       spdlog::info("{} {} {:?} is refused with {}: {:?}", request.id, shorten(request.method), shorten(request.path),
                    status, shorten(message, kMaxMessageBytes));
       send_error(*reply, status, message, param);
@@ -134,7 +134,7 @@ class FrontEnd {
     }
   }
 
-  // Before the body is read.
+  // Looks at the head of a request, before its body is read.
   void look_at(HttpRequest& request, const Reply& reply) {
     request.id = request_id(request);
     answering(request, reply, [&] {
@@ -150,7 +150,7 @@ class FrontEnd {
     answering(*shared, reply, [&] { (this->*route_of(*shared, reply).answer)(shared, reply); });
   }
 
-  // Throws ApiError 404 or 405.
+  // Throws ApiError 404 if there is nothing at the path, or 405 if the method is another.
   static const Route& route_of(const HttpRequest& request, const Reply& reply) {
     static constexpr Route kRoutes[] = {{"/v1/completions", "POST", &FrontEnd::complete},
                                         {"/v1/chat/completions", "POST", &FrontEnd::chat},
@@ -173,7 +173,7 @@ class FrontEnd {
     throw ApiError(404, "", "there is nothing at " + shorten(request.path));
   }
 
-  // Reads the request's body off the event loop, and goes on here with what `read` makes of it.
+  // Calls `read` with the request's body in the work pool, and then `then` with the result on the event loop.
   template <typename Result>
   void in_background(const Call& call, const Reply& reply, Result (*read)(std::string_view, const ServedModel&),
                      std::function<void(Result)> then) {
@@ -236,7 +236,7 @@ class FrontEnd {
     reply->send({.body = "{}"});
   }
 
-  // One token, ahead of all others: that crosses every rank.
+  // Generates one token ahead of all other requests, for which every rank has to work.
   void probe_health(const Call&, const Reply& reply) {
     check_up();
     if (probes_.use_count() > static_cast<long>(kMaxProbes)) throw ApiError(503, "", "too many of these at once");
@@ -245,7 +245,7 @@ class FrontEnd {
     Request request;
     request.prompt = {0};
     request.max_tokens = 1;
-    request.priority = -kMaxPriority;  // no client's is as low
+    request.priority = -kMaxPriority;  // ahead of every client's request
     in_flight_.accept(probe, {request}, kProbeSeconds);
   }
 
@@ -260,7 +260,7 @@ class FrontEnd {
         [this, reply, id = prefix + call->id](GenerationRequest request) { generate(std::move(request), id, reply); });
   }
 
-  // A long reply that is read slowly takes memory; while there is much of that, no other is begun.
+  // Replies that clients read slowly take memory. While they take too much, no other long reply is begun.
   void check_unread(std::size_t bytes) const {
     const HttpLimits& limits = options_.http;
     if (bytes > limits.unread_bytes && http_.unread() > limits.total_unread_bytes)
@@ -294,7 +294,7 @@ class FrontEnd {
     stop_if_drained();
   }
 
-  // Ends what has taken too long, and lets streams say that they are there, now and then.
+  // Once a second, ends answers that have taken too long, and lets silent streams send a comment.
   void sweep() {
     sweep_.expires_after(std::chrono::seconds(1));
     sweep_.async_wait([this](error_code error) {
@@ -362,7 +362,7 @@ class FrontEnd {
 
   void stop_if_drained() {
     if (!draining_ || stopping_ || in_flight_.size() > 0) return;
-    if (!late_ && work_pool_.pending() > 0) return;  // texts that are read, or replies that are written
+    if (!late_ && work_pool_.pending() > 0) return;  // texts are still read, or replies written
     stopping_ = true;
     timer_.cancel();
     sweep_.cancel();
@@ -393,7 +393,7 @@ class FrontEnd {
     });
   }
 
-  asio::io_context io_{1};  // outlives all that has sockets, timers or replies
+  asio::io_context io_{1};  // outlives everything with sockets, timers or replies
   ServeOptions options_;
   ModelConfig config_;
   ServedModel model_;
@@ -401,12 +401,12 @@ class FrontEnd {
   InFlight in_flight_;
   std::int64_t started_ = std::time(nullptr);
   Ready ready_;
-  std::shared_ptr<int> probes_ = std::make_shared<int>();  // each /health_generate that waits has a copy
-  bool draining_ = false;                                  // no new requests
-  bool late_ = false;                                      // and no answers to those that are still read
-  bool stopping_ = false;                                  // the ranks were told to end, or have
-  std::string failure_;                                    // why this did not end well
-  std::chrono::steady_clock::time_point flush_deadline_;   // for the last replies to leave
+  std::shared_ptr<int> probes_ = std::make_shared<int>();  // each waiting /health_generate has a copy
+  bool draining_ = false;                                  // no new requests are accepted
+  bool late_ = false;                                     // drain_s is over: requests that are still read get no answer
+  bool stopping_ = false;                                 // the ranks have been told to end, or have ended
+  std::string failure_;                                   // what run() throws at the end, if not empty
+  std::chrono::steady_clock::time_point flush_deadline_;  // for sending the last replies
   asio::signal_set signals_;
   asio::steady_timer timer_, sweep_;
   HttpServer http_;

@@ -1,5 +1,5 @@
-// `foe serve`: the process that clients talk to. It reads HTTP, text and JSON, keeps the journal of what is in flight,
-// and supervises the MPI job that computes. It is no MPI rank, so no rank can take it down.
+// `foe serve`: the process that clients talk to. It reads HTTP, text and JSON, keeps the journal of the requests in
+// flight, and supervises the MPI job that computes. It is not an MPI rank, so it survives when a rank crashes.
 #pragma once
 
 #include <string>
@@ -11,22 +11,23 @@
 namespace foe {
 
 struct ServeOptions {
-  std::string model;          // its folder
-  std::string model_name;     // as clients know it
-  std::string chat_template;  // a file; empty: the model's own, if it has one
+  std::string model;          // the model folder
+  std::string model_name;     // the model's name in the API
+  std::string chat_template;  // a file; empty: the model's own template, if it has one
   std::string host = "127.0.0.1";
-  int port = 8000;  // 0: a free one
+  int port = 8000;  // 0: any free port
   HttpLimits http;
   AccessOptions access;
-  std::size_t max_queue = 256;   // choices in flight, running and waiting
-  double answer_seconds = 3600;  // the longest time for an answer; 0: any
-  double drain_s = 10;           // for what is in flight when the server is told to stop
+  std::size_t max_queue = 256;   // the most choices in flight, running and waiting
+  double answer_seconds = 3600;  // the longest time for an answer; 0: no limit
+  double drain_s = 10;           // the time that answers in flight get when the server is told to stop
   SupervisorOptions supervisor;
 };
 
-// Serves until SIGTERM, SIGINT or (not under nohup) SIGHUP: then finishes what is in flight, for at most drain_s, and
-// ends the ranks. A second signal ends all at once. Throws Error after a second signal or where the ranks keep dying,
-// when no process is left, and for a model that cannot be served or a port that cannot be had.
+// Serves until SIGTERM, SIGINT or (unless under nohup) SIGHUP. Then it finishes the answers in flight, for at most
+// drain_s, ends the ranks, and returns. A second signal ends everything at once. Throws Error if the model cannot be
+// served or the port cannot be bound and, once all ranks' processes have ended, after a second signal or if the ranks
+// keep crashing.
 void serve(const ServeOptions& options);
 
 }  // namespace foe

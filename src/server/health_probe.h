@@ -1,4 +1,4 @@
-// One GET /health_generate: a token that all ranks have to work for.
+// The answer to one GET /health_generate: it succeeds when a token has come, for which all ranks have to work.
 #pragma once
 
 #include <memory>
@@ -12,7 +12,7 @@ namespace foe {
 
 class HealthProbe : public Answer {
  public:
-  // Keeps `place` as long as it is there.
+  // Holds `place` during its life, so that its owner can count probes.
   HealthProbe(std::shared_ptr<HttpReply> reply, std::shared_ptr<int> place)
       : reply_(std::move(reply)), place_(std::move(place)) {}
 

@@ -1,4 +1,4 @@
-// POST /v1/chat/completions.
+// Reads the body of POST /v1/chat/completions.
 #include <algorithm>
 
 #include <nlohmann/json.hpp>
@@ -15,7 +15,7 @@ using json = nlohmann::ordered_json;
 
 constexpr std::size_t kMaxMessages = 4096;
 
-// Content in parts, as some clients send text: [{"type": "text", "text": "..."}].
+// Joins content in parts, as some clients send it: [{"type": "text", "text": "..."}].
 std::string join_parts(const json& parts) {
   std::string text;
   for (const json& part : parts) {
@@ -55,7 +55,7 @@ void read_logprobs(const json& object, SamplingParams& sampling) {
   sampling.logprobs = wanted ? top : -1;
 }
 
-// Fields of a chat that would change the answer, and the values of them that ask for nothing.
+// Refuses fields of a chat that would change the answer in a way that foe cannot, unless their value asks for nothing.
 void check_unsupported(const json& object) {
   const std::pair<const char*, json> fields[] = {{"continue_final_message", false}, {"echo", false},
                                                  {"chat_template", nullptr},        {"prompt_logprobs", nullptr},
@@ -88,7 +88,7 @@ std::vector<std::int32_t> encode_chat(const json& object, const ServedModel& mod
   } catch (const Error& error) {
     throw ApiError(400, "messages", error.what());
   }
-  // The template spells the special tokens out.
+  // The template has written the special tokens into the text.
   return encode_prompt(text, "messages", model, {.add_special_tokens = false});
 }
 

@@ -1,4 +1,4 @@
-// POST /v1/completions.
+// Reads the body of POST /v1/completions.
 #include <nlohmann/json.hpp>
 
 #include "base/strict_json.h"
@@ -11,14 +11,14 @@ namespace {
 
 using json = nlohmann::ordered_json;
 
-// A number here; `false` is what some clients mean by none.
+// In completions `logprobs` is a number. Some clients send `false` to ask for none.
 int read_logprobs(const json& object) {
   const json* value = find_field(object, "logprobs");
   if (value && *value == false) return -1;
   return read_int(object, "logprobs", 0, kMaxLogprobs, -1);
 }
 
-// A string, a list of strings, a list of ids, or a list of lists of ids.
+// Reads a prompt, which is a string, a list of strings, a list of ids, or a list of lists of ids.
 std::vector<std::vector<std::int32_t>> read_prompts(const json& object, const ServedModel& model) {
   const json* value = find_field(object, "prompt");
   if (!value) refuse("prompt", "expected a string, a list of strings, or token ids, got none");

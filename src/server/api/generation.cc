@@ -51,7 +51,7 @@ bool Generation::take(std::size_t index, const TokenEvent& event) {
   if (!first_token_) first_token_ = Clock::now();
   if (choice.tokens == 0) begin(index, event);
   ++choice.tokens;
-  if (request_.max_tokens == 0) {  // the engine chooses one at least
+  if (request_.max_tokens == 0) {  // the engine has chosen one token, as it always does
     piece.finish = FinishReason::kLength;
   } else {
     if (piece.logprobs) report(choice, event.token, event.logprobs);
@@ -75,7 +75,7 @@ bool Generation::take(std::size_t index, const TokenEvent& event) {
   return finished;
 }
 
-// With the first token: what is known of the prompt.
+// Takes what the first token of a choice says of the prompt. With echo, the text begins with the prompt.
 void Generation::begin(std::size_t index, const TokenEvent& event) {
   Choice& choice = choices_[index];
   choice.cached_tokens = event.cached_tokens;
@@ -94,9 +94,9 @@ void Generation::begin(std::size_t index, const TokenEvent& event) {
   choice.characters = characters_in(choice.piece.text);
 }
 
-// The text that the token completes, up to a stop string.
+// Returns the text that the token completes, up to a stop string.
 std::string Generation::text_of(Choice& choice, const TokenEvent& event) {
-  // A token that ends the output is no text.
+  // A stop id is not part of the text, unless the request asks for it.
   const bool is_text = event.finish != FinishReason::kStop || request_.include_stop;
   std::string text = is_text ? choice.decoder.push(event.token) : "";
   if (event.finish) text += choice.decoder.finish();

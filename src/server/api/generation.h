@@ -1,4 +1,5 @@
-// One POST /v1/completions or /v1/chat/completions between its request and the end of its reply: tokens in, text out.
+// The answer to one POST /v1/completions or /v1/chat/completions: it takes tokens and writes the reply, as one body or
+// as a stream.
 #pragma once
 
 #include <memory>
@@ -19,18 +20,18 @@ namespace foe {
 
 class Generation : public Answer {
  public:
-  static constexpr double kSilentSeconds = 10;  // proxies wait for a minute, some for half of that
+  static constexpr double kSilentSeconds = 10;  // proxies close connections that are silent for 30 to 60 s
 
-  // Begins the reply, if it is a stream. `metrics` outlives this, and so does `work_pool`, where long replies are
-  // written; null: here and now.
+  // Begins the reply, if it is a stream. `metrics` and `work_pool` must outlive this. Long replies are written in
+  // `work_pool`; if it is null, on the calling thread.
   Generation(AnswerHeader header, GenerationRequest request, const Tokenizer& tokenizer,
              std::shared_ptr<HttpReply> reply, Metrics& metrics, WorkPool* work_pool = nullptr);
 
-  // The next token of a choice, which has not ended. It ends by event.finish, or by a stop string. The end of the last
-  // choice ends the reply.
+  // Takes the next token of a choice that has not ended. The choice ends with event.finish or at a stop string, and the
+  // reply ends with its last choice. Returns whether the choice has ended.
   bool take(std::size_t choice, const TokenEvent& event) override;
   void fail(int status, const std::string& message) override;
-  // A comment after kSilentSeconds without a byte.
+  // Writes a comment to a stream that has been silent for kSilentSeconds.
   void reassure() override;
   void client_left() override;
   bool ended() const override { return ended_; }
@@ -40,8 +41,8 @@ class Generation : public Answer {
   struct Choice {
     StreamDecoder decoder;
     StopStrings stop;
-    ChoicePiece piece;           // what is not sent yet
-    std::size_t characters = 0;  // of the text before the next token
+    ChoicePiece piece;           // what has not been sent yet
+    std::size_t characters = 0;  // characters of the text before the next token
     int tokens = 0;
     int cached_tokens = 0;
     Clock::time_point first_token = {}, last_token = {};
@@ -69,7 +70,7 @@ class Generation : public Answer {
   bool ended_ = false;
   std::string status_;
   Clock::time_point start_ = Clock::now();
-  Clock::time_point written_ = start_;  // the last byte of a stream
+  Clock::time_point written_ = start_;  // when the last byte of a stream was written
   std::optional<Clock::time_point> first_token_, end_;
 };
 

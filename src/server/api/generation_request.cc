@@ -37,7 +37,7 @@ bool read_include_usage(const json& object, bool stream) {
   return read_bool(*value, "include_usage", false);
 }
 
-// {"50256": -100}: ids as JSON has them for keys.
+// Reads {"50256": -100}, whose keys are ids as strings.
 std::vector<LogitBias> read_logit_bias(const json& object, int vocab_size) {
   const json* value = find_field(object, "logit_bias");
   if (!value) return {};
@@ -57,7 +57,7 @@ std::vector<LogitBias> read_logit_bias(const json& object, int vocab_size) {
   return biases;
 }
 
-// Fields that would change the answer, and the values of them that ask for nothing.
+// Refuses fields that would change the answer in a way that foe cannot, unless their value asks for nothing.
 void check_unsupported(const json& object) {
   const std::pair<const char*, std::vector<json>> fields[] = {
       {"best_of", {1}},
@@ -96,7 +96,7 @@ Constraint read_response_format(const json& object, const ServedModel& model) {
   if (!schema) refuse(kField, "expected json_schema to be an object with a schema, got {}", excerpt(*value));
   const Constraint constraint{Constraint::Kind::kJsonSchema, schema->dump()};
   try {
-    model.grammars->get(constraint);  // rank 0 compiles it, too; what is none is refused before anyone waits
+    model.grammars->get(constraint);  // rank 0 compiles it again; a bad schema is refused here, before it waits
   } catch (const Error& error) {
     throw ApiError(400, kField, error.what());
   }
@@ -108,7 +108,7 @@ SamplingParams read_sampling(const json& object, const ServedModel& model) {
   p.temperature = read_float(object, "temperature", p.temperature);
   p.top_p = read_float(object, "top_p", p.top_p);
   p.min_p = read_float(object, "min_p", p.min_p);
-  // -1 is vLLM's way to say "all".
+  // In vLLM's API -1 means all tokens.
   p.top_k = std::max(0, read_int(object, "top_k", -1, std::numeric_limits<int>::max(), 0));
   p.presence_penalty = read_float(object, "presence_penalty", p.presence_penalty);
   p.frequency_penalty = read_float(object, "frequency_penalty", p.frequency_penalty);
@@ -117,7 +117,7 @@ SamplingParams read_sampling(const json& object, const ServedModel& model) {
   p.logit_bias = read_logit_bias(object, model.vocab_size);
   try {
     validate(p);
-  } catch (const Error& error) {  // it names the field
+  } catch (const Error& error) {  // the message names the field
     throw ApiError(400, "", error.what());
   }
   return p;
@@ -184,8 +184,9 @@ void read_common(const json& object, const ServedModel& model, GenerationRequest
 
 std::vector<std::int32_t> encode_prompt(const std::string& text, const char* field, const ServedModel& model,
                                         EncodeOptions options) {
-  // Tokenising takes time that others wait for, so a text that cannot fit is refused before: no token has more bytes
-  // than the longest, and composing characters makes a text at most three times shorter (Unicode's FAQ on NFC).
+  // Tokenising takes time, so a text that cannot fit is refused before. It has at least as many tokens as its bytes
+  // divided by those of the longest token; composing characters (NFC) makes a text at most three times shorter
+  // (Unicode's FAQ on normalisation).
   const std::size_t most = 3 * model.tokenizer.longest_token() * static_cast<std::size_t>(model.max_positions);
   if (text.size() > most)
     refuse(field, "this model's maximum context length is {} tokens, no more than {} bytes; the prompt has {}",

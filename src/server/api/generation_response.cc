@@ -11,7 +11,7 @@ namespace {
 
 using json = nlohmann::ordered_json;
 
-// The text is valid UTF-8, but tokens, and what an error quotes from a request, need not be.
+// Tokens, and what an error quotes from a request, need not be valid UTF-8. Ill-formed bytes are replaced.
 std::string dump(const json& value) {
   return value.dump(-1, ' ', false, json::error_handler_t::replace);
 }
@@ -27,7 +27,8 @@ json object_of(const AnswerHeader& header, bool chunk) {
   return {{"id", header.id}, {"object", object}, {"created", header.created}, {"model", header.model}};
 }
 
-// A token whose bytes are no text is named by them, as OpenAI does: no two tokens become the same text.
+// A token whose bytes are not valid UTF-8 is named by its bytes, as in OpenAI's API, so that no two tokens get the same
+// name.
 std::string name_of(const std::string& token) {
   std::string text;
   append_lossy_utf8(text, token, true);
@@ -37,7 +38,7 @@ std::string name_of(const std::string& token) {
   return text;
 }
 
-// For completions: arrays by token.
+// The logprobs of a completion: arrays with an element for each token.
 json completion_logprobs(const std::vector<TokenReport>& tokens) {
   json reports{{"text_offset", json::array()},
                {"token_logprobs", json::array()},
@@ -110,7 +111,7 @@ std::string chunk_of(const AnswerHeader& header, json choices, bool null_usage) 
 }  // namespace
 
 std::string answer_body(const AnswerHeader& header, const std::vector<ChoicePiece>& choices, const AnswerUsage& usage) {
-  // As JSON a choice takes many times the memory that it takes as text: one of them at a time.
+  // As a JSON value a choice takes many times the memory that it takes as text, so only one at a time is made.
   std::string body = dump(object_of(header, false));
   body.pop_back();
   body += ",\"choices\":[";

@@ -11,7 +11,7 @@ using json = nlohmann::ordered_json;
 
 namespace {
 
-// Leaves nothing below the value. The parser bounds the depth.
+// Destroys everything below the value. The recursion is bounded because the parser bounds the depth.
 void strip(json& value) {
   if (value.is_array()) {
     for (json& item : value.get_ref<json::array_t&>()) strip(item);
@@ -52,7 +52,7 @@ bool read_bool(const json& object, const char* name, bool otherwise) {
   return value->get<bool>();
 }
 
-// JSON has no integers past 64 bits: the parser makes a float of those.
+// The parser makes floats of integers beyond 64 bits.
 int read_int(const json& object, const char* name, int low, int high, int otherwise) {
   const json* value = find_field(object, name);
   if (!value) return otherwise;

@@ -1,5 +1,5 @@
-// Reading typed fields of a request's JSON. A field that is absent or null has its default; one of the wrong type or
-// out of its range is an ApiError 400 that names it. Private to this folder's .cc files.
+// Reads typed fields of a request's JSON. A field that is absent or null has its default. A field of the wrong type or
+// out of its range throws ApiError 400, which names it. Private to this folder's .cc files.
 #pragma once
 
 #include <cstdint>
@@ -13,25 +13,25 @@
 
 namespace foe {
 
-// JSON whose destruction needs no memory. The library's own moves all values to a list first, and ends the program if
-// there is no memory for that, as after a body that was too much.
+// JSON that can be destroyed when there is no memory left, as may be the case after a large body. The library's own
+// destructor moves all values to a list first, and ends the program if there is no memory for that.
 struct JsonBody : nlohmann::ordered_json {
   ~JsonBody();
 };
 
-// The body as an object, its members in their order. `body` may be any bytes.
+// Returns the body as an object whose members are in the order of the text. `body` may be any bytes.
 JsonBody parse_object(std::string_view body);
 
-// The field, unless it is absent or null.
+// Returns the field, or null if it is absent or null.
 const nlohmann::ordered_json* find_field(const nlohmann::ordered_json& object, const char* name);
 
 bool read_bool(const nlohmann::ordered_json& object, const char* name, bool otherwise);
 int read_int(const nlohmann::ordered_json& object, const char* name, int low, int high, int otherwise);
 float read_float(const nlohmann::ordered_json& object, const char* name, float otherwise);
-// A string or a list of them, at most `most`, each of 1 to `max_bytes` bytes.
+// Reads a string, or a list of at most `most` strings, each of 1 to `max_bytes` bytes.
 std::vector<std::string> read_strings(const nlohmann::ordered_json& object, const char* name, std::size_t most,
                                       std::size_t max_bytes);
-// A list of at most `most` ids in [0, vocab_size).
+// Reads a list of at most `most` ids in [0, vocab_size).
 std::vector<std::int32_t> read_ids(const nlohmann::ordered_json& list, const char* name, std::size_t most,
                                    int vocab_size);
 

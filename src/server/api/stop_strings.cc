@@ -6,7 +6,7 @@
 namespace foe {
 namespace {
 
-// The longest end of `text` that is a beginning of `string`, but not all of it.
+// Returns the length of the longest end of `text` that is a beginning of `string`, but not all of it.
 std::size_t overlap(std::string_view text, std::string_view string) {
   std::size_t n = std::min(text.size(), string.size() - 1);
   while (n > 0 && !text.ends_with(string.substr(0, n))) --n;
@@ -18,7 +18,7 @@ std::size_t overlap(std::string_view text, std::string_view string) {
 std::string StopStrings::push(std::string_view piece) {
   if (stopped()) return {};
   held_ += piece;
-  // The string that is complete first ends the text, whatever comes behind it in this piece: so the result does not
+  // The string that is complete first ends the text, whatever comes after it in this piece, so that the result does not
   // depend on how the text was cut.
   std::size_t first_end = std::string::npos, begin = 0;
   for (const std::string& string : strings_) {

@@ -1,4 +1,4 @@
-// Ends a text in front of the first of some strings, while the text is still being written.
+// Finds the first of some stop strings in a text that comes in pieces, and ends the text there.
 #pragma once
 
 #include <string>
@@ -7,21 +7,22 @@
 
 namespace foe {
 
-// Holds back only what may be the beginning of a stop string: the pieces that push() and finish() return are, joined,
-// the text up to the first stop string (of two that end at the same byte, the longer one). One thread.
+// The pieces that push() and finish() return are, joined, the text up to the first stop string (of two that end at the
+// same byte, the longer one). Only what may be the beginning of a stop string is held back. One thread.
 class StopStrings {
  public:
-  // None of them empty. `include`: the text ends behind the stop string, not in front of it.
+  // None of `strings` may be empty. With `include` the text ends after the stop string instead of before it.
   explicit StopStrings(std::vector<std::string> strings, bool include = false)
       : strings_(std::move(strings)), include_(include) {}
 
-  // The part of the text so far that is certain to be in the answer and was not returned yet.
+  // Takes the next piece of the text. Returns the part of the text so far that certainly belongs to the answer and has
+  // not been returned yet.
   std::string push(std::string_view piece);
-  // What was held back, if the text ends here.
+  // Takes the end of the text. Returns what was held back.
   std::string finish();
-  // Whether a stop string has come: the text ends there, and push() and finish() return nothing more.
+  // Whether a stop string has come. The text ends there, and push() and finish() return empty strings from then on.
   bool stopped() const { return !matched_.empty(); }
-  // Which one; empty if none has come.
+  // Returns the stop string that has come; empty if none has.
   const std::string& matched() const { return matched_; }
 
  private:

@@ -39,7 +39,7 @@ std::string detokenize(std::string_view body, const ServedModel& model) {
   check_model(object, model);
   const json* tokens = find_field(object, "tokens");
   if (!tokens) refuse("tokens", "expected a list of token ids, got none");
-  // A text of the context's length has no more tokens; a list that is longer answers nobody's question.
+  // The limit bounds the work of a request: four times the tokens that the context has.
   const auto ids = read_ids(*tokens, "tokens", 4 * static_cast<std::size_t>(model.max_positions), model.vocab_size);
   return json{{"prompt", model.tokenizer.decode(ids)}}.dump();
 }

@@ -1,4 +1,4 @@
-// POST /tokenize and POST /detokenize: text to ids and back, as the served model reads it.
+// POST /tokenize and POST /detokenize: text to ids and back, with the tokenizer of the served model.
 #pragma once
 
 #include <string>
@@ -8,7 +8,8 @@
 
 namespace foe {
 
-// Body in, body out. Both throw ApiError.
+// Both take the body of a request and return that of its reply. They throw ApiError for a bad request. Any thread may
+// call them.
 std::string tokenize(std::string_view body, const ServedModel& model);
 std::string detokenize(std::string_view body, const ServedModel& model);
 

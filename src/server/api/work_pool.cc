@@ -22,7 +22,7 @@ WorkPool::WorkPool(boost::asio::io_context& io) : io_(io) {
 }
 
 WorkPool::~WorkPool() {
-  for (std::jthread& thread : threads_) thread.request_stop();  // then each is waited for
+  for (std::jthread& thread : threads_) thread.request_stop();  // their destructors wait for them
 }
 
 WorkPool::Cancelled WorkPool::run(std::size_t bytes, std::function<void()> work,
@@ -58,7 +58,8 @@ void WorkPool::serve(const std::stop_token& stop, bool takes_long) {
   }
 }
 
-// The last that this thread does with the job. It must not be lost for want of memory: a client waits for it.
+// Hands the job back to the thread of io_. If there is no memory for that, it tries again, because a client waits for
+// the job.
 void WorkPool::finish(std::shared_ptr<Job> job) {
   for (;;) {
     try {

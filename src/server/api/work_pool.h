@@ -1,6 +1,6 @@
-// Work that would hold up the event loop: reading long texts, and writing long replies. It runs on threads of its own,
-// in order of arrival, with one of the threads for short work only: nobody's short request waits for another's long
-// one.
+// Runs work that would hold up the event loop: tokenising texts and writing long replies. It has threads of its own,
+// which take work in the order of arrival. One of them takes short work only, so that short requests do not wait for
+// long ones.
 #pragma once
 
 #include <array>
@@ -23,22 +23,23 @@ namespace foe {
 
 class WorkPool {
  public:
-  static constexpr std::size_t kLongBytes = 64 << 10;
+  static constexpr std::size_t kLongBytes = 64 << 10;  // work on longer texts is long
 
-  // `io` outlives this. Throws Error where no threads can be started.
+  // `io` must outlive this. Throws Error if the threads cannot be started.
   explicit WorkPool(boost::asio::io_context& io);
-  // Waits for the work that is going on, and drops the rest.
+  // Waits for the work that is running, and drops the rest.
   ~WorkPool();
   WorkPool(const WorkPool&) = delete;
   WorkPool& operator=(const WorkPool&) = delete;
 
-  // Set to true, it keeps work from being done that has not begun.
+  // Setting it to true cancels work that has not begun.
   using Cancelled = std::shared_ptr<std::atomic<bool>>;
 
-  // The thread of `io` only. Runs `work` on a thread, then `done` with what it threw, if it did, on the thread of `io`,
-  // unless it has been cancelled until then. Both are destroyed on the thread of `io`. `bytes`: how long the text is.
+  // Runs `work` on a thread of the pool. Then, unless it has been cancelled, it calls `done` on the thread of `io`,
+  // with the exception that `work` threw or null. Both functions are destroyed on the thread of `io`, the only one that
+  // may call this. `bytes` is the length of the text.
   Cancelled run(std::size_t bytes, std::function<void()> work, std::function<void(std::exception_ptr)> done);
-  // What has been given to run() and is neither done nor dropped.
+  // How many calls of run() are neither done nor dropped.
   std::size_t pending() const { return pending_; }
 
  private:
@@ -55,7 +56,7 @@ class WorkPool {
 
   boost::asio::io_context& io_;
   std::size_t pending_ = 0;
-  std::mutex mutex_;  // of the queues
+  std::mutex mutex_;  // protects the queues
   std::condition_variable_any arrived_;
   Queue short_, long_;
   std::array<std::jthread, 2> threads_;

@@ -21,7 +21,7 @@ bool is_id(const std::string& text) {
   });
 }
 
-// Takes as long wherever the two differ, so that its time tells nothing about the key.
+// Takes the same time wherever the two differ, so that the time tells nothing about the key.
 bool equal_in_constant_time(const std::string& key, const std::string& given) {
   unsigned difference = key.size() != given.size();
   for (std::size_t i = 0; i < given.size(); ++i)
@@ -29,14 +29,15 @@ bool equal_in_constant_time(const std::string& key, const std::string& given) {
   return difference == 0;
 }
 
-// An origin comes back in the reply, so a long one is none.
+// The reply repeats the origin, so a long one is never listed.
 bool is_listed(const std::string& origin, const AccessOptions& options) {
   return !origin.empty() && origin.size() <= kMaxOrigin &&
          std::any_of(options.cors_origins.begin(), options.cors_origins.end(),
                      [&](const std::string& listed) { return listed == "*" || listed == origin; });
 }
 
-// The key of "Bearer KEY" (RFC 9110, 11.4: a scheme in any case, and spaces behind it), or nothing.
+// Returns the key of "Bearer KEY", or an empty string. The scheme may be in any case and may be followed by several
+// spaces (RFC 9110, 11.4).
 std::string bearer_key(const std::string& header) {
   constexpr std::string_view kScheme = "bearer";
   const auto same = [](unsigned char a, char b) { return std::tolower(a) == b; };

@@ -1,4 +1,4 @@
-// What is looked at before a request's body: who asks, from which page, and under which id.
+// What is checked before a request's body is read: its API key, its origin (CORS) and its id.
 #pragma once
 
 #include <string>
@@ -9,23 +9,24 @@
 namespace foe {
 
 struct AccessOptions {
-  std::vector<std::string> api_keys;      // any of them opens /v1; none: it is open to all
-  std::vector<std::string> cors_origins;  // pages of these origins may ask; "*": of all
+  std::vector<std::string> api_keys;      // a request to /v1 needs one of them; empty: /v1 is open to all
+  std::vector<std::string> cors_origins;  // pages of these origins may send requests; "*": all pages
 };
 
-// Throws Error for a key that is empty, as from a variable that is not set, or that no request can have.
+// Throws Error for a key that is empty, as if from an environment variable that is not set, or that no request can
+// send.
 void check_options(const AccessOptions& options);
 
-// The client's X-Request-Id if that is at most 128 letters, digits, '-', '_' and '.', else a new one.
+// Returns the client's X-Request-Id, if it is at most 128 letters, digits, '-', '_' and '.'; otherwise a new id.
 std::string request_id(const HttpRequest& request);
 
-// The header lines for a reply to this request: its id, and what lets a page of a listed origin read it.
+// Returns header lines for the reply to this request: its id, and what lets a page of a listed origin read the reply.
 std::string access_headers(const HttpRequest& request, const std::string& id, const AccessOptions& options);
 
-// Whether this only asks what a page may ask: a browser's preflight, to be answered by the headers alone.
+// Whether this is a browser's preflight, which asks what a page may send, and is answered by access_headers() alone.
 bool is_preflight(const HttpRequest& request, const AccessOptions& options);
 
-// Throws ApiError 401 unless the path is open to all or the request has one of the keys.
+// Throws ApiError 401 if the path requires a key and the request has none of them.
 void check_key(const HttpRequest& request, const AccessOptions& options);
 
 }  // namespace foe

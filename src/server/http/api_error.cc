@@ -47,7 +47,7 @@ std::string error_body(int status, const std::string& message, const std::string
                     {"type", error_type(status)},
                     {"param", param.empty() ? json(nullptr) : json(param)},
                     {"code", status}}}};
-  return body.dump(-1, ' ', false, json::error_handler_t::replace);  // a message may quote what is no UTF-8
+  return body.dump(-1, ' ', false, json::error_handler_t::replace);  // a message may quote bytes that are not UTF-8
 }
 
 void send_error(HttpReply& reply, int status, const std::string& message, const std::string& param) {

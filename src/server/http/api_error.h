@@ -1,4 +1,4 @@
-// A request that is refused: an HTTP status, and OpenAI's error body.
+// Refuses a request, with an HTTP status and OpenAI's error body.
 #pragma once
 
 #include <string>
@@ -10,7 +10,7 @@ namespace foe {
 
 class ApiError : public Error {
  public:
-  // `param` names the field of the request, or is empty.
+  // `param` is the name of the field of the request, or empty.
   ApiError(int status, std::string param, const std::string& message)
       : Error(message), status_(status), param_(std::move(param)) {}
   int status() const { return status_; }
@@ -21,20 +21,20 @@ class ApiError : public Error {
   std::string param_;
 };
 
-// refuse("top_p", "expected ..., got {}", x) is a 400 for that field.
+// refuse("top_p", "expected ..., got {}", x) throws an ApiError 400 for that field.
 template <typename... Args>
 [[noreturn]] void refuse(const std::string& param, fmt::format_string<Args...> format, Args&&... args) {
   throw ApiError(400, param, param + ": " + fmt::format(format, std::forward<Args>(args)...));
 }
 
-// What a reply and the log have at most of a message: it may quote the request, and then its templates and schemas.
+// Messages are cut to so many bytes in replies and in the log, because they may quote a request, which may be long.
 inline constexpr std::size_t kMaxMessageBytes = 512;
 
-// {"error": {"message", "type", "param", "code"}}: what every response with a status of 400 or more has as its body.
-// The message is cut to kMaxMessageBytes.
+// Returns {"error": {"message", "type", "param", "code"}}, the body of every reply with a status of 400 or more. The
+// message is cut to kMaxMessageBytes.
 std::string error_body(int status, const std::string& message, const std::string& param = "");
 
-// Replies with it.
+// Replies with error_body().
 class HttpReply;
 void send_error(HttpReply& reply, int status, const std::string& message, const std::string& param = "");
 

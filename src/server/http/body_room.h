@@ -1,7 +1,8 @@
-// Memory for the bodies of requests, a bound over all connections. A body asks for all of its bytes before the first is
-// read, so that nobody holds a part and waits for the rest; who finds no room waits in line.
+// A limit on the memory that the bodies of requests take, over all connections. A connection asks for all bytes of a
+// body before it reads the first, so that no connection holds a part and waits for the rest. If there is no room, it
+// waits in line.
 //
-// One thread.
+// All calls come from one thread. Owned by a shared_ptr.
 #pragma once
 
 #include <algorithm>
@@ -15,16 +16,17 @@ namespace foe {
 
 class BodyRoom : public std::enable_shared_from_this<BodyRoom> {
  public:
-  using Held = std::shared_ptr<void>;  // gives the bytes back when the last copy goes
+  using Held = std::shared_ptr<void>;  // returns its bytes when the last copy is destroyed
 
   explicit BodyRoom(std::size_t bytes) : free_(bytes), most_(bytes) {}
 
-  // Calls `granted`, now or later. More than there is in all counts as all.
+  // Calls `granted` when there is room, which may be at once. A demand for more than the whole limit counts as the
+  // whole limit.
   void ask(std::size_t bytes, std::function<void(Held)> granted) {
     waiting_.push_back({std::min(bytes, most_), std::move(granted)});
     serve();
   }
-  // Forgets all that wait: at the end.
+  // Forgets all that wait. To be called at the end.
   void drop() { waiting_.clear(); }
 
  private:

@@ -89,7 +89,7 @@ void HttpConnection::next_request() {
 }
 
 void HttpConnection::read() {
-  // One who sends more while a reply is on its way, or before there is room for it, has to wait.
+  // A client that sends more while its reply is on its way, or before there is room for its body, has to wait.
   if (reading_ || phase_ == Phase::kClosed || input_.size() > kReadBytes) return;
   reading_ = true;
   const auto came = [self = shared_from_this(), this](error_code error, std::size_t n) {
@@ -106,7 +106,7 @@ void HttpConnection::read() {
   socket_.async_read_some(input_.prepare(kReadBytes), came);
 }
 
-// Runs what reads or answers a request. Where memory runs out, that request ends, and no other.
+// Runs an action that reads or answers a request. If memory runs out, only this request ends.
 void HttpConnection::guard(const std::function<void()>& action) {
   try {
     action();
@@ -134,7 +134,8 @@ void HttpConnection::parse() {
   }
 }
 
-// Gives the parser what has come, up to the end of the head or, if it is eager, of the request. False if that is none.
+// Gives the parser the input, up to the end of the head or, if it is eager, of the request. Returns false if the input
+// is not a valid request.
 bool HttpConnection::advance() {
   while (input_.size() > 0 && !parser_->is_done()) {
     if (!parser_->eager() && parser_->is_header_done()) break;
@@ -150,7 +151,7 @@ bool HttpConnection::advance() {
   return true;
 }
 
-// Everything that can be refused without the body is, so that the body of such a request takes no memory.
+// Refuses whatever can be refused without the body, so that the body of such a request takes no memory.
 void HttpConnection::take_head() {
   has_head_ = true;
   const HttpHead& head = parser_->get().base();
@@ -169,17 +170,17 @@ void HttpConnection::take_head() {
 void HttpConnection::ask_for_room() {
   const auto length = parser_->content_length();
   const std::size_t bytes = parser_->chunked() ? server_->limits.body_bytes : length ? *length : 0;
-  if (bytes <= kReadBytes) return;  // what the input may hold in any case
+  if (bytes <= kReadBytes) return;  // the input buffer may hold so much in any case
   wants_room_ = true;
-  // Who waits may have stopped reading: only this keeps it alive.
+  // A connection that waits may have no pending read, so this reference keeps it alive.
   server_->body_room->ask(bytes,
                           [self = shared_from_this(), this, request = request_number_](const BodyRoom::Held& room) {
                             if (phase_ != Phase::kReading || request_number_ != request) return;
                             room_ = room;
                             wants_room_ = false;
                             set_timer(server_->limits.request_seconds);
-                            // Room that comes late comes from the end of another's request: what follows here is no
-                            // part of that.
+                            // If this is called later, it is from the code that ends another connection's request. It
+                            // must not run the rest inside that code, so it posts it.
                             asio::post(socket_.get_executor(), [self, this, request] {
                               if (phase_ != Phase::kReading || request_number_ != request) return;
                               guard([this] {
@@ -198,7 +199,7 @@ void HttpConnection::refuse_request(const error_code& error) {
   fail_request(400, "expected an HTTP request, got: " + error.message());
 }
 
-// Answers what is no request, or a part of one; the connection cannot be used after it.
+// Answers input that is not a valid request, or only a part of one. The connection is closed afterwards.
 void HttpConnection::fail_request(int status, const std::string& message, const std::string& headers) {
   phase_ = Phase::kReplying;
   keep_alive_ = false;
@@ -230,7 +231,7 @@ void HttpConnection::send(HttpResponse response) {
 }
 
 void HttpConnection::begin_stream(const std::string& content_type) {
-  if (http_1_0_) keep_alive_ = false;  // the end of the connection is the end of the body
+  if (http_1_0_) keep_alive_ = false;  // closing the connection marks the end of the body
   send_bytes(
       head_of(200, fmt::format("Content-Type: {}\r\nCache-Control: no-cache\r\n{}{}{}", content_type,
                                http_1_0_ ? "" : "Transfer-Encoding: chunked\r\n", more_headers_, connection_header())));
@@ -286,7 +287,7 @@ void HttpConnection::reply_sent() {
 
 // --- the end ---
 
-// The client is gone, or as good as that. Its owner hears of it later: this may be deep in a call of write().
+// The client is gone, or is treated as gone. `gone_` is called later, because this may run inside a call of write().
 void HttpConnection::leave() {
   close();
   if (gone_) asio::post(socket_.get_executor(), std::exchange(gone_, nullptr));
@@ -300,7 +301,7 @@ void HttpConnection::set_timer(int seconds) {
 }
 
 void HttpConnection::timed_out() {
-  if (timer_.expiry() > std::chrono::steady_clock::now()) return;  // set anew while this was on its way
+  if (timer_.expiry() > std::chrono::steady_clock::now()) return;  // the timer was set again meanwhile
   if (phase_ == Phase::kReading && wants_room_)
     return fail_request(503,
                         fmt::format("too many large bodies at once: expected room for this one within {} s",
@@ -312,7 +313,7 @@ void HttpConnection::timed_out() {
   leave();
 }
 
-// Whether the client is still busy with a reply: it has not taken all of it, but some of it lately.
+// Whether the client is still reading a reply: it has not taken all of it, but some of it since the last call.
 bool HttpConnection::client_reads() {
   return sender_->progressed() && (!sender_->empty() || sender_->in_transit() > 0);
 }

@@ -1,4 +1,4 @@
-// One client of an HttpServer. Private to this folder's .cc files.
+// The connection of one client of an HttpServer. Private to this folder's .cc files.
 #pragma once
 
 #include <functional>
@@ -33,10 +33,11 @@ struct HttpServer::State {
   bool closing = false;
   std::set<HttpConnection*> connections;
   std::shared_ptr<BodyRoom> body_room;
-  std::size_t unread = 0;  // of all replies
+  std::size_t unread = 0;  // bytes of all replies that are in memory
 };
 
-// Reads all the time, while it replies too: so it sees when the client leaves. Its reads keep it alive.
+// Reads all the time, also while it replies, so that it notices when the client leaves. Its pending read keeps it
+// alive.
 class HttpConnection : public HttpReply, public std::enable_shared_from_this<HttpConnection> {
  public:
   HttpConnection(boost::asio::ip::tcp::socket socket, std::shared_ptr<HttpServer::State> server);
@@ -57,9 +58,9 @@ class HttpConnection : public HttpReply, public std::enable_shared_from_this<Htt
 
  private:
   enum class Phase {
-    kReading,    // a request, or waiting for one
+    kReading,    // reading a request, or waiting for one
     kReplying,   // from the last byte of the request to the last of the reply
-    kLingering,  // all is sent, and what still comes is thrown away: closing at once would discard the reply
+    kLingering,  // the reply is sent, and input is thrown away: closing at once could discard the reply
     kClosed,
   };
   using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
@@ -88,18 +89,18 @@ class HttpConnection : public HttpReply, public std::enable_shared_from_this<Htt
   std::shared_ptr<HttpServer::State> server_;
   Phase phase_ = Phase::kReading;
   bool reading_ = false;
-  boost::beast::flat_buffer input_;  // what has come and is not parsed yet
+  boost::beast::flat_buffer input_;  // input that has not been parsed yet
   std::optional<Parser> parser_;
-  HttpRequest request_;      // its head, once that is whole
-  bool has_head_ = false;    // in request_
-  bool wants_room_ = false;  // for its body, and waits
-  BodyRoom::Held room_;      // that it has
+  HttpRequest request_;      // the head of the request, once it is complete
+  bool has_head_ = false;    // whether request_ has the head
+  bool wants_room_ = false;  // whether it waits for room for its body
+  BodyRoom::Held room_;      // the room for its body
   std::size_t request_number_ = 0;
   bool continued_ = false;  // "100 Continue" was sent
   bool http_1_0_ = false, keep_alive_ = false, head_only_ = false;
-  std::string more_headers_;  // of the reply
+  std::string more_headers_;  // further header lines of the reply
   std::unique_ptr<HttpSender> sender_;
-  bool ended_ = false;  // the reply is complete in that
+  bool ended_ = false;  // whether all of the reply has been given to the sender
   std::function<void()> gone_;
 };
 

@@ -29,7 +29,7 @@ bool same(std::string_view a, std::string_view b) {
   return beast::iequals({a.data(), a.size()}, {b.data(), b.size()});
 }
 
-// All lines of the field as one list.
+// Returns all lines of the field Transfer-Encoding as one list.
 std::string codings_of(const HttpHead& head) {
   std::string codings;
   const auto [first, last] = head.equal_range(http::field::transfer_encoding);

@@ -1,5 +1,5 @@
-// What the head of an HTTP request says about the rest of it: where its body ends, what it asks for, and whether the
-// client waits to be asked for the body (RFC 9110 and 9112).
+// Reads the head of an HTTP request: where its body ends, what it asks for, and whether the client waits to be asked
+// for the body (RFC 9110 and 9112).
 #pragma once
 
 #include <optional>
@@ -19,17 +19,19 @@ struct HttpFault {
 
 using HttpHead = boost::beast::http::header<true>;
 
-// A head whose Transfer-Encoding leaves it open where the body ends, or names a coding that is not read here. What
-// follows it must not be taken for a request: another reader of the same bytes may take it for the body.
+// Returns a fault if the head's Transfer-Encoding leaves open where the body ends, or names a coding that is not
+// supported. Then what follows must not be read as a request, because another reader of the same bytes (a proxy) may
+// take it for the body (request smuggling).
 std::optional<HttpFault> check_framing(const HttpHead& head);
 
-// The path of a target in origin form ("/path?query") or absolute form ("http://host/path?query"), without the query.
+// Returns the path of a target in origin form ("/path?query") or absolute form ("http://host/path?query"), without the
+// query.
 std::string path_of(std::string_view target);
 
-// Whether "100 Continue" is expected. HTTP/1.0 does not know that.
+// Whether the client expects "100 Continue". HTTP/1.0 does not have it.
 bool expects_continue(const HttpHead& head);
 
-// All but the body.
+// Returns the request without its body.
 HttpRequest plain_head(const HttpHead& head);
 
 }  // namespace foe

@@ -10,13 +10,13 @@
 namespace foe {
 
 namespace {
-constexpr std::size_t kJoinedBytes = 64 << 10;  // short pieces are joined up to this length
+constexpr std::size_t kJoinedBytes = 64 << 10;  // short pieces are joined to at most this length
 }
 
 void HttpSender::queue(std::string bytes) {
   if (bytes.empty()) return;
   const std::size_t size = bytes.size();
-  // The system may be reading the first piece: its memory stays where it is.
+  // The system may be reading the first piece, so that one is not changed.
   if (pieces_.size() > 1 && pieces_.back().size() + size <= kJoinedBytes)
     pieces_.back() += bytes;
   else

@@ -1,6 +1,6 @@
-// What is on its way to one client, in order. The system takes from it as fast as the client reads.
+// The bytes that are on their way to one client. The system takes them as fast as the client reads.
 //
-// Runs on the thread that runs the socket's io_context.
+// All calls come from the thread that runs the socket's io_context.
 #pragma once
 
 #include <cstddef>
@@ -18,33 +18,34 @@ class HttpSender {
   using Socket = boost::asio::ip::tcp::socket;
   using Done = std::function<void(boost::system::error_code)>;
 
-  // `socket` and `total`, the unread bytes of all senders together, outlive this.
+  // `total` counts the unread bytes of all senders together. `socket` and `total` must outlive this.
   HttpSender(Socket& socket, std::size_t& total) : socket_(socket), total_(total) {}
   ~HttpSender() { clear(); }
   HttpSender(const HttpSender&) = delete;
   HttpSender& operator=(const HttpSender&) = delete;
 
-  // Adds bytes behind those that are there. Nothing is sent until flush().
+  // Appends bytes. Nothing is sent until flush().
   void queue(std::string bytes);
   void clear();
   bool empty() const { return pieces_.empty(); }
-  std::size_t unread() const { return unread_; }  // bytes in memory
+  std::size_t unread() const { return unread_; }  // bytes that the system has not taken
 
   bool flushing() const { return flushing_; }
-  // Calls `done` once all that is queued, also meanwhile, is in the system's hands, or the client is gone. Not while
-  // flushing. `done` keeps the owner of this and of the socket alive.
+  // Sends all that is queued, including what is queued meanwhile, and then calls `done`, which is called with an error
+  // if the client is gone. Must not be called while flushing(). `done` must keep the owner of this and of the socket
+  // alive.
   void flush(Done done);
 
-  // Bytes that the system has and the client's has not taken yet.
+  // Returns how many bytes the system has that the client's system has not acknowledged.
   std::size_t in_transit() const;
-  // Whether the client's system has taken any since this was last asked.
+  // Whether the client's system has taken any bytes since the last call.
   bool progressed();
 
  private:
   Socket& socket_;
   std::size_t& total_;
   std::deque<std::string> pieces_;
-  std::size_t offset_ = 0;  // of the first piece that the system has taken
+  std::size_t offset_ = 0;  // how much of the first piece the system has taken
   std::size_t unread_ = 0;
   std::uint64_t sent_ = 0, seen_ = 0;
   bool flushing_ = false;

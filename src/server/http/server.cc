@@ -22,20 +22,20 @@ namespace {
 void accept(const std::shared_ptr<HttpServer::State>& state) {
   state->acceptor.async_accept([state](error_code error, tcp::socket socket) {
     if (state->closing) return;
-    if (error) {  // out of file descriptors, most likely: some will be free again
+    if (error) {  // most likely there are no file descriptors; some will be free again
       state->retry.expires_after(std::chrono::milliseconds(100));
       return state->retry.async_wait([state](error_code cancelled) {
         if (!cancelled) accept(state);
       });
     }
-    // A few more than the limit are told so; the rest are closed without a word.
+    // A few connections beyond the limit get a reply that says so; further ones are just closed.
     const std::size_t open = state->connections.size();
     try {
       if (open < state->limits.connections)
         std::make_shared<HttpConnection>(std::move(socket), state)->start();
       else if (open < state->limits.connections + 64)
         std::make_shared<HttpConnection>(std::move(socket), state)->refuse();
-    } catch (const std::exception&) {  // out of memory: closed without a word, too
+    } catch (const std::exception&) {  // out of memory: the connection is closed, too
     }
     accept(state);
   });
@@ -68,7 +68,7 @@ HttpServer::HttpServer(asio::io_context& io, const std::string& host, int port, 
 
 HttpServer::~HttpServer() {
   close();
-  // What connections keep of the owner must not outlive it.
+  // Connections may outlive the server, but must not call its owner's functions any more.
   state_->handler = nullptr;
   state_->gate = nullptr;
   state_->body_room->drop();

@@ -52,7 +52,7 @@ std::string live_body(const LiveState& state) {
                 {"sum", collective(sent.sum)},
                 {"gather", collective(sent.gather)},
                 {"all-to-all", collective(sent.all_to_all)}}}}
-      .dump(-1, ' ', false, json::error_handler_t::replace);  // names may be any bytes
+      .dump(-1, ' ', false, json::error_handler_t::replace);  // the model's name may be any bytes
 }
 
 }  // namespace foe

@@ -1,4 +1,4 @@
-// The JSON behind the live view of the server's page.
+// The JSON that the live view on the server's page reads.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,7 @@ struct LiveState {
   int ranks = 0;
   int context = 0;
   bool up = false;
-  bool chat = false;  // the model has a chat template
+  bool chat = false;  // whether the model has a chat template
   int restarts = 0;
   std::size_t in_flight = 0;
   RecentLatencies latencies;
@@ -23,7 +23,7 @@ struct LiveState {
 
 std::string live_body(const LiveState& state);
 
-// The page itself, as HTML (page.html).
+// The page itself as HTML, made from page.html.
 extern const char* const kPage;
 
 }  // namespace foe

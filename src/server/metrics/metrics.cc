@@ -20,7 +20,7 @@ using prometheus::Histogram;
 using prometheus::Labels;
 using prometheus::Registry;
 
-// vLLM's, so that its dashboards fit.
+// The buckets of vLLM, so that its dashboards can be used.
 const Histogram::BucketBoundaries kFirstTokenBuckets{.001, .005, .01, .02, .04, .06, .08, .1, .25, .5,  .75,
                                                      1,    2.5,  5,   7.5, 10,  20,  40,  80, 160, 640, 2560};
 const Histogram::BucketBoundaries kTokenBuckets{.01, .025, .05, .075, .1,  .15, .2, .3, .4, .5,
@@ -65,7 +65,7 @@ struct Metrics::Families {
   Counter& counter(const char* name, const char* help) { return counters(name, help).Add(labels); }
   Counter& with(Family<Counter>& family, Labels more) {
     more.insert(labels.begin(), labels.end());
-    return family.Add(more);  // the one that is there, if there is one
+    return family.Add(more);  // returns the existing one, if there is one
   }
 
   Registry registry;

@@ -1,4 +1,4 @@
-// The server's Prometheus metrics: vLLM's names and buckets under "foe:", and what only foe has.
+// The server's Prometheus metrics. Those that vLLM has as well have its names (with the prefix "foe:") and its buckets.
 #pragma once
 
 #include <array>
@@ -12,18 +12,18 @@
 
 namespace foe {
 
-// When tokens came for one choice of an answer, in seconds from the answer's arrival.
+// When the tokens of one choice came, in seconds since the HTTP request arrived.
 struct ChoiceTimes {
   double first_token = 0;
   double last_token = 0;
   int tokens = 0;
 };
 
-// The last few hundred of some durations, in seconds.
+// Keeps the last few hundred of some durations, in seconds.
 class RecentTimes {
  public:
   void add(double seconds);
-  // Median, 90th and 99th percentile; 0 while there are none.
+  // Returns the median, the 90th and the 99th percentile; 0 while there are no durations.
   std::array<double, 3> percentiles() const;
 
  private:
@@ -35,24 +35,24 @@ struct RecentLatencies {
   RecentTimes first_token, next_token, whole;
 };
 
-// One thread.
+// All calls come from one thread.
 class Metrics {
  public:
   explicit Metrics(const std::string& model_name);
   ~Metrics();
 
-  // `queue_s` and `prefill_s` as the ranks measured them.
+  // A choice has got its first token. The ranks have measured `queue_s` and `prefill_s`.
   void first_token(double seconds_since_accepted, double queue_s, double prefill_s);
   void next_token(double seconds_since_the_last);
-  // A choice has got its last token.
+  // A choice has ended.
   void finished(const ChoiceTimes& times, FinishReason reason);
-  // An answer ended with an error of this HTTP status (499: its client left).
+  // An answer has ended with an error of this HTTP status (499: the client left).
   void failed(int status);
   void restarted();
-  // What the ranks report. Their counts begin anew after a restart; the metrics go on.
+  // Takes a report of the ranks. Their counts start from 0 after each restart; the metrics go on counting.
   void update(const EngineStats& stats);
 
-  // In Prometheus' text format.
+  // Returns all metrics in Prometheus' text format.
   std::string text() const;
   const RecentLatencies& recent() const { return recent_; }
   const EngineStats& last() const { return last_; }

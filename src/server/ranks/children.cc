@@ -36,7 +36,7 @@ class Children::Output : public std::enable_shared_from_this<Output> {
       self->end_line();
     });
   }
-  // What is there, now.
+  // Reads what has been printed so far, without waiting.
   void drain() {
     boost::system::error_code error;
     while (const std::size_t n = pipe_.read_some(asio::buffer(bytes_), error)) take({bytes_.data(), n});
@@ -59,7 +59,7 @@ class Children::Output : public std::enable_shared_from_this<Output> {
 
   asio::posix::stream_descriptor pipe_;
   std::array<char, 1 << 14> bytes_;
-  std::string line_;  // that has no end yet
+  std::string line_;  // the beginning of a line whose end has not come
 };
 
 Children::Children(asio::io_context& io) : io_(io), signals_(io, SIGCHLD) {
@@ -114,7 +114,7 @@ void Children::reap() {
     if (found == children_.end()) continue;
     const Child child = std::move(found->second);
     children_.erase(found);
-    ::kill(-pid, SIGKILL);  // whatever is left of its group
+    ::kill(-pid, SIGKILL);  // ends whatever is left of its process group
     child.output->drain();
     child.ended(status);
   }

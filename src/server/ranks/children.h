@@ -1,11 +1,11 @@
-// The processes that we start, and what they leave behind.
+// Starts child processes, and cleans up after them.
 //
-// What they print goes to our log (log.h), a line at a time: a log that nobody reads does not stop them either.
+// What they print goes to the server's log (log.h), line by line, so a log that nobody reads does not stop them either.
 //
-// From the first object on, orphans among our descendants become our children, and are killed: mpirun leaves its remote
-// shells behind where a host does not answer.
+// Once an object has been made, orphaned descendants of this process become its children and are killed: mpirun leaves
+// its remote shells behind if a host does not answer.
 //
-// Everything runs on the thread that runs the io_context.
+// All calls come from the thread that runs the io_context, and callbacks run there.
 #pragma once
 
 #include <functional>
@@ -23,16 +23,16 @@ class io_context;
 
 namespace foe {
 
-// Owned by a shared_ptr. Not more than one at a time.
+// Must be owned by a shared_ptr. There may be only one at a time.
 class Children : public std::enable_shared_from_this<Children> {
  public:
   explicit Children(boost::asio::io_context& io);
   ~Children();
 
-  // As spawn() in launch.h; `ended` is called later with the status of waitpid(). Throws Error where the system has no
-  // process or no handles to give.
+  // Starts a process like spawn() in launch.h and returns its id. `ended` is called later with the status from
+  // waitpid(). Throws Error if the system has no process or no handles left.
   pid_t start(const std::vector<std::string>& command, std::function<void(int status)> ended);
-  // Kills them all and waits for that, and hears of no more: their `ended` is not called.
+  // Kills all children and waits for their end. Their `ended` is not called.
   void drop();
 
  private:

@@ -15,7 +15,7 @@
 namespace foe {
 
 namespace {
-constexpr std::size_t kKept = 8;  // grammars that nobody uses now: the next request may have the same schema
+constexpr std::size_t kKept = 8;  // unused grammars that are kept, as the next request may have the same schema
 }
 
 GrammarQueue::GrammarQueue(std::size_t most)
@@ -48,7 +48,7 @@ void GrammarQueue::abort(std::int64_t id) {
   const auto is_it = [=](const Ready& ready) { return ready.request.id == id; };
   std::erase_if(waiting_, is_it);
   std::erase_if(ready_, is_it);
-  if (compiling_ == id) compiling_ = 0;  // its grammar will be thrown away
+  if (compiling_ == id) compiling_ = 0;  // then its grammar is thrown away
 }
 
 std::list<GrammarQueue::Ready> GrammarQueue::take() {
@@ -56,7 +56,7 @@ std::list<GrammarQueue::Ready> GrammarQueue::take() {
   while (read(event_, &ignored, sizeof ignored) > 0) {
   }
   const std::lock_guard lock(mutex_);
-  if (!waiting_.empty()) changed_.notify_one();  // another request's grammar may have ended
+  if (!waiting_.empty()) changed_.notify_one();  // there may be room for another grammar
   return std::exchange(ready_, {});
 }
 

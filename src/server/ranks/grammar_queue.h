@@ -1,4 +1,4 @@
-// Compiles the grammars of requests on a thread of its own, so that the step loop goes on meanwhile.
+// Compiles the grammars of requests on a thread of its own, so that the step loop does not wait for them.
 #pragma once
 
 #include <condition_variable>
@@ -16,31 +16,31 @@
 
 namespace foe {
 
-// One thread, besides its own.
+// All calls come from one thread (that of the step loop).
 class GrammarQueue {
  public:
-  // A request that may go on: with its grammar, or why it has none.
+  // A request whose grammar is compiled, or was refused for a reason.
   struct Ready {
     Request request;
     std::shared_ptr<const Grammar> grammar;
     std::string refusal;
   };
 
-  // At most `most` different grammars are in use at once: a request that needs one more waits, those of lower priority
-  // first, until another has ended. Throws Error where no thread can be started.
+  // At most `most` different grammars are in use at once. A request that needs one more waits until another has ended;
+  // those with a lower `priority` value go first. Throws Error if no thread can be started.
   explicit GrammarQueue(std::size_t most);
   ~GrammarQueue();
   GrammarQueue(const GrammarQueue&) = delete;
   GrammarQueue& operator=(const GrammarQueue&) = delete;
 
   void add(Request request);
-  // Forgets a request that has not come back from take().
+  // Forgets a request that take() has not returned.
   void abort(std::int64_t id);
-  // Those whose turn has come, in that order.
+  // Returns the requests that are ready, in the order of their turns.
   std::list<Ready> take();
-  // Requests that have not come back.
+  // Returns how many requests take() has not returned.
   std::size_t size();
-  // To be polled: readable once there is something to take.
+  // A file descriptor to poll, which is readable while there is something to take.
   int descriptor() const { return event_; }
 
  private:
@@ -50,10 +50,10 @@ class GrammarQueue {
   const std::size_t most_;
   const int event_;
   GrammarCache grammars_;
-  std::mutex mutex_;  // of what follows
+  std::mutex mutex_;  // protects what follows
   std::condition_variable_any changed_;
-  std::list<Ready> waiting_;    // in the order of their turns; lists, as moving on must not need memory
-  std::int64_t compiling_ = 0;  // the id of the request that the thread has; 0: none
+  std::list<Ready> waiting_;    // in the order of their turns; a list, so that moving an element needs no memory
+  std::int64_t compiling_ = 0;  // the id of the request that is being compiled; 0: none
   std::list<Ready> ready_;
   std::jthread thread_;
 };

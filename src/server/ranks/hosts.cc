@@ -15,11 +15,11 @@ namespace foe {
 
 namespace {
 
-constexpr double kAnswerSeconds = 5;  // for one host to run a program
-constexpr double kAgainSeconds = 1;   // from one search to the next, as long as some host is missing
-constexpr double kWatchSeconds = 10;  // from one look after the hosts in use to the next
+constexpr double kAnswerSeconds = 5;  // the time that a host has to run a program
+constexpr double kAgainSeconds = 1;   // the pause between rounds while a host is missing
+constexpr double kWatchSeconds = 10;  // the pause between rounds that watch the hosts in use
 
-// All but the first, which is this one.
+// Returns the names of all hosts but the first, which is this machine.
 std::vector<std::string> others(const std::vector<Host>& hosts) {
   std::vector<std::string> names;
   for (std::size_t i = 1; i < hosts.size(); ++i) names.push_back(hosts[i].name);
@@ -44,7 +44,7 @@ void Hosts::look(std::function<void(const std::vector<Host>&)> found,
   ask(options_.all,
       [this, found = std::move(found), failed = std::move(failed)](const std::set<std::string>& answered) {
         std::vector<Host> usable{options_.all.front()};
-        std::vector<std::string> missing;  // and not left out yet
+        std::vector<std::string> missing;  // hosts that have not answered and are not left out yet
         for (std::size_t i = 1; i < options_.all.size(); ++i) {
           const Host& host = options_.all[i];
           if (!answered.contains(host.name)) {
@@ -96,7 +96,7 @@ void Hosts::cancel() {
   probes_.clear();
 }
 
-// Runs a program on all but the first of them, and says on which that went well in time.
+// Runs a program on all hosts but the first, and calls `done` with those on which it succeeded in time.
 void Hosts::ask(const std::vector<Host>& hosts, Answered done) {
   const std::uint64_t round = ++round_;
   done_ = std::move(done);

@@ -1,10 +1,10 @@
-// Which machines can be given ranks.
+// Finds out which machines can run ranks.
 //
-// A machine answers if mpirun can run a program there. One that does not is waited for, and left out once that has
-// taken too long and the others are enough; it is taken back when it answers at a later start. The first machine is
-// this one: it is never asked, and never left out.
+// A machine answers if mpirun can run a program on it. A machine that does not answer is waited for. If that takes too
+// long and the others are enough, it is left out, until it answers at a later start. The first machine is this one,
+// which is never asked and never left out.
 //
-// Everything runs on the thread that runs the io_context.
+// All calls come from the thread that runs the io_context, and callbacks run there.
 #pragma once
 
 #include <functional>
@@ -24,22 +24,22 @@ class Children;
 
 struct HostOptions {
   std::vector<Host> all;
-  double patience_s = 30;                                // for a host that does not answer
-  double most_wait_s = 600;                              // for hosts without which the others are not enough
-  std::function<bool(const std::vector<Host>&)> enough;  // whether these can hold the model
+  double patience_s = 30;                                // how long to wait for a host that does not answer
+  double most_wait_s = 600;                              // the same if the others are not enough
+  std::function<bool(const std::vector<Host>&)> enough;  // whether these hosts can hold the model
 };
 
-// Owned by a shared_ptr.
+// Must be owned by a shared_ptr.
 class Hosts : public std::enable_shared_from_this<Hosts> {
  public:
   Hosts(boost::asio::io_context& io, std::shared_ptr<Children> children, HostOptions options);
 
-  // Calls `found` with the hosts to use, or `failed` if those that answer have not been enough for too long. With one
-  // host it calls at once.
+  // Calls `found` with the hosts to use, or `failed` if for most_wait_s those that answer have not been enough. If
+  // there is only one host, `found` is called at once.
   void find(std::function<void(const std::vector<Host>&)> found, std::function<void(const std::string& reason)> failed);
-  // Asks these again and again, until cancel(). Calls `silent` if some have not answered for too long.
+  // Keeps asking the hosts in use until cancel(). Calls `silent` if some have not answered for patience_s.
   void watch(const std::vector<Host>& used, std::function<void(const std::string& reason)> silent);
-  // Nothing is called any more.
+  // Stops find() or watch(): no callback is called any more.
   void cancel();
 
  private:
@@ -54,10 +54,10 @@ class Hosts : public std::enable_shared_from_this<Hosts> {
   std::shared_ptr<Children> children_;
   HostOptions options_;
   boost::asio::steady_timer timer_;
-  Clock::time_point since_;         // when all hosts that count have answered, or the search began
-  std::uint64_t round_ = 0;         // probes of another round no longer matter
-  std::set<pid_t> probes_;          // of this round, and still running
-  std::set<std::string> answered_;  // in this round
+  Clock::time_point since_;         // when all hosts that are not left out last answered, or when the search began
+  std::uint64_t round_ = 0;         // answers to probes of earlier rounds are ignored
+  std::set<pid_t> probes_;          // the probes of this round that are still running
+  std::set<std::string> answered_;  // the hosts that have answered in this round
   Answered done_;
   std::set<std::string> left_out_;
 };

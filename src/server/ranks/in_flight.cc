@@ -65,7 +65,7 @@ void InFlight::take(const TokenEvent& event) {
     return fail(event.id, 500, error.what());
   }
   places_.erase(event.id);
-  if (!event.finish) forget(event.id);  // a stop string, which the ranks know nothing of
+  if (!event.finish) forget(event.id);  // it ended at a stop string, of which the ranks know nothing
   if (place.answer->ended()) log(*place.answer);
 }
 

@@ -82,7 +82,7 @@ std::vector<std::string> job_command(const LaunchOptions& options, const std::st
 }
 
 std::vector<std::string> probe_command(const std::string& host, bool as_root) {
-  // What mpirun says of a host that does not answer says our own log, once.
+  // mpirun's messages about a host that does not answer are dropped, because the server's log says it once.
   std::vector<std::string> command{"sh", "-c", "exec \"$@\" 2>/dev/null", "sh", "mpirun", "-n", "1"};
   if (as_root) command.push_back("--allow-run-as-root");
   command.insert(command.end(), {"--host", host, "--bind-to", "none", "true"});
@@ -97,13 +97,13 @@ pid_t spawn(const std::vector<std::string>& command, int output) {
   const pid_t child = fork();
   if (child < 0) fail("fork: expected a process, got: {}", std::strerror(errno));
   if (child > 0) {
-    setpgid(child, child);  // here too: whoever is first, the group is there when we return
+    setpgid(child, child);  // both processes do this, so that the group exists when either goes on
     return child;
   }
-  // Only what may follow a fork: system calls.
+  // After fork() only system calls are allowed here, as other threads may have held locks.
   setpgid(0, 0);
   prctl(PR_SET_PDEATHSIG, SIGTERM);
-  if (getppid() != parent) _exit(1);  // the parent died before that
+  if (getppid() != parent) _exit(1);  // the parent died before prctl()
   signal(SIGPIPE, SIG_DFL);
   sigset_t none;
   sigemptyset(&none);

@@ -1,4 +1,4 @@
-// A folder that only we may enter, for the name of a socket; removed at the end.
+// A folder for a socket that only this user may enter. The destructor removes it.
 #pragma once
 
 #include <string>
@@ -7,14 +7,14 @@ namespace foe {
 
 class PrivateFolder {
  public:
-  // In the folder that TMPDIR names or, where that is not there, cannot be written to, or has too long a name for a
-  // socket in it, in /tmp. Throws Error saying why neither will do.
+  // Makes the folder in the folder that TMPDIR names or, if that does not exist, cannot be written to or has too long a
+  // name for a socket, in /tmp. Throws Error with the reasons if neither is possible.
   PrivateFolder();
   ~PrivateFolder();
   PrivateFolder(const PrivateFolder&) = delete;
   PrivateFolder& operator=(const PrivateFolder&) = delete;
 
-  // Of the socket.
+  // Returns the path for the socket, which is not made here.
   std::string socket_path() const;
 
  private:

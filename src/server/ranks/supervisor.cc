@@ -43,25 +43,28 @@ std::chrono::milliseconds milliseconds(double seconds) {
   return std::chrono::milliseconds(static_cast<std::int64_t>(1000 * seconds));
 }
 
-// The way to rank 0 of one job. Operations of an earlier job may still be on their way back: each knows its own.
+// The connection to rank 0 of one job. Asynchronous operations hold the link that they belong to, because those of an
+// earlier job may complete late.
 struct Link {
   explicit Link(asio::io_context& io) : acceptor(io), socket(io) {}
 
-  std::optional<PrivateFolder> folder{std::in_place};  // of the socket's name, until rank 0 has connected
+  std::optional<PrivateFolder> folder{std::in_place};  // has the socket's name until rank 0 has connected
   stream_protocol::acceptor acceptor;
   stream_protocol::socket socket;
   std::array<char, 1 << 16> bytes;
   MessageBuffer received;
-  std::string sending, to_send;  // in the system's hands, and to follow
+  std::string sending, to_send;  // what the system is sending, and what follows
 };
 
-// How long a job has to end by itself, and after SIGTERM. When a rank dies, mpirun needs about two seconds to end the
-// others and clean up, and crashes if it gets SIGTERM meanwhile (Open MPI 4.1.4).
+// How long a job may take to end by itself when it is lost or told to stop, and then after SIGTERM. When a rank
+// crashes, mpirun needs about two seconds to end the others and clean up, and it crashes itself if it gets SIGTERM
+// meanwhile (Open MPI 4.1.4).
 constexpr double kLeaveSeconds = 10;
 constexpr double kStopSeconds = 5;
 constexpr double kTermSeconds = 5;
 
-// Before the second, third, ... start in a row that none got ready of: what was missing may come back.
+// The pause before a retry after a start that failed. It doubles with each failure in a row, because what was missing
+// may come back.
 constexpr double kFirstPauseSeconds = 0.25;
 constexpr double kMostPauseSeconds = 15;
 
@@ -69,7 +72,7 @@ double pause_after(int failed_starts) {
   return failed_starts == 0 ? 0 : std::min(kFirstPauseSeconds * std::exp2(failed_starts - 1), kMostPauseSeconds);
 }
 
-// How long any job but the first may take to start, besides ten times what the last one that became ready took.
+// Any job but the first may take so long to start, plus ten times what the last one took that became ready.
 constexpr double kRestartSeconds = 20;
 
 }  // namespace
@@ -116,7 +119,7 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
     terminate();
   }
 
-  // At the very end: nothing is heard of the job after this.
+  // Called at the very end. No event is called after this.
   void drop() {
     events_ = {};
     hosts_->cancel();
@@ -134,7 +137,7 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
   }
 
   enum class Phase {
-    kDown,      // no job
+    kDown,      // there is no job
     kStarting,  // launched, and not ready yet
     kUp,
     kLeaving,  // lost or stopped, and its process has not ended yet
@@ -165,17 +168,17 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
     hosts_->watch(hosts, [self = shared_from_this(), this](const std::string& reason) { force_out(reason); });
   }
 
-  // A rank that hangs while it starts cannot be told from one that loads. A later start takes about as long as the one
-  // before; if the page cache has been lost meanwhile, it is enough to try again.
+  // A rank that hangs while it starts cannot be told from one that is loading, so the time of later starts is limited
+  // by that of the one before. If a start takes longer because the page cache has been lost, a retry is enough.
   void limit_start(double seconds) { start_limit_s_ = std::min(options_.start_timeout_s, seconds); }
 
-  // Some hosts may have been left out.
+  // Returns how many ranks run on these hosts, of which some may have been left out.
   int ranks_on(const std::vector<Host>& hosts) const {
     const LaunchOptions& launch = options_.launch;
     return hosts.size() == launch.hosts.size() ? launch.ranks : std::min(launch.ranks, slots_of(hosts));
   }
 
-  // What is left of the job has to go, and is given a moment to do so by itself. The rest follows in child_ended().
+  // The job is lost. What is left of it gets some time to end by itself. child_ended() does the rest.
   void lose(const std::string& reason) {
     if (phase_ == Phase::kLeaving || phase_ == Phase::kDown) return;
     reason_ = reason;
@@ -184,7 +187,7 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
     leave_within(kLeaveSeconds);
   }
 
-  // The same, for a job that would not end by itself.
+  // The same for a job that would not end by itself.
   void force_out(const std::string& reason) {
     lose(reason);
     if (phase_ == Phase::kLeaving && job_ != 0) terminate();
@@ -208,7 +211,8 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
     });
   }
 
-  // mpirun passes SIGTERM on, waking stopped ranks first. If it does not do so in time, its ranks die with it.
+  // mpirun passes SIGTERM on to its ranks, after it has woken stopped ones. If that takes too long, the next call kills
+  // mpirun, and its ranks end with it.
   void terminate() {
     ::kill(-job_, std::exchange(terminated_, true) ? SIGKILL : SIGTERM);
     force_.expires_after(milliseconds(kTermSeconds));
@@ -252,7 +256,7 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
       try {
         launch(hosts);
       } catch (const std::exception& error) {
-        // No socket, no process or no handle is to be had at this moment.
+        // The system has no socket, process or handle at the moment.
         disconnect();
         phase_ = Phase::kDown;
         restart(error.what());
@@ -284,7 +288,7 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
       if (link != link_) return;
       if (error) return lose("rank 0 could not be connected to: " + error.message());
       error_code ignored;
-      link->acceptor.close(ignored);  // one connection is all there is
+      link->acceptor.close(ignored);  // only rank 0 connects
       link->folder.reset();
       read(link);
     });
@@ -300,7 +304,7 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
     link->socket.async_read_some(asio::buffer(link->bytes), done);
   }
 
-  // What a job that leaves still says is read, so that it hears what we say, and thrown away.
+  // Messages of a job that is leaving are read and thrown away, so that the job can read what was sent to it.
   void take_all(Link& link, std::string_view bytes) {
     try {
       link.received.append(bytes);
@@ -334,7 +338,7 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
     if (const auto* report = std::get_if<Report>(&message)) events_.report(*report);
   }
 
-  // What has been answered half is not ended by other weights.
+  // Gives up: answers that are half done must not be continued with other weights.
   void refuse_other_model() {
     give_up(
         "the model's folder has other contents than when the server was started: start the server again to serve"
@@ -347,7 +351,8 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
     deadline_ = Clock::now() + milliseconds(seconds);
     silence_.expires_at(deadline_);
     silence_.async_wait([self = shared_from_this(), this, seconds](error_code error) {
-      // We may have been stopped ourselves: what has come meanwhile is read first, and moves the deadline.
+      // This process may have been stopped itself. Messages that have come meanwhile are read first and move the
+      // deadline.
       if (error || Clock::now() < deadline_) return;
       if (phase_ == Phase::kStarting) limit_start(2 * start_limit_s_);
       force_out(fmt::format("heard nothing from rank 0 for {:.1f} s", seconds));
@@ -358,27 +363,27 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
     link->sending.swap(link->to_send);
     const auto done = [self = shared_from_this(), this, link](error_code error, std::size_t) {
       link->sending.clear();
-      if (!error && !link->to_send.empty()) flush(link);  // an error is read()'s business
+      if (!error && !link->to_send.empty()) flush(link);  // read() deals with errors
     };
     asio::async_write(link->socket, asio::buffer(link->sending), done);
   }
 
   asio::io_context& io_;
-  const std::string program_ = this_program();  // found now: its file may be replaced while this process runs
+  const std::string program_ = this_program();  // read now, as its file may be replaced while this process runs
   SupervisorOptions options_;
   SupervisorEvents events_;
   std::shared_ptr<Children> children_;
   std::shared_ptr<Hosts> hosts_;
   asio::steady_timer silence_, force_, pause_;
-  std::shared_ptr<Link> link_;  // null while there is no job to talk to
+  std::shared_ptr<Link> link_;  // null while there is no job
   Phase phase_ = Phase::kDown;
   pid_t job_ = 0;  // 0: no process
   bool stopping_ = false, was_ready_ = false;
-  bool terminated_ = false;               // this job has had its SIGTERM
-  std::string model_;                     // what the first job has loaded
+  bool terminated_ = false;               // this job has got SIGTERM
+  std::string model_;                     // the digest of the model that the first job has loaded
   std::string reason_;                    // why the job that is leaving was lost
-  int restarts_ = 0, failed_starts_ = 0;  // these in a row, the one that is going on included
-  std::deque<Clock::time_point> recent_;  // losses
+  int restarts_ = 0, failed_starts_ = 0;  // failed_starts_: in a row, including the current start
+  std::deque<Clock::time_point> recent_;  // the times of recent losses
   Clock::time_point started_, deadline_;
   double start_limit_s_ = options_.start_timeout_s;
 };

@@ -1,13 +1,13 @@
-// The MPI job under the front end: started, listened to, and started again when it dies.
+// Starts the MPI job that runs under the front end, reads what it sends, and starts it again when it crashes.
 //
-// The job is lost when its process ends, when the link to rank 0 breaks or says nonsense, and when rank 0 stays silent
-// for longer than it has promised: then what is left of it is killed. With several hosts, those that answer get the
-// ranks of the next job (see hosts.h), at most as many as they have slots. A job that was ready is followed by the next
-// one at once; after one that was not, and where the system refuses a process, a handle or a folder, there is a pause,
-// which grows. No request lives here: whoever keeps the
+// A job is lost when its process ends, when the link to rank 0 breaks or carries an invalid message, and when rank 0 is
+// silent for longer than it has promised. Then what is left of the job is killed, and the next job is started. With
+// several hosts, those that answer (hosts.h) run the ranks of the next job, each at most as many as it has slots. After
+// a job that was ready the retry follows at once. After a job that never was, or if the system refuses a process, a
+// handle or a folder, there is a pause, which grows with each failure. Requests are not kept here: whoever keeps the
 // journal submits what is in flight each time `ready` is called.
 //
-// Everything runs on the thread that runs the io_context.
+// All calls come from the thread that runs the io_context, and events are called there.
 #pragma once
 
 #include <cstdint>
@@ -26,11 +26,11 @@ namespace foe {
 
 struct SupervisorOptions {
   LaunchOptions launch;
-  double start_timeout_s = 600;  // to load the model and report
-  int restarts = 10;             // within the window; one more is a failure
+  double start_timeout_s = 600;  // until the ranks have loaded the model and are ready
+  int restarts = 10;             // the most restarts within restart_window_s; with one more the supervisor gives up
   double restart_window_s = 300;
-  double host_patience_s = 30;  // then a host that does not answer is left out, if the others are enough
-  std::function<bool(int ranks)> enough_ranks = [](int) { return true; };  // whether so many can hold the model
+  double host_patience_s = 30;                                             // HostOptions::patience_s
+  std::function<bool(int ranks)> enough_ranks = [](int) { return true; };  // whether so many ranks can hold the model
 };
 
 struct SupervisorEvents {
@@ -38,12 +38,12 @@ struct SupervisorEvents {
   std::function<void(const Tokens&)> tokens;
   std::function<void(const Refused&)> refused;
   std::function<void(const Report&)> report;
-  // At each loss. Returns how many of the last ones, this one included, had a cause that is no more: these do not
-  // count.
+  // Called at each loss. Returns how many of the last losses, this one included, had a cause that has been removed:
+  // these do not count as restarts.
   std::function<int()> gone;
-  std::function<void(const std::string& reason)> lost;    // a restart follows
-  std::function<void(const std::string& reason)> failed;  // no restart follows; ended() does
-  std::function<void()> ended;                            // no process is left, and none will be started
+  std::function<void(const std::string& reason)> lost;    // the job is lost, and a restart follows
+  std::function<void(const std::string& reason)> failed;  // it gives up: no restart follows, but ended()
+  std::function<void()> ended;                            // no process is left, and none will be started any more
 };
 
 class Supervisor {
@@ -52,19 +52,19 @@ class Supervisor {
   // Kills what is left of the job.
   ~Supervisor();
 
-  // Starts the job. Throws Error where that is impossible. A job that dies before it was ever ready is not started
-  // again: it would die again.
+  // Starts the first job. Throws Error if it cannot be started. If the first job ends before it was ready, the
+  // supervisor gives up, because the next one would fail as well.
   void start();
   bool up() const;       // whether the ranks can be given work
   int restarts() const;  // since start()
 
-  // Both do nothing while the ranks are not up.
+  // Pass a request, or its end, to rank 0. They do nothing while the ranks are not up.
   void submit(const Request& request);
   void abort(std::int64_t id);
 
-  // Ends the ranks after their current step, by force if they do not; then `ended`.
+  // Ends the ranks after their current step, or by force if they do not end in time; then calls `ended`.
   void stop();
-  // By force at once.
+  // Ends the ranks by force at once.
   void kill();
 
  private:

@@ -20,9 +20,9 @@ namespace foe {
 namespace {
 
 constexpr int kHeartbeatMs = 1000;
-constexpr double kReportSeconds = 2;         // between reports while there is work
-constexpr std::size_t kMostGrammars = 64;    // in use at once: one takes some megabytes
-constexpr std::size_t kTakeBytes = 4 << 20;  // at a time: a restart may bring hundreds of megabytes
+constexpr double kReportSeconds = 2;         // the time between reports while there is work
+constexpr std::size_t kMostGrammars = 64;    // the most grammars in use at once: each takes some megabytes
+constexpr std::size_t kTakeBytes = 4 << 20;  // received at a time: after a restart there may be hundreds of megabytes
 
 // A connected Unix socket.
 class LinkSocket {
@@ -43,13 +43,14 @@ class LinkSocket {
   LinkSocket(const LinkSocket&) = delete;
   LinkSocket& operator=(const LinkSocket&) = delete;
 
-  // Whether there is something to receive, or `other` is readable, within that time.
+  // Waits at most that long until there is something to receive or `other` is readable. Returns false if neither
+  // happens.
   bool wait(int other, int timeout_ms) const {
     pollfd poll_fds[] = {{fd_, POLLIN, 0}, {other, POLLIN, 0}};
     return poll(poll_fds, 2, timeout_ms) > 0;
   }
 
-  // Adds what has come, or kTakeBytes of it, without waiting. False if the front end is gone.
+  // Appends what has come, at most kTakeBytes, without waiting. Returns false if the front end is gone.
   bool receive(MessageBuffer& buffer) const {
     char bytes[1 << 16];
     for (std::size_t received = 0; received < kTakeBytes;) {
@@ -66,7 +67,7 @@ class LinkSocket {
     return true;
   }
 
-  // False if the front end is gone.
+  // Returns false if the front end is gone.
   bool send_all(std::string_view bytes) const {
     while (!bytes.empty()) {
       const ssize_t n = send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
@@ -81,17 +82,18 @@ class LinkSocket {
   int fd_;
 };
 
-// How long a step may take. It is as slow as its tokens are many, so what counts is the time per token, times ten:
-// attention over a longer context, and neighbours on the machine, cost too.
+// Estimates how long a step may take, for the promises to the front end. The time of a step grows with its tokens, so
+// the estimate is the slowest time per token, times ten, because a longer context and other programs on the machine
+// take time, too.
 class StepLimit {
  public:
   explicit StepLimit(double hang_timeout_s) : hang_timeout_s_(hang_timeout_s) {}
 
-  // A step of exactly so many tokens: an outlier is forgotten within some dozen of these.
+  // Notes a step of exactly so many tokens. The influence of an outlier decays within a few dozen steps.
   void step_took(int tokens, double seconds) {
     slowest_token_s_ = std::max(seconds / std::max(tokens, 1), 0.9 * slowest_token_s_);
   }
-  // A step of so many tokens or fewer.
+  // Notes a step of so many tokens or fewer.
   void step_of_at_most_took(int tokens, double seconds) {
     slowest_token_s_ = std::max(seconds / tokens, slowest_token_s_);
   }
@@ -112,15 +114,15 @@ class Session {
     engine_.when_slow([this] {
       if (seconds_since(promised_) * 1000 < kHeartbeatMs) return;
       promise(step_tokens_);
-      send();               // if the front end is gone, run() notices
-      engine_.heartbeat();  // the other ranks wait for their next order
+      send();               // run() notices if the front end is gone
+      engine_.heartbeat();  // the other ranks are waiting for their next order
     });
   }
   ~Session() {
     engine_.when_slow([] {});
   }
 
-  // Returns when the front end says Stop or is gone.
+  // Returns when the front end has sent Stop or is gone.
   void run() {
     warm_up();
     say(Ready{kLinkVersion, engine_.comm().size(), engine_.threads(), options_.kv_tokens,
@@ -135,7 +137,7 @@ class Session {
   }
 
  private:
-  // Measures a first step, and reads the weights into memory, before anyone waits for an answer.
+  // Runs and measures a first step, which reads the weights into memory, before anyone waits for an answer.
   void warm_up() {
     Request request;
     request.prompt.assign(std::min(16, engine_.model().config.max_position_embeddings - 1), 0);
@@ -150,7 +152,7 @@ class Session {
 
   void idle() {
     if (stepped_) report();
-    if (!send()) return;  // what was refused does not wait
+    if (!send()) return;  // refusals must not wait
     if (!socket_.wait(grammars_.descriptor(), kHeartbeatMs)) engine_.heartbeat();
     promise(0);
   }
@@ -160,7 +162,7 @@ class Session {
     const int tokens = decoding ? engine_.scheduler().num_running() : options_.max_batch_tokens;
     step_tokens_ = tokens;
     promise(tokens);
-    if (!send()) return;  // noticed in run()
+    if (!send()) return;  // run() notices that, too
     stepped_ = true;
     const auto start = Clock::now();
     std::vector<TokenEvent> events = engine_.step();
@@ -175,7 +177,7 @@ class Session {
     if (seconds_since(reported_) > kReportSeconds) report();
   }
 
-  // Of requests that began in this step, and of those whose first token has come.
+  // Notes when requests began to run, and writes the times of queueing and prefill to their first tokens.
   void note_times(Clock::time_point step_start, std::vector<TokenEvent>& events) {
     for (const std::int64_t id : engine_.scheduler().started())
       if (const auto waiting = waiting_.find(id); waiting != waiting_.end()) waiting->second.started = step_start;
@@ -203,7 +205,7 @@ class Session {
     if (!events.empty()) say(Tokens{std::move(events)});
   }
 
-  // Reads what has come. False at the end.
+  // Reads the messages that have come. Returns false if the front end has sent Stop or is gone.
   bool take() {
     const bool connected = socket_.receive(received_);
     while (const auto payload = received_.next()) {
@@ -261,14 +263,14 @@ class Session {
   GrammarQueue grammars_{kMostGrammars};
   MessageBuffer received_;
   std::string to_send_;
-  // A request that has no token yet.
+  // The times of a request that has no token yet.
   struct Waiting {
     Clock::time_point submitted, started;
   };
   std::unordered_map<std::int64_t, Waiting> waiting_;  // by id
   Clock::time_point reported_ = Clock::now(), promised_ = Clock::now();
   int step_tokens_ = 0;   // of the current step
-  bool stepped_ = false;  // since then
+  bool stepped_ = false;  // whether there has been a step since the last report
 };
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Rank 0's end of the link to the front end.
+// Rank 0's side of the link to the front end (link.h).
 #pragma once
 
 #include <string>
@@ -9,19 +9,19 @@ namespace foe {
 
 struct WorkerOptions {
   std::string socket_path;     // where the front end listens
-  int max_batch_tokens = 0;    // as the engine's
-  int kv_tokens = 0;           // as the engine's
-  std::string identity = {};   // of the model folder, for Ready
-  double hang_timeout_s = 10;  // the shortest silence after which the front end may take the ranks for dead
+  int max_batch_tokens = 0;    // the engine's, EngineOptions::max_batch_tokens
+  int kv_tokens = 0;           // the engine's, EngineOptions::kv_tokens
+  std::string identity = {};   // the digest of the model folder, for Ready
+  double hang_timeout_s = 10;  // the shortest silence after which the front end may count the ranks as lost
 };
 
-// Connects to the front end, says Ready, and serves what it asks for until it says Stop or is gone. The other ranks are
-// in Engine::follow() meanwhile; ending them is the caller's business. Throws Error for a socket that does not answer
-// or a message that is none.
+// Connects to the front end, sends Ready, and runs its requests until it sends Stop or is gone. Called on rank 0, while
+// the other ranks are in Engine::follow(); the caller ends those. Throws Error if the socket does not answer or a
+// message is invalid.
 void serve_front_end(Engine& engine, const WorkerOptions& options);
 
-// How many positions the KV cache of a server gets where nobody said: room for `sequences` whole contexts, within 4 GiB
-// over all ranks, but for one context at least.
+// Returns how many positions the KV cache of a server has by default: enough for `sequences` whole contexts, but at
+// most 4 GiB over all ranks, and at least one context.
 int default_kv_tokens(const ModelConfig& config, KvType type, int sequences);
 
 }  // namespace foe
