@@ -15,9 +15,9 @@ using nlohmann::json;
 
 namespace {
 
-constexpr std::size_t kErrorBytes = 16 << 10;  // of an error's body, kept
+constexpr std::size_t kErrorBytes = 16 << 10;  // how much of an error's body is kept
 
-// The member of an object, or null.
+// Returns the member of an object, or null.
 const json& member(const json& object, const char* key) {
   static const json kNull;
   if (!object.is_object()) return kNull;
@@ -25,7 +25,7 @@ const json& member(const json& object, const char* key) {
   return found == object.end() ? kNull : *found;
 }
 
-// For people to read: servers may send any bytes.
+// Returns text that people can read: servers may send any bytes.
 std::string one_line(std::string_view bytes) {
   std::string text;
   append_lossy_utf8(text, bytes, true);
@@ -40,7 +40,8 @@ std::string message_of(const json& error) {
   return error.is_string() ? one_line(error.get_ref<const std::string&>()) : excerpt(error);
 }
 
-// Whether a choice has tokens, or what stands for some that have no text yet. A chat begins with its role alone.
+// Whether a choice has tokens, or an empty text for tokens that have no text yet. The first chunk of a chat has only a
+// role.
 bool has_tokens(const json& choice) {
   const json& delta = member(choice, "delta");
   if (!delta.is_object() || member(delta, "role").is_null()) return true;

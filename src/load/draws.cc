@@ -11,7 +11,7 @@ int Draws::between(int low, int high) {
   return low + static_cast<int>(unit() * (static_cast<double>(high) - low + 1));
 }
 
-// Marsaglia and Tsang, "A simple method for generating gamma variables", 2000; below 1 by their section 6.
+// Marsaglia and Tsang, "A simple method for generating gamma variables", 2000; for shapes below 1 their section 6.
 double Draws::gamma(double shape) {
   if (shape < 1) {
     const double larger = gamma(shape + 1);

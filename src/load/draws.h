@@ -1,4 +1,4 @@
-// Random numbers of a workload: all of them follow from a seed, on any machine.
+// The random numbers of a workload, which are a function of its seed on any machine.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 
 namespace foe {
 
-// What a seed's numbers are for: each purpose has a stream of its own.
+// What numbers are used for. Each purpose has a sequence of its own.
 enum class DrawsFor : std::uint64_t { kArrivals, kLengths, kTokens, kPrefix, kOrder };
 
 class Draws {
@@ -17,8 +17,8 @@ class Draws {
 
   double unit() { return random_unit(seed_, next_++); }  // uniform in [0, 1)
   double normal() { return random_normal(normal_seed_, next_++); }
-  int between(int low, int high);  // uniform in [low, high]
-  // Gamma distributed with this shape > 0 and scale 1: mean and variance are the shape.
+  int between(int low, int high);  // an integer, uniform in [low, high]
+  // Gamma distributed with this shape > 0 and scale 1, so that mean and variance equal the shape.
   double gamma(double shape);
 
  private:

@@ -49,7 +49,7 @@ struct HttpClient::State {
   std::vector<beast::tcp_stream> idle;
   std::set<Exchange*> exchanges;
 
-  // A connection that is still there, if any.
+  // Returns a kept connection that is still open, if there is one.
   std::optional<beast::tcp_stream> take_idle() {
     while (!idle.empty()) {
       beast::tcp_stream stream = std::move(idle.back());
@@ -58,7 +58,7 @@ struct HttpClient::State {
       char byte;
       stream.socket().non_blocking(true, error);
       if (!error) stream.socket().receive(asio::buffer(&byte, 1), tcp::socket::message_peek, error);
-      if (error == asio::error::would_block) return stream;  // neither closed nor with bytes that nobody asked for
+      if (error == asio::error::would_block) return stream;  // it is neither closed nor has unexpected bytes
     }
     return {};
   }
@@ -66,7 +66,7 @@ struct HttpClient::State {
 
 namespace {
 
-// One call. Its reads and writes keep it alive.
+// One call. Its pending reads and writes keep it alive.
 class Exchange : public std::enable_shared_from_this<Exchange> {
  public:
   Exchange(std::shared_ptr<HttpClient::State> state, HttpCall call, HttpClient::OnBody on_body,
@@ -99,7 +99,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
     });
   }
 
-  // Its operations end soon, with an error.
+  // Makes its pending operations end soon, with an error.
   void cancel() {
     cancelled_ = true;
     error_code ignored;
@@ -116,7 +116,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
 
   void write() {
     asio::async_write(*stream_, asio::buffer(request_), [self = shared_from_this()](error_code error, std::size_t) {
-      // A server may refuse a body that it has not read, and close: the reply says why.
+      // A server may refuse a request without reading its body, and close the connection. Then the reply says why.
       if (error && error != asio::error::broken_pipe && error != asio::error::connection_reset)
         return self->end("cannot send the request", error);
       self->read_header();
@@ -127,7 +127,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
     parser_.emplace();
     parser_->eager(true);
     parser_->header_limit(kHeaderBytes);
-    parser_->body_limit(std::numeric_limits<std::uint64_t>::max());  // nothing of it is kept here
+    parser_->body_limit(std::numeric_limits<std::uint64_t>::max());  // the body is not kept here
     http::async_read_header(*stream_, input_, *parser_, [self = shared_from_this()](error_code error, std::size_t) {
       if (error) return self->end("no reply", error);
       const auto& reply = self->parser_->get();
@@ -148,7 +148,8 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
         if (!refusal.empty()) return self->end(refusal, {});
       }
       if (error && error != http::error::need_buffer) return self->end("the reply broke off", error);
-      // The stream's own timer ends what waits. Where there is always something to read, nothing does.
+      // The stream's own timer ends operations that wait. If there is always something to read, none waits, so the
+      // deadline is checked here.
       if (Clock::now() >= self->deadline_) return self->end("the reply did not end", beast::error::timeout);
       self->read_body();
     });

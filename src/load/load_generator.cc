@@ -24,7 +24,8 @@ using boost::system::error_code;
 
 namespace {
 
-// A connection each: the default limit of most systems is about a thousand.
+// Raises the limit on open files: each request in flight has a connection, and the default of most systems is about a
+// thousand.
 void allow_many_files() {
   rlimit files{};
   if (getrlimit(RLIMIT_NOFILE, &files) != 0) return;

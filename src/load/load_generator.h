@@ -1,4 +1,5 @@
-// Sends a workload to a server, open loop: when each request goes was fixed before the run, and no answer moves it.
+// Sends a workload to any OpenAI-compatible server, as an open loop: the time of each request is fixed before the run
+// and does not depend on answers.
 #pragma once
 
 #include <functional>
@@ -13,17 +14,17 @@ namespace foe {
 
 struct LoadOptions {
   std::string endpoint = "/v1/completions";
-  bool chat = false;              // what the endpoint takes
+  bool chat = false;              // whether the endpoint takes chats instead of prompts
   std::string headers = "";       // each ending in \r\n
-  std::string fields = "";        // of each request's JSON object, beside prompt and max_tokens: an object's text
-  int max_concurrency = 0;        // 0: no limit; with one, requests may have to wait for others
-  double timeout_s = 3600;        // of one request
-  double progress_every_s = 0.5;  // calls of `progress`; 0: none
+  std::string fields = "";        // a JSON object whose members are added to that of each request
+  int max_concurrency = 0;        // 0: no limit; with a limit, requests may have to wait for others
+  double timeout_s = 3600;        // for one request
+  double progress_every_s = 0.5;  // how often `progress` is called; 0: never
 };
 
 struct SentRequest {
-  std::size_t prompt = 0;               // of the workload
-  double due = 0, sent = 0, ended = 0;  // in seconds from the start
+  std::size_t prompt = 0;               // index in the workload
+  double due = 0, sent = 0, ended = 0;  // in seconds since the start of the run
   Completion completion;
 };
 
@@ -33,18 +34,18 @@ struct LoadProgress {
 };
 
 struct LoadRun {
-  std::vector<SentRequest> requests;  // those that ended, in the order they were sent
-  double duration = 0;                // from the start to the last end
-  double cpu_seconds = 0;             // that the generator took
+  std::vector<SentRequest> requests;  // the requests that have ended, in the order in which they were sent
+  double duration = 0;                // from the start to the end of the last request
+  double cpu_seconds = 0;             // the processor time of the generator
   std::size_t peak_in_flight = 0;
-  bool interrupted = false;  // by SIGINT, SIGTERM or SIGHUP: what was in flight then, or not sent, is not in `requests`
+  bool interrupted = false;  // by SIGINT, SIGTERM or SIGHUP: then `requests` lacks those that had not ended
 };
 
-// The body of a request.
+// Returns the body of a request.
 std::string request_body(const Prompt& prompt, const LoadOptions& options);
 
-// Runs on this thread until all requests have ended, or a signal comes. `times`, ascending, has when to send each
-// prompt.
+// Runs on this thread until all requests have ended or a signal comes. `times` says when to send each prompt, in
+// ascending seconds since the start. Throws Error if the host is unknown.
 LoadRun run_load(const HttpTarget& target, const std::vector<Prompt>& prompts, const std::vector<double>& times,
                  const LoadOptions& options, const std::function<void(const LoadProgress&)>& progress);
 

@@ -25,7 +25,7 @@ constexpr Metric kMetrics[] = {{"ttft", "Time to First Token"},
                                {"itl", "Inter-token Latency"},
                                {"e2el", "End-to-end Latency"}};
 
-// Nothing for an answer of one token.
+// Returns nothing for an answer of one token, which has no time per further token.
 std::optional<double> tpot_of(const Completion& c) {
   if (c.output_tokens() < 2) return {};
   return (c.latency - c.ttft) / (c.output_tokens() - 1);

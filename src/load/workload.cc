@@ -18,7 +18,7 @@ namespace {
 constexpr int kDefaultRandomOutput = 128, kDefaultFileOutput = 256;
 constexpr std::size_t kMaxFileBytes = std::size_t{1} << 30;
 
-// Each is one token with a blank before it in the vocabularies that servers use.
+// With a space before it, each word is one token in the vocabularies that are in use.
 constexpr std::array kWords = {"the",   "of",  "and",  "to",    "in",   "is",    "that", "for",   "it",   "as",  "was",
                                "with",  "be",  "by",   "on",    "not",  "he",    "his",  "but",   "at",   "are", "this",
                                "have",  "had", "from", "one",   "or",   "she",   "all",  "there", "when", "we",  "they",
@@ -56,7 +56,8 @@ std::vector<Lengths> trace_lengths(const WorkloadOptions& options) {
   return lengths;
 }
 
-// Outputs are kept, and prompts cut to what is left; where nothing would be left, both get half.
+// Cuts lengths to the context. Outputs are kept, and prompts are cut to what is left; if nothing would be left, both
+// get half.
 void fit_context(std::vector<Lengths>& lengths, int context, Workload& workload) {
   if (context == 0) return;
   std::size_t outputs = 0, inputs = 0;
@@ -79,7 +80,7 @@ class Writer {
   Writer(const Vocabulary& vocabulary, std::uint64_t seed, DrawsFor purpose)
       : vocabulary_(vocabulary), draws_(seed, purpose) {}
 
-  // Adds n random tokens.
+  // Appends n random tokens.
   void add(Prompt& prompt, int n) {
     prompt.tokens += n;
     for (int i = 0; i < n; ++i) {
@@ -92,7 +93,7 @@ class Writer {
   }
 
  private:
-  // Special tokens may end a prompt, or forge what a server puts around it.
+  // Special tokens are left out: they may end a prompt, or look like what a server puts around it.
   bool is_ordinary(std::int32_t id) const {
     const auto& tokenizer = vocabulary_.tokenizer;
     return !tokenizer || (!tokenizer->token_bytes(id).empty() && !tokenizer->is_special(id));
@@ -220,12 +221,12 @@ std::vector<double> arrival_times(std::size_t n, double rate, double burstiness,
   return times;
 }
 
-// The paper names LongBench's NarrativeQA, HotpotQA, TriviaQA and PassageCount, equally many of each as we assume, and
-// a mean of about 9,000 tokens (its slides). LongBench (arXiv 2308.14508; task.md in its repository) has their mean
+// The paper names LongBench's NarrativeQA, HotpotQA, TriviaQA and PassageCount, of which we assume equal numbers, and
+// its slides a mean of about 9,000 tokens. LongBench (arXiv 2308.14508; task.md in its repository) has their mean
 // lengths in words: 18,409, 9,151, 8,209 and 11,141. We keep these means' ratios and the paper's overall mean.
 // LongBench publishes no percentiles: log-normal spreads are our assumption, wide for NarrativeQA's books and scripts
 // and TriviaQA's articles, narrow for HotpotQA and PassageCount, which are put together to a length. The paper's models
-// end at 32,768 positions.
+// have 32,768 positions.
 std::vector<Lengths> paper_lengths(int n, double scale, std::uint64_t seed) {
   struct Task {
     double mean_words, sigma;
@@ -238,7 +239,7 @@ std::vector<Lengths> paper_lengths(int n, double scale, std::uint64_t seed) {
   for (Lengths& l : lengths) {
     const Task& task = kTasks[draws.between(0, 3)];
     const double mean = task.mean_words * kMeanTokens / kMeanWords;
-    // A log-normal's mean is exp(mu + sigma^2 / 2).
+    // The mean of a log-normal distribution is exp(mu + sigma^2 / 2).
     const double tokens = std::exp(std::log(mean) - task.sigma * task.sigma / 2 + task.sigma * draws.normal());
     l = {.input = scaled(std::min(static_cast<int>(tokens), kMaxInput), scale), .output = kOutput};
   }

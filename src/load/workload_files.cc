@@ -62,7 +62,7 @@ std::string lower(std::string_view text) {
   return result;
 }
 
-// Names of one column in the traces there are, in lower case.
+// The names that known traces have for one column, in lower case.
 using Names = std::initializer_list<const char*>;
 constexpr Names kTime = {"timestamp", "arrival_time", "time"};
 constexpr Names kInput = {"contexttokens", "request tokens", "input_length", "input_tokens", "prompt_tokens"};
@@ -80,7 +80,7 @@ double parse_number(std::string_view text, const std::string& name, const std::s
   return value;
 }
 
-// Seconds: a number, or "2023-11-16 18:17:03.9799600".
+// Returns seconds, from a number or a date such as "2023-11-16 18:17:03.9799600".
 double parse_time(std::string_view text, const std::string& source) {
   if (text.find('-', 1) == text.npos || text.size() < 19) return parse_number(text, "the time", source);
   int year, month, day, hour, minute, used = 0;

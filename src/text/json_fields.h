@@ -1,4 +1,5 @@
-// Reading typed members of a JSON object, with errors that name them. For .cc files: it is slow to compile.
+// Reads typed members of a JSON object. All functions throw Error, naming the member, if it has another type. To be
+// included by .cc files only, because it is slow to compile.
 #pragma once
 
 #include <string>
@@ -8,7 +9,7 @@
 
 namespace foe {
 
-// An object's member and the path to it, for messages: {value, "model.vocab"}.
+// A member of an object, and the path to it for messages: {value, "model.vocab"}.
 struct JsonField {
   const nlohmann::json& value;
   std::string path;
@@ -18,10 +19,10 @@ struct JsonField {
   const nlohmann::json::array_t& array() const;
   const std::string& string() const;
   bool boolean() const;
-  std::int64_t integer() const;  // within 64 bits, signed
+  std::int64_t integer() const;  // must fit into a signed 64-bit integer
 
-  JsonField operator[](std::string_view name) const;  // a null field if there is none; Error if this is no object
-  JsonField operator[](std::size_t index) const;      // Error if this is no array, or a shorter one
+  JsonField operator[](std::string_view name) const;  // a null field if there is none; Error if this is not an object
+  JsonField operator[](std::size_t index) const;      // Error if this is not an array, or is shorter
   bool boolean_or(bool fallback) const { return null() ? fallback : boolean(); }
 };
 

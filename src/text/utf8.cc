@@ -12,7 +12,7 @@ Utf8Step read_utf8(std::string_view text, std::size_t position) {
   if (first < 0x80) return {first, 1, Utf8Step::kValid};
   if (first < 0xc2 || first > 0xf4) return {0, 1, Utf8Step::kInvalid};
   const std::uint32_t size = first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
-  // Only the second byte is restricted further: against overlong forms, surrogates and code points past U+10FFFF.
+  // Only the second byte is restricted further, to exclude overlong forms, surrogates and code points beyond U+10FFFF.
   std::uint8_t low = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
   std::uint8_t high = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
   char32_t code = first & (0x7fu >> size);

@@ -9,7 +9,7 @@
 namespace foe {
 namespace {
 
-// Where the character before `end` begins.
+// Returns where the character before `end` begins.
 std::size_t previous(std::string_view text, std::size_t end) {
   do --end;
   while (end > 0 && (static_cast<std::uint8_t>(text[end]) & 0xc0) == 0x80);
@@ -87,7 +87,8 @@ void AddedTokenMatcher::split(std::string_view input, bool parse_special,
                               const std::function<void(std::int32_t)>& token,
                               const std::function<void(std::string_view)>& text) const {
   std::size_t done = 0;  // everything before it has been reported
-  // The last run of spaces looked at. Tokens that are spaces themselves may lie in it, each looking at it again.
+  // The last run of spaces that was looked at. Tokens that consist of spaces may be in it; without this, each would
+  // scan it again.
   std::size_t spaces_begin = 0, spaces_end = 0;
   for (std::size_t at = 0; at < input.size();) {
     const std::int32_t found = longest_at(input, at);

@@ -1,4 +1,4 @@
-// Added tokens: texts that become one token wherever they stand, before any other rule sees them.
+// Added tokens: texts that become one token wherever they occur, before any other rule is applied.
 #pragma once
 
 #include <array>
@@ -13,22 +13,22 @@ namespace foe {
 struct AddedToken {
   std::string content;
   std::int32_t id = 0;
-  bool special = false;      // a control token: skipped when decoding on request, not matched in untrusted text
-  bool single_word = false;  // matches only between characters that are no word characters
-  bool lstrip = false;       // takes the white space to its left with it
-  bool rstrip = false;       // and to its right
-  bool normalized = false;   // matches in normalised text, in its own normalised form
+  bool special = false;      // a control token: can be left out in decoding, and is not read in untrusted text
+  bool single_word = false;  // matches only if no word character is next to it
+  bool lstrip = false;       // includes the white space to its left
+  bool rstrip = false;       // includes the white space to its right
+  bool normalized = false;   // is looked for in normalised text, in its own normalised form
 };
 
-// Finds added tokens in text: at each place the longest one, from left to right, without overlaps.
+// Finds added tokens in text from left to right, at each place the longest, without overlaps. Any thread may call const
+// functions.
 class AddedTokenMatcher {
  public:
   // Throws Error if two tokens have the same content.
   explicit AddedTokenMatcher(std::vector<AddedToken> tokens);
 
-  // Calls `token` with the id of each token found and `text` with each non-empty piece between them, in order. The text
-  // of a token that must not match here (special and !parse_special, or single_word inside a word) is left to the
-  // piece.
+  // Calls `token` with the id of each token found, and `text` with each non-empty piece between them, in order. A token
+  // that must not match (it is special and !parse_special, or single_word and inside a word) stays part of a piece.
   void split(std::string_view input, bool parse_special, const std::function<void(std::int32_t)>& token,
              const std::function<void(std::string_view)>& text) const;
 

@@ -21,7 +21,7 @@ void MergeTable::insert(std::int32_t left, std::int32_t right, BpeMerge merge) {
 
 namespace {
 
-// Words up to this length merge by scanning an array: for them quadratic is faster than a heap.
+// Words up to this length are merged by scanning an array: for them quadratic time is less than that of a heap.
 constexpr std::size_t kShortWord = 48;
 constexpr BpeMerge kNoMerge{std::numeric_limits<std::uint32_t>::max(), -1};
 
@@ -33,7 +33,7 @@ BpeMerge merge_of(const Bpe& bpe, std::int32_t left, std::int32_t right) {
 void encode_short(const Bpe& bpe, std::string_view bytes, std::vector<std::int32_t>& ids) {
   struct Symbol {
     std::int32_t id;
-    BpeMerge next;  // with the symbol to the right
+    BpeMerge next;  // the merge with the symbol to the right
   };
   std::array<Symbol, kShortWord> symbols;
   std::size_t size = bytes.size();
@@ -57,7 +57,7 @@ void encode_short(const Bpe& bpe, std::string_view bytes, std::vector<std::int32
 // A linked list of symbols and a heap of possible merges; an entry is stale when either of its symbols has changed.
 void encode_long(const Bpe& bpe, std::string_view bytes, std::vector<std::int32_t>& ids) {
   struct Symbol {
-    std::int32_t id, previous, next;  // -1: merged away; none
+    std::int32_t id, previous, next;  // id -1: merged into another; previous or next -1: none
   };
   struct Candidate {
     std::uint32_t rank;

@@ -1,5 +1,5 @@
-// Byte-pair encoding (Sennrich, Haddow, Birch 2016) over bytes: repeatedly merge the pair of neighbours that was learnt
-// first, the leftmost if there are several.
+// Byte-pair encoding (Sennrich, Haddow, Birch 2016) over bytes. It repeatedly merges the pair of neighbours with the
+// lowest rank, the leftmost if there are several.
 #pragma once
 
 #include <array>
@@ -11,18 +11,18 @@
 namespace foe {
 
 struct BpeMerge {
-  std::uint32_t rank = 0;   // lower merges first
+  std::uint32_t rank = 0;   // lower ranks merge first
   std::int32_t result = 0;  // id of the merged token
 };
 
-// (left id, right id) -> BpeMerge: an open-addressing hash table, sized once.
+// Maps (left id, right id) to a BpeMerge: a hash table with open addressing, whose size is fixed when it is made.
 class MergeTable {
  public:
   MergeTable() : MergeTable(0) {}
   explicit MergeTable(std::size_t max_merges);
-  // A repeated pair takes the last merge.
+  // If a pair is inserted again, the last merge counts.
   void insert(std::int32_t left, std::int32_t right, BpeMerge merge);
-  // Null if the pair does not merge.
+  // Returns null if the pair does not merge.
   const BpeMerge* find(std::int32_t left, std::int32_t right) const {
     const std::uint64_t key = key_of(left, right);
     for (std::size_t i = slot_of(key);; i = (i + 1) & mask_) {
@@ -51,11 +51,12 @@ class MergeTable {
 };
 
 struct Bpe {
-  std::array<std::int32_t, 256> byte_ids{};  // -1 for a byte that valid UTF-8 never has and the vocabulary leaves out
+  std::array<std::int32_t, 256>
+      byte_ids{};  // -1 for bytes that the vocabulary does not have, none of which occurs in valid UTF-8
   MergeTable merges;
 };
 
-// Appends the token ids of one word. O(n log n) in its bytes (at most 2^31 - 1), which must all have an id.
+// Appends the token ids of one word in O(n log n) time. All of its bytes, at most 2^31 - 1, must have an id.
 void encode_word(const Bpe& bpe, std::string_view bytes, std::vector<std::int32_t>& ids);
 
 }  // namespace foe

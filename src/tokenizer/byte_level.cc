@@ -13,7 +13,7 @@ constexpr bool stands_for_itself(int byte) {
   return (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
 }
 
-// The byte of each character below kAlphabetEnd, or -1.
+// The byte that each character below kAlphabetEnd stands for, or -1.
 constexpr std::array<int, kAlphabetEnd> kByteOf = [] {
   std::array<int, kAlphabetEnd> table{};
   table.fill(-1);

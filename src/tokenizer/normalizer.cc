@@ -19,7 +19,7 @@ int options_of(NormalForm form) {
 }
 
 CodePoints decompose(std::string_view text, int options) {
-  constexpr std::size_t kLongestDecomposition = 18;  // U+FDFA
+  constexpr std::size_t kLongestDecomposition = 18;  // that of U+FDFA
   CodePoints points(text.size() + kLongestDecomposition);
   std::size_t size = 0;
   int boundary = 0;
@@ -38,8 +38,8 @@ CodePoints decompose(std::string_view text, int options) {
   return points;
 }
 
-// The canonical ordering algorithm. utf8proc_map has one too, but it is quadratic in the length of a run of marks: a
-// megabyte of them would take hours.
+// Unicode's canonical ordering algorithm. utf8proc_map has it, too, but takes quadratic time in the length of a run of
+// marks: hours for a megabyte of them.
 void order_marks(CodePoints& points) {
   const auto combining_class = [](utf8proc_int32_t point) { return utf8proc_get_property(point)->combining_class; };
   for (auto begin = points.begin(); begin != points.end();) {
@@ -61,7 +61,7 @@ std::string normalize(std::string_view text, NormalForm form) {
   const int options = options_of(form);
   CodePoints points = decompose(text, options);
   order_marks(points);
-  // Composes in place, if the form composes.
+  // This composes in place, if the form is a composed one.
   const utf8proc_ssize_t size = utf8proc_normalize_utf32(points.data(), static_cast<utf8proc_ssize_t>(points.size()),
                                                          static_cast<utf8proc_option_t>(options));
   FOE_CHECK(size >= 0, "{}", size);

@@ -8,7 +8,8 @@ namespace foe {
 
 enum class NormalForm { kNfc, kNfd, kNfkc, kNfkd };
 
-// `text` must be valid UTF-8. Linear in the text but for sorting runs of combining marks (n log n).
+// Returns the normalised text. `text` must be valid UTF-8. The time is linear, except that runs of combining marks are
+// sorted (n log n). Any thread may call this.
 std::string normalize(std::string_view text, NormalForm form);
 
 }  // namespace foe

@@ -16,7 +16,7 @@ void find_text(std::string_view needle, std::string_view text, std::vector<Span>
   }
 }
 
-// Covers `text` without holes, in order.
+// Returns parts that cover `text` without gaps, in order.
 std::vector<Part> find_parts(const SplitStep& step, std::string_view text, RegexScratch& scratch) {
   std::vector<Span> matches;
   if (const auto* regex = std::get_if<Regex>(&step.pattern)) {
@@ -36,7 +36,7 @@ std::vector<Part> find_parts(const SplitStep& step, std::string_view text, Regex
   return parts;
 }
 
-// Joins each part that `joins(previous, part)` allows to the one before it.
+// Joins each part to the one before it if `joins(previous, part)` is true.
 template <typename Joins>
 void join_parts(std::vector<Part>& parts, Joins joins) {
   if (parts.empty()) return;
@@ -54,7 +54,7 @@ void join_parts(std::vector<Part>& parts, Joins joins) {
   parts.resize(last + 1);
 }
 
-// Of several delimiters in a row, only the one next to a word joins it.
+// If several delimiters follow each other, only the one next to a word joins it.
 void apply(SplitBehavior behavior, std::vector<Part>& parts) {
   switch (behavior) {
     case SplitBehavior::kIsolated:

@@ -18,15 +18,15 @@ constexpr std::size_t kMaxPatternBytes = 16 * 1024;
 constexpr std::size_t kMaxCompiledBytes = 1024 * 1024;
 constexpr std::uint32_t kMaxHeapKib = 64 * 1024;
 
-// A match of a few steps costs nothing. Of longer ones, all together may take so many steps: each byte can be part of
-// one match only, so what takes more does not get on.
+// All matches together may take so many steps. Matches of up to kFreeSteps are not counted. As each byte can be part of
+// one match only, a good pattern needs few steps for each byte.
 constexpr std::uint32_t kFreeSteps = 256;
 std::size_t step_budget(std::size_t bytes) {
   return (std::size_t{1} << 20) + 128 * bytes;
 }
 
-// Steps that one match may take with `bytes` of text ahead. The patterns of known models need about two per byte of the
-// match; one that backtracks in more than linear time is stopped at once.
+// Returns how many steps one match may take with `bytes` of text ahead. The patterns of known models need about two for
+// each byte of the match. A pattern that backtracks in more than linear time is stopped early.
 std::uint32_t max_steps(std::size_t bytes) {
   return static_cast<std::uint32_t>(std::min<std::size_t>(1000 + 16 * bytes, 1u << 31));
 }
@@ -42,7 +42,7 @@ std::string error_message(int code) {
 struct RegexScratch::State {
   pcre2_match_data* data = nullptr;
   pcre2_match_context* context = nullptr;
-  pcre2_match_data* ahead = nullptr;  // of matches within a callout
+  pcre2_match_data* ahead = nullptr;  // for matches inside a callout
 };
 
 void RegexScratch::Free::operator()(State* state) const {
@@ -65,7 +65,8 @@ namespace {
 using CodePointer = std::unique_ptr<pcre2_code, void (*)(pcre2_code*)>;
 
 CodePointer compile(std::string_view pattern) {
-  // Oniguruma's ^ and $ are those of lines, and \n alone ends a line.
+  // In Oniguruma ^ and $ match at lines, and only
+  //  ends a line.
   const std::uint32_t options = PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C;
   const std::unique_ptr<pcre2_compile_context, void (*)(pcre2_compile_context*)> context(
       pcre2_compile_context_create(nullptr), pcre2_compile_context_free);
@@ -80,7 +81,8 @@ CodePointer compile(std::string_view pattern) {
   std::size_t bytes = 0;
   pcre2_pattern_info(code.get(), PCRE2_INFO_SIZE, &bytes);
   if (bytes > kMaxCompiledBytes) fail("regex: expected at most {} bytes compiled, got {}", kMaxCompiledBytes, bytes);
-  // No JIT: it does not count the steps of simple repeats, so that a*a*a*a*[bc] would run for minutes on 300 bytes.
+  // PCRE2's JIT compiler is not used: it does not count the steps of simple repeats, so that a*a*a*a*[bc] would run for
+  // minutes on 300 bytes.
   return code;
 }
 
@@ -101,7 +103,7 @@ int answer_callout(pcre2_callout_block* block, void* finder) {
 
 struct Regex::Code {
   CodePointer code{nullptr, pcre2_code_free};
-  std::vector<CodePointer> parts;            // of what follows
+  std::vector<CodePointer> parts;            // owns the patterns of `aheads`
   std::vector<RunAheadFinder::Code> aheads;  // by the number of their callout
 };
 

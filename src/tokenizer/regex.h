@@ -1,4 +1,4 @@
-// Regular expressions as tokenizer.json writes them: Oniguruma's Ruby syntax, run by PCRE2.
+// Regular expressions of tokenizer.json. They are written in Oniguruma's Ruby syntax, and run by PCRE2.
 #pragma once
 
 #include <cstddef>
@@ -9,8 +9,9 @@
 
 namespace foe {
 
-// The PCRE2 pattern that means what `pattern` means to Oniguruma. The two differ in small ways (what \s holds, \p{Han},
-// intervals, nested classes), so every construct is either known to mean the same, rewritten, or an Error naming it.
+// Returns the PCRE2 pattern that means what `pattern` means to Oniguruma. The two differ in details (the characters of
+// \s, \p{Han}, intervals, nested classes), so each construct is kept if it is known to mean the same, or rewritten.
+// Throws Error, naming the construct, for any other.
 std::string to_pcre2_syntax(std::string_view pattern);
 
 struct Span {
@@ -19,7 +20,7 @@ struct Span {
   bool operator==(const Span&) const = default;
 };
 
-// The memory of one matching thread. Make one per call and use it for many searches.
+// The memory of one thread's matches. Make one for each call, and use it for many searches.
 class RegexScratch {
  public:
   RegexScratch();
@@ -33,15 +34,15 @@ class RegexScratch {
   std::unique_ptr<State, Free> state_;
 };
 
-// A compiled pattern. Immutable: any thread may search with it, each with its own scratch.
+// A compiled pattern. Immutable: any thread may search with it, each with a scratch of its own.
 class Regex {
  public:
   // Throws Error if the pattern is too long, unsupported or malformed.
   explicit Regex(std::string_view pattern);
 
-  // All matches in `text` (valid UTF-8) from left to right, appended to `out`. An empty match right after a match does
-  // not count. Throws Error when one match takes more steps (16 per byte) or memory (64 MiB), or all together take more
-  // steps, than a well-behaved pattern ever does.
+  // Appends all matches in `text` (valid UTF-8), from left to right, to `out`. An empty match right after another match
+  // is left out. Throws Error if one match takes more steps (16 per byte) or memory (64 MiB), or all matches together
+  // take more steps, than a well-behaved pattern does.
   void find_all(std::string_view text, RegexScratch& scratch, std::vector<Span>& out) const;
 
  private:

@@ -6,7 +6,7 @@
 namespace foe {
 namespace {
 
-// Unicode's White_Space and its complement, as class members: PCRE2's own \s also holds U+180E.
+// Unicode's White_Space and its complement, as members of a class. PCRE2's own \s also has U+180E.
 constexpr std::string_view kSpaces =
     "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}";
 constexpr std::string_view kNotSpaces =
@@ -62,7 +62,7 @@ class Translator {
       const std::string_view members = c == 's' ? kSpaces : kNotSpaces;
       result_ += in_class ? std::string(members) : "[" + std::string(members) + "]";
     } else if (c == 'v') {
-      result_ += "\\x{b}";  // to PCRE2, \v is all vertical space
+      result_ += "\\x{b}";  // in PCRE2, \v is any vertical space
     } else if (std::string_view("dDnrtf").find(c) != std::string_view::npos ||
                std::ispunct(static_cast<unsigned char>(c)) || c == ' ') {
       result_ += {'\\', c};
@@ -72,7 +72,8 @@ class Translator {
     position_ += 2;
   }
 
-  // \p{L}, \p{Lu}, \p{^L}, \P{L}, \p{Han}. PCRE2 reads a bare script name as its script extensions: a larger set.
+  // Reads \p{L}, \p{Lu}, \p{^L}, \P{L} or \p{Han}. PCRE2 takes the name of a script for its script extensions, a larger
+  // set.
   void property() {
     const bool upper = peek(1) == 'P';
     const std::size_t close = source_.find('}', position_);
@@ -87,7 +88,7 @@ class Translator {
     position_ = close + 1;
   }
 
-  // \x41 or \x{1f600}. Two digits of 80 and above are a byte to Oniguruma and a code point to PCRE2.
+  // Reads \x41 or \x{1f600}. Two digits from 80 on are a byte in Oniguruma and a code point in PCRE2.
   void code_point() {
     const bool braces = peek(2) == '{';
     const std::size_t begin = position_ + (braces ? 3 : 2);
@@ -126,13 +127,13 @@ class Translator {
       }
     }
     if (peek(1) == '?' || peek(1) == '*') unsupported("this kind of group");
-    // Nothing can refer to a capture here, and a group without one matches faster.
+    // Nothing refers to captures here, and groups without a capture match faster.
     result_ += "(?:";
     ++position_;
   }
 
-  // {n}, {n,}, {n,m} and lazy {n,m}?. After an interval + means "repeat" to Oniguruma and "possessive" to PCRE2, and
-  // {,m} and {n}? differ as well. A brace that opens no interval is itself.
+  // Reads {n}, {n,}, {n,m} and lazy {n,m}?. After an interval, + means "repeat" in Oniguruma and "possessive" in PCRE2;
+  // {,m} and {n}? differ as well. A brace that does not begin an interval is a literal.
   void interval() {
     std::size_t i = 1;
     const auto digits = [&] {

@@ -7,7 +7,7 @@
 namespace foe {
 namespace {
 
-constexpr std::size_t kMaxCallouts = 256;  // their numbers are bytes
+constexpr std::size_t kMaxCallouts = 256;  // PCRE2 numbers them with a byte
 
 // Reads a pattern in PCRE2's syntax, as the translator writes it.
 class Scanner {
@@ -22,7 +22,7 @@ class Scanner {
     return true;
   }
 
-  // Behind an escape or a class.
+  // Skips an escape; returns whether there was one.
   bool escape() {
     if (peek() != '\\') return false;
     const char kind = at_ + 1 < pattern_.size() ? pattern_[at_ + 1] : '\0';
@@ -36,7 +36,8 @@ class Scanner {
       if (!escape()) ++at_;
     return accept("]");
   }
-  // A character of a class that has one, whatever the letters' case.
+  // Skips a class of characters, which matches one character whatever the case of letters; returns whether there was
+  // one.
   bool one_of_class() {
     const std::size_t begin = at_;
     if (char_class()) return true;
@@ -45,7 +46,7 @@ class Scanner {
     return false;
   }
   bool repeated() const { return std::string_view("*+?{").find(peek()) != std::string_view::npos && peek() != '\0'; }
-  // {n}
+  // Skips {n}; returns whether there was one.
   bool count() {
     const std::size_t begin = at_;
     if (accept("{")) {
@@ -56,13 +57,13 @@ class Scanner {
     return false;
   }
 
-  // One or more characters of classes, each a fixed number of times.
+  // Skips a unit: one or more classes, each repeated a fixed number of times.
   bool unit() {
     const std::size_t begin = at_;
     while (one_of_class()) count();
     return at_ > begin && !repeated();
   }
-  // What looks at a fixed number of characters: up to a parenthesis or bar that is not its own.
+  // Skips a tail, up to a parenthesis or bar outside it; returns whether it looks at a fixed number of characters.
   bool tail() {
     while (peek() != ')' && peek() != '|') {
       if (accept("$")) continue;
@@ -85,10 +86,10 @@ class Scanner {
 
 struct Found {
   RunAhead look;
-  std::size_t begin, end;  // of the inside
+  std::size_t begin, end;  // of what is inside its parentheses
 };
 
-// At an opening "(?=" or "(?!".
+// Reads a look-ahead at an opening "(?=" or "(?!".
 bool read_run_ahead(std::string_view pattern, std::size_t at, Found& found) {
   Scanner scan(pattern, at);
   if (!scan.accept("(?=") && !scan.accept("(?!")) return false;
@@ -100,7 +101,7 @@ bool read_run_ahead(std::string_view pattern, std::size_t at, Found& found) {
   if (!scan.accept(")")) return false;
   found.look.at_least_one = scan.peek() == '+';
   if (!scan.accept("+") && !scan.accept("*")) return false;
-  if (scan.repeated() && !scan.accept("?")) return false;  // lazy finds the same; possessive does not
+  if (scan.repeated() && !scan.accept("?")) return false;  // a lazy repeat means the same; a possessive one does not
   const std::size_t tail = scan.at();
   if (!scan.tail()) return false;
   found.look.tail = pattern.substr(tail, scan.at() - tail);
@@ -115,7 +116,7 @@ std::vector<RunAhead> take_run_aheads(std::string& pattern) {
   std::string result;
   Scanner scan(pattern, 0);
   std::size_t copied = 0;
-  // Where letters match in either case, a class holds more than it says.
+  // Where letters match in either case, a class has more characters than it says.
   const bool any_case = pattern.find("(?i:") != pattern.npos;
   int depth = 0, any_case_depth = 0;
   while (scan.at() < pattern.size()) {
@@ -148,7 +149,8 @@ bool RunAheadFinder::matches(std::size_t which, std::size_t at) {
   return match_(code.unit, text_, at, end, scratch_) && runs_to_tail(which, end);
 }
 
-// Whether any number of units, and then the tail, follow. All places on the way have the same answer: each was no tail.
+// Whether any number of units and then the tail follow. All places on the way have the same result, because no tail
+// matched at them.
 bool RunAheadFinder::runs_to_tail(std::size_t which, std::size_t at) {
   std::vector<std::uint8_t>& known = known_[which];
   if (known.empty()) known.assign(text_.size() + 1, kUnknown);

@@ -1,6 +1,6 @@
-// Look-aheads that walk over a run, as those that group digits by thousands do: (?=(\d{3})+(?!\d)). Asked at each place
-// of a run, they walk over the rest of it each time: a time quadratic in its length. Here each place is looked at once.
-// Private to this folder.
+// Matches look-aheads over runs, such as the one that groups digits by thousands: (?=(\d{3})+(?!\d)). A regular
+// expression engine would walk over the rest of a run at each of its places, which takes quadratic time. Here the
+// result at each place is computed once. Private to this folder.
 #pragma once
 
 #include <cstddef>
@@ -12,18 +12,18 @@
 
 namespace foe {
 
-// (?=(?:UNIT)*TAIL), or with + for *. The unit is characters of classes and so has one length in characters; the tail
-// looks at a fixed number of characters.
+// A look-ahead (?=(?:UNIT)*TAIL), or with + in place of *. The unit is a sequence of classes, so it always has the same
+// number of characters. The tail looks at a fixed number of characters.
 struct RunAhead {
   std::string unit, tail;  // in PCRE2's syntax
   bool at_least_one = false;
 };
 
-// Puts a callout, (?C0) and so on, in the place of the inside of each such look-ahead in `pattern`, which is in PCRE2's
-// syntax. What only resembles one stays as it is.
+// Replaces the inside of each such look-ahead in `pattern`, which is in PCRE2's syntax, by a callout (?C0), (?C1) and
+// so on, and returns the look-aheads in this order. Other look-aheads stay as they are.
 std::vector<RunAhead> take_run_aheads(std::string& pattern);
 
-// Answers the callouts while one text is searched.
+// Answers the callouts during the search of one text.
 class RunAheadFinder {
  public:
   // Whether `pattern`, a pcre2_code, matches at this place.

@@ -21,8 +21,8 @@ namespace {
 constexpr std::size_t kMaxTextBytes = std::size_t{1} << 30;
 
 struct TokenEntry {
-  std::string name;   // as in the file
-  std::string bytes;  // what it decodes to
+  std::string name;   // its name in the file
+  std::string bytes;  // the bytes that it decodes to
   bool exists = false;
   bool special = false;
 };
@@ -40,7 +40,7 @@ std::size_t table_size(const TokenizerSpec& spec) {
   return static_cast<std::size_t>(largest + 1);
 }
 
-// The added tokens that match before (or after) normalisation, with the text that they match.
+// Returns a matcher of the added tokens that match before (or after) normalisation.
 AddedTokenMatcher make_matcher(const TokenizerSpec& spec, bool normalized) {
   std::vector<AddedToken> tokens;
   for (AddedToken token : spec.added_tokens) {
@@ -61,7 +61,7 @@ bool is_lossless(const TokenizerSpec& spec) {
 }  // namespace
 
 struct Tokenizer::Tables {
-  std::vector<TokenEntry> tokens;                            // by id; never resized, so that views of it stay valid
+  std::vector<TokenEntry> tokens;                            // by id; never resized, so that views stay valid
   std::unordered_map<std::string_view, std::int32_t> names;  // name -> id
   std::unordered_map<std::string_view, std::int32_t> words;  // bytes -> id, if ignore_merges
   Bpe bpe;
@@ -70,7 +70,7 @@ struct Tokenizer::Tables {
   PreTokenizer pre_tokenizer;
   std::vector<std::int32_t> prefix_ids, suffix_ids;
   bool lossless = false;
-  std::size_t longest = 1;  // bytes of a token
+  std::size_t longest = 1;  // bytes of the longest token
 
   explicit Tables(TokenizerSpec spec);
   void add(std::string name, std::string bytes, std::int32_t id);
@@ -112,7 +112,7 @@ void Tokenizer::Tables::add(std::string name, std::string bytes, std::int32_t id
 
 void Tokenizer::Tables::add_vocab(TokenizerSpec& spec) {
   bpe.byte_ids.fill(-1);
-  // Control tokens may be listed in the vocabulary too, spelt with characters that are no bytes.
+  // Control tokens may be in the vocabulary, too, spelt with characters outside the byte-level alphabet.
   std::unordered_map<std::string_view, std::int32_t> added;
   for (const AddedToken& token : spec.added_tokens) added.emplace(token.content, token.id);
   for (VocabEntry& entry : spec.vocab) {
@@ -139,7 +139,7 @@ void Tokenizer::Tables::add_added_tokens(const TokenizerSpec& spec) {
   for (const AddedToken& token : spec.added_tokens) {
     const auto known = names.find(token.content);
     if (known == names.end()) {
-      // A token found in normalised text stands for the normalised text.
+      // A token that is looked for in normalised text decodes to its normalised form.
       add(token.content, token.normalized ? normalize_all(token.content, spec.normal_forms) : token.content, token.id);
     } else if (known->second != token.id) {
       fail("added_tokens: '{}' has id {}, but {} in the vocabulary", token.content, token.id, known->second);

@@ -11,12 +11,12 @@ namespace {
   fail("{}: '{}' is not supported, expected {}", field.path, found.substr(0, 100), supported);
 }
 
-// An object's "type"; empty where the object is null.
+// Returns the "type" of an object; empty if the object is null.
 std::string type_of(const JsonField& field) {
   return field.null() ? std::string() : field["type"].string();
 }
 
-// Calls `visit` for `field`, or, if it is a Sequence, for each element of its list named `list`, at any depth.
+// Calls `visit` for `field` or, if it is a Sequence, for each element of its list named `list`, at any depth.
 template <typename Visit>
 void for_each_in_sequence(const JsonField& field, std::string_view list, const Visit& visit) {
   if (type_of(field) != "Sequence") return visit(field);
@@ -56,7 +56,7 @@ void check_model_options(const JsonField& model) {
   if (model["byte_fallback"].boolean_or(false)) {
     unsupported(model["byte_fallback"], "true", "false: a byte-level vocabulary has every byte");
   }
-  // unk_token and fuse_unk never come to bear: no byte is unknown.
+  // unk_token and fuse_unk have no effect, because no byte is unknown.
 }
 
 std::vector<VocabEntry> parse_vocab(const JsonField& field, std::size_t tokens) {
@@ -69,7 +69,7 @@ std::vector<VocabEntry> parse_vocab(const JsonField& field, std::size_t tokens) 
   return vocab;
 }
 
-// ["a", "b"] or, in older files, "a b".
+// Reads merges, each of which is ["a", "b"] or, in older files, "a b".
 std::vector<std::pair<std::string, std::string>> parse_merges(const JsonField& field) {
   std::vector<std::pair<std::string, std::string>> merges;
   merges.reserve(field.array().size());
@@ -80,7 +80,7 @@ std::vector<std::pair<std::string, std::string>> parse_merges(const JsonField& f
       continue;
     }
     const std::string& pair = field[i].string();
-    if (pair.starts_with("#version")) continue;  // the first line of the merges.txt that older files were made from
+    if (pair.starts_with("#version")) continue;  // the first line of merges.txt, from which older files were made
     const std::size_t space = pair.find(' ');
     if (space == std::string::npos || pair.find(' ', space + 1) != std::string::npos) {
       fail("{}[{}]: expected two tokens with a space between them, got '{}'", field.path, i, pair.substr(0, 100));
@@ -109,8 +109,7 @@ std::vector<AddedToken> parse_added_tokens(const JsonField& field, std::size_t t
   return added;
 }
 
-// -- normalizer, pre-tokenizer, decoder
-// ---------------------------------------------------------------------------------
+// -- normalizer, pre-tokenizer, decoder -----------------------------------------------------------------------------
 
 std::vector<NormalForm> parse_normalizer(const JsonField& field) {
   std::vector<NormalForm> forms;
@@ -187,7 +186,7 @@ void check_decoder(const JsonField& field) {
 
 // -- post-processor -------------------------------------------------------------------------------------------------
 
-// The ids of a template's special token: special_tokens[name].ids.
+// Appends the ids of a template's special token: special_tokens[name].ids.
 void append_template_token(const JsonField& processor, const std::string& name, std::size_t tokens,
                            std::vector<std::int32_t>& ids) {
   const JsonField list = processor["special_tokens"][name]["ids"];
@@ -196,7 +195,7 @@ void append_template_token(const JsonField& processor, const std::string& name, 
   for (std::size_t i = 0; i < list.array().size(); ++i) ids.push_back(token_id(list[i], tokens));
 }
 
-// Puts a template for one text around what is there: of several, the later ones are outside.
+// Puts a template for one text around what is there already. If there are several, the later ones are outside.
 void parse_template(const JsonField& processor, std::size_t tokens, TokenizerSpec& spec) {
   const JsonField pieces = processor["single"];
   std::vector<std::int32_t> before, after;
@@ -222,7 +221,7 @@ void parse_post_processor(const JsonField& field, std::size_t tokens, TokenizerS
     const std::string type = type_of(step);
     if (type == "TemplateProcessing") {
       parse_template(step, tokens, spec);
-    } else if (!step.null() && type != "ByteLevel") {  // ByteLevel only moves offsets, which are not kept here
+    } else if (!step.null() && type != "ByteLevel") {  // ByteLevel only moves offsets, which foe does not have
       unsupported(step, type, "null, ByteLevel, TemplateProcessing or a Sequence of them");
     }
   });

@@ -16,10 +16,10 @@
 namespace foe {
 namespace {
 
-constexpr std::size_t kBufferBytes = 2 << 20;  // a huge page: what is written at once, the system keeps in one
-constexpr int kMostLinks = 40;                 // as the system has it
+constexpr std::size_t kBufferBytes = 2 << 20;  // the system caches what is written at once in one huge page
+constexpr int kMostLinks = 40;                 // Linux's own limit
 
-// Standard output or error, if that is the file: what was printed there, and what will be, stays. Else -1.
+// Returns standard output or error if it is this file, so that what is printed there is kept; otherwise -1.
 int own_handle(const struct stat& there) {
   for (const int fd : {STDOUT_FILENO, STDERR_FILENO}) {
     struct stat own {};
@@ -28,13 +28,13 @@ int own_handle(const struct stat& there) {
   return -1;
 }
 
-// As far as the system lets us: only root can give files away.
+// Only root can change the owner of a file, so a failure is ignored.
 void keep_owner_and_mode(int fd, const struct stat& old) {
   if (fchown(fd, old.st_uid, old.st_gid) != 0 && fchown(fd, -1, old.st_gid) != 0) errno = 0;
   if (fchmod(fd, old.st_mode & 0777) != 0) errno = 0;
 }
 
-// What a path names behind its symbolic links, the last of which may name nothing yet.
+// Follows symbolic links, of which the last may name a file that does not exist yet.
 std::string behind_links(const std::string& path) {
   namespace fs = std::filesystem;
   std::error_code error;
@@ -58,7 +58,7 @@ AtomicFile::AtomicFile(const std::string& path) : path_(path), written_(path) {
   } else {
     path_ = behind_links(path);
     written_ = path_ + ".tmp";
-    unlink(written_.c_str());  // whatever it is: nothing is written through a link that stands there
+    unlink(written_.c_str());  // never write through a link that someone has put there
     fd_ = open(written_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, exists ? 0600 : 0644);
     if (fd_ >= 0 && exists) keep_owner_and_mode(fd_, there);
   }
@@ -106,7 +106,7 @@ void AtomicFile::put_in_place() {
   if (fsync(fd_) != 0) fail_with_reason("sync");
   if (std::rename(written_.c_str(), path_.c_str()) != 0) fail_with_reason("rename");
   close(std::exchange(fd_, -1));
-  // The rename is in the directory, which has to reach the disk too.
+  // The new name is in the directory, which has to be synced, too.
   const std::string directory = (std::filesystem::path(path_).parent_path() / ".").string();
   const int directory_fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (directory_fd < 0) fail("{}: expected to open it, got: {}", directory, std::strerror(errno));

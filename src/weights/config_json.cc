@@ -21,12 +21,12 @@ using nlohmann::json;
 
 constexpr std::size_t kMaxConfigBytes = 16 << 20;
 
-// What a dialect implies where the file does not say it.
+// What a dialect implies if the file does not say it.
 struct Dialect {
   std::string_view model_type;
   QkNorm qk_norm = QkNorm::kNone;
-  bool sparse = false;               // experts must be there
-  bool always_renormalises = false;  // norm_topk_prob is not a key but a fact
+  bool sparse = false;               // the model must have experts
+  bool always_renormalises = false;  // there is no key norm_topk_prob: it is always true
 };
 
 constexpr Dialect kFoe = {"foe"};
@@ -42,7 +42,7 @@ constexpr std::array<Dialect, 7> kDialects = {{
 
 // --- one key
 
-// nullptr where the key is absent or null: Hugging Face writes null for "the default".
+// Returns null if the key is absent or its value is null, which Hugging Face writes for "the default".
 const json* find(const json& object, const char* key) {
   const auto it = object.find(key);
   return it == object.end() || it->is_null() ? nullptr : &*it;
@@ -55,7 +55,7 @@ const json& require(const json& object, const char* key) {
 
 int as_int(const json& value, const char* key) {
   constexpr int kMax = std::numeric_limits<int>::max();
-  // A number above int64 is kept as unsigned only, and every signed one that is not negative as both.
+  // The JSON library keeps a number beyond int64 as unsigned only, and any other non-negative number as both.
   const bool fits = value.is_number_unsigned() ? value.get<std::uint64_t>() <= kMax
                                                : value.is_number_integer() && value.get<std::int64_t>() >= -kMax;
   if (!fits) fail("{}: expected an integer of at most {}, got {}", key, kMax, excerpt(value));
@@ -127,9 +127,9 @@ void refuse_other_architectures(const json& root) {
   expect("clip_qkv", nullptr);
   expect("partial_rotary_factor", 1.0);
   expect("quantization_config", nullptr);
-  expect("decoder_sparse_step", 1);  // every layer has experts
+  expect("decoder_sparse_step", 1);  // 1: every layer has experts
   expect("mlp_only_layers", json::array());
-  // A window no shorter than the context hides nothing.
+  // A window that is at least as long as the context has no effect.
   if (find(root, "sliding_window") && get_bool(root, "use_sliding_window", true)) {
     const int window = get_int(root, "sliding_window");
     const int positions = get_int(root, "max_position_embeddings");
@@ -171,7 +171,7 @@ void read_rope(const json& root, ModelConfig& config) {
 
 void read_experts(const json& root, const Dialect& dialect, ModelConfig& config) {
   const json* experts = find(root, "num_experts");
-  const json* local = find(root, "num_local_experts");  // Mixtral's name, and transformers 5's for all
+  const json* local = find(root, "num_local_experts");  // Mixtral's name and, in transformers 5, that of all models
   if (experts && local && *experts != *local)
     fail("num_experts: expected the value of num_local_experts = {}, got {}", excerpt(*local), excerpt(*experts));
   if (!experts) experts = local;
@@ -186,7 +186,8 @@ void read_experts(const json& root, const Dialect& dialect, ModelConfig& config)
     return;
   }
   config.num_experts_per_tok = get_int(root, "num_experts_per_tok");
-  // Where both are there, intermediate_size is the width of dense layers (Qwen3-MoE); OLMoE and Mixtral have only it.
+  // If both are there, intermediate_size is the width of dense layers (Qwen3-MoE). OLMoE and Mixtral have only
+  // intermediate_size.
   const bool moe_width = has_moe_width || dialect.model_type == "qwen3_moe";
   config.moe_intermediate_size = get_int(root, moe_width ? "moe_intermediate_size" : "intermediate_size");
   config.norm_topk_prob = get_bool(root, "norm_topk_prob", dialect.always_renormalises);
@@ -208,7 +209,7 @@ void read_attention(const json& root, const Dialect& dialect, ModelConfig& confi
   read_rope(root, config);
 }
 
-// The end tokens: an integer or a list of them.
+// Reads the end-of-text ids: an integer or a list of integers.
 void read_tokens(const json& root, ModelConfig& config) {
   if (const json* eos = find(root, "eos_token_id")) {
     config.eos_token_ids.clear();
@@ -249,7 +250,7 @@ ModelConfig read_config(const json& root) {
   return config;
 }
 
-// Runs `read`, and puts the file's name before its errors, which name only keys.
+// Runs `read`, and puts the file's name in front of its errors, which name only keys.
 template <typename Read>
 void naming_file(const std::string& source, const Read& read) {
   try {
@@ -311,7 +312,7 @@ std::string model_config_json(const ModelConfig& config) {
     root["qk_norm"] = to_string(config.qk_norm);
     root["expert_groups"] = config.expert_groups;
   }
-  // Without effect in an ordinary MoE, and then transformers ignores them.
+  // In an ordinary MoE these have no effect, and transformers ignores them.
   if (!olmoe || config.residual != Residual::kShared) root["residual"] = to_string(config.residual);
   if (!olmoe || config.group_sync != GroupSync::kMean) root["group_sync"] = to_string(config.group_sync);
   root["max_position_embeddings"] = config.max_position_embeddings;
@@ -324,7 +325,7 @@ std::string model_config_json(const ModelConfig& config) {
   root["rms_norm_eps"] = config.rms_norm_eps;
   root["tie_word_embeddings"] = config.tie_word_embeddings;
   const auto& eos = config.eos_token_ids;
-  // Null where there is none: transformers would fall back to the family's default tokens.
+  // Null if there is none: without the key, transformers would use the default ids of the family.
   root["eos_token_id"] = eos.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(eos);
   if (eos.size() == 1) root["eos_token_id"] = eos.front();
   root["bos_token_id"] = config.bos_token_id ? nlohmann::ordered_json(*config.bos_token_id) : nlohmann::ordered_json();

@@ -1,6 +1,7 @@
-// config.json of a model folder, in the dialects of Hugging Face's OLMoE, Mixtral, Qwen3-MoE, Llama, Mistral and Qwen3,
-// and in ours ("foe"), which says with `expert_groups`, `residual`, `group_sync` and `qk_norm` what theirs imply.
-// Our keys are read in every dialect; a config that has one of them may name any `model_type`, and is read as ours.
+// Reads and writes config.json of a model folder, in the dialects of Hugging Face's OLMoE, Mixtral, Qwen3-MoE, Llama,
+// Mistral and Qwen3, and in our own ("foe"). Ours has the keys `expert_groups`, `residual`, `group_sync` and `qk_norm`,
+// whose values the other dialects imply. Our keys are read in every dialect. A config that has one of them may name any
+// `model_type`, and is read as ours.
 #pragma once
 
 #include <string>
@@ -10,18 +11,18 @@
 
 namespace foe {
 
-// Reads config.json, and the token ids from generation_config.json where that has them. Throws Error naming the file,
-// the key, what was expected and what was found; the result is valid (validate() in core/model_config.h).
+// Reads config.json, and the token ids from generation_config.json if that has them. The result is valid (validate() in
+// core/model_config.h). Throws Error naming the file, the key, what was expected and what was found.
 ModelConfig load_model_config(const std::string& model_dir);
 
-// The same from text; `source` begins each message. Keys that change what a model computes in ways that we do not
+// The same from text; error messages begin with `source`. Keys that ask for something that foe does not compute
 // (sliding windows, biases, other activations or RoPE scalings, dense layers among sparse ones) are errors, unless they
 // are set to have no effect. Other unknown keys are ignored.
 ModelConfig parse_model_config(std::string_view text, const std::string& source = "config.json");
 
-// Text for config.json. An ordinary MoE with full QK-norm and heads as wide as the model is what transformers calls
-// "olmoe", and is written as that, so that transformers loads it; everything else is written as "foe".
-// parse_model_config() gives `config` back, but for its model_type.
+// Returns the text of a config.json. An ordinary MoE with full QK-norm and heads that are together as wide as the model
+// is written as "olmoe", so that transformers can load it; any other model is written as "foe". parse_model_config()
+// returns the same config, except for its model_type.
 std::string model_config_json(const ModelConfig& config);
 
 }  // namespace foe

@@ -35,7 +35,7 @@ class Converter {
         byte_source(std::move(name), tensor.dtype == DType::kF32 ? "F32" : "BF16", tensor.shape, tensor.bytes));
   }
 
-  // `make` gives each of the matrices when it is written.
+  // Adds a packed tensor. `make` returns each of its matrices when it is written.
   void add(const std::string& name, WeightFormat format, int matrices, int rows, int depth,
            std::function<PackedMatrix(int)> make) {
     const int panels = (rows + kPanel - 1) / kPanel;
@@ -86,7 +86,7 @@ class Converter {
     });
   }
 
-  // The whole matrix of a tensor.
+  // Adds the whole matrix of a tensor.
   void add_matrix(const std::string& name, WeightFormat format, const Tensor& tensor) {
     const int rows = static_cast<int>(tensor.shape[0]), depth = static_cast<int>(tensor.shape[1]);
     add(name, format, 1, rows, depth, [=, this](int) {

@@ -1,4 +1,4 @@
-// Quantises a model folder.
+// Writes a model folder with packed, usually quantised, weights.
 #pragma once
 
 #include <cstddef>
@@ -11,11 +11,12 @@
 
 namespace foe {
 
-// Writes the folder `out` with the model's matrices packed as `formats` says (those that it does not name: as in the
-// file), for load_weights() to map; all other tensors, and tokenizer and configuration, are as they were. One matrix at
-// a time is in memory. `progress` is called with bytes written and their total, now and then. Throws Error where the
-// model is packed already, has weights that are not finite, there is something at `out`, or the disk refuses. A process
-// that is killed leaves nothing at `out` (NewFolder in model_folder.h).
+// Writes the folder `out` with the model's matrices packed in the formats that `formats` names, so that load_weights()
+// can map them; parts that it does not name keep the format of the file. All other tensors, the tokenizer and the
+// configuration are copied. Only one matrix at a time is in memory. `progress` is called now and then with the bytes
+// that are written and their total. Throws Error if the model is packed already, has weights that are not finite,
+// something exists at `out`, or the disk refuses. If the process is killed, nothing is left at `out` (NewFolder in
+// model_folder.h).
 void convert_model(ThreadPool& pool, const std::string& model_dir, const ModelConfig& config,
                    const FormatChoice& formats, const std::string& out,
                    const std::function<void(std::size_t, std::size_t)>& progress);

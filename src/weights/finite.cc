@@ -10,12 +10,12 @@
 namespace foe {
 namespace {
 
-constexpr std::uint32_t kInfinity = 0x7f800000;  // and NaNs are above
-constexpr std::uint32_t kPastBf16 = 0x7f7f8000;  // rounds to an infinity of bf16
-constexpr std::size_t kTogether = 1024;          // elements that are looked at between two decisions
+constexpr std::uint32_t kInfinity = 0x7f800000;  // the bits of NaNs are larger
+constexpr std::uint32_t kPastBf16 = 0x7f7f8000;  // from here on floats round to an infinity of bf16
+constexpr std::size_t kTogether = 1024;          // elements that are checked before the result is looked at
 constexpr std::int64_t kTaskElements = 1 << 18;
 
-// Whether any of the elements has bits of `limit` or more behind its sign.
+// Whether the bits of any element, without the sign, are at least `limit`.
 template <typename Bits>
 bool any_past(const std::byte* from, std::size_t count, Bits limit) {
   constexpr Bits kAllButSign = static_cast<Bits>(~Bits{0}) / 2;
@@ -35,7 +35,7 @@ bool any_past(DType type, const std::byte* from, std::size_t count, std::uint32_
   return any_past<std::uint16_t>(from, count, static_cast<std::uint16_t>(limit >> 16));
 }
 
-// The first row with such an element, or -1.
+// Returns the first row with such an element, or -1.
 int first_row_past(ThreadPool& pool, const StoredMatrix& m, std::uint32_t limit) {
   if (m.rows == 0 || m.depth == 0) return -1;
   const int together = static_cast<int>(std::clamp<std::int64_t>(kTaskElements / m.depth, 1, m.rows));

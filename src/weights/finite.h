@@ -1,4 +1,4 @@
-// Weights that are numbers: one NaN, or an infinity, makes every logit one, and every answer nonsense.
+// Checks that weights are finite: one NaN or infinity would make every logit NaN.
 #pragma once
 
 #include "base/thread_pool.h"
@@ -7,12 +7,12 @@
 
 namespace foe {
 
-// The part of a tensor's matrix that is to become `format`, as a matrix. Throws Error naming the tensor, the first
-// element in it that is not finite or that bf16 does not hold, and where it stands.
+// Returns a part of a tensor's matrix, which will be converted to `format`. Throws Error, naming the tensor and the
+// first such element, if an element is not finite, or if it would become infinite in `format`.
 StoredMatrix finite_part(ThreadPool& pool, const Tensor& tensor, int row, int rows, int column, int columns,
                          WeightFormat format);
 
-// The same for a whole tensor of any shape, as it is.
+// Throws Error in the same way if an element of a tensor of any shape is not finite.
 void require_finite(ThreadPool& pool, const Tensor& tensor);
 
 }  // namespace foe

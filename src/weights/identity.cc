@@ -28,7 +28,7 @@ std::uint64_t tensors_digest(ThreadPool& pool, const Checkpoint& checkpoint) {
   std::vector<Named> tensors;
   for (const TensorFile& file : checkpoint.files())
     for (const TensorInfo& info : file.tensors()) tensors.push_back({&file, &info});
-  // However the folder spreads them over files.
+  // Sorted by name, so that the digest does not depend on how the tensors are spread over files.
   std::ranges::sort(tensors, {}, [](const Named& tensor) { return tensor.info->name; });
   std::vector<std::uint64_t> values(tensors.size());
   pool.parallel_for(tensors.size(), [&](std::size_t i) {

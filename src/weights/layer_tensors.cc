@@ -11,7 +11,7 @@
 namespace foe {
 namespace {
 
-// A projection that is added to is not what we compute; leaving the addend out would give wrong answers in silence.
+// Throws Error if the projection has a bias: foe does not add biases, and without them the answers would be wrong.
 Tensor linear(const Checkpoint& checkpoint, const std::string& name, std::int64_t out, std::int64_t in) {
   if (checkpoint.contains(name + ".bias"))
     fail("{}: expected {} without a bias, got {}.bias", checkpoint.model_dir(), name, name);

@@ -1,5 +1,5 @@
-// What the tensors of a checkpoint are called, in the families that we read. Whatever its family, a model has the same
-// shapes; a federated model has an ordinary one's, of which each group owns rows or columns.
+// Finds the tensors of a model by their names in each family of checkpoints. The shapes are the same in all families. A
+// federated model has the tensors of an ordinary model, of which each group owns rows or columns.
 //
 //            router                     experts
 //   OLMoE    mlp.gate                   mlp.experts.E.{gate,up,down}_proj         (and Qwen3-MoE, and ours)
@@ -7,7 +7,8 @@
 //   fused    either                     mlp.experts.{gate_up_proj,down_proj}      [E, 2F, D] gate first, [E, D, F]
 //   dense                               mlp.{gate,up,down}_proj
 //
-// Names are told by which of them are there. Fused experts, transformers 5's form in memory, have no ".weight".
+// Which names a checkpoint uses is found out by which of them exist. Fused experts, as transformers 5 has them in
+// memory, have no ".weight".
 #pragma once
 
 #include <optional>
@@ -21,7 +22,7 @@ namespace foe {
 // Shapes are [out, in], row-major, as in torch's nn.Linear. Legend: core/model_config.h.
 struct LayerTensors {
   Tensor input_norm;                     // [D]
-  std::optional<Tensor> q_norm, k_norm;  // none; head: [C], [C]; full: [N*C], [M*C]
+  std::optional<Tensor> q_norm, k_norm;  // QkNorm::kHead: [C], [C]; kFull: [N*C], [M*C]
   Tensor post_attention_norm;            // [D]
   std::optional<Tensor> router;          // [E, D]; none in a dense model
 };
@@ -41,15 +42,16 @@ struct EndTensors {
   Tensor norm;   // [D]
 };
 
-// "model.layers.3."
+// Returns the beginning of a layer's names, such as "model.layers.3.".
 std::string layer_prefix(const ModelConfig& config, int layer);
 
-// All throw Error naming the tensor, the expected shape and what was found. 0 <= layer < L, 0 <= expert < experts().
+// These return views of the checkpoint's files. They throw Error naming the tensor, the expected shape and what was
+// found. 0 <= layer < L, 0 <= expert < experts().
 LayerTensors layer_tensors(const Checkpoint& checkpoint, const ModelConfig& config, int layer);
 AttentionTensors attention_tensors(const Checkpoint& checkpoint, const ModelConfig& config, int layer);
 ExpertTensors expert_tensors(const Checkpoint& checkpoint, const ModelConfig& config, int layer, int expert);
 EndTensors end_tensors(const Checkpoint& checkpoint, const ModelConfig& config);
-// [V, D]; the embedding where they are tied.
+// Returns the token head [V, D], which is the embedding if the two are tied.
 Tensor head_tensor(const Checkpoint& checkpoint, const ModelConfig& config);
 
 }  // namespace foe

@@ -1,4 +1,4 @@
-// Writes a model folder that we and transformers can load.
+// Writes model folders.
 #pragma once
 
 #include <string>
@@ -9,26 +9,27 @@
 
 namespace foe {
 
-// Makes the folder if it is not there, and writes config.json, generation_config.json, model.safetensors and those of
-// the tokenizer's files that `tokenizer_dir` has.
+// Writes a model folder that foe can load, and transformers, too, if it knows the architecture. Makes the folder if it
+// does not exist, and writes config.json, generation_config.json, model.safetensors and the tokenizer's files that
+// `tokenizer_dir` has. Throws Error if the disk refuses.
 void write_model_folder(const std::string& dir, const ModelConfig& config, std::vector<TensorSource> tensors,
                         const std::string& tokenizer_dir);
 
-// A folder that is there with all of its files or not at all, whatever kills the process: written as PATH.partial,
-// which commit() renames. What a killed process has left there is replaced.
+// A new folder that exists with all of its files or not at all, even if the process is killed: it is written as
+// PATH.partial, and commit() renames it. What a killed process has left at PATH.partial is replaced.
 class NewFolder {
  public:
-  // Throws Error where there is something at `path`, where another process is writing the same folder, or the system
+  // Throws Error if something exists at `path`, if another process is writing the same folder, or if the system
   // refuses.
   explicit NewFolder(std::string path);
-  // Removes it unless it was committed.
+  // Removes the folder unless commit() was called.
   ~NewFolder();
   NewFolder(const NewFolder&) = delete;
   NewFolder& operator=(const NewFolder&) = delete;
 
-  // Where to write until then.
+  // The path at which to write the files.
   const std::string& partial() const { return partial_; }
-  // Once, last.
+  // Puts the folder in its place. To be called once, at the end.
   void commit();
 
  private:

@@ -12,11 +12,11 @@
 namespace foe {
 namespace {
 
-// Rows and columns of one of a file's matrices.
+// Some rows and columns of a matrix in a file.
 struct Part {
   std::string name;
-  int matrices, index, rows, depth;  // packed: the index-th of `matrices` of [rows, depth]
-  Range row_part, column_part;       // of that
+  int matrices, index, rows, depth;  // if it is packed: it is matrix `index` of `matrices`, each [rows, depth]
+  Range row_part, column_part;       // the part of that matrix
 };
 
 class Loader {
@@ -117,7 +117,7 @@ class Loader {
     const Range width = share_.expert_width;
     if (in_file_.experts.packed) {
       const std::string prefix = packed_expert_name(config_, l, e);
-      // Panels of gate and up take turns.
+      // Panels of gate and up alternate.
       const int panels = (width.size() + kPanel - 1) / kPanel, all = (F + kPanel - 1) / kPanel;
       const Range gate_up{2 * width.begin, 2 * width.begin + 2 * kPanel * panels};
       return {packed_part({prefix + "gate_up_proj", 1, 0, 2 * kPanel * all, D, gate_up, {0, D}}, format),
@@ -150,7 +150,7 @@ void for_each_matrix(const Weights& w, F&& f) {
   f(w.head_vD);
 }
 
-// What is mapped gets huge pages where a file's matrices of this rank stand side by side. (Linux has them for files of
+// Asks for huge pages where matrices of this rank lie next to each other in a mapped file. (Linux has them for files on
 // ext4 since 6.16, if they are asked for before the system has read the file.)
 void prefer_huge_pages_of_files(const Weights& w) {
   std::vector<std::span<const std::byte>> ranges;
@@ -191,7 +191,7 @@ Weights load_weights(ThreadPool& pool, const std::string& model_dir, const Model
   w.embedding_VD = matrix(ends.embed);
   for (int l = 0; l < config.num_hidden_layers; ++l) {
     w.layers.push_back(loader.layer(l));
-    w.checkpoint->drop_pages();  // what was packed is not read again
+    w.checkpoint->drop_pages();  // what has been packed is not read again
   }
   w.final_norm_D = loader.floats(ends.norm);
   w.head_vD = loader.head();

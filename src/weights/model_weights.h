@@ -1,5 +1,5 @@
-// The weights of one rank's share, packed for the kernels. The embedding stays in the mapped file, and so do matrices
-// that it has packed.
+// The weights of one rank's share, packed for the kernels. The embedding, and matrices that the file has packed
+// already, stay in the mapped file.
 #pragma once
 
 #include <memory>
@@ -14,31 +14,32 @@
 
 namespace foe {
 
-// The attention weights of one stream: one group's heads in a federated model, else all of this rank's heads.
+// The attention weights of one stream. In a federated model these are the heads of one group, otherwise all of this
+// rank's heads.
 struct StreamWeights {
   PackedMatrix q, k, v;  // [n*C, D], [m*C, D], [m*C, D], with the stream's n query and m KV heads
-  PackedMatrix o;        // [D, n*C], as output_blocks() says
+  PackedMatrix o;        // [D, n*C], with columns packed as output_blocks() says
 };
 
 struct ExpertWeights {
-  PackedMatrix gate_up;  // pack_gate_up of two [f, D]
+  PackedMatrix gate_up;  // pack_gate_up() of gate and up, [f, D] each
   PackedMatrix down;     // [D, f]
 };
 
 struct LayerWeights {
   std::vector<float> attention_norm_D, expert_norm_D;
-  std::vector<float> q_norm, k_norm;  // head: [C]; full: this rank's part of [N*C], [M*C]; none: empty
+  std::vector<float> q_norm, k_norm;  // QkNorm::kHead: [C]; kFull: this rank's part of [N*C], [M*C]; kNone: empty
   std::vector<StreamWeights> streams;
   PackedMatrix router_ED;              // f32, whole on every rank; empty in a dense model
-  std::vector<float> router_bias_E;    // added to its scores where it is not empty: for measurements of skewed routing
-  std::vector<ExpertWeights> experts;  // of Share::experts, in order, their Share::expert_width
+  std::vector<float> router_bias_E;    // if not empty, added to the scores: for measurements of skewed routing
+  std::vector<ExpertWeights> experts;  // the experts Share::experts, each with its units Share::expert_width
 };
 
 struct Weights {
   std::unique_ptr<Checkpoint> checkpoint;  // owns what embedding_VD points to,
   AlignedBuffer<std::byte> own_embedding;  // or this does, where there is no file
   StoredMatrix embedding_VD;
-  PackingSpace packed;  // what is packed while it is loaded
+  PackingSpace packed;  // owns the matrices that are packed while loading
   std::vector<LayerWeights> layers;
   std::vector<float> final_norm_D;
   PackedMatrix head_vD;  // rows Share::vocab
@@ -48,9 +49,10 @@ struct Weights {
 
 WeightFormats formats_of(const Weights& weights);
 
-// Reads and packs what `share` names, touching no other tensor's data; what the folder has packed stays where it is.
-// Matrices keep their file's format unless `formats` names one; norms and router become f32. Throws Error for a missing
-// tensor, a wrong shape, or a packed format that is not the one asked for.
+// Reads and packs the weights that `share` names, and reads no other tensor's data. Matrices that the folder has packed
+// already are mapped. Matrices keep the format of the file unless `formats` names another; norms and router become f32.
+// Throws Error if a tensor is missing, has the wrong shape or is not finite, or if it is packed in another format than
+// `formats` asks for.
 Weights load_weights(ThreadPool& pool, const std::string& model_dir, const ModelConfig& config, const Share& share,
                      const FormatChoice& formats);
 

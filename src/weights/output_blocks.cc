@@ -28,7 +28,7 @@ int packed_depth(std::span<const OutputBlock> blocks) {
 PackedMatrix pack_output(ThreadPool& pool, const StoredMatrix& o, std::span<const OutputBlock> blocks,
                          WeightFormat format, PackingSpace* space) {
   const int depth = packed_depth(blocks);
-  if (depth == o.depth) return pack(pool, {&o, 1}, format, space);  // nothing to fill up
+  if (depth == o.depth) return pack(pool, {&o, 1}, format, space);  // there is nothing to fill up
   PackedMatrix packed = empty_packed(space ? 0 : o.rows, depth, format);
   packed.rows = o.rows;
   std::byte* const data = space ? space->take(packed.bytes()) : packed.own.data();

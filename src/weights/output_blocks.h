@@ -1,5 +1,5 @@
-// Attention's output projection as it is packed: in the blocks of its sum (core/sum_blocks.h), none of which shares a
-// block of the format with another, so that a rank's share of them has the bits that it has on one rank.
+// How attention's output projection is packed: in the blocks of its sum (core/sum_blocks.h). No two of these share a
+// block of the weight format, so that a rank's part is rounded to the same bits as on one rank.
 #pragma once
 
 #include <span>
@@ -11,18 +11,18 @@
 
 namespace foe {
 
-// Columns [column, column + columns) of the matrix, which stand packed in [at, at + depth): filled up with zeros where
-// they are not whole blocks of the format.
+// The columns [column, column + columns) of the matrix are packed as columns [at, at + depth), which are filled up with
+// zeros to whole blocks of the format.
 struct OutputBlock {
   int column = 0, columns = 0;
   int at = 0, depth = 0;
 };
 
-// Of the matrix of these KV heads' query heads, ascending; none without heads.
+// Returns the blocks of the query heads of these KV heads, ascending; none if there are no heads.
 std::vector<OutputBlock> output_blocks(const ModelConfig& config, WeightFormat format, Range kv_heads);
-// Of all of them together.
+// Returns the depth of all blocks together.
 int packed_depth(std::span<const OutputBlock> blocks);
-// Packs o [D, columns of all blocks].
+// Packs `o` [D, columns of all blocks]. Like pack() in kernels/products/gemm.h.
 PackedMatrix pack_output(ThreadPool& pool, const StoredMatrix& o, std::span<const OutputBlock> blocks,
                          WeightFormat format, PackingSpace* space = nullptr);
 

@@ -8,7 +8,7 @@
 namespace foe {
 namespace {
 
-// How kernels/formats/weight_format.h lays them out.
+// Returns the LAYOUT of a format.
 const char* layout_of(WeightFormat format) {
   switch (format) {
     case WeightFormat::kInt8:

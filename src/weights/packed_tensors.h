@@ -1,7 +1,8 @@
-// Matrices that stand packed in a model folder, to be mapped as they are: tensor "NAME.panels.LAYOUT" of bytes, of
-// shape [matrices, panels of 16 rows, bytes of a panel] (kernels/formats/weight_format.h), whose layout is f32, bf16,
-// int8 or int4x128. Attention has a matrix for each group of a federated model, with its heads, and one otherwise;
-// experts' gate and up are one matrix, as pack_gate_up() makes it.
+// Matrices that a model folder has packed already, which are mapped without copying. Such a matrix is a tensor
+// "NAME.panels.LAYOUT" of bytes, of shape [matrices, panels of 16 rows, bytes of a panel]
+// (kernels/formats/weight_format.h). LAYOUT is f32, bf16, int8 or int4x128. For attention, a federated model has a
+// matrix for each group, with the group's heads, and any other model has one. Gate and up of an expert are one matrix,
+// as pack_gate_up() makes it.
 #pragma once
 
 #include <optional>
@@ -17,7 +18,7 @@ namespace foe {
 
 inline constexpr const char* kHeadName = "lm_head";
 
-// How a file has one part of a model.
+// How a folder stores one part of a model.
 struct StoredFormat {
   WeightFormat format = WeightFormat::kBF16;
   bool packed = false;
@@ -25,27 +26,32 @@ struct StoredFormat {
 struct StoredFormats {
   StoredFormat attention, experts, head;
 };
-// Told by the first layer and expert. Throws Error where there are neither.
+// Returns the formats of the folder, as its first layer and expert have them. Throws Error if these tensors are
+// missing.
 StoredFormats stored_formats(const Checkpoint& checkpoint, const ModelConfig& config);
-// What loading makes of them. Throws Error where a part is packed and another format is asked for.
+// Returns the formats that the parts have once they are loaded. Throws Error if a part is packed and `choice` asks for
+// another format.
 WeightFormats formats_in_memory(const Checkpoint& checkpoint, const StoredFormats& stored, const FormatChoice& choice);
 
-// A tensor of two dimensions as what pack() takes.
+// Returns a tensor with two dimensions as the StoredMatrix that pack() takes.
 StoredMatrix matrix(const Tensor& tensor);
 
+// Returns how many matrices attention's packed tensors have.
 int attention_matrices(const ModelConfig& config);
-// What the names of an expert's packed matrices begin with.
+// Returns the beginning of the names of an expert's packed matrices.
 std::string packed_expert_name(const ModelConfig& config, int layer, int expert);
+// Returns "NAME.panels.LAYOUT".
 std::string packed_name(const std::string& name, WeightFormat format);
 
-// The format in which the folder has `name` packed; none where it has not.
+// Returns the format in which the folder has `name` packed; none if it is not packed.
 std::optional<WeightFormat> packed_format(const Checkpoint& checkpoint, const std::string& name);
 
-// Matrix `index` of `matrices` of [rows, depth], a view of the file. Throws Error where its shape is another.
+// Returns matrix `index` of `matrices`, each [rows, depth], as a view of the file. Throws Error if the tensor has
+// another shape.
 PackedMatrix packed_tensor(const Checkpoint& checkpoint, const std::string& name, WeightFormat format, int matrices,
                            int index, int rows, int depth);
 
-// Of `w`, these rows and columns. Throws Error where that would cut a panel or a block.
+// Returns a view of some rows and columns of `w`. Throws Error if that would cut a panel or a block of the format.
 PackedMatrix packed_part(const PackedMatrix& w, const std::string& name, Range rows, Range columns);
 
 }  // namespace foe

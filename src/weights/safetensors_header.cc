@@ -25,8 +25,8 @@ std::string quote(const std::string& text) {
   return excerpt(json(text));
 }
 
-// Takes the events of the JSON parser in the one order that a header allows, so that nothing is kept of a file that is
-// something else. Offsets stay relative to the data.
+// Takes the events of the JSON parser in the only order that a header allows, so that no memory is taken for a file
+// that is something else. Offsets stay relative to the data.
 class HeaderReader : public json::json_sax_t {
  public:
   HeaderReader(const std::string& source, SafetensorsHeader& header) : source_(source), header_(header) {}
@@ -64,7 +64,7 @@ class HeaderReader : public json::json_sax_t {
     key_ = std::move(key);
     bool repeated = false;
     if (place_ == Place::kRoot) {
-      // Names of tensors are compared at the end, when they are in order.
+      // Repeated names of tensors are found at the end, when they are sorted.
       repeated = key_ == kMetadataKey && std::exchange(seen_metadata_, true);
       tensor_ = {};
       tensor_.name = key_;
@@ -187,7 +187,8 @@ std::string_view header_text(std::span<const std::byte> file, const std::string&
 void check_layout(std::vector<TensorInfo>& tensors, std::size_t data_begin, std::size_t file_bytes,
                   const std::string& source) {
   std::sort(tensors.begin(), tensors.end(), [](const TensorInfo& a, const TensorInfo& b) {
-    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);  // end: an empty tensor goes before its neighbour
+    return std::pair(a.begin, a.end) <
+           std::pair(b.begin, b.end);  // by end, too: an empty tensor comes before its neighbour
   });
   std::size_t end = 0;
   for (TensorInfo& tensor : tensors) {
@@ -217,7 +218,7 @@ SafetensorsHeader parse_safetensors_header(std::span<const std::byte> file, cons
   const std::string_view text = header_text(file, source);
   SafetensorsHeader header;
   HeaderReader reader(source, header);
-  // The parser takes a NUL for the end of its input, and would not look at what follows.
+  // The parser takes a NUL as the end of its input, and would ignore what follows.
   if (const auto nul = text.find('\0'); nul != text.npos)
     fail("{}: expected a JSON header, got a NUL at byte {}", source, kPrefixBytes + nul);
   json::sax_parse(text, &reader);

@@ -1,5 +1,5 @@
-// The element types of safetensors. All are known, so that a file's layout can be checked; only those of DType can be
-// used as weights.
+// The element types of safetensors. All are known, so that the layout of a file can be checked, but only those with a
+// DType can be used as weights.
 #pragma once
 
 #include <cstdint>
@@ -41,7 +41,7 @@ inline constexpr StoredType kStoredTypes[] = {
     {"C64", 64, {}},
 };
 
-// nullptr where safetensors has no type of that name.
+// Returns null if safetensors has no type with that name.
 constexpr const StoredType* find_stored_type(std::string_view name) {
   for (const StoredType& type : kStoredTypes)
     if (type.name == name) return &type;

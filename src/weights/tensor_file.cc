@@ -24,14 +24,14 @@ struct Descriptor {
 };
 
 std::span<const std::byte> map_file(const std::string& path) {
-  // O_NONBLOCK: opening a pipe would wait for a writer before the check below can refuse it.
+  // Without O_NONBLOCK, opening a pipe would wait for a writer before the check below can refuse it.
   const Descriptor file{open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
   struct stat status {};
   if (file.fd < 0 || fstat(file.fd, &status) != 0)
     fail("{}: expected a readable file, got: {}", path, std::strerror(errno));
   if (!S_ISREG(status.st_mode)) fail("{}: expected a file, got something else (mode {:o})", path, status.st_mode);
   const auto size = static_cast<std::size_t>(status.st_size);
-  if (size == 0) return {};  // which mmap refuses
+  if (size == 0) return {};  // mmap refuses empty files
   void* data = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.fd, 0);
   if (data == MAP_FAILED) fail("{}: expected to map {} bytes, got: {}", path, size, std::strerror(errno));
   return {static_cast<const std::byte*>(data), size};

@@ -1,5 +1,5 @@
-// One .safetensors file, mapped read-only. Opening it reads and checks the header; of the data, only those pages are
-// read that somebody touches, so a rank that uses some of the experts reads only their byte ranges.
+// One .safetensors file, mapped read-only. Opening it reads and checks the header. Data is read from disk only when it
+// is used, page by page, so a rank that holds some of the experts reads only these.
 #pragma once
 
 #include <cstddef>
@@ -15,27 +15,27 @@
 
 namespace foe {
 
-// A view of weights in a mapped file, valid as long as the file is. Row-major, little-endian, and *not aligned*: a
-// safetensors file may put a tensor at any byte. Read it with memcpy, unaligned loads or read_floats().
+// A view of weights in a mapped file, valid as long as its TensorFile. Row-major, little-endian, and *not aligned*, as
+// a safetensors file may put a tensor at any byte: read it with memcpy, unaligned loads or read_floats().
 struct Tensor {
   DType dtype = DType::kF32;
   std::vector<std::int64_t> shape;
   std::span<const std::byte> bytes;
-  std::string name = {};  // in its file
+  std::string name = {};  // its name in the file
 
   std::int64_t size() const { return static_cast<std::int64_t>(bytes.size() / size_of(dtype)); }  // elements
 };
 
-// out[i] = element first + i of `tensor`, widened exactly. The range must lie within the tensor.
+// Writes element first + i of `tensor`, widened to f32, to out[i]. The range must lie within the tensor.
 void read_floats(const Tensor& tensor, std::int64_t first, std::span<float> out);
 
-// Part `index` of a tensor's first dimension: shape [E, F, D] gives [F, D].
+// Returns part `index` of a tensor's first dimension: of [E, F, D] it returns [F, D].
 Tensor slice(const Tensor& tensor, std::int64_t index);
-// Rows [begin, end) of a tensor's first dimension.
+// Returns the parts [begin, end) of a tensor's first dimension.
 Tensor rows(const Tensor& tensor, std::int64_t begin, std::int64_t end);
 
-// Move-only. All const functions may run on any number of threads. The file must not be shortened while it is mapped
-// (reading past its new end kills the process): write_tensor_file() replaces files by renaming, which is safe.
+// Move-only. Any number of threads may call const functions at once. The file must not be shortened while it is mapped,
+// because reading past its new end kills the process. write_tensor_file() replaces files by renaming, which is safe.
 class TensorFile {
  public:
   // Throws Error naming the file, what was expected and what was found.
@@ -48,12 +48,12 @@ class TensorFile {
   const std::vector<TensorInfo>& tensors() const { return header_.tensors; }  // ordered by name
   const std::map<std::string, std::string>& metadata() const { return header_.metadata; }
 
-  const TensorInfo* find(std::string_view name) const;  // nullptr where there is none
-  // `info` must be of this file.
+  const TensorInfo* find(std::string_view name) const;  // null if there is none
+  // Returns the bytes of a tensor. `info` must be from this file.
   std::span<const std::byte> bytes(const TensorInfo& info) const;
-  // Throws Error where the type cannot be used as weights.
+  // Returns a tensor. `info` must be from this file. Throws Error if its type cannot be used as weights.
   Tensor tensor(const TensorInfo& info) const;
-  // Frees the memory behind what was read; where it is read again, it comes from the page cache or the disk.
+  // Frees the memory of the pages that were read. If they are used again, they come from the page cache or the disk.
   void drop_pages() const;
 
  private:

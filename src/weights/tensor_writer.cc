@@ -51,7 +51,7 @@ std::string json_string(const std::string& text) {
   return nlohmann::json(text).dump();
 }
 
-// Prefix and JSON, padded so that the data begins at a multiple of 64 bytes: a cache line.
+// Returns the length and the JSON, padded so that the data begins at a multiple of 64 bytes, a cache line.
 std::string header_bytes(const std::vector<TensorSource>& sources, const std::map<std::string, std::string>& metadata) {
   std::string text = fmt::format("{{\"__metadata__\":{}", nlohmann::json(metadata).dump());
   std::set<std::string_view> names = {"__metadata__"};
