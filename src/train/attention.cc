@@ -8,13 +8,13 @@
 namespace foe::train {
 namespace {
 
-// One head of keys and values with the `count` heads of queries that share it, in one sequence.
+// One KV head with the `count` query heads that share it, in one sequence.
 struct HeadGroup {
   const Dims& d;
   int length, count;
-  std::size_t first_row;             // of the sequence
-  int q_column, k_column, v_column;  // in a row of qkv
-  int head;                          // the first query head, in the order of o
+  std::size_t first_row;             // the first row of the sequence
+  int q_column, k_column, v_column;  // where they begin in a row of qkv
+  int head;                          // the first query head in o
 
   HeadGroup(const Dims& dims, Span span, int sequence, int kv_head)
       : d(dims),
@@ -29,17 +29,18 @@ struct HeadGroup {
     head = kv_head * count;
   }
 
-  // Where a position's row of qkv begins, and where its query head i stands in o and in log_sum.
+  // The offsets of a position's row in qkv, and of its query head i in o and in log_sum.
   std::size_t qkv_at(int position) const { return (first_row + position) * d.qkv; }
   std::size_t log_sum_at(int position, int i) const { return (first_row + position) * d.heads + head + i; }
   std::size_t o_at(int position, int i) const { return log_sum_at(position, i) * d.head_dim; }
 };
 
-// Queries [begin, begin + positions) of every head of the group; row(i, p) is query head i, position begin + p.
+// The queries at positions [begin, begin + positions) of every head of the group; row(i, p) is query head i at position
+// begin + p.
 struct QueryBlock {
   int begin, positions, rows;
   int row(int head, int position) const { return head * positions + position; }
-  int keys() const { return begin + positions; }  // that any query of the block sees
+  int keys() const { return begin + positions; }  // how many keys at least one of its queries sees
 };
 
 template <typename Body>
@@ -56,7 +57,7 @@ void for_each_group(const Dims& d, Span span, Body&& body) {
     for (int kv = 0; kv < d.kv_heads; ++kv) body(HeadGroup(d, span, s, kv));
 }
 
-// Scores of a block against its keys: scratch.scores[row][key].
+// Writes the scores of a block against its keys to scratch.scores[row][key].
 template <typename T>
 void score_block(const HeadGroup& group, const QueryBlock& block, AttentionScratch<T>& s) {
   const int c = group.d.head_dim;
@@ -85,7 +86,7 @@ Rows<const T> column_of(const HeadGroup& group, const T* qkv, int column) {
   return {qkv + group.qkv_at(0) + column, static_cast<std::size_t>(group.d.qkv)};
 }
 
-// Softmax of every row of the block over the keys it may see; the others' probability is 0.
+// Softmax of every row of the block over the keys that it sees. The probability of other keys is 0.
 template <typename T>
 void softmax_block(const HeadGroup& group, const QueryBlock& block, T* log_sum, AttentionScratch<T>& s) {
   const T scale = 1 / std::sqrt(static_cast<T>(group.d.head_dim));
@@ -113,7 +114,7 @@ void forward_block(const HeadGroup& group, const QueryBlock& block, const T* qkv
       std::copy_n(s.o.data() + block.row(i, p) * c, c, o + group.o_at(block.begin + p, i));
 }
 
-// scores become probabilities again, d_scores the gradient of the scores.
+// Turns scores into probabilities again, and d_scores into the gradient of the scores.
 template <typename T>
 void softmax_block_backward(const HeadGroup& group, const QueryBlock& block, const T* log_sum, AttentionScratch<T>& s) {
   const int c = group.d.head_dim;
@@ -124,7 +125,7 @@ void softmax_block_backward(const HeadGroup& group, const QueryBlock& block, con
       T* y = s.scores.data() + r * s.score_stride;
       T* dy = s.d_scores.data() + r * s.score_stride;
       softmax_again(y, seen, scale, log_sum[group.log_sum_at(block.begin + p, i)]);
-      // sum over keys of y dy = do . o, since o = sum of y v and dy = do . v.
+      // The sum over keys of y dy is do . o, because o is the sum of y v, and dy is do . v.
       const T delta = dot(s.d_o.data() + r * c, s.o.data() + r * c, c);
       softmax_row_backward(y, dy, seen, scale, delta);
       std::fill(y + seen, y + block.keys(), T{0});
@@ -162,7 +163,7 @@ void backward_block(const HeadGroup& group, const QueryBlock& block, const T* qk
 
 template <typename T>
 AttentionScratch<T>::AttentionScratch(const Dims& d, int length)
-    // An odd number of cache lines: a column of scores then walks through all sets.
+    // An odd number of cache lines, so that the scores of a column are in different cache sets.
     : score_stride((static_cast<std::size_t>(length) + 31) / 32 * 32 + 16) {
   const std::size_t rows = static_cast<std::size_t>(d.heads / d.kv_heads) * kQueryBlock;
   keys_t = AlignedBuffer<T>::zeroed(panels_size(d.head_dim, length));

@@ -15,7 +15,7 @@ void add_to(T* y, const T* x, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) y[i] += x[i];
 }
 
-// Through the end: x = r + c * sum over h of M_h, and the final norm.
+// Backward through the end: x = r + c * sum over h of M_h, and the final norm.
 template <typename T>
 void end_backward(const Model<T>& model, Activations<T>& a, T* gradients) {
   const Layout& layout = model.layout;
@@ -31,7 +31,7 @@ void end_backward(const Model<T>& model, Activations<T>& a, T* gradients) {
     for (std::size_t i = 0; i < n; ++i) a.d_moe_STD[s * n + i] = scale * a.d_residual_TD[i];
 }
 
-// M_h = sum of w_e FFN_e(norm(r)): from d_moe_STD, adds to d_residual_TD.
+// Backward through M_h = sum of w_e FFN_e(norm(r)): takes d_moe_STD, and adds to d_residual_TD.
 template <typename T>
 void experts_half_backward(const Model<T>& model, int layer, const RouterLosses& losses, Activations<T>& a,
                            T* gradients) {
@@ -57,7 +57,7 @@ void experts_half_backward(const Model<T>& model, int layer, const RouterLosses&
                           gradients + at.post_norm);
 }
 
-// The gradient of one stream's rows of q, k and v: computed in one product, then added to the three tensors.
+// Adds the gradients of one stream's rows of q, k and v, which are computed in one product.
 template <typename T>
 void qkv_weight_backward(const Model<T>& model, int layer, int stream, const T* norm_TD, Activations<T>& a,
                          T* gradients) {
@@ -74,7 +74,8 @@ void qkv_weight_backward(const Model<T>& model, int layer, int stream, const T* 
   add_to(gradients + at.v + stream * k_size, a.d_qkv_weight.data() + q_size + k_size, k_size);
 }
 
-// Through norm(r_prev + M_h) of one stream: d_norm_TD reaches both r_prev and M_h. In the first layer there is only x.
+// Backward through norm(r_prev + M_h) of one stream: the gradient goes to both r_prev and M_h. In the first layer there
+// is only x.
 template <typename T>
 void stream_norm_backward(const Model<T>& model, int layer, int stream, Activations<T>& a, T* gradients) {
   const Dims& d = model.layout.dims;
@@ -101,8 +102,8 @@ void stream_norm_backward(const Model<T>& model, int layer, int stream, Activati
   }
 }
 
-// r = r_prev + c * sum over h of (M_h + Attn_h(norm(r_prev + M_h))): d_residual_TD of r becomes that of r_prev, and
-// d_moe_STD that of the layer before's M_h.
+// Backward through r = r_prev + c * sum over h of (M_h + Attn_h(norm(r_prev + M_h))): d_residual_TD becomes the
+// gradient of r_prev, and d_moe_STD that of the M_h of the layer before.
 template <typename T>
 void attention_half_backward(const Model<T>& model, int layer, Activations<T>& a, T* gradients) {
   const Layout& layout = model.layout;
@@ -126,7 +127,7 @@ void attention_half_backward(const Model<T>& model, int layer, Activations<T>& a
                      a.d_qkv_TW.data(), a.attention, a.products);
   qk_backward(layout.config, a.span, a.rope, model.params + at.q_norm, model.params + at.k_norm, act.raw_TW.data(),
               act.qk_scale_TU.data(), a.d_qkv_TW.data(), gradients + at.q_norm, gradients + at.k_norm);
-  // In the first layer all streams read one norm, so their gradients add up before they go through it.
+  // In the first layer all streams read the same norm, so their gradients are added before they go through it.
   for (int s = 0; s < d.streams; ++s) {
     qkv_weight_backward(model, layer, s, act.norm1_STD.data() + (layer == 0 ? 0 : s * n), a, gradients);
     multiply_panels<T>(tokens, {a.d_qkv_TW.data() + s * d.stream_qkv(), qkv}, weights.qkv[s].backward,

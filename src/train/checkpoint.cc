@@ -19,7 +19,7 @@ namespace {
 constexpr const char* kStepKey = "steps_done";
 constexpr const char* kDigestKey = "digest";
 
-// Of everything that a run goes on from.
+// Returns a digest of everything from which a run resumes.
 std::string digest_of(const TrainState& state, int steps_done, const std::map<std::string, std::string>& identity) {
   Digest digest;
   for (const auto& [key, value] : identity) digest.add(key + "=" + value + "\n");
@@ -78,7 +78,7 @@ int load_checkpoint(const std::string& path, const TrainState& state,
   read_array(file, "params", state.params);
   read_array(file, "first", state.first);
   read_array(file, "second", state.second);
-  const auto saved = file.metadata().find(kDigestKey);  // checkpoints of earlier versions have none
+  const auto saved = file.metadata().find(kDigestKey);  // checkpoints of earlier versions have no digest
   if (const std::string found = digest_of(state, steps, identity);
       saved != file.metadata().end() && saved->second != found)
     fail("{}: expected contents with the digest {}, got {}: the file has been damaged since it was written", path,

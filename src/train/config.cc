@@ -20,10 +20,11 @@ namespace {
 constexpr std::size_t kMaxConfigBytes = 1 << 20;
 constexpr int kMaxInt = std::numeric_limits<int>::max();
 
-// One table of the file. Every get_* names a key, gives it its range and remembers it; what nobody named is an error.
+// One table of the file. Each get_* reads a key, checks its range and remembers it. Keys that were never read are
+// errors.
 class Table {
  public:
-  // Values go to `identity` if there is one.
+  // Values are added to `identity` unless it is null.
   Table(const toml::table& file, const std::string& source, std::string name,
         std::map<std::string, std::string>* identity)
       : source_(source), name_(std::move(name)), identity_(identity) {
@@ -76,7 +77,7 @@ class Table {
     remember(key, value);
   }
 
-  // One of a few names; to_string gives each value's.
+  // Reads one of a few names, which to_string() gives for each value.
   template <typename Enum>
   void get_enum(const char* key, Enum& value, std::initializer_list<Enum> values) {
     std::string name = to_string(value);
@@ -176,27 +177,27 @@ void read_train(Table table, TrainConfig& c, const std::string& source) {
   if (c.batch_sequences % c.shards != 0)
     fail("{}: train.batch_sequences: expected a multiple of train.shards = {}, got {}", source, c.shards,
          c.batch_sequences);
-  // Positions and rows are ints: a shard's rows, times the experts of a token, must stay one.
+  // Rows are counted in ints, so the rows of a shard times the experts of a token must fit into an int.
   constexpr std::int64_t kMaxBatchTokens = 1 << 22;
   if (static_cast<std::int64_t>(c.batch_sequences) * c.sequence_length > kMaxBatchTokens)
     fail("{}: train.batch_sequences * train.sequence_length: expected at most {}, got {}", source, kMaxBatchTokens,
          static_cast<std::int64_t>(c.batch_sequences) * c.sequence_length);
 }
 
-// The parser makes a table in a table for each part of a dotted key, and takes tables apart recursively. No key of ours
-// has more than two parts.
+// The parser nests a table for each part of a dotted key, and destroys tables recursively, which could exhaust the
+// stack. No key of ours has more than two parts.
 void check_nesting(std::string_view text, const std::string& source) {
   constexpr int kMostDots = 8;
   int line = 1, dots = 0;
   for (std::size_t at = 0; at < text.size(); ++at) {
     const char c = text[at];
     if (c == '"' || c == '\'') {
-      // Strings of several lines have three quotes on each side; only those in double quotes have escapes.
+      // Strings of several lines have three quotes on each side. Only strings in double quotes have escapes.
       const std::string_view three = text.substr(at, 3),
                              quote = three == std::string(3, c) ? three : text.substr(at, 1);
       for (at += quote.size(); at < text.size() && text.substr(at, quote.size()) != quote; ++at) {
         line += text[at] == '\n';
-        if (quote.size() == 1 && text[at] == '\n') break;  // the parser says what is wrong
+        if (quote.size() == 1 && text[at] == '\n') break;  // the parser reports the error
         if (c == '"' && text[at] == '\\') ++at;
       }
       at += quote.size() - 1;

@@ -15,40 +15,40 @@ namespace foe::train {
 struct TrainConfig {
   ModelConfig model;  // [model]: the keys of config.json; max_position_embeddings defaults to sequence_length
 
-  // [data]: folders; relative ones start at the configuration's folder, or at `foe train --data`.
-  std::string tokens = "tokens";        // of tools/pack_tokens.py
-  std::string tokenizer = "tokenizer";  // whose files go into the saved model
+  // [data]: folders. Relative paths start at the folder of the configuration, or at `foe train --data`.
+  std::string tokens = "tokens";        // written by tools/pack_tokens.py
+  std::string tokenizer = "tokenizer";  // its files are copied into the saved model
 
   // [train]
   int sequence_length = 0;
-  int batch_sequences = 0;  // per step
-  int shards = 2;           // parts that a batch is cut into; a thread works on one. Part of what fixes the bits.
+  int batch_sequences = 0;  // sequences per step
+  int shards = 2;           // parts of a batch, each for one thread; the bits depend on it
   int steps = 0;
   std::uint64_t seed = 0;
   double learning_rate = 1e-3;
-  double final_learning_rate = 0.1;  // where the decay ends, as a share of learning_rate
-  int warmup_steps = 0;              // linear, from 0
-  int decay_steps = 0;               // linear, the last ones
+  double final_learning_rate = 0.1;  // at the end of the decay, as a share of learning_rate
+  int warmup_steps = 0;              // steps of a linear rise from 0
+  int decay_steps = 0;               // steps of a linear fall at the end
   double beta1 = 0.9, beta2 = 0.95, adam_eps = 1e-8;
-  double weight_decay = 0.1;   // of matrices
-  double gradient_clip = 1.0;  // of the global norm
+  double weight_decay = 0.1;   // of matrices only
+  double gradient_clip = 1.0;  // the largest global norm
   double balance_loss = 0.01, z_loss = 0.001;
   InitScales init;  // output_init_scale, embedding_init_scale
 
   // [run]
-  std::string run_dir;  // for checkpoint, metrics and model; or `foe train --run`
-  int log_every = 1, valid_every = 100, checkpoint_every = 100;  // steps
-  int valid_tokens = 65536;                                      // of the validation file, while training
+  std::string run_dir;  // the folder of checkpoint, metrics and model; or `foe train --run`
+  int log_every = 1, valid_every = 100, checkpoint_every = 100;  // in steps
+  int valid_tokens = 65536;                                      // how many tokens are scored while training
   DType save_dtype = DType::kBF16;
 
-  // Every key that the final bits depend on, with its value as text: what a checkpoint must agree with.
+  // Every key that the final bits depend on, with its value as text. A checkpoint must agree with all of them.
   std::map<std::string, std::string> identity;
 
   int batch_tokens() const { return batch_sequences * sequence_length; }
 };
 
-// Both throw Error naming the file, the key, what was expected and what was found; unknown keys are errors, and the
-// model is valid. Paths are as in the file.
+// Both throw Error naming the file, the key, what was expected and what was found. Unknown keys are errors. In the
+// result the model is valid, and paths are as in the file.
 TrainConfig parse_train_config(std::string_view text, const std::string& source);
 TrainConfig load_train_config(const std::string& path);
 

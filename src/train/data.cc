@@ -91,12 +91,12 @@ std::uint64_t permute(std::uint64_t index, std::uint64_t count, std::uint64_t ke
       right = next;
     }
     index = left << half | right;
-  } while (index >= count);  // the network permutes the larger range, so this cycle comes back
+  } while (index >= count);  // this ends, as the network permutes the larger range, and so every cycle comes back
   return index;
 }
 
 std::size_t window_start(std::size_t tokens, int length, std::uint64_t seed, std::uint64_t sample) {
-  // The last window ends with its target one token later, and the offset may take up to length - 1 more.
+  // The last window needs one more token as a target, and the offset takes up to length - 1 tokens.
   const std::uint64_t windows = (tokens - static_cast<std::size_t>(length)) / static_cast<std::size_t>(length);
   const std::uint64_t key = random_bits(seed, sample / windows);
   return static_cast<std::size_t>(mix64(key) % static_cast<std::uint64_t>(length) +

@@ -26,7 +26,8 @@ void experts_forward(const Dims& d, int tokens, const LayerWeights<T>& weights, 
   }
 }
 
-// The routing weight w is inside: y = (w h) Wd^T, so the gradient of w is dh . h with dh = dy Wd, and y is not needed.
+// The routing weight w multiplies h: y = (w h) Wd^T. So the gradient of w is dh . h with dh = dy Wd, and y is not
+// needed.
 template <typename T>
 void experts_backward(const Dims& d, int tokens, const LayerWeights<T>& weights, const LayerOffsets& at,
                       const Routing<T>& routing, const T* x_TD, const T* gate_up_R2F, const T* dmoe_STD, T* dx_TD,

@@ -1,4 +1,5 @@
-// The experts' SwiGLU layers over routed rows, forward and backward: M_h += w_e FFN_e(x) for every chosen e of group h.
+// The experts' SwiGLU layers over routed rows, forward and backward: M_h += w_e FFN_e(x) for every selected expert e of
+// group h.
 #pragma once
 
 #include "base/huge_pages.h"
@@ -8,7 +9,7 @@
 
 namespace foe::train {
 
-// Scratch of one thread: rows of one expert.
+// Scratch memory of one thread, for the rows of one expert.
 template <typename T>
 struct ExpertScratch {
   ExpertScratch(const Dims& d, int tokens)
@@ -19,13 +20,14 @@ struct ExpertScratch {
   AlignedBuffer<T> h_RF, dh_RF, dgate_up_R2F;
 };
 
-// Overwrites gate_up_R2F (rows as in routing; kept for backward) and moe_STD: one [T, D] for each stream. Experts are
-// added in ascending order.
+// Writes gate_up_R2F, whose rows are those of the routing, for the backward pass, and moe_STD with a [T, D] for each
+// stream. Experts are added in ascending order.
 template <typename T>
 void experts_forward(const Dims& d, int tokens, const LayerWeights<T>& weights, const Routing<T>& routing,
                      const T* x_TD, T* gate_up_R2F, T* moe_STD, ExpertScratch<T>& scratch);
 
-// Adds to dx_TD and to the experts' gradients (a flat array in the parameters' layout); overwrites dweight_TK.
+// Adds to dx_TD and to the experts' gradients in `gradients` (a flat array in the layout of the parameters), and writes
+// dweight_TK.
 template <typename T>
 void experts_backward(const Dims& d, int tokens, const LayerWeights<T>& weights, const LayerOffsets& at,
                       const Routing<T>& routing, const T* x_TD, const T* gate_up_R2F, const T* dmoe_STD, T* dx_TD,

@@ -12,7 +12,7 @@ std::size_t product(int a, int b, int c = 1) {
   return static_cast<std::size_t>(a) * b * c;
 }
 
-// What a layer reads: r of the layer before and M_h of its experts (null in the first layer).
+// What a layer reads: r of the layer before, and M_h of that layer's experts (null in the first layer).
 template <typename T>
 struct LayerInput {
   const T* residual_TD;
@@ -25,7 +25,7 @@ LayerInput<T> input_of(const Activations<T>& a, int layer) {
   return {a.layers[layer - 1].residual_TD.data(), a.layers[layer - 1].moe_STD.data()};
 }
 
-// norm(r_prev + M_h) for every stream, or norm(x) once in the first layer.
+// Computes norm(r_prev + M_h) for every stream or, in the first layer, norm(x) once.
 template <typename T>
 void norm_streams(const Model<T>& model, int layer, Activations<T>& a) {
   const int hidden = model.layout.dims.hidden, tokens = a.span.tokens();
@@ -46,7 +46,8 @@ void norm_streams(const Model<T>& model, int layer, Activations<T>& a) {
     }
 }
 
-// y_TD = residual + scale * (y + sum over streams of M_h), from y = 0 if it is not kept; moe_STD may be null.
+// y_TD = residual + scale * (y + sum over streams of M_h). With `keep` the old y is added, otherwise 0; in.moe_STD may
+// be null.
 template <typename T>
 void join_streams(const Dims& d, int tokens, const LayerInput<T>& in, T scale, bool keep, T* y_TD) {
   const std::size_t n = product(tokens, d.hidden);
@@ -142,7 +143,7 @@ Activations<T>::Activations(const Layout& layout, int sequences, int length)
   for (AlignedBuffer<T>* buffer : {&embedded_TD, &end_TD, &norm_TD, &d_residual_TD, &d_norm_TD, &d_attention_TD})
     *buffer = large_buffer<T>(product(tokens, d.hidden));
   norm_scale_T = AlignedBuffer<T>(tokens);
-  // Past a power of two, so that the rows of a tile fall into different sets of the caches.
+  // Not a power of two, so that the rows of a tile are in different cache sets.
   logit_stride = (static_cast<std::size_t>(d.vocab) + 31) / 32 * 32 + 16;
   logits = large_buffer<T>(kHeadRows * logit_stride);
   d_moe_STD = large_buffer<T>(product(d.streams, tokens, d.hidden));

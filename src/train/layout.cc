@@ -51,7 +51,7 @@ LayerOffsets add_layer(Builder& add, const ModelConfig& config, const Dims& d, i
   }
   at.post_norm = add.norm(name("post_attention_layernorm"), d.hidden);
   at.router = add.matrix(name("mlp.gate"), d.experts, d.hidden);
-  // gate and up must be neighbours without padding between them: they are one matrix product.
+  // gate and up must follow each other without padding, because they are multiplied in one product.
   if (d.width * d.hidden % 16 != 0)
     fail("moe_intermediate_size * hidden_size: expected a multiple of 16, got {}", d.width * d.hidden);
   for (int e = 0; e < d.experts; ++e) {

@@ -1,5 +1,5 @@
-// Where every parameter stands in one flat array. Parameters, their gradients and both moments of the optimiser share
-// the layout, so that whatever treats all parameters alike is one loop over one array.
+// Where each parameter is in one flat array. Parameters, gradients and both moments of the optimiser have the same
+// layout, so that work on all parameters is one loop over an array.
 #pragma once
 
 #include <cstddef>
@@ -11,31 +11,31 @@
 
 namespace foe::train {
 
-// Sizes by the letters of the design, spelled out; H of them are groups.
+// The sizes of a model, under plain names. The letters are those of core/model_config.h.
 struct Dims {
   explicit Dims(const ModelConfig& config);
 
   int hidden, layers, heads, kv_heads, head_dim, vocab;
   int experts, top_k, width;  // E, K, F
-  int groups;                 // H: each token picks top_k / groups experts in each
-  int streams;                // groups that attend to a residual of their own: H if federated, else 1
-  int qkv;                    // (N + 2M) C: queries, keys and values of one token, group by group
+  int groups;                 // H: each token selects top_k / groups experts in each
+  int streams;                // hidden states that attention reads: H if federated, otherwise 1
+  int qkv;                    // (N + 2M) C: queries, keys and values of one token, stream by stream
   int group_experts() const { return experts / groups; }
   int stream_qkv() const { return qkv / streams; }
   int stream_heads() const { return heads / streams; }
   int stream_kv_heads() const { return kv_heads / streams; }
-  // The stream whose M_h expert e adds to.
+  // Returns the stream to whose M_h an expert adds.
   int stream_of(int expert) const { return expert / (experts / streams); }
 };
 
-// One tensor of the checkpoint, under its name in a Hugging Face folder.
+// One tensor of the model, under its name in a Hugging Face folder.
 struct TensorSlot {
   std::string name;
   std::vector<std::int64_t> shape;
   std::size_t offset;  // in the flat array; a multiple of 16
   std::size_t size;
   double init_std;  // 0: starts as ones (norm weights)
-  bool decay;       // weight decay applies: matrices, not norm weights, which have no reason to be near zero
+  bool decay;       // whether weight decay applies: to matrices, but not to norm weights, which should not be near 0
 };
 
 struct LayerOffsets {
@@ -51,7 +51,7 @@ struct InitScales {
 };
 
 struct Layout {
-  // Throws Error for a model that cannot be trained (one without a router).
+  // Throws Error for a model that cannot be trained, such as one without a router.
   explicit Layout(const ModelConfig& model, const InitScales& scales = {});
 
   ModelConfig config;
@@ -59,11 +59,12 @@ struct Layout {
   std::vector<TensorSlot> tensors;
   std::vector<LayerOffsets> layers;
   std::size_t embedding = 0, final_norm = 0, head = 0;  // head == embedding if they are tied
-  std::size_t size = 0;                                 // of the flat array, padding included; padding stays zero
+  std::size_t size = 0;                                 // of the flat array, with padding, which stays zero
 };
 
-// Normal with a standard deviation of 0.02, residual outputs (o_proj, down_proj) divided by sqrt(2 L) (GPT-2's scheme:
-// 2 L of them add up). A pure function of the seed: models of one shape start from the same numbers.
+// Writes initial parameters: normally distributed with a standard deviation of 0.02, which for o_proj and down_proj is
+// divided by sqrt(2 L), because 2 L of their outputs are added (GPT-2's scheme). They are a pure function of the seed,
+// so models of the same shape start from the same numbers.
 template <typename T>
 void initialise(const Layout& layout, std::uint64_t seed, T* params);
 

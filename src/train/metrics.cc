@@ -12,12 +12,12 @@
 namespace foe::train {
 namespace {
 
-// The length of the file's beginning that holds only whole lines of steps up to `last_step`. The score of the complete
-// held-out file ends a run, and a run that is resumed writes it again.
+// Returns the length of the beginning of the file that has only whole lines of steps up to `last_step`. The score of
+// the complete held-out file is cut off, too: it ends a run, and a run that resumes writes it again.
 std::uintmax_t kept_length(const std::string& path, int last_step) {
   std::ifstream in(path, std::ios::binary);
   std::uintmax_t kept = 0;
-  for (std::string line; std::getline(in, line) && !in.eof();) {  // eof: the line has no end
+  for (std::string line; std::getline(in, line) && !in.eof();) {  // at eof the line is incomplete
     const nlohmann::json object = nlohmann::json::parse(line, nullptr, false);
     const auto step = object.is_object() ? object.find("step") : object.end();
     if (step == object.end() || !step->is_number_integer() || step->get<std::int64_t>() > last_step ||

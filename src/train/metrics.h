@@ -1,5 +1,5 @@
-// metrics.jsonl of a run: one JSON object per line, in the order of their steps, each step once however often the run
-// was interrupted.
+// Writes metrics.jsonl of a run: one JSON object per line, in the order of the steps. Each step comes once, however
+// often the run was interrupted.
 #pragma once
 
 #include <cstdio>
@@ -12,17 +12,17 @@ namespace foe::train {
 
 struct Speed {
   double tokens_per_second = 0;
-  double peak_share = 0;  // of the measured FMA peak, 0 to 1
+  double peak_share = 0;  // share of the measured FMA peak, 0 to 1
 };
 
 class Metrics {
  public:
-  // Opens the file to append, without the lines past `steps_done` that an interrupted run has left (and an unfinished
-  // last line). Throws Error naming the file.
+  // Opens the file to append. Lines of steps after `steps_done`, which an interrupted run has left, and an incomplete
+  // last line are removed. Throws Error, naming the file, if the system refuses.
   Metrics(const std::string& path, int steps_done);
 
   void step(int step, std::int64_t tokens, const StepReport& report, const Speed& speed);
-  // `complete` says that all of the held-out file was scored, with overlapping windows.
+  // `complete` says whether the whole held-out file was scored, with overlapping windows.
   void validation(int step, std::int64_t tokens, double nats_per_token, double bits_per_byte, bool complete);
 
  private:

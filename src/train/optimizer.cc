@@ -9,7 +9,7 @@ namespace foe::train {
 namespace {
 
 constexpr std::size_t kPiece = std::size_t{1} << 15;
-// A sum of squares is kept in this many parts, which the compiler turns into vector lanes.
+// A sum of squares has so many partial sums, which the compiler turns into vector lanes.
 constexpr std::size_t kLanes = 8;
 
 double sum_of_squares(const float* x, std::size_t n) {

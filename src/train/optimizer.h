@@ -1,5 +1,6 @@
-// AdamW (Loshchilov and Hutter 2019) over flat arrays in the parameters' layout, with clipping by the global norm and a
-// warm-up-stable-decay schedule. Sums are taken over fixed pieces in a fixed order, so bits do not depend on threads.
+// AdamW (Loshchilov and Hutter 2019) over flat arrays in the layout of the parameters, with clipping by the global norm
+// and a warm-up-stable-decay schedule. Sums are taken over fixed pieces in a fixed order, so the bits do not depend on
+// the number of threads.
 #pragma once
 
 #include <span>
@@ -12,18 +13,20 @@
 
 namespace foe::train {
 
-// Of step `step`, counted from 0: rises linearly over warmup_steps, stays, and falls linearly over the last decay_steps
-// to final_learning_rate times its height.
+// Returns the learning rate of step `step`, counted from 0. It rises linearly over warmup_steps, stays constant, and
+// falls linearly over the last decay_steps to final_learning_rate times its height.
 double learning_rate(const TrainConfig& config, int step);
 
+// Holds the moments. `config` must outlive this.
 class AdamW {
  public:
   AdamW(const Layout& layout, const TrainConfig& config);
 
-  // Adds the shards' gradients into the first, in order, and returns the norm of the sum.
+  // Adds the gradients of all shards into the first, in order, and returns the norm of the sum.
   double reduce(ThreadPool& pool, std::span<AlignedBuffer<float>> shards) const;
 
-  // One step from `gradients`, whose norm is given; step counts from 0. Sets every shard's gradients to zero.
+  // Updates the parameters from the first shard's gradients, whose norm is `norm`. `step` counts from 0. Sets the
+  // gradients of all shards to zero.
   void update(ThreadPool& pool, int step, double norm, std::span<AlignedBuffer<float>> shards, float* params);
 
   AlignedBuffer<float> first, second;  // moments

@@ -1,5 +1,5 @@
-// The weight matrices as panels, in both orientations that training multiplies with. Packed once per step from the flat
-// parameters and shared, read-only, by all workers.
+// The weight matrices as panels, in both orientations that training multiplies with. They are packed once per step from
+// the flat parameters; all threads read them.
 #pragma once
 
 #include <vector>
@@ -20,7 +20,7 @@ struct Linear {
 
 template <typename T>
 struct LayerWeights {
-  std::vector<Linear<T>> qkv;  // of each stream: its heads' rows of q, k and v, one below the other
+  std::vector<Linear<T>> qkv;  // for each stream: the rows of q, k and v of its heads, one after the other
   Linear<T> o, router;
   std::vector<Linear<T>> gate_up, down;  // of each expert
 };
@@ -32,18 +32,18 @@ class PackedWeights {
   PackedWeights(const PackedWeights&) = delete;  // the panels point into buffer_
   PackedWeights& operator=(const PackedWeights&) = delete;
 
-  // Packs the parameters, in parallel. Call again whenever they have changed.
+  // Packs the parameters, in parallel. To be called again whenever they have changed.
   void pack(ThreadPool& pool, const T* params);
 
   std::vector<LayerWeights<T>> layers;
   Linear<T> head;
 
  private:
-  // Rows [row, row + rows) of a packed matrix come from params + offset: [rows, columns].
+  // The rows [row, row + rows) of a packed matrix are the matrix [rows, columns] at params + offset.
   struct Block {
     std::size_t offset;
     int rows, columns;
-    std::size_t forward, backward;  // the matrix's panels in buffer_
+    std::size_t forward, backward;  // where the panels of the matrix begin in buffer_
     int row, total_rows;
   };
   struct Source {

@@ -1,5 +1,5 @@
-// The three matrix products of a linear layer, for any floating type: kernels/products/sgemm.h in f32, plain loops
-// otherwise.
+// The three matrix products of a linear layer for any floating-point type: in f32 with kernels/products/sgemm.h,
+// otherwise with plain loops.
 #pragma once
 
 #include <algorithm>
@@ -9,7 +9,7 @@
 
 namespace foe::train {
 
-// What one thread needs to multiply.
+// The scratch memory that a thread needs for products.
 template <typename T>
 struct ProductScratch {};
 template <>
@@ -47,7 +47,8 @@ void multiply_transposed(int depth, Rows<const T> a, int m, Rows<const T> b, int
   }
 }
 
-// Puts x [rows, columns] into panels of a matrix [depth, width] at (row, column). The rest of the panels is left alone.
+// Writes x [rows, columns] into the panels of a matrix [depth, width] at (row, column). The rest of the panels does not
+// change.
 template <typename T>
 void pack_rows(Rows<const T> x, int rows, int columns, T* panels, int depth, int row, int column) {
   for (int i = 0; i < rows; ++i) {

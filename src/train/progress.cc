@@ -7,7 +7,7 @@
 namespace foe::train {
 namespace {
 
-// Steps that the shown averages remember, and seconds between lines where there is no terminal to rewrite.
+// How many steps the averages cover, and the seconds between lines if there is no terminal.
 constexpr int kMemory = 20;
 constexpr double kLineSeconds = 30;
 

@@ -1,4 +1,4 @@
-// What a person sees of a run: one line that is rewritten on a terminal, a line now and then elsewhere.
+// Shows the progress of a run: on a terminal one line that is rewritten, otherwise a line now and then.
 #pragma once
 
 #include <chrono>
@@ -12,7 +12,7 @@ namespace foe::train {
 
 class Progress {
  public:
-  // `step_tokens`: of one step, for the time that is left.
+  // `step_tokens` is the number of tokens of a step, from which it computes the time that is left.
   Progress(bool quiet, int steps, int step_tokens);
   ~Progress();
   Progress(const Progress&) = delete;
@@ -20,7 +20,7 @@ class Progress {
 
   void step(int step, const StepReport& report, const Speed& speed);
 
-  // A line that stays.
+  // Prints a line that stays.
   template <typename... Args>
   void note(fmt::format_string<Args...> format, Args&&... args) {
     print_line(fmt::format(format, std::forward<Args>(args)...));
@@ -31,7 +31,7 @@ class Progress {
 
   bool quiet_, terminal_;
   int steps_, step_tokens_;
-  bool pending_ = false;  // the terminal's last line is to be rewritten
+  bool pending_ = false;  // whether the terminal's last line will be rewritten
   double smooth_loss_ = 0, smooth_rate_ = 0, smooth_share_ = 0;
   int seen_ = 0;
   std::chrono::steady_clock::time_point printed_;

@@ -7,7 +7,7 @@
 namespace foe::train {
 namespace {
 
-// Calls body(unit, column, width, weight offset, is_query) for every RMSNorm unit in a row of qkv.
+// Calls body(unit, column, width, weight offset, is_query) for every RMSNorm in a row of qkv.
 template <typename Body>
 void for_each_unit(const ModelConfig& config, const Dims& d, Body&& body) {
   if (config.qk_norm == QkNorm::kNone) return;
@@ -26,7 +26,7 @@ void for_each_unit(const ModelConfig& config, const Dims& d, Body&& body) {
   }
 }
 
-// Rotates the queries and keys of one row by +angle (forward) or -angle (backward: the inverse is the transpose).
+// Rotates the queries and keys of one row by the angle or, in the backward pass, by the negative angle.
 template <typename T>
 void rotate_row(const Dims& d, const T* cosines, const T* sines, T sign, T* row) {
   const int half = d.head_dim / 2;
@@ -89,7 +89,7 @@ void qk_backward(const ModelConfig& config, Span span, const RopeTable<T>& rope,
                  const T* raw_TW, const T* scale_TU, T* dqkv_TW, T* dq_norm, T* dk_norm) {
   const Dims d(config);
   const int units = qk_norm_units(config);
-  std::vector<T> through(d.qkv);  // the gradient behind one norm, while its own place is being overwritten
+  std::vector<T> through(d.qkv);  // a copy of a row's gradient, while its own place is overwritten
   for (int t = 0; t < span.tokens(); ++t) {
     T* row = dqkv_TW + static_cast<std::size_t>(t) * d.qkv;
     const std::size_t angle = static_cast<std::size_t>(t % span.length) * rope.half;

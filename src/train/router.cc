@@ -8,8 +8,8 @@
 namespace foe::train {
 namespace {
 
-// Softmax over each group and over all: p_e = share_e * exp(group's log sum - log sum of all), which loses nothing
-// however small a group's total is.
+// Softmax over each group and over all experts: p_e = share_e * exp(group's log sum - log sum of all), which is
+// accurate however small the total of a group is.
 template <typename T>
 void softmax_groups(const Dims& d, T* share, T* log_sums, T* p) {
   const int n = d.group_experts();
@@ -23,7 +23,7 @@ void softmax_groups(const Dims& d, T* share, T* log_sums, T* p) {
   }
 }
 
-// The k largest of p[begin, end), largest first.
+// Writes the indices of the k largest of p[begin, end), the largest first.
 template <typename T>
 void choose(const T* p, int begin, int end, int k, std::int32_t* chosen) {
   for (int found = 0, e = begin; e < end; ++e) {
@@ -34,7 +34,7 @@ void choose(const T* p, int begin, int end, int k, std::int32_t* chosen) {
   }
 }
 
-// Counting sort of all choices by expert; tokens stay in order.
+// Sorts all selections by expert, with tokens in order (a counting sort).
 template <typename T>
 void sort_by_expert(const Dims& d, int tokens, Routing<T>& r) {
   std::fill(r.first_E.begin(), r.first_E.end(), 0);
@@ -49,7 +49,7 @@ void sort_by_expert(const Dims& d, int tokens, Routing<T>& r) {
   }
 }
 
-// f_e: of the choices that tokens made in e's group, the share that went to e.
+// Returns f_e: the share of the selections in the expert's group that went to this expert.
 template <typename T>
 double chosen_share(const Dims& d, int tokens, const Routing<T>& r, int expert) {
   return static_cast<double>(r.rows(expert)) * d.groups / (static_cast<double>(tokens) * d.top_k);

@@ -1,12 +1,13 @@
-// Routing: softmax over all E scores, then the top K / H of each group's E / H experts, ties to the lower index;
-// weights are the probabilities, or with norm_topk_prob their share among all K. Dropless: every expert takes all
-// tokens that chose it.
+// Routing in training: a softmax over all E scores, of which the K / H largest of each group's E / H experts are
+// selected, on ties the lower index. The weights are the probabilities or, with norm_topk_prob, their shares of the sum
+// over all K. No token is dropped: every expert runs all tokens that selected it.
 //
-// Two losses keep it healthy, both per group and averaged over the H groups, so that H = 1 is the usual definition:
-//   balance  E * sum over the group's e of f_e P_e: f_e the share of the group's selections that went to e, P_e the
-//   mean
-//            probability of e (Fedus et al. 2021, eq. 4). 1 when balanced. f is a constant to the gradient.
-//   z        (log sum of exp of the group's scores)^2, mean over tokens (Zoph et al. 2022, eq. 5).
+// Two losses keep the router balanced. Both are computed for each group and averaged over the H groups, so that H = 1
+// is the usual definition:
+//   balance  E * sum over the group's experts e of f_e P_e. f_e is the share of the group's selections that went to e,
+//            a constant for the gradient, and P_e the mean probability of e (Fedus et al. 2021, eq. 4). Even routing
+//            gives 1.
+//   z        (log of the sum of exp of the group's scores)^2, the mean over tokens (Zoph et al. 2022, eq. 5).
 #pragma once
 
 #include <cstdint>
@@ -23,13 +24,13 @@ struct Routing {
   Routing(const Dims& d, int tokens);
 
   AlignedBuffer<T> p_TE;        // softmax over all experts
-  AlignedBuffer<T> share_TE;    // softmax over each group's own
+  AlignedBuffer<T> share_TE;    // softmax over each group's experts
   AlignedBuffer<T> log_sum_TH;  // log of the sum of exp of each group's scores
-  AlignedBuffer<T> weight_TK;   // of the chosen experts' outputs
+  AlignedBuffer<T> weight_TK;   // the weights of the selected experts' outputs
   std::vector<std::int32_t> expert_TK;
   std::vector<std::int32_t> first_E;  // rows [first_E[e], first_E[e + 1]) are expert e's; E + 1 entries
   std::vector<std::int32_t> token_R;  // the token of each row
-  std::vector<std::int32_t> slot_R;   // its place in expert_TK and weight_TK
+  std::vector<std::int32_t> slot_R;   // the index of each row in expert_TK and weight_TK
   int rows(int expert) const { return first_E[expert + 1] - first_E[expert]; }
 };
 
@@ -37,11 +38,12 @@ struct RouterLosses {
   double balance = 0, z = 0;
 };
 
-// Takes the scores in routing.share_TE and fills the rest.
+// Takes the scores in routing.share_TE, fills the routing, and returns both losses.
 template <typename T>
 RouterLosses route(const ModelConfig& config, int tokens, Routing<T>& routing);
 
-// dscores_TE from the gradient of weight_TK and from both losses, which count `losses` times in the whole loss.
+// Writes dscores_TE from the gradient of weight_TK and from both losses. `losses` has the factors with which they count
+// in the whole loss.
 template <typename T>
 void route_backward(const ModelConfig& config, int tokens, const Routing<T>& routing, const T* dweight_TK,
                     const RouterLosses& losses, T* dscores_TE);

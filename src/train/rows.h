@@ -1,5 +1,5 @@
-// The row operations of training for any floating type: plain loops, which are the definition. In f32 they run as the
-// vector kernels of kernels/rows/train_rows.h, where each is described; a test holds the two together.
+// The row operations of training for any floating-point type, as plain loops, which define them. In f32 they run as the
+// vector kernels of kernels/rows/train_rows.h, where each is described; a test compares the two.
 #pragma once
 
 #include <algorithm>

@@ -21,7 +21,8 @@
 namespace foe::train {
 namespace {
 
-// Two runs in one directory would overwrite each other. The kernel drops the lock with the process, however it ends.
+// Locks the directory, because two runs in it would overwrite each other's files. The system releases the lock when the
+// process ends, also if it crashes.
 class DirectoryLock {
  public:
   explicit DirectoryLock(const std::string& dir) {
@@ -75,7 +76,7 @@ class Run {
       if (step % config_.log_every == 0 || last) metrics.step(step, tokens(), report, speed);
       progress_.step(step, report, speed);
       if (step % config_.valid_every == 0 && !last) validate(metrics);
-      // After the metrics of its step: what a checkpoint has behind it is in the file.
+      // The checkpoint comes after the metrics of its step, so the file always has all steps up to the checkpoint.
       if (step % config_.checkpoint_every == 0 || last || stopped) trainer_.save(checkpoint_);
       if (stopped && !last) {
         progress_.note("stopped after step {} of {}; the same command resumes from {}", step, config_.steps,
@@ -103,7 +104,7 @@ class Run {
     return {rate, rate * flops_ / peak_};
   }
 
-  // The ceiling of a shared machine moves with its neighbours: a share is of the highest that this run has seen.
+  // On a shared machine the measured peak changes. Shares are relative to the highest one that this run has seen.
   void measure_peak_again() {
     if (seconds_since(peak_time_) < 10) return;
     peak_ = std::max(peak_, measure_fma_peak(pool_, 1));
@@ -118,7 +119,7 @@ class Run {
     progress_.note("step {}: validation loss {:.4f}, {:.4f} bits per byte", trainer_.steps_done(), nats, bits);
   }
 
-  // A function of the last checkpoint: a run that dies in here does it again.
+  // This depends on the last checkpoint only, so a run that is killed in here does it again.
   void finish(Metrics& metrics) {
     const std::string model = config_.run_dir + "/model";
     Layout layout = trainer_.layout();

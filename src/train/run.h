@@ -1,4 +1,4 @@
-// A whole training run in its directory: checkpoint.safetensors, metrics.jsonl and, at the end, model/.
+// Runs a whole training run in its directory, which has checkpoint.safetensors, metrics.jsonl and, at the end, model/.
 #pragma once
 
 #include <atomic>
@@ -8,16 +8,17 @@
 namespace foe::train {
 
 struct RunOptions {
-  int threads = 0;  // 0: all that this process may use
-  // Set from anywhere, also a signal handler: the step under way is finished, a checkpoint written, and the run
-  // returns.
+  int threads = 0;  // 0: all processors that this process may use
+  // May be set from any thread or signal handler. Then the current step is finished, a checkpoint is written, and the
+  // run returns.
   const std::atomic<bool>* stop = nullptr;
-  bool evaluate_only = false;  // score the held-out file with what the run directory has, and change nothing
-  bool quiet = false;          // nothing on standard output
+  bool evaluate_only = false;  // only score the held-out file with the run's checkpoint, and change nothing
+  bool quiet = false;          // print nothing on standard output
 };
 
-// Trains to the configured number of steps, from the run directory's checkpoint if there is one. Returns false if it
-// was stopped before. Throws Error for bad input, a checkpoint of another configuration, or a directory in use.
+// Trains to the configured number of steps, from the checkpoint in the run directory if there is one. Returns false if
+// it was stopped before the end. Throws Error for bad input, a checkpoint of another configuration, or a directory in
+// which another run is active.
 bool run_training(const TrainConfig& config, const RunOptions& options);
 
 }  // namespace foe::train

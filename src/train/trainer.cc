@@ -40,7 +40,7 @@ void Trainer::train_shard(int index) {
   shard.router = forward(model(), inputs, {shard_sequences(), config_.sequence_length}, shard.activations);
   shard.nats =
       head_backward(model(), targets, 1.0f / static_cast<float>(config_.batch_tokens()), shard.activations, gradients);
-  // The router losses are means over a shard; the whole loss has their mean over shards.
+  // The router losses are means over a shard, and the whole loss has their mean over shards.
   backward(model(), inputs, {config_.balance_loss / config_.shards, config_.z_loss / config_.shards}, shard.activations,
            gradients);
 }
@@ -64,7 +64,7 @@ StepReport Trainer::step() {
   return report;
 }
 
-// Sets inputs and targets to consecutive windows; what lies past `limit` has no target.
+// Sets inputs and targets to consecutive windows. Tokens after `limit` have no target.
 void Trainer::fill_windows(const TokenFile& file, std::size_t limit, int stride, std::size_t first_window,
                            Shard& shard) const {
   const int length = config_.sequence_length;

@@ -1,7 +1,7 @@
-// One model in training: parameters, optimiser and the memory of every shard.
+// A model in training: parameters, optimiser and the memory of every shard.
 //
-// A batch is cut into a fixed number of shards, each with its own activations and gradients; shards run on whatever
-// thread is free, and their gradients are added in order. So the bits after a step depend on neither threads nor
+// A batch is cut into a fixed number of shards, each with activations and gradients of its own. Shards run on any free
+// thread, and their gradients are added in order. So the bits after a step do not depend on the number of threads or on
 // timing.
 #pragma once
 
@@ -27,20 +27,21 @@ struct StepReport {
 
 class Trainer {
  public:
-  // The config and the data must outlive the trainer. Threads past the number of shards help only the optimiser.
+  // `config`, `data` and `pool` must outlive this. More threads than shards speed up only the optimiser. Throws Error
+  // for a model that cannot be trained.
   Trainer(const TrainConfig& config, const TokenData& data, ThreadPool& pool);
 
   int steps_done() const { return steps_done_; }
   const Layout& layout() const { return layout_; }
   std::span<const float> params() const { return params_.span(); }
 
-  // One optimiser step. Throws Error when the loss is no longer a number.
+  // Runs one step. Throws Error if the loss is not finite.
   StepReport step();
 
-  // Mean nats per token over the first `limit` tokens of a file, each token scored once. Windows of sequence_length
-  // begin every `stride` tokens; the first is scored whole, the others in their last `stride` tokens, so a token sees
-  // at least sequence_length - stride tokens before it. The first token follows end_of_text. 1 <= stride <=
-  // sequence_length.
+  // Returns the mean nats per token over the first `limit` tokens of a file. Each token is scored once, the first one
+  // after end_of_text. Windows of sequence_length begin every `stride` tokens; of the first all tokens are scored, of
+  // the others the last `stride`. So after the first window each token sees at least sequence_length - stride tokens
+  // before it. Requires 1 <= stride <= sequence_length.
   double evaluate(const TokenFile& file, std::size_t limit, int stride);
 
   void save(const std::string& path);
@@ -57,7 +58,7 @@ class Trainer {
 
   Model<float> model() const { return {layout_, params_.data(), weights_}; }
   TrainState state() { return {params_.span(), optimizer_.first.span(), optimizer_.second.span()}; }
-  // What a checkpoint must agree with: the configuration's keys, and the training tokens.
+  // Returns what a checkpoint must agree with: the keys of the configuration, and the digest of the training tokens.
   std::map<std::string, std::string> identity() const;
   int shard_sequences() const { return config_.batch_sequences / config_.shards; }
   void train_shard(int index);
