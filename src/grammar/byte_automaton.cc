@@ -14,7 +14,7 @@ namespace {
 constexpr std::size_t kMaxNfaStates = 32 * 1024;
 constexpr std::size_t kMaxStates = 16 * 1024;
 
-// The subset construction, with the number of characters so far as a part of each state.
+// The subset construction, in which the number of characters so far is a part of each state.
 class SubsetBuilder {
  public:
   SubsetBuilder(const ByteNfa& nfa, std::uint32_t accept, bool quoted, CountRange characters, AutomatonBudget& budget)
@@ -48,9 +48,9 @@ class SubsetBuilder {
     auto operator<=>(const Subset&) const = default;
   };
 
-  // Bytes that no edge tells apart, in ascending order.
+  // Finds the classes of bytes that no edge tells apart, in ascending order.
   void make_classes() {
-    std::bitset<257> begins;  // of a class
+    std::bitset<257> begins;  // the bytes at which a class begins
     const auto mark = [&](std::uint8_t low, std::uint8_t high) { begins.set(low), begins.set(high + 1u); };
     for (const ByteNfa::State& state : nfa_.states()) {
       for (const ByteNfa::Edge& edge : state.edges) {
@@ -84,7 +84,7 @@ class SubsetBuilder {
     budget -= amount;
   }
 
-  // What `from` reaches without a byte, `allowed` being the assertion that holds here.
+  // Returns the states that `from` reaches without a byte. `allowed` is the assertion that holds here.
   std::vector<std::uint32_t> closure(std::vector<std::uint32_t> from, ByteNfa::EdgeKind allowed) {
     ++round_;
     std::vector<std::uint32_t> result;
@@ -121,7 +121,7 @@ class SubsetBuilder {
     result_.states[id].between_characters = between;
     if (between && subset.count >= characters_.min) accept(subset, id);
     if (between && subset.count == characters_.max) return;
-    // Past both limits no count differs from the next.
+    // Beyond both limits, counts need not be told apart.
     const std::uint32_t most = characters_.max == kNoLimit ? characters_.min : characters_.max;
     const std::uint32_t count = between ? std::min(subset.count + 1, most) : subset.count;
     std::vector<std::vector<std::uint32_t>> targets(result_.classes);
@@ -150,7 +150,7 @@ class SubsetBuilder {
     }
   }
 
-  // Cuts what leads to no accepting state.
+  // Replaces states from which no accepting state can be reached by kDead.
   void trim() {
     std::vector<std::vector<std::uint16_t>> sources(result_.states.size());
     std::vector<std::uint16_t> alive;
@@ -189,8 +189,8 @@ class SubsetBuilder {
   ByteAutomaton result_;
   std::uint16_t end_ = 0;
   std::map<Subset, std::uint16_t> ids_;
-  std::vector<const std::pair<const Subset, std::uint16_t>*> subsets_;  // in the order of their ids
-  std::vector<std::uint32_t> seen_;                                     // by state: the last closure that held it
+  std::vector<const std::pair<const Subset, std::uint16_t>*> subsets_;  // by the number of the state
+  std::vector<std::uint32_t> seen_;                                     // by NFA state: the last closure that had it
   std::uint32_t round_ = 0;
 };
 

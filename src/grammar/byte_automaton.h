@@ -1,4 +1,5 @@
-// Finite automata over bytes: a nondeterministic one to build, a deterministic one to run. Private to this folder.
+// Finite automata over bytes: a nondeterministic one (NFA) to build, and a deterministic one (DFA) to run. Private to
+// this folder.
 #pragma once
 
 #include <array>
@@ -10,14 +11,15 @@
 
 namespace foe {
 
-// Thompson's construction. States between two characters of the text are told from those inside one.
+// An NFA, built by Thompson's construction. Each state says whether it is between two characters of the text or inside
+// one.
 class ByteNfa {
  public:
   enum class EdgeKind : std::uint8_t {
     kByte,   // takes a byte in [low, high]
     kEmpty,  // takes nothing
-    kBegin,  // takes nothing, before the first byte only
-    kEnd,    // takes nothing, after the last byte only
+    kBegin,  // takes nothing, and only before the first byte
+    kEnd,    // takes nothing, and only after the last byte
   };
   struct Edge {
     EdgeKind kind;
@@ -29,7 +31,7 @@ class ByteNfa {
     std::vector<Edge> edges;
   };
 
-  // Throws Error if there are too many states.
+  // Adds a state and returns its number. Throws Error if there are too many states.
   std::uint32_t add_state(bool inside_character = false);
   void add_bytes(std::uint32_t from, std::uint32_t to, std::uint8_t low, std::uint8_t high);
   void add_empty(std::uint32_t from, std::uint32_t to, EdgeKind kind = EdgeKind::kEmpty);
@@ -47,32 +49,33 @@ struct CountRange {
   auto operator<=>(const CountRange&) const = default;
 };
 
-// From every state that step() gives, an accepting one can be reached.
+// A DFA. An accepting state can be reached from every state that step() returns, except kDead.
 struct ByteAutomaton {
   static constexpr std::uint16_t kDead = 0xffff;
   struct State {
     bool accepting = false;
-    bool final = false;               // accepting, and no byte can follow
-    bool between_characters = false;  // of a quoted text: a next byte other than the closing quote begins a character
+    bool final = false;               // it is accepting, and no byte can follow
+    bool between_characters = false;  // quoted texts: any next byte but the closing quote begins a character
   };
 
   std::array<std::uint8_t, 256> byte_class{};
   std::size_t classes = 0;
-  std::vector<std::uint16_t> next;  // [state, class]
+  std::vector<std::uint16_t> next;  // [state][class of a byte]
   std::vector<State> states;
-  std::uint16_t start = kDead;  // kDead: accepts nothing
+  std::uint16_t start = kDead;  // kDead: no text is accepted
 
   std::uint16_t step(std::uint16_t state, std::uint8_t byte) const { return next[state * classes + byte_class[byte]]; }
 };
 
-// What making automata may still cost.
+// A quota on the work of making automata: each spends from it.
 struct AutomatonBudget {
-  std::size_t steps = 4'000'000;  // edges looked at: some ten milliseconds
-  std::size_t cells = 1'000'000;  // of `next`
+  std::size_t steps = 4'000'000;  // edges that are looked at, which takes some tens of milliseconds
+  std::size_t cells = 1'000'000;  // elements of `next`
 };
 
-// The automaton of the texts that lead from `start` to `accept` and have so many characters; if `quoted`, in double
-// quotes (the characters then have none that is unescaped). Throws Error if that takes more than the budget.
+// Returns the automaton of the texts that lead from `start` to `accept` and have a number of characters in
+// `characters`. With `quoted` the texts are in double quotes; then the NFA must have no unescaped quote. Throws Error
+// if this takes more than is left of the budget.
 ByteAutomaton make_automaton(const ByteNfa& nfa, std::uint32_t start, std::uint32_t accept, bool quoted,
                              CountRange characters, AutomatonBudget& budget);
 

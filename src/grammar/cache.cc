@@ -7,10 +7,10 @@ namespace foe {
 
 std::shared_ptr<const Grammar> GrammarCache::get(const Constraint& constraint) {
   auto grammar = find(constraint);
-  if (!grammar) grammar = compile_grammar(constraint);  // without the lock: others need not wait for it
+  if (!grammar) grammar = compile_grammar(constraint);  // without the lock, so that others do not wait
   const std::lock_guard lock(mutex_);
   std::weak_ptr<const Grammar>& place = grammars_of(constraint)[constraint.schema];
-  if (auto known = place.lock()) grammar = known;  // someone else may have been faster
+  if (auto known = place.lock()) grammar = known;  // another thread may have been faster
   place = grammar;
   std::erase(recent_, grammar);
   recent_.push_front(grammar);

@@ -1,4 +1,4 @@
-// Grammars by the schemas they were compiled from: requests with one schema share one.
+// Keeps compiled grammars by their schemas, so that requests with the same schema share one.
 #pragma once
 
 #include <cstddef>
@@ -13,17 +13,17 @@
 
 namespace foe {
 
-// Any thread. (A grammar itself is for one thread at a time.)
+// Any thread may call these functions. (A grammar itself may be used by one thread at a time.)
 class GrammarCache {
  public:
-  // Besides those that someone uses, the last `kept` ones stay.
+  // Besides the grammars that are in use, the last `kept` ones are kept.
   explicit GrammarCache(std::size_t kept) : kept_(kept) {}
 
-  // Compiles what is not there. Throws as compile_grammar() does.
+  // Returns a grammar, which is compiled if it is not here. Throws what compile_grammar() throws.
   std::shared_ptr<const Grammar> get(const Constraint& constraint);
-  // Null if it is not there. Takes no memory.
+  // Returns null if the grammar is not here. Allocates no memory.
   std::shared_ptr<const Grammar> find(const Constraint& constraint);
-  // How many there are, in use or kept.
+  // Returns how many grammars are in use or kept.
   std::size_t size();
 
  private:
@@ -34,7 +34,7 @@ class GrammarCache {
 
   std::size_t kept_;
   std::mutex mutex_;
-  Grammars schemas_, any_object_;                      // the latter has an empty text
+  Grammars schemas_, any_object_;                      // any_object_ has one with an empty text
   std::deque<std::shared_ptr<const Grammar>> recent_;  // the last one first
 };
 

@@ -23,7 +23,7 @@ namespace {
 
 constexpr std::string_view kAnyObject = R"({"type":"object"})";
 
-// One mask in the making.
+// Computes one mask.
 class MaskFiller {
  public:
   MaskFiller(const Grammar& grammar, const TokenTable& table, Stacks& stacks, std::span<std::uint64_t> bits)
@@ -46,13 +46,13 @@ class MaskFiller {
   }
 
  private:
-  // Adds the tokens at and below a node of the trie, `open` being the stacks at it.
+  // Adds the tokens at and below a node of the trie. `open` has the stacks at that node.
   void walk(std::uint32_t node, std::vector<Stack> open) {
     if (open.empty()) return;
     const auto nodes = table_.nodes();
     table_.mark(node, bits_);
     struct Level {
-      std::size_t begin, end;  // its stacks in `open`
+      std::size_t begin, end;  // which elements of `open` are its stacks
       Stacks::Mark mark;
     };
     std::vector<Level> levels = {{0, open.size(), stacks_.mark()}};  // by depth below `node`
@@ -85,7 +85,7 @@ class MaskFiller {
 
 struct GrammarMatcher::State {
   explicit State(const GrammarProgram& program) : stacks(program) {}
-  Stacks stacks;  // a mask tries steps and takes them back
+  Stacks stacks;  // computing a mask makes steps and takes them back
   std::vector<Stack> open = {Stack{}};
 };
 
@@ -116,7 +116,7 @@ void GrammarMatcher::accept(std::int32_t token) {
   const std::size_t length = stacks.text.size();
   const std::string_view bytes = table_->bytes(token);
   std::vector<Stack> result, now, next;
-  // Each stack by itself, as in fill_mask: what is given up past kMaxStacks is then the same.
+  // Each stack is stepped by itself, as in fill_mask(), so that the same stacks are given up beyond kMaxStacks.
   for (const Stack& stack : state_->open) {
     if (bytes.empty()) break;
     stacks.text.resize(length);

@@ -9,13 +9,13 @@ namespace foe {
 namespace {
 
 constexpr std::size_t kMaxAlternatives = 128;
-constexpr std::size_t kMaxFlattening = 1'000'000;  // steps
+constexpr std::size_t kMaxFlattening = 1'000'000;  // the most steps of flattening
 
 void flatten(GrammarProgram& program) {
   std::size_t steps = 0;
   const auto choice = [&](NodeId id) { return std::get_if<ChoiceNode>(&program.nodes[id].body); };
   std::vector<std::vector<NodeId>> flat(program.nodes.size());
-  std::vector<NodeId> seen_by(program.nodes.size(), kUnreachable);  // the last choice that met the node
+  std::vector<NodeId> seen_by(program.nodes.size(), kUnreachable);  // the last choice that has reached the node
   for (NodeId id = 0; id < program.nodes.size(); ++id) {
     if (!choice(id)) continue;
     // Depth first, so that alternatives stay in the order of the schema.
@@ -40,7 +40,7 @@ void flatten(GrammarProgram& program) {
   }
 }
 
-// Heights from those of the nodes below, as far as they are known.
+// Computes the height of a node from those of the nodes below, as far as they are known.
 struct HeightOf {
   const GrammarProgram& program;
 
@@ -94,7 +94,7 @@ struct HeightOf {
 
 void finish_program(GrammarProgram& program) {
   flatten(program);
-  // Every height that is finite is at most kMaxNesting, and is found with or after those below it.
+  // This ends because every finite height is at most kMaxNesting, and is found after those below it.
   for (bool changed = true; changed;) {
     changed = false;
     for (GrammarNode& node : program.nodes) {

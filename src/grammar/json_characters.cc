@@ -32,7 +32,8 @@ void add_escape(ByteNfa& nfa, std::uint32_t from, std::uint32_t to, std::string_
   add_sequence(nfa, from, to, ranges);
 }
 
-// The code points in [low, high], all with encodings of the same length: split until the bytes vary independently.
+// Adds the code points in [low, high], whose encodings must have the same length. The range is split until its bytes
+// vary independently.
 void add_utf8(ByteNfa& nfa, std::uint32_t from, std::uint32_t to, char32_t low, char32_t high) {
   std::string first, last;
   append_utf8(first, low);
@@ -63,7 +64,7 @@ void add_escaped(ByteNfa& nfa, std::uint32_t from, std::uint32_t to, char32_t co
                                          : std::string{'\\', kLetters[i]});
 }
 
-// One hexadecimal digit with a value in [low, high].
+// Adds one hexadecimal digit with a value in [low, high].
 void add_hex(ByteNfa& nfa, std::uint32_t from, std::uint32_t to, unsigned low, unsigned high) {
   const auto add = [&](unsigned first, unsigned last, char zero) {
     if (std::max(low, first) > std::min(high, last)) return;
@@ -75,7 +76,7 @@ void add_hex(ByteNfa& nfa, std::uint32_t from, std::uint32_t to, unsigned low, u
   add(10, 15, 'A');
 }
 
-// \uXXXX, each digit within its range.
+// Adds \uXXXX, with each digit in its range.
 void add_unicode_escape(ByteNfa& nfa, std::uint32_t from, std::uint32_t to,
                         const std::array<std::pair<unsigned, unsigned>, 4>& digits) {
   std::uint32_t state = nfa.add_state(true);
@@ -92,7 +93,7 @@ void add_unicode_escape(ByteNfa& nfa, std::uint32_t from, std::uint32_t to,
 CodePoints complement(CodePoints set) {
   std::sort(set.begin(), set.end());
   CodePoints result;
-  char32_t next = 0;  // the first that is not decided
+  char32_t next = 0;  // the first character that has not been dealt with
   for (const auto& [low, high] : set) {
     if (low > next) result.emplace_back(next, low - 1);
     next = std::max<char32_t>(next, high + 1);

@@ -13,11 +13,12 @@ using CodePoints = std::vector<std::pair<char32_t, char32_t>>;
 
 CodePoints complement(CodePoints set);
 
-// Leads from one state to another by each character of the set, as it stands unescaped in a JSON string; a quote, a
-// backslash and control characters by the shortest escape. Surrogates are no characters.
+// Adds edges that lead from one state to another by each character of the set, as it is written in a JSON string:
+// unescaped or, for quotes, backslashes and control characters, with the shortest escape. Surrogates in the set are
+// ignored.
 void add_characters(ByteNfa& nfa, std::uint32_t from, std::uint32_t to, const CodePoints& set);
 
-// Any JSON string, with all escapes that JSON has. Surrogates are escaped in pairs only.
+// Returns the automaton of all JSON strings, with all escapes that JSON has. Escaped surrogates come in pairs only.
 ByteAutomaton make_string_automaton();
 
 }  // namespace foe

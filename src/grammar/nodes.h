@@ -1,4 +1,4 @@
-// What a schema is compiled to. Private to this folder.
+// The nodes that a schema is compiled to. Private to this folder.
 #pragma once
 
 #include <cstdint>
@@ -13,19 +13,20 @@
 
 namespace foe {
 
-// An index into GrammarProgram::nodes. Values are referred to by their choice, which is complete once it is flattened.
+// An index into GrammarProgram::nodes. A value is referred to by its ChoiceNode, whose alternatives are complete after
+// finish_program().
 using NodeId = std::uint32_t;
 
-// Arrays and objects that may be open at once. Texts that would need more are not allowed.
+// The most arrays and objects that may be open at once. Texts that would need more are not allowed.
 constexpr std::uint32_t kMaxNesting = 64;
 constexpr std::uint32_t kUnreachable = std::numeric_limits<std::uint32_t>::max();
 
-// One of several values. Choices among the alternatives are replaced by theirs in the end.
+// One of several values. finish_program() replaces alternatives that are choices by theirs.
 struct ChoiceNode {
   std::vector<NodeId> alternatives;
 };
 
-// One of these texts, in ascending order.
+// One of these texts, which are in ascending order.
 struct LiteralsNode {
   std::vector<std::string> texts;
 };
@@ -35,14 +36,14 @@ struct AutomatonNode {
   std::uint32_t automaton;  // an index into GrammarProgram::automata
 };
 
-// Any string of so many characters, run by automaton kStringAutomaton.
+// Any string with so many characters, read by automaton kStringAutomaton.
 struct StringNode {
   CountRange characters;
 };
 
 struct ArrayNode {
-  std::vector<NodeId> prefix;   // of the first items
-  std::optional<NodeId> items;  // of those after them
+  std::vector<NodeId> prefix;   // the values of the first items
+  std::optional<NodeId> items;  // the value of all later items; none: there must be none
   CountRange count;
 
   std::optional<NodeId> item(std::uint32_t index) const { return index < prefix.size() ? prefix[index] : items; }
@@ -55,15 +56,15 @@ struct ObjectNode {
     bool required;
   };
   std::vector<Property> properties;     // in the order in which they come, before all others
-  std::vector<std::uint32_t> by_key;    // their indices, in ascending order of keys
-  std::vector<std::uint32_t> required;  // by index: how many from there on are required
-  std::optional<NodeId> additional;     // value of any other property
+  std::vector<std::uint32_t> by_key;    // the indices of properties in ascending order of keys
+  std::vector<std::uint32_t> required;  // by index: how many properties from there on are required
+  std::optional<NodeId> additional;     // the value of any other property; none: there must be none
   CountRange count;
 };
 
 struct GrammarNode {
   std::variant<ChoiceNode, LiteralsNode, AutomatonNode, StringNode, ArrayNode, ObjectNode> body;
-  std::uint32_t height = kUnreachable;  // arrays and objects that the flattest value has open at once
+  std::uint32_t height = kUnreachable;  // how many arrays and objects the flattest value has open at once
 };
 
 constexpr std::uint32_t kStringAutomaton = 0;
@@ -74,7 +75,8 @@ struct GrammarProgram {
   NodeId root = 0;
 };
 
-// Flattens the choices and finds the heights. kUnreachable stays where no value is flat enough, or there is none.
+// Flattens the choices and computes the heights. A height stays kUnreachable if there is no value, or none that is flat
+// enough. Throws Error if flattening takes too many steps.
 void finish_program(GrammarProgram& program);
 
 }  // namespace foe

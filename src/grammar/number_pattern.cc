@@ -11,8 +11,8 @@ namespace foe {
 namespace {
 
 constexpr int kMaxDigits = 18;
-constexpr double kMaxBound = 1e15;           // below, doubles tell integers apart
-constexpr double kMaxFractionalBound = 1e9;  // below, they tell numbers with kFraction digits apart
+constexpr double kMaxBound = 1e15;           // up to here doubles tell integers apart
+constexpr double kMaxFractionalBound = 1e9;  // up to here they tell numbers with kFraction digits apart
 constexpr int kFraction = 6;
 
 std::int64_t power_of_ten(int exponent) {
@@ -21,8 +21,8 @@ std::int64_t power_of_ten(int exponent) {
   return result;
 }
 
-// Numbers with the same count of digits before the point, written as those digits and all of the fraction. A text may
-// leave out zeros at the end of the fraction, and the point if none of it is left.
+// Numbers with the same number of digits before the point. They are given as these digits and all digits of the
+// fraction. A text may leave out zeros at the end of the fraction, and the point if no digit is left.
 class DigitRange {
  public:
   DigitRange(std::size_t integer_digits, std::size_t fraction_digits)
@@ -33,7 +33,7 @@ class DigitRange {
   }
 
  private:
-  // Of the digits at `at` and after, in [low, high].
+  // Returns the pattern of the digits from `at` on, in [low, high].
   std::string from(std::size_t at, const std::string& low, const std::string& high) const {
     if (at == size_) return "";
     const bool no_low = low.find_first_not_of('0', at) == std::string::npos;
@@ -63,7 +63,7 @@ class DigitRange {
   std::size_t point_, size_;
 };
 
-// The numbers n / 10^fraction with low <= n <= high, 0 <= low.
+// Adds the numbers n / 10^fraction with 0 <= low <= n <= high.
 void add_magnitudes(std::string& result, std::string_view sign, std::int64_t low, std::int64_t high, int fraction) {
   for (int digits = 1; digits + fraction <= kMaxDigits; ++digits) {
     const std::int64_t first = digits == 1 ? 0 : power_of_ten(digits - 1 + fraction);
@@ -79,7 +79,7 @@ std::string bounded_pattern(std::optional<NumberBound> low, std::optional<Number
   const auto unit = static_cast<double>(power_of_ten(fraction));
   std::int64_t last = power_of_ten(kMaxDigits) - 1;
   std::int64_t first = -last;
-  // The division rounds as the reader of the number does.
+  // The division rounds like a reader of the number does.
   if (low) {
     first = std::llround(low->value * unit);
     const double read = static_cast<double>(first) / unit;

@@ -1,4 +1,4 @@
-// Numbers within bounds as regular expressions. Private to this folder.
+// Writes numbers within bounds as regular expressions. Private to this folder.
 #pragma once
 
 #include <optional>
@@ -11,14 +11,15 @@ struct NumberBound {
   bool exclusive = false;
 };
 
-// Every number here is of bounded length, fits 64 bits if it is an integer, and a double else.
+// All numbers have a bounded length. Integers fit into 64 bits, and other numbers into a double.
 
-// JSON's integers in the bounds, of at most 18 digits, without fraction, exponent or -0. Throws Error if a bound is
-// past 10^15.
+// Returns a pattern of the JSON integers within the bounds, with at most 18 digits and without fraction, exponent or
+// -0. Throws Error if a bound is beyond 10^15.
 std::string integer_pattern(std::optional<NumberBound> low, std::optional<NumberBound> high);
 
-// JSON's numbers, with at most 18 digits before and behind the point and 2 of an exponent. In bounds they have no
-// exponent, no -0, and 6 digits behind the point, or none if a bound is past 10^9. Throws Error as above.
+// Returns a pattern of the JSON numbers within the bounds, with at most 18 digits before and after the point and 2 of
+// an exponent. If there are bounds, numbers have no exponent, no -0, and at most 6 digits after the point, or none if a
+// bound is beyond 10^9. Throws Error if a bound is beyond 10^15.
 std::string number_pattern(std::optional<NumberBound> low, std::optional<NumberBound> high);
 
 }  // namespace foe

@@ -6,8 +6,8 @@
 namespace foe {
 namespace {
 
-// Appends to `nfa` what leads from `from` through a match of `node`, and returns where it ends. Every copy of a
-// repeated part adds a state, so that the limit on states also ends repeats of nothing.
+// Adds edges to `nfa` that lead from `from` through a match of `node`, and returns the state at the end. Every copy of
+// a repeated part adds a state, so that the limit on states also stops repeats of an empty part.
 std::uint32_t add_pattern(ByteNfa& nfa, std::uint32_t from, const PatternNode& node);
 
 std::uint32_t add_repeat(ByteNfa& nfa, std::uint32_t from, const PatternNode& node) {

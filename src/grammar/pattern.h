@@ -1,5 +1,4 @@
-// Regular expressions as JSON Schema's "pattern" writes them (ECMA-262), run as a finite automaton. Private to this
-// folder.
+// Compiles the regular expressions of JSON Schema's "pattern" (ECMA-262) to finite automata. Private to this folder.
 #pragma once
 
 #include <string_view>
@@ -9,13 +8,13 @@
 namespace foe {
 
 enum class PatternUse {
-  kJsonString,  // JSON strings whose value has a match anywhere, as JSON Schema says; spelled as add_characters does
-  kWhole,       // the plain texts that match as a whole
+  kJsonString,  // JSON strings whose value has a match anywhere, as JSON Schema says; spelt as in add_characters()
+  kWhole,       // plain texts that match as a whole
 };
 
-// Supported: characters and their escapes, classes, \d \w \s (ASCII digits and words), groups, alternatives, greedy and
-// lazy repeats, ^ and $. Throws Error for what is no regular expression, what no automaton can run (look-around, back
-// references), \b, \p and flags, and what takes too many states.
+// Returns the automaton of a pattern. Supported are characters and their escapes, classes, \d \w \s (ASCII digits and
+// words), groups, alternatives, greedy and lazy repeats, ^ and $. Throws Error if the pattern is not a regular
+// expression, has what automata cannot do (look-around, back references) or \b, \p or flags, or takes too many states.
 ByteAutomaton compile_pattern(std::string_view pattern, PatternUse use, CountRange characters, AutomatonBudget& budget);
 
 }  // namespace foe

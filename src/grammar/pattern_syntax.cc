@@ -114,14 +114,14 @@ class PatternParser {
     } else {
       return part;
     }
-    accept("?");  // lazy: another match, but of the same texts
+    accept("?");  // a lazy repeat allows the same texts
     if (starts_with("*") || starts_with("+") || starts_with("?") || interval(at_)) bad("one repeat");
     PatternNode result{Kind::kRepeat, {}, times, {}};
     result.children.push_back(std::move(part));
     return result;
   }
 
-  // {n}, {n,} or {n,m} at `at`, and where it ends. Any other brace is a character.
+  // Reads {n}, {n,} or {n,m} at `at`, and returns it and where it ends. Any other brace is a character.
   std::optional<std::pair<CountRange, std::size_t>> interval(std::size_t at) const {
     const auto number = [&]() -> std::optional<std::uint32_t> {
       const std::size_t begin = at;
@@ -220,7 +220,7 @@ class PatternParser {
     unsupported("such escape");
   }
 
-  // \xHH and \uHHHH: `digits` of them after `skip` bytes.
+  // Reads \xHH or \uHHHH: `digits` hexadecimal digits after `skip` bytes.
   CodePoints hex_escape(std::size_t skip, std::size_t digits) {
     char32_t code = 0;
     for (std::size_t i = 0; i < digits; ++i) {

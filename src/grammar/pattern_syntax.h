@@ -18,7 +18,7 @@ struct PatternNode {
   std::vector<PatternNode> children;  // kSequence (empty: the empty text), kAlternatives, kRepeat (one)
 };
 
-// Throws Error with the byte at which `pattern` is wrong or not supported.
+// Parses a pattern. Throws Error, with the byte, where it is wrong or not supported.
 PatternNode parse_pattern(std::string_view pattern);
 
 }  // namespace foe

@@ -55,7 +55,7 @@ class SchemaCompiler {
     std::get<ChoiceNode>(program_.nodes[choice].body).alternatives.push_back(id);
   }
 
-  // The choice of a schema's values, compiled later.
+  // Returns the choice of a schema's values, which is filled later from the queue.
   NodeId value(SchemaPlace place) {
     for (int links = 0; place.value->is_object() && is_plain_ref(*place.value); ++links) {
       if (links == kMaxLinks)
@@ -76,7 +76,7 @@ class SchemaCompiler {
            });
   }
 
-  // Adds to the choice what satisfies all the keywords.
+  // Adds the values that satisfy all keywords to the choice.
   void add_values(Keywords keywords, const std::string& path, NodeId choice) {
     for (const char* name : {"anyOf", "oneOf"}) {
       std::vector<Keyword> mentions = keywords.take(name);
@@ -149,7 +149,7 @@ class SchemaCompiler {
     const Keyword* items = keywords.one("items");
     if (items && items->place.value->is_array()) items->place.wrong("a schema (prefixItems has a list)");
     node.items = value(items ? items->place : anything());
-    // Both say something of other items, and would have to be merged for those.
+    // Both are about later items, and would have to be merged.
     const auto mentions = std::max(keywords.all("items").size(), keywords.all("prefixItems").size());
     if (mentions > 1 && items && keywords.has("prefixItems")) items->place.wrong("items and prefixItems in one schema");
     return node;
@@ -188,7 +188,7 @@ class SchemaCompiler {
     return node;
   }
 
-  // Nothing, if there must be none.
+  // Returns the value of additional properties, or nothing if there must be none.
   std::optional<NodeId> additional_properties(const Keywords& keywords) {
     const Keyword* additional = keywords.one("additionalProperties");
     if (!additional || *additional->place.value == true) return value(anything());
@@ -221,7 +221,7 @@ class SchemaCompiler {
     return {&schema, "#"};
   }
 
-  static constexpr int kMaxLinks = 100;  // of $ref to $ref
+  static constexpr int kMaxLinks = 100;  // the most $ref that only lead to another $ref
   static constexpr int kMaxMerging = 32;
   static constexpr int kMaxMerges = 1000;
 
@@ -231,10 +231,10 @@ class SchemaCompiler {
   ScalarCompiler scalars_;
   std::unordered_map<const json*, NodeId> values_;  // the choice of each schema
   std::map<Scalar, NodeId> scalar_ids_;
-  std::deque<std::pair<SchemaPlace, NodeId>> queue_;  // choices that are still empty
+  std::deque<std::pair<SchemaPlace, NodeId>> queue_;  // schemas whose choices are still empty
   std::vector<OneOf> one_ofs_;
-  int merging_ = 0;  // how deep
-  int merges_ = 0;   // in all
+  int merging_ = 0;  // the depth of nested merges
+  int merges_ = 0;   // the number of all merges
   std::size_t properties_ = 0;
 };
 

@@ -1,4 +1,4 @@
-// JSON Schema to a grammar. Private to this folder.
+// Compiles a JSON schema. Private to this folder.
 #pragma once
 
 #include <string_view>
@@ -7,7 +7,8 @@
 
 namespace foe {
 
-// Throws Error beginning with the place in the schema.
+// Returns the finished program. Throws Error, beginning with the place in the schema, if the schema is not valid or not
+// supported.
 GrammarProgram compile_schema(std::string_view schema);
 
 }  // namespace foe

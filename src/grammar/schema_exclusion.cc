@@ -8,7 +8,7 @@
 namespace foe {
 namespace {
 
-constexpr std::size_t kMaxComparisons = 1'000'000;  // of literals and of keys
+constexpr std::size_t kMaxComparisons = 1'000'000;  // the most comparisons of literals and keys
 
 class Exclusion {
  public:
@@ -28,7 +28,7 @@ class Exclusion {
     return std::get<ChoiceNode>(program_.nodes[choice].body).alternatives;
   }
 
-  // One letter for each type that the node's values have: the first of their texts, '0' for numbers.
+  // Returns a letter for each type that the node's values have: the first character of their texts, for numbers '0'.
   std::string types(NodeId id) const {
     const auto& body = program_.nodes[id].body;
     const auto type_of = [](char first) { return std::string_view("\"[{ntf").find(first) < 6 ? first : '0'; };
@@ -60,7 +60,7 @@ class Exclusion {
     return object_a && object_b && objects(*object_a, *object_b);
   }
 
-  // Equal numbers, arrays and objects may have other texts.
+  // Different texts are different values, unless both sides have numbers, arrays or objects, which have several texts.
   bool literals(const LiteralsNode& a, const LiteralsNode& b) {
     comparisons_ += a.texts.size() + b.texts.size();
     const auto plain = [](const std::string& text) { return std::string_view("\"ntf").find(text[0]) < 4; };

@@ -1,4 +1,4 @@
-// Whether alternatives exclude each other. Private to this folder.
+// Checks that the alternatives of oneOf exclude each other. Private to this folder.
 #pragma once
 
 #include <string>
@@ -13,9 +13,9 @@ struct OneOf {
   std::vector<NodeId> choices;
 };
 
-// Throws Error with the path unless it is plain that no value is in two choices of one of these (the program being
-// finished): they are of other types, or have other literals, or are objects that require a property with other
-// literals.
+// Throws Error, with the path, unless it is plain that no value is in two choices of one oneOf: the choices have
+// different types or different literals, or are objects that require a property with different literals. The program
+// must be finished (finish_program).
 void check_exclusion(const GrammarProgram& program, const std::vector<OneOf>& one_ofs);
 
 }  // namespace foe

@@ -14,7 +14,7 @@ namespace {
 using json = nlohmann::ordered_json;
 
 constexpr int kMaxGatherDepth = 32;
-constexpr std::size_t kMaxGathered = 10'000;  // schemas
+constexpr std::size_t kMaxGathered = 10'000;  // the most schemas that are gathered
 
 const json& no_type() {
   static const json value = json::array();

@@ -18,7 +18,8 @@ using json = nlohmann::ordered_json;
 
 const std::set<std::string> kAllTypes = {"array", "boolean", "integer", "null", "number", "object", "string"};
 
-// RFC 3339's, without leap seconds and February 29, which not every minute and year has; RFC 4122's; dotted quads.
+// Dates and times of RFC 3339, without leap seconds and February 29, which not every minute and year has; UUIDs of RFC
+// 4122; IPv4 addresses as dotted quads.
 constexpr std::string_view kDate =
     "[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|"
     "02-(?:0[1-9]|1[0-9]|2[0-8]))";

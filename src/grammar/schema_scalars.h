@@ -1,4 +1,4 @@
-// Strings, numbers, and values that a schema lists. Private to this folder.
+// Compiles strings, numbers, and values that a schema lists. Private to this folder.
 #pragma once
 
 #include <compare>
@@ -12,27 +12,27 @@
 
 namespace foe {
 
-// The types that `type` allows in all its mentions; without one, those that the keywords are about.
+// Returns the types that all mentions of `type` allow; if there are none, the types that the keywords are about.
 std::set<std::string> allowed_types(const Keywords& keywords);
 
-// From the largest of the one keyword to the smallest of the other.
+// Returns the range from the largest mention of `min` to the smallest mention of `max`.
 CountRange count_range(const Keywords& keywords, std::string_view min, std::string_view max);
 
-// The values of all mentions of enum and const that have one of the types, in ascending order. Throws Error if other
-// keywords say something as well.
+// Returns the texts, in ascending order, of the values that all mentions of enum and const list and that have one of
+// the types. Throws Error if there are other keywords about values as well.
 std::vector<std::string> literal_texts(const Keywords& keywords, const std::set<std::string>& types);
 
-// What tells null, booleans, strings and numbers of one schema from those of another.
+// What a schema says about null, booleans, strings or numbers. Equal ones share an automaton.
 struct Scalar {
   std::string type;
   CountRange characters;               // strings
-  std::optional<std::string> pattern;  // strings: as in JSON Schema; numbers: of the whole text
+  std::optional<std::string> pattern;  // strings: as in JSON Schema; numbers: must match the whole text
   auto operator<=>(const Scalar&) const = default;
 };
 
 Scalar describe_scalar(const std::string& type, const Keywords& keywords);
 
-// Adds the automata of scalars to a program, at first the one of all strings.
+// Adds the automata of scalars to a program. The constructor adds the one of all strings (kStringAutomaton).
 class ScalarCompiler {
  public:
   explicit ScalarCompiler(GrammarProgram& program);

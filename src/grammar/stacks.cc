@@ -15,9 +15,10 @@ using Phase = Frame::Phase;
 
 constexpr std::uint8_t kMaxIndent = 64;
 
-// Before a value, a key or a closing bracket there may be one space, or a line end and up to kMaxIndent spaces and
-// tabs: as people indent JSON, and no blanks for ever. `blanks` is 0 before those, 1 behind a space, 2 + n behind a
-// line end and n blanks. Nothing if `byte` goes on with none of these.
+// Returns the next value of `blanks` if `byte` is allowed whitespace, otherwise nothing. Before a value, a key or a
+// closing bracket there may be one space, or a line end and up to kMaxIndent spaces and tabs: enough to indent JSON,
+// but not whitespace for ever. `blanks` is 0 at first, 1 after a space, and 2 + n after a line end and n spaces or
+// tabs.
 std::optional<std::uint8_t> next_blanks(std::uint8_t blanks, std::uint8_t byte) {
   if (blanks == 0 && byte == ' ') return 1;
   if (blanks == 0 && byte == '\n') return 2;
@@ -29,7 +30,7 @@ bool is_blank(std::uint8_t byte) {
   return byte == ' ' || byte == '\n' || byte == '\t';
 }
 
-// Narrows [low, high) of the ascending texts, all alike up to `at`, to those with `byte` there.
+// Narrows the range [low, high) of ascending texts, which are equal up to `at`, to those with `byte` there.
 template <typename Text>
 void narrow(std::uint32_t& low, std::uint32_t& high, std::size_t at, std::uint8_t byte, const Text& text) {
   const auto bound = [&](int least) {
@@ -47,7 +48,7 @@ void narrow(std::uint32_t& low, std::uint32_t& high, std::size_t at, std::uint8_
   high = end;
 }
 
-// The one spelling that listed keys have.
+// Returns the spelling that listed keys have.
 std::string canonical(std::string_view name) {
   if (name.find('\\') == std::string_view::npos) return std::string(name);
   return nlohmann::json::parse(name).dump();
@@ -76,7 +77,7 @@ struct Stacks::Step {
   }
 
   bool fits(NodeId id, std::uint32_t nesting) const { return program().nodes[id].height <= kMaxNesting - nesting; }
-  // Of a stack whose top is an array or an object.
+  // Returns how many arrays and objects are open, for a stack whose top is an array or an object.
   std::uint32_t nesting(const Stack& stack) const { return stacks.frames_[stack.below].nesting + 1; }
 
   void run(const Stack& stack) {
@@ -89,7 +90,7 @@ struct Stacks::Step {
     begin_value(stack, program().root);
   }
 
-  // True if the byte is whitespace, whether or not it is allowed.
+  // Takes the byte if it is whitespace. Returns whether it is, even if it is not allowed here.
   bool take_blank(Stack stack) {
     if (!is_blank(byte)) return false;
     if (const auto blanks = next_blanks(stack.top.blanks, byte)) {
@@ -105,7 +106,7 @@ struct Stacks::Step {
     emit(stack);
   }
 
-  // Puts the value on top of the stack, which goes on behind it.
+  // Pushes a frame for a value of `choice` and steps it. The frame below continues after the value.
   void begin_value(Stack stack, NodeId choice) {
     stack.top.phase = Phase::kAfter;
     stack.top.blanks = 0;
@@ -239,7 +240,7 @@ struct Stacks::Step {
            fits(*node.additional, nesting(stack));
   }
 
-  // Whether one of by_key[low, high) may be next.
+  // Whether one of the properties by_key[low, high) may come next.
   bool has_listed(const ObjectNode& node, const Stack& stack, std::size_t low, std::size_t high) const {
     for (std::size_t i = low; i < high; ++i) {
       if (may_be_next(node, stack, node.by_key[i])) return true;
@@ -267,7 +268,7 @@ struct Stacks::Step {
     narrow(top.low, top.high, top.matched, byte, key_of);
     if (!has_listed(node, stack, top.low, top.high)) return;
     ++top.matched;
-    // The quote at its end makes no key the beginning of another.
+    // The quote at the end of a key ensures that no key is the beginning of another.
     if (byte != '"' || key_of(top.low).size() != top.matched) return emit(stack);
     const std::uint32_t property = node.by_key[top.low];
     top.index = property + 1;
@@ -300,7 +301,7 @@ struct Stacks::Step {
     end_key(stack);
   }
 
-  // What the frame of the key held is no longer needed, and would keep equal stacks apart.
+  // Clears the fields that only the key needed: they would make equal stacks differ.
   void end_key(Stack stack) {
     Frame& top = stack.top;
     ++top.count;
@@ -311,7 +312,7 @@ struct Stacks::Step {
 };
 
 void Stacks::step(const Stack& stack, std::vector<Stack>& out, std::size_t begin) {
-  const Stack copy = stack;  // may be an element of `out`
+  const Stack copy = stack;  // `stack` may be an element of `out`, which grows
   Step{*this, out, begin, static_cast<std::uint8_t>(text.back())}.run(copy);
 }
 
@@ -354,7 +355,7 @@ void Stacks::rewind(const Mark& mark) {
   text.resize(mark.text);
 }
 
-// The same frame on the same ones again is the same stack.
+// Returns the number of the frame. An equal frame on the same frames below has the same number.
 std::uint32_t Stacks::push(const Stack& stack) {
   for (std::size_t i = stack.below + 1; i < frames_.size(); ++i) {
     if (frames_[i].below == stack.below && frames_[i].frame == stack.top) return static_cast<std::uint32_t>(i);
@@ -373,7 +374,7 @@ std::uint32_t Stacks::add_name(std::uint32_t previous, std::size_t hash) {
 }
 
 void Stacks::compact(std::vector<Stack>& stacks) {
-  std::vector<std::uint32_t> place(frames_.size(), 0);  // 1 for what is needed, then where it goes
+  std::vector<std::uint32_t> place(frames_.size(), 0);  // 1 for each frame that is needed; later its new number
   for (const Stack& stack : stacks) place[stack.below] = 1;
   for (std::size_t i = frames_.size(); i-- > 1;) {
     if (place[i]) place[frames_[i].below] = 1;

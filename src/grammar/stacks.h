@@ -1,5 +1,5 @@
-// The pushdown automaton of a grammar: what is open in the text so far, and what a next byte makes of it. Private to
-// this folder.
+// Runs the pushdown automaton of a grammar: keeps what is open in the text so far, and advances it by a byte. Private
+// to this folder.
 #pragma once
 
 #include <cstdint>
@@ -11,64 +11,65 @@
 
 namespace foe {
 
-// How far a value has come. Each kind of node uses some of the fields.
+// How much of a value has come. Each kind of node uses some of the fields.
 struct Frame {
   enum class Phase : std::uint8_t {
-    kOpen,   // arrays, objects: behind the bracket
-    kComma,  // arrays, objects: behind a comma
+    kOpen,   // arrays, objects: after the opening bracket
+    kComma,  // arrays, objects: after a comma
     kKey,    // objects: inside a listed key
     kName,   // objects: inside the name of another property
     kColon,  // objects: the colon is next
     kValue,  // objects, the document: a value is next
-    kAfter,  // arrays, objects, the document: behind a value
+    kAfter,  // arrays, objects, the document: after a value
   };
-  static constexpr NodeId kDocument = kUnreachable;  // whose one value is the root
+  static constexpr NodeId kDocument = kUnreachable;  // the document, whose only value is the root
 
   NodeId node = kDocument;
   Phase phase = Phase::kValue;
-  std::uint8_t blanks = 0;    // whitespace so far, see next_blanks
-  std::uint16_t state = 0;    // of the automaton in strings, numbers and names
-  std::uint32_t matched = 0;  // literals and keys: length of what has come
-  std::uint32_t low = 0;      // literals and keys: those that begin so, [low, high) in ascending order
+  std::uint8_t blanks = 0;    // whitespace so far, see next_blanks()
+  std::uint16_t state = 0;    // strings, numbers and names: the state of the automaton
+  std::uint32_t matched = 0;  // literals and keys: how many bytes have come
+  std::uint32_t low = 0;      // literals and keys: [low, high) of the ascending ones begin like that
   std::uint32_t high = 0;
-  std::uint32_t index = 0;  // of the next item, or of the first listed property that may follow
-  std::uint32_t count = 0;  // characters, or properties
-  std::uint32_t names = 0;  // of other properties so far: a list in Stacks
-  std::uint32_t begin = 0;  // of the name, in Stacks::text
-  NodeId value = 0;         // of the property that is next
+  std::uint32_t index = 0;  // the next item, or the first listed property that may follow
+  std::uint32_t count = 0;  // how many characters, or properties, have come
+  std::uint32_t names = 0;  // the names of other properties so far: a list in Stacks
+  std::uint32_t begin = 0;  // where the current name begins in Stacks::text
+  NodeId value = 0;         // the value of the current property
   bool operator==(const Frame&) const = default;
 };
 
-// A stack: its top, and the frames below in Stacks. Those are shared by stacks and never change.
+// A stack: its top frame, and the frames below, which are in Stacks. Stacks share these, and they never change.
 struct Stack {
   Frame top;
-  std::uint32_t below = 0;  // 0: nothing
+  std::uint32_t below = 0;  // 0: there is nothing below
   bool operator==(const Stack&) const = default;
 };
 
 struct AutomatonRead {
   std::uint32_t automaton;   // an index into GrammarProgram::automata
-  std::uint32_t characters;  // at most so many may follow
+  std::uint32_t characters;  // how many characters may follow at most
 };
 
-// The alternatives that are open at once. With more of them the last ones are given up: the text will be allowed, but
-// not every allowed text can come.
+// The most alternatives that are followed at once. If there are more, the last ones are given up. Then the output is
+// still an allowed text, but not every allowed text can come.
 constexpr std::size_t kMaxStacks = 128;
 
 class Stacks {
  public:
   explicit Stacks(const GrammarProgram& program) : program_(&program), frames_(1), names_(1) {}
 
-  std::string text;  // from the beginning
+  std::string text;  // the whole text so far
 
-  // Appends to `out`, behind its first `begin` elements, the stacks that the last byte of `text` makes of `stack`.
+  // Appends the stacks that `stack` becomes by the last byte of `text` to `out`, without those that are there already
+  // from element `begin` on.
   void step(const Stack& stack, std::vector<Stack>& out, std::size_t begin);
-  // Whether the text is complete with this stack.
+  // Whether the text is complete if this stack is right.
   bool complete(Stack stack) const;
-  // What reads the next byte, if that is an automaton: its state is the top's.
+  // Returns the automaton that reads the next byte, if one does. Its state is in the top frame.
   std::optional<AutomatonRead> automaton(const Stack& stack) const;
-  // Appends, as step() does, the stack behind the value or name that such an automaton has accepted, `characters` and
-  // `text` having come since: nothing if they are too few, or the name is there already.
+  // Appends, like step(), the stack after the value or name that such an automaton has accepted, when `characters` more
+  // have come and are in `text`. Appends nothing if these are too few, or if the name has come before.
   void leave(Stack stack, std::uint32_t characters, std::vector<Stack>& out, std::size_t begin);
 
   struct Mark {
@@ -76,14 +77,14 @@ class Stacks {
   };
   Mark mark() const { return {frames_.size(), names_.size(), text.size()}; }
   void rewind(const Mark& mark);
-  // Forgets frames that none of `stacks` needs, and changes those to fit.
+  // Drops frames that none of `stacks` needs, and renumbers the others in `stacks`.
   void compact(std::vector<Stack>& stacks);
 
  private:
   struct Below {
     Frame frame;
     std::uint32_t below = 0;
-    std::uint32_t nesting = 0;  // arrays and objects up to here
+    std::uint32_t nesting = 0;  // how many arrays and objects are open up to here
   };
   struct Name {
     std::uint32_t previous = 0;  // 0: none

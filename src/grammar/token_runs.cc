@@ -5,9 +5,9 @@
 namespace foe {
 namespace {
 
-constexpr std::size_t kMaxRuns = 256;  // some megabytes
+constexpr std::size_t kMaxRuns = 256;  // they take some megabytes
 
-// Behind a number there can be nothing else.
+// Whether a child of the node begins with a byte that can follow a number.
 bool has_structural_child(const TokenTable& table, std::uint32_t node) {
   const auto nodes = table.nodes();
   for (std::uint32_t i = node + 1; i < nodes[node].end; i = nodes[i].end) {
@@ -28,7 +28,7 @@ TokenRun find_run(const TokenTable& table, const ByteAutomaton& automaton, std::
     std::uint16_t state;
     std::uint32_t characters;
   };
-  std::vector<At> path(table.longest() + 1);  // by depth
+  std::vector<At> path(table.longest() + 1);  // by the depth of a node
   path[0] = {state, 0};
   for (std::uint32_t i = 1; i < nodes.size();) {
     const TokenTable::Node& node = nodes[i];
@@ -53,7 +53,7 @@ TokenRun find_run(const TokenTable& table, const ByteAutomaton& automaton, std::
 
 const TokenRun& TokenRuns::get(const TokenTable& table, std::uint32_t id, const ByteAutomaton& automaton,
                                std::uint16_t state, std::uint32_t max_characters) {
-  // No token has more characters than bytes.
+  // A token has at most as many characters as bytes, so larger limits are equivalent.
   const auto key = std::tuple(&table, id, state,
                               std::min<std::uint32_t>(max_characters, static_cast<std::uint32_t>(table.longest())));
   const auto found = runs_.find(key);

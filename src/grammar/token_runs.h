@@ -1,4 +1,4 @@
-// Which tokens an automaton can read, found once for each of its states. Private to this folder.
+// Finds which tokens an automaton can read, once for each of its states. Private to this folder.
 #pragma once
 
 #include <cstdint>
@@ -11,23 +11,23 @@
 
 namespace foe {
 
-// What the vocabulary does from one state of an automaton on.
+// What the tokens of the vocabulary do from one state of an automaton on.
 struct TokenRun {
   struct Exit {
-    std::uint32_t node;        // of the TokenTable
-    std::uint32_t characters;  // that the automaton has read on the way to it
+    std::uint32_t node;        // a node of the TokenTable
+    std::uint32_t characters;  // how many the automaton has read on the way to it
   };
-  std::vector<std::uint64_t> bits;  // the tokens that end inside the automaton
-  std::vector<Exit> exits;  // where it accepts, and what comes next in the token (or nothing) is not its business
+  std::vector<std::uint64_t> bits;  // the tokens after which the automaton is still running
+  std::vector<Exit> exits;          // where the automaton accepts, and the rest of the token belongs to what follows
 };
 
 TokenRun find_run(const TokenTable& table, const ByteAutomaton& automaton, std::uint16_t state,
                   std::uint32_t max_characters);
 
-// Runs that were needed lately. One thread at a time.
+// Caches runs that were needed lately. One thread at a time.
 class TokenRuns {
  public:
-  // The reference holds until the next call.
+  // Returns a run. The reference is valid until the next call.
   const TokenRun& get(const TokenTable& table, std::uint32_t id, const ByteAutomaton& automaton, std::uint16_t state,
                       std::uint32_t max_characters);
 

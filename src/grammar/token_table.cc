@@ -25,7 +25,7 @@ TokenTable::TokenTable(const Tokenizer& tokenizer, int vocab_size)
             [&](std::int32_t a, std::int32_t b) { return std::pair(bytes(a), a) < std::pair(bytes(b), b); });
 
   nodes_.emplace_back();
-  std::vector<std::uint32_t> open = {0};  // the nodes on the way to the last one
+  std::vector<std::uint32_t> open = {0};  // the nodes from the root to the last one
   const auto close = [&](std::size_t depth) {
     for (; open.size() > depth + 1; open.pop_back())
       nodes_[open.back()].end = static_cast<std::uint32_t>(nodes_.size());
@@ -53,7 +53,7 @@ std::string_view TokenTable::bytes(std::int32_t token) const {
 }
 
 std::string_view TokenTable::path(std::uint32_t node) const {
-  // The first token at or below the node.
+  // The first token at or below the node begins with its bytes.
   return nodes_[node].depth == 0 ? std::string_view()
                                  : bytes(tokens_[nodes_[node].first_token]).substr(0, nodes_[node].depth);
 }

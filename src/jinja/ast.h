@@ -1,4 +1,4 @@
-// A parsed template. Private to this folder.
+// The syntax tree of a parsed template. Private to this folder.
 #pragma once
 
 #include "jinja/value.h"
@@ -45,7 +45,7 @@ struct Compare {
   std::vector<std::pair<Comparison, ExprPtr>> rest;
 };
 struct Conditional {
-  ExprPtr condition, then, otherwise;  // otherwise may be null: undefined
+  ExprPtr condition, then, otherwise;  // if `otherwise` is null, the value is undefined
 };
 struct Attribute {
   ExprPtr object;
@@ -93,7 +93,7 @@ struct If {
   std::vector<std::pair<ExprPtr, Block>> branches;
   Block otherwise;
 };
-// What is assigned to: one name, a namespace's member, or as many names as the value has items.
+// The target of an assignment: one name, a member of a namespace, or as many names as the value has items.
 struct Target {
   std::vector<std::string> names;
   bool unpack = false;
@@ -112,14 +112,14 @@ struct SetBlock {
   Target target;
   Block body;
 };
-struct Scoped {  // {% generation %}: a scope of its own
+struct Scoped {  // {% generation %}, which only has a scope of its own
   Block body;
 };
 struct Break {};
 struct Continue {};
 struct Macro {
   std::string name;
-  std::vector<std::pair<std::string, ExprPtr>> parameters;  // with defaults or null
+  std::vector<std::pair<std::string, ExprPtr>> parameters;  // with their defaults, or null
   Block body;
 };
 

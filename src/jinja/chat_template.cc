@@ -20,18 +20,18 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 
 constexpr std::size_t kMaxTemplateBytes = std::size_t{1} << 20;
-constexpr std::size_t kMaxConfigBytes = std::size_t{1} << 26;  // added tokens make some of them large
+constexpr std::size_t kMaxConfigBytes = std::size_t{1} << 26;  // some are large because of added tokens
 constexpr const char* kSpecialTokens[] = {"bos_token", "eos_token", "unk_token", "sep_token",
                                           "pad_token", "cls_token", "mask_token"};
 
-// Nothing if there is no such file.
+// Returns the contents of a file, or nothing if it does not exist.
 std::optional<std::string> read_if_there(const std::string& path, std::size_t max_bytes) {
   std::error_code status;
   if (!std::filesystem::exists(path, status) && !status) return std::nullopt;
   return read_text_file(path, max_bytes);
 }
 
-// A token by its name or as {"content": ...}; null if it is neither.
+// Returns the special tokens that the config has, each given as a string or as {"content": ...}.
 ordered_json special_tokens(const JsonField& config) {
   ordered_json tokens = ordered_json::object();
   for (const char* name : kSpecialTokens) {
@@ -42,7 +42,7 @@ ordered_json special_tokens(const JsonField& config) {
   return tokens;
 }
 
-// One template, or the one named "default" of several.
+// Returns the only template, or of several the one named "default".
 std::optional<std::string> template_of(const JsonField& field) {
   if (field.null()) return std::nullopt;
   if (!field.value.is_array()) return field.string();

@@ -12,10 +12,10 @@
 namespace foe::jinja {
 namespace {
 
-constexpr int kMaxDepth = 1000;  // expressions and blocks in evaluation: macros may call themselves
+constexpr int kMaxDepth = 1000;  // expressions and blocks that are being evaluated: macros may call themselves
 constexpr std::size_t kMaxOutput = std::size_t{1} << 24;  // bytes
 
-// The variables of a block, and what is around it.
+// The variables of a block, and the scope around it.
 struct Scope {
   std::map<std::string, Value, std::less<>> variables;
   Scope* parent = nullptr;
@@ -39,7 +39,7 @@ class Evaluator {
   }
 
  private:
-  // Python has 1000 frames for what recurses; here it is the stack that must not run over.
+  // Counts the depth of recursion, so that the stack cannot overflow. (Python's limit is 1000 frames.)
   struct Depth {
     explicit Depth(Evaluator& an_evaluator) : evaluator(an_evaluator) {
       if (++evaluator.depth_ > kMaxDepth) fail("the template recurses too deep");
@@ -49,7 +49,7 @@ class Evaluator {
     Evaluator& evaluator;
   };
 
-  // Variables that are gone at the end of the block.
+  // A scope whose variables end with the block.
   struct Inner {
     explicit Inner(Evaluator& an_evaluator, Scope* parent) : evaluator(an_evaluator), outer(an_evaluator.scope_) {
       scope.parent = parent;
@@ -81,7 +81,7 @@ class Evaluator {
     return Flow::kOn;
   }
 
-  // The text that `block` prints, instead of printing it.
+  // Runs `block`, but returns what it prints in `text` instead of printing it.
   Flow capture(const Block& block, Value& text) {
     TextBuilder outside(budget_);
     std::swap(outside, out_);
@@ -118,7 +118,7 @@ class Evaluator {
   Flow run(const For& loop) {
     const auto sequence = std::get<SequencePtr>(make_sequence(loop_items(loop), budget_));
     const auto state = std::make_shared<LoopState>(LoopState{sequence});
-    bool finished_one = false;  // Jinja's else is for loops without an iteration that came to its end
+    bool finished_one = false;  // Jinja runs `else` if no iteration came to its end
     for (; state->index < sequence->items.size(); ++state->index) {
       const Inner inner(*this, scope_);
       scope_->variables["loop"] = std::shared_ptr<const LoopState>(state);
@@ -367,7 +367,7 @@ class Evaluator {
 
   std::time_t now_;
   Budget budget_;
-  std::deque<Namespace> namespaces_;  // they may refer to each other, so no value owns them
+  std::deque<Namespace> namespaces_;  // owned here, because they may refer to each other
   Scope globals_;
   Scope* scope_ = &globals_;
   TextBuilder out_{budget_};

@@ -1,4 +1,4 @@
-// Private to this folder.
+// Runs templates. Private to this folder.
 #pragma once
 
 #include <ctime>
@@ -8,8 +8,8 @@
 
 namespace foe::jinja {
 
-// The text of a template with these variables; strftime_now tells `now` in local time. Throws Error with the line: what
-// the template raised, what it cannot do, or which limit it is over.
+// Returns the output of a template with these variables; strftime_now returns `now` in local time. Throws Error, with
+// the line, if the template raises an exception, uses something that is not supported, or exceeds a limit.
 std::string evaluate(const Block& program, const nlohmann::ordered_json& variables, std::time_t now);
 
 }  // namespace foe::jinja

@@ -9,7 +9,7 @@
 namespace foe::jinja {
 namespace {
 
-constexpr std::size_t kMaxArguments = 60;  // of one call; map("map", "map", ...) recurses once for each
+constexpr std::size_t kMaxArguments = 60;  // of one call, because map("map", "map", ...) recurses once for each
 
 int nesting_of(const ExprPtr& expr) {
   return expr == nullptr ? 0 : expr->nesting;
@@ -33,8 +33,8 @@ int nesting_of(const std::pair<T, U>& pair) {
   return std::max(nesting_of(pair.first), nesting_of(pair.second));
 }
 
-// By recursive descent, from the loosest binding to the tightest. Jinja's order: "~" binds tighter than "+", and "**"
-// groups from the left.
+// A recursive descent parser, from the loosest binding to the tightest, in Jinja's order: "~" binds tighter than "+",
+// and "**" groups from the left.
 class Parser {
  public:
   explicit Parser(TokenStream& tokens) : tokens_(tokens) {}
@@ -54,7 +54,7 @@ class Parser {
 
   ExprPtr either() { return chain(&Parser::both, {{"or", Binary::kOr}}, Token::kName); }
 
-  // Items up to what ends a tuple; one without a comma is itself.
+  // Reads items up to the end of a tuple. One item without a comma is not a tuple.
   ExprPtr tuple(ExprPtr (Parser::*item)()) {
     const int line = tokens_.peek().line;
     std::vector<ExprPtr> items;
@@ -71,7 +71,7 @@ class Parser {
   }
 
  private:
-  // Counts how deep the parser itself has gone.
+  // Counts the depth of the parser's own recursion.
   struct Level {
     explicit Level(Parser& a_parser) : parser(a_parser) {
       if (++parser.level_ > kMaxNesting) parser.tokens_.refuse("less nesting");
@@ -80,7 +80,7 @@ class Parser {
     Parser& parser;
   };
 
-  // `inside` is the nesting of the deepest part.
+  // Makes an expression. `inside` is the nesting of its deepest part.
   ExprPtr make(int line, Expr::Node node, int inside) {
     if (inside >= kMaxNesting) tokens_.refuse("less nesting");
     return std::make_unique<const Expr>(Expr{std::move(node), line, inside + 1});
@@ -91,7 +91,7 @@ class Parser {
     return token.kind == Token::kOutputEnd || token.kind == Token::kBlockEnd || token.is(Token::kOperator, ")");
   }
 
-  // Operands with operators of one strength between them, grouped from the left.
+  // Reads operands with operators of one precedence between them, which group from the left.
   ExprPtr chain(ExprPtr (Parser::*operand)(), std::initializer_list<std::pair<std::string_view, Binary::Op>> operators,
                 Token::Kind kind = Token::kOperator) {
     ExprPtr left = (this->*operand)();
@@ -165,7 +165,7 @@ class Parser {
 
   ExprPtr power() { return chain(&Parser::filtered, {{"**", Binary::kPower}}); }
 
-  // A signed value with its filters and tests: -x|abs is (-x)|abs.
+  // Reads a signed value with its filters and tests: -x|abs means (-x)|abs.
   ExprPtr filtered() {
     ExprPtr value = signed_value();
     for (;;) {
@@ -198,7 +198,7 @@ class Parser {
     return make(line, FilterExpr{std::move(name), std::move(input), std::move(args)}, inside);
   }
 
-  // x is defined, x is not divisibleby 3, x is divisibleby(3)
+  // Reads a test: x is defined, x is not divisibleby 3, x is divisibleby(3).
   ExprPtr test(ExprPtr input) {
     const int line = tokens_.next().line;
     const bool negated = tokens_.accept_word("not");
@@ -245,7 +245,7 @@ class Parser {
     return make(line, Attribute{std::move(object), tokens_.expect_name("an attribute's name")}, inside);
   }
 
-  // x[i], x[i:j:k] and what is left out of it
+  // Reads x[i] or x[i:j:k], of which parts may be left out.
   ExprPtr subscript(ExprPtr object) {
     const int line = tokens_.next().line;
     ExprPtr parts[3];

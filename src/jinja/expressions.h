@@ -1,4 +1,5 @@
-// The parser of expressions, which the parser of statements builds on. Private to this folder.
+// The parser of expressions, which the parser of statements calls. Its functions throw Error with the line. Private to
+// this folder.
 #pragma once
 
 #include "jinja/ast.h"
@@ -6,10 +7,10 @@
 
 namespace foe::jinja {
 
-// `expression`, or more with commas between them: a tuple.
+// parse_expression() reads one expression; parse_tuple() one, or several with commas between them, which make a tuple.
 ExprPtr parse_expression(TokenStream& tokens);
 ExprPtr parse_tuple(TokenStream& tokens);
-// Where an inline "if" would be read as the statement's: no conditional at the outermost level.
+// The same without a conditional at the outermost level, where "if" belongs to the statement.
 ExprPtr parse_plain_tuple(TokenStream& tokens);
 ExprPtr parse_plain_expression(TokenStream& tokens);
 

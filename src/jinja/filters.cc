@@ -151,7 +151,7 @@ Value round_number(const FilterCall& call) {
   if (method == "common") {
     if (as<double>(call.input) == nullptr) return *as_integer(call.input);
     if (!std::isfinite(*number)) return *number;
-    return std::strtod(fmt::format("{:.{}f}", *number, precision).c_str(), nullptr);  // halves as Python rounds them
+    return std::strtod(fmt::format("{:.{}f}", *number, precision).c_str(), nullptr);  // rounds halves like Python
   }
   const double scale = std::pow(10.0, static_cast<double>(precision));
   return (method == "ceil" ? std::ceil(*number * scale) : std::floor(*number * scale)) / scale;

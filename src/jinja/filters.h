@@ -27,9 +27,9 @@ struct Filter {
   Value (*apply)(const FilterCall&);
 };
 
-std::span<const Filter> list_filters();  // jinja_filters.cc has those of one text, number or other value
+std::span<const Filter> list_filters();  // filters.cc has the filters of one text, number or other value
 
-// All of `text`, with a sign or without.
+// Returns the integer that all of `text` is, with or without a sign; nothing if it is not one.
 std::optional<std::int64_t> parse_integer(std::string_view text);
 
 }  // namespace foe::jinja

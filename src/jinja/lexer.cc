@@ -59,7 +59,7 @@ class Lexer {
   bool looking_at(std::string_view text) const { return source_.compare(position_, text.size(), text) == 0; }
   [[noreturn]] void refuse(std::string_view what) const { fail("line {}: {}", line_, what); }
 
-  // The current line is that of position_.
+  // Appends a token, and advances line_ to the line of position_.
   void add(Token::Kind kind, std::string text) {
     line_ += static_cast<int>(std::count(source_.begin() + static_cast<std::ptrdiff_t>(counted_),
                                          source_.begin() + static_cast<std::ptrdiff_t>(position_), '\n'));
@@ -74,7 +74,7 @@ class Lexer {
     return source_.size();
   }
 
-  // The text before a tag, without what the tag strips from it.
+  // Appends the text before a tag, without the white space that the tag strips.
   void text_until(std::size_t tag) {
     std::string_view text = std::string_view(source_).substr(position_, tag - position_);
     if (at(tag + 2) == '-' && tag < source_.size()) {
@@ -88,7 +88,7 @@ class Lexer {
   }
   bool at_line_start() const { return position_ == 0 || source_[position_ - 1] == '\n'; }
 
-  // Bytes of the white space that ends `text`, or 0.
+  // Returns the size in bytes of the white-space character at the end of `text`, or 0.
   static std::size_t space_before(std::string_view text) {
     for (std::size_t size = 1; size <= std::min<std::size_t>(3, text.size()); ++size) {
       const Utf8Step step = read_utf8(text, text.size() - size);
@@ -131,7 +131,7 @@ class Lexer {
   }
 
   void inside_tag(bool output) {
-    std::string open;  // the brackets that are: inside them "}}" is two of them
+    std::string open;  // the open brackets: inside them "}}" is two closing brackets
     for (;;) {
       skip_spaces();
       if (position_ >= source_.size()) {
@@ -163,7 +163,7 @@ class Lexer {
 
   void number() {
     const std::size_t begin = position_;
-    const bool after_dot = begin > 0 && source_[begin - 1] == '.';  // x.0.1 has no fraction
+    const bool after_dot = begin > 0 && source_[begin - 1] == '.';  // in x.0.1 there is no fraction
     digits();
     Token::Kind kind = Token::kInteger;
     if (!after_dot && at(position_) == '.' && is_digit(at(position_ + 1))) {
@@ -218,7 +218,7 @@ class Lexer {
     add(Token::kString, std::move(text));
   }
 
-  // Python's escapes but for \N{...}; what is none stays as it is.
+  // Decodes Python's escapes, except \N{...}. Unknown escapes are kept.
   void escape(std::string& text) {
     constexpr std::string_view kLetters = "\\'\"abfnrtv", kCharacters = "\\'\"\a\b\f\n\r\t\v";
     const char c = at(position_ + 1);
@@ -253,7 +253,7 @@ class Lexer {
 
   std::string source_;
   std::size_t position_ = 0;
-  std::size_t counted_ = 0;  // newlines up to here are in line_
+  std::size_t counted_ = 0;  // line_ counts the newlines up to here
   int line_ = 1;
   std::vector<Token> tokens_;
 };

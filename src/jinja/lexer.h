@@ -1,4 +1,4 @@
-// Templates cut into tokens, white space control done. Private to this folder.
+// Cuts templates into tokens, and removes white space as Jinja's options say. Private to this folder.
 #pragma once
 
 #include <algorithm>
@@ -24,14 +24,14 @@ struct Token {
     kEnd
   };
   Kind kind;
-  std::string text;  // a string's is decoded
+  std::string text;  // of a string: its decoded value
   int line;
 
   bool is(Kind a_kind, std::string_view a_text) const { return kind == a_kind && text == a_text; }
 };
 
-// With trim_blocks and lstrip_blocks, and without the template's last newline, as transformers has it. The last token
-// is kEnd. Throws Error with the line.
+// Returns the tokens of a template; the last one is kEnd. As in transformers, trim_blocks and lstrip_blocks are on, and
+// the template's last newline is dropped. Throws Error with the line.
 std::vector<Token> tokenize(std::string_view source);
 
 // A position in a template's tokens.

@@ -8,7 +8,7 @@
 namespace foe::jinja {
 namespace {
 
-// x.name, x.a.b or x.0 as the filters with attribute= read it.
+// Returns x.name, x.a.b or x.0, as filters with `attribute=` read it.
 Value dotted(Value object, const Value& path, Budget& budget) {
   const std::string* text = as_text(path);
   if (text == nullptr) return get_item(object, path, budget);
@@ -49,7 +49,7 @@ Value first(const FilterCall& call) {
 
 Value last(const FilterCall& call) {
   call.bind({});
-  length(call.input, call.budget);  // what has none cannot be read from its end
+  length(call.input, call.budget);  // throws if the input has no length, and so no end
   const std::vector<Value> items = iterate(call.input, call.budget);
   return items.empty() ? undefined("there is no last item") : items.back();
 }
@@ -82,7 +82,7 @@ Value items(const FilterCall& call) {
   return call.list(std::move(pairs), Sequence::kIterator);
 }
 
-// What sorting and unique compare by: texts without regard to case, unless asked.
+// Returns what sorting and `unique` compare: texts without regard to case, unless `case_sensitive`.
 Value sort_key(const Value& value, bool case_sensitive, Budget& budget) {
   const std::string* text = as_text(value);
   return text == nullptr || case_sensitive ? value : make_text(to_lower(*text, budget), budget);
@@ -119,7 +119,7 @@ Value sort(const FilterCall& call) {
   const Bound args = call.bind({"reverse", "case_sensitive", "attribute"});
   if (args.has(0) && !as_integer(args[0])) wrong_type("sort: reverse", "true or false", args[0]);
   auto entries = keyed(iterate(call.input, call.budget), given(args, 2), args.truthy_or(1, false), call.budget);
-  // As in Jinja keys are lists, so that equal ones need no order: [none, none] can be sorted.
+  // As in Jinja keys are lists, so that equal values need no order: [none, none] can be sorted.
   for (Keyed& entry : entries) entry.key = call.list({entry.key});
   return call.list(sorted(std::move(entries), args.has(0) && truthy(args[0]), call.budget));
 }
@@ -138,7 +138,7 @@ Value dictsort(const FilterCall& call) {
   return call.list(sorted(std::move(entries), args.truthy_or(2, false), call.budget));
 }
 
-// Whether Python could keep it in a set.
+// Whether Python could put the value into a set.
 bool is_hashable(const Value& value) {
   const Sequence* sequence = as_sequence(value);
   if (sequence == nullptr || sequence->kind == Sequence::kIterator) return as_dict(value) == nullptr;
@@ -182,7 +182,7 @@ Value sum(const FilterCall& call) {
   return total;
 }
 
-// The arguments after the first `count` positional ones, which name what is called with them.
+// Returns the arguments without the first `count` positional ones, which name what is called with the rest.
 Arguments rest_of(const Arguments& arguments, std::size_t count) {
   const auto skipped = static_cast<std::ptrdiff_t>(std::min(count, arguments.positional.size()));
   return {{arguments.positional.begin() + skipped, arguments.positional.end()}, arguments.named};
@@ -215,7 +215,7 @@ Value map(const FilterCall& call) {
   return call.list(std::move(result), Sequence::kIterator);
 }
 
-// select, reject, selectattr and rejectattr: by a test, or by what is truthy.
+// select, reject, selectattr and rejectattr: select by a test, or by what is truthy.
 template <bool kKeep, bool kByAttribute>
 Value select(const FilterCall& call) {
   constexpr std::size_t kTest = kByAttribute ? 1 : 0;

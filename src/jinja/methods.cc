@@ -52,7 +52,7 @@ Value text_split(const TextCall& call, bool from_right) {
   return list_of(split(call.text, args.text_or_null(0), limit, from_right, call.budget), call.budget);
 }
 
-// startswith and endswith, of a text or of any in a tuple.
+// startswith and endswith, with a text or a tuple of texts.
 Value text_affix(const TextCall& call, bool at_start) {
   const Bound args(call.name, call.arguments, {"affix"}, 1);
   const std::string_view text = call.text;
@@ -112,7 +112,8 @@ Value text_join(const TextCall& call) {
   return out.value();
 }
 
-// str.isdigit and its like: not of an empty text, and only of ASCII, where all agree.
+// str.isdigit and similar methods: false for an empty text, and supported for ASCII only, where Python's definitions
+// agree.
 Value text_is(const TextCall& call, int (*is)(int)) {
   Bound(call.name, call.arguments, {});
   call.budget.work(call.text.size());
@@ -322,7 +323,7 @@ Value format_time(const Arguments& arguments, std::time_t now, Budget& budget) {
   std::tm local{};
   localtime_r(&now, &local);
   char text[kMaxBytes];
-  // With one more character an empty text is not the 0 of a failure.
+  // The additional character tells an empty result from a failure, which is 0.
   const std::size_t size = std::strftime(text, kMaxBytes, (format + "|").c_str(), &local);
   if (size == 0) fail("strftime_now: expected a time of at most {} bytes", kMaxBytes);
   return make_text(std::string(text, size - 1), budget);

@@ -1,4 +1,5 @@
-// Methods, filters, tests and functions: what templates call by name. Private to this folder.
+// What templates call by name: methods, filters, tests and functions. All throw Error for wrong arguments, and if the
+// budget is exceeded. Private to this folder.
 #pragma once
 
 #include <ctime>
@@ -13,8 +14,8 @@ struct Arguments {
   std::vector<std::pair<std::string, Value>> named;
 };
 
-// The arguments of a call by its parameters' names. Throws Error for what no parameter takes, for what is given twice,
-// and if one of the first `required` is missing.
+// Binds the arguments of a call to its parameters. Throws Error for an argument that no parameter takes, for one that
+// is given twice, and if one of the first `required` is missing. Refers to the arguments, which must outlive it.
 class Bound {
  public:
   Bound(std::string_view callee, const Arguments& arguments, std::initializer_list<std::string_view> parameters,
@@ -22,7 +23,8 @@ class Bound {
 
   bool has(std::size_t i) const { return values_[i] != nullptr; }
   const Value& operator[](std::size_t i) const { return *values_[i]; }
-  // Errors name the parameter. The defaults stand for arguments that are missing or none.
+  // These return argument i, or the fallback if it is missing or none. They throw Error, naming the parameter, if it
+  // has another type.
   const std::string& text(std::size_t i) const;
   const std::string* text_or_null(std::size_t i) const;
   std::int64_t integer_or(std::size_t i, std::int64_t fallback) const;
@@ -37,7 +39,7 @@ class Bound {
   std::vector<const Value*> values_;
 };
 
-// Whether Python's type of `value` has this method, supported or not.
+// Whether the Python type of `value` has this method, supported here or not.
 bool is_method(const Value& value, std::string_view name);
 Value call_method(const Method& method, const Arguments& arguments, Budget& budget);
 Value loop_attribute(const LoopState& loop, std::string_view name);
@@ -49,7 +51,7 @@ bool apply_test(std::string_view name, const Value& input, const Arguments& argu
 Value make_range(const Arguments& arguments, Budget& budget);
 // Python's dict(other, name=value, ...).
 Value make_dict(const Arguments& arguments, Budget& budget);
-// The function strftime_now(format) at that time, which it tells in local time.
+// The function strftime_now(format): formats `now` in local time.
 Value format_time(const Arguments& arguments, std::time_t now, Budget& budget);
 
 }  // namespace foe::jinja

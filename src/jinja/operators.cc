@@ -103,7 +103,7 @@ Value float_arithmetic(Binary::Op op, double a, double b) {
   return op == Binary::kFloorDivide ? float_floor_divide(a, b) : floor_modulo(a, b);
 }
 
-// `times` copies of `items`, a string or a vector.
+// Returns `times` copies of `items`, a string or a vector.
 template <typename Items>
 Items repeated(const Items& items, std::size_t times, Budget& budget) {
   std::size_t bytes = 0;
@@ -128,7 +128,7 @@ bool is_repeatable(const Value& value) {
   return as_text(value) != nullptr || (sequence != nullptr && sequence->kind <= Sequence::kTuple);
 }
 
-// Where a slice begins or ends in `size` items, when it goes forwards or backwards.
+// Returns where a slice begins or ends in `size` items, if it goes forwards or backwards.
 std::int64_t bound(const Value& value, std::int64_t size, bool backwards, bool is_start) {
   if (is_none(value)) return is_start == backwards ? (backwards ? size - 1 : size) : (backwards ? -1 : 0);
   const auto given = as_integer(value);
@@ -137,7 +137,7 @@ std::int64_t bound(const Value& value, std::int64_t size, bool backwards, bool i
   return std::clamp(*given < 0 ? *given + size : *given, low, high);
 }
 
-// A text as its characters.
+// Returns the characters of a text.
 std::vector<std::string_view> characters(std::string_view text, Budget& budget) {
   budget.work(8 * text.size());
   budget.memory(text.size() * sizeof(std::string_view));

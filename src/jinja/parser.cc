@@ -8,7 +8,7 @@
 namespace foe::jinja {
 namespace {
 
-constexpr int kMaxBlocks = 50;  // blocks in blocks
+constexpr int kMaxBlocks = 50;  // the deepest nesting of blocks
 
 class Parser {
  public:
@@ -21,7 +21,8 @@ class Parser {
   }
 
  private:
-  // Statements up to one of the tags `ends`, of which "{%" and the name are taken; or to the end of the template.
+  // Reads statements up to one of the tags `ends`, of which it takes "{%" and the name, or up to the end of the
+  // template.
   Block block(std::initializer_list<std::string_view> ends) {
     if (++level_ > kMaxBlocks) tokens_.refuse(fmt::format("at most {} blocks in each other", kMaxBlocks));
     Block result;
@@ -49,7 +50,7 @@ class Parser {
     return result;
   }
 
-  // The rest of a statement's first tag, its blocks, and its last tag but for "%}".
+  // Reads the rest of a statement's first tag, its blocks, and its last tag without "%}".
   decltype(Stmt::node) statement() {
     const std::string name = tokens_.expect_name("a statement");
     if (name == "if") return if_statement();
@@ -65,7 +66,7 @@ class Parser {
     fail("line {}: the statement '{}' is not supported in a chat template", tag_.line, name.substr(0, 60));
   }
 
-  // A block with variables of its own.
+  // Reads a block with variables of its own.
   Block scope(std::initializer_list<std::string_view> ends) {
     tokens_.expect(Token::kBlockEnd, "%}");
     ++scopes_;
@@ -74,7 +75,7 @@ class Parser {
     return body;
   }
 
-  // A scope in which "break" does not reach a loop outside.
+  // Reads a block from which "break" does not reach a loop outside.
   Block function_body(std::string_view end) {
     const int loops = std::exchange(loops_, 0);
     Block body = scope({end});
@@ -121,12 +122,12 @@ class Parser {
     return SetBlock{std::move(to), scope({"endset"})};
   }
 
-  // name, namespace.member, or names with commas between them, in parentheses or not
+  // Reads a target: a name, namespace.member, or names with commas between them, in parentheses or not.
   Target target() {
     Target result;
     const bool parentheses = tokens_.accept_sign("(");
     do {
-      if (!result.names.empty() && tokens_.peek().kind != Token::kName) break;  // after the last comma
+      if (!result.names.empty() && tokens_.peek().kind != Token::kName) break;  // there may be a comma at the end
       result.names.push_back(assignable_name());
       if (tokens_.peek().is(Token::kName, "in")) break;
     } while (tokens_.accept_sign(",") && (result.unpack = true));
@@ -144,7 +145,7 @@ class Parser {
 
   Macro macro_statement() {
     Macro macro;
-    // With macros inside others or in loops, a call could outlive the variables that the macro sees.
+    // If macros could be inside others or in loops, a call could outlive the variables that the macro sees.
     if (scopes_ > 0) fail("line {}: expected macros outside of loops and of other macros", tag_.line);
     macro.name = assignable_name();
     tokens_.expect_sign("(");

@@ -1,4 +1,4 @@
-// Private to this folder.
+// Parses templates. Private to this folder.
 #pragma once
 
 #include <string_view>
@@ -7,7 +7,7 @@
 
 namespace foe::jinja {
 
-// Throws Error with the line and what was expected there.
+// Returns the statements of a template. Throws Error with the line and what was expected there.
 Block parse_template(std::string_view source);
 
 }  // namespace foe::jinja

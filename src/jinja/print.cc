@@ -13,7 +13,7 @@
 namespace foe::jinja {
 namespace {
 
-// The shortest digits that read back as the same number, in Python's choice between 1234.5 and 1e+16.
+// Returns the shortest text that is read as the same number, in the form that Python chooses, 1234.5 or 1e+16.
 std::string number_text(double number) {
   if (std::isnan(number)) return "nan";
   if (std::isinf(number)) return number < 0 ? "-inf" : "inf";

@@ -10,7 +10,7 @@
 namespace foe::jinja {
 namespace {
 
-// Appends map(code) for each character; what is ill-formed stays as it is.
+// Appends map(code) for each character. Ill-formed bytes are kept.
 template <typename Map>
 std::string map_characters(std::string_view text, Budget& budget, Map map) {
   budget.work(16 * text.size());
@@ -39,7 +39,7 @@ bool is_cased(char32_t code) {
   return category == UTF8PROC_CATEGORY_LU || category == UTF8PROC_CATEGORY_LL || category == UTF8PROC_CATEGORY_LT;
 }
 
-// The character that ends at `end`.
+// Returns the character that ends at `end`.
 std::string_view last_character(std::string_view text, std::size_t end) {
   std::size_t begin = end - 1;
   while (begin > 0 && end - begin < 4 && (static_cast<unsigned char>(text[begin]) & 0xc0) == 0x80) --begin;
@@ -159,7 +159,7 @@ std::string title_words(std::string_view text, Budget& budget) {
 std::size_t find(std::string_view text, std::string_view part, std::size_t from, Budget& budget) {
   if (from > text.size()) return std::string_view::npos;
   const std::size_t size = text.size() - from;
-  // memmem searches for up to 256 bytes naively, and for longer parts in linear time.
+  // memmem() takes up to 256 steps for each byte with short parts, and linear time with longer ones.
   budget.work(Budget::kNodeWork + part.size());
   const void* found = memmem(text.data() + from, size, part.data(), part.size());
   const std::size_t offset = found == nullptr ? std::string_view::npos
@@ -180,7 +180,7 @@ std::string replace_all(std::string_view text, std::string_view old_part, std::s
     out.add(new_part);
     from = found + old_part.size();
     if (!old_part.empty()) continue;
-    if (from == text.size()) return out.take();  // an empty part is found around every character
+    if (from == text.size()) return out.take();  // an empty part is found before and after every character
     const std::size_t size = character_size(text, from);
     out.add(text.substr(from, size));
     from += size;
@@ -197,7 +197,7 @@ std::vector<std::string_view> split(std::string_view text, const std::string* se
   } else {
     if (separator->empty()) fail("split: expected a separator, got an empty text");
     while (limit < 0 || static_cast<std::int64_t>(parts.size()) < limit) {
-      if (from_right) budget.work(text.size() * (1 + separator->size() / 8));  // rfind is naive
+      if (from_right) budget.work(text.size() * (1 + separator->size() / 8));  // rfind() compares at each place
       const std::size_t found = from_right ? text.rfind(*separator) : find(text, *separator, 0, budget);
       if (found == std::string_view::npos) break;
       budget.memory(kTextBytes);

@@ -1,5 +1,6 @@
-// What Python's str does, on UTF-8. Private to this folder. Upper and lower case are Unicode's simple mappings: a
-// character becomes one character ("ß" stays "ß", where Python's upper() gives "SS").
+// The functions of Python's str, for UTF-8. Private to this folder. Upper and lower case are Unicode's simple mappings,
+// which map a character to one character: "ß" stays "ß", where Python's upper() returns "SS". Functions with a budget
+// throw Error if it is exceeded.
 #pragma once
 
 #include <string>
@@ -10,35 +11,37 @@
 
 namespace foe::jinja {
 
-inline constexpr std::size_t kTextBytes = 64;  // what a text takes beside its bytes
+inline constexpr std::size_t kTextBytes = 64;  // the memory that a text takes in addition to its bytes
 
-// str.isspace: Unicode's White_Space and the four separators of ASCII.
+// str.isspace: Unicode's White_Space, and the four separators of ASCII.
 bool is_python_space(char32_t code);
 // str.isprintable, which decides what repr() escapes.
 bool is_printable(char32_t code);
 
-// Bytes of the character at `position`; one if it is ill-formed.
+// Returns the bytes of the character at `position`; 1 if it is ill-formed.
 std::size_t character_size(std::string_view text, std::size_t position);
 std::size_t count_characters(std::string_view text, Budget& budget);
 
 enum Sides { kLeft = 1, kRight = 2, kBothSides = 3 };
-// Without white space, or without any of the characters in `*of`, at the given sides.
+// Returns the text without white space or, if `of` is not null, without any of the characters in `*of`, at the given
+// sides.
 std::string_view strip(std::string_view text, Sides sides, const std::string* of, Budget& budget);
 
 std::string to_upper(std::string_view text, Budget& budget);
 std::string to_lower(std::string_view text, Budget& budget);
-// The first character in upper case, the others in lower case.
+// Returns the text with the first character in upper case and the others in lower case.
 std::string capitalize(std::string_view text, Budget& budget);
-// str.title: each letter after something that is no letter.
+// str.title: a letter is in upper case if no letter is before it.
 std::string title(std::string_view text, Budget& budget);
-// The filter: each word after white space, a hyphen or an opening bracket.
+// Jinja's filter `title`: words begin after white space, a hyphen or an opening bracket.
 std::string title_words(std::string_view text, Budget& budget);
 
-// The offset of `part` in text[from..], or npos. Takes linear time, whatever the two are.
+// Returns the offset of the first `part` in text from `from` on, or npos. Takes linear time for all arguments.
 std::size_t find(std::string_view text, std::string_view part, std::size_t from, Budget& budget);
 std::string replace_all(std::string_view text, std::string_view old_part, std::string_view new_part, std::int64_t count,
                         Budget& budget);
-// At most `limit` cuts unless that is negative; at white space without a separator; from the right if asked.
+// Cuts the text at the separator or, if that is null, at white space. Cuts at most `limit` times, unless that is
+// negative, and from the right if `from_right`.
 std::vector<std::string_view> split(std::string_view text, const std::string* separator, std::int64_t limit,
                                     bool from_right, Budget& budget);
 std::vector<std::string_view> split_lines(std::string_view text, bool keep_ends, Budget& budget);

@@ -1,4 +1,4 @@
-// What may follow "is".
+// Jinja's tests: what may follow "is".
 #include <algorithm>
 
 #include "base/error.h"
@@ -36,7 +36,7 @@ bool is_mapping(const Value& value) {
 bool is_defined(const Value& value) {
   return !is_undefined(value);
 }
-// What has a length and can be subscripted; undefined does.
+// Whether the value has a length and can be subscripted. Undefined counts.
 bool is_sequence(const Value& value) {
   const Sequence* sequence = as_sequence(value);
   return is_string(value) || is_mapping(value) || is_undefined(value) ||

@@ -22,7 +22,7 @@ int nesting_of(const Value& value) {
   fail("expected values nested at most {} deep, got more", kMaxNesting);
 }
 
-// One level around `value`; destroying, printing and comparing values recurse this deep.
+// Returns the nesting of a value that contains `value`. Destroying, printing and comparing values recurse this deep.
 int deeper(int nesting, const Value& value) {
   const int result = std::max(nesting, 1 + nesting_of(value));
   if (result > kMaxNesting) too_deep();
@@ -66,7 +66,7 @@ Value make_sequence(std::vector<Value> items, Budget& budget, Sequence::Kind kin
 }
 
 Value make_dict(std::vector<std::pair<Text, Value>> entries, Budget& budget) {
-  budget.memory(sizeof(Dict) + entries.size() * (sizeof(entries[0]) + 64));  // 64: a node of the index
+  budget.memory(sizeof(Dict) + entries.size() * (sizeof(entries[0]) + 64));  // 64: bytes of a node of the index
   auto dict = std::make_shared<Dict>();
   for (auto& [key, value] : entries) {
     budget.work(key->size() + Budget::kNodeWork);
@@ -225,7 +225,7 @@ bool equals(const Value& a, const Value& b, Budget& budget) {
   if (const auto* x = as<Namespace*>(a)) return *x == std::get<Namespace*>(b);
   if (const auto* x = as<const Macro*>(a)) return *x == std::get<const Macro*>(b);
   if (const auto* x = as<Function>(a)) return *x == std::get<Function>(b);
-  return false;  // loops and methods
+  return false;  // loops and methods are equal to nothing
 }
 
 bool less(const Value& a, const Value& b, Budget& budget) {
@@ -234,7 +234,7 @@ bool less(const Value& a, const Value& b, Budget& budget) {
   if (const auto x = as_number(a), y = as_number(b); x && y) return *x < *y;
   if (const std::string* x = as_text(a), *y = as_text(b); x && y) {
     budget.work(std::min(x->size(), y->size()));
-    return *x < *y;  // UTF-8 sorts as its code points do
+    return *x < *y;  // UTF-8 sorts like its code points
   }
   const Sequence *x = as_sequence(a), *y = as_sequence(b);
   if (!x || !y || x->kind != y->kind || x->kind > Sequence::kTuple) {

@@ -1,7 +1,8 @@
-// The values of a template's expressions: Python's, as far as chat templates see them. Private to this folder.
+// The values of a template's expressions. They behave like Python's, as far as chat templates can tell. Private to this
+// folder.
 //
-// Values never change once made (the sandbox refuses list.append and its like), so they are shared freely. The
-// exceptions are iterators, which are used up, and namespaces, which belong to the rendering and not to their values.
+// Values never change once they are made (the sandbox refuses list.append and similar methods), so they can be shared.
+// The exceptions are iterators, which are used up, and namespaces, which the evaluator owns.
 #pragma once
 
 #include <cstdint>
@@ -18,15 +19,17 @@
 
 namespace foe::jinja {
 
-// Lists in lists, expressions in expressions, blocks in blocks.
+// The deepest nesting of lists in lists and of expressions in expressions.
 inline constexpr int kMaxNesting = 200;
 
-// What one rendering may still do. Every spending throws Error when it is more than is left.
+// The quota of one rendering. Both functions throw Error if more is spent than is left.
 class Budget {
  public:
-  // About a nanosecond each: a byte that is read or written is one, an evaluated node kNodeWork.
+  // Spends units of work, of about a nanosecond each. A byte that is read or written is one unit, an evaluated node
+  // kNodeWork.
   void work(std::size_t units);
-  // Bytes of strings and lists made, whether or not they are still in use; they are work, too.
+  // Spends bytes for strings and lists that are made. They are not given back when a value is destroyed, and count as
+  // work, too.
   void memory(std::size_t bytes);
 
   static constexpr std::size_t kNodeWork = 250;
@@ -41,10 +44,10 @@ struct Dict;
 struct Namespace;
 struct LoopState;
 struct Method;
-struct Macro;  // jinja_ast.h
+struct Macro;  // ast.h
 
 struct Undefined {
-  std::shared_ptr<const std::string> why;  // "'x' is undefined"
+  std::shared_ptr<const std::string> why;  // such as "'x' is undefined"
 };
 struct None {};
 using Text = std::shared_ptr<const std::string>;  // UTF-8
@@ -61,13 +64,13 @@ struct Sequence {
   Kind kind = kList;
   std::vector<Value> items;
   int nesting = 1;
-  mutable std::size_t used = 0;  // items that an iterator has given away already
+  mutable std::size_t used = 0;  // how many items an iterator has returned already
 };
 
-// Keys are strings, in the order in which they were first set.
+// Keys are strings. Entries are in the order in which their keys were first set.
 struct Dict {
   std::vector<std::pair<Text, Value>> entries;
-  std::map<std::string_view, std::size_t> index;  // into entries, whose texts it refers to
+  std::map<std::string_view, std::size_t> index;  // of each key in `entries`, whose texts it refers to
   int nesting = 1;
 
   const Value* find(std::string_view key) const;
@@ -82,7 +85,7 @@ struct LoopState {
   std::size_t index = 0;
 };
 
-// A method with the value it was taken from: 'abc'.upper.
+// A method with its object, such as 'abc'.upper.
 struct Method {
   Value self;
   std::string name;
@@ -91,12 +94,12 @@ struct Method {
 Value undefined(std::string why);
 Value make_text(std::string text, Budget& budget);
 Value make_sequence(std::vector<Value> items, Budget& budget, Sequence::Kind kind = Sequence::kList);
-// Of two equal keys the last value counts.
+// If a key comes twice, its last value counts.
 Value make_dict(std::vector<std::pair<Text, Value>> entries, Budget& budget);
-// Throws Error for integers beyond 64 bits and for what is nested deeper than kMaxNesting.
+// Makes a value from JSON. Throws Error for integers beyond 64 bits and for nesting deeper than kMaxNesting.
 Value from_json(const nlohmann::ordered_json& json, Budget& budget, int depth = 0);
 
-// Builds a text piece by piece, each of them within the budget before it is added.
+// Builds a text from pieces. Each is spent from the budget before it is added.
 class TextBuilder {
  public:
   explicit TextBuilder(Budget& budget) : budget_(&budget) {}
@@ -138,39 +141,40 @@ inline bool is_undefined(const Value& value) {
 inline bool is_none(const Value& value) {
   return std::holds_alternative<None>(value);
 }
-// Booleans are the integers 0 and 1, as in Python.
+// Return the value as a number, or nothing if it is not one. Booleans are the integers 0 and 1, as in Python.
 std::optional<std::int64_t> as_integer(const Value& value);
 std::optional<double> as_number(const Value& value);
 
-// Python's name of the type, for messages.
+// Returns Python's name of the type, for messages.
 std::string_view type_name(const Value& value);
-// Throws Error "WHAT: expected EXPECTED, got TYPE", or why the value is undefined.
+// Throws Error "WHAT: expected EXPECTED, got TYPE" or, if the value is undefined, the reason for that.
 [[noreturn]] void wrong_type(std::string_view what, std::string_view expected, const Value& value);
 
 bool truthy(const Value& value);
-// The items of a list, keys of a dict, characters of a text. An iterator is used up.
+// Returns the items of a list, the keys of a dict or the characters of a text. An iterator is used up. Throws Error for
+// other values.
 std::vector<Value> iterate(const Value& value, Budget& budget);
-// Throws Error if it has none.
+// Returns the length. Throws Error if the value has none.
 std::size_t length(const Value& value, Budget& budget);
 
 bool equals(const Value& a, const Value& b, Budget& budget);
-// a < b, or Error where Python has no order.
+// Whether a < b. Throws Error if Python has no order for the two.
 bool less(const Value& a, const Value& b, Budget& budget);
 
-// -- printing (jinja_print.cc) --------------------------------------------------------------------------------------
+// -- printing (print.cc) --------------------------------------------------------------------------------------------
 
-// Python's str(value).
+// Returns Python's str(value).
 std::string to_text(const Value& value, Budget& budget);
 void print(const Value& value, TextBuilder& out);
 
 struct JsonStyle {
   bool ensure_ascii = false;
   bool sort_keys = false;
-  std::optional<std::string> indent;  // of one level; without it all is one line
+  std::optional<std::string> indent;  // the indent of one level; none: all is on one line
   std::string item_separator = ", ";
   std::string key_separator = ": ";
 };
-// Python's json.dumps.
+// Returns Python's json.dumps(value).
 std::string to_json(const Value& value, const JsonStyle& style, Budget& budget);
 
 }  // namespace foe::jinja
