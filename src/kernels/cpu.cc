@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 #include "kernels/targets.h"
-// Highway reads what targets.h defines.
+// Included after targets.h, whose definitions Highway reads.
 #include <hwy/highway.h>
 
 namespace foe {
@@ -33,7 +33,7 @@ bool find_dot_products() {
 #endif
 }
 
-// Linux lets a process use tiles only after it has asked for the room that they take in each thread's saved state.
+// Linux lets a process use tiles only after it has asked for the memory that they take in each thread's saved state.
 bool find_tiles() {
 #if defined(__x86_64__)
   constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24, kInt8 = 1u << 25, kAll = kBf16 | kTile | kInt8;
@@ -77,12 +77,13 @@ WithoutTiles::~WithoutTiles() {
 
 std::string instruction_set() {
 #if defined(__x86_64__)
-  const auto targets = hwy::SupportedTargets() & HWY_TARGETS, best = targets & -targets;  // lower bits are better sets
+  const auto targets = hwy::SupportedTargets() & HWY_TARGETS,
+             best = targets & -targets;  // lower bits are better instruction sets
   return std::string(hwy::TargetName(best)) + (best == HWY_AVX3 && tiles()          ? " with VNNI and AMX"
                                                : best == HWY_AVX3 && dot_products() ? " with VNNI"
                                                                                     : "");
 #else
-  return hwy::TargetName(HWY_TARGETS);  // there is one
+  return hwy::TargetName(HWY_TARGETS);  // there is only one
 #endif
 }
 

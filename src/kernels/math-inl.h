@@ -1,5 +1,5 @@
-// Transcendental functions on V16. Lane-wise and branch-free, so the same input gives the same bits in any lane of any
-// instruction set.
+// Transcendental functions on V16. They are lane-wise and have no branches, so the same input gives the same bits in
+// any lane of any instruction set.
 
 #if defined(FOE_KERNELS_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef FOE_KERNELS_MATH_INL_H_
@@ -14,20 +14,21 @@ HWY_BEFORE_NAMESPACE();
 namespace foe {
 namespace HWY_NAMESPACE {
 
-// e^x within 2 ulp for |x| <= 87; exactly 0 below -87 (so masked scores of -inf vanish) and +inf above 88; NaN stays
-// NaN. x = n ln2 + r with |r| <= ln2/2, e^r by its Taylor polynomial of degree 7 (next term below 2^-27 relative),
-// times 2^n.
+// Returns e^x, within 2 ulp for |x| <= 87; exactly 0 below -87 (so masked scores of -inf vanish) and +inf above 88; NaN
+// stays NaN. With x = n ln2 + r and |r| <= ln2/2, it is the Taylor polynomial of e^r of degree 7 (the next term is
+// below 2^-27, relative) times 2^n.
 HWY_INLINE V16 exp16(V16 x) {
   const DF d;
   const hn::RebindToSigned<DF> di;
   const VF least = hn::Set(d, -87.0f), most = hn::Set(d, 88.0f);
   const V16 bounded = make16([&](int i) { return hn::Min(hn::Max(x.v[i], least), most); });
-  // Added to 1.5 * 2^23, a number is rounded to an integer, which stands in the last bits.
+  // Adding 1.5 * 2^23 rounds a number to an integer, which is then in the last bits of the sum.
   const V16 shift = set16(0x1.8p23f), shifted = add(mul(bounded, set16(1.44269504088896341f)), shift);
   const V16 n = sub(shifted, shift);
-  // ln2 in two parts: the first has few bits, so n times it is exact.
+  // ln2 is split into two parts, of which the first has few bits, so that n times it is exact.
   const V16 r = fma(n, set16(2.12194440e-4f), fma(n, set16(-0.693359375f), bounded)), r2 = mul(r, r);
-  // Pairs of terms, pairs of pairs, and both halves: three steps instead of seven.
+  // The polynomial is evaluated as pairs of terms, pairs of pairs, and both halves: three dependent steps instead of
+  // seven.
   const auto line = [&](float a, float b) { return fma(set16(a), r, set16(b)); };
   const V16 high = fma(line(1.0f / 5040, 1.0f / 720), r2, line(1.0f / 120, 1.0f / 24));
   const V16 low = fma(line(1.0f / 6, 0.5f), r2, line(1.0f, 1.0f));
@@ -35,7 +36,8 @@ HWY_INLINE V16 exp16(V16 x) {
   return make16([&](int i) {
     const VF power = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(hn::BitCast(di, shifted.v[i]), hn::Set(di, 127))));
     const VF y = hn::IfThenZeroElse(hn::Lt(x.v[i], least), hn::Mul(p.v[i], power));
-    return hn::IfThenElse(hn::Le(x.v[i], most), y, hn::Add(x.v[i], hn::Inf(d)));  // NaN is not less, and stays
+    return hn::IfThenElse(hn::Le(x.v[i], most), y,
+                          hn::Add(x.v[i], hn::Inf(d)));  // NaN is not less or equal, and stays NaN
   });
 }
 

@@ -22,11 +22,12 @@ namespace foe {
 namespace HWY_NAMESPACE {
 namespace {
 
-// Independent chains: more than latency (4 or 5 cycles) times two pipes, fewer than registers.
+// The number of independent chains: more than the latency (4 or 5 cycles) times two pipes, and fewer than there are
+// registers.
 constexpr int kChains = 12;
 constexpr int kReadChains = 4;
 
-// Returns a value that depends on every operation, and sets `flops` to how many there were.
+// Runs chains of multiply-adds. Returns a value that depends on every operation, and sets `flops` to their number.
 float fma_chains_kernel(int iterations, double& flops) {
   const DF d;
   const VF a = hn::Set(d, 0.999f), b = hn::Set(d, 0.001f);
@@ -39,7 +40,7 @@ float fma_chains_kernel(int iterations, double& flops) {
   return hn::GetLane(hn::SumOfLanes(d, x[0]));
 }
 
-// 8-bit products whose sums are 32-bit. The compiler must not know that they are all the same.
+// Runs chains of 8-bit products with 32-bit sums. The compiler must not know that the operands are all the same.
 template <bool kDots>
 float dot_chains(int iterations, double& operations) {
   const DI32 d32;
@@ -70,7 +71,7 @@ float dot_chains_kernel(int iterations, double& operations) {
                                    : dot_chains<false>(iterations, operations);
 }
 
-// The sum of n floats, a multiple of 16 * kReadChains.
+// Returns the sum of n floats. n must be a multiple of 16 * kReadChains.
 float read_kernel(const float* x, std::size_t n) {
   V16 sums[kReadChains];
   for (V16& sum : sums) sum = zero16();
@@ -93,13 +94,13 @@ HWY_EXPORT(fma_chains_kernel);
 HWY_EXPORT(dot_chains_kernel);
 HWY_EXPORT(read_kernel);
 
-// Operations per second of chains(iterations, operations) on all threads: the best of the rounds.
+// Returns the operations per second of chains(iterations, operations) on all threads: the best of the rounds.
 template <typename Chains>
 double measure_chains(ThreadPool& pool, int rounds, Chains&& chains) {
   constexpr double kRoundSeconds = 0.02;
   struct Result {
     double flops = 0, seconds = 0;
-    float sink = 0;  // the chains must not be optimised away
+    float sink = 0;  // keeps the chains from being optimised away
   };
   std::vector<Result> results(pool.threads());
   double best = 0;
@@ -112,7 +113,8 @@ double measure_chains(ThreadPool& pool, int rounds, Chains&& chains) {
     });
     double rate = 0;
     for (const Result& result : results) rate += result.flops / result.seconds;
-    if (results[0].seconds < kRoundSeconds / 2 && iterations < (1 << 29)) {  // still finding out how many it takes
+    if (results[0].seconds < kRoundSeconds / 2 &&
+        iterations < (1 << 29)) {  // still looking for the number of iterations
       iterations *= 2;
       continue;
     }
@@ -142,7 +144,7 @@ TilePeaks measure_tile_peaks([[maybe_unused]] ThreadPool& pool, [[maybe_unused]]
   TilePeaks peaks;
 #if defined(__x86_64__)
   if (!tiles()) return peaks;
-  // As many sums as hide a product's latency; the other four registers are operands.
+  // Four registers have sums, enough to hide the latency of a product, and the other four have operands.
   const auto chains = [](auto&& multiply, int depth) {
     return [multiply, depth](int iterations, double& operations) {
       alignas(64) std::byte bytes[amx::kTileBytes];
@@ -180,7 +182,7 @@ TilePeaks measure_tile_peaks([[maybe_unused]] ThreadPool& pool, [[maybe_unused]]
 double measure_read_bandwidth(ThreadPool& pool, int rounds) {
   constexpr std::size_t kPart = std::size_t{1} << 18, kParts = 256;  // floats that one thread reads at a time: 1 MB
   AlignedBuffer<float> buffer = large_buffer<float>(kPart * kParts);
-  // Written, or all pages would be one page of zeros.
+  // The buffer is written first: otherwise all pages would be the same page of zeros.
   pool.parallel_for(kParts, [&](std::size_t i) { std::fill_n(buffer.data() + i * kPart, kPart, 1.0f); });
   std::vector<float> sums(kParts);
   double best = 0;

@@ -1,7 +1,7 @@
-// The definitions of the kernels as plain loops in double: what the fast ones are tested against, and the place to look
-// up what they compute. Arrays are row-major; shapes are in the names. Nothing here is for speed.
+// The definitions of the kernels, as plain loops in double. They say what the fast kernels compute, and tests compare
+// the two. Arrays are row-major; shapes are in the names. Nothing here is meant to be fast.
 //
-// T rows (tokens), D width of a row, N outputs, K inputs, S keys, n query heads, m KV heads, C head dim.
+// T rows (tokens), D width of a row, N outputs, K inputs, S keys, n query heads, m KV heads, C head width.
 #pragma once
 
 #include <cstdint>
@@ -13,10 +13,10 @@ namespace foe::ref {
 
 using Values = std::vector<double>;
 
-// y[t, n] = sum_k x[t, k] w[n, k]: weights as they stand in a checkpoint, one output per row.
+// y[t, n] = sum_k x[t, k] w[n, k]. As in a checkpoint, each row of the weights is one output.
 Values matmul(const Values& x_TK, const Values& w_NK, int T, int N, int K);
 
-// The same with a weight matrix for each row: y[t, n] = sum_k x[t, k] w[expert[t], n, k].
+// The same with a weight matrix chosen for each row: y[t, n] = sum_k x[t, k] w[expert[t], n, k].
 Values grouped_matmul(const Values& x_TK, const Values& w_ENK, const std::vector<int>& expert_T, int N, int K);
 
 // x / (1 + e^-x)
@@ -28,20 +28,20 @@ Values swiglu(const Values& gate, const Values& up);
 // x / sqrt(mean(x^2) + eps) * weight, over rows as wide as `weight`.
 Values rms_norm(const Values& x_TD, const Values& weight_D, double eps);
 
-// Rotates one head to `position`: elements i and i + C/2 by the angle position / factor * theta^(-2i / C).
+// Rotates one head to `position`: the elements i and i + C/2 by the angle position / factor * theta^(-2i / C).
 Values rope(const Values& head_C, double position, double theta, double factor);
 
 // e^x_i / sum_j e^x_j; a score of -inf gives 0.
 Values softmax(const Values& scores);
 
-// The indices of the k largest values, ties to the lower index; in ascending order.
+// Returns the indices of the k largest values, on ties the lower index, in ascending order.
 std::vector<std::int32_t> top_k(const Values& values, int k);
 
-// Causal attention with grouped heads over one sequence's keys and values at positions 0 .. S-1. The T queries are the
-// last T positions; query head h reads KV head h / (n / m); scores are scaled by 1 / sqrt(C).
+// Causal attention with grouped heads, over the keys and values of one sequence at positions 0 .. S-1. The T queries
+// are at the last T positions, and query head h reads KV head h / (n / m). Scores are multiplied by 1 / sqrt(C).
 Values attention(const Values& q_TnC, const Values& k_SmC, const Values& v_SmC, int T, int n, int m, int C);
 
-// What a layer's blocks say that the keys and values of one sequence are, at positions 0 .. S-1.
+// The keys and values of one sequence at positions 0 .. S-1, read from the KV blocks of a layer.
 struct StoredKv {
   Values k_SmC, v_SmC;
 };

@@ -1,7 +1,7 @@
-// The instruction sets that ship are those that a machine of ours has run: AVX2 (the baseline, by compiler flags),
-// AVX-512 (Highway's AVX3), where a processor has them with its dot products (kernels/cpu.h), and, in an emulator,
-// NEON; not SVE. Include this before any Highway header. Kernels treat 16 floats as one unit whatever the vector width
-// (vec16-inl.h), so every set computes the same bits.
+// Chooses the instruction sets that kernels are compiled for. To be included before any Highway header. They are those
+// that tests have run on: AVX2 (the baseline, by compiler flags), AVX-512 (Highway's AVX3) and its dot products
+// (kernels/cpu.h), and, in an emulator, NEON; not SVE. Kernels treat 16 floats as one unit whatever the width of a
+// vector (vec16-inl.h), so every set computes the same bits.
 #pragma once
 
 #if defined(__x86_64__)

@@ -1,5 +1,5 @@
-// V16: sixteen floats as one value on every instruction set (one AVX-512 register, two AVX2 registers, four NEON ones).
-// Lane-wise operations on it give the same bits everywhere, and a sum over lanes is one fixed tree.
+// V16: sixteen floats as one value on every instruction set (one AVX-512 register, two AVX2 registers or four NEON
+// registers). Lane-wise operations on it give the same bits everywhere, and a sum over lanes is a fixed tree.
 
 #if defined(FOE_KERNELS_VEC16_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef FOE_KERNELS_VEC16_INL_H_
@@ -26,13 +26,13 @@ using DF = hn::CappedTag<float, kLanes16>;
 using VF = hn::Vec<DF>;
 constexpr int kVecLanes = static_cast<int>(hn::MaxLanes(DF()));
 constexpr int kVecs = kLanes16 / kVecLanes;
-// Sixteen vector registers or thirty-two: how large a register tile may be.
+// Whether there are 32 vector registers instead of 16, which decides how large a register tile may be.
 constexpr bool kManyRegisters = HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON;
 
-// For lambdas: arrays become registers only if what indexes them is inlined before anything else is done.
+// For lambdas. Arrays become registers only if the code that indexes them is inlined before other optimisations.
 #define FOE_INLINE __attribute__((always_inline))
 
-// body(0), body(1) ... with constants, so that arrays which they index are registers from the beginning.
+// Calls body(0), body(1) ... with constants, so that arrays which they index become registers.
 template <int kCount, typename Body>
 HWY_INLINE void repeat(Body&& body) {
   [&]<int... kIndex>(std::integer_sequence<int, kIndex...>) FOE_INLINE {
@@ -62,7 +62,7 @@ HWY_INLINE V16 set16(float x) {
 HWY_INLINE V16 load16(const float* p) {
   return make16([&](int i) { return hn::LoadU(DF(), p + i * kVecLanes); });
 }
-// bf16 widens to f32 by a shift: exact.
+// bf16 is widened to f32 by a shift, which is exact.
 HWY_INLINE V16 load16(const BF16* p) {
   const hn::Rebind<std::uint16_t, DF> d16;
   const hn::RebindToUnsigned<DF> d32;
@@ -99,7 +99,7 @@ HWY_INLINE V16 fma(V16 a, V16 b, V16 c) {
   return make16([&](int i) { return hn::MulAdd(a.v[i], b.v[i], c.v[i]); });
 }
 
-// The sum of all lanes as a tree: lane i with the one half of them further, and so on.
+// The sum of all lanes as a tree: lane i is added to the lane half the width further on, and so on.
 template <typename D>
 HWY_INLINE float sum_halves(D d, hn::Vec<D> v) {
   if constexpr (hn::MaxLanes(d) > 4) {
@@ -110,7 +110,7 @@ HWY_INLINE float sum_halves(D d, hn::Vec<D> v) {
     return hn::GetLane(hn::Add(v, hn::Shuffle2301(v)));
   }
 }
-// The sum of the sixteen lanes as a tree: lane i with lane i + 8, then + 4, + 2, + 1.
+// The sum of the sixteen lanes as a tree: lane i is added to lane i + 8, then i + 4, i + 2 and i + 1.
 HWY_INLINE float sum_lanes(V16 a) {
   for (int half = kVecs / 2; half > 0; half /= 2)
     for (int i = 0; i < half; ++i) a.v[i] = hn::Add(a.v[i], a.v[i + half]);
@@ -130,7 +130,7 @@ HWY_INLINE V16 first_lanes(V16 a, int n, float rest) {
   });
 }
 
-// The first n < 16 floats at p, the rest zero; and back. For the ends of rows.
+// Load the first n < 16 floats at p, with zeros in the other lanes, and store them. For the ends of rows.
 HWY_INLINE V16 load_first(const float* p, int n) {
   HWY_ALIGN float x[kLanes16] = {};
   for (int i = 0; i < n; ++i) x[i] = p[i];
@@ -142,8 +142,8 @@ HWY_INLINE void store_first(V16 a, float* p, int n) {
   for (int i = 0; i < n; ++i) p[i] = x[i];
 }
 
-// Calls body(offset, load, store) for each 16 of n floats; load and store know about a shorter end, whose missing lanes
-// read as zero.
+// Calls body(offset, load, store) for each 16 of n floats. `load` and `store` handle a shorter end, whose missing lanes
+// are loaded as zero.
 template <typename Body>
 HWY_INLINE void for_each16(int n, Body&& body) {
   int i = 0;

@@ -1,11 +1,12 @@
-// Spans of bf16 for many rows of one KV head on tiles (kernels/products/amx.h), as in prefill: with the same bits as
-// attention_bf16-inl.h.
+// Computes spans for attention in bf16 with tile registers (kernels/products/amx.h), for many rows of one KV head, as
+// in prefill. The bits are those of bf16-inl.h.
 //
-// The rows of a task stand in groups of 16, the rows of a tile. Of a span, first all groups take their scores S = Q K^T
-// on tiles and make weights P of them with vectors, while the keys are in the first cache; then all take P V on tiles,
-// and merge it into their outputs with vectors, while the values are there. Tiles multiply for a group before vectors
-// work on the one before it, which then do not wait. Between each other's instructions both take longer (Emerald
-// Rapids: 16 products and 128 exponentials in turn 0.30 us, one after each eighth exponential 0.33 us).
+// The rows of a task are in groups of 16, as a tile has 16 rows. In each span, first all groups compute their scores S
+// = Q K^T with tiles, and weights P from these with vectors, while the keys are in the first-level cache. Then all
+// compute P V with tiles, and merge it into their outputs with vectors, while the values are in the cache. Tiles
+// multiply for one group before vectors work on the group before it, so that vectors do not wait. Mixing the
+// instructions of both more finely takes longer (on Emerald Rapids 16 products and 128 exponentials take 0.30 us one
+// after the other, and 0.33 us with a product after each eighth exponential).
 
 #if defined(FOE_KERNELS_ATTENTION_AMX_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef FOE_KERNELS_ATTENTION_AMX_INL_H_
@@ -27,19 +28,19 @@ namespace HWY_NAMESPACE {
 
 constexpr int kGroupRows = amx::kTileRows;
 constexpr int kTileBf16 = amx::kTileBytes / 2, kTileF32 = amx::kTileBytes / 4;  // elements
-constexpr int kWeightTiles = kAttentionSpan / kDotDepth;                        // of a group and a span
+constexpr int kWeightTiles = kAttentionSpan / kDotDepth;                        // tiles of a group's weights
 
-// Two vectors as 32 bf16, `low` first.
+// Stores two vectors as 32 bf16, `low` first.
 HWY_INLINE void store_bf16(V16 low, V16 high, BF16* to) {
   auto both = low.v[0].raw;
   asm("vcvtne2ps2bf16 %1, %2, %0" : "=v"(both) : "v"(low.v[0].raw), "v"(high.v[0].raw));
   hn::StoreU(hn::Vec<DF>{both}, DF(), reinterpret_cast<float*>(to));
 }
 
-// Of sixteen rows s(0) .. s(15) the largest lanes, in lane r that of row r.
+// Returns the largest lane of each of sixteen rows s(0) .. s(15), that of row r in lane r.
 template <typename F>
 HWY_INLINE V16 largest_of_rows(F&& s) {
-  // Pairs of quarters, quarters, pairs of lanes, lanes: each step puts the maxima of two vectors into one.
+  // Each step puts the maxima of two vectors into one: of halves, of quarters, of pairs of lanes, and of lanes.
   const auto quarters = [&](int first) HWY_ATTR {
     const auto halves = [&](int i, int j) HWY_ATTR {
       const auto a = s(i).v[0].raw, b = s(j).v[0].raw;
@@ -64,7 +65,7 @@ class TiledSpans {
         scale_(score_scale(shape_.head_dim)),
         depth_((shape_.head_dim + kDotDepth - 1) / kDotDepth),
         panels_(shape_.padded_dim() / kLanes16) {
-    // The first tile has the last rows.
+    // The first tile has the last rows of the sequence.
     for (auto tile = tiles.rbegin(); tile != tiles.rend(); ++tile)
       for (int r = 0; r < tile->rows; ++r) rows_.push_back({tile->q[r], tile->out[r], tile->position[r]});
     groups_ = static_cast<int>(rows_.size() + kGroupRows - 1) / kGroupRows;
@@ -99,7 +100,7 @@ class TiledSpans {
   };
 
   const Row& row(int i) const { return rows_[std::min<std::size_t>(i, rows_.size() - 1)]; }
-  // How many keys of the span a row sees, and the last row of a group.
+  // Return how many keys of the span a row sees, and how many the last row of a group, which sees the most.
   int keys_seen(int i) const { return std::min(kAttentionSpan, row(i).position + 1 - span_ * kAttentionSpan); }
   int most_seen(int group) const { return keys_seen(group * kGroupRows + kGroupRows - 1); }
   float* scores(int group) { return scores_.data() + group % 2 * kBlocksPerSpan * kTileF32; }
@@ -122,7 +123,7 @@ class TiledSpans {
       }
   }
 
-  // Copies a span, as blocks are so far apart that they displace each other in the first cache.
+  // Copies a span, because blocks are so far apart that they displace each other in the first-level cache.
   void load_span(int index) {
     span_ = index;
     const Span<BF16> span(widest_, index);
@@ -135,7 +136,8 @@ class TiledSpans {
     BF16* to = values_.data();
     for (int p = 0; p < panels_; ++p)
       for (int b = 0; b < kBlocksPerSpan; ++b, to += kBlockLines * kPairLine) {
-        // The second of the last pair may not be there yet, and is zero; what is behind is not.
+        // The second position of the last pair may not be there yet; then it is zero. What follows is not zero, so it
+        // is overwritten.
         const int lines = std::clamp((span.count - b * kKvBlock + 1) / 2, 0, kBlockLines);
         if (lines > 0) copy_lines(span.value_panel(b, p * kLanes16), lines, to);
         std::fill(to + lines * kPairLine, to + kBlockLines * kPairLine, BF16{0});
@@ -146,7 +148,7 @@ class TiledSpans {
       store16(load16(reinterpret_cast<const float*>(from + i)), reinterpret_cast<float*>(to + i));
   }
 
-  // As merge_running() and merge_outputs().
+  // Does what merge_running() and merge_outputs() do.
   void merge(int group) {
     HWY_ALIGN float keep[kGroupRows], take[kGroupRows];
     float* const running = largest_.data() + group * kGroupRows;
@@ -166,7 +168,7 @@ class TiledSpans {
 
   void take_span(int index) {
     load_span(index);
-    int first = 0;  // the groups that see a span are the last ones
+    int first = 0;  // the first group that sees the span; all later ones do, too
     while (most_seen(first) <= 0) ++first;
     multiply_keys(first);
     for (int g = first; g < groups_; ++g) {
@@ -180,7 +182,7 @@ class TiledSpans {
     }
   }
 
-  // Products of a group's queries with all keys, those of two blocks at a time.
+  // Multiplies a group's queries with all keys, two blocks at a time.
   void multiply_keys(int group) {
     const int blocks = blocks_of(most_seen(group));
     for (int b = 0; b < blocks; b += 2) {
@@ -202,7 +204,7 @@ class TiledSpans {
     }
   }
 
-  // A group's weights.
+  // Computes a group's weights from its scores.
   void weigh(int group) {
     const bool masked = keys_seen(group * kGroupRows) < kAttentionSpan;
     masked ? weigh_rows<true>(group) : weigh_rows<false>(group);
@@ -210,7 +212,7 @@ class TiledSpans {
   template <bool kMasked>
   HWY_INLINE void weigh_rows(int group) {
     const float* const s = scores(group);
-    // Of a row, the b-th 16 scores that it sees.
+    // Returns 16 scores of row r with block b, of which it sees the first `seen`.
     const auto score = [&](int r, int b, int seen) HWY_ATTR {
       const V16 all = load16(s + b * kTileF32 + r * kLanes16);
       return kMasked ? first_lanes(all, seen - b * kKvBlock, -kInfinity) : all;
@@ -240,7 +242,7 @@ class TiledSpans {
     }
   }
 
-  // Products of a group's weights with all values, and with ones, which is their sum.
+  // Multiplies a group's weights with all values and, to sum them, with ones.
   void multiply_values(int group) {
     int p = 0;
     for (; p + 4 <= panels_; p += 4) multiply_panels<4>(group, p);
@@ -295,18 +297,18 @@ class TiledSpans {
   const KvShape& shape_;
   const AttentionTile& widest_;
   const float scale_;
-  const int depth_, panels_;  // tiles that a query takes, and panels of 16 columns of outputs
+  const int depth_, panels_;  // how many tiles a query takes, and how many panels of 16 columns outputs have
   int groups_ = 0;
   std::vector<Row> rows_;
   AlignedBuffer<BF16> queries_;        // [group][depth][16 rows][32 c]
-  int span_ = 0;                       // the one that keys and values are of
+  int span_ = 0;                       // the span whose keys and values are loaded
   AlignedBuffer<BF16> keys_;           // [block][depth][16 pairs of c][16][2]
   AlignedBuffer<BF16> values_;         // [panel][weight tile][16 pairs of positions][16][2]
   AlignedBuffer<float> scores_;        // [group % 2][block][16 rows][16]
   AlignedBuffer<BF16> weights_;        // [group][weight tile][16 rows][32 positions]
-  AlignedBuffer<float> products_;      // [group % 2][panel][16 rows][16], the last panel being sums of weights
+  AlignedBuffer<float> products_;      // [group % 2][panel][16 rows][16], whose last panel has sums of weights
   AlignedBuffer<float> outputs_;       // [group][panel][16 rows][16], likewise
-  AlignedBuffer<float> largest_;       // [group][16 rows] of all spans so far
+  AlignedBuffer<float> largest_;       // [group][16 rows], over all spans so far
   AlignedBuffer<float> span_largest_;  // [group][16 rows]
 };
 

@@ -26,7 +26,8 @@ HWY_BEFORE_NAMESPACE();
 namespace foe {
 namespace HWY_NAMESPACE {
 
-// Tiles of one KV head, and what this thread takes next, probably. Several tiles all take all of their spans.
+// Computes tiles of one KV head. `following` is what this thread will probably take next. If there are several tiles,
+// all of their spans are computed.
 template <typename T>
 void attend_tiles(std::span<AttentionTile> tiles, const AttentionTile& following) {
   if (tiles.size() > 1)
@@ -35,7 +36,7 @@ void attend_tiles(std::span<AttentionTile> tiles, const AttentionTile& following
     stream_spans<T>(tiles.front(), following);
 }
 
-// Where there are too few rows for the instruction's tiles, vectors are as fast.
+// With too few rows for tile registers, vectors are as fast.
 void attend_rounded(std::span<AttentionTile> tiles, const AttentionTile& following) {
 #if HWY_TARGET == HWY_AVX3
   const std::size_t rows = (tiles.size() - 1) * AttentionTile::kMaxRows + tiles.front().rows;
@@ -44,7 +45,7 @@ void attend_rounded(std::span<AttentionTile> tiles, const AttentionTile& followi
   stream_paired_spans(tiles, following);
 }
 
-// Not inlined: the mode of subnormal numbers is set around it.
+// Not inlined, because the mode of subnormal numbers is set around the call (flush_subnormals.h).
 HWY_NOINLINE void attend(std::span<AttentionTile> tiles, const AttentionTile& following) {
   if (tiles.front().shape->attention == AttentionType::kBF16) return attend_rounded(tiles, following);
   switch (tiles.front().shape->type) {
@@ -79,25 +80,26 @@ struct Job {
   int heads_per_kv() const { return query_heads / shape.kv_heads; }
 };
 
-// How a sequence's attention is cut: for each KV head into tiles of (token, head) rows. A task is some tiles, or a
-// piece of the spans of one.
+// How the attention of one sequence is cut. For each KV head there are tiles of (token, head) rows. A task is a group
+// of tiles or, if a tile has many spans, a piece of the spans of one tile.
 struct Cut {
-  int tiles = 0;   // of a KV head
-  int spans = 0;   // of the last tile
-  int groups = 1;  // of the tiles of a KV head
-  int pieces = 1;  // of a tile, where groups are of one
-  // Of all sequences before: tasks, and of tiles in several pieces their number and their spans.
+  int tiles = 0;   // tiles of a KV head
+  int spans = 0;   // spans of the last tile
+  int groups = 1;  // groups of the tiles of a KV head
+  int pieces = 1;  // pieces of a tile; more than one only if each group is one tile
+  // Totals of all sequences before: the tasks, the tiles in several pieces, and the spans of these.
   std::size_t first_task = 0, first_split = 0, first_part = 0;
 };
-// Tiles of a task, whose queries and weights are in a cache beside one panel; on the tiles of the processor more, as
-// what is done once for all of them takes a larger part of the time.
+// The most tiles of a task: their queries and weights are in a cache together with one panel. With tile registers there
+// are more, as the work that is done once for all of them takes a larger part of the time.
 constexpr int kMostTogether = 16, kMostOnTiles = 80;
 int most_together(const KvShape& shape) {
   return shape.attention == AttentionType::kBF16 && tiles() ? kMostOnTiles : kMostTogether;
 }
 
-// One for each sequence, and an end. No task has more than a quarter of a thread's share of all spans, or than what
-// takes as long as handing it out, and merging it; a single thread needs no pieces.
+// Returns a Cut for each sequence, and one more with the totals. A task has at most a quarter of a thread's share of
+// all spans, but at least so many that they are worth handing out and merging. With a single thread there are no
+// pieces.
 std::vector<Cut> cut_work(const Job& job, int threads) {
   constexpr int kTasksPerThread = 4, kShortestTask = 4;
   const int sequences = job.batch.num_sequences(), heads = job.shape.kv_heads;
@@ -129,7 +131,7 @@ std::vector<Cut> cut_work(const Job& job, int threads) {
   return cuts;
 }
 
-// The sequence that the i-th task or split tile belongs to; of these, `i` becomes its own.
+// Returns the sequence that task or split tile `i` belongs to, and changes `i` to its number within the sequence.
 int find_sequence(const std::vector<Cut>& cuts, std::size_t Cut::*first, std::size_t& i) {
   const auto next = std::ranges::upper_bound(cuts, i, {}, first);
   const int sequence = static_cast<int>(next - cuts.begin()) - 1;
@@ -137,12 +139,12 @@ int find_sequence(const std::vector<Cut>& cuts, std::size_t Cut::*first, std::si
   return sequence;
 }
 
-// Tile i of a sequence, [KV head][tile].
+// Returns tile i of a sequence, in the order [KV head][tile].
 AttentionTile make_tile(const Job& job, const std::vector<Cut>& cuts, int s, int i, Running* parts, float* outputs) {
   const Cut& cut = cuts[s];
   const int head_dim = job.shape.head_dim, heads_per_kv = job.heads_per_kv(), kv_head = i / cut.tiles;
   const int begin = job.batch.sequence_begin[s], tokens = job.batch.sequence_begin[s + 1] - begin;
-  // Later queries see more keys: taking the last tile first lets the threads end together.
+  // Later queries see more keys. The last tile comes first, so that threads finish together.
   const int first_row = (cut.tiles - 1 - i % cut.tiles) * AttentionTile::kMaxRows;
   AttentionTile tile;
   tile.rows = std::min(AttentionTile::kMaxRows, tokens * heads_per_kv - first_row);
@@ -165,7 +167,7 @@ AttentionTile make_tile(const Job& job, const std::vector<Cut>& cuts, int s, int
   return tile;
 }
 
-// In what mode a thread computes.
+// Sets the floating-point mode in which a thread computes.
 struct Mode {
   std::optional<FlushSubnormals> flush;
   explicit Mode(const KvShape& shape) {
@@ -173,7 +175,7 @@ struct Mode {
   }
 };
 
-// Tiles [first, last) of a task's KV head, and the spans that it takes of them.
+// A task: the tiles [first, last) of a KV head, and which piece of their spans.
 struct Task {
   int sequence, kv_head, first, last, piece;
 };

@@ -1,5 +1,5 @@
-// A span for one tile with products of bf16 in the order of tiles (bf16_dot-inl.h), as decode takes it everywhere, and
-// prefill where there are no tiles.
+// Computes spans for attention in bf16 with vectors, in the order of tile registers (bf16_dot-inl.h). Decode uses this
+// everywhere, and prefill where there are no tile registers.
 
 #if defined(FOE_KERNELS_ATTENTION_BF16_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef FOE_KERNELS_ATTENTION_BF16_INL_H_
@@ -18,12 +18,12 @@ HWY_BEFORE_NAMESPACE();
 namespace foe {
 namespace HWY_NAMESPACE {
 
-constexpr int kBlockLines = kKvBlock / 2;              // of 16 columns of a block's values
+constexpr int kBlockLines = kKvBlock / 2;              // lines of 16 columns of a block's values
 constexpr int kWeightRow = kAttentionSpan + kLanes16;  // a query's weights, and zeros that sum_weights() reads
 
-// The sum of a query's `count` weights in the order of products, as if with values of one. Zeros follow them.
+// Returns the sum of a query's `count` weights, in the order of a product with ones. Zeros must follow them.
 HWY_INLINE float sum_weights(const float* weights, int count) {
-  const hn::FixedTag<float, 4> d;  // of which two lanes are the chains
+  const hn::FixedTag<float, 4> d;  // two of its lanes are the two chains
   float sum = 0;
   for (int begin = 0; begin < count; begin += kDotDepth) {
     auto chains = hn::Zero(d);
@@ -35,7 +35,8 @@ HWY_INLINE float sum_weights(const float* weights, int count) {
   return sum;
 }
 
-// What weigh_span() does, with weights that bf16 holds, zeros behind those of the keys that are seen, and their sum.
+// Like weigh_span(), but rounds the weights to bf16, appends zeros after those of the keys that are seen, and sums the
+// rounded weights.
 HWY_INLINE void weigh_rounded(AttentionTile& tile, const Span<BF16>& span, float (*weights)[kWeightRow],
                               SpanFactors* factors) {
   Running here[AttentionTile::kMaxRows];
@@ -61,8 +62,8 @@ HWY_INLINE void weigh_rounded(AttentionTile& tile, const Span<BF16>& span, float
   leave_or_merge(tile, span.index, here, factors);
 }
 
-// Chains over `lines` lines of each panel, of their v-th vector. For each that is read, those at the same place of
-// `ahead` are on the way.
+// Extends the chains over the v-th vector of `lines` lines of each panel. With each line that is read, the lines at the
+// same place of `ahead` are prefetched.
 template <int kRows, int kPanels, int kAhead>
 HWY_INLINE void extend_lines(int v, int lines, const float* const (&x)[kRows], const BF16* const (&panels)[kPanels],
                              const BF16* const (&ahead)[kAhead], Chains<VF> (&chains)[kRows][kPanels]) {
@@ -93,13 +94,14 @@ HWY_INLINE void clear_all(VF (&sums)[kRows][kPanels]) {
   repeat<kRows>([&](auto m) FOE_INLINE { repeat<kPanels>([&](auto p) FOE_INLINE { sums[m][p] = hn::Zero(DF()); }); });
 }
 
-// So many panels at a time that their chains, two for each row, hide the latency of multiply-adds.
+// Returns how many panels to multiply at a time, so that their chains, two for each row, hide the latency of
+// multiply-adds.
 constexpr int paired_panels_for(int rows) {
   const int panels = rows == 1 ? 4 : rows == 2 ? 2 : 1;
   return kManyRegisters && rows > 1 && rows <= 4 ? 2 * panels : panels;
 }
 
-// Products with the keys of some blocks. What is on the way meanwhile is as in multiply_keys().
+// Multiplies with the keys of some blocks. Prefetches like multiply_keys().
 template <int kRows, int kBlocks>
 HWY_NOINLINE void multiply_paired_keys(const AttentionTile& tile, const Span<BF16>& span, int begin,
                                        float (*products)[kWeightRow]) {
@@ -151,7 +153,7 @@ HWY_NOINLINE void combine_paired_values(const AttentionTile& tile, const Span<BF
           values[p] = span.value_panel(b, c + p * kLanes16);
           ahead[p] = coming + (c + p * kLanes16) * kKvBlock;
         });
-        // The second of the last pair may not be there yet, and is zero.
+        // The second position of the last pair may not be there yet; then it is zero.
         const int lines = std::min(kBlockLines, (span.count - b * kKvBlock + 1) / 2);
         extend_lines(v, lines, w, values, ahead, chains);
       }
@@ -180,7 +182,7 @@ void stream_paired_span(AttentionTile& tile, const Span<BF16>& span, const Span<
   for (; c < width; c += kLanes16) combine_paired_values<kRows, 1>(tile, span, next, weights, factors, c);
 }
 
-// The queries of tiles, rounded, in rows of an even number.
+// Owns copies of the queries of tiles, rounded to bf16, in rows of even length.
 struct RoundedQueries {
   AlignedBuffer<float> rows;
 
@@ -196,8 +198,8 @@ struct RoundedQueries {
   }
 };
 
-// All tiles of a task take a span while it is in a cache. The first of them sees the most. Before the last span ends,
-// the first keys of `following` are on the way.
+// Computes the spans of all tiles of a task, each span for all tiles while it is in a cache. The first tile sees the
+// most keys. Before the last span ends, the first keys of `following` are prefetched.
 inline void stream_paired_spans(std::span<AttentionTile> tiles, const AttentionTile& following) {
   const RoundedQueries queries(tiles);
   for (const AttentionTile& tile : tiles)

@@ -1,5 +1,5 @@
-// A span for many tiles of one KV head, as in prefill: its keys and values are widened once, into a buffer that stays
-// in a cache while all tiles read it.
+// Computes a span for many tiles of one KV head, as in prefill. Keys and values are widened once, into a buffer that
+// stays in a cache while all tiles read it.
 
 #if defined(FOE_KERNELS_ATTENTION_SHARE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef FOE_KERNELS_ATTENTION_SHARE_INL_H_
@@ -17,12 +17,12 @@ HWY_BEFORE_NAMESPACE();
 namespace foe {
 namespace HWY_NAMESPACE {
 
-// Panels that a tile is multiplied with at a time: where it holds as many rows as AVX2 does in registers half as wide,
-// those of one are too few chains of multiply-adds to hide their latency.
+// How many panels a tile is multiplied with at a time. With the registers of AVX-512, the rows of a tile times one
+// panel are too few chains of multiply-adds to hide their latency.
 constexpr int kSharedPanels = kVecs == 1 ? 2 : 1;
 
-// The tiles of a task, and what they need while they take a span. Queries and outputs are copies: those of consecutive
-// tokens are so far apart that they displace each other in the first cache.
+// The tiles of a task, and their memory during a span. Queries and outputs are copied, because those of consecutive
+// tokens are so far apart that they displace each other in the first-level cache.
 struct SharingTiles {
   std::span<AttentionTile> tiles;
   AlignedBuffer<float> queries;        // [tile][row][C]
@@ -57,8 +57,8 @@ struct SharingTiles {
   }
 };
 
-// out[r * out_stride + 16 p + (0..15)] = a[r] [depth] times panel p, which has room for so many k. Not inlined: with
-// what surrounds it, the accumulators would not all stay in registers.
+// out[r * out_stride + 16 p + (0..15)] = a[r] [depth] times panel p; panels are `room` rows apart. Not inlined, because
+// inside other code the accumulators would not all stay in registers.
 template <int kRows, int kPanels>
 HWY_NOINLINE void multiply_by_panels(int depth, const float* const* a, const float* panels, int room, float* out,
                                      std::size_t out_stride) {
@@ -68,7 +68,7 @@ HWY_NOINLINE void multiply_by_panels(int depth, const float* const* a, const flo
   store_tile(acc, out, out_stride);
 }
 
-// Products of all tiles that see block b with its keys, and those of the blocks behind it.
+// Multiplies all tiles that see block b with its keys, and with those of the kPanels - 1 blocks after it.
 template <int kPanels, typename T>
 void multiply_keys(SharingTiles& s, const Span<T>& span, int b) {
   const int C = s.shape().head_dim;
@@ -82,7 +82,7 @@ void multiply_keys(SharingTiles& s, const Span<T>& span, int b) {
   }
 }
 
-// Columns c .. c + 16 kPanels of the span's outputs for all tiles that see it.
+// Computes columns c .. c + 16 kPanels of the span's outputs, for all tiles that see the span.
 template <int kPanels, typename T>
 void combine_columns(SharingTiles& s, const Span<T>& span, int c) {
   for (int p = 0; p < kPanels; ++p)
@@ -109,7 +109,7 @@ void combine_columns(SharingTiles& s, const Span<T>& span, int c) {
   }
 }
 
-// Calls run.operator()<panels>(first) for as many panels at a time as possible.
+// Calls run.operator()<panels>(first) until all panels are done, with as many at a time as possible.
 template <typename Run>
 void for_shared_panels(int panels, Run&& run) {
   int p = 0;
@@ -123,7 +123,7 @@ void share_span(SharingTiles& s, const AttentionTile& widest, int index) {
   const int width = s.shape().padded_dim();
   for_shared_panels(span.blocks, [&]<int kPanels>(int b) {
     for (int p = b; p < b + kPanels; ++p) {
-      // There is time for it until the next panels are widened.
+      // These arrive by the time that the next panels are widened.
       if (p + kPanels < span.blocks) prefetch(span.keys_C16[p + kPanels], s.shape().head_dim);
       prefetch(span.values_16C[p], width);
     }

@@ -1,5 +1,5 @@
-// One span of keys and values, and what its scores become: weights, and factors that take its outputs into those of the
-// spans before.
+// One span of keys and values. Its scores become weights of the values, and factors with which its outputs are merged
+// into those of the spans before.
 
 #if defined(FOE_KERNELS_ATTENTION_SPAN_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef FOE_KERNELS_ATTENTION_SPAN_INL_H_
@@ -37,7 +37,7 @@ inline int blocks_of(int keys) {
 template <typename T>
 constexpr bool kPaired = std::is_same_v<T, BF16>;
 
-// The keys of one span, [first, first + count), and their values, as far as a tile sees them.
+// The keys at [first, first + count) of one span, and their values, as far as a tile sees them.
 template <typename T>
 struct Span {
   static constexpr bool kScaled = std::is_same_v<T, std::int8_t>;
@@ -45,8 +45,8 @@ struct Span {
   int index, first, head_dim;
   int count, blocks;
   const T* keys_C16[kBlocksPerSpan];
-  const T* values_16C[kBlocksPerSpan];  // where columns c .. c + 16 begin says value_panel()
-  const float* scales[kBlocksPerSpan];  // if kScaled: of 16 keys, then of 16 values
+  const T* values_16C[kBlocksPerSpan];  // value_panel() says where columns c .. c + 16 begin
+  const float* scales[kBlocksPerSpan];  // if kScaled: scales of 16 keys, then of 16 values
 
   Span(const AttentionTile& tile, int index_)
       : index(index_), first(index_ * kAttentionSpan), head_dim(tile.shape->head_dim) {
@@ -61,19 +61,19 @@ struct Span {
     }
   }
 
-  // Columns [c, c + 16) of a block's values, and how many elements further those of the next position are. In panels of
-  // pairs, as in keys, it is so for every second position.
+  // value_panel() returns columns [c, c + 16) of a block's values, and value_stride() the distance in elements to the
+  // same columns of the next position (in panels of pairs, of the next pair of positions).
   const T* value_panel(int b, int c) const { return values_16C[b] + (kPaired<T> ? c * kKvBlock : c); }
   std::size_t value_stride(const KvShape& shape) const { return kPaired<T> ? kKvBlock : shape.padded_dim(); }
 
-  // How many of them another tile sees, which sees no more.
+  // Returns how many of the keys another tile sees, which must not see more.
   int count_for(const AttentionTile& tile) const {
     return std::min(kAttentionSpan, tile.position[tile.rows - 1] + 1 - first);
   }
 };
 
-// acc[m][p] += sum over k of x[m][k] times row k of panel p, k ascending; rows are `stride` elements apart, pairs of
-// rows twice as many.
+// acc[m][p] += the sum over ascending k of x[m][k] times row k of panel p. Rows are `stride` elements apart, or pairs
+// of rows 2 * `stride`.
 template <int kRows, int kPanels, typename T>
 HWY_INLINE void multiply_rows(int depth, const float* const (&x)[kRows], const T* const (&panels)[kPanels],
                               std::size_t stride, V16 (&acc)[kRows][kPanels]) {
@@ -94,7 +94,7 @@ HWY_INLINE void multiply_rows(int depth, const float* const (&x)[kRows], const T
   }
 }
 
-// Rows of a panel as f32, [rows][16].
+// Writes rows of a panel as f32, [rows][16].
 template <typename T>
 HWY_INLINE void widen_rows(const T* panel, std::size_t stride, int rows, float* to) {
   for (int k = 0; k < rows; ++k, to += kLanes16)
@@ -104,15 +104,15 @@ HWY_INLINE void widen_rows(const T* panel, std::size_t stride, int rows, float* 
       store16(load16(panel + k * stride), to);
 }
 
-// Begins to read `rows` rows of 16 elements. Blocks are too short, and too far apart, for the machine to foresee them.
+// Prefetches `rows` rows of 16 elements. Blocks are too short, and too far apart, for the processor to predict them.
 template <typename T>
 HWY_INLINE void prefetch(const T* rows_16, int rows) {
   const auto* bytes = reinterpret_cast<const std::byte*>(rows_16);
   for (std::size_t at = 0; at < rows * kLanes16 * sizeof(T); at += kCacheLine) hwy::Prefetch(bytes + at);
 }
 
-// Turns products q . k_j of a row, the first `seen` of them, into e^(s - m), where s is a product scaled, or -inf if it
-// is not seen, and m the largest. Returns {m, their sum}.
+// Turns the products q . k_j of a row into e^(s - m), where s is the scaled product, or -inf if it is not one of the
+// first `seen`, and m is the largest s. Returns m and the sum of the results.
 template <typename T>
 HWY_INLINE Running exponentiate(const Span<T>& span, int blocks, int seen, float* row) {
   const V16 scale = set16(1.0f / std::sqrt(static_cast<float>(span.head_dim)));
@@ -133,17 +133,17 @@ HWY_INLINE Running exponentiate(const Span<T>& span, int blocks, int seen, float
   return {m, sum_lanes(sum)};
 }
 
-// The factors of the outputs of the spans before, and of those of this one.
+// The factors of the outputs of the spans before (keep), and of those of this span (take).
 struct SpanFactors {
   float keep, take;
 };
 
-// The natural logarithm of the base of scores.
+// Returns the natural logarithm of the base of scores.
 inline float score_unit(const KvShape& shape) {
   return shape.attention == AttentionType::kBF16 ? 0.693147181f : 1.0f;
 }
 
-// Takes what a span was for each row into what came before.
+// Merges the softmax of a span into tile.running, for each row, and returns the factors of the outputs.
 HWY_INLINE void merge_running(AttentionTile& tile, const Running* span, SpanFactors* factors) {
   static_assert(2 * AttentionTile::kMaxRows <= kLanes16);
   HWY_ALIGN float e[kLanes16] = {};
@@ -160,7 +160,7 @@ HWY_INLINE void merge_running(AttentionTile& tile, const Running* span, SpanFact
   }
 }
 
-// What a span was for each row: into its place among the parts, or merged.
+// Leaves the softmax of a span among the parts, if the tile has parts, or merges it.
 HWY_INLINE void leave_or_merge(AttentionTile& tile, int span, const Running* here, SpanFactors* factors) {
   if (tile.parts != nullptr)
     std::copy_n(here, tile.rows, &tile.part(span, 0));
@@ -168,8 +168,8 @@ HWY_INLINE void leave_or_merge(AttentionTile& tile, int span, const Running* her
     merge_running(tile, here, factors);
 }
 
-// Products with the keys of the first blocks become the weights of their values, not normalised; zeros for a query that
-// ends before the span.
+// Turns the products with the keys of the first blocks into the weights of their values, which are not normalised yet.
+// They are zero for a query that ends before the span.
 template <typename T>
 HWY_INLINE void weigh_span(AttentionTile& tile, const Span<T>& span, int blocks, float* weights, SpanFactors* factors) {
   Running here[AttentionTile::kMaxRows];
@@ -195,7 +195,7 @@ HWY_INLINE void merge_outputs(V16 span, const SpanFactors& factors, float* out, 
   columns >= kLanes16 ? store16(after, out) : store_first(after, out, columns);
 }
 
-// Calls f.operator()<rows>().
+// Calls f.operator()<rows>() with a constant number of rows.
 template <int kRows = AttentionTile::kMaxRows, typename F>
 HWY_INLINE void with_rows(int rows, F&& f) {
   if (rows == kRows) return f.template operator()<kRows>();

@@ -1,4 +1,4 @@
-// A span for one tile, as in decode: its keys and values come from memory and are widened in registers.
+// Computes spans for one tile, as in decode: keys and values come from memory and are widened in registers.
 
 #if defined(FOE_KERNELS_ATTENTION_STREAM_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef FOE_KERNELS_ATTENTION_STREAM_INL_H_
@@ -13,14 +13,15 @@ HWY_BEFORE_NAMESPACE();
 namespace foe {
 namespace HWY_NAMESPACE {
 
-// So many independent chains of multiply-adds, as rows times panels times registers, hide their latency.
+// Returns how many panels to multiply at a time, so that rows * panels * registers are enough independent chains of
+// multiply-adds to hide their latency.
 constexpr int panels_for(int rows) {
   const int panels = rows == 1 ? 4 : rows == 2 ? 2 : 1;
   return kVecs == 1 && rows > 1 ? 2 * panels : panels;
 }
 
-// acc += x [kRows][depth] times panels [kPanels][depth][16]. For each line of a panel that is read, those at the same
-// place of `ahead` are on the way.
+// acc += x [kRows][depth] times panels [kPanels][depth][16]. With each line of a panel that is read, the lines at the
+// same place of `ahead` are prefetched.
 template <int kRows, int kPanels, int kAhead, typename T>
 HWY_INLINE void stream_panels(int depth, const float* const (&x)[kRows], const T* const (&panels)[kPanels],
                               std::size_t row_stride, const T* const (&ahead)[kAhead], V16 (&acc)[kRows][kPanels]) {
@@ -40,8 +41,8 @@ HWY_INLINE void stream_panels(int depth, const float* const (&x)[kRows], const T
   if (k < depth) add(k, depth - k);
 }
 
-// Products with the keys of some blocks. Meanwhile their values are on the way, and the keys of the next blocks: those
-// of a first span have not been asked for, and others may have left the first cache again.
+// Multiplies with the keys of some blocks. Meanwhile their values are prefetched, and the keys of the next blocks:
+// those of a first span have not been prefetched yet, and others may have left the first-level cache again.
 template <int kRows, int kBlocks, typename T>
 HWY_NOINLINE void multiply_keys(const AttentionTile& tile, const Span<T>& span, int begin,
                                 float (*products)[kAttentionSpan]) {
@@ -59,7 +60,7 @@ HWY_NOINLINE void multiply_keys(const AttentionTile& tile, const Span<T>& span, 
   store_tile(acc, products[0] + begin * kKvBlock, kAttentionSpan);
 }
 
-// Columns [c, c + 16) of a span's outputs, merged or left as a part.
+// Merges columns [c, c + 16) of a span's outputs, or leaves them among the parts.
 template <typename T>
 HWY_INLINE void take_outputs(const AttentionTile& tile, const Span<T>& span, const SpanFactors* factors, int c,
                              const float (*outputs)[kLanes16]) {
@@ -70,7 +71,7 @@ HWY_INLINE void take_outputs(const AttentionTile& tile, const Span<T>& span, con
       merge_outputs(load16(outputs[r]), factors[r], tile.out[r] + c, tile.shape->head_dim - c);
 }
 
-// Columns c .. c + 16 kPanels of a span's outputs. Meanwhile the next span's keys are on the way.
+// Computes columns c .. c + 16 kPanels of a span's outputs. Meanwhile the next span's keys are prefetched.
 template <int kRows, int kPanels, typename T>
 HWY_NOINLINE void combine_values(const AttentionTile& tile, const Span<T>& span, const Span<T>& next,
                                  float (*weights)[kAttentionSpan], const SpanFactors* factors, int c) {
@@ -112,8 +113,8 @@ void stream_span(AttentionTile& tile, const Span<T>& span, const Span<T>& next) 
 HWY_INLINE void begin_outputs(const AttentionTile& tile) {
   for (int r = 0; r < tile.rows; ++r) std::fill(tile.out[r], tile.out[r] + tile.shape->head_dim, 0.0f);
 }
-// What is added to an output. Of kBF16, which path was taken may show in the sign of a zero, and only there: it becomes
-// positive.
+// What is added to each output at the end. With kBF16, adding +0 makes every zero positive, because the sign of a zero
+// may depend on which code computed it.
 inline float sign_of_zero(const KvShape& shape) {
   return shape.attention == AttentionType::kBF16 ? 0.0f : -0.0f;
 }
@@ -123,7 +124,7 @@ HWY_INLINE void normalise_outputs(const AttentionTile& tile) {
     for (int c = 0; c < tile.shape->head_dim; ++c) tile.out[r][c] = tile.out[r][c] / tile.running[r].sum + zero;
 }
 
-// Before the last span ends, the first keys of `following` are on the way.
+// Computes the spans of a tile. Before the last span ends, the first keys of `following` are prefetched.
 template <typename T>
 void stream_spans(AttentionTile& tile, const AttentionTile& following) {
   if (tile.parts == nullptr) begin_outputs(tile);
@@ -134,7 +135,7 @@ void stream_spans(AttentionTile& tile, const AttentionTile& following) {
   if (tile.parts == nullptr) normalise_outputs(tile);
 }
 
-// The outputs of a tile from the parts of all its spans. Not inlined, as attend().
+// Computes the outputs of a tile from the parts of all its spans. Not inlined, like attend().
 HWY_NOINLINE void merge_tile(AttentionTile& tile) {
   begin_outputs(tile);
   for (int span = 0; span < tile.spans(); ++span) {

@@ -1,4 +1,4 @@
-// The weights of attention in bf16 before they are rounded: powers of 2.
+// The weights of attention in bf16, before they are rounded. They are powers of 2 instead of e.
 
 #if defined(FOE_KERNELS_BF16_WEIGHT_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef FOE_KERNELS_BF16_WEIGHT_INL_H_
@@ -15,21 +15,21 @@ HWY_BEFORE_NAMESPACE();
 namespace foe {
 namespace HWY_NAMESPACE {
 
-// Products q . k times this are scores in base 2: weights are powers of 2. Computed in double, so that it is the same
+// Returns the factor that turns products q . k into scores in base 2. It is computed in double, so that it is the same
 // everywhere.
 inline float score_scale(int head_dim) {
   return static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(head_dim)));
 }
 
-// 2^(dot scale - largest), at most 1 but for rounding, and 0 below 2^-126. Within 2^-18 of it, as weights are then
-// rounded to bf16: of y = n + r, 0 <= r < 1, rounded down, it is 2^n times the polynomial of degree 4 that errs least
-// from 2^r.
+// Returns 2^y for y = dot * scale - largest: at most 1, except for rounding, and 0 below 2^-126. The relative error is
+// at most 2^-18, which is enough because weights are rounded to bf16. With y = n + r, n = floor(y) and 0 <= r < 1, it
+// is 2^n times the polynomial of degree 4 with the least error from 2^r.
 HWY_INLINE V16 weight16(V16 dot, V16 scale, V16 minus_largest) {
   const V16 y = fma(dot, scale, minus_largest);
 #if HWY_TARGET == HWY_AVX3
   const V16 r{{VF{_mm512_reduce_ps(y.v[0].raw, _MM_FROUND_TO_NEG_INF)}}};
 #else
-  // What is not a number is not less, and stays. What is lost of r, for -0.5 < y < 0, rounds it down.
+  // NaN is not less, and stays NaN. For -0.5 < y < 0, the bits that r loses round it down.
   const VF least = hn::Set(DF(), -127.0f);
   const V16 bounded = make16([&](int i) { return hn::IfThenElse(hn::Lt(y.v[i], least), least, y.v[i]); });
   const V16 n = make16([&](int i) { return hn::Floor(bounded.v[i]); });
@@ -45,7 +45,7 @@ HWY_INLINE V16 weight16(V16 dot, V16 scale, V16 minus_largest) {
 #if HWY_TARGET == HWY_AVX3
   return V16{{VF{_mm512_scalef_ps(p.v[0].raw, y.v[0].raw)}}};
 #else
-  // An integer that 1.5 * 2^23 is added to stands in the last bits, here as an exponent: n + 1, which is a normal
+  // Adding 1.5 * 2^23 puts an integer into the last bits, here as an exponent: n + 1, so that the result is a normal
   // number for every n.
   const DF d;
   const hn::RebindToUnsigned<DF> du;

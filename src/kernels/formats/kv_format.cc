@@ -12,14 +12,14 @@
 
 #include "kernels/products/int8-inl.h"
 
-// Where one key or value goes.
+// Where one key or value is written.
 #ifndef FOE_KERNELS_KV_FORMAT_ROW
 #define FOE_KERNELS_KV_FORMAT_ROW
 namespace foe {
 struct KvRow {
   std::byte* elements;
-  std::size_t step;  // elements from one to the next
-  float* scale;      // of kInt8
+  std::size_t step;  // elements from one element of the head to the next
+  float* scale;      // with kInt8
 };
 }  // namespace foe
 #endif
@@ -58,7 +58,7 @@ void write_row(KvType type, const float* x_C, int head_dim, const KvRow& to) {
   }
 }
 
-// The key at a position of a block, whose keys are pairs of c: [C/2][16][2].
+// Writes the key at a position of a block, whose keys are pairs of c: [C/2][16][2].
 void write_bf16_key(const float* x_C, int head_dim, int slot, BF16* keys) {
   BF16* to = keys + 2 * slot;
   for (int c = 0; c < head_dim; c += 2, to += 2 * kKvBlock) {
@@ -67,8 +67,8 @@ void write_bf16_key(const float* x_C, int head_dim, int slot, BF16* keys) {
   }
 }
 
-// The value at a position of a block, whose values are pairs of positions: [Cp/16][8][16][2]. An even position's writes
-// zero at the next.
+// Writes the value at a position of a block, whose values are pairs of positions: [Cp/16][8][16][2]. At an even
+// position, it also writes zero at the next.
 void write_bf16_value(const float* x_C, int head_dim, int slot, BF16* values) {
   constexpr int kPanel = kKvBlock * kKvBlock;
   for (int c = 0; c < head_dim; ++c) {
@@ -78,7 +78,8 @@ void write_bf16_value(const float* x_C, int head_dim, int slot, BF16* values) {
   }
 }
 
-// One position's key has an element in most lines of a block's keys, which have left the caches since the step before.
+// Prefetches a block's keys. The key of one position has an element in most cache lines of these, which have left the
+// caches since the step before.
 void prefetch_keys(const KvShape& shape, const std::byte* head) {
   constexpr std::size_t kLine = 64;
   for (std::size_t at = shape.scale_bytes(); at < shape.values_at(); at += kLine) __builtin_prefetch(head + at, 1);
@@ -140,7 +141,7 @@ void write_kv(ThreadPool& pool, const Batch& batch, const KvShape& shape, const 
       }
     }
   };
-  constexpr std::size_t kWorthThreads = 2048;  // elements; handing out less takes longer than doing it
+  constexpr std::size_t kWorthThreads = 2048;  // elements; handing out fewer takes longer than writing them
   if (batch.num_tokens() * width < kWorthThreads)
     for (int m = 0; m < shape.kv_heads; ++m) write_head(m);
   else

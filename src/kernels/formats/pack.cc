@@ -44,7 +44,7 @@ void pack_pairs(std::span<const float> row, const PackedMatrix& packed, std::byt
   for (std::size_t k = 0; k < row.size(); ++k) out[(k / 2 * kPanel + to % kPanel) * 2 + k % 2] = to_bf16(row[k]);
 }
 
-// Puts a row of a block where weight_format.h says.
+// Write a row of a block where weight_format.h says.
 void place_int8(const WeightBlock& row, int r, std::byte* block) {
   std::memcpy(block + r * sizeof row.scale, &row.scale, sizeof row.scale);
   std::byte* out = block + head_bytes(WeightFormat::kInt8);
@@ -72,7 +72,7 @@ void pack_codes(std::span<const float> row, const PackedMatrix& packed, std::byt
   }
 }
 
-// Row `from` of `source` becomes row `to` of the packed matrix, whose data these are.
+// Packs row `from` of `source` as row `to` of the packed matrix, whose data is `data`.
 void pack_row(const StoredMatrix& source, int from, const PackedMatrix& packed, std::byte* data, int to) {
   std::vector<float> row(source.depth);
   source.read_row(from, row.data());
@@ -88,7 +88,7 @@ PackedMatrix without_data(int rows, int depth, WeightFormat format) {
   return {format, rows, depth, nullptr, panel_bytes(format, depth), {}};
 }
 
-// Zeros, which the matrix owns unless there is a space for it.
+// Gives the matrix memory of zeros, in `space` or, if that is null, its own.
 std::byte* give_data(PackedMatrix& packed, PackingSpace* space) {
   if (!space) packed.own = large_zeroed_buffer<std::byte>(packed.bytes());
   std::byte* data = space ? space->take(packed.bytes()) : packed.own.data();
@@ -142,7 +142,7 @@ void StoredMatrix::read_row(int row, float* out) const {
 }
 
 PackedMatrix pack(ThreadPool& pool, std::span<const StoredMatrix> parts, WeightFormat format, PackingSpace* space) {
-  std::vector<std::pair<const StoredMatrix*, int>> rows;  // of which part, and which of its rows
+  std::vector<std::pair<const StoredMatrix*, int>> rows;  // for each row: its part, and its number there
   for (const StoredMatrix& part : parts) {
     FOE_CHECK(part.depth == parts[0].depth, "depths {} and {}", part.depth, parts[0].depth);
     for (int row = 0; row < part.rows; ++row) rows.emplace_back(&part, row);

@@ -20,7 +20,7 @@ namespace foe {
 namespace HWY_NAMESPACE {
 namespace {
 
-// From the codes of a block.
+// Computes the offsets of a block from its codes.
 void store_offsets(RowBlock& block) {
   const VU8 ones = hn::Set(DU8(), 1);
   VI16 sums = hn::Zero(DI16());
@@ -28,7 +28,7 @@ void store_offsets(RowBlock& block) {
   for (int k = 0; k < kCodeBlock; k += 4 * kVecLanes) {
     const VI16 pairs = multiply_pairs(ones, hn::LoadU(DI8(), block.codes + k));
     sums = hn::Add(sums, pairs);
-    // Two pairs are one lane of 32 bits, and four of those a part: each gets the sum of all.
+    // A 32-bit lane has two sums of pairs, and a part has four such lanes. Each lane gets the sum of all four.
     VI16 part = hn::Add(pairs, hn::BitCast(DI16(), hn::Shuffle1032(hn::BitCast(DI32(), pairs))));
     part = hn::Add(part, hn::BitCast(DI16(), hn::Shuffle2301(hn::BitCast(DI32(), part))));
     hn::StoreU(hn::BitCast(DI32(), hn::Neg(hn::ShiftLeft<5>(part))), DI32(), parts + k / 4);
@@ -82,14 +82,14 @@ void quantise_row(WeightFormat format, const float* x, int n, std::byte* to) {
     round_to_bf16(x, n, to);
 }
 
-// Half way between neighbouring levels.
+// The midpoints between neighbouring levels.
 constexpr std::array<float, 15> kInt4Thresholds = [] {
   std::array<float, 15> t{};
   for (int i = 0; i < 15; ++i) t[i] = 0.5f * (kInt4Levels[i] + kInt4Levels[i + 1]);
   return t;
 }();
 
-// A part of a block of int4: its nearest levels at one scale, and their squared error.
+// A part of a block in int4: its nearest levels for one scale, and their squared error.
 struct Int4Part {
   V16 levels;
   float error;
@@ -105,18 +105,18 @@ Int4Part nearest_levels(V16 w, float scale) {
   return {levels, sum_lanes(mul(e, e))};
 }
 
-// A block of int4 while its scale is sought.
+// A block in int4 while the best scale is searched for.
 struct Int4Search {
   static constexpr int kParts = kCodeBlock / kInt4Part;
   static_assert(kInt4Part == kLanes16);
   HWY_ALIGN float w[kCodeBlock];
   float largest[kParts];
-  // What encode() finds: of each part the choice of its factor, and products of factors and levels.
+  // The results of encode(): the choice of a factor for each part, and the products of factors and levels.
   int choice[kParts];
   HWY_ALIGN float products[kCodeBlock];
 
-  // The nearest products at this scale. A factor whose levels end far before the largest weight of a part, or reach far
-  // beyond it, is not tried if others are nearer.
+  // Finds the nearest products for this scale. A factor is not tried if its levels end far below the largest weight of
+  // a part or reach far beyond it, while other factors fit better.
   void encode(float scale) {
     constexpr float kLeast = 0.55f * kMostLevel, kMost = 1.35f * kMostLevel;
     for (int part = 0; part < kParts; ++part) {
@@ -133,7 +133,7 @@ struct Int4Search {
       }
     }
   }
-  // The best scale for the products, and its squared error.
+  // Returns the scale with the least squared error for the products, and that error.
   float best_scale(float& error) const {
     V16 wp = zero16(), pp = zero16(), ee = zero16();
     for (int k = 0; k < kCodeBlock; k += kLanes16) {
@@ -151,8 +151,9 @@ struct Int4Search {
   }
 };
 
-// Tries scales that put the largest weight near the last level of the largest factor, on either side; each moves to
-// the best for its products, and the best of all then gets the nearest products at its scale as it is stored.
+// Tries several scales of both signs, each of which puts the largest weight near the last level of the largest factor.
+// For each it finds the products and then the best scale for these. The best of all is rounded to bf16, and gets the
+// nearest products for the rounded scale.
 void quantise_int4(const float* weights, int n, float largest, WeightBlock& block) {
   constexpr float kTop[] = {104, 111, 118, 126, 135, 145};
   Int4Search search = {};  // in units of the largest weight, so that squares neither overflow nor vanish
@@ -169,7 +170,7 @@ void quantise_int4(const float* weights, int n, float largest, WeightBlock& bloc
       const float scale = search.best_scale(error);
       if (error < least) least = error, best = scale;
     }
-  // All that can be read is finite, also of a scale that is rounded up.
+  // The limit keeps all weights finite, even if the scale is rounded up.
   constexpr float kMost = std::numeric_limits<float>::max() / (kMostFactor * kMostLevel + 1);
   block.scale = to_float(to_bf16(std::clamp(best * largest, -kMost, kMost)));
   search.encode(block.scale / largest);
@@ -194,7 +195,7 @@ namespace {
 HWY_EXPORT(quantise_row);
 HWY_EXPORT(quantise_int4);
 
-// Blocks of smaller weights are zero: the inverse of their scale may be infinite.
+// Blocks whose weights are all smaller become zero, because the inverse of their scale may be infinite.
 constexpr float kSmallest = 0x1p-100f;
 
 void encode_int8(const float* w, int n, WeightBlock& block) {
@@ -232,7 +233,7 @@ void quantise_rows(ThreadPool& pool, WeightFormat format, const float* x, std::s
   const auto one = [&](std::size_t i) {
     HWY_DYNAMIC_DISPATCH(quantise_row)(format, x + i * x_stride, n, to.data + i * to.stride);
   };
-  constexpr int kWorthThreads = 1 << 15;  // floats; handing out less takes longer than doing it
+  constexpr int kWorthThreads = 1 << 15;  // floats; handing out fewer takes longer than rounding them
   if (static_cast<std::int64_t>(rows) * n < kWorthThreads)
     for (int i = 0; i < rows; ++i) one(i);
   else

@@ -19,8 +19,8 @@ struct WeightBlock {
   std::array<std::int8_t, kCodeBlock> codes{};
 };
 // Returns the block of n <= kCodeBlock weights w. `format` is kInt8, whose scale is the largest magnitude / 127, or
-// kInt4, which tries several scales and takes the one with the least squared error. If a weight is not finite, the
-// scale is NaN, and the whole block is read as NaNs.
+// kInt4, which tries several scales and takes the one with the least squared error. A block of weights below 2^-100
+// becomes zero. If a weight is not finite, the scale is NaN, and the whole block is read as NaNs.
 WeightBlock quantise_block(WeightFormat format, const float* w, int n);
 
 // Rows of activations as products with rounded weights take them: bf16 beside bf16xbf16, and blocks of codes (RowBlock)

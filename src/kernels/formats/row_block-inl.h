@@ -1,4 +1,5 @@
-// A block of rows times a few panels: which register tiles, or tile registers, multiply it.
+// Multiplies a block of rows with a few panels: chooses the register tiles of vectors, or the tile registers, that do
+// it.
 
 #if defined(FOE_KERNELS_ROW_BLOCK_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef FOE_KERNELS_ROW_BLOCK_INL_H_
@@ -19,27 +20,30 @@ HWY_BEFORE_NAMESPACE();
 namespace foe {
 namespace HWY_NAMESPACE {
 
-// The most rows of a tile with one panel: enough chains to hide the latency of a multiply-add, and on AVX2 as many
-// accumulators as there are registers for beside a panel and an activation. Codes need some to be decoded in, too.
+// The most rows of a register tile with one panel: enough chains to hide the latency of a multiply-add, and on AVX2 as
+// many accumulators as there are registers for besides a panel and an activation. Codes need registers to be decoded
+// in, too.
 constexpr int kTallest = kVecs == 1 ? 8 : 6;
 constexpr int kTallestOfCodes = kVecs == 1 ? 8 : 4;
 
-// With a register for sixteen floats there are enough of them for two panels, which then share what is loaded of a row.
-// That pays from this many rows on: with fewer, two streams of weights often come from memory slower than one.
+// If a register holds sixteen floats, there are enough registers for two panels, which share the loads of a row. That
+// pays with at least so many rows: with fewer, two streams of weights often come from memory slower than one.
 constexpr int kRowsForTwoPanels = 16;
 constexpr int kTallestOfDots = 6;
-// The fewest rows of a tile: so many, in as few tiles as can be, leave none with less.
+// The fewest rows of a tile. If a block of rows is cut into as few tiles as possible, none has fewer.
 template <int kPanels>
 constexpr int kShortest = kPanels == 1 ? 1 : 4;
 static_assert(kRowsForTwoPanels / (kRowsForTwoPanels / kTallestOfDots + 1) >= kShortest<2>);
 
 // Whether memory is faster in several streams, one for each panel.
 bool long_panels(const PackedMatrix& w) {
-  constexpr std::size_t kLong = 16384;  // bytes; the beginning of a stream waits
-  return w.panel_stride >= kLong;       // a view of columns goes on where the one before it ends
+  constexpr std::size_t kLong = 16384;  // bytes; at the beginning of each stream there is a wait
+  return w.panel_stride >= kLong;       // the stride, because views of columns are read one after the other
 }
 
-// Of codes, one row is multiplied with kMostPanels, more with one; with dot products, many rows with two.
+// Return the most rows of a tile with so many panels, and 0 if there is no such tile. Products with codes have tiles of
+// one row with kMostPanels panels and of more rows with one; those with dot product instructions also of many rows with
+// two.
 constexpr int tallest_of_codes(int panels) {
   return panels == 1 ? kTallestOfCodes : panels == kMostPanels ? 1 : 0;
 }
@@ -47,12 +51,12 @@ constexpr int tallest_of_dots(int panels) {
   return panels == 2 ? kTallestOfDots : tallest_of_codes(panels);
 }
 
-// Rows whose products are on the stack until all terms of a sum are there: [row][panel][16].
+// The products of a block of rows, which are kept on the stack until all terms of a sum are added: [row][panel][16].
 template <int kPanels>
 using Accumulators = float[kMostRows<kPanels>][kPanels][kPanel];
 
-// y[m * y_stride + 16 p + (0..15)] = row x[m] times the p-th panel from w on. A function of its own, like those for
-// codes: among others g++ does not keep a tile's accumulators in registers.
+// y[m * y_stride + 16 p + (0..15)] = row x[m] times the p-th panel from w on. Not inlined, like those for codes,
+// because inside other code g++ does not keep a tile's accumulators in registers.
 template <typename T, int kRows, int kPanels>
 HWY_NOINLINE void multiply_floats(const std::byte* const (&x)[kRows], const std::byte* w, std::size_t panel_stride,
                                   int depth, float* y, std::size_t y_stride) {
@@ -116,7 +120,7 @@ void multiply_rows(const Product& product, int first_row, int panel, float* y, s
   FOE_CHECK(false, "no tile of {} rows and {} panels of {}", kRows, kPanels, to_string(product.w->format));
 }
 
-// The same for any number of rows that a tile may have, up to kRows.
+// The same for any number of rows up to kRows.
 template <int kRows, int kPanels>
 void multiply_some_rows(int rows, const Product& product, int first_row, int panel, float* y, std::size_t y_stride,
                         Meanwhile next) {
@@ -125,9 +129,10 @@ void multiply_some_rows(int rows, const Product& product, int first_row, int pan
     multiply_some_rows<kRows - 1, kPanels>(rows, product, first_row, panel, y, y_stride, next);
 }
 
-// Rows times kPanels panels, kWide of them at a time. Tiles are as equal as can be: one of one row would read its
-// weights for that row alone. The first tile would wait for memory, and those after it have theirs in a cache: so each
-// asks for its part of the next panels, if it multiplies codes (multiply_dots).
+// Multiplies rows with kPanels panels, kWide of them at a time. Tiles have nearly equal heights, because a tile of one
+// row would read its weights for that row alone. The first tile would wait for memory, while later ones find their
+// weights in a cache; so with dot product instructions (multiply_dots) each tile prefetches its part of the next
+// panels.
 template <int kPanels, int kWide>
 void multiply_tiles(const Product& product, int first_row, int rows, int panel, float* y, std::size_t y_stride,
                     int tallest) {
@@ -135,7 +140,7 @@ void multiply_tiles(const Product& product, int first_row, int rows, int panel, 
   const int tiles = (rows + tallest - 1) / tallest;
   const std::size_t parts = padded_depth(w.format, w.depth) / kInt4Part;
   const std::size_t pieces = std::max<std::size_t>(tiles * parts, 1) * kCacheLine;
-  const std::size_t bytes = std::max<std::size_t>(panel_bytes(w.format, w.depth), 1);  // which a view has fewer of
+  const std::size_t bytes = std::max<std::size_t>(panel_bytes(w.format, w.depth), 1);  // a view has fewer
   const auto lines = static_cast<int>((kWide * bytes + pieces - 1) / pieces);
   for (int p = 0; p < kPanels; p += kWide)
     for (int tile = 0, i = 0, height; tile < tiles; ++tile, i += height) {
@@ -147,8 +152,8 @@ void multiply_tiles(const Product& product, int first_row, int rows, int panel, 
     }
 }
 
-// acc = rows of x times panels [panel, panel + kPanels) of w, for one block of rows. Those in tiles, if they are, are
-// `rows_before` after the first one.
+// acc = rows of x times panels [panel, panel + kPanels) of w, for one block of rows. If `tiled` is not null, it has
+// these rows from number `rows_before` on.
 template <int kPanels>
 void multiply_row_block(const Product& product, [[maybe_unused]] const TiledRows* tiled,
                         [[maybe_unused]] int rows_before, int first_row, int rows, int panel,

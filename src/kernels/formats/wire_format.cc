@@ -53,7 +53,7 @@ void decode_bf16_kernel(const std::byte* in, std::size_t n, float* out) {
   }
 }
 
-// A whole block.
+// Encodes a whole block.
 void encode_block(const float* x, std::byte* out) {
   const float scale = int8_scale(x, kWireBlock);
   std::memcpy(out, &scale, sizeof scale);

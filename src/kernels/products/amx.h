@@ -1,14 +1,15 @@
-// Intel's Advanced Matrix Extensions: eight tile registers of 16 rows of 64 bytes, and instructions that multiply them.
-// tiles() (kernels/cpu.h) says whether this process may use them; nothing here may be called where it may not.
+// Intel's Advanced Matrix Extensions (AMX): eight tile registers of 16 rows of 64 bytes, and instructions that multiply
+// them. Nothing here may be called unless tiles() (kernels/cpu.h) is true.
 //
-// A product adds A B to C, where A and C have a row for each row of activations, and C a column for each of 16 outputs.
-// B holds, in each of its rows, what multiplies four (bytes) or two (bf16) neighbouring k of A, for all 16 outputs:
+// A product adds A B to C. A and C have a row for each row of activations, and C has a column for each of 16 outputs.
+// Each row of B holds, for all 16 outputs, the weights of four (bytes) or two (bf16) neighbouring k of A:
 //
 //   integers   A [16][64 k] signed bytes, B [16][16 outputs][4 k] signed bytes, C [16][16] 32-bit sums: exact
 //   bf16       A [16][32 k], B [16][16 outputs][2 k], C [16][16] f32: from zero a chain of fused multiply-adds over
 //              even k and one over odd k, their sum, then C plus that; subnormal numbers count as zero everywhere
 //
-// All asm is volatile with a memory clobber: compilers neither know which registers are in use nor what is read.
+// All asm statements are volatile and clobber memory, because compilers know neither which tile registers are in use
+// nor what is read.
 #pragma once
 
 #if defined(__x86_64__)
@@ -20,8 +21,8 @@ namespace foe::amx {
 
 inline constexpr int kTileRows = 16, kTileRowBytes = 64, kTileBytes = kTileRows * kTileRowBytes;
 
-// Gives all eight tiles their full size while it lives. One for each thread that multiplies; it takes about as long as
-// a few products.
+// While it lives, all eight tiles of the calling thread have their full size. Each thread that multiplies needs one.
+// Making it takes about as long as a few products.
 class Tiles {
  public:
   Tiles() {
@@ -45,7 +46,8 @@ inline __attribute__((always_inline)) void zero() {
   asm volatile("tilezero %%tmm%c0" : : "i"(kTile) : "memory");
 }
 
-// Rows of 64 bytes, `stride` bytes apart. A tile on cache lines loads in half the time.
+// load() and store() take rows of 64 bytes that are `stride` bytes apart. Rows that are cache lines load in half the
+// time.
 template <int kTile>
 inline __attribute__((always_inline)) void load(const void* rows, std::size_t stride = kTileRowBytes) {
   asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(rows), "r"(stride), "i"(kTile) : "memory");
@@ -55,7 +57,7 @@ inline __attribute__((always_inline)) void store(void* rows, std::size_t stride 
   asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(rows), "r"(stride), "i"(kTile) : "memory");
 }
 
-// Tile C += tile A times tile B, of signed bytes or of bf16.
+// Add tile A times tile B, of signed bytes or of bf16, to tile C.
 template <int kC, int kA, int kB>
 inline __attribute__((always_inline)) void multiply_bytes() {
   asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kC), "i"(kA), "i"(kB) : "memory");

@@ -1,5 +1,5 @@
-// Products of many rows on tile registers (kernels/products/amx.h), with the bits of those that vectors compute: sums
-// of integers are exact, and what is done with them is what quantised_tile-inl.h does.
+// Products of many rows with tile registers (kernels/products/amx.h). The bits are those that vectors compute: sums of
+// integers are exact, and they are scaled and added as in quantised_tile-inl.h.
 
 #if defined(FOE_KERNELS_AMX_PRODUCT_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef FOE_KERNELS_AMX_PRODUCT_INL_H_
@@ -32,7 +32,7 @@ struct ResultLines {
   std::size_t stride = 0;  // floats from row to row
   int rows = 0, lines = 0;
 
-  // Asks for part `part` of `parts` of what a tile of rows writes.
+  // Prefetches part `part` of `parts` of the lines that a tile of rows writes.
   HWY_INLINE void ask(int tile, int part, int parts) const {
     const int first = tile * kRowsOfTile, some = std::min(kRowsOfTile, rows - first);
     for (int i = first + some * part / parts; i < first + some * (part + 1) / parts; ++i)
@@ -42,29 +42,30 @@ struct ResultLines {
 
 #if HWY_TARGET == HWY_AVX3
 
-// Tiles that integers of a block take along the depth.
+// How many tiles a block of integers takes along the depth.
 constexpr int kBlockTiles = kCodeBlock / amx::kTileRowBytes;
 
-// What tiles take of pairs, which are twice as large as codes, is asked for this far ahead, and into the second cache:
-// the first one waits for too few lines at a time to keep memory busy.
+// Pairs are twice as large as codes. They are prefetched this far ahead, and into the second-level cache, because the
+// first-level one can wait for too few lines at a time to keep memory busy.
 constexpr std::size_t kFarAhead = 8192;  // bytes of a panel
 HWY_INLINE void read_far_ahead(const std::byte* at) {
   __builtin_prefetch(at, 0, 2);
   asm volatile("");
 }
 
-// Rows of activations for tiles: consecutive ones, of which the last few, that do not fill a tile, are elsewhere.
+// Rows of activations in the form that tiles load: consecutive rows, of which the last few, if they do not fill a tile,
+// are elsewhere.
 struct TiledRows {
   const std::byte* rows = nullptr;
   std::size_t stride = 0;
-  const std::byte* last = nullptr;  // the last tile, where rows end in it
+  const std::byte* last = nullptr;  // the last tile, if the rows do not fill it
   int whole_tiles = 0, blocks = 0;
 
   HWY_INLINE const std::byte* tile(int i) const { return i < whole_tiles ? rows + i * amx::kTileRows * stride : last; }
   HWY_INLINE const RowBlock* block(int i, int block) const { return &row_block(tile(i), block); }
 };
 
-// A block of a panel as bytes for tiles: [k / 4][16 rows][4 k].
+// Decodes a block of a panel into bytes for tiles: [k / 4][16 rows][4 k].
 HWY_INLINE void decode_int4(const std::byte* block, __m512i table, std::byte* to) {
   constexpr int kParts = kCodeBlock / kInt4Part;
   Int4Choices choices;
@@ -81,19 +82,19 @@ HWY_INLINE void decode_int4(const std::byte* block, __m512i table, std::byte* to
   }
 }
 
-// The sums of 16 rows and kPanels panels over one block, and what they become: acc[row][panel][16] += sums * scales of
-// the weights * scales of the rows.
+// The sums of 16 rows and kPanels panels over one block, and how they are added: acc[row][panel][16] += sums * scales
+// of the weights * scales of the rows.
 template <int kPanels>
 struct BlockSums {
   alignas(64) std::int32_t sums[kPanels][amx::kTileRows][kPanel];
   V16 scales[kPanels];
-  const RowBlock* rows;  // one, and the others at a distance
+  const RowBlock* rows;  // the first one; the others follow at row_stride
   std::size_t row_stride;
   float* acc;
-  __mmask16 begun;  // lanes of acc that hold something: all or, in the first block, none
+  __mmask16 begun;  // which lanes of acc are initialised: all or, in the first block, none
 
-  // Returns what adds rows [kFirst, kFirst + kRows): with all that it needs in registers, as tiles may be loaded and
-  // stored in between, which compilers take for changes of any memory.
+  // Returns a function that adds rows [kFirst, kFirst + kRows). It keeps its variables in registers, because tiles are
+  // loaded and stored between its calls, which compilers take for changes of any memory.
   HWY_INLINE auto adder() const {
     return [from = &sums[0][0][0], scale = std::to_array(scales), row = &rows->scale,
             stride = row_stride / sizeof(float), to = acc, begun_now = begun]<int kFirst, int kRows>() FOE_INLINE {
@@ -112,9 +113,9 @@ struct BlockSums {
   }
 };
 
-// acc[row][panel][16] = the rows of tiles [first, first + tiles) times kPanels panels from w on. Weights of a block
-// stay in tile registers for all rows. While tiles multiply, vectors add the sums before, in turn, so that neither
-// waits, and rows, weights and the place of the results are asked for before they are needed.
+// acc[row][panel][16] = the rows of tiles [first, first + tiles) times kPanels panels from w on. The weights of a block
+// stay in tile registers for all rows. While tiles multiply, vectors add the sums of the product before, so that
+// neither waits. Rows, weights and the lines of the results are prefetched.
 template <WeightFormat kFormat, int kPanels>
 HWY_NOINLINE void multiply_on_tiles(const TiledRows& x, int first, int tiles, const std::byte* w,
                                     std::size_t panel_stride, float* acc, const ResultLines& results) {
@@ -141,7 +142,7 @@ HWY_NOINLINE void multiply_on_tiles(const TiledRows& x, int first, int tiles, co
       repeat<kBlockTiles>([&](auto t)
                               FOE_INLINE { amx::load<kWeights + kBlockTiles * p + t>(bytes + t * amx::kTileBytes); });
     });
-    // The next block of these panels, or at their end the first of those behind them.
+    // The next block of these panels or, at their end, the first block of the panels after them.
     const std::byte* ahead = w + block_bytes(kFormat) + (block + 1 < x.blocks ? 0 : (kPanels - 1) * panel_stride);
     for (int tile = 0; tile < tiles; ++tile, ahead += ahead_lines * kCacheLine) {
       const RowBlock* const rows = x.block(first + tile, block);
@@ -179,8 +180,8 @@ HWY_NOINLINE void multiply_on_tiles(const TiledRows& x, int first, int tiles, co
   before.adder().template operator()<0, amx::kTileRows>();
 }
 
-// The same of pairs of bf16, whose sums tiles keep: over kChunk blocks at a time, so that what is read of the weights
-// stays in the first cache for all rows.
+// The same for pairs of bf16, whose sums stay in tiles. It multiplies kChunk blocks at a time, so that these weights
+// stay in the first-level cache for all rows.
 template <int kPanels>
 class PairsOnTiles {
  public:
@@ -191,7 +192,7 @@ class PairsOnTiles {
     for (int chunk = 0; chunk < chunks; ++chunk) {
       const int begin = chunk * kChunk, blocks = std::min(kChunk, x.blocks - begin);
       const std::byte* here = w + begin * kBlockBytes;
-      // The next chunk of these panels, or at their end the first of those behind them.
+      // The next chunk of these panels or, at their end, the first chunk of the panels after them.
       const std::size_t left = (x.blocks - begin) * kBlockBytes;
       Ahead ahead{here + kFarAhead + (left > kFarAhead ? 0 : (kPanels - 1) * panel_stride), panel_stride,
                   (kChunk * kLines + turns * blocks - 1) / (turns * blocks)};
@@ -214,7 +215,7 @@ class PairsOnTiles {
   static constexpr int kLines = kBlockBytes / kCacheLine;
   static_assert(kBlockBytes == amx::kTileBytes);
 
-  // Weights to ask for, so many lines of each panel in each step.
+  // Weights to prefetch: so many lines of each panel in each step.
   struct Ahead {
     const std::byte* at;
     std::size_t panel_stride;

@@ -1,9 +1,9 @@
-// Products of bf16 in the order in which tiles take them (TDPBF16PS, kernels/products/amx.h), for every instruction
-// set: over 32 k from zero a chain of fused multiply-adds over even k and one over odd k, their sum, then the running
-// sum plus that. Where fewer k are left, zeros take their place, which at most makes a zero positive. Subnormal numbers
-// count as zeros on tiles: whoever calls this holds FlushSubnormals (kernels/products/flush_subnormals.h).
+// Products of bf16 in the order of tile registers (TDPBF16PS, kernels/products/amx.h), for every instruction set. Over
+// each 32 k, a chain of fused multiply-adds over even k and one over odd k start from zero; their sum is then added to
+// the running sum. If fewer k are left, zeros take their place, which can only make a zero positive. As subnormal
+// numbers count as zeros in tile registers, callers must hold a FlushSubnormals (kernels/products/flush_subnormals.h).
 //
-// Of 16 outputs, two neighbouring k are a line of 64 bytes: [16 outputs][2 k] of bf16.
+// Two neighbouring k of 16 outputs make a line of 64 bytes: [16 outputs][2 k] of bf16.
 
 #if defined(FOE_KERNELS_BF16_DOT_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef FOE_KERNELS_BF16_DOT_INL_H_
@@ -20,11 +20,12 @@ HWY_BEFORE_NAMESPACE();
 namespace foe {
 namespace HWY_NAMESPACE {
 
-constexpr int kDotDepth = 32;             // k that two chains go over
+constexpr int kDotDepth = 32;             // k of the two chains
 constexpr int kPairLine = 2 * kLanes16;   // bf16 of a line
-constexpr int kDotLines = kDotDepth / 2;  // lines of so many k
+constexpr int kDotLines = kDotDepth / 2;  // lines of kDotDepth k
 
-// The first or the second of each pair: the i-th vector of a line (of the kVecs that make a V16), as f32. Exact.
+// Load the i-th vector of a line (of the kVecs that make a V16), and widen the first or the second of each pair to f32,
+// which is exact.
 HWY_INLINE hn::Vec<hn::RebindToUnsigned<DF>> load_pairs(const BF16* line, int i) {
   return hn::LoadU(hn::RebindToUnsigned<DF>(), reinterpret_cast<const std::uint32_t*>(line) + i * kVecLanes);
 }
@@ -41,7 +42,7 @@ HWY_INLINE V16 load_odd(const BF16* line) {
   return make16([&](int i) { return load_odd(line, i); });
 }
 
-// As to_bf16(), as f32.
+// Rounds like to_bf16(); the result is an f32.
 HWY_INLINE V16 round_to_bf16(V16 x) {
   const hn::RebindToUnsigned<DF> d;
   return make16([&](int i) {
@@ -55,7 +56,7 @@ HWY_INLINE V16 round_to_bf16(V16 x) {
   });
 }
 
-// Both chains of 16 outputs, and of one vector of them: where a V16 takes several registers, a kernel may go over the
+// The two chains of 16 outputs, or of one vector of them: if a V16 takes several registers, a kernel may run over the
 // lines once for each, and hold more rows of activations at a time.
 template <typename V>
 struct Chains {
@@ -69,7 +70,7 @@ HWY_INLINE Chains<VF> begin_chains() {
   return {hn::Zero(DF()), hn::Zero(DF())};
 }
 
-// Two k further: x_even and x_odd are a row's activations there, in all lanes.
+// Extends the chains by two k. x_even and x_odd have the row's activations there in all lanes.
 HWY_INLINE void extend(Chains<V16>& chains, V16 x_even, V16 x_odd, V16 w_even, V16 w_odd) {
   chains.even = fma(x_even, w_even, chains.even);
   chains.odd = fma(x_odd, w_odd, chains.odd);
@@ -79,7 +80,7 @@ HWY_INLINE void extend(Chains<VF>& chains, VF x_even, VF x_odd, VF w_even, VF w_
   chains.odd = hn::MulAdd(x_odd, w_odd, chains.odd);
 }
 
-// The running sum after kDotDepth k, or at the end of all k.
+// Returns the running sum after kDotDepth k, or at the end of all k.
 HWY_INLINE V16 take(V16 sum, const Chains<V16>& chains) {
   return add(sum, add(chains.even, chains.odd));
 }

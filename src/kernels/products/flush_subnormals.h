@@ -1,4 +1,5 @@
-// Subnormal numbers as zeros, as tiles of bf16 take them (kernels/products/amx.h, kernels/products/bf16_dot-inl.h).
+// Makes subnormal numbers zeros, as tile registers of bf16 do (kernels/products/amx.h,
+// kernels/products/bf16_dot-inl.h).
 #pragma once
 
 #include <cstdint>
@@ -10,11 +11,11 @@
 namespace foe {
 
 // While it lives, subnormal inputs and results of this thread's floating-point instructions count as zeros of the same
-// sign. To be made outside of the function that computes, which must not be inlined beside it: compilers take the
-// arithmetic for independent of the mode, and may move it.
+// sign. It must be made outside of the function that computes, which must not be inlined: compilers assume that
+// arithmetic does not depend on the mode, and may move it.
 //
-// x86-64 looks at a result after rounding and ARM before: one in the last half unit below 2^-126 becomes 2^-126 there
-// and zero here.
+// x86-64 tests a result after rounding, and ARM before: a result in the last half unit below 2^-126 becomes 2^-126 on
+// x86-64 and zero on ARM.
 class FlushSubnormals {
  public:
   FlushSubnormals() : before_(mode()) { set_mode(before_ | kFlush); }

@@ -1,6 +1,7 @@
-// The register tile under every matrix product here, in inference and in training: a few rows of A against panels of B,
-// sixteen outputs wide, vectors over the outputs. Each output is one chain of fused multiply-adds over ascending k,
-// begun from zero or from what C holds, so blocking over k, tile shapes and batch sizes do not change a bit.
+// The register tile of every f32 product, in inference and in training: a few rows of A times panels of B, sixteen
+// outputs wide, with vectors over the outputs. Each output is one chain of fused multiply-adds over ascending k, which
+// starts from zero or from the old C, so the bits do not depend on blocking over k, on the shape of tiles or on the
+// batch.
 
 #if defined(FOE_KERNELS_GEMM_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef FOE_KERNELS_GEMM_TILE_INL_H_
@@ -17,23 +18,23 @@ HWY_BEFORE_NAMESPACE();
 namespace foe {
 namespace HWY_NAMESPACE {
 
-// The tile that fills the registers with accumulators: rows x panels of 16.
+// The size of the tile whose accumulators fill the registers: rows times panels of 16.
 constexpr int kTileRows = kManyRegisters ? 8 : 6;
 constexpr int kTilePanels = kManyRegisters ? 2 : 1;
 
 constexpr std::size_t kCacheLine = 64;
 
-// How far to read ahead of what is multiplied, where kPanels are at a time, of which `left` bytes are left: processors
-// do so by themselves only within a page. At the end of panels it is the beginning of those after them. What is
-// multiplied twice as fast needs its lines from further ahead.
+// Returns how many bytes ahead to prefetch, if kPanels panels are multiplied at a time of which `left` bytes are left:
+// processors prefetch by themselves only within a page. At the end of panels it is the distance to the beginning of
+// those after them. AVX-512 multiplies twice as fast, so it prefetches further ahead.
 template <int kPanels>
 HWY_INLINE std::size_t distance_ahead(std::size_t left, std::size_t panel_stride) {
   constexpr std::size_t kAhead = (HWY_TARGET == HWY_AVX3 ? 8192 : 2048) / kPanels;
   return kAhead + (left > kAhead ? 0 : (kPanels - 1) * panel_stride);
 }
 
-// Asks for a line. One for each that is read, in its place: of many at once processors may drop most, so the compiler
-// must not move them together.
+// Prefetches a line. There is one call for each line that is read. The compiler must not move these calls together,
+// because processors may drop most of many prefetches at once.
 HWY_INLINE void read_ahead(const std::byte* at) {
   __builtin_prefetch(at, 0, 3);
   asm volatile("");
@@ -52,8 +53,8 @@ HWY_INLINE void store_tile(const V16 (&acc)[kRows][kPanels], float* y, std::size
   });
 }
 
-// acc[m][p] (+)= sum over k of a[m][k * a_step] * b[p][k * b_step + (0..15)], k ascending.
-// a: kRows row pointers. kUnitStep says that a_step is 1, which lets the compiler fold the address.
+// acc[m][p] (+)= the sum over ascending k of a[m][k * a_step] * b[p][k * b_step + (0..15)]. `a` has kRows pointers to
+// rows. kUnitStep says that a_step is 1, so that the compiler can fold it into the address.
 template <int kRows, int kPanels, bool kUnitStep, typename T>
 HWY_INLINE void multiply_panels(std::size_t depth, const float* const* HWY_RESTRICT a, std::size_t a_step,
                                 const T* const (&b)[kPanels], std::size_t b_step, V16 (&acc)[kRows][kPanels]) {

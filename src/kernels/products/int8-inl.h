@@ -1,5 +1,5 @@
-// Floats as signed bytes with one scale: each the nearest multiple of the scale, ties to even, from -127 to 127. If one
-// is not finite the scale is NaN, and so is all that is read.
+// Rounds floats to signed bytes with one scale: each becomes the nearest multiple of the scale, ties to even, from -127
+// to 127. If one is not finite, the scale is NaN, and all are read as NaN.
 
 #if defined(FOE_KERNELS_INT8_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef FOE_KERNELS_INT8_INL_H_
@@ -28,7 +28,7 @@ using VI16 = hn::Vec<DI16>;
 using VI8 = hn::Vec<DI8>;
 using VU8 = hn::Vec<DU8>;
 
-// w[2j] * x[2j] + w[2j + 1] * x[2j + 1], which must fit into 16 bits, where w is at most 127.
+// Returns w[2j] * x[2j] + w[2j + 1] * x[2j + 1], which must fit into 16 bits. w must be at most 127.
 HWY_INLINE VI16 multiply_pairs(VU8 w, VI8 x) {
 #if HWY_TARGET == HWY_AVX2
   return VI16{_mm256_maddubs_epi16(w.raw, x.raw)};
@@ -44,11 +44,11 @@ HWY_INLINE VI16 multiply_pairs(VU8 w, VI8 x) {
 #endif
 }
 
-// The scale of n floats: their largest magnitude divided by 127, but at least the smallest normal float, whose inverse
-// is finite. The factor is a hair less than 1 / 127, so that no code times the scale overflows.
+// Returns the scale of n floats: their largest magnitude / 127, but at least the smallest normal float, whose inverse
+// is finite. The factor is slightly less than 1 / 127, so that no code times the scale overflows.
 HWY_INLINE float int8_scale(const float* x, int n) {
   constexpr float kInverse = 0x1.020406p-7f;
-  // Magnitudes are ordered like their bits, and those that are not finite come last.
+  // Magnitudes have the order of their bits, in which those that are not finite come last.
   auto most = hn::Zero(DI32());
   for_each16(n, [&](int i, auto load, auto) {
     const V16 v = load(x + i);
@@ -59,12 +59,12 @@ HWY_INLINE float int8_scale(const float* x, int n) {
   return std::max(largest * kInverse, std::numeric_limits<float>::min());
 }
 
-// Sixteen floats with their scale's inverse.
+// Rounds and stores sixteen floats, given the inverse of their scale.
 HWY_INLINE void store_int8(V16 x, V16 inverse, std::int8_t* out) {
   const hn::Rebind<std::int8_t, DF> d8;
   for (int i = 0; i < kVecs; ++i) {
     const VF multiple = hn::Mul(x.v[i], inverse.v[i]);
-    // NaN is no integer: it is replaced before it is converted.
+    // NaN cannot be converted to an integer, so it is replaced first.
     const VF number = hn::IfThenElse(hn::IsNaN(multiple), hn::Zero(DF()), multiple);
     hn::StoreU(hn::DemoteTo(d8, hn::NearestInt(number)), d8, out + i * kVecLanes);
   }

@@ -1,4 +1,5 @@
-// The register tiles of products of bf16 with bf16, in the order of tile registers (kernels/products/bf16_dot-inl.h).
+// The register tiles of vectors for products of bf16 with bf16, in the order of AMX's tile registers
+// (kernels/products/bf16_dot-inl.h).
 
 #if defined(FOE_KERNELS_PAIRS_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef FOE_KERNELS_PAIRS_TILE_INL_H_
@@ -17,8 +18,8 @@ HWY_BEFORE_NAMESPACE();
 namespace foe {
 namespace HWY_NAMESPACE {
 
-// y[m * y_stride + 16 p + (0..15)] = row x[m] times the p-th panel from w on. Vectors of 16 outputs take turns over a
-// block: so more rows have their chains in registers.
+// y[m * y_stride + 16 p + (0..15)] = row x[m] times the p-th panel from w on. The vectors that make up 16 outputs are
+// processed one after the other in each block, so that more rows have their chains in registers.
 template <int kRows, int kPanels>
 HWY_NOINLINE void multiply_pairs_of_bf16(const std::byte* const (&x)[kRows], const std::byte* w,
                                          std::size_t panel_stride, int depth, float* y, std::size_t y_stride) {

@@ -1,14 +1,15 @@
-// The register tiles of products with quantised weights: integer dot products over a block of k, exact, which are then
-// scaled and added to f32 accumulators, one after the other in ascending order. So an output is one chain of fused
-// multiply-adds, whatever the batch, and whatever multiplies the integers:
+// The register tiles of products with quantised weights. Integer dot products over a block of k, which are exact, are
+// scaled and added to f32 accumulators in ascending order of blocks. So an output is one chain of fused multiply-adds
+// over blocks, whatever the batch and whatever instructions multiply the integers:
 //
 //   int8   Codes of weights and activations, both up to 127, are widened to 16 bits and multiplied in pairs.
 //   int4   Levels from 4 to 63 (kInt4Levels + 32), because x86 multiplies bytes only if one is unsigned, times codes of
 //          activations. The eight products of a part in a lane, less 32 times its activations' codes, fit into 16 bits;
 //          the part's factor multiplies them as they are widened.
 //
-// AVX-512's dot products (VNNI) multiply bytes and add to 32 bits: weights of both formats are made unsigned for them,
-// int4's by a table of all products of a factor and a level (VBMI), and sums begin with what that adds too much.
+// AVX-512's dot products (VNNI) multiply bytes and add to 32 bits, and one of the factors must be unsigned. Weights of
+// both formats are made unsigned by an offset, those of int4 with a table of all products of a factor and a level
+// (VBMI); sums start from minus what the offset adds.
 
 #if defined(FOE_KERNELS_QUANTISED_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef FOE_KERNELS_QUANTISED_TILE_INL_H_
@@ -31,8 +32,8 @@ namespace HWY_NAMESPACE {
 
 constexpr int kPairLanes = 2 * kVecLanes;
 
-// Keeps an addition where it is written: g++ otherwise moves those of integers together, and what they add waits on the
-// stack.
+// Keeps an addition where it is written. Otherwise g++ moves integer additions together, and keeps their operands on
+// the stack until then.
 template <typename V>
 HWY_INLINE void keep_in_place(V& sum) {
 #if HWY_ARCH_X86
@@ -42,7 +43,7 @@ HWY_INLINE void keep_in_place(V& sum) {
 #endif
 }
 
-// Sums of 16 rows. Some instruction sets keep them in two halves (hn::ReorderWidenMulAccumulate).
+// The sums of 16 output rows. Some instruction sets keep them in two halves (hn::ReorderWidenMulAccumulate).
 struct Dot16 {
   VI32 a[kVecs], b[kVecs];
 };
@@ -61,29 +62,30 @@ HWY_INLINE VI32 total(const Dot16& sum, int i) {
   return hn::RearrangeToOddPlusEven(sum.a[i], sum.b[i]);
 }
 
-// Whether there may be instructions that add four products to a sum and look up a table of 64 bytes (AVX-512 VNNI and
-// VBMI); dot_products() says if there are. In asm, because Highway's targets do not have them.
+// Whether this target may have instructions that add four products to a sum and look up bytes in a table of 64 (AVX-512
+// VNNI and VBMI); dot_products() says whether the processor has them. They are written in asm, because Highway's
+// targets do not have them.
 constexpr bool kMayDot = HWY_TARGET == HWY_AVX3;
-// Adds, to sum j, four products of unsigned w and signed x.
+// Adds four products of unsigned w and signed x to sum j.
 HWY_INLINE void dot_quads([[maybe_unused]] VU8 w, [[maybe_unused]] VI32 x, [[maybe_unused]] VI32& sum) {
 #if HWY_TARGET == HWY_AVX3
   asm("vpdpbusd %2, %1, %0" : "+v"(sum.raw) : "v"(w.raw), "v"(x.raw));
 #endif
 }
 
-// Four bytes of activations in every lane.
+// Returns a vector with the same four bytes of activations in every lane.
 HWY_INLINE VI32 set_four(const void* x) {
   std::int32_t four;
   std::memcpy(&four, x, sizeof four);
   return hn::Set(DI32(), four);
 }
 
-// Block of a row.
+// Returns a block of a row.
 HWY_INLINE const RowBlock& row_block(const std::byte* row, std::size_t block) {
   return *reinterpret_cast<const RowBlock*>(row + block * sizeof(RowBlock));
 }
 
-// The scales of a panel's block.
+// Returns the scales of a panel's block.
 template <WeightFormat kFormat>
 HWY_INLINE V16 load_scales(const std::byte* block) {
   if constexpr (kFormat == WeightFormat::kInt8)
@@ -92,13 +94,13 @@ HWY_INLINE V16 load_scales(const std::byte* block) {
     return load16(reinterpret_cast<const BF16*>(block));
 }
 
-// acc += sum * scale of the weights * scale of the row
+// acc + sum * scale of the weights * scale of the row.
 template <typename Sum>
 HWY_INLINE V16 add_block(Sum&& sum, V16 scale, float row_scale, V16 acc) {
   return fma(make16([&](int i) FOE_INLINE { return hn::ConvertTo(DF(), sum(i)); }), mul(scale, set16(row_scale)), acc);
 }
 
-// Sixteen rows' quad of bytes as 16 bits: k and k + 2, and k + 1 and k + 3.
+// A quad of bytes of sixteen rows, widened to 16 bits: k and k + 2, and k + 1 and k + 3.
 struct Halves {
   VI16 even, odd;
 };
@@ -155,7 +157,8 @@ HWY_NOINLINE void multiply_int8(const std::byte* const (&x)[kRows], const std::b
   store_tile(acc, y, y_stride);
 }
 
-// Levels + kLevelOffset of the `quad`-th four k of a part, whose codes these are: [16 rows][4 k].
+// Returns levels + kLevelOffset for four k of a part, [16 rows][4 k]. `codes` are those of the part, and `quad` is the
+// number of the four k.
 HWY_INLINE void load_levels(const std::byte* codes, int quad, VU8 (&w)[kVecs]) {
   const VU8 levels = hn::BitCast(DU8(), hn::Add(hn::LoadDup128(DI8(), kInt4Levels), hn::Set(DI8(), kLevelOffset)));
   const auto* line = reinterpret_cast<const std::uint8_t*>(codes + quad / 2 * kCacheLine);
@@ -165,7 +168,8 @@ HWY_INLINE void load_levels(const std::byte* codes, int quad, VU8 (&w)[kVecs]) {
   }
 }
 
-// The factor of each row's `part`-th part of a block, twice in 16 bits; `choices` are the block's, in 32 bits.
+// Returns the factor of part `part` of a block for each row, twice in 16 bits. `choices` are the choices of the block,
+// in 32 bits.
 HWY_INLINE VI16 load_factors(VI32 choices, int part) {
   constexpr auto kTwice = [](std::int8_t factor) {
     return static_cast<std::int32_t>(0x10001u * static_cast<std::uint16_t>(factor));
@@ -178,20 +182,21 @@ HWY_INLINE VI16 load_factors(VI32 choices, int part) {
 #elif HWY_TARGET == HWY_AVX3
   return VI16{_mm512_castps_si512(_mm512_permutevar_ps(_mm512_castsi512_ps(pairs.raw), choice.raw))};
 #else
-  const VI32 first = hn::And(choice, hn::Set(DI32(), 3));  // of four bytes each
+  const VI32 first = hn::And(choice, hn::Set(DI32(), 3));  // in each of the four bytes
   const VI32 bytes = hn::Add(hn::Mul(first, hn::Set(DI32(), 0x04040404)), hn::Set(DI32(), 0x03020100));
   return hn::BitCast(DI16(), hn::TableLookupBytes(hn::BitCast(DI8(), pairs), hn::BitCast(DI8(), bytes)));
 #endif
 }
 
-// The same with levels. One loop over parts, also across blocks: of two loops, one in the other, g++ makes slower code.
+// The same for int4. There is one loop over parts, also across blocks, because g++ makes slower code of two nested
+// loops.
 template <int kRows, int kPanels>
 HWY_NOINLINE void multiply_int4(const std::byte* const (&x)[kRows], const std::byte* w, std::size_t panel_stride,
                                 int depth, float* y, std::size_t y_stride) {
   constexpr WeightFormat kFormat = WeightFormat::kInt4;
   constexpr int kParts = kCodeBlock / kInt4Part, kQuads = kInt4Part / 4;
   constexpr std::size_t kPartBytes = kPanel * kInt4Part / 2;
-  // Of the products less what the offset added; on the way, sums may wrap around.
+  // The products without the offset must fit; intermediate sums may wrap around.
   static_assert(2 * kQuads * kMostLevel * kMostCode <= 32767 && 2 * (kMostLevel + kLevelOffset) * kMostCode <= 32767);
   const hn::Rebind<std::uint16_t, DI32> d16;
   V16 acc[kRows][kPanels];
@@ -257,7 +262,7 @@ HWY_NOINLINE void multiply_int4(const std::byte* const (&x)[kRows], const std::b
   store_tile(acc, y, y_stride);
 }
 
-// Weights to ask for meanwhile: so many cache lines for each part of a block.
+// Weights to prefetch meanwhile: so many cache lines with each part of a block.
 struct Meanwhile {
   const std::byte* at = nullptr;
   int lines = 0;
@@ -270,7 +275,7 @@ HWY_INLINE __m512i int4_table(int offset) {
   return _mm512_add_epi8(_mm512_loadu_si512(kInt4Products.data()), _mm512_set1_epi8(static_cast<char>(offset)));
 }
 
-// Bytes of a table for codes of int4: (a line's lower or upper halves, the factors of their part).
+// Looks up the bytes for codes of int4: the lower or upper halves of a line, with the factors of their part.
 HWY_INLINE __m512i look_up_int4(__m512i table, __m512i line, int half, __m512i factors) {
   constexpr int kAndThenOr = 0xea;  // (codes & 15) | factors
   const __m512i codes = half == 0 ? line : _mm512_srli_epi16(line, 4);
@@ -280,7 +285,7 @@ HWY_INLINE __m512i look_up_int4(__m512i table, __m512i line, int half, __m512i f
   return bytes;
 }
 
-// The choices of a block, each of a row's two bytes four times, as the row has four bytes of a quad.
+// The choices of a block, with each of a row's two bytes repeated four times, because a row has four bytes of a quad.
 struct Int4Choices {
   __m512i bytes[2];
 
@@ -291,7 +296,7 @@ struct Int4Choices {
     bytes[0] = _mm512_shuffle_epi8(choices, first);
     bytes[1] = _mm512_shuffle_epi8(choices, _mm512_add_epi8(first, _mm512_set1_epi8(1)));
   }
-  // The factors of a part, as the upper bits of indices into the table.
+  // Returns the factors of a part as the upper bits of indices into the table.
   HWY_INLINE __m512i factors(int part) const {
     const __m512i byte = bytes[part / 4];
     const __m512i moved = part % 4 == 0   ? _mm512_slli_epi16(byte, 4)
@@ -302,9 +307,9 @@ struct Int4Choices {
   }
 };
 
-// The same, for both formats, where four products are added to a sum in one instruction. Two panels are multiplied
-// together with many rows, so that what was loaded of a row serves both; several such tiles share their weights, and
-// only the first would wait for memory, so they ask for what comes next instead of reading ahead.
+// The same for both formats, with the instruction that adds four products to a sum. With many rows two panels are
+// multiplied together, so that a load of a row serves both. Several such tiles use the same weights, and only the first
+// would wait for memory, so they prefetch the next panels instead of reading ahead in these.
 template <WeightFormat kFormat, int kRows, int kPanels>
 HWY_NOINLINE void multiply_dots(const std::byte* const (&x)[kRows], const std::byte* w, std::size_t panel_stride,
                                 int depth, float* y, std::size_t y_stride, Meanwhile next) {

@@ -16,14 +16,15 @@
 #define FOE_KERNELS_SGEMM_CONSTANTS_
 namespace foe {
 
-// Blocks. Depth: long enough that loading and storing C is noise, and the depth of most products here, so that C passes
-// once; two panels of it are 32 KB. Rows and width: a block of A and one of B, 144 KB and 256 KB, stay in a
-// second-level cache of 512 KB.
+// The sizes of blocks. The depth is so large that loading and storing C hardly counts, and most products are no deeper,
+// so that C is read once; two panels of this depth are 32 KB. Rows and width are such that a block of A and one of B,
+// 144 KB and 256 KB, stay in a second-level cache of 512 KB.
 constexpr int kSgemmDepth = 256;
 constexpr int kSgemmRows = 144;  // a multiple of every tile height
 constexpr int kSgemmWidth = 256;
 
-// Nearly equal blocks, at most `limit` each: a short last block would cost as many loads and stores of C as a full one.
+// Returns a size for nearly equal blocks of at most `limit`: a short last block would cost as many loads and stores of
+// C as a full one.
 inline int sgemm_block(int total, int limit) {
   const int blocks = std::max(1, (total + limit - 1) / limit);
   return (total + blocks - 1) / blocks;
@@ -37,11 +38,11 @@ namespace foe {
 namespace HWY_NAMESPACE {
 namespace {
 
-// One tile of C: kRows rows x kPanels panels, of which `columns` columns exist.
+// The arguments of one tile of C, kRows rows times kPanels panels, of which `columns` columns exist.
 struct TileArgs {
   int depth;
   const float* const* a;  // kRows pointers
-  std::size_t a_step;     // floats from k to k + 1
+  std::size_t a_step;     // floats from k to k + 1 in a row
   const float* b;         // [panel][k][16], panels b_panel apart
   std::size_t b_panel;
   float* const* c;  // kRows pointers
@@ -50,7 +51,7 @@ struct TileArgs {
   bool add;
 };
 
-// All columns exist: loads and stores without conditions, so that the tile never leaves the registers.
+// A tile whose columns all exist. Its loads and stores have no conditions, so that it never leaves the registers.
 template <int kRows, int kPanels, bool kUnitStep, bool kAdd>
 HWY_INLINE void compute_whole_tile(const TileArgs& t) {
   V16 acc[kRows][kPanels];
@@ -83,7 +84,7 @@ void compute_tile(const TileArgs& t) {
 
 using TileFunction = void (*)(const TileArgs&);
 
-// The tile functions for 1 .. kTileRows rows, of one width.
+// Returns the function for a tile with so many rows, 1 .. kTileRows.
 template <int kPanels, bool kUnitStep>
 TileFunction tile_function(int rows) {
   static constexpr auto kTable = []<int... r>(std::integer_sequence<int, r...>) {
@@ -98,8 +99,8 @@ TileFunction tile_function(int rows, int panels) {
   return panels == kTilePanels ? tile_function<kTilePanels, kUnitStep>(rows) : tile_function<1, kUnitStep>(rows);
 }
 
-// Asks for the operands of the tile at rows [begin, end), which comes next: A from wherever it is while the first
-// panels pass it, C for writing. Gathered rows have no pattern that the hardware would find.
+// Prefetches the operands of the next tile, at rows [begin, end): A for reading with the first panels, C for writing.
+// Gathered rows have no pattern that the hardware would find.
 inline void prefetch_tile(int begin, int end, int depth, const float* const* a, float* const* c, std::size_t c_offset,
                           int columns) {
   for (int i = begin; i < end; ++i) {
@@ -108,8 +109,8 @@ inline void prefetch_tile(int begin, int end, int depth, const float* const* a, 
   }
 }
 
-// All tiles of `rows` rows of A, given by pointers, against all columns of b: panel pairs outside, so that one pair
-// stays in the first-level cache while the block of A streams from the second.
+// Computes all tiles of `rows` rows of A, given by pointers, and all columns of b. The outer loop runs over pairs of
+// panels, so that one pair stays in the first-level cache while the block of A is read from the second.
 template <bool kUnitStep>
 void multiply_rows(int rows, int depth, const float* const* a, std::size_t a_step, const float* b, std::size_t b_panel,
                    int width, float* const* c, std::size_t c_offset, bool add) {
@@ -144,8 +145,8 @@ void panels_kernel(int count, Rows<const float> a, Panels<float> b, Rows<float> 
   }
 }
 
-// out [ceil(columns / group)][depth][group] = rows [k, k + depth) and columns [column, column + columns) of x, padded
-// with zeros: `group` is the width of a panel (B) or the height of a tile (A).
+// out [ceil(columns / kGroup)][depth][kGroup] = rows [k, k + depth) and columns [column, column + columns) of x, padded
+// with zeros. kGroup is the width of a panel (for B) or the height of a tile (for A).
 template <int kGroup>
 void pack_block(Rows<const float> x, int k, int depth, int column, int columns, float* out) {
   for (int i = 0; i < depth; ++i) {
@@ -159,7 +160,7 @@ void pack_block(Rows<const float> x, int k, int depth, int column, int columns, 
   }
 }
 
-// C[m .., n ..] += one block of A^T times one block of B, both packed.
+// C[m .., n ..] (+)= one block of A^T times one block of B, both packed.
 void multiply_packed(int depth, const float* a, int m, int rows, const float* b, int n, int columns, Rows<float> c,
                      bool add) {
   const float* a_rows[kSgemmRows];
@@ -202,7 +203,7 @@ namespace {
 HWY_EXPORT(panels_kernel);
 HWY_EXPORT(transposed_kernel);
 
-// A product over no terms is zero.
+// Writes zeros: the product over no terms.
 void clear(Rows<float> c, int m, int n) {
   for (int i = 0; i < m; ++i) std::fill_n(c.row(i), n, 0.0f);
 }

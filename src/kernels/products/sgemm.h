@@ -1,9 +1,10 @@
-// One-thread matrix products for training, in f32. Threads work on different sequences, so nothing here is parallel.
+// Matrix products for training, in f32. Each call runs on the calling thread: in training, threads work on different
+// sequences.
 //
-// A linear layer y = x W^T, W [N, K], needs three products: y = x W^T, dx = dy W and dW += dy^T x. The first two take W
-// as panels of sixteen output columns (packed once per step, in both orientations); the third packs what it needs
-// itself. Every output is one chain of fused multiply-adds over ascending k, begun from zero or from what C holds, so
-// neither blocking nor the number of rows nor the instruction set changes a bit.
+// A linear layer y = x W^T with W [N, K] needs three products: y = x W^T, dx = dy W and dW += dy^T x. The first two
+// take W as panels of sixteen output columns, which are packed once per step in both orientations; the third packs its
+// operands itself. Every output is one chain of fused multiply-adds over ascending k, which starts from zero or from
+// the old C, so the bits depend neither on blocking, nor on the number of rows, nor on the instruction set.
 #pragma once
 
 #include <cstddef>
@@ -13,8 +14,8 @@
 
 namespace foe {
 
-// B [depth, width] in panels of sixteen columns, each [depth][16]; columns past the end are zero. Panels may stand
-// further apart than their size: then this is the first `depth` rows of a deeper matrix.
+// A view of a matrix B [depth, width] in panels of sixteen columns, each [depth][16]. Columns beyond the end are zero.
+// If panels are further apart than their size, this is the first `depth` rows of a deeper matrix.
 template <typename T>
 struct Panels {
   const T* data = nullptr;
@@ -33,7 +34,7 @@ inline std::size_t panels_size(int depth, int width) {
   return static_cast<std::size_t>((width + 15) / 16) * depth * 16;
 }
 
-// A matrix of which row i starts at data + (rows ? rows[i] : i) * stride: a plain or a gathered one.
+// A view of a matrix whose row i begins at data + (rows ? rows[i] : i) * stride: a plain or a gathered one.
 template <typename T>
 struct Rows {
   T* data = nullptr;
@@ -43,13 +44,13 @@ struct Rows {
   T* row(int i) const { return data + static_cast<std::size_t>(rows ? rows[i] : i) * stride; }
 };
 
-// What C held before is overwritten or added to.
+// Whether the old C is overwritten or added to.
 enum class Into { kOverwrite, kAdd };
 
 // C [count, b.width] (+)= A [count, b.depth] B. The rows of C must be distinct.
 void sgemm_panels(int count, Rows<const float> a, Panels<float> b, Rows<float> c, Into into);
 
-// Packed blocks of sgemm_transposed; one per thread, allocated once.
+// The memory in which sgemm_transposed() packs blocks. Each thread needs its own.
 struct SgemmScratch {
   SgemmScratch();
   AlignedBuffer<float> a, b;

@@ -17,7 +17,7 @@ HWY_BEFORE_NAMESPACE();
 namespace foe {
 namespace HWY_NAMESPACE {
 
-// NaN is not larger than anything.
+// Returns the largest of n floats. NaN is ignored, because it is not larger than anything.
 float largest_kernel(const float* x, std::size_t n) {
   float largest = -std::numeric_limits<float>::infinity();
   std::size_t i = 0;
@@ -25,7 +25,7 @@ float largest_kernel(const float* x, std::size_t n) {
     const auto larger = [](V16 a, V16 b) {
       return make16([&](int v) { return hn::IfThenElse(hn::Gt(a.v[v], b.v[v]), a.v[v], b.v[v]); });
     };
-    V16 even = set16(largest), odd = even;  // two chains: each step waits for the one before
+    V16 even = set16(largest), odd = even;  // two chains, because each step waits for the one before
     for (; i + 2 * kLanes16 <= n; i += 2 * kLanes16) {
       even = larger(load16(x + i), even);
       odd = larger(load16(x + i + kLanes16), odd);
@@ -36,7 +36,7 @@ float largest_kernel(const float* x, std::size_t n) {
   return largest;
 }
 
-// The first index from `i` on with x[index] > bound; n if there is none.
+// Returns the first index from `i` on with x[index] > bound; n if there is none.
 std::size_t find_larger_kernel(const float* x, std::size_t n, std::size_t i, float bound) {
   const DF d;
   const VF bounds = hn::Set(d, bound);
@@ -88,8 +88,8 @@ void append_most_likely(std::span<const float> logits, int k, std::int32_t first
     const float logit = std::isnan(logits[i]) ? -std::numeric_limits<float>::infinity() : logits[i];
     out.push_back({first_token + static_cast<std::int32_t>(i), logit});
   };
-  // Of up to twice as many as are wanted the better half stays. Returns the least logit of these: tokens that come
-  // later and are no more likely are none.
+  // Keeps the k most likely of up to 2 k candidates. Returns the least logit of these: later tokens with no larger
+  // logit are not among the k most likely.
   const auto drop_worse = [&] {
     const auto first = out.begin() + begin;
     std::nth_element(first, first + kept - 1, out.end(), more_likely);

@@ -177,7 +177,7 @@ void softmax(const float* scores, int n, float* probabilities) {
 void top_k(const float* probabilities, int n, int k, std::int32_t* indices) {
   FOE_CHECK(0 <= k && k <= n, "k {} of {}", k, n);
   if (k == 0) return;
-  // Insertion into a list kept in descending order: a strictly larger score goes before, so ties keep the lower index.
+  // Inserts into a list in descending order, before strictly smaller scores only, so that ties keep the lower index.
   int found = 0;
   for (int i = 0; i < n; ++i) {
     if (found == k && !(probabilities[i] > probabilities[indices[k - 1]])) continue;

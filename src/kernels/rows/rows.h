@@ -1,4 +1,4 @@
-// Operations on rows of activations. Rows are independent, so nothing here depends on the batch a row is in.
+// Operations on rows of activations. Rows are independent, so the bits of a row do not depend on its batch.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +10,7 @@
 namespace foe {
 
 // RMSNorm (Zhang and Sennrich 2019): y = (x + add) / sqrt(mean((x + add)^2) + eps) * weight, over rows of n floats.
-// `add` may be null. y may be x. Strides are in floats; add has x's stride.
+// `add` may be null, and y may be x. Strides are in floats; the rows of `add` have the stride of x.
 struct RowNorm {
   const float* x = nullptr;
   const float* add = nullptr;
@@ -21,22 +21,23 @@ struct RowNorm {
   int rows = 0;
   int n = 0;
   float eps = 0;
-  // The same x so many times, each with an `add` of its own, so far behind the last; y has their rows in turn.
+  // The same x is normalised `times` times, each time with another `add`, which is add_stride floats after the one
+  // before. y has all rows of the first, then all rows of the second, and so on.
   int times = 1;
   std::size_t add_stride = 0;
 };
 void rms_norm(ThreadPool& pool, const RowNorm& norm);
 
-// The two halves of RMSNorm, for rows whose width is split over ranks: the sum of squares of one share, and
-// x = x * inverse_rms * weight.
+// The two halves of RMSNorm, for rows whose width is split over ranks: sum_of_squares() returns the sum over one part,
+// and scale_row() computes x = x * inverse_rms * weight.
 float sum_of_squares(const float* x, int n);
 void scale_row(float* x, const float* weight, float inverse_rms, int n);
 
-// Cosines and sines of the rotary embedding for one position: [head_dim / 2] each. angle_i = position / factor *
-// theta^(-2i / head_dim), in double.
+// Writes cosines and sines of the rotary embedding (RoPE) for one position, [head_dim / 2] each. Angle i is position /
+// factor * theta^(-2i / head_dim), computed in double.
 void rope_angles(double position, double theta, double factor, int head_dim, float* cosines, float* sines);
 
-// Rotates one head in place, pairing element i with i + head_dim / 2 (the order of Hugging Face checkpoints).
+// Rotates one head in place. Element i is paired with element i + head_dim / 2, as in Hugging Face checkpoints.
 void rope(float* head, const float* cosines, const float* sines, int head_dim);
 
 // y += scale * x
@@ -44,14 +45,14 @@ void add_scaled(float* y, const float* x, float scale, std::size_t n);
 // y += x
 void add_to(float* y, const float* x, std::size_t n);
 
-// probabilities = softmax(scores) over n entries; may be in place. The largest probability is 0 < p <= 1 for finite
-// scores.
+// probabilities = softmax(scores) over n entries; the two may be the same array. If all scores are finite, the largest
+// probability is in (0, 1].
 void softmax(const float* scores, int n, float* probabilities);
 
-// The k largest of probabilities[0..n), ties to the lower index; indices are written in ascending order.
+// Writes the indices of the k largest of probabilities[0..n), on ties the lower index, in ascending order.
 void top_k(const float* probabilities, int n, int k, std::int32_t* indices);
 
-// The most rows that the two below take.
+// The most rows that add_rows() and combine_rows() take.
 inline constexpr int kMaxSummedRows = 64;
 
 // y = sum over j < count of rows[j], in the order of `merges`; y may be one of the rows. count >= 1.

@@ -40,7 +40,7 @@ void norm_backward_kernel(const float* x, const float* weight, float scale, cons
   });
 }
 
-// The largest of scale * x.
+// Returns the largest of scale * x.
 float scaled_maximum(const float* x, int n, V16 scale) {
   int i = 0;
   V16 top = set16(-HUGE_VALF);
@@ -50,7 +50,7 @@ float scaled_maximum(const float* x, int n, V16 scale) {
   return largest;
 }
 
-// The sum of exp(scale * x - shift); out, if there is one, keeps the terms.
+// Returns the sum of exp(scale * x - shift). If `out` is not null, the terms are written there.
 float sum_of_exponentials(const float* x, int n, V16 scale, float shift, float* out) {
   const V16 s = set16(shift);
   V16 sum = zero16();

@@ -9,7 +9,7 @@ namespace foe {
 // y = x * s * weight with s = 1 / sqrt(mean(x^2) + eps); returns s.
 float rms_norm_row(const float* x, const float* weight, float eps, int n, float* y);
 
-// Adds to dx and dweight what dy means for them; scale is what rms_norm_row returned.
+// Adds the gradients that follow from dy to dx and dweight. `scale` is what rms_norm_row() returned.
 void rms_norm_row_backward(const float* x, const float* weight, float scale, const float* dy, int n, float* dx,
                            float* dweight);
 
@@ -18,23 +18,24 @@ float dot(const float* a, const float* b, int n);
 // x[0..n) = softmax(scale * x[0..n)); returns the log of the sum of exp(scale * x).
 float softmax_row(float* x, int n, float scale);
 
-// x[0..n) = exp(scale * x - log_sum): the softmax again, given what softmax_row returned.
+// x[0..n) = exp(scale * x - log_sum): the softmax again, given what softmax_row() returned.
 void softmax_again(float* x, int n, float scale, float log_sum);
 
-// Through y = softmax(scale * x): dy[0..n) becomes dx = scale * y * (dy - delta), where delta = sum of y * dy.
+// Backward through y = softmax(scale * x): replaces dy[0..n) by dx = scale * y * (dy - delta), where delta is the sum
+// of y * dy.
 void softmax_row_backward(const float* y, float* dy, int n, float scale, float delta);
 
 // h = weight * silu(gate) * up
 void swiglu_row(const float* gate, const float* up, float weight, int n, float* h);
 
-// Given dh, writes dgate and dup, h once more, and returns the gradient of weight.
+// Backward: takes dh, writes dgate, dup and, once more, h, and returns the gradient of `weight`.
 float swiglu_row_backward(const float* gate, const float* up, float weight, const float* dh, int n, float* dgate,
                           float* dup, float* h);
 
-// -log softmax(logits)[target].
+// Returns -log softmax(logits)[target].
 float cross_entropy_row(const float* logits, int n, std::int32_t target);
 
-// The same; logits become their gradient times scale: scale * (softmax(logits) - [i = target]).
+// The same, and replaces the logits by their gradient times `scale`: scale * (softmax(logits) - [i = target]).
 float cross_entropy_row_backward(float* logits, int n, std::int32_t target, float scale);
 
 }  // namespace foe
