@@ -20,7 +20,7 @@ struct CommFlags {
   std::string wire = "f32", json;
 };
 
-// Zero where there is none, or none that is known.
+// A limit is zero if there is none, or if it is not known.
 struct CommLimits {
   double link_mbit, read_bytes_per_s;
 };

@@ -1,4 +1,4 @@
-// foe bench engine: prefill and decode by themselves.
+// foe bench engine: measures prefill and decode by themselves.
 #include <algorithm>
 #include <memory>
 
@@ -56,11 +56,11 @@ void run_bench_engine(EngineFlags flags) {
   const auto start = Clock::now();
   flags.steps.chunk = flags.model.chunk;
   EngineOptions options = engine_options(flags);
-  flags.model.chunk = std::max(flags.model.chunk, options.max_sequences);  // a step's tokens
+  flags.model.chunk = std::max(flags.model.chunk, options.max_sequences);  // room for a token of each sequence
   run_on_all_ranks(flags.model, options, [&](Engine& engine) {
     run_first_token(engine);
     const double first_token_s = seconds_since(start);
-    // Whoever reads this line can take the time from the start of the process.
+    // A script that reads this line can measure the time since the start of the process.
     fmt::print("first token after {:.3f} s\n", first_token_s);
     fmt::print("{} ranks, {} threads each, plan {}, {}\n", engine.comm().size(), engine.threads(),
                to_string(engine.model().placement.plan), instruction_set());

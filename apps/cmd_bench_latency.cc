@@ -24,13 +24,14 @@ struct LatencyFlags {
   std::vector<std::string> rungs, loads{"one-prompt", "many-prompts", "decode"};
   std::vector<int> tokens{1, 8, 64, 512, 2048};
   std::string dtype = "bf16";
-  ModelFlags ranks;  // of these: kv_dtype, attention, threads, wire, overlap and timeout
+  ModelFlags ranks;  // only kv_dtype, attention, threads, wire, overlap and timeout are used
   int repetitions = 6;
   double most_seconds = 20, skew = 1;
   std::string json;
 };
 
-// Layers of built-in models are cut, and so is the vocabulary, as the token head is not measured.
+// Returns the shape that is measured. Built-in models get fewer layers, and a small vocabulary, because the token head
+// is not measured.
 Shape shape_of(const LatencyFlags& flags) {
   Shape shape = load_shape(flags.shape);
   if (shape.config.dense()) fail("--shape: expected a model with experts, got the dense {}", flags.shape);
@@ -84,9 +85,9 @@ void print_point(const LatencyPoint& p, int layers) {
   std::fflush(stdout);
 }
 
-// What it comes down to, for each load and number of tokens: foe's time for a typical layer over those of the best ep
-// and of tp. Not the time of the pass: its few layers weigh the last one, where rows that are not sampled do not go on,
-// more than a model does, and the plans exchange differently there.
+// Prints, for each load and number of tokens, the time of a typical layer with foe over those of the best ep and of tp.
+// It does not compare times of the pass: in its few layers the last one counts too much, which drops rows that are not
+// sampled, and in which the plans exchange differently.
 void print_bottom_line(const std::vector<LatencyPoint>& points) {
   std::map<std::pair<Load, int>, std::map<Plan, double>> best;
   for (const LatencyPoint& p : points) {

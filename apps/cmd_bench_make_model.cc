@@ -1,4 +1,5 @@
-// foe bench make-model: a model folder of some shape with random weights, for whatever needs a folder.
+// foe bench make-model: writes a model folder of a given shape with random weights, for measurements that need a
+// folder.
 #include <filesystem>
 #include <memory>
 

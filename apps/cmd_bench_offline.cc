@@ -1,4 +1,4 @@
-// foe bench offline: throughput of the engine, without a server.
+// foe bench offline: measures the throughput of the engine without a server.
 #include <memory>
 #include <optional>
 
@@ -28,7 +28,7 @@ struct OfflineFlags {
 };
 
 struct OfflineRun {
-  double seconds = 0;  // submitting, and all steps
+  double seconds = 0;  // for submitting and all steps
   std::int64_t prompt_tokens = 0, output_tokens = 0, cached_tokens = 0;
   std::size_t requests = 0, steps = 0;
 
@@ -105,7 +105,7 @@ void run_offline(OfflineFlags flags) {
   run_on_all_ranks(flags.model, flags.engine, [&](Engine& engine) {
     print_notes(workload);
     std::optional<DecodeWatch> watch;
-    if (engine.comm().nodes().back() == 0) watch.emplace(engine);  // limits are measured here
+    if (engine.comm().nodes().back() == 0) watch.emplace(engine);  // all ranks are on this machine
     const OfflineRun run = run_all(engine, workload.prompts, watch);
     print_run(engine, run);
     if (watch) print_decode(*watch);

@@ -1,4 +1,4 @@
-// foe bench serve: load on a server that speaks OpenAI's API, with the flags and the report of `vllm bench serve`.
+// foe bench serve: sends load to a server with OpenAI's API. The flags and the report are those of `vllm bench serve`.
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
@@ -35,16 +35,16 @@ struct ServeBenchFlags {
   std::vector<double> rates, gaps{0.5};
   double burstiness = 1;
   bool ignore_eos = false;
-  nlohmann::json sampling = {{"temperature", 0.0}};  // fields of requests, as their flags say
+  nlohmann::json sampling = {{"temperature", 0.0}};  // fields of requests that flags set
   std::vector<std::string> goodput, metadata;
   bool save = false, detailed = false;
   std::string result_dir = ".", result_filename;
 };
 
-// What the server says of its first model.
+// What the server reports of its first model.
 struct ServedModelInfo {
   std::string id;
-  int context = 0;  // 0: it does not say
+  int context = 0;  // 0: it does not report it
 };
 
 ServedModelInfo parse_models(const std::string& body) {
@@ -59,7 +59,7 @@ ServedModelInfo parse_models(const std::string& body) {
   return info;
 }
 
-// Asks until the server answers, for as long as the flag allows, and at least once.
+// Asks the server until it answers, for as long as the flag allows and at least once.
 ServedModelInfo wait_for_server(const HttpTarget& target, const ServeBenchFlags& flags) {
   const auto start = Clock::now();
   while (true) {
@@ -79,7 +79,7 @@ std::string authorization(const ServeBenchFlags& flags) {
   return key.empty() ? "" : fmt::format("Authorization: Bearer {}\r\n", key);
 }
 
-// What all requests say.
+// Returns the fields that all requests have, as JSON text.
 std::string request_fields(const ServeBenchFlags& flags) {
   nlohmann::json fields = flags.sampling;
   fields["model"] = flags.model;
@@ -94,7 +94,7 @@ std::string request_fields(const ServeBenchFlags& flags) {
   return fields.dump();
 }
 
-// On a terminal one line that changes, else a line now and then.
+// Shows progress: on a terminal one line that changes, otherwise a line now and then.
 class ProgressLine {
  public:
   double every_s() const { return terminal_ ? 0.5 : 30; }
@@ -131,7 +131,7 @@ nlohmann::json asked_json(const ServeBenchFlags& flags, double rate, std::size_t
   return out;
 }
 
-// A sweep has a file for each rate.
+// Returns the path of the result. A sweep has a file for each rate.
 std::filesystem::path result_path(const ServeBenchFlags& flags, const nlohmann::json& result, double rate) {
   std::filesystem::path name = flags.result_filename;
   if (name.empty()) {
@@ -183,7 +183,7 @@ void warm_up(const HttpTarget& target, const ServeBenchFlags& flags, const Workl
     if (!request.completion.ok()) fail("warm-up: {}", request.completion.error);
 }
 
-// The flags that others decide.
+// Sets the flags whose values follow from others.
 void complete_flags(ServeBenchFlags& flags) {
   flags.report.goodput = parse_goodput(flags.goodput);
   if (flags.rates.empty()) {
@@ -196,7 +196,7 @@ void complete_flags(ServeBenchFlags& flags) {
   flags.load.chat = flags.load.endpoint.ends_with("/chat/completions");
   flags.load.headers = authorization(flags);
   if (flags.detailed) flags.save = true;
-  // As vLLM: random prompts end at any time otherwise. The paper's answers all have 256 tokens.
+  // Like vLLM, because answers to random prompts could end at any time. The paper's answers all have 256 tokens.
   if (!flags.workload.preset.empty() || flags.workload.dataset == "random") flags.ignore_eos = true;
 }
 
@@ -219,7 +219,7 @@ void run_serve_bench(ServeBenchFlags flags) {
   flags.load.fields = request_fields(flags);
   Workload workload = make_workload(flags.workload, vocabulary);
   if (paced) workload.times.clear();
-  if (!workload.times.empty() && workload.times.back() > 0)  // only to say how fast they come
+  if (!workload.times.empty() && workload.times.back() > 0)  // only used to report the rate
     flags.rates = {static_cast<double>(workload.times.size() - 1) / workload.times.back()};
   print_notes(workload);
   warm_up(target, flags, workload);

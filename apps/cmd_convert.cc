@@ -1,4 +1,4 @@
-// foe convert: quantises a model folder once, so that it is mapped at start instead of packed.
+// foe convert: quantises a model folder once, so that it is mapped at each start instead of packed.
 #include <memory>
 #include <unistd.h>
 
@@ -19,7 +19,7 @@ struct ConvertFlags {
   int threads = 0;
 };
 
-// A line that is written over on a terminal, and one now and then elsewhere.
+// Shows progress: on a terminal one line that changes, otherwise a line now and then.
 class Progress {
  public:
   void operator()(std::size_t written, std::size_t total) {

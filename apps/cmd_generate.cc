@@ -1,4 +1,4 @@
-// foe generate: stream a continuation of a prompt to the terminal.
+// foe generate: streams a continuation of a prompt to the terminal.
 #include <memory>
 
 #include <CLI/CLI.hpp>

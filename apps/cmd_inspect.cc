@@ -1,4 +1,4 @@
-// foe inspect: what a model is, what each rank of a plan would hold and send, and how fast it could decode.
+// foe inspect: shows what a model is, what each rank of a plan would hold and send, and how fast it could decode.
 #include <memory>
 #include <optional>
 
@@ -30,7 +30,7 @@ struct InspectFlags {
 
 struct RankReport {
   Share share;
-  double weight_bytes = 0;          // packed matrices; the embedding is mapped from the file by every rank
+  double weight_bytes = 0;          // of packed matrices; every rank maps the whole embedding
   std::int64_t kv_token_bytes = 0;  // per cached position
   WireCost decode;
 };

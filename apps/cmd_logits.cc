@@ -1,4 +1,5 @@
-// foe logits: the logits of every position of a token sequence, as a safetensors file, for oracles.
+// foe logits: writes the logits of every position of a token sequence to a safetensors file, to compare with other
+// implementations.
 #include <algorithm>
 #include <memory>
 
@@ -55,7 +56,7 @@ void run_logits(const LogitsFlags& flags) {
 
 void add_logits_command(CLI::App& app) {
   auto flags = std::make_shared<LogitsFlags>();
-  flags->model.kv_dtype = "f32";  // what oracles have
+  flags->model.kv_dtype = "f32";  // as in the implementations that it is compared with
   CLI::App* command = app.add_subcommand("logits", "Write the logits of every position of a token sequence to a file");
   add_model_flags(*command, flags->model);
   command->add_option("--tokens", flags->tokens, "ids, as 1,2,3 or @FILE")->required();

@@ -1,4 +1,4 @@
-// foe serve: the HTTP server, launching and supervising its MPI job.
+// foe serve: runs the HTTP server, which launches and supervises its MPI job.
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
@@ -61,7 +61,8 @@ int default_ranks(const LaunchOptions& launch, const std::function<bool(int)>& e
 void run_serve(ServeFlags& flags) {
   require_one_process("serve");
   LaunchOptions& launch = flags.serve.supervisor.launch;
-  // The parser takes an empty variable for none; who sets it means a key.
+  // The parser treats an empty variable as not set. But if it is set, a key is meant, so the empty key is refused
+  // later.
   std::vector<std::string>& keys = flags.serve.access.api_keys;
   if (const char* key = std::getenv("FOE_API_KEY"); keys.empty() && key && !*key) keys.emplace_back();
   check_options(flags.serve.access);

@@ -1,4 +1,4 @@
-// foe tokenize: text to token ids, and back.
+// foe tokenize: turns text into token ids, and back.
 #include <iostream>
 #include <iterator>
 #include <memory>

@@ -1,4 +1,4 @@
-// foe train: trains a model from a TOML configuration; run again, it resumes where it was.
+// foe train: trains a model from a TOML configuration. If it is run again, it resumes from the last checkpoint.
 #include <atomic>
 #include <csignal>
 #include <filesystem>
@@ -23,12 +23,12 @@ struct TrainFlags {
   bool evaluate = false;
 };
 
-// Lock-free, so a signal handler may set it.
+// It is lock-free, so a signal handler may set it.
 std::atomic<bool> stop_requested{false};
 static_assert(std::atomic<bool>::is_always_lock_free);
 
-// A second signal ends the process at once, as it would have without us: nothing is lost but the steps since the last
-// checkpoint.
+// A second signal has its default effect and ends the process at once. Only the steps since the last checkpoint are
+// lost.
 void request_stop(int signal) {
   stop_requested.store(true, std::memory_order_relaxed);
   std::signal(signal, SIG_DFL);

@@ -24,7 +24,7 @@ struct WorkerFlags {
 };
 
 void run_worker(WorkerFlags& flags) {
-  // mpirun, or the front end itself: without its parent a rank is an orphan that nobody would end.
+  // The parent is mpirun or the front end. If it dies, this rank is killed, because nobody else would end it.
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (flags.engine.kv_tokens == 0)
     flags.engine.kv_tokens = default_kv_tokens(load_model_config(flags.model.model),

@@ -131,14 +131,14 @@ FormatChoice format_choice(const std::string& dtype, const std::string& quantize
 
 namespace {
 
-// Keeps this thread, and those that it starts, on the NUMA nodes of this rank.
+// Binds this thread, and those that it starts, to the NUMA nodes of this rank.
 void place_threads(bool pin, const LocalShare& share, EngineOptions& options) {
   const Processors usable = usable_processors();
   if (usable.size() > 1) bind_thread(processors_of(usable, share.rank, share.ranks));
   if (pin) options.pinned = processors_to_pin(usable, share.rank, share.ranks, options.threads);
 }
 
-// What every rank has to have from its own command line, its own copy of the model and its own foe.
+// Returns what every rank must have in common: from its command line, its copy of the model, and its version of foe.
 std::vector<Fact> facts_of(const ModelFlags& flags, const ModelConfig& config, const EngineOptions& options) {
   std::vector<Fact> facts = {{"the version of foe", FOE_VERSION},
                              {"the instruction set", instruction_set(), true},

@@ -1,4 +1,4 @@
-// What the commands that run a model share: flags, and one engine per rank.
+// What the commands that run a model share: their flags, and one engine per rank.
 #pragma once
 
 #include <functional>
@@ -20,52 +20,54 @@ namespace foe {
 
 struct ModelFlags {
   std::string model;
-  std::string plan;  // empty: the one that fits the model
+  std::string plan;  // empty: default_plan() of the model
   std::string dispatch = "rank";
   std::string wire = "f32";
   bool overlap = false;
-  std::string dtype, quantize;  // empty: the file's
+  std::string dtype, quantize;  // empty: the formats of the file
   std::string kv_dtype = "bf16", attention = "f32";
   int threads = 0;  // per rank; 0: this machine's cores divided by the ranks on it
   bool pin = false;
   int chunk = 512;
-  double timeout_s = 60;         // for which a rank waits for another before it fails
-  double start_timeout_s = 600;  // the same until all have loaded the model
+  double timeout_s = 60;         // how long a rank waits for another before it fails
+  double start_timeout_s = 600;  // the same until all ranks have loaded the model
 };
 
 void add_model_flags(CLI::App& command, ModelFlags& flags);
-// Of these, --wire and --overlap.
+// Adds only --wire and --overlap.
 void add_wire_flags(CLI::App& command, ModelFlags& flags);
-// And --kv-dtype, --attention and --quantize.
+// Add only --kv-dtype, --attention or --quantize.
 void add_kv_dtype(CLI::App& command, std::string& kv_dtype);
 void add_attention(CLI::App& command, std::string& attention);
 CLI::Option* add_quantize(CLI::App& command, std::string& quantize);
 
-// A check for options: a number in [low, high]. CLI::Range lets NaN pass: for whole numbers only.
+// Returns a check for options: a number in [low, high]. (CLI::Range accepts NaN, so it is used for whole numbers only.)
 CLI::Validator number_in(double low, double high);
-// A check for options: a text for which `parse` does not throw Error. What does is bad usage, and the exit status 2.
+// Returns a check for options: a text for which `parse` does not throw Error. Any other text is bad usage (exit status
+// 2).
 std::function<std::string(const std::string&)> parsed_by(std::function<void(const std::string&)> parse);
 
 Plan plan_of(const ModelFlags& flags, const ModelConfig& config);
 ExchangeOptions exchange_of(const ModelFlags& flags);
-// What --dtype and --quantize ask for, which counts more. Throws Error for what is no format.
+// Returns what --dtype and --quantize ask for; --quantize overrides --dtype. Throws Error for an unknown format.
 FormatChoice format_choice(const std::string& dtype, const std::string& quantize);
-// Throws Error where --attention does not go with --kv-dtype.
+// Returns the type that --attention asks for. Throws Error if it cannot be used with --kv-dtype.
 AttentionType attention_of(const ModelFlags& flags);
-// Threads of a rank that has this share of its machine.
+// Returns the number of threads of a rank that has this share of its machine.
 int threads_of(const ModelFlags& flags, const LocalShare& share);
-// Throws Error if a launcher has started several of these, for a command that is one process.
+// Throws Error if a launcher has started several processes of a command that must be one.
 void require_one_process(const char* command);
 
-// Loads this rank's share and runs `lead` on rank 0, while the other ranks follow it. `options.threads`, `pinned`,
-// `max_batch_tokens`, `kv_type`, `attention` and `exchange` come from the flags. On a machine with several NUMA nodes,
-// the calling thread is bound to this rank's.
+// Loads this rank's share of the model, and runs `lead` on rank 0 while the other ranks are in Engine::follow(). The
+// options `threads`, `pinned`, `max_batch_tokens`, `kv_type`, `attention` and `exchange` are taken from the flags. On a
+// machine with several NUMA nodes, the calling thread is bound to those of this rank. Throws Error if the model cannot
+// be loaded, or a rank has died.
 void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std::function<void(Engine&)>& lead);
 
-// Prints a text on standard output at once. Throws Error if it cannot be written.
+// Prints a text on standard output and flushes it. Throws Error if it cannot be written.
 void print_now(const std::string& text);
 
-// "1,2,3", or "@FILE" with the same in a file. Throws Error naming the flag and what is not an id.
+// Reads ids: "1,2,3", or "@FILE" with the same in a file. Throws Error naming the flag and what is not an id.
 std::vector<std::int32_t> parse_tokens(const std::string& flag, const std::string& text);
 
 }  // namespace foe

@@ -1,4 +1,4 @@
-// foe: one binary, one subcommand per file. Exit status 0, 1 for a failure, 2 for bad usage.
+// foe: one program, with one subcommand per file. The exit status is 0, 1 for a failure, or 2 for bad usage.
 #include <cstdlib>
 #include <exception>
 #include <new>
@@ -13,7 +13,7 @@
 
 namespace {
 
-// Ends all ranks of the job.
+// Prints the reason of a failure, and ends all ranks of the job.
 int fail(const std::string& reason) {
   const char* rank = std::getenv("OMPI_COMM_WORLD_RANK");
   foe::print_error(std::string("foe") + (rank ? std::string(" rank ") + rank : "") + ": " + reason);

@@ -1,4 +1,4 @@
-// The flags by which benchmarks take a workload, named as vLLM's.
+// The flags that describe the workload of a benchmark, with the names of vLLM's.
 #pragma once
 
 #include "load/workload.h"
@@ -11,7 +11,7 @@ namespace foe {
 
 void add_workload_flags(CLI::App& command, WorkloadOptions& options);
 
-// To standard error.
+// Prints the notes of a workload on standard error.
 void print_notes(const Workload& workload);
 
 }  // namespace foe

@@ -11,11 +11,11 @@
 namespace foe {
 namespace {
 
-// A collective of ours and MPI's counterpart, on buffers of one size.
+// One of our collectives and its counterpart in MPI, on buffers of the same size.
 struct Contest {
   std::string collective;
   double least_bytes;
-  double readings;  // of that, by all ranks together, if they are on one node
+  double readings;  // how often all ranks together read a buffer, if they are on one node
   std::function<void()> ours, mpi;
 };
 
@@ -29,10 +29,10 @@ Quantiles quantiles(std::vector<double> x) {
   return {at(0.1), at(0.5), at(0.9)};
 }
 
-// What has to send: nodes, or the ranks of one.
+// What exchanges data: nodes or, on one node, its ranks.
 struct Peers {
   double units;  // how many there are
-  double pairs;  // of a rank of rank 0's and one of another's
+  double pairs;  // how many pairs there are of a rank in rank 0's unit and one in another
 };
 
 Peers peers_of(const Communicator& comm) {
@@ -43,8 +43,8 @@ Peers peers_of(const Communicator& comm) {
   return {static_cast<double>(nodes), own * (ranks - own)};
 }
 
-// One call, begun when all ranks are there; rank 0 gets the time of the slowest. A rank that only sends, as the root of
-// a broadcast, is done before its message has arrived.
+// Times one call, which begins when all ranks are there. Rank 0 gets the time of the slowest rank, because a rank that
+// only sends, like the root of a broadcast, is done before its message has arrived.
 double timed(Communicator& comm, const std::function<void()>& call) {
   meet(comm);
   const Clock::time_point start = Clock::now();
@@ -99,7 +99,7 @@ std::vector<CommPoint> bench_comm(Communicator& comm, const std::vector<std::siz
   std::vector<CommPoint> points;
   for (const std::size_t bytes : sizes) {
     const std::size_t n = std::max<std::size_t>(1, bytes / sizeof(float));
-    // Each has buffers of its own: what MPI reads of another process's memory would slow down our writing there.
+    // Each has buffers of its own: if MPI had read a buffer from another process, our writes to it would be slower.
     const TermBuffer x = comm.allocate_terms(n);
     std::fill_n(x.data(), n, 0.0f);
     AlignedBuffer<float> mpi_x = AlignedBuffer<float>::zeroed(n), send = AlignedBuffer<float>::zeroed(n * ranks),

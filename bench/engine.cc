@@ -13,7 +13,7 @@ int blocks_for(int positions) {
   return (positions + kKvBlock - 1) / kKvBlock;
 }
 
-// Sequences have blocks one after the other, as many each.
+// Sequences with equally many KV blocks, in ascending order.
 struct Sequences {
   int blocks_each, vocab, owners, count;
 
@@ -49,7 +49,7 @@ void run_prompt(Engine& engine, const Sequences& sequences, int s, int tokens, i
   }
 }
 
-// Calls `run` with 0, 1, ...
+// Calls `run` with 0, 1, ... and returns the times.
 std::vector<double> repeat(const StepsOptions& options, const std::function<void(int)>& run) {
   std::vector<double> seconds;
   for (double spent = 0; spent <= options.seconds && static_cast<int>(seconds.size()) < options.most;) {
@@ -65,7 +65,7 @@ int most_sequences(const StepsOptions& options) {
   return options.decode.empty() ? 0 : std::ranges::max(options.decode);
 }
 
-// One step does not count.
+// Returns the positions of a decoding sequence, with one step that does not count.
 int decode_positions(const StepsOptions& options) {
   return options.prompt + 1 + options.most;
 }

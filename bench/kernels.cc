@@ -20,7 +20,7 @@ std::vector<float> noise(std::size_t size) {
   return x;
 }
 
-// Rows of activations, and what quantised weights take for them.
+// Rows of activations, also rounded for quantised weights.
 struct Rows {
   std::size_t width;
   std::vector<float> x;
@@ -39,7 +39,7 @@ struct Rows {
   }
 };
 
-// Which tokens go to which expert: rows sorted by expert.
+// Which tokens select which expert: rows sorted by expert.
 struct Selection {
   std::vector<int> begin;  // by expert
   std::vector<std::int32_t> token;
@@ -127,7 +127,7 @@ class Bench {
     }
   }
 
-  // Products of the same rows with `widths` matrices.
+  // Measures products of the same rows with matrices of these widths.
   void plain(const std::string& kernel, WeightFormat format, const std::vector<int>& widths, int depth) {
     RandomMatrices matrices(format, 1);
     std::vector<PackedMatrix> all;

@@ -1,4 +1,4 @@
-// Each kernel alone, at the shapes of a model, as a share of what the machine can read and calculate.
+// Measures each kernel alone, at the shapes of a model, as a share of what the machine can read and compute.
 #pragma once
 
 #include <functional>
@@ -17,8 +17,8 @@ struct KernelPoint {
   int tokens;
   int repetitions;
   double seconds, low, high;  // of a repetition: median, 10th and 90th percentile
-  double bytes;               // of weights that are read, each once
-  double operations;          // a multiply-add is 2
+  double bytes;               // of weights, each byte read once
+  double operations;          // a multiply-add counts 2
 
   double share_of_reading(const MachineLimits& limits) const { return bytes / limits.read_bytes_per_s / seconds; }
   double share_of_peak(const MachineLimits& limits) const { return operations / limits.of_products(format) / seconds; }
@@ -31,7 +31,8 @@ struct KernelOptions {
   double seconds_per_point = 0.5;
 };
 
-// Layers take turns, so many that weights come from memory. Tokens select experts at random, all equally likely.
+// Measures all kernels, and calls `report` with each. There are so many layers, which take turns, that weights come
+// from memory. Tokens select experts at random, all equally likely.
 void bench_kernels(ThreadPool& pool, const KernelOptions& options,
                    const std::function<void(const KernelPoint&)>& report);
 

@@ -14,16 +14,16 @@
 namespace foe {
 namespace {
 
-constexpr int kPromptTokens = 128;   // of each of many prompts
-constexpr int kDecodeContext = 256;  // positions that a decoding sequence has behind it
-constexpr int kRounds = 2;           // in which all rungs take their turn
-constexpr double kLongSeconds = 3;   // a turn that takes longer is announced
+constexpr int kPromptTokens = 128;   // tokens of each of many prompts
+constexpr int kDecodeContext = 256;  // positions that a decoding sequence has before its token
+constexpr int kRounds = 2;           // rounds, in each of which every rung has a turn
+constexpr double kLongSeconds = 3;   // longer turns are announced
 
 int blocks_for(int positions) {
   return (positions + kKvBlock - 1) / kKvBlock;
 }
 
-// `owners` ranks share the sequences evenly.
+// Returns a batch whose sequences are shared evenly by `owners` members.
 Batch make_batch(Load load, int tokens, int owners, int vocab) {
   const int per_sequence = load == Load::kOnePrompt ? tokens : load == Load::kManyPrompts ? kPromptTokens : 1;
   const int first = load == Load::kDecode ? kDecodeContext : 0;
@@ -41,7 +41,7 @@ Batch make_batch(Load load, int tokens, int owners, int vocab) {
   return batch;
 }
 
-// What decoding sequences have behind them: zeros would give every position the same weight.
+// Fills the KV cache of decoding sequences, because zeros would give every position the same weight.
 void fill_with_noise(ThreadPool& pool, KvCache& kv, int layers, const Batch& batch) {
   const KvShape& shape = kv.shape();
   std::vector<float> noise(static_cast<std::size_t>(kDecodeContext) * shape.kv_heads * shape.head_dim);
@@ -63,14 +63,14 @@ struct Pass {
   ExpertLoad load;
 };
 
-// The first layer's attention has no updates of its own to read, and the last layer's experts run for sampled rows
-// only: a typical layer has the attention of the last and the experts of the one before.
+// Returns a typical layer: the attention of the last layer and the experts of the one before. The first layer's
+// attention has no updates to read, and the last layer's experts run for sampled rows only.
 LayerStats typical_layer(const std::vector<LayerStats>& layers) {
   const LayerStats& before = layers[layers.size() - 2];
   return {layers.back().attention, before.experts, before.rows};
 }
 
-// A rung's passes so far at one point.
+// The passes of a rung so far at one point.
 struct Turns {
   std::vector<Pass> passes;
   double last_pass_s = 0;
@@ -82,7 +82,7 @@ bool agree(Communicator& comm, bool decision) {
   return message[0] != 0;
 }
 
-// A model for all rungs that place it alike: they differ in how experts are selected, and in what travels.
+// A model for all rungs with the same placement. They differ in how experts are selected, and in what travels.
 struct Contestant {
   Model model;
   RankGrid grid;
@@ -99,7 +99,7 @@ struct Contestant {
   }
 };
 
-// One turn: some passes, at most `most` of them. Rank 0 decides for all when it is enough.
+// Takes one turn: at most `most` passes. Rank 0 decides for all ranks when it is enough.
 void take_turn(Contestant& contestant, const Rung& rung, const LatencyOptions& options, Load load, int tokens, int most,
                ThreadPool& pool, Turns& turns) {
   const Model& model = contestant.model;
@@ -126,7 +126,7 @@ void take_turn(Contestant& contestant, const Rung& rung, const LatencyOptions& o
     const double seconds = turns.last_pass_s = seconds_since(start);
     const CommCounters sent = comm.counters() - before;
     spent += seconds;
-    // One pass is for warming up, if there is time for two.
+    // The first pass is for warming up, if there is time for two.
     const bool keep = agree(comm, warm || spent + seconds > budget);
     if (keep) {
       const double scoring = a.scoring.arithmetic_s + a.scoring.moving_s + a.scoring.waiting_s;
@@ -137,7 +137,7 @@ void take_turn(Contestant& contestant, const Rung& rung, const LatencyOptions& o
   }
 }
 
-// Rank 0 gets everyone's.
+// Returns the values of all ranks, by rank, on rank 0.
 template <typename T>
 std::vector<T> gather_structs(Communicator& comm, const T& mine) {
   std::vector<T> all(comm.rank() == 0 ? comm.size() : 0);
@@ -164,13 +164,13 @@ LayerPoint layer_point(const std::vector<LayerStats>& ranks, bool federated) {
   const auto excess = [&](const std::vector<double>& x) { return std::ranges::max(x) - mean(x); };
   point.attention = mean(attention);
   point.experts = mean(experts);
-  // A federated layer has one exchange, so what one rank loses in one half it may make up for in the other.
+  // A federated layer has one exchange, so a rank that is slow in one half may make up for it in the other.
   point.uneven = federated ? excess(both) : excess(attention) + excess(experts);
   point.row_balance = fullest_over_median(std::move(rows));
   return point;
 }
 
-// Each value's median.
+// Returns the median of each value.
 LayerPoint median_of(std::vector<LayerPoint> passes) {
   LayerPoint median;
   const auto middle = passes.begin() + static_cast<std::ptrdiff_t>(passes.size() / 2);
@@ -216,7 +216,7 @@ LatencyPoint summarise(const Contestant& contestant, const Rung& rung, Load load
   return point;
 }
 
-// Announces long turns. What is not known yet is taken to be in proportion to the tokens.
+// Announces long turns. Times that are not known yet are estimated in proportion to the tokens.
 class Announcer {
  public:
   Announcer(const LatencyOptions& options, bool speaks)
@@ -290,7 +290,7 @@ std::vector<LatencyPoint> bench_latency(const LatencyOptions& options, Communica
     for (std::size_t t = 0; t < options.tokens.size(); ++t) {
       const Load load = options.loads[l];
       const int tokens = options.tokens[t];
-      // The rungs take turns, so that a machine that slows down slows all of them.
+      // The rungs take turns, so that a slower machine slows all of them.
       std::vector<Turns> turns(options.rungs.size());
       const int per_round = (options.repetitions + kRounds - 1) / kRounds;
       for (int round = 0; round < kRounds; ++round)

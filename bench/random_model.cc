@@ -17,9 +17,9 @@
 namespace foe {
 namespace {
 
-// Streams send text: tokens without any would not be seen before the end. Those past the tokenizer's get "<id>".
+// Gives ids beyond the tokenizer's the text "<id>": streams send text, so a client would not notice tokens without any.
 void give_all_tokens_text(const std::string& path, int vocab_size) {
-  const int known = Tokenizer::load(path).vocab_size();  // and it has checked the file
+  const int known = Tokenizer::load(path).vocab_size();  // this has checked the file, too
   nlohmann::json json = nlohmann::json::parse(std::ifstream(path));
   for (int id = known; id < vocab_size; ++id) json["model"]["vocab"][fmt::format("<{}>", id)] = id;
   write_text_file(path, json.dump());

@@ -67,7 +67,7 @@ void print_load(std::FILE* out, const LoadReport& load) {
 
 void write_json(const std::string& flag, const std::string& path, const nlohmann::json& json) {
   try {
-    // What flags say need not be UTF-8.
+    // The values of flags need not be UTF-8.
     write_text_file(path, json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + '\n');
   } catch (const Error& error) {
     fail("{}: {}", flag, error.what());

@@ -1,4 +1,4 @@
-// What runs report about their ranks, as JSON and as tables.
+// Reports on the ranks of a run, as JSON and as tables.
 #pragma once
 
 #include <cstdio>
@@ -23,14 +23,14 @@ inline constexpr Collective kCollectives[] = {{"broadcast", "broadcast", &CommCo
                                               {"gather", "gather", &CommCounters::gather},
                                               {"all_to_all", "all-to-all", &CommCounters::all_to_all}};
 
-// An object for each rank: by collective its calls, messages, bytes, those of them to other nodes, and seconds moving
-// data and waiting for others.
+// Returns an object for each rank. For each collective it has the calls, messages, bytes, bytes to other nodes, and
+// seconds of moving data and of waiting for others.
 nlohmann::json to_json(std::span<const CommCounters> ranks);
 
-// A line for each rank and collective that it took part in.
+// Prints a line for each rank and each collective that it took part in.
 void print_counters(std::FILE* out, std::span<const CommCounters> ranks);
 
-// How the experts' work was spread: see model/expert_load.h.
+// How the experts' work was spread (model/expert_load.h).
 struct LoadReport {
   double local_activation_rate = 1;
   double row_balance = 1;
@@ -40,10 +40,10 @@ LoadReport report_load(const ModelConfig& config, const Placement& placement, st
 
 nlohmann::json to_json(const LoadReport& load);
 
-// Two lines, and one with the fullest expert of every layer if the model has several.
+// Prints two lines, and one with the fullest expert of every layer if the model has several experts.
 void print_load(std::FILE* out, const LoadReport& load);
 
-// Writes a file (weights/atomic_file.h). Throws Error naming the flag.
+// Writes JSON to a file (weights/atomic_file.h). Throws Error, naming the flag, if the system refuses.
 void write_json(const std::string& flag, const std::string& path, const nlohmann::json& json);
 
 }  // namespace foe

@@ -11,9 +11,9 @@
 namespace foe {
 namespace {
 
-constexpr int kTokens = 1024;  // that stand for all
+constexpr int kTokens = 1024;  // random tokens, over which expectations are taken
 
-// Fullest over median rank when the first rank's experts have this bias.
+// Returns the rows of the fullest rank over those of the median rank if the first rank's experts have this bias.
 double balance_with(double bias, const ModelConfig& c, const Placement& placement,
                     const std::vector<float>& scores_TE) {
   const int E = c.num_experts, K = c.num_experts_per_tok;
@@ -43,7 +43,7 @@ std::vector<float> skewed_router_bias(ModelConfig config, int ranks, double skew
   const Placement placement = make_placement(config, Plan::kEp, ranks);
   std::vector<float> scores_TE(static_cast<std::size_t>(kTokens) * config.num_experts);
   for (std::size_t i = 0; i < scores_TE.size(); ++i) scores_TE[i] = static_cast<float>(random_normal(77, i));
-  double low = 0, high = 16;  // far above any difference between scores
+  double low = 0, high = 16;  // 16 is far above any difference between scores
   const double most = balance_with(high, config, placement, scores_TE);
   if (skew > most) fail("--skew: expected at most {:.3g} with {} ranks, got {}", most, ranks, skew);
   for (int i = 0; i < 16; ++i) {

@@ -1,4 +1,4 @@
-// Skewed routing to order, to see what each plan makes of it.
+// Makes routing skewed by a given amount, to measure plans with it.
 #pragma once
 
 #include <vector>
@@ -7,11 +7,11 @@
 
 namespace foe {
 
-// A bias on the router's scores that makes one rank of plan ep, with `ranks` ranks, the fullest: it runs `skew` times
-// as many rows as the median rank, in expectation over scores that are normal with deviation 1, as those of random
-// weights are. (The median of two ranks is their mean.) All experts of the first rank get the same bias and the others
-// none; a skew of 1 is no bias at all. Experts are selected from all, whatever the model's groups. Throws Error where
-// no bias does it.
+// Returns a bias for the router's scores with which one of `ranks` ranks in plan ep runs `skew` times as many rows as
+// the median rank. (The median of two ranks is their mean.) That is in expectation for scores that are normally
+// distributed with deviation 1, like those of random weights. All experts of the first rank get the same bias and the
+// others none; a skew of 1 is no bias. Experts are selected from all, whatever the model's groups. Throws Error if no
+// bias is large enough.
 std::vector<float> skewed_router_bias(ModelConfig config, int ranks, double skew);
 
 }  // namespace foe

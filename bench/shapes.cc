@@ -23,7 +23,7 @@ ModelConfig paper_config(int width, int heads, int head_dim, int expert_width) {
   return c;
 }
 
-// OLMoE-1B-7B, which the paper's larger model differs from in its KV heads and rope.
+// OLMoE-1B-7B. The paper's larger model differs from it in its KV heads and RoPE.
 ModelConfig olmoe_config() {
   ModelConfig c = paper_config(2048, 16, 128, 1024);
   c.num_key_value_heads = 16;
@@ -35,7 +35,7 @@ ModelConfig olmoe_config() {
   return c;
 }
 
-// As Qwen3-MoE, but small: 1.34 billion parameters, of which a token multiplies with 248 million.
+// Like Qwen3-MoE, but small: 1.34 billion parameters, of which 248 million are used for each token.
 ModelConfig qwen3_moe_config() {
   ModelConfig c;
   c.model_type = "foe";

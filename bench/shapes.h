@@ -1,4 +1,4 @@
-// Shapes that measurements run on, with random weights.
+// Shapes for measurements with random weights.
 #pragma once
 
 #include <string>
@@ -8,18 +8,18 @@
 namespace foe {
 
 struct Shape {
-  ModelConfig config;  // built-in ones: ordinary MoE, whole
-  int groups;          // of its federated form
-  int layers;          // of the whole model
-  bool built_in;       // not a folder's
+  ModelConfig config;  // of a built-in shape: an ordinary MoE with all layers
+  int groups;          // the groups of its federated form
+  int layers;          // the layers of the whole model
+  bool built_in;       // false: from a model folder
 };
 
-// For the command line: the names that load_shape() knows.
+// The names that load_shape() knows, for the command line.
 inline constexpr const char* kShapes =
     "paper-1b, paper-7b, olmoe, qwen3-moe-24l, or a model folder for its config.json";
 
-// "paper-1b", "paper-7b" (arXiv 2605.06206, section 4), "olmoe" (OLMoE-1B-7B), "qwen3-moe-24l", or a model folder for
-// its config.json.
+// Returns "paper-1b", "paper-7b" (arXiv 2605.06206, section 4), "olmoe" (OLMoE-1B-7B), "qwen3-moe-24l", or the shape in
+// the config.json of a model folder. Throws Error for anything else.
 Shape load_shape(const std::string& name);
 
 }  // namespace foe

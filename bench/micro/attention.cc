@@ -1,6 +1,7 @@
-// Attention over the KV cache in each of its types, and in bf16: decode at long context, which the memory bounds, and
-// prefill, which arithmetic bounds. Reading the same bytes is what decode is compared with; prefill is a share of what
-// arithmetic reaches in registers, f32 multiply-adds or, for attention in bf16 where there are tiles, their products.
+// Measures attention over the KV cache in each of its types, and in bf16: decode with a long context, which memory
+// limits, and prefill, which arithmetic limits. Decode is compared with reading the same bytes. Prefill is given as a
+// share of the peak of arithmetic in registers: of f32 multiply-adds or, for attention in bf16 if there are tile
+// registers, of their products.
 #include "kernels/attention/attention.h"
 
 #include <algorithm>
@@ -31,7 +32,7 @@ std::string name_of(Types types) {
   return to_string(types.kv) + std::string(types.attention == AttentionType::kBF16 ? ", in bf16" : "");
 }
 
-// What arithmetic reaches on all threads.
+// The peak of arithmetic on all threads.
 struct Peaks {
   double f32 = 0, tiles = 0;
   double of(Types types) const { return types.attention == AttentionType::kBF16 && tiles > 0 ? tiles : f32; }
@@ -50,7 +51,8 @@ std::vector<float> noise(std::size_t size) {
   return x;
 }
 
-// The caches of as many layers as make the next one cold, all the same and full, and the step that reads them.
+// The KV caches of several layers, all equal and full, and a step that reads them. There are so many layers that the
+// next one is not in a processor cache.
 struct Layers {
   KvShape shape;
   int query_heads;
@@ -88,7 +90,7 @@ struct Layers {
   }
 
  private:
-  static constexpr std::size_t kCold = 64 << 20;  // bytes; more than most last caches
+  static constexpr std::size_t kCold = 64 << 20;  // bytes; more than most last-level caches have
   std::size_t at_ = 0;
 };
 
@@ -112,7 +114,7 @@ void run_write(benchmark::State& state, const Load& load, Types types) {
   state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations() * layers.read_bytes));
 }
 
-// The sum of all bytes, by as many threads, each a part of its own in one stream that asks for lines as products do.
+// Sums all bytes with as many threads. Each reads a part of its own in one stream, which prefetches like products do.
 void run_read(benchmark::State& state, const Load& load, Types types) {
   Layers layers(load, types);
   ThreadPool pool(available_threads());

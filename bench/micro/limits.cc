@@ -1,5 +1,5 @@
-// Prints the limits of this machine that measurements are compared with: f32 multiply-adds, 8-bit dot products, and
-// what is read from memory, on one thread and on all threads that this process may use.
+// Prints the limits of this machine with which measurements are compared: f32 multiply-adds, 8-bit dot products, and
+// reading from memory, on one thread and on all threads that this process may use.
 #include <cstdio>
 
 #include "kernels/peak.h"

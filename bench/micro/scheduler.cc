@@ -1,4 +1,4 @@
-// What the scheduler costs per step, next() and commit() together, while all sequences decode.
+// Measures the time of the scheduler per step, next() and commit() together, while all sequences decode.
 #include "sched/scheduler.h"
 
 #include <benchmark/benchmark.h>
@@ -9,8 +9,8 @@ namespace {
 
 using namespace foe;
 
-// So many sequences, each with a context of so many tokens at the start, and half a thousand more at the end: what
-// grows with it is the copy of the block tables.
+// Each sequence has a context of so many tokens at the start, and about 500 more at the end. The copy of the block
+// tables grows with it.
 void decode(benchmark::State& state) {
   const int sequences = static_cast<int>(state.range(0)), context = static_cast<int>(state.range(1));
   const int answer = 512, blocks = sequences * (context + answer) / kKvBlock;
@@ -34,7 +34,7 @@ void decode(benchmark::State& state) {
       for (int id = 0; id < sequences; ++id) {
         Request request;
         request.id = id;
-        // Not all fill a block in the same step.
+        // The lengths differ, so that not all fill a block in the same step.
         for (int i = 0; i < context - id % kKvBlock; ++i)
           request.prompt.push_back(static_cast<std::int32_t>(random_bits(id, i) % 50000));
         request.max_tokens = answer;

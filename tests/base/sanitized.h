@@ -1,5 +1,5 @@
-// Whether this is a build with a sanitizer. There a test takes ten times as long, and what counts is that every path
-// runs, not that every number is compared: loops that only repeat a path may be shorter.
+// Whether this build has a sanitizer. With one, tests take ten times as long, and it matters that every path of the
+// code runs, not that every number is compared; so loops that only repeat a path may be shorter.
 #pragma once
 
 namespace foe {

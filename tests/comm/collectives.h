@@ -20,7 +20,7 @@
 
 namespace foe {
 
-// Who owns which terms of a sum: offsets as SumPlan takes them.
+// Who owns which terms of a sum, as the offsets that SumPlan takes.
 using Split = std::vector<int>;
 
 inline Split even_split(int leaves, int ranks) {
@@ -29,7 +29,7 @@ inline Split even_split(int leaves, int ranks) {
   return begin;
 }
 
-// Any shares, none at all among them.
+// Returns random shares, some of which may be empty.
 inline Split random_split(int leaves, int ranks, std::uint64_t seed) {
   Split begin = {0};
   for (int rank = 1; rank < ranks; ++rank) begin.push_back(static_cast<int>(random_bits(seed, rank) % (leaves + 1)));
@@ -38,14 +38,16 @@ inline Split random_split(int leaves, int ranks, std::uint64_t seed) {
   return begin;
 }
 
-// Element i of a term: of either sign and of very different sizes, so that another order of adding gives other bits.
+// Returns element i of a term. Elements have both signs and very different magnitudes, so that another order of
+// addition gives other bits.
 inline float term_element(std::uint64_t seed, int term, std::size_t i) {
   const std::uint64_t r = random_bits(seed + 1000 * term, i);
   const auto exponent = static_cast<std::uint32_t>(115 + (r >> 32) % 24);
   return std::bit_cast<float>((static_cast<std::uint32_t>(r) & 0x807fffffu) | exponent << 23);
 }
 
-// The sum of the terms in [begin, begin + size), a power of two, of which there are `leaves`: the definition.
+// Returns the sum of the terms in [begin, begin + size) by definition. `size` is a power of two, and there are `leaves`
+// terms in all.
 inline std::vector<float> tree_sum(std::uint64_t seed, int leaves, int begin, int size, std::size_t count) {
   std::vector<float> sum(count);
   if (size == 1) {
@@ -53,13 +55,13 @@ inline std::vector<float> tree_sum(std::uint64_t seed, int leaves, int begin, in
     return sum;
   }
   sum = tree_sum(seed, leaves, begin, size / 2, count);
-  if (begin + size / 2 >= leaves) return sum;  // nothing there: none of our terms is -0, so adding +0 changes nothing
+  if (begin + size / 2 >= leaves) return sum;  // there are no terms; as none is -0, adding +0 would change nothing
   const auto right = tree_sum(seed, leaves, begin + size / 2, size / 2, count);
   for (std::size_t i = 0; i < count; ++i) sum[i] += right[i];
   return sum;
 }
 
-// An ordered_sum that sends what was predicted.
+// Calls ordered_sum(), and checks that it sends what sum_traffic() predicts.
 inline void counted_sum(Communicator& comm, const Split& begin, float* terms, std::size_t count,
                         Wire wire = Wire::kF32) {
   const SumPlan plan(begin);
@@ -74,8 +76,8 @@ inline void counted_sum(Communicator& comm, const Split& begin, float* terms, st
       << expected.bytes << ", " << expected.node_bytes;
 }
 
-// ordered_sum gives the bits of the definition, whoever owns what: so all ranks agree, and with one rank too. `terms`
-// has room for all of this rank's, and for one.
+// Checks that ordered_sum() gives the bits of the definition, whoever owns which terms, so that all ranks agree with
+// each other and with a single rank. `terms` has room for all terms of this rank, and at least for one.
 inline void check_sum_of(Communicator& comm, const Split& begin, std::size_t count, std::uint64_t seed, float* terms) {
   const int rank = comm.rank(), leaves = begin.back(), own = begin[rank + 1] - begin[rank];
   for (int term = 0; term < own; ++term)
@@ -92,7 +94,7 @@ inline void check_ordered_sum(Communicator& comm, const Split& begin, std::size_
   check_sum_of(comm, begin, count, seed, terms.data());
 }
 
-// The same with terms that ranks of a node add where they stand, at a place of its own on every rank.
+// The same with terms that the ranks of a node add in place, at another offset on each rank.
 inline void check_sum_in_place(Communicator& comm, const Split& begin, std::size_t count, std::uint64_t seed) {
   const std::size_t before = 3 * comm.rank();
   const std::size_t floats = std::max(1, begin[comm.rank() + 1] - begin[comm.rank()]) * count;
@@ -102,16 +104,16 @@ inline void check_sum_in_place(Communicator& comm, const Split& begin, std::size
 
 inline constexpr Wire kWires[] = {Wire::kF32, Wire::kBF16, Wire::kInt8};
 
-// What a wire rounds off at most, as a part of the value (bf16 has 8 significant bits) or, with int8, of the largest
-// magnitude in its block: half a step of 1/127, the roundings on the way to it, and one of the value itself.
+// Returns the largest error of a wire, relative to the value (bf16 has 8 significant bits) or, with int8, to the
+// largest magnitude in its block: half a step of 1/127, the roundings in its computation, and one of the value itself.
 inline double wire_rounding(Wire wire) {
-  constexpr double kUnit = 0x1.0p-24;  // of f32
+  constexpr double kUnit = 0x1.0p-24;  // the relative rounding error of f32
   return wire == Wire::kF32 ? 0 : wire == Wire::kBF16 ? 0x1.0p-8 : (0.5 + 127 * 6 * kUnit) / 127 + kUnit;
 }
 
-// A lossy sum gives all ranks the same bits, and what is off is only what two roundings of the wire (of each partial,
-// and of the sum) and those of f32 may take. Roundings are measured against the sum of the terms' magnitudes; with int8
-// against that of their largest magnitudes in each block, which is no less than any block's largest sum.
+// Checks that a lossy sum gives all ranks the same bits, and that its error is at most that of two roundings of the
+// wire (of each partial, and of the sum) and of those of f32. The error is relative to the sum of the terms' magnitudes
+// or, with int8, to the sum of their largest magnitudes in each block, which is at least the largest sum in a block.
 inline void check_lossy_sum(Communicator& comm, const Split& begin, std::size_t count, std::uint64_t seed, Wire wire) {
   const int rank = comm.rank(), leaves = begin.back(), own = begin[rank + 1] - begin[rank];
   std::vector<float> terms(std::max(1, own) * count);
@@ -144,7 +146,7 @@ inline void check_lossy_sum(Communicator& comm, const Split& begin, std::size_t 
   EXPECT_TRUE(bits == first) << to_string(wire) << ": rank " << rank << " of " << comm.size() << " differs from rank 0";
 }
 
-// Any share of the terms, and lengths around blocks and slices.
+// Checks lossy sums with several shares of the terms, and lengths around those of blocks and slices.
 inline void check_lossy_sums(Communicator& comm) {
   for (const Wire wire : kWires) {
     for (const int leaves : {1, 13})
@@ -157,7 +159,7 @@ inline void check_lossy_sums(Communicator& comm) {
   check_lossy_sum(comm, even_split(2, comm.size()), 1100000, 1, Wire::kInt8);
 }
 
-// What is not finite must not look finite anywhere.
+// Checks that a value that is not finite is not finite on any rank.
 inline void check_sum_of_infinity(Communicator& comm) {
   for (const Wire wire : kWires)
     for (const std::size_t count : {100, 10000}) {
@@ -175,7 +177,7 @@ inline std::vector<std::int32_t> random_message(std::size_t length, std::uint64_
   return message;
 }
 
-// broadcast replaces whatever the others had.
+// Checks that broadcast() replaces what the other ranks had.
 inline void check_broadcast(Communicator& comm, std::size_t length, std::uint64_t seed) {
   const auto expected = random_message(length, seed);
   auto message = comm.rank() == 0 ? expected : random_message(seed % 100, seed + comm.rank());
@@ -213,10 +215,10 @@ inline std::vector<std::size_t> random_counts(int ranks, std::size_t largest, st
   return counts;
 }
 
-// bytes[from][to] of an all-to-all.
+// The bytes of an all-to-all: bytes[from][to].
 using ByteMatrix = std::vector<std::vector<std::size_t>>;
 
-// Byte i of the message between two ranks.
+// Returns the message from one rank to another.
 inline std::vector<std::byte> bytes_between(std::uint64_t seed, int from, int to, std::size_t size) {
   std::vector<std::byte> bytes(size);
   for (std::size_t i = 0; i < size; i += sizeof(std::uint64_t)) {
@@ -226,9 +228,10 @@ inline std::vector<std::byte> bytes_between(std::uint64_t seed, int from, int to
   return bytes;
 }
 
-// all_to_all brings every message to its place, says how long they are, and writes nothing past them.
+// Checks that all_to_all() brings every message to its place, returns the lengths, and writes nothing after the
+// messages.
 inline void check_all_to_all(Communicator& comm, const ByteMatrix& bytes, std::uint64_t seed) {
-  constexpr std::size_t kMore = 100;  // room that stays free
+  constexpr std::size_t kMore = 100;  // bytes that must not be written
   const auto append = [](std::vector<std::byte>& to, const std::vector<std::byte>& what) {
     to.insert(to.end(), what.begin(), what.end());
   };
@@ -252,7 +255,7 @@ inline ByteMatrix equal_bytes(int ranks, std::size_t bytes) {
   return ByteMatrix(ranks, std::vector<std::size_t>(ranks, bytes));
 }
 
-// Some messages are empty, and some ranks send or receive nothing at all.
+// Returns random lengths. Some messages are empty, and some ranks send or receive nothing at all.
 inline ByteMatrix random_bytes(int ranks, std::size_t largest, std::uint64_t seed) {
   ByteMatrix bytes;
   for (int from = 0; from < ranks; ++from) {
@@ -264,8 +267,8 @@ inline ByteMatrix random_bytes(int ranks, std::size_t largest, std::uint64_t see
   return bytes;
 }
 
-// The shapes that matter to a backend: empty, one byte, uneven, everything to one rank or from one, and messages that
-// fill pieces of `piece` bytes exactly, miss that by one, and take several.
+// Checks the lengths that matter to a backend: empty messages, one byte, uneven lengths, everything to or from one
+// rank, and messages that are as long as a piece of `piece` bytes, one byte more or less, and several pieces.
 inline void check_all_to_all_shapes(Communicator& comm, std::size_t piece) {
   const int ranks = comm.size();
   for (const std::size_t bytes : {0, 1, 8, 1000, 0}) check_all_to_all(comm, equal_bytes(ranks, bytes), bytes);
@@ -277,20 +280,20 @@ inline void check_all_to_all_shapes(Communicator& comm, std::size_t piece) {
     check_all_to_all(comm, from_one, only);
   }
   for (const std::size_t bytes : {piece - 1, piece, piece + 1, 3 * piece, 3 * piece + 12345}) {
-    // One long message, from the last rank to the first, among short ones; then one to the next rank from each.
+    // One long message from the last rank to the first, among short ones; then a long one from each rank to the next.
     ByteMatrix one_long = random_bytes(ranks, 500, bytes), next = equal_bytes(ranks, 10);
     one_long.back().front() = bytes;
     check_all_to_all(comm, one_long, 1);
     for (int from = 0; from < ranks; ++from) next[from][(from + 1) % ranks] = bytes;
     check_all_to_all(comm, next, 2);
   }
-  // Pieces that end anywhere in a message.
+  // Pieces end anywhere in a message.
   check_all_to_all(comm, random_bytes(ranks, piece, 3), 3);
   check_all_to_all(comm, equal_bytes(ranks, piece / 3), 4);
 }
 
-// Collectives of all kinds and sizes in one random order, each rank dawdling when it pleases: what shakes out a rank
-// that writes what another has not read yet.
+// Runs collectives of all kinds and sizes in one random order, in which each rank pauses at random. This finds a rank
+// that overwrites what another has not read yet.
 inline void check_random_sequence(Communicator& comm, int steps, std::uint64_t seed) {
   const int ranks = comm.size();
   for (int step = 0; step < steps; ++step) {
@@ -298,7 +301,7 @@ inline void check_random_sequence(Communicator& comm, int steps, std::uint64_t s
     const std::uint64_t dawdle = random_bits(seed + step, 100 + comm.rank());
     if (dawdle % 8 == 0) std::this_thread::sleep_for(std::chrono::microseconds(dawdle % 300));
     if (dawdle % 8 == 1) std::this_thread::yield();
-    // Mostly short, sometimes past the size from which sums are cut in slices, now and then in several pieces.
+    // Most are short, some are longer than the size from which sums are cut in slices, and a few take several pieces.
     const std::size_t largest = random(0) % 50 == 0 ? 300000 : random(0) % 5 == 0 ? 20000 : 300;
     const std::size_t size = random(1) % (largest + 1);
     switch (random(2) % 6) {
@@ -325,8 +328,8 @@ inline void check_random_sequence(Communicator& comm, int steps, std::uint64_t s
   }
 }
 
-// Every third rank stays out; the others split by parity, backwards, and each part once more. Each part works by itself
-// while the others do, and its calls are the whole's.
+// Checks split(). Every third rank is left out. The others are split by parity, in descending order, and each part once
+// more. The parts work at the same time, and their calls are counted by the whole communicator.
 inline void check_split(Communicator& comm, std::uint64_t seed) {
   const int rank = comm.rank();
   const auto colour = [](int r) { return r % 3 == 2 ? -1 : r % 2; };

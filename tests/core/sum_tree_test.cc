@@ -98,7 +98,8 @@ bool is_subtree(int first, int last, int leaves) {
   return false;
 }
 
-// Design invariant "Bits": whoever owns whole subtrees may add them before sending, so ranks do not show in a sum.
+// The promise "Bits" (docs/architecture.md): whoever owns whole subtrees may add them before sending, so ranks do not
+// show in a sum.
 TEST(MaximalSubtrees, GiveTheSameSumForEverySplitOverRanks) {
   for (int leaves = 1; leaves <= 20; ++leaves) {
     std::vector<int> all(leaves);

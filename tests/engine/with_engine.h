@@ -1,4 +1,4 @@
-// Engines of ranks that are threads.
+// Runs engines whose ranks are threads of the test.
 #pragma once
 
 #include <functional>
@@ -11,7 +11,7 @@
 
 namespace foe {
 
-// Runs lead(engine) on rank 0 of as many threads as `nodes` has ranks, the others following.
+// Runs a thread for each rank in `nodes`: lead(engine) on rank 0, and Engine::follow() on the others.
 inline void with_engine(const std::string& path, Plan plan, const std::vector<int>& nodes, EngineOptions options,
                         const std::function<void(Engine&)>& lead) {
   auto comms = make_local_comms(nodes);
@@ -26,13 +26,13 @@ inline void with_engine(const std::string& path, Plan plan, const std::vector<in
   for (std::thread& t : threads) t.join();
 }
 
-// All on one node.
+// The same with all ranks on one node.
 inline void with_engine(const std::string& path, Plan plan, int ranks, EngineOptions options,
                         const std::function<void(Engine&)>& lead) {
   with_engine(path, plan, std::vector<int>(ranks), options, lead);
 }
 
-// With the plan that fits the model.
+// The same with default_plan() of the model.
 inline void with_engine(const std::string& path, int ranks, EngineOptions options,
                         const std::function<void(Engine&)>& lead) {
   with_engine(path, default_plan(load_model_config(path)), ranks, options, lead);

@@ -1,4 +1,4 @@
-// What the tests of grammars share: tables of tokens, masks, and random outputs.
+// Token tables, masks and random outputs for the tests of grammars.
 #pragma once
 
 #include <memory>
@@ -17,9 +17,9 @@
 
 namespace foe {
 
-// A token for each byte, with the byte as its id, then these, then a special one.
+// Returns a table with a token for each byte, whose id is the byte, then the given tokens, then a special one.
 inline std::shared_ptr<const TokenTable> make_table(const std::vector<std::string>& more) {
-  std::vector<std::string> alphabet(256);  // of names of tokens, by byte
+  std::vector<std::string> alphabet(256);  // the names of the tokens of single bytes
   for (char32_t code = 0; code < 0x180; ++code) {
     std::string character;
     append_utf8(character, code);
@@ -59,7 +59,8 @@ inline std::vector<std::int32_t> allowed_tokens(const GrammarMatcher& matcher, c
   return result;
 }
 
-// Random tokens until the text is complete, from some length on those that close things; "" if it does not end.
+// Returns an output of random allowed tokens. From some length on, tokens that close something are preferred. Returns
+// "" if it does not end.
 inline std::string random_output(const std::shared_ptr<const Grammar>& grammar,
                                  const std::shared_ptr<const TokenTable>& table, std::uint64_t seed) {
   constexpr int kFree = 40, kTokens = 2000;
@@ -73,7 +74,7 @@ inline std::string random_output(const std::shared_ptr<const Grammar>& grammar,
     if (allowed.empty()) return "dead: " + text;
     std::int32_t token = allowed[rng() % allowed.size()];
     if (i > kFree) {
-      // A token that closes, or else one of a few that are random.
+      // Prefers tokens that close something, and then a few random ones.
       const auto rank = [&](std::int32_t t) {
         const std::string_view bytes = table->bytes(t);
         return bytes == "\"" ? 3 : bytes == "]" || bytes == "}" ? 2 : bytes.size() == 1 ? 1 : 0;

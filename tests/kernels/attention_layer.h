@@ -12,14 +12,14 @@
 
 namespace foe {
 
-// Of the cache, and of what is multiplied.
+// The types of the cache and of what is multiplied.
 struct Types {
   KvType kv = KvType::kF32;
   AttentionType attention = AttentionType::kF32;
 };
 inline constexpr Types kRounded = {KvType::kBF16, AttentionType::kBF16};
 
-// Every instruction set, and for products in bf16 also with and without tiles.
+// Runs a body with every instruction set and, for products in bf16, also with and without tile registers.
 template <typename Body>
 void for_each_target_of(Types types, Body&& body) {
   for_each_target([&] {
@@ -35,15 +35,15 @@ struct Heads {
   int query;
   int kv;
 };
-// A sequence with all its queries, keys and values, and the results of those that have run.
+// A sequence with all of its queries, keys and values, and the results of the queries that have run.
 struct Sequence {
   int length;
   std::vector<float> q_SnC, k_SmC, v_SmC, out_SnC;
   std::vector<std::int32_t> blocks;
 };
 
-// The cache of one layer, and sequences whose blocks lie in it in random order. The cache starts as NaN (scales of
-// int8, too): whatever is read without having been written shows in the results.
+// The KV cache of one layer, and sequences whose blocks are in it in random order. The cache starts as NaN (also the
+// scales of int8), so that reading anything that was not written shows in the results.
 struct Layer {
   Heads heads;
   KvShape shape;
@@ -76,14 +76,14 @@ struct Layer {
 
   void clear() { std::fill(kv.begin(), kv.end(), std::byte{0xff}); }
 
-  // `count` tokens of a sequence from `first` on.
+  // `count` tokens of a sequence, from token `first` on.
   struct Chunk {
     int sequence;
     int first;
     int count;
   };
 
-  // One step over some chunks: writes their keys and values, then takes their queries' attention.
+  // Runs one step over some chunks: writes their keys and values, and then computes attention for their queries.
   void run(ThreadPool& pool, const std::vector<Chunk>& chunks) {
     const std::size_t n = heads.query * shape.head_dim, m = heads.kv * shape.head_dim;
     Batch batch;
@@ -114,7 +114,7 @@ struct Layer {
         run(pool, {{s, first, std::min(size, sequences[s].length - first)}});
   }
 
-  // All at once, from an empty cache.
+  // Runs all sequences in one step, from an empty cache.
   void run_whole(ThreadPool& pool) {
     clear();
     std::vector<Chunk> chunks;

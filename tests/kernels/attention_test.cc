@@ -128,8 +128,8 @@ TEST_P(AttentionOf, LargeScoresMatchReference) {
   });
 }
 
-// Design invariant "Bits": prefill = chunks of any size = token by token, which is every context from 1 to `length` as
-// a prefill of its own; on every instruction set, with any number of threads.
+// The promise "Bits" (docs/architecture.md): prefill = chunks of any size = token by token, which is every context from
+// 1 to `length` as a prefill of its own; on every instruction set, with any number of threads.
 TEST_P(AttentionOf, BitsDependOnNeitherChunksNorTargetNorThreads) {
   const auto pools = thread_pools();
   for (std::size_t i = 0; i < std::size(kHeadDims); ++i)

@@ -1,4 +1,5 @@
-// The order in which tiles multiply bf16 (kernels/products/bf16_dot-inl.h) as plain loops, subnormal numbers by hand.
+// The order in which tile registers multiply bf16 (kernels/products/bf16_dot-inl.h) as plain loops, with explicit
+// flushing of subnormal numbers.
 #pragma once
 
 #include <algorithm>
@@ -11,7 +12,8 @@ inline float flushed(float x) {
   return std::abs(x) < std::numeric_limits<float>::min() ? std::copysign(0.0f, x) : x;
 }
 
-// sum + x(0) w(0) + x(1) w(1) + ... for numbers that bf16 holds, as functions of k < depth.
+// Returns sum + x(0) w(0) + x(1) w(1) + ... for k < depth. x and w are functions of k, and return numbers that bf16
+// holds.
 template <typename X, typename W>
 float dot_in_bf16_order(float sum, int depth, X&& x, W&& w) {
   for (int begin = 0; begin < depth; begin += 32) {

@@ -1,4 +1,5 @@
-// Weights of attention in bf16 before they are rounded (weight16(), kernels/formats/bf16_weight-inl.h), as scalars.
+// The weights of attention in bf16 before they are rounded (weight16() in kernels/formats/bf16_weight-inl.h), as
+// scalars.
 #pragma once
 
 #include <algorithm>
@@ -8,7 +9,7 @@
 
 namespace foe {
 
-// 2^y
+// Returns 2^y with the rounding of weight16().
 inline float unrounded_weight(float y) {
   y = std::max(-127.0f, flushed(y));
   const float n = std::floor(y);

@@ -1,4 +1,4 @@
-// Runs a test body on every instruction set that ships (kernels/targets.h) and that this machine has.
+// Runs a test body with every instruction set that is compiled (kernels/targets.h) and that this machine has.
 #pragma once
 
 #include <cstdint>
@@ -26,12 +26,12 @@ void for_each_target(Body&& body) {
   hwy::SetSupportedTargetsForTest(0);
   hwy::GetChosenTarget().DeInit();
 #else
-  body();  // there is one
+  body();  // there is only one
 #endif
 }
 
-// The same for products with quantised weights: with AVX-512's dot products and AMX's tiles, where this machine has
-// them, and without.
+// The same for products with quantised weights: also with and without AVX-512's dot products and AMX's tile registers,
+// if this machine has them.
 template <typename Body>
 void for_each_target_of_codes(Body&& body) {
   for_each_target([&] {

@@ -110,7 +110,8 @@ TEST(Gemm, NoProductsIsNothing) {
   multiply_swiglu(pool, {}, 5);
 }
 
-// Design invariant "Bits": a row alone, in any batch, on any instruction set and any number of threads.
+// The promise "Bits" (docs/architecture.md): a row alone, in any batch, on any instruction set and any number of
+// threads.
 TEST(Gemm, BitsDependOnNeitherBatchNorTargetNorThreads) {
   const auto pools = thread_pools();
   for (const DType type : {DType::kF32, DType::kBF16})

@@ -15,10 +15,10 @@
 
 namespace foe {
 
-inline constexpr double kUnitRoundoff = 0x1.0p-24;  // of f32
+inline constexpr double kUnitRoundoff = 0x1.0p-24;  // half a unit in the last place of f32, relative
 
-// The relative error that n roundings can add up to (Higham, Accuracy and Stability of Numerical Algorithms, section
-// 3.1). A sum of n products, fused or rounded in between, is within gamma(n) * sum |a||b| of the exact one.
+// Returns the relative error that n roundings can add up to (Higham, Accuracy and Stability of Numerical Algorithms,
+// section 3.1). A sum of n products, fused or not, differs from the exact one by at most gamma(n) * sum |a||b|.
 inline double gamma(double n) {
   return n * kUnitRoundoff / (1 - n * kUnitRoundoff);
 }
@@ -43,11 +43,11 @@ inline ThreadPool& one_thread() {
   return pool;
 }
 
-// A stored matrix that owns its bytes, like a tensor in a checkpoint.
+// A StoredMatrix that owns its bytes, like a tensor in a checkpoint.
 struct Weights {
   StoredMatrix matrix;
   std::vector<std::byte> bytes;
-  std::vector<float> values;  // what the bytes say
+  std::vector<float> values;  // the values of the bytes
 
   Weights(const std::vector<float>& x, int rows, int depth, DType type) : bytes(x.size() * size_of(type)) {
     for (std::size_t i = 0; i < x.size(); ++i) {
@@ -65,7 +65,7 @@ struct Weights {
   PackedMatrix packed() const { return pack(one_thread(), {&matrix, 1}, format_of(matrix.type)); }
 };
 
-// Pools of 1, 2 and 3 threads: results must not depend on which one is used.
+// Returns pools of 1, 2 and 3 threads. Results must not depend on which one is used.
 inline std::vector<std::unique_ptr<ThreadPool>> thread_pools() {
   std::vector<std::unique_ptr<ThreadPool>> pools;
   for (int threads = 1; threads <= 3; ++threads) pools.push_back(std::make_unique<ThreadPool>(threads));

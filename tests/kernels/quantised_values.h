@@ -1,4 +1,4 @@
-// What the codes of quantised weights and rows of activations say.
+// Decodes quantised weights and rows of activations.
 #pragma once
 
 #include <cstddef>
@@ -7,13 +7,13 @@
 
 namespace foe {
 
-// Weight k of a block.
+// Returns weight k of a block.
 inline float weight_value(WeightFormat format, const WeightBlock& block, int k) {
   return block.scale *
          static_cast<float>(format == WeightFormat::kInt8 ? block.codes[k] : kInt4Products[block.codes[k]]);
 }
 
-// The block that holds element k of row i.
+// Returns the block that has element k of row i.
 inline const RowBlock& row_block_of(const QuantisedRows& rows, int i, int k) {
   return reinterpret_cast<const RowBlock*>(rows.data + i * rows.stride)[k / kCodeBlock];
 }

@@ -1,5 +1,5 @@
-// Design invariant "Bits" for each type of the KV cache: logits depend on neither chunks, nor the batch, nor the number
-// of ranks. That rounding is right is tests/kernels' business.
+// The promise "Bits" (docs/architecture.md) for each type of the KV cache: logits depend on neither chunks, nor the
+// batch, nor the number of ranks. That rounding is right is tests/kernels' business.
 #include "model/kv_cache.h"
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// Small random model folders of every variant, for tests that run the real forward pass.
+// Writes small random model folders of every variant, for tests that run the real forward pass.
 #pragma once
 
 #include <string>
@@ -43,7 +43,8 @@ inline std::vector<std::int32_t> random_tokens(int count, int vocab, std::uint64
   return tokens;
 }
 
-// A model folder with normal weights, large enough for M_h to be of the size of the residual; removed with this object.
+// A model folder with normally distributed weights, which are so large that M_h is about as large as the residual. The
+// destructor removes it.
 class RandomModel {
  public:
   explicit RandomModel(const ModelConfig& config, std::uint64_t seed = 1) : config_(config) {
@@ -61,7 +62,7 @@ class RandomModel {
                        m = c.num_key_value_heads * c.head_dim;
     std::vector<std::vector<float>> values;
     std::vector<TensorSource> sources;
-    values.reserve(64 + c.num_hidden_layers * (16 + 3 * c.experts()));  // the sources point into it
+    values.reserve(64 + c.num_hidden_layers * (16 + 3 * c.experts()));  // it must not move: the sources point into it
     const auto add = [&](const std::string& name, std::vector<std::int64_t> shape, double mean, double deviation) {
       std::size_t size = 1;
       for (const std::int64_t s : shape) size *= s;

@@ -1,4 +1,4 @@
-// Runs batches through one rank of a model.
+// Runs batches through one rank of a model, without the engine.
 #pragma once
 
 #include <cmath>
@@ -10,7 +10,7 @@
 
 namespace foe {
 
-// One rank's runnable model; sequences get scattered KV blocks.
+// One rank of a model, with its KV cache and activations.
 struct Runner {
   Model model;
   RankGrid grid;
@@ -33,14 +33,14 @@ struct Runner {
   }
 };
 
-// Blocks of sequence `s` of up to eight: every eighth one, backwards.
+// Returns the KV blocks of sequence `s` of up to eight: every eighth one, in descending order.
 inline std::vector<std::int32_t> blocks_of(int s, int tokens) {
   std::vector<std::int32_t> blocks;
   for (int i = 0; i * kKvBlock < tokens; ++i) blocks.push_back(63 - (i * 8 + s) % 64);
   return blocks;
 }
 
-// Logits of all rows, the tokens cut into chunks of the given size; in plan ep, `owner` runs them.
+// Returns the logits of all rows of a sequence that runs in chunks of the given size. In plan ep, `owner` runs it.
 inline std::vector<float> in_chunks(Runner& runner, const std::vector<std::int32_t>& tokens, int chunk, int owner = 0) {
   const std::vector<std::int32_t> blocks = [&] {
     std::vector<std::int32_t> all;
@@ -58,7 +58,7 @@ inline std::vector<float> in_chunks(Runner& runner, const std::vector<std::int32
   return logits;
 }
 
-// The distance of two vectors.
+// Returns the Euclidean distance of two vectors.
 inline double distance(const std::vector<float>& a, const std::vector<float>& b) {
   double squares = 0;
   for (std::size_t i = 0; i < a.size(); ++i)

@@ -1,6 +1,6 @@
-// A model without arithmetic for tests of the scheduler: the next token is a pure function of all tokens before it, as
-// far as they are found through the batch's block tables in a KV store that remembers what was written to each slot.
-// A stale, foreign or missing block gives another token, and is refused where it is read.
+// A model without arithmetic, for tests of the scheduler. The next token is a pure function of all tokens before it, as
+// they are found through the batch's block tables in a KV store that remembers what was written to each slot. A block
+// that is stale, missing or of another sequence gives another token, and fails the test where it is read.
 #pragma once
 
 #include <cstdint>
@@ -17,9 +17,9 @@
 
 namespace foe {
 
-inline constexpr int kFakeVocabulary = 5;  // small, so that prompts and outputs of different requests begin alike
+inline constexpr int kFakeVocabulary = 5;  // small, so that different requests often begin with the same tokens
 
-// What a slot holds: stands for a token and all those before it.
+// Returns the contents of a slot, which identify a token and all tokens before it.
 inline std::uint64_t fake_kv(std::uint64_t before, std::int32_t token) {
   return random_bits(before, static_cast<std::uint64_t>(token) + 1);
 }
@@ -38,7 +38,7 @@ class FakeModel {
  public:
   FakeModel(int owners, int kv_blocks) : slots_(owners, std::vector<Slot>(kv_blocks * kKvBlock)) {}
 
-  // Returns the contents of the sampled rows' slots.
+  // Runs a batch, and returns the contents of the sampled rows' slots.
   std::vector<std::uint64_t> run(const Batch& batch) {
     check_writers(batch);
     for (int q = 0; q < batch.num_sequences(); ++q)
@@ -68,7 +68,7 @@ class FakeModel {
     return slots_[batch.sequence_owner[q]][block * kKvBlock + position % kKvBlock];
   }
 
-  // Attention reads every position: each must stand behind the one before it.
+  // Attention reads every position, so each must have been written after the one before it.
   void check_chain(const Batch& batch, int q) {
     const int end = batch.positions[batch.sequence_begin[q + 1] - 1] + 1;
     std::uint64_t before = 0;
@@ -80,7 +80,7 @@ class FakeModel {
     }
   }
 
-  // A block that one sequence writes is in no other's table: steps run their sequences in any order.
+  // A block that one sequence writes must not be in another's table, because the sequences of a step run in any order.
   static void check_writers(const Batch& batch) {
     std::multiset<std::pair<std::int32_t, std::int32_t>> users;
     for (int q = 0; q < batch.num_sequences(); ++q)

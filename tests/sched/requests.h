@@ -1,4 +1,4 @@
-// Requests, and steps of a scheduler whose tokens do not matter, for its tests.
+// Requests for tests of the scheduler, and steps whose tokens do not matter.
 #pragma once
 
 #include <map>
@@ -10,7 +10,7 @@
 
 namespace foe {
 
-// Tokens id * 1000, id * 1000 + 1, ...: they name their request.
+// Returns a request with the tokens id * 1000, id * 1000 + 1, ..., which show to which request they belong.
 inline Request request(std::int64_t id, int prompt, int max_tokens, int priority = 0) {
   Request r;
   r.id = id;
@@ -24,7 +24,7 @@ inline std::int64_t request_of(const Batch& batch, int sequence) {
   return batch.tokens[batch.sequence_begin[sequence]] / 1000;
 }
 
-// The token that stands behind the row, or the next one of those that name the request.
+// Returns the token after the row: that of the prompt or, for output, the next one of the request's own tokens.
 inline std::int32_t token_behind(const Scheduler::SampledRow& row) {
   const auto& prompt = row.request->prompt;
   if (row.position + 1 < static_cast<int>(prompt.size())) return prompt[row.position + 1];
@@ -39,7 +39,7 @@ inline std::vector<TokenEvent> commit(Scheduler& scheduler, const Batch& batch) 
   return events;
 }
 
-// The tokens of each request in the next step.
+// Runs a step, and returns the number of tokens of each request in it.
 inline std::map<std::int64_t, int> step(Scheduler& scheduler, std::vector<TokenEvent>* events = nullptr) {
   const Batch& batch = scheduler.next();
   scheduler.check();
@@ -51,7 +51,7 @@ inline std::map<std::int64_t, int> step(Scheduler& scheduler, std::vector<TokenE
   return counts;
 }
 
-// All events of the requests that are there, in order of steps.
+// Runs steps until all requests have ended, and returns all events.
 inline std::vector<TokenEvent> drain(Scheduler& scheduler) {
   std::vector<TokenEvent> events;
   while (!scheduler.idle()) step(scheduler, &events);

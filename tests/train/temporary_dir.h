@@ -1,4 +1,4 @@
-// A directory that lives as long as the test.
+// A directory that exists as long as this object.
 #pragma once
 
 #include <filesystem>

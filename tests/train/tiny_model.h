@@ -1,4 +1,4 @@
-// Small models with every feature, and parameters that make every one of them matter.
+// Small models with every feature, and parameters with which every feature has an effect.
 #pragma once
 
 #include <cstdint>
@@ -60,7 +60,8 @@ inline std::vector<TinyCase> tiny_cases() {
   };
 }
 
-// Far from the initialisation of a real run: large enough that attention is not uniform and no M_h is near zero.
+// Returns parameters that are much larger than at the start of a real run, so that attention is not uniform and no M_h
+// is near zero.
 template <typename T>
 AlignedBuffer<T> tiny_params(const Layout& layout, std::uint64_t seed) {
   auto params = AlignedBuffer<T>::zeroed(layout.size);

@@ -1,4 +1,4 @@
-// A configuration and token files for runs of a second.
+// A configuration and token files for training runs that take about a second.
 #pragma once
 
 #include <string>
@@ -53,7 +53,7 @@ inline std::string u16_bytes(const std::vector<std::uint16_t>& tokens) {
   return bytes;
 }
 
-// A language with something to learn: each token is one of two successors of the one before.
+// Returns a text with something to learn: each token is one of two successors of the one before.
 inline std::vector<std::uint16_t> tiny_text(std::size_t count, int vocab, std::uint64_t seed) {
   std::vector<std::uint16_t> tokens(count);
   for (std::size_t i = 1; i < count; ++i)

@@ -8,7 +8,7 @@
 
 namespace foe {
 
-// Bytes of this process's memory that are behind files.
+// Returns the bytes of this process's memory that are pages of files.
 inline std::size_t file_memory() {
   std::ifstream status("/proc/self/status");
   for (std::string line; std::getline(status, line);)
@@ -17,7 +17,7 @@ inline std::size_t file_memory() {
   return 0;
 }
 
-// Bytes of the mappings of files in `folder` for which huge pages were asked.
+// Returns the bytes of mappings of files in `folder` for which huge pages were asked.
 inline std::size_t huge_pages_asked(const std::string& folder) {
   std::ifstream maps("/proc/self/smaps");
   std::size_t bytes = 0, size = 0;

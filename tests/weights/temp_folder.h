@@ -1,4 +1,4 @@
-// A folder of its own for a test, removed with everything in it at the end; and what the tests of files need.
+// A temporary folder for a test, which is removed at the end with everything in it, and functions for tests of files.
 #pragma once
 
 #include <cstdint>
@@ -39,14 +39,14 @@ class TempFolder {
   std::string path_;
 };
 
-// A .safetensors file with this header, whatever it says, and `data_bytes` zeros.
+// Returns the bytes of a .safetensors file with this header, valid or not, and `data_bytes` zeros.
 inline std::string safetensors_bytes(const std::string& header, std::size_t data_bytes = 0) {
   std::string bytes;
   for (int i = 0; i < 8; ++i) bytes += static_cast<char>(static_cast<std::uint64_t>(header.size()) >> (8 * i) & 0xff);
   return bytes + header + std::string(data_bytes, '\0');
 }
 
-// The message of the Error that `action` throws.
+// Returns the message of the Error that `action` throws.
 template <typename Action>
 std::string error_of(const Action& action) {
   try {

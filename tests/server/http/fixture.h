@@ -1,4 +1,4 @@
-// An HTTP server on a thread of its own, and clients that say exactly what a test wants.
+// An HTTP server on a thread of its own, and clients that send exactly the bytes that a test wants.
 #pragma once
 
 #include <functional>
@@ -29,10 +29,10 @@
 
 namespace foe {
 
-// How long a test waits for what must come: long, as it only matters on a failure.
+// How long a test waits for something that must come. It is long, because it only matters if the test fails.
 inline constexpr int kPatienceMs = 20000;
 
-// A client that says exactly what the test wants.
+// A client that sends exactly the bytes that the test wants.
 class HttpTestClient {
  public:
   explicit HttpTestClient(int port) : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
@@ -50,11 +50,11 @@ class HttpTestClient {
   void send(std::string_view bytes) const {
     while (!bytes.empty()) {
       const ssize_t n = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-      if (n <= 0) return;  // the server has closed: read_all() says why
+      if (n <= 0) return;  // the server has closed the connection: read_all() returns why
       bytes.remove_prefix(static_cast<std::size_t>(n));
     }
   }
-  // All that comes until `end` has come, or the server closes.
+  // Returns all bytes that come until `end` has come or the server closes the connection.
   std::string read_until(const std::string& end) const {
     std::string got;
     while (end.empty() || got.find(end) == got.npos) {
@@ -71,7 +71,7 @@ class HttpTestClient {
     return got;
   }
   std::string read_all() const { return read_until(""); }
-  // A body of so many bytes behind a head, read `piece` bytes at a time with pauses between them.
+  // Reads a head, and returns a body of so many bytes after it, read `piece` bytes at a time with pauses.
   std::string read_body(std::size_t bytes, std::size_t piece = 1 << 20, int pause_us = 0) const {
     std::string got;
     std::size_t begin = got.npos;
@@ -91,7 +91,7 @@ class HttpTestClient {
   int fd_;
 };
 
-// Bytes of which no part looks like another.
+// Returns bytes of which no part is equal to another.
 inline std::string long_text(std::size_t bytes) {
   std::string text;
   text.reserve(bytes + 16);
@@ -100,8 +100,8 @@ inline std::string long_text(std::size_t bytes) {
   return text;
 }
 
-// A server with its thread. /echo answers with the body, /stream in pieces, /long with as many bytes as the body says,
-// /wait keeps the reply for the test, /throw throws. Its gate refuses /gated.
+// A server with its thread. /echo replies with the body, /stream in pieces, and /long with as many bytes as the body
+// says; /wait keeps the reply for the test; /throw throws. Its gate refuses /gated.
 class HttpTestServer {
  public:
   explicit HttpTestServer(const HttpLimits& limits = {}) {
@@ -124,7 +124,7 @@ class HttpTestServer {
   }
 
   int port() const { return server_->port(); }
-  // Requests whose head has come.
+  // Returns how many heads of requests have come.
   int heads() {
     int count = 0;
     on_thread([&] { count = heads_; });
@@ -143,7 +143,7 @@ class HttpTestServer {
   void close() {
     on_thread([this] { server_->close(); });
   }
-  // Runs it where the server runs.
+  // Runs an action on the server's thread.
   void on_thread(const std::function<void()>& action) {
     std::promise<void> done;
     boost::asio::post(io_, [&] {
@@ -152,7 +152,7 @@ class HttpTestServer {
     });
     done.get_future().wait();
   }
-  // The reply to the n-th request for /wait.
+  // Returns the reply to the n-th request for /wait.
   std::shared_ptr<HttpReply> kept(std::size_t n) {
     for (int i = 0; i < kPatienceMs; ++i) {
       std::shared_ptr<HttpReply> reply;
@@ -192,7 +192,7 @@ class HttpTestServer {
   std::promise<void> gone_;
 };
 
-// Waits for what must come.
+// Waits until a condition holds that must hold sometime; otherwise the test fails.
 inline void wait_until(const std::function<bool()>& condition) {
   for (int i = 0; !condition(); ++i) {
     if (i == kPatienceMs) throw std::runtime_error("waited in vain");
