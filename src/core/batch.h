@@ -36,8 +36,8 @@ struct Batch {
 
   enum class Sample { kNone, kLast, kAll };
   // Appends a sequence: its tokens from position `first_position` on, the ids of its KV blocks, and which of its tokens
-  // are sampled. All logits of these rows are wanted; `candidates` may be lowered later. Requires that `owner` is not
-  // less than that of the sequence before.
+  // are sampled. All logits of these rows are wanted, unless `candidates` is changed afterwards. Requires that `owner`
+  // is not less than that of the sequence before.
   void add_sequence(std::span<const std::int32_t> sequence_tokens, int first_position,
                     std::span<const std::int32_t> blocks, Sample sample, int owner = 0);
 };

@@ -98,7 +98,7 @@ class Stacks {
   const GrammarProgram* program_;
   std::vector<Below> frames_;    // [0] is unused
   std::vector<Name> names_;      // likewise
-  std::size_t known_names_ = 1;  // those before the last compact()
+  std::size_t known_names_ = 1;  // names_.size() at the last compact(): older names are not compared
 };
 
 }  // namespace foe

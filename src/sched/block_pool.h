@@ -2,10 +2,10 @@
 // are only ids and tokens here; the keys and values themselves are in model/kv_cache.h.
 //
 // A block has as many users as there are sequences with it in their tables. A block without users is free, but keeps
-// its contents until it is allocated again; the least recently used free block is allocated first. Full blocks are
-// found by their contents, which makes them the prefix cache. As keys and values depend on all tokens before them, the
-// key of a block is the block before it and its own tokens. Lookups compare whole keys, so a collision of hashes cannot
-// give a request the contents of another.
+// its contents until it is allocated again. Free blocks without known contents are allocated first, then the least
+// recently used one. Full blocks are found by their contents, which makes them the prefix cache. As keys and values
+// depend on all tokens before them, the key of a block is the block before it and its own tokens. Lookups compare whole
+// keys, so a collision of hashes cannot give a request the contents of another.
 //
 // A key stays valid because every user of a block also uses the block before it, and releases that one later. So a
 // block is never allocated again while the block after it can still be found.
@@ -43,8 +43,9 @@ class BlockPool {
 
   // Returns the block that holds these tokens after the block `parent` (kNone: at the start of a sequence), or kNone.
   std::int32_t find(std::int32_t parent, Tokens tokens) const;
-  // Lets find() find a block by its contents, which are complete. If another block already holds the same, the user
-  // changes to that one. Returns the block that the user has from now on.
+  // Lets find() find a block by its contents, which are complete. Requires that the block has one user and is not known
+  // yet. If another block already holds the same, this one is released, and its user becomes a user of the other.
+  // Returns the block that the user has from now on.
   std::int32_t publish(std::int32_t block, std::int32_t parent, Tokens tokens);
 
   // For tests and debugging. Aborts unless each block has `users[block]` users and all else here is consistent.

@@ -6,10 +6,10 @@
 namespace foe {
 
 // Decoding sequences get their one token first. Then prompts (and all else that has several tokens to run) get chunks
-// of what is left, in the order of running_. While there are prompts, decoding sequences leave them a quarter of the
-// tokens and one row of logits; only the first sequence in the order gets its token in any case. The rest is first
-// dealt in even parts to the owners, because all ranks wait for the owner with the most tokens; a second round deals
-// what some owners did not use.
+// of what is left, in the order of running_. Unless all sequences decode and no request waits, decoding sequences leave
+// a quarter of the tokens and one row of logits to the others; only the first sequence in the order gets its token in
+// any case. The rest is first dealt in even parts to the owners, because all ranks wait for the owner with the most
+// tokens; a second round deals what some owners did not use.
 void Scheduler::deal_tokens() {
   budget_ = {.tokens = limits_.max_tokens, .rows = limits_.max_sampled};
   if (running_.empty()) return;

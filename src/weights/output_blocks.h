@@ -11,7 +11,8 @@
 
 namespace foe {
 
-// The columns [column, column + columns) of the matrix are packed as columns [at, at + depth), which are filled up with
+// One block. The matrix is the part of the output projection for a rank's own heads, and columns count from the first
+// of these. The columns [column, column + columns) are packed as columns [at, at + depth), which are filled up with
 // zeros to whole blocks of the format.
 struct OutputBlock {
   int column = 0, columns = 0;

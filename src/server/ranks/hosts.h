@@ -54,7 +54,7 @@ class Hosts : public std::enable_shared_from_this<Hosts> {
   std::shared_ptr<Children> children_;
   HostOptions options_;
   boost::asio::steady_timer timer_;
-  Clock::time_point since_;         // when all hosts that are not left out last answered, or when the search began
+  Clock::time_point since_;         // when find() or watch() began, or all watched hosts last answered
   std::uint64_t round_ = 0;         // answers to probes of earlier rounds are ignored
   std::set<pid_t> probes_;          // the probes of this round that are still running
   std::set<std::string> answered_;  // the hosts that have answered in this round
