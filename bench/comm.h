@@ -28,8 +28,8 @@ struct CommPoint {
 // memory. To be called by rank 0 while the others wait for it.
 double memory_limit(const Communicator& comm);
 
-// Collective. Our collectives, whose sums use `wire`, and MPI's take turns. Before each call the ranks meet. Returns
-// the points on rank 0.
+// Collective. Our collectives, whose sums use `wire`, and MPI's take turns. Before each call the ranks meet. Calls
+// `progress` with each point on rank 0, and returns all points, whose times are valid on rank 0 only.
 std::vector<CommPoint> bench_comm(Communicator& comm, const std::vector<std::size_t>& sizes, Wire wire,
                                   double seconds_per_point, const std::function<void(const CommPoint&)>& progress);
 

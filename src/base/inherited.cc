@@ -34,7 +34,7 @@ bool hangs_up() {
 void print_error(const std::string& line) {
   constexpr int kPatienceMs = 2000;
   std::string rest = line + "\n";
-  // A pipe that can be written to takes PIPE_BUF bytes at once.
+  // If poll() says that a pipe can be written to, it takes PIPE_BUF bytes without waiting.
   for (pollfd ready{STDERR_FILENO, POLLOUT, 0}; !rest.empty() && poll(&ready, 1, kPatienceMs) > 0;) {
     const ssize_t written = write(STDERR_FILENO, rest.data(), std::min<std::size_t>(rest.size(), PIPE_BUF));
     if (written <= 0) return;

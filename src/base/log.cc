@@ -28,8 +28,8 @@ struct LogWriter::State {
   std::mutex mutex;
   std::condition_variable changed;
   std::deque<std::string> messages;
-  std::size_t bytes = 0;    // of these
-  std::size_t dropped = 0;  // messages, since the last that was kept
+  std::size_t bytes = 0;    // the bytes of these
+  std::size_t dropped = 0;  // how many messages were dropped since the last one that was kept
   bool writing = false, stop = false;
 
   void note_dropped() {
@@ -55,12 +55,12 @@ struct LogWriter::State {
     }
   }
 
-  // What the system refuses is lost: there is nobody to tell.
+  // Bytes that the system refuses are lost, as there is nowhere to report that.
   void write_all(std::string_view rest) const {
     while (!rest.empty()) {
       const ssize_t written = ::write(fd, rest.data(), rest.size());
       if (written < 0 && errno == EINTR) continue;
-      if (written < 0 && errno == EAGAIN) {  // another process has made the handle so
+      if (written < 0 && errno == EAGAIN) {  // another process has made the handle non-blocking
         std::this_thread::sleep_for(std::chrono::milliseconds(10));
         continue;
       }
@@ -136,7 +136,7 @@ class Sink : public spdlog::sinks::base_sink<std::mutex> {
 }  // namespace
 
 LogToStderr::LogToStderr() {
-  log_writer();  // ends after spdlog, which is used later for the first time
+  log_writer();  // made before spdlog's own state, so that it is destroyed after it
   spdlog::set_default_logger(std::make_shared<spdlog::logger>("foe", std::make_shared<Sink>()));
   spdlog::set_pattern("%Y-%m-%d %H:%M:%S.%e %^%l%$ %v");
 }

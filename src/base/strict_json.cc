@@ -15,8 +15,8 @@ using nlohmann::json;
 
 namespace {
 
-// Refuses what json::parse would let pass. A pass of its own, as a callback to json::parse makes that quadratic in the
-// number of objects.
+// Refuses what json::parse() would accept. This is a pass of its own, because with a callback json::parse() takes
+// quadratic time in the number of objects.
 class StrictChecker : public json::json_sax_t {
  public:
   StrictChecker(const std::string& source, std::size_t max_members) : source_(source), max_members_(max_members) {}
@@ -57,11 +57,11 @@ class StrictChecker : public json::json_sax_t {
 
   const std::string& source_;
   std::size_t max_members_;
-  std::vector<std::set<std::string>> keys_;  // seen so far in each container around the current place
+  std::vector<std::set<std::string>> keys_;  // the keys so far of each container around the current place
 };
 
 void check(std::string_view text, const std::string& source, std::size_t max_members) {
-  // The library takes a NUL for the end of its input, and would not look at what follows.
+  // The library takes a NUL as the end of its input, and would ignore what follows.
   if (const auto nul = text.find('\0'); nul != text.npos) fail("{}: expected JSON, got a NUL at byte {}", source, nul);
   StrictChecker checker(source, max_members);
   json::sax_parse(text, &checker);
@@ -82,7 +82,7 @@ nlohmann::ordered_json parse_ordered_json(std::string_view text, const std::stri
 
 void parse_ordered_json(std::string_view text, const std::string& source, nlohmann::ordered_json& value) {
   check(text, source, kMaxOrderedMembers);
-  // What ordered_json::parse() does, but that the value is the caller's to destroy.
+  // This is what ordered_json::parse() does, but here the caller destroys the value.
   nlohmann::detail::json_sax_dom_parser<nlohmann::ordered_json> parser(value);
   nlohmann::ordered_json::sax_parse(text, &parser);
 }

@@ -15,7 +15,7 @@ ThreadPool::ThreadPool(int threads, std::span<const int> processors) {
   };
   workers_.reserve(std::max(threads, 1) - 1);
   for (int i = 1; i < threads; ++i) {
-    bind(i);  // what a thread starts inherits its binding
+    bind(i);  // a thread inherits the binding of the one that starts it
     try {
       workers_.emplace_back([this] { work(); });
     } catch (const std::system_error& error) {
@@ -59,7 +59,7 @@ void ThreadPool::run(std::size_t count, Call call, void* context) {
 }
 
 std::size_t ThreadPool::taken_together(std::size_t count) const {
-  constexpr std::size_t kTakes = 64;  // of a thread at most: many enough to balance, few enough to cost nothing
+  constexpr std::size_t kTakes = 64;  // the most times that a thread takes indices: enough for balance, at little cost
   return std::max<std::size_t>(1, count / (kTakes * threads()));
 }
 
@@ -113,13 +113,13 @@ bool bind_thread(std::span<const int> processors) {
 }
 
 void with_unbound_pool(int threads, const std::function<void(ThreadPool&)>& run) {
-  // A thread of its own, whose binding the pool's threads inherit.
+  // This thread's binding is inherited by the threads of the pool.
   std::exception_ptr error;
   std::thread([&] {
     cpu_set_t all;
     CPU_ZERO(&all);
     for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) CPU_SET(cpu, &all);
-    sched_setaffinity(0, sizeof all, &all);  // of these, those that there are; if it fails, the binding stays
+    sched_setaffinity(0, sizeof all, &all);  // the system takes those that exist; if it fails, the binding stays
     try {
       ThreadPool pool(std::min(threads, available_threads()));
       run(pool);

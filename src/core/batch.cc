@@ -30,7 +30,7 @@ std::vector<std::int32_t> take(std::span<const std::int32_t>& message) {
   return values;
 }
 
-// Offsets 0 = o_0 <= o_1 <= ... = total.
+// Throws Error unless the offsets are 0 = o_0 <= o_1 <= ... = total.
 void check_offsets(const std::vector<std::int32_t>& offsets, std::size_t total, const char* name) {
   if (offsets.empty() || offsets.front() != 0 || !std::is_sorted(offsets.begin(), offsets.end()) ||
       static_cast<std::size_t>(offsets.back()) != total)
@@ -42,14 +42,14 @@ void check_range(const std::vector<std::int32_t>& values, int limit, const char*
     if (v < 0 || v >= limit) fail("batch message: expected {} in [0, {}), got {}", name, limit, v);
 }
 
-// No value stands behind one that is `above` it.
+// Throws Error if above(a, b) holds for a value a and the next one b.
 template <typename Above>
 void check_ascent(const std::vector<std::int32_t>& values, Above above, const char* name) {
   if (const auto at = std::adjacent_find(values.begin(), values.end(), above); at != values.end())
     fail("batch message: expected {} to ascend, got {} after {}", name, at[1], at[0]);
 }
 
-// values[begin, end) less `base`.
+// Returns values[begin, end), each minus `base`.
 std::vector<std::int32_t> slice(const std::vector<std::int32_t>& values, std::ptrdiff_t begin, std::ptrdiff_t end,
                                 std::int32_t base = 0) {
   std::vector<std::int32_t> part(values.begin() + begin, values.begin() + end);
@@ -57,7 +57,7 @@ std::vector<std::int32_t> slice(const std::vector<std::int32_t>& values, std::pt
   return part;
 }
 
-// What is sampled of the tokens [begin, end).
+// Copies the sampled rows of the tokens [begin, end) to `part`.
 void copy_sampled(const Batch& batch, int begin, int end, Batch& part) {
   const auto& rows = batch.sampled_rows;
   const auto row = std::lower_bound(rows.begin(), rows.end(), begin), row_end = std::lower_bound(row, rows.end(), end);

@@ -8,8 +8,9 @@
 namespace foe {
 namespace {
 
-// Powers of two well above every published model, and small enough that the largest product that is ever formed, the
-// bytes of all experts' weights (4 * L * E * 3 * F * D < 2^62), fits in a signed 64-bit integer.
+// The limits of sizes: powers of two that are well above every published model, and so small that the largest product
+// that is ever computed, the bytes of all experts' weights (4 * L * E * 3 * F * D < 2^62), fits into a signed 64-bit
+// integer.
 constexpr int kMaxHidden = 1 << 16;
 constexpr int kMaxLayers = 1 << 10;
 constexpr int kMaxHeads = 1 << 10;
@@ -27,7 +28,7 @@ void check_positive(const char* key, double value) {
   if (!(value > 0) || !std::isfinite(value)) fail("{}: expected a finite number above 0, got {}", key, value);
 }
 
-// `groups` is known to be positive.
+// Throws Error unless `groups`, which must be positive, divides a value.
 void check_groups_divide(int groups, const char* key, int value) {
   if (value % groups != 0) fail("expert_groups: expected a divisor of {} = {}, got {}", key, value, groups);
 }
@@ -62,7 +63,7 @@ void check_experts(const ModelConfig& config) {
   check_groups_divide(config.expert_groups, "num_experts_per_tok", config.num_experts_per_tok);
 }
 
-// All parameters, with `experts` of each layer's experts.
+// Returns the number of parameters with so many experts in each layer.
 std::int64_t count_parameters(const ModelConfig& config, std::int64_t experts) {
   const std::int64_t D = config.hidden_size, V = config.vocab_size;
   const std::int64_t q_width = std::int64_t{config.num_attention_heads} * config.head_dim;
@@ -87,7 +88,8 @@ void validate(const ModelConfig& config) {
   check_positive("rms_norm_eps", config.rms_norm_eps);
   check_attention(config);
   check_experts(config);
-  // Not held to the vocabulary: small test models keep the end token of the family they imitate, and never emit it.
+  // End tokens may be outside the vocabulary: small test models keep that of the family that they imitate, and never
+  // generate it.
   constexpr std::int64_t kMaxToken = std::numeric_limits<std::int32_t>::max();
   for (const std::int32_t token : config.eos_token_ids) check_range("eos_token_id", token, 0, kMaxToken);
   if (config.bos_token_id) check_range("bos_token_id", *config.bos_token_id, 0, kMaxToken);

@@ -8,7 +8,7 @@
 namespace foe {
 namespace {
 
-// [0, total) in so many blocks, cut at multiples of `unit`.
+// Cuts [0, total) into `blocks` blocks at multiples of `unit`. Some may be empty.
 SumBlocks blocks_of(int total, int blocks, int unit) {
   const std::int64_t units = (total + unit - 1) / unit;
   SumBlocks result;

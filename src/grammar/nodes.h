@@ -76,7 +76,7 @@ struct GrammarProgram {
 };
 
 // Flattens the choices and computes the heights. A height stays kUnreachable if there is no value, or none that is flat
-// enough. Throws Error if flattening takes too many steps.
+// enough. Throws Error if flattening takes too many steps, or leaves a choice with too many alternatives.
 void finish_program(GrammarProgram& program);
 
 }  // namespace foe
