@@ -140,9 +140,9 @@ void run_inspect(const InspectFlags& flags) {
   if (flags.roofline && flags.nodes > 1)
     fail("--roofline: expected one node, whose limits are measured here, got --nodes {}", flags.nodes);
   const Placement placement = make_placement(config, plan, flags.ranks, nodes);
-  const Checkpoint checkpoint(flags.model);
+  const TensorFolder folder(flags.model);
   const WeightFormats formats =
-      formats_in_memory(checkpoint, stored_formats(checkpoint, config), format_choice("", flags.quantize));
+      formats_in_memory(folder, stored_formats(folder, config), format_choice("", flags.quantize));
   const ExchangeOptions options{parse_dispatch(flags.dispatch), parse_wire(flags.wire)};
   const KvType kv_type = parse_kv_type(flags.kv_dtype);
   std::vector<RankReport> reports;

@@ -3,7 +3,7 @@
 
     tools/make_olmoe_golden.py olmoe        # or qwen3moe, mixtral; writes tests/golden/<family>_tiny/
 
-The folder is what `save_pretrained` writes, so that it also pins how checkpoints of that version look; beside it,
+The folder is what `save_pretrained` writes, so that it also pins how models of that version look; beside it,
 expected.safetensors holds `tokens` (I64 [T]) and `logits` (F32 [T, V]), computed by the model in float64 on the CPU
 (transformers keeps a few steps in float32 even then: norms, rotary angles, the router's softmax).
 Needs torch and transformers.

@@ -62,9 +62,9 @@ struct ModelConfig {
 // bounded, so that products of sizes fit into 64 bits and no later allocation is unbounded.
 void validate(const ModelConfig& config);
 
-// Return the number of all parameters in the checkpoint, and of those that one token uses: without the experts that it
-// does not select. The whole embedding counts in both, as in the figures that models are published with. Both require a
-// validated config.
+// Return the number of all parameters in the model folder, and of those that one token uses: without the experts that
+// it does not select. The whole embedding counts in both, as in the figures that models are published with. Both
+// require a validated config.
 std::int64_t parameter_count(const ModelConfig& config);
 std::int64_t active_parameter_count(const ModelConfig& config);
 

@@ -1,4 +1,4 @@
-// Random weights of a given shape, for measurements without a checkpoint of that shape.
+// Random weights of a given shape, for measurements without a model of that shape.
 #pragma once
 
 #include <cstddef>

@@ -13,7 +13,7 @@ namespace foe::ref {
 
 using Values = std::vector<double>;
 
-// y[t, n] = sum_k x[t, k] w[n, k]. As in a checkpoint, each row of the weights is one output.
+// y[t, n] = sum_k x[t, k] w[n, k]. As in a model folder, each row of the weights is one output.
 Values matmul(const Values& x_TK, const Values& w_NK, int T, int N, int K);
 
 // The same with a weight matrix chosen for each row: y[t, n] = sum_k x[t, k] w[expert[t], n, k].

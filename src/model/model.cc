@@ -5,9 +5,9 @@
 #include "base/error.h"
 #include "core/sum_blocks.h"
 #include "placement/expert_nodes.h"
-#include "weights/checkpoint.h"
 #include "weights/config_json.h"
 #include "weights/identity.h"
+#include "weights/tensor_folder.h"
 
 namespace foe {
 
@@ -98,7 +98,7 @@ Model load_model(const std::string& model_dir, Plan plan, const Communicator& co
   ThreadPool pool(threads);
   Weights weights = share.idle() ? Weights{} : load_weights(pool, model_dir, config, share, formats);
   std::string identity;
-  if (weights.checkpoint) identity = fmt::format("{:016x}", tensors_digest(pool, *weights.checkpoint));
+  if (weights.folder) identity = fmt::format("{:016x}", tensors_digest(pool, *weights.folder));
   Model model = make_model(std::move(config), std::move(placement), comm.rank(), std::move(weights));
   model.identity = std::move(identity);
   return model;

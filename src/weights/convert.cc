@@ -16,15 +16,15 @@ namespace {
 
 class Converter {
  public:
-  Converter(ThreadPool& pool, const Checkpoint& checkpoint, const ModelConfig& config, const WeightFormats& formats)
-      : pool_(pool), checkpoint_(checkpoint), config_(config), formats_(formats) {}
+  Converter(ThreadPool& pool, const TensorFolder& folder, const ModelConfig& config, const WeightFormats& formats)
+      : pool_(pool), folder_(folder), config_(config), formats_(formats) {}
 
   std::vector<TensorSource> sources() {
-    const EndTensors ends = end_tensors(checkpoint_, config_);
+    const EndTensors ends = end_tensors(folder_, config_);
     copy("model.embed_tokens.weight", ends.embed);
     copy("model.norm.weight", ends.norm);
     for (int l = 0; l < config_.num_hidden_layers; ++l) layer(l);
-    add_matrix(kHeadName, formats_.head, head_tensor(checkpoint_, config_));
+    add_matrix(kHeadName, formats_.head, head_tensor(folder_, config_));
     return std::move(sources_);
   }
 
@@ -50,14 +50,14 @@ class Converter {
   }
 
   void layer(int l) {
-    const LayerTensors t = layer_tensors(checkpoint_, config_, l);
+    const LayerTensors t = layer_tensors(folder_, config_, l);
     const std::string prefix = layer_prefix(config_, l);
     copy(prefix + "input_layernorm.weight", t.input_norm);
     copy(prefix + "post_attention_layernorm.weight", t.post_attention_norm);
     if (t.q_norm) copy(prefix + "self_attn.q_norm.weight", *t.q_norm);
     if (t.k_norm) copy(prefix + "self_attn.k_norm.weight", *t.k_norm);
     if (t.router) copy(prefix + "mlp.gate.weight", *t.router);
-    const AttentionTensors a = attention_tensors(checkpoint_, config_, l);
+    const AttentionTensors a = attention_tensors(folder_, config_, l);
     rows_of_groups(prefix + "self_attn.q_proj", a.q);
     rows_of_groups(prefix + "self_attn.k_proj", a.k);
     rows_of_groups(prefix + "self_attn.v_proj", a.v);
@@ -96,7 +96,7 @@ class Converter {
   }
 
   void expert(int l, int e) {
-    const ExpertTensors t = expert_tensors(checkpoint_, config_, l, e);
+    const ExpertTensors t = expert_tensors(folder_, config_, l, e);
     const int D = config_.hidden_size, F = config_.moe_intermediate_size;
     const WeightFormat format = formats_.experts;
     const std::string name = packed_expert_name(config_, l, e);
@@ -108,7 +108,7 @@ class Converter {
   }
 
   ThreadPool& pool_;
-  const Checkpoint& checkpoint_;
+  const TensorFolder& folder_;
   const ModelConfig& config_;
   WeightFormats formats_;
   std::vector<TensorSource> sources_;
@@ -119,13 +119,13 @@ class Converter {
 void convert_model(ThreadPool& pool, const std::string& model_dir, const ModelConfig& config,
                    const FormatChoice& formats, const std::string& out,
                    const std::function<void(std::size_t, std::size_t)>& progress) {
-  const Checkpoint checkpoint(model_dir);
-  const StoredFormats stored = stored_formats(checkpoint, config);
+  const TensorFolder folder(model_dir);
+  const StoredFormats stored = stored_formats(folder, config);
   if (stored.attention.packed || stored.experts.packed || stored.head.packed)
     fail("{}: expected a model that has not been converted, got one with attention in {}, experts in {}, head in {}",
          model_dir, to_string(stored.attention.format), to_string(stored.experts.format),
          to_string(stored.head.format));
-  Converter converter(pool, checkpoint, config, formats_in_memory(checkpoint, stored, formats));
+  Converter converter(pool, folder, config, formats_in_memory(folder, stored, formats));
   std::vector<TensorSource> sources = converter.sources();  // they call it
   std::size_t total = 0, written = 0;
   for (TensorSource& source : sources) {
@@ -139,9 +139,9 @@ void convert_model(ThreadPool& pool, const std::string& model_dir, const ModelCo
       });
     };
   }
-  NewFolder folder(out);
-  write_model_folder(folder.partial(), config, std::move(sources), model_dir);
-  folder.commit();
+  NewFolder new_folder(out);
+  write_model_folder(new_folder.partial(), config, std::move(sources), model_dir);
+  new_folder.commit();
 }
 
 }  // namespace foe

@@ -20,13 +20,13 @@ void add_bytes(Digest& digest, std::span<const std::byte> bytes) {
 
 }  // namespace
 
-std::uint64_t tensors_digest(ThreadPool& pool, const Checkpoint& checkpoint) {
+std::uint64_t tensors_digest(ThreadPool& pool, const TensorFolder& folder) {
   struct Named {
     const TensorFile* file;
     const TensorInfo* info;
   };
   std::vector<Named> tensors;
-  for (const TensorFile& file : checkpoint.files())
+  for (const TensorFile& file : folder.files())
     for (const TensorInfo& info : file.tensors()) tensors.push_back({&file, &info});
   // Sorted by name, so that the digest does not depend on how the tensors are spread over files.
   std::ranges::sort(tensors, {}, [](const Named& tensor) { return tensor.info->name; });

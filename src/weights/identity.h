@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "base/thread_pool.h"
-#include "weights/checkpoint.h"
+#include "weights/tensor_folder.h"
 
 namespace foe {
 
@@ -12,6 +12,6 @@ namespace foe {
 // of 4 KiB from each MiB of larger ones. It covers the tensors of all ranks, but reads less than a hundredth of a large
 // model. Two models that were trained apart, or an incomplete copy, differ nearly everywhere, so the digest shows it.
 // It does not show a small change within a large tensor.
-std::uint64_t tensors_digest(ThreadPool& pool, const Checkpoint& checkpoint);
+std::uint64_t tensors_digest(ThreadPool& pool, const TensorFolder& folder);
 
 }  // namespace foe

@@ -12,10 +12,10 @@ namespace foe {
 namespace {
 
 // Throws Error if the projection has a bias: foe does not add biases, and without them the answers would be wrong.
-Tensor linear(const Checkpoint& checkpoint, const std::string& name, std::int64_t out, std::int64_t in) {
-  if (checkpoint.contains(name + ".bias"))
-    fail("{}: expected {} without a bias, got {}.bias", checkpoint.model_dir(), name, name);
-  return checkpoint.tensor(name + ".weight", {out, in});
+Tensor linear(const TensorFolder& folder, const std::string& name, std::int64_t out, std::int64_t in) {
+  if (folder.contains(name + ".bias"))
+    fail("{}: expected {} without a bias, got {}.bias", folder.model_dir(), name, name);
+  return folder.tensor(name + ".weight", {out, in});
 }
 
 }  // namespace
@@ -25,67 +25,67 @@ std::string layer_prefix(const ModelConfig& config, int layer) {
   return fmt::format("model.layers.{}.", layer);
 }
 
-LayerTensors layer_tensors(const Checkpoint& checkpoint, const ModelConfig& config, int layer) {
+LayerTensors layer_tensors(const TensorFolder& folder, const ModelConfig& config, int layer) {
   const std::string prefix = layer_prefix(config, layer);
   const std::string attention = prefix + "self_attn.";
   const std::int64_t D = config.hidden_size, C = config.head_dim;
   const std::int64_t q_width = config.num_attention_heads * C, kv_width = config.num_key_value_heads * C;
 
   LayerTensors tensors;
-  tensors.input_norm = checkpoint.tensor(prefix + "input_layernorm.weight", {D});
+  tensors.input_norm = folder.tensor(prefix + "input_layernorm.weight", {D});
   if (config.qk_norm != QkNorm::kNone) {
     const bool full = config.qk_norm == QkNorm::kFull;
-    tensors.q_norm = checkpoint.tensor(attention + "q_norm.weight", {full ? q_width : C});
-    tensors.k_norm = checkpoint.tensor(attention + "k_norm.weight", {full ? kv_width : C});
-  } else if (checkpoint.contains(attention + "q_norm.weight")) {
-    fail("{}: expected no {}q_norm.weight (qk_norm is \"none\"), got one", checkpoint.model_dir(), attention);
+    tensors.q_norm = folder.tensor(attention + "q_norm.weight", {full ? q_width : C});
+    tensors.k_norm = folder.tensor(attention + "k_norm.weight", {full ? kv_width : C});
+  } else if (folder.contains(attention + "q_norm.weight")) {
+    fail("{}: expected no {}q_norm.weight (qk_norm is \"none\"), got one", folder.model_dir(), attention);
   }
-  tensors.post_attention_norm = checkpoint.tensor(prefix + "post_attention_layernorm.weight", {D});
+  tensors.post_attention_norm = folder.tensor(prefix + "post_attention_layernorm.weight", {D});
   if (!config.dense()) {
     const std::string mixtral = prefix + "block_sparse_moe.gate";
-    const bool is_mixtral = checkpoint.contains(mixtral + ".weight");
-    tensors.router = linear(checkpoint, is_mixtral ? mixtral : prefix + "mlp.gate", config.num_experts, D);
+    const bool is_mixtral = folder.contains(mixtral + ".weight");
+    tensors.router = linear(folder, is_mixtral ? mixtral : prefix + "mlp.gate", config.num_experts, D);
   }
   return tensors;
 }
 
-AttentionTensors attention_tensors(const Checkpoint& checkpoint, const ModelConfig& config, int layer) {
+AttentionTensors attention_tensors(const TensorFolder& folder, const ModelConfig& config, int layer) {
   const std::string attention = layer_prefix(config, layer) + "self_attn.";
   const std::int64_t D = config.hidden_size, C = config.head_dim;
   const std::int64_t q_width = config.num_attention_heads * C, kv_width = config.num_key_value_heads * C;
-  return {linear(checkpoint, attention + "q_proj", q_width, D), linear(checkpoint, attention + "k_proj", kv_width, D),
-          linear(checkpoint, attention + "v_proj", kv_width, D), linear(checkpoint, attention + "o_proj", D, q_width)};
+  return {linear(folder, attention + "q_proj", q_width, D), linear(folder, attention + "k_proj", kv_width, D),
+          linear(folder, attention + "v_proj", kv_width, D), linear(folder, attention + "o_proj", D, q_width)};
 }
 
-ExpertTensors expert_tensors(const Checkpoint& checkpoint, const ModelConfig& config, int layer, int expert) {
+ExpertTensors expert_tensors(const TensorFolder& folder, const ModelConfig& config, int layer, int expert) {
   FOE_CHECK(expert >= 0 && expert < config.experts(), "expert {} of {}", expert, config.experts());
   const std::string prefix = layer_prefix(config, layer);
   const std::int64_t D = config.hidden_size, E = config.num_experts, F = config.moe_intermediate_size;
   const auto separate = [&](const std::string& parent, const char* gate, const char* up, const char* down) {
-    return ExpertTensors{linear(checkpoint, parent + gate, F, D), linear(checkpoint, parent + up, F, D),
-                         linear(checkpoint, parent + down, D, F)};
+    return ExpertTensors{linear(folder, parent + gate, F, D), linear(folder, parent + up, F, D),
+                         linear(folder, parent + down, D, F)};
   };
   if (config.dense()) return separate(prefix + "mlp.", "gate_proj", "up_proj", "down_proj");
 
   const std::string fused = prefix + "mlp.experts.gate_up_proj";
-  if (checkpoint.contains(fused)) {
-    const Tensor gate_up = slice(checkpoint.tensor(fused, {E, 2 * F, D}), expert);
-    const Tensor down = slice(checkpoint.tensor(prefix + "mlp.experts.down_proj", {E, D, F}), expert);
+  if (folder.contains(fused)) {
+    const Tensor gate_up = slice(folder.tensor(fused, {E, 2 * F, D}), expert);
+    const Tensor down = slice(folder.tensor(prefix + "mlp.experts.down_proj", {E, D, F}), expert);
     return {rows(gate_up, 0, F), rows(gate_up, F, 2 * F), down};
   }
   const std::string mixtral = fmt::format("{}block_sparse_moe.experts.{}.", prefix, expert);
-  if (checkpoint.contains(mixtral + "w1.weight")) return separate(mixtral, "w1", "w3", "w2");
+  if (folder.contains(mixtral + "w1.weight")) return separate(mixtral, "w1", "w3", "w2");
   return separate(fmt::format("{}mlp.experts.{}.", prefix, expert), "gate_proj", "up_proj", "down_proj");
 }
 
-EndTensors end_tensors(const Checkpoint& checkpoint, const ModelConfig& config) {
+EndTensors end_tensors(const TensorFolder& folder, const ModelConfig& config) {
   const std::int64_t D = config.hidden_size, V = config.vocab_size;
-  return {checkpoint.tensor("model.embed_tokens.weight", {V, D}), checkpoint.tensor("model.norm.weight", {D})};
+  return {folder.tensor("model.embed_tokens.weight", {V, D}), folder.tensor("model.norm.weight", {D})};
 }
 
-Tensor head_tensor(const Checkpoint& checkpoint, const ModelConfig& config) {
-  if (config.tie_word_embeddings) return end_tensors(checkpoint, config).embed;
-  return linear(checkpoint, "lm_head", config.vocab_size, config.hidden_size);
+Tensor head_tensor(const TensorFolder& folder, const ModelConfig& config) {
+  if (config.tie_word_embeddings) return end_tensors(folder, config).embed;
+  return linear(folder, "lm_head", config.vocab_size, config.hidden_size);
 }
 
 }  // namespace foe

@@ -1,4 +1,4 @@
-// Finds the tensors of a model by their names in each family of checkpoints. The shapes are the same in all families. A
+// Finds the tensors of a model by their names in each family of models. The shapes are the same in all families. A
 // federated model has the tensors of an ordinary model, of which each group owns rows or columns.
 //
 //            router                     experts
@@ -7,7 +7,7 @@
 //   fused    either                     mlp.experts.{gate_up_proj,down_proj}      [E, 2F, D] gate first, [E, D, F]
 //   dense                               mlp.{gate,up,down}_proj
 //
-// Which names a checkpoint uses is found out by which of them exist. Fused experts, as transformers 5 has them in
+// Which names a folder uses is found out by which of them exist. Fused experts, as transformers 5 has them in
 // memory, have no ".weight".
 #pragma once
 
@@ -15,7 +15,7 @@
 #include <string>
 
 #include "core/model_config.h"
-#include "weights/checkpoint.h"
+#include "weights/tensor_folder.h"
 
 namespace foe {
 
@@ -45,13 +45,13 @@ struct EndTensors {
 // Returns the beginning of a layer's names, such as "model.layers.3.".
 std::string layer_prefix(const ModelConfig& config, int layer);
 
-// These return views of the checkpoint's files. They throw Error naming the tensor, the expected shape and what was
+// These return views of the folder's files. They throw Error naming the tensor, the expected shape and what was
 // found. 0 <= layer < L, 0 <= expert < experts().
-LayerTensors layer_tensors(const Checkpoint& checkpoint, const ModelConfig& config, int layer);
-AttentionTensors attention_tensors(const Checkpoint& checkpoint, const ModelConfig& config, int layer);
-ExpertTensors expert_tensors(const Checkpoint& checkpoint, const ModelConfig& config, int layer, int expert);
-EndTensors end_tensors(const Checkpoint& checkpoint, const ModelConfig& config);
+LayerTensors layer_tensors(const TensorFolder& folder, const ModelConfig& config, int layer);
+AttentionTensors attention_tensors(const TensorFolder& folder, const ModelConfig& config, int layer);
+ExpertTensors expert_tensors(const TensorFolder& folder, const ModelConfig& config, int layer, int expert);
+EndTensors end_tensors(const TensorFolder& folder, const ModelConfig& config);
 // Returns the token head [V, D], which is the embedding if the two are tied.
-Tensor head_tensor(const Checkpoint& checkpoint, const ModelConfig& config);
+Tensor head_tensor(const TensorFolder& folder, const ModelConfig& config);
 
 }  // namespace foe

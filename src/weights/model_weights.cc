@@ -21,18 +21,18 @@ struct Part {
 
 class Loader {
  public:
-  Loader(ThreadPool& pool, const Checkpoint& checkpoint, const ModelConfig& config, const Share& share,
+  Loader(ThreadPool& pool, const TensorFolder& folder, const ModelConfig& config, const Share& share,
          const FormatChoice& choice, PackingSpace& space)
       : pool_(pool),
         space_(space),
-        checkpoint_(checkpoint),
+        folder_(folder),
         config_(config),
         share_(share),
-        in_file_(stored_formats(checkpoint, config)),
-        formats_(formats_in_memory(checkpoint, in_file_, choice)) {}
+        in_file_(stored_formats(folder, config)),
+        formats_(formats_in_memory(folder, in_file_, choice)) {}
 
   LayerWeights layer(int l) const {
-    const LayerTensors t = layer_tensors(checkpoint_, config_, l);
+    const LayerTensors t = layer_tensors(folder_, config_, l);
     LayerWeights w;
     w.attention_norm_D = floats(t.input_norm);
     w.expert_norm_D = floats(t.post_attention_norm);
@@ -53,7 +53,7 @@ class Loader {
   PackedMatrix head() const {
     const int V = config_.vocab_size, D = config_.hidden_size;
     if (in_file_.head.packed) return packed_part({kHeadName, 1, 0, V, D, share_.vocab, {0, D}}, formats_.head);
-    return packed(head_tensor(checkpoint_, config_), share_.vocab.begin, share_.vocab.size(), 0, D, formats_.head);
+    return packed(head_tensor(folder_, config_), share_.vocab.begin, share_.vocab.size(), 0, D, formats_.head);
   }
 
   std::vector<float> floats(const Tensor& tensor, int first, int count) const {
@@ -74,7 +74,7 @@ class Loader {
   }
 
   PackedMatrix packed_part(const Part& p, WeightFormat format) const {
-    return foe::packed_part(packed_tensor(checkpoint_, p.name, format, p.matrices, p.index, p.rows, p.depth), p.name,
+    return foe::packed_part(packed_tensor(folder_, p.name, format, p.matrices, p.index, p.rows, p.depth), p.name,
                             p.row_part, p.column_part);
   }
 
@@ -104,7 +104,7 @@ class Loader {
                            {o_begin, o_begin + packed_depth(o_blocks)}},
                           format)};
     }
-    const AttentionTensors t = attention_tensors(checkpoint_, config_, l);
+    const AttentionTensors t = attention_tensors(folder_, config_, l);
     const int begin = first * C, count = here * C;
     const StoredMatrix o = finite_part(pool_, t.o, 0, D, begin * per_kv, count * per_kv, format);
     return {packed(t.q, begin * per_kv, count * per_kv, 0, D, format), packed(t.k, begin, count, 0, D, format),
@@ -123,7 +123,7 @@ class Loader {
       return {packed_part({prefix + "gate_up_proj", 1, 0, 2 * kPanel * all, D, gate_up, {0, D}}, format),
               packed_part({prefix + "down_proj", 1, 0, D, F, {0, D}, width}, format)};
     }
-    const ExpertTensors t = expert_tensors(checkpoint_, config_, l, e);
+    const ExpertTensors t = expert_tensors(folder_, config_, l, e);
     return {pack_gate_up(pool_, finite_part(pool_, t.gate, width.begin, width.size(), 0, D, format),
                          finite_part(pool_, t.up, width.begin, width.size(), 0, D, format), format, &space_),
             packed(t.down, 0, D, width.begin, width.size(), format)};
@@ -131,7 +131,7 @@ class Loader {
 
   ThreadPool& pool_;
   PackingSpace& space_;
-  const Checkpoint& checkpoint_;
+  const TensorFolder& folder_;
   const ModelConfig& config_;
   const Share& share_;
   StoredFormats in_file_;
@@ -184,18 +184,18 @@ WeightFormats formats_of(const Weights& w) {
 Weights load_weights(ThreadPool& pool, const std::string& model_dir, const ModelConfig& config, const Share& share,
                      const FormatChoice& formats) {
   Weights w;
-  w.checkpoint = std::make_unique<Checkpoint>(model_dir);
-  const Loader loader(pool, *w.checkpoint, config, share, formats, w.packed);
-  const EndTensors ends = end_tensors(*w.checkpoint, config);
+  w.folder = std::make_unique<TensorFolder>(model_dir);
+  const Loader loader(pool, *w.folder, config, share, formats, w.packed);
+  const EndTensors ends = end_tensors(*w.folder, config);
   require_finite(pool, ends.embed);
   w.embedding_VD = matrix(ends.embed);
   for (int l = 0; l < config.num_hidden_layers; ++l) {
     w.layers.push_back(loader.layer(l));
-    w.checkpoint->drop_pages();  // what has been packed is not read again
+    w.folder->drop_pages();  // what has been packed is not read again
   }
   w.final_norm_D = loader.floats(ends.norm);
   w.head_vD = loader.head();
-  w.checkpoint->drop_pages();
+  w.folder->drop_pages();
   prefer_huge_pages_of_files(w);
   return w;
 }

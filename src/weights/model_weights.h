@@ -9,7 +9,7 @@
 #include "core/model_config.h"
 #include "core/share.h"
 #include "kernels/products/gemm.h"
-#include "weights/checkpoint.h"
+#include "weights/tensor_folder.h"
 #include "weights/weight_formats.h"
 
 namespace foe {
@@ -36,7 +36,7 @@ struct LayerWeights {
 };
 
 struct Weights {
-  std::unique_ptr<Checkpoint> checkpoint;  // owns what embedding_VD points to,
+  std::unique_ptr<TensorFolder> folder;    // owns what embedding_VD points to,
   AlignedBuffer<std::byte> own_embedding;  // or this does, where there is no file
   StoredMatrix embedding_VD;
   PackingSpace packed;  // owns the matrices that are packed while loading

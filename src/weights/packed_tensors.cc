@@ -20,11 +20,11 @@ const char* layout_of(WeightFormat format) {
   }
 }
 
-StoredFormat stored_format(const Checkpoint& checkpoint, const std::string& name, const auto& stored) {
-  if (const auto format = packed_format(checkpoint, name)) return {*format, true};
-  if (const auto other = checkpoint.first_with(name + ".panels."); !other.empty())
+StoredFormat stored_format(const TensorFolder& folder, const std::string& name, const auto& stored) {
+  if (const auto format = packed_format(folder, name)) return {*format, true};
+  if (const auto other = folder.first_with(name + ".panels."); !other.empty())
     fail("{}: expected a layout that this version of foe has, got {}: convert the original model again",
-         checkpoint.model_dir(), other);
+         folder.model_dir(), other);
   return {format_of(stored().dtype), false};
 }
 
@@ -39,17 +39,17 @@ std::string packed_name(const std::string& name, WeightFormat format) {
   return name + ".panels." + layout_of(format);
 }
 
-std::optional<WeightFormat> packed_format(const Checkpoint& checkpoint, const std::string& name) {
+std::optional<WeightFormat> packed_format(const TensorFolder& folder, const std::string& name) {
   for (const WeightFormat format : kWeightFormats)
-    if (checkpoint.contains(packed_name(name, format))) return format;
+    if (folder.contains(packed_name(name, format))) return format;
   return std::nullopt;
 }
 
-PackedMatrix packed_tensor(const Checkpoint& checkpoint, const std::string& name, WeightFormat format, int matrices,
+PackedMatrix packed_tensor(const TensorFolder& folder, const std::string& name, WeightFormat format, int matrices,
                            int index, int rows, int depth) {
   PackedMatrix w{format, rows, depth, nullptr, panel_bytes(format, depth), {}};
   const auto bytes =
-      checkpoint.bytes(packed_name(name, format), {matrices, w.panels(), static_cast<std::int64_t>(w.panel_stride)});
+      folder.bytes(packed_name(name, format), {matrices, w.panels(), static_cast<std::int64_t>(w.panel_stride)});
   w.data = bytes.data() + index * w.bytes();
   return w;
 }
@@ -62,19 +62,19 @@ std::string packed_expert_name(const ModelConfig& config, int layer, int expert)
   return layer_prefix(config, layer) + (config.dense() ? "mlp." : fmt::format("mlp.experts.{}.", expert));
 }
 
-StoredFormats stored_formats(const Checkpoint& checkpoint, const ModelConfig& config) {
-  return {.attention = stored_format(checkpoint, layer_prefix(config, 0) + "self_attn.q_proj",
-                                     [&] { return attention_tensors(checkpoint, config, 0).q; }),
-          .experts = stored_format(checkpoint, packed_expert_name(config, 0, 0) + "down_proj",
-                                   [&] { return expert_tensors(checkpoint, config, 0, 0).down; }),
-          .head = stored_format(checkpoint, kHeadName, [&] { return head_tensor(checkpoint, config); })};
+StoredFormats stored_formats(const TensorFolder& folder, const ModelConfig& config) {
+  return {.attention = stored_format(folder, layer_prefix(config, 0) + "self_attn.q_proj",
+                                     [&] { return attention_tensors(folder, config, 0).q; }),
+          .experts = stored_format(folder, packed_expert_name(config, 0, 0) + "down_proj",
+                                   [&] { return expert_tensors(folder, config, 0, 0).down; }),
+          .head = stored_format(folder, kHeadName, [&] { return head_tensor(folder, config); })};
 }
 
-WeightFormats formats_in_memory(const Checkpoint& checkpoint, const StoredFormats& stored, const FormatChoice& choice) {
+WeightFormats formats_in_memory(const TensorFolder& folder, const StoredFormats& stored, const FormatChoice& choice) {
   const auto of = [&](const char* part, const StoredFormat& in_file, std::optional<WeightFormat> asked) {
     if (in_file.packed && asked.value_or(in_file.format) != in_file.format)
       fail("{}: {} packed as {} in the file and cannot become {}: convert or quantise the original model",
-           checkpoint.model_dir(), part, to_string(in_file.format), to_string(*asked));
+           folder.model_dir(), part, to_string(in_file.format), to_string(*asked));
     return asked.value_or(in_file.format);
   };
   return {of("attention is", stored.attention, choice.attention), of("experts are", stored.experts, choice.experts),

@@ -11,7 +11,7 @@
 #include "core/model_config.h"
 #include "core/share.h"
 #include "kernels/products/gemm.h"
-#include "weights/checkpoint.h"
+#include "weights/tensor_folder.h"
 #include "weights/weight_formats.h"
 
 namespace foe {
@@ -28,10 +28,10 @@ struct StoredFormats {
 };
 // Returns the formats of the folder, as its first layer and expert have them. Throws Error if these tensors are
 // missing.
-StoredFormats stored_formats(const Checkpoint& checkpoint, const ModelConfig& config);
+StoredFormats stored_formats(const TensorFolder& folder, const ModelConfig& config);
 // Returns the formats that the parts have once they are loaded. Throws Error if a part is packed and `choice` asks for
 // another format.
-WeightFormats formats_in_memory(const Checkpoint& checkpoint, const StoredFormats& stored, const FormatChoice& choice);
+WeightFormats formats_in_memory(const TensorFolder& folder, const StoredFormats& stored, const FormatChoice& choice);
 
 // Returns a tensor with two dimensions as the StoredMatrix that pack() takes.
 StoredMatrix matrix(const Tensor& tensor);
@@ -44,11 +44,11 @@ std::string packed_expert_name(const ModelConfig& config, int layer, int expert)
 std::string packed_name(const std::string& name, WeightFormat format);
 
 // Returns the format in which the folder has `name` packed; none if it is not packed.
-std::optional<WeightFormat> packed_format(const Checkpoint& checkpoint, const std::string& name);
+std::optional<WeightFormat> packed_format(const TensorFolder& folder, const std::string& name);
 
 // Returns matrix `index` of `matrices`, each [rows, depth], as a view of the file. Throws Error if the tensor has
 // another shape.
-PackedMatrix packed_tensor(const Checkpoint& checkpoint, const std::string& name, WeightFormat format, int matrices,
+PackedMatrix packed_tensor(const TensorFolder& folder, const std::string& name, WeightFormat format, int matrices,
                            int index, int rows, int depth);
 
 // Returns a view of some rows and columns of `w`. Throws Error if that would cut a panel or a block of the format.

@@ -22,7 +22,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TESTS / "oracle"))
-from make_checkpoint import make_checkpoint, make_config  # noqa: E402
+from random_model import write_random_model, make_config  # noqa: E402
 
 FOE = COMM_FAULTS = None
 TIMEOUT = "1"  # seconds, of the ranks
@@ -75,7 +75,7 @@ class FaultsTest(unittest.TestCase):
         cls.addClassCleanup(shutil.rmtree, cls.work)
         for residual in "shared", "federated":
             config = make_config(vocab_size=561, max_position_embeddings=CONTEXT, residual=residual, expert_groups=4)
-            make_checkpoint(cls.work / residual, config, seed=5)
+            write_random_model(cls.work / residual, config, seed=5)
             shutil.copy(TESTS / "golden/tokenizer/gpt2.json", cls.work / residual / "tokenizer.json")
 
     def check_all(self, check, cases):

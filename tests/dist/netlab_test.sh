@@ -28,7 +28,7 @@ collectives n0:2,n1:1 3
 
 tokens=200 hidden=64 layers=2 vocabulary=128
 make_model() {
-  "$tests/python.sh" "$tests/oracle/make_checkpoint.py" "$work/$1" --seed 1 \
+  "$tests/python.sh" "$tests/oracle/random_model.py" "$work/$1" --seed 1 \
     --set expert_groups=4 "residual=$1" "hidden_size=$hidden" "num_hidden_layers=$layers" "vocab_size=$vocabulary"
 }
 make_model federated

@@ -43,7 +43,7 @@ inline ThreadPool& one_thread() {
   return pool;
 }
 
-// A StoredMatrix that owns its bytes, like a tensor in a checkpoint.
+// A StoredMatrix that owns its bytes, like a tensor in a model folder.
 struct Weights {
   StoredMatrix matrix;
   std::vector<std::byte> bytes;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares `foe logits` with the float64 oracle on random checkpoints of every variant, and with golden models.
+"""Compares `foe logits` with the float64 oracle on random models of every variant, and with golden models.
 
     tests/oracle/logits_test.py build/foe            # one rank; NumPy is all it needs
     tests/oracle/logits_test.py build/foe --mpirun   # 2, 3 and 4 ranks too
@@ -23,7 +23,7 @@ import numpy as np
 
 import foe_oracle
 import safetensors_io
-from make_checkpoint import make_checkpoint, make_config
+from random_model import write_random_model, make_config
 
 # Of the largest logit: what float32 arithmetic is allowed to cost (2^-24 is 6e-8, over some thousand additions).
 TOLERANCE = 2e-5
@@ -177,9 +177,9 @@ class LogitsTest(unittest.TestCase):
 
     def check_variant(self, variant):
         model = self.folder / "model"
-        make_checkpoint(model, variant.config, variant.seed, variant.dtype, variant.skew, variant.twins)
+        write_random_model(model, variant.config, variant.seed, variant.dtype, variant.skew, variant.twins)
         oracle = foe_oracle.forward(*foe_oracle.load(model), variant.tokens)
-        # The checkpoint must test what it is there for: choices that rounding cannot flip, experts that matter.
+        # The model must test what it is there for: choices that rounding cannot flip, experts that matter.
         self.assertGreater(oracle.router_margin, SMALLEST_MARGIN, "router margin: choose another seed")
         self.assertGreater(min(oracle.expert_share), 0.2, "share of the experts in the residual")
         if variant.skew:
@@ -201,14 +201,14 @@ class LogitsTest(unittest.TestCase):
         files = []
         for residual in "shared", "federated":
             model = self.folder / residual
-            make_checkpoint(model, make_config(residual=residual), seed=0)
+            write_random_model(model, make_config(residual=residual), seed=0)
             files.append(self.logits_file(model, range(40)))
         self.assert_same_bits(*files, "H = 1, federated against shared")
 
     def test_plans_refuse_what_they_cannot_run(self):
         for residual, plan in ("shared", "foe"), ("federated", "tp"):
             model = self.folder / residual
-            make_checkpoint(model, make_config(residual=residual, expert_groups=2), seed=0)
+            write_random_model(model, make_config(residual=residual, expert_groups=2), seed=0)
             done = run_foe(model, [1, 2, 3], self.folder / "refused.safetensors", "--plan", plan)
             self.assertEqual(done.returncode, 1, done.stderr)
             self.assertIn("federated", done.stderr)

@@ -16,7 +16,7 @@ import transformers
 
 import foe_oracle
 import logits_test
-import make_checkpoint
+import random_model
 import safetensors_io
 
 TOKENS = np.random.default_rng(7).integers(0, 96, 50)
@@ -97,7 +97,7 @@ class Anchors(unittest.TestCase):
                 merged = SHAPE | settings | ours
                 rope = merged.pop("rope_parameters")
                 merged.pop("intermediate_size", None)
-                config = make_checkpoint.make_config(**merged, rope_theta=rope["rope_theta"],
+                config = random_model.make_config(**merged, rope_theta=rope["rope_theta"],
                                                      rope_scaling=rope if "factor" in rope else None)
                 result = foe_oracle.forward(config, weights, TOKENS)
                 with torch.no_grad():
@@ -113,16 +113,16 @@ class Anchors(unittest.TestCase):
         for groups in 2, 4:
             for qk_norm in "none", "head", "full":
                 with self.subTest(groups=groups, qk_norm=qk_norm):
-                    config = make_checkpoint.make_config(expert_groups=groups, residual="federated", qk_norm=qk_norm,
+                    config = random_model.make_config(expert_groups=groups, residual="federated", qk_norm=qk_norm,
                                                          num_hidden_layers=4)
-                    tensors = make_checkpoint.make_tensors(config, seed=3)
+                    tensors = random_model.make_tensors(config, seed=3)
                     weights = {name: array.astype(np.float64) for name, array in tensors.items()}
                     actual = foe_oracle.forward(config, weights, TOKENS).logits_TV
                     self.assertLess(relative_difference(actual, forward_by_streams(config, weights, TOKENS)), 1e-12)
 
     def test_one_group_is_the_ordinary_model(self):
-        config = make_checkpoint.make_config(qk_norm="full")
-        weights = make_checkpoint.make_tensors(config, seed=3)
+        config = random_model.make_config(qk_norm="full")
+        weights = random_model.make_tensors(config, seed=3)
         expected = foe_oracle.forward(config, weights, TOKENS).logits_TV
         for sync in "mean", "sum":
             federated = config | {"residual": "federated", "group_sync": sync}
@@ -151,7 +151,7 @@ class Table(unittest.TestCase):
         shown = {}
         for variant in logits_test.VARIANTS:
             config = variant.config
-            tensors = make_checkpoint.make_tensors(config, variant.seed, variant.skew, variant.twins)
+            tensors = random_model.make_tensors(config, variant.seed, variant.skew, variant.twins)
             weights = {name: array.astype(np.float64) for name, array in tensors.items()}
             expected = foe_oracle.forward(config, weights, variant.tokens).logits_TV
             for key, changed in ablations(config):

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import serve_test
-from make_checkpoint import make_checkpoint, make_config
+from random_model import write_random_model, make_config
 from serve_test import Server, wait_until
 
 LONG_CONTEXT = 1 << 17
@@ -36,7 +36,7 @@ def tearDownModule():
 def folder_with(name, **config):
     """A model like the others' with a longer context, or whatever else of its config."""
     folder = serve_test.MODEL.parent / os.fsdecode(name)
-    make_checkpoint(folder, make_config(hidden_size=128, num_hidden_layers=4, vocab_size=561, residual="federated",
+    write_random_model(folder, make_config(hidden_size=128, num_hidden_layers=4, vocab_size=561, residual="federated",
                                         expert_groups=4, group_sync="sum", **config), seed=5)
     for file in ("tokenizer.json", "tokenizer_config.json"):
         (folder / file).write_bytes((serve_test.MODEL / file).read_bytes())

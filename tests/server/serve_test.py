@@ -31,7 +31,7 @@ from unittest import mock
 
 TESTS = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TESTS / "oracle"))
-from make_checkpoint import make_checkpoint, make_config  # noqa: E402
+from random_model import write_random_model, make_config  # noqa: E402
 
 ARGS = argparse.Namespace(foe=None, ranks=[1, 2])
 PATIENCE_S = 120  # for what must come: generous, as it only ends a test that fails
@@ -46,7 +46,7 @@ def setUpModule():
     MODEL = Path(tempfile.mkdtemp(prefix="foe-serve-test-")) / "tiny"
     config = make_config(hidden_size=128, num_hidden_layers=4, vocab_size=561, max_position_embeddings=CONTEXT,
                          residual="federated", expert_groups=4, group_sync="sum")
-    make_checkpoint(MODEL, config, seed=5)
+    write_random_model(MODEL, config, seed=5)
     shutil.copy(TESTS / "golden/tokenizer/gpt2.json", MODEL / "tokenizer.json")
     (MODEL / "tokenizer_config.json").write_text(json.dumps({"chat_template": CHAT_TEMPLATE}))
 
@@ -428,7 +428,7 @@ class Api:
         self.assertEqual(self.server.request("GET", "/health")[0], 200)
 
     def test_the_openai_client(self):
-        import openai  # of tools/requirements-test.txt; nothing else here needs more than make_checkpoint does
+        import openai  # of tools/requirements-test.txt; nothing else here needs more than random_model.py does
         client = openai.OpenAI(base_url=f"http://127.0.0.1:{self.server.port}/v1", api_key="none", max_retries=0)
         self.assertEqual([model.id for model in client.models.list()], ["tiny"])
         whole = client.completions.create(model="tiny", prompt="It was", max_tokens=20)

@@ -13,7 +13,7 @@ namespace {
 
 std::uint64_t digest_of(const TempFolder& folder) {
   ThreadPool pool(2);
-  return tensors_digest(pool, Checkpoint(folder.path()));
+  return tensors_digest(pool, TensorFolder(folder.path()));
 }
 
 void flip(const TempFolder& folder, std::size_t at) {

@@ -36,7 +36,8 @@ ModelConfig small_config() {
   return config;
 }
 
-// A checkpoint under construction: every tensor holds its serial number in its first element, and counts up from there.
+// A model folder under construction: every tensor holds its serial number in its first element, and counts up from
+// there.
 class Builder {
  public:
   void add(const std::string& name, const std::vector<std::int64_t>& shape) {
@@ -98,17 +99,17 @@ class Model {
     add_model(builder, config, experts);
     if (more) more(builder);
     builder.write(folder_);
-    checkpoint_.emplace(folder_.path());
+    tensors_.emplace(folder_.path());
   }
-  const Checkpoint& checkpoint() const { return *checkpoint_; }
+  const TensorFolder& tensors() const { return *tensors_; }
 
  private:
   TempFolder folder_;
-  std::optional<Checkpoint> checkpoint_;
+  std::optional<TensorFolder> tensors_;
 };
 
-void expect_is(const Checkpoint& checkpoint, const std::string& name, const Tensor& tensor) {
-  const Tensor named = checkpoint.find(name).value();
+void expect_is(const TensorFolder& tensors, const std::string& name, const Tensor& tensor) {
+  const Tensor named = tensors.find(name).value();
   EXPECT_EQ(tensor.bytes.data(), named.bytes.data()) << name;
   EXPECT_EQ(tensor.shape, named.shape) << name;
 }
@@ -116,20 +117,20 @@ void expect_is(const Checkpoint& checkpoint, const std::string& name, const Tens
 TEST(LayerTensors, AttentionAndNorms) {
   const ModelConfig config = small_config();
   const Model model(config, Experts::kOlmoe);
-  const Checkpoint& checkpoint = model.checkpoint();
+  const TensorFolder& tensors = model.tensors();
   for (int l = 0; l < 2; ++l) {
-    const LayerTensors layer = layer_tensors(checkpoint, config, l);
+    const LayerTensors layer = layer_tensors(tensors, config, l);
     const std::string p = fmt::format("model.layers.{}.", l);
-    expect_is(checkpoint, p + "input_layernorm.weight", layer.input_norm);
-    const AttentionTensors attention = attention_tensors(checkpoint, config, l);
-    expect_is(checkpoint, p + "self_attn.q_proj.weight", attention.q);
-    expect_is(checkpoint, p + "self_attn.k_proj.weight", attention.k);
-    expect_is(checkpoint, p + "self_attn.v_proj.weight", attention.v);
-    expect_is(checkpoint, p + "self_attn.o_proj.weight", attention.o);
-    expect_is(checkpoint, p + "self_attn.q_norm.weight", layer.q_norm.value());
-    expect_is(checkpoint, p + "self_attn.k_norm.weight", layer.k_norm.value());
-    expect_is(checkpoint, p + "post_attention_layernorm.weight", layer.post_attention_norm);
-    expect_is(checkpoint, p + "mlp.gate.weight", layer.router.value());
+    expect_is(tensors, p + "input_layernorm.weight", layer.input_norm);
+    const AttentionTensors attention = attention_tensors(tensors, config, l);
+    expect_is(tensors, p + "self_attn.q_proj.weight", attention.q);
+    expect_is(tensors, p + "self_attn.k_proj.weight", attention.k);
+    expect_is(tensors, p + "self_attn.v_proj.weight", attention.v);
+    expect_is(tensors, p + "self_attn.o_proj.weight", attention.o);
+    expect_is(tensors, p + "self_attn.q_norm.weight", layer.q_norm.value());
+    expect_is(tensors, p + "self_attn.k_norm.weight", layer.k_norm.value());
+    expect_is(tensors, p + "post_attention_layernorm.weight", layer.post_attention_norm);
+    expect_is(tensors, p + "mlp.gate.weight", layer.router.value());
     EXPECT_THAT(layer.q_norm->shape, ElementsAre(8));
     EXPECT_THAT(layer.k_norm->shape, ElementsAre(4));
   }
@@ -139,46 +140,46 @@ TEST(LayerTensors, EachKindOfQkNorm) {
   ModelConfig config = small_config();
   config.qk_norm = QkNorm::kHead;
   const Model head(config, Experts::kOlmoe);
-  EXPECT_THAT(layer_tensors(head.checkpoint(), config, 0).q_norm->shape, ElementsAre(2));
-  EXPECT_THAT(layer_tensors(head.checkpoint(), config, 0).k_norm->shape, ElementsAre(2));
+  EXPECT_THAT(layer_tensors(head.tensors(), config, 0).q_norm->shape, ElementsAre(2));
+  EXPECT_THAT(layer_tensors(head.tensors(), config, 0).k_norm->shape, ElementsAre(2));
   config.qk_norm = QkNorm::kFull;
-  EXPECT_THAT(error_of([&] { layer_tensors(head.checkpoint(), config, 0); }),
+  EXPECT_THAT(error_of([&] { layer_tensors(head.tensors(), config, 0); }),
               HasSubstr("model.layers.0.self_attn.q_norm.weight: expected shape [8], got [2]"));
   config.qk_norm = QkNorm::kNone;
-  EXPECT_THAT(error_of([&] { layer_tensors(head.checkpoint(), config, 0); }),
+  EXPECT_THAT(error_of([&] { layer_tensors(head.tensors(), config, 0); }),
               HasSubstr("expected no model.layers.0.self_attn.q_norm.weight (qk_norm is \"none\"), got one"));
   const Model none(config, Experts::kOlmoe);
-  EXPECT_FALSE(layer_tensors(none.checkpoint(), config, 0).q_norm.has_value());
-  EXPECT_FALSE(layer_tensors(none.checkpoint(), config, 0).k_norm.has_value());
+  EXPECT_FALSE(layer_tensors(none.tensors(), config, 0).q_norm.has_value());
+  EXPECT_FALSE(layer_tensors(none.tensors(), config, 0).k_norm.has_value());
 }
 
 TEST(LayerTensors, ExpertsOfOlmoe) {
   const ModelConfig config = small_config();
   const Model model(config, Experts::kOlmoe);
-  const ExpertTensors expert = expert_tensors(model.checkpoint(), config, 1, 3);
-  expect_is(model.checkpoint(), "model.layers.1.mlp.experts.3.gate_proj.weight", expert.gate);
-  expect_is(model.checkpoint(), "model.layers.1.mlp.experts.3.up_proj.weight", expert.up);
-  expect_is(model.checkpoint(), "model.layers.1.mlp.experts.3.down_proj.weight", expert.down);
+  const ExpertTensors expert = expert_tensors(model.tensors(), config, 1, 3);
+  expect_is(model.tensors(), "model.layers.1.mlp.experts.3.gate_proj.weight", expert.gate);
+  expect_is(model.tensors(), "model.layers.1.mlp.experts.3.up_proj.weight", expert.up);
+  expect_is(model.tensors(), "model.layers.1.mlp.experts.3.down_proj.weight", expert.down);
 }
 
 TEST(LayerTensors, ExpertsOfMixtral) {
   const ModelConfig config = small_config();
   const Model model(config, Experts::kMixtral);
-  const ExpertTensors expert = expert_tensors(model.checkpoint(), config, 1, 2);
-  expect_is(model.checkpoint(), "model.layers.1.block_sparse_moe.experts.2.w1.weight", expert.gate);
-  expect_is(model.checkpoint(), "model.layers.1.block_sparse_moe.experts.2.w3.weight", expert.up);
-  expect_is(model.checkpoint(), "model.layers.1.block_sparse_moe.experts.2.w2.weight", expert.down);
-  expect_is(model.checkpoint(), "model.layers.0.block_sparse_moe.gate.weight",
-            layer_tensors(model.checkpoint(), config, 0).router.value());
+  const ExpertTensors expert = expert_tensors(model.tensors(), config, 1, 2);
+  expect_is(model.tensors(), "model.layers.1.block_sparse_moe.experts.2.w1.weight", expert.gate);
+  expect_is(model.tensors(), "model.layers.1.block_sparse_moe.experts.2.w3.weight", expert.up);
+  expect_is(model.tensors(), "model.layers.1.block_sparse_moe.experts.2.w2.weight", expert.down);
+  expect_is(model.tensors(), "model.layers.0.block_sparse_moe.gate.weight",
+            layer_tensors(model.tensors(), config, 0).router.value());
 }
 
 TEST(LayerTensors, FusedExpertsAreSlices) {
   const ModelConfig config = small_config();
   const Model model(config, Experts::kFused);
-  const Tensor gate_up = model.checkpoint().find("model.layers.1.mlp.experts.gate_up_proj").value();
-  const Tensor down = model.checkpoint().find("model.layers.1.mlp.experts.down_proj").value();
+  const Tensor gate_up = model.tensors().find("model.layers.1.mlp.experts.gate_up_proj").value();
+  const Tensor down = model.tensors().find("model.layers.1.mlp.experts.down_proj").value();
   for (int e = 0; e < 4; ++e) {
-    const ExpertTensors expert = expert_tensors(model.checkpoint(), config, 1, e);
+    const ExpertTensors expert = expert_tensors(model.tensors(), config, 1, e);
     EXPECT_THAT(expert.gate.shape, ElementsAre(3, 6));
     EXPECT_THAT(expert.up.shape, ElementsAre(3, 6));
     EXPECT_THAT(expert.down.shape, ElementsAre(6, 3));
@@ -194,25 +195,25 @@ TEST(LayerTensors, ADenseLayerIsOneExpert) {
   ModelConfig config = small_config();
   config.num_experts = config.num_experts_per_tok = 0;
   const Model model(config, Experts::kDense);
-  EXPECT_FALSE(layer_tensors(model.checkpoint(), config, 0).router.has_value());
-  const ExpertTensors expert = expert_tensors(model.checkpoint(), config, 1, 0);
-  expect_is(model.checkpoint(), "model.layers.1.mlp.gate_proj.weight", expert.gate);
-  expect_is(model.checkpoint(), "model.layers.1.mlp.up_proj.weight", expert.up);
-  expect_is(model.checkpoint(), "model.layers.1.mlp.down_proj.weight", expert.down);
+  EXPECT_FALSE(layer_tensors(model.tensors(), config, 0).router.has_value());
+  const ExpertTensors expert = expert_tensors(model.tensors(), config, 1, 0);
+  expect_is(model.tensors(), "model.layers.1.mlp.gate_proj.weight", expert.gate);
+  expect_is(model.tensors(), "model.layers.1.mlp.up_proj.weight", expert.up);
+  expect_is(model.tensors(), "model.layers.1.mlp.down_proj.weight", expert.down);
 }
 
 TEST(LayerTensors, EndsTiedAndUntied) {
   ModelConfig config = small_config();
   const Model untied(config, Experts::kOlmoe);
-  const EndTensors ends = end_tensors(untied.checkpoint(), config);
-  expect_is(untied.checkpoint(), "model.embed_tokens.weight", ends.embed);
-  expect_is(untied.checkpoint(), "model.norm.weight", ends.norm);
-  expect_is(untied.checkpoint(), "lm_head.weight", head_tensor(untied.checkpoint(), config));
+  const EndTensors ends = end_tensors(untied.tensors(), config);
+  expect_is(untied.tensors(), "model.embed_tokens.weight", ends.embed);
+  expect_is(untied.tensors(), "model.norm.weight", ends.norm);
+  expect_is(untied.tensors(), "lm_head.weight", head_tensor(untied.tensors(), config));
   config.tie_word_embeddings = true;
   const Model tied(config, Experts::kOlmoe);
-  expect_is(tied.checkpoint(), "model.embed_tokens.weight", head_tensor(tied.checkpoint(), config));
+  expect_is(tied.tensors(), "model.embed_tokens.weight", head_tensor(tied.tensors(), config));
   config.tie_word_embeddings = false;
-  EXPECT_THAT(error_of([&] { head_tensor(tied.checkpoint(), config); }),
+  EXPECT_THAT(error_of([&] { head_tensor(tied.tensors(), config); }),
               HasSubstr("lm_head.weight: expected a tensor of shape [5, 6], got no such tensor"));
 }
 
@@ -221,13 +222,13 @@ TEST(LayerTensors, NamesWhatIsMissingOrMisshapen) {
   const Model olmoe(config, Experts::kOlmoe);
   const Model fused(config, Experts::kFused);
   config.moe_intermediate_size = 4;
-  EXPECT_THAT(error_of([&] { expert_tensors(olmoe.checkpoint(), config, 0, 1); }),
+  EXPECT_THAT(error_of([&] { expert_tensors(olmoe.tensors(), config, 0, 1); }),
               HasSubstr("model.layers.0.mlp.experts.1.gate_proj.weight: expected shape [4, 6], got [3, 6]"));
-  EXPECT_THAT(error_of([&] { expert_tensors(fused.checkpoint(), config, 0, 1); }),
+  EXPECT_THAT(error_of([&] { expert_tensors(fused.tensors(), config, 0, 1); }),
               HasSubstr("model.layers.0.mlp.experts.gate_up_proj: expected shape [4, 8, 6], got [4, 6, 6]"));
   config = small_config();
   config.num_hidden_layers = 3;
-  EXPECT_THAT(error_of([&] { layer_tensors(olmoe.checkpoint(), config, 2); }),
+  EXPECT_THAT(error_of([&] { layer_tensors(olmoe.tensors(), config, 2); }),
               HasSubstr("model.layers.2.input_layernorm.weight: expected a tensor of shape [6], got no such tensor"));
 }
 
@@ -235,8 +236,8 @@ TEST(LayerTensors, RefusesBiases) {
   const ModelConfig config = small_config();
   const Model model(config, Experts::kOlmoe,
                     [](Builder& builder) { builder.add("model.layers.1.self_attn.k_proj.bias", {4}); });
-  EXPECT_NO_THROW(attention_tensors(model.checkpoint(), config, 0));
-  EXPECT_THAT(error_of([&] { attention_tensors(model.checkpoint(), config, 1); }),
+  EXPECT_NO_THROW(attention_tensors(model.tensors(), config, 0));
+  EXPECT_THAT(error_of([&] { attention_tensors(model.tensors(), config, 1); }),
               AllOf(HasSubstr("expected model.layers.1.self_attn.k_proj without a bias"),
                     HasSubstr("got model.layers.1.self_attn.k_proj.bias")));
 }
@@ -244,8 +245,8 @@ TEST(LayerTensors, RefusesBiases) {
 TEST(LayerTensorsDeathTest, LayersAndExpertsOutOfRangeAreBugs) {
   const ModelConfig config = small_config();
   const Model model(config, Experts::kOlmoe);
-  EXPECT_DEATH(layer_tensors(model.checkpoint(), config, 2), "layer 2 of 2");
-  EXPECT_DEATH(expert_tensors(model.checkpoint(), config, 0, 4), "expert 4 of 4");
+  EXPECT_DEATH(layer_tensors(model.tensors(), config, 2), "layer 2 of 2");
+  EXPECT_DEATH(expert_tensors(model.tensors(), config, 0, 4), "expert 4 of 4");
 }
 
 }  // namespace

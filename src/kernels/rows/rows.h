@@ -37,7 +37,7 @@ void scale_row(float* x, const float* weight, float inverse_rms, int n);
 // factor * theta^(-2i / head_dim), computed in double.
 void rope_angles(double position, double theta, double factor, int head_dim, float* cosines, float* sines);
 
-// Rotates one head in place. Element i is paired with element i + head_dim / 2, as in Hugging Face checkpoints.
+// Rotates one head in place. Element i is paired with element i + head_dim / 2, as in Hugging Face models.
 void rope(float* head, const float* cosines, const float* sines, int head_dim);
 
 // y += scale * x

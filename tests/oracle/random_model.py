@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes a random model folder: config.json and model.safetensors, the tensors named as OLMoE's. Needs NumPy only.
 
-    tests/oracle/make_checkpoint.py FOLDER --seed 1 --dtype bf16 --set expert_groups=4 residual=federated qk_norm=full
+    tests/oracle/random_model.py FOLDER --seed 1 --dtype bf16 --set expert_groups=4 residual=federated qk_norm=full
 
 Scaled so that every part of the model matters to the logits: attention scores, expert outputs and the embedding are of
 comparable size, norm weights differ from 1, and the norms' epsilon is not lost in rounding.
@@ -108,7 +108,7 @@ def make_tensors(config, seed, skew=False, twins=False):
     return {name: array.astype(np.float32) for name, array in tensors.items()}
 
 
-def make_checkpoint(folder, config, seed, dtype="f32", skew=False, twins=False):
+def write_random_model(folder, config, seed, dtype="f32", skew=False, twins=False):
     """Writes the folder; dtype "bf16" rounds the tensors to that type, so whoever reads the file sees rounded ones."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -133,7 +133,7 @@ def main():
             overrides[key] = json.loads(value)
         except json.JSONDecodeError:
             overrides[key] = value
-    make_checkpoint(args.folder, make_config(**overrides), args.seed, args.dtype, args.skew, args.twins)
+    write_random_model(args.folder, make_config(**overrides), args.seed, args.dtype, args.skew, args.twins)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-#include "weights/checkpoint.h"
+#include "weights/tensor_folder.h"
 
 #include <string>
 #include <utility>
@@ -36,63 +36,63 @@ std::string error_with_index(const std::string& index) {
   const TempFolder folder;
   write_shards(folder);
   folder.write("model.safetensors.index.json", index);
-  return error_of([&] { Checkpoint checkpoint(folder.path()); });
+  return error_of([&] { TensorFolder tensors(folder.path()); });
 }
 
-TEST(Checkpoint, OpensOneFile) {
+TEST(TensorFolder, OpensOneFile) {
   const TempFolder folder;
   write_tensor_file(folder / "model.safetensors", {float_source("a", DType::kF32, {2, 3}, kValues)});
   folder.write("model.safetensors.index.json", "the single file comes first");
-  const Checkpoint checkpoint(folder.path());
-  EXPECT_EQ(checkpoint.model_dir(), folder.path());
-  EXPECT_TRUE(checkpoint.contains("a"));
-  EXPECT_FALSE(checkpoint.contains("b"));
-  EXPECT_FALSE(checkpoint.find("b").has_value());
-  EXPECT_THAT(checkpoint.find("a")->shape, ElementsAre(2, 3));
+  const TensorFolder tensors(folder.path());
+  EXPECT_EQ(tensors.model_dir(), folder.path());
+  EXPECT_TRUE(tensors.contains("a"));
+  EXPECT_FALSE(tensors.contains("b"));
+  EXPECT_FALSE(tensors.find("b").has_value());
+  EXPECT_THAT(tensors.find("a")->shape, ElementsAre(2, 3));
 }
 
-TEST(Checkpoint, OpensShards) {
+TEST(TensorFolder, OpensShards) {
   const TempFolder folder;
   write_shards(folder);
   folder.write("model.safetensors.index.json",
                R"({"metadata": {"total_size": 34}, "weight_map": {
                    "c": "two.safetensors", "a": "one.safetensors", "b": "one.safetensors"}})");
-  Checkpoint opened(folder.path());
+  TensorFolder opened(folder.path());
   const Tensor a = opened.tensor("a", {2, 3});
-  const Checkpoint checkpoint = std::move(opened);  // which leaves the views where they are
-  EXPECT_EQ(checkpoint.files().size(), 2u);
+  const TensorFolder tensors = std::move(opened);  // which leaves the views where they are
+  EXPECT_EQ(tensors.files().size(), 2u);
   EXPECT_EQ(first_of(a), 1);
-  EXPECT_EQ(first_of(checkpoint.tensor("b", {1})), 2);
-  EXPECT_EQ(first_of(checkpoint.tensor("c", {2})), 3);
+  EXPECT_EQ(first_of(tensors.tensor("b", {1})), 2);
+  EXPECT_EQ(first_of(tensors.tensor("c", {2})), 3);
 }
 
-TEST(Checkpoint, NamesTensorAndShapes) {
+TEST(TensorFolder, NamesTensorAndShapes) {
   const TempFolder folder;
   const std::vector<std::uint16_t> halves = {0, 0};
   write_tensor_file(folder / "model.safetensors", {float_source("a", DType::kF32, {2, 3}, kValues),
                                                    byte_source("h", "F16", {2}, std::as_bytes(std::span(halves)))});
-  const Checkpoint checkpoint(folder.path());
+  const TensorFolder tensors(folder.path());
   EXPECT_THAT(error_of([&] {
-                checkpoint.tensor("a", {3, 2});
+                tensors.tensor("a", {3, 2});
               }),
               AllOf(HasSubstr(folder.path()), HasSubstr("a: expected shape [3, 2], got [2, 3]")));
   EXPECT_THAT(error_of([&] {
-                checkpoint.tensor("b", {3, 2});
+                tensors.tensor("b", {3, 2});
               }),
               HasSubstr("b: expected a tensor of shape [3, 2], got no such tensor"));
-  EXPECT_THAT(error_of([&] { checkpoint.tensor("h", {2}); }),
+  EXPECT_THAT(error_of([&] { tensors.tensor("h", {2}); }),
               HasSubstr("h: expected weights of type F32 or BF16, got F16"));
-  EXPECT_THAT(error_of([&] { checkpoint.find("h"); }), HasSubstr("expected weights of type F32 or BF16, got F16"));
+  EXPECT_THAT(error_of([&] { tensors.find("h"); }), HasSubstr("expected weights of type F32 or BF16, got F16"));
 }
 
-TEST(Checkpoint, RefusesAFolderWithoutWeights) {
+TEST(TensorFolder, RefusesAFolderWithoutWeights) {
   const TempFolder folder;
-  EXPECT_THAT(error_of([&] { Checkpoint checkpoint(folder.path()); }),
+  EXPECT_THAT(error_of([&] { TensorFolder tensors(folder.path()); }),
               AllOf(HasSubstr("expected model.safetensors or model.safetensors.index.json"), HasSubstr("got neither")));
-  EXPECT_THAT(error_of([&] { Checkpoint checkpoint(folder / "none"); }), HasSubstr("got neither"));
+  EXPECT_THAT(error_of([&] { TensorFolder tensors(folder / "none"); }), HasSubstr("got neither"));
 }
 
-TEST(Checkpoint, RefusesABadIndex) {
+TEST(TensorFolder, RefusesABadIndex) {
   EXPECT_THAT(error_with_index("{"), AllOf(HasSubstr("index.json: expected JSON"), HasSubstr("parse error")));
   EXPECT_THAT(error_with_index("[]"), HasSubstr("expected an object weight_map, got none"));
   EXPECT_THAT(error_with_index("{}"), HasSubstr("expected an object weight_map, got none"));
@@ -105,7 +105,7 @@ TEST(Checkpoint, RefusesABadIndex) {
               AllOf(HasSubstr("three.safetensors: expected a readable file"), HasSubstr("No such file")));
 }
 
-TEST(Checkpoint, RefusesShardsOutsideTheFolder) {
+TEST(TensorFolder, RefusesShardsOutsideTheFolder) {
   for (const char* name : {R"("../one.safetensors")", R"("/one.safetensors")", R"("sub/one.safetensors")", R"("..")",
                            R"("one..safetensors")", R"("")", R"("one.safetensors\u0000")", "1", "null"}) {
     EXPECT_THAT(error_with_index(std::string(R"({"weight_map": {"a": )") + name + "}}"),

@@ -1,4 +1,4 @@
-#include "weights/checkpoint.h"
+#include "weights/tensor_folder.h"
 
 #include <filesystem>
 
@@ -36,7 +36,7 @@ void check_shard_name(const json& name, const std::string& tensor, const std::st
 
 }  // namespace
 
-Checkpoint::Checkpoint(const std::string& model_dir) : model_dir_(model_dir) {
+TensorFolder::TensorFolder(const std::string& model_dir) : model_dir_(model_dir) {
   const std::string single = model_dir + "/model.safetensors";
   const std::string index = model_dir + "/model.safetensors.index.json";
   if (std::filesystem::exists(single)) {
@@ -48,13 +48,13 @@ Checkpoint::Checkpoint(const std::string& model_dir) : model_dir_(model_dir) {
   }
 }
 
-void Checkpoint::open_single(const std::string& path) {
+void TensorFolder::open_single(const std::string& path) {
   files_.emplace_back(path);
   const auto& tensors = files_[0].tensors();
   for (std::size_t i = 0; i < tensors.size(); ++i) places_.emplace(tensors[i].name, Place{0, i});
 }
 
-void Checkpoint::open_shards(const std::string& index_path) {
+void TensorFolder::open_shards(const std::string& index_path) {
   const json weight_map = read_weight_map(index_path);
   std::map<std::string, std::size_t> opened;
   for (const auto& [tensor, name] : weight_map.items()) {
@@ -70,33 +70,33 @@ void Checkpoint::open_shards(const std::string& index_path) {
   }
 }
 
-std::string_view Checkpoint::first_with(std::string_view beginning) const {
+std::string_view TensorFolder::first_with(std::string_view beginning) const {
   const auto it = places_.lower_bound(beginning);
   return it != places_.end() && it->first.starts_with(beginning) ? std::string_view(it->first) : std::string_view();
 }
 
-std::optional<Tensor> Checkpoint::find(std::string_view name) const {
+std::optional<Tensor> TensorFolder::find(std::string_view name) const {
   const auto it = places_.find(name);
   if (it == places_.end()) return std::nullopt;
   const TensorFile& file = files_[it->second.file];
   return file.tensor(file.tensors()[it->second.tensor]);
 }
 
-void Checkpoint::check_shape(const std::string& name, const std::vector<std::int64_t>* shape,
-                             const std::vector<std::int64_t>& expected) const {
+void TensorFolder::check_shape(const std::string& name, const std::vector<std::int64_t>* shape,
+                               const std::vector<std::int64_t>& expected) const {
   if (!shape) fail("{}: {}: expected a tensor of shape {}, got no such tensor", model_dir_, name, to_string(expected));
   if (*shape != expected)
     fail("{}: {}: expected shape {}, got {}", model_dir_, name, to_string(expected), to_string(*shape));
 }
 
-Tensor Checkpoint::tensor(const std::string& name, const std::vector<std::int64_t>& expected_shape) const {
+Tensor TensorFolder::tensor(const std::string& name, const std::vector<std::int64_t>& expected_shape) const {
   std::optional<Tensor> tensor = find(name);
   check_shape(name, tensor ? &tensor->shape : nullptr, expected_shape);
   return *std::move(tensor);
 }
 
-std::span<const std::byte> Checkpoint::bytes(const std::string& name,
-                                             const std::vector<std::int64_t>& expected_shape) const {
+std::span<const std::byte> TensorFolder::bytes(const std::string& name,
+                                               const std::vector<std::int64_t>& expected_shape) const {
   const auto it = places_.find(name);
   const TensorFile* file = it == places_.end() ? nullptr : &files_[it->second.file];
   const TensorInfo* info = file ? &file->tensors()[it->second.tensor] : nullptr;

@@ -16,11 +16,11 @@
 namespace foe {
 
 // Maps every file and checks every header; reads no data. All const functions may run on any number of threads. Tensors
-// are views that live as long as the Checkpoint, wherever it is moved.
-class Checkpoint {
+// are views that live as long as the TensorFolder, wherever it is moved.
+class TensorFolder {
  public:
   // Throws Error naming the file, what was expected and what was found. Of a folder with both, the single file counts.
-  explicit Checkpoint(const std::string& model_dir);
+  explicit TensorFolder(const std::string& model_dir);
 
   bool contains(std::string_view name) const { return places_.find(name) != places_.end(); }
   // The first name, in alphabetical order, that begins so; empty where none does.
