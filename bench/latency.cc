@@ -111,7 +111,7 @@ void take_turn(Contestant& contestant, const Rung& rung, const LatencyOptions& o
   if (load == Load::kDecode) fill_with_noise(pool, kv, model.config.num_hidden_layers, batch);
   ExchangeOptions exchange = options.exchange;
   exchange.dispatch = rung.dispatch;
-  Activations a(model, contestant.grid.groups(), batch.num_tokens(), batch.num_sampled(), exchange);
+  Activations a(model, contestant.grid.across_groups(), batch.num_tokens(), batch.num_sampled(), exchange);
   const ExpertLoad no_load = a.load;
   const double budget = options.most_seconds / kRounds;
   double spent = 0;

@@ -33,7 +33,7 @@ Engine::Engine(Model model, Communicator& comm, const EngineOptions& options)
       pool_(options.threads, options.pinned),
       kv_(model_.config.num_hidden_layers, kv_blocks(model_, options),
           model_.kv_shape(options.kv_type, options.attention)),
-      activations_(model_, grid_.groups(), options.max_batch_tokens, max_sampled(options), options.exchange),
+      activations_(model_, grid_.across_groups(), options.max_batch_tokens, max_sampled(options), options.exchange),
       scheduler_({.kv_blocks = kv_blocks(model_, options),
                   .max_tokens = options.max_batch_tokens,
                   .max_sequences = options.max_sequences,

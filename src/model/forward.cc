@@ -71,7 +71,7 @@ void finish_exchange(Step& s) {
 void begin_sum(Step& s, const SumPlan& sums, float* partials_PTD) {
   s.pending =
       s.grid.start([&s, &sums, partials_PTD, count = static_cast<std::size_t>(s.T) * s.model.config.hidden_size] {
-        s.grid.groups().sum_partials(sums, partials_PTD, count, s.a.wire);
+        s.grid.across_groups().sum_partials(sums, partials_PTD, count, s.a.wire);
       });
 }
 
@@ -145,9 +145,9 @@ void norm_whole_width(Step& s, const LayerWeights& w, int n, int m) {
     }
   });
   const SumPlan& sums = s.model.attention_sums;
-  sums.reduce_own(s.grid.groups().rank(), squares_BT2, count);
+  sums.reduce_own(s.grid.across_groups().rank(), squares_BT2, count);
   if (sums.ranks() > 1) {
-    s.pending = s.grid.start([&] { s.grid.groups().sum_partials(sums, squares_BT2, count); });
+    s.pending = s.grid.start([&] { s.grid.across_groups().sum_partials(sums, squares_BT2, count); });
     finish_exchange(s);
   }
   const auto inverse_rms = [&](float squares, int heads) {
@@ -245,7 +245,7 @@ void begin_experts(Step& s, int layer) {
   route(s, w);
   if (s.a.exchange) {
     pack_rows(*s.a.exchange, s.pool, s.a.routing, input_TD, s.T);
-    s.pending = s.grid.start([&s] { exchange_messages(*s.a.exchange, s.grid.members()); });
+    s.pending = s.grid.start([&s] { exchange_messages(*s.a.exchange, s.grid.within_group()); });
     return;
   }
   sort_rows(s.model.share(), s.T, s.a.routing);
@@ -265,7 +265,7 @@ void run_travelled_rows(Step& s, int layer) {
   take_rows(x, s.pool, s.model.share());
   multiply_experts(s, s.model.weights.layers[layer], x.arrived, x.arrived_stride, x.rows, x.routing);
   pack_sums(x, s.pool, s.model.config, s.a.output_RD.data());
-  s.pending = s.grid.start([&s] { exchange_messages(*s.a.exchange, s.grid.members()); });
+  s.pending = s.grid.start([&s] { exchange_messages(*s.a.exchange, s.grid.within_group()); });
 }
 
 // Waits for update_h = M_h. With a shared residual, adds it to r.
@@ -323,7 +323,7 @@ Logits forward(const Model& model, const Batch& batch, KvCache& kv, Activations&
   for (Step& s : steps) {
     finish_experts(s);
     if (c.federated()) {
-      model.expert_sums.reduce_own(grid.groups().rank(), s.a.update_GTD.data(),
+      model.expert_sums.reduce_own(grid.across_groups().rank(), s.a.update_GTD.data(),
                                    static_cast<std::size_t>(s.T) * c.hidden_size);
       begin_sum(s, model.expert_sums, s.a.update_GTD.data());
     }

@@ -134,7 +134,7 @@ int tokens_of_half(const Model& model, int tokens, const ExchangeOptions& option
 
 }  // namespace
 
-Activations::Activations(const Model& model, Communicator& groups, int tokens, int sampled,
+Activations::Activations(const Model& model, Communicator& across_groups, int tokens, int sampled,
                          const ExchangeOptions& options)
     : max_tokens(tokens),
       max_sampled(sampled),
@@ -155,8 +155,8 @@ Activations::Activations(const Model& model, Communicator& groups, int tokens, i
   k_TmC = allocate(T * kv_width);
   v_TmC = allocate(T * kv_width);
   attended_TnC = allocate(T * q_width);
-  term_PTD = groups.allocate_terms(model.attention_sums.max_partials() * T * D);
-  update_GTD = groups.allocate_terms(updates * T * D);
+  term_PTD = across_groups.allocate_terms(model.attention_sums.max_partials() * T * D);
+  update_GTD = across_groups.allocate_terms(updates * T * D);
   scores_TE = allocate(T * c.experts());
   hidden_Rf = allocate(R * share.expert_width.size());
   output_RD = allocate(c.dense() ? 0 : R * D);
@@ -177,7 +177,7 @@ Activations::Activations(const Model& model, Communicator& groups, int tokens, i
   if (options.overlap) {
     ExchangeOptions alone = options;
     alone.overlap = false;
-    other_half = std::make_unique<Activations>(model, groups, static_cast<int>(T), 0, alone);
+    other_half = std::make_unique<Activations>(model, across_groups, static_cast<int>(T), 0, alone);
   }
 }
 

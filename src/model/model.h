@@ -112,8 +112,8 @@ struct Activations {
   Batch part;                               // the part of the step's batch that runs here, if that is not all
   std::unique_ptr<Activations> other_half;  // with --overlap: each of the two is sized for one half
 
-  // Collective over `groups`, which sums terms: RankGrid::groups().
-  Activations(const Model& model, Communicator& groups, int max_tokens, int max_sampled,
+  // Collective over `across_groups`, which sums terms: RankGrid::across_groups().
+  Activations(const Model& model, Communicator& across_groups, int max_tokens, int max_sampled,
               const ExchangeOptions& exchange = {});
   bool overlaps(int tokens) const { return other_half && tokens >= kOverlapTokens; }
   std::size_t bytes() const;

@@ -30,7 +30,7 @@ QuantisedRows quantise_attended(Step& s, std::size_t n_width) {
 
 // Writes this rank's partial sums to y_PTD. Its terms are s.a.products, in ascending order.
 void multiply_partials(Step& s, const SumPlan& sums, float* y_PTD) {
-  const int rank = s.grid.groups().rank();
+  const int rank = s.grid.across_groups().rank();
   for (int i = 0; i < sums.partials(rank); ++i) {
     const SumPlan::Partial partial = sums.partial(rank, i);
     const std::span products = std::span(s.a.products).subspan(partial.first, partial.terms);

@@ -5,12 +5,13 @@ namespace foe {
 RankGrid::RankGrid(const Placement& placement, Communicator& world, bool overlap) : world_(world) {
   const Share& share = placement.ranks[world.rank()];
   const int groups = placement.group_ranks(), members = placement.members;
-  if (groups > 1 && groups < world.size()) groups_ = world.split(share.idle() ? -1 : share.member, share.groups.begin);
+  if (groups > 1 && groups < world.size())
+    across_groups_ = world.split(share.idle() ? -1 : share.member, share.groups.begin);
   if (members > 1 && members < world.size())
-    members_ = world.split(share.idle() ? -1 : share.groups.begin, share.member);
+    within_group_ = world.split(share.idle() ? -1 : share.groups.begin, share.member);
   // Along an axis with one rank nothing is exchanged or counted.
-  if (groups == 1 || share.idle()) groups_ = make_self_comm();
-  if (members == 1 || share.idle()) members_ = make_self_comm();
+  if (groups == 1 || share.idle()) across_groups_ = make_self_comm();
+  if (members == 1 || share.idle()) within_group_ = make_self_comm();
   if (overlap && world.size() > 1) background_.emplace(world);
 }
 

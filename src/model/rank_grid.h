@@ -22,9 +22,9 @@ class RankGrid {
 
   Communicator& world() { return world_; }
   // The ranks with this rank's sequences, in the order of their terms of every sum. An idle rank is alone here.
-  Communicator& groups() { return groups_ ? *groups_ : world_; }
+  Communicator& across_groups() { return across_groups_ ? *across_groups_ : world_; }
   // The ranks with this rank's groups, in the order of the owners.
-  Communicator& members() { return members_ ? *members_ : world_; }
+  Communicator& within_group() { return within_group_ ? *within_group_ : world_; }
 
   // start() starts an exchange along either axis, and finish() waits until it has run. Without overlap it is finish()
   // that runs it. Exchanges must be finished in the order in which they were started, and nobody may use world() until
@@ -47,8 +47,8 @@ class RankGrid {
 
  private:
   Communicator& world_;
-  std::unique_ptr<Communicator> groups_, members_;   // null: the world
-  std::map<Ticket, std::function<void()>> started_;  // used without overlap
+  std::unique_ptr<Communicator> across_groups_, within_group_;  // null: the world
+  std::map<Ticket, std::function<void()>> started_;             // used without overlap
   Ticket next_ = 0;
   std::optional<Background> background_;
 };

@@ -44,7 +44,7 @@ std::vector<float> run(const RandomModel& folder, Plan plan, const ExchangeOptio
   RankGrid grid(model.placement, comm, options.overlap);
   ThreadPool pool(2);
   KvCache kv(model.config.num_hidden_layers, 32, model.kv_shape(KvType::kBF16));
-  Activations a(model, grid.groups(), 256, 256, options);
+  Activations a(model, grid.across_groups(), 256, 256, options);
   std::vector<float> all;
   for (const int chunk : {0, 1}) {
     const std::span<const float> logits =

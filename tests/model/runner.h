@@ -25,7 +25,7 @@ struct Runner {
         grid(model.placement, c),
         pool(threads),
         kv(model.config.num_hidden_layers, 64, model.kv_shape(kv_type)),
-        a(model, grid.groups(), 400, 400) {}
+        a(model, grid.across_groups(), 400, 400) {}
 
   std::vector<float> run(const Batch& batch) {
     const std::span<const float> logits = forward(model, batch, kv, a, grid, pool).whole_SV;
