@@ -61,7 +61,7 @@ void for_each_group(const Dims& d, Span span, Body&& body) {
 template <typename T>
 void score_block(const HeadGroup& group, const QueryBlock& block, AttentionScratch<T>& s) {
   const int c = group.d.head_dim;
-  multiply_panels<T>(block.rows, {s.q.data(), static_cast<std::size_t>(c)}, {s.keys_t.data(), c, block.keys()},
+  multiply_packed<T>(block.rows, {s.q.data(), static_cast<std::size_t>(c)}, {s.keys_t.data(), c, block.keys()},
                      {s.scores.data(), s.score_stride}, Into::kOverwrite);
 }
 
@@ -107,7 +107,7 @@ void forward_block(const HeadGroup& group, const QueryBlock& block, const T* qkv
   score_block(group, block, s);
   softmax_block(group, block, log_sum, s);
   const Panels<T> values{s.values.data(), block.keys(), c, static_cast<std::size_t>(group.length) * 16};
-  multiply_panels<T>(block.rows, {s.scores.data(), s.score_stride}, values, {s.o.data(), static_cast<std::size_t>(c)},
+  multiply_packed<T>(block.rows, {s.scores.data(), s.score_stride}, values, {s.o.data(), static_cast<std::size_t>(c)},
                      Into::kOverwrite);
   for (int i = 0; i < group.count; ++i)
     for (int p = 0; p < block.positions; ++p)
@@ -142,11 +142,11 @@ void backward_block(const HeadGroup& group, const QueryBlock& block, const T* qk
   gather_outputs(group, block, o, s.o.data());
   gather_outputs(group, block, d_o, s.d_o.data());
   score_block(group, block, s);
-  multiply_panels<T>(block.rows, {s.d_o.data(), stride}, {s.values_t.data(), c, keys},
+  multiply_packed<T>(block.rows, {s.d_o.data(), stride}, {s.values_t.data(), c, keys},
                      {s.d_scores.data(), s.score_stride}, Into::kOverwrite);
   softmax_block_backward(group, block, log_sum, s);
 
-  multiply_panels<T>(block.rows, {s.d_scores.data(), s.score_stride},
+  multiply_packed<T>(block.rows, {s.d_scores.data(), s.score_stride},
                      {s.keys.data(), keys, c, static_cast<std::size_t>(group.length) * 16}, {s.dq.data(), stride},
                      Into::kOverwrite);
   T* rows = dqkv + group.qkv_at(0);
@@ -179,8 +179,8 @@ void attention_forward(const Dims& d, Span span, const T* qkv_TW, T* o_TNC, T* l
                        AttentionScratch<T>& scratch) {
   for_each_group(d, span, [&](const HeadGroup& group) {
     const int c = d.head_dim;
-    pack_transposed(column_of(group, qkv_TW, group.k_column), span.length, c, scratch.keys_t.data(), c, 0, 0);
-    pack_rows(column_of(group, qkv_TW, group.v_column), span.length, c, scratch.values.data(), span.length, 0, 0);
+    fill_panels_transposed(column_of(group, qkv_TW, group.k_column), span.length, c, scratch.keys_t.data(), c, 0, 0);
+    fill_panels(column_of(group, qkv_TW, group.v_column), span.length, c, scratch.values.data(), span.length, 0, 0);
     for_each_block(span.length, group.count,
                    [&](const QueryBlock& block) { forward_block(group, block, qkv_TW, o_TNC, log_sum_TN, scratch); });
   });
@@ -193,9 +193,9 @@ void attention_backward(const Dims& d, Span span, const T* qkv_TW, const T* o_TN
   for_each_group(d, span, [&](const HeadGroup& group) {
     const int c = d.head_dim;
     const Rows<const T> k = column_of(group, qkv_TW, group.k_column), v = column_of(group, qkv_TW, group.v_column);
-    pack_transposed(k, span.length, c, scratch.keys_t.data(), c, 0, 0);
-    pack_rows(k, span.length, c, scratch.keys.data(), span.length, 0, 0);
-    pack_transposed(v, span.length, c, scratch.values_t.data(), c, 0, 0);
+    fill_panels_transposed(k, span.length, c, scratch.keys_t.data(), c, 0, 0);
+    fill_panels(k, span.length, c, scratch.keys.data(), span.length, 0, 0);
+    fill_panels_transposed(v, span.length, c, scratch.values_t.data(), c, 0, 0);
     for_each_block(span.length, group.count, [&](const QueryBlock& block) {
       backward_block(group, block, qkv_TW, o_TNC, log_sum_TN, do_TNC, dqkv_TW, scratch, products);
     });

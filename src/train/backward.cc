@@ -49,7 +49,7 @@ void experts_half_backward(const Model<T>& model, int layer, const RouterLosses&
   route_backward(layout.config, tokens, act.routing, a.d_weight_TK.data(), losses, a.d_scores_TE.data());
   multiply_transposed<T>(tokens, {a.d_scores_TE.data(), experts}, d.experts, {act.norm2_TD.data(), hidden}, d.hidden,
                          {gradients + at.router, hidden}, Into::kAdd, a.products);
-  multiply_panels<T>(tokens, {a.d_scores_TE.data(), experts}, weights.router.backward, {a.d_norm_TD.data(), hidden},
+  multiply_packed<T>(tokens, {a.d_scores_TE.data(), experts}, weights.router.backward, {a.d_norm_TD.data(), hidden},
                      Into::kAdd);
   for (int t = 0; t < tokens; ++t)
     rms_norm_row_backward(act.residual_TD.data() + t * hidden, model.params + at.post_norm, act.norm2_scale_T[t],
@@ -122,7 +122,7 @@ void attention_half_backward(const Model<T>& model, int layer, Activations<T>& a
 
   multiply_transposed<T>(tokens, {d_attention, hidden}, d.hidden, {act.o_TNC.data(), heads}, d.heads * d.head_dim,
                          {gradients + at.o, heads}, Into::kAdd, a.products);
-  multiply_panels<T>(tokens, {d_attention, hidden}, weights.o.backward, {a.d_o_TNC.data(), heads}, Into::kOverwrite);
+  multiply_packed<T>(tokens, {d_attention, hidden}, weights.o.backward, {a.d_o_TNC.data(), heads}, Into::kOverwrite);
   attention_backward(d, a.span, act.qkv_TW.data(), act.o_TNC.data(), act.log_sum_TN.data(), a.d_o_TNC.data(),
                      a.d_qkv_TW.data(), a.attention, a.products);
   qk_backward(layout.config, a.span, a.rope, model.params + at.q_norm, model.params + at.k_norm, act.raw_TW.data(),
@@ -130,7 +130,7 @@ void attention_half_backward(const Model<T>& model, int layer, Activations<T>& a
   // In the first layer all streams read the same norm, so their gradients are added before they go through it.
   for (int s = 0; s < d.streams; ++s) {
     qkv_weight_backward(model, layer, s, act.norm1_STD.data() + (layer == 0 ? 0 : s * n), a, gradients);
-    multiply_panels<T>(tokens, {a.d_qkv_TW.data() + s * d.stream_qkv(), qkv}, weights.qkv[s].backward,
+    multiply_packed<T>(tokens, {a.d_qkv_TW.data() + s * d.stream_qkv(), qkv}, weights.qkv[s].backward,
                        {a.d_norm_TD.data(), hidden}, layer == 0 && s > 0 ? Into::kAdd : Into::kOverwrite);
     if (layer > 0) stream_norm_backward(model, layer, s, a, gradients);
   }
@@ -148,7 +148,7 @@ double head_backward(const Model<T>& model, std::span<const std::int32_t> target
   for (int t = 0; t < a.span.tokens(); t += kHeadRows) {
     const int rows = std::min(kHeadRows, a.span.tokens() - t);
     const Rows<const T> x{a.norm_TD.data() + t * hidden, hidden};
-    multiply_panels<T>(rows, x, model.weights.head.forward, {a.logits.data(), stride}, Into::kOverwrite);
+    multiply_packed<T>(rows, x, model.weights.head.forward, {a.logits.data(), stride}, Into::kOverwrite);
     for (int i = 0; i < rows; ++i) {
       T* logits = a.logits.data() + i * stride;
       if (targets[t + i] < 0)
@@ -156,7 +156,7 @@ double head_backward(const Model<T>& model, std::span<const std::int32_t> target
       else
         nats += cross_entropy_row_backward(logits, d.vocab, targets[t + i], scale);
     }
-    multiply_panels<T>(rows, {a.logits.data(), stride}, model.weights.head.backward,
+    multiply_packed<T>(rows, {a.logits.data(), stride}, model.weights.head.backward,
                        {a.d_norm_TD.data() + t * hidden, hidden}, Into::kOverwrite);
     multiply_transposed<T>(rows, {a.logits.data(), stride}, d.vocab, x, d.hidden,
                            {gradients + model.layout.head, hidden}, Into::kAdd, a.products);

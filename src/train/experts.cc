@@ -16,13 +16,13 @@ void experts_forward(const Dims& d, int tokens, const LayerWeights<T>& weights, 
     const int rows = routing.rows(e);
     const std::int32_t* token = routing.token_R.data() + first;
     T* gate_up = gate_up_R2F + first * 2 * f;
-    multiply_panels<T>(rows, {x_TD, hidden, token}, weights.gate_up[e].forward, {gate_up, 2 * f}, Into::kOverwrite);
+    multiply_packed<T>(rows, {x_TD, hidden, token}, weights.gate_up[e].forward, {gate_up, 2 * f}, Into::kOverwrite);
     for (int r = 0; r < rows; ++r) {
       const T* gate = gate_up + r * 2 * f;
       swiglu_row(gate, gate + f, routing.weight_TK[routing.slot_R[first + r]], d.width, scratch.h_RF.data() + r * f);
     }
     T* moe = moe_STD + static_cast<std::size_t>(d.stream_of(e)) * tokens * hidden;
-    multiply_panels<T>(rows, {scratch.h_RF.data(), f}, weights.down[e].forward, {moe, hidden, token}, Into::kAdd);
+    multiply_packed<T>(rows, {scratch.h_RF.data(), f}, weights.down[e].forward, {moe, hidden, token}, Into::kAdd);
   }
 }
 
@@ -42,7 +42,7 @@ void experts_backward(const Dims& d, int tokens, const LayerWeights<T>& weights,
     const std::int32_t* token = routing.token_R.data() + first;
     const Rows<const T> dy{dmoe_STD + static_cast<std::size_t>(d.stream_of(e)) * tokens * hidden, hidden, token};
     const Rows<const T> x{x_TD, hidden, token};
-    multiply_panels<T>(rows, dy, weights.down[e].backward, {dh, f}, Into::kOverwrite);
+    multiply_packed<T>(rows, dy, weights.down[e].backward, {dh, f}, Into::kOverwrite);
     for (int r = 0; r < rows; ++r) {
       const std::int32_t slot = routing.slot_R[first + r];
       const T* gate = gate_up_R2F + (first + r) * 2 * f;
@@ -53,7 +53,7 @@ void experts_backward(const Dims& d, int tokens, const LayerWeights<T>& weights,
     multiply_transposed<T>(rows, dy, d.hidden, {h, f}, d.width, {gradients + at.down[e], f}, Into::kAdd, products);
     multiply_transposed<T>(rows, {dgate_up, 2 * f}, 2 * d.width, x, d.hidden, {gradients + at.gate_up[e], hidden},
                            Into::kAdd, products);
-    multiply_panels<T>(rows, {dgate_up, 2 * f}, weights.gate_up[e].backward, {dx_TD, hidden, token}, Into::kAdd);
+    multiply_packed<T>(rows, {dgate_up, 2 * f}, weights.gate_up[e].backward, {dx_TD, hidden, token}, Into::kAdd);
   }
 }
 

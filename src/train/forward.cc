@@ -77,13 +77,13 @@ void attention_half(const Model<T>& model, int layer, Activations<T>& a) {
   norm_streams(model, layer, a);
   for (int s = 0; s < d.streams; ++s) {
     const T* norm = act.norm1_STD.data() + (layer == 0 ? 0 : product(s, tokens, d.hidden));
-    multiply_panels<T>(tokens, {norm, hidden}, weights.qkv[s].forward, {act.qkv_TW.data() + s * d.stream_qkv(), qkv},
+    multiply_packed<T>(tokens, {norm, hidden}, weights.qkv[s].forward, {act.qkv_TW.data() + s * d.stream_qkv(), qkv},
                        Into::kOverwrite);
   }
   qk_forward(layout.config, a.span, a.rope, model.params + at.q_norm, model.params + at.k_norm, act.qkv_TW.data(),
              act.raw_TW.data(), act.qk_scale_TU.data());
   attention_forward(d, a.span, act.qkv_TW.data(), act.o_TNC.data(), act.log_sum_TN.data(), a.attention);
-  multiply_panels<T>(tokens, {act.o_TNC.data(), product(d.heads, d.head_dim)}, weights.o.forward,
+  multiply_packed<T>(tokens, {act.o_TNC.data(), product(d.heads, d.head_dim)}, weights.o.forward,
                      {act.residual_TD.data(), hidden}, Into::kOverwrite);
   const T scale = layer == 0 ? T{1} : static_cast<T>(layout.config.sync_scale());
   join_streams(d, tokens, input_of(a, layer), scale, true, act.residual_TD.data());
@@ -102,7 +102,7 @@ RouterLosses experts_half(const Model<T>& model, int layer, Activations<T>& a) {
     act.norm2_scale_T[t] =
         rms_norm_row(act.residual_TD.data() + t * hidden, model.params + layout.layers[layer].post_norm,
                      static_cast<T>(layout.config.rms_norm_eps), d.hidden, act.norm2_TD.data() + t * hidden);
-  multiply_panels<T>(tokens, {act.norm2_TD.data(), hidden}, weights.router.forward,
+  multiply_packed<T>(tokens, {act.norm2_TD.data(), hidden}, weights.router.forward,
                      {act.routing.share_TE.data(), experts}, Into::kOverwrite);
   const RouterLosses losses = route(layout.config, tokens, act.routing);
   experts_forward(d, tokens, weights, act.routing, act.norm2_TD.data(), act.gate_up_R2F.data(), act.moe_STD.data(),
@@ -193,7 +193,7 @@ double head_loss(const Model<T>& model, std::span<const std::int32_t> targets, A
   double nats = 0;
   for (int t = 0; t < a.span.tokens(); t += kHeadRows) {
     const int rows = std::min(kHeadRows, a.span.tokens() - t);
-    multiply_panels<T>(rows, {a.norm_TD.data() + t * hidden, hidden}, model.weights.head.forward,
+    multiply_packed<T>(rows, {a.norm_TD.data() + t * hidden, hidden}, model.weights.head.forward,
                        {a.logits.data(), stride}, Into::kOverwrite);
     for (int i = 0; i < rows; ++i)
       if (targets[t + i] >= 0) nats += cross_entropy_row(a.logits.data() + i * stride, d.vocab, targets[t + i]);
@@ -204,7 +204,7 @@ double head_loss(const Model<T>& model, std::span<const std::int32_t> targets, A
 template <typename T>
 void all_logits(const Model<T>& model, const Activations<T>& a, T* logits_TV) {
   const auto hidden = static_cast<std::size_t>(model.layout.dims.hidden);
-  multiply_panels<T>(a.span.tokens(), {a.norm_TD.data(), hidden}, model.weights.head.forward,
+  multiply_packed<T>(a.span.tokens(), {a.norm_TD.data(), hidden}, model.weights.head.forward,
                      {logits_TV, static_cast<std::size_t>(model.layout.dims.vocab)}, Into::kOverwrite);
 }
 

@@ -57,8 +57,9 @@ void PackedWeights<T>::pack(ThreadPool& pool, const T* params) {
   pool.parallel_for(blocks_.size(), [&](std::size_t i) {
     const Block& block = blocks_[i];
     const Rows<const T> source{params + block.offset, static_cast<std::size_t>(block.columns)};
-    pack_transposed(source, block.rows, block.columns, buffer_.data() + block.forward, block.columns, 0, block.row);
-    pack_rows(source, block.rows, block.columns, buffer_.data() + block.backward, block.total_rows, block.row, 0);
+    fill_panels_transposed(source, block.rows, block.columns, buffer_.data() + block.forward, block.columns, 0,
+                           block.row);
+    fill_panels(source, block.rows, block.columns, buffer_.data() + block.backward, block.total_rows, block.row, 0);
   });
 }
 

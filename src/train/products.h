@@ -17,7 +17,7 @@ struct ProductScratch<float> : SgemmScratch {};
 
 // C [count, b.width] (+)= A [count, b.depth] B
 template <typename T>
-void multiply_panels(int count, Rows<const T> a, Panels<T> b, Rows<T> c, Into into) {
+void multiply_packed(int count, Rows<const T> a, Panels<T> b, Rows<T> c, Into into) {
   if constexpr (std::is_same_v<T, float>) {
     sgemm_panels(count, a, b, c, into);
   } else {
@@ -50,7 +50,7 @@ void multiply_transposed(int depth, Rows<const T> a, int m, Rows<const T> b, int
 // Writes x [rows, columns] into the panels of a matrix [depth, width] at (row, column). The rest of the panels does not
 // change.
 template <typename T>
-void pack_rows(Rows<const T> x, int rows, int columns, T* panels, int depth, int row, int column) {
+void fill_panels(Rows<const T> x, int rows, int columns, T* panels, int depth, int row, int column) {
   for (int i = 0; i < rows; ++i) {
     const T* in = x.row(i);
     for (int j = 0, run; j < columns; j += run) {
@@ -67,7 +67,7 @@ void pack_rows(Rows<const T> x, int rows, int columns, T* panels, int depth, int
 
 // The same for x^T: x [rows, columns] becomes columns [column, column + rows) of rows [row, row + columns).
 template <typename T>
-void pack_transposed(Rows<const T> x, int rows, int columns, T* panels, int depth, int row, int column) {
+void fill_panels_transposed(Rows<const T> x, int rows, int columns, T* panels, int depth, int row, int column) {
   for (int i = 0; i < rows; ++i) {
     const T* in = x.row(i);
     const int n = column + i;

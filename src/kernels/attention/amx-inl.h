@@ -245,12 +245,12 @@ class TiledSpans {
   // Multiplies a group's weights with all values and, to sum them, with ones.
   void multiply_values(int group) {
     int p = 0;
-    for (; p + 4 <= panels_; p += 4) multiply_panels<4>(group, p);
-    if (p + 2 <= panels_) multiply_panels<2>(group, p), p += 2;
-    if (p < panels_) multiply_panels<1>(group, p);
+    for (; p + 4 <= panels_; p += 4) multiply_value_panels<4>(group, p);
+    if (p + 2 <= panels_) multiply_value_panels<2>(group, p), p += 2;
+    if (p < panels_) multiply_value_panels<1>(group, p);
   }
   template <int kPanels>
-  HWY_INLINE void multiply_panels(int group, int p) {
+  HWY_INLINE void multiply_value_panels(int group, int p) {
     const int tiles = (most_seen(group) + kDotDepth - 1) / kDotDepth;
     const BF16* const w = weights(group);
     const BF16* const v = values_.data() + p * kWeightTiles * kTileBf16;

@@ -78,7 +78,7 @@ template <int kRows, int kPanels, typename T>
 HWY_INLINE void multiply_rows(int depth, const float* const (&x)[kRows], const T* const (&panels)[kPanels],
                               std::size_t stride, V16 (&acc)[kRows][kPanels]) {
   if constexpr (!kPaired<T>) {
-    multiply_panels<kRows, kPanels, true>(depth, x, 1, panels, stride, acc);
+    multiply_scattered_panels<kRows, kPanels, true>(depth, x, 1, panels, stride, acc);
   } else {
     for (int k = 0; k < depth; k += 2) {
       repeat<kPanels>([&](auto p) FOE_INLINE {

@@ -53,7 +53,7 @@ void multiply_and_add(const Product& product, const TiledRows* tiled, int rows_b
 // Computes kPanels panels of outputs for some rows of a sum. Two terms are added as soon as both are there. `open` is a
 // stack: the next merge always adds the last term that waits to the one before it.
 template <int kPanels>
-void multiply_panels(std::span<const Product> terms, const Merge* merges, const RowRange& range, int panel) {
+void multiply_sum_panels(std::span<const Product> terms, const Merge* merges, const RowRange& range, int panel) {
   HWY_ALIGN Accumulators<kPanels> open[kMaxOpen];
   const Product& sum = terms.front();
   const int block = range.block<kPanels>();
@@ -85,9 +85,9 @@ void multiply_run(std::span<const Product> terms, const Merge* merges, int first
     int panel = first;
     if (terms.front().count == 1 && long_panels(*terms.front().w))
       for (; panel + kMostPanels <= last; panel += kMostPanels)
-        multiply_panels<kMostPanels>(terms, merges, range, panel);
-    for (; panel + 2 <= last; panel += 2) multiply_panels<2>(terms, merges, range, panel);
-    if (panel < last) multiply_panels<1>(terms, merges, range, panel);
+        multiply_sum_panels<kMostPanels>(terms, merges, range, panel);
+    for (; panel + 2 <= last; panel += 2) multiply_sum_panels<2>(terms, merges, range, panel);
+    if (panel < last) multiply_sum_panels<1>(terms, merges, range, panel);
   });
 }
 

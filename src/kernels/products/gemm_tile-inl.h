@@ -56,8 +56,9 @@ HWY_INLINE void store_tile(const V16 (&acc)[kRows][kPanels], float* y, std::size
 // acc[m][p] (+)= the sum over ascending k of a[m][k * a_step] * b[p][k * b_step + (0..15)]. `a` has kRows pointers to
 // rows. kUnitStep says that a_step is 1, so that the compiler can fold it into the address.
 template <int kRows, int kPanels, bool kUnitStep, typename T>
-HWY_INLINE void multiply_panels(std::size_t depth, const float* const* HWY_RESTRICT a, std::size_t a_step,
-                                const T* const (&b)[kPanels], std::size_t b_step, V16 (&acc)[kRows][kPanels]) {
+HWY_INLINE void multiply_scattered_panels(std::size_t depth, const float* const* HWY_RESTRICT a, std::size_t a_step,
+                                          const T* const (&b)[kPanels], std::size_t b_step,
+                                          V16 (&acc)[kRows][kPanels]) {
   const float* row[kRows];
   repeat<kRows>([&](auto m) FOE_INLINE { row[m] = a[m]; });
   for (std::size_t k = 0; k < depth; ++k) {
@@ -76,7 +77,7 @@ HWY_INLINE void multiply_tile(std::size_t depth, const float* const* HWY_RESTRIC
                               V16 (&acc)[kRows][kPanels]) {
   const T* panels[kPanels];
   repeat<kPanels>([&](auto p) FOE_INLINE { panels[p] = b + p * b_panel_stride; });
-  multiply_panels<kRows, kPanels, kUnitStep>(depth, a, a_step, panels, b_step, acc);
+  multiply_scattered_panels<kRows, kPanels, kUnitStep>(depth, a, a_step, panels, b_step, acc);
 }
 
 }  // namespace HWY_NAMESPACE
