@@ -51,9 +51,9 @@ std::unique_ptr<Communicator> Communicator::split(int color, int key) {
   restore_counters(before);
   std::erase_if(all, [&](const Choice& c) { return c.color != color; });
   std::stable_sort(all.begin(), all.end(), [](const Choice& a, const Choice& b) { return a.key < b.key; });
-  std::vector<int> members;
-  for (const Choice& c : all) members.push_back(c.rank);
-  std::unique_ptr<Communicator> part = make_part(members, color);
+  std::vector<int> part_ranks;
+  for (const Choice& c : all) part_ranks.push_back(c.rank);
+  std::unique_ptr<Communicator> part = make_part(part_ranks, color);
   if (color < 0) return nullptr;
   part->counters_ = counters_;
   part->count_levels();

@@ -130,16 +130,16 @@ class Communicator {
                              std::span<std::byte> receive, std::span<std::size_t> receive_bytes) = 0;
 
  protected:
-  // Returns a communicator of the ranks `members` of this one, in this order. All ranks call this, each with members
+  // Returns a communicator of the ranks `part_ranks` of this one, in this order. All ranks call this, each with ranks
   // that include itself. `color` tells communicators apart that are made by the same call.
-  virtual std::unique_ptr<Communicator> make_part(std::span<const int> members, int color) = 0;
+  virtual std::unique_ptr<Communicator> make_part(std::span<const int> part_ranks, int color) = 0;
 
   // Returns the communicators that this one is made of. Null pointers are skipped.
   virtual std::vector<Communicator*> levels() { return {}; }
   // From now on, levels() add to this one's counters.
   void count_levels();
-  static std::unique_ptr<Communicator> part_of(Communicator& whole, std::span<const int> members, int color) {
-    return whole.make_part(members, color);
+  static std::unique_ptr<Communicator> part_of(Communicator& whole, std::span<const int> part_ranks, int color) {
+    return whole.make_part(part_ranks, color);
   }
   // Throws Error if the messages that other ranks announce do not fit into `room` bytes: what a peer sends is input.
   void check_room(std::span<const std::size_t> receive_bytes, std::size_t room) const;

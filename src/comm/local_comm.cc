@@ -54,7 +54,7 @@ class LocalComm : public SharedComm {
   }
 
  protected:
-  std::unique_ptr<Communicator> make_part(std::span<const int> members, int color) override;
+  std::unique_ptr<Communicator> make_part(std::span<const int> part_ranks, int color) override;
 
  private:
   std::shared_ptr<LocalJob> job_;
@@ -82,16 +82,16 @@ std::unique_ptr<Communicator> make_local_comm(int rank, const std::vector<int>& 
   return std::make_unique<NodesComm>(std::move(*grid), std::move(world), std::move(inside), std::move(between));
 }
 
-std::unique_ptr<Communicator> LocalComm::make_part(std::span<const int> members, int color) {
+std::unique_ptr<Communicator> LocalComm::make_part(std::span<const int> part_ranks, int color) {
   const int call = splits_++;
   if (color < 0) return nullptr;
-  if (members.size() == 1) return make_self_comm();
-  const auto own = std::find(members.begin(), members.end(), rank()) - members.begin();
-  std::map<int, int> numbers;  // new numbers of the nodes, in the order of the members
+  if (part_ranks.size() == 1) return make_self_comm();
+  const auto own = std::find(part_ranks.begin(), part_ranks.end(), rank()) - part_ranks.begin();
+  std::map<int, int> numbers;  // new numbers of the nodes, in the order of the ranks
   std::vector<int> part_nodes;
-  for (const int member : members)
-    part_nodes.push_back(numbers.emplace(nodes()[member], static_cast<int>(numbers.size())).first->second);
-  return make_local_comm(static_cast<int>(own), part_nodes, part({call, color}, static_cast<int>(members.size())),
+  for (const int part_rank : part_ranks)
+    part_nodes.push_back(numbers.emplace(nodes()[part_rank], static_cast<int>(numbers.size())).first->second);
+  return make_local_comm(static_cast<int>(own), part_nodes, part({call, color}, static_cast<int>(part_ranks.size())),
                          timeout());
 }
 

@@ -59,8 +59,8 @@ MpiComm::~MpiComm() {
   if (on_destroy_) on_destroy_();
 }
 
-std::unique_ptr<Communicator> MpiComm::make_part(std::span<const int> members, int color) {
-  return make_part_of(comm_, members, color, options_);
+std::unique_ptr<Communicator> MpiComm::make_part(std::span<const int> part_ranks, int color) {
+  return make_part_of(comm_, part_ranks, color, options_);
 }
 
 void MpiComm::do_broadcast(std::vector<std::int32_t>& message) {

@@ -34,7 +34,7 @@ class MpiComm : public Communicator {
                      std::span<std::byte> receive, std::span<std::size_t> receive_bytes) override;
 
  protected:
-  std::unique_ptr<Communicator> make_part(std::span<const int> members, int color) override;
+  std::unique_ptr<Communicator> make_part(std::span<const int> part_ranks, int color) override;
 
  private:
   void sum_whole(const SumPlan& plan, float* partials, std::size_t count, Wire wire);
@@ -78,7 +78,7 @@ class MpiComm : public Communicator {
 std::unique_ptr<Communicator> make_comm(MPI_Comm comm, const WorldOptions& options, std::function<void()> on_destroy);
 
 // Does what Communicator::make_part() says.
-std::unique_ptr<Communicator> make_part_of(MPI_Comm comm, std::span<const int> members, int color,
+std::unique_ptr<Communicator> make_part_of(MPI_Comm comm, std::span<const int> part_ranks, int color,
                                            const WorldOptions& options);
 
 }  // namespace foe

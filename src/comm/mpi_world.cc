@@ -47,8 +47,8 @@ class NodeComm : public SharedComm {
         options_(options) {}
 
  protected:
-  std::unique_ptr<Communicator> make_part(std::span<const int> members, int color) override {
-    return make_part_of(node_, members, color, options_);
+  std::unique_ptr<Communicator> make_part(std::span<const int> part_ranks, int color) override {
+    return make_part_of(node_, part_ranks, color, options_);
   }
 
  private:
@@ -142,15 +142,15 @@ std::unique_ptr<Communicator> make_comm(MPI_Comm comm, const WorldOptions& optio
 
 // The MPI communicator is not freed before MPI_Finalize, because that would be collective, and a rank that fails leaves
 // alone.
-std::unique_ptr<Communicator> make_part_of(MPI_Comm comm, std::span<const int> members, int color,
+std::unique_ptr<Communicator> make_part_of(MPI_Comm comm, std::span<const int> part_ranks, int color,
                                            const WorldOptions& options) {
   int rank = 0;
   MPI_Comm_rank(comm, &rank);
-  const auto own = std::find(members.begin(), members.end(), rank) - members.begin();
+  const auto own = std::find(part_ranks.begin(), part_ranks.end(), rank) - part_ranks.begin();
   MPI_Comm part;
   check_mpi(MPI_Comm_split(comm, color < 0 ? MPI_UNDEFINED : color, static_cast<int>(own), &part), "MPI_Comm_split");
   if (color < 0) return nullptr;
-  if (members.size() == 1) return make_self_comm();
+  if (part_ranks.size() == 1) return make_self_comm();
   return make_comm(part, options, {});
 }
 

@@ -24,8 +24,8 @@ std::vector<Communicator*> NodesComm::levels() {
   return {world_.get(), inside_.get(), between_.get()};
 }
 
-std::unique_ptr<Communicator> NodesComm::make_part(std::span<const int> members, int color) {
-  return part_of(*world_, members, color);
+std::unique_ptr<Communicator> NodesComm::make_part(std::span<const int> part_ranks, int color) {
+  return part_of(*world_, part_ranks, color);
 }
 
 void NodesComm::do_broadcast(std::vector<std::int32_t>& message) {

@@ -27,7 +27,7 @@ class NodesComm : public Communicator {
                      std::span<std::byte> receive, std::span<std::size_t> receive_bytes) override;
 
  protected:
-  std::unique_ptr<Communicator> make_part(std::span<const int> members, int color) override;
+  std::unique_ptr<Communicator> make_part(std::span<const int> part_ranks, int color) override;
   std::vector<Communicator*> levels() override;
 
  private:
