@@ -100,14 +100,14 @@ void Communicator::gather(std::span<const float> send, std::span<const std::size
   FOE_CHECK(counts.size() == nodes_.size() && send.size() == counts[rank_], "{} floats, announced {}", send.size(),
             counts[rank_]);
   if (size() == 1) wire = Wire::kF32;
-  gather_bytes_.clear();
-  for (const std::size_t n : counts) gather_bytes_.push_back(wire_bytes(wire, n));
-  if (rank_ != 0) count_message(counters_->gather, 0, gather_bytes_[rank_]);
-  if (wire == Wire::kF32) return do_gather(std::as_bytes(send), gather_bytes_, reinterpret_cast<std::byte*>(out));
-  gather_.resize(gather_bytes_[rank_]);
+  gather_lengths_.clear();
+  for (const std::size_t n : counts) gather_lengths_.push_back(wire_bytes(wire, n));
+  if (wire == Wire::kF32)
+    return count_and_gather(std::as_bytes(send), gather_lengths_, reinterpret_cast<std::byte*>(out));
+  gather_.resize(gather_lengths_[rank_]);
   encode(wire, send.data(), send.size(), gather_.data());
-  if (rank_ == 0) gathered_.resize(std::accumulate(gather_bytes_.begin(), gather_bytes_.end(), std::size_t{0}));
-  do_gather(gather_, gather_bytes_, gathered_.data());
+  if (rank_ == 0) gathered_.resize(std::accumulate(gather_lengths_.begin(), gather_lengths_.end(), std::size_t{0}));
+  count_and_gather(gather_, gather_lengths_, gathered_.data());
   if (rank_ != 0) return;
   const std::byte* from = gathered_.data();
   for (const std::size_t n : counts) {
@@ -115,6 +115,19 @@ void Communicator::gather(std::span<const float> send, std::span<const std::size
     from += wire_bytes(wire, n);
     out += n;
   }
+}
+
+void Communicator::gather_bytes(std::span<const std::byte> send, std::span<const std::size_t> bytes, std::byte* out) {
+  const Call call(*counters_, counters_->gather, "a gather");
+  FOE_CHECK(bytes.size() == nodes_.size() && send.size() == bytes[rank_], "{} bytes, announced {}", send.size(),
+            bytes[rank_]);
+  count_and_gather(send, bytes, out);
+}
+
+void Communicator::count_and_gather(std::span<const std::byte> send, std::span<const std::size_t> bytes,
+                                    std::byte* out) {
+  if (rank_ != 0) count_message(counters_->gather, 0, bytes[rank_]);
+  do_gather(send, bytes, out);
 }
 
 void Communicator::all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,

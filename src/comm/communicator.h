@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include "comm/sum_plan.h"
@@ -102,9 +103,17 @@ class Communicator {
   // The terms of a sum must be in such memory on all ranks or on none.
   TermBuffer allocate_terms(std::size_t floats);
 
-  // Rank 0 receives everyone's floats, in the order of the ranks; counts[r] is what rank r sends. `out` is used on rank
-  // 0 only and has room for all.
-  void gather(std::span<const float> send, std::span<const std::size_t> counts, float* out, Wire wire = Wire::kF32);
+  // Rank 0 receives everyone's values, byte by byte, in the order of the ranks; counts[r] is the number that rank r
+  // sends. `out` is used on rank 0 only and must have room for all.
+  template <typename T>
+  requires std::is_trivially_copyable_v<T>
+  void gather(std::span<const std::type_identity_t<T>> send, std::span<const std::size_t> counts, T* out) {
+    std::vector<std::size_t> bytes(counts.begin(), counts.end());
+    for (std::size_t& n : bytes) n *= sizeof(T);
+    gather_bytes(std::as_bytes(send), bytes, reinterpret_cast<std::byte*>(out));
+  }
+  // The same for floats that travel as the wire says.
+  void gather(std::span<const float> send, std::span<const std::size_t> counts, float* out, Wire wire);
 
   // Sends one message from each rank to each, itself included, of any length and possibly empty. Receivers need not
   // know the lengths beforehand. `send` holds this rank's messages in the order of their receivers, send_bytes[r] bytes
@@ -159,12 +168,15 @@ class Communicator {
  private:
   class Call;
 
+  void gather_bytes(std::span<const std::byte> send, std::span<const std::size_t> bytes, std::byte* out);
+  void count_and_gather(std::span<const std::byte> send, std::span<const std::size_t> bytes, std::byte* out);
   void check_lengths(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
                      std::span<const std::size_t> receive_bytes) const;
 
   std::vector<int> nodes_;
-  std::vector<std::size_t> gather_bytes_;     // of the current gather, by rank
-  std::vector<std::byte> gather_, gathered_;  // what it sends and receives, if the wire is not f32
+  // Of the current gather: its lengths by rank and, if floats are encoded, what it sends and receives.
+  std::vector<std::size_t> gather_lengths_;
+  std::vector<std::byte> gather_, gathered_;
 };
 
 // Collective. All ranks return at nearly the same time, so that what follows can be measured.

@@ -1,8 +1,6 @@
 #include "engine/engine.h"
 
 #include <algorithm>
-#include <cstring>
-#include <type_traits>
 #include <utility>
 
 #include "base/check.h"
@@ -120,16 +118,9 @@ std::vector<CommCounters> Engine::collect_counters() {
 }
 
 std::vector<CommCounters> Engine::gather_counters(const CommCounters& mine) {
-  // gather() moves floats, so the bytes of the counters travel as floats.
-  constexpr std::size_t kFloats = sizeof(CommCounters) / sizeof(float);
-  static_assert(std::is_trivially_copyable_v<CommCounters> && sizeof(CommCounters) % sizeof(float) == 0);
-  float send[kFloats];
-  std::memcpy(send, &mine, sizeof mine);
-  std::vector<float> received(kFloats * comm_.size());
-  comm_.gather(send, std::vector<std::size_t>(comm_.size(), kFloats), received.data());
-  comm_.restore_counters(mine);
   std::vector<CommCounters> all(comm_.size());
-  std::memcpy(static_cast<void*>(all.data()), received.data(), all.size() * sizeof(CommCounters));
+  comm_.gather({&mine, 1}, std::vector<std::size_t>(comm_.size(), 1), all.data());
+  comm_.restore_counters(mine);
   return all;
 }
 

@@ -88,14 +88,11 @@ void count_candidates(const Placement& placement, const SampledRows& rows, std::
 
 // Collective. Rank 0 receives all candidates, and puts the ranks' candidates of each row side by side.
 void gather_candidates(const Model& model, const SampledRows& rows, Activations& a, Communicator& world) {
-  constexpr std::size_t kFloats = sizeof(Candidate) / sizeof(float);  // a gather moves floats
-  static_assert(sizeof(Candidate) == kFloats * sizeof(float));
   const Placement& placement = model.placement;
   std::vector<std::size_t> counts;
-  for (const Share& share : placement.ranks) counts.push_back(rows.candidates(share) * kFloats);
+  for (const Share& share : placement.ranks) counts.push_back(rows.candidates(share));
   if (model.rank == 0) a.gathered_candidates.resize(a.candidates_begin.back());
-  world.gather({reinterpret_cast<const float*>(a.candidates.data()), counts[model.rank]}, counts,
-               reinterpret_cast<float*>(a.gathered_candidates.data()));
+  world.gather(a.candidates, counts, a.gathered_candidates.data());
   if (model.rank != 0) return;
   a.candidates.resize(a.gathered_candidates.size());
   std::vector<std::int32_t> end = a.candidates_begin;  // where the candidates end that a row has so far

@@ -208,6 +208,30 @@ inline void check_gather(Communicator& comm, const std::vector<std::size_t>& cou
   }
 }
 
+// gather brings structs to rank 0 as they are; rank r sends r + 1 of them.
+inline void check_gather_of_structs(Communicator& comm) {
+  struct Pair {
+    std::uint64_t large;
+    std::int8_t small;
+    bool operator==(const Pair&) const = default;
+  };
+  std::vector<Pair> send, expected;
+  std::vector<std::size_t> counts;
+  for (int rank = 0; rank < comm.size(); ++rank) {
+    counts.push_back(rank + 1);
+    for (int i = 0; i <= rank; ++i) {
+      const Pair pair{random_bits(rank, i), static_cast<std::int8_t>(-rank - i)};
+      expected.push_back(pair);
+      if (rank == comm.rank()) send.push_back(pair);
+    }
+  }
+  std::vector<Pair> out(comm.rank() == 0 ? expected.size() : 0);
+  comm.gather(send, counts, out.data());
+  if (comm.rank() == 0) {
+    EXPECT_TRUE(out == expected);
+  }
+}
+
 inline std::vector<std::size_t> random_counts(int ranks, std::size_t largest, std::uint64_t seed) {
   std::vector<std::size_t> counts(ranks);
   for (int rank = 0; rank < ranks; ++rank)

@@ -33,6 +33,7 @@ TEST(SelfComm, DoesWhatOneRankDoes) {
   for (int leaves = 1; leaves <= 13; ++leaves) check_ordered_sum(*comm, {0, leaves}, 100, leaves);
   check_lossy_sum(*comm, {0, 5}, 100, 1, Wire::kInt8);
   check_gather(*comm, {17}, 2);
+  check_gather_of_structs(*comm);
   check_gather(*comm, {17}, 2, Wire::kBF16);
   check_all_to_all_shapes(*comm, 1000);
   check_random_sequence(*comm, 50, 3);
@@ -147,6 +148,7 @@ TEST_P(LocalComm, Gather) {
     const int ranks = comm.size();
     for (const Wire wire : kWires)
       for (std::uint64_t seed = 3; seed < 30; ++seed) check_gather(comm, random_counts(ranks, 500, seed), seed, wire);
+    check_gather_of_structs(comm);
     check_gather(comm, std::vector<std::size_t>(ranks, 0), 1);
     check_gather(comm, std::vector<std::size_t>(ranks, 100), 2);
     // Only the last rank has something, and more than one piece of it; then only the first has.
@@ -343,7 +345,9 @@ TEST(LocalCommDeathTest, ArgumentsMustFit) {
   const auto comms = make_local_comms(2);
   float value = 0;
   EXPECT_DEATH(comms[0]->ordered_sum(SumPlan({0, 1}), &value, 1), "a plan for 1 ranks on 2");
-  EXPECT_DEATH(comms[1]->gather({&value, 1}, std::vector<std::size_t>{1, 2}, nullptr), "1 floats, announced 2");
+  EXPECT_DEATH(comms[1]->gather({&value, 1}, std::vector<std::size_t>{1, 2}, &value, Wire::kF32),
+               "1 floats, announced 2");
+  EXPECT_DEATH(comms[1]->gather({&value, 1}, std::vector<std::size_t>{1, 2}, &value), "4 bytes, announced 8");
   const std::vector<std::byte> bytes(3);
   std::vector<std::byte> room(2);
   std::vector<std::size_t> lengths(2);

@@ -63,6 +63,7 @@ TEST(WorldComm, LossySums) {
 TEST(WorldComm, Gather) {
   for (const Wire wire : kWires)
     for (std::uint64_t seed = 3; seed < 30; ++seed) check_gather(*world, random_counts(ranks, 500, seed), seed, wire);
+  check_gather_of_structs(*world);
   check_gather(*world, std::vector<std::size_t>(ranks, 0), 1);
   check_gather(*world, std::vector<std::size_t>(ranks, 100), 2);
   std::vector<std::size_t> counts(ranks, 0);
