@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "core/configs.h"
 
 namespace foe {
 namespace {
@@ -18,26 +19,6 @@ using testing::AllOf;
 using testing::HasSubstr;
 
 // The paper's 1B model: every rule has something to divide.
-ModelConfig paper_1b() {
-  ModelConfig config;
-  config.hidden_size = 768;
-  config.num_hidden_layers = 16;
-  config.num_attention_heads = 8;
-  config.num_key_value_heads = 8;
-  config.head_dim = 96;
-  config.vocab_size = 50304;
-  config.num_experts = 64;
-  config.num_experts_per_tok = 8;
-  config.moe_intermediate_size = 384;
-  config.rope_theta = 500000;
-  config.rope_scaling_factor = 16;
-  config.max_position_embeddings = 32768;
-  config.qk_norm = QkNorm::kFull;
-  config.expert_groups = 8;
-  config.residual = Residual::kFederated;
-  return config;
-}
-
 std::string error_of(const ModelConfig& config) {
   try {
     validate(config);
@@ -62,7 +43,7 @@ void PrintTo(const Refusal& refusal, std::ostream* out) {
 class ValidateRefuses : public testing::TestWithParam<Refusal> {};
 
 TEST_P(ValidateRefuses, NamingKeyExpectedAndActual) {
-  ModelConfig config = paper_1b();
+  ModelConfig config = paper_config();
   ASSERT_NO_THROW(validate(config));
   GetParam().spoil(config);
   EXPECT_THAT(error_of(config),
@@ -122,7 +103,7 @@ INSTANTIATE_TEST_SUITE_P(
     [](const testing::TestParamInfo<Refusal>& test) { return test.param.name; });
 
 TEST(ModelConfig, AcceptsEveryKindOfModel) {
-  ModelConfig config = paper_1b();
+  ModelConfig config = paper_config();
   EXPECT_EQ(error_of(config), "no error");
   config.residual = Residual::kShared;  // grouped routing alone
   EXPECT_EQ(error_of(config), "no error");
@@ -136,7 +117,7 @@ TEST(ModelConfig, AcceptsEveryKindOfModel) {
 }
 
 TEST(ModelConfig, LargestSizesDoNotOverflow) {
-  ModelConfig config = paper_1b();
+  ModelConfig config = paper_config();
   config.hidden_size = 1 << 16;
   config.num_hidden_layers = config.num_attention_heads = config.num_key_value_heads = config.head_dim = 1 << 10;
   config.vocab_size = 1 << 24;
@@ -151,16 +132,8 @@ TEST(ModelConfig, LargestSizesDoNotOverflow) {
 }
 
 TEST(ModelConfig, CountsParametersOfAModelSmallEnoughToCountByHand) {
-  ModelConfig config;
-  config.hidden_size = 4;
-  config.num_hidden_layers = 2;
-  config.num_attention_heads = 4;
-  config.num_key_value_heads = 2;
-  config.head_dim = 6;
-  config.vocab_size = 10;
+  ModelConfig config = countable_config();
   config.num_experts = 3;
-  config.num_experts_per_tok = 2;
-  config.moe_intermediate_size = 5;
   // Per layer: q and o 4*24 each, k and v 4*12 each, two norms of 4, router 3*4, experts of 3*4*5. Then two tables of
   // 10*4 and the last norm.
   const int layer = 2 * 96 + 2 * 48 + 8 + 12;
@@ -179,7 +152,7 @@ TEST(ModelConfig, CountsParametersOfAModelSmallEnoughToCountByHand) {
 
 TEST(ModelConfig, CountsParametersOfPublishedModels) {
   // The paper's models in billions to three places, and OLMoE-1B-7B, "6.9B in all, 1.3B active".
-  ModelConfig config = paper_1b();
+  ModelConfig config = paper_config();
   EXPECT_NEAR(static_cast<double>(parameter_count(config)) / 1e9, 1.022, 0.0005);
   config.hidden_size = 2048;
   config.num_attention_heads = 16;

@@ -2,11 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include "core/configs.h"
+
 namespace foe {
 namespace {
 
 ModelConfig model(int kv_heads, int experts, int width) {
-  ModelConfig c;
+  ModelConfig c = small_config();
   c.num_attention_heads = c.num_key_value_heads = kv_heads;
   c.num_experts = c.num_experts_per_tok = experts;
   c.moe_intermediate_size = width;

@@ -5,7 +5,7 @@
 
 #include <gtest/gtest.h>
 
-#include "model/random_model.h"
+#include "core/configs.h"
 
 namespace foe {
 namespace {
@@ -13,17 +13,9 @@ namespace {
 // Elements of a layer: attention 4 * (2 * 4 + 2 * 2) * 16 = 768, router 4 * 4 = 16, experts 4 * 3 * 5 * 4 = 240; head
 // 10 * 4 = 40. Two layers.
 ModelConfig tiny() {
-  ModelConfig c;
-  c.hidden_size = 4;
-  c.num_hidden_layers = 2;
-  c.num_attention_heads = 4;
-  c.num_key_value_heads = 2;
+  ModelConfig c = countable_config();
   c.head_dim = 16;
-  c.vocab_size = 10;
-  c.num_experts = 4;
   c.num_experts_per_tok = 1;
-  c.moe_intermediate_size = 5;
-  c.max_position_embeddings = 64;
   return c;
 }
 

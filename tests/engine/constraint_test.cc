@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "core/configs.h"
 #include "engine/engine.h"
 #include "engine/with_engine.h"
 #include "model/random_model.h"

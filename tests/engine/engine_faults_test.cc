@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "comm/ranks.h"
+#include "core/configs.h"
 #include "engine/engine.h"
 #include "engine/with_engine.h"
 #include "model/random_model.h"

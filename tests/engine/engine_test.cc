@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "comm/sum_plan.h"
+#include "core/configs.h"
 #include "costs/wire_cost.h"
 #include "engine/sampler.h"
 #include "engine/with_engine.h"

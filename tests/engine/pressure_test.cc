@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/configs.h"
 #include "engine/sampler.h"
 #include "engine/with_engine.h"
 #include "model/random_model.h"

@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/configs.h"
 #include "model/random_model.h"
 
 namespace foe {

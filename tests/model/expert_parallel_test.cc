@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/sanitized.h"
 #include "comm/ranks.h"
+#include "core/configs.h"
 #include "costs/expert_traffic.h"
 #include "model/expert_exchange.h"
 #include "model/forward.h"

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/sanitized.h"
 #include "comm/ranks.h"
+#include "core/configs.h"
 #include "core/sum_blocks.h"
 #include "random_model.h"
 #include "runner.h"

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "comm/ranks.h"
+#include "core/configs.h"
 #include "random_model.h"
 #include "runner.h"
 

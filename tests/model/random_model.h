@@ -12,31 +12,6 @@
 
 namespace foe {
 
-// D = 48, 3 layers, 8 query and 4 KV heads of 12, 16 experts of width 24, 4 per token, vocabulary 70, context 512.
-inline ModelConfig small_config() {
-  ModelConfig c;
-  c.hidden_size = 48;
-  c.num_hidden_layers = 3;
-  c.num_attention_heads = 8;
-  c.num_key_value_heads = 4;
-  c.head_dim = 12;
-  c.vocab_size = 70;
-  c.num_experts = 16;
-  c.num_experts_per_tok = 4;
-  c.moe_intermediate_size = 24;
-  c.max_position_embeddings = 512;
-  c.model_type = "foe";
-  return c;
-}
-
-inline ModelConfig small_federated(int groups) {
-  ModelConfig c = small_config();
-  c.expert_groups = groups;
-  c.residual = Residual::kFederated;
-  c.group_sync = GroupSync::kSum;
-  return c;
-}
-
 inline std::vector<std::int32_t> random_tokens(int count, int vocab, std::uint64_t seed) {
   std::vector<std::int32_t> tokens(count);
   for (int i = 0; i < count; ++i) tokens[i] = static_cast<std::int32_t>(random_bits(seed, i) % vocab);

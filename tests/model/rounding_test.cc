@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/configs.h"
 #include "kernels/quantised_values.h"
 #include "random_model.h"
 #include "runner.h"

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/configs.h"
 #include "random_model.h"
 
 namespace foe {

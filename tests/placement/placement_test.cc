@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "core/configs.h"
 #include "core/sum_blocks.h"
 #include "core/sum_tree.h"
 
@@ -19,21 +20,16 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 
-ModelConfig shared_model() {
-  ModelConfig config;
+ModelConfig federated_model(int groups = 8) {
+  ModelConfig config = paper_config();
   config.num_attention_heads = 16;
-  config.num_key_value_heads = 8;
-  config.num_experts = 64;
-  config.num_experts_per_tok = 8;
-  config.moe_intermediate_size = 384;
-  config.vocab_size = 50304;
+  config.expert_groups = groups;
   return config;
 }
 
-ModelConfig federated_model(int groups = 8) {
-  ModelConfig config = shared_model();
-  config.expert_groups = groups;
-  config.residual = Residual::kFederated;
+ModelConfig shared_model() {
+  ModelConfig config = federated_model(1);
+  config.residual = Residual::kShared;
   return config;
 }
 

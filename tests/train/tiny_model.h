@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/rng.h"
+#include "core/configs.h"
 #include "train/layout.h"
 #include "train/model.h"
 
@@ -22,14 +23,10 @@ struct TinyCase {
 };
 
 inline ModelConfig tiny_config(const TinyCase& c) {
-  ModelConfig m;
+  ModelConfig m = small_config();
   m.hidden_size = 8;
-  m.num_hidden_layers = 3;
-  m.num_attention_heads = 8;
-  m.num_key_value_heads = 4;
   m.head_dim = 4;
   m.vocab_size = 13;
-  m.num_experts = 16;
   m.num_experts_per_tok = c.top_k;
   m.moe_intermediate_size = 6;
   m.norm_topk_prob = c.norm_topk_prob;
@@ -40,7 +37,6 @@ inline ModelConfig tiny_config(const TinyCase& c) {
   m.expert_groups = c.groups;
   m.residual = c.residual;
   m.group_sync = c.sync;
-  m.model_type = "foe";
   return m;
 }
 

@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
+#include "core/configs.h"
 #include "file_memory.h"
 #include "model/random_model.h"
 #include "weights/config_json.h"

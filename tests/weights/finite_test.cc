@@ -8,6 +8,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/configs.h"
 #include "model/random_model.h"
 #include "weights/convert.h"
 #include "weights/model_weights.h"

@@ -10,6 +10,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/configs.h"
 #include "temp_folder.h"
 #include "weights/tensor_writer.h"
 
@@ -20,18 +21,12 @@ using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-ModelConfig small_config() {
-  ModelConfig config;
+ModelConfig own_config() {
+  ModelConfig config = countable_config();
   config.hidden_size = 6;
-  config.num_hidden_layers = 2;
-  config.num_attention_heads = 4;
-  config.num_key_value_heads = 2;
   config.head_dim = 2;
   config.vocab_size = 5;
-  config.num_experts = 4;
-  config.num_experts_per_tok = 2;
   config.moe_intermediate_size = 3;
-  config.max_position_embeddings = 8;
   config.qk_norm = QkNorm::kFull;
   return config;
 }
@@ -115,7 +110,7 @@ void expect_is(const TensorFolder& tensors, const std::string& name, const Tenso
 }
 
 TEST(LayerTensors, AttentionAndNorms) {
-  const ModelConfig config = small_config();
+  const ModelConfig config = own_config();
   const Model model(config, Experts::kOlmoe);
   const TensorFolder& tensors = model.tensors();
   for (int l = 0; l < 2; ++l) {
@@ -137,7 +132,7 @@ TEST(LayerTensors, AttentionAndNorms) {
 }
 
 TEST(LayerTensors, EachKindOfQkNorm) {
-  ModelConfig config = small_config();
+  ModelConfig config = own_config();
   config.qk_norm = QkNorm::kHead;
   const Model head(config, Experts::kOlmoe);
   EXPECT_THAT(layer_tensors(head.tensors(), config, 0).q_norm->shape, ElementsAre(2));
@@ -154,7 +149,7 @@ TEST(LayerTensors, EachKindOfQkNorm) {
 }
 
 TEST(LayerTensors, ExpertsOfOlmoe) {
-  const ModelConfig config = small_config();
+  const ModelConfig config = own_config();
   const Model model(config, Experts::kOlmoe);
   const ExpertTensors expert = expert_tensors(model.tensors(), config, 1, 3);
   expect_is(model.tensors(), "model.layers.1.mlp.experts.3.gate_proj.weight", expert.gate);
@@ -163,7 +158,7 @@ TEST(LayerTensors, ExpertsOfOlmoe) {
 }
 
 TEST(LayerTensors, ExpertsOfMixtral) {
-  const ModelConfig config = small_config();
+  const ModelConfig config = own_config();
   const Model model(config, Experts::kMixtral);
   const ExpertTensors expert = expert_tensors(model.tensors(), config, 1, 2);
   expect_is(model.tensors(), "model.layers.1.block_sparse_moe.experts.2.w1.weight", expert.gate);
@@ -174,7 +169,7 @@ TEST(LayerTensors, ExpertsOfMixtral) {
 }
 
 TEST(LayerTensors, FusedExpertsAreSlices) {
-  const ModelConfig config = small_config();
+  const ModelConfig config = own_config();
   const Model model(config, Experts::kFused);
   const Tensor gate_up = model.tensors().find("model.layers.1.mlp.experts.gate_up_proj").value();
   const Tensor down = model.tensors().find("model.layers.1.mlp.experts.down_proj").value();
@@ -192,7 +187,7 @@ TEST(LayerTensors, FusedExpertsAreSlices) {
 }
 
 TEST(LayerTensors, ADenseLayerIsOneExpert) {
-  ModelConfig config = small_config();
+  ModelConfig config = own_config();
   config.num_experts = config.num_experts_per_tok = 0;
   const Model model(config, Experts::kDense);
   EXPECT_FALSE(layer_tensors(model.tensors(), config, 0).router.has_value());
@@ -203,7 +198,7 @@ TEST(LayerTensors, ADenseLayerIsOneExpert) {
 }
 
 TEST(LayerTensors, EndsTiedAndUntied) {
-  ModelConfig config = small_config();
+  ModelConfig config = own_config();
   const Model untied(config, Experts::kOlmoe);
   const EndTensors ends = end_tensors(untied.tensors(), config);
   expect_is(untied.tensors(), "model.embed_tokens.weight", ends.embed);
@@ -218,7 +213,7 @@ TEST(LayerTensors, EndsTiedAndUntied) {
 }
 
 TEST(LayerTensors, NamesWhatIsMissingOrMisshapen) {
-  ModelConfig config = small_config();
+  ModelConfig config = own_config();
   const Model olmoe(config, Experts::kOlmoe);
   const Model fused(config, Experts::kFused);
   config.moe_intermediate_size = 4;
@@ -226,14 +221,14 @@ TEST(LayerTensors, NamesWhatIsMissingOrMisshapen) {
               HasSubstr("model.layers.0.mlp.experts.1.gate_proj.weight: expected shape [4, 6], got [3, 6]"));
   EXPECT_THAT(error_of([&] { expert_tensors(fused.tensors(), config, 0, 1); }),
               HasSubstr("model.layers.0.mlp.experts.gate_up_proj: expected shape [4, 8, 6], got [4, 6, 6]"));
-  config = small_config();
+  config = own_config();
   config.num_hidden_layers = 3;
   EXPECT_THAT(error_of([&] { layer_tensors(olmoe.tensors(), config, 2); }),
               HasSubstr("model.layers.2.input_layernorm.weight: expected a tensor of shape [6], got no such tensor"));
 }
 
 TEST(LayerTensors, RefusesBiases) {
-  const ModelConfig config = small_config();
+  const ModelConfig config = own_config();
   const Model model(config, Experts::kOlmoe,
                     [](Builder& builder) { builder.add("model.layers.1.self_attn.k_proj.bias", {4}); });
   EXPECT_NO_THROW(attention_tensors(model.tensors(), config, 0));
@@ -243,7 +238,7 @@ TEST(LayerTensors, RefusesBiases) {
 }
 
 TEST(LayerTensorsDeathTest, LayersAndExpertsOutOfRangeAreBugs) {
-  const ModelConfig config = small_config();
+  const ModelConfig config = own_config();
   const Model model(config, Experts::kOlmoe);
   EXPECT_DEATH(layer_tensors(model.tensors(), config, 2), "layer 2 of 2");
   EXPECT_DEATH(expert_tensors(model.tensors(), config, 0, 4), "expert 4 of 4");

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "core/configs.h"
 #include "model/random_model.h"
 #include "server/ranks/link.h"
 #include "server/ranks/worker.h"

@@ -2,14 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include "core/configs.h"
+
 namespace foe {
 namespace {
 
 TEST(Worker, TheKvCacheTakesFourGiBOfItsType) {
-  ModelConfig c;
-  c.num_hidden_layers = 16;
-  c.num_key_value_heads = 8;
-  c.head_dim = 96;
+  ModelConfig c = paper_config();  // 16 layers, 8 KV heads, 96 wide
   c.max_position_embeddings = 4096;
   constexpr std::int64_t kBytes = std::int64_t{4} << 30;
   const std::int64_t elements = 16 * 8 * 2 * 96, scales = 16 * 8 * 2;
