@@ -35,8 +35,10 @@ void decode(benchmark::State& state) {
         Request request;
         request.id = id;
         // The lengths differ, so that not all fill a block in the same step.
-        for (int i = 0; i < context - id % kKvBlock; ++i)
-          request.prompt.push_back(static_cast<std::int32_t>(random_bits(id, i) % 50000));
+        std::vector<std::int32_t> prompt(context - id % kKvBlock);
+        for (std::size_t i = 0; i < prompt.size(); ++i)
+          prompt[i] = static_cast<std::int32_t>(random_bits(id, i) % 50000);
+        request.prompt = std::move(prompt);
         request.max_tokens = answer;
         scheduler.add(std::move(request));
       }

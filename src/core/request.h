@@ -1,9 +1,13 @@
 // What the engine is asked for, and what it returns. There are only token ids here: the front end deals with text.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <initializer_list>
+#include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace foe {
@@ -37,9 +41,36 @@ struct Constraint {
   std::string schema;  // JSON
 };
 
+// The tokens of a prompt, which do not change. Copies share them: the front end's journal keeps a request while the
+// ranks run it, and all choices of one reply have the same prompt.
+class Prompt {
+ public:
+  using value_type = std::int32_t;
+  using const_iterator = std::vector<std::int32_t>::const_iterator;
+
+  Prompt() = default;
+  Prompt(std::vector<std::int32_t> tokens)  // NOLINT: a prompt is its tokens
+      : tokens_(std::make_shared<const std::vector<std::int32_t>>(std::move(tokens))) {}
+  Prompt(std::initializer_list<std::int32_t> tokens) : Prompt(std::vector(tokens)) {}
+
+  const std::vector<std::int32_t>& tokens() const {
+    static const std::vector<std::int32_t> kNone;
+    return tokens_ ? *tokens_ : kNone;
+  }
+  std::size_t size() const { return tokens().size(); }
+  bool empty() const { return tokens().empty(); }
+  std::int32_t operator[](std::size_t i) const { return tokens()[i]; }
+  const_iterator begin() const { return tokens().begin(); }
+  const_iterator end() const { return tokens().end(); }
+  bool operator==(const Prompt& other) const { return tokens() == other.tokens(); }
+
+ private:
+  std::shared_ptr<const std::vector<std::int32_t>> tokens_;
+};
+
 struct Request {
   std::int64_t id = 0;
-  std::vector<std::int32_t> prompt;    // at least one token
+  Prompt prompt;                       // at least one token
   std::vector<std::int32_t> output;    // tokens that were generated before a restart: generation continues after them
   int max_tokens = 16;                 // limit on output tokens, including those in `output`
   std::vector<std::int32_t> stop_ids;  // tokens that end the output (and are part of it)

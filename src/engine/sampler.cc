@@ -90,7 +90,7 @@ void validate(const SamplingParams& p) {
 void validate(const Request& request, int vocab_size) {
   const SamplingParams& p = request.sampling;
   validate(p);
-  for (const auto* tokens : {&request.prompt, &request.output})
+  for (const auto* tokens : {&request.prompt.tokens(), &request.output})
     for (const std::int32_t token : *tokens) check_token("token", token, vocab_size);
   for (const LogitBias& bias : p.logit_bias) check_token("logit_bias", bias.token, vocab_size);
   if (p.min_tokens > request.max_tokens)

@@ -32,7 +32,7 @@ void Scheduler::add(Request request) {
   sequence->turn =
       std::int64_t{std::clamp(request.priority, -kMaxPriority, kMaxPriority)} * limits_.aging_steps + steps_;
   sequence->arrival = arrivals_++;
-  sequence->tokens = request.prompt;
+  sequence->tokens = request.prompt.tokens();
   sequence->tokens.insert(sequence->tokens.end(), request.output.begin(), request.output.end());
   sequence->collects_prompt = request.sampling.prompt_logprobs >= 0 && request.output.empty();
   sequence->request = std::move(request);

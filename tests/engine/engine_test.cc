@@ -21,7 +21,7 @@ namespace {
 Request request(std::int64_t id, int prompt, int max_tokens, float temperature = 0) {
   Request r;
   r.id = id;
-  for (int i = 0; i < prompt; ++i) r.prompt.push_back(static_cast<std::int32_t>(random_bits(id, i) % 70));
+  r.prompt = random_tokens(prompt, 70, id);
   r.max_tokens = max_tokens;
   r.sampling = {.temperature = temperature, .seed = static_cast<std::uint64_t>(id)};
   return r;
@@ -216,7 +216,7 @@ TEST(Engine, PromptLogprobsAreThoseOfTheLogits) {
   r.sampling.prompt_logprobs = 1;
   with_engine(folder.path(), 2, {.max_sampled = 30}, [&](Engine& engine) {
     Batch batch;
-    batch.add_sequence(r.prompt, 0, std::vector<std::int32_t>{0, 1}, Batch::Sample::kAll);
+    batch.add_sequence(r.prompt.tokens(), 0, std::vector<std::int32_t>{0, 1}, Batch::Sample::kAll);
     const std::span<const float> logits = engine.run(batch);
     ASSERT_EQ(logits.size(), 30u * 70);
     std::vector<std::vector<float>> expected;
@@ -247,7 +247,7 @@ TEST(Engine, RefusesTokensOutsideTheVocabulary) {
   with_engine(folder.path(), 1, {}, [&](Engine& engine) {
     for (const std::int32_t bad : {-1, 70}) {
       Request r = request(1, 4, 4);
-      r.prompt[2] = bad;
+      r.prompt = {1, 2, bad, 4};
       EXPECT_THAT([&] { engine.submit(r); },
                   testing::ThrowsMessage<Error>(testing::HasSubstr("expected an id in [0, 70)")));
     }

@@ -26,9 +26,10 @@ std::vector<Request> requests(int count) {
   for (int id = 1; id <= count; ++id) {
     Request r;
     r.id = id;
-    r.prompt = random_tokens(20 + 17 * (id % 2), 70, id % 2);
+    std::vector<std::int32_t> prompt = random_tokens(20 + 17 * (id % 2), 70, id % 2);
     const std::vector<std::int32_t> own = random_tokens(3 + 7 * id % 30, 70, 100 + id / 3);
-    r.prompt.insert(r.prompt.end(), own.begin(), own.end());
+    prompt.insert(prompt.end(), own.begin(), own.end());
+    r.prompt = std::move(prompt);
     r.max_tokens = 8 + 5 * id % 40;
     r.priority = id % 5 == 0 ? -1 : 0;
     r.sampling.temperature = 1.0f;

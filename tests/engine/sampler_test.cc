@@ -324,9 +324,9 @@ TEST(Sampler, ValidationNamesTheFieldAndItsRange) {
   r.max_tokens = 4;
   EXPECT_EQ(message(r), "min_tokens: expected at most max_tokens = 4, got 5");
   r = request({.prompt_logprobs = 20});
-  r.prompt.assign(kMaxPromptLogprobs / 21, 0);
+  r.prompt = std::vector<std::int32_t>(kMaxPromptLogprobs / 21, 0);
   EXPECT_EQ(message(r), "accepted");
-  r.prompt.push_back(0);
+  r.prompt = std::vector<std::int32_t>(r.prompt.size() + 1, 0);
   EXPECT_THAT(message(r),
               testing::StartsWith("prompt_logprobs: expected at most 6291456 tokens to report, got 21 for "));
 }

@@ -19,8 +19,9 @@ constexpr SchedulerLimits kLimits{.kv_blocks = 32, .max_tokens = 64, .max_sequen
 // `shared` tokens that all of them have, and then `own` ones.
 Request alike(std::int64_t id, int shared, int own, int max_tokens = 2) {
   Request r = request(id, own, max_tokens);
-  const Request first = request(0, shared, 1);
-  r.prompt.insert(r.prompt.begin(), first.prompt.begin(), first.prompt.end());
+  std::vector<std::int32_t> tokens = request(0, shared, 1).prompt.tokens();
+  tokens.insert(tokens.end(), r.prompt.begin(), r.prompt.end());
+  r.prompt = std::move(tokens);
   return r;
 }
 
@@ -54,8 +55,9 @@ TEST(PrefixCache, OutputIsFoundToo) {
   s.add(request(1, 10, 30));
   drain(s);
   Request r = request(2, 1, 1);
-  r.prompt = request(1, 10, 1).prompt;
-  r.prompt.resize(60, 1999);
+  std::vector<std::int32_t> prompt = request(1, 10, 1).prompt.tokens();
+  prompt.resize(60, 1999);
+  r.prompt = std::move(prompt);
   s.add(r);
   EXPECT_EQ(s.next().positions.front(), 32);  // 39 positions were run: the last output token has none
 }

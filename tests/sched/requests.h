@@ -1,7 +1,10 @@
 // Requests for tests of the scheduler, and steps whose tokens do not matter.
 #pragma once
 
+#include <cstdint>
 #include <map>
+#include <numeric>
+#include <utility>
 #include <vector>
 
 #include "core/batch.h"
@@ -14,7 +17,9 @@ namespace foe {
 inline Request request(std::int64_t id, int prompt, int max_tokens, int priority = 0) {
   Request r;
   r.id = id;
-  for (int i = 0; i < prompt; ++i) r.prompt.push_back(static_cast<std::int32_t>(1000 * id + i));
+  std::vector<std::int32_t> tokens(prompt);
+  std::iota(tokens.begin(), tokens.end(), static_cast<std::int32_t>(1000 * id));
+  r.prompt = std::move(tokens);
   r.max_tokens = max_tokens;
   r.priority = priority;
   return r;

@@ -53,12 +53,14 @@ class Workload {
     Request r;
     r.priority = random(mix_.priorities) - mix_.priorities / 2;
     r.max_tokens = 1 + random(mix_.output);
+    std::vector<std::int32_t> prompt;
     // Every fourth prompt begins with one of three others, as system prompts do.
     if (random(4) > 0)
       for (int i = 0, like = random(3), n = random(mix_.prompt); i < n; ++i)
-        r.prompt.push_back(static_cast<std::int32_t>(random_bits(like, i) % kFakeVocabulary));
-    for (int i = static_cast<int>(r.prompt.size()), n = 1 + random(mix_.prompt); i < n || r.prompt.empty(); ++i)
-      r.prompt.push_back(random(kFakeVocabulary));
+        prompt.push_back(static_cast<std::int32_t>(random_bits(like, i) % kFakeVocabulary));
+    for (int i = static_cast<int>(prompt.size()), n = 1 + random(mix_.prompt); i < n || prompt.empty(); ++i)
+      prompt.push_back(random(kFakeVocabulary));
+    r.prompt = std::move(prompt);
     if (random(5) == 0) r.stop_ids = {random(kFakeVocabulary)};
     if (random(5) == 0) r.sampling.min_tokens = random(r.max_tokens);
     if (random(6) == 0) r.sampling.prompt_logprobs = 0;
@@ -68,7 +70,7 @@ class Workload {
   }
 
   static std::int32_t expected(const Request& r) {
-    std::vector<std::int32_t> tokens = r.prompt;
+    std::vector<std::int32_t> tokens = r.prompt.tokens();
     tokens.insert(tokens.end(), r.output.begin(), r.output.end());
     return fake_next(fake_kv_of(tokens));
   }
@@ -116,7 +118,7 @@ class Workload {
     const auto [request, position] = scheduler_.sampled(i);
     const Alive& alive = alive_.at(request->id);
     EXPECT_EQ(request->output, alive.request.output);
-    std::vector<std::int32_t> tokens = alive.request.prompt;
+    std::vector<std::int32_t> tokens = alive.request.prompt.tokens();
     tokens.insert(tokens.end(), alive.request.output.begin(), alive.request.output.end());
     EXPECT_EQ(kv, fake_kv_of(std::span(tokens).first(position + 1))) << "request " << request->id;
     const LogprobEntry entry{static_cast<float>(position), {}};

@@ -19,7 +19,7 @@ int read_logprobs(const json& object) {
 }
 
 // Reads a prompt, which is a string, a list of strings, a list of ids, or a list of lists of ids.
-std::vector<std::vector<std::int32_t>> read_prompts(const json& object, const ServedModel& model) {
+std::vector<Prompt> read_prompts(const json& object, const ServedModel& model) {
   const json* value = find_field(object, "prompt");
   if (!value) refuse("prompt", "expected a string, a list of strings, or token ids, got none");
   const bool one = value->is_string() || (value->is_array() && !value->empty() && value->front().is_number());
@@ -28,7 +28,7 @@ std::vector<std::vector<std::int32_t>> read_prompts(const json& object, const Se
   const std::size_t count = one ? 1 : value->size();
   if (count > model.max_choices) refuse("prompt", "expected at most {} prompts, got {}", model.max_choices, count);
 
-  std::vector<std::vector<std::int32_t>> prompts;
+  std::vector<Prompt> prompts;
   for (std::size_t i = 0; i < count; ++i) {
     const json& prompt = one ? *value : (*value)[i];
     if (!prompt.is_string() && !prompt.is_array())

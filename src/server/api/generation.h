@@ -57,7 +57,9 @@ class Generation : public Answer {
   void send_answer();
   void end_with(const std::string& status);
   AnswerUsage usage() const;
-  const std::vector<std::int32_t>& prompt_of(std::size_t choice) const { return request_.prompts[choice / request_.n]; }
+  const std::vector<std::int32_t>& prompt_of(std::size_t choice) const {
+    return request_.prompts[choice / request_.n].tokens();
+  }
 
   AnswerHeader header_;
   GenerationRequest request_;

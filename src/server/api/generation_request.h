@@ -35,10 +35,10 @@ enum class Api { kCompletions, kChat };
 
 struct GenerationRequest {
   Api api = Api::kCompletions;
-  std::vector<std::vector<std::int32_t>> prompts;  // at least one, each with at least one token
-  int n = 1;                                       // choices for each prompt
-  int max_tokens = 16;                             // 0, with echo: only the prompt
-  SamplingParams sampling;                         // its seed is not used
+  std::vector<Prompt> prompts;  // at least one, each with at least one token
+  int n = 1;                    // choices for each prompt
+  int max_tokens = 16;          // 0, with echo: only the prompt
+  SamplingParams sampling;      // its seed is not used
   std::optional<std::uint64_t> seed;
   std::vector<std::string> stop;
   bool include_stop = false;           // the text includes the stop string

@@ -130,7 +130,7 @@ void read(Reader& r, Constraint& c) {
 void write(Writer& w, const Submit& m) {
   const Request& r = m.request;
   w.number(r.id);
-  w.ids(r.prompt);
+  w.ids(r.prompt.tokens());
   w.ids(r.output);
   w.number<std::int32_t>(r.max_tokens);
   w.ids(r.stop_ids);

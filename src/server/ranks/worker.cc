@@ -140,10 +140,10 @@ class Session {
   // Runs and measures a first step, which reads the weights into memory, before anyone waits for an answer.
   void warm_up() {
     Request request;
-    request.prompt.assign(std::min(16, engine_.model().config.max_position_embeddings - 1), 0);
-    if (request.prompt.empty()) return;
+    const int tokens = std::min(16, engine_.model().config.max_position_embeddings - 1);
+    if (tokens == 0) return;
+    request.prompt = std::vector<std::int32_t>(tokens, 0);
     request.max_tokens = 1;
-    const int tokens = static_cast<int>(request.prompt.size());
     engine_.submit(std::move(request));
     const auto start = Clock::now();
     while (!engine_.idle()) engine_.step();
@@ -209,40 +209,41 @@ class Session {
   bool take() {
     const bool connected = socket_.receive(received_);
     while (const auto payload = received_.next()) {
-      const ToRanks message = parse_to_ranks(*payload);
+      ToRanks message = parse_to_ranks(*payload);
       if (std::holds_alternative<Stop>(message)) return false;
-      if (const auto* submit = std::get_if<Submit>(&message)) accept(submit->request);
+      if (auto* submit = std::get_if<Submit>(&message)) accept(std::move(submit->request));
       if (const auto* abort = std::get_if<Abort>(&message)) {
         grammars_.abort(abort->id);
         engine_.abort(abort->id);
         waiting_.erase(abort->id);
       }
     }
-    for (const GrammarQueue::Ready& ready : grammars_.take())
-      ready.grammar ? submit(ready.request, ready.grammar) : refuse(ready.request, ready.refusal);
+    for (GrammarQueue::Ready& ready : grammars_.take())
+      ready.grammar ? submit(std::move(ready.request), ready.grammar) : refuse(ready.request.id, ready.refusal);
     return connected;
   }
 
-  void accept(const Request& request) {
+  void accept(Request request) {
     const auto now = Clock::now();
     waiting_[request.id] = {now, now};
     if (request.constraint.kind == Constraint::Kind::kNone)
-      submit(request, nullptr);
+      submit(std::move(request), nullptr);
     else
-      grammars_.add(request);
+      grammars_.add(std::move(request));
   }
 
-  void submit(const Request& request, const std::shared_ptr<const Grammar>& grammar) {
+  void submit(Request request, const std::shared_ptr<const Grammar>& grammar) {
+    const std::int64_t id = request.id;
     try {
-      engine_.submit(request, grammar);
+      engine_.submit(std::move(request), grammar);
     } catch (const Error& error) {
-      refuse(request, error.what());
+      refuse(id, error.what());
     }
   }
 
-  void refuse(const Request& request, const std::string& reason) {
-    waiting_.erase(request.id);
-    say(Refused{request.id, 400, reason});
+  void refuse(std::int64_t id, const std::string& reason) {
+    waiting_.erase(id);
+    say(Refused{id, 400, reason});
   }
 
   void promise(int tokens) {

@@ -250,7 +250,7 @@ TEST(Generation, ReportsLogprobsWithEcho) {
   request.prompts = {gpt2_tokenizer().encode("ab c")};
   request.echo = true;
   request.sampling.logprobs = request.sampling.prompt_logprobs = 1;
-  const std::vector<std::int32_t> ids = request.prompts[0];
+  const std::vector<std::int32_t> ids = request.prompts[0].tokens();
   ASSERT_GE(ids.size(), 2u);
   for (const bool stream : {false, true}) {
     request.stream = stream;
