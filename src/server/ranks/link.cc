@@ -4,6 +4,8 @@
 #include <type_traits>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "base/check.h"
 #include "base/error.h"
 #include "engine/sampler.h"
@@ -14,60 +16,92 @@ namespace {
 // A token that an entry of logprobs names takes eight bytes, and so does the entry's head with its own token.
 static_assert(8 * kMaxPromptLogprobs + 4096 <= kMaxLinkMessage);
 
+template <typename T>
+concept Number = std::is_arithmetic_v<T>;
+
 // Appends fields to a message.
 class Writer {
  public:
+  static constexpr bool kReads = false;
+
   explicit Writer(std::string& out) : out_(out) {}
 
-  template <typename T>
-  void number(T value) {
-    static_assert(std::is_arithmetic_v<T>);
-    out_.append(reinterpret_cast<const char*>(&value), sizeof value);
+  template <Number... T>
+  void numbers(const T&... values) {
+    (out_.append(reinterpret_cast<const char*>(&values), sizeof values), ...);
+  }
+  template <Number T>
+  void numbers(const std::vector<T>& values) {
+    count(values.size());
+    out_.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T));
   }
   void text(const std::string& value) {
-    number(static_cast<std::uint32_t>(value.size()));
+    count(value.size());
     out_ += value;
   }
-  void ids(const std::vector<std::int32_t>& values) {
-    number(static_cast<std::uint32_t>(values.size()));
-    out_.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(std::int32_t));
+  void tokens(const Prompt& prompt) { numbers(prompt.tokens()); }
+  template <typename T>
+  void list(const std::vector<T>& values, std::size_t, const auto& each) {
+    count(values.size());
+    for (const T& value : values) each(value);
   }
+  // What we write is right.
+  template <typename... Args>
+  void expect(bool, fmt::format_string<const Args&...>, const Args&...) const {}
 
  private:
+  void count(std::size_t n) { numbers(static_cast<std::uint32_t>(n)); }
+
   std::string& out_;
 };
 
 // Takes fields from a payload.
 class Reader {
  public:
+  static constexpr bool kReads = true;
+
   explicit Reader(std::string_view payload) : left_(payload) {}
 
-  template <typename T>
-  T number() {
-    static_assert(std::is_arithmetic_v<T>);
-    T value;
-    std::memcpy(&value, take(sizeof value).data(), sizeof value);
-    return value;
+  template <Number... T>
+  void numbers(T&... values) {
+    (std::memcpy(&values, take(sizeof values).data(), sizeof values), ...);
   }
-  // The number of elements that follow, of `element_bytes` each: no more than the message has room for.
-  std::size_t count(std::size_t element_bytes) {
-    const std::size_t n = number<std::uint32_t>();
-    if (n > left_.size() / element_bytes)
-      fail("link: expected at most {} elements of {} bytes, got {}", left_.size() / element_bytes, element_bytes, n);
-    return n;
-  }
-  std::string text() { return std::string(take(count(1))); }
-  std::vector<std::int32_t> ids() {
-    std::vector<std::int32_t> values(count(sizeof(std::int32_t)));
-    const std::string_view bytes = take(values.size() * sizeof(std::int32_t));
+  template <Number T>
+  void numbers(std::vector<T>& values) {
+    values.resize(count(sizeof(T)));
+    const std::string_view bytes = take(values.size() * sizeof(T));
     if (!values.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
-    return values;
+  }
+  void text(std::string& value) { value = take(count(1)); }
+  void tokens(Prompt& prompt) {
+    std::vector<std::int32_t> ids;
+    numbers(ids);
+    prompt = std::move(ids);
+  }
+  // Elements of at least so many bytes each.
+  template <typename T>
+  void list(std::vector<T>& values, std::size_t element_bytes, const auto& each) {
+    values.resize(count(element_bytes));
+    for (T& value : values) each(value);
+  }
+  // Refuses the message unless what was read is right.
+  template <typename... Args>
+  void expect(bool right, fmt::format_string<const Args&...> expected, const Args&... args) const {
+    if (!right) fail("link: expected {}", fmt::format(expected, args...));
   }
   void end() const {
     if (!left_.empty()) fail("link: expected the end of the message, got {} bytes more", left_.size());
   }
 
  private:
+  // The number of elements that follow, of `element_bytes` each: no more than the message has room for.
+  std::size_t count(std::size_t element_bytes) {
+    std::uint32_t n = 0;
+    numbers(n);
+    if (n > left_.size() / element_bytes)
+      fail("link: expected at most {} elements of {} bytes, got {}", left_.size() / element_bytes, element_bytes, n);
+    return n;
+  }
   std::string_view take(std::size_t bytes) {
     if (bytes > left_.size()) fail("link: expected {} bytes more in a message, got {}", bytes, left_.size());
     const std::string_view taken = left_.substr(0, bytes);
@@ -78,283 +112,165 @@ class Reader {
   std::string_view left_;
 };
 
-void write(Writer& w, const SamplingParams& p) {
-  w.number(p.temperature);
-  w.number(p.top_p);
-  w.number<std::int32_t>(p.top_k);
-  w.number(p.min_p);
-  w.number(p.presence_penalty);
-  w.number(p.frequency_penalty);
-  w.number(p.repetition_penalty);
-  w.number(static_cast<std::uint32_t>(p.logit_bias.size()));
-  for (const LogitBias& bias : p.logit_bias) {
-    w.number(bias.token);
-    w.number(bias.bias);
-  }
-  w.number<std::int32_t>(p.min_tokens);
-  w.number(p.seed);
-  w.number<std::int32_t>(p.logprobs);
-  w.number<std::int32_t>(p.prompt_logprobs);
-}
-void read(Reader& r, SamplingParams& p) {
-  p.temperature = r.number<float>();
-  p.top_p = r.number<float>();
-  p.top_k = r.number<std::int32_t>();
-  p.min_p = r.number<float>();
-  p.presence_penalty = r.number<float>();
-  p.frequency_penalty = r.number<float>();
-  p.repetition_penalty = r.number<float>();
-  p.logit_bias.resize(r.count(sizeof(std::int32_t) + sizeof(float)));
-  for (LogitBias& bias : p.logit_bias) {
-    bias.token = r.number<std::int32_t>();
-    bias.bias = r.number<float>();
-  }
-  p.min_tokens = r.number<std::int32_t>();
-  p.seed = r.number<std::uint64_t>();
-  p.logprobs = r.number<std::int32_t>();
-  p.prompt_logprobs = r.number<std::int32_t>();
+// fields() lists the fields of a message, or of what is in it, in their order on the wire, and what is expected of
+// them. A Writer visits them in a T that is const, a Reader in one that it fills.
+template <typename T, typename U>
+concept Is = std::is_same_v<std::remove_const_t<T>, U>;
+
+void fields(auto& v, Is<SamplingParams> auto& p) {
+  v.numbers(p.temperature, p.top_p, p.top_k, p.min_p, p.presence_penalty, p.frequency_penalty, p.repetition_penalty);
+  v.list(p.logit_bias, sizeof(std::int32_t) + sizeof(float), [&](auto& bias) { v.numbers(bias.token, bias.bias); });
+  v.numbers(p.min_tokens, p.seed, p.logprobs, p.prompt_logprobs);
 }
 
-void write(Writer& w, const Constraint& c) {
-  w.number(static_cast<std::uint8_t>(c.kind));
-  w.text(c.schema);
-}
-void read(Reader& r, Constraint& c) {
+template <typename V>
+void fields(V& v, Is<Constraint> auto& c) {
   constexpr auto kLast = static_cast<std::uint8_t>(Constraint::Kind::kJsonSchema);
-  const auto kind = r.number<std::uint8_t>();
-  if (kind > kLast) fail("link: expected a kind of constraint of at most {}, got {}", kLast, kind);
-  c.kind = static_cast<Constraint::Kind>(kind);
-  c.schema = r.text();
+  auto kind = static_cast<std::uint8_t>(c.kind);
+  v.numbers(kind);
+  v.expect(kind <= kLast, "a kind of constraint of at most {}, got {}", kLast, kind);
+  if constexpr (V::kReads) c.kind = static_cast<Constraint::Kind>(kind);
+  v.text(c.schema);
 }
 
-void write(Writer& w, const Submit& m) {
-  const Request& r = m.request;
-  w.number(r.id);
-  w.ids(r.prompt.tokens());
-  w.ids(r.output);
-  w.number<std::int32_t>(r.max_tokens);
-  w.ids(r.stop_ids);
-  w.number<std::int32_t>(r.priority);
-  write(w, r.sampling);
-  write(w, r.constraint);
-}
-void read(Reader& r, Submit& m) {
-  m.request.id = r.number<std::int64_t>();
-  m.request.prompt = r.ids();
-  m.request.output = r.ids();
-  m.request.max_tokens = r.number<std::int32_t>();
-  m.request.stop_ids = r.ids();
-  m.request.priority = r.number<std::int32_t>();
-  read(r, m.request.sampling);
-  read(r, m.request.constraint);
+void fields(auto& v, Is<Submit> auto& m) {
+  auto& r = m.request;
+  v.numbers(r.id);
+  v.tokens(r.prompt);
+  v.numbers(r.output);
+  v.numbers(r.max_tokens);
+  v.numbers(r.stop_ids);
+  v.numbers(r.priority);
+  fields(v, r.sampling);
+  fields(v, r.constraint);
 }
 
-void write(Writer& w, const Abort& m) {
-  w.number(m.id);
-}
-void read(Reader& r, Abort& m) {
-  m.id = r.number<std::int64_t>();
+void fields(auto& v, Is<Abort> auto& m) {
+  v.numbers(m.id);
 }
 
-void write(Writer&, const Stop&) {}
-void read(Reader&, Stop&) {}
+void fields(auto&, Is<Stop> auto&) {}
 
-void write(Writer& w, const Ready& m) {
-  w.number(m.version);
-  w.number(m.ranks);
-  w.number(m.threads);
-  w.number(m.kv_tokens);
-  w.text(m.plan);
-  w.text(m.model);
-}
-void read(Reader& r, Ready& m) {
-  m.version = r.number<std::uint32_t>();
-  if (m.version != kLinkVersion) fail("link: expected version {} of the protocol, got {}", kLinkVersion, m.version);
-  m.ranks = r.number<std::int32_t>();
-  m.threads = r.number<std::int32_t>();
-  m.kv_tokens = r.number<std::int32_t>();
-  m.plan = r.text();
-  m.model = r.text();
+void fields(auto& v, Is<Ready> auto& m) {
+  v.numbers(m.version);
+  v.expect(m.version == kLinkVersion, "version {} of the protocol, got {}", kLinkVersion, m.version);
+  v.numbers(m.ranks, m.threads, m.kv_tokens);
+  v.text(m.plan);
+  v.text(m.model);
 }
 
-std::int32_t read_not_negative(Reader& r, const char* name) {
-  const auto value = r.number<std::int32_t>();
-  if (value < 0) fail("link: expected {} of at least 0, got {}", name, value);
-  return value;
+void not_negative(auto& v, auto& value, const char* name) {
+  v.numbers(value);
+  v.expect(value >= 0, "{} of at least 0, got {}", name, value);
 }
 
-float read_logprob(Reader& r) {
-  const auto value = r.number<float>();
-  if (!(value <= 0.0f)) fail("link: expected a logprob of at most 0, got {}", value);
-  return value;
-}
-
-float read_seconds(Reader& r) {
-  const auto value = r.number<float>();
-  if (!(value >= 0.0f)) fail("link: expected seconds of at least 0, got {}", value);
-  return value;
+// NaN is none.
+void logprob(auto& v, auto& value) {
+  v.numbers(value);
+  v.expect(value <= 0.0f, "a logprob of at most 0, got {}", value);
 }
 
 constexpr std::size_t kNamedBytes = sizeof(std::int32_t) + sizeof(float);
 constexpr std::size_t kEntryBytes = sizeof(float) + sizeof(std::uint32_t);  // at least
 
-void write(Writer& w, const LogprobEntry& entry) {
-  w.number(entry.logprob);
-  w.number(static_cast<std::uint32_t>(entry.top.size()));
-  for (const TokenLogprob& named : entry.top) {
-    w.number(named.token);
-    w.number(named.logprob);
-  }
-}
-void read(Reader& r, LogprobEntry& entry) {
-  entry.logprob = read_logprob(r);
-  entry.top.resize(r.count(kNamedBytes));
-  for (TokenLogprob& named : entry.top) {
-    named.token = read_not_negative(r, "a token");
-    named.logprob = read_logprob(r);
-  }
+void fields(auto& v, Is<LogprobEntry> auto& entry) {
+  logprob(v, entry.logprob);
+  v.list(entry.top, kNamedBytes, [&](auto& named) {
+    not_negative(v, named.token, "a token");
+    logprob(v, named.logprob);
+  });
 }
 
 // One byte for TokenEvent::finish.
 enum Finish : std::uint8_t { kNotYet, kStopped, kFull };
 
-void write(Writer& w, const TokenEvent& event) {
-  w.number(event.id);
-  w.number(event.token);
-  w.number<std::uint8_t>(!event.finish ? kNotYet : *event.finish == FinishReason::kStop ? kStopped : kFull);
-  w.number<std::int32_t>(event.cached_tokens);
-  w.number(event.queue_s);
-  w.number(event.prefill_s);
-  w.number<std::uint8_t>(event.logprobs.has_value());
-  if (event.logprobs) write(w, *event.logprobs);
-  w.number(static_cast<std::uint32_t>(event.prompt.size()));
-  for (const LogprobEntry& entry : event.prompt) write(w, entry);
+template <typename V>
+void finish_reason(V& v, auto& finish) {
+  std::uint8_t byte = !finish ? kNotYet : *finish == FinishReason::kStop ? kStopped : kFull;
+  v.numbers(byte);
+  v.expect(byte <= kFull, "a finish reason of at most {}, got {}", int{kFull}, byte);
+  if constexpr (V::kReads)
+    if (byte != kNotYet) finish = byte == kStopped ? FinishReason::kStop : FinishReason::kLength;
 }
-void read(Reader& r, TokenEvent& event) {
-  event.id = r.number<std::int64_t>();
-  event.token = read_not_negative(r, "a token");
-  const auto finish = r.number<std::uint8_t>();
-  if (finish > kFull) fail("link: expected a finish reason of at most {}, got {}", int{kFull}, finish);
-  if (finish != kNotYet) event.finish = finish == kStopped ? FinishReason::kStop : FinishReason::kLength;
-  event.cached_tokens = read_not_negative(r, "a number of cached tokens");
-  event.queue_s = read_seconds(r);
-  event.prefill_s = read_seconds(r);
-  const auto has_logprobs = r.number<std::uint8_t>();
-  if (has_logprobs > 1) fail("link: expected 0 or 1 entries of logprobs, got {}", has_logprobs);
-  if (has_logprobs == 1) read(r, event.logprobs.emplace());
-  event.prompt.resize(r.count(kEntryBytes));
-  for (LogprobEntry& entry : event.prompt) read(r, entry);
+
+template <typename V>
+void fields(V& v, Is<TokenEvent> auto& event) {
+  v.numbers(event.id);
+  not_negative(v, event.token, "a token");
+  finish_reason(v, event.finish);
+  not_negative(v, event.cached_tokens, "a number of cached tokens");
+  not_negative(v, event.queue_s, "seconds");
+  not_negative(v, event.prefill_s, "seconds");
+  std::uint8_t has_logprobs = event.logprobs.has_value();
+  v.numbers(has_logprobs);
+  v.expect(has_logprobs <= 1, "0 or 1 entries of logprobs, got {}", has_logprobs);
+  if constexpr (V::kReads)
+    if (has_logprobs == 1) event.logprobs.emplace();
+  if (event.logprobs) fields(v, *event.logprobs);
+  v.list(event.prompt, kEntryBytes, [&](auto& entry) { fields(v, entry); });
 }
 
 // At least: id, token, finish, cached tokens, two times, whether there are logprobs, and how many of the prompt.
 constexpr std::size_t kEventBytes =
     sizeof(std::int64_t) + 3 * sizeof(std::int32_t) + 2 * sizeof(float) + 2 * sizeof(std::uint8_t);
 
-void write(Writer& w, const Tokens& m) {
-  w.number(static_cast<std::uint32_t>(m.events.size()));
-  for (const TokenEvent& event : m.events) write(w, event);
-}
-void read(Reader& r, Tokens& m) {
-  m.events.resize(r.count(kEventBytes));
-  for (TokenEvent& event : m.events) read(r, event);
+void fields(auto& v, Is<Tokens> auto& m) {
+  v.list(m.events, kEventBytes, [&](auto& event) { fields(v, event); });
 }
 
-void write(Writer& w, const Refused& m) {
-  w.number(m.id);
-  w.number(m.status);
-  w.text(m.reason);
-}
-void read(Reader& r, Refused& m) {
-  m.id = r.number<std::int64_t>();
-  m.status = r.number<std::int32_t>();
-  if (m.status < 400 || m.status > 599) fail("link: expected a status of 400 to 599, got {}", m.status);
-  m.reason = r.text();
+void fields(auto& v, Is<Refused> auto& m) {
+  v.numbers(m.id, m.status);
+  v.expect(m.status >= 400 && m.status <= 599, "a status of 400 to 599, got {}", m.status);
+  v.text(m.reason);
 }
 
-void write(Writer& w, const Alive& m) {
-  w.number(m.silence_ms);
-}
-void read(Reader& r, Alive& m) {
-  m.silence_ms = r.number<std::int32_t>();
-  if (m.silence_ms <= 0) fail("link: expected a positive number of milliseconds, got {}", m.silence_ms);
+void fields(auto& v, Is<Alive> auto& m) {
+  v.numbers(m.silence_ms);
+  v.expect(m.silence_ms > 0, "a positive number of milliseconds, got {}", m.silence_ms);
 }
 
 // --- reports ---
 
-void write(Writer& w, const SchedulerStats& s) {
-  for (const std::int64_t count :
-       {s.preemptions, s.prefix_queries, s.prefix_hits, s.prompt_tokens, s.generation_tokens})
-    w.number(count);
-  for (const std::int32_t count : {s.running, s.waiting, s.blocks, s.blocks_in_use}) w.number(count);
-}
-void read(Reader& r, SchedulerStats& s) {
-  for (std::int64_t* count :
-       {&s.preemptions, &s.prefix_queries, &s.prefix_hits, &s.prompt_tokens, &s.generation_tokens})
-    *count = r.number<std::int64_t>();
-  for (int* count : {&s.running, &s.waiting, &s.blocks, &s.blocks_in_use}) *count = r.number<std::int32_t>();
+void fields(auto& v, Is<SchedulerStats> auto& s) {
+  v.numbers(s.preemptions, s.prefix_queries, s.prefix_hits, s.prompt_tokens, s.generation_tokens);
+  v.numbers(s.running, s.waiting, s.blocks, s.blocks_in_use);
 }
 
 constexpr std::size_t kCounterBytes = 4 * sizeof(std::uint64_t) + 2 * sizeof(double);
 
-void write(Writer& w, const CommCounters& c) {
-  for (const CommCounter* counter : {&c.broadcast, &c.sum, &c.gather, &c.all_to_all}) {
-    for (const std::uint64_t n : {counter->calls, counter->messages, counter->bytes, counter->node_bytes}) w.number(n);
-    w.number(counter->seconds);
-    w.number(counter->waiting_s);
-  }
-}
-void read(Reader& r, CommCounters& c) {
-  for (CommCounter* counter : {&c.broadcast, &c.sum, &c.gather, &c.all_to_all}) {
-    for (std::uint64_t* n : {&counter->calls, &counter->messages, &counter->bytes, &counter->node_bytes})
-      *n = r.number<std::uint64_t>();
-    counter->seconds = r.number<double>();
-    counter->waiting_s = r.number<double>();
+void fields(auto& v, Is<CommCounters> auto& c) {
+  for (auto* counter : {&c.broadcast, &c.sum, &c.gather, &c.all_to_all}) {
+    v.numbers(counter->calls, counter->messages, counter->bytes, counter->node_bytes);
+    v.numbers(counter->seconds, counter->waiting_s);
   }
 }
 
-// A table: rows of numbers.
-void write(Writer& w, const std::vector<std::vector<std::int64_t>>& table) {
-  w.number(static_cast<std::uint32_t>(table.size()));
-  for (const std::vector<std::int64_t>& row : table) {
-    w.number(static_cast<std::uint32_t>(row.size()));
-    for (const std::int64_t n : row) w.number(n);
-  }
-}
-void read(Reader& r, std::vector<std::vector<std::int64_t>>& table) {
-  table.resize(r.count(sizeof(std::uint32_t)));
-  for (std::vector<std::int64_t>& row : table) {
-    row.resize(r.count(sizeof(std::int64_t)));
-    if (row.size() != table.front().size())
-      fail("link: expected rows of {} numbers, got one of {}", table.front().size(), row.size());
-    for (std::int64_t& n : row) n = r.number<std::int64_t>();
-  }
+// Rows of equally many numbers.
+void table(auto& v, auto& rows) {
+  v.list(rows, sizeof(std::uint32_t), [&](auto& row) {
+    v.numbers(row);
+    const std::size_t size = row.size(), first = rows.front().size();
+    v.expect(size == first, "rows of {} numbers, got one of {}", first, size);
+  });
 }
 
-void write(Writer& w, const Report& m) {
-  write(w, m.stats.scheduler);
-  w.number(static_cast<std::uint32_t>(m.stats.comm.size()));
-  for (const CommCounters& rank : m.stats.comm) write(w, rank);
-  write(w, m.stats.expert_rows);
-  write(w, m.stats.rank_rows);
-  w.number(m.stats.local_activation_rate);
-}
-void read(Reader& r, Report& m) {
-  read(r, m.stats.scheduler);
-  m.stats.comm.resize(r.count(4 * kCounterBytes));
-  for (CommCounters& rank : m.stats.comm) read(r, rank);
-  read(r, m.stats.expert_rows);
-  read(r, m.stats.rank_rows);
-  const double rate = m.stats.local_activation_rate = r.number<double>();
-  if (!(rate >= 0 && rate <= 1)) fail("link: expected a rate from 0 to 1, got {}", rate);
+void fields(auto& v, Is<Report> auto& m) {
+  fields(v, m.stats.scheduler);
+  v.list(m.stats.comm, 4 * kCounterBytes, [&](auto& rank) { fields(v, rank); });
+  table(v, m.stats.expert_rows);
+  table(v, m.stats.rank_rows);
+  auto& rate = m.stats.local_activation_rate;
+  v.numbers(rate);
+  v.expect(rate >= 0 && rate <= 1, "a rate from 0 to 1, got {}", rate);
 }
 
 template <typename Message>
 void append(std::string& out, const Message& message) {
   const std::size_t start = out.size();
   Writer writer(out);
-  writer.number<std::uint32_t>(0);  // the length, once it is known
-  writer.number(static_cast<std::uint8_t>(message.index()));
-  std::visit([&](const auto& m) { write(writer, m); }, message);
+  writer.numbers(std::uint32_t{0});  // the length, once it is known
+  writer.numbers(static_cast<std::uint8_t>(message.index()));
+  std::visit([&](const auto& m) { fields(writer, m); }, message);
   const std::size_t length = out.size() - start - sizeof(std::uint32_t);
   FOE_CHECK(length <= kMaxLinkMessage, "a message of {} bytes", length);
   const auto word = static_cast<std::uint32_t>(length);
@@ -369,7 +285,7 @@ Message parse(Reader& reader, std::size_t kind) {
   } else {
     if (kind != I) return parse<Message, I + 1>(reader, kind);
     std::variant_alternative_t<I, Message> message;
-    read(reader, message);
+    fields(reader, message);
     reader.end();
     return message;
   }
@@ -378,7 +294,8 @@ Message parse(Reader& reader, std::size_t kind) {
 template <typename Message>
 Message parse(std::string_view payload) {
   Reader reader(payload);
-  const std::size_t kind = reader.number<std::uint8_t>();
+  std::uint8_t kind = 0;
+  reader.numbers(kind);
   return parse<Message>(reader, kind);
 }
 
