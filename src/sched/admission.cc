@@ -32,7 +32,7 @@ void Scheduler::admit() {
 // Preempts the last running sequence that comes after `waiting` in the order and has a lower priority. Returns false if
 // there is none.
 bool Scheduler::preempt_for(const Sequence& waiting) {
-  for (auto it = running_.rbegin(); it != running_.rend() && ranks_before(waiting, **it); ++it)
+  for (auto it = running_.rbegin(); it != running_.rend() && served_before(waiting, **it); ++it)
     if ((*it)->request.priority > waiting.request.priority) {
       preempt(**it);
       return true;
@@ -73,7 +73,7 @@ int Scheduler::find_coming(const Sequence& sequence, int owner, std::span<const 
   const int count = static_cast<int>(hits.size()), begin = count * kKvBlock, end = sequence.first_wanted();
   if (end - begin < kKvBlock) return 0;
   for (const Sequence* s : running_) {
-    if (!ranks_before(*s, sequence)) break;
+    if (!served_before(*s, sequence)) break;
     if (s->owner != owner || s->published != count || (count > 0 && s->blocks[count - 1] != hits.back())) continue;
     const auto first = s->tokens.begin() + begin, last = s->tokens.begin() + std::min(end, s->total());
     const auto alike = std::mismatch(first, last, sequence.tokens.begin() + begin).first - first;

@@ -98,7 +98,7 @@ class Scheduler {
 
  private:
   struct RanksBefore {
-    bool operator()(const Sequence* a, const Sequence* b) const { return ranks_before(*a, *b); }
+    bool operator()(const Sequence* a, const Sequence* b) const { return served_before(*a, *b); }
   };
   struct Row {
     Sequence* sequence;
@@ -146,7 +146,7 @@ class Scheduler {
   std::unordered_map<std::int64_t, std::unique_ptr<Sequence>> sequences_;  // by id
   std::vector<std::int64_t> started_;
   std::set<Sequence*, RanksBefore> waiting_;
-  std::vector<Sequence*> running_;  // ordered by ranks_before
+  std::vector<Sequence*> running_;  // ordered by served_before
   std::int64_t steps_ = 0;
   std::int64_t arrivals_ = 0;
   SchedulerStats stats_;  // only what is counted since the start

@@ -29,7 +29,7 @@ struct Sequence {
   bool collects_prompt = false;  // whether logprobs of the prompt are still collected
   std::vector<LogprobEntry> prompt_logprobs;
 
-  std::int64_t turn = 0;             // lower values are served first (ranks_before)
+  std::int64_t turn = 0;             // lower values are served first (served_before)
   std::int64_t arrival = 0;          // decides among equal turns
   std::optional<int> cached_tokens;  // prompt tokens found in the cache when it was first admitted
   Request request;
@@ -53,7 +53,7 @@ struct Sequence {
 
 // Whether a is served before b. The order is fixed when requests arrive, but `turn` counts later arrivals by the steps
 // that have run, so that time spent waiting makes up for priority.
-inline bool ranks_before(const Sequence& a, const Sequence& b) {
+inline bool served_before(const Sequence& a, const Sequence& b) {
   return std::tie(a.turn, a.arrival) < std::tie(b.turn, b.arrival);
 }
 

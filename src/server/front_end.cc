@@ -77,7 +77,7 @@ class FrontEnd {
         supervisor_(
             io_, options.supervisor,
             {.ready = [this](const Ready& ready) { ranks_ready(ready); },
-             .tokens = [this](const Tokens& tokens) { take(tokens); },
+             .tokens = [this](const NewTokens& tokens) { take(tokens); },
              .refused = [this](const Refused& refused) { in_flight_.fail(refused.id, refused.status, refused.reason); },
              .report = [this](const Report& report) { metrics_.update(report.stats); },
              .gone = [this] { return in_flight_.ranks_lost(); },
@@ -289,7 +289,7 @@ class FrontEnd {
     });
   }
 
-  void take(const Tokens& tokens) {
+  void take(const NewTokens& tokens) {
     in_flight_.take(tokens.events);
     stop_if_drained();
   }

@@ -38,20 +38,20 @@ GrammarQueue::~GrammarQueue() {
 void GrammarQueue::add(Request request) {
   const std::lock_guard lock(mutex_);
   const auto behind = std::find_if(waiting_.begin(), waiting_.end(),
-                                   [&](const Ready& other) { return other.request.priority > request.priority; });
-  waiting_.insert(behind, Ready{std::move(request), nullptr, ""});
+                                   [&](const Compilation& other) { return other.request.priority > request.priority; });
+  waiting_.insert(behind, Compilation{std::move(request), nullptr, ""});
   changed_.notify_one();
 }
 
 void GrammarQueue::abort(std::int64_t id) {
   const std::lock_guard lock(mutex_);
-  const auto is_it = [=](const Ready& ready) { return ready.request.id == id; };
+  const auto is_it = [=](const Compilation& ready) { return ready.request.id == id; };
   std::erase_if(waiting_, is_it);
   std::erase_if(ready_, is_it);
   if (compiling_ == id) compiling_ = 0;  // then its grammar is thrown away
 }
 
-std::list<GrammarQueue::Ready> GrammarQueue::take() {
+std::list<GrammarQueue::Compilation> GrammarQueue::take() {
   std::uint64_t ignored;
   while (read(event_, &ignored, sizeof ignored) > 0) {
   }
@@ -71,9 +71,9 @@ void GrammarQueue::serve(const std::stop_token& stop) {
     return !waiting_.empty() && (grammars_.size() < most_ || grammars_.find(waiting_.front().request.constraint));
   };
   while (changed_.wait(lock, stop, may_go_on) && !stop.stop_requested()) {
-    std::list<Ready> one;
+    std::list<Compilation> one;
     one.splice(one.begin(), waiting_, waiting_.begin());
-    Ready& ready = one.front();
+    Compilation& ready = one.front();
     compiling_ = ready.request.id;
     lock.unlock();
     try {

@@ -19,8 +19,8 @@ namespace foe {
 // All calls come from one thread (that of the step loop).
 class GrammarQueue {
  public:
-  // A request whose grammar is compiled, or was refused for a reason.
-  struct Ready {
+  // A request and, once it is ready, its grammar or the reason why there is none.
+  struct Compilation {
     Request request;
     std::shared_ptr<const Grammar> grammar;
     std::string refusal;
@@ -37,7 +37,7 @@ class GrammarQueue {
   // Forgets a request that take() has not returned.
   void abort(std::int64_t id);
   // Returns the requests that are ready, in the order of their turns.
-  std::list<Ready> take();
+  std::list<Compilation> take();
   // Returns how many requests take() has not returned.
   std::size_t size();
   // A file descriptor to poll, which is readable while there is something to take.
@@ -52,9 +52,9 @@ class GrammarQueue {
   GrammarCache grammars_;
   std::mutex mutex_;  // protects what follows
   std::condition_variable_any changed_;
-  std::list<Ready> waiting_;    // in the order of their turns; a list, so that moving an element needs no memory
-  std::int64_t compiling_ = 0;  // the id of the request that is being compiled; 0: none
-  std::list<Ready> ready_;
+  std::list<Compilation> waiting_;  // in the order of their turns; a list, so that moving an element needs no memory
+  std::int64_t compiling_ = 0;      // the id of the request that is being compiled; 0: none
+  std::list<Compilation> ready_;
   std::jthread thread_;
 };
 

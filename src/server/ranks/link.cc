@@ -214,7 +214,7 @@ void fields(V& v, Is<TokenEvent> auto& event) {
 constexpr std::size_t kEventBytes =
     sizeof(std::int64_t) + 3 * sizeof(std::int32_t) + 2 * sizeof(float) + 2 * sizeof(std::uint8_t);
 
-void fields(auto& v, Is<Tokens> auto& m) {
+void fields(auto& v, Is<NewTokens> auto& m) {
   v.list(m.events, kEventBytes, [&](auto& event) { fields(v, event); });
 }
 

@@ -42,7 +42,7 @@ struct Ready {
   std::string plan;
   std::string model;  // a digest of the folder's contents
 };
-struct Tokens {  // an event that reports a prompt's logprobs comes alone: it may fill a message
+struct NewTokens {  // an event that reports a prompt's logprobs comes alone: it may fill a message
   std::vector<TokenEvent> events;
 };
 struct Refused {  // a request that the engine cannot run
@@ -56,7 +56,7 @@ struct Alive {  // a promise: the next message comes within this many millisecon
 struct Report {  // now and then
   EngineStats stats;
 };
-using FromRanks = std::variant<Ready, Tokens, Refused, Alive, Report>;
+using FromRanks = std::variant<Ready, NewTokens, Refused, Alive, Report>;
 
 void append_message(std::string& out, const ToRanks& message);
 void append_message(std::string& out, const FromRanks& message);

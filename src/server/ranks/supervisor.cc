@@ -333,7 +333,7 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
     }
     if (!up()) fail("link: expected Ready first, got message {}", message.index());
     if (const auto* alive = std::get_if<Alive>(&message)) expect_within(alive->silence_ms / 1000.0);
-    if (const auto* tokens = std::get_if<Tokens>(&message)) events_.tokens(*tokens);
+    if (const auto* tokens = std::get_if<NewTokens>(&message)) events_.tokens(*tokens);
     if (const auto* refused = std::get_if<Refused>(&message)) events_.refused(*refused);
     if (const auto* report = std::get_if<Report>(&message)) events_.report(*report);
   }

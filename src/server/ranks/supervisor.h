@@ -35,7 +35,7 @@ struct SupervisorOptions {
 
 struct SupervisorEvents {
   std::function<void(const Ready&)> ready;
-  std::function<void(const Tokens&)> tokens;
+  std::function<void(const NewTokens&)> tokens;
   std::function<void(const Refused&)> refused;
   std::function<void(const Report&)> report;
   // Called at each loss. Returns how many of the last losses, this one included, had a cause that has been removed:

@@ -200,9 +200,9 @@ class Session {
   void say_tokens(std::vector<TokenEvent> events) {
     const auto alone =
         std::partition(events.begin(), events.end(), [](const auto& event) { return event.prompt.empty(); });
-    for (auto event = alone; event != events.end(); ++event) say(Tokens{{std::move(*event)}});
+    for (auto event = alone; event != events.end(); ++event) say(NewTokens{{std::move(*event)}});
     events.erase(alone, events.end());
-    if (!events.empty()) say(Tokens{std::move(events)});
+    if (!events.empty()) say(NewTokens{std::move(events)});
   }
 
   // Reads the messages that have come. Returns false if the front end has sent Stop or is gone.
@@ -218,7 +218,7 @@ class Session {
         waiting_.erase(abort->id);
       }
     }
-    for (GrammarQueue::Ready& ready : grammars_.take())
+    for (GrammarQueue::Compilation& ready : grammars_.take())
       ready.grammar ? submit(std::move(ready.request), ready.grammar) : refuse(ready.request.id, ready.refusal);
     return connected;
   }

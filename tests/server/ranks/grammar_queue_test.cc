@@ -24,8 +24,8 @@ std::string schema_of(int n) {
 }
 
 // Waits for so many to come back.
-std::list<GrammarQueue::Ready> take(GrammarQueue& queue, std::size_t count) {
-  std::list<GrammarQueue::Ready> all = queue.take();
+std::list<GrammarQueue::Compilation> take(GrammarQueue& queue, std::size_t count) {
+  std::list<GrammarQueue::Compilation> all = queue.take();
   while (all.size() < count) {
     pollfd event{queue.descriptor(), POLLIN, 0};
     if (poll(&event, 1, 20000) <= 0) {

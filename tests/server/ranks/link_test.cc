@@ -85,7 +85,7 @@ std::vector<ToRanks> to_ranks() {
 }
 std::vector<FromRanks> from_ranks() {
   return {Ready{kLinkVersion, 2, 3, 4096, "foe", "a digest"},
-          Tokens{{{7, 8, {}}, {9, 10, FinishReason::kStop}, {11, 12, FinishReason::kLength}, event_with_logprobs()}},
+          NewTokens{{{7, 8, {}}, {9, 10, FinishReason::kStop}, {11, 12, FinishReason::kLength}, event_with_logprobs()}},
           Refused{5, 500, "why"}, Alive{1500}, Report{sample_stats()}};
 }
 
@@ -127,7 +127,7 @@ TEST(Link, CarriesTheOtherMessages) {
   EXPECT_EQ(ready.kv_tokens, 4096);
   EXPECT_EQ(ready.plan, "foe");
   EXPECT_EQ(ready.model, "a digest");
-  const auto tokens = std::get<Tokens>(parse_from_ranks(payload_of(framed(messages[1]))));
+  const auto tokens = std::get<NewTokens>(parse_from_ranks(payload_of(framed(messages[1]))));
   ASSERT_EQ(tokens.events.size(), 4u);
   EXPECT_EQ(tokens.events[0].id, 7);
   EXPECT_EQ(tokens.events[0].token, 8);
@@ -191,7 +191,7 @@ TEST(Link, RefusesWhatIsNoMessage) {
               ThrowsMessage<Error>("link: expected version 4 of the protocol, got 77"));
 
   // A count of four thousand million, in a message of a few bytes.
-  std::string tokens = payload_of(framed(FromRanks(Tokens{})));
+  std::string tokens = payload_of(framed(FromRanks(NewTokens{})));
   std::memset(tokens.data() + 1, 0xff, 4);
   EXPECT_THAT([&] { parse_from_ranks(tokens); },
               ThrowsMessage<Error>("link: expected at most 0 elements of 30 bytes, got 4294967295"));
@@ -210,7 +210,7 @@ TEST(Link, RefusesEventsThatAreOutOfRange) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   // Kind, number of events; id, token, finish, cached tokens, two times, one entry of logprobs: its own, the others'
   // number and the first of these; the second; number of the prompt's entries.
-  const std::string payload = payload_of(framed(FromRanks(Tokens{{event_with_logprobs()}})));
+  const std::string payload = payload_of(framed(FromRanks(NewTokens{{event_with_logprobs()}})));
   const std::size_t event = 5, token = event + 8, finish = token + 4, cached = finish + 1, queue = cached + 4,
                     has_entry = queue + 8, logprob = has_entry + 1, top = logprob + 4, named = top + 4,
                     prompt = named + 16;

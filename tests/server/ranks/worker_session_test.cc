@@ -134,7 +134,7 @@ TEST_F(WorkerSession, CompilesSchemasBesideItsSteps) {
     if (const auto* alive = std::get_if<Alive>(&message)) {
       EXPECT_GT(alive->silence_ms, 0);
     }
-    if (const auto* tokens = std::get_if<Tokens>(&message))
+    if (const auto* tokens = std::get_if<NewTokens>(&message))
       for (const TokenEvent& event : tokens->events) {
         outputs[event.id].push_back(event.token);
         ended += event.finish.has_value();
