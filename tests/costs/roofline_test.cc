@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/change_config.h"
 #include "model/random_model.h"
 
 namespace foe {
@@ -15,15 +16,10 @@ namespace {
 ModelConfig tiny() {
   ModelConfig c;
   c.hidden_size = 4;
-  c.num_hidden_layers = 2;
-  c.num_attention_heads = 4;
-  c.num_key_value_heads = 2;
-  c.head_dim = 16;
   c.vocab_size = 10;
-  c.num_experts = 4;
-  c.num_experts_per_tok = 1;
-  c.moe_intermediate_size = 5;
   c.max_position_embeddings = 64;
+  c.layers = uniform_layers(2, {.query_heads = 4, .kv_heads = 2, .key_width = 16},
+                            {.count = 4, .per_token = 1, .width = 5, .router = RouterConfig{}});
   return c;
 }
 
@@ -95,7 +91,7 @@ TEST(Roofline, QuantisedWeights) {
 
 TEST(Roofline, TouchedExpertsAreTheMeanOverAllSelections) {
   ModelConfig config = tiny();
-  config.num_experts_per_tok = 2;
+  set(config, &ExpertsConfig::per_token, 2);
   for (const int groups : {1, 2}) {
     config.expert_groups = groups;
     std::vector<unsigned> selections;
@@ -117,15 +113,15 @@ TEST(Roofline, TouchedExpertsAtTheirLimits) {
   EXPECT_EQ(experts_touched(config, 0), 0);
   EXPECT_DOUBLE_EQ(experts_touched(config, 1), 4);
   EXPECT_EQ(experts_touched(config, 10000), 16);
-  config.num_experts_per_tok = 16;
+  set(config, &ExpertsConfig::per_token, 16);
   EXPECT_EQ(experts_touched(config, 1), 16);
-  config.num_experts = config.num_experts_per_tok = 0;  // dense
+  make_dense(config);  // dense
   EXPECT_EQ(experts_touched(config, 1), 1);
 }
 
 TEST(Roofline, ADenseModelReadsAllOfItsWeights) {
   ModelConfig config = tiny();
-  config.num_experts = config.num_experts_per_tok = 0;
+  make_dense(config);
   const StepWork work = on_one_rank(config, {.sequences = 3, .context = 1});
   expect_work(work.router, 0, 0);
   expect_work(work.experts, 2 * 60 * 2, 2 * 2 * 60 * 3);
@@ -137,7 +133,7 @@ TEST(Roofline, EverythingTouchedIsEverythingHeld) {
     const ModelConfig config = larger(groups);
     const Placement placement = make_placement(config, default_plan(config), 1);
     const Work all = on_one_rank(config, {.sequences = 10000, .context = 0}).total();
-    EXPECT_EQ(all.bytes, matrix_elements(config, placement.ranks[0]).bytes(config.num_hidden_layers, {}));
+    EXPECT_EQ(all.bytes, matrix_elements(config, placement.ranks[0]).bytes(config.num_layers(), {}));
   }
 }
 

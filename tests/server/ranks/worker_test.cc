@@ -7,10 +7,8 @@ namespace {
 
 TEST(Worker, TheKvCacheTakesFourGiBOfItsType) {
   ModelConfig c;
-  c.num_hidden_layers = 16;
-  c.num_key_value_heads = 8;
-  c.head_dim = 96;
   c.max_position_embeddings = 4096;
+  c.layers = uniform_layers(16, {.query_heads = 8, .kv_heads = 8, .key_width = 96}, dense_experts(1));
   constexpr std::int64_t kBytes = std::int64_t{4} << 30;
   const std::int64_t elements = 16 * 8 * 2 * 96, scales = 16 * 8 * 2;
   EXPECT_EQ(default_kv_tokens(c, KvType::kF32, 1000), kBytes / (4 * elements));
