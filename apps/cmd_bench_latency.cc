@@ -36,10 +36,10 @@ Shape shape_of(const LatencyFlags& flags) {
   Shape shape = load_shape(flags.shape);
   if (shape.config.dense()) fail("--shape: expected a model with experts, got the dense {}", flags.shape);
   if (shape.built_in) {
-    shape.config.num_hidden_layers = 2;
+    set_layers(shape.config, 2);
     shape.config.vocab_size = 4096;
   }
-  if (flags.layers > 0) shape.config.num_hidden_layers = flags.layers;
+  if (flags.layers > 0) set_layers(shape.config, flags.layers);
   return shape;
 }
 
@@ -62,8 +62,8 @@ std::vector<Rung> rungs_of(const std::vector<std::string>& names) {
 void print_header(const LatencyFlags& flags, const Shape& shape, const LatencyOptions& options, int ranks) {
   fmt::print(
       "{}, {} of {} layers, {} weights, {} KV cache, attention in {}, {} ranks, {} threads each, {}; wire {}, {}\n",
-      flags.shape, shape.config.num_hidden_layers, shape.layers, flags.dtype, flags.ranks.kv_dtype,
-      flags.ranks.attention, ranks, options.threads, instruction_set(), flags.ranks.wire,
+      flags.shape, shape.config.num_layers(), shape.layers, flags.dtype, flags.ranks.kv_dtype, flags.ranks.attention,
+      ranks, options.threads, instruction_set(), flags.ranks.wire,
       options.exchange.overlap ? "halves overlap" : "no overlap");
   if (flags.skew > 1)
     fmt::print("routing is skewed for a fullest rank of plan ep with {} times the rows of the median rank\n",
@@ -153,7 +153,7 @@ void run_latency(const LatencyFlags& flags) {
   print_bottom_line(points);
   if (flags.json.empty()) return;
   nlohmann::json out{{"shape", flags.shape},
-                     {"layers", shape.config.num_hidden_layers},
+                     {"layers", shape.config.num_layers()},
                      {"model_layers", shape.layers},
                      {"dtype", flags.dtype},
                      {"kv_dtype", flags.ranks.kv_dtype},

@@ -23,7 +23,7 @@ struct MakeModelFlags {
 ModelConfig config_of(const MakeModelFlags& flags) {
   const Shape shape = load_shape(flags.shape);
   ModelConfig config = shape.config;
-  if (flags.layers > 0) config.num_hidden_layers = flags.layers;
+  if (flags.layers > 0) set_layers(config, flags.layers);
   config.expert_groups = flags.form == "moe" ? 1 : shape.groups;
   config.residual = flags.form == "foe" ? Residual::kFederated : Residual::kShared;
   config.group_sync = flags.form == "foe" ? GroupSync::kSum : GroupSync::kMean;

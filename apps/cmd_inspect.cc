@@ -40,9 +40,9 @@ RankReport report(const ModelConfig& c, const Placement& placement, const std::v
   RankReport r;
   r.share = placement.ranks[rank];
   if (r.share.idle()) return r;
-  r.weight_bytes = matrix_elements(c, r.share).bytes(c.num_hidden_layers, formats);
-  const KvShape kv{r.share.kv_heads.size(), c.head_dim, kv_type};
-  r.kv_token_bytes = c.num_hidden_layers * static_cast<std::int64_t>(kv.block_bytes()) / kKvBlock;
+  r.weight_bytes = matrix_elements(c, r.share).bytes(c.num_layers(), formats);
+  const KvShape kv{r.share.kv_heads.size(), c.heads().key_width, kv_type};
+  r.kv_token_bytes = c.num_layers() * static_cast<std::int64_t>(kv.block_bytes()) / kKvBlock;
   r.decode = decode_wire_cost(c, placement, nodes, rank, options);
   return r;
 }
@@ -88,19 +88,20 @@ void print_table(const ModelConfig& c, const Placement& placement, const std::ve
       "{:.2f} M parameters, {:.2f} M active per token; attention in {}, experts in {}, head in {}, KV cache in {}\n",
       parameter_count(c) / 1e6, active_parameter_count(c) / 1e6, to_string(formats.attention),
       to_string(formats.experts), to_string(formats.head), to_string(kv_type));
-  fmt::print("{} layers, width {}, {} query and {} KV heads of {}, vocabulary {}, context {}\n", c.num_hidden_layers,
-             c.hidden_size, c.num_attention_heads, c.num_key_value_heads, c.head_dim, c.vocab_size,
+  fmt::print("{} layers, width {}, {} query and {} KV heads of {}, vocabulary {}, context {}\n", c.num_layers(),
+             c.hidden_size, c.heads().query_heads, c.heads().kv_heads, c.heads().key_width, c.vocab_size,
              c.max_position_embeddings);
   if (c.dense())
-    fmt::print("dense, feed-forward width {}\n", c.moe_intermediate_size);
+    fmt::print("dense, feed-forward width {}\n", c.experts(0).width);
   else
-    fmt::print("{} experts of width {}, {} per token\n", c.num_experts, c.moe_intermediate_size, c.num_experts_per_tok);
+    fmt::print("{} experts of width {}, {} per token\n", c.experts(0).count, c.experts(0).width,
+               c.experts(0).per_token);
   if (c.federated())
     fmt::print("federated: {} groups, group_sync {}\n", c.expert_groups, to_string(c.group_sync));
   else if (c.expert_groups > 1)
     fmt::print("shared residual, routing in {} groups\n", c.expert_groups);
-  fmt::print("QK-norm {}, RoPE theta {:g}{}, {} head\n\n", to_string(c.qk_norm), c.rope_theta,
-             c.rope_scaling_factor == 1 ? "" : fmt::format(" scaled by {:g}", c.rope_scaling_factor),
+  fmt::print("QK-norm {}, RoPE theta {:g}{}, {} head\n\n", to_string(c.heads().qk_norm), c.heads().rope_theta,
+             c.heads().rope_factor == 1 ? "" : fmt::format(" scaled by {:g}", c.heads().rope_factor),
              c.tie_word_embeddings ? "tied" : "untied");
 
   fmt::print(

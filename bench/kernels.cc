@@ -44,8 +44,8 @@ struct Selection {
   std::vector<int> begin;  // by expert
   std::vector<std::int32_t> token;
 
-  Selection(const ModelConfig& c, int tokens, std::uint64_t seed) : begin(c.experts() + 1) {
-    const int E = c.experts(), K = c.experts_per_token();
+  Selection(const ModelConfig& c, int tokens, std::uint64_t seed) : begin(c.experts(0).count + 1) {
+    const int E = c.experts(0).count, K = c.experts(0).per_token;
     std::vector<std::vector<std::int32_t>> rows(E);
     std::vector<int> order(E);
     std::iota(order.begin(), order.end(), 0);
@@ -70,7 +70,7 @@ class Bench {
     struct Expert {
       PackedMatrix gate_up, down;
     };
-    const int D = c_.hidden_size, F = c_.moe_intermediate_size, E = c_.experts();
+    const int D = c_.hidden_size, F = c_.experts(0).width, E = c_.experts(0).count;
     RandomMatrices matrices(format, 1);
     std::vector<Expert> all;
     std::size_t bytes = 0;
@@ -81,7 +81,7 @@ class Bench {
     }
     const double of_one = all[0].gate_up.bytes() + all[0].down.bytes(), elements = 3.0 * D * F;
     for (const int tokens : options_.tokens) {
-      const int K = c_.experts_per_token();
+      const int K = c_.experts(0).per_token;
       Rows x(tokens, D), hidden(static_cast<std::size_t>(tokens) * K, F), y(static_cast<std::size_t>(tokens) * K, D);
       std::size_t layer = 0;
       double touched = 0, turns = 0;
@@ -195,7 +195,7 @@ void bench_kernels(ThreadPool& pool, const KernelOptions& options,
                    const std::function<void(const KernelPoint&)>& report) {
   const ModelConfig& c = options.shape;
   Bench bench(pool, options, report);
-  const int query = c.num_attention_heads * c.head_dim, kv = c.num_key_value_heads * c.head_dim;
+  const int query = c.heads().query_heads * c.heads().key_width, kv = c.heads().kv_heads * c.heads().key_width;
   for (const WeightFormat format : options.formats) {
     bench.plain("queries, keys, values", format, {query, kv, kv}, c.hidden_size);
     bench.experts(format);

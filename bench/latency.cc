@@ -106,9 +106,9 @@ void take_turn(Contestant& contestant, const Rung& rung, const LatencyOptions& o
   Communicator& comm = contestant.grid.world();
   if (agree(comm, turns.last_pass_s > options.most_seconds)) return;
   const Batch batch = make_batch(load, tokens, model.placement.members, options.shape.vocab_size);
-  KvCache kv(model.config.num_hidden_layers, 1 + *std::max_element(batch.block_table.begin(), batch.block_table.end()),
+  KvCache kv(model.config.num_layers(), 1 + *std::max_element(batch.block_table.begin(), batch.block_table.end()),
              model.kv_shape(options.kv_type, options.attention));
-  if (load == Load::kDecode) fill_with_noise(pool, kv, model.config.num_hidden_layers, batch);
+  if (load == Load::kDecode) fill_with_noise(pool, kv, model.config.num_layers(), batch);
   ExchangeOptions exchange = options.exchange;
   exchange.dispatch = rung.dispatch;
   Activations a(model, contestant.grid.across_groups(), batch.num_tokens(), batch.num_sampled(), exchange);
@@ -279,8 +279,8 @@ Load parse_load(const std::string& name) {
 
 std::vector<LatencyPoint> bench_latency(const LatencyOptions& options, Communicator& comm,
                                         const std::function<void(const LatencyPoint&)>& progress) {
-  if (options.shape.num_hidden_layers < 2)
-    fail("layers: expected at least 2 (the first and the last are special), got {}", options.shape.num_hidden_layers);
+  if (options.shape.num_layers() < 2)
+    fail("layers: expected at least 2 (the first and the last are special), got {}", options.shape.num_layers());
   ThreadPool pool(options.threads);
   std::map<Plan, Contestant> contestants;
   for (const Rung& rung : options.rungs) contestants.try_emplace(rung.plan, rung, options, comm);

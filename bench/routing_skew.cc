@@ -16,7 +16,7 @@ constexpr int kTokens = 1024;  // random tokens, over which expectations are tak
 // Returns the rows of the fullest rank over those of the median rank if the first rank's experts have this bias.
 double balance_with(double bias, const ModelConfig& c, const Placement& placement,
                     const std::vector<float>& scores_TE) {
-  const int E = c.num_experts, K = c.num_experts_per_tok;
+  const int E = c.experts(0).count, K = c.experts(0).per_token;
   std::vector<double> rows_E(E);
   std::vector<float> score(E);
   std::vector<int> order(E);
@@ -41,7 +41,7 @@ std::vector<float> skewed_router_bias(ModelConfig config, int ranks, double skew
   config.expert_groups = 1;
   config.residual = Residual::kShared;
   const Placement placement = make_placement(config, Plan::kEp, ranks);
-  std::vector<float> scores_TE(static_cast<std::size_t>(kTokens) * config.num_experts);
+  std::vector<float> scores_TE(static_cast<std::size_t>(kTokens) * config.experts(0).count);
   for (std::size_t i = 0; i < scores_TE.size(); ++i) scores_TE[i] = static_cast<float>(random_normal(77, i));
   double low = 0, high = 16;  // 16 is far above any difference between scores
   const double most = balance_with(high, config, placement, scores_TE);
@@ -50,7 +50,7 @@ std::vector<float> skewed_router_bias(ModelConfig config, int ranks, double skew
     const double middle = (low + high) / 2;
     (balance_with(middle, config, placement, scores_TE) < skew ? low : high) = middle;
   }
-  std::vector<float> bias_E(config.num_experts);
+  std::vector<float> bias_E(config.experts(0).count);
   std::fill_n(bias_E.begin(), placement.ranks[0].experts.end, static_cast<float>(high));
   return bias_E;
 }

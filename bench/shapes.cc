@@ -9,29 +9,25 @@ ModelConfig paper_config(int width, int heads, int head_dim, int expert_width) {
   ModelConfig c;
   c.model_type = "foe";
   c.hidden_size = width;
-  c.num_hidden_layers = 16;
-  c.num_attention_heads = heads;
-  c.num_key_value_heads = 8;
-  c.head_dim = head_dim;
-  c.num_experts = 64;
-  c.num_experts_per_tok = 8;
-  c.moe_intermediate_size = expert_width;
   c.vocab_size = 50304;
   c.max_position_embeddings = 32768;
-  c.rope_theta = 500000;
-  c.rope_scaling_factor = 16;
+  c.layers = uniform_layers(
+      16, {.query_heads = heads, .kv_heads = 8, .key_width = head_dim, .rope_theta = 500000, .rope_factor = 16},
+      {.count = 64, .per_token = 8, .width = expert_width, .router = RouterConfig{}});
   return c;
 }
 
 // OLMoE-1B-7B. The paper's larger model differs from it in its KV heads and RoPE.
 ModelConfig olmoe_config() {
   ModelConfig c = paper_config(2048, 16, 128, 1024);
-  c.num_key_value_heads = 16;
-  c.qk_norm = QkNorm::kFull;
+  for_each_attention(c, [](AttentionConfig& attention) {
+    attention.kv_heads = 16;
+    attention.qk_norm = QkNorm::kFull;
+    attention.rope_theta = 10000;
+    attention.rope_factor = 1;
+  });
   c.rms_norm_eps = 1e-5;
   c.max_position_embeddings = 4096;
-  c.rope_theta = 10000;
-  c.rope_scaling_factor = 1;
   return c;
 }
 
@@ -40,23 +36,16 @@ ModelConfig qwen3_moe_config() {
   ModelConfig c;
   c.model_type = "foe";
   c.hidden_size = 1024;
-  c.num_hidden_layers = 24;
-  c.num_attention_heads = 16;
-  c.num_key_value_heads = 4;
-  c.head_dim = 64;
-  c.num_experts = 32;
-  c.num_experts_per_tok = 4;
-  c.moe_intermediate_size = 512;
-  c.norm_topk_prob = true;
-  c.qk_norm = QkNorm::kHead;
   c.vocab_size = 32000;
   c.max_position_embeddings = 32768;
-  c.rope_theta = 1e6;
+  c.layers = uniform_layers(
+      24, {.query_heads = 16, .kv_heads = 4, .key_width = 64, .qk_norm = QkNorm::kHead, .rope_theta = 1e6},
+      {.count = 32, .per_token = 4, .width = 512, .router = RouterConfig{.norm = RouterNorm::kSelected}});
   return c;
 }
 
 Shape built_in(const ModelConfig& config, int groups) {
-  return {.config = config, .groups = groups, .layers = config.num_hidden_layers, .built_in = true};
+  return {.config = config, .groups = groups, .layers = config.num_layers(), .built_in = true};
 }
 
 }  // namespace
@@ -68,8 +57,8 @@ Shape load_shape(const std::string& name) {
   if (name == "qwen3-moe-24l") return built_in(qwen3_moe_config(), 4);
   const ModelConfig config = load_model_config(name);
   return {.config = config,
-          .groups = config.expert_groups > 1 ? config.expert_groups : config.num_key_value_heads,
-          .layers = config.num_hidden_layers,
+          .groups = config.expert_groups > 1 ? config.expert_groups : config.heads().kv_heads,
+          .layers = config.num_layers(),
           .built_in = false};
 }
 

@@ -1,8 +1,13 @@
 #include "core/model_config.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 
+#include <fmt/format.h>
+
+#include "base/check.h"
 #include "base/error.h"
 
 namespace foe {
@@ -20,87 +25,229 @@ constexpr int kMaxExperts = 1 << 14;
 constexpr int kMaxExpertWidth = 1 << 18;
 constexpr int kMaxPositions = 1 << 27;
 
-void check_range(const char* key, std::int64_t value, std::int64_t low, std::int64_t high) {
+void check_range(const std::string& key, std::int64_t value, std::int64_t low, std::int64_t high) {
   if (value < low || value > high) fail("{}: expected an integer from {} to {}, got {}", key, low, high, value);
 }
 
-void check_positive(const char* key, double value) {
+void check_positive(const std::string& key, double value) {
   if (!(value > 0) || !std::isfinite(value)) fail("{}: expected a finite number above 0, got {}", key, value);
 }
 
 // Throws Error unless `groups`, which must be positive, divides a value.
-void check_groups_divide(int groups, const char* key, int value) {
+void check_groups_divide(int groups, const std::string& key, int value) {
   if (value % groups != 0) fail("expert_groups: expected a divisor of {} = {}, got {}", key, value, groups);
 }
 
-void check_attention(const ModelConfig& config) {
-  check_range("num_attention_heads", config.num_attention_heads, 1, kMaxHeads);
-  check_range("num_key_value_heads", config.num_key_value_heads, 1, kMaxHeads);
-  if (config.num_attention_heads % config.num_key_value_heads != 0)
-    fail("num_attention_heads: expected a multiple of num_key_value_heads = {}, got {}", config.num_key_value_heads,
-         config.num_attention_heads);
-  check_range("head_dim", config.head_dim, 1, kMaxHeadDim);
-  if (config.head_dim % 2 != 0) fail("head_dim: expected an even number (RoPE rotates pairs), got {}", config.head_dim);
-  check_positive("rope_theta", config.rope_theta);
-  if (!(config.rope_scaling_factor >= 1) || !std::isfinite(config.rope_scaling_factor))
-    fail("rope_scaling.factor: expected a finite number of at least 1, got {}", config.rope_scaling_factor);
+// A layer, and how messages name its keys: as those of the model where all layers are alike.
+struct Layer {
+  const ModelConfig& config;
+  int index;
+  bool alike;
+
+  std::string key(const char* name) const { return alike ? name : fmt::format("layers[{}].{}", index, name); }
+};
+
+// What is described and not computed.
+template <typename T>
+void refuse_other(const std::string& key, const T& value, const T& computed) {
+  if (value != computed) fail("{}: expected {} (nothing else is computed), got {}", key, computed, value);
 }
 
-void check_experts(const ModelConfig& config) {
-  check_range("num_experts", config.num_experts, 0, kMaxExperts);
-  check_range(config.dense() ? "intermediate_size" : "moe_intermediate_size", config.moe_intermediate_size, 1,
-              kMaxExpertWidth);
-  check_range("expert_groups", config.expert_groups, 1, kMaxHeads);
-  if (config.dense()) {
-    check_range("num_experts_per_tok (of a dense model)", config.num_experts_per_tok, 0, 1);
-    if (config.expert_groups != 1)
-      fail("expert_groups: expected 1 in a dense model (num_experts = 0), got {}", config.expert_groups);
+void check_attention(const Layer& layer) {
+  const AttentionConfig &a = layer.config.attention(layer.index), &first = layer.config.heads();
+  check_range(layer.key("num_attention_heads"), a.query_heads, 1, kMaxHeads);
+  check_range(layer.key("num_key_value_heads"), a.kv_heads, 1, kMaxHeads);
+  if (a.query_heads % a.kv_heads != 0)
+    fail("{}: expected a multiple of num_key_value_heads = {}, got {}", layer.key("num_attention_heads"), a.kv_heads,
+         a.query_heads);
+  check_range(layer.key("head_dim"), a.key_width, 1, kMaxHeadDim);
+  if (a.key_width % 2 != 0)
+    fail("{}: expected an even number (RoPE rotates pairs), got {}", layer.key("head_dim"), a.key_width);
+  check_positive(layer.key("rope_theta"), a.rope_theta);
+  if (!(a.rope_factor >= 1) || !std::isfinite(a.rope_factor))
+    fail("{}: expected a finite number of at least 1, got {}", layer.key("rope_scaling.factor"), a.rope_factor);
+  if (a.query_heads != first.query_heads || a.kv_heads != first.kv_heads || a.key_width != first.key_width)
+    fail("{}: expected {} query and {} KV heads of width {} as in the first layer, got {}, {} and {}",
+         layer.key("attention"), first.query_heads, first.kv_heads, first.key_width, a.query_heads, a.kv_heads,
+         a.key_width);
+}
+
+void refuse_other_attention(const Layer& layer) {
+  const AttentionConfig &a = layer.config.attention(layer.index), &first = layer.config.heads();
+  refuse_other<std::string_view>(layer.key("kind"), to_string(a.kind), to_string(AttentionKind::kGrouped));
+  if (a.value_width != 0) refuse_other(layer.key("v_head_dim"), a.value_width, a.key_width);
+  refuse_other(layer.key("qkv_bias"), a.qkv_bias, false);
+  refuse_other(layer.key("output_bias"), a.output_bias, false);
+  refuse_other(layer.key("sliding_window"), a.window, 0);
+  refuse_other(layer.key("sinks"), a.sinks, false);
+  refuse_other(layer.key("partial_rotary_factor"), a.rotary_share, 1.0);
+  refuse_other(layer.key("rope_interleaved"), a.interleaved, false);
+  refuse_other(layer.key("rope_theta"), a.rope_theta, first.rope_theta);
+  refuse_other(layer.key("rope_scaling.factor"), a.rope_factor, first.rope_factor);
+  refuse_other(layer.key("attention_scale"), a.scale, 0.0);
+  refuse_other(layer.key("attn_logit_softcapping"), a.softcap, 0.0);
+}
+
+void check_experts(const Layer& layer) {
+  const ExpertsConfig& e = layer.config.experts(layer.index);
+  check_range(layer.key(e.dense() ? "intermediate_size" : "moe_intermediate_size"), e.width, 1, kMaxExpertWidth);
+  if (e.dense()) {
+    check_range(layer.key("num_experts (without a router)"), e.count, 1, 1);
+    check_range(layer.key("num_experts_per_tok (of a dense model)"), e.per_token, 1, 1);
     return;
   }
-  check_range("num_experts_per_tok", config.num_experts_per_tok, 1, config.num_experts);
-  check_groups_divide(config.expert_groups, "num_key_value_heads", config.num_key_value_heads);
-  check_groups_divide(config.expert_groups, "num_experts", config.num_experts);
-  check_groups_divide(config.expert_groups, "num_experts_per_tok", config.num_experts_per_tok);
+  check_range(layer.key("num_experts"), e.count, 1, kMaxExperts);
+  check_range(layer.key("num_experts_per_tok"), e.per_token, 1, e.count);
+  check_groups_divide(layer.config.expert_groups, layer.key("num_experts"), e.count);
+  check_groups_divide(layer.config.expert_groups, layer.key("num_experts_per_tok"), e.per_token);
+}
+
+void refuse_other_experts(const Layer& layer) {
+  const ExpertsConfig& e = layer.config.experts(layer.index);
+  refuse_other<std::string_view>(layer.key("hidden_act"), to_string(e.activation), to_string(Activation::kSilu));
+  refuse_other(layer.key("num_shared_experts"), e.shared, 0);
+  if (!e.router) return;
+  const RouterConfig &r = *e.router, computed = {};
+  refuse_other<std::string_view>(layer.key("router.score"), to_string(r.score), to_string(computed.score));
+  refuse_other(layer.key("router.selection_bias"), r.selection_bias, computed.selection_bias);
+  refuse_other(layer.key("router.n_group"), r.groups, computed.groups);
+  refuse_other(layer.key("router.topk_group"), r.top_groups, computed.top_groups);
+  refuse_other<std::string_view>(layer.key("router.group_score"), to_string(r.group_score),
+                                 to_string(computed.group_score));
+  refuse_other(layer.key("router.top_p"), r.top_p, computed.top_p);
+  if (r.norm == RouterNorm::kComputing)
+    refuse_other<std::string_view>(layer.key("router.norm"), to_string(r.norm), "none");
+  refuse_other(layer.key("router.scale"), r.scale, computed.scale);
+}
+
+// Layers are attention and then experts.
+void check_blocks(const Layer& layer) {
+  const std::vector<BlockConfig>& blocks = layer.config.layers[layer.index].blocks;
+  if (blocks.size() != 2 || !std::holds_alternative<AttentionConfig>(blocks[0].computes) ||
+      !std::holds_alternative<ExpertsConfig>(blocks[1].computes))
+    fail("{}: expected attention and then experts, got {} blocks", layer.key("blocks"), blocks.size());
+  for (const BlockConfig& block : blocks) {
+    refuse_other<std::string_view>(layer.key("norm"), to_string(block.norm), to_string(BlockNorm::kBefore));
+    refuse_other(layer.key("residual_factor"), block.residual_factor, 1.0);
+    refuse_other(layer.key("parallel"), block.parallel, false);
+  }
+}
+
+void check_groups(const ModelConfig& config) {
+  check_range("expert_groups", config.expert_groups, 1, kMaxHeads);
+  if (!config.dense()) return check_groups_divide(config.expert_groups, "num_key_value_heads", config.heads().kv_heads);
+  if (config.expert_groups != 1)
+    fail("expert_groups: expected 1 in a dense model (num_experts = 0), got {}", config.expert_groups);
+}
+
+void check_layers(const ModelConfig& config) {
+  check_range("num_hidden_layers", config.num_layers(), 1, kMaxLayers);
+  const bool alike = std::ranges::all_of(config.layers, [&](const LayerConfig& l) { return l == config.layers[0]; });
+  for (int l = 0; l < config.num_layers(); ++l) check_blocks({config, l, alike});
+  for (int l = 0; l < config.num_layers(); ++l) {
+    check_attention({config, l, alike});
+    refuse_other_attention({config, l, alike});
+  }
+  check_groups(config);
+  for (int l = 0; l < config.num_layers(); ++l) {
+    check_experts({config, l, alike});
+    refuse_other_experts({config, l, alike});
+  }
+  if (std::ranges::any_of(config.layers,
+                          [&](const LayerConfig& l) { return l.blocks[1] != config.layers[0].blocks[1]; }))
+    fail("layers: expected experts as in the first layer (nothing else is computed)");
 }
 
 // Returns the number of parameters with so many experts in each layer.
-std::int64_t count_parameters(const ModelConfig& config, std::int64_t experts) {
+template <typename Experts>
+std::int64_t count_parameters(const ModelConfig& config, const Experts& experts) {
   const std::int64_t D = config.hidden_size, V = config.vocab_size;
-  const std::int64_t q_width = std::int64_t{config.num_attention_heads} * config.head_dim;
-  const std::int64_t kv_width = std::int64_t{config.num_key_value_heads} * config.head_dim;
-  const std::int64_t attention = D * (2 * q_width + 2 * kv_width);
-  const std::int64_t qk_norms = config.qk_norm == QkNorm::kFull   ? q_width + kv_width
-                                : config.qk_norm == QkNorm::kHead ? 2 * std::int64_t{config.head_dim}
-                                                                  : 0;
-  const std::int64_t router = config.num_experts * D;
-  const std::int64_t expert = 3 * D * config.moe_intermediate_size;
-  const std::int64_t layer = attention + qk_norms + router + experts * expert + 2 * D;
-  return (config.tie_word_embeddings ? 1 : 2) * V * D + config.num_hidden_layers * layer + D;
+  std::int64_t all = (config.tie_word_embeddings ? 1 : 2) * V * D + D;
+  for (int l = 0; l < config.num_layers(); ++l) {
+    const AttentionConfig& a = config.attention(l);
+    const ExpertsConfig& e = config.experts(l);
+    const std::int64_t attention = D * 2 * (a.query_width() + a.kv_width());
+    const std::int64_t qk_norms = a.qk_norm == QkNorm::kFull   ? a.query_width() + a.kv_width()
+                                  : a.qk_norm == QkNorm::kHead ? 2 * std::int64_t{a.key_width}
+                                                               : 0;
+    const std::int64_t router = e.dense() ? 0 : e.count * D;
+    all += attention + qk_norms + router + experts(e) * 3 * D * e.width + 2 * D;
+  }
+  return all;
+}
+
+template <typename Block, typename Layers>
+auto& find_block(Layers& layers, int layer) {
+  FOE_CHECK(layer >= 0 && layer < static_cast<int>(layers.size()), "layer {} of {}", layer, layers.size());
+  for (auto& block : layers[layer].blocks)
+    if (auto* found = std::get_if<Block>(&block.computes)) return *found;
+  FOE_CHECK(false, "layer {} has no such block", layer);
+  std::abort();
 }
 
 }  // namespace
 
 void validate(const ModelConfig& config) {
   check_range("hidden_size", config.hidden_size, 1, kMaxHidden);
-  check_range("num_hidden_layers", config.num_hidden_layers, 1, kMaxLayers);
   check_range("vocab_size", config.vocab_size, 1, kMaxVocab);
   check_range("max_position_embeddings", config.max_position_embeddings, 1, kMaxPositions);
   check_positive("rms_norm_eps", config.rms_norm_eps);
-  check_attention(config);
-  check_experts(config);
-  // End tokens may be outside the vocabulary: small test models keep that of the family that they imitate, and never
-  // generate it.
+  refuse_other("embedding_factor", config.embedding_factor, 1.0);
+  refuse_other("logit_factor", config.logit_factor, 1.0);
+  refuse_other("logit_softcap", config.logit_softcap, 0.0);
+  check_layers(config);
+  // Not held to the vocabulary: small test models keep the end token of the family they imitate, and never emit it.
   constexpr std::int64_t kMaxToken = std::numeric_limits<std::int32_t>::max();
   for (const std::int32_t token : config.eos_token_ids) check_range("eos_token_id", token, 0, kMaxToken);
   if (config.bos_token_id) check_range("bos_token_id", *config.bos_token_id, 0, kMaxToken);
 }
 
+const AttentionConfig& ModelConfig::attention(int layer) const {
+  return find_block<AttentionConfig>(layers, layer);
+}
+
+const ExpertsConfig& ModelConfig::experts(int layer) const {
+  return find_block<ExpertsConfig>(layers, layer);
+}
+
+AttentionConfig& ModelConfig::attention(int layer) {
+  return find_block<AttentionConfig>(layers, layer);
+}
+
+ExpertsConfig& ModelConfig::experts(int layer) {
+  return find_block<ExpertsConfig>(layers, layer);
+}
+
+bool ModelConfig::dense() const {
+  bool dense = true;
+  for_each_experts(*this, [&](const ExpertsConfig& experts) { dense = dense && experts.dense(); });
+  return dense;
+}
+
+std::vector<LayerConfig> uniform_layers(int count, const AttentionConfig& attention, const ExpertsConfig& experts) {
+  check_range("num_hidden_layers", count, 1, kMaxLayers);
+  const LayerConfig layer{{{.computes = attention}, {.computes = experts}}};
+  return std::vector<LayerConfig>(count, layer);
+}
+
+void set_layers(ModelConfig& config, int count) {
+  check_range("num_hidden_layers", count, 1, kMaxLayers);
+  const std::size_t period = config.layers.size();
+  for (std::size_t l = period; l < static_cast<std::size_t>(count); ++l)
+    config.layers.push_back(LayerConfig(config.layers[l - period]));
+  config.layers.resize(count);
+}
+
+ExpertsConfig dense_experts(int width) {
+  return {.count = 1, .per_token = 1, .width = width};
+}
+
 std::int64_t parameter_count(const ModelConfig& config) {
-  return count_parameters(config, config.experts());
+  return count_parameters(config, [](const ExpertsConfig& e) { return e.count; });
 }
 
 std::int64_t active_parameter_count(const ModelConfig& config) {
-  return count_parameters(config, config.experts_per_token());
+  return count_parameters(config, [](const ExpertsConfig& e) { return e.per_token; });
 }
 
 const char* to_string(Residual value) {
@@ -119,6 +266,44 @@ const char* to_string(QkNorm value) {
       return "head";
     case QkNorm::kFull:
       return "full";
+  }
+  return "?";
+}
+
+const char* to_string(AttentionKind value) {
+  switch (value) {
+    case AttentionKind::kGrouped:
+      return "grouped";
+    case AttentionKind::kLatent:
+      return "latent";
+    case AttentionKind::kRecurrent:
+      return "recurrent";
+  }
+  return "?";
+}
+
+const char* to_string(Activation value) {
+  switch (value) {
+    case Activation::kSilu:
+      return "silu";
+    case Activation::kGeluTanh:
+      return "gelu_pytorch_tanh";
+    case Activation::kRelu2:
+      return "relu2";
+  }
+  return "?";
+}
+
+const char* to_string(BlockNorm value) {
+  switch (value) {
+    case BlockNorm::kBefore:
+      return "before";
+    case BlockNorm::kAfter:
+      return "after";
+    case BlockNorm::kBoth:
+      return "both";
+    case BlockNorm::kShared:
+      return "shared";
   }
   return "?";
 }

@@ -1,11 +1,15 @@
 // The description of a model. Ordinary, grouped and federated models have one description, because an MoE model is a
-// federation of one group (docs/architecture.md). It must not change after validate().
+// federation of one group (docs/architecture.md): what a model has once, and its layers, each a list of blocks. It must
+// not change after validate().
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
+
+#include "core/router_config.h"
 
 namespace foe {
 
@@ -16,37 +20,104 @@ enum class QkNorm {
   kHead,  // RMSNorm over each head's own width, weights [C] (Qwen3)
   kFull,  // RMSNorm over all heads together, weights [N*C], [M*C] (OLMoE); federated: over each group's own heads
 };
+enum class AttentionKind {
+  kGrouped,    // keys and values of M heads, each for N/M query heads
+  kLatent,     // keys and values are projections of one latent vector (DeepSeek's MLA)
+  kRecurrent,  // a state of fixed size per sequence in place of keys and values
+};
+enum class Activation {
+  kSilu,
+  kGeluTanh,  // the approximation by tanh (Gemma)
+  kRelu2,     // max(0, x)^2
+};
+enum class BlockNorm {
+  kBefore,  // a block reads norm(r)
+  kAfter,   // a block reads r, and norm(output) is added to r (OLMo 2)
+  kBoth,    // with weights of their own (Gemma 2)
+  kShared,  // a parallel block without a norm of its own: it reads what the block before it reads (Cohere, Phi)
+};
 
-// The names are those of config.json. The letters are the shape suffixes that the code uses everywhere: scores_TE has
-// shape [tokens, experts].
-struct ModelConfig {
-  int hidden_size = 0;            // D
-  int num_hidden_layers = 0;      // L
-  int num_attention_heads = 0;    // N
-  int num_key_value_heads = 0;    // M
-  int head_dim = 0;               // C
-  int vocab_size = 0;             // V
-  int num_experts = 0;            // E; 0: a dense model, which has one expert of this width and no router
-  int num_experts_per_tok = 0;    // K
-  int moe_intermediate_size = 0;  // F
-  bool norm_topk_prob = false;
+// The letters are the shape suffixes that the code uses everywhere: scores_TE has shape [tokens, experts].
+struct AttentionConfig {
+  AttentionKind kind = AttentionKind::kGrouped;
+  int query_heads = 0;  // N
+  int kv_heads = 0;     // M
+  int key_width = 0;    // C, of one head's query and key
+  int value_width = 0;  // of one head's value; 0: as wide as its key
+  bool qkv_bias = false, output_bias = false;
+  QkNorm qk_norm = QkNorm::kNone;
+  int window = 0;            // a query at p sees positions (p - window, p]; 0: all up to p
+  bool sinks = false;        // a logit for each query head takes part in its softmax, without a value
+  double rotary_share = 1;   // this share of a head's width rotates, from its beginning
+  bool interleaved = false;  // pairs are (2i, 2i + 1), otherwise (i, i + half the rotating width)
   double rope_theta = 10000.0;
-  double rope_scaling_factor = 1.0;  // linear: positions are divided by it
+  double rope_factor = 1.0;  // linear: positions are divided by it
+  double scale = 0;          // scores are multiplied by it; 0: by 1 / sqrt(key_width)
+  double softcap = 0;        // scores become softcap * tanh(score / softcap); 0: they stay
+
+  int per_kv_head() const { return query_heads / kv_heads; }
+  std::int64_t query_width() const { return std::int64_t{query_heads} * key_width; }
+  std::int64_t kv_width() const { return std::int64_t{kv_heads} * key_width; }
+  bool operator==(const AttentionConfig&) const = default;
+};
+
+struct ExpertsConfig {
+  int count = 0;      // E; 1 without a router
+  int per_token = 0;  // K; 1 without a router
+  int width = 0;      // F, the hidden width of each
+  Activation activation = Activation::kSilu;
+  std::optional<RouterConfig> router = {};  // none: every token goes to the one expert with weight 1
+  int shared = 0;                           // experts that every token goes to besides, with weight 1
+
+  bool dense() const { return !router; }
+  bool operator==(const ExpertsConfig&) const = default;
+};
+
+// What reads the residual r and adds to it.
+struct BlockConfig {
+  std::variant<AttentionConfig, ExpertsConfig> computes;
+  BlockNorm norm = BlockNorm::kBefore;
+  double residual_factor = 1;  // multiplies what is added
+  bool parallel = false;       // reads the same r as the block before it, and not what that adds
+
+  bool operator==(const BlockConfig&) const = default;
+};
+
+struct LayerConfig {
+  std::vector<BlockConfig> blocks;
+
+  bool operator==(const LayerConfig&) const = default;
+};
+
+// Names of single fields are those of config.json.
+struct ModelConfig {
+  int hidden_size = 0;  // D
+  int vocab_size = 0;   // V
   double rms_norm_eps = 1e-6;
   bool tie_word_embeddings = false;
   int max_position_embeddings = 0;
-  QkNorm qk_norm = QkNorm::kNone;
   int expert_groups = 1;  // H
   Residual residual = Residual::kShared;
   GroupSync group_sync = GroupSync::kMean;
-  std::string model_type;                   // as found in config.json; selects the tensor names ("mixtral" differs)
+  double embedding_factor = 1;  // multiplies the embedding
+  double logit_factor = 1;      // multiplies the logits
+  double logit_softcap = 0;     // then they become softcap * tanh(logit / softcap); 0: they stay
+  std::vector<LayerConfig> layers;
+  std::string model_type;                   // as found in config.json
   std::vector<std::int32_t> eos_token_ids;  // from generation_config.json, else config.json; may be empty
   std::optional<std::int32_t> bos_token_id;
 
-  bool dense() const { return num_experts == 0; }
-  // A dense model runs as one expert that every token selects with weight 1.
-  int experts() const { return dense() ? 1 : num_experts; }
-  int experts_per_token() const { return dense() ? 1 : num_experts_per_tok; }
+  int num_layers() const { return static_cast<int>(layers.size()); }  // L
+  // A layer's blocks, of which it must have one each.
+  const AttentionConfig& attention(int layer) const;
+  const ExpertsConfig& experts(int layer) const;
+  AttentionConfig& attention(int layer);
+  ExpertsConfig& experts(int layer);
+  // For heads and their widths, which are the same in all layers of a valid model.
+  const AttentionConfig& heads() const { return attention(0); }
+  // No layer has a router.
+  bool dense() const;
+
   // One group has nothing to federate: with H = 1 the federated equations are the shared ones.
   bool federated() const { return residual == Residual::kFederated && expert_groups > 1; }
   // The factor c with which a federated model adds the sum over groups to the residual (docs/architecture.md, "The
@@ -57,6 +128,27 @@ struct ModelConfig {
 
   bool operator==(const ModelConfig&) const = default;
 };
+
+// Returns so many layers of attention and then experts. Throws Error for a number of layers that no model has.
+std::vector<LayerConfig> uniform_layers(int count, const AttentionConfig& attention, const ExpertsConfig& experts);
+// Drops the last layers, or repeats all of them in turn, until there are so many.
+void set_layers(ModelConfig& config, int count);
+// Returns a block with one expert of this width, to which every token goes.
+ExpertsConfig dense_experts(int width);
+
+// Calls f(block) for every AttentionConfig, or every ExpertsConfig, in their order.
+template <typename Config, typename F>
+void for_each_attention(Config& config, F&& f) {
+  for (auto& layer : config.layers)
+    for (auto& block : layer.blocks)
+      if (auto* attention = std::get_if<AttentionConfig>(&block.computes)) f(*attention);
+}
+template <typename Config, typename F>
+void for_each_experts(Config& config, F&& f) {
+  for (auto& layer : config.layers)
+    for (auto& block : layer.blocks)
+      if (auto* experts = std::get_if<ExpertsConfig>(&block.computes)) f(*experts);
+}
 
 // Throws Error, naming the key, what was expected and what was found, unless the model can be run. Every size is
 // bounded, so that products of sizes fit into 64 bits and no later allocation is unbounded.
@@ -71,5 +163,8 @@ std::int64_t active_parameter_count(const ModelConfig& config);
 const char* to_string(Residual value);
 const char* to_string(GroupSync value);
 const char* to_string(QkNorm value);
+const char* to_string(AttentionKind value);
+const char* to_string(Activation value);
+const char* to_string(BlockNorm value);
 
 }  // namespace foe

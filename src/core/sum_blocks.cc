@@ -31,12 +31,12 @@ Range SumBlocks::within(Range part) const {
 }
 
 SumBlocks head_blocks(const ModelConfig& config) {
-  const int heads = config.num_key_value_heads;
+  const int heads = config.heads().kv_heads;
   return blocks_of(heads, config.federated() ? config.expert_groups : std::min(heads, kSumBlocks), 1);
 }
 
 SumBlocks width_blocks(const ModelConfig& config) {
-  const int width = config.moe_intermediate_size;
+  const int width = config.experts(0).width;
   if (!config.dense()) return blocks_of(width, 1, width);
   return blocks_of(width, std::min((width + kSumBlockUnit - 1) / kSumBlockUnit, kSumBlocks), kSumBlockUnit);
 }

@@ -8,8 +8,8 @@ namespace {
 // Returns the probability that a token selects none of these experts, if it selects K/H of the E/H experts of each
 // group and all selections are equally likely.
 double none_selected(const ModelConfig& config, Range experts) {
-  const int per_group = config.num_experts / config.expert_groups;
-  const int selected = config.num_experts_per_tok / config.expert_groups;
+  const int per_group = config.experts(0).count / config.expert_groups;
+  const int selected = config.experts(0).per_token / config.expert_groups;
   double none = 1;
   for (int g = 0; g < config.expert_groups; ++g) {
     const int begin = std::max(experts.begin, g * per_group), end = std::min(experts.end, (g + 1) * per_group);
@@ -24,9 +24,9 @@ double none_selected(const ModelConfig& config, Range experts) {
 ExpertTraffic expert_traffic(const ModelConfig& config, std::span<const Range> members, Dispatch dispatch,
                              std::span<const std::int32_t> experts_TK) {
   const std::vector<ExpertNode> nodes = expert_nodes(config, members, dispatch);
-  const std::vector<std::int32_t> node_of = node_of_each_expert(nodes, config.num_experts);
+  const std::vector<std::int32_t> node_of = node_of_each_expert(nodes, config.experts(0).count);
   const Range entries = selected_entries(config, members);
-  const std::size_t K = config.num_experts_per_tok;
+  const std::size_t K = config.experts(0).per_token;
   ExpertTraffic traffic{std::vector<std::int64_t>(members.size()), std::vector<std::int64_t>(members.size())};
   for (std::size_t token = 0; token < experts_TK.size(); token += K)
     for (int i = entries.begin, before = -1; i < entries.end; ++i) {

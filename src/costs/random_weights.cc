@@ -66,19 +66,19 @@ Weights random_weights(const ModelConfig& c, const Share& share, WeightFormat fo
   RandomMatrices every_rank(WeightFormat::kF32, seed);
   // The values have deviation 1: the norms before a matrix scale its inputs to 1 / sqrt(its depth) instead.
   RandomMatrices own(format, seed + 1 + static_cast<std::uint64_t>(share.experts.begin));
-  const int D = c.hidden_size, C = c.head_dim, per_kv = c.num_attention_heads / c.num_key_value_heads;
+  const int D = c.hidden_size, C = c.heads().key_width, per_kv = c.heads().per_kv_head();
   const int m = share.kv_heads.size() / share.streams(), f = share.expert_width.size();
   const float unit = 1.0f / std::sqrt(static_cast<float>(D));
   Weights w;
   w.own_embedding = AlignedBuffer<std::byte>(static_cast<std::size_t>(c.vocab_size) * D * sizeof(float));
   every_rank.fill(w.own_embedding.span());
   w.embedding_VD = {DType::kF32, w.own_embedding.data(), D * sizeof(float), c.vocab_size, D};
-  for (int l = 0; l < c.num_hidden_layers; ++l) {
+  for (int l = 0; l < c.num_layers(); ++l) {
     LayerWeights layer;
     layer.attention_norm_D.assign(D, unit);
     layer.expert_norm_D.assign(D, unit);
-    if (c.qk_norm != QkNorm::kNone) {
-      const bool full = c.qk_norm == QkNorm::kFull;
+    if (c.heads().qk_norm != QkNorm::kNone) {
+      const bool full = c.heads().qk_norm == QkNorm::kFull;
       layer.q_norm.assign(full ? share.kv_heads.size() * per_kv * C : C, 1.0f);
       layer.k_norm.assign(full ? share.kv_heads.size() * C : C, 1.0f);
     }
@@ -87,7 +87,7 @@ Weights random_weights(const ModelConfig& c, const Share& share, WeightFormat fo
       layer.streams.push_back({own.next(m * per_kv * C, D), own.next(m * C, D), own.next(m * C, D),
                                own.next(D, packed_depth(output_blocks(c, format, {first, first + m})))});
     }
-    if (!c.dense()) layer.router_ED = every_rank.next(c.num_experts, D);
+    if (!c.dense()) layer.router_ED = every_rank.next(c.experts(0).count, D);
     for (int e = share.experts.begin; e < share.experts.end; ++e)
       layer.experts.push_back({own.next(2 * kPanel * ((f + kPanel - 1) / kPanel), D), own.next(D, f)});
     w.layers.push_back(std::move(layer));

@@ -21,10 +21,10 @@ int own_sequences(int sequences, int members, int member) {
 }  // namespace
 
 MatrixElements matrix_elements(const ModelConfig& c, const Share& share) {
-  const std::int64_t D = c.hidden_size, C = c.head_dim, m = share.kv_heads.size();
-  const std::int64_t n = m * (c.num_attention_heads / c.num_key_value_heads);
+  const std::int64_t D = c.hidden_size, C = c.heads().key_width, m = share.kv_heads.size();
+  const std::int64_t n = m * c.heads().per_kv_head();
   return {.attention = D * (2 * n + 2 * m) * C,
-          .router = c.num_experts * D,
+          .router = c.dense() ? 0 : c.experts(0).count * D,
           .experts = std::int64_t{3} * share.experts.size() * share.expert_width.size() * D,
           .head = share.vocab.size() * D};
 }
@@ -52,7 +52,7 @@ Work StepWork::total() const {
 }
 
 double experts_touched(const ModelConfig& config, int sequences) {
-  const double E = config.experts(), K = config.experts_per_token();
+  const double E = config.experts(0).count, K = config.experts(0).per_token;
   return E * (1 - std::pow(1 - K / E, sequences));
 }
 
@@ -60,22 +60,22 @@ StepWork decode_work(const ModelConfig& c, const Placement& placement, int rank,
   const Share& share = placement.ranks[rank];
   if (share.idle()) return {};
   const MatrixElements elements = matrix_elements(c, share);
-  const double L = c.num_hidden_layers, E = c.experts();
+  const double L = c.num_layers(), E = c.experts(0).count;
   const double own = own_sequences(step.sequences, placement.members, share.member);
   const auto layers = [L](std::int64_t of_one) { return L * static_cast<double>(of_one); };
 
-  const KvShape kv{share.kv_heads.size(), c.head_dim, step.kv};
+  const KvShape kv{share.kv_heads.size(), c.heads().key_width, step.kv};
   const double position_bytes = static_cast<double>(kv.block_bytes()) / kKvBlock;
-  const double heads = share.kv_heads.size() * (c.num_attention_heads / c.num_key_value_heads);
+  const double heads = share.kv_heads.size() * c.heads().per_kv_head();
   const double positions = L * own * step.context;
 
   // The rows of each expert, and the share of experts that have rows.
-  const double rows = step.sequences * c.experts_per_token() / E;
+  const double rows = step.sequences * c.experts(0).per_token / E;
   const double touched = experts_touched(c, step.sequences) / E;
   Work experts = product_work(layers(elements.experts), step.weights.experts, rows);
   experts.bytes *= touched;
   return {.projections = product_work(layers(elements.attention), step.weights.attention, own),
-          .attention = {.bytes = positions * position_bytes, .flops = positions * 4 * heads * c.head_dim},
+          .attention = {.bytes = positions * position_bytes, .flops = positions * 4 * heads * c.heads().key_width},
           .router = product_work(layers(elements.router), WeightFormat::kF32, own),
           .experts = experts,
           .head = product_work(static_cast<double>(elements.head), step.weights.head, own)};

@@ -10,13 +10,13 @@ namespace {
 
 void add_expert_exchanges(const ModelConfig& config, const Placement& placement, int rank,
                           const ExchangeOptions& options, int sequences, WireCost& cost) {
-  const double rows_per_step = static_cast<double>(config.num_hidden_layers) * sequences;
+  const double rows_per_step = static_cast<double>(config.num_layers()) * sequences;
   const int own = placement.ranks[rank].member, others = placement.members - 1;
   const ExpectedTraffic traffic = expected_traffic(config, experts_of_members(placement, rank), options.dispatch);
   double rows = 0;
   for (int m = 0; m < placement.members; ++m)
     if (m != own) rows += traffic.rows[m];
-  cost.all_to_all_calls = 2 * config.num_hidden_layers;
+  cost.all_to_all_calls = 2 * config.num_layers();
   cost.dispatch_bytes = rows_per_step * rows * static_cast<double>(dispatched_row_bytes(config, options));
   cost.return_bytes =
       rows_per_step * others * traffic.sums[own] * static_cast<double>(wire_bytes(options.wire, config.hidden_size));
@@ -42,11 +42,11 @@ void add_sums(const ModelConfig& config, const Placement& placement, const std::
     cost.sums.bytes += times * one.bytes;
     cost.sums.node_bytes += times * one.node_bytes;
   };
-  const int L = config.num_hidden_layers;
+  const int L = config.num_layers();
   add(attention, L, sequences * config.hidden_size, wire);
   add(experts, config.federated() ? 1 : L, sequences * config.hidden_size, wire);
   // In each layer, QK-norm over heads that are split over ranks adds a sum of two floats for each token.
-  if (!config.federated() && config.qk_norm == QkNorm::kFull) add(attention, L, 2 * sequences, Wire::kF32);
+  if (!config.federated() && config.heads().qk_norm == QkNorm::kFull) add(attention, L, 2 * sequences, Wire::kF32);
 }
 
 std::uint64_t gathered_bytes(Wire wire, std::size_t rows, int part, int candidates) {

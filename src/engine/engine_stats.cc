@@ -16,7 +16,7 @@ EngineStats collect_stats(Engine& engine) {
   stats.local_activation_rate = local_activation_rate(load);
   if (model.config.dense()) return stats;
   stats.expert_rows = rows_by_expert(model.config, model.placement, load);
-  for (int layer = 0; layer < model.config.num_hidden_layers; ++layer) {
+  for (int layer = 0; layer < model.config.num_layers(); ++layer) {
     std::vector<std::int64_t>& rows = stats.rank_rows.emplace_back();
     for (const ExpertLoad& rank : load) {
       const auto by_expert = rank.rows(layer);

@@ -112,7 +112,7 @@ ExpertExchange::ExpertExchange(const ModelConfig& config, std::span<const Range>
       entries(dispatched_entries(config, how.dispatch)),
       selected(selected_entries(config, members)),
       nodes(expert_nodes(config, members, how.dispatch)),
-      node_of_E(node_of_each_expert(nodes, config.num_experts)) {
+      node_of_E(node_of_each_expert(nodes, config.experts(0).count)) {
   const std::size_t ranks = members.size(), T = max_tokens, k = selected.size(), D = hidden_size;
   const bool per_rank = how.dispatch == Dispatch::kPerRank;
   const std::size_t most_out = T * (per_rank ? std::min(ranks, k) : k);
@@ -126,7 +126,7 @@ ExpertExchange::ExpertExchange(const ModelConfig& config, std::span<const Range>
   out = AlignedBuffer<std::byte>(std::max(most_out * row_bytes, sums_out * sum_bytes));
   in = AlignedBuffer<std::byte>(std::max(most_in * row_bytes, sums_in * sum_bytes));
   if (how.wire != Wire::kF32) decoded = AlignedBuffer<float>(std::max({most_in, sums_in, sums_out}) * D);
-  slot_TK.resize(T * config.num_experts_per_tok);
+  slot_TK.resize(T * config.experts(0).per_token);
   partial_begin_R.resize(most_in + 1);
   for (auto* by_rank : {&rows_to, &rows_from, &partials_to, &partials_from, &bytes_out, &bytes_in})
     by_rank->resize(ranks);

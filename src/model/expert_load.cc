@@ -27,7 +27,7 @@ std::vector<ExpertLoad> gather_load(Communicator& comm, const ModelConfig& confi
                                     const ExpertLoad& mine) {
   std::vector<std::int64_t> send{mine.selected, mine.local};
   send.insert(send.end(), mine.rows_Le.begin(), mine.rows_Le.end());
-  const std::size_t layers = config.num_hidden_layers;
+  const std::size_t layers = config.num_layers();
   std::vector<ExpertLoad> all;
   std::size_t total = 0;
   if (comm.rank() == 0)
@@ -59,8 +59,8 @@ double local_activation_rate(std::span<const ExpertLoad> ranks) {
 std::vector<std::vector<std::int64_t>> rows_by_expert(const ModelConfig& config, const Placement& placement,
                                                       std::span<const ExpertLoad> ranks) {
   FOE_CHECK(ranks.size() == placement.ranks.size(), "{} ranks of {}", ranks.size(), placement.ranks.size());
-  std::vector<std::vector<std::int64_t>> rows(config.num_hidden_layers, std::vector<std::int64_t>(config.experts()));
-  for (int layer = 0; layer < config.num_hidden_layers; ++layer)
+  std::vector<std::vector<std::int64_t>> rows(config.num_layers(), std::vector<std::int64_t>(config.experts(0).count));
+  for (int layer = 0; layer < config.num_layers(); ++layer)
     for (std::size_t r = 0; r < ranks.size(); ++r)
       std::ranges::copy(ranks[r].rows(layer), rows[layer].begin() + placement.ranks[r].experts.begin);
   return rows;

@@ -38,10 +38,10 @@ void embed(Step& s) {
   const std::size_t D = s.model.config.hidden_size;
   s.pool.parallel_for(
       s.T, [&](std::size_t t) { s.model.weights.embedding_VD.read_row(s.batch.tokens[t], s.a.r_TD.data() + t * D); });
-  const ModelConfig& c = s.model.config;
-  const int half = c.head_dim / 2;
+  const AttentionConfig& attention = s.model.config.heads();
+  const int C = attention.key_width, half = C / 2;
   s.pool.parallel_for(s.T, [&](std::size_t t) {
-    rope_angles(s.batch.positions[t], c.rope_theta, c.rope_scaling_factor, c.head_dim, s.a.cosines_TC.data() + t * half,
+    rope_angles(s.batch.positions[t], attention.rope_theta, attention.rope_factor, C, s.a.cosines_TC.data() + t * half,
                 s.a.sines_TC.data() + t * half);
   });
 }
@@ -83,9 +83,8 @@ void add_to_residual(Step& s, const float* sum_TD, float scale) {
 
 // q, k, v = the projections of all streams, for a block of rows, in one parallel loop.
 void project_qkv(Step& s, const LayerWeights& w, Range rows, bool own_updates) {
-  const ModelConfig& c = s.model.config;
-  const std::size_t D = c.hidden_size, G = w.streams.size();
-  const std::size_t n_width = s.model.query_heads() * c.head_dim, m_width = s.kv.shape().kv_heads * c.head_dim;
+  const std::size_t D = s.model.config.hidden_size, G = w.streams.size(), C = s.model.config.heads().key_width;
+  const std::size_t n_width = s.model.query_heads() * C, m_width = s.kv.shape().kv_heads * C;
   s.a.products.clear();
   norm_rows(s, w.attention_norm_D, rows, own_updates ? static_cast<int>(G) : 0);
   QuantisedRows input_codes;
@@ -111,12 +110,11 @@ void project_qkv(Step& s, const LayerWeights& w, Range rows, bool own_updates) {
 
 // QK-norm of x [T, heads, C] over each head or, with a full QK-norm of a federated model, over the heads of each
 // stream, which then have weights of their own.
-void norm_heads(Step& s, float* x, int heads, std::span<const float> weight) {
-  const ModelConfig& c = s.model.config;
-  const int streams = s.model.share().streams(), width = heads * c.head_dim;
-  const bool full = c.qk_norm == QkNorm::kFull;
+void norm_heads(Step& s, const AttentionConfig& attention, float* x, int heads, std::span<const float> weight) {
+  const int C = attention.key_width, streams = s.model.share().streams(), width = heads * C;
+  const bool full = attention.qk_norm == QkNorm::kFull;
   for (int g = 0; g < (full ? streams : 1); ++g) {
-    const int n = full ? width / streams : c.head_dim, at = g * n;
+    const int n = full ? width / streams : C, at = g * n;
     const auto stride = static_cast<std::size_t>(full ? width : n);
     rms_norm(s.pool, {.x = x + at,
                       .x_stride = stride,
@@ -125,16 +123,15 @@ void norm_heads(Step& s, float* x, int heads, std::span<const float> weight) {
                       .y_stride = stride,
                       .rows = full ? s.T : s.T * heads,
                       .n = n,
-                      .eps = static_cast<float>(c.rms_norm_eps)});
+                      .eps = static_cast<float>(s.model.config.rms_norm_eps)});
   }
 }
 
 // QK-norm over all heads together, for models with a shared residual. Squares are added in each block of heads, and the
 // blocks in the order of attention's terms; if heads are split over ranks, this is a sum over ranks.
-void norm_whole_width(Step& s, const LayerWeights& w, int n, int m) {
-  const ModelConfig& c = s.model.config;
-  const int per_kv = c.num_attention_heads / c.num_key_value_heads;
-  const std::size_t n_width = n * c.head_dim, m_width = m * c.head_dim, count = 2 * static_cast<std::size_t>(s.T);
+void norm_whole_width(Step& s, const AttentionConfig& attention, const LayerWeights& w, int n, int m) {
+  const int C = attention.key_width, per_kv = attention.per_kv_head();
+  const std::size_t n_width = n * C, m_width = m * C, count = 2 * static_cast<std::size_t>(s.T);
   float* squares_BT2 = s.a.squares_BT2.data();
   s.pool.parallel_for(s.T, [&](std::size_t t) {
     const float *q = s.a.q_TnC.data() + t * n_width, *k = s.a.k_TmC.data() + t * m_width;
@@ -151,30 +148,29 @@ void norm_whole_width(Step& s, const LayerWeights& w, int n, int m) {
     finish_exchange(s);
   }
   const auto inverse_rms = [&](float squares, int heads) {
-    return 1.0f / std::sqrt(squares / static_cast<float>(heads * c.head_dim) + static_cast<float>(c.rms_norm_eps));
+    return 1.0f / std::sqrt(squares / static_cast<float>(heads * C) + static_cast<float>(s.model.config.rms_norm_eps));
   };
   s.pool.parallel_for(s.T, [&](std::size_t t) {
-    scale_row(s.a.q_TnC.data() + t * n_width, w.q_norm.data(), inverse_rms(squares_BT2[2 * t], c.num_attention_heads),
+    scale_row(s.a.q_TnC.data() + t * n_width, w.q_norm.data(), inverse_rms(squares_BT2[2 * t], attention.query_heads),
               static_cast<int>(n_width));
-    scale_row(s.a.k_TmC.data() + t * m_width, w.k_norm.data(),
-              inverse_rms(squares_BT2[2 * t + 1], c.num_key_value_heads), static_cast<int>(m_width));
+    scale_row(s.a.k_TmC.data() + t * m_width, w.k_norm.data(), inverse_rms(squares_BT2[2 * t + 1], attention.kv_heads),
+              static_cast<int>(m_width));
   });
 }
 
-void norm_and_rotate(Step& s, const LayerWeights& w) {
-  const ModelConfig& c = s.model.config;
-  const int n = s.model.query_heads(), m = s.kv.shape().kv_heads;
-  if (c.qk_norm == QkNorm::kFull && !c.federated()) {
-    norm_whole_width(s, w, n, m);
-  } else if (c.qk_norm != QkNorm::kNone) {
-    norm_heads(s, s.a.q_TnC.data(), n, w.q_norm);
-    norm_heads(s, s.a.k_TmC.data(), m, w.k_norm);
+void norm_and_rotate(Step& s, const AttentionConfig& attention, const LayerWeights& w) {
+  const int C = attention.key_width, n = s.model.query_heads(), m = s.kv.shape().kv_heads;
+  if (attention.qk_norm == QkNorm::kFull && !s.model.config.federated()) {
+    norm_whole_width(s, attention, w, n, m);
+  } else if (attention.qk_norm != QkNorm::kNone) {
+    norm_heads(s, attention, s.a.q_TnC.data(), n, w.q_norm);
+    norm_heads(s, attention, s.a.k_TmC.data(), m, w.k_norm);
   }
   s.pool.parallel_for(s.T, [&](std::size_t t) {
-    const float* cosines = s.a.cosines_TC.data() + t * (c.head_dim / 2);
-    const float* sines = s.a.sines_TC.data() + t * (c.head_dim / 2);
-    for (int h = 0; h < n; ++h) rope(s.a.q_TnC.data() + (t * n + h) * c.head_dim, cosines, sines, c.head_dim);
-    for (int h = 0; h < m; ++h) rope(s.a.k_TmC.data() + (t * m + h) * c.head_dim, cosines, sines, c.head_dim);
+    const float* cosines = s.a.cosines_TC.data() + t * (C / 2);
+    const float* sines = s.a.sines_TC.data() + t * (C / 2);
+    for (int h = 0; h < n; ++h) rope(s.a.q_TnC.data() + (t * n + h) * C, cosines, sines, C);
+    for (int h = 0; h < m; ++h) rope(s.a.k_TmC.data() + (t * m + h) * C, cosines, sines, C);
   });
 }
 
@@ -189,7 +185,7 @@ void begin_attention(Step& s, int layer) {
   const bool own_updates = has_own_updates(s, layer);
   const int block = own_updates ? kInputBlock : s.T;
   for (int t = 0; t < s.T; t += block) project_qkv(s, w, {t, std::min(s.T, t + block)}, own_updates);
-  norm_and_rotate(s, w);
+  norm_and_rotate(s, s.model.config.attention(layer), w);
   write_kv(s.pool, s.batch, s.kv.shape(), s.a.k_TmC.data(), s.a.v_TmC.data(), s.kv.layer(layer));
   attention(s.pool, s.batch, s.kv.shape(), s.model.query_heads(), s.a.q_TnC.data(), s.kv.layer(layer),
             s.a.attended_TnC.data());
@@ -198,24 +194,25 @@ void begin_attention(Step& s, int layer) {
 }
 
 // Computes the router's scores of all E experts, on every rank from the same r, and selects K.
-void route(Step& s, const LayerWeights& w) {
-  const ModelConfig& c = s.model.config;
-  const std::size_t D = c.hidden_size;
-  if (!c.dense()) {
+void route(Step& s, int layer) {
+  const LayerWeights& w = s.model.weights.layers[layer];
+  const ExpertsConfig& experts = s.model.config.experts(layer);
+  const std::size_t D = s.model.config.hidden_size;
+  if (!experts.dense()) {
     const Product scores{.x = s.a.input_TD.data(),
                          .x_stride = D,
                          .rows = nullptr,
                          .count = s.T,
                          .w = &w.router_ED,
                          .y = s.a.scores_TE.data(),
-                         .y_stride = static_cast<std::size_t>(c.num_experts)};
+                         .y_stride = static_cast<std::size_t>(experts.count)};
     multiply(s.pool, {&scores, 1});
     if (!w.router_bias_E.empty())
       for (int t = 0; t < s.T; ++t)
-        add_to(s.a.scores_TE.data() + static_cast<std::size_t>(t) * c.num_experts, w.router_bias_E.data(),
-               c.num_experts);
+        add_to(s.a.scores_TE.data() + static_cast<std::size_t>(t) * experts.count, w.router_bias_E.data(),
+               experts.count);
   }
-  select_experts(s.pool, c, s.a.scores_TE.data(), s.T, s.a.routing);
+  select_experts(s.pool, s.model.config, s.a.scores_TE.data(), s.T, s.a.routing);
 }
 
 // Drops the rows that are not sampled: after the last attention nothing reads them.
@@ -231,7 +228,7 @@ void keep_sampled_rows(Step& s) {
 void finish_attention(Step& s, int layer) {
   finish_exchange(s);
   add_to_residual(s, s.a.term_PTD.data(), has_own_updates(s, layer) ? s.model.config.sync_scale() : 1.0f);
-  if (layer + 1 == s.model.config.num_hidden_layers) keep_sampled_rows(s);
+  if (layer + 1 == s.model.config.num_layers()) keep_sampled_rows(s);
 }
 
 // Starts update_h = M_h = sum of w_e * FFN_e(norm(r)) over the selected experts of each local stream. The rows travel
@@ -242,7 +239,7 @@ void begin_experts(Step& s, int layer) {
   const std::size_t D = c.hidden_size;
   float* input_TD = s.a.input_TD.data();
   norm_rows(s, w.expert_norm_D, {0, s.T});
-  route(s, w);
+  route(s, layer);
   if (s.a.exchange) {
     pack_rows(*s.a.exchange, s.pool, s.a.routing, input_TD, s.T);
     s.pending = s.grid.start([&s] { exchange_messages(*s.a.exchange, s.grid.within_group()); });
@@ -319,7 +316,7 @@ Logits forward(const Model& model, const Batch& batch, KvCache& kv, Activations&
   std::fill(a.layers.begin(), a.layers.end(), LayerStats{});
   a.scoring = {};
   for (Step& s : steps) embed(s);
-  for (int layer = 0; layer < c.num_hidden_layers; ++layer) run_layer(steps, layer, a);
+  for (int layer = 0; layer < c.num_layers(); ++layer) run_layer(steps, layer, a);
   for (Step& s : steps) {
     finish_experts(s);
     if (c.federated()) {

@@ -83,13 +83,13 @@ Model make_model(ModelConfig config, Placement placement, int rank, Weights weig
 }
 
 KvShape Model::kv_shape(KvType type, AttentionType attention) const {
-  return {share().kv_heads.size(), config.head_dim, type, attention};
+  return {share().kv_heads.size(), config.heads().key_width, type, attention};
 }
 
 Model load_model(const std::string& model_dir, Plan plan, const Communicator& comm, const FormatChoice& formats,
                  int threads) {
   ModelConfig config = load_model_config(model_dir);
-  const int summed = config.experts_per_token() / (config.federated() ? config.expert_groups : 1);
+  const int summed = config.experts(0).per_token / (config.federated() ? config.expert_groups : 1);
   if (summed > kMaxSelected)
     fail("num_experts_per_tok: expected at most {}{}, got {}", kMaxSelected, config.federated() ? " per group" : "",
          summed);
@@ -139,14 +139,14 @@ Activations::Activations(const Model& model, Communicator& across_groups, int to
     : max_tokens(tokens),
       max_sampled(sampled),
       wire(options.wire),
-      routing(model.config.experts_per_token(), model.share().experts.size(), tokens_of_half(model, tokens, options)) {
+      routing(model.config.experts(0).per_token, model.share().experts.size(), tokens_of_half(model, tokens, options)) {
   const ModelConfig& c = model.config;
   const Share& share = model.share();
   const std::size_t T = tokens_of_half(model, tokens, options), D = c.hidden_size, G = share.streams(), S = sampled;
-  const std::size_t q_width = static_cast<std::size_t>(model.query_heads()) * c.head_dim;
-  const std::size_t kv_width = static_cast<std::size_t>(share.kv_heads.size()) * c.head_dim;
-  const std::size_t per_group = c.experts_per_token() / c.expert_groups;
-  const std::size_t R = T * (c.federated() ? G * per_group : std::min(c.experts_per_token(), share.experts.size()));
+  const std::size_t q_width = static_cast<std::size_t>(model.query_heads()) * c.heads().key_width;
+  const std::size_t kv_width = static_cast<std::size_t>(share.kv_heads.size()) * c.heads().key_width;
+  const std::size_t per_group = c.experts(0).per_token / c.expert_groups;
+  const std::size_t R = T * (c.federated() ? G * per_group : std::min(c.experts(0).per_token, share.experts.size()));
   const std::size_t updates = c.federated() ? G : std::max(1, model.expert_sums.max_partials());
   const auto allocate = [](std::size_t n) { return AlignedBuffer<float>(n); };
   r_TD = allocate(T * D);
@@ -157,11 +157,11 @@ Activations::Activations(const Model& model, Communicator& across_groups, int to
   attended_TnC = allocate(T * q_width);
   term_PTD = across_groups.allocate_terms(model.attention_sums.max_partials() * T * D);
   update_GTD = across_groups.allocate_terms(updates * T * D);
-  scores_TE = allocate(T * c.experts());
+  scores_TE = allocate(T * c.experts(0).count);
   hidden_Rf = allocate(R * share.expert_width.size());
   output_RD = allocate(c.dense() ? 0 : R * D);
-  cosines_TC = allocate(T * c.head_dim / 2);
-  sines_TC = allocate(T * c.head_dim / 2);
+  cosines_TC = allocate(T * c.heads().key_width / 2);
+  sines_TC = allocate(T * c.heads().key_width / 2);
   squares_BT2 = allocate(std::max<std::size_t>(1, model.o_blocks.size()) * T * 2);
   logits_Sv = allocate(S * share.vocab.size());
   const bool gathers = model.rank == 0 && model.placement.ranks.size() > 1;
@@ -170,9 +170,9 @@ Activations::Activations(const Model& model, Communicator& across_groups, int to
   if (model.placement.members > 1 && !share.idle())
     exchange.emplace(c, experts_of_members(model.placement, model.rank), share.member, options, static_cast<int>(T));
   allocate_codes(model, T, R, exchange ? exchange->routing.weights_TK.size() / exchange->entries : 0, *this);
-  layers.resize(c.num_hidden_layers);
+  layers.resize(c.num_layers());
   load.experts = share.experts.size();
-  load.rows_Le.resize(static_cast<std::size_t>(c.num_hidden_layers) * load.experts);
+  load.rows_Le.resize(static_cast<std::size_t>(c.num_layers()) * load.experts);
   products.reserve(std::max<std::size_t>({static_cast<std::size_t>(share.experts.size()), 3 * G, kSumBlocks}));
   if (options.overlap) {
     ExchangeOptions alone = options;

@@ -45,9 +45,7 @@ struct Model {
   std::vector<BlockWeights> blocks = {};  // by layer
 
   const Share& share() const { return placement.ranks[rank]; }
-  int query_heads() const {
-    return share().kv_heads.size() * (config.num_attention_heads / config.num_key_value_heads);
-  }
+  int query_heads() const { return share().kv_heads.size() * config.heads().per_kv_head(); }
   KvShape kv_shape(KvType type, AttentionType attention = AttentionType::kF32) const;
 };
 

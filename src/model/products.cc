@@ -78,7 +78,7 @@ QuantisedRows quantise(Step& s, const PackedMatrix& w, const float* x, std::size
 }
 
 void project_output(Step& s, int layer, bool own_updates) {
-  const std::size_t n_width = s.model.query_heads() * s.model.config.head_dim;
+  const std::size_t n_width = s.model.query_heads() * s.model.config.heads().key_width;
   const QuantisedRows codes = quantise_attended(s, n_width);
   s.a.products.clear();
   for (std::size_t b = 0; b < s.model.o_blocks.size(); ++b) {

@@ -24,7 +24,7 @@ void select_experts(ThreadPool& pool, const ModelConfig& config, float* scores_T
     std::fill_n(routing.weights_TK.begin(), tokens, 1.0f);
     return;
   }
-  const int E = config.num_experts, K = config.num_experts_per_tok, H = config.expert_groups;
+  const int E = config.experts(0).count, K = config.experts(0).per_token, H = config.expert_groups;
   constexpr int kBlock = 32;  // tokens per task
   pool.parallel_for((tokens + kBlock - 1) / kBlock, [&](std::size_t task) {
     const int begin = static_cast<int>(task) * kBlock, end = std::min(tokens, begin + kBlock);
@@ -39,7 +39,7 @@ void select_experts(ThreadPool& pool, const ModelConfig& config, float* scores_T
       }
       float sum = 0.0f;
       for (int j = 0; j < K; ++j) sum += weights[j] = p_E[experts[j]];
-      if (config.norm_topk_prob)
+      if (config.experts(0).router->norm == RouterNorm::kSelected)
         for (int j = 0; j < K; ++j) weights[j] /= sum;
     }
   });

@@ -11,7 +11,7 @@ namespace {
 
 // Appends the subtrees that one member's experts make up.
 void add_subtrees(const ModelConfig& config, Range experts, int member, std::vector<ExpertNode>& nodes) {
-  const int leaves = expert_terms(config, {0, config.num_experts}).end;
+  const int leaves = expert_terms(config, {0, config.experts(0).count}).end;
   const Range terms = expert_terms(config, experts);
   for (const Subtree& tree : maximal_subtrees(terms.begin, terms.end, leaves))
     if (const Range own = experts_of_terms(config, {tree.first, tree.last}); own.size() > 0)
@@ -31,20 +31,20 @@ Dispatch parse_dispatch(const std::string& name) {
 }
 
 int expert_tree_index(const ModelConfig& config, int expert) {
-  const int per_group = config.experts() / config.expert_groups;
+  const int per_group = config.experts(0).count / config.expert_groups;
   return expert / per_group * static_cast<int>(std::bit_ceil(static_cast<unsigned>(per_group))) + expert % per_group;
 }
 
 Range expert_terms(const ModelConfig& config, Range experts) {
   const auto term = [&](int expert) {
-    return expert < config.experts() ? expert_tree_index(config, expert)
-                                     : expert_tree_index(config, config.experts() - 1) + 1;
+    return expert < config.experts(0).count ? expert_tree_index(config, expert)
+                                            : expert_tree_index(config, config.experts(0).count - 1) + 1;
   };
   return {term(experts.begin), term(experts.end)};
 }
 
 Range experts_of_terms(const ModelConfig& config, Range terms) {
-  const int per_group = config.experts() / config.expert_groups;
+  const int per_group = config.experts(0).count / config.expert_groups;
   const int padded = static_cast<int>(std::bit_ceil(static_cast<unsigned>(per_group)));
   const auto first_from = [=](int term) { return term / padded * per_group + std::min(term % padded, per_group); };
   return {first_from(terms.begin), first_from(terms.end)};
@@ -71,15 +71,15 @@ std::vector<std::int32_t> node_of_each_expert(const std::vector<ExpertNode>& nod
 }
 
 Range selected_entries(const ModelConfig& config, std::span<const Range> members) {
-  const int K = config.num_experts_per_tok, H = config.expert_groups;
+  const int K = config.experts(0).per_token, H = config.expert_groups;
   if (!config.federated()) return {0, K};
-  const int group = members.front().begin / (config.num_experts / H);
+  const int group = members.front().begin / (config.experts(0).count / H);
   return {group * (K / H), (group + 1) * (K / H)};
 }
 
 int dispatched_entries(const ModelConfig& config, Dispatch dispatch) {
   if (dispatch == Dispatch::kPerExpert) return 1;
-  return config.num_experts_per_tok / (config.federated() ? config.expert_groups : 1);
+  return config.experts(0).per_token / (config.federated() ? config.expert_groups : 1);
 }
 
 std::size_t dispatched_row_bytes(const ModelConfig& config, const ExchangeOptions& options) {

@@ -53,12 +53,12 @@ void check_ranks(const ModelConfig& config, Plan plan, int ranks) {
   };
   if (plan == Plan::kTp)
     expect_at_most(
-        std::max({head_blocks(config).count(), config.dense() ? width_blocks(config).count() : config.experts(),
+        std::max({head_blocks(config).count(), config.dense() ? width_blocks(config).count() : config.experts(0).count,
                   panels(config.vocab_size)}),
         "the most that blocks of heads, experts (or blocks of a dense model's width) or vocabulary can be "
         "split over");
   else
-    expect_at_most(config.experts(), "one for each expert");
+    expect_at_most(config.experts(0).count, "one for each expert");
 }
 
 // Returns a rank's experts in plan tp. The experts are cut at multiples of a power of two that is at most a quarter of
@@ -73,10 +73,10 @@ Range tp_experts(int experts, int ranks, int rank) {
 
 Share tp_share(const ModelConfig& config, int ranks, int rank) {
   const SumBlocks heads = head_blocks(config), width = width_blocks(config);
-  const Range all{0, config.moe_intermediate_size};
+  const Range all{0, config.experts(0).width};
   return {.groups = {0, 1},
           .kv_heads = heads.cover(even_share(heads.count(), ranks, rank)),
-          .experts = config.dense() ? Range{0, 1} : tp_experts(config.num_experts, ranks, rank),
+          .experts = config.dense() ? Range{0, 1} : tp_experts(config.experts(0).count, ranks, rank),
           .expert_width = config.dense() ? width.cover(even_share(width.count(), ranks, rank)) : all,
           .vocab = panel_share(config.vocab_size, ranks, rank)};
 }
@@ -85,13 +85,13 @@ Share tp_share(const ModelConfig& config, int ranks, int rank) {
 // member axis: a part of the groups with their heads, and a part of these groups' experts.
 Share grid_share(const ModelConfig& config, int parts, int index, int members, int member) {
   const int H = config.federated() ? config.expert_groups : 1;
-  const int heads = config.num_key_value_heads / H, experts = config.experts() / H;
+  const int heads = config.heads().kv_heads / H, experts = config.experts(0).count / H;
   const Range groups = even_share(H, parts, index), part = even_share(groups.size() * experts, members, member);
   return {.groups = groups,
           .member = member,
           .kv_heads = {groups.begin * heads, groups.end * heads},
           .experts = {groups.begin * experts + part.begin, groups.begin * experts + part.end},
-          .expert_width = {0, config.moe_intermediate_size},
+          .expert_width = {0, config.experts(0).width},
           .vocab = panel_share(config.vocab_size, parts, index)};
 }
 

@@ -128,27 +128,33 @@ class Table {
 
 void read_model(Table table, ModelConfig& m, int default_context) {
   const auto size = [&](const char* key, int& value) { table.get_int(key, value, 1, kMaxInt, true); };
+  AttentionConfig attention;
+  ExpertsConfig experts;
+  int layers = 0;
+  bool norm_topk_prob = false;
   size("hidden_size", m.hidden_size);
-  size("num_hidden_layers", m.num_hidden_layers);
-  size("num_attention_heads", m.num_attention_heads);
-  size("num_key_value_heads", m.num_key_value_heads);
-  size("head_dim", m.head_dim);
+  size("num_hidden_layers", layers);
+  size("num_attention_heads", attention.query_heads);
+  size("num_key_value_heads", attention.kv_heads);
+  size("head_dim", attention.key_width);
   size("vocab_size", m.vocab_size);
-  size("num_experts", m.num_experts);
-  size("num_experts_per_tok", m.num_experts_per_tok);
-  size("moe_intermediate_size", m.moe_intermediate_size);
+  size("num_experts", experts.count);
+  size("num_experts_per_tok", experts.per_token);
+  size("moe_intermediate_size", experts.width);
   table.get_int("expert_groups", m.expert_groups, 1, kMaxInt);
   table.get_enum("residual", m.residual, {Residual::kShared, Residual::kFederated});
   table.get_enum("group_sync", m.group_sync, {GroupSync::kMean, GroupSync::kSum});
-  table.get_enum("qk_norm", m.qk_norm, {QkNorm::kNone, QkNorm::kHead, QkNorm::kFull});
-  table.get_bool("norm_topk_prob", m.norm_topk_prob);
+  table.get_enum("qk_norm", attention.qk_norm, {QkNorm::kNone, QkNorm::kHead, QkNorm::kFull});
+  table.get_bool("norm_topk_prob", norm_topk_prob);
   table.get_bool("tie_word_embeddings", m.tie_word_embeddings);
-  table.get_number("rope_theta", m.rope_theta, 1, 1e12);
-  table.get_number("rope_scaling_factor", m.rope_scaling_factor, 1, 1e6);
+  table.get_number("rope_theta", attention.rope_theta, 1, 1e12);
+  table.get_number("rope_scaling_factor", attention.rope_factor, 1, 1e6);
   table.get_number("rms_norm_eps", m.rms_norm_eps, 1e-12, 1);
   m.max_position_embeddings = default_context;
   table.get_int("max_position_embeddings", m.max_position_embeddings, default_context, kMaxInt);
   table.finish();
+  experts.router = RouterConfig{.norm = norm_topk_prob ? RouterNorm::kSelected : RouterNorm::kNone};
+  m.layers = uniform_layers(layers, attention, experts);
   validate(m);
 }
 

@@ -44,8 +44,8 @@ LayerOffsets add_layer(Builder& add, const ModelConfig& config, const Dims& d, i
   at.k = add.matrix(name("self_attn.k_proj"), d.kv_heads * d.head_dim, d.hidden);
   at.v = add.matrix(name("self_attn.v_proj"), d.kv_heads * d.head_dim, d.hidden);
   at.o = add.matrix(name("self_attn.o_proj"), d.hidden, d.heads * d.head_dim, output_scale);
-  if (config.qk_norm != QkNorm::kNone) {
-    const bool full = config.qk_norm == QkNorm::kFull;
+  if (config.heads().qk_norm != QkNorm::kNone) {
+    const bool full = config.heads().qk_norm == QkNorm::kFull;
     at.q_norm = add.norm(name("self_attn.q_norm"), full ? d.heads * d.head_dim : d.head_dim);
     at.k_norm = add.norm(name("self_attn.k_norm"), full ? d.kv_heads * d.head_dim : d.head_dim);
   }
@@ -67,14 +67,14 @@ LayerOffsets add_layer(Builder& add, const ModelConfig& config, const Dims& d, i
 
 Dims::Dims(const ModelConfig& config)
     : hidden(config.hidden_size),
-      layers(config.num_hidden_layers),
-      heads(config.num_attention_heads),
-      kv_heads(config.num_key_value_heads),
-      head_dim(config.head_dim),
+      layers(config.num_layers()),
+      heads(config.heads().query_heads),
+      kv_heads(config.heads().kv_heads),
+      head_dim(config.heads().key_width),
       vocab(config.vocab_size),
-      experts(config.num_experts),
-      top_k(config.num_experts_per_tok),
-      width(config.moe_intermediate_size),
+      experts(config.experts(0).count),
+      top_k(config.experts(0).per_token),
+      width(config.experts(0).width),
       groups(config.expert_groups),
       streams(config.federated() ? config.expert_groups : 1),
       qkv((heads + 2 * kv_heads) * head_dim) {}

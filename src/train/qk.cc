@@ -10,8 +10,8 @@ namespace {
 // Calls body(unit, column, width, weight offset, is_query) for every RMSNorm in a row of qkv.
 template <typename Body>
 void for_each_unit(const ModelConfig& config, const Dims& d, Body&& body) {
-  if (config.qk_norm == QkNorm::kNone) return;
-  const bool full = config.qk_norm == QkNorm::kFull;
+  if (config.heads().qk_norm == QkNorm::kNone) return;
+  const bool full = config.heads().qk_norm == QkNorm::kFull;
   const int q_width = d.stream_heads() * d.head_dim, k_width = d.stream_kv_heads() * d.head_dim;
   int unit = 0;
   for (int s = 0; s < d.streams; ++s) {
@@ -47,13 +47,14 @@ void rotate_row(const Dims& d, const T* cosines, const T* sines, T sign, T* row)
 template <typename T>
 RopeTable<T>::RopeTable(const ModelConfig& config, int table_length)
     : length(table_length),
-      half(config.head_dim / 2),
+      half(config.heads().key_width / 2),
       cosines(static_cast<std::size_t>(length) * half),
       sines(static_cast<std::size_t>(length) * half) {
+  const AttentionConfig& attention = config.heads();
   for (int position = 0; position < length; ++position)
     for (int i = 0; i < half; ++i) {
       const double angle =
-          position / config.rope_scaling_factor * std::pow(config.rope_theta, -2.0 * i / config.head_dim);
+          position / attention.rope_factor * std::pow(attention.rope_theta, -2.0 * i / attention.key_width);
       cosines[static_cast<std::size_t>(position) * half + i] = static_cast<T>(std::cos(angle));
       sines[static_cast<std::size_t>(position) * half + i] = static_cast<T>(std::sin(angle));
     }

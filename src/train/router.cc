@@ -94,7 +94,7 @@ RouterLosses route(const ModelConfig& config, int tokens, Routing<T>& r) {
     for (int g = 0; g < d.groups; ++g) choose(p, g * n, (g + 1) * n, k, chosen + g * k);
     T total = 0;
     for (int j = 0; j < d.top_k; ++j) total += weight[j] = p[chosen[j]];
-    if (config.norm_topk_prob)
+    if (config.experts(0).router->norm == RouterNorm::kSelected)
       for (int j = 0; j < d.top_k; ++j) weight[j] /= total;
   }
   sort_by_expert(d, tokens, r);
@@ -120,7 +120,7 @@ void route_backward(const ModelConfig& config, int tokens, const Routing<T>& r, 
 
     std::copy(balance.begin(), balance.end(), dp.begin());
     T total = 1, along = 0;
-    if (config.norm_topk_prob) {  // w_i = p_i / S: dw_i/dp_j = ([i = j] - w_i) / S
+    if (config.experts(0).router->norm == RouterNorm::kSelected) {  // w_i = p_i / S: dw_i/dp_j = ([i = j] - w_i) / S
       total = 0;
       for (int j = 0; j < d.top_k; ++j) total += p[chosen[j]], along += weight[j] * dweight[j];
     }

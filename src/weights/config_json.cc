@@ -155,58 +155,61 @@ double read_rope_factor(const json& rope, const char* key) {
   return 1.0;
 }
 
-void read_rope(const json& root, ModelConfig& config) {
+void read_rope(const json& root, AttentionConfig& attention) {
   const json* theta = find(root, "rope_theta");
   for (const char* key : {"rope_parameters", "rope_scaling"}) {
     const json* rope = find(root, key);
     if (!rope) continue;
-    config.rope_scaling_factor = read_rope_factor(*rope, key);
+    attention.rope_factor = read_rope_factor(*rope, key);
     if (const json* inner = find(*rope, "rope_theta")) theta = inner;
     if (const json* part = find(*rope, "partial_rotary_factor"); part && *part != 1.0)
       fail("{}.partial_rotary_factor: expected 1, got {}", key, excerpt(*part));
     break;
   }
-  if (theta) config.rope_theta = as_double(*theta, "rope_theta");
+  if (theta) attention.rope_theta = as_double(*theta, "rope_theta");
 }
 
-void read_experts(const json& root, const Dialect& dialect, ModelConfig& config) {
+ExpertsConfig read_experts(const json& root, const Dialect& dialect) {
   const json* experts = find(root, "num_experts");
   const json* local = find(root, "num_local_experts");  // Mixtral's name and, in transformers 5, that of all models
   if (experts && local && *experts != *local)
     fail("num_experts: expected the value of num_local_experts = {}, got {}", excerpt(*local), excerpt(*experts));
   if (!experts) experts = local;
-  config.num_experts = experts ? as_int(*experts, "num_experts") : 0;
-  if (dialect.sparse && config.dense())
+  const int count = experts ? as_int(*experts, "num_experts") : 0;
+  if (dialect.sparse && count == 0)
     fail("num_experts: expected at least 1 in a model of type {}, got {}", dialect.model_type,
          experts ? "0" : "no such key");
   const bool has_moe_width = find(root, "moe_intermediate_size");
-  if (config.dense()) {
+  if (count == 0) {
     const bool ours = has_moe_width && !find(root, "intermediate_size");
-    config.moe_intermediate_size = get_int(root, ours ? "moe_intermediate_size" : "intermediate_size");
-    return;
+    return dense_experts(get_int(root, ours ? "moe_intermediate_size" : "intermediate_size"));
   }
-  config.num_experts_per_tok = get_int(root, "num_experts_per_tok");
   // If both are there, intermediate_size is the width of dense layers (Qwen3-MoE). OLMoE and Mixtral have only
   // intermediate_size.
   const bool moe_width = has_moe_width || dialect.model_type == "qwen3_moe";
-  config.moe_intermediate_size = get_int(root, moe_width ? "moe_intermediate_size" : "intermediate_size");
-  config.norm_topk_prob = get_bool(root, "norm_topk_prob", dialect.always_renormalises);
-  if (dialect.always_renormalises && !config.norm_topk_prob)
+  const bool renormalises = get_bool(root, "norm_topk_prob", dialect.always_renormalises);
+  if (dialect.always_renormalises && !renormalises)
     fail("norm_topk_prob: expected true in a model of type {}, got false", dialect.model_type);
+  return {.count = count,
+          .per_token = get_int(root, "num_experts_per_tok"),
+          .width = get_int(root, moe_width ? "moe_intermediate_size" : "intermediate_size"),
+          .router = RouterConfig{.norm = renormalises ? RouterNorm::kSelected : RouterNorm::kNone}};
 }
 
-void read_attention(const json& root, const Dialect& dialect, ModelConfig& config) {
-  config.num_attention_heads = get_int(root, "num_attention_heads");
-  config.num_key_value_heads = get_int(root, "num_key_value_heads", config.num_attention_heads);
-  config.head_dim = get_int(root, "head_dim", 0);
+AttentionConfig read_attention(const json& root, const Dialect& dialect, int hidden_size) {
+  AttentionConfig attention;
+  attention.query_heads = get_int(root, "num_attention_heads");
+  attention.kv_heads = get_int(root, "num_key_value_heads", attention.query_heads);
+  attention.key_width = get_int(root, "head_dim", 0);
   if (!find(root, "head_dim")) {
-    if (config.num_attention_heads < 1 || config.hidden_size % config.num_attention_heads != 0)
-      fail("num_attention_heads: expected a divisor of hidden_size = {} (there is no head_dim), got {}",
-           config.hidden_size, config.num_attention_heads);
-    config.head_dim = config.hidden_size / config.num_attention_heads;
+    if (attention.query_heads < 1 || hidden_size % attention.query_heads != 0)
+      fail("num_attention_heads: expected a divisor of hidden_size = {} (there is no head_dim), got {}", hidden_size,
+           attention.query_heads);
+    attention.key_width = hidden_size / attention.query_heads;
   }
-  config.qk_norm = get_choice(root, "qk_norm", dialect.qk_norm, {QkNorm::kNone, QkNorm::kHead, QkNorm::kFull});
-  read_rope(root, config);
+  attention.qk_norm = get_choice(root, "qk_norm", dialect.qk_norm, {QkNorm::kNone, QkNorm::kHead, QkNorm::kFull});
+  read_rope(root, attention);
+  return attention;
 }
 
 // Reads the end-of-text ids: an integer or a list of integers.
@@ -235,13 +238,12 @@ ModelConfig read_config(const json& root) {
   const json* type = find(root, "model_type");
   config.model_type = type ? type->get<std::string>() : std::string(kFoe.model_type);
   config.hidden_size = get_int(root, "hidden_size");
-  config.num_hidden_layers = get_int(root, "num_hidden_layers");
   config.vocab_size = get_int(root, "vocab_size");
   config.max_position_embeddings = get_int(root, "max_position_embeddings");
   config.rms_norm_eps = as_double(require(root, "rms_norm_eps"), "rms_norm_eps");
   config.tie_word_embeddings = get_bool(root, "tie_word_embeddings", false);
-  read_attention(root, dialect, config);
-  read_experts(root, dialect, config);
+  config.layers = uniform_layers(get_int(root, "num_hidden_layers"), read_attention(root, dialect, config.hidden_size),
+                                 read_experts(root, dialect));
   config.expert_groups = get_int(root, "expert_groups", 1);
   config.residual = get_choice(root, "residual", Residual::kShared, {Residual::kShared, Residual::kFederated});
   config.group_sync = get_choice(root, "group_sync", GroupSync::kMean, {GroupSync::kMean, GroupSync::kSum});
@@ -261,8 +263,8 @@ void naming_file(const std::string& source, const Read& read) {
 }
 
 bool is_olmoe(const ModelConfig& config) {
-  return !config.dense() && config.expert_groups == 1 && config.qk_norm == QkNorm::kFull &&
-         config.num_attention_heads * config.head_dim == config.hidden_size;
+  return !config.dense() && config.expert_groups == 1 && config.heads().qk_norm == QkNorm::kFull &&
+         config.heads().query_width() == config.hidden_size;
 }
 
 }  // namespace
@@ -290,37 +292,39 @@ ModelConfig load_model_config(const std::string& model_dir) {
 std::string model_config_json(const ModelConfig& config) {
   validate(config);
   const bool olmoe = is_olmoe(config);
+  const AttentionConfig& attention = config.attention(0);
+  const ExpertsConfig& experts = config.experts(0);
   nlohmann::ordered_json root;
   root["architectures"] = {olmoe ? "OlmoeForCausalLM" : "FoeForCausalLM"};
   root["model_type"] = olmoe ? "olmoe" : "foe";
   root["vocab_size"] = config.vocab_size;
   root["hidden_size"] = config.hidden_size;
-  root["num_hidden_layers"] = config.num_hidden_layers;
-  root["num_attention_heads"] = config.num_attention_heads;
-  root["num_key_value_heads"] = config.num_key_value_heads;
-  root["head_dim"] = config.head_dim;
+  root["num_hidden_layers"] = config.num_layers();
+  root["num_attention_heads"] = attention.query_heads;
+  root["num_key_value_heads"] = attention.kv_heads;
+  root["head_dim"] = attention.key_width;
   root["hidden_act"] = "silu";
-  if (config.dense()) {
-    root["intermediate_size"] = config.moe_intermediate_size;
+  if (experts.dense()) {
+    root["intermediate_size"] = experts.width;
   } else {
-    root["num_experts"] = config.num_experts;
-    root["num_experts_per_tok"] = config.num_experts_per_tok;
-    root[olmoe ? "intermediate_size" : "moe_intermediate_size"] = config.moe_intermediate_size;
-    root["norm_topk_prob"] = config.norm_topk_prob;
+    root["num_experts"] = experts.count;
+    root["num_experts_per_tok"] = experts.per_token;
+    root[olmoe ? "intermediate_size" : "moe_intermediate_size"] = experts.width;
+    root["norm_topk_prob"] = experts.router->norm == RouterNorm::kSelected;
   }
   if (!olmoe) {
-    root["qk_norm"] = to_string(config.qk_norm);
+    root["qk_norm"] = to_string(attention.qk_norm);
     root["expert_groups"] = config.expert_groups;
   }
   // In an ordinary MoE these have no effect, and transformers ignores them.
   if (!olmoe || config.residual != Residual::kShared) root["residual"] = to_string(config.residual);
   if (!olmoe || config.group_sync != GroupSync::kMean) root["group_sync"] = to_string(config.group_sync);
   root["max_position_embeddings"] = config.max_position_embeddings;
-  root["rope_theta"] = config.rope_theta;
-  if (config.rope_scaling_factor == 1.0) {
+  root["rope_theta"] = attention.rope_theta;
+  if (attention.rope_factor == 1.0) {
     root["rope_scaling"] = nullptr;
   } else {
-    root["rope_scaling"] = {{"rope_type", "linear"}, {"factor", config.rope_scaling_factor}};
+    root["rope_scaling"] = {{"rope_type", "linear"}, {"factor", attention.rope_factor}};
   }
   root["rms_norm_eps"] = config.rms_norm_eps;
   root["tie_word_embeddings"] = config.tie_word_embeddings;

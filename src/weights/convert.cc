@@ -23,7 +23,7 @@ class Converter {
     const EndTensors ends = end_tensors(folder_, config_);
     copy("model.embed_tokens.weight", ends.embed);
     copy("model.norm.weight", ends.norm);
-    for (int l = 0; l < config_.num_hidden_layers; ++l) layer(l);
+    for (int l = 0; l < config_.num_layers(); ++l) layer(l);
     add_matrix(kHeadName, formats_.head, head_tensor(folder_, config_));
     return std::move(sources_);
   }
@@ -62,7 +62,7 @@ class Converter {
     rows_of_groups(prefix + "self_attn.k_proj", a.k);
     rows_of_groups(prefix + "self_attn.v_proj", a.v);
     columns_of_groups(prefix + "self_attn.o_proj", a.o);
-    for (int e = 0; e < config_.experts(); ++e) expert(l, e);
+    for (int e = 0; e < config_.experts(0).count; ++e) expert(l, e);
   }
 
   void rows_of_groups(const std::string& name, const Tensor& tensor) {
@@ -76,7 +76,7 @@ class Converter {
 
   void columns_of_groups(const std::string& name, const Tensor& tensor) {
     const int groups = attention_matrices(config_), rows = static_cast<int>(tensor.shape[0]);
-    const int depth = static_cast<int>(tensor.shape[1]) / groups, heads = config_.num_key_value_heads / groups;
+    const int depth = static_cast<int>(tensor.shape[1]) / groups, heads = config_.heads().kv_heads / groups;
     const auto blocks = [=, this](int g) {
       return output_blocks(config_, formats_.attention, {g * heads, (g + 1) * heads});
     };
@@ -97,7 +97,7 @@ class Converter {
 
   void expert(int l, int e) {
     const ExpertTensors t = expert_tensors(folder_, config_, l, e);
-    const int D = config_.hidden_size, F = config_.moe_intermediate_size;
+    const int D = config_.hidden_size, F = config_.experts(0).width;
     const WeightFormat format = formats_.experts;
     const std::string name = packed_expert_name(config_, l, e);
     add(name + "gate_up_proj", format, 1, 2 * kPanel * ((F + kPanel - 1) / kPanel), D, [=, this](int) {

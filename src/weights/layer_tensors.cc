@@ -21,20 +21,20 @@ Tensor linear(const TensorFolder& folder, const std::string& name, std::int64_t 
 }  // namespace
 
 std::string layer_prefix(const ModelConfig& config, int layer) {
-  FOE_CHECK(layer >= 0 && layer < config.num_hidden_layers, "layer {} of {}", layer, config.num_hidden_layers);
+  FOE_CHECK(layer >= 0 && layer < config.num_layers(), "layer {} of {}", layer, config.num_layers());
   return fmt::format("model.layers.{}.", layer);
 }
 
 LayerTensors layer_tensors(const TensorFolder& folder, const ModelConfig& config, int layer) {
   const std::string prefix = layer_prefix(config, layer);
   const std::string attention = prefix + "self_attn.";
-  const std::int64_t D = config.hidden_size, C = config.head_dim;
-  const std::int64_t q_width = config.num_attention_heads * C, kv_width = config.num_key_value_heads * C;
+  const std::int64_t D = config.hidden_size, C = config.heads().key_width;
+  const std::int64_t q_width = config.heads().query_heads * C, kv_width = config.heads().kv_heads * C;
 
   LayerTensors tensors;
   tensors.input_norm = folder.tensor(prefix + "input_layernorm.weight", {D});
-  if (config.qk_norm != QkNorm::kNone) {
-    const bool full = config.qk_norm == QkNorm::kFull;
+  if (config.heads().qk_norm != QkNorm::kNone) {
+    const bool full = config.heads().qk_norm == QkNorm::kFull;
     tensors.q_norm = folder.tensor(attention + "q_norm.weight", {full ? q_width : C});
     tensors.k_norm = folder.tensor(attention + "k_norm.weight", {full ? kv_width : C});
   } else if (folder.contains(attention + "q_norm.weight")) {
@@ -44,23 +44,23 @@ LayerTensors layer_tensors(const TensorFolder& folder, const ModelConfig& config
   if (!config.dense()) {
     const std::string mixtral = prefix + "block_sparse_moe.gate";
     const bool is_mixtral = folder.contains(mixtral + ".weight");
-    tensors.router = linear(folder, is_mixtral ? mixtral : prefix + "mlp.gate", config.num_experts, D);
+    tensors.router = linear(folder, is_mixtral ? mixtral : prefix + "mlp.gate", config.experts(0).count, D);
   }
   return tensors;
 }
 
 AttentionTensors attention_tensors(const TensorFolder& folder, const ModelConfig& config, int layer) {
   const std::string attention = layer_prefix(config, layer) + "self_attn.";
-  const std::int64_t D = config.hidden_size, C = config.head_dim;
-  const std::int64_t q_width = config.num_attention_heads * C, kv_width = config.num_key_value_heads * C;
+  const std::int64_t D = config.hidden_size, C = config.heads().key_width;
+  const std::int64_t q_width = config.heads().query_heads * C, kv_width = config.heads().kv_heads * C;
   return {linear(folder, attention + "q_proj", q_width, D), linear(folder, attention + "k_proj", kv_width, D),
           linear(folder, attention + "v_proj", kv_width, D), linear(folder, attention + "o_proj", D, q_width)};
 }
 
 ExpertTensors expert_tensors(const TensorFolder& folder, const ModelConfig& config, int layer, int expert) {
-  FOE_CHECK(expert >= 0 && expert < config.experts(), "expert {} of {}", expert, config.experts());
+  FOE_CHECK(expert >= 0 && expert < config.experts(0).count, "expert {} of {}", expert, config.experts(0).count);
   const std::string prefix = layer_prefix(config, layer);
-  const std::int64_t D = config.hidden_size, E = config.num_experts, F = config.moe_intermediate_size;
+  const std::int64_t D = config.hidden_size, E = config.experts(0).count, F = config.experts(0).width;
   const auto separate = [&](const std::string& parent, const char* gate, const char* up, const char* down) {
     return ExpertTensors{linear(folder, parent + gate, F, D), linear(folder, parent + up, F, D),
                          linear(folder, parent + down, D, F)};

@@ -36,11 +36,11 @@ class Loader {
     LayerWeights w;
     w.attention_norm_D = floats(t.input_norm);
     w.expert_norm_D = floats(t.post_attention_norm);
-    const int per_kv = config_.num_attention_heads / config_.num_key_value_heads, C = config_.head_dim;
-    if (config_.qk_norm == QkNorm::kHead) {
+    const int per_kv = config_.heads().per_kv_head(), C = config_.heads().key_width;
+    if (config_.heads().qk_norm == QkNorm::kHead) {
       w.q_norm = floats(*t.q_norm);
       w.k_norm = floats(*t.k_norm);
-    } else if (config_.qk_norm == QkNorm::kFull) {
+    } else if (config_.heads().qk_norm == QkNorm::kFull) {
       w.q_norm = floats(*t.q_norm, share_.kv_heads.begin * per_kv * C, share_.kv_heads.size() * per_kv * C);
       w.k_norm = floats(*t.k_norm, share_.kv_heads.begin * C, share_.kv_heads.size() * C);
     }
@@ -80,9 +80,9 @@ class Loader {
 
   StreamWeights stream(int l, int g) const {
     const WeightFormat format = formats_.attention;
-    const int per_kv = config_.num_attention_heads / config_.num_key_value_heads, C = config_.head_dim;
+    const int per_kv = config_.heads().per_kv_head(), C = config_.heads().key_width;
     const int D = config_.hidden_size, matrices = attention_matrices(config_);
-    const int index = config_.federated() ? share_.groups.begin + g : 0, heads = config_.num_key_value_heads / matrices;
+    const int index = config_.federated() ? share_.groups.begin + g : 0, heads = config_.heads().kv_heads / matrices;
     const int here = share_.kv_heads.size() / share_.streams(), first = share_.kv_heads.begin + g * here;
     const std::string prefix = layer_prefix(config_, l) + "self_attn.";
     const auto blocks_of = [&](int begin, int end) { return output_blocks(config_, format, {begin, end}); };
@@ -113,7 +113,7 @@ class Loader {
 
   ExpertWeights expert(int l, int e) const {
     const WeightFormat format = formats_.experts;
-    const int D = config_.hidden_size, F = config_.moe_intermediate_size;
+    const int D = config_.hidden_size, F = config_.experts(0).width;
     const Range width = share_.expert_width;
     if (in_file_.experts.packed) {
       const std::string prefix = packed_expert_name(config_, l, e);
@@ -189,7 +189,7 @@ Weights load_weights(ThreadPool& pool, const std::string& model_dir, const Model
   const EndTensors ends = end_tensors(*w.folder, config);
   require_finite(pool, ends.embed);
   w.embedding_VD = matrix(ends.embed);
-  for (int l = 0; l < config.num_hidden_layers; ++l) {
+  for (int l = 0; l < config.num_layers(); ++l) {
     w.layers.push_back(loader.layer(l));
     w.folder->drop_pages();  // what has been packed is not read again
   }

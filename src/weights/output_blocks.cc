@@ -9,7 +9,7 @@
 namespace foe {
 
 std::vector<OutputBlock> output_blocks(const ModelConfig& config, WeightFormat format, Range kv_heads) {
-  const int width = config.num_attention_heads / config.num_key_value_heads * config.head_dim;
+  const int width = config.heads().per_kv_head() * config.heads().key_width;
   const SumBlocks heads = head_blocks(config);
   const Range local = heads.within(kv_heads);
   std::vector<OutputBlock> blocks;

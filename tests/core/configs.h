@@ -9,15 +9,10 @@ namespace foe {
 inline ModelConfig small_config() {
   ModelConfig c;
   c.hidden_size = 48;
-  c.num_hidden_layers = 3;
-  c.num_attention_heads = 8;
-  c.num_key_value_heads = 4;
-  c.head_dim = 12;
   c.vocab_size = 70;
-  c.num_experts = 16;
-  c.num_experts_per_tok = 4;
-  c.moe_intermediate_size = 24;
   c.max_position_embeddings = 512;
+  c.layers = uniform_layers(3, {.query_heads = 8, .kv_heads = 4, .key_width = 12},
+                            {.count = 16, .per_token = 4, .width = 24, .router = RouterConfig{}});
   c.model_type = "foe";
   return c;
 }
@@ -34,15 +29,10 @@ inline ModelConfig small_federated(int groups) {
 inline ModelConfig countable_config() {
   ModelConfig c;
   c.hidden_size = 4;
-  c.num_hidden_layers = 2;
-  c.num_attention_heads = 4;
-  c.num_key_value_heads = 2;
-  c.head_dim = 6;
   c.vocab_size = 10;
-  c.num_experts = 4;
-  c.num_experts_per_tok = 2;
-  c.moe_intermediate_size = 5;
   c.max_position_embeddings = 64;
+  c.layers = uniform_layers(2, {.query_heads = 4, .kv_heads = 2, .key_width = 6},
+                            {.count = 4, .per_token = 2, .width = 5, .router = RouterConfig{}});
   return c;
 }
 
@@ -51,18 +41,16 @@ inline ModelConfig countable_config() {
 inline ModelConfig paper_config() {
   ModelConfig c;
   c.hidden_size = 768;
-  c.num_hidden_layers = 16;
-  c.num_attention_heads = 8;
-  c.num_key_value_heads = 8;
-  c.head_dim = 96;
   c.vocab_size = 50304;
-  c.num_experts = 64;
-  c.num_experts_per_tok = 8;
-  c.moe_intermediate_size = 384;
-  c.rope_theta = 500000;
-  c.rope_scaling_factor = 16;
   c.max_position_embeddings = 32768;
-  c.qk_norm = QkNorm::kFull;
+  c.layers = uniform_layers(16,
+                            {.query_heads = 8,
+                             .kv_heads = 8,
+                             .key_width = 96,
+                             .qk_norm = QkNorm::kFull,
+                             .rope_theta = 500000,
+                             .rope_factor = 16},
+                            {.count = 64, .per_token = 8, .width = 384, .router = RouterConfig{}});
   c.expert_groups = 8;
   c.residual = Residual::kFederated;
   return c;

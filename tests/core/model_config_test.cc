@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "core/change_config.h"
 #include "core/configs.h"
 
 namespace foe {
@@ -58,41 +59,60 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         Refusal{"hidden_zero", [](C& c) { c.hidden_size = 0; }, "hidden_size:", "from 1 to 65536", "got 0"},
         Refusal{"hidden_huge", [](C& c) { c.hidden_size = 65537; }, "hidden_size:", "from 1 to 65536", "got 65537"},
-        Refusal{"layers", [](C& c) { c.num_hidden_layers = -1; }, "num_hidden_layers:", "from 1 to 1024", "got -1"},
+        Refusal{"layers", [](C& c) { c.layers.clear(); }, "num_hidden_layers:", "from 1 to 1024", "got 0"},
         Refusal{"vocab", [](C& c) { c.vocab_size = 0; }, "vocab_size:", "from 1 to 16777216", "got 0"},
         Refusal{"positions", [](C& c) { c.max_position_embeddings = 0; }, "max_position_embeddings:", "from 1",
                 "got 0"},
         Refusal{"eps_zero", [](C& c) { c.rms_norm_eps = 0; }, "rms_norm_eps:", "above 0", "got 0"},
         Refusal{"eps_nan", [](C& c) { c.rms_norm_eps = std::nan(""); }, "rms_norm_eps:", "finite", "got nan"},
         Refusal{"eps_inf", [](C& c) { c.rms_norm_eps = kInfinity; }, "rms_norm_eps:", "finite", "got inf"},
-        Refusal{"heads", [](C& c) { c.num_attention_heads = 0; }, "num_attention_heads:", "from 1 to 1024", "got 0"},
-        Refusal{"kv_heads", [](C& c) { c.num_key_value_heads = 0; }, "num_key_value_heads:", "from 1 to 1024", "got 0"},
-        Refusal{"grouped_query", [](C& c) { c.num_key_value_heads = 3; },
+        Refusal{"heads", [](C& c) { set(c, &AttentionConfig::query_heads, 0); },
+                "num_attention_heads:", "from 1 to 1024", "got 0"},
+        Refusal{"kv_heads", [](C& c) { set(c, &AttentionConfig::kv_heads, 0); },
+                "num_key_value_heads:", "from 1 to 1024", "got 0"},
+        Refusal{"grouped_query", [](C& c) { set(c, &AttentionConfig::kv_heads, 3); },
                 "num_attention_heads:", "a multiple of num_key_value_heads = 3", "got 8"},
-        Refusal{"head_dim", [](C& c) { c.head_dim = 2048; }, "head_dim:", "from 1 to 1024", "got 2048"},
-        Refusal{"head_dim_odd", [](C& c) { c.head_dim = 97; }, "head_dim:", "an even number", "got 97"},
-        Refusal{"theta_zero", [](C& c) { c.rope_theta = 0; }, "rope_theta:", "above 0", "got 0"},
-        Refusal{"theta_inf", [](C& c) { c.rope_theta = kInfinity; }, "rope_theta:", "finite", "got inf"},
-        Refusal{"factor", [](C& c) { c.rope_scaling_factor = 0.5; }, "rope_scaling.factor:", "at least 1", "got 0.5"},
-        Refusal{"factor_nan", [](C& c) { c.rope_scaling_factor = std::nan(""); }, "rope_scaling.factor:", "finite",
-                "got nan"},
-        Refusal{"factor_inf", [](C& c) { c.rope_scaling_factor = kInfinity; }, "rope_scaling.factor:", "finite",
+        Refusal{"head_dim", [](C& c) { set(c, &AttentionConfig::key_width, 2048); }, "head_dim:", "from 1 to 1024",
+                "got 2048"},
+        Refusal{"head_dim_odd", [](C& c) { set(c, &AttentionConfig::key_width, 97); }, "head_dim:", "an even number",
+                "got 97"},
+        Refusal{"theta_zero", [](C& c) { set(c, &AttentionConfig::rope_theta, 0); }, "rope_theta:", "above 0", "got 0"},
+        Refusal{"theta_inf", [](C& c) { set(c, &AttentionConfig::rope_theta, kInfinity); }, "rope_theta:", "finite",
                 "got inf"},
-        Refusal{"experts_negative", [](C& c) { c.num_experts = -8; }, "num_experts:", "from 0 to 16384", "got -8"},
-        Refusal{"expert_width", [](C& c) { c.moe_intermediate_size = 0; }, "moe_intermediate_size:", "from 1", "got 0"},
-        Refusal{"dense_width", [](C& c) { c.num_experts = c.moe_intermediate_size = 0; },
+        Refusal{"factor", [](C& c) { set(c, &AttentionConfig::rope_factor, 0.5); },
+                "rope_scaling.factor:", "at least 1", "got 0.5"},
+        Refusal{"factor_nan", [](C& c) { set(c, &AttentionConfig::rope_factor, std::nan("")); },
+                "rope_scaling.factor:", "finite", "got nan"},
+        Refusal{"factor_inf", [](C& c) { set(c, &AttentionConfig::rope_factor, kInfinity); },
+                "rope_scaling.factor:", "finite", "got inf"},
+        Refusal{"experts_negative", [](C& c) { set(c, &ExpertsConfig::count, -8); }, "num_experts:", "from 1 to 16384",
+                "got -8"},
+        Refusal{"expert_width", [](C& c) { set(c, &ExpertsConfig::width, 0); }, "moe_intermediate_size:", "from 1",
+                "got 0"},
+        Refusal{"dense_width",
+                [](C& c) {
+                  c.expert_groups = 1;
+                  for_each_experts(c, [](ExpertsConfig& e) { e = dense_experts(0); });
+                },
                 "intermediate_size:", "from 1 to 262144", "got 0"},
         Refusal{"groups_zero", [](C& c) { c.expert_groups = 0; }, "expert_groups:", "from 1", "got 0"},
-        Refusal{"dense_top_k", [](C& c) { c.num_experts = 0; }, "num_experts_per_tok", "from 0 to 1", "got 8"},
-        Refusal{"dense_groups", [](C& c) { c.num_experts = c.num_experts_per_tok = 0; },
-                "expert_groups:", "1 in a dense model", "got 8"},
-        Refusal{"top_k_zero", [](C& c) { c.num_experts_per_tok = 0; }, "num_experts_per_tok:", "from 1 to 64", "got 0"},
-        Refusal{"top_k", [](C& c) { c.num_experts_per_tok = 65; }, "num_experts_per_tok:", "from 1 to 64", "got 65"},
-        Refusal{"groups_kv", [](C& c) { c.num_key_value_heads = 4; },
+        Refusal{"dense_top_k",
+                [](C& c) {
+                  c.expert_groups = 1;
+                  make_dense(c);
+                  set(c, &ExpertsConfig::per_token, 8);
+                },
+                "num_experts_per_tok", "from 1 to 1", "got 8"},
+        Refusal{"dense_groups", [](C& c) { make_dense(c); }, "expert_groups:", "1 in a dense model", "got 8"},
+        Refusal{"top_k_zero", [](C& c) { set(c, &ExpertsConfig::per_token, 0); },
+                "num_experts_per_tok:", "from 1 to 64", "got 0"},
+        Refusal{"top_k", [](C& c) { set(c, &ExpertsConfig::per_token, 65); }, "num_experts_per_tok:", "from 1 to 64",
+                "got 65"},
+        Refusal{"groups_kv", [](C& c) { set(c, &AttentionConfig::kv_heads, 4); },
                 "expert_groups:", "a divisor of num_key_value_heads = 4", "got 8"},
-        Refusal{"groups_experts", [](C& c) { c.num_experts = 60; }, "expert_groups:", "a divisor of num_experts = 60",
-                "got 8"},
-        Refusal{"groups_top_k", [](C& c) { c.num_experts_per_tok = 4; },
+        Refusal{"groups_experts", [](C& c) { set(c, &ExpertsConfig::count, 60); },
+                "expert_groups:", "a divisor of num_experts = 60", "got 8"},
+        Refusal{"groups_top_k", [](C& c) { set(c, &ExpertsConfig::per_token, 4); },
                 "expert_groups:", "a divisor of num_experts_per_tok = 4", "got 8"},
         Refusal{"eos",
                 [](C& c) {
@@ -112,17 +132,20 @@ TEST(ModelConfig, AcceptsEveryKindOfModel) {
   config.residual = Residual::kFederated;  // one group: the same as shared
   EXPECT_EQ(error_of(config), "no error");
   EXPECT_FALSE(config.federated());
-  config.num_experts = config.num_experts_per_tok = 0;  // dense
+  make_dense(config);  // dense
   EXPECT_EQ(error_of(config), "no error");
 }
 
 TEST(ModelConfig, LargestSizesDoNotOverflow) {
   ModelConfig config = paper_config();
   config.hidden_size = 1 << 16;
-  config.num_hidden_layers = config.num_attention_heads = config.num_key_value_heads = config.head_dim = 1 << 10;
+  set_layers(config, 1 << 10);
+  for (const auto field : {&AttentionConfig::query_heads, &AttentionConfig::kv_heads, &AttentionConfig::key_width})
+    set(config, field, 1 << 10);
   config.vocab_size = 1 << 24;
-  config.num_experts = config.num_experts_per_tok = 1 << 14;
-  config.moe_intermediate_size = 1 << 18;
+  set(config, &ExpertsConfig::count, 1 << 14);
+  set(config, &ExpertsConfig::per_token, 1 << 14);
+  set(config, &ExpertsConfig::width, 1 << 18);
   config.max_position_embeddings = 1 << 27;
   ASSERT_NO_THROW(validate(config));
   const double experts = std::ldexp(3.0, 10 + 14 + 18 + 16);
@@ -132,20 +155,23 @@ TEST(ModelConfig, LargestSizesDoNotOverflow) {
 }
 
 TEST(ModelConfig, CountsParametersOfAModelSmallEnoughToCountByHand) {
-  ModelConfig config = countable_config();
-  config.num_experts = 3;
+  ModelConfig config;
+  config.hidden_size = 4;
+  config.vocab_size = 10;
+  config.layers = uniform_layers(2, {.query_heads = 4, .kv_heads = 2, .key_width = 6},
+                                 {.count = 3, .per_token = 2, .width = 5, .router = RouterConfig{}});
   // Per layer: q and o 4*24 each, k and v 4*12 each, two norms of 4, router 3*4, experts of 3*4*5. Then two tables of
   // 10*4 and the last norm.
   const int layer = 2 * 96 + 2 * 48 + 8 + 12;
   EXPECT_EQ(parameter_count(config), 2 * (layer + 3 * 60) + 80 + 4);
   EXPECT_EQ(active_parameter_count(config), 2 * (layer + 2 * 60) + 80 + 4);
-  config.qk_norm = QkNorm::kHead;
+  set(config, &AttentionConfig::qk_norm, QkNorm::kHead);
   EXPECT_EQ(parameter_count(config), 2 * (layer + 3 * 60 + 12) + 80 + 4);
-  config.qk_norm = QkNorm::kFull;
+  set(config, &AttentionConfig::qk_norm, QkNorm::kFull);
   EXPECT_EQ(parameter_count(config), 2 * (layer + 3 * 60 + 36) + 80 + 4);
   config.tie_word_embeddings = true;
   EXPECT_EQ(parameter_count(config), 2 * (layer + 3 * 60 + 36) + 40 + 4);
-  config.num_experts = config.num_experts_per_tok = 0;  // dense: one expert, no router
+  make_dense(config);  // dense: one expert, no router
   EXPECT_EQ(parameter_count(config), 2 * (layer - 12 + 60 + 36) + 40 + 4);
   EXPECT_EQ(active_parameter_count(config), parameter_count(config));
 }
@@ -155,11 +181,11 @@ TEST(ModelConfig, CountsParametersOfPublishedModels) {
   ModelConfig config = paper_config();
   EXPECT_NEAR(static_cast<double>(parameter_count(config)) / 1e9, 1.022, 0.0005);
   config.hidden_size = 2048;
-  config.num_attention_heads = 16;
-  config.head_dim = 128;
-  config.moe_intermediate_size = 1024;
+  set(config, &AttentionConfig::query_heads, 16);
+  set(config, &AttentionConfig::key_width, 128);
+  set(config, &ExpertsConfig::width, 1024);
   EXPECT_NEAR(static_cast<double>(parameter_count(config)) / 1e9, 6.852, 0.0005);
-  config.num_key_value_heads = 16;
+  set(config, &AttentionConfig::kv_heads, 16);
   EXPECT_NEAR(static_cast<double>(parameter_count(config)) / 1e9, 6.92, 0.005);
   EXPECT_NEAR(static_cast<double>(active_parameter_count(config)) / 1e9, 1.28, 0.005);
 }

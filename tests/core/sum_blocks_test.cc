@@ -8,10 +8,11 @@ namespace foe {
 namespace {
 
 ModelConfig model(int kv_heads, int experts, int width) {
-  ModelConfig c = small_config();
-  c.num_attention_heads = c.num_key_value_heads = kv_heads;
-  c.num_experts = c.num_experts_per_tok = experts;
-  c.moe_intermediate_size = width;
+  ModelConfig c;
+  c.layers = uniform_layers(
+      1, {.query_heads = kv_heads, .kv_heads = kv_heads, .key_width = 8},
+      experts > 0 ? ExpertsConfig{.count = experts, .per_token = experts, .width = width, .router = RouterConfig{}}
+                  : dense_experts(width));
   return c;
 }
 

@@ -5,7 +5,9 @@
 
 #include <gtest/gtest.h>
 
+#include "core/change_config.h"
 #include "core/configs.h"
+#include "model/random_model.h"
 
 namespace foe {
 namespace {
@@ -13,9 +15,12 @@ namespace {
 // Elements of a layer: attention 4 * (2 * 4 + 2 * 2) * 16 = 768, router 4 * 4 = 16, experts 4 * 3 * 5 * 4 = 240; head
 // 10 * 4 = 40. Two layers.
 ModelConfig tiny() {
-  ModelConfig c = countable_config();
-  c.head_dim = 16;
-  c.num_experts_per_tok = 1;
+  ModelConfig c;
+  c.hidden_size = 4;
+  c.vocab_size = 10;
+  c.max_position_embeddings = 64;
+  c.layers = uniform_layers(2, {.query_heads = 4, .kv_heads = 2, .key_width = 16},
+                            {.count = 4, .per_token = 1, .width = 5, .router = RouterConfig{}});
   return c;
 }
 
@@ -87,7 +92,7 @@ TEST(Roofline, QuantisedWeights) {
 
 TEST(Roofline, TouchedExpertsAreTheMeanOverAllSelections) {
   ModelConfig config = tiny();
-  config.num_experts_per_tok = 2;
+  set(config, &ExpertsConfig::per_token, 2);
   for (const int groups : {1, 2}) {
     config.expert_groups = groups;
     std::vector<unsigned> selections;
@@ -109,15 +114,15 @@ TEST(Roofline, TouchedExpertsAtTheirLimits) {
   EXPECT_EQ(experts_touched(config, 0), 0);
   EXPECT_DOUBLE_EQ(experts_touched(config, 1), 4);
   EXPECT_EQ(experts_touched(config, 10000), 16);
-  config.num_experts_per_tok = 16;
+  set(config, &ExpertsConfig::per_token, 16);
   EXPECT_EQ(experts_touched(config, 1), 16);
-  config.num_experts = config.num_experts_per_tok = 0;  // dense
+  make_dense(config);  // dense
   EXPECT_EQ(experts_touched(config, 1), 1);
 }
 
 TEST(Roofline, ADenseModelReadsAllOfItsWeights) {
   ModelConfig config = tiny();
-  config.num_experts = config.num_experts_per_tok = 0;
+  make_dense(config);
   const StepWork work = on_one_rank(config, {.sequences = 3, .context = 1});
   expect_work(work.router, 0, 0);
   expect_work(work.experts, 2 * 60 * 2, 2 * 2 * 60 * 3);
@@ -129,7 +134,7 @@ TEST(Roofline, EverythingTouchedIsEverythingHeld) {
     const ModelConfig config = larger(groups);
     const Placement placement = make_placement(config, default_plan(config), 1);
     const Work all = on_one_rank(config, {.sequences = 10000, .context = 0}).total();
-    EXPECT_EQ(all.bytes, matrix_elements(config, placement.ranks[0]).bytes(config.num_hidden_layers, {}));
+    EXPECT_EQ(all.bytes, matrix_elements(config, placement.ranks[0]).bytes(config.num_layers(), {}));
   }
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "comm/sum_plan.h"
+#include "core/change_config.h"
 #include "core/configs.h"
 #include "costs/wire_cost.h"
 #include "engine/sampler.h"
@@ -286,7 +287,7 @@ void check_a_step(const RandomModel& folder, const std::vector<int>& nodes, cons
 
 TEST(Engine, AStepExchangesWhatThePlanSays) {
   ModelConfig full = small_config();
-  full.qk_norm = QkNorm::kFull;
+  set(full, &AttentionConfig::qk_norm, QkNorm::kFull);
   for (const ModelConfig& config : {small_federated(4), small_config(), full}) {
     const RandomModel folder(config);
     for (const auto& nodes : std::vector<std::vector<int>>{{0, 0}, {0, 1}, {0, 0, 0}, {0, 0, 1}, {0, 0, 1, 1}})
@@ -343,7 +344,7 @@ void check_a_step_with_shared_groups(const RandomModel& folder, Plan plan, int r
     const auto before = engine.collect_counters();
     for (int i = 0; i < 10; ++i) engine.step();
     const auto after = engine.collect_counters();
-    const int L = folder.config().num_hidden_layers;
+    const int L = folder.config().num_layers();
     for (int r = 0; r < ranks; ++r) {
       const WireCost cost = decode_wire_cost(folder.config(), placement, engine.comm().nodes(), r);
       const bool idle = placement.ranks[r].idle();
@@ -370,7 +371,7 @@ TEST(Engine, TheLoadOfExpertsIsTheSameOnAnyNumberOfRanksUnderAnyPlan) {
   const int prompt = 23, answer = 6;
   for (const ModelConfig& config : {small_config(), small_federated(4)}) {
     const RandomModel folder(config);
-    const int L = config.num_hidden_layers, K = config.num_experts_per_tok;
+    const int L = config.num_layers(), K = config.experts(0).per_token;
     std::vector<std::vector<std::int64_t>> expected;
     for (const Plan plan : {Plan::kTp, Plan::kEp, Plan::kFoe}) {
       if ((plan == Plan::kFoe) != config.federated()) continue;

@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/change_config.h"
 #include "core/configs.h"
 #include "model/random_model.h"
 
@@ -17,9 +18,9 @@ using testing::ElementsAre;
 // 8 experts, 2 per token, in groups of `groups`.
 ModelConfig config_with(int groups) {
   ModelConfig c = small_config();
-  c.num_hidden_layers = 2;
-  c.num_experts = 8;
-  c.num_experts_per_tok = 2;
+  set_layers(c, 2);
+  set(c, &ExpertsConfig::count, 8);
+  set(c, &ExpertsConfig::per_token, 2);
   c.expert_groups = groups;
   if (groups > 1) c.residual = Residual::kFederated;
   return c;
@@ -27,7 +28,7 @@ ModelConfig config_with(int groups) {
 
 ExpertLoad load_of(const ModelConfig& c, const Share& share) {
   const int experts = share.experts.size();
-  return {.experts = experts, .rows_Le = std::vector<std::int64_t>(c.num_hidden_layers * experts)};
+  return {.experts = experts, .rows_Le = std::vector<std::int64_t>(c.num_layers() * experts)};
 }
 
 Routing routing_of(const Share& share, std::vector<std::int32_t> experts_TK) {

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/sanitized.h"
 #include "comm/ranks.h"
+#include "core/change_config.h"
 #include "core/configs.h"
 #include "costs/expert_traffic.h"
 #include "model/expert_exchange.h"
@@ -44,7 +45,7 @@ std::vector<float> run(const RandomModel& folder, Plan plan, const ExchangeOptio
   const Model model = load_model(folder.path(), plan, comm);
   RankGrid grid(model.placement, comm, options.overlap);
   ThreadPool pool(2);
-  KvCache kv(model.config.num_hidden_layers, 32, model.kv_shape(KvType::kBF16));
+  KvCache kv(model.config.num_layers(), 32, model.kv_shape(KvType::kBF16));
   Activations a(model, grid.across_groups(), 256, 256, options);
   std::vector<float> all;
   for (const int chunk : {0, 1}) {
@@ -63,13 +64,13 @@ struct Variant {
 
 std::vector<Variant> variants() {
   ModelConfig moe = small_config(), full = small_config(), moge = small_config(), odd = small_config();
-  full.qk_norm = QkNorm::kFull;
-  full.norm_topk_prob = true;
+  set(full, &AttentionConfig::qk_norm, QkNorm::kFull);
+  set(full, &RouterConfig::norm, RouterNorm::kSelected);
   full.tie_word_embeddings = true;
   moge.expert_groups = 4;
-  moge.num_experts = 12;  // groups of 3: the sum's tree has gaps
-  odd.num_experts = 13;
-  odd.num_experts_per_tok = 5;
+  set(moge, &ExpertsConfig::count, 12);  // groups of 3: the sum's tree has gaps
+  set(odd, &ExpertsConfig::count, 13);
+  set(odd, &ExpertsConfig::per_token, 5);
   return {{"moe", moe}, {"full_norm_topk_tied", full}, {"moge_of_3", moge}, {"experts_13", odd}};
 }
 
@@ -155,10 +156,10 @@ TEST(ExpertExchange, RefusesRowsForTooManySums) {
 // Plan foe with more ranks than groups: groups that span ranks, and idle ranks where their number is no multiple.
 TEST(GroupsThatSpanRanks, GiveTheBitsOfOneRank) {
   ModelConfig four = small_federated(4), two = small_federated(2);
-  four.num_experts = 12;  // groups of 3: the sum's tree has gaps
+  set(four, &ExpertsConfig::count, 12);  // groups of 3: the sum's tree has gaps
   four.tie_word_embeddings = true;
-  two.qk_norm = QkNorm::kFull;
-  two.norm_topk_prob = true;
+  set(two, &AttentionConfig::qk_norm, QkNorm::kFull);
+  set(two, &RouterConfig::norm, RouterNorm::kSelected);
   two.group_sync = GroupSync::kMean;
   for (const ModelConfig& config : {four, two}) {
     const RandomModel folder(config);
@@ -182,7 +183,7 @@ TEST(GroupsThatSpanRanks, GiveTheBitsOfOneRank) {
 // Halves of a step that overlap give the bits of the whole step, in every plan, and send as many bytes.
 TEST(Overlap, GivesTheSameBitsAndBytes) {
   ModelConfig full = small_config();
-  full.qk_norm = QkNorm::kFull;  // plan tp: a sum amid attention
+  set(full, &AttentionConfig::qk_norm, QkNorm::kFull);  // plan tp: a sum amid attention
   const std::pair<ModelConfig, Plan> cases[] = {{full, Plan::kTp},
                                                 {small_config(), Plan::kEp},
                                                 {small_federated(4), Plan::kFoe},
@@ -224,12 +225,12 @@ void check_exchange(const ModelConfig& c, int ranks, const ExchangeOptions& opti
   const Placement placement = make_placement(c, Plan::kEp, ranks);
   const std::vector<Range> members = experts_of_members(placement, 0);
   const int most = std::accumulate(tokens_of_rank.begin(), tokens_of_rank.end(), 0);
-  const std::size_t D = c.hidden_size, K = c.num_experts_per_tok;
+  const std::size_t D = c.hidden_size, K = c.experts(0).per_token;
   run_ranks(ranks, 60, [&](Communicator& comm) {
     const int rank = comm.rank(), T = tokens_of_rank[rank];
     const Share& share = placement.ranks[rank];
     ThreadPool pool(2);
-    Routing own(c.num_experts_per_tok, share.experts.size(), most);
+    Routing own(c.experts(0).per_token, share.experts.size(), most);
     std::vector<float> x_TD(T * D);
     for (std::size_t i = 0; i < x_TD.size(); ++i) x_TD[i] = static_cast<float>(random_normal(rank, i));
     for (int t = 0; t < T; ++t) {
@@ -294,8 +295,8 @@ void check_exchange(const ModelConfig& c, int ranks, const ExchangeOptions& opti
 
 TEST(ExpertExchange, SkewedAndDegenerateRouting) {
   ModelConfig c = small_config();
-  c.num_experts = 11;
-  c.num_experts_per_tok = 3;
+  set(c, &ExpertsConfig::count, 11);
+  set(c, &ExpertsConfig::per_token, 3);
   const std::function<std::vector<std::int32_t>(int, int)> selections[] = {
       [](int, int) {
         return std::vector<std::int32_t>{0, 1, 2};
@@ -322,8 +323,8 @@ TEST(ExpertExchange, SkewedAndDegenerateRouting) {
 // The expectation is the mean over all selections, each as likely as the other.
 TEST(ExpertTraffic, ExpectationIsTheMeanOverAllSelections) {
   ModelConfig c = small_config();
-  c.num_experts = 6;
-  c.num_experts_per_tok = 2;
+  set(c, &ExpertsConfig::count, 6);
+  set(c, &ExpertsConfig::per_token, 2);
   for (const int groups : {1, 2}) {
     c.expert_groups = groups;
     std::vector<std::int32_t> all;

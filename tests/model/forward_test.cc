@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/sanitized.h"
 #include "comm/ranks.h"
+#include "core/change_config.h"
 #include "core/configs.h"
 #include "core/sum_blocks.h"
 #include "random_model.h"
@@ -34,22 +35,22 @@ Model load(const RandomModel& folder, Communicator& comm, const FormatChoice& fo
 // As wide as it takes for every format to have several blocks: 8 KV heads with 2 query heads of 32 each.
 ModelConfig wide_config() {
   ModelConfig c = small_config();
-  c.head_dim = 32;
-  c.num_attention_heads = 16;
-  c.num_key_value_heads = 8;
+  set(c, &AttentionConfig::key_width, 32);
+  set(c, &AttentionConfig::query_heads, 16);
+  set(c, &AttentionConfig::kv_heads, 8);
   return c;
 }
 
 ModelConfig dense_config(int width) {
   ModelConfig c = wide_config();
-  c.num_experts = c.num_experts_per_tok = 0;
-  c.moe_intermediate_size = width;
+  make_dense(c);
+  set(c, &ExpertsConfig::width, width);
   return c;
 }
 
 // Numbers of ranks that a model's default plan takes: more than there are blocks, too.
 std::vector<int> numbers_of_ranks(const ModelConfig& c) {
-  const int heads = head_blocks(c).count(), experts = c.dense() ? width_blocks(c).count() : c.num_experts;
+  const int heads = head_blocks(c).count(), experts = c.dense() ? width_blocks(c).count() : c.experts(0).count;
   const int most = c.federated() ? c.expert_groups : std::max({heads, experts, (c.vocab_size + 15) / 16});
   std::vector<int> ranks;
   for (const int n : {2, 3, 4, 5, 7, 8, 11})
@@ -65,30 +66,30 @@ std::vector<Variant> variants() {
   };
   add("moe", small_config(), [](ModelConfig&) {});
   add("moe_full_norm_topk", small_config(), [](ModelConfig& c) {
-    c.qk_norm = QkNorm::kFull;
-    c.norm_topk_prob = true;
+    set(c, &AttentionConfig::qk_norm, QkNorm::kFull);
+    set(c, &RouterConfig::norm, RouterNorm::kSelected);
   });
   add("moge", small_config(), [](ModelConfig& c) { c.expert_groups = 4; });
   add("moge_of_3", small_config(), [](ModelConfig& c) {  // the experts' tree has gaps
     c.expert_groups = 4;
-    c.num_experts = 12;
+    set(c, &ExpertsConfig::count, 12);
   });
-  add("dense", small_config(), [](ModelConfig& c) { c.num_experts = c.num_experts_per_tok = 0; });
-  add("dense_wide", dense_config(1100), [](ModelConfig& c) { c.qk_norm = QkNorm::kFull; });
+  add("dense", small_config(), [](ModelConfig& c) { make_dense(c); });
+  add("dense_wide", dense_config(1100), [](ModelConfig& c) { set(c, &AttentionConfig::qk_norm, QkNorm::kFull); });
   add("dense_heads_13", dense_config(300), [](ModelConfig& c) {  // more than there are blocks
-    c.num_attention_heads = 26;
-    c.num_key_value_heads = 13;
-    c.head_dim = 16;
-    c.qk_norm = QkNorm::kHead;
+    set(c, &AttentionConfig::query_heads, 26);
+    set(c, &AttentionConfig::kv_heads, 13);
+    set(c, &AttentionConfig::key_width, 16);
+    set(c, &AttentionConfig::qk_norm, QkNorm::kHead);
   });
-  add("moe_one_kv_head", small_config(), [](ModelConfig& c) { c.num_key_value_heads = 1; });
-  add("foe4_sum", small_federated(4), [](ModelConfig& c) { c.qk_norm = QkNorm::kHead; });
+  add("moe_one_kv_head", small_config(), [](ModelConfig& c) { set(c, &AttentionConfig::kv_heads, 1); });
+  add("foe4_sum", small_federated(4), [](ModelConfig& c) { set(c, &AttentionConfig::qk_norm, QkNorm::kHead); });
   add("foe4_mean_tied", small_federated(4), [](ModelConfig& c) {
     c.group_sync = GroupSync::kMean;
     c.tie_word_embeddings = true;
-    c.rope_scaling_factor = 4;
+    set(c, &AttentionConfig::rope_factor, 4);
   });
-  add("foe2_full", small_federated(2), [](ModelConfig& c) { c.qk_norm = QkNorm::kFull; });
+  add("foe2_full", small_federated(2), [](ModelConfig& c) { set(c, &AttentionConfig::qk_norm, QkNorm::kFull); });
   const auto nothing = [](ModelConfig&) {};
   add("moe_int8", small_config(), nothing, FormatChoice::all(WeightFormat::kInt8));
   add("moe_int4", small_config(), nothing, FormatChoice::all(WeightFormat::kInt4));
@@ -99,13 +100,14 @@ std::vector<Variant> variants() {
   for (const WeightFormat format :
        {WeightFormat::kBF16, WeightFormat::kBF16xBF16, WeightFormat::kInt8, WeightFormat::kInt4}) {
     const std::string name = to_string(format);
-    const auto full = [](ModelConfig& c) { c.qk_norm = QkNorm::kFull; };
+    const auto full = [](ModelConfig& c) { set(c, &AttentionConfig::qk_norm, QkNorm::kFull); };
     add("moe_wide_" + name, wide_config(), full, FormatChoice::all(format));
     add("dense_wide_" + name, dense_config(1100), nothing, FormatChoice::all(format));
   }
   // Whose blocks of heads are whole blocks of the format.
   add(
-      "moe_wider_int8", wide_config(), [](ModelConfig& c) { c.head_dim = 64; }, FormatChoice::all(WeightFormat::kInt8));
+      "moe_wider_int8", wide_config(), [](ModelConfig& c) { set(c, &AttentionConfig::key_width, 64); },
+      FormatChoice::all(WeightFormat::kInt8));
   add("foe4_mixed", small_federated(4), nothing, {WeightFormat::kInt8, WeightFormat::kInt4, {}});
   return all;
 }
@@ -192,7 +194,7 @@ TEST_P(ForwardTest, SumsInTwoLevelsGiveTheBitsOfOneRank) {
 TEST_P(ForwardTest, SumsPerStep) {
   const RandomModel folder(GetParam().config);
   const ModelConfig& c = folder.config();
-  const int ranks = 2, L = c.num_hidden_layers;
+  const int ranks = 2, L = c.num_layers();
   run_ranks(ranks, 60, [&](Communicator& comm) {
     Runner runner(folder.path(), plan_of(c), comm);
     for (const int tokens : {1, 33}) {
@@ -201,7 +203,7 @@ TEST_P(ForwardTest, SumsPerStep) {
       batch.add_sequence(random_tokens(tokens, c.vocab_size, 1), 0, blocks_of(0, tokens), Batch::Sample::kLast);
       runner.run(batch);
       const CommCounters after = comm.counters();
-      const int split_norms = !c.federated() && c.qk_norm == QkNorm::kFull ? L : 0;
+      const int split_norms = !c.federated() && c.heads().qk_norm == QkNorm::kFull ? L : 0;
       EXPECT_EQ((after.sum - before.sum).calls,
                 static_cast<std::uint64_t>(c.federated() ? L + 1 : 2 * L + split_norms));
       EXPECT_EQ((after.gather - before.gather).calls, 1u);
@@ -216,7 +218,7 @@ INSTANTIATE_TEST_SUITE_P(Variants, ForwardTest, testing::ValuesIn(variants()),
 // Packed in a folder once, or quantised by each rank at load.
 TEST(Forward, AConvertedModelGivesTheSameBitsOnAnyNumberOfRanks) {
   ModelConfig dense = dense_config(1100), moe = small_config();
-  moe.head_dim = 16;  // whole panels
+  set(moe, &AttentionConfig::key_width, 16);  // whole panels
   for (const ModelConfig& config : {dense, moe})
     for (const WeightFormat format :
          {WeightFormat::kBF16, WeightFormat::kBF16xBF16, WeightFormat::kInt8, WeightFormat::kInt4}) {
@@ -259,7 +261,8 @@ TEST(Forward, ABatchWithoutSampledRowsGivesNoLogits) {
 
 TEST(Forward, RefusesMoreSelectedExpertsThanASumTakesIn) {
   ModelConfig c = small_config();
-  c.num_experts = c.num_experts_per_tok = 65;
+  set(c, &ExpertsConfig::count, 65);
+  set(c, &ExpertsConfig::per_token, 65);
   const RandomModel folder(c);
   EXPECT_THAT([&] { load_model(folder.path(), Plan::kTp, *make_self_comm()); },
               testing::ThrowsMessage<Error>("num_experts_per_tok: expected at most 64, got 65"));

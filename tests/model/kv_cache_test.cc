@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "comm/ranks.h"
+#include "core/change_config.h"
 #include "core/configs.h"
 #include "random_model.h"
 #include "runner.h"
@@ -19,7 +20,7 @@ INSTANTIATE_TEST_SUITE_P(KvTypes, KvCacheOf, testing::Values(KvType::kF32, KvTyp
 
 std::vector<ModelConfig> configs() {
   ModelConfig full = small_config();
-  full.qk_norm = QkNorm::kFull;
+  set(full, &AttentionConfig::qk_norm, QkNorm::kFull);
   return {full, small_federated(4)};
 }
 

@@ -33,11 +33,11 @@ class RandomModel {
  private:
   void write_tensors(std::uint64_t seed) {
     const ModelConfig& c = config_;
-    const std::int64_t D = c.hidden_size, n = c.num_attention_heads * c.head_dim,
-                       m = c.num_key_value_heads * c.head_dim;
+    const std::int64_t D = c.hidden_size, n = c.heads().query_heads * c.heads().key_width,
+                       m = c.heads().kv_heads * c.heads().key_width;
     std::vector<std::vector<float>> values;
     std::vector<TensorSource> sources;
-    values.reserve(64 + c.num_hidden_layers * (16 + 3 * c.experts()));  // it must not move: the sources point into it
+    values.reserve(64 + c.num_layers() * (16 + 3 * c.experts(0).count));  // the sources point into it
     const auto add = [&](const std::string& name, std::vector<std::int64_t> shape, double mean, double deviation) {
       std::size_t size = 1;
       for (const std::int64_t s : shape) size *= s;
@@ -49,7 +49,7 @@ class RandomModel {
     add("model.embed_tokens", {c.vocab_size, D}, 0, 1);
     add("model.norm", {D}, 1, 0.1);
     if (!c.tie_word_embeddings) add("lm_head", {c.vocab_size, D}, 0, 0.1);
-    for (int l = 0; l < c.num_hidden_layers; ++l) {
+    for (int l = 0; l < c.num_layers(); ++l) {
       const std::string p = "model.layers." + std::to_string(l) + ".";
       add(p + "input_layernorm", {D}, 1, 0.1);
       add(p + "post_attention_layernorm", {D}, 1, 0.1);
@@ -57,17 +57,17 @@ class RandomModel {
       add(p + "self_attn.k_proj", {m, D}, 0, 0.3);
       add(p + "self_attn.v_proj", {m, D}, 0, 0.15);
       add(p + "self_attn.o_proj", {D, n}, 0, 0.15);
-      if (c.qk_norm != QkNorm::kNone) {
-        const bool full = c.qk_norm == QkNorm::kFull;
-        add(p + "self_attn.q_norm", {full ? n : c.head_dim}, 1, 0.1);
-        add(p + "self_attn.k_norm", {full ? m : c.head_dim}, 1, 0.1);
+      if (c.heads().qk_norm != QkNorm::kNone) {
+        const bool full = c.heads().qk_norm == QkNorm::kFull;
+        add(p + "self_attn.q_norm", {full ? n : c.heads().key_width}, 1, 0.1);
+        add(p + "self_attn.k_norm", {full ? m : c.heads().key_width}, 1, 0.1);
       }
-      if (!c.dense()) add(p + "mlp.gate", {c.num_experts, D}, 0, 0.3);
-      for (int e = 0; e < c.experts(); ++e) {
+      if (!c.dense()) add(p + "mlp.gate", {c.experts(0).count, D}, 0, 0.3);
+      for (int e = 0; e < c.experts(0).count; ++e) {
         const std::string q = c.dense() ? p + "mlp." : p + "mlp.experts." + std::to_string(e) + ".";
-        add(q + "gate_proj", {c.moe_intermediate_size, D}, 0, 0.3);
-        add(q + "up_proj", {c.moe_intermediate_size, D}, 0, 0.3);
-        add(q + "down_proj", {D, c.moe_intermediate_size}, 0, 0.5);
+        add(q + "gate_proj", {c.experts(0).width, D}, 0, 0.3);
+        add(q + "up_proj", {c.experts(0).width, D}, 0, 0.3);
+        add(q + "down_proj", {D, c.experts(0).width}, 0, 0.5);
       }
     }
     write_tensor_file(folder_ / "model.safetensors", std::move(sources));

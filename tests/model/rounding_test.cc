@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/change_config.h"
 #include "core/configs.h"
 #include "kernels/quantised_values.h"
 #include "random_model.h"
@@ -53,8 +54,9 @@ TEST(QuantisedWeights, LogitsAreAsFarFromF32AsTheirFormatSays) {
     for (const WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4}) {
       SCOPED_TRACE(testing::Message() << to_string(format) << (federated ? ", federated" : ""));
       ModelConfig c = federated ? small_federated(2) : small_config();
-      c.num_experts = c.num_experts_per_tok = 4;
-      c.qk_norm = QkNorm::kHead;
+      set(c, &ExpertsConfig::count, 4);
+      set(c, &ExpertsConfig::per_token, 4);
+      set(c, &AttentionConfig::qk_norm, QkNorm::kHead);
       const RandomModel folder(c);
       const auto comm = make_self_comm();
       const std::vector<std::int32_t> tokens = random_tokens(200, c.vocab_size, 3);
@@ -66,7 +68,7 @@ TEST(QuantisedWeights, LogitsAreAsFarFromF32AsTheirFormatSays) {
       const double one = error_of_product(format, c.hidden_size);
       EXPECT_GT(error, 0.9 * one);
       double parts = 0;
-      for (int l = 0; l < c.num_hidden_layers; ++l) parts = 4 * parts + 7;
+      for (int l = 0; l < c.num_layers(); ++l) parts = 4 * parts + 7;
       EXPECT_LT(error, one * std::sqrt(1 + parts));
     }
 }

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/change_config.h"
 #include "core/configs.h"
 #include "random_model.h"
 
@@ -12,16 +13,16 @@ namespace {
 
 Share all_experts(const ModelConfig& c) {
   return {.groups = {0, c.federated() ? c.expert_groups : 1},
-          .kv_heads = {0, c.num_key_value_heads},
-          .experts = {0, c.experts()},
-          .expert_width = {0, c.moe_intermediate_size},
+          .kv_heads = {0, c.heads().kv_heads},
+          .experts = {0, c.experts(0).count},
+          .expert_width = {0, c.experts(0).width},
           .vocab = {0, c.vocab_size}};
 }
 
 TEST(Routing, EachGroupSelectsItsShareAndWeightsComeFromOneSoftmax) {
   ModelConfig c = small_federated(4);
   ThreadPool pool(1);
-  Routing routing(c.experts_per_token(), c.experts(), 1);
+  Routing routing(c.experts(0).per_token, c.experts(0).count, 1);
   std::vector<float> scores(16);
   for (int e = 0; e < 16; ++e) scores[e] = static_cast<float>((e * 7) % 16) / 4;
   double total = 0;
@@ -40,7 +41,7 @@ TEST(Routing, EachGroupSelectsItsShareAndWeightsComeFromOneSoftmax) {
 TEST(Routing, TiesGoToTheLowerIndex) {
   ModelConfig c = small_config();
   ThreadPool pool(1);
-  Routing routing(c.experts_per_token(), c.experts(), 1);
+  Routing routing(c.experts(0).per_token, c.experts(0).count, 1);
   std::vector<float> scores(16, 0.5f);
   select_experts(pool, c, scores.data(), 1, routing);
   EXPECT_EQ(routing.experts_TK, (std::vector<std::int32_t>{0, 1, 2, 3}));
@@ -48,9 +49,9 @@ TEST(Routing, TiesGoToTheLowerIndex) {
 
 TEST(Routing, NormTopkDividesByTheSumOverAllGroups) {
   ModelConfig c = small_federated(4);
-  c.norm_topk_prob = true;
+  set(c, &RouterConfig::norm, RouterNorm::kSelected);
   ThreadPool pool(1);
-  Routing routing(c.experts_per_token(), c.experts(), 1);
+  Routing routing(c.experts(0).per_token, c.experts(0).count, 1);
   std::vector<float> scores(16);
   for (int e = 0; e < 16; ++e) scores[e] = std::sin(static_cast<float>(e));
   select_experts(pool, c, scores.data(), 1, routing);
@@ -67,7 +68,7 @@ TEST(Routing, RowsAreSortedByExpertAndEverySelectionHasOne) {
   Share share = all_experts(c);
   share.experts = {4, 12};  // some selections are elsewhere
   const int T = 37, K = 4;
-  Routing routing(c.experts_per_token(), share.experts.size(), T);
+  Routing routing(c.experts(0).per_token, share.experts.size(), T);
   ThreadPool pool(2);
   std::vector<float> scores(T * 16);
   for (std::size_t i = 0; i < scores.size(); ++i) scores[i] = static_cast<float>(random_normal(9, i));
@@ -98,7 +99,7 @@ TEST(Routing, CombiningAHalfAndAHalfIsCombiningAll) {
   ModelConfig c = small_config();
   const Share share = all_experts(c);
   const int T = 20, D = c.hidden_size;
-  Routing routing(c.experts_per_token(), share.experts.size(), T);
+  Routing routing(c.experts(0).per_token, share.experts.size(), T);
   ThreadPool pool(1);
   std::vector<float> scores(T * 16), y(T * 4 * D), whole(T * D), halves(2 * T * D);
   for (std::size_t i = 0; i < scores.size(); ++i) scores[i] = static_cast<float>(random_normal(4, i));

@@ -24,7 +24,7 @@ struct Runner {
       : model(std::move(m)),
         grid(model.placement, c),
         pool(threads),
-        kv(model.config.num_hidden_layers, 64, model.kv_shape(kv_type)),
+        kv(model.config.num_layers(), 64, model.kv_shape(kv_type)),
         a(model, grid.across_groups(), 400, 400) {}
 
   std::vector<float> run(const Batch& batch) {

@@ -38,7 +38,7 @@ TEST_P(TrainingAgreement, TheEngineGivesTheLogitsOfTraining) {
   const auto comm = make_self_comm();
   const Model model = load_model(folder / "model", default_plan(config), *comm);
   RankGrid grid(model.placement, *comm);
-  KvCache kv(config.num_hidden_layers, 4, model.kv_shape(KvType::kF32));
+  KvCache kv(config.num_layers(), 4, model.kv_shape(KvType::kF32));
   Activations a(model, grid.across_groups(), span.tokens(), span.tokens());
   Batch batch;
   for (int s = 0; s < span.sequences; ++s)

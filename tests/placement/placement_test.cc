@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "core/change_config.h"
 #include "core/configs.h"
 #include "core/sum_blocks.h"
 #include "core/sum_tree.h"
@@ -22,7 +23,7 @@ using testing::HasSubstr;
 
 ModelConfig federated_model(int groups = 8) {
   ModelConfig config = paper_config();
-  config.num_attention_heads = 16;
+  set(config, &AttentionConfig::query_heads, 16);
   config.expert_groups = groups;
   return config;
 }
@@ -86,8 +87,8 @@ TEST(Placement, TpHoldsEverythingOnce) {
     for (int ranks = 1; ranks <= 17; ++ranks) {
       SCOPED_TRACE(testing::Message() << ranks << " ranks, " << kv_heads << " heads, " << experts << " experts");
       ModelConfig config = shared_model();
-      config.num_key_value_heads = kv_heads;
-      config.num_experts = experts;
+      set(config, &AttentionConfig::kv_heads, kv_heads);
+      set(config, &ExpertsConfig::count, experts);
       config.vocab_size = vocab;
       const int blocks = std::min(kv_heads, kSumBlocks);
       if (ranks > std::max({blocks, experts, (vocab + 15) / 16})) continue;  // see RefusesIdleRanks
@@ -159,7 +160,7 @@ TEST(Placement, EpSplitsNothingButTheSetOfExperts) {
     for (int ranks = 1; ranks <= 7; ++ranks) {
       SCOPED_TRACE(testing::Message() << experts << " experts on " << ranks << " ranks");
       ModelConfig config = shared_model();
-      config.num_experts = experts;
+      set(config, &ExpertsConfig::count, experts);
       const Placement placement = make_placement(config, Plan::kEp, ranks);
       EXPECT_EQ(placement.plan, Plan::kEp);
       ASSERT_EQ(placement.ranks.size(), static_cast<std::size_t>(ranks));
@@ -245,9 +246,9 @@ TEST(Placement, AGroupStaysOnOneNodeIfItCan) {
 
 TEST(Placement, ADenseModelSplitsItsOneExpert) {
   ModelConfig config = shared_model();
-  config.num_experts = config.num_experts_per_tok = 0;
+  make_dense(config);
   for (const int width : {384, 1000, 11008, 24}) {
-    config.moe_intermediate_size = width;
+    set(config, &ExpertsConfig::width, width);
     for (int ranks = 1; ranks <= 9; ++ranks) {
       const Placement placement = make_placement(config, Plan::kTp, ranks);
       const SumBlocks blocks = width_blocks(config);
@@ -295,7 +296,7 @@ TEST(Placement, ErrorsNameExpectedAndActual) {
                  AllOf(HasSubstr(std::string("plan ") + to_string(plan) + " needs a model with a shared residual"),
                        HasSubstr("8 groups"), HasSubstr("plan foe")));
   ModelConfig dense = shared_model();
-  dense.num_experts = dense.num_experts_per_tok = 0;
+  make_dense(dense);
   expect_error([&] { make_placement(dense, Plan::kEp, 1); },
                AllOf(HasSubstr("plan ep needs a model with experts"), HasSubstr("is dense"), HasSubstr("plan tp")));
   EXPECT_EQ(make_placement(federated_model(), Plan::kFoe, 64).members, 8);
@@ -308,8 +309,8 @@ TEST(Placement, ErrorsNameExpectedAndActual) {
 
 TEST(Placement, RefusesIdleRanks) {
   ModelConfig config = shared_model();
-  config.num_key_value_heads = 2;
-  config.num_experts = 3;
+  set(config, &AttentionConfig::kv_heads, 2);
+  set(config, &ExpertsConfig::count, 3);
   config.vocab_size = 60;  // 4 panels
   EXPECT_EQ(make_placement(config, Plan::kTp, 4).ranks.size(), 4u);
   expect_error([&] { make_placement(config, Plan::kTp, 5); },

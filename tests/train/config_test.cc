@@ -68,7 +68,7 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(TrainConfig, ReadsWhatItIsGiven) {
   const TrainConfig c = parse_train_config(kTinyToml, "tiny.toml");
   EXPECT_EQ(c.model.hidden_size, 32);
-  EXPECT_EQ(c.model.qk_norm, QkNorm::kHead);
+  EXPECT_EQ(c.model.heads().qk_norm, QkNorm::kHead);
   EXPECT_EQ(c.model.max_position_embeddings, 24);
   EXPECT_EQ(c.batch_tokens(), 96);
   EXPECT_EQ(c.save_dtype, DType::kF32);

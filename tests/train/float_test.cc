@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/change_config.h"
 #include "tiny_model.h"
 
 namespace foe::train {
@@ -12,9 +13,9 @@ namespace {
 ModelConfig wide_config(const TinyCase& c) {
   ModelConfig m = tiny_config(c);
   m.hidden_size = 72;
-  m.head_dim = 10;
+  set(m, &AttentionConfig::key_width, 10);
   m.vocab_size = 301;
-  m.moe_intermediate_size = 26;
+  set(m, &ExpertsConfig::width, 26);
   return m;
 }
 

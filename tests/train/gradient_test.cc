@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/sanitized.h"
+#include "core/change_config.h"
 #include "tiny_model.h"
 
 namespace foe::train {
@@ -122,9 +123,9 @@ INSTANTIATE_TEST_SUITE_P(All, Gradient, testing::ValuesIn(tiny_cases()),
 // Longer than one block of queries, and not a multiple of it.
 TEST(Gradient, AcrossQueryBlocks) {
   ModelConfig config = tiny_config(tiny_cases()[5]);
-  config.num_hidden_layers = 2;
-  config.num_experts = 4;
-  config.moe_intermediate_size = 2;
+  set_layers(config, 2);
+  set(config, &ExpertsConfig::count, 4);
+  set(config, &ExpertsConfig::width, 2);
   Problem s(config, {1, 2 * kQueryBlock + 5}, 3);
   int zeros = 0;
   check_all_gradients(s, zeros);

@@ -25,15 +25,15 @@ struct TinyCase {
 inline ModelConfig tiny_config(const TinyCase& c) {
   ModelConfig m = small_config();
   m.hidden_size = 8;
-  m.head_dim = 4;
   m.vocab_size = 13;
-  m.num_experts_per_tok = c.top_k;
-  m.moe_intermediate_size = 6;
-  m.norm_topk_prob = c.norm_topk_prob;
-  m.rope_scaling_factor = 2;
+  m.layers =
+      uniform_layers(3, {.query_heads = 8, .kv_heads = 4, .key_width = 4, .qk_norm = c.qk_norm, .rope_factor = 2},
+                     {.count = 16,
+                      .per_token = c.top_k,
+                      .width = 6,
+                      .router = RouterConfig{.norm = c.norm_topk_prob ? RouterNorm::kSelected : RouterNorm::kNone}});
   m.tie_word_embeddings = c.tied;
   m.max_position_embeddings = 64;
-  m.qk_norm = c.qk_norm;
   m.expert_groups = c.groups;
   m.residual = c.residual;
   m.group_sync = c.sync;

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "core/change_config.h"
 #include "temp_folder.h"
 
 namespace foe {
@@ -89,20 +90,20 @@ TEST(ConfigJson, ReadsOlmoe) {
   const ModelConfig config = parse(olmoe());
   EXPECT_EQ(config.model_type, "olmoe");
   EXPECT_EQ(config.hidden_size, 16);
-  EXPECT_EQ(config.num_hidden_layers, 2);
-  EXPECT_EQ(config.num_attention_heads, 4);
-  EXPECT_EQ(config.num_key_value_heads, 2);
-  EXPECT_EQ(config.head_dim, 4);
+  EXPECT_EQ(config.num_layers(), 2);
+  EXPECT_EQ(config.heads().query_heads, 4);
+  EXPECT_EQ(config.heads().kv_heads, 2);
+  EXPECT_EQ(config.heads().key_width, 4);
   EXPECT_EQ(config.vocab_size, 40);
-  EXPECT_EQ(config.num_experts, 4);
-  EXPECT_EQ(config.num_experts_per_tok, 2);
-  EXPECT_EQ(config.moe_intermediate_size, 12);
+  EXPECT_EQ(config.experts(0).count, 4);
+  EXPECT_EQ(config.experts(0).per_token, 2);
+  EXPECT_EQ(config.experts(0).width, 12);
   EXPECT_EQ(config.max_position_embeddings, 64);
   EXPECT_EQ(config.rms_norm_eps, 1e-5);
-  EXPECT_EQ(config.rope_theta, 10000.0);
-  EXPECT_EQ(config.rope_scaling_factor, 1.0);
-  EXPECT_EQ(config.qk_norm, QkNorm::kFull);
-  EXPECT_FALSE(config.norm_topk_prob);
+  EXPECT_EQ(config.heads().rope_theta, 10000.0);
+  EXPECT_EQ(config.heads().rope_factor, 1.0);
+  EXPECT_EQ(config.heads().qk_norm, QkNorm::kFull);
+  EXPECT_EQ(config.experts(0).router->norm, RouterNorm::kNone);
   EXPECT_FALSE(config.tie_word_embeddings);
   EXPECT_EQ(config.expert_groups, 1);
   EXPECT_EQ(config.residual, Residual::kShared);
@@ -113,23 +114,23 @@ TEST(ConfigJson, ReadsOlmoe) {
 TEST(ConfigJson, ReadsMixtral) {
   const ModelConfig config = parse(mixtral());
   EXPECT_EQ(config.model_type, "mixtral");
-  EXPECT_EQ(config.num_experts, 4);
-  EXPECT_EQ(config.moe_intermediate_size, 12);
-  EXPECT_EQ(config.head_dim, 4);
-  EXPECT_EQ(config.rope_theta, 1e6);
-  EXPECT_EQ(config.qk_norm, QkNorm::kNone);
-  EXPECT_TRUE(config.norm_topk_prob);
+  EXPECT_EQ(config.experts(0).count, 4);
+  EXPECT_EQ(config.experts(0).width, 12);
+  EXPECT_EQ(config.heads().key_width, 4);
+  EXPECT_EQ(config.heads().rope_theta, 1e6);
+  EXPECT_EQ(config.heads().qk_norm, QkNorm::kNone);
+  EXPECT_EQ(config.experts(0).router->norm, RouterNorm::kSelected);
 }
 
 TEST(ConfigJson, ReadsQwen3Moe) {
   const ModelConfig config = parse(qwen3_moe());
-  EXPECT_EQ(config.moe_intermediate_size, 6);
-  EXPECT_EQ(config.head_dim, 8);
-  EXPECT_EQ(config.qk_norm, QkNorm::kHead);
-  EXPECT_TRUE(config.norm_topk_prob);
+  EXPECT_EQ(config.experts(0).width, 6);
+  EXPECT_EQ(config.heads().key_width, 8);
+  EXPECT_EQ(config.heads().qk_norm, QkNorm::kHead);
+  EXPECT_EQ(config.experts(0).router->norm, RouterNorm::kSelected);
   json absent = qwen3_moe();
   absent.erase("norm_topk_prob");
-  EXPECT_FALSE(parse(absent).norm_topk_prob);
+  EXPECT_EQ(parse(absent).experts(0).router->norm, RouterNorm::kNone);
 }
 
 TEST(ConfigJson, ReadsDenseModels) {
@@ -137,14 +138,14 @@ TEST(ConfigJson, ReadsDenseModels) {
     const ModelConfig config =
         parse(with(common(), {{"model_type", type}, {"mlp_bias", false}, {"tie_word_embeddings", true}}));
     EXPECT_TRUE(config.dense()) << type;
-    EXPECT_EQ(config.moe_intermediate_size, 12);
-    EXPECT_EQ(config.qk_norm, std::string(type) == "qwen3" ? QkNorm::kHead : QkNorm::kNone);
+    EXPECT_EQ(config.experts(0).width, 12);
+    EXPECT_EQ(config.heads().qk_norm, std::string(type) == "qwen3" ? QkNorm::kHead : QkNorm::kNone);
     EXPECT_TRUE(config.tie_word_embeddings);
   }
   json own = with(common(), {{"model_type", "foe"}, {"num_experts", 0}, {"moe_intermediate_size", 6}});
-  EXPECT_EQ(parse(own).moe_intermediate_size, 12);
+  EXPECT_EQ(parse(own).experts(0).width, 12);
   own.erase("intermediate_size");
-  EXPECT_EQ(parse(own).moe_intermediate_size, 6);
+  EXPECT_EQ(parse(own).experts(0).width, 6);
 }
 
 // What parse() makes of it: the configuration, or the error.
@@ -170,7 +171,7 @@ TEST(ConfigJson, ReadsOurs) {
   EXPECT_EQ(config.expert_groups, 2);
   EXPECT_EQ(config.residual, Residual::kFederated);
   EXPECT_EQ(config.group_sync, GroupSync::kSum);
-  EXPECT_EQ(config.qk_norm, QkNorm::kFull);
+  EXPECT_EQ(config.heads().qk_norm, QkNorm::kFull);
   json defaults = foe_model();
   for (const char* key : {"model_type", "qk_norm", "expert_groups", "residual", "group_sync", "num_key_value_heads"})
     defaults.erase(key);
@@ -179,25 +180,25 @@ TEST(ConfigJson, ReadsOurs) {
   EXPECT_EQ(plain.expert_groups, 1);
   EXPECT_EQ(plain.residual, Residual::kShared);
   EXPECT_EQ(plain.group_sync, GroupSync::kMean);
-  EXPECT_EQ(plain.qk_norm, QkNorm::kNone);
-  EXPECT_EQ(plain.rope_theta, 10000.0);
-  EXPECT_EQ(plain.num_key_value_heads, 4);
+  EXPECT_EQ(plain.heads().qk_norm, QkNorm::kNone);
+  EXPECT_EQ(plain.heads().rope_theta, 10000.0);
+  EXPECT_EQ(plain.heads().kv_heads, 4);
   // Our keys in another family's file, and under a name that we do not know.
   const ModelConfig grouped = parse(with(olmoe(), {{"expert_groups", 2}, {"qk_norm", "head"}}));
   EXPECT_EQ(grouped.expert_groups, 2);
-  EXPECT_EQ(grouped.qk_norm, QkNorm::kHead);
+  EXPECT_EQ(grouped.heads().qk_norm, QkNorm::kHead);
   EXPECT_EQ(parse(with(foe_model(), {{"model_type", "mine"}})).model_type, "mine");
 }
 
 TEST(ConfigJson, ReadsRopeOfBothTransformers) {
   const json linear = {{"type", "linear"}, {"factor", 16.0}};
-  EXPECT_EQ(parse(with(olmoe(), {{"rope_scaling", linear}})).rope_scaling_factor, 16.0);
+  EXPECT_EQ(parse(with(olmoe(), {{"rope_scaling", linear}})).heads().rope_factor, 16.0);
   const json parameters = {{"rope_type", "linear"}, {"factor", 4}, {"rope_theta", 500000.0}};
   const ModelConfig config = parse(with(olmoe(), {{"rope_parameters", parameters}}));
-  EXPECT_EQ(config.rope_scaling_factor, 4.0);
-  EXPECT_EQ(config.rope_theta, 500000.0);  // not the outer one
+  EXPECT_EQ(config.heads().rope_factor, 4.0);
+  EXPECT_EQ(config.heads().rope_theta, 500000.0);  // not the outer one
   for (const json& plain : {json{{"rope_type", "default"}}, json::object()})
-    EXPECT_EQ(parse(with(olmoe(), {{"rope_scaling", plain}})).rope_scaling_factor, 1.0);
+    EXPECT_EQ(parse(with(olmoe(), {{"rope_scaling", plain}})).heads().rope_factor, 1.0);
 }
 
 TEST(ConfigJson, RefusesOtherRope) {
@@ -372,10 +373,11 @@ TEST(ConfigJson, WritesWhatItReads) {
     EXPECT_EQ(round_trip(config), config) << root;
   }
   ModelConfig config = parse(foe_model());
-  config.rope_scaling_factor = 16.0;
-  config.rope_theta = 1.0 / 3.0;  // every digit counts
+  set(config, &AttentionConfig::rope_factor, 16.0);
+  set(config, &AttentionConfig::rope_theta, 1.0 / 3.0);  // every digit counts
   config.rms_norm_eps = 1e-300;
-  config.tie_word_embeddings = config.norm_topk_prob = true;
+  config.tie_word_embeddings = true;
+  set(config, &RouterConfig::norm, RouterNorm::kSelected);
   config.eos_token_ids = {1, 2};
   config.bos_token_id = 0;
   EXPECT_EQ(round_trip(config), config);
@@ -401,22 +403,22 @@ TEST(ConfigJson, WritesOlmoeOnlyWhereTransformersComputesTheSame) {
   EXPECT_EQ(written["eos_token_id"], 7);
   EXPECT_TRUE(written.contains("bos_token_id") && written["bos_token_id"].is_null());
   EXPECT_FALSE(written.contains("residual"));
-  config.head_dim = 8;  // OLMoE has no head_dim of its own
+  set(config, &AttentionConfig::key_width, 8);  // OLMoE has no head_dim of its own
   EXPECT_EQ(type(config), "foe");
-  config.head_dim = 4;
+  set(config, &AttentionConfig::key_width, 4);
   config.expert_groups = 2;
   EXPECT_EQ(type(config), "foe");
   config.expert_groups = 1;
-  config.qk_norm = QkNorm::kHead;
+  set(config, &AttentionConfig::qk_norm, QkNorm::kHead);
   EXPECT_EQ(type(config), "foe");
-  config.qk_norm = QkNorm::kFull;
-  config.num_experts = config.num_experts_per_tok = 0;
+  set(config, &AttentionConfig::qk_norm, QkNorm::kFull);
+  make_dense(config);
   EXPECT_EQ(type(config), "foe");
 }
 
 TEST(ConfigJson, DoesNotWriteWhatItWouldNotRead) {
   ModelConfig config = parse(foe_model());
-  config.head_dim = 3;
+  set(config, &AttentionConfig::key_width, 3);
   EXPECT_THAT(error_of([&] { model_config_json(config); }), HasSubstr("head_dim: expected an even number"));
 }
 

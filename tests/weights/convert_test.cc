@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
+#include "core/change_config.h"
 #include "core/configs.h"
 #include "file_memory.h"
 #include "model/random_model.h"
@@ -28,9 +29,9 @@ constexpr FormatChoice kInt4 = {WeightFormat::kInt4, WeightFormat::kInt4, Weight
 ModelConfig wide_config() {
   ModelConfig c = small_config();
   c.hidden_size = 128;
-  c.head_dim = 16;
-  c.moe_intermediate_size = 128;
-  c.num_hidden_layers = 2;
+  set(c, &AttentionConfig::key_width, 16);
+  set(c, &ExpertsConfig::width, 128);
+  set_layers(c, 2);
   return c;
 }
 
@@ -43,8 +44,7 @@ ModelConfig federated_in(int groups) {
 
 Share all_of(const ModelConfig& c) {
   const int groups = c.federated() ? c.expert_groups : 1;
-  return {{0, groups},      0, {0, c.num_key_value_heads}, {0, c.experts()}, {0, c.moe_intermediate_size},
-          {0, c.vocab_size}};
+  return {{0, groups}, 0, {0, c.heads().kv_heads}, {0, c.experts(0).count}, {0, c.experts(0).width}, {0, c.vocab_size}};
 }
 
 void convert(const std::string& from, const ModelConfig& config, const FormatChoice& formats, const std::string& to) {
@@ -114,7 +114,7 @@ TEST(Convert, AsksForHugePagesBehindWhatARankMaps) {
   convert(original, config, FormatChoice::all(WeightFormat::kBF16), folder / "converted");
   const ModelConfig read = load_model_config(folder / "converted");
   Share half = all_of(config);
-  half.experts.end = config.experts() / 2;
+  half.experts.end = config.experts(0).count / 2;
   half.groups = half.kv_heads = {0, config.expert_groups / 2};
   {
     const Weights whole = load(folder / "converted", read, all_of(config));
@@ -147,7 +147,7 @@ TEST(Convert, MapsWhatLoadingWouldPack) {
       const ModelConfig read = load_model_config(folder / "converted");
       EXPECT_EQ(model_config_json(read), model_config_json(load_model_config(original.path())));
       Share half = all_of(config);  // plan foe's or ep's on the second of two ranks
-      half.experts.begin = config.experts() / 2;
+      half.experts.begin = config.experts(0).count / 2;
       if (config.federated()) half.groups = half.kv_heads = {2, 4};
       for (const Share& share : {all_of(config), half}) {
         const Weights mapped = load(folder / "converted", read, share);
@@ -162,9 +162,9 @@ TEST(Convert, MapsWhatLoadingWouldPack) {
 TEST(Convert, SharesOfHeadsAndWidthAreViews) {
   for (const int head_dim : {16, 64}) {
     ModelConfig dense = wide_config();
-    dense.num_experts = dense.num_experts_per_tok = 0;
-    dense.head_dim = head_dim;
-    dense.moe_intermediate_size = 200;
+    make_dense(dense);
+    set(dense, &AttentionConfig::key_width, head_dim);
+    set(dense, &ExpertsConfig::width, 200);
     const Converted model(dense);
     const ModelConfig& config = model.config;
     Share half = all_of(config);
@@ -226,7 +226,7 @@ TEST(Convert, RefusesPanelsOfAnotherShape) {
   other.vocab_size = 90;
   EXPECT_THAT(error_of([&] { load(model.path, other, all_of(other)); }), HasSubstr("expected shape [90, 128]"));
   other = config;
-  other.moe_intermediate_size = 160;
+  set(other, &ExpertsConfig::width, 160);
   EXPECT_THAT(error_of([&] { load(model.path, other, all_of(other)); }),
               HasSubstr("gate_up_proj.panels.int4x128: expected shape [1, 20, 1088], got [1, 16, 1088]"));
 }

@@ -8,6 +8,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/change_config.h"
 #include "core/configs.h"
 #include "model/random_model.h"
 #include "weights/convert.h"
@@ -78,13 +79,13 @@ TEST(Finite, KnowsWhatBf16DoesNotHold) {
 // Every tensor of a model, alone: loading names it, and so does converting, which leaves nothing behind.
 TEST(Finite, LoadingAndConvertingNameTheTensor) {
   ModelConfig config = small_federated(2);
-  config.num_hidden_layers = 1;
-  config.num_experts = 4;
-  config.num_experts_per_tok = 2;
-  config.qk_norm = QkNorm::kHead;
+  set_layers(config, 1);
+  set(config, &ExpertsConfig::count, 4);
+  set(config, &ExpertsConfig::per_token, 2);
+  set(config, &AttentionConfig::qk_norm, QkNorm::kHead);
   const RandomModel model(config);
   const std::string path = model.path() + "/model.safetensors";
-  const Share all{{0, 2}, 0, {0, 4}, {0, 4}, {0, config.moe_intermediate_size}, {0, config.vocab_size}};
+  const Share all{{0, 2}, 0, {0, 4}, {0, 4}, {0, config.experts(0).width}, {0, config.vocab_size}};
   ThreadPool pool(2);
   std::vector<TensorInfo> tensors;
   {

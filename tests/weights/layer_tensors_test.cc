@@ -10,6 +10,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/change_config.h"
 #include "core/configs.h"
 #include "temp_folder.h"
 #include "weights/tensor_writer.h"
@@ -22,12 +23,12 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 ModelConfig own_config() {
-  ModelConfig config = countable_config();
+  ModelConfig config;
   config.hidden_size = 6;
-  config.head_dim = 2;
   config.vocab_size = 5;
-  config.moe_intermediate_size = 3;
-  config.qk_norm = QkNorm::kFull;
+  config.max_position_embeddings = 8;
+  config.layers = uniform_layers(2, {.query_heads = 4, .kv_heads = 2, .key_width = 2, .qk_norm = QkNorm::kFull},
+                                 {.count = 4, .per_token = 2, .width = 3, .router = RouterConfig{}});
   return config;
 }
 
@@ -51,9 +52,9 @@ class Builder {
 enum class Experts { kOlmoe, kMixtral, kFused, kDense };
 
 void add_model(Builder& builder, const ModelConfig& config, Experts experts) {
-  const std::int64_t D = config.hidden_size, F = config.moe_intermediate_size, E = config.num_experts;
-  const std::int64_t C = config.head_dim, N = config.num_attention_heads, M = config.num_key_value_heads;
-  for (int l = 0; l < config.num_hidden_layers; ++l) {
+  const std::int64_t D = config.hidden_size, F = config.experts(0).width, E = config.experts(0).count;
+  const std::int64_t C = config.heads().key_width, N = config.heads().query_heads, M = config.heads().kv_heads;
+  for (int l = 0; l < config.num_layers(); ++l) {
     const std::string p = fmt::format("model.layers.{}.", l);
     builder.add(p + "input_layernorm.weight", {D});
     builder.add(p + "post_attention_layernorm.weight", {D});
@@ -61,8 +62,8 @@ void add_model(Builder& builder, const ModelConfig& config, Experts experts) {
     builder.add(p + "self_attn.k_proj.weight", {M * C, D});
     builder.add(p + "self_attn.v_proj.weight", {M * C, D});
     builder.add(p + "self_attn.o_proj.weight", {D, N * C});
-    if (config.qk_norm != QkNorm::kNone) {
-      const bool full = config.qk_norm == QkNorm::kFull;
+    if (config.heads().qk_norm != QkNorm::kNone) {
+      const bool full = config.heads().qk_norm == QkNorm::kFull;
       builder.add(p + "self_attn.q_norm.weight", {full ? N * C : C});
       builder.add(p + "self_attn.k_norm.weight", {full ? M * C : C});
     }
@@ -73,7 +74,7 @@ void add_model(Builder& builder, const ModelConfig& config, Experts experts) {
       builder.add(p + "mlp.experts.down_proj", {E, D, F});
       continue;
     }
-    for (int e = 0; e < config.experts(); ++e) {
+    for (int e = 0; e < config.experts(0).count; ++e) {
       const std::string q = experts == Experts::kDense ? p + "mlp."
                             : mixtral                  ? fmt::format("{}block_sparse_moe.experts.{}.", p, e)
                                                        : fmt::format("{}mlp.experts.{}.", p, e);
@@ -133,14 +134,14 @@ TEST(LayerTensors, AttentionAndNorms) {
 
 TEST(LayerTensors, EachKindOfQkNorm) {
   ModelConfig config = own_config();
-  config.qk_norm = QkNorm::kHead;
+  set(config, &AttentionConfig::qk_norm, QkNorm::kHead);
   const Model head(config, Experts::kOlmoe);
   EXPECT_THAT(layer_tensors(head.tensors(), config, 0).q_norm->shape, ElementsAre(2));
   EXPECT_THAT(layer_tensors(head.tensors(), config, 0).k_norm->shape, ElementsAre(2));
-  config.qk_norm = QkNorm::kFull;
+  set(config, &AttentionConfig::qk_norm, QkNorm::kFull);
   EXPECT_THAT(error_of([&] { layer_tensors(head.tensors(), config, 0); }),
               HasSubstr("model.layers.0.self_attn.q_norm.weight: expected shape [8], got [2]"));
-  config.qk_norm = QkNorm::kNone;
+  set(config, &AttentionConfig::qk_norm, QkNorm::kNone);
   EXPECT_THAT(error_of([&] { layer_tensors(head.tensors(), config, 0); }),
               HasSubstr("expected no model.layers.0.self_attn.q_norm.weight (qk_norm is \"none\"), got one"));
   const Model none(config, Experts::kOlmoe);
@@ -188,7 +189,7 @@ TEST(LayerTensors, FusedExpertsAreSlices) {
 
 TEST(LayerTensors, ADenseLayerIsOneExpert) {
   ModelConfig config = own_config();
-  config.num_experts = config.num_experts_per_tok = 0;
+  make_dense(config);
   const Model model(config, Experts::kDense);
   EXPECT_FALSE(layer_tensors(model.tensors(), config, 0).router.has_value());
   const ExpertTensors expert = expert_tensors(model.tensors(), config, 1, 0);
@@ -216,13 +217,13 @@ TEST(LayerTensors, NamesWhatIsMissingOrMisshapen) {
   ModelConfig config = own_config();
   const Model olmoe(config, Experts::kOlmoe);
   const Model fused(config, Experts::kFused);
-  config.moe_intermediate_size = 4;
+  set(config, &ExpertsConfig::width, 4);
   EXPECT_THAT(error_of([&] { expert_tensors(olmoe.tensors(), config, 0, 1); }),
               HasSubstr("model.layers.0.mlp.experts.1.gate_proj.weight: expected shape [4, 6], got [3, 6]"));
   EXPECT_THAT(error_of([&] { expert_tensors(fused.tensors(), config, 0, 1); }),
               HasSubstr("model.layers.0.mlp.experts.gate_up_proj: expected shape [4, 8, 6], got [4, 6, 6]"));
   config = own_config();
-  config.num_hidden_layers = 3;
+  set_layers(config, 3);
   EXPECT_THAT(error_of([&] { layer_tensors(olmoe.tensors(), config, 2); }),
               HasSubstr("model.layers.2.input_layernorm.weight: expected a tensor of shape [6], got no such tensor"));
 }
