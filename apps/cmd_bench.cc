@@ -1,7 +1,6 @@
 // foe bench: measurements that anybody can repeat.
 #include <memory>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -79,38 +78,38 @@ void run_comm(const CommFlags& flags) {
   write_json("--json", flags.json, out);
 }
 
-void add_comm_command(CLI::App& bench) {
+void add_comm_command(Command bench) {
   auto flags = std::make_shared<CommFlags>();
-  CLI::App* comm = bench.add_subcommand(
+  Command comm = bench.subcommand(
       "comm", "Each collective alone, by size, beside MPI's own, as a share of the memory's or the link's speed");
-  comm->add_option("--kilobytes", flags->kilobytes, "sizes of the vector, or of one rank's message to another")
-      ->delimiter(',')
-      ->check(CLI::Range(1, 1 << 18))
-      ->capture_default_str();
-  comm->add_option("--wire", flags->wire, "how sums travel: f32, bf16 or int8")
-      ->check(CLI::IsMember({"f32", "bf16", "int8"}))
-      ->capture_default_str();
-  comm->add_option("--seconds", flags->seconds, "for a collective and size, ours and MPI's together")
-      ->check(number_in(0, 3600))
-      ->capture_default_str();
-  comm->add_option("--link-mbit", flags->link_mbit, "rate of the nodes' links, to print the share of it")
-      ->check(number_in(0.001, 1e7));
-  comm->add_option("--json", flags->json, "also write all points to this file");
-  comm->callback([flags] { run_comm(*flags); });
+  comm.option("--kilobytes", flags->kilobytes, "sizes of the vector, or of one rank's message to another")
+      .list()
+      .range(1, 1 << 18)
+      .show_default();
+  comm.option("--wire", flags->wire, "how sums travel: f32, bf16 or int8")
+      .one_of({"f32", "bf16", "int8"})
+      .show_default();
+  comm.option("--seconds", flags->seconds, "for a collective and size, ours and MPI's together")
+      .number_in(0, 3600)
+      .show_default();
+  comm.option("--link-mbit", flags->link_mbit, "rate of the nodes' links, to print the share of it")
+      .number_in(0.001, 1e7);
+  comm.option("--json", flags->json, "also write all points to this file");
+  comm.runs([flags] { run_comm(*flags); });
 }
 
 }  // namespace
 
-void add_bench_command(CLI::App& app) {
-  CLI::App* bench = app.add_subcommand("bench", "Measure");
-  bench->require_subcommand(1);
-  add_serve_bench_command(*bench);
-  add_offline_command(*bench);
-  add_engine_command(*bench);
-  add_latency_command(*bench);
-  add_comm_command(*bench);
-  add_make_model_command(*bench);
-  add_kernels_command(*bench);
+void add_bench_command(Command app) {
+  Command bench = app.subcommand("bench", "Measure");
+  bench.requires_subcommand();
+  add_serve_bench_command(bench);
+  add_offline_command(bench);
+  add_engine_command(bench);
+  add_latency_command(bench);
+  add_comm_command(bench);
+  add_make_model_command(bench);
+  add_kernels_command(bench);
 }
 
 }  // namespace foe

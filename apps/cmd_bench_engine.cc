@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <memory>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -87,30 +86,25 @@ void run_bench_engine(EngineFlags flags) {
 
 }  // namespace
 
-void add_engine_command(CLI::App& bench) {
+void add_engine_command(Command bench) {
   auto flags = std::make_shared<EngineFlags>();
-  CLI::App* command = bench.add_subcommand(
+  Command command = bench.subcommand(
       "engine", "Steps of the engine by themselves: a prompt, and sequences that bring one token each");
-  add_model_flags(*command, flags->model);
-  command->add_option("--prefill", flags->steps.prefill, "tokens of a prompt that runs alone")
-      ->delimiter(',')
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
-  command->add_option("--decode", flags->steps.decode, "sequences in a step")
-      ->delimiter(',')
-      ->check(CLI::Range(1, 4096))
-      ->capture_default_str();
-  command->add_option("--prompt-len", flags->steps.prompt, "positions that these have behind them")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
-  command->add_option("--seconds", flags->steps.seconds, "for a point, which runs once at least")
-      ->check(number_in(0, 3600))
-      ->capture_default_str();
-  command->add_option("--repetitions", flags->steps.most, "of a point, at most")
-      ->check(CLI::Range(1, 4096))
-      ->capture_default_str();
-  command->add_option("--json", flags->json, "also write the seconds of all repetitions to this file");
-  command->callback([flags] { run_bench_engine(*flags); });
+  add_model_flags(command, flags->model);
+  command.option("--prefill", flags->steps.prefill, "tokens of a prompt that runs alone")
+      .list()
+      .range(1, 1 << 20)
+      .show_default();
+  command.option("--decode", flags->steps.decode, "sequences in a step").list().range(1, 4096).show_default();
+  command.option("--prompt-len", flags->steps.prompt, "positions that these have behind them")
+      .range(1, 1 << 20)
+      .show_default();
+  command.option("--seconds", flags->steps.seconds, "for a point, which runs once at least")
+      .number_in(0, 3600)
+      .show_default();
+  command.option("--repetitions", flags->steps.most, "of a point, at most").range(1, 4096).show_default();
+  command.option("--json", flags->json, "also write the seconds of all repetitions to this file");
+  command.runs([flags] { run_bench_engine(*flags); });
 }
 
 }  // namespace foe

@@ -1,7 +1,6 @@
 // foe bench kernels: products at the shapes of a model, as a share of what the machine can do.
 #include <memory>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -74,23 +73,20 @@ void run_bench_kernels(const KernelFlags& flags) {
 
 }  // namespace
 
-void add_kernels_command(CLI::App& bench) {
+void add_kernels_command(Command bench) {
   auto flags = std::make_shared<KernelFlags>();
-  CLI::App* command = bench.add_subcommand(
+  Command command = bench.subcommand(
       "kernels", "Products at a model's shapes, as a share of what memory and arithmetic reach in the same run");
-  command->add_option("--shape", flags->shape, kShapes)->capture_default_str();
-  command->add_option("--formats", flags->formats, "of the weights")
-      ->delimiter(',')
-      ->check(CLI::IsMember({"f32", "bf16", "bf16xbf16", "int8", "int4"}))
-      ->capture_default_str();
-  command->add_option("--tokens", flags->tokens, "rows of activations")
-      ->delimiter(',')
-      ->check(CLI::Range(1, 1 << 16))
-      ->capture_default_str();
-  command->add_option("--seconds", flags->seconds, "per point")->check(number_in(0.01, 60))->capture_default_str();
-  command->add_option("--threads", flags->threads, "default: all cores")->check(CLI::Range(1, 1024));
-  command->add_option("--json", flags->json, "also write the results there");
-  command->callback([flags] { run_bench_kernels(*flags); });
+  command.option("--shape", flags->shape, kShapes).show_default();
+  command.option("--formats", flags->formats, "of the weights")
+      .list()
+      .one_of({"f32", "bf16", "bf16xbf16", "int8", "int4"})
+      .show_default();
+  command.option("--tokens", flags->tokens, "rows of activations").list().range(1, 1 << 16).show_default();
+  command.option("--seconds", flags->seconds, "per point").number_in(0.01, 60).show_default();
+  command.option("--threads", flags->threads, "default: all cores").range(1, 1024);
+  command.option("--json", flags->json, "also write the results there");
+  command.runs([flags] { run_bench_kernels(*flags); });
 }
 
 }  // namespace foe

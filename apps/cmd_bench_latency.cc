@@ -3,7 +3,6 @@
 #include <map>
 #include <memory>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -172,52 +171,45 @@ void run_latency(const LatencyFlags& flags) {
 
 }  // namespace
 
-void add_latency_command(CLI::App& bench) {
+void add_latency_command(Command bench) {
   auto flags = std::make_shared<LatencyFlags>();
   flags->ranks.timeout_s = 3600;  // one rank's attention over a long prompt takes minutes, and the others wait for it
-  CLI::App* latency = bench.add_subcommand(
+  Command latency = bench.subcommand(
       "latency", "Time of a forward pass against its number of tokens, for every plan, with random weights");
-  latency->add_option("--shape", flags->shape, kShapes)->capture_default_str();
-  latency->add_option("--layers", flags->layers, "layers that run, at least 2; default: 2, or all of a model folder's")
-      ->check(CLI::Range(2, 1024));
+  latency.option("--shape", flags->shape, kShapes).show_default();
+  latency.option("--layers", flags->layers, "layers that run, at least 2; default: 2, or all of a model folder's")
+      .range(2, 1024);
+  latency.option("--rungs", flags->rungs, "some of A ep, A ep per expert, B tp, C tp grouped, D foe (default: these)")
+      .list()
+      .parsed_by([](const std::string& name) { rungs_of({name}); });
+  latency.option("--loads", flags->loads, "one-prompt, many-prompts (of 128), decode (with 256 positions)")
+      .list()
+      .parsed_by(parse_load)
+      .show_default();
+  latency.option("--tokens", flags->tokens, "tokens in the pass").list().range(1, 1 << 20).show_default();
   latency
-      ->add_option("--rungs", flags->rungs, "some of A ep, A ep per expert, B tp, C tp grouped, D foe (default: these)")
-      ->delimiter(',')
-      ->check(parsed_by([](const std::string& name) { rungs_of({name}); }));
-  latency->add_option("--loads", flags->loads, "one-prompt, many-prompts (of 128), decode (with 256 positions)")
-      ->delimiter(',')
-      ->check(parsed_by(parse_load))
-      ->capture_default_str();
-  latency->add_option("--tokens", flags->tokens, "tokens in the pass")
-      ->delimiter(',')
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
+      .option("--skew", flags->skew,
+              "bias the router: rows on the fullest rank of plan ep, over the median rank (of two, their mean)")
+      .number_in(1, 1000)
+      .show_default();
+  latency.option("--dtype", flags->dtype, "of the weights")
+      .one_of({"f32", "bf16", "bf16xbf16", "int8", "int4"})
+      .show_default();
+  add_kv_dtype(latency, flags->ranks.kv_dtype);
+  add_attention(latency, flags->ranks.attention);
+  latency.option("--threads", flags->ranks.threads, "threads per rank; default: cores divided by ranks").range(1, 1024);
+  add_wire_flags(latency, flags->ranks);
+  latency.option("--repetitions", flags->repetitions, "measured passes of a point").range(1, 1000).show_default();
   latency
-      ->add_option("--skew", flags->skew,
-                   "bias the router: rows on the fullest rank of plan ep, over the median rank (of two, their mean)")
-      ->check(number_in(1, 1000))
-      ->capture_default_str();
-  latency->add_option("--dtype", flags->dtype, "of the weights")
-      ->check(CLI::IsMember({"f32", "bf16", "bf16xbf16", "int8", "int4"}))
-      ->capture_default_str();
-  add_kv_dtype(*latency, flags->ranks.kv_dtype);
-  add_attention(*latency, flags->ranks.attention);
-  latency->add_option("--threads", flags->ranks.threads, "threads per rank; default: cores divided by ranks")
-      ->check(CLI::Range(1, 1024));
-  add_wire_flags(*latency, flags->ranks);
-  latency->add_option("--repetitions", flags->repetitions, "measured passes of a point")
-      ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
-  latency
-      ->add_option("--most-seconds", flags->most_seconds,
-                   "a point that takes longer gets fewer passes; a longer pass is made once")
-      ->check(number_in(0, 1e6))
-      ->capture_default_str();
-  latency->add_option("--timeout", flags->ranks.timeout_s, "seconds without a word from another rank that end the job")
-      ->check(number_in(0.1, 86400))
-      ->capture_default_str();
-  latency->add_option("--json", flags->json, "also write all points to this file");
-  latency->callback([flags] { run_latency(*flags); });
+      .option("--most-seconds", flags->most_seconds,
+              "a point that takes longer gets fewer passes; a longer pass is made once")
+      .number_in(0, 1e6)
+      .show_default();
+  latency.option("--timeout", flags->ranks.timeout_s, "seconds without a word from another rank that end the job")
+      .number_in(0.1, 86400)
+      .show_default();
+  latency.option("--json", flags->json, "also write all points to this file");
+  latency.runs([flags] { run_latency(*flags); });
 }
 
 }  // namespace foe

@@ -3,7 +3,6 @@
 #include <filesystem>
 #include <memory>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 
 #include "base/error.h"
@@ -41,27 +40,25 @@ void run_make_model(const MakeModelFlags& flags) {
 
 }  // namespace
 
-void add_make_model_command(CLI::App& bench) {
+void add_make_model_command(Command bench) {
   auto flags = std::make_shared<MakeModelFlags>();
-  CLI::App* command =
-      bench.add_subcommand("make-model", "Write a model folder with random weights, to serve and measure a shape");
-  command->add_option("OUT", flags->out, "a new folder")->required();
-  command->add_option("--shape", flags->shape, kShapes)->capture_default_str();
-  command->add_option("--layers", flags->layers, "default: all")->check(CLI::Range(1, 1024));
+  Command command =
+      bench.subcommand("make-model", "Write a model folder with random weights, to serve and measure a shape");
+  command.option("OUT", flags->out, "a new folder").required();
+  command.option("--shape", flags->shape, kShapes).show_default();
+  command.option("--layers", flags->layers, "default: all").range(1, 1024);
   command
-      ->add_option("--form", flags->form,
-                   "moe: an ordinary one; grouped: experts selected group by group; foe: and federated")
-      ->check(CLI::IsMember({"moe", "grouped", "foe"}))
-      ->capture_default_str();
-  command->add_option("--dtype", flags->dtype, "of the weights")
-      ->check(CLI::IsMember({"f32", "bf16"}))
-      ->capture_default_str();
+      .option("--form", flags->form,
+              "moe: an ordinary one; grouped: experts selected group by group; foe: and federated")
+      .one_of({"moe", "grouped", "foe"})
+      .show_default();
+  command.option("--dtype", flags->dtype, "of the weights").one_of({"f32", "bf16"}).show_default();
   command
-      ->add_option("--tokenizer", flags->tokenizer,
-                   "model folder whose tokenizer is copied; ids that it does not have are spelled <id>")
-      ->required();
-  command->add_option("--seed", flags->seed, "of the weights")->capture_default_str();
-  command->callback([flags] { run_make_model(*flags); });
+      .option("--tokenizer", flags->tokenizer,
+              "model folder whose tokenizer is copied; ids that it does not have are spelled <id>")
+      .required();
+  command.option("--seed", flags->seed, "of the weights").show_default();
+  command.runs([flags] { run_make_model(*flags); });
 }
 
 }  // namespace foe

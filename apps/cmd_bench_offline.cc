@@ -2,7 +2,6 @@
 #include <memory>
 #include <optional>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -118,21 +117,21 @@ void run_offline(OfflineFlags flags) {
 
 }  // namespace
 
-void add_offline_command(CLI::App& bench) {
+void add_offline_command(Command bench) {
   auto flags = std::make_shared<OfflineFlags>();
   flags->workload.prompts = 64;
   flags->workload.input_len = 128;
-  CLI::App* command = bench.add_subcommand(
+  Command command = bench.subcommand(
       "offline", "Throughput of the engine without a server: all prompts at once, greedy, to their full lengths");
-  add_model_flags(*command, flags->model);
-  add_workload_flags(*command, flags->workload);
-  command->add_option("--max-sequences", flags->engine.max_sequences, "most requests in one batch")
-      ->check(CLI::Range(1, 4096))
-      ->capture_default_str();
-  command->add_option("--kv-tokens", flags->engine.kv_tokens, "positions in the KV cache; default: as foe serve's")
-      ->check(CLI::Range(16, 1 << 30));
-  command->add_option("--json", flags->json, "also write the figures to this file");
-  command->callback([flags] { run_offline(*flags); });
+  add_model_flags(command, flags->model);
+  add_workload_flags(command, flags->workload);
+  command.option("--max-sequences", flags->engine.max_sequences, "most requests in one batch")
+      .range(1, 4096)
+      .show_default();
+  command.option("--kv-tokens", flags->engine.kv_tokens, "positions in the KV cache; default: as foe serve's")
+      .range(16, 1 << 30);
+  command.option("--json", flags->json, "also write the figures to this file");
+  command.runs([flags] { run_offline(*flags); });
 }
 
 }  // namespace foe

@@ -7,7 +7,6 @@
 #include <thread>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <fmt/chrono.h>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
@@ -235,99 +234,94 @@ void run_serve_bench(ServeBenchFlags flags) {
   if (completed == 0) fail("no request was answered");
 }
 
-void add_target_flags(CLI::App& command, ServeBenchFlags& flags) {
-  command.add_option("--base-url", flags.base_url, "http://HOST:PORT of the server, instead of --host and --port")
-      ->check(parsed_by(parse_base_url));
-  command.add_option("--host", flags.host, "of the server")->capture_default_str();
-  command.add_option("--port", flags.port, "of the server")->check(CLI::Range(1, 65535))->capture_default_str();
-  command.add_option("--endpoint", flags.load.endpoint, "/v1/completions or /v1/chat/completions")
-      ->check([](const std::string& path) {
-        return path.starts_with('/') && path.ends_with("/completions") ? ""
-                                                                       : "expected a path that ends in /completions";
+void add_target_flags(Command command, ServeBenchFlags& flags) {
+  command.option("--base-url", flags.base_url, "http://HOST:PORT of the server, instead of --host and --port")
+      .parsed_by(parse_base_url);
+  command.option("--host", flags.host, "of the server").show_default();
+  command.option("--port", flags.port, "of the server").range(1, 65535).show_default();
+  command.option("--endpoint", flags.load.endpoint, "/v1/completions or /v1/chat/completions")
+      .parsed_by([](const std::string& path) {
+        if (!path.starts_with('/') || !path.ends_with("/completions"))
+          fail("expected a path that ends in /completions");
       })
-      ->capture_default_str();
-  command.add_option("--model", flags.model, "name in requests; default: the server's first");
-  command.add_option("--tokenizer", flags.tokenizer, "the model's folder: random prompts are ids of its vocabulary");
-  command.add_option("--api-key", flags.api_key, "default: the environment's OPENAI_API_KEY");
-  command.add_option("--ready-check-timeout-sec", flags.ready_s, "wait so long for the server to come up")
-      ->check(number_in(0, 86400))
-      ->capture_default_str();
+      .show_default();
+  command.option("--model", flags.model, "name in requests; default: the server's first");
+  command.option("--tokenizer", flags.tokenizer, "the model's folder: random prompts are ids of its vocabulary");
+  command.option("--api-key", flags.api_key, "default: the environment's OPENAI_API_KEY");
+  command.option("--ready-check-timeout-sec", flags.ready_s, "wait so long for the server to come up")
+      .number_in(0, 86400)
+      .show_default();
 }
 
-void add_pace_flags(CLI::App& command, ServeBenchFlags& flags) {
+void add_pace_flags(Command command, ServeBenchFlags& flags) {
   command
-      .add_option("--request-rate", flags.rates,
-                  "requests per second, or inf for all at once (the default); several, as 1,2,4, run in turn")
-      ->delimiter(',')
-      ->check(number_in(1e-6, INFINITY));
-  command.add_option("--gap", flags.gaps, "with --preset paper: mean seconds between requests; several run in turn")
-      ->delimiter(',')
-      ->check(number_in(1e-6, 86400))
-      ->capture_default_str();
-  command.add_option("--burstiness", flags.burstiness, "shape of the gamma distributed gaps; 1: Poisson arrivals")
-      ->check(number_in(1e-3, 1e6))
-      ->capture_default_str();
-  command
-      .add_option("--max-concurrency", flags.load.max_concurrency,
-                  "most requests in flight; others wait: not open loop")
-      ->check(CLI::Range(1, 1 << 20));
-  command.add_option("--num-warmups", flags.warmups, "requests before the run, which do not count")
-      ->check(CLI::Range(0, 1 << 20))
-      ->capture_default_str();
-  command.add_option("--timeout", flags.load.timeout_s, "seconds for a request, from connecting to its last token")
-      ->check(number_in(1e-3, 86400))
-      ->capture_default_str();
+      .option("--request-rate", flags.rates,
+              "requests per second, or inf for all at once (the default); several, as 1,2,4, run in turn")
+      .list()
+      .number_in(1e-6, INFINITY);
+  command.option("--gap", flags.gaps, "with --preset paper: mean seconds between requests; several run in turn")
+      .list()
+      .number_in(1e-6, 86400)
+      .show_default();
+  command.option("--burstiness", flags.burstiness, "shape of the gamma distributed gaps; 1: Poisson arrivals")
+      .number_in(1e-3, 1e6)
+      .show_default();
+  command.option("--max-concurrency", flags.load.max_concurrency, "most requests in flight; others wait: not open loop")
+      .range(1, 1 << 20);
+  command.option("--num-warmups", flags.warmups, "requests before the run, which do not count")
+      .range(0, 1 << 20)
+      .show_default();
+  command.option("--timeout", flags.load.timeout_s, "seconds for a request, from connecting to its last token")
+      .number_in(1e-3, 86400)
+      .show_default();
 }
 
-void add_request_flags(CLI::App& command, ServeBenchFlags& flags) {
-  command.add_flag("--ignore-eos", flags.ignore_eos, "answers go on to their length; always with random prompts");
+void add_request_flags(Command command, ServeBenchFlags& flags) {
+  command.flag("--ignore-eos", flags.ignore_eos, "answers go on to their length; always with random prompts");
   for (const char* field :
        {"temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty"}) {
     std::string name = std::string("--") + field;
     std::ranges::replace(name, '_', '-');
-    const auto set = [&flags, field](const double& value) {
+    const auto set = [&flags, field](double value) {
       if (value == std::floor(value) && std::string_view(field) == "top_k")
         flags.sampling[field] = static_cast<std::int64_t>(value);
       else
         flags.sampling[field] = value;
     };
-    command.add_option_function<double>(name, set,
-                                        std::string(field) == "temperature" ? "default: 0" : "sent if given");
+    command.number(name, set, std::string(field) == "temperature" ? "default: 0" : "sent if given");
   }
-  command.add_option("--extra-body", flags.extra_body, "a JSON object with more fields for each request");
+  command.option("--extra-body", flags.extra_body, "a JSON object with more fields for each request");
 }
 
-void add_report_flags(CLI::App& command, ServeBenchFlags& flags) {
-  command.add_option("--percentile-metrics", flags.report.metrics, "which of ttft, tpot, itl and e2el to report")
-      ->delimiter(',')
-      ->check(CLI::IsMember({"ttft", "tpot", "itl", "e2el"}))
-      ->capture_default_str();
-  command.add_option("--metric-percentiles", flags.report.percentiles, "of those")
-      ->delimiter(',')
-      ->check(number_in(0, 100))
-      ->capture_default_str();
-  command.add_option("--goodput", flags.goodput, "limits in ms of what is a good request: ttft:200 tpot:50 e2el:10000")
-      ->check(parsed_by([](const std::string& term) { parse_goodput({term}); }));
-  command.add_flag("--save-result", flags.save, "write JSON, a file for each rate");
-  command.add_flag("--save-detailed", flags.detailed, "the same with what each request did");
-  command.add_option("--result-dir", flags.result_dir, "where to")->capture_default_str();
-  command.add_option("--result-filename", flags.result_filename, "default: foe-RATEqps-MODEL-DATE.json");
-  command.add_option("--metadata", flags.metadata, "KEY=VALUE, several if wanted, for the JSON")
-      ->check([](const std::string& pair) { return pair.find('=') == pair.npos ? "expected KEY=VALUE" : ""; });
+void add_report_flags(Command command, ServeBenchFlags& flags) {
+  command.option("--percentile-metrics", flags.report.metrics, "which of ttft, tpot, itl and e2el to report")
+      .list()
+      .one_of({"ttft", "tpot", "itl", "e2el"})
+      .show_default();
+  command.option("--metric-percentiles", flags.report.percentiles, "of those").list().number_in(0, 100).show_default();
+  command.option("--goodput", flags.goodput, "limits in ms of what is a good request: ttft:200 tpot:50 e2el:10000")
+      .parsed_by([](const std::string& term) { parse_goodput({term}); });
+  command.flag("--save-result", flags.save, "write JSON, a file for each rate");
+  command.flag("--save-detailed", flags.detailed, "the same with what each request did");
+  command.option("--result-dir", flags.result_dir, "where to").show_default();
+  command.option("--result-filename", flags.result_filename, "default: foe-RATEqps-MODEL-DATE.json");
+  command.option("--metadata", flags.metadata, "KEY=VALUE, several if wanted, for the JSON")
+      .parsed_by([](const std::string& pair) {
+        if (pair.find('=') == pair.npos) fail("expected KEY=VALUE");
+      });
 }
 
 }  // namespace
 
-void add_serve_bench_command(CLI::App& bench) {
+void add_serve_bench_command(Command bench) {
   auto flags = std::make_shared<ServeBenchFlags>();
-  CLI::App* command =
-      bench.add_subcommand("serve", "Load on a server over OpenAI's API: latencies, throughput, goodput");
-  add_target_flags(*command, *flags);
-  add_workload_flags(*command, flags->workload);
-  add_pace_flags(*command, *flags);
-  add_request_flags(*command, *flags);
-  add_report_flags(*command, *flags);
-  command->callback([flags] { run_serve_bench(*flags); });
+  Command command = bench.subcommand("serve", "Load on a server over OpenAI's API: latencies, throughput, goodput");
+  add_target_flags(command, *flags);
+  add_workload_flags(command, flags->workload);
+  add_pace_flags(command, *flags);
+  add_request_flags(command, *flags);
+  add_report_flags(command, *flags);
+  command.runs([flags] { run_serve_bench(*flags); });
 }
 
 }  // namespace foe

@@ -2,7 +2,6 @@
 #include <memory>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 
 #include "base/clock.h"
@@ -43,15 +42,14 @@ void run_convert(const ConvertFlags& flags) {
 
 }  // namespace
 
-void add_convert_command(CLI::App& app) {
+void add_convert_command(Command app) {
   auto flags = std::make_shared<ConvertFlags>();
-  CLI::App* command =
-      app.add_subcommand("convert", "Quantise a model folder, into one that is mapped at start as it is");
-  command->add_option("MODEL", flags->model, "model folder")->required();
-  command->add_option("OUT", flags->out, "a new folder")->required();
-  add_quantize(*command, flags->quantize)->required();
-  command->add_option("--threads", flags->threads, "default: all cores")->check(CLI::Range(1, 1024));
-  command->callback([flags] { run_convert(*flags); });
+  Command command = app.subcommand("convert", "Quantise a model folder, into one that is mapped at start as it is");
+  command.option("MODEL", flags->model, "model folder").required();
+  command.option("OUT", flags->out, "a new folder").required();
+  add_quantize(command, flags->quantize).required();
+  command.option("--threads", flags->threads, "default: all cores").range(1, 1024);
+  command.runs([flags] { run_convert(*flags); });
 }
 
 }  // namespace foe

@@ -1,7 +1,6 @@
 // foe generate: streams a continuation of a prompt to the terminal.
 #include <memory>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -140,28 +139,23 @@ void run_generate(const GenerateFlags& flags) {
 
 }  // namespace
 
-void add_generate_command(CLI::App& app) {
+void add_generate_command(Command app) {
   auto flags = std::make_shared<GenerateFlags>();
-  CLI::App* command = app.add_subcommand("generate", "Stream a continuation of a prompt");
-  add_model_flags(*command, flags->model);
-  command->add_option("--prompt", flags->prompt, "text to continue")->required();
-  command->add_option("--max-tokens", flags->max_tokens, "most tokens to generate")
-      ->check(CLI::Range(1, 1 << 24))
-      ->capture_default_str();
-  command->add_option("--temperature", flags->sampling.temperature, "0: always the most likely token")
-      ->capture_default_str();
-  command
-      ->add_option("--top-p", flags->sampling.top_p, "only the most likely tokens that together have this probability")
-      ->capture_default_str();
-  command->add_option("--top-k", flags->sampling.top_k, "only the k most likely tokens; 0: all")->capture_default_str();
-  command
-      ->add_option("--min-p", flags->sampling.min_p, "drop tokens less likely than this share of the most likely one")
-      ->capture_default_str();
-  command->add_option("--seed", flags->sampling.seed, "the same seed gives the same text")->capture_default_str();
-  command->add_flag("--ignore-eos", flags->ignore_eos, "go on past the end-of-text token");
-  command->add_flag("--stats", flags->stats, "print times and what the ranks exchanged, to standard error");
-  command->add_flag("--json", flags->json, "print one JSON object instead of streaming text");
-  command->callback([flags] { run_generate(*flags); });
+  Command command = app.subcommand("generate", "Stream a continuation of a prompt");
+  add_model_flags(command, flags->model);
+  command.option("--prompt", flags->prompt, "text to continue").required();
+  command.option("--max-tokens", flags->max_tokens, "most tokens to generate").range(1, 1 << 24).show_default();
+  command.option("--temperature", flags->sampling.temperature, "0: always the most likely token").show_default();
+  command.option("--top-p", flags->sampling.top_p, "only the most likely tokens that together have this probability")
+      .show_default();
+  command.option("--top-k", flags->sampling.top_k, "only the k most likely tokens; 0: all").show_default();
+  command.option("--min-p", flags->sampling.min_p, "drop tokens less likely than this share of the most likely one")
+      .show_default();
+  command.option("--seed", flags->sampling.seed, "the same seed gives the same text").show_default();
+  command.flag("--ignore-eos", flags->ignore_eos, "go on past the end-of-text token");
+  command.flag("--stats", flags->stats, "print times and what the ranks exchanged, to standard error");
+  command.flag("--json", flags->json, "print one JSON object instead of streaming text");
+  command.runs([flags] { run_generate(*flags); });
 }
 
 }  // namespace foe

@@ -2,7 +2,6 @@
 #include <memory>
 #include <optional>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -158,43 +157,41 @@ void run_inspect(const InspectFlags& flags) {
 
 }  // namespace
 
-void add_inspect_command(CLI::App& app) {
+void add_inspect_command(Command app) {
   auto flags = std::make_shared<InspectFlags>();
-  CLI::App* command = app.add_subcommand("inspect", "Show a model, and what each rank would hold and send");
-  command->add_option("MODEL", flags->model, "model folder")->required();
-  command->add_option("--ranks", flags->ranks, "number of ranks")->check(CLI::Range(1, 4096))->capture_default_str();
-  command->add_option("--nodes", flags->nodes, "machines that they are on, in equal parts")
-      ->check(CLI::Range(1, 4096))
-      ->capture_default_str();
-  command->add_option("--plan", flags->plan, "foe, tp or ep; default: foe or tp, what fits the model")
-      ->check(CLI::IsMember({"foe", "tp", "ep"}));
+  Command command = app.subcommand("inspect", "Show a model, and what each rank would hold and send");
+  command.option("MODEL", flags->model, "model folder").required();
+  command.option("--ranks", flags->ranks, "number of ranks").range(1, 4096).show_default();
+  command.option("--nodes", flags->nodes, "machines that they are on, in equal parts").range(1, 4096).show_default();
+  command.option("--plan", flags->plan, "foe, tp or ep; default: foe or tp, what fits the model")
+      .one_of({"foe", "tp", "ep"});
   command
-      ->add_option("--dispatch", flags->dispatch,
-                   "where ranks share a group, as in plan ep: one copy of a row per rank or per expert")
-      ->check(CLI::IsMember({"rank", "expert"}))
-      ->capture_default_str();
-  command->add_option("--wire", flags->wire, "what ranks send: f32, bf16 or int8")
-      ->check(CLI::IsMember({"f32", "bf16", "int8"}))
-      ->capture_default_str();
-  add_quantize(*command, flags->quantize);
-  add_kv_dtype(*command, flags->kv_dtype);
-  CLI::Option* roofline = command->add_flag(
-      "--roofline", flags->roofline,
-      "measure how fast memory and arithmetic are here, and print what a decode step can reach at most");
-  command->add_option("--batch", flags->limits.batches, "sequences of such a step")
-      ->delimiter(',')
-      ->check(CLI::Range(1, 1 << 20))
-      ->needs(roofline)
-      ->capture_default_str();
-  command->add_option("--context", flags->limits.context, "positions that each of them attends to")
-      ->check(CLI::Range(1, 1 << 24))
-      ->needs(roofline)
-      ->capture_default_str();
-  command->add_option("--threads", flags->limits.threads, "that measure, for all ranks; default: this machine's cores")
-      ->check(CLI::Range(1, 1024))
-      ->needs(roofline);
-  command->add_flag("--json", flags->json, "print JSON");
-  command->callback([flags] { run_inspect(*flags); });
+      .option("--dispatch", flags->dispatch,
+              "where ranks share a group, as in plan ep: one copy of a row per rank or per expert")
+      .one_of({"rank", "expert"})
+      .show_default();
+  command.option("--wire", flags->wire, "what ranks send: f32, bf16 or int8")
+      .one_of({"f32", "bf16", "int8"})
+      .show_default();
+  add_quantize(command, flags->quantize);
+  add_kv_dtype(command, flags->kv_dtype);
+  const Option roofline =
+      command.flag("--roofline", flags->roofline,
+                   "measure how fast memory and arithmetic are here, and print what a decode step can reach at most");
+  command.option("--batch", flags->limits.batches, "sequences of such a step")
+      .list()
+      .range(1, 1 << 20)
+      .needs(roofline)
+      .show_default();
+  command.option("--context", flags->limits.context, "positions that each of them attends to")
+      .range(1, 1 << 24)
+      .needs(roofline)
+      .show_default();
+  command.option("--threads", flags->limits.threads, "that measure, for all ranks; default: this machine's cores")
+      .range(1, 1024)
+      .needs(roofline);
+  command.flag("--json", flags->json, "print JSON");
+  command.runs([flags] { run_inspect(*flags); });
 }
 
 }  // namespace foe

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <memory>
 
-#include <CLI/CLI.hpp>
-
 #include "base/error.h"
 #include "commands.h"
 #include "common.h"
@@ -54,14 +52,14 @@ void run_logits(const LogitsFlags& flags) {
 
 }  // namespace
 
-void add_logits_command(CLI::App& app) {
+void add_logits_command(Command app) {
   auto flags = std::make_shared<LogitsFlags>();
   flags->model.kv_dtype = "f32";  // as in the implementations that it is compared with
-  CLI::App* command = app.add_subcommand("logits", "Write the logits of every position of a token sequence to a file");
-  add_model_flags(*command, flags->model);
-  command->add_option("--tokens", flags->tokens, "ids, as 1,2,3 or @FILE")->required();
-  command->add_option("--output", flags->output, "safetensors file with the tensor `logits`, f32 [T, V]")->required();
-  command->callback([flags] { run_logits(*flags); });
+  Command command = app.subcommand("logits", "Write the logits of every position of a token sequence to a file");
+  add_model_flags(command, flags->model);
+  command.option("--tokens", flags->tokens, "ids, as 1,2,3 or @FILE").required();
+  command.option("--output", flags->output, "safetensors file with the tensor `logits`, f32 [T, V]").required();
+  command.runs([flags] { run_logits(*flags); });
 }
 
 }  // namespace foe

@@ -4,7 +4,7 @@
 #include <functional>
 #include <memory>
 
-#include <CLI/CLI.hpp>
+#include <fmt/core.h>
 
 #include "base/error.h"
 #include "commands.h"
@@ -88,18 +88,18 @@ void run_serve(ServeFlags& flags) {
   serve(flags.serve);
 }
 
-void add_limits(CLI::App& command, ServeFlags& flags) {
+void add_limits(Command command, ServeFlags& flags) {
   const auto add = [&](const char* name, auto& value, const char* help, int low, int high) {
-    command.add_option(name, value, help)->check(CLI::Range(low, high))->capture_default_str();
+    command.option(name, value, help).range(low, high).show_default();
   };
   const auto add_seconds = [&](const char* name, double& value, const char* help, double low, double high) {
-    command.add_option(name, value, help)->check(number_in(low, high))->capture_default_str();
+    command.option(name, value, help).number_in(low, high).show_default();
   };
   add("--max-sequences", flags.max_sequences, "most requests in one batch", 1, 4096);
   command
-      .add_option("--kv-tokens", flags.kv_tokens,
-                  "positions in the KV cache; default: --max-sequences contexts, but no more than 4 GiB hold")
-      ->check(CLI::Range(16, 1 << 30));
+      .option("--kv-tokens", flags.kv_tokens,
+              "positions in the KV cache; default: --max-sequences contexts, but no more than 4 GiB hold")
+      .range(16, 1 << 30);
   add("--max-queue", flags.serve.max_queue, "most choices in flight, waiting ones included", 1, 1 << 20);
   add_seconds("--max-answer-seconds", flags.serve.answer_seconds, "longest time for an answer; 0: any", 0, 1e7);
   add("--max-body", flags.serve.http.body_bytes, "most bytes of a request's body", 1, 1 << 30);
@@ -116,34 +116,32 @@ void add_limits(CLI::App& command, ServeFlags& flags) {
 
 }  // namespace
 
-void add_serve_command(CLI::App& app) {
+void add_serve_command(Command app) {
   auto flags = std::make_shared<ServeFlags>();
-  CLI::App* command = app.add_subcommand("serve", "Serve a model over OpenAI's HTTP API");
-  add_model_flags(*command, flags->model);
+  Command command = app.subcommand("serve", "Serve a model over OpenAI's HTTP API");
+  add_model_flags(command, flags->model);
   command
-      ->add_option("--ranks", flags->ranks,
-                   "processes that share the model; default: one for each NUMA node if the model can be"
-                   " shared so, or as many as --hosts has")
-      ->check(CLI::Range(1, 4096));
-  command->add_option("--hosts", flags->hosts, "machines and their ranks, this one first: a:2,b:2");
-  command->add_option("--host", flags->serve.host, "address to listen on")->capture_default_str();
-  command->add_option("--port", flags->serve.port, "port to listen on; 0: any free one")
-      ->check(CLI::Range(0, 65535))
-      ->capture_default_str();
-  command->add_option("--served-model-name", flags->serve.model_name, "name for clients; default: the folder's");
-  command->add_option("--chat-template", flags->serve.chat_template,
-                      "file with a Jinja template for chats; default: the model's own");
+      .option("--ranks", flags->ranks,
+              "processes that share the model; default: one for each NUMA node if the model can be"
+              " shared so, or as many as --hosts has")
+      .range(1, 4096);
+  command.option("--hosts", flags->hosts, "machines and their ranks, this one first: a:2,b:2");
+  command.option("--host", flags->serve.host, "address to listen on").show_default();
+  command.option("--port", flags->serve.port, "port to listen on; 0: any free one").range(0, 65535).show_default();
+  command.option("--served-model-name", flags->serve.model_name, "name for clients; default: the folder's");
+  command.option("--chat-template", flags->serve.chat_template,
+                 "file with a Jinja template for chats; default: the model's own");
   command
-      ->add_option("--api-key", flags->serve.access.api_keys,
-                   "clients of /v1 have to send it as Authorization: Bearer KEY; may be given several times")
-      ->envname("FOE_API_KEY")
-      ->take_all();
+      .option("--api-key", flags->serve.access.api_keys,
+              "clients of /v1 have to send it as Authorization: Bearer KEY; may be given several times")
+      .env("FOE_API_KEY")
+      .repeats();
   command
-      ->add_option("--cors-origin", flags->serve.access.cors_origins,
-                   "pages of this origin may ask, too (*: of all); may be given several times")
-      ->take_all();
-  add_limits(*command, *flags);
-  command->callback([flags] { run_serve(*flags); });
+      .option("--cors-origin", flags->serve.access.cors_origins,
+              "pages of this origin may ask, too (*: of all); may be given several times")
+      .repeats();
+  add_limits(command, *flags);
+  command.runs([flags] { run_serve(*flags); });
 }
 
 }  // namespace foe

@@ -3,7 +3,6 @@
 #include <iterator>
 #include <memory>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
@@ -49,15 +48,16 @@ void print_ids(const Tokenizer& tokenizer, const TokenizeFlags& flags) {
 
 }  // namespace
 
-void add_tokenize_command(CLI::App& app) {
+void add_tokenize_command(Command app) {
   auto flags = std::make_shared<TokenizeFlags>();
-  CLI::App* command = app.add_subcommand("tokenize", "Turn text into token ids, or ids into text");
-  command->add_option("MODEL", flags->model, "model folder")->required();
-  auto* text = command->add_option("--text", flags->text, "text to encode; default: standard input, to the last byte");
-  command->add_option("--decode", flags->decode, "ids to decode: 1,2,3, or @FILE with them")->excludes(text);
-  command->add_flag("--plain", flags->plain, "do not add the tokens that begin or end a text (BOS, EOS)");
-  command->add_flag("--json", flags->json, "print JSON, with the names of /tokenize and /detokenize");
-  command->callback([flags] {
+  Command command = app.subcommand("tokenize", "Turn text into token ids, or ids into text");
+  command.option("MODEL", flags->model, "model folder").required();
+  const Option text =
+      command.option("--text", flags->text, "text to encode; default: standard input, to the last byte");
+  command.option("--decode", flags->decode, "ids to decode: 1,2,3, or @FILE with them").excludes(text);
+  command.flag("--plain", flags->plain, "do not add the tokens that begin or end a text (BOS, EOS)");
+  command.flag("--json", flags->json, "print JSON, with the names of /tokenize and /detokenize");
+  command.runs([flags] {
     const Tokenizer tokenizer = Tokenizer::load(flags->model + "/tokenizer.json");
     (flags->decode ? print_text : print_ids)(tokenizer, *flags);
   });

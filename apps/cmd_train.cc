@@ -5,8 +5,6 @@
 #include <memory>
 #include <string>
 
-#include <CLI/CLI.hpp>
-
 #include "base/inherited.h"
 #include "base/thread_pool.h"
 #include "commands.h"
@@ -54,17 +52,15 @@ void run_train(const TrainFlags& flags) {
 
 }  // namespace
 
-void add_train_command(CLI::App& app) {
+void add_train_command(Command app) {
   auto flags = std::make_shared<TrainFlags>();
-  CLI::App* command = app.add_subcommand("train", "Train a model, or resume its training");
-  command->add_option("config", flags->config, "TOML configuration")->required();
-  command->add_option("--run", flags->run,
-                      "directory of the run: checkpoint, metrics.jsonl, model/ (default: run.dir)");
-  command->add_option("--data", flags->data,
-                      "where relative folders of [data] begin (default: the configuration's folder)");
-  command->add_option("--threads", flags->threads, "threads (default: all)")->check(CLI::Range(1, 1024));
-  command->add_flag("--evaluate", flags->evaluate, "only score the held-out file with the run's checkpoint");
-  command->callback([flags] { run_train(*flags); });
+  Command command = app.subcommand("train", "Train a model, or resume its training");
+  command.option("config", flags->config, "TOML configuration").required();
+  command.option("--run", flags->run, "directory of the run: checkpoint, metrics.jsonl, model/ (default: run.dir)");
+  command.option("--data", flags->data, "where relative folders of [data] begin (default: the configuration's folder)");
+  command.option("--threads", flags->threads, "threads (default: all)").range(1, 1024);
+  command.flag("--evaluate", flags->evaluate, "only score the held-out file with the run's checkpoint");
+  command.runs([flags] { run_train(*flags); });
 }
 
 }  // namespace foe

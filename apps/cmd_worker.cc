@@ -2,7 +2,6 @@
 #include <csignal>
 #include <memory>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <sys/prctl.h>
 
@@ -46,15 +45,15 @@ void run_worker(WorkerFlags& flags) {
 
 }  // namespace
 
-void add_worker_command(CLI::App& app) {
+void add_worker_command(Command app) {
   auto flags = std::make_shared<WorkerFlags>();
-  CLI::App* command = app.add_subcommand("worker", "One rank of `foe serve`")->group("");
-  add_model_flags(*command, flags->model);
-  command->add_option("--socket", flags->worker.socket_path)->required();
-  command->add_option("--max-sequences", flags->engine.max_sequences)->check(CLI::Range(1, 4096));
-  command->add_option("--kv-tokens", flags->engine.kv_tokens)->check(CLI::Range(16, 1 << 30));
-  command->add_option("--hang-timeout", flags->worker.hang_timeout_s)->check(number_in(0.1, 86400));
-  command->callback([flags] { run_worker(*flags); });
+  Command command = app.hidden_subcommand("worker", "One rank of `foe serve`");
+  add_model_flags(command, flags->model);
+  command.option("--socket", flags->worker.socket_path).required();
+  command.option("--max-sequences", flags->engine.max_sequences).range(1, 4096);
+  command.option("--kv-tokens", flags->engine.kv_tokens).range(16, 1 << 30);
+  command.option("--hang-timeout", flags->worker.hang_timeout_s).number_in(0.1, 86400);
+  command.runs([flags] { run_worker(*flags); });
 }
 
 }  // namespace foe

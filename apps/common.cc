@@ -8,7 +8,6 @@
 #include <iterator>
 #include <utility>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -22,93 +21,71 @@
 
 namespace foe {
 
-void add_wire_flags(CLI::App& command, ModelFlags& flags) {
+void add_wire_flags(Command command, ModelFlags& flags) {
   command
-      .add_option("--wire", flags.wire,
-                  "what ranks send: f32 (exact), or rounded to bf16 or int8, which is faster over a slow network")
-      ->check(CLI::IsMember({"f32", "bf16", "int8"}))
-      ->capture_default_str();
-  command.add_flag("--overlap", flags.overlap,
-                   "run steps of 128 tokens and more as two halves, each computing while the other's data travel: may"
-                   " pay over a slow network");
+      .option("--wire", flags.wire,
+              "what ranks send: f32 (exact), or rounded to bf16 or int8, which is faster over a slow network")
+      .one_of({"f32", "bf16", "int8"})
+      .show_default();
+  command.flag("--overlap", flags.overlap,
+               "run steps of 128 tokens and more as two halves, each computing while the other's data travel: may"
+               " pay over a slow network");
 }
 
-void add_kv_dtype(CLI::App& command, std::string& kv_dtype) {
-  command
-      .add_option("--kv-dtype", kv_dtype, "the KV cache: f32, bf16, or int8 with a scale for each position and KV head")
-      ->check(CLI::IsMember({"f32", "bf16", "int8"}))
-      ->capture_default_str();
+void add_kv_dtype(Command command, std::string& kv_dtype) {
+  command.option("--kv-dtype", kv_dtype, "the KV cache: f32, bf16, or int8 with a scale for each position and KV head")
+      .one_of({"f32", "bf16", "int8"})
+      .show_default();
 }
 
-void add_attention(CLI::App& command, std::string& attention) {
+void add_attention(Command command, std::string& attention) {
   command
-      .add_option("--attention", attention,
-                  "what attention multiplies: f32, or bf16, which rounds queries and weights, too, and needs --kv-dtype"
-                  " bf16: many times as fast for long prompts where there is AMX")
-      ->check(CLI::IsMember({"f32", "bf16"}))
-      ->capture_default_str();
+      .option("--attention", attention,
+              "what attention multiplies: f32, or bf16, which rounds queries and weights, too, and needs --kv-dtype"
+              " bf16: many times as fast for long prompts where there is AMX")
+      .one_of({"f32", "bf16"})
+      .show_default();
 }
 
-CLI::Option* add_quantize(CLI::App& command, std::string& quantize) {
+Option add_quantize(Command command, std::string& quantize) {
   return command
-      .add_option("--quantize", quantize,
-                  "weights in memory: int8 or int4, or by part as in experts=int4,attention=int8,head=int8")
-      ->check(parsed_by([](const std::string& text) { parse_format_choice("format", text); }));
+      .option("--quantize", quantize,
+              "weights in memory: int8 or int4, or by part as in experts=int4,attention=int8,head=int8")
+      .parsed_by([](const std::string& text) { parse_format_choice("format", text); });
 }
 
-CLI::Validator number_in(double low, double high) {
-  const auto check = [low, high](const std::string& text) {
-    double value = 0;
-    if (CLI::detail::lexical_cast(text, value) && value >= low && value <= high) return std::string();
-    return fmt::format("expected a number in {} to {}, got {}", low, high, text);
-  };
-  return {check, fmt::format("FLOAT in [{:g} - {:g}]", low, high)};
-}
-
-std::function<std::string(const std::string&)> parsed_by(std::function<void(const std::string&)> parse) {
-  return [parse = std::move(parse)](const std::string& text) {
-    try {
-      parse(text);
-      return std::string();
-    } catch (const Error& error) {
-      return std::string(error.what());
-    }
-  };
-}
-
-void add_model_flags(CLI::App& command, ModelFlags& flags) {
-  command.add_option("MODEL", flags.model, "model folder: config.json, *.safetensors, tokenizer.json")->required();
+void add_model_flags(Command command, ModelFlags& flags) {
+  command.option("MODEL", flags.model, "model folder: config.json, *.safetensors, tokenizer.json").required();
   command
-      .add_option("--plan", flags.plan,
-                  "how ranks share the model: foe (federated models), tp or ep (others); default: foe or tp, what fits")
-      ->check(CLI::IsMember({"foe", "tp", "ep"}));
+      .option("--plan", flags.plan,
+              "how ranks share the model: foe (federated models), tp or ep (others); default: foe or tp, what fits")
+      .one_of({"foe", "tp", "ep"});
   command
-      .add_option(
+      .option(
           "--dispatch", flags.dispatch,
           "where ranks share a group, as in plan ep: one copy of a row to each rank or to each expert that it needs")
-      ->check(CLI::IsMember({"rank", "expert"}))
-      ->capture_default_str();
+      .one_of({"rank", "expert"})
+      .show_default();
   add_wire_flags(command, flags);
   command
-      .add_option("--dtype", flags.dtype,
-                  "weights in memory: f32, bf16, or bf16xbf16, which rounds activations, too, and is faster with AMX; "
-                  "default: as in the file")
-      ->check(CLI::IsMember({"f32", "bf16", "bf16xbf16"}));
+      .option("--dtype", flags.dtype,
+              "weights in memory: f32, bf16, or bf16xbf16, which rounds activations, too, and is faster with AMX; "
+              "default: as in the file")
+      .one_of({"f32", "bf16", "bf16xbf16"});
   add_quantize(command, flags.quantize);
   add_kv_dtype(command, flags.kv_dtype);
   add_attention(command, flags.attention);
-  command.add_option("--threads", flags.threads, "threads per rank; default: cores divided by ranks")
-      ->check(CLI::Range(1, 1024));
-  command.add_flag("--pin", flags.pin, "bind each thread to a processor of its own");
-  command.add_option("--chunk", flags.chunk, "most tokens in one step; longer prompts run in chunks")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
-  command.add_option("--timeout", flags.timeout_s, "seconds without a word from another rank that end the job")
-      ->check(number_in(0.1, 86400))
-      ->capture_default_str();
-  command.add_option("--start-timeout", flags.start_timeout_s, "seconds for the ranks to load the model")
-      ->check(number_in(1, 86400))
-      ->capture_default_str();
+  command.option("--threads", flags.threads, "threads per rank; default: cores divided by ranks").range(1, 1024);
+  command.flag("--pin", flags.pin, "bind each thread to a processor of its own");
+  command.option("--chunk", flags.chunk, "most tokens in one step; longer prompts run in chunks")
+      .range(1, 1 << 20)
+      .show_default();
+  command.option("--timeout", flags.timeout_s, "seconds without a word from another rank that end the job")
+      .number_in(0.1, 86400)
+      .show_default();
+  command.option("--start-timeout", flags.start_timeout_s, "seconds for the ranks to load the model")
+      .number_in(1, 86400)
+      .show_default();
 }
 
 Plan plan_of(const ModelFlags& flags, const ModelConfig& config) {

@@ -9,12 +9,7 @@
 #include "core/dtype.h"
 #include "engine/engine.h"
 #include "engine/processors.h"
-
-namespace CLI {
-class App;
-class Option;
-class Validator;
-}  // namespace CLI
+#include "flags.h"
 
 namespace foe {
 
@@ -33,19 +28,13 @@ struct ModelFlags {
   double start_timeout_s = 600;  // the same until all ranks have loaded the model
 };
 
-void add_model_flags(CLI::App& command, ModelFlags& flags);
+void add_model_flags(Command command, ModelFlags& flags);
 // Adds only --wire and --overlap.
-void add_wire_flags(CLI::App& command, ModelFlags& flags);
+void add_wire_flags(Command command, ModelFlags& flags);
 // Add only --kv-dtype, --attention or --quantize.
-void add_kv_dtype(CLI::App& command, std::string& kv_dtype);
-void add_attention(CLI::App& command, std::string& attention);
-CLI::Option* add_quantize(CLI::App& command, std::string& quantize);
-
-// Returns a check for options: a number in [low, high]. (CLI::Range accepts NaN, so it is used for whole numbers only.)
-CLI::Validator number_in(double low, double high);
-// Returns a check for options: a text for which `parse` does not throw Error. Any other text is bad usage (exit status
-// 2).
-std::function<std::string(const std::string&)> parsed_by(std::function<void(const std::string&)> parse);
+void add_kv_dtype(Command command, std::string& kv_dtype);
+void add_attention(Command command, std::string& attention);
+Option add_quantize(Command command, std::string& quantize);
 
 Plan plan_of(const ModelFlags& flags, const ModelConfig& config);
 ExchangeOptions exchange_of(const ModelFlags& flags);

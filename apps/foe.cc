@@ -4,8 +4,6 @@
 #include <new>
 #include <string>
 
-#include <CLI/CLI.hpp>
-
 #include "base/inherited.h"
 #include "comm/communicator.h"
 #include "commands.h"
@@ -25,27 +23,22 @@ int fail(const std::string& reason) {
 
 int main(int argc, char** argv) {
   foe::mend_inherited_state();
-  CLI::App app("foe: serves and trains Mixture-of-Experts and Federation-of-Experts language models", "foe");
-  app.set_version_flag("--version", FOE_VERSION);
-  app.require_subcommand(1);
-  app.footer(
+  foe::CommandLine line(
+      "foe", "foe: serves and trains Mixture-of-Experts and Federation-of-Experts language models", FOE_VERSION,
       "`foe COMMAND --help` shows a command's flags. Under `mpirun -n N foe COMMAND ...` the ranks share the model.");
-  foe::add_serve_command(app);
-  foe::add_generate_command(app);
-  foe::add_train_command(app);
-  foe::add_tokenize_command(app);
-  foe::add_inspect_command(app);
-  foe::add_convert_command(app);
-  foe::add_logits_command(app);
-  foe::add_bench_command(app);
-  foe::add_worker_command(app);
+  foe::add_serve_command(line.root());
+  foe::add_generate_command(line.root());
+  foe::add_train_command(line.root());
+  foe::add_tokenize_command(line.root());
+  foe::add_inspect_command(line.root());
+  foe::add_convert_command(line.root());
+  foe::add_logits_command(line.root());
+  foe::add_bench_command(line.root());
+  foe::add_worker_command(line.root());
   try {
     foe::require_cpu();
-    try {
-      app.parse(argc, argv);
-    } catch (const CLI::ParseError& error) {
-      if (app.exit(error) != 0) return 2;
-    }
+    const int status = line.run(argc, argv);
+    if (status != 0) return status;
     foe::finish_output();
     return 0;
   } catch (const std::bad_alloc&) {

@@ -5,13 +5,10 @@
 
 #include "base/clock.h"
 #include "base/rng.h"
+#include "sched/sequence.h"
 
 namespace foe {
 namespace {
-
-int blocks_for(int positions) {
-  return (positions + kKvBlock - 1) / kKvBlock;
-}
 
 // Sequences with equally many KV blocks, in ascending order.
 struct Sequences {

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/rng.h"
 #include "costs/random_weights.h"
+#include "sched/sequence.h"
 
 namespace foe {
 namespace {
@@ -18,10 +19,6 @@ constexpr int kPromptTokens = 128;   // tokens of each of many prompts
 constexpr int kDecodeContext = 256;  // positions that a decoding sequence has before its token
 constexpr int kRounds = 2;           // rounds, in each of which every rung has a turn
 constexpr double kLongSeconds = 3;   // longer turns are announced
-
-int blocks_for(int positions) {
-  return (positions + kKvBlock - 1) / kKvBlock;
-}
 
 // Returns a batch whose sequences are shared evenly by `owners` members.
 Batch make_batch(Load load, int tokens, int owners, int vocab) {

@@ -232,7 +232,7 @@ Value select(const FilterCall& call) {
   return call.list(std::move(result), Sequence::kIterator);
 }
 
-constexpr Filter kFilters[] = {
+constexpr Filter kListFilters[] = {
     {"count", length_of},
     {"dictsort", dictsort},
     {"first", first},
@@ -257,7 +257,7 @@ constexpr Filter kFilters[] = {
 }  // namespace
 
 std::span<const Filter> list_filters() {
-  return kFilters;
+  return kListFilters;
 }
 
 }  // namespace foe::jinja

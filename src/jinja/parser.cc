@@ -10,9 +10,9 @@ namespace {
 
 constexpr int kMaxBlocks = 50;  // the deepest nesting of blocks
 
-class Parser {
+class TemplateParser {
  public:
-  explicit Parser(std::string_view source) : tokens_(tokenize(source)) {}
+  explicit TemplateParser(std::string_view source) : tokens_(tokenize(source)) {}
 
   Block run() {
     Block result = block({});
@@ -172,7 +172,7 @@ class Parser {
 }  // namespace
 
 Block parse_template(std::string_view source) {
-  return Parser(source).run();
+  return TemplateParser(source).run();
 }
 
 }  // namespace foe::jinja

@@ -6,10 +6,6 @@
 namespace foe::train {
 namespace {
 
-std::size_t product(int a, int b, int c = 1) {
-  return static_cast<std::size_t>(a) * b * c;
-}
-
 template <typename T>
 void add_to(T* y, const T* x, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) y[i] += x[i];

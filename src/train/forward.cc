@@ -8,10 +8,6 @@
 namespace foe::train {
 namespace {
 
-std::size_t product(int a, int b, int c = 1) {
-  return static_cast<std::size_t>(a) * b * c;
-}
-
 // What a layer reads: r of the layer before, and M_h of that layer's experts (null in the first layer).
 template <typename T>
 struct LayerInput {

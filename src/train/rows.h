@@ -22,6 +22,10 @@ using foe::softmax_row_backward;
 using foe::swiglu_row;
 using foe::swiglu_row_backward;
 
+inline std::size_t product(int a, int b, int c = 1) {
+  return static_cast<std::size_t>(a) * b * c;
+}
+
 template <typename T>
 T dot(const T* a, const T* b, int n) {
   T sum = 0;

@@ -82,7 +82,8 @@ TEST(SelfComm, Splits) {
 }
 
 class LocalComm : public testing::TestWithParam<int> {};  // the number of ranks
-INSTANTIATE_TEST_SUITE_P(Ranks, LocalComm, testing::Range(1, 9));
+INSTANTIATE_TEST_SUITE_P(Ranks, LocalComm, testing::Range(1, 9),
+                         [](const auto& ranks) { return std::to_string(ranks.param); });
 
 TEST_P(LocalComm, Splits) {
   run_ranks(GetParam(), kTimeout, [](Communicator& comm) {

@@ -37,7 +37,12 @@ INSTANTIATE_TEST_SUITE_P(Nodes, OnNodes,
                          testing::Values(Nodes{0, 0, 1, 1}, Nodes{0, 0, 1}, Nodes{0, 1, 1}, Nodes{0, 1, 1, 1, 1},
                                          Nodes{0, 0, 0, 1, 1, 2, 2}, Nodes{0, 0, 1, 1, 2, 2, 3, 3},
                                          Nodes{0, 1, 0, 1},  // not consecutive: one level
-                                         Nodes{0, 1, 2}));
+                                         Nodes{0, 1, 2}),
+                         [](const auto& nodes) {
+                           std::string name;
+                           for (const int node : nodes.param) name += std::to_string(node);
+                           return name;
+                         });
 
 TEST_P(OnNodes, BroadcastAndGather) {
   run_ranks(GetParam(), kTimeout, [](Communicator& comm) {

@@ -62,6 +62,10 @@ struct Variant {
   double router_bias = 0;
 };
 
+void PrintTo(const Variant& variant, std::ostream* out) {
+  *out << variant.name;
+}
+
 std::vector<Variant> variants() {
   ModelConfig moe = small_config(), full = small_config(), moge = small_config(), odd = small_config();
   set(full, &AttentionConfig::qk_norm, QkNorm::kFull);

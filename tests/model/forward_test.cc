@@ -28,6 +28,10 @@ struct Variant {
   FormatChoice formats = {};
 };
 
+void PrintTo(const Variant& variant, std::ostream* out) {
+  *out << variant.name;
+}
+
 Model load(const RandomModel& folder, Communicator& comm, const FormatChoice& formats) {
   return load_model(folder.path(), plan_of(folder.config()), comm, formats);
 }

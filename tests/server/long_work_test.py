@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Gives `foe serve` work that takes long, while others stream: long texts, large schemas, ranks that say nothing.
 
-    tests/server/long_work_test.py build/foe
+    tests/server/long_work_test.py build/foe [--schemas N]
 
 No test asserts how long something took; what is counted is what others get meanwhile.
 """
 
+import argparse
 import json
 import os
 import signal
@@ -158,7 +159,7 @@ class LargeSchemas(unittest.TestCase):
         self.assertEqual(len(self.server.complete(prompt="a", max_tokens=3)["choices"]), 1)
 
     def test_many_different_ones_at_once(self):
-        alone = {n: self.server.text(**self.fields, max_tokens=5, response_format=large_schema(n)) for n in (7, 170)}
+        alone = {n: self.server.text(**self.fields, max_tokens=5, response_format=large_schema(n)) for n in (7, ARGS.schemas // 2)}
         def ask(n):
             body = self.fields | dict(max_tokens=5, response_format=large_schema(n))
             while True:
@@ -169,9 +170,9 @@ class LargeSchemas(unittest.TestCase):
                 time.sleep(1)
             self.assertEqual(status, 200, answer)
             return json.loads(answer)["choices"][0]["text"]
-        with self.server.stream(prompt="It was", max_tokens=3000, ignore_eos=True) as chunks, ThreadPoolExecutor(300) as pool:
+        with self.server.stream(prompt="It was", max_tokens=3000, ignore_eos=True) as chunks, ThreadPoolExecutor(ARGS.schemas) as pool:
             next(chunks)
-            texts = pool.map(ask, range(300))
+            texts = pool.map(ask, range(ARGS.schemas))
             for _ in range(20):
                 next(chunks)
             self.assertEqual(self.server.request("GET", "/health")[0], 200)
@@ -207,5 +208,9 @@ class Names(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    serve_test.ARGS.foe = str(Path(sys.argv.pop(1)).resolve())
-    unittest.main()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("foe")
+    parser.add_argument("--schemas", type=int, default=300, help="different ones at once; 300: more than the queue holds")
+    ARGS, rest = parser.parse_known_args()
+    serve_test.ARGS.foe = str(Path(ARGS.foe).resolve())
+    unittest.main(argv=sys.argv[:1] + rest)

@@ -75,7 +75,8 @@ TEST_P(GoldenTokenizer, IsSharedByThreads) {
   for (std::thread& thread : threads) thread.join();
 }
 
-INSTANTIATE_TEST_SUITE_P(All, GoldenTokenizer, testing::Values("gpt2", "llama3", "qwen2", "olmoe"));
+INSTANTIATE_TEST_SUITE_P(All, GoldenTokenizer, testing::Values("gpt2", "llama3", "qwen2", "olmoe"),
+                         [](const auto& name) { return std::string(name.param); });
 
 TEST(TokenizerVariants, GiveTheLibrarysIdsAndTexts) {
   for (const json& variant : read_golden("variants.json")) {

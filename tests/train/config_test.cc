@@ -23,6 +23,10 @@ struct Wrong {
   std::string from, to, message;
 };
 
+void PrintTo(const Wrong& wrong, std::ostream* out) {
+  *out << wrong.to;
+}
+
 class WrongConfig : public testing::TestWithParam<Wrong> {};
 
 TEST_P(WrongConfig, SaysWhatWasExpected) {

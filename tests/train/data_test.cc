@@ -69,6 +69,10 @@ struct Wrong {
   std::string meta, message;
 };
 
+void PrintTo(const Wrong& wrong, std::ostream* out) {
+  *out << wrong.meta;
+}
+
 class WrongData : public testing::TestWithParam<Wrong> {};
 
 TEST_P(WrongData, SaysWhatWasExpected) {

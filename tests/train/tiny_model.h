@@ -22,6 +22,10 @@ struct TinyCase {
   int top_k = 2;
 };
 
+inline void PrintTo(const TinyCase& tiny, std::ostream* out) {
+  *out << tiny.name;
+}
+
 inline ModelConfig tiny_config(const TinyCase& c) {
   ModelConfig m = small_config();
   m.hidden_size = 8;

@@ -56,7 +56,7 @@ void read_logprobs(const json& object, SamplingParams& sampling) {
 }
 
 // Refuses fields of a chat that would change the answer in a way that foe cannot, unless their value asks for nothing.
-void check_unsupported(const json& object) {
+void check_unsupported_in_chats(const json& object) {
   const std::pair<const char*, json> fields[] = {{"continue_final_message", false}, {"echo", false},
                                                  {"chat_template", nullptr},        {"prompt_logprobs", nullptr},
                                                  {"functions", json::array()},      {"function_call", "none"}};
@@ -97,7 +97,7 @@ GenerationRequest parse_chat_request(std::string_view body, const ServedModel& m
   GenerationRequest request;
   request.api = Api::kChat;
   read_common(object, model, request);
-  check_unsupported(object);
+  check_unsupported_in_chats(object);
   read_logprobs(object, request.sampling);
   if (const json* choice = find_field(object, "tool_choice"); choice && *choice != "none" && *choice != "auto")
     refuse("tool_choice", "expected none or auto, got {}", excerpt(*choice));
