@@ -109,13 +109,13 @@ void take_turn(Contestant& contestant, const Rung& rung, const LatencyOptions& o
   ExchangeOptions exchange = options.exchange;
   exchange.dispatch = rung.dispatch;
   Activations a(model, contestant.grid.across_groups(), batch.num_tokens(), batch.num_sampled(), exchange);
-  const ExpertLoad no_load = a.load;
+  const ExpertLoad no_load = a.stats.load;
   const double budget = options.most_seconds / kRounds;
   double spent = 0;
   int kept = 0;
   for (bool more = true, warm = false; more; warm = true) {
     const CommCounters before = comm.counters();
-    a.load = no_load;
+    a.stats.load = no_load;
     meet(comm);
     comm.restore_counters(before);
     const auto start = Clock::now();
@@ -126,8 +126,8 @@ void take_turn(Contestant& contestant, const Rung& rung, const LatencyOptions& o
     // The first pass is for warming up, if there is time for two.
     const bool keep = agree(comm, warm || spent + seconds > budget);
     if (keep) {
-      const double scoring = a.scoring.arithmetic_s + a.scoring.moving_s + a.scoring.waiting_s;
-      turns.passes.push_back({seconds - scoring, typical_layer(a.layers), sent, a.load});
+      const double scoring = a.stats.scoring.arithmetic_s + a.stats.scoring.moving_s + a.stats.scoring.waiting_s;
+      turns.passes.push_back({seconds - scoring, typical_layer(a.stats.layers), sent, a.stats.load});
       ++kept;
     }
     more = agree(comm, kept < most && (kept == 0 || spent + seconds < budget));

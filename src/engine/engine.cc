@@ -127,7 +127,7 @@ std::vector<ExpertLoad> Engine::collect_load() {
   const CommCounters before = comm_.counters();
   message_.assign(1, kReportLoad);
   comm_.broadcast(message_);
-  std::vector<ExpertLoad> all = gather_load(comm_, model_.config, model_.placement, activations_.load);
+  std::vector<ExpertLoad> all = gather_load(comm_, model_.config, model_.placement, activations_.stats.load);
   comm_.restore_counters(before);
   return all;
 }
@@ -150,7 +150,7 @@ void Engine::follow() {
       continue;
     }
     if (message_[0] == kReportLoad) {
-      gather_load(comm_, model_.config, model_.placement, activations_.load);
+      gather_load(comm_, model_.config, model_.placement, activations_.stats.load);
       comm_.restore_counters(before);
       continue;
     }

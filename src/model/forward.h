@@ -2,6 +2,7 @@
 
 #include "base/thread_pool.h"
 #include "core/batch.h"
+#include "model/activations.h"
 #include "model/kv_cache.h"
 #include "model/model.h"
 #include "model/rank_grid.h"

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "core/sum_blocks.h"
+#include "model/routing.h"
 #include "placement/expert_nodes.h"
 #include "weights/config_json.h"
 #include "weights/identity.h"
@@ -102,93 +103,6 @@ Model load_model(const std::string& model_dir, Plan plan, const Communicator& co
   Model model = make_model(std::move(config), std::move(placement), comm.rank(), std::move(weights));
   model.identity = std::move(identity);
   return model;
-}
-
-namespace {
-
-// Allocates memory for the rounded rows of the largest x that products with rounded weights take. `arrived` is how many
-// rows can come from other ranks.
-void allocate_codes(const Model& model, std::size_t T, std::size_t R, std::size_t arrived, Activations& a) {
-  if (model.share().idle()) return;
-  const WeightFormats formats = formats_of(model.weights);
-  const std::size_t G = model.share().streams();
-  const std::size_t D = model.config.hidden_size;
-  std::size_t bytes = 0;
-  const auto want = [&](WeightFormat format, std::size_t rows, std::size_t depth) {
-    bytes = std::max(bytes, rows * quantised_row_bytes(format, static_cast<int>(depth)));
-  };
-  want(formats.attention, std::max(T, G * std::min<std::size_t>(T, kInputBlock)), D);
-  want(formats.attention, T, packed_depth(model.o_blocks));
-  want(formats.experts, std::max(T, arrived), D);
-  want(formats.experts, R, model.share().expert_width.size());
-  want(formats.head, T, D);
-  a.codes = AlignedBuffer<std::byte>(bytes);
-}
-
-// Returns the most tokens that one half of a step has on all ranks together.
-int tokens_of_half(const Model& model, int tokens, const ExchangeOptions& options) {
-  if (model.share().idle()) return 0;
-  if (!options.overlap) return tokens;
-  return std::max(std::min(tokens, kOverlapTokens), (tokens + model.placement.members) / 2);
-}
-
-}  // namespace
-
-Activations::Activations(const Model& model, Communicator& across_groups, int tokens, int sampled,
-                         const ExchangeOptions& options)
-    : max_tokens(tokens),
-      max_sampled(sampled),
-      wire(options.wire),
-      routing(model.config.experts(0).per_token, model.share().experts.size(), tokens_of_half(model, tokens, options)) {
-  const ModelConfig& c = model.config;
-  const Share& share = model.share();
-  const std::size_t T = tokens_of_half(model, tokens, options), D = c.hidden_size, G = share.streams(), S = sampled;
-  const std::size_t q_width = static_cast<std::size_t>(model.query_heads()) * c.heads().key_width;
-  const std::size_t kv_width = static_cast<std::size_t>(share.kv_heads.size()) * c.heads().key_width;
-  const std::size_t per_group = c.experts(0).per_token / c.expert_groups;
-  const std::size_t R = T * (c.federated() ? G * per_group : std::min(c.experts(0).per_token, share.experts.size()));
-  const std::size_t updates = c.federated() ? G : std::max(1, model.expert_sums.max_partials());
-  const auto allocate = [](std::size_t n) { return AlignedBuffer<float>(n); };
-  r_TD = allocate(T * D);
-  input_TD = allocate(std::max(T, G * std::min<std::size_t>(T, kInputBlock)) * D);
-  q_TnC = allocate(T * q_width);
-  k_TmC = allocate(T * kv_width);
-  v_TmC = allocate(T * kv_width);
-  attended_TnC = allocate(T * q_width);
-  term_PTD = across_groups.allocate_terms(model.attention_sums.max_partials() * T * D);
-  update_GTD = across_groups.allocate_terms(updates * T * D);
-  scores_TE = allocate(T * c.experts(0).count);
-  hidden_Rf = allocate(R * share.expert_width.size());
-  output_RD = allocate(c.dense() ? 0 : R * D);
-  cosines_TC = allocate(T * c.heads().key_width / 2);
-  sines_TC = allocate(T * c.heads().key_width / 2);
-  squares_BT2 = allocate(std::max<std::size_t>(1, model.o_blocks.size()) * T * 2);
-  logits_Sv = allocate(S * share.vocab.size());
-  const bool gathers = model.rank == 0 && model.placement.ranks.size() > 1;
-  gathered = allocate(gathers ? S * c.vocab_size : 0);
-  logits_SV = allocate(gathers && model.placement.group_ranks() > 1 ? S * c.vocab_size : 0);
-  if (model.placement.members > 1 && !share.idle())
-    exchange.emplace(c, experts_of_members(model.placement, model.rank), share.member, options, static_cast<int>(T));
-  allocate_codes(model, T, R, exchange ? exchange->routing.weights_TK.size() / exchange->entries : 0, *this);
-  layers.resize(c.num_layers());
-  load.experts = share.experts.size();
-  load.rows_Le.resize(static_cast<std::size_t>(c.num_layers()) * load.experts);
-  products.reserve(std::max<std::size_t>({static_cast<std::size_t>(share.experts.size()), 3 * G, kSumBlocks}));
-  if (options.overlap) {
-    ExchangeOptions alone = options;
-    alone.overlap = false;
-    other_half = std::make_unique<Activations>(model, across_groups, static_cast<int>(T), 0, alone);
-  }
-}
-
-std::size_t Activations::bytes() const {
-  std::size_t floats = term_PTD.size() + update_GTD.size();
-  for (const auto* buffer : {&r_TD, &input_TD, &q_TnC, &k_TmC, &v_TmC, &attended_TnC, &scores_TE, &hidden_Rf,
-                             &output_RD, &cosines_TC, &sines_TC, &squares_BT2, &logits_Sv, &gathered, &logits_SV})
-    floats += buffer->size();
-  const std::size_t routed = routing.experts_TK.size() * 3 + routing.weights_TK.size() + routing.expert_begin.size();
-  return 4 * (floats + routed) + codes.size() + (exchange ? exchange->bytes() : 0) +
-         (other_half ? other_half->bytes() : 0);
 }
 
 }  // namespace foe

@@ -1,25 +1,64 @@
 #include "model/step.h"
 
+#include <algorithm>
+#include <utility>
+
+#include "kernels/rows/rows.h"
+
 namespace foe {
 
 std::vector<Step> make_steps(const Model& model, const Batch& batch, KvCache& kv, Activations& a, RankGrid& grid,
                              ThreadPool& pool) {
+  Batch own = a.states.front().exchange ? part_of(batch, model.share().member) : batch;
   std::vector<Step> steps;
-  const auto add = [&](const Batch& part, Activations& scratch) {
-    steps.push_back({model, part, kv, scratch, grid, pool, part.num_tokens()});
+  const auto add = [&](Batch part, int first_sampled) {
+    StepState& state = a.states[steps.size()];
+    const int T = part.num_tokens();
+    steps.push_back({model, std::move(part), kv, a, state, grid, pool, T, first_sampled});
   };
-  if (a.exchange) a.part = part_of(batch, model.share().member);
-  const Batch& own = a.exchange ? a.part : batch;
-  if (!a.overlaps(batch.num_tokens())) {
-    add(own, a);
-    return steps;
+  if (a.overlaps(batch.num_tokens())) {
+    const int half = (own.num_tokens() + 1) / 2;
+    add(rows_of(own, 0, half), 0);
+    add(rows_of(own, half, own.num_tokens()), steps.front().batch.num_sampled());
+  } else {
+    add(std::move(own), 0);
   }
-  const int half = (own.num_tokens() + 1) / 2;
-  a.other_half->part = rows_of(own, half, own.num_tokens());
-  a.part = rows_of(own, 0, half);
-  add(a.part, a);
-  add(a.other_half->part, *a.other_half);
   return steps;
+}
+
+void norm_rows(Step& s, std::span<const float> weight_D, Range rows, int own_updates) {
+  const std::size_t D = s.model.config.hidden_size, first = rows.begin * D;
+  rms_norm(s.pool, {.x = s.state.r_TD.data() + first,
+                    .add = own_updates > 0 ? s.update_TD(0) + first : nullptr,
+                    .x_stride = D,
+                    .weight = weight_D.data(),
+                    .y = s.a.products.input_TD.data(),
+                    .y_stride = D,
+                    .rows = rows.size(),
+                    .n = static_cast<int>(D),
+                    .eps = static_cast<float>(s.model.config.rms_norm_eps),
+                    .times = std::max(1, own_updates),
+                    .add_stride = s.T * D});
+}
+
+void add_to_residual(Step& s, const float* sum_TD, float scale) {
+  const std::size_t D = s.model.config.hidden_size;
+  s.pool.parallel_for(s.T, [&](std::size_t t) { add_scaled(s.state.r_TD.data() + t * D, sum_TD + t * D, scale, D); });
+}
+
+void begin_sum(Step& s, const SumPlan& sums, float* partials_PTD) {
+  s.pending =
+      s.grid.start([&s, &sums, partials_PTD, count = static_cast<std::size_t>(s.T) * s.model.config.hidden_size] {
+        s.grid.across_groups().sum_partials(sums, partials_PTD, count, s.a.wire);
+      });
+}
+
+void begin_messages(Step& s) {
+  s.pending = s.grid.start([&s] { exchange_messages(*s.state.exchange, s.grid.within_group()); });
+}
+
+void finish_exchange(Step& s) {
+  if (s.pending) s.exchanged = s.exchanged + s.grid.finish(*std::exchange(s.pending, {}));
 }
 
 }  // namespace foe

@@ -1,32 +1,37 @@
-// What the functions of a forward pass work on.
+// What the functions of a forward pass work on, and what several of them do.
 #pragma once
 
+#include <optional>
+#include <span>
 #include <vector>
 
-#include "base/clock.h"
 #include "base/thread_pool.h"
 #include "core/batch.h"
+#include "model/activations.h"
 #include "model/kv_cache.h"
 #include "model/model.h"
 #include "model/rank_grid.h"
 
 namespace foe {
 
-// A step or, if the halves of a batch overlap, one half of it. Refers to what forward() was called with.
+// A step or, if the halves of a batch overlap, one half of it. Refers to what forward() was called with, but owns its
+// part of the batch. Exchanges refer to it.
 struct Step {
   const Model& model;
-  const Batch& batch;  // the part of the batch that this rank runs
+  Batch batch;  // the part of the batch that this rank runs
   KvCache& kv;
   Activations& a;
+  StepState& state;
   RankGrid& grid;
   ThreadPool& pool;
-  int T;  // rows of r: the tokens of the batch, and after the last attention only the sampled ones
-  RankGrid::Ticket pending = 0;  // the exchange that was started
-  CommCounter exchanged = {};    // what the finished exchanges have sent
+  int T;              // rows of r: the tokens of the batch, and after the last attention only the sampled ones
+  int first_sampled;  // where the rows of this half begin in the rank's logits
+  std::optional<RankGrid::Ticket> pending = {};  // the exchange that was started
+  CommCounter exchanged = {};                    // what the finished exchanges have sent
 
   // Returns the update M_h of a local stream.
   float* update_TD(int stream) {
-    return a.update_GTD.data() + static_cast<std::size_t>(stream) * T * model.config.hidden_size;
+    return state.update_GTD.data() + static_cast<std::size_t>(stream) * T * model.config.hidden_size;
   }
 };
 
@@ -35,23 +40,17 @@ struct Step {
 std::vector<Step> make_steps(const Model& model, const Batch& batch, KvCache& kv, Activations& a, RankGrid& grid,
                              ThreadPool& pool);
 
-// Adds the time of its scope to the stats of a part: the time that exchanges took to moving and waiting, the rest to
-// arithmetic.
-class PartClock {
- public:
-  PartClock(Step& s, PartStats& stats) : step_(s), stats_(stats) { step_.exchanged = {}; }
-  ~PartClock() {
-    const CommCounter& exchanged = step_.exchanged;
-    stats_.arithmetic_s += seconds_since(start_) - exchanged.seconds;
-    stats_.moving_s += exchanged.seconds - exchanged.waiting_s;
-    stats_.waiting_s += exchanged.waiting_s;
-    stats_.bytes += exchanged.bytes;
-  }
+// input = norm(r) for some of the rows or, with `own_updates` streams, norm(r + M_h) for each of these streams h.
+void norm_rows(Step& s, std::span<const float> weight_D, Range rows, int own_updates = 0);
+// r += scale * sum
+void add_to_residual(Step& s, const float* sum_TD, float scale);
 
- private:
-  Step& step_;
-  PartStats& stats_;
-  Clock::time_point start_ = Clock::now();
-};
+// Starts the sum over all ranks' partial sums [P, T, D]. The result replaces the first of them; the others are
+// undefined then.
+void begin_sum(Step& s, const SumPlan& sums, float* partials_PTD);
+// Starts the exchange of the messages that are packed in s.state.exchange.
+void begin_messages(Step& s);
+// Waits for the exchange that was started, if there is one.
+void finish_exchange(Step& s);
 
 }  // namespace foe

@@ -43,15 +43,15 @@ class SampledRows {
 void select(const Model& model, std::span<const std::int32_t> wanted, Activations& a, ThreadPool& pool) {
   const Range vocab = model.share().vocab;
   const std::size_t v = vocab.size();
-  const auto row = [&](std::size_t i) { return std::span(a.logits_Sv.data() + i * v, v); };
+  const auto row = [&](std::size_t i) { return std::span(a.head.logits_Sv.data() + i * v, v); };
   std::vector<std::size_t> begin(wanted.size() + 1);
   for (std::size_t i = 0; i < wanted.size(); ++i) begin[i + 1] = begin[i] + std::min(wanted[i], vocab.size());
-  a.candidates.resize(begin.back());
+  a.head.candidates.resize(begin.back());
   pool.parallel_for(wanted.size(), [&](std::size_t i) {
     if (wanted[i] == 0) return;
     std::vector<Candidate> found;
     append_most_likely(row(i), wanted[i], vocab.begin, found);
-    std::copy(found.begin(), found.end(), a.candidates.begin() + begin[i]);
+    std::copy(found.begin(), found.end(), a.head.candidates.begin() + begin[i]);
   });
   for (std::size_t i = 0, to = 0; i < wanted.size(); ++i)
     if (wanted[i] == 0) std::ranges::copy(row(i), row(to++).begin());
@@ -64,17 +64,18 @@ std::span<const float> gather_whole(const Model& model, const SampledRows& rows,
   const std::size_t V = model.config.vocab_size;
   std::vector<std::size_t> counts;
   for (const Share& share : placement.ranks) counts.push_back(rows.whole(share.member) * share.vocab.size());
-  world.gather({a.logits_Sv.data(), counts[model.rank]}, counts, a.gathered.data(), a.wire);
+  world.gather({a.head.logits_Sv.data(), counts[model.rank]}, counts, a.head.gathered.data(), a.wire);
   if (model.rank != 0) return {};
   const std::size_t whole = rows.first_whole(placement.members);
-  if (placement.group_ranks() == 1) return {a.gathered.data(), whole * V};  // whole rows, in the order of their owners
-  const float* block = a.gathered.data();
+  if (placement.group_ranks() == 1)
+    return {a.head.gathered.data(), whole * V};  // whole rows, in the order of their owners
+  const float* block = a.head.gathered.data();
   for (const Share& share : placement.ranks) {
-    float* to = a.logits_SV.data() + rows.first_whole(share.member) * V + share.vocab.begin;
+    float* to = a.head.logits_SV.data() + rows.first_whole(share.member) * V + share.vocab.begin;
     for (std::size_t i = 0; i < rows.whole(share.member); ++i, block += share.vocab.size(), to += V)
       std::copy(block, block + share.vocab.size(), to);
   }
-  return {a.logits_SV.data(), whole * V};
+  return {a.head.logits_SV.data(), whole * V};
 }
 
 // Writes where, on rank 0, the candidates of each row begin, and at the end their number.
@@ -91,16 +92,16 @@ void gather_candidates(const Model& model, const SampledRows& rows, Activations&
   const Placement& placement = model.placement;
   std::vector<std::size_t> counts;
   for (const Share& share : placement.ranks) counts.push_back(rows.candidates(share));
-  if (model.rank == 0) a.gathered_candidates.resize(a.candidates_begin.back());
-  world.gather(a.candidates, counts, a.gathered_candidates.data());
+  if (model.rank == 0) a.head.gathered_candidates.resize(a.head.candidates_begin.back());
+  world.gather(a.head.candidates, counts, a.head.gathered_candidates.data());
   if (model.rank != 0) return;
-  a.candidates.resize(a.gathered_candidates.size());
-  std::vector<std::int32_t> end = a.candidates_begin;  // where the candidates end that a row has so far
-  const Candidate* from = a.gathered_candidates.data();
+  a.head.candidates.resize(a.head.gathered_candidates.size());
+  std::vector<std::int32_t> end = a.head.candidates_begin;  // where the candidates end that a row has so far
+  const Candidate* from = a.head.gathered_candidates.data();
   for (const Share& share : placement.ranks)
     for (int i = rows.first(share.member); const int wanted : rows.wanted(share.member)) {
       const int n = std::min(wanted, share.vocab.size());
-      std::copy(from, from + n, a.candidates.begin() + end[i]);
+      std::copy(from, from + n, a.head.candidates.begin() + end[i]);
       from += n;
       end[i++] += n;
     }
@@ -127,12 +128,12 @@ Logits gather_logits(const Model& model, const Batch& batch, Activations& a, Thr
   const std::size_t whole = rows.first_whole(placement.members);
   const bool alone = placement.ranks.size() == 1;
   select(model, rows.wanted(model.share().member), a, pool);
-  if (model.rank == 0) count_candidates(placement, rows, a.candidates_begin);
-  std::span<const float> whole_SV(a.logits_Sv.data(), alone ? whole * model.config.vocab_size : 0);
+  if (model.rank == 0) count_candidates(placement, rows, a.head.candidates_begin);
+  std::span<const float> whole_SV(a.head.logits_Sv.data(), alone ? whole * model.config.vocab_size : 0);
   if (!alone && whole > 0) whole_SV = gather_whole(model, rows, a, world);
   if (!alone && whole < batch.sampled_rows.size()) gather_candidates(model, rows, a, world);
   if (model.rank != 0) return {};
-  return {whole_SV, a.candidates, a.candidates_begin};
+  return {whole_SV, a.head.candidates, a.head.candidates_begin};
 }
 
 }  // namespace foe

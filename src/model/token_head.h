@@ -8,7 +8,7 @@
 
 #include "base/thread_pool.h"
 #include "kernels/rows/candidates.h"
-#include "model/model.h"
+#include "model/activations.h"
 
 namespace foe {
 
@@ -25,9 +25,9 @@ struct Logits {
 void score_vocabulary(const Model& model, ThreadPool& pool, const float* x_SD, const QuantisedRows& codes, int rows,
                       float* logits_Sv);
 
-// Collective. Sends what the batch wants of every rank's a.logits_Sv to rank 0 and returns it there: whole rows in the
-// encoding of the wire, candidates exactly. If the batch has no rows of a kind, there is no exchange for it.
-// a.logits_Sv is undefined afterwards.
+// Collective. Sends what the batch wants of every rank's a.head.logits_Sv to rank 0 and returns it there: whole rows in
+// the encoding of the wire, candidates exactly. If the batch has no rows of a kind, there is no exchange for it.
+// a.head.logits_Sv is undefined afterwards.
 Logits gather_logits(const Model& model, const Batch& batch, Activations& a, ThreadPool& pool, Communicator& world);
 
 }  // namespace foe

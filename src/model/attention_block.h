@@ -1,0 +1,13 @@
+// The attention block of a layer, as a stage of the pipeline: norm, q/k/v, rotation, writing keys and values to the
+// cache, attention, and the output projection.
+#pragma once
+
+#include "model/step.h"
+
+namespace foe {
+
+// Starts r += c * sum_h (M_h + Attn_h(norm(r + M_h))) or, with a shared residual, r += Attn(norm(r)).
+void begin_attention(Step& s, int layer);
+void finish_attention(Step& s, int layer);
+
+}  // namespace foe

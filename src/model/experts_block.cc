@@ -1,0 +1,88 @@
+// Shape letters: T tokens, D model width, E experts, K selected experts, R rows sorted by expert.
+#include "model/experts_block.h"
+
+#include "kernels/rows/rows.h"
+#include "model/products.h"
+
+namespace foe {
+namespace {
+
+// Computes the router's scores of all E experts, on every rank from the same r, and selects K.
+void route(Step& s, const LayerWeights& w) {
+  const ModelConfig& c = s.model.config;
+  const std::size_t D = c.hidden_size;
+  if (!c.dense()) {
+    const Product scores{.x = s.a.products.input_TD.data(),
+                         .x_stride = D,
+                         .rows = nullptr,
+                         .count = s.T,
+                         .w = &w.router_ED,
+                         .y = s.a.experts.scores_TE.data(),
+                         .y_stride = static_cast<std::size_t>(c.experts(0).count)};
+    multiply(s.pool, {&scores, 1});
+    if (!w.router_bias_E.empty())
+      for (int t = 0; t < s.T; ++t)
+        add_to(s.a.experts.scores_TE.data() + static_cast<std::size_t>(t) * c.experts(0).count, w.router_bias_E.data(),
+               c.experts(0).count);
+  }
+  select_experts(s.pool, c, s.a.experts.scores_TE.data(), s.T, s.state.routing);
+}
+
+// Leaves the input of the experts in input_TD.
+void norm_and_route(Step& s, const LayerWeights& w) {
+  norm_rows(s, w.expert_norm_D, {0, s.T});
+  route(s, w);
+}
+
+// Counts the selections of the rank's own tokens, and the rows that it runs.
+void count_rows(Step& s, int layer, const Routing& sorted) {
+  s.a.stats.layers[layer].rows += sorted.expert_begin.back();
+  s.a.stats.load.add(layer, s.model.config, s.model.share(), s.state.routing, s.T, sorted);
+}
+
+}  // namespace
+
+void begin_experts(Step& s, int layer) {
+  const ModelConfig& c = s.model.config;
+  const LayerWeights& w = s.model.weights.layers[layer];
+  Routing& routing = s.state.routing;
+  norm_and_route(s, w);
+  sort_rows(s.model.share(), s.T, routing);
+  count_rows(s, layer, routing);
+  if (c.dense()) {
+    multiply_dense(s, layer);
+  } else {
+    multiply_experts(s, w, s.a.products.input_TD.data(), c.hidden_size, s.T, routing);
+    combine_experts(s.pool, c, routing, s.model.expert_parts, s.a.experts.output_RD.data(), s.T, s.update_TD(0));
+  }
+  if (!c.federated()) begin_sum(s, s.model.expert_sums, s.update_TD(0));
+}
+
+void finish_experts(Step& s, int) {
+  if (!s.model.config.federated()) add_to_residual(s, s.update_TD(0), 1.0f);
+}
+
+void begin_dispatch(Step& s, int layer) {
+  norm_and_route(s, s.model.weights.layers[layer]);
+  pack_rows(*s.state.exchange, s.pool, s.state.routing, s.a.products.input_TD.data(), s.T);
+  begin_messages(s);
+}
+
+void finish_dispatch(Step& s, int layer) {
+  take_rows(*s.state.exchange, s.pool, s.model.share());
+  count_rows(s, layer, s.state.exchange->routing);
+}
+
+void begin_return(Step& s, int layer) {
+  ExpertExchange& x = *s.state.exchange;
+  multiply_experts(s, s.model.weights.layers[layer], x.arrived, x.arrived_stride, x.rows, x.routing);
+  pack_sums(x, s.pool, s.model.config, s.a.experts.output_RD.data());
+  begin_messages(s);
+}
+
+void finish_return(Step& s, int layer) {
+  take_sums(*s.state.exchange, s.pool, s.state.routing, s.T, s.update_TD(0));
+  finish_experts(s, layer);
+}
+
+}  // namespace foe
