@@ -54,8 +54,8 @@ ProductScratch make_product_scratch(const Model& model, std::size_t T, std::size
 }
 
 AttentionScratch make_attention_scratch(const Model& model, std::size_t T) {
-  const std::size_t n_width = static_cast<std::size_t>(model.query_heads()) * model.config.head_dim;
-  const std::size_t m_width = static_cast<std::size_t>(model.share().kv_heads.size()) * model.config.head_dim;
+  const std::size_t n_width = static_cast<std::size_t>(model.query_heads()) * model.config.heads().key_width;
+  const std::size_t m_width = static_cast<std::size_t>(model.share().kv_heads.size()) * model.config.heads().key_width;
   return {.q_TnC = allocate(T * n_width),
           .k_TmC = allocate(T * m_width),
           .v_TmC = allocate(T * m_width),
@@ -82,15 +82,15 @@ HeadScratch make_head_scratch(const Model& model, std::size_t S) {
 
 }  // namespace
 
-StepState::StepState(const Model& model, Communicator& groups, int tokens, const ExchangeOptions& options)
+StepState::StepState(const Model& model, Communicator& across_groups, int tokens, const ExchangeOptions& options)
     : routing(model.config.experts(0).per_token, model.share().experts.size(), tokens) {
   const ModelConfig& c = model.config;
   const Share& share = model.share();
   const std::size_t T = tokens, D = c.hidden_size;
   const std::size_t updates = c.federated() ? share.streams() : std::max(1, model.expert_sums.max_partials());
   r_TD = allocate(T * D);
-  term_PTD = groups.allocate_terms(model.attention_sums.max_partials() * T * D);
-  update_GTD = groups.allocate_terms(updates * T * D);
+  term_PTD = across_groups.allocate_terms(model.attention_sums.max_partials() * T * D);
+  update_GTD = across_groups.allocate_terms(updates * T * D);
   cosines_TC = allocate(T * c.heads().key_width / 2);
   sines_TC = allocate(T * c.heads().key_width / 2);
   if (model.placement.members > 1 && !share.idle())
@@ -103,11 +103,11 @@ std::size_t StepState::bytes() const {
          (exchange ? exchange->bytes() : 0);
 }
 
-Activations::Activations(const Model& model, Communicator& groups, int tokens, int sampled,
+Activations::Activations(const Model& model, Communicator& across_groups, int tokens, int sampled,
                          const ExchangeOptions& options)
     : max_tokens(tokens), max_sampled(sampled), wire(options.wire) {
   const int T = tokens_of_half(model, tokens, options);
-  for (int half = 0; half < (options.overlap ? 2 : 1); ++half) states.emplace_back(model, groups, T, options);
+  for (int half = 0; half < (options.overlap ? 2 : 1); ++half) states.emplace_back(model, across_groups, T, options);
   const std::optional<ExpertExchange>& exchange = states.front().exchange;
   const std::size_t R = rows_of_experts(model, T);
   products = make_product_scratch(model, T, R, exchange ? exchange->most_in : 0);

@@ -37,7 +37,7 @@ struct StepState {
   std::optional<ExpertExchange> exchange;  // if ranks share groups, or in plan ep the whole model
 
   // Collective over `groups`. Allocates memory for `tokens` tokens.
-  StepState(const Model& model, Communicator& groups, int tokens, const ExchangeOptions& options);
+  StepState(const Model& model, Communicator& across_groups, int tokens, const ExchangeOptions& options);
   std::size_t bytes() const;
 };
 
@@ -96,8 +96,8 @@ struct Activations {
   HeadScratch head;
   ForwardStats stats;
 
-  // Collective over `groups`, which sums terms: RankGrid::groups().
-  Activations(const Model& model, Communicator& groups, int max_tokens, int max_sampled,
+  // Collective over `across_groups`, which sums terms: RankGrid::across_groups().
+  Activations(const Model& model, Communicator& across_groups, int max_tokens, int max_sampled,
               const ExchangeOptions& options = {});
   bool overlaps(int tokens) const { return states.size() == 2 && tokens >= kOverlapTokens; }
   std::size_t bytes() const;
