@@ -34,7 +34,7 @@ struct OfflineRun {
   double per_s(std::int64_t n) const { return static_cast<double>(n) / seconds; }
 };
 
-OfflineRun run_all(Engine& engine, const std::vector<Prompt>& prompts, std::optional<DecodeWatch>& watch) {
+OfflineRun run_all(Engine& engine, const std::vector<WorkloadPrompt>& prompts, std::optional<DecodeWatch>& watch) {
   OfflineRun run;
   run.requests = prompts.size();
   auto start = Clock::now();
@@ -98,7 +98,7 @@ void run_offline(OfflineFlags flags) {
   if (flags.engine.kv_tokens == 0)
     flags.engine.kv_tokens = default_kv_tokens(config, parse_kv_type(flags.model.kv_dtype), flags.engine.max_sequences);
   const Workload workload = make_workload(flags.workload, load_vocabulary(flags.model.model));
-  for (const Prompt& prompt : workload.prompts)
+  for (const WorkloadPrompt& prompt : workload.prompts)
     if (prompt.ids.empty())
       fail("{}: expected prompts with tokens, and tokenizer.json to find them", flags.model.model);
   run_on_all_ranks(flags.model, flags.engine, [&](Engine& engine) {

@@ -173,7 +173,7 @@ void save(const LoadRun& run, const ServeReport& report, double rate, const Serv
 }
 
 void warm_up(const HttpTarget& target, const ServeBenchFlags& flags, const Workload& workload) {
-  const std::vector<Prompt> prompts(flags.warmups, workload.prompts.front());
+  const std::vector<WorkloadPrompt> prompts(flags.warmups, workload.prompts.front());
   LoadOptions options = flags.load;
   options.progress_every_s = 0;
   const LoadRun run = run_load(target, prompts, std::vector<double>(prompts.size(), 0.0), options, {});

@@ -35,7 +35,7 @@ void allow_many_files() {
 
 class Generator {
  public:
-  Generator(const HttpTarget& target, const std::vector<Prompt>& prompts, const std::vector<double>& times,
+  Generator(const HttpTarget& target, const std::vector<WorkloadPrompt>& prompts, const std::vector<double>& times,
             const LoadOptions& options, const std::function<void(const LoadProgress&)>& progress)
       : prompts_(prompts),
         times_(times),
@@ -135,7 +135,7 @@ class Generator {
     });
   }
 
-  const std::vector<Prompt>& prompts_;
+  const std::vector<WorkloadPrompt>& prompts_;
   const std::vector<double>& times_;
   const LoadOptions& options_;
   const std::function<void(const LoadProgress&)>& progress_;
@@ -154,7 +154,7 @@ std::string quoted(const std::string& text) {
 
 }  // namespace
 
-std::string request_body(const Prompt& prompt, const LoadOptions& options) {
+std::string request_body(const WorkloadPrompt& prompt, const LoadOptions& options) {
   std::string body = options.fields.substr(0, options.fields.rfind('}'));
   if (body.find(':') != body.npos) body += ',';
   if (options.chat)
@@ -165,7 +165,7 @@ std::string request_body(const Prompt& prompt, const LoadOptions& options) {
   return body + fmt::format(",\"max_tokens\":{}}}", prompt.output_tokens);
 }
 
-LoadRun run_load(const HttpTarget& target, const std::vector<Prompt>& prompts, const std::vector<double>& times,
+LoadRun run_load(const HttpTarget& target, const std::vector<WorkloadPrompt>& prompts, const std::vector<double>& times,
                  const LoadOptions& options, const std::function<void(const LoadProgress&)>& progress) {
   allow_many_files();
   return Generator(target, prompts, times, options, progress).run();

@@ -42,11 +42,11 @@ struct LoadRun {
 };
 
 // Returns the body of a request.
-std::string request_body(const Prompt& prompt, const LoadOptions& options);
+std::string request_body(const WorkloadPrompt& prompt, const LoadOptions& options);
 
 // Runs on this thread until all requests have ended or a signal comes. `times` says when to send each prompt, in
 // ascending seconds since the start. Throws Error if the host is unknown.
-LoadRun run_load(const HttpTarget& target, const std::vector<Prompt>& prompts, const std::vector<double>& times,
+LoadRun run_load(const HttpTarget& target, const std::vector<WorkloadPrompt>& prompts, const std::vector<double>& times,
                  const LoadOptions& options, const std::function<void(const LoadProgress&)>& progress);
 
 }  // namespace foe

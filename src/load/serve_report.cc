@@ -36,7 +36,7 @@ bool is_good(const Completion& c, const Goodput& limits) {
   return within(c.ttft, limits.ttft) && within(tpot_of(c).value_or(0), limits.tpot) && within(c.latency, limits.e2el);
 }
 
-int input_tokens_of(const SentRequest& request, const std::vector<Prompt>& prompts) {
+int input_tokens_of(const SentRequest& request, const std::vector<WorkloadPrompt>& prompts) {
   return request.completion.prompt_tokens.value_or(prompts[request.prompt].tokens);
 }
 
@@ -119,7 +119,7 @@ Distribution distribution_of(std::vector<double> values, const std::vector<doubl
   return d;
 }
 
-ServeReport report_serve(const LoadRun& run, const std::vector<Prompt>& prompts, const ReportOptions& options) {
+ServeReport report_serve(const LoadRun& run, const std::vector<WorkloadPrompt>& prompts, const ReportOptions& options) {
   ServeReport report;
   report.duration = run.duration;
   report.peak_in_flight = run.peak_in_flight;
@@ -219,7 +219,7 @@ nlohmann::json to_json(const ServeReport& r, const ReportOptions& options) {
   return out;
 }
 
-nlohmann::json details_json(const LoadRun& run, const std::vector<Prompt>& prompts) {
+nlohmann::json details_json(const LoadRun& run, const std::vector<WorkloadPrompt>& prompts) {
   nlohmann::json out{{"input_lens", nlohmann::json::array()},  {"output_lens", nlohmann::json::array()},
                      {"ttfts", nlohmann::json::array()},       {"itls", nlohmann::json::array()},
                      {"start_times", nlohmann::json::array()}, {"due_times", nlohmann::json::array()},

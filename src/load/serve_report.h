@@ -56,12 +56,12 @@ struct ServeReport {
   double per_s(double n) const { return duration > 0 ? n / duration : 0; }
 };
 
-ServeReport report_serve(const LoadRun& run, const std::vector<Prompt>& prompts, const ReportOptions& options);
+ServeReport report_serve(const LoadRun& run, const std::vector<WorkloadPrompt>& prompts, const ReportOptions& options);
 
 void print_serve_report(std::FILE* out, const ServeReport& report, const ReportOptions& options);
 
 // Return the report as JSON with vLLM's keys (without those that repeat the options), and the details of each request.
 nlohmann::json to_json(const ServeReport& report, const ReportOptions& options);
-nlohmann::json details_json(const LoadRun& run, const std::vector<Prompt>& prompts);
+nlohmann::json details_json(const LoadRun& run, const std::vector<WorkloadPrompt>& prompts);
 
 }  // namespace foe

@@ -81,7 +81,7 @@ class Writer {
       : vocabulary_(vocabulary), draws_(seed, purpose) {}
 
   // Appends n random tokens.
-  void add(Prompt& prompt, int n) {
+  void add(WorkloadPrompt& prompt, int n) {
     prompt.tokens += n;
     for (int i = 0; i < n; ++i) {
       if (vocabulary_.size > 0)
@@ -111,11 +111,11 @@ class Writer {
 
 void write_prompts(const std::vector<Lengths>& lengths, const WorkloadOptions& options, const Vocabulary& vocabulary,
                    Workload& workload) {
-  Prompt prefix;
+  WorkloadPrompt prefix;
   if (options.prefix_len > 0) Writer(vocabulary, options.seed, DrawsFor::kPrefix).add(prefix, options.prefix_len);
   Writer writer(vocabulary, options.seed, DrawsFor::kTokens);
   for (const Lengths& l : lengths) {
-    Prompt prompt;
+    WorkloadPrompt prompt;
     if (l.input > prefix.tokens) prompt = prefix;
     writer.add(prompt, l.input - prompt.tokens);
     prompt.output_tokens = l.output;
@@ -159,7 +159,7 @@ void take_file_prompts(const WorkloadOptions& options, const Vocabulary& vocabul
   std::size_t too_long = 0;
   for (FilePrompt& from : prompts) {
     if (workload.prompts.size() == static_cast<std::size_t>(options.prompts)) break;
-    Prompt prompt;
+    WorkloadPrompt prompt;
     prompt.output_tokens = output_of(from, options, vocabulary);
     if (vocabulary.tokenizer) {
       prompt.ids = vocabulary.tokenizer->encode(from.prompt);

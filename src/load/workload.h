@@ -12,8 +12,8 @@
 
 namespace foe {
 
-// A prompt is a list of ids or, if that is empty, a text.
-struct Prompt {
+// A prompt to send: a list of ids or, if that is empty, a text.
+struct WorkloadPrompt {
   std::vector<std::int32_t> ids;
   std::string text = "";
   int tokens = 0;  // in the prompt; 0: unknown, because it is text and there is no tokenizer
@@ -21,7 +21,7 @@ struct Prompt {
 };
 
 struct Workload {
-  std::vector<Prompt> prompts;
+  std::vector<WorkloadPrompt> prompts;
   std::vector<double> times;       // when to send each prompt, in ascending seconds; empty if the dataset does not say
   std::vector<std::string> notes;  // how the workload differs from what was asked for
 };

@@ -68,7 +68,8 @@ LoadRun run_of(std::vector<Completion> completions) {
 }
 
 TEST(Report, Sums) {
-  const std::vector<Prompt> prompts(4, Prompt{.ids = {1, 2, 3}, .text = "", .tokens = 3, .output_tokens = 3});
+  const std::vector<WorkloadPrompt> prompts(
+      4, WorkloadPrompt{.ids = {1, 2, 3}, .text = "", .tokens = 3, .output_tokens = 3});
   // 2 s to the first token, then 3 s and 1 s; one token; and a refusal. 5 tokens by usage: (6 - 2) / 4 s each.
   LoadRun run = run_of({answer(2, {3, 1}, 5), answer(1, {}, 1), refusal(), refusal()});
   run.requests[0].completion.prompt_tokens = 10;
@@ -103,7 +104,7 @@ TEST(Report, Sums) {
 }
 
 TEST(Report, SaysWhereCountsAreFrom) {
-  const std::vector<Prompt> prompts(2);
+  const std::vector<WorkloadPrompt> prompts(2);
   EXPECT_EQ(report_serve(run_of({answer(1, {1}), answer(1, {})}), prompts, {}).tokens_from, "chunks");
   EXPECT_EQ(report_serve(run_of({answer(1, {1}), answer(1, {}, 1)}), prompts, {}).tokens_from, "both");
 }
@@ -121,7 +122,7 @@ TEST(Report, KeepsFewErrors) {
   std::vector<Completion> completions;
   for (int i = 0; i < 100; ++i)
     completions.push_back({.status = 0, .error = "e" + std::to_string(i), .retry_after = ""});
-  const ServeReport report = report_serve(run_of(completions), std::vector<Prompt>(100), {});
+  const ServeReport report = report_serve(run_of(completions), std::vector<WorkloadPrompt>(100), {});
   EXPECT_EQ(report.errors.size(), 10u);
   EXPECT_EQ(report.failed, 100u);
 }

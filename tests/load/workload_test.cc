@@ -114,7 +114,7 @@ TEST(Workload, RandomIds) {
   ASSERT_EQ(workload.prompts.size(), 50u);
   EXPECT_THAT(workload.notes, ElementsAre());
   int shortest = 100, longest = 0;
-  for (const Prompt& p : workload.prompts) {
+  for (const WorkloadPrompt& p : workload.prompts) {
     ASSERT_EQ(p.ids.size(), static_cast<std::size_t>(p.tokens));
     EXPECT_TRUE(std::equal(p.ids.begin(), p.ids.begin() + 4, workload.prompts[0].ids.begin()));
     EXPECT_THAT(p.ids, Each(AllOf(Ge(0), testing::Lt(vocabulary.size))));
@@ -147,11 +147,11 @@ TEST(Workload, WordsWithoutAVocabularyAndTextForChats) {
 
 TEST(Workload, FitsTheContextAndSaysSo) {
   const Workload cut = make_workload({.prompts = 3, .input_len = 90, .output_len = 20, .context = 100}, {});
-  for (const Prompt& p : cut.prompts) EXPECT_EQ(p.tokens + p.output_tokens, 100);
+  for (const WorkloadPrompt& p : cut.prompts) EXPECT_EQ(p.tokens + p.output_tokens, 100);
   EXPECT_THAT(cut.notes,
               testing::Contains("3 of 3 prompts cut to fit, with their outputs, the model's context of 100"));
   const Workload halves = make_workload({.preset = "paper", .prompts = 3, .context = 200}, {});
-  for (const Prompt& p : halves.prompts) EXPECT_EQ(p.tokens, p.output_tokens);
+  for (const WorkloadPrompt& p : halves.prompts) EXPECT_EQ(p.tokens, p.output_tokens);
   EXPECT_THAT(halves.notes, testing::Contains(HasSubstr("3 of 3 outputs cut to 100 tokens")));
 }
 
