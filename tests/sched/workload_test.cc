@@ -101,7 +101,7 @@ class Workload {
     ASSERT_LE(b.num_tokens(), limits.max_tokens);
     ASSERT_LE(b.num_sequences(), limits.max_sequences);
     ASSERT_LE(b.num_sampled(), limits.max_sampled > 0 ? limits.max_sampled : limits.max_sequences);
-    ASSERT_NO_THROW(decode(encode(b), kFakeVocabulary, limits.kv_blocks, limits.owners));
+    ASSERT_NO_THROW(decode(encode(b), 1, kFakeVocabulary, limits.kv_blocks, limits.owners));
     const std::vector<std::uint64_t> kv = model_.run(b);
     std::vector<SampledToken> tokens;
     ASSERT_EQ(static_cast<int>(rows.size()), b.num_sampled());
