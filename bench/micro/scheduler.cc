@@ -22,7 +22,7 @@ void decode(benchmark::State& state) {
   std::vector<SampledToken> tokens;
   std::int64_t steps = 0;
   const auto step = [&] {
-    tokens.resize(scheduler.next().num_sampled());
+    tokens.resize(scheduler.next().rows.size());
     for (std::size_t i = 0; i < tokens.size(); ++i)
       tokens[i].token = static_cast<std::int32_t>(random_bits(i, steps) % 50000);
     ++steps;

@@ -30,6 +30,15 @@ std::vector<std::int32_t> take(std::span<const std::int32_t>& message) {
   return values;
 }
 
+Range take_layers(std::span<const std::int32_t>& message, int num_layers) {
+  if (message.size() < 2) fail("batch message: expected a range of layers, got {} words", message.size());
+  const Range layers{message[0], message[1]};
+  if (layers.begin < 0 || layers.begin >= num_layers || layers.end <= layers.begin)
+    fail("batch message: expected layers in [0, {}), got [{}, {})", num_layers, layers.begin, layers.end);
+  message = message.subspan(2);
+  return layers;
+}
+
 // Throws Error unless the offsets are 0 = o_0 <= o_1 <= ... = total.
 void check_offsets(const std::vector<std::int32_t>& offsets, std::size_t total, const char* name) {
   if (offsets.empty() || offsets.front() != 0 || !std::is_sorted(offsets.begin(), offsets.end()) ||
@@ -67,12 +76,6 @@ void copy_sampled(const Batch& batch, int begin, int end, Batch& part) {
 
 }  // namespace
 
-void Batch::clear() {
-  for (const auto array : kArrays) (this->*array).clear();
-  sequence_begin.push_back(0);
-  table_begin.push_back(0);
-}
-
 void Batch::add_sequence(std::span<const std::int32_t> sequence_tokens, int first_position,
                          std::span<const std::int32_t> blocks, Sample sample, int owner) {
   FOE_CHECK(owner >= (sequence_owner.empty() ? 0 : sequence_owner.back()), "owner {} after {}", owner,
@@ -98,6 +101,7 @@ Batch part_of(const Batch& batch, int owner) {
   const std::int32_t b = batch.table_begin[s], b_end = batch.table_begin[s_end];
 
   Batch part;
+  part.layers = batch.layers;
   part.tokens = slice(batch.tokens, t, t_end);
   part.positions = slice(batch.positions, t, t_end);
   part.sequence_begin = slice(batch.sequence_begin, s, s_end + 1, t);
@@ -110,6 +114,7 @@ Batch part_of(const Batch& batch, int owner) {
 
 Batch rows_of(const Batch& batch, int begin, int end) {
   Batch part;
+  part.layers = batch.layers;
   for (int s = 0; s < batch.num_sequences(); ++s) {
     const int first = std::max(begin, batch.sequence_begin[s]), last = std::min(end, batch.sequence_begin[s + 1]);
     if (first >= last) continue;
@@ -132,13 +137,14 @@ std::vector<int> sampled_by_owner(const Batch& batch, int owners) {
 }
 
 std::vector<std::int32_t> encode(const Batch& batch) {
-  std::vector<std::int32_t> message;
+  std::vector<std::int32_t> message{batch.layers.begin, batch.layers.end};
   for (const auto array : kArrays) append(message, batch.*array);
   return message;
 }
 
-Batch decode(std::span<const std::int32_t> message, int vocab_size, int kv_blocks, int owners) {
+Batch decode(std::span<const std::int32_t> message, int num_layers, int vocab_size, int kv_blocks, int owners) {
   Batch batch;
+  batch.layers = take_layers(message, num_layers);
   for (const auto array : kArrays) batch.*array = take(message);
   if (!message.empty()) fail("batch message: expected the end, got {} more words", message.size());
   if (batch.positions.size() != batch.tokens.size())

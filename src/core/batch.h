@@ -7,16 +7,27 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
+
+#include "core/share.h"
 
 namespace foe {
 
 inline constexpr int kKvBlock = 16;        // positions per KV block
 inline constexpr int kMaxCandidates = 64;  // candidates of one sampled row
 
+// From the first layer to the last one, however many a model has.
+inline constexpr Range kAllLayers{0, std::numeric_limits<std::int32_t>::max()};
+
+// Rows, and the layers that they run through. The rows of one batch may take several steps, one for each range of
+// layers, in ascending order and with no other batch in between: a batch whose layers do not begin with the first one
+// continues the batch before it, and only one that ends with the last layer gives logits.
+//
 // T tokens, S sequences, R sampled rows.
 struct Batch {
+  Range layers = kAllLayers;                 // an end beyond the last layer means the last layer
   std::vector<std::int32_t> tokens;          // [T]
   std::vector<std::int32_t> positions;       // [T], ascending by one within a sequence
   std::vector<std::int32_t> sequence_begin;  // [S + 1] indices into tokens
@@ -32,7 +43,6 @@ struct Batch {
   bool empty() const { return tokens.empty(); }
 
   Batch() : sequence_begin{0}, table_begin{0} {}
-  void clear();  // makes it empty, but keeps the memory
 
   enum class Sample { kNone, kLast, kAll };
   // Appends a sequence: its tokens from position `first_position` on, the ids of its KV blocks, and which of its tokens
@@ -50,9 +60,9 @@ Batch rows_of(const Batch& batch, int begin, int end);
 std::vector<int> sampled_by_owner(const Batch& batch, int owners);
 
 // Turn a batch into one message for the broadcast, and back. What a peer sends is input: decode() throws Error if the
-// message is not a batch that a model with `vocab_size` tokens can run on `owners` members with `kv_blocks` blocks
-// each.
+// message is not a batch that a model with so many layers and tokens can run on `owners` members with `kv_blocks`
+// blocks each.
 std::vector<std::int32_t> encode(const Batch& batch);
-Batch decode(std::span<const std::int32_t> message, int vocab_size, int kv_blocks, int owners);
+Batch decode(std::span<const std::int32_t> message, int num_layers, int vocab_size, int kv_blocks, int owners);
 
 }  // namespace foe

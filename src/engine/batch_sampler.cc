@@ -10,13 +10,8 @@
 namespace foe {
 namespace {
 
-// Whether the row belongs to a prompt, so that its token is known and only its logprob is wanted.
-bool of_prompt(const Scheduler::SampledRow& row) {
-  return row.position + 1 < static_cast<int>(row.request->prompt.size());
-}
-
 struct Row {
-  Scheduler::SampledRow at;
+  SampledRow at;
   std::span<const float> logits_V;  // all logits; empty if the row has
   std::span<const Candidate> candidates;
   const TokenCounts* counts = nullptr;       // of a request with penalties
@@ -33,7 +28,7 @@ bool finite(const Row& row, std::int32_t token) {
 SampledToken sample_row(Sampler& sampler, const Row& row) {
   const Request& request = *row.at.request;
   const SamplingParams& params = request.sampling;
-  if (of_prompt(row.at)) {
+  if (row.at.of_prompt()) {
     const std::int32_t token = request.prompt[row.at.position + 1];
     return {token, sampler.logprobs(row.logits_V, token, params.prompt_logprobs)};
   }
@@ -45,11 +40,10 @@ SampledToken sample_row(Sampler& sampler, const Row& row) {
 
 }  // namespace
 
-void want_candidates(const Scheduler& scheduler, Batch& batch) {
-  for (int i = 0; i < batch.num_sampled(); ++i) {
-    const Scheduler::SampledRow row = scheduler.sampled(i);
-    batch.candidates[i] = of_prompt(row) ? 0 : candidates_wanted(*row.request);
-  }
+std::vector<std::int32_t> candidates_wanted(std::span<const SampledRow> rows) {
+  std::vector<std::int32_t> wanted;
+  for (const SampledRow& row : rows) wanted.push_back(row.of_prompt() ? 0 : candidates_wanted(*row.request));
+  return wanted;
 }
 
 BatchSampler::BatchSampler(int vocab_size, ThreadPool& pool) : pool_(pool) {
@@ -82,21 +76,18 @@ std::span<const std::uint64_t> BatchSampler::allowed(const Request& request, std
   return mask;
 }
 
-std::vector<SampledToken> BatchSampler::sample(const Scheduler& scheduler, const Batch& batch, const Logits& logits) {
-  const std::size_t S = batch.num_sampled(), V = samplers_.front().vocab_size();
+std::vector<SampledToken> BatchSampler::sample(std::span<const SampledRow> sampled, const Logits& logits) {
+  const std::size_t S = sampled.size(), V = samplers_.front().vocab_size();
   std::vector<Row> rows;
   std::size_t whole = 0;
   const std::size_t words = tokens_ ? tokens_->mask_words() : 0;
   if (!constraints_.empty()) masks_.resize(S * words);
   for (std::size_t i = 0; i < S; ++i) {
-    Row& row = rows.emplace_back(Row{scheduler.sampled(static_cast<int>(i)), {}, {}});
-    if (batch.candidates[i] == 0) {
-      row.logits_V = logits.whole_SV.subspan(whole++ * V, V);
-    } else {
-      const std::int32_t begin = logits.candidates_begin[i], end = logits.candidates_begin[i + 1];
-      row.candidates = logits.candidates.subspan(begin, end - begin);
-    }
-    if (of_prompt(row.at)) continue;
+    Row& row = rows.emplace_back(Row{sampled[i], {}, {}});
+    const std::int32_t begin = logits.candidates_begin[i], end = logits.candidates_begin[i + 1];
+    row.candidates = logits.candidates.subspan(begin, end - begin);
+    if (row.candidates.empty()) row.logits_V = logits.whole_SV.subspan(whole++ * V, V);
+    if (row.at.of_prompt()) continue;
     const Request& request = *row.at.request;
     FOE_CHECK(row.at.position + 1 == static_cast<int>(request.prompt.size() + request.output.size()),
               "position {} of request {} is not its last", row.at.position, request.id);

@@ -19,8 +19,8 @@
 
 namespace foe {
 
-// Writes to batch.candidates how many candidates each sampled row of the scheduler's batch wants.
-void want_candidates(const Scheduler& scheduler, Batch& batch);
+// Returns how many candidates each row wants: what Batch::candidates says.
+std::vector<std::int32_t> candidates_wanted(std::span<const SampledRow> rows);
 
 // Used by the thread of the step loop only.
 class BatchSampler {
@@ -39,9 +39,9 @@ class BatchSampler {
   // id that could end the output, or there is no vocabulary to spell it in.
   void admit(const Request& request, std::shared_ptr<const Grammar> grammar = nullptr);
 
-  // Returns a token for each sampled row of the scheduler's batch: a chosen one or, for rows of a prompt, the prompt's
-  // own. `logits` are those that the batch wants.
-  std::vector<SampledToken> sample(const Scheduler& scheduler, const Batch& batch, const Logits& logits);
+  // Returns a token for each row of a step: a chosen one or, for rows of a prompt, the prompt's own. `logits` are those
+  // of a batch that wants candidates_wanted() of these rows.
+  std::vector<SampledToken> sample(std::span<const SampledRow> rows, const Logits& logits);
   // The requests whose logits were not finite in the last call of sample(). The tokens chosen for them mean nothing.
   const std::set<std::int64_t>& not_finite() const { return not_finite_; }
   // Drops what is kept for a request that has ended.

@@ -70,11 +70,12 @@ void Engine::abort(std::int64_t id) {
 
 std::vector<TokenEvent> Engine::step() {
   failed_.clear();
-  batch_ = scheduler_.next();
+  ScheduledStep step = scheduler_.next();
+  batch_ = std::move(step.batch);
   if (batch_.empty()) return {};
-  want_candidates(scheduler_, batch_);
+  batch_.candidates = candidates_wanted(step.rows);
   const Logits logits = run_on_all_ranks(batch_);
-  const std::vector<SampledToken> tokens = sampler_.sample(scheduler_, batch_, logits);
+  const std::vector<SampledToken> tokens = sampler_.sample(step.rows, logits);
   failed_.assign(sampler_.not_finite().begin(), sampler_.not_finite().end());
   for (const std::int64_t id : failed_) abort(id);  // its rows give no events
   std::vector<TokenEvent> events = scheduler_.commit(tokens);
@@ -154,8 +155,8 @@ void Engine::follow() {
       comm_.restore_counters(before);
       continue;
     }
-    const Batch batch =
-        decode(std::span<const std::int32_t>(message_).subspan(1), model_.config.vocab_size, kv_.blocks(), owners());
+    const Batch batch = decode(std::span<const std::int32_t>(message_).subspan(1), model_.config.num_hidden_layers,
+                               model_.config.vocab_size, kv_.blocks(), owners());
     run_here(batch);
   }
 }

@@ -33,6 +33,8 @@ struct StepState {
   TermBuffer update_GTD;  // the update M_h of each stream; with a shared residual [P, T, D], partial sums of experts
   TermBuffer term_PTD;    // partial sums of attention's terms
   AlignedBuffer<float> cosines_TC, sines_TC;  // [T, C / 2]
+  // After a range of layers: how many rows r has, and which layer they run next. 0 after the last layer or an Error.
+  int tokens = 0, next_layer = 0;
   Routing routing;
   std::optional<ExpertExchange> exchange;  // if ranks share groups, or in plan ep the whole model
 

@@ -26,6 +26,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/error.h"
 #include "kernels/rows/rows.h"
 #include "model/attention_block.h"
 #include "model/experts_block.h"
@@ -51,6 +52,20 @@ void find_angles(Step& s) {
   });
 }
 
+// The rows of the first range of layers are embeddings, those of a later one what the range before has left.
+void enter(Step& s, int layer) {
+  StepState& state = s.state;
+  if (layer == 0) {
+    embed(s);
+    find_angles(s);
+  } else if (layer != state.next_layer || s.T != state.tokens) {
+    fail("batch: expected to continue with {} rows at layer {}, got {} rows at layer {}", state.tokens,
+         state.next_layer, s.T, layer);
+  }
+  state.tokens = s.T;
+  state.next_layer = 0;
+}
+
 // The last sum of a federated model: r += c * sum_h M_h.
 void begin_last_sum(Step& s, int) {
   const SumPlan& sums = s.model.expert_sums;
@@ -71,9 +86,9 @@ void score(Step& s, int) {
   score_vocabulary(model, s.pool, x_SD, codes, s.T, s.a.head.logits_Sv.data() + s.first_sampled * v);
 }
 
-std::vector<Stage> stages_of(const Model& model, bool rows_travel, ForwardStats& stats) {
+std::vector<Stage> stages_of(const Model& model, Range layers, bool rows_travel, ForwardStats& stats) {
   std::vector<Stage> stages;
-  for (int layer = 0; layer < model.config.num_layers(); ++layer) {
+  for (int layer = layers.begin; layer < layers.end; ++layer) {
     LayerStats& part = stats.layers[layer];
     stages.push_back({begin_attention, finish_attention, layer, &part.attention});
     if (rows_travel) {
@@ -83,6 +98,7 @@ std::vector<Stage> stages_of(const Model& model, bool rows_travel, ForwardStats&
       stages.push_back({begin_experts, finish_experts, layer, &part.experts});
     }
   }
+  if (layers.end < model.config.num_hidden_layers) return stages;
   if (model.config.federated()) stages.push_back({begin_last_sum, finish_last_sum, 0, &stats.last_sum});
   stages.push_back({score, nullptr, 0, &stats.scoring});
   return stages;
@@ -93,16 +109,18 @@ std::vector<Stage> stages_of(const Model& model, bool rows_travel, ForwardStats&
 Logits forward(const Model& model, const Batch& batch, KvCache& kv, Activations& a, RankGrid& grid, ThreadPool& pool) {
   FOE_CHECK(batch.num_tokens() <= a.max_tokens && batch.num_sampled() <= a.max_sampled,
             "{} tokens of {}, {} sampled of {}", batch.num_tokens(), a.max_tokens, batch.num_sampled(), a.max_sampled);
-  if (model.share().idle()) return gather_logits(model, batch, a, pool, grid.world());
+  const int end = model.config.num_hidden_layers;
+  const Range layers{batch.layers.begin, std::min(batch.layers.end, end)};
+  const bool ends = layers.end == end;
+  if (model.share().idle()) return ends ? gather_logits(model, batch, a, pool, grid.world()) : Logits{};
   std::vector<Step> halves = make_steps(model, batch, kv, a, grid, pool);
   const RankGrid::Scope scope(grid);  // after an Error no exchange may go on that uses them
   std::fill(a.stats.layers.begin(), a.stats.layers.end(), LayerStats{});
   a.stats.last_sum = a.stats.scoring = {};
-  for (Step& s : halves) {
-    embed(s);
-    find_angles(s);
-  }
-  run_stages(halves, stages_of(model, a.states.front().exchange.has_value(), a.stats));
+  for (Step& s : halves) enter(s, layers.begin);
+  run_stages(halves, stages_of(model, layers, a.states.front().exchange.has_value(), a.stats));
+  for (Step& s : halves) s.state.next_layer = ends ? 0 : layers.end;
+  if (!ends) return {};
   const PartClock clock(halves.front(), a.stats.scoring);
   return gather_logits(model, batch, a, pool, grid.world());
 }

@@ -90,15 +90,15 @@ bool Scheduler::decoding() const {
          std::all_of(running_.begin(), running_.end(), [](const Sequence* s) { return s->decoding(); });
 }
 
-const Batch& Scheduler::next() {
+ScheduledStep Scheduler::next() {
   drop_plan();
   started_.clear();
   ++steps_;
   admit();
   deal_tokens();
-  fill_batch();
+  ScheduledStep step = make_step();
   if (limits_.check_each_step) check();
-  return batch_;
+  return step;
 }
 
 void Scheduler::drop_plan() {
@@ -107,8 +107,8 @@ void Scheduler::drop_plan() {
   ended_.clear();
 }
 
-void Scheduler::fill_batch() {
-  batch_.clear();
+ScheduledStep Scheduler::make_step() {
+  ScheduledStep step;
   for (int owner = 0; owner < limits_.owners; ++owner)
     for (Sequence* s : running_) {
       if (s->owner != owner || s->scheduled == 0) continue;
@@ -116,10 +116,12 @@ void Scheduler::fill_batch() {
       const auto sample = rows == 0              ? Batch::Sample::kNone
                           : rows == s->scheduled ? Batch::Sample::kAll
                                                  : Batch::Sample::kLast;
-      batch_.add_sequence(std::span(s->tokens).subspan(s->done, s->scheduled), s->done,
-                          std::span(s->blocks).first(blocks_for(end)), sample, owner);
+      step.batch.add_sequence(std::span(s->tokens).subspan(s->done, s->scheduled), s->done,
+                              std::span(s->blocks).first(blocks_for(end)), sample, owner);
       for (int position = end - rows; position < end; ++position) rows_.push_back({s, position});
     }
+  for (const Row& row : rows_) step.rows.push_back({&row.sequence->request, row.position});
+  return step;
 }
 
 std::vector<TokenEvent> Scheduler::commit(std::span<const SampledToken> tokens) {

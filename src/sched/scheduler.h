@@ -47,6 +47,23 @@ struct SchedulerLimits {
 // Priorities are clamped to [-kMaxPriority, kMaxPriority], so that waiting has an end whatever other requests ask for.
 inline constexpr int kMaxPriority = 100;
 
+// A row whose logits are for the token at index position + 1 of prompt + output. If position + 1 < prompt.size(), that
+// is a token of the prompt, of which only the logprob is wanted. Otherwise it is output token position + 1 -
+// prompt.size(), which has to be chosen.
+struct SampledRow {
+  const Request* request;
+  int position;
+
+  bool of_prompt() const { return position + 1 < static_cast<int>(request->prompt.size()); }
+};
+
+// One step's work, which belongs to the caller of Scheduler::next(). It goes one way: the ranks run the batch, the
+// sampler chooses a token for each of the rows, and only these tokens go back to the scheduler.
+struct ScheduledStep {
+  Batch batch;                   // all of whose rows run through all layers
+  std::vector<SampledRow> rows;  // the batch's sampled rows; they refer to the scheduler's requests until commit()
+};
+
 struct SampledToken {
   std::int32_t token = 0;
   std::optional<LogprobEntry> logprobs = {};
@@ -71,25 +88,16 @@ class Scheduler {
   // Whether the next batch has at most one token of each sequence, because none waits and all running ones decode.
   bool decoding() const;
 
-  // Returns the batch of the next step, which is valid until the next call and is empty only if idle(). Decoding
-  // sequences get their token before prompts get chunks, but leave prompts a quarter of the budget.
-  const Batch& next();
+  // Returns the next step, whose batch is empty only if idle(). Decoding sequences get their token before prompts get
+  // chunks, but leave prompts a quarter of the budget. A step that was not committed is forgotten: its tokens are
+  // scheduled again.
+  ScheduledStep next();
 
-  // A row whose logits are for the token at index position + 1 of prompt + output. If position + 1 < prompt.size(),
-  // that is a token of the prompt, of which only the logprob is wanted. Otherwise it is output token position + 1 -
-  // prompt.size(), which has to be chosen.
-  struct SampledRow {
-    const Request* request;
-    int position;
-  };
   // The requests that the last next() has admitted for the first time.
   std::span<const std::int64_t> started() const { return started_; }
 
-  // Returns row i of the batch's sampled rows, valid until commit().
-  SampledRow sampled(int i) const { return {&rows_[i].sequence->request, rows_[i].position}; }
-
-  // Takes a token for each of the sampled rows, in their order; for a row of a prompt, the prompt's own token. Returns
-  // the output tokens in the same order.
+  // Ends the last step with a token for each of its rows, in their order; for a row of a prompt, the prompt's own
+  // token. Returns the output tokens in the same order.
   std::vector<TokenEvent> commit(std::span<const SampledToken> tokens);
 
   // Aborts unless all state here is consistent: blocks and their users, sequences and their order, the index of the
@@ -122,7 +130,7 @@ class Scheduler {
   void drop_plan();
   void stop_running(Sequence& sequence);
   void preempt(Sequence& sequence);
-  void fill_batch();
+  ScheduledStep make_step();
   void publish(Sequence& sequence);
   void take(Sequence& sequence, int position, const SampledToken& token, std::vector<TokenEvent>& events);
 
@@ -152,7 +160,6 @@ class Scheduler {
   SchedulerStats stats_;  // only what is counted since the start
 
   // The current batch.
-  Batch batch_;
   Budget budget_ = {};                            // what is left of the step's budget
   std::vector<Row> rows_;                         // the sampled rows
   std::vector<std::unique_ptr<Sequence>> ended_;  // aborted sequences that rows_ still points to

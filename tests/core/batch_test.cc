@@ -15,6 +15,7 @@ namespace {
 
 using testing::HasSubstr;
 
+constexpr int kLayers = 5;
 constexpr int kVocab = 100;
 constexpr int kBlocks = 8;
 constexpr int kOwners = 4;
@@ -33,6 +34,8 @@ Batch three_sequences() {
 }
 
 void expect_equal(const Batch& a, const Batch& b) {
+  EXPECT_EQ(a.layers.begin, b.layers.begin);
+  EXPECT_EQ(a.layers.end, b.layers.end);
   EXPECT_EQ(a.tokens, b.tokens);
   EXPECT_EQ(a.positions, b.positions);
   EXPECT_EQ(a.sequence_begin, b.sequence_begin);
@@ -55,14 +58,6 @@ TEST(Batch, AppendsSequences) {
   EXPECT_EQ(batch.block_table, (std::vector<std::int32_t>{5, 0, 7, 1, 2, 3}));
   EXPECT_EQ(batch.table_begin, (std::vector<std::int32_t>{0, 2, 3, 6}));
   EXPECT_EQ(batch.sampled_rows, (std::vector<std::int32_t>{0, 1, 2, 3}));
-}
-
-TEST(Batch, ClearedIsEmpty) {
-  Batch batch = three_sequences();
-  EXPECT_FALSE(batch.empty());
-  batch.clear();
-  EXPECT_TRUE(batch.empty());
-  expect_equal(batch, Batch());
 }
 
 TEST(BatchDeathTest, OwnersAscend) {
@@ -89,6 +84,16 @@ TEST(Batch, PartsAreTheOwnersSequences) {
   expect_equal(part_of(Batch(), 0), Batch());
   EXPECT_EQ(sampled_by_owner(batch, kOwners), (std::vector<int>{1, 0, 3, 0}));
   EXPECT_EQ(sampled_by_owner(Batch(), 2), (std::vector<int>{0, 0}));
+}
+
+TEST(Batch, PartsRunThroughItsLayers) {
+  Batch batch = three_sequences();
+  batch.layers = {1, 4};
+  for (const Batch& part : {part_of(batch, 2), part_of(batch, 3), rows_of(batch, 1, 3),
+                            decode(encode(batch), kLayers, kVocab, kBlocks, kOwners)}) {
+    EXPECT_EQ(part.layers.begin, 1);
+    EXPECT_EQ(part.layers.end, 4);
+  }
 }
 
 TEST(Batch, RowsCutSequences) {
@@ -124,7 +129,7 @@ TEST(Batch, PartsMakeUpTheWhole) {
     Batch whole;
     std::vector<std::int32_t> rows, candidates;
     for (int owner = 0; owner < kOwners; ++owner) {
-      const Batch part = decode(encode(part_of(batch, owner)), kVocab, kBlocks, kOwners);
+      const Batch part = decode(encode(part_of(batch, owner)), kLayers, kVocab, kBlocks, kOwners);
       EXPECT_EQ(part.num_sampled(), sampled[owner]);
       for (const std::int32_t row : part.sampled_rows) rows.push_back(whole.num_tokens() + row);
       candidates.insert(candidates.end(), part.candidates.begin(), part.candidates.end());
@@ -144,7 +149,7 @@ TEST(Batch, PartsMakeUpTheWhole) {
 
 TEST(Batch, RoundTrip) {
   for (const Batch& batch : {Batch(), three_sequences()})
-    expect_equal(decode(encode(batch), kVocab, kBlocks, kOwners), batch);
+    expect_equal(decode(encode(batch), kLayers, kVocab, kBlocks, kOwners), batch);
 }
 
 // A way to spoil a batch, and what the error must say.
@@ -155,6 +160,22 @@ struct Spoiled {
 
 TEST(Batch, DecodeNamesWhatIsWrong) {
   const Spoiled cases[] = {
+      {[](Batch& b) {
+         b.layers = {-1, 2};
+       },
+       "expected layers in [0, 5), got [-1, 2)"},
+      {[](Batch& b) {
+         b.layers = {5, 6};
+       },
+       "expected layers in [0, 5), got [5, 6)"},
+      {[](Batch& b) {
+         b.layers = {2, 2};
+       },
+       "expected layers in [0, 5), got [2, 2)"},
+      {[](Batch& b) {
+         b.layers = {3, 1};
+       },
+       "expected layers in [0, 5), got [3, 1)"},
       {[](Batch& b) { b.positions.pop_back(); }, "expected 6 positions, got 5"},
       {[](Batch& b) { b.positions.push_back(0); }, "expected 6 positions, got 7"},
       {[](Batch& b) { b.sequence_begin.clear(); }, "expected sequence_begin to ascend from 0 to 6"},
@@ -199,7 +220,7 @@ TEST(Batch, DecodeNamesWhatIsWrong) {
     Batch batch = three_sequences();
     c.spoil(batch);
     try {
-      decode(encode(batch), kVocab, kBlocks, kOwners);
+      decode(encode(batch), kLayers, kVocab, kBlocks, kOwners);
       ADD_FAILURE() << "accepted; expected: " << c.message;
     } catch (const Error& e) {
       EXPECT_THAT(e.what(), HasSubstr("batch message: "));
@@ -210,7 +231,7 @@ TEST(Batch, DecodeNamesWhatIsWrong) {
 
 void expect_decode_error(const std::vector<std::int32_t>& message, const std::string& text) {
   try {
-    decode(message, kVocab, kBlocks, kOwners);
+    decode(message, kLayers, kVocab, kBlocks, kOwners);
     ADD_FAILURE() << "accepted; expected: " << text;
   } catch (const Error& e) {
     EXPECT_THAT(e.what(), HasSubstr(text));
@@ -220,17 +241,21 @@ void expect_decode_error(const std::vector<std::int32_t>& message, const std::st
 TEST(Batch, DecodeChecksLengthsBeforeItAllocates) {
   const auto message = encode(three_sequences());
   const int words = static_cast<int>(message.size());
+  constexpr int kFirst = 2;  // behind the layers
   auto spoiled = message;
-  spoiled[0] = kLargest;
-  expect_decode_error(spoiled, "expected a length of at most " + std::to_string(words - 1) + ", got 2147483647");
-  spoiled[0] = -1;
-  expect_decode_error(spoiled, "expected a length of at most " + std::to_string(words - 1) + ", got -1");
+  spoiled[kFirst] = kLargest;
+  const std::string expected = "expected a length of at most " + std::to_string(words - kFirst - 1) + ", got ";
+  expect_decode_error(spoiled, expected + "2147483647");
+  spoiled[kFirst] = -1;
+  expect_decode_error(spoiled, expected + "-1");
   spoiled = message;
   spoiled.push_back(0);
   expect_decode_error(spoiled, "expected the end, got 1 more words");
-  expect_decode_error({}, "expected a length, got the end");
+  expect_decode_error({}, "expected a range of layers, got 0 words");
+  expect_decode_error({0, 1}, "expected a length, got the end");
   for (int length = 1; length < words; ++length)
-    EXPECT_THROW(decode(std::span(message).first(length), kVocab, kBlocks, kOwners), Error) << length << " words";
+    EXPECT_THROW(decode(std::span(message).first(length), kLayers, kVocab, kBlocks, kOwners), Error)
+        << length << " words";
 }
 
 // Whatever a peer sends is refused, or is a batch within the model's bounds that encodes to the same message.
@@ -245,7 +270,7 @@ TEST(Batch, DecodeSurvivesRandomChanges) {
       changed[r % changed.size()] = values[(r >> 32) % 8];
     }
     try {
-      const Batch batch = decode(changed, kVocab, kBlocks, kOwners);
+      const Batch batch = decode(changed, kLayers, kVocab, kBlocks, kOwners);
       EXPECT_EQ(encode(batch), changed);
       ++accepted;
     } catch (const Error&) {

@@ -41,13 +41,13 @@ std::vector<Request> requests(int count) {
 
 // Runs a batch as Engine::step does, but keeps the logits.
 void step(Engine& engine, Scheduler& scheduler, Choices& choices) {
-  const Batch& batch = scheduler.next();
+  const auto [batch, rows] = scheduler.next();
   const std::span<const float> logits_SV = engine.run(batch);
   const std::size_t V = engine.model().config.vocab_size;
   Sampler sampler(static_cast<int>(V));
   std::vector<SampledToken> tokens;
   for (int i = 0; i < batch.num_sampled(); ++i) {
-    const auto [request, position] = scheduler.sampled(i);
+    const auto [request, position] = rows[i];
     const auto logits_V = logits_SV.subspan(i * V, V);
     ASSERT_EQ(position + 1, static_cast<int>(request->prompt.size() + request->output.size()));
     const std::int32_t token = sampler.choose(logits_V, *request);

@@ -38,10 +38,10 @@ TEST(PrefixCache, FindsFullBlocksButRunsTheLastToken) {
   for (const auto& [id, shared, own, hits] :
        {std::tuple{2, 48, 0, 32}, {3, 48, 1, 48}, {4, 47, 20, 32}, {5, 15, 30, 0}}) {
     s.add(alike(id, shared, own));
-    const Batch& b = s.next();
+    const auto [b, rows] = s.next();
     EXPECT_EQ(b.positions.front(), hits);
     EXPECT_EQ(b.num_tokens(), shared + own - hits);
-    auto events = commit(s, b);
+    auto events = commit(s, rows);
     for (TokenEvent& event : drain(s)) events.push_back(std::move(event));
     for (const TokenEvent& event : events) EXPECT_EQ(event.cached_tokens, hits);
   }
@@ -59,7 +59,7 @@ TEST(PrefixCache, OutputIsFoundToo) {
   prompt.resize(60, 1999);
   r.prompt = std::move(prompt);
   s.add(r);
-  EXPECT_EQ(s.next().positions.front(), 32);  // 39 positions were run: the last output token has none
+  EXPECT_EQ(s.next().batch.positions.front(), 32);  // 39 positions were run: the last output token has none
 }
 
 TEST(PrefixCache, CanBeTurnedOff) {
@@ -97,10 +97,10 @@ TEST(PrefixCache, PromptsThatArriveTogetherAreComputedOnce) {
     int tokens = 0;
     std::vector<TokenEvent> events;
     while (!s.idle()) {
-      const Batch& b = s.next();
+      const auto [b, rows] = s.next();
       tokens += b.num_tokens();
       for (int q = 0; q < b.num_sequences(); ++q) EXPECT_EQ(b.sequence_owner[q], 0);
-      for (TokenEvent& event : commit(s, b)) events.push_back(std::move(event));
+      for (TokenEvent& event : commit(s, rows)) events.push_back(std::move(event));
     }
     EXPECT_EQ(tokens, 200 + 3 * 8 + 40 + 5 * 2);
     for (int id = 1; id <= 5; ++id) EXPECT_EQ(cached(events, id), id == 1 ? 0 : id == 5 ? 160 : 192);
@@ -114,7 +114,7 @@ TEST(PrefixCache, WhoWaitsForOthersGoesOnWithoutThem) {
   step(s);
   EXPECT_EQ(s.num_waiting(), 1);
   s.abort(1);
-  const Batch& b = s.next();
+  const Batch b = s.next().batch;
   EXPECT_EQ(b.positions.front(), 64);
   EXPECT_EQ(b.num_tokens(), 64);
 }
@@ -137,7 +137,7 @@ TEST(PrefixCache, NobodyWaitsForARequestBehind) {
   s.add(last);
   step(s);
   s.add(first);
-  const Batch& b = s.next();
+  const Batch b = s.next().batch;
   EXPECT_EQ(s.num_running(), 2);
   EXPECT_EQ(b.num_tokens(), 20);
   EXPECT_EQ(b.positions.front(), 16);  // the first block was there
@@ -155,10 +155,10 @@ std::map<std::int32_t, std::size_t> run_alike(int count) {
   for (int id = 10; id < 10 + count; ++id) s.add(alike(id, 100, 1, 40));
   std::map<std::int32_t, std::set<std::int32_t>> last_tokens;  // they name the request
   while (!s.idle()) {
-    const Batch& b = s.next();
+    const auto [b, rows] = s.next();
     for (int q = 0; q < b.num_sequences(); ++q)
       last_tokens[b.sequence_owner[q]].insert(b.tokens[b.sequence_begin[q + 1] - 1] / 1000);
-    commit(s, b);
+    commit(s, rows);
   }
   for (auto& [owner, ids] : last_tokens) ids.erase(0);  // of the prompt they share
   return {{0, last_tokens[0].size()}, {1, last_tokens[1].size()}};

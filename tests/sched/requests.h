@@ -30,15 +30,14 @@ inline std::int64_t request_of(const Batch& batch, int sequence) {
 }
 
 // Returns the token after the row: that of the prompt or, for output, the next one of the request's own tokens.
-inline std::int32_t token_behind(const Scheduler::SampledRow& row) {
-  const auto& prompt = row.request->prompt;
-  if (row.position + 1 < static_cast<int>(prompt.size())) return prompt[row.position + 1];
+inline std::int32_t token_behind(const SampledRow& row) {
+  if (row.of_prompt()) return row.request->prompt[row.position + 1];
   return static_cast<std::int32_t>(1000 * row.request->id + 999);
 }
 
-inline std::vector<TokenEvent> commit(Scheduler& scheduler, const Batch& batch) {
+inline std::vector<TokenEvent> commit(Scheduler& scheduler, const std::vector<SampledRow>& rows) {
   std::vector<SampledToken> tokens;
-  for (int i = 0; i < batch.num_sampled(); ++i) tokens.push_back({token_behind(scheduler.sampled(i))});
+  for (const SampledRow& row : rows) tokens.push_back({token_behind(row)});
   std::vector<TokenEvent> events = scheduler.commit(tokens);
   scheduler.check();
   return events;
@@ -46,12 +45,12 @@ inline std::vector<TokenEvent> commit(Scheduler& scheduler, const Batch& batch) 
 
 // Runs a step, and returns the number of tokens of each request in it.
 inline std::map<std::int64_t, int> step(Scheduler& scheduler, std::vector<TokenEvent>* events = nullptr) {
-  const Batch& batch = scheduler.next();
+  const auto [batch, rows] = scheduler.next();
   scheduler.check();
   std::map<std::int64_t, int> counts;
   for (int q = 0; q < batch.num_sequences(); ++q)
     counts[request_of(batch, q)] = batch.sequence_begin[q + 1] - batch.sequence_begin[q];
-  std::vector<TokenEvent> all = commit(scheduler, batch);
+  std::vector<TokenEvent> all = commit(scheduler, rows);
   if (events) events->insert(events->end(), all.begin(), all.end());
   return counts;
 }

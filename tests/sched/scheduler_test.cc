@@ -45,7 +45,7 @@ TEST(Scheduler, CutsAPromptIntoChunksAndSamplesAfterTheLast) {
   Scheduler s(kLimits);
   s.add(request(1, 25, 2));
   for (const auto& [first, count, sampled] : {std::tuple{0, 10, 0}, {10, 10, 0}, {20, 5, 1}}) {
-    const Batch& b = s.next();
+    const Batch b = s.next().batch;
     EXPECT_EQ(b.num_tokens(), count);
     EXPECT_EQ(b.positions.front(), first);
     EXPECT_EQ(b.tokens.front(), 1000 + first);
@@ -55,7 +55,7 @@ TEST(Scheduler, CutsAPromptIntoChunksAndSamplesAfterTheLast) {
     const auto events = s.commit(std::vector<SampledToken>(sampled, {7}));
     EXPECT_EQ(static_cast<int>(events.size()), sampled);
   }
-  const Batch& b = s.next();
+  const Batch b = s.next().batch;
   EXPECT_EQ(b.tokens, std::vector<std::int32_t>{7});
   EXPECT_EQ(b.positions, std::vector<std::int32_t>{25});
   const auto events = s.commit(std::vector<SampledToken>{{9}});
@@ -69,19 +69,19 @@ TEST(Scheduler, DecodesBeforeItGivesPromptsTheRest) {
   s.add(request(1, 2, 5));
   step(s);
   s.add(request(2, 30, 1));
-  const Batch& b = s.next();
+  const auto [b, rows] = s.next();
   EXPECT_EQ(b.num_sequences(), 2);
   EXPECT_EQ(b.tokens[0], 1999);
   EXPECT_EQ(b.num_tokens(), 10);  // one decoded token, nine of the prompt
-  EXPECT_EQ(s.sampled(0).request->id, 1);
-  EXPECT_EQ(s.sampled(0).position, 2);
+  EXPECT_EQ(rows[0].request->id, 1);
+  EXPECT_EQ(rows[0].position, 2);
 }
 
 TEST(Scheduler, ABatchThatIsNotCommittedIsForgotten) {
   Scheduler s(kLimits);
   s.add(request(1, 25, 2));
-  const Batch first = s.next();
-  EXPECT_EQ(s.next().positions, first.positions);
+  const Batch first = s.next().batch;
+  EXPECT_EQ(s.next().batch.positions, first.positions);
 }
 
 TEST(Scheduler, StopsAtAStopTokenButNotBeforeMinTokens) {
@@ -106,11 +106,11 @@ TEST(Scheduler, AResubmittedRequestGoesOnBehindItsOutput) {
   r.output = {50, 51};
   r.sampling.prompt_logprobs = 0;  // came with the first output token
   s.add(r);
-  const Batch& b = s.next();
+  const auto [b, rows] = s.next();
   EXPECT_EQ(b.tokens, (std::vector<std::int32_t>{1000, 1001, 1002, 50, 51}));
   EXPECT_EQ(b.num_sampled(), 1);
-  EXPECT_EQ(s.sampled(0).position, 4);
-  EXPECT_FALSE(commit(s, b).at(0).finish);
+  EXPECT_EQ(rows[0].position, 4);
+  EXPECT_FALSE(commit(s, rows).at(0).finish);
   EXPECT_EQ(drain(s).at(0).finish, FinishReason::kLength);
   EXPECT_EQ(s.stats().generation_tokens, 2);
 }
@@ -123,7 +123,7 @@ TEST(Scheduler, AbortedRequestsGiveTheirBlocksBackAtOnce) {
   EXPECT_EQ(s.num_waiting(), 1);
   s.abort(1);
   EXPECT_EQ(s.stats().blocks_in_use, 0);
-  EXPECT_EQ(s.next().tokens.front(), 2000);
+  EXPECT_EQ(s.next().batch.tokens.front(), 2000);
   s.abort(2);
   s.abort(77);  // unknown: it may just have ended
   EXPECT_TRUE(s.idle());
@@ -133,12 +133,12 @@ TEST(Scheduler, ARequestThatIsAbortedWhileItsBatchRunsGivesNoEvent) {
   Scheduler s(kLimits);
   s.add(request(1, 3, 4));
   s.add(request(2, 3, 4));
-  const Batch& b = s.next();
+  const auto [b, rows] = s.next();
   s.abort(1);
   EXPECT_EQ(s.stats().blocks_in_use, 1);
-  EXPECT_EQ(s.sampled(0).request->id, 1);  // still named
-  s.add(request(1, 5, 1));                 // another one
-  const auto events = commit(s, b);
+  EXPECT_EQ(rows[0].request->id, 1);  // still named
+  s.add(request(1, 5, 1));            // another one
+  const auto events = commit(s, rows);
   ASSERT_EQ(events.size(), 1u);
   EXPECT_EQ(events[0].id, 2);
   EXPECT_THAT(step(s), ElementsAre(Pair(1, 5), Pair(2, 1)));
@@ -150,16 +150,16 @@ TEST(Scheduler, LogprobsComeBackWithTheTokens) {
   r.sampling.prompt_logprobs = 0;
   s.add(r);
   std::vector<TokenEvent> events;
-  std::vector<int> rows;
+  std::vector<int> counts;
   while (!s.idle()) {
-    const Batch& b = s.next();
-    rows.push_back(b.num_sampled());
+    const auto [b, rows] = s.next();
+    counts.push_back(b.num_sampled());
     std::vector<SampledToken> tokens;
     for (int i = 0; i < b.num_sampled(); ++i)
-      tokens.push_back({token_behind(s.sampled(i)), LogprobEntry{static_cast<float>(s.sampled(i).position), {}}});
+      tokens.push_back({token_behind(rows[i]), LogprobEntry{static_cast<float>(rows[i].position), {}}});
     for (TokenEvent& event : s.commit(tokens)) events.push_back(std::move(event));
   }
-  EXPECT_THAT(rows, ElementsAre(3, 3, 1, 1));
+  EXPECT_THAT(counts, ElementsAre(3, 3, 1, 1));
   ASSERT_EQ(events.size(), 2u);
   ASSERT_EQ(events[0].prompt.size(), 6u);
   for (int i = 0; i < 6; ++i) EXPECT_EQ(events[0].prompt[i].logprob, i);
@@ -178,10 +178,10 @@ TEST(Scheduler, RowsOfLogitsNeverExceedTheirLimit) {
   int events = 0;
   std::size_t prompt_rows = 0;
   while (!s.idle()) {
-    const Batch& b = s.next();
+    const auto [b, rows] = s.next();
     ASSERT_FALSE(b.empty());
     ASSERT_LE(b.num_sampled(), 2);
-    for (const TokenEvent& event : commit(s, b)) {
+    for (const TokenEvent& event : commit(s, rows)) {
       ++events;
       prompt_rows += event.prompt.size();
     }
@@ -196,9 +196,9 @@ TEST(Scheduler, SpreadsEqualRequestsEvenly) {
   Scheduler s(limits);
   for (int id = 1; id <= 12; ++id) s.add(request(id, 1, 5));
   while (!s.idle()) {
-    const Batch& b = s.next();
+    const auto [b, rows] = s.next();
     EXPECT_EQ(b.sequence_owner, (std::vector<std::int32_t>{0, 0, 1, 1, 2, 2}));
-    commit(s, b);
+    commit(s, rows);
   }
 }
 
@@ -212,7 +212,7 @@ TEST(Scheduler, ARequestGoesWhereLeastIsToBeRun) {
   s.add(request(3, 20, 1));    // owner 1's, too
   s.add(request(4, 60, 4));    // owner 1's; owner 0 has no more than one block
   s.add(request(5, 60, 4));    // with neither
-  const Batch& b = s.next();
+  const Batch b = s.next().batch;
   EXPECT_EQ(b.sequence_owner, (std::vector<std::int32_t>{0, 1, 1, 1}));
   for (int q = 0; q < 4; ++q) EXPECT_EQ(request_of(b, q), q + 1);
 }

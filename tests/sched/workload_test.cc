@@ -97,16 +97,17 @@ class Workload {
 
   void run_step() {
     const SchedulerLimits& limits = mix_.limits;
-    const Batch b = scheduler_.next();
+    const auto [b, rows] = scheduler_.next();
     scheduler_.check();
     ASSERT_EQ(b.empty(), alive_.empty());
     ASSERT_LE(b.num_tokens(), limits.max_tokens);
     ASSERT_LE(b.num_sequences(), limits.max_sequences);
     ASSERT_LE(b.num_sampled(), limits.max_sampled > 0 ? limits.max_sampled : limits.max_sequences);
-    ASSERT_NO_THROW(decode(encode(b), kFakeVocabulary, limits.kv_blocks, limits.owners));
+    ASSERT_NO_THROW(decode(encode(b), 1, kFakeVocabulary, limits.kv_blocks, limits.owners));
     const std::vector<std::uint64_t> kv = model_.run(b);
     std::vector<SampledToken> tokens;
-    for (int i = 0; i < b.num_sampled(); ++i) ASSERT_NO_FATAL_FAILURE(tokens.push_back(choose(i, kv[i])));
+    ASSERT_EQ(static_cast<int>(rows.size()), b.num_sampled());
+    for (std::size_t i = 0; i < rows.size(); ++i) ASSERT_NO_FATAL_FAILURE(tokens.push_back(choose(rows[i], kv[i])));
     if (random(20) == 0 && abort_one()) ++aborted_in_flight_;
     const std::vector<TokenEvent> events = scheduler_.commit(tokens);
     scheduler_.check();
@@ -114,8 +115,8 @@ class Workload {
   }
 
   // The row must stand for all tokens of its request up to its position.
-  SampledToken choose(int i, std::uint64_t kv) {
-    const auto [request, position] = scheduler_.sampled(i);
+  SampledToken choose(const SampledRow& row, std::uint64_t kv) {
+    const auto [request, position] = row;
     const Alive& alive = alive_.at(request->id);
     EXPECT_EQ(request->output, alive.request.output);
     std::vector<std::int32_t> tokens = alive.request.prompt.tokens();
