@@ -155,7 +155,7 @@ void Engine::follow() {
       comm_.restore_counters(before);
       continue;
     }
-    const Batch batch = decode(std::span<const std::int32_t>(message_).subspan(1), model_.config.num_hidden_layers,
+    const Batch batch = decode(std::span<const std::int32_t>(message_).subspan(1), model_.config.num_layers(),
                                model_.config.vocab_size, kv_.blocks(), owners());
     run_here(batch);
   }

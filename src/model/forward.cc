@@ -98,7 +98,7 @@ std::vector<Stage> stages_of(const Model& model, Range layers, bool rows_travel,
       stages.push_back({begin_experts, finish_experts, layer, &part.experts});
     }
   }
-  if (layers.end < model.config.num_hidden_layers) return stages;
+  if (layers.end < model.config.num_layers()) return stages;
   if (model.config.federated()) stages.push_back({begin_last_sum, finish_last_sum, 0, &stats.last_sum});
   stages.push_back({score, nullptr, 0, &stats.scoring});
   return stages;
@@ -109,7 +109,7 @@ std::vector<Stage> stages_of(const Model& model, Range layers, bool rows_travel,
 Logits forward(const Model& model, const Batch& batch, KvCache& kv, Activations& a, RankGrid& grid, ThreadPool& pool) {
   FOE_CHECK(batch.num_tokens() <= a.max_tokens && batch.num_sampled() <= a.max_sampled,
             "{} tokens of {}, {} sampled of {}", batch.num_tokens(), a.max_tokens, batch.num_sampled(), a.max_sampled);
-  const int end = model.config.num_hidden_layers;
+  const int end = model.config.num_layers();
   const Range layers{batch.layers.begin, std::min(batch.layers.end, end)};
   const bool ends = layers.end == end;
   if (model.share().idle()) return ends ? gather_logits(model, batch, a, pool, grid.world()) : Logits{};

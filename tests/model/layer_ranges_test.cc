@@ -5,6 +5,8 @@
 
 #include "base/error.h"
 #include "comm/ranks.h"
+#include "core/change_config.h"
+#include "core/configs.h"
 #include "model/forward.h"
 #include "random_model.h"
 
@@ -32,8 +34,8 @@ struct Rank {
   Rank(const RandomModel& folder, Plan plan, Communicator& comm, const ExchangeOptions& options)
       : model(load_model(folder.path(), plan, comm)),
         grid(model.placement, comm, options.overlap),
-        kv(model.config.num_hidden_layers, 64, model.kv_shape(KvType::kBF16)),
-        a(model, grid.groups(), 300, 300, options) {}
+        kv(model.config.num_layers(), 64, model.kv_shape(KvType::kBF16)),
+        a(model, grid.across_groups(), 300, 300, options) {}
 
   Logits run(const Batch& batch) { return forward(model, batch, kv, a, grid, pool); }
 
@@ -98,15 +100,15 @@ struct Variant {
 
 std::vector<Variant> variants() {
   ModelConfig full = small_config(), moge = small_config(), dense = small_config(), mean = small_federated(4);
-  full.qk_norm = QkNorm::kFull;
-  full.norm_topk_prob = true;
+  set(full, &AttentionConfig::qk_norm, QkNorm::kFull);
+  set(full, &RouterConfig::norm, RouterNorm::kSelected);
   moge.expert_groups = 4;
-  dense.num_experts = dense.num_experts_per_tok = 0;
+  make_dense(dense);
   mean.group_sync = GroupSync::kMean;
-  mean.qk_norm = QkNorm::kHead;
+  set(mean, &AttentionConfig::qk_norm, QkNorm::kHead);
   std::vector<Variant> all = {
       {"moe_full", full}, {"moge", moge}, {"dense", dense}, {"foe2", small_federated(2)}, {"foe4_mean", mean}};
-  for (Variant& v : all) v.config.num_hidden_layers = kLayers;
+  for (Variant& v : all) set_layers(v.config, kLayers);
   return all;
 }
 
@@ -149,7 +151,7 @@ INSTANTIATE_TEST_SUITE_P(Variants, LayerRanges, testing::ValuesIn(variants()),
 
 TEST(LayerRanges, ABatchContinuesOnlyTheOneBeforeIt) {
   ModelConfig config = small_config();
-  config.num_hidden_layers = kLayers;
+  set_layers(config, kLayers);
   const RandomModel folder(config);
   const auto self = make_self_comm();
   Rank rank(folder, Plan::kTp, *self, {});
