@@ -41,7 +41,8 @@ Batch make_batch(Load load, int tokens, int owners, int vocab) {
 // Fills the KV cache of decoding sequences, because zeros would give every position the same weight.
 void fill_with_noise(ThreadPool& pool, KvCache& kv, int layers, const Batch& batch) {
   const KvShape& shape = kv.shape();
-  std::vector<float> noise(static_cast<std::size_t>(kDecodeContext) * shape.kv_heads * shape.head_dim);
+  const int width = std::max(shape.key_width, shape.value_width);
+  std::vector<float> noise(static_cast<std::size_t>(kDecodeContext) * shape.kv_heads * width);
   for (std::size_t i = 0; i < noise.size(); ++i) noise[i] = static_cast<float>(random_normal(5, i));
   const std::vector<std::int32_t> tokens(kDecodeContext);
   for (int s = 0; s < batch.num_sequences(); ++s) {

@@ -63,7 +63,7 @@ struct Layers {
   double flops = 0;
 
   Layers(const Load& load, Types types)
-      : shape{load.kv_heads, load.head_dim, types.kv, types.attention},
+      : shape{load.kv_heads, load.head_dim, load.head_dim, types.kv, types.attention},
         query_heads(load.query_heads),
         read_bytes(shape.block_bytes() * (load.context / kKvBlock) * load.sequences),
         kv(large_buffer<std::byte>((kCold + read_bytes - 1) / read_bytes * read_bytes)) {
@@ -98,7 +98,7 @@ void run_attention(benchmark::State& state, const Load& load, Types types) {
   Layers layers(load, types);
   ThreadPool pool(available_threads());
   for (auto _ : state)
-    attention(pool, layers.batch, layers.shape, layers.query_heads, layers.q_TnC.data(), layers.next(),
+    attention(pool, layers.batch, layers.shape, layers.query_heads, {}, layers.q_TnC.data(), layers.next(),
               layers.out_TnC.data());
   using benchmark::Counter;
   state.counters["FLOP/s"] = Counter(layers.flops, Counter::kIsIterationInvariantRate);

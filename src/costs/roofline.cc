@@ -64,7 +64,7 @@ StepWork decode_work(const ModelConfig& c, const Placement& placement, int rank,
   const double own = own_sequences(step.sequences, placement.members, share.member);
   const auto layers = [L](std::int64_t of_one) { return L * static_cast<double>(of_one); };
 
-  const KvShape kv{share.kv_heads.size(), c.heads().key_width, step.kv};
+  const KvShape kv{share.kv_heads.size(), c.heads().key_width, c.heads().key_width, step.kv};
   const double position_bytes = static_cast<double>(kv.block_bytes()) / kKvBlock;
   const double heads = share.kv_heads.size() * c.heads().per_kv_head();
   const double positions = L * own * step.context;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "core/dtype.h"
@@ -46,15 +47,14 @@ Values rms_norm(const Values& x_TD, const Values& weight_D, double eps) {
   return y_TD;
 }
 
-Values rope(const Values& head_C, double position, double theta, double factor) {
-  const std::size_t half = head_C.size() / 2;
+Values rope(const Values& head_C, double position, double theta, double factor, int width, bool interleaved) {
   Values rotated(head_C);
-  for (std::size_t i = 0; i < half; ++i) {
-    const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(head_C.size());
-    const double angle = position / factor * std::pow(theta, exponent);
-    const double a = head_C[i], b = head_C[i + half];
-    rotated[i] = a * std::cos(angle) - b * std::sin(angle);
-    rotated[i + half] = b * std::cos(angle) + a * std::sin(angle);
+  for (int i = 0; i < width / 2; ++i) {
+    const double angle = position / factor * std::pow(theta, -2.0 * i / width);
+    const int first = interleaved ? 2 * i : i, second = interleaved ? 2 * i + 1 : i + width / 2;
+    const double a = head_C[first], b = head_C[second];
+    rotated[first] = a * std::cos(angle) - b * std::sin(angle);
+    rotated[second] = b * std::cos(angle) + a * std::sin(angle);
   }
   return rotated;
 }
@@ -77,22 +77,36 @@ std::vector<std::int32_t> top_k(const Values& values, int k) {
   return indices;
 }
 
-Values attention(const Values& q_TnC, const Values& k_SmC, const Values& v_SmC, int T, int n, int m, int C) {
+Values scores(const AttentionParams& params, const double* q_C, const Values& k_SmC, int keys, int m, int kv_head,
+              int C) {
+  const double scale = params.scale == 0 ? 1 / std::sqrt(C) : params.scale, cap = params.softcap;
+  Values scores(keys);
+  for (int s = 0; s < keys; ++s) {
+    const double* k_C = k_SmC.data() + (s * m + kv_head) * C;
+    const double score = std::inner_product(q_C, q_C + C, k_C, 0.0) * scale;
+    const bool hidden = params.window > 0 && s <= keys - 1 - params.window;
+    scores[s] = hidden ? -std::numeric_limits<double>::infinity() : cap > 0 ? cap * std::tanh(score / cap) : score;
+  }
+  return scores;
+}
+
+Values attention(const AttentionParams& params, const Values& q_TnC, const Values& k_SmC, const Values& v_SmW, int T,
+                 int n, int m, int C, int W) {
   const int S = static_cast<int>(k_SmC.size()) / (m * C);
-  Values out_TnC(q_TnC.size(), 0.0);
+  Values out_TnW(static_cast<std::size_t>(T) * n * W, 0.0);
   for (int t = 0; t < T; ++t)
     for (int head = 0; head < n; ++head) {
       const int kv_head = head / (n / m);
       const double* q = q_TnC.data() + (t * n + head) * C;
-      double* out = out_TnC.data() + (t * n + head) * C;
-      Values scores(S - T + t + 1);
-      for (std::size_t s = 0; s < scores.size(); ++s)
-        scores[s] = std::inner_product(q, q + C, k_SmC.data() + (s * m + kv_head) * C, 0.0) / std::sqrt(C);
-      const Values p = softmax(scores);
-      for (std::size_t s = 0; s < p.size(); ++s)
-        for (int c = 0; c < C; ++c) out[c] += p[s] * v_SmC[(s * m + kv_head) * C + c];
+      double* out = out_TnW.data() + (t * n + head) * W;
+      const int keys = S - T + t + 1;
+      Values row = scores(params, q, k_SmC, keys, m, kv_head, C);
+      if (!params.sinks_n.empty()) row.push_back(params.sinks_n[head]);
+      const Values p = softmax(row);  // a sink has no value
+      for (int s = 0; s < keys; ++s)
+        for (int c = 0; c < W; ++c) out[c] += p[s] * v_SmW[(s * m + kv_head) * W + c];
     }
-  return out_TnC;
+  return out_TnW;
 }
 
 namespace {
@@ -106,8 +120,8 @@ double read_element(KvType type, const std::byte* elements, std::size_t i) {
 }  // namespace
 
 StoredKv read_kv(const KvShape& shape, const std::byte* layer_kv, const std::vector<std::int32_t>& blocks, int S) {
-  const int m = shape.kv_heads, C = shape.head_dim;
-  StoredKv kv{Values(S * m * C), Values(S * m * C)};
+  const int m = shape.kv_heads, C = shape.key_width, W = shape.value_width;
+  StoredKv kv{Values(S * m * C), Values(S * m * W)};
   for (int s = 0; s < S; ++s)
     for (int head = 0; head < m; ++head) {
       const std::byte* block = layer_kv + blocks[s / 16] * shape.block_bytes() + head * shape.head_bytes();
@@ -118,15 +132,15 @@ StoredKv read_kv(const KvShape& shape, const std::byte* layer_kv, const std::vec
         v_scale = reinterpret_cast<const float*>(block)[16 + s % 16];
         elements += 2 * 16 * sizeof(float);
       }
+      const bool paired = shape.type == KvType::kBF16;  // [C/2][16][2], then [Wp/16][8][16][2]
       for (int c = 0; c < C; ++c) {
-        const int at = (s * m + head) * C + c;
-        std::size_t k = 16 * c + s % 16, v = 16 * C + s % 16 * shape.padded_dim() + c;
-        if (shape.type == KvType::kBF16) {  // [C/2][16][2], then [Cp/16][8][16][2]
-          k = (c / 2 * 16 + s % 16) * 2 + c % 2;
-          v = 16 * (C + C % 2) + ((c / 16 * 8 + s % 16 / 2) * 16 + c % 16) * 2 + s % 2;
-        }
-        kv.k_SmC[at] = k_scale * read_element(shape.type, elements, k);
-        kv.v_SmC[at] = v_scale * read_element(shape.type, elements, v);
+        const std::size_t k = paired ? (c / 2 * 16 + s % 16) * 2 + c % 2 : 16 * c + s % 16;
+        kv.k_SmC[(s * m + head) * C + c] = k_scale * read_element(shape.type, elements, k);
+      }
+      for (int c = 0; c < W; ++c) {
+        const std::size_t v = paired ? 16 * (C + C % 2) + ((c / 16 * 8 + s % 16 / 2) * 16 + c % 16) * 2 + s % 2
+                                     : 16 * C + s % 16 * shape.padded_values() + c;
+        kv.v_SmW[(s * m + head) * W + c] = v_scale * read_element(shape.type, elements, v);
       }
     }
   return kv;

@@ -130,6 +130,14 @@ HWY_INLINE V16 first_lanes(V16 a, int n, float rest) {
   });
 }
 
+// Returns the lanes of a from the n-th on, and `rest` in those before.
+HWY_INLINE V16 lanes_from(V16 a, int n, float rest) {
+  return make16([&](int i) {
+    const VF lane = hn::Iota(DF(), static_cast<float>(i * kVecLanes));
+    return hn::IfThenElse(hn::Lt(lane, hn::Set(DF(), static_cast<float>(n))), hn::Set(DF(), rest), a.v[i]);
+  });
+}
+
 // Load the first n < 16 floats at p, with zeros in the other lanes, and store them. For the ends of rows.
 HWY_INLINE V16 load_first(const float* p, int n) {
   HWY_ALIGN float x[kLanes16] = {};

@@ -16,7 +16,8 @@ namespace {
 void project_qkv(Step& s, const LayerWeights& w, Range rows, bool own_updates) {
   const ModelConfig& c = s.model.config;
   const std::size_t D = c.hidden_size, G = w.streams.size();
-  const std::size_t n_width = s.model.query_heads() * c.heads().key_width, m_width = s.kv.shape().kv_heads * c.heads().key_width;
+  const std::size_t n_width = s.model.query_heads() * c.heads().key_width,
+                    m_width = s.kv.shape().kv_heads * c.heads().key_width;
   s.a.products.list.clear();
   norm_rows(s, w.attention_norm_D, rows, own_updates ? static_cast<int>(G) : 0);
   QuantisedRows input_codes;
@@ -65,7 +66,8 @@ void norm_heads(Step& s, float* x, int heads, std::span<const float> weight) {
 void norm_whole_width(Step& s, const LayerWeights& w, int n, int m) {
   const ModelConfig& c = s.model.config;
   const int per_kv = c.heads().query_heads / c.heads().kv_heads;
-  const std::size_t n_width = n * c.heads().key_width, m_width = m * c.heads().key_width, count = 2 * static_cast<std::size_t>(s.T);
+  const std::size_t n_width = n * c.heads().key_width, m_width = m * c.heads().key_width,
+                    count = 2 * static_cast<std::size_t>(s.T);
   float* squares_BT2 = s.a.attention.squares_BT2.data();
   s.pool.parallel_for(s.T, [&](std::size_t t) {
     const float *q = s.a.attention.q_TnC.data() + t * n_width, *k = s.a.attention.k_TmC.data() + t * m_width;
@@ -82,7 +84,8 @@ void norm_whole_width(Step& s, const LayerWeights& w, int n, int m) {
     finish_exchange(s);
   }
   const auto inverse_rms = [&](float squares, int heads) {
-    return 1.0f / std::sqrt(squares / static_cast<float>(heads * c.heads().key_width) + static_cast<float>(c.rms_norm_eps));
+    return 1.0f /
+           std::sqrt(squares / static_cast<float>(heads * c.heads().key_width) + static_cast<float>(c.rms_norm_eps));
   };
   s.pool.parallel_for(s.T, [&](std::size_t t) {
     scale_row(s.a.attention.q_TnC.data() + t * n_width, w.q_norm.data(),
@@ -104,8 +107,10 @@ void norm_and_rotate(Step& s, const LayerWeights& w) {
   s.pool.parallel_for(s.T, [&](std::size_t t) {
     const float* cosines = s.state.cosines_TC.data() + t * (c.heads().key_width / 2);
     const float* sines = s.state.sines_TC.data() + t * (c.heads().key_width / 2);
-    for (int h = 0; h < n; ++h) rope(s.a.attention.q_TnC.data() + (t * n + h) * c.heads().key_width, cosines, sines, c.heads().key_width);
-    for (int h = 0; h < m; ++h) rope(s.a.attention.k_TmC.data() + (t * m + h) * c.heads().key_width, cosines, sines, c.heads().key_width);
+    for (int h = 0; h < n; ++h)
+      rope(s.a.attention.q_TnC.data() + (t * n + h) * c.heads().key_width, cosines, sines, c.heads().key_width);
+    for (int h = 0; h < m; ++h)
+      rope(s.a.attention.k_TmC.data() + (t * m + h) * c.heads().key_width, cosines, sines, c.heads().key_width);
   });
 }
 
@@ -133,7 +138,7 @@ void begin_attention(Step& s, int layer) {
   for (int t = 0; t < s.T; t += block) project_qkv(s, w, {t, std::min(s.T, t + block)}, own_updates);
   norm_and_rotate(s, w);
   write_kv(s.pool, s.batch, s.kv.shape(), s.a.attention.k_TmC.data(), s.a.attention.v_TmC.data(), s.kv.layer(layer));
-  attention(s.pool, s.batch, s.kv.shape(), s.model.query_heads(), s.a.attention.q_TnC.data(), s.kv.layer(layer),
+  attention(s.pool, s.batch, s.kv.shape(), s.model.query_heads(), {}, s.a.attention.q_TnC.data(), s.kv.layer(layer),
             s.a.attention.attended_TnC.data());
   project_output(s, layer, own_updates);
   begin_sum(s, s.model.attention_sums, s.state.term_PTD.data());

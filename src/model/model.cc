@@ -84,7 +84,7 @@ Model make_model(ModelConfig config, Placement placement, int rank, Weights weig
 }
 
 KvShape Model::kv_shape(KvType type, AttentionType attention) const {
-  return {share().kv_heads.size(), config.heads().key_width, type, attention};
+  return {share().kv_heads.size(), config.heads().key_width, config.heads().key_width, type, attention};
 }
 
 Model load_model(const std::string& model_dir, Plan plan, const Communicator& comm, const FormatChoice& formats,

@@ -92,7 +92,8 @@ void project_output(Step& s, int layer, bool own_updates) {
                                  .y = nullptr,
                                  .y_stride = static_cast<std::size_t>(s.model.config.hidden_size),
                                  .plus = own_updates ? s.update_TD(static_cast<int>(b)) : nullptr,
-                                 .quantised = from_column(o.format, codes, block.at)});
+                                 .quantised = from_column(o.format, codes, block.at),
+                                 .plus_stride = static_cast<std::size_t>(s.model.config.hidden_size)});
   }
   multiply_partials(s, s.model.attention_sums, s.state.term_PTD.data());
 }

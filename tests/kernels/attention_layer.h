@@ -35,10 +35,23 @@ struct Heads {
   int query;
   int kv;
 };
+// Of a head: of queries and keys, and of values.
+struct Widths {
+  int key;
+  int value;
+  Widths(int both) : key(both), value(both) {}  // NOLINT: most tests have one
+  Widths(int key_, int value_) : key(key_), value(value_) {}
+};
+// AttentionParams, but for the sinks.
+struct Rule {
+  double scale = 0, softcap = 0;
+  int window = 0;
+  bool sinks = false;
+};
 // A sequence with all of its queries, keys and values, and the results of the queries that have run.
 struct Sequence {
   int length;
-  std::vector<float> q_SnC, k_SmC, v_SmC, out_SnC;
+  std::vector<float> q_SnC, k_SmC, v_SmW, out_SnW;
   std::vector<std::int32_t> blocks;
 };
 
@@ -47,20 +60,23 @@ struct Sequence {
 struct Layer {
   Heads heads;
   KvShape shape;
+  Rule rule;
+  std::vector<float> sinks_n;  // around the scores
   std::vector<Sequence> sequences;
   std::vector<std::byte> kv;
 
-  Layer(Heads heads_, int head_dim, Types types, const std::vector<int>& lengths, std::uint64_t seed)
-      : heads(heads_), shape{heads_.kv, head_dim, types.kv, types.attention} {
-    const std::size_t n = heads.query * head_dim, m = heads.kv * head_dim;
+  Layer(Heads heads_, Widths widths, Types types, const std::vector<int>& lengths, std::uint64_t seed, Rule rule_ = {})
+      : heads(heads_), shape{heads_.kv, widths.key, widths.value, types.kv, types.attention}, rule(rule_) {
+    if (rule.sinks) sinks_n = random_values(heads.query, seed + 3000);
+    const std::size_t n = heads.query, m = heads.kv, C = widths.key, W = widths.value;
     std::vector<std::int32_t> free;
     for (const int length : lengths) {
       ++seed;
       sequences.push_back({length,
-                           random_values(length * n, seed),
-                           random_values(length * m, seed + 1000),
-                           random_values(length * m, seed + 2000),
-                           std::vector<float>(length * n),
+                           random_values(length * n * C, seed),
+                           random_values(length * m * C, seed + 1000),
+                           random_values(length * m * W, seed + 2000),
+                           std::vector<float>(length * n * W),
                            {}});
       for (int i = 0; i < length; i += kKvBlock) free.push_back(static_cast<std::int32_t>(free.size()));
     }
@@ -74,6 +90,8 @@ struct Layer {
       }
   }
 
+  AttentionParams params() const { return {rule.scale, rule.softcap, rule.window, sinks_n}; }
+
   void clear() { std::fill(kv.begin(), kv.end(), std::byte{0xff}); }
 
   // `count` tokens of a sequence, from token `first` on.
@@ -85,26 +103,26 @@ struct Layer {
 
   // Runs one step over some chunks: writes their keys and values, and then computes attention for their queries.
   void run(ThreadPool& pool, const std::vector<Chunk>& chunks) {
-    const std::size_t n = heads.query * shape.head_dim, m = heads.kv * shape.head_dim;
+    const std::size_t n = heads.query, m = heads.kv, C = shape.key_width, W = shape.value_width;
     Batch batch;
-    std::vector<float> q_TnC, k_TmC, v_TmC;
+    std::vector<float> q_TnC, k_TmC, v_TmW;
     const auto append = [](std::vector<float>& to, const std::vector<float>& from, std::size_t width, const Chunk& c) {
       to.insert(to.end(), from.begin() + c.first * width, from.begin() + (c.first + c.count) * width);
     };
     for (const Chunk& c : chunks) {
       const Sequence& s = sequences[c.sequence];
       batch.add_sequence(std::vector<std::int32_t>(c.count), c.first, s.blocks, Batch::Sample::kNone);
-      append(q_TnC, s.q_SnC, n, c);
-      append(k_TmC, s.k_SmC, m, c);
-      append(v_TmC, s.v_SmC, m, c);
+      append(q_TnC, s.q_SnC, n * C, c);
+      append(k_TmC, s.k_SmC, m * C, c);
+      append(v_TmW, s.v_SmW, m * W, c);
     }
-    std::vector<float> out_TnC(q_TnC.size());
-    write_kv(pool, batch, shape, k_TmC.data(), v_TmC.data(), kv.data());
-    attention(pool, batch, shape, heads.query, q_TnC.data(), kv.data(), out_TnC.data());
-    const float* out = out_TnC.data();
+    std::vector<float> out_TnW(batch.num_tokens() * n * W);
+    write_kv(pool, batch, shape, k_TmC.data(), v_TmW.data(), kv.data());
+    attention(pool, batch, shape, heads.query, params(), q_TnC.data(), kv.data(), out_TnW.data());
+    const float* out = out_TnW.data();
     for (const Chunk& c : chunks) {
-      std::copy(out, out + c.count * n, sequences[c.sequence].out_SnC.begin() + c.first * n);
-      out += c.count * n;
+      std::copy(out, out + c.count * n * W, sequences[c.sequence].out_SnW.begin() + c.first * n * W);
+      out += c.count * n * W;
     }
   }
 
@@ -124,7 +142,7 @@ struct Layer {
 
   std::vector<std::vector<float>> results() const {
     std::vector<std::vector<float>> all;
-    for (const Sequence& s : sequences) all.push_back(s.out_SnC);
+    for (const Sequence& s : sequences) all.push_back(s.out_SnW);
     return all;
   }
 };

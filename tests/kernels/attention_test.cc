@@ -5,15 +5,13 @@
 
 #include <gtest/gtest.h>
 
-#include "attention_layer.h"
+#include "attention_check.h"
 #include "base/sanitized.h"
 
 namespace foe {
 namespace {
 
 constexpr int kHeadDims[] = {1, 3, 16, 17, 24, 64, 96, 100, 128};
-constexpr Types kTypes[] = {{KvType::kF32}, {KvType::kBF16}, {KvType::kInt8}, kRounded};
-
 constexpr Heads kHeads[] = {{1, 1}, {2, 2}, {4, 2}, {3, 1}, {4, 1}, {7, 1}};
 
 // For the i-th head dimension: over six dimensions, all numbers of heads twice.
@@ -21,73 +19,10 @@ std::array<Heads, 2> two_heads(std::size_t i) {
   return {kHeads[i % std::size(kHeads)], kHeads[(i + 3) % std::size(kHeads)]};
 }
 
-// How far one output may be from sum_j p_j v_j. Each term is a weight e^(s_j - largest) times v_j, and the result is
-// their sum over that of the weights. A score is a chain of C products, scaled (3 roundings: root, reciprocal,
-// product): its error counts fully in the exponent, as do the rounded differences of scores, u times their spread at
-// most in all. Besides, a weight takes 4 u for each exp (its own, and one for each merge of spans), a rounding for each
-// factor, and those of the sums: 128 in a span and 3 per merge. With int8, scores and weights are once more multiplied,
-// by the scales of keys and values. In bf16, a weight's own exp is within 2^-18, and its rounding within 2^-9, in
-// numerator and denominator alike; differences of scores are in base 2, which merges round once more and convert with
-// a rounded constant; chains are no longer, but their sums are added. Numerator and denominator both err
-// by a factor within e^-+eta, so their quotient within e^-+2 eta. A weight below e^-87 of the largest is taken as 0,
-// and in bf16 what is below 2^-126: any product, and any sum.
-double attention_bound(int keys, const KvShape& shape, double score_magnitude, double spread, double value_magnitude,
-                       double largest_value) {
-  const int spans = (keys + kAttentionSpan - 1) / kAttentionSpan, C = shape.head_dim;
-  const int scaled = shape.type == KvType::kInt8 ? 1 : 0;
-  const bool rounded = shape.attention == AttentionType::kBF16;
-  const int blocks = rounded ? 1 + C / 32 : 0;
-  const double score_error = gamma(C + 3 + scaled + blocks) * score_magnitude;
-  const double eta = score_error + kUnitRoundoff * (rounded ? 3 : 1) * (spread + 2 * score_error) +
-                     gamma(4 * (1 + spans) + kAttentionSpan + 4 * spans + 1 + scaled) +
-                     (rounded ? -std::log1p(-0x1p-9 - 0x1p-18) : 0);
-  return std::expm1(2 * eta) * value_magnitude + keys * std::exp(-87.0) * 2 * largest_value +
-         (rounded ? 2 * keys * 0x1p-126 : 0);
-}
-
-// Checks the last `queries` results of a sequence, against attention to what the cache holds.
-void check(const Layer& layer, const Sequence& s, int queries) {
-  const auto [n, m] = layer.heads;
-  const int C = layer.shape.head_dim;
-  auto q = to_double({s.q_SnC.end() - queries * n * C, s.q_SnC.end()});
-  if (layer.shape.attention == AttentionType::kBF16)
-    for (double& x : q) x = to_float(to_bf16(static_cast<float>(x)));
-  const auto [k, v] = ref::read_kv(layer.shape, layer.kv.data(), s.blocks, s.length);
-  const auto expected = ref::attention(q, k, v, queries, n, m, C);
-  const auto value_magnitude = ref::attention(q, k, absolute(v), queries, n, m, C);
-  for (int t = 0; t < queries; ++t)
-    for (int head = 0; head < n; ++head) {
-      const int keys = s.length - queries + t + 1;
-      double largest = -1e300, smallest = 1e300, magnitude = 0, largest_value = 0;
-      for (int j = 0; j < keys; ++j) {
-        double score = 0, terms = 0;
-        for (int c = 0; c < C; ++c) {
-          const int at = (j * m + head / (n / m)) * C + c;
-          const double term = q[(t * n + head) * C + c] * k[at] / std::sqrt(C);
-          score += term;
-          terms += std::abs(term);
-          largest_value = std::max(largest_value, std::abs(v[at]));
-        }
-        largest = std::max(largest, score);
-        smallest = std::min(smallest, score);
-        magnitude = std::max(magnitude, terms);
-      }
-      for (int c = 0; c < C; ++c) {
-        const int at = (t * n + head) * C + c;
-        ASSERT_NEAR(
-            s.out_SnC[(s.length - queries) * n * C + at], expected[at],
-            attention_bound(keys, layer.shape, magnitude, largest - smallest, value_magnitude[at], largest_value))
-            << "query " << t << ", head " << head << ", column " << c;
-      }
-    }
-}
-
 class AttentionOf : public testing::TestWithParam<Types> {};
 
-INSTANTIATE_TEST_SUITE_P(KvTypes, AttentionOf, testing::ValuesIn(kTypes), [](const auto& types) {
-  const std::string kv = to_string(types.param.kv);
-  return types.param.attention == AttentionType::kF32 ? kv : kv + "_rounded";
-});
+INSTANTIATE_TEST_SUITE_P(KvTypes, AttentionOf, testing::ValuesIn(kAllTypes),
+                         [](const auto& types) { return name_of(types.param); });
 
 TEST_P(AttentionOf, MatchesReference) {
   const auto pools = thread_pools();
@@ -173,7 +108,7 @@ TEST_P(AttentionOf, BitsDependNotOnWhoTakesWhichSpans) {
             last.push_back({s, lengths[s] - count, count});
           }
           for (std::size_t begin = 0; begin < last.size(); ++begin) {
-            for (Sequence& s : layer.sequences) std::fill(s.out_SnC.end() - heads.query * 17, s.out_SnC.end(), -7.0f);
+            for (Sequence& s : layer.sequences) std::fill(s.out_SnW.end() - heads.query * 17, s.out_SnW.end(), -7.0f);
             layer.run(pool, last);
             ASSERT_EQ(layer.results(), expected) << threads << " threads, " << tokens << " tokens";
             std::rotate(last.begin(), last.begin() + 1, last.end());
@@ -224,14 +159,14 @@ TEST(Attention, ARankWithoutHeadsDoesNothing) {
   ThreadPool pool(1);
   Batch batch;
   batch.add_sequence(std::vector<std::int32_t>(3), 0, std::vector<std::int32_t>{0}, Batch::Sample::kNone);
-  write_kv(pool, batch, {0, 16}, nullptr, nullptr, nullptr);
-  attention(pool, batch, {0, 16}, 0, nullptr, nullptr, nullptr);
+  write_kv(pool, batch, {0, 16, 16}, nullptr, nullptr, nullptr);
+  attention(pool, batch, {0, 16, 16}, 0, {}, nullptr, nullptr, nullptr);
 }
 
 TEST(AttentionDeathTest, HeadsMustDivide) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   ThreadPool pool(1);
-  EXPECT_DEATH(attention(pool, Batch(), {2, 16}, 3, nullptr, nullptr, nullptr), "3 query heads, 2 KV heads");
+  EXPECT_DEATH(attention(pool, Batch(), {2, 16, 16}, 3, {}, nullptr, nullptr, nullptr), "3 query heads, 2 KV heads");
 }
 
 }  // namespace

@@ -148,6 +148,26 @@ TEST(Gemm, BitsDependOnNeitherBatchNorTargetNorThreads) {
 }
 
 // The bits of products, additions and merges one after the other, however many terms wait for each other.
+TEST(Gemm, AddsABiasToEveryRow) {
+  const auto pools = thread_pools();
+  for (const int count : {1, 7, 48, 49})
+    for (const int width : {1, 33, 64}) {
+      Case c(count, width, 100, DType::kBF16, false, width);
+      const std::vector<float> bias = random_values(width, 5);
+      for_each_target([&] {
+        Product product = c.product();
+        multiply(*pools[0], {&product, 1});
+        std::vector<float> expected = c.y;
+        for (int i = 0; i < count; ++i)
+          for (int n = 0; n < width; ++n) expected[i * (width + 1) + n] += bias[n];
+        product = c.product();
+        product.plus = bias.data();
+        multiply(*pools[count % 3], {&product, 1});
+        ASSERT_EQ(c.y, expected) << count << " rows of " << width;
+      });
+    }
+}
+
 TEST(Gemm, SumsInTheOrderOfTheMerges) {
   const auto pools = thread_pools();
   for (const int terms : {1, 2, 3, 4, 7, 8, 13, 64})
@@ -175,6 +195,7 @@ TEST(Gemm, SumsInTheOrderOfTheMerges) {
           for (int i = 0; i < terms; ++i) {
             products[i].y = i == 0 ? sum.data() : nullptr;
             products[i].plus = i % 2 == 0 ? plus[i].data() : nullptr;
+            products[i].plus_stride = width + 1;
           }
           multiply_and_sum(*pools[terms % 3], products, merges);
           for (int i = 0; i < count; ++i) {

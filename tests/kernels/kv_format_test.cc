@@ -14,22 +14,23 @@ namespace foe {
 namespace {
 
 constexpr KvType kTypes[] = {KvType::kF32, KvType::kBF16, KvType::kInt8};
-constexpr int kHeadDims[] = {1, 3, 17, 64, 96, 100, 128};
+constexpr int kWidths[][2] = {{1, 1},     {3, 3},     {17, 17}, {64, 64},  {96, 96},
+                              {100, 100}, {128, 128}, {17, 40}, {192, 128}};
 const std::vector<std::int32_t> kBlocks = {2, 0, 3};
 constexpr int kLength = 37;
 
 using Bytes = std::vector<std::byte>;
 
 struct Rows {
-  std::vector<float> k_SmC, v_SmC;
+  std::vector<float> k_SmC, v_SmW;
   Rows(const KvShape& shape, std::uint64_t seed)
-      : k_SmC(random_values(kLength * shape.kv_heads * shape.head_dim, seed)),
-        v_SmC(random_values(k_SmC.size(), seed + 1)) {
+      : k_SmC(random_values(kLength * shape.kv_heads * shape.key_width, seed)),
+        v_SmW(random_values(kLength * shape.kv_heads * shape.value_width, seed + 1)) {
     // Heads of different sizes, so that one's scale does not fit another.
-    for (std::size_t i = 0; i < k_SmC.size(); ++i) {
-      k_SmC[i] = std::ldexp(k_SmC[i], static_cast<int>(i / shape.head_dim % 7) - 3);
-      v_SmC[i] = std::ldexp(v_SmC[i], static_cast<int>(i / shape.head_dim % 5) - 9);
-    }
+    for (std::size_t i = 0; i < k_SmC.size(); ++i)
+      k_SmC[i] = std::ldexp(k_SmC[i], static_cast<int>(i / shape.key_width % 7) - 3);
+    for (std::size_t i = 0; i < v_SmW.size(); ++i)
+      v_SmW[i] = std::ldexp(v_SmW[i], static_cast<int>(i / shape.value_width % 5) - 9);
   }
 };
 
@@ -41,9 +42,10 @@ Bytes empty_cache(const KvShape& shape) {
 void write(const KvShape& shape, const Rows& rows, int first, int count, Bytes& kv) {
   Batch batch;
   batch.add_sequence(std::vector<std::int32_t>(count), first, kBlocks, Batch::Sample::kNone);
-  const int at = first * shape.kv_heads * shape.head_dim;
+  const int at = first * shape.kv_heads;
   ThreadPool pool(1);
-  write_kv(pool, batch, shape, rows.k_SmC.data() + at, rows.v_SmC.data() + at, kv.data());
+  write_kv(pool, batch, shape, rows.k_SmC.data() + at * shape.key_width, rows.v_SmW.data() + at * shape.value_width,
+           kv.data());
 }
 
 TEST(KvFormat, HasNames) {
@@ -58,10 +60,12 @@ TEST(KvFormat, HasNames) {
 }
 
 TEST(KvFormat, CountsBytes) {
-  EXPECT_EQ(KvShape({8, 96, KvType::kF32}).block_bytes(), 8u * 16 * 4 * (96 + 96));
-  EXPECT_EQ(KvShape({8, 96, KvType::kBF16}).block_bytes(), 8u * 16 * 2 * (96 + 96));
-  EXPECT_EQ(KvShape({8, 96, KvType::kInt8}).block_bytes(), 8u * 16 * (96 + 96 + 2 * 4));
-  EXPECT_EQ(KvShape({1, 17, KvType::kBF16}).block_bytes(), 16u * 2 * (18 + 32));
+  EXPECT_EQ(KvShape({8, 96, 96, KvType::kF32}).block_bytes(), 8u * 16 * 4 * (96 + 96));
+  EXPECT_EQ(KvShape({8, 96, 96, KvType::kBF16}).block_bytes(), 8u * 16 * 2 * (96 + 96));
+  EXPECT_EQ(KvShape({8, 96, 96, KvType::kInt8}).block_bytes(), 8u * 16 * (96 + 96 + 2 * 4));
+  EXPECT_EQ(KvShape({1, 17, 17, KvType::kBF16}).block_bytes(), 16u * 2 * (18 + 32));
+  EXPECT_EQ(KvShape({2, 192, 128, KvType::kInt8}).block_bytes(), 2u * 16 * (192 + 128 + 2 * 4));
+  EXPECT_EQ(KvShape({1, 17, 33, KvType::kF32}).block_bytes(), 16u * 4 * (17 + 48));
 }
 
 // f32 stays; bf16 is the nearest number of 8 significant bits, within 2^-8 of the element; int8 is within half of the
@@ -86,10 +90,10 @@ void check_row(KvType type, const float* x, const double* stored, int C) {
 
 TEST(KvFormat, StoresTheNearest) {
   for (const KvType type : kTypes)
-    for (const int C : kHeadDims)
+    for (const auto [C, W] : kWidths)
       for (const int m : {1, 3}) {
-        SCOPED_TRACE(testing::Message() << to_string(type) << ", " << m << " heads of " << C);
-        const KvShape shape{m, C, type};
+        SCOPED_TRACE(testing::Message() << to_string(type) << ", " << m << " heads of " << C << " and " << W);
+        const KvShape shape{m, C, W, type};
         const Rows rows(shape, C);
         for_each_target([&] {
           Bytes kv = empty_cache(shape);
@@ -97,7 +101,7 @@ TEST(KvFormat, StoresTheNearest) {
           const ref::StoredKv stored = ref::read_kv(shape, kv.data(), kBlocks, kLength);
           for (int row = 0; row < kLength * m; ++row) {
             check_row(type, rows.k_SmC.data() + row * C, stored.k_SmC.data() + row * C, C);
-            check_row(type, rows.v_SmC.data() + row * C, stored.v_SmC.data() + row * C, C);
+            check_row(type, rows.v_SmW.data() + row * W, stored.v_SmW.data() + row * W, W);
           }
         });
       }
@@ -105,7 +109,7 @@ TEST(KvFormat, StoresTheNearest) {
 
 TEST(KvFormat, AppendingChangesNothingThatIsThereOnAnyTarget) {
   for (const KvType type : kTypes) {
-    const KvShape shape{2, 17, type};
+    const KvShape shape{2, 17, 20, type};
     const Rows rows(shape, 3);
     Bytes first;
     for_each_target([&] {
@@ -118,7 +122,7 @@ TEST(KvFormat, AppendingChangesNothingThatIsThereOnAnyTarget) {
         const ref::StoredKv now = ref::read_kv(shape, appended.data(), kBlocks, i + 1);
         const ref::StoredKv all = ref::read_kv(shape, whole.data(), kBlocks, i + 1);
         ASSERT_EQ(now.k_SmC, all.k_SmC) << to_string(type) << ", " << i + 1 << " positions";
-        ASSERT_EQ(now.v_SmC, all.v_SmC) << to_string(type) << ", " << i + 1 << " positions";
+        ASSERT_EQ(now.v_SmW, all.v_SmW) << to_string(type) << ", " << i + 1 << " positions";
       }
       EXPECT_EQ(appended, whole) << to_string(type);
     });
@@ -130,22 +134,22 @@ TEST(KvFormat, ExtremeRows) {
   constexpr float kMost = 0x1.fep127f, kInfinity = std::numeric_limits<float>::infinity();
   for (const KvType type : kTypes)
     for (const float x : {0.0f, 0x1p-149f, 0x1p-126f, kMost, kInfinity, -kInfinity, std::nanf("")}) {
-      const KvShape shape{1, 3, type};
+      const KvShape shape{1, 3, 3, type};
       Rows rows(shape, 1);
-      std::fill(rows.v_SmC.begin(), rows.v_SmC.end(), 0.0f);
-      rows.v_SmC[1] = x;
+      std::fill(rows.v_SmW.begin(), rows.v_SmW.end(), 0.0f);
+      rows.v_SmW[1] = x;
       for_each_target([&] {
         Bytes kv = empty_cache(shape);
         write(shape, rows, 0, kLength, kv);
         const ref::StoredKv stored = ref::read_kv(shape, kv.data(), kBlocks, 2);
         if (!std::isfinite(x)) {
-          EXPECT_FALSE(std::isfinite(stored.v_SmC[1])) << to_string(type) << " of " << x;
+          EXPECT_FALSE(std::isfinite(stored.v_SmW[1])) << to_string(type) << " of " << x;
         } else {
           const double step = type == KvType::kF32 ? 0 : type == KvType::kBF16 ? 0x1p-8 * x : x / 127.0;
-          EXPECT_NEAR(stored.v_SmC[1], x, std::max(step, 0x1p-126)) << to_string(type);
-          EXPECT_EQ(stored.v_SmC[0], 0) << to_string(type);
+          EXPECT_NEAR(stored.v_SmW[1], x, std::max(step, 0x1p-126)) << to_string(type);
+          EXPECT_EQ(stored.v_SmW[0], 0) << to_string(type);
         }
-        for (int c = 3; c < 6; ++c) EXPECT_EQ(stored.v_SmC[c], 0) << "the next position";
+        for (int c = 3; c < 6; ++c) EXPECT_EQ(stored.v_SmW[c], 0) << "the next position";
       });
     }
 }

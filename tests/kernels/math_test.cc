@@ -27,6 +27,9 @@ void exp_array(const float* x, float* y) {
 void silu_array(const float* x, float* y) {
   store16(silu16(load16(x)), y);
 }
+void tanh_array(const float* x, float* y) {
+  store16(tanh16(load16(x)), y);
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace foe
@@ -38,6 +41,7 @@ namespace {
 
 HWY_EXPORT(exp_array);
 HWY_EXPORT(silu_array);
+HWY_EXPORT(tanh_array);
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
@@ -75,6 +79,43 @@ TEST(Exp16, IsWithinTwoUlp) {
     sweep(80.0f, 88.0f, 61, exp16, check);
     sweep(-80.0f, -87.0f, 61, exp16, check);
     EXPECT_LE(worst, 2.0) << "at " << at;
+  });
+}
+
+TEST(Tanh16, IsWithinFourUlp) {
+  for_each_target([] {
+    const auto tanh16 = [](const float* x, float* y) { HWY_DYNAMIC_DISPATCH(tanh_array)(x, y); };
+    constexpr float kLeast = std::numeric_limits<float>::min();
+    double worst = 0;
+    float at = 0;
+    const auto check = [&](float x, float y) {
+      const double exact = std::tanh(static_cast<double>(x)), error = std::abs(y - exact) / ulp(exact);
+      if (error > worst) worst = error, at = x;
+      if (std::abs(y) > 1) worst = kInfinity, at = x;
+    };
+    sweep(kLeast, 100.0f, 997, tanh16, check);
+    sweep(-kLeast, -100.0f, 997, tanh16, check);
+    sweep(0.5f, 0.6f, 1, tanh16, check);  // where the two ways meet
+    EXPECT_LE(worst, 4.0) << "at " << at;
+  });
+}
+
+TEST(Tanh16, EndsExactly) {
+  for_each_target([] {
+    const float least = std::numeric_limits<float>::denorm_min(), nan = std::nanf("");
+    const float x[16] = {0.0f,  -0.0f,  least,     -least,     10.0f, -10.0f, 44.0f, -44.0f,
+                         1e30f, -1e30f, kInfinity, -kInfinity, nan,   -nan,   20.0f, -20.0f};
+    const float expected[16] = {0.0f, -0.0f, least, -least, 1, -1, 1, -1, 1, -1, 1, -1, nan, nan, 1, -1};
+    float y[16];
+    HWY_DYNAMIC_DISPATCH(tanh_array)(x, y);
+    for (int i = 0; i < 16; ++i) {
+      if (std::isnan(expected[i])) {
+        EXPECT_TRUE(std::isnan(y[i])) << x[i];
+        continue;
+      }
+      EXPECT_EQ(y[i], expected[i]) << x[i];
+      EXPECT_EQ(std::signbit(y[i]), std::signbit(x[i])) << x[i];
+    }
   });
 }
 

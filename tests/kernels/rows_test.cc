@@ -120,31 +120,41 @@ TEST(SumOfSquares, MatchesReference) {
   }
 }
 
+// Rotates the first `width` of a head of `head_dim`.
+void check_rotation(int head_dim, int width, double position, double factor, bool interleaved) {
+  const double theta = 500000;
+  const int half = width / 2;
+  const auto head = random_values(head_dim, head_dim);
+  const auto expected = ref::rope(to_double(head), position, theta, factor, width, interleaved);
+  std::vector<float> cosines(half), sines(half), first;
+  rope_angles(position, theta, factor, width, cosines.data(), sines.data());
+  for_each_target([&] {
+    auto rotated = head;
+    (interleaved ? rope_interleaved : rope)(rotated.data(), cosines.data(), sines.data(), width);
+    for (int i = 0; i < half; ++i) {
+      // Each output is two products and a sum of two rounded factors.
+      const int at = interleaved ? 2 * i : i, other = interleaved ? 2 * i + 1 : i + half;
+      const double c = std::abs(cosines[i]), s = std::abs(sines[i]);
+      const double a = std::abs(head[at]), b = std::abs(head[other]);
+      EXPECT_NEAR(rotated[at], expected[at], gamma(4) * (a * c + b * s));
+      EXPECT_NEAR(rotated[other], expected[other], gamma(4) * (b * c + a * s));
+    }
+    for (int i = width; i < head_dim; ++i) EXPECT_EQ(rotated[i], head[i]) << "is not rotated";
+    if (first.empty()) first = rotated;
+    expect_same_bits(rotated, first);
+  });
+}
+
 TEST(Rope, MatchesReference) {
   for (const int head_dim : {2, 10, 16, 24, 34, 64, 128})
     for (const double position : {0.0, 1.0, 17.0, 511.0, 32767.0})
-      for (const double factor : {1.0, 16.0}) {
-        SCOPED_TRACE(testing::Message() << "head dim " << head_dim << ", position " << position << " / " << factor);
-        const double theta = 500000;
-        const int half = head_dim / 2;
-        const auto head = random_values(head_dim, head_dim);
-        const auto expected = ref::rope(to_double(head), position, theta, factor);
-        std::vector<float> cosines(half), sines(half), first;
-        rope_angles(position, theta, factor, head_dim, cosines.data(), sines.data());
-        for_each_target([&] {
-          auto rotated = head;
-          rope(rotated.data(), cosines.data(), sines.data(), head_dim);
-          for (int i = 0; i < half; ++i) {
-            // Each output is two products and a sum of two rounded factors.
-            const double c = std::abs(cosines[i]), s = std::abs(sines[i]);
-            const double a = std::abs(head[i]), b = std::abs(head[i + half]);
-            EXPECT_NEAR(rotated[i], expected[i], gamma(4) * (a * c + b * s));
-            EXPECT_NEAR(rotated[i + half], expected[i + half], gamma(4) * (b * c + a * s));
+      for (const double factor : {1.0, 16.0})
+        for (const int width : {head_dim, head_dim / 4 * 2})
+          for (const bool interleaved : {false, true}) {
+            SCOPED_TRACE(testing::Message() << width << " of head dim " << head_dim << ", position " << position
+                                            << " / " << factor << (interleaved ? ", interleaved" : ""));
+            check_rotation(head_dim, width, position, factor, interleaved);
           }
-          if (first.empty()) first = rotated;
-          expect_same_bits(rotated, first);
-        });
-      }
 }
 
 TEST(Rope, PositionZeroChangesNothing) {

@@ -62,12 +62,14 @@ class TiledSpans {
   explicit TiledSpans(std::span<AttentionTile> tiles)
       : shape_(*tiles.front().shape),
         widest_(tiles.front()),
-        scale_(score_scale(shape_.head_dim)),
-        depth_((shape_.head_dim + kDotDepth - 1) / kDotDepth),
-        panels_(shape_.padded_dim() / kLanes16) {
+        scoring_(*tiles.front().scoring),
+        span_begin_(tiles.back().span_begin),
+        depth_((shape_.key_width + kDotDepth - 1) / kDotDepth),
+        panels_(shape_.padded_values() / kLanes16) {
     // The first tile has the last rows of the sequence.
     for (auto tile = tiles.rbegin(); tile != tiles.rend(); ++tile)
-      for (int r = 0; r < tile->rows; ++r) rows_.push_back({tile->q[r], tile->out[r], tile->position[r]});
+      for (int r = 0; r < tile->rows; ++r)
+        rows_.push_back({tile->q[r], tile->out[r], tile->position[r], tile->first[r], tile->running[r]});
     groups_ = static_cast<int>(rows_.size() + kGroupRows - 1) / kGroupRows;
     const std::size_t groups = groups_, panels = panels_, depth = depth_;
     queries_ = AlignedBuffer<BF16>(groups * depth * kTileBf16);
@@ -79,7 +81,10 @@ class TiledSpans {
     outputs_ = AlignedBuffer<float>::zeroed(groups * (panels + 1) * kTileF32);
     largest_ = AlignedBuffer<float>(groups * kGroupRows);
     span_largest_ = AlignedBuffer<float>(groups * kGroupRows);
-    std::fill(largest_.data(), largest_.data() + largest_.size(), -kInfinity);
+    for (int i = 0; i < groups_ * kGroupRows; ++i) {
+      largest_.data()[i] = row(i).start.largest;
+      std::fill_n(sum(i), kLanes16, row(i).start.sum);
+    }
     for (int g = 0; g < groups_; ++g) pack_queries(g);
   }
 
@@ -88,7 +93,7 @@ class TiledSpans {
     alignas(64) BF16 ones[kTileBf16];
     std::fill(std::begin(ones), std::end(ones), to_bf16(1.0f));
     amx::load<7>(ones);
-    for (int span = widest_.span_begin; span < widest_.span_end; ++span) take_span(span);
+    for (int span = span_begin_; span < widest_.span_end; ++span) take_span(span);
     normalise();
   }
 
@@ -96,12 +101,22 @@ class TiledSpans {
   struct Row {
     const float* q;
     float* out;
-    int position;
+    int position, first;
+    Running start;
   };
 
   const Row& row(int i) const { return rows_[std::min<std::size_t>(i, rows_.size() - 1)]; }
-  // Return how many keys of the span a row sees, and how many the last row of a group, which sees the most.
+  // Returns where 16 copies of a row's sum of weights so far stand.
+  float* sum(int i) {
+    return outputs_.data() + (static_cast<std::size_t>(i / kGroupRows * (panels_ + 1) + panels_)) * kTileF32 +
+           i % kGroupRows * kLanes16;
+  }
+  // Of the span, a row sees the keys [keys_hidden, keys_seen).
+  int keys_hidden(int i) const { return row(i).first - span_ * kAttentionSpan; }
   int keys_seen(int i) const { return std::min(kAttentionSpan, row(i).position + 1 - span_ * kAttentionSpan); }
+  // Of a group the fewest that are hidden of a row, the most, and the most that are seen.
+  int least_hidden(int group) const { return keys_hidden(group * kGroupRows); }
+  int most_hidden(int group) const { return keys_hidden(group * kGroupRows + kGroupRows - 1); }
   int most_seen(int group) const { return keys_seen(group * kGroupRows + kGroupRows - 1); }
   float* scores(int group) { return scores_.data() + group % 2 * kBlocksPerSpan * kTileF32; }
   BF16* weights(int group) { return weights_.data() + static_cast<std::size_t>(group * kWeightTiles) * kTileBf16; }
@@ -113,7 +128,7 @@ class TiledSpans {
     for (int t = 0; t < depth_; ++t)
       for (int r = 0; r < kGroupRows; ++r) {
         const std::size_t i = static_cast<std::size_t>(group * kGroupRows + r);
-        const int begin = t * kDotDepth, count = i < rows_.size() ? shape_.head_dim - begin : 0;
+        const int begin = t * kDotDepth, count = i < rows_.size() ? shape_.key_width - begin : 0;
         const auto load = [&](int c) HWY_ATTR {
           const float* at = rows_[i].q + begin + c;
           return count >= c + kLanes16 ? load16(at) : count > c ? load_first(at, count - c) : zero16();
@@ -168,16 +183,18 @@ class TiledSpans {
 
   void take_span(int index) {
     load_span(index);
-    int first = 0;  // the first group that sees the span; all later ones do, too
+    int first = 0,
+        end = groups_;  // the groups [first, end) see the span: it has begun, and their windows have not ended
     while (most_seen(first) <= 0) ++first;
+    while (least_hidden(end - 1) >= kAttentionSpan) --end;
     multiply_keys(first);
-    for (int g = first; g < groups_; ++g) {
-      if (g + 1 < groups_) multiply_keys(g + 1);
+    for (int g = first; g < end; ++g) {
+      if (g + 1 < end) multiply_keys(g + 1);
       weigh(g);
     }
     multiply_values(first);
-    for (int g = first; g < groups_; ++g) {
-      if (g + 1 < groups_) multiply_values(g + 1);
+    for (int g = first; g < end; ++g) {
+      if (g + 1 < end) multiply_values(g + 1);
       merge(g);
     }
   }
@@ -206,8 +223,20 @@ class TiledSpans {
 
   // Computes a group's weights from its scores.
   void weigh(int group) {
-    const bool masked = keys_seen(group * kGroupRows) < kAttentionSpan;
+    if (scoring_.squash != 0 || most_hidden(group) > 0) squash_and_hide_rows(group);
+    const bool masked = keys_seen(group * kGroupRows) < kAttentionSpan || most_hidden(group) >= kAttentionSpan;
     masked ? weigh_rows<true>(group) : weigh_rows<false>(group);
+  }
+  // As squash_and_hide(), of all rows.
+  void squash_and_hide_rows(int group) {
+    float* at = scores(group);
+    const V16 squash = set16(scoring_.squash);
+    for (int b = 0; b < blocks_of(most_seen(group)); ++b)
+      for (int r = 0; r < kGroupRows; ++r, at += kLanes16) {
+        V16 s = load16(at);
+        if (scoring_.squash != 0) s = tanh16(mul(s, squash));
+        store16(lanes_from(s, keys_hidden(group * kGroupRows + r) - b * kKvBlock, -kInfinity), at);
+      }
   }
   template <bool kMasked>
   HWY_INLINE void weigh_rows(int group) {
@@ -217,9 +246,12 @@ class TiledSpans {
       const V16 all = load16(s + b * kTileF32 + r * kLanes16);
       return kMasked ? first_lanes(all, seen - b * kKvBlock, -kInfinity) : all;
     };
-    const auto seen_by = [&](int r) { return kMasked ? keys_seen(group * kGroupRows + r) : kAttentionSpan; };
+    const auto seen_by = [&](int r) {
+      if (!kMasked) return kAttentionSpan;
+      return keys_hidden(group * kGroupRows + r) < kAttentionSpan ? keys_seen(group * kGroupRows + r) : 0;
+    };
     float* const largest = span_largest_.data() + group * kGroupRows;
-    const V16 scale = set16(scale_);
+    const V16 scale = set16(scoring_.scale);
     store16(mul(largest_of_rows([&](int r) HWY_ATTR {
                   const int seen = seen_by(r);
                   const auto larger = [&](int b) HWY_ATTR { return max(score(r, b, seen), score(r, b + 1, seen)); };
@@ -284,10 +316,10 @@ class TiledSpans {
   void normalise() {
     for (std::size_t i = 0; i < rows_.size(); ++i) {
       const float* from = outputs_.data() + i / kGroupRows * (panels_ + 1) * kTileF32 + i % kGroupRows * kLanes16;
-      const V16 sum = load16(from + panels_ * kTileF32), zero = set16(sign_of_zero(shape_));
+      const V16 weights = load16(sum(static_cast<int>(i))), zero = set16(sign_of_zero(shape_));
       for (int p = 0; p < panels_; ++p) {
-        const V16 y = add(div(load16(from + p * kTileF32), sum), zero);
-        const int left = shape_.head_dim - p * kLanes16;
+        const V16 y = add(div(load16(from + p * kTileF32), weights), zero);
+        const int left = shape_.value_width - p * kLanes16;
         float* const out = rows_[i].out + p * kLanes16;
         left >= kLanes16 ? store16(y, out) : store_first(y, out, left);
       }
@@ -296,7 +328,8 @@ class TiledSpans {
 
   const KvShape& shape_;
   const AttentionTile& widest_;
-  const float scale_;
+  const Scoring& scoring_;
+  const int span_begin_;
   const int depth_, panels_;  // how many tiles a query takes, and how many panels of 16 columns outputs have
   int groups_ = 0;
   std::vector<Row> rows_;

@@ -73,9 +73,10 @@ struct Job {
   const Batch& batch;
   const KvShape& shape;
   int query_heads;
+  Scoring scoring;
   const float* q_TnC;
   const std::byte* layer_kv;
-  float* out_TnC;
+  float* out_TnW;
 
   int heads_per_kv() const { return query_heads / shape.kv_heads; }
 };
@@ -83,8 +84,9 @@ struct Job {
 // How the attention of one sequence is cut. For each KV head there are tiles of (token, head) rows. A task is a group
 // of tiles or, if a tile has many spans, a piece of the spans of one tile.
 struct Cut {
-  int tiles = 0;   // tiles of a KV head
-  int spans = 0;   // spans of the last tile
+  int tiles = 0;  // tiles of a KV head
+  // The spans that some tile sees, and the most of them that one tile sees.
+  int first_span = 0, spans = 0, tile_spans = 0;
   int groups = 1;  // groups of the tiles of a KV head
   int pieces = 1;  // pieces of a tile; more than one only if each group is one tile
   // Totals of all sequences before: the tasks, the tiles in several pieces, and the spans of these.
@@ -110,8 +112,12 @@ std::vector<Cut> cut_work(const Job& job, int threads) {
     const int rows = (end - job.batch.sequence_begin[s]) * job.heads_per_kv();
     if (rows == 0) continue;
     cuts[s].tiles = (rows + AttentionTile::kMaxRows - 1) / AttentionTile::kMaxRows;
-    cuts[s].spans = job.batch.positions[end - 1] / kAttentionSpan + 1;
-    spans += static_cast<std::size_t>(heads) * cuts[s].tiles * cuts[s].spans;
+    cuts[s].first_span = job.scoring.first_seen(job.batch.positions[job.batch.sequence_begin[s]]) / kAttentionSpan;
+    cuts[s].spans = job.batch.positions[end - 1] / kAttentionSpan + 1 - cuts[s].first_span;
+    cuts[s].tile_spans = cuts[s].spans;
+    if (const int window = job.scoring.window; window > 0)
+      cuts[s].tile_spans = std::min(cuts[s].spans, (window + AttentionTile::kMaxRows) / kAttentionSpan + 2);
+    spans += static_cast<std::size_t>(heads) * cuts[s].tiles * cuts[s].tile_spans;
   }
   const std::size_t most =
       threads == 1 ? spans : std::max<std::size_t>(kShortestTask, spans / (threads * kTasksPerThread));
@@ -119,8 +125,9 @@ std::vector<Cut> cut_work(const Job& job, int threads) {
     Cut &cut = cuts[s], &next = cuts[s + 1];
     const std::size_t tiles = static_cast<std::size_t>(heads) * cut.tiles;
     if (tiles > 0) {
-      cut.pieces = static_cast<int>((cut.spans + most - 1) / most);
-      const int together = static_cast<int>(std::clamp<std::size_t>(most / cut.spans, 1, most_together(job.shape)));
+      cut.pieces = static_cast<int>((cut.tile_spans + most - 1) / most);
+      const int together =
+          static_cast<int>(std::clamp<std::size_t>(most / cut.tile_spans, 1, most_together(job.shape)));
       cut.groups = (cut.tiles + together - 1) / together;
     }
     const std::size_t split = cut.pieces > 1 ? tiles : 0;
@@ -142,7 +149,7 @@ int find_sequence(const std::vector<Cut>& cuts, std::size_t Cut::*first, std::si
 // Returns tile i of a sequence, in the order [KV head][tile].
 AttentionTile make_tile(const Job& job, const std::vector<Cut>& cuts, int s, int i, Running* parts, float* outputs) {
   const Cut& cut = cuts[s];
-  const int head_dim = job.shape.head_dim, heads_per_kv = job.heads_per_kv(), kv_head = i / cut.tiles;
+  const int heads_per_kv = job.heads_per_kv(), kv_head = i / cut.tiles;
   const int begin = job.batch.sequence_begin[s], tokens = job.batch.sequence_begin[s + 1] - begin;
   // Later queries see more keys. The last tile comes first, so that threads finish together.
   const int first_row = (cut.tiles - 1 - i % cut.tiles) * AttentionTile::kMaxRows;
@@ -151,19 +158,24 @@ AttentionTile make_tile(const Job& job, const std::vector<Cut>& cuts, int s, int
   for (int r = 0; r < tile.rows; ++r) {
     const int token = begin + (first_row + r) / heads_per_kv;
     const int head = kv_head * heads_per_kv + (first_row + r) % heads_per_kv;
-    const std::size_t at = (static_cast<std::size_t>(token) * job.query_heads + head) * head_dim;
-    tile.q[r] = job.q_TnC + at;
-    tile.out[r] = job.out_TnC + at;
+    const std::size_t at = static_cast<std::size_t>(token) * job.query_heads + head;
+    tile.q[r] = job.q_TnC + at * job.shape.key_width;
+    tile.out[r] = job.out_TnW + at * job.shape.value_width;
     tile.position[r] = job.batch.positions[token];
+    tile.first[r] = job.scoring.first_seen(tile.position[r]);
+    tile.running[r] = job.scoring.start(head);
   }
   tile.blocks = job.batch.block_table.data() + job.batch.table_begin[s];
   tile.head_kv = job.layer_kv + kv_head * job.shape.head_bytes();
   tile.shape = &job.shape;
-  tile.span_end = tile.spans();
+  tile.scoring = &job.scoring;
+  tile.span_begin = tile.first_span();
+  tile.span_end = tile.end_span();
   if (cut.pieces == 1) return tile;
   const std::size_t part = (cut.first_part + static_cast<std::size_t>(i) * cut.spans) * AttentionTile::kMaxRows;
   tile.parts = parts + part;
-  tile.part_outputs_Cp = outputs + part * job.shape.padded_dim();
+  tile.part_outputs_Wp = outputs + part * job.shape.padded_values();
+  tile.part_begin = cut.first_span;
   return tile;
 }
 
@@ -192,24 +204,28 @@ Task make_task(const std::vector<Cut>& cuts, std::size_t i) {
 
 }  // namespace
 
-void attention(ThreadPool& pool, const Batch& batch, const KvShape& shape, int query_heads, const float* q_TnC,
-               const std::byte* layer_kv, float* out_TnC) {
+void attention(ThreadPool& pool, const Batch& batch, const KvShape& shape, int query_heads,
+               const AttentionParams& params, const float* q_TnC, const std::byte* layer_kv, float* out_TnW) {
   if (shape.kv_heads == 0) return;
   FOE_CHECK(shape.attention == AttentionType::kF32 || shape.type == KvType::kBF16, "attention in bf16 over {}",
             to_string(shape.type));
   FOE_CHECK(query_heads % shape.kv_heads == 0, "{} query heads, {} KV heads", query_heads, shape.kv_heads);
-  const Job job{batch, shape, query_heads, q_TnC, layer_kv, out_TnC};
+  FOE_CHECK(params.scale >= 0 && params.softcap >= 0 && params.window >= 0, "scale {}, soft-cap {}, window {}",
+            params.scale, params.softcap, params.window);
+  FOE_CHECK(params.sinks_n.empty() || static_cast<int>(params.sinks_n.size()) == query_heads,
+            "{} sinks, {} query heads", params.sinks_n.size(), query_heads);
+  const Job job{batch, shape, query_heads, Scoring(shape, params), q_TnC, layer_kv, out_TnW};
   const std::vector<Cut> cuts = cut_work(job, pool.threads());
   const Cut& end = cuts.back();
   AlignedBuffer<Running> parts(end.first_part * AttentionTile::kMaxRows);
-  AlignedBuffer<float> outputs(parts.size() * shape.padded_dim());
+  AlignedBuffer<float> outputs(parts.size() * shape.padded_values());
 
   const auto tile_of = [&](const Task& task, int j) {
     const Cut& cut = cuts[task.sequence];
     AttentionTile tile =
         make_tile(job, cuts, task.sequence, task.kv_head * cut.tiles + j, parts.data(), outputs.data());
-    tile.span_begin = cut.spans * task.piece / cut.pieces;
-    tile.span_end = std::min(tile.span_end, cut.spans * (task.piece + 1) / cut.pieces);
+    tile.span_begin = std::max(tile.span_begin, cut.first_span + cut.spans * task.piece / cut.pieces);
+    tile.span_end = std::min(tile.span_end, cut.first_span + cut.spans * (task.piece + 1) / cut.pieces);
     return tile;
   };
   pool.parallel_for(end.first_task, [&](std::size_t i) {

@@ -40,12 +40,15 @@ HWY_INLINE float sum_weights(const float* weights, int count) {
 HWY_INLINE void weigh_rounded(AttentionTile& tile, const Span<BF16>& span, float (*weights)[kWeightRow],
                               SpanFactors* factors) {
   Running here[AttentionTile::kMaxRows];
-  const float scale = score_scale(span.head_dim);
+  const Scoring& scoring = *tile.scoring;
+  const float scale = scoring.scale;
   for (int r = 0; r < tile.rows; ++r) {
     float* row = weights[r];
-    const int seen = std::min(kAttentionSpan, tile.position[r] + 1 - span.first), blocks = blocks_of(std::max(0, seen));
+    const int hidden = tile.hidden(r, span.first), seen = tile.sees(r, span.first) ? tile.seen(r, span.first) : 0;
+    const int blocks = blocks_of(seen);
     std::fill(row + blocks * kKvBlock, row + kWeightRow, 0.0f);
-    if (seen <= 0) continue;
+    if (seen == 0) continue;
+    if (scoring.squash != 0 || hidden > 0) squash_and_hide(scoring, span, blocks, hidden, row);
     V16 largest = set16(-kInfinity);
     for (int b = 0; b < blocks; ++b) {
       float* at = row + b * kKvBlock;
@@ -175,7 +178,7 @@ void stream_paired_span(AttentionTile& tile, const Span<BF16>& span, const Span<
   for (; b + kPanels <= span.blocks; b += kPanels) multiply_paired_keys<kRows, kPanels>(tile, span, b, weights);
   for (; b < span.blocks; ++b) multiply_paired_keys<kRows, 1>(tile, span, b, weights);
   weigh_rounded(tile, span, weights, factors);
-  const int width = tile.shape->padded_dim();
+  const int width = tile.shape->padded_values();
   int c = 0;
   for (; c + kPanels * kLanes16 <= width; c += kPanels * kLanes16)
     combine_paired_values<kRows, kPanels>(tile, span, next, weights, factors, c);
@@ -187,7 +190,7 @@ struct RoundedQueries {
   AlignedBuffer<float> rows;
 
   explicit RoundedQueries(std::span<AttentionTile> tiles) {
-    const int C = tiles.front().shape->head_dim, stride = (C + kLanes16 - 1) / kLanes16 * kLanes16;
+    const int C = tiles.front().shape->key_width, stride = (C + kLanes16 - 1) / kLanes16 * kLanes16;
     rows = AlignedBuffer<float>(tiles.size() * AttentionTile::kMaxRows * stride);
     float* to = rows.data();
     for (AttentionTile& tile : tiles)
@@ -205,10 +208,10 @@ inline void stream_paired_spans(std::span<AttentionTile> tiles, const AttentionT
   for (const AttentionTile& tile : tiles)
     if (tile.parts == nullptr) begin_outputs(tile);
   const AttentionTile& widest = tiles.front();
-  for (int i = widest.span_begin; i < widest.span_end; ++i)
+  for (int i = tiles.back().span_begin; i < widest.span_end; ++i)
     for (std::size_t j = 0; j < tiles.size(); ++j) {
       AttentionTile& tile = tiles[j];
-      if (i >= tile.span_end) continue;
+      if (i < tile.span_begin || i >= tile.span_end) continue;
       const Span<BF16> next = j + 1 < tiles.size()      ? Span<BF16>(tiles[j + 1], i)
                               : i + 1 < widest.span_end ? Span<BF16>(widest, i + 1)
                                                         : Span<BF16>(following, following.span_begin);

@@ -29,16 +29,16 @@ struct SharingTiles {
   AlignedBuffer<float> panels;         // of keys [kSharedPanels][C][16], or of values [kSharedPanels][span][16]
   AlignedBuffer<float> weights;        // [tile][row][span]
   AlignedBuffer<SpanFactors> factors;  // [tile][row]
-  AlignedBuffer<float> outputs;        // [Cp / 16][tile][row][16]
+  AlignedBuffer<float> outputs;        // [Wp / 16][tile][row][16]
 
   explicit SharingTiles(std::span<AttentionTile> tiles_)
       : tiles(tiles_),
-        queries(rows() * shape().head_dim),
-        panels(static_cast<std::size_t>(kSharedPanels * std::max(shape().head_dim, kAttentionSpan)) * kLanes16),
+        queries(rows() * shape().key_width),
+        panels(static_cast<std::size_t>(kSharedPanels * std::max(shape().key_width, kAttentionSpan)) * kLanes16),
         weights(rows() * kAttentionSpan),
         factors(rows()),
-        outputs(AlignedBuffer<float>::zeroed(rows() * shape().padded_dim())) {
-    const int C = shape().head_dim;
+        outputs(AlignedBuffer<float>::zeroed(rows() * shape().padded_values())) {
+    const int C = shape().key_width;
     float* to = queries.data();
     for (AttentionTile& tile : tiles)
       for (int r = 0; r < tile.rows; ++r, to += C) {
@@ -71,7 +71,7 @@ HWY_NOINLINE void multiply_by_panels(int depth, const float* const* a, const flo
 // Multiplies all tiles that see block b with its keys, and with those of the kPanels - 1 blocks after it.
 template <int kPanels, typename T>
 void multiply_keys(SharingTiles& s, const Span<T>& span, int b) {
-  const int C = s.shape().head_dim;
+  const int C = s.shape().key_width;
   for (int p = 0; p < kPanels; ++p) widen_rows(span.keys_C16[b + p], kLanes16, C, s.panels.data() + p * C * kLanes16);
   for (std::size_t i = 0; i < s.tiles.size(); ++i) {
     const AttentionTile& tile = s.tiles[i];
@@ -103,7 +103,7 @@ void combine_columns(SharingTiles& s, const Span<T>& span, int c) {
     for (int p = 0; p < kPanels; ++p) {
       float* const before = s.outputs_of(i, c + p * kLanes16);
       for (int r = 0; r < tile.rows; ++r)
-        if (tile.position[r] >= span.first)
+        if (tile.sees(r, span.first))
           merge_outputs(load16(outputs[r][p]), s.factors_of(i)[r], before + r * kLanes16, kLanes16);
     }
   }
@@ -120,11 +120,11 @@ void for_shared_panels(int panels, Run&& run) {
 template <typename T>
 void share_span(SharingTiles& s, const AttentionTile& widest, int index) {
   const Span<T> span(widest, index);
-  const int width = s.shape().padded_dim();
+  const int width = s.shape().padded_values();
   for_shared_panels(span.blocks, [&]<int kPanels>(int b) {
     for (int p = b; p < b + kPanels; ++p) {
       // These arrive by the time that the next panels are widened.
-      if (p + kPanels < span.blocks) prefetch(span.keys_C16[p + kPanels], s.shape().head_dim);
+      if (p + kPanels < span.blocks) prefetch(span.keys_C16[p + kPanels], s.shape().key_width);
       prefetch(span.values_16C[p], width);
     }
     multiply_keys<kPanels>(s, span, b);
@@ -132,19 +132,18 @@ void share_span(SharingTiles& s, const AttentionTile& widest, int index) {
   for (std::size_t i = 0; i < s.tiles.size(); ++i)
     if (const int count = span.count_for(s.tiles[i]); count > 0)
       weigh_span(s.tiles[i], span, blocks_of(count), s.weights_of(i), s.factors_of(i));
-  if (index + 1 < widest.span_end) prefetch(Span<T>(widest, index + 1).keys_C16[0], s.shape().head_dim);
+  if (index + 1 < widest.span_end) prefetch(Span<T>(widest, index + 1).keys_C16[0], s.shape().key_width);
   for_shared_panels(width / kLanes16, [&]<int kPanels>(int p) { combine_columns<kPanels>(s, span, p * kLanes16); });
 }
 
 template <typename T>
 void share_spans(std::span<AttentionTile> tiles) {
   SharingTiles s(tiles);
-  const AttentionTile& widest =
-      *std::ranges::max_element(tiles, {}, [](const AttentionTile& tile) { return tile.position[tile.rows - 1]; });
-  for (int i = widest.span_begin; i < widest.span_end; ++i) share_span<T>(s, widest, i);
+  const AttentionTile& widest = tiles.front();  // the first tile has the last rows
+  for (int i = tiles.back().span_begin; i < widest.span_end; ++i) share_span<T>(s, widest, i);
   for (std::size_t i = 0; i < tiles.size(); ++i)
     for (int r = 0; r < tiles[i].rows; ++r)
-      for (int c = 0; c < s.shape().head_dim; ++c)
+      for (int c = 0; c < s.shape().value_width; ++c)
         tiles[i].out[r][c] = s.outputs_of(i, c)[r * kLanes16 + c % kLanes16] / tiles[i].running[r].sum;
 }
 

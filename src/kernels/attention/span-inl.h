@@ -42,16 +42,16 @@ template <typename T>
 struct Span {
   static constexpr bool kScaled = std::is_same_v<T, std::int8_t>;
 
-  int index, first, head_dim;
+  int index, first, key_width;
   int count, blocks;
   const T* keys_C16[kBlocksPerSpan];
   const T* values_16C[kBlocksPerSpan];  // value_panel() says where columns c .. c + 16 begin
   const float* scales[kBlocksPerSpan];  // if kScaled: scales of 16 keys, then of 16 values
 
   Span(const AttentionTile& tile, int index_)
-      : index(index_), first(index_ * kAttentionSpan), head_dim(tile.shape->head_dim) {
+      : index(index_), first(index_ * kAttentionSpan), key_width(tile.shape->key_width) {
     const KvShape& shape = *tile.shape;
-    count = count_for(tile);
+    count = tile.seen(tile.rows - 1, first);
     blocks = blocks_of(count);
     for (int b = 0; b < blocks; ++b) {
       const std::byte* block = tile.head_kv + tile.blocks[first / kKvBlock + b] * shape.block_bytes();
@@ -64,11 +64,11 @@ struct Span {
   // value_panel() returns columns [c, c + 16) of a block's values, and value_stride() the distance in elements to the
   // same columns of the next position (in panels of pairs, of the next pair of positions).
   const T* value_panel(int b, int c) const { return values_16C[b] + (kPaired<T> ? c * kKvBlock : c); }
-  std::size_t value_stride(const KvShape& shape) const { return kPaired<T> ? kKvBlock : shape.padded_dim(); }
+  std::size_t value_stride(const KvShape& shape) const { return kPaired<T> ? kKvBlock : shape.padded_values(); }
 
-  // Returns how many of the keys another tile sees, which must not see more.
+  // Returns how many of the keys another tile takes, which must not see more: none if its windows begin after the span.
   int count_for(const AttentionTile& tile) const {
-    return std::min(kAttentionSpan, tile.position[tile.rows - 1] + 1 - first);
+    return index < tile.first_span() ? 0 : tile.seen(tile.rows - 1, first);
   }
 };
 
@@ -111,14 +111,29 @@ HWY_INLINE void prefetch(const T* rows_16, int rows) {
   for (std::size_t at = 0; at < rows * kLanes16 * sizeof(T); at += kCacheLine) hwy::Prefetch(bytes + at);
 }
 
-// Turns the products q . k_j of a row into e^(s - m), where s is the scaled product, or -inf if it is not one of the
-// first `seen`, and m is the largest s. Returns m and the sum of the results.
+// Replaces the products of a row with the keys of the first blocks: if scores have a soft-cap, by its hyperbolic
+// tangents (Scoring), and the first `hidden` ones, which are outside the row's window, by -inf.
 template <typename T>
-HWY_INLINE Running exponentiate(const Span<T>& span, int blocks, int seen, float* row) {
-  const V16 scale = set16(1.0f / std::sqrt(static_cast<float>(span.head_dim)));
+HWY_NOINLINE void squash_and_hide(const Scoring& scoring, const Span<T>& span, int blocks, int hidden, float* row) {
+  const V16 squash = set16(scoring.squash);
+  for (int b = 0; scoring.squash != 0 && b < blocks; ++b) {
+    float* const at = row + b * kKvBlock;
+    store16(tanh16(mul(load16(at), Span<T>::kScaled ? mul(squash, load16(span.scales[b])) : squash)), at);
+  }
+  for (int b = 0; b * kKvBlock < hidden; ++b) {
+    float* const at = row + b * kKvBlock;
+    store16(lanes_from(load16(at), hidden - b * kKvBlock, -kInfinity), at);
+  }
+}
+
+// Turns products q . k_j of a row, the first `seen` of them, into e^(s - m), where s is a product scaled, or -inf if it
+// is not seen, and m the largest. With `kScaled`, keys have scales of their own. Returns {m, their sum}.
+template <bool kScaled, typename T>
+HWY_INLINE Running exponentiate(const Span<T>& span, float scale_of_all, int blocks, int seen, float* row) {
+  const V16 scale = set16(scale_of_all);
   V16 largest = set16(-kInfinity);
   for (int b = 0; b < blocks; ++b) {
-    V16 s = mul(load16(row + b * kKvBlock), Span<T>::kScaled ? mul(scale, load16(span.scales[b])) : scale);
+    V16 s = mul(load16(row + b * kKvBlock), kScaled ? mul(scale, load16(span.scales[b])) : scale);
     if (seen < (b + 1) * kKvBlock) s = first_lanes(s, seen - b * kKvBlock, -kInfinity);
     store16(s, row + b * kKvBlock);
     largest = max(largest, s);
@@ -169,17 +184,21 @@ HWY_INLINE void leave_or_merge(AttentionTile& tile, int span, const Running* her
 }
 
 // Turns the products with the keys of the first blocks into the weights of their values, which are not normalised yet.
-// They are zero for a query that ends before the span.
+// They are zero for a query that sees nothing of the span.
 template <typename T>
 HWY_INLINE void weigh_span(AttentionTile& tile, const Span<T>& span, int blocks, float* weights, SpanFactors* factors) {
   Running here[AttentionTile::kMaxRows];
   for (int r = 0; r < tile.rows; ++r) {
     float* row = weights + r * kAttentionSpan;
-    if (tile.position[r] < span.first) {
+    if (!tile.sees(r, span.first)) {
       std::fill(row, row + blocks * kKvBlock, 0.0f);
       continue;
     }
-    here[r] = exponentiate(span, blocks, tile.position[r] + 1 - span.first, row);
+    const Scoring& scoring = *tile.scoring;
+    const int hidden = tile.hidden(r, span.first), seen = tile.seen(r, span.first);
+    if (scoring.squash != 0 || hidden > 0) squash_and_hide(scoring, span, blocks, hidden, row);
+    here[r] = scoring.squash != 0 ? exponentiate<false>(span, scoring.scale, blocks, seen, row)
+                                  : exponentiate<Span<T>::kScaled>(span, scoring.scale, blocks, seen, row);
     if constexpr (Span<T>::kScaled)
       for (int b = 0; b < blocks; ++b) {
         float* w = row + b * kKvBlock;

@@ -56,7 +56,7 @@ HWY_NOINLINE void multiply_keys(const AttentionTile& tile, const Span<T>& span, 
     ahead[b] = span.values_16C[begin + b];
     ahead[kBlocks + b] = span.keys_C16[std::min(begin + kBlocks + b, span.blocks - 1)];
   }
-  stream_panels<kRows, kBlocks>(span.head_dim, q, keys, kKvBlock, ahead, acc);
+  stream_panels<kRows, kBlocks>(span.key_width, q, keys, kKvBlock, ahead, acc);
   store_tile(acc, products[0] + begin * kKvBlock, kAttentionSpan);
 }
 
@@ -67,8 +67,8 @@ HWY_INLINE void take_outputs(const AttentionTile& tile, const Span<T>& span, con
   for (int r = 0; r < tile.rows; ++r)
     if (tile.parts != nullptr)
       store16(load16(outputs[r]), tile.part_outputs(span.index, r) + c);
-    else if (tile.position[r] >= span.first)
-      merge_outputs(load16(outputs[r]), factors[r], tile.out[r] + c, tile.shape->head_dim - c);
+    else if (tile.sees(r, span.first))
+      merge_outputs(load16(outputs[r]), factors[r], tile.out[r] + c, tile.shape->value_width - c);
 }
 
 // Computes columns c .. c + 16 kPanels of a span's outputs. Meanwhile the next span's keys are prefetched.
@@ -103,7 +103,7 @@ void stream_span(AttentionTile& tile, const Span<T>& span, const Span<T>& next) 
   for (; b + kPanels <= span.blocks; b += kPanels) multiply_keys<kRows, kPanels>(tile, span, b, weights);
   for (; b < span.blocks; ++b) multiply_keys<kRows, 1>(tile, span, b, weights);
   weigh_span(tile, span, span.blocks, weights[0], factors);
-  const int width = tile.shape->padded_dim();
+  const int width = tile.shape->padded_values();
   int c = 0;
   for (; c + kPanels * kLanes16 <= width; c += kPanels * kLanes16)
     combine_values<kRows, kPanels>(tile, span, next, weights, factors, c);
@@ -111,7 +111,7 @@ void stream_span(AttentionTile& tile, const Span<T>& span, const Span<T>& next) 
 }
 
 HWY_INLINE void begin_outputs(const AttentionTile& tile) {
-  for (int r = 0; r < tile.rows; ++r) std::fill(tile.out[r], tile.out[r] + tile.shape->head_dim, 0.0f);
+  for (int r = 0; r < tile.rows; ++r) std::fill(tile.out[r], tile.out[r] + tile.shape->value_width, 0.0f);
 }
 // What is added to each output at the end. With kBF16, adding +0 makes every zero positive, because the sign of a zero
 // may depend on which code computed it.
@@ -121,7 +121,7 @@ inline float sign_of_zero(const KvShape& shape) {
 HWY_INLINE void normalise_outputs(const AttentionTile& tile) {
   const float zero = sign_of_zero(*tile.shape);
   for (int r = 0; r < tile.rows; ++r)
-    for (int c = 0; c < tile.shape->head_dim; ++c) tile.out[r][c] = tile.out[r][c] / tile.running[r].sum + zero;
+    for (int c = 0; c < tile.shape->value_width; ++c) tile.out[r][c] = tile.out[r][c] / tile.running[r].sum + zero;
 }
 
 // Computes the spans of a tile. Before the last span ends, the first keys of `following` are prefetched.
@@ -138,14 +138,14 @@ void stream_spans(AttentionTile& tile, const AttentionTile& following) {
 // Computes the outputs of a tile from the parts of all its spans. Not inlined, like attend().
 HWY_NOINLINE void merge_tile(AttentionTile& tile) {
   begin_outputs(tile);
-  for (int span = 0; span < tile.spans(); ++span) {
+  for (int span = tile.first_span(); span < tile.end_span(); ++span) {
     SpanFactors factors[AttentionTile::kMaxRows];
     merge_running(tile, &tile.part(span, 0), factors);
     for (int r = 0; r < tile.rows; ++r) {
-      if (tile.position[r] < span * kAttentionSpan) continue;
+      if (!tile.sees(r, span * kAttentionSpan)) continue;
       const float* part = tile.part_outputs(span, r);
-      for (int c = 0; c < tile.shape->head_dim; c += kLanes16)
-        merge_outputs(load16(part + c), factors[r], tile.out[r] + c, tile.shape->head_dim - c);
+      for (int c = 0; c < tile.shape->value_width; c += kLanes16)
+        merge_outputs(load16(part + c), factors[r], tile.out[r] + c, tile.shape->value_width - c);
     }
   }
   normalise_outputs(tile);

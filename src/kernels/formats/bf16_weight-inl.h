@@ -7,19 +7,11 @@
 #define FOE_KERNELS_BF16_WEIGHT_INL_H_
 #endif
 
-#include <cmath>
-
 #include "kernels/vec16-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace foe {
 namespace HWY_NAMESPACE {
-
-// Returns the factor that turns products q . k into scores in base 2. It is computed in double, so that it is the same
-// everywhere.
-inline float score_scale(int head_dim) {
-  return static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(head_dim)));
-}
 
 // Returns 2^y for y = dot * scale - largest: at most 1, except for rounding, and 0 below 2^-126. The relative error is
 // at most 2^-18, which is enough because weights are rounded to bf16. With y = n + r, n = floor(y) and 0 <= r < 1, it

@@ -28,14 +28,14 @@ HWY_BEFORE_NAMESPACE();
 namespace foe {
 namespace HWY_NAMESPACE {
 
-void write_int8(const float* x_C, int head_dim, const KvRow& to) {
-  *to.scale = int8_scale(x_C, head_dim);
+void write_int8(const float* x, int width, const KvRow& to) {
+  *to.scale = int8_scale(x, width);
   const V16 inverse = set16(1 / *to.scale);
   auto* out = reinterpret_cast<std::int8_t*>(to.elements);
-  for_each16(head_dim, [&](int c, auto load, auto) {
-    HWY_ALIGN std::int8_t x[kLanes16];
-    store_int8(load(x_C + c), inverse, x);
-    for (int i = 0; i < std::min(kLanes16, head_dim - c); ++i) out[(c + i) * to.step] = x[i];
+  for_each16(width, [&](int c, auto load, auto) {
+    HWY_ALIGN std::int8_t codes[kLanes16];
+    store_int8(load(x + c), inverse, codes);
+    for (int i = 0; i < std::min(kLanes16, width - c); ++i) out[(c + i) * to.step] = codes[i];
   });
 }
 
@@ -49,31 +49,31 @@ namespace {
 
 HWY_EXPORT(write_int8);
 
-void write_row(KvType type, const float* x_C, int head_dim, const KvRow& to) {
+void write_row(KvType type, const float* x, int width, const KvRow& to) {
   if (type == KvType::kInt8) {
-    HWY_DYNAMIC_DISPATCH(write_int8)(x_C, head_dim, to);
+    HWY_DYNAMIC_DISPATCH(write_int8)(x, width, to);
   } else {
     auto* out = reinterpret_cast<float*>(to.elements);
-    for (int c = 0; c < head_dim; ++c) out[c * to.step] = x_C[c];
+    for (int c = 0; c < width; ++c) out[c * to.step] = x[c];
   }
 }
 
 // Writes the key at a position of a block, whose keys are pairs of c: [C/2][16][2].
-void write_bf16_key(const float* x_C, int head_dim, int slot, BF16* keys) {
+void write_bf16_key(const float* x_C, int key_width, int slot, BF16* keys) {
   BF16* to = keys + 2 * slot;
-  for (int c = 0; c < head_dim; c += 2, to += 2 * kKvBlock) {
+  for (int c = 0; c < key_width; c += 2, to += 2 * kKvBlock) {
     to[0] = to_bf16(x_C[c]);
-    to[1] = c + 1 < head_dim ? to_bf16(x_C[c + 1]) : BF16{0};
+    to[1] = c + 1 < key_width ? to_bf16(x_C[c + 1]) : BF16{0};
   }
 }
 
-// Writes the value at a position of a block, whose values are pairs of positions: [Cp/16][8][16][2]. At an even
+// Writes the value at a position of a block, whose values are pairs of positions: [Wp/16][8][16][2]. At an even
 // position, it also writes zero at the next.
-void write_bf16_value(const float* x_C, int head_dim, int slot, BF16* values) {
+void write_bf16_value(const float* x_W, int value_width, int slot, BF16* values) {
   constexpr int kPanel = kKvBlock * kKvBlock;
-  for (int c = 0; c < head_dim; ++c) {
+  for (int c = 0; c < value_width; ++c) {
     BF16* pair = values + c / kKvBlock * kPanel + (slot / 2 * kKvBlock + c % kKvBlock) * 2;
-    pair[slot % 2] = to_bf16(x_C[c]);
+    pair[slot % 2] = to_bf16(x_W[c]);
     if (slot % 2 == 0) pair[1] = BF16{0};
   }
 }
@@ -111,9 +111,9 @@ AttentionType parse_attention_type(std::string_view name, KvType kv_type) {
   return AttentionType::kBF16;
 }
 
-void write_kv(ThreadPool& pool, const Batch& batch, const KvShape& shape, const float* k_TmC, const float* v_TmC,
+void write_kv(ThreadPool& pool, const Batch& batch, const KvShape& shape, const float* k_TmC, const float* v_TmW,
               std::byte* layer_kv) {
-  const std::size_t C = shape.head_dim, width = shape.kv_heads * C, padded = shape.padded_dim();
+  const std::size_t m_heads = shape.kv_heads, C = shape.key_width, W = shape.value_width;
   const auto block_of = [&](int s, int t, std::size_t m) {
     const std::int32_t block = batch.block_table[batch.table_begin[s] + batch.positions[t] / kKvBlock];
     return layer_kv + block * shape.block_bytes() + m * shape.head_bytes();
@@ -128,21 +128,21 @@ void write_kv(ThreadPool& pool, const Batch& batch, const KvShape& shape, const 
         std::byte* head = block_of(s, t, m);
         float* scales = reinterpret_cast<float*>(head) + slot;
         std::byte *keys = head + shape.scale_bytes(), *values = head + shape.values_at();
-        const float *k_C = k_TmC + t * width + m * C, *v_C = v_TmC + t * width + m * C;
+        const float *k_C = k_TmC + (t * m_heads + m) * C, *v_W = v_TmW + (t * m_heads + m) * W;
         if (shape.type == KvType::kBF16) {
-          write_bf16_key(k_C, shape.head_dim, slot, reinterpret_cast<BF16*>(keys));
-          write_bf16_value(v_C, shape.head_dim, slot, reinterpret_cast<BF16*>(values));
+          write_bf16_key(k_C, shape.key_width, slot, reinterpret_cast<BF16*>(keys));
+          write_bf16_value(v_W, shape.value_width, slot, reinterpret_cast<BF16*>(values));
           continue;
         }
         keys += slot * shape.element_bytes();
-        values += slot * padded * shape.element_bytes();
-        write_row(shape.type, k_C, shape.head_dim, {keys, kKvBlock, scales});
-        write_row(shape.type, v_C, shape.head_dim, {values, 1, scales + kKvBlock});
+        values += slot * shape.padded_values() * shape.element_bytes();
+        write_row(shape.type, k_C, shape.key_width, {keys, kKvBlock, scales});
+        write_row(shape.type, v_W, shape.value_width, {values, 1, scales + kKvBlock});
       }
     }
   };
   constexpr std::size_t kWorthThreads = 2048;  // elements; handing out fewer takes longer than writing them
-  if (batch.num_tokens() * width < kWorthThreads)
+  if (batch.num_tokens() * m_heads * (C + W) / 2 < kWorthThreads)
     for (int m = 0; m < shape.kv_heads; ++m) write_head(m);
   else
     pool.parallel_for(shape.kv_heads, write_head);

@@ -1,9 +1,9 @@
 // How keys and values are stored in KV blocks of 16 positions.
 //
 // A block has a part for each KV head. It holds the keys transposed, K [C][16], so that vector lanes run over keys in
-// scores, and then the values V [16][Cp], where Cp is C rounded up to 16, so that vector lanes run over the head's
-// width in outputs. With kBF16 both come in pairs along the dimension that a product sums over, as
-// kernels/products/bf16_dot-inl.h and tile registers take them: K [C/2, rounded up][16][2 c] and V [Cp/16][8][16
+// scores, and then the values V [16][Wp], where Wp is their width W rounded up to 16, so that vector lanes run over
+// that width in outputs. With kBF16 both come in pairs along the dimension that a product sums over, as
+// kernels/products/bf16_dot-inl.h and tile registers take them: K [C/2, rounded up][16][2 c] and V [Wp/16][8][16
 // columns][2 positions]. If the second of a pair does not exist, or not yet, it is zero.
 #pragma once
 
@@ -36,25 +36,26 @@ AttentionType parse_attention_type(std::string_view name, KvType kv_type);
 
 // The shape of one rank's KV blocks.
 struct KvShape {
-  int kv_heads = 0;  // m, this rank's share
-  int head_dim = 0;  // C
+  int kv_heads = 0;     // m, this rank's share
+  int key_width = 0;    // C, of queries too
+  int value_width = 0;  // W, of outputs too
   KvType type = KvType::kBF16;
   AttentionType attention = AttentionType::kF32;
 
-  int padded_dim() const { return (head_dim + 15) / 16 * 16; }
+  int padded_values() const { return (value_width + 15) / 16 * 16; }
   std::size_t element_bytes() const { return type == KvType::kF32 ? 4 : type == KvType::kBF16 ? 2 : 1; }
 
   // The part of a KV head in a block: with kInt8 the scales of 16 keys and of 16 values, then K, then V.
   std::size_t scale_bytes() const { return type == KvType::kInt8 ? 2 * kKvBlock * sizeof(float) : 0; }
-  int key_rows() const { return type == KvType::kBF16 ? (head_dim + 1) / 2 * 2 : head_dim; }
+  int key_rows() const { return type == KvType::kBF16 ? (key_width + 1) / 2 * 2 : key_width; }
   std::size_t values_at() const { return scale_bytes() + element_bytes() * kKvBlock * key_rows(); }
-  std::size_t head_bytes() const { return values_at() + element_bytes() * kKvBlock * padded_dim(); }
+  std::size_t head_bytes() const { return values_at() + element_bytes() * kKvBlock * padded_values(); }
   // The bytes of a block, with all KV heads.
   std::size_t block_bytes() const { return head_bytes() * kv_heads; }
 };
 
-// Writes k_TmC and v_TmC of the batch's tokens into the layer's blocks. Threads share the heads.
-void write_kv(ThreadPool& pool, const Batch& batch, const KvShape& shape, const float* k_TmC, const float* v_TmC,
+// Writes k_TmC and v_TmW of the batch's tokens into the layer's blocks. Threads share the heads.
+void write_kv(ThreadPool& pool, const Batch& batch, const KvShape& shape, const float* k_TmC, const float* v_TmW,
               std::byte* layer_kv);
 
 }  // namespace foe

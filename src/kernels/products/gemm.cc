@@ -23,15 +23,15 @@ namespace HWY_NAMESPACE {
 
 constexpr int kMaxOpen = 16;  // terms of a sum that wait to be added: at most one for each bit of Merge's indices
 
-// Calls body(accumulator, offset, columns) for each row of a block of rows and each panel: `accumulator` has 16
-// outputs, of which `columns` exist, and `offset` is where they stand in y.
+// Calls body(accumulator, row, column, columns) for each row of a block of rows and each panel: `accumulator` has the
+// outputs of `row` from `column` on, 16 of them, of which `columns` exist.
 template <int kPanels, typename Body>
 HWY_INLINE void for_each_output(const Product& product, int first_row, int rows, int panel, Accumulators<kPanels>& acc,
                                 Body&& body) {
   for (int i = 0; i < rows; ++i)
     for (int p = 0; p < kPanels; ++p) {
       const int column = (panel + p) * kPanel;
-      body(acc[i][p], (first_row + i) * product.y_stride + column, std::min(kPanel, product.w->rows - column));
+      body(acc[i][p], first_row + i, column, std::min(kPanel, product.w->rows - column));
     }
 }
 
@@ -44,8 +44,8 @@ void multiply_and_add(const Product& product, const TiledRows* tiled, int rows_b
                             product.y ? rows : 0, kPanels};
   multiply_row_block<kPanels>(product, tiled, rows_before, first_row, rows, panel, acc, results);
   if (!product.plus) return;
-  for_each_output<kPanels>(product, first_row, rows, panel, acc, [&](float* a, std::size_t at, int columns) {
-    const float* plus = product.plus + at;
+  for_each_output<kPanels>(product, first_row, rows, panel, acc, [&](float* a, int row, int column, int columns) {
+    const float* plus = product.plus + row * product.plus_stride + column;
     store16(add(load16(a), columns == kPanel ? load16(plus) : load_first(plus, columns)), a);
   });
 }
@@ -70,11 +70,12 @@ void multiply_sum_panels(std::span<const Product> terms, const Merge* merges, co
             store16(add(load16(into), load16(open[waiting - 1][i][p])), into);
           }
     }
-    for_each_output<kPanels>(sum, row, rows, panel, open[0], [&](const float* a, std::size_t at, int columns) {
+    for_each_output<kPanels>(sum, row, rows, panel, open[0], [&](const float* a, int i, int column, int columns) {
+      float* const y = sum.y + i * sum.y_stride + column;
       if (columns == kPanel)
-        store16(load16(a), sum.y + at);
+        store16(load16(a), y);
       else
-        store_first(load16(a), sum.y + at, columns);
+        store_first(load16(a), y, columns);
     });
   }
 }

@@ -88,9 +88,10 @@ struct Product {
   int count = 0;
   const PackedMatrix* w = nullptr;
   float* y = nullptr;
-  std::size_t y_stride = 0;  // floats from row to row of y and of `plus`
+  std::size_t y_stride = 0;  // floats from row to row
   const float* plus = nullptr;
   QuantisedRows quantised = {};  // all rows of x rounded by quantise_rows(); required where rounds_rows(w->format)
+  std::size_t plus_stride = 0;   // floats from row to row of `plus`; 0: a bias, one row for all
 };
 
 // Computes all products in one parallel loop, whatever their sizes: one call multiplies all experts, or the attention

@@ -34,13 +34,30 @@ void scale_row_kernel(const float* x, const float* plus, const float* weight, fl
   });
 }
 
-void rope_kernel(float* head, const float* cosines, const float* sines, int head_dim) {
-  const int half = head_dim / 2;
+void rope_kernel(float* head, const float* cosines, const float* sines, int width) {
+  const int half = width / 2;
   for_each16(half, [&](int i, auto load, auto store) {
     const V16 a = load(head + i), b = load(head + half + i), c = load(cosines + i), s = load(sines + i);
     store(sub(mul(a, c), mul(b, s)), head + i);
     store(add(mul(b, c), mul(a, s)), head + half + i);
   });
+}
+
+void rope_interleaved_kernel(float* head, const float* cosines, const float* sines, int width) {
+  const int half = width / 2;
+  int i = 0;
+  for (; i + kVecLanes <= half; i += kVecLanes) {
+    VF a, b;
+    hn::LoadInterleaved2(DF(), head + 2 * i, a, b);
+    const VF c = hn::LoadU(DF(), cosines + i), s = hn::LoadU(DF(), sines + i);
+    hn::StoreInterleaved2(hn::Sub(hn::Mul(a, c), hn::Mul(b, s)), hn::Add(hn::Mul(b, c), hn::Mul(a, s)), DF(),
+                          head + 2 * i);
+  }
+  for (; i < half; ++i) {
+    const float a = head[2 * i], b = head[2 * i + 1];
+    head[2 * i] = a * cosines[i] - b * sines[i];
+    head[2 * i + 1] = b * cosines[i] + a * sines[i];
+  }
 }
 
 void add_scaled_kernel(float* y, const float* x, float scale, std::size_t n) {
@@ -117,6 +134,7 @@ namespace {
 HWY_EXPORT(sum_of_squares_kernel);
 HWY_EXPORT(scale_row_kernel);
 HWY_EXPORT(rope_kernel);
+HWY_EXPORT(rope_interleaved_kernel);
 HWY_EXPORT(add_scaled_kernel);
 HWY_EXPORT(add_to_kernel);
 HWY_EXPORT(softmax_kernel);
@@ -150,16 +168,20 @@ void scale_row(float* x, const float* weight, float inverse_rms, int n) {
   HWY_DYNAMIC_DISPATCH(scale_row_kernel)(x, nullptr, weight, inverse_rms, n, x);
 }
 
-void rope_angles(double position, double theta, double factor, int head_dim, float* cosines, float* sines) {
-  for (int i = 0; i < head_dim / 2; ++i) {
-    const double angle = position / factor * std::pow(theta, -2.0 * i / head_dim);
+void rope_angles(double position, double theta, double factor, int width, float* cosines, float* sines) {
+  for (int i = 0; i < width / 2; ++i) {
+    const double angle = position / factor * std::pow(theta, -2.0 * i / width);
     cosines[i] = static_cast<float>(std::cos(angle));
     sines[i] = static_cast<float>(std::sin(angle));
   }
 }
 
-void rope(float* head, const float* cosines, const float* sines, int head_dim) {
-  HWY_DYNAMIC_DISPATCH(rope_kernel)(head, cosines, sines, head_dim);
+void rope(float* head, const float* cosines, const float* sines, int width) {
+  HWY_DYNAMIC_DISPATCH(rope_kernel)(head, cosines, sines, width);
+}
+
+void rope_interleaved(float* head, const float* cosines, const float* sines, int width) {
+  HWY_DYNAMIC_DISPATCH(rope_interleaved_kernel)(head, cosines, sines, width);
 }
 
 void add_scaled(float* y, const float* x, float scale, std::size_t n) {

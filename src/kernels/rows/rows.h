@@ -33,12 +33,14 @@ void rms_norm(ThreadPool& pool, const RowNorm& norm);
 float sum_of_squares(const float* x, int n);
 void scale_row(float* x, const float* weight, float inverse_rms, int n);
 
-// Writes cosines and sines of the rotary embedding (RoPE) for one position, [head_dim / 2] each. Angle i is position /
-// factor * theta^(-2i / head_dim), computed in double.
-void rope_angles(double position, double theta, double factor, int head_dim, float* cosines, float* sines);
+// Writes cosines and sines of the rotary embedding (RoPE) for one position, [width / 2] each. Angle i is position /
+// factor * theta^(-2i / width), computed in double.
+void rope_angles(double position, double theta, double factor, int width, float* cosines, float* sines);
 
-// Rotates one head in place. Element i is paired with element i + head_dim / 2, as in Hugging Face models.
-void rope(float* head, const float* cosines, const float* sines, int head_dim);
+// Rotate the first `width` elements of a head in place. rope() pairs element i with element i + width / 2, as most
+// Hugging Face models have them, and rope_interleaved() 2i with 2i + 1, as GPT-J's and GLM's.
+void rope(float* head, const float* cosines, const float* sines, int width);
+void rope_interleaved(float* head, const float* cosines, const float* sines, int width);
 
 // y += scale * x
 void add_scaled(float* y, const float* x, float scale, std::size_t n);
