@@ -224,6 +224,17 @@ bool ModelConfig::dense() const {
   return dense;
 }
 
+ExpertTable expert_table(const ModelConfig& config, int layer) {
+  const ExpertsConfig& experts = config.experts(layer);
+  if (experts.dense()) return {.shared = 1};
+  return {.groups = config.expert_groups, .routed = experts.count, .shared = experts.shared};
+}
+
+int most_entries(const ModelConfig& config, int layer) {
+  const ExpertsConfig& experts = config.experts(layer);
+  return experts.dense() ? 1 : experts.per_token + experts.shared;
+}
+
 std::vector<LayerConfig> uniform_layers(int count, const AttentionConfig& attention, const ExpertsConfig& experts) {
   check_range("num_hidden_layers", count, 1, kMaxLayers);
   const LayerConfig layer{{{.computes = attention}, {.computes = experts}}};

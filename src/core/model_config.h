@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+#include "core/expert_table.h"
 #include "core/router_config.h"
 
 namespace foe {

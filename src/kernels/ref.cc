@@ -68,15 +68,6 @@ Values softmax(const Values& scores) {
   return p;
 }
 
-std::vector<std::int32_t> top_k(const Values& values, int k) {
-  std::vector<std::int32_t> indices(values.size());
-  std::iota(indices.begin(), indices.end(), 0);
-  std::stable_sort(indices.begin(), indices.end(), [&](int a, int b) { return values[a] > values[b]; });
-  indices.resize(k);
-  std::sort(indices.begin(), indices.end());
-  return indices;
-}
-
 Values attention(const Values& q_TnC, const Values& k_SmC, const Values& v_SmC, int T, int n, int m, int C) {
   const int S = static_cast<int>(k_SmC.size()) / (m * C);
   Values out_TnC(q_TnC.size(), 0.0);

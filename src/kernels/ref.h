@@ -34,9 +34,6 @@ Values rope(const Values& head_C, double position, double theta, double factor);
 // e^x_i / sum_j e^x_j; a score of -inf gives 0.
 Values softmax(const Values& scores);
 
-// Returns the indices of the k largest values, on ties the lower index, in ascending order.
-std::vector<std::int32_t> top_k(const Values& values, int k);
-
 // Causal attention with grouped heads, over the keys and values of one sequence at positions 0 .. S-1. The T queries
 // are at the last T positions, and query head h reads KV head h / (n / m). Scores are multiplied by 1 / sqrt(C).
 Values attention(const Values& q_TnC, const Values& k_SmC, const Values& v_SmC, int T, int n, int m, int C);

@@ -207,12 +207,9 @@ void route(Step& s, int layer) {
                          .y = s.a.scores_TE.data(),
                          .y_stride = static_cast<std::size_t>(experts.count)};
     multiply(s.pool, {&scores, 1});
-    if (!w.router_bias_E.empty())
-      for (int t = 0; t < s.T; ++t)
-        add_to(s.a.scores_TE.data() + static_cast<std::size_t>(t) * experts.count, w.router_bias_E.data(),
-               experts.count);
   }
-  select_experts(s.pool, s.model.config, s.a.scores_TE.data(), s.T, s.a.routing);
+  const Controls<float> controls{.offset_E = w.router_bias_E.empty() ? nullptr : w.router_bias_E.data()};
+  select_experts(s.pool, expert_table(s.model.config, layer), selection(s.model.config, layer), controls, s.a.scores_TE.data(), s.T, s.a.routing);
 }
 
 // Drops the rows that are not sampled: after the last attention nothing reads them.

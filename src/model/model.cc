@@ -169,7 +169,7 @@ Activations::Activations(const Model& model, Communicator& groups, int tokens, i
   logits_SV = allocate(gathers && model.placement.group_ranks() > 1 ? S * c.vocab_size : 0);
   if (model.placement.members > 1 && !share.idle())
     exchange.emplace(c, experts_of_members(model.placement, model.rank), share.member, options, static_cast<int>(T));
-  allocate_codes(model, T, R, exchange ? exchange->routing.weights_TK.size() / exchange->entries : 0, *this);
+  allocate_codes(model, T, R, exchange ? exchange->routing.weights_J.size() / exchange->entries : 0, *this);
   layers.resize(c.num_layers());
   load.experts = share.experts.size();
   load.rows_Le.resize(static_cast<std::size_t>(c.num_layers()) * load.experts);
@@ -186,7 +186,7 @@ std::size_t Activations::bytes() const {
   for (const auto* buffer : {&r_TD, &input_TD, &q_TnC, &k_TmC, &v_TmC, &attended_TnC, &scores_TE, &hidden_Rf,
                              &output_RD, &cosines_TC, &sines_TC, &squares_BT2, &logits_Sv, &gathered, &logits_SV})
     floats += buffer->size();
-  const std::size_t routed = routing.experts_TK.size() * 3 + routing.weights_TK.size() + routing.expert_begin.size();
+  const std::size_t routed = routing.experts_J.size() * 4 + routing.begin_T.size() + routing.expert_begin.size();
   return 4 * (floats + routed) + codes.size() + (exchange ? exchange->bytes() : 0) +
          (other_half ? other_half->bytes() : 0);
 }

@@ -70,13 +70,6 @@ std::vector<std::int32_t> node_of_each_expert(const std::vector<ExpertNode>& nod
   return node_of;
 }
 
-Range selected_entries(const ModelConfig& config, std::span<const Range> members) {
-  const int K = config.experts(0).per_token, H = config.expert_groups;
-  if (!config.federated()) return {0, K};
-  const int group = members.front().begin / (config.experts(0).count / H);
-  return {group * (K / H), (group + 1) * (K / H)};
-}
-
 int dispatched_entries(const ModelConfig& config, Dispatch dispatch) {
   if (dispatch == Dispatch::kPerExpert) return 1;
   return config.experts(0).per_token / (config.federated() ? config.expert_groups : 1);
