@@ -18,7 +18,7 @@ void ExpertLoad::add(int layer, const ModelConfig& config, const Share& share, c
     return;
   }
   // Of all groups, or in a federated model of the rank's own.
-  const int per_group = config.experts() / config.expert_groups;
+  const int per_group = expert_table(config, 0).rows_per_group();
   const Range groups = config.federated() ? share.groups : Range{0, config.expert_groups};
   for (int t = 0; t < tokens; ++t) {
     selected += own.entries(t, {groups.begin * per_group, groups.end * per_group}).size();

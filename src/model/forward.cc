@@ -209,7 +209,8 @@ void route(Step& s, int layer) {
     multiply(s.pool, {&scores, 1});
   }
   const Controls<float> controls{.offset_E = w.router_bias_E.empty() ? nullptr : w.router_bias_E.data()};
-  select_experts(s.pool, expert_table(s.model.config, layer), selection(s.model.config, layer), controls, s.a.scores_TE.data(), s.T, s.a.routing);
+  select_experts(s.pool, expert_table(s.model.config, layer), selection(s.model.config, layer), controls,
+                 s.a.scores_TE.data(), s.T, s.a.routing);
 }
 
 // Drops the rows that are not sampled: after the last attention nothing reads them.
