@@ -39,6 +39,9 @@ struct ExpertTable {
     const int per_group = scored() / groups, own = routed / groups, group = column / per_group, i = column % per_group;
     return i < own ? group * rows_per_group() + i : with_rows() + group * affine_per_group() + i - own;
   }
+  // Which of all routed or shared experts an expert with rows is.
+  int routed_index(int id) const { return group_of(id) * (routed / groups) + id % rows_per_group(); }
+  int shared_index(int id) const { return group_of(id) * (shared / groups) + id % rows_per_group() - routed / groups; }
   // The j-th of the group's shared experts.
   int id_of_shared(int group, int j) const { return group * rows_per_group() + routed / groups + j; }
   int group_of(int id) const {

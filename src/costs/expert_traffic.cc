@@ -5,16 +5,19 @@
 namespace foe {
 namespace {
 
-// Returns the probability that a token selects none of these experts, if it selects K/H of the E/H experts of each
-// group and all selections are equally likely.
+// Returns the probability that a token has none of these experts, if it selects K/H of each group's and all selections
+// are equally likely. It has all that are shared.
 double none_selected(const ModelConfig& config, Range experts) {
-  const int per_group = config.experts(0).count / config.expert_groups;
-  const int selected = config.experts(0).per_token / config.expert_groups;
+  const ExpertTable table = expert_table(config, 0);
+  const int per_group = table.rows_per_group(), routed = table.routed / table.groups;
+  const int scored = table.scored() / table.groups, selected = config.experts(0).per_token / table.groups;
   double none = 1;
   for (int g = 0; g < config.expert_groups; ++g) {
     const int begin = std::max(experts.begin, g * per_group), end = std::min(experts.end, (g + 1) * per_group);
-    for (int i = 0; i < selected && begin < end; ++i)
-      none *= std::max(0.0, static_cast<double>(per_group - (end - begin) - i)) / (per_group - i);
+    const int own = std::min(end, g * per_group + routed) - begin;  // of the experts that can be selected
+    if (begin < end && own < end - begin) none = 0;
+    for (int i = 0; i < selected && own > 0; ++i)
+      none *= std::max(0.0, static_cast<double>(scored - own - i)) / (scored - i);
   }
   return none;
 }

@@ -28,6 +28,7 @@
 #include "base/check.h"
 #include "kernels/attention/attention.h"
 #include "kernels/rows/rows.h"
+#include "model/affine.h"
 #include "model/products.h"
 #include "model/step.h"
 
@@ -196,21 +197,21 @@ void begin_attention(Step& s, int layer) {
 // Computes the router's scores of all E experts, on every rank from the same r, and selects K.
 void route(Step& s, int layer) {
   const LayerWeights& w = s.model.weights.layers[layer];
-  const ExpertsConfig& experts = s.model.config.experts(layer);
+  const ExpertTable table = expert_table(s.model.config, layer);
   const std::size_t D = s.model.config.hidden_size;
-  if (!experts.dense()) {
+  if (!s.model.config.experts(layer).dense()) {
     const Product scores{.x = s.a.input_TD.data(),
                          .x_stride = D,
                          .rows = nullptr,
                          .count = s.T,
                          .w = &w.router_ED,
                          .y = s.a.scores_TE.data(),
-                         .y_stride = static_cast<std::size_t>(experts.count)};
+                         .y_stride = static_cast<std::size_t>(table.columns())};
     multiply(s.pool, {&scores, 1});
   }
-  const Controls<float> controls{.offset_E = w.router_bias_E.empty() ? nullptr : w.router_bias_E.data()};
-  select_experts(s.pool, expert_table(s.model.config, layer), selection(s.model.config, layer), controls,
-                 s.a.scores_TE.data(), s.T, s.a.routing);
+  const auto if_any = [](const std::vector<float>& values) { return values.empty() ? nullptr : values.data(); };
+  const Controls<float> controls{.offset_E = if_any(w.router_bias_E), .selection_bias_E = if_any(w.selection_bias_E)};
+  select_experts(s.pool, table, selection(s.model.config, layer), controls, s.a.scores_TE.data(), s.T, s.a.routing);
 }
 
 // Drops the rows that are not sampled: after the last attention nothing reads them.
@@ -263,11 +264,17 @@ void run_travelled_rows(Step& s, int layer) {
   s.pending = s.grid.start([&s] { exchange_messages(*s.a.exchange, s.grid.members()); });
 }
 
-// Waits for update_h = M_h. With a shared residual, adds it to r.
-void finish_experts(Step& s) {
+// Waits for the sum over experts with rows, and adds affine experts: update_h = M_h. With a shared residual, adds it to
+// r.
+void finish_experts(Step& s, int layer) {
   const bool shared = !s.model.config.federated();
   if (s.a.exchange || shared) finish_exchange(s);
   if (s.a.exchange) take_sums(*s.a.exchange, s.pool, s.a.routing, s.T, s.a.update_GTD.data());
+  if (!s.model.affine_parts.empty()) {
+    const AffineInputs in{s.a.scores_TE.data(), s.a.input_TD.data(), s.model.weights.layers[layer].constants_AD.data()};
+    add_affine(s.pool, expert_table(s.model.config, layer), s.a.routing, in, s.model.affine_parts, s.T,
+               s.model.config.hidden_size, s.update_TD(0));
+  }
   if (shared) add_to_residual(s, s.a.update_GTD.data(), 1.0f);
 }
 
@@ -277,7 +284,7 @@ void run_layer(std::vector<Step>& steps, int layer, Activations& a) {
   for (Step& s : steps) {
     if (layer > 0) {
       const PartClock clock(s, a.layers[layer - 1].experts);
-      finish_experts(s);
+      finish_experts(s, layer - 1);
     }
     const PartClock clock(s, stats.attention);
     begin_attention(s, layer);
@@ -316,7 +323,7 @@ Logits forward(const Model& model, const Batch& batch, KvCache& kv, Activations&
   for (Step& s : steps) embed(s);
   for (int layer = 0; layer < c.num_layers(); ++layer) run_layer(steps, layer, a);
   for (Step& s : steps) {
-    finish_experts(s);
+    finish_experts(s, c.num_layers() - 1);
     if (c.federated()) {
       model.expert_sums.reduce_own(grid.groups().rank(), s.a.update_GTD.data(),
                                    static_cast<std::size_t>(s.T) * c.hidden_size);

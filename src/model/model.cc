@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "core/sum_blocks.h"
+#include "model/affine.h"
 #include "placement/expert_nodes.h"
 #include "weights/checkpoint.h"
 #include "weights/config_json.h"
@@ -30,6 +31,17 @@ std::vector<Range> parts_of_experts(const Model& model) {
     const int first = begin + partial.first;
     parts.push_back(experts_of_terms(model.config, {first, first + partial.terms}));
   }
+  return parts;
+}
+
+// Returns the affine experts of each stream: of its group in a federated model, else all.
+std::vector<Range> parts_of_affine(const Model& model) {
+  const ExpertTable table = expert_table(model.config, 0);
+  if (table.affine() == 0) return {};
+  if (!model.config.federated()) return {affine_experts(table, {0, table.groups})};
+  std::vector<Range> parts;
+  for (int g = model.share().groups.begin; g < model.share().groups.end; ++g)
+    parts.push_back(affine_experts(table, {g, g + 1}));
   return parts;
 }
 
@@ -76,6 +88,7 @@ Model make_model(ModelConfig config, Placement placement, int rank, Weights weig
     for (int b = own.begin; b <= own.end; ++b) model.down_begin.push_back(width.begin[b] - width.begin[own.begin]);
   } else {
     model.expert_parts = parts_of_experts(model);
+    model.affine_parts = parts_of_affine(model);
   }
   for (const LayerWeights& layer : model.weights.layers)
     model.blocks.push_back({views_of_output(model, layer), views_of_down(model, layer)});
@@ -86,13 +99,30 @@ KvShape Model::kv_shape(KvType type, AttentionType attention) const {
   return {share().kv_heads.size(), config.heads().key_width, type, attention};
 }
 
+namespace {
+
+// Throws Error if a token can have more experts than one sum takes in.
+void check_summed(const ModelConfig& config) {
+  const int parts = config.federated() ? config.expert_groups : 1;
+  const char* where = config.federated() ? " per group" : "";
+  const ExpertsConfig& experts = config.experts(0);
+  const int with_rows = dispatched_entries(config, Dispatch::kPerRank);
+  if (with_rows > kMaxSelected)
+    fail("{}: expected at most {}{}, got {}",
+         experts.shared > 0 ? "num_shared_experts + num_experts_per_tok" : "num_experts_per_tok", kMaxSelected, where,
+         with_rows);
+  // A constant expert has two terms.
+  const int affine = std::min(experts.per_token, experts.constant + experts.copy + experts.zero) / parts;
+  if (affine > kMaxSelected / 2)
+    fail("num_experts_per_tok: expected at most {} affine experts{}, got {}", kMaxSelected / 2, where, affine);
+}
+
+}  // namespace
+
 Model load_model(const std::string& model_dir, Plan plan, const Communicator& comm, const FormatChoice& formats,
                  int threads) {
   ModelConfig config = load_model_config(model_dir);
-  const int summed = config.experts(0).per_token / (config.federated() ? config.expert_groups : 1);
-  if (summed > kMaxSelected)
-    fail("num_experts_per_tok: expected at most {}{}, got {}", kMaxSelected, config.federated() ? " per group" : "",
-         summed);
+  check_summed(config);
   Placement placement = make_placement(config, plan, comm.size(), comm.nodes());
   const Share& share = placement.ranks[comm.rank()];
   ThreadPool pool(threads);
@@ -139,14 +169,14 @@ Activations::Activations(const Model& model, Communicator& groups, int tokens, i
     : max_tokens(tokens),
       max_sampled(sampled),
       wire(options.wire),
-      routing(model.config.experts(0).per_token, model.share().experts.size(), tokens_of_half(model, tokens, options)) {
+      routing(most_entries(model.config, 0), model.share().experts.size(), tokens_of_half(model, tokens, options)) {
   const ModelConfig& c = model.config;
   const Share& share = model.share();
   const std::size_t T = tokens_of_half(model, tokens, options), D = c.hidden_size, G = share.streams(), S = sampled;
   const std::size_t q_width = static_cast<std::size_t>(model.query_heads()) * c.heads().key_width;
   const std::size_t kv_width = static_cast<std::size_t>(share.kv_heads.size()) * c.heads().key_width;
-  const std::size_t per_group = c.experts(0).per_token / c.expert_groups;
-  const std::size_t R = T * (c.federated() ? G * per_group : std::min(c.experts(0).per_token, share.experts.size()));
+  const int of_token = dispatched_entries(c, Dispatch::kPerRank);  // in a federated model, of one of its groups
+  const std::size_t R = T * (c.federated() ? G * of_token : std::min(of_token, share.experts.size()));
   const std::size_t updates = c.federated() ? G : std::max(1, model.expert_sums.max_partials());
   const auto allocate = [](std::size_t n) { return AlignedBuffer<float>(n); };
   r_TD = allocate(T * D);
@@ -157,7 +187,7 @@ Activations::Activations(const Model& model, Communicator& groups, int tokens, i
   attended_TnC = allocate(T * q_width);
   term_PTD = groups.allocate_terms(model.attention_sums.max_partials() * T * D);
   update_GTD = groups.allocate_terms(updates * T * D);
-  scores_TE = allocate(T * c.experts(0).count);
+  scores_TE = allocate(T * expert_table(c, 0).columns());
   hidden_Rf = allocate(R * share.expert_width.size());
   output_RD = allocate(c.dense() ? 0 : R * D);
   cosines_TC = allocate(T * c.heads().key_width / 2);

@@ -124,6 +124,7 @@ void add_in_tree_order(const float* const* rows, const int* indices, const float
 
 void combine_row(const ModelConfig& config, const Routing& routing, int t, Range experts, const float* y_RD,
                  float* y_D) {
+  const ExpertTable table = expert_table(config, 0);
   const int D = config.hidden_size;
   const float* rows[kMaxSelected];
   float weights[kMaxSelected];
@@ -134,7 +135,7 @@ void combine_row(const ModelConfig& config, const Routing& routing, int t, Range
     FOE_CHECK(routing.row_J[i] >= 0, "row {}", routing.row_J[i]);
     rows[count] = y_RD + static_cast<std::size_t>(routing.row_J[i]) * D;
     weights[count] = routing.weights_J[i];
-    indices[count++] = expert_tree_index(config, routing.experts_J[i]);
+    indices[count++] = expert_tree_index(table, routing.experts_J[i]);
   }
   add_in_tree_order(rows, indices, weights, count, D, y_D);
 }

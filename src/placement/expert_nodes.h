@@ -35,7 +35,7 @@ Dispatch parse_dispatch(const std::string& name);
 
 // Returns the index of an expert's term in the sum over experts (core/sum_tree.h). The upper levels of the tree are
 // groups and the lower ones the experts of a group, whose number is padded to a power of two.
-int expert_tree_index(const ModelConfig& config, int expert);
+int expert_tree_index(const ExpertTable& table, int expert);
 // Returns the range of terms of these experts, including the padding between their groups.
 Range expert_terms(const ModelConfig& config, Range experts);
 // Returns the experts among these terms; an empty range if the terms are padding only.

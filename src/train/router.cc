@@ -105,7 +105,7 @@ void route_backward(const ModelConfig& config, int tokens, const Routing<T>& r, 
 
     std::copy(balance.begin(), balance.end(), dp.begin());
     T total = 1, along = 0;
-    if (config.experts(0).router->norm == RouterNorm::kSelected) {  // w_i = p_i / S: dw_i/dp_j = ([i = j] - w_i) / S
+    if (config.experts(0).router->norm != RouterNorm::kNone) {  // w_i = p_i / S: dw_i/dp_j = ([i = j] - w_i) / S
       total = 0;
       for (int j = 0; j < d.top_k; ++j) total += p[chosen[j]], along += weight[j] * dweight[j];
     }

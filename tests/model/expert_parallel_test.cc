@@ -70,7 +70,10 @@ std::vector<Variant> variants() {
   set(moge, &ExpertsConfig::count, 12);  // groups of 3: the sum's tree has gaps
   set(odd, &ExpertsConfig::count, 13);
   set(odd, &ExpertsConfig::per_token, 5);
-  return {{"moe", moe}, {"full_norm_topk_tied", full}, {"moge_of_3", moge}, {"experts_13", odd}};
+  std::vector<Variant> all{{"moe", moe}, {"full_norm_topk_tied", full}, {"moge_of_3", moge}, {"experts_13", odd}};
+  for (const NamedConfig& routing : routing_configs())
+    if (!routing.config.federated()) all.push_back({routing.name, routing.config});
+  return all;
 }
 
 class ExpertParallel : public testing::TestWithParam<Variant> {};
@@ -160,7 +163,10 @@ TEST(GroupsThatSpanRanks, GiveTheBitsOfOneRank) {
   set(two, &AttentionConfig::qk_norm, QkNorm::kFull);
   set(two, &RouterConfig::norm, RouterNorm::kSelected);
   two.group_sync = GroupSync::kMean;
-  for (const ModelConfig& config : {four, two}) {
+  std::vector<ModelConfig> configs{four, two};
+  for (const NamedConfig& routing : routing_configs())
+    if (routing.config.federated()) configs.push_back(routing.config);
+  for (const ModelConfig& config : configs) {
     const RandomModel folder(config);
     const auto self = make_self_comm();
     const std::vector<float> expected = run(folder, Plan::kFoe, {}, *self, [](int) { return 0; });
@@ -186,7 +192,10 @@ TEST(Overlap, GivesTheSameBitsAndBytes) {
   const std::pair<ModelConfig, Plan> cases[] = {{full, Plan::kTp},
                                                 {small_config(), Plan::kEp},
                                                 {small_federated(4), Plan::kFoe},
-                                                {small_federated(2), Plan::kFoe}};
+                                                {small_federated(2), Plan::kFoe},
+                                                {routing_configs()[8].config, Plan::kTp},
+                                                {routing_configs()[8].config, Plan::kEp},
+                                                {routing_configs()[10].config, Plan::kFoe}};
   for (const auto& [config, config_plan] : cases) {
     const RandomModel folder(config);
     const Plan plan = config_plan;  // a lambda may capture it
