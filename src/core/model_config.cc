@@ -88,36 +88,51 @@ void refuse_other_attention(const Layer& layer) {
   refuse_other(layer.key("attn_logit_softcapping"), a.softcap, 0.0);
 }
 
+void check_layer_of_experts(const Layer& layer) {
+  const ExpertsConfig& e = layer.config.experts(layer.index);
+  if (e.of_layer == -1) return;
+  if (e.of_layer < 0 || e.of_layer >= layer.index)
+    fail("{}: expected null or the index of a layer below layer {}, got {}", layer.key("experts_of_layer"), layer.index,
+         e.of_layer);
+  const ExpertsConfig& owner = layer.config.experts(e.of_layer);
+  if (owner.dense() || owner.of_layer != -1 || owner.count != e.count || owner.width != e.width ||
+      owner.storage != e.storage)
+    fail("{}: expected a layer with {} experts of width {} of its own, in the same storage, got {}",
+         layer.key("experts_of_layer"), e.count, e.width, e.of_layer);
+}
+
 void check_experts(const Layer& layer) {
   const ExpertsConfig& e = layer.config.experts(layer.index);
   check_range(layer.key(e.dense() ? "intermediate_size" : "moe_intermediate_size"), e.width, 1, kMaxExpertWidth);
   if (e.dense()) {
     check_range(layer.key("num_experts (without a router)"), e.count, 1, 1);
     check_range(layer.key("num_experts_per_tok (of a dense model)"), e.per_token, 1, 1);
+    if (e != dense_experts(e.width, e.activation))
+      fail("{}: expected a router, or no key of experts but the width, got none and such keys", layer.key("router"));
     return;
   }
-  check_range(layer.key("num_experts"), e.count, 1, kMaxExperts);
-  check_range(layer.key("num_experts_per_tok"), e.per_token, 1, e.count);
-  check_groups_divide(layer.config.expert_groups, layer.key("num_experts"), e.count);
-  check_groups_divide(layer.config.expert_groups, layer.key("num_experts_per_tok"), e.per_token);
+  const int H = layer.config.expert_groups;
+  const auto check_count = [&](const char* name, int count, int least) {
+    check_range(layer.key(name), count, least, kMaxExperts);
+    check_groups_divide(H, layer.key(name), count);
+  };
+  check_count("num_experts", e.count, 1);
+  check_count("num_shared_experts", e.shared, 0);
+  check_count("constant_experts", e.constant, 0);
+  check_count("copy_experts", e.copy, 0);
+  check_count("zero_experts", e.zero, 0);
+  const int scored = e.count + e.constant + e.copy + e.zero;
+  check_range(layer.key("num_experts_per_tok"), e.per_token, 1, scored);
+  check_groups_divide(H, layer.key("num_experts_per_tok"), e.per_token);
+  if (e.shared_gate && e.shared == 0)
+    fail("{}: expected false without shared experts, got true", layer.key("shared_gate"));
+  validate(*e.router, scored, e.per_token, H, layer.key("router."));
+  check_layer_of_experts(layer);
 }
 
 void refuse_other_experts(const Layer& layer) {
   const ExpertsConfig& e = layer.config.experts(layer.index);
   refuse_other<std::string_view>(layer.key("hidden_act"), to_string(e.activation), to_string(Activation::kSilu));
-  refuse_other(layer.key("num_shared_experts"), e.shared, 0);
-  if (!e.router) return;
-  const RouterConfig &r = *e.router, computed = {};
-  refuse_other<std::string_view>(layer.key("router.score"), to_string(r.score), to_string(computed.score));
-  refuse_other(layer.key("router.selection_bias"), r.selection_bias, computed.selection_bias);
-  refuse_other(layer.key("router.n_group"), r.groups, computed.groups);
-  refuse_other(layer.key("router.topk_group"), r.top_groups, computed.top_groups);
-  refuse_other<std::string_view>(layer.key("router.group_score"), to_string(r.group_score),
-                                 to_string(computed.group_score));
-  refuse_other(layer.key("router.top_p"), r.top_p, computed.top_p);
-  if (r.norm == RouterNorm::kComputing)
-    refuse_other<std::string_view>(layer.key("router.norm"), to_string(r.norm), "none");
-  refuse_other(layer.key("router.scale"), r.scale, computed.scale);
 }
 
 // Layers are attention and then experts.
@@ -153,9 +168,12 @@ void check_layers(const ModelConfig& config) {
     check_experts({config, l, alike});
     refuse_other_experts({config, l, alike});
   }
-  if (std::ranges::any_of(config.layers,
-                          [&](const LayerConfig& l) { return l.blocks[1] != config.layers[0].blocks[1]; }))
-    fail("layers: expected experts as in the first layer (nothing else is computed)");
+  for (int l = 0; l < config.num_layers(); ++l) {
+    ExpertsConfig like_first = config.experts(l);
+    like_first.of_layer = config.experts(0).of_layer;
+    if (like_first != config.experts(0))
+      fail("layers: expected experts as in the first layer (nothing else is computed)");
+  }
 }
 
 // Returns the number of parameters with so many experts in each layer.
@@ -170,7 +188,9 @@ std::int64_t count_parameters(const ModelConfig& config, const Experts& experts)
     const std::int64_t qk_norms = a.qk_norm == QkNorm::kFull   ? a.query_width() + a.kv_width()
                                   : a.qk_norm == QkNorm::kHead ? 2 * std::int64_t{a.key_width}
                                                                : 0;
-    const std::int64_t router = e.dense() ? 0 : e.count * D;
+    const ExpertTable table = expert_table(config, l);
+    std::int64_t router = e.dense() ? 0 : (table.columns() + table.constant) * D;
+    if (e.router && e.router->selection_bias) router += table.scored();
     all += attention + qk_norms + router + experts(e) * 3 * D * e.width + 2 * D;
   }
   return all;
@@ -224,6 +244,23 @@ bool ModelConfig::dense() const {
   return dense;
 }
 
+ExpertTable expert_table(const ModelConfig& config, int layer) {
+  const ExpertsConfig& experts = config.experts(layer);
+  if (experts.dense()) return {.shared = 1};
+  return {.groups = config.expert_groups,
+          .routed = experts.count,
+          .shared = experts.shared,
+          .constant = experts.constant,
+          .copy = experts.copy,
+          .zero = experts.zero,
+          .shared_gate = experts.shared_gate};
+}
+
+int most_entries(const ModelConfig& config, int layer) {
+  const ExpertsConfig& experts = config.experts(layer);
+  return experts.dense() ? 1 : experts.per_token + experts.shared;
+}
+
 std::vector<LayerConfig> uniform_layers(int count, const AttentionConfig& attention, const ExpertsConfig& experts) {
   check_range("num_hidden_layers", count, 1, kMaxLayers);
   const LayerConfig layer{{{.computes = attention}, {.computes = experts}}};
@@ -238,16 +275,16 @@ void set_layers(ModelConfig& config, int count) {
   config.layers.resize(count);
 }
 
-ExpertsConfig dense_experts(int width) {
-  return {.count = 1, .per_token = 1, .width = width};
+ExpertsConfig dense_experts(int width, Activation activation) {
+  return {.count = 1, .per_token = 1, .width = width, .activation = activation};
 }
 
 std::int64_t parameter_count(const ModelConfig& config) {
-  return count_parameters(config, [](const ExpertsConfig& e) { return e.count; });
+  return count_parameters(config, [](const ExpertsConfig& e) { return (e.of_layer < 0 ? e.count : 0) + e.shared; });
 }
 
 std::int64_t active_parameter_count(const ModelConfig& config) {
-  return count_parameters(config, [](const ExpertsConfig& e) { return e.per_token; });
+  return count_parameters(config, [](const ExpertsConfig& e) { return std::min(e.per_token, e.count) + e.shared; });
 }
 
 const char* to_string(Residual value) {
@@ -306,6 +343,10 @@ const char* to_string(BlockNorm value) {
       return "shared";
   }
   return "?";
+}
+
+const char* to_string(ExpertStorage value) {
+  return value == ExpertStorage::kOwn ? "own" : "slices";
 }
 
 }  // namespace foe

@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+#include "core/expert_table.h"
 #include "core/router_config.h"
 
 namespace foe {
@@ -61,13 +62,24 @@ struct AttentionConfig {
   bool operator==(const AttentionConfig&) const = default;
 };
 
+// Where the weights of a layer's routed experts stand.
+enum class ExpertStorage {
+  kOwn,     // in tensors of their own
+  kSlices,  // in one network's: the e-th expert is the e-th slice of so many hidden units
+};
+
+// core/expert_table.h says what the kinds of experts compute.
 struct ExpertsConfig {
-  int count = 0;      // E; 1 without a router
+  int count = 0;      // E, routed experts; 1 without a router
   int per_token = 0;  // K; 1 without a router
   int width = 0;      // F, the hidden width of each
   Activation activation = Activation::kSilu;
   std::optional<RouterConfig> router = {};  // none: every token goes to the one expert with weight 1
-  int shared = 0;                           // experts that every token goes to besides, with weight 1
+  int shared = 0;            // experts that every token has besides: slices of one network of shared * width units
+  bool shared_gate = false;  // their weight is the sigmoid of one more score, otherwise 1
+  int constant = 0, copy = 0, zero = 0;  // affine experts, that the router scores behind the others of their group
+  ExpertStorage storage = ExpertStorage::kOwn;
+  int of_layer = -1;  // if not -1: the routed experts are those of this layer, which is below and has its own
 
   bool dense() const { return !router; }
   bool operator==(const ExpertsConfig&) const = default;
@@ -129,12 +141,17 @@ struct ModelConfig {
   bool operator==(const ModelConfig&) const = default;
 };
 
+// Returns the table of a layer's experts. A dense layer has one expert, that every token has.
+ExpertTable expert_table(const ModelConfig& config, int layer);
+// Returns how many experts a token of the layer has at most.
+int most_entries(const ModelConfig& config, int layer);
+
 // Returns so many layers of attention and then experts. Throws Error for a number of layers that no model has.
 std::vector<LayerConfig> uniform_layers(int count, const AttentionConfig& attention, const ExpertsConfig& experts);
 // Drops the last layers, or repeats all of them in turn, until there are so many.
 void set_layers(ModelConfig& config, int count);
 // Returns a block with one expert of this width, to which every token goes.
-ExpertsConfig dense_experts(int width);
+ExpertsConfig dense_experts(int width, Activation activation = Activation::kSilu);
 
 // Calls f(block) for every AttentionConfig, or every ExpertsConfig, in their order.
 template <typename Config, typename F>
@@ -166,5 +183,6 @@ const char* to_string(QkNorm value);
 const char* to_string(AttentionKind value);
 const char* to_string(Activation value);
 const char* to_string(BlockNorm value);
+const char* to_string(ExpertStorage value);
 
 }  // namespace foe

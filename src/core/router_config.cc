@@ -7,37 +7,39 @@
 namespace foe {
 namespace {
 
-void check_group_limits(const RouterConfig& router, int experts, int per_token, int expert_groups) {
+void check_group_limits(const RouterConfig& router, int experts, int per_token, int expert_groups,
+                        const std::string& prefix) {
   const int n = router.groups, k = router.top_groups;
   if (n < 1 || experts % n != 0)
-    fail("n_group: expected a divisor of the number of experts that the router scores = {}, got {}", experts, n);
-  if (k < 1 || k > n) fail("topk_group: expected an integer from 1 to n_group = {}, got {}", n, k);
+    fail("{}n_group: expected a divisor of the number of experts that the router scores = {}, got {}", prefix, experts,
+         n);
+  if (k < 1 || k > n) fail("{}topk_group: expected an integer from 1 to n_group = {}, got {}", prefix, n, k);
   if (k == n) return;
   if (n % expert_groups != 0 || k % expert_groups != 0)
-    fail("n_group and topk_group: expected multiples of expert_groups = {}, got {} and {}", expert_groups, n, k);
+    fail("{}n_group: expected it and topk_group to be multiples of expert_groups = {}, got {} and {}", prefix,
+         expert_groups, n, k);
   if (experts / n * k < per_token)
-    fail("topk_group: expected groups with at least num_experts_per_tok = {} experts, got {} of {} each", per_token, k,
-         experts / n);
+    fail("{}topk_group: expected groups with at least num_experts_per_tok = {} experts, got {} of {} each", prefix,
+         per_token, k, experts / n);
   if (router.group_score == GroupScore::kTopTwo && experts / n < 2)
-    fail("n_group: expected groups of at least two experts, whose scores are added, got {} groups of {}", n,
-         experts / n);
+    fail("{}group_score: expected \"max\" for groups of one expert, got \"top2_sum\"", prefix);
 }
 
 }  // namespace
 
-void validate(const RouterConfig& router, int experts, int per_token, int expert_groups) {
-  check_group_limits(router, experts, per_token, expert_groups);
+void validate(const RouterConfig& router, int experts, int per_token, int expert_groups, const std::string& prefix) {
+  check_group_limits(router, experts, per_token, expert_groups, prefix);
   if (!(router.top_p > 0 && router.top_p <= 1))
-    fail("top_p: expected a number above 0 and at most 1, got {}", router.top_p);
+    fail("{}top_p: expected a number above 0 and at most 1, got {}", prefix, router.top_p);
   if (router.top_p < 1 && router.score != RouterScore::kSoftmax)
-    fail("top_p: expected 1 with the scores of {}, which are no probabilities, got {}", to_string(router.score),
-         router.top_p);
+    fail("{}top_p: expected 1 with the score \"{}\", which makes no probabilities, got {}", prefix,
+         to_string(router.score), router.top_p);
   if (router.norm != RouterNorm::kNone &&
       (router.score == RouterScore::kOne || router.score == RouterScore::kSelectedSoftmax))
-    fail("norm_topk_prob: expected none with the weights of {}, got {}", to_string(router.score),
+    fail("{}norm: expected \"none\" with the score \"{}\", got \"{}\"", prefix, to_string(router.score),
          to_string(router.norm));
   if (!(router.scale > 0) || !std::isfinite(router.scale))
-    fail("routed_scaling_factor: expected a finite number above 0, got {}", router.scale);
+    fail("{}scale: expected a finite number above 0, got {}", prefix, router.scale);
 }
 
 const char* to_string(RouterScore value) {

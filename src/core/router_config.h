@@ -1,6 +1,8 @@
 // How a router's scores become the experts of a token and their weights.
 #pragma once
 
+#include <string>
+
 namespace foe {
 
 // What a score becomes before experts are selected by it, and what weighs the selected.
@@ -36,9 +38,9 @@ struct RouterConfig {
   bool operator==(const RouterConfig&) const = default;
 };
 
-// Throws Error, naming the key, for what has no meaning in a router that selects `per_token` of `experts` experts,
-// equally many in each of `groups` groups.
-void validate(const RouterConfig& router, int experts, int per_token, int expert_groups);
+// Throws Error, naming the key behind `prefix`, for what has no meaning in a router that selects `per_token` of
+// `experts` experts, equally many in each of the model's `expert_groups`.
+void validate(const RouterConfig& router, int experts, int per_token, int expert_groups, const std::string& prefix);
 
 const char* to_string(RouterScore value);
 const char* to_string(GroupScore value);

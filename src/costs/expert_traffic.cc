@@ -5,16 +5,19 @@
 namespace foe {
 namespace {
 
-// Returns the probability that a token selects none of these experts, if it selects K/H of the E/H experts of each
-// group and all selections are equally likely.
+// Returns the probability that a token has none of these experts, if it selects K/H of each group's and all selections
+// are equally likely. It has all that are shared.
 double none_selected(const ModelConfig& config, Range experts) {
-  const int per_group = config.experts(0).count / config.expert_groups;
-  const int selected = config.experts(0).per_token / config.expert_groups;
+  const ExpertTable table = expert_table(config, 0);
+  const int per_group = table.rows_per_group(), routed = table.routed / table.groups;
+  const int scored = table.scored() / table.groups, selected = config.experts(0).per_token / table.groups;
   double none = 1;
   for (int g = 0; g < config.expert_groups; ++g) {
     const int begin = std::max(experts.begin, g * per_group), end = std::min(experts.end, (g + 1) * per_group);
-    for (int i = 0; i < selected && begin < end; ++i)
-      none *= std::max(0.0, static_cast<double>(per_group - (end - begin) - i)) / (per_group - i);
+    const int own = std::min(end, g * per_group + routed) - begin;  // of the experts that can be selected
+    if (begin < end && own < end - begin) none = 0;
+    for (int i = 0; i < selected && own > 0; ++i)
+      none *= std::max(0.0, static_cast<double>(scored - own - i)) / (scored - i);
   }
   return none;
 }
@@ -22,15 +25,15 @@ double none_selected(const ModelConfig& config, Range experts) {
 }  // namespace
 
 ExpertTraffic expert_traffic(const ModelConfig& config, std::span<const Range> members, Dispatch dispatch,
-                             std::span<const std::int32_t> experts_TK) {
+                             std::span<const std::int32_t> begin_T, std::span<const std::int32_t> experts_J) {
   const std::vector<ExpertNode> nodes = expert_nodes(config, members, dispatch);
-  const std::vector<std::int32_t> node_of = node_of_each_expert(nodes, config.experts(0).count);
-  const Range entries = selected_entries(config, members);
-  const std::size_t K = config.experts(0).per_token;
+  const std::vector<std::int32_t> node_of = node_of_each_expert(nodes, expert_table(config, 0).with_rows());
   ExpertTraffic traffic{std::vector<std::int64_t>(members.size()), std::vector<std::int64_t>(members.size())};
-  for (std::size_t token = 0; token < experts_TK.size(); token += K)
-    for (int i = entries.begin, before = -1; i < entries.end; ++i) {
-      const int node = node_of[experts_TK[token + i]], member = nodes[node].member;
+  for (std::size_t t = 0; t + 1 < begin_T.size(); ++t)
+    for (int i = begin_T[t], before = -1; i < begin_T[t + 1]; ++i) {
+      const int node = node_of[experts_J[i]];
+      if (node < 0) continue;  // of another group
+      const int member = nodes[node].member;
       traffic.sums[member] += node != before ? 1 : 0;
       const bool shares_a_row = dispatch == Dispatch::kPerRank && before >= 0 && nodes[before].member == member;
       traffic.rows[member] += shares_a_row ? 0 : 1;

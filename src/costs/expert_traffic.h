@@ -11,13 +11,13 @@
 
 namespace foe {
 
-// The traffic of one owner's tokens, whose selected experts are experts_TK (K each, ascending): how many rows go to
-// each member, itself included, and how many partial sums come back from it.
+// The traffic of one owner's tokens: token t has selected experts_J[begin_T[t]] to experts_J[begin_T[t + 1] - 1],
+// ascending. How many rows go to each member, itself included, and how many partial sums come back from it.
 struct ExpertTraffic {
   std::vector<std::int64_t> rows, sums;  // by member
 };
 ExpertTraffic expert_traffic(const ModelConfig& config, std::span<const Range> members, Dispatch dispatch,
-                             std::span<const std::int32_t> experts_TK);
+                             std::span<const std::int32_t> begin_T, std::span<const std::int32_t> experts_J);
 // The same for one token, in expectation if all selections are equally likely.
 struct ExpectedTraffic {
   std::vector<double> rows, sums;

@@ -87,7 +87,10 @@ Weights random_weights(const ModelConfig& c, const Share& share, WeightFormat fo
       layer.streams.push_back({own.next(m * per_kv * C, D), own.next(m * C, D), own.next(m * C, D),
                                own.next(D, packed_depth(output_blocks(c, format, {first, first + m})))});
     }
-    if (!c.dense()) layer.router_ED = every_rank.next(c.experts(0).count, D);
+    const ExpertTable table = expert_table(c, l);
+    if (!c.dense()) layer.router_ED = every_rank.next(table.columns(), D);
+    if (!c.dense() && c.experts(l).router->selection_bias) layer.selection_bias_E.assign(table.scored(), 0.0f);
+    layer.constants_AD.assign(static_cast<std::size_t>(table.constant) * D, 1.0f);
     for (int e = share.experts.begin; e < share.experts.end; ++e)
       layer.experts.push_back({own.next(2 * kPanel * ((f + kPanel - 1) / kPanel), D), own.next(D, f)});
     w.layers.push_back(std::move(layer));

@@ -24,7 +24,7 @@ MatrixElements matrix_elements(const ModelConfig& c, const Share& share) {
   const std::int64_t D = c.hidden_size, C = c.heads().key_width, m = share.kv_heads.size();
   const std::int64_t n = m * c.heads().per_kv_head();
   return {.attention = D * (2 * n + 2 * m) * C,
-          .router = c.dense() ? 0 : c.experts(0).count * D,
+          .router = expert_table(c, 0).columns() * D,
           .experts = std::int64_t{3} * share.experts.size() * share.expert_width.size() * D,
           .head = share.vocab.size() * D};
 }
@@ -52,15 +52,16 @@ Work StepWork::total() const {
 }
 
 double experts_touched(const ModelConfig& config, int sequences) {
-  const double E = config.experts(0).count, K = config.experts(0).per_token;
-  return E * (1 - std::pow(1 - K / E, sequences));
+  const ExpertTable table = expert_table(config, 0);
+  const double scored = table.scored(), K = scored > 0 ? config.experts(0).per_token : 0;
+  return table.shared + (scored > 0 ? table.routed * (1 - std::pow(1 - K / scored, sequences)) : 0);
 }
 
 StepWork decode_work(const ModelConfig& c, const Placement& placement, int rank, const DecodeStep& step) {
   const Share& share = placement.ranks[rank];
   if (share.idle()) return {};
   const MatrixElements elements = matrix_elements(c, share);
-  const double L = c.num_layers(), E = c.experts(0).count;
+  const double L = c.num_layers(), E = expert_table(c, 0).with_rows();
   const double own = own_sequences(step.sequences, placement.members, share.member);
   const auto layers = [L](std::int64_t of_one) { return L * static_cast<double>(of_one); };
 
@@ -70,7 +71,9 @@ StepWork decode_work(const ModelConfig& c, const Placement& placement, int rank,
   const double positions = L * own * step.context;
 
   // The rows of each expert, and the share of experts that have rows.
-  const double rows = step.sequences * c.experts(0).per_token / E;
+  const ExpertTable table = expert_table(c, 0);
+  const double selected = c.dense() ? 0.0 : static_cast<double>(c.experts(0).per_token) * table.routed / table.scored();
+  const double rows = step.sequences * (selected + table.shared) / E;
   const double touched = experts_touched(c, step.sequences) / E;
   Work experts = product_work(layers(elements.experts), step.weights.experts, rows);
   experts.bytes *= touched;

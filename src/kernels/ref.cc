@@ -68,15 +68,6 @@ Values softmax(const Values& scores) {
   return p;
 }
 
-std::vector<std::int32_t> top_k(const Values& values, int k) {
-  std::vector<std::int32_t> indices(values.size());
-  std::iota(indices.begin(), indices.end(), 0);
-  std::stable_sort(indices.begin(), indices.end(), [&](int a, int b) { return values[a] > values[b]; });
-  indices.resize(k);
-  std::sort(indices.begin(), indices.end());
-  return indices;
-}
-
 Values scores(const AttentionParams& params, const double* q_C, const Values& k_SmC, int keys, int m, int kv_head,
               int C) {
   const double scale = params.scale == 0 ? 1 / std::sqrt(C) : params.scale, cap = params.softcap;

@@ -37,9 +37,6 @@ Values rope(const Values& head_C, double position, double theta, double factor, 
 // e^x_i / sum_j e^x_j; a score of -inf gives 0.
 Values softmax(const Values& scores);
 
-// Returns the indices of the k largest values, on ties the lower index, in ascending order.
-std::vector<std::int32_t> top_k(const Values& values, int k);
-
 // The scores of one query with the keys of a head at positions 0 .. keys-1, the last of which is its own: -inf if the
 // window hides the key. Sinks are not among them.
 Values scores(const AttentionParams& params, const double* q_C, const Values& k_SmC, int keys, int m, int kv_head,

@@ -26,9 +26,9 @@ int tokens_of_half(const Model& model, int tokens, const ExchangeOptions& option
 // Returns how many rows this rank's experts can have of so many tokens.
 std::size_t rows_of_experts(const Model& model, std::size_t tokens) {
   const ModelConfig& c = model.config;
-  const int per_group = c.experts(0).per_token / c.expert_groups;
-  return tokens * (c.federated() ? model.share().streams() * per_group
-                                 : std::min(c.experts(0).per_token, model.share().experts.size()));
+  const int of_token = dispatched_entries(c, Dispatch::kPerRank);  // in a federated model, of one of its groups
+  return tokens * (c.federated() ? model.share().streams() * of_token
+                                 : std::min(of_token, model.share().experts.size()));
 }
 
 ProductScratch make_product_scratch(const Model& model, std::size_t T, std::size_t R, std::size_t arrived) {
@@ -65,7 +65,7 @@ AttentionScratch make_attention_scratch(const Model& model, std::size_t T) {
 
 ExpertsScratch make_experts_scratch(const Model& model, std::size_t T, std::size_t R) {
   const ModelConfig& c = model.config;
-  return {.scores_TE = allocate(T * c.experts(0).count),
+  return {.scores_TE = allocate(T * expert_table(c, 0).columns()),
           .hidden_Rf = allocate(R * model.share().expert_width.size()),
           .output_RD = allocate(c.dense() ? 0 : R * c.hidden_size)};
 }
@@ -83,7 +83,7 @@ HeadScratch make_head_scratch(const Model& model, std::size_t S) {
 }  // namespace
 
 StepState::StepState(const Model& model, Communicator& across_groups, int tokens, const ExchangeOptions& options)
-    : routing(model.config.experts(0).per_token, model.share().experts.size(), tokens) {
+    : routing(most_entries(model.config, 0), model.share().experts.size(), tokens) {
   const ModelConfig& c = model.config;
   const Share& share = model.share();
   const std::size_t T = tokens, D = c.hidden_size;
@@ -91,6 +91,7 @@ StepState::StepState(const Model& model, Communicator& across_groups, int tokens
   r_TD = allocate(T * D);
   term_PTD = across_groups.allocate_terms(model.attention_sums.max_partials() * T * D);
   update_GTD = across_groups.allocate_terms(updates * T * D);
+  affine_GTD = allocate(model.affine_parts.size() * T * D);
   cosines_TC = allocate(T * c.heads().key_width / 2);
   sines_TC = allocate(T * c.heads().key_width / 2);
   if (model.placement.members > 1 && !share.idle())
@@ -98,8 +99,8 @@ StepState::StepState(const Model& model, Communicator& across_groups, int tokens
 }
 
 std::size_t StepState::bytes() const {
-  const std::size_t routed = routing.experts_TK.size() * 3 + routing.weights_TK.size() + routing.expert_begin.size();
-  return 4 * (term_PTD.size() + update_GTD.size() + routed) + bytes_of(r_TD, cosines_TC, sines_TC) +
+  const std::size_t routed = routing.experts_J.size() * 4 + routing.begin_T.size() + routing.expert_begin.size();
+  return 4 * (term_PTD.size() + update_GTD.size() + routed) + bytes_of(r_TD, affine_GTD, cosines_TC, sines_TC) +
          (exchange ? exchange->bytes() : 0);
 }
 

@@ -31,7 +31,8 @@ inline constexpr int kInputBlock = 192;
 struct StepState {
   AlignedBuffer<float> r_TD;  // the residual, which every rank holds in full
   TermBuffer update_GTD;  // the update M_h of each stream; with a shared residual [P, T, D], partial sums of experts
-  TermBuffer term_PTD;    // partial sums of attention's terms
+  AlignedBuffer<float> affine_GTD;  // what affine experts add to the update of each stream; empty if there are none
+  TermBuffer term_PTD;              // partial sums of attention's terms
   AlignedBuffer<float> cosines_TC, sines_TC;  // [T, C / 2]
   // After a range of layers: how many rows r has, and which layer they run next. 0 after the last layer or an Error.
   int tokens = 0, next_layer = 0;

@@ -49,42 +49,58 @@ void take_units(ExpertExchange& x, ThreadPool& pool, std::size_t most, std::vect
   });
 }
 
-// Numbers the units of all selections, rank by rank: fills slot_TK, and counts the units of each rank.
-// `shared(previous, node)` says whether a selection has the same unit as the one before it.
+// Numbers the units of all entries, rank by rank: fills slot_J, and counts the units of each rank.
+// `shared(previous, node)` says whether an entry has the same unit as the one before it.
 template <typename Shared>
 void number_units(ExpertExchange& x, const Routing& own, int tokens, std::vector<std::size_t>& counts,
                   const Shared& shared) {
   const auto for_each_unit = [&](auto&& body) {
-    for (int t = 0; t < tokens; ++t)
-      for (int i = x.first_selected(own, t), end = i + x.selected.size(), previous = -1; i < end; ++i) {
-        const int node = x.node_of_E[own.experts_TK[i]];
+    for (int t = 0; t < tokens; ++t) {
+      const Range entries = own.entries(t, x.experts);
+      for (int i = entries.begin, previous = -1; i < entries.end; ++i) {
+        const int node = x.node_of_E[own.experts_J[i]];
         body(i, x.nodes[node].member, previous >= 0 && shared(previous, node));
         previous = node;
       }
+    }
   };
   std::fill(counts.begin(), counts.end(), 0);
   for_each_unit([&](int, int rank, bool same) { counts[rank] += same ? 0 : 1; });
   std::vector<std::size_t>& next = x.bytes_out;  // used as scratch memory here; announce() sets it later
   std::exclusive_scan(counts.begin(), counts.end(), next.begin(), std::size_t{0});
-  for_each_unit(
-      [&](int i, int rank, bool same) { x.slot_TK[i] = same ? -1 : static_cast<std::int32_t>(next[rank]++); });
+  for_each_unit([&](int i, int rank, bool same) { x.slot_J[i] = same ? -1 : static_cast<std::int32_t>(next[rank]++); });
+}
+
+// Behind a row that travels: the experts of some entries and their weights, `most` each.
+void write_entries(const Routing& own, Range entries, int most, std::byte* to) {
+  const std::size_t count = entries.size(), weights = most * sizeof(std::int32_t);
+  std::memcpy(to, own.experts_J.data() + entries.begin, count * sizeof(std::int32_t));
+  std::memcpy(to + weights, own.weights_J.data() + entries.begin, count * sizeof(float));
+  std::memset(to + count * sizeof(std::int32_t), 0xff, (most - count) * sizeof(std::int32_t));  // -1
+  std::memset(to + weights + count * sizeof(float), 0, (most - count) * sizeof(float));
 }
 
 // Reads the experts and weights that came with the rows.
 void read_entries(ExpertExchange& x) {
+  Routing& r = x.routing;
   const auto experts_of_model = static_cast<std::int32_t>(x.node_of_E.size());
-  for (int row = 0; row < x.rows; ++row) {
+  for (int row = 0, at = 0; row < x.rows; ++row) {
     const std::byte* entry = x.in.data() + row * x.row_bytes + wire_bytes(x.options.wire, x.hidden_size);
-    std::int32_t* experts = x.routing.experts_TK.data() + static_cast<std::size_t>(row) * x.entries;
-    std::memcpy(experts, entry, x.entries * sizeof(std::int32_t));
-    std::memcpy(x.routing.weights_TK.data() + static_cast<std::size_t>(row) * x.entries,
-                entry + x.entries * sizeof(std::int32_t), x.entries * sizeof(float));
-    for (int j = 0; j < x.entries; ++j)
-      if (experts[j] < (j > 0 ? experts[j - 1] + 1 : 0) || experts[j] >= experts_of_model ||
-          x.node_of_E[experts[j]] < 0)
-        fail("a row for expert {}: expected ascending ones of [{}, {})", experts[j], x.nodes.front().experts.begin,
+    const std::byte* weight = entry + x.entries * sizeof(std::int32_t);
+    r.begin_T[row] = at;
+    for (int j = 0; j < x.entries; ++j, entry += sizeof(std::int32_t), weight += sizeof(float)) {
+      std::int32_t expert;
+      std::memcpy(&expert, entry, sizeof expert);
+      if (expert == -1 && j > 0) break;  // the rest is absent
+      if (expert < (j > 0 ? r.experts_J[at - 1] + 1 : 0) || expert >= experts_of_model || x.node_of_E[expert] < 0)
+        fail("a row for expert {}: expected ascending ones of [{}, {})", expert, x.nodes.front().experts.begin,
              x.nodes.back().experts.end);
+      r.experts_J[at] = expert;
+      std::memcpy(&r.weights_J[at++], weight, sizeof(float));
+    }
+    r.begin_T[row + 1] = at;
   }
+  if (x.rows == 0) r.begin_T[0] = 0;
 }
 
 // Calls body(node, partial) for each of this rank's nodes that row `row` has selected; `partial` counts them. Returns
@@ -92,8 +108,9 @@ void read_entries(ExpertExchange& x) {
 template <typename Body>
 int for_each_partial(const ExpertExchange& x, int row, Body&& body) {
   int partials = 0;
-  for (int i = row * x.entries, previous = -1; i < (row + 1) * x.entries; ++i) {
-    const int node = x.node_of_E[x.routing.experts_TK[i]];
+  const Range entries = x.routing.entries(row);
+  for (int i = entries.begin, previous = -1; i < entries.end; ++i) {
+    const int node = x.node_of_E[x.routing.experts_J[i]];
     if (node == previous || x.nodes[node].member != x.rank) continue;
     body(node, partials++);
     previous = node;
@@ -110,10 +127,11 @@ ExpertExchange::ExpertExchange(const ModelConfig& config, std::span<const Range>
       hidden_size(config.hidden_size),
       row_bytes(dispatched_row_bytes(config, how)),
       entries(dispatched_entries(config, how.dispatch)),
-      selected(selected_entries(config, members)),
+      experts{members.front().begin, members.back().end},
       nodes(expert_nodes(config, members, how.dispatch)),
-      node_of_E(node_of_each_expert(nodes, config.experts(0).count)) {
-  const std::size_t ranks = members.size(), T = max_tokens, k = selected.size(), D = hidden_size;
+      node_of_E(node_of_each_expert(nodes, expert_table(config, 0).with_rows())) {
+  const std::size_t ranks = members.size(), T = max_tokens, D = hidden_size;
+  const std::size_t k = dispatched_entries(config, Dispatch::kPerRank);
   const bool per_rank = how.dispatch == Dispatch::kPerRank;
   const std::size_t most_out = T * (per_rank ? std::min(ranks, k) : k);
   most_in = T * (per_rank ? 1 : k);
@@ -126,32 +144,28 @@ ExpertExchange::ExpertExchange(const ModelConfig& config, std::span<const Range>
   out = AlignedBuffer<std::byte>(std::max(most_out * row_bytes, sums_out * sum_bytes));
   in = AlignedBuffer<std::byte>(std::max(most_in * row_bytes, sums_in * sum_bytes));
   if (how.wire != Wire::kF32) decoded = AlignedBuffer<float>(std::max({most_in, sums_in, sums_out}) * D);
-  slot_TK.resize(T * config.experts(0).per_token);
+  slot_J.resize(T * most_entries(config, 0));
   partial_begin_R.resize(most_in + 1);
   for (auto* by_rank : {&rows_to, &rows_from, &partials_to, &partials_from, &bytes_out, &bytes_in})
     by_rank->resize(ranks);
 }
 
 std::size_t ExpertExchange::bytes() const {
-  return out.size() + in.size() + 4 * (decoded.size() + slot_TK.size() + partial_begin_R.size());
+  return out.size() + in.size() + 4 * (decoded.size() + slot_J.size() + partial_begin_R.size());
 }
 
 void pack_rows(ExpertExchange& x, ThreadPool& pool, const Routing& own, const float* x_TD, int tokens) {
   const std::size_t D = x.hidden_size;
-  const std::size_t experts_bytes = x.entries * sizeof(std::int32_t), weights_bytes = x.entries * sizeof(float);
   const bool per_rank = x.options.dispatch == Dispatch::kPerRank;
   number_units(x, own, tokens, x.rows_to,
                [&](int previous, int node) { return per_rank && x.nodes[previous].member == x.nodes[node].member; });
   for_each_row(pool, tokens, [&](int t) {
-    const int begin = x.first_selected(own, t);
-    for (int i = begin; i < begin + x.selected.size(); ++i) {
-      if (x.slot_TK[i] < 0) continue;
-      std::byte* row = x.out.data() + x.slot_TK[i] * x.row_bytes;
+    const Range entries = own.entries(t, x.experts);
+    for (int i = entries.begin; i < entries.end; ++i) {
+      if (x.slot_J[i] < 0) continue;
+      std::byte* row = x.out.data() + x.slot_J[i] * x.row_bytes;
       encode(x.options.wire, x_TD + t * D, D, row);
-      std::byte* entry = row + wire_bytes(x.options.wire, D);
-      const int first = per_rank ? begin : i;
-      std::memcpy(entry, own.experts_TK.data() + first, experts_bytes);
-      std::memcpy(entry + experts_bytes, own.weights_TK.data() + first, weights_bytes);
+      write_entries(own, per_rank ? entries : Range{i, i + 1}, x.entries, row + wire_bytes(x.options.wire, D));
     }
   });
   announce(x, x.row_bytes, x.rows_to);
@@ -199,11 +213,11 @@ void take_sums(ExpertExchange& x, ThreadPool& pool, const Routing& own, int toke
   for_each_row(pool, tokens, [&](int t) {
     const float* rows[kMaxSelected];
     int indices[kMaxSelected], count = 0;
-    const int begin = x.first_selected(own, t);
-    for (int i = begin; i < begin + x.selected.size(); ++i) {
-      if (x.slot_TK[i] < 0) continue;
-      rows[count] = x.arrived + x.slot_TK[i] * x.arrived_stride;
-      indices[count++] = x.nodes[x.node_of_E[own.experts_TK[i]]].index;
+    const Range entries = own.entries(t, x.experts);
+    for (int i = entries.begin; i < entries.end; ++i) {
+      if (x.slot_J[i] < 0) continue;
+      rows[count] = x.arrived + x.slot_J[i] * x.arrived_stride;
+      indices[count++] = x.nodes[x.node_of_E[own.experts_J[i]]].index;
     }
     add_in_tree_order(rows, indices, nullptr, count, static_cast<int>(D), update_TD + t * D);
   });

@@ -6,7 +6,8 @@
 // make up whole subtrees of it. The rank adds each subtree and returns one vector for it, a partial sum; the token's
 // owner adds these in the order of the tree. So the bits are those of one rank that holds all experts.
 //
-// Shape letters: T tokens of this rank, K selected experts, D model width, R rows that arrived here, E experts.
+// Shape letters: T tokens of this rank, J entries (model/routing.h), D model width, R rows that arrived here, E
+// experts.
 #pragma once
 
 #include <cstdint>
@@ -27,8 +28,8 @@ struct ExpertExchange {
   int rank;
   int hidden_size;
   std::size_t row_bytes;
-  int entries;                          // how many (expert, weight) pairs travel with a row
-  Range selected;                       // which of a token's K selections these ranks hold
+  int entries;                          // how many (expert, weight) pairs travel with a row; -1: no expert
+  Range experts;                        // of all these ranks
   std::vector<ExpertNode> nodes;        // of all ranks, ascending: a partial sum comes back for each that is selected
   std::vector<std::int32_t> node_of_E;  // index into `nodes`; -1: an expert of another group
   // How many rows can arrive, and how many sums can leave and arrive: there is memory for so many.
@@ -43,7 +44,7 @@ struct ExpertExchange {
   AlignedBuffer<float> decoded;               // the floats that have arrived, if the wire is not f32
   const float* arrived = nullptr;             // the rows or sums that have arrived, D floats each
   std::size_t arrived_stride = 0;             // floats from one to the next
-  std::vector<std::int32_t> slot_TK;          // which unit stands for a selection; -1: that of the selection before it
+  std::vector<std::int32_t> slot_J;           // which unit stands for an entry; -1: that of the entry before it
   std::vector<std::int32_t> partial_begin_R;  // the first partial sum of each row that arrived
   std::size_t unit_bytes = 0;                 // of a row or sum in the messages
   std::vector<std::size_t> rows_to, rows_from, partials_to, partials_from, bytes_out, bytes_in;  // by rank
@@ -52,8 +53,6 @@ struct ExpertExchange {
   // together, whichever ranks own them and whichever experts they select.
   ExpertExchange(const ModelConfig& config, std::span<const Range> members, int own_rank, const ExchangeOptions& how,
                  int max_tokens);
-  // Returns the index in experts_TK of the first selection of token t that these ranks hold.
-  int first_selected(const Routing& own, int t) const { return t * own.entries + selected.begin; }
   std::size_t bytes() const;
 };
 

@@ -17,10 +17,13 @@ void ExpertLoad::add(int layer, const ModelConfig& config, const Share& share, c
     local += sorted.expert_begin.back();
     return;
   }
-  const std::int64_t groups = config.federated() ? share.groups.size() : config.expert_groups;
-  const auto begin = own.experts_TK.begin(), end = begin + static_cast<std::ptrdiff_t>(tokens) * own.entries;
-  selected += tokens * (own.entries / config.expert_groups) * groups;
-  local += std::count_if(begin, end, [&](std::int32_t e) { return share.experts.contains(e); });
+  // Of all groups, or in a federated model of the rank's own.
+  const int per_group = expert_table(config, 0).rows_per_group();
+  const Range groups = config.federated() ? share.groups : Range{0, config.expert_groups};
+  for (int t = 0; t < tokens; ++t) {
+    selected += own.entries(t, {groups.begin * per_group, groups.end * per_group}).size();
+    local += own.entries(t, share.experts).size();
+  }
 }
 
 std::vector<ExpertLoad> gather_load(Communicator& comm, const ModelConfig& config, const Placement& placement,
@@ -59,7 +62,7 @@ double local_activation_rate(std::span<const ExpertLoad> ranks) {
 std::vector<std::vector<std::int64_t>> rows_by_expert(const ModelConfig& config, const Placement& placement,
                                                       std::span<const ExpertLoad> ranks) {
   FOE_CHECK(ranks.size() == placement.ranks.size(), "{} ranks of {}", ranks.size(), placement.ranks.size());
-  std::vector<std::vector<std::int64_t>> rows(config.num_layers(), std::vector<std::int64_t>(config.experts(0).count));
+  std::vector<std::vector<std::int64_t>> rows(config.num_layers(), std::vector<std::int64_t>(expert_table(config, 0).with_rows()));
   for (int layer = 0; layer < config.num_layers(); ++layer)
     for (std::size_t r = 0; r < ranks.size(); ++r)
       std::ranges::copy(ranks[r].rows(layer), rows[layer].begin() + placement.ranks[r].experts.begin);

@@ -2,36 +2,46 @@
 #include "model/experts_block.h"
 
 #include "kernels/rows/rows.h"
+#include "model/affine.h"
 #include "model/products.h"
 
 namespace foe {
 namespace {
 
 // Computes the router's scores of all E experts, on every rank from the same r, and selects K.
-void route(Step& s, const LayerWeights& w) {
-  const ModelConfig& c = s.model.config;
-  const std::size_t D = c.hidden_size;
-  if (!c.dense()) {
+void route(Step& s, int layer) {
+  const LayerWeights& w = s.model.weights.layers[layer];
+  const ExpertTable table = expert_table(s.model.config, layer);
+  const std::size_t D = s.model.config.hidden_size;
+  float* scores_TE = s.a.experts.scores_TE.data();
+  if (!s.model.config.experts(layer).dense()) {
     const Product scores{.x = s.a.products.input_TD.data(),
                          .x_stride = D,
                          .rows = nullptr,
                          .count = s.T,
                          .w = &w.router_ED,
-                         .y = s.a.experts.scores_TE.data(),
-                         .y_stride = static_cast<std::size_t>(c.experts(0).count)};
+                         .y = scores_TE,
+                         .y_stride = static_cast<std::size_t>(table.columns())};
     multiply(s.pool, {&scores, 1});
-    if (!w.router_bias_E.empty())
-      for (int t = 0; t < s.T; ++t)
-        add_to(s.a.experts.scores_TE.data() + static_cast<std::size_t>(t) * c.experts(0).count, w.router_bias_E.data(),
-               c.experts(0).count);
   }
-  select_experts(s.pool, c, s.a.experts.scores_TE.data(), s.T, s.state.routing);
+  const auto if_any = [](const std::vector<float>& values) { return values.empty() ? nullptr : values.data(); };
+  const Controls<float> controls{.offset_E = if_any(w.router_bias_E), .selection_bias_E = if_any(w.selection_bias_E)};
+  select_experts(s.pool, table, selection(s.model.config, layer), controls, scores_TE, s.T, s.state.routing);
+}
+
+// affine_h = what affine experts add to M_h: they are on every rank, and need neither rows nor an exchange.
+void run_affine(Step& s, int layer) {
+  const AffineInputs in{s.a.experts.scores_TE.data(), s.a.products.input_TD.data(),
+                        s.model.weights.layers[layer].constants_AD.data()};
+  sum_affine(s.pool, expert_table(s.model.config, layer), s.state.routing, in, s.model.affine_parts, s.T,
+             s.model.config.hidden_size, s.state.affine_GTD.data());
 }
 
 // Leaves the input of the experts in input_TD.
-void norm_and_route(Step& s, const LayerWeights& w) {
-  norm_rows(s, w.expert_norm_D, {0, s.T});
-  route(s, w);
+void norm_and_route(Step& s, int layer) {
+  norm_rows(s, s.model.weights.layers[layer].expert_norm_D, {0, s.T});
+  route(s, layer);
+  if (!s.model.affine_parts.empty()) run_affine(s, layer);
 }
 
 // Counts the selections of the rank's own tokens, and the rows that it runs.
@@ -46,7 +56,7 @@ void begin_experts(Step& s, int layer) {
   const ModelConfig& c = s.model.config;
   const LayerWeights& w = s.model.weights.layers[layer];
   Routing& routing = s.state.routing;
-  norm_and_route(s, w);
+  norm_and_route(s, layer);
   sort_rows(s.model.share(), s.T, routing);
   count_rows(s, layer, routing);
   if (c.dense()) {
@@ -59,11 +69,15 @@ void begin_experts(Step& s, int layer) {
 }
 
 void finish_experts(Step& s, int) {
+  const std::size_t row = s.model.config.hidden_size, rows = s.model.affine_parts.size() * s.T;
+  s.pool.parallel_for(rows, [&](std::size_t i) {
+    add_to(s.update_TD(0) + i * row, s.state.affine_GTD.data() + i * row, static_cast<int>(row));
+  });
   if (!s.model.config.federated()) add_to_residual(s, s.update_TD(0), 1.0f);
 }
 
 void begin_dispatch(Step& s, int layer) {
-  norm_and_route(s, s.model.weights.layers[layer]);
+  norm_and_route(s, layer);
   pack_rows(*s.state.exchange, s.pool, s.state.routing, s.a.products.input_TD.data(), s.T);
   begin_messages(s);
 }

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "core/sum_blocks.h"
+#include "model/affine.h"
 #include "model/routing.h"
 #include "placement/expert_nodes.h"
 #include "weights/config_json.h"
@@ -31,6 +32,17 @@ std::vector<Range> parts_of_experts(const Model& model) {
     const int first = begin + partial.first;
     parts.push_back(experts_of_terms(model.config, {first, first + partial.terms}));
   }
+  return parts;
+}
+
+// Returns the affine experts of each stream: of its group in a federated model, else all.
+std::vector<Range> parts_of_affine(const Model& model) {
+  const ExpertTable table = expert_table(model.config, 0);
+  if (table.affine() == 0) return {};
+  if (!model.config.federated()) return {affine_experts(table, {0, table.groups})};
+  std::vector<Range> parts;
+  for (int g = model.share().groups.begin; g < model.share().groups.end; ++g)
+    parts.push_back(affine_experts(table, {g, g + 1}));
   return parts;
 }
 
@@ -77,6 +89,7 @@ Model make_model(ModelConfig config, Placement placement, int rank, Weights weig
     for (int b = own.begin; b <= own.end; ++b) model.down_begin.push_back(width.begin[b] - width.begin[own.begin]);
   } else {
     model.expert_parts = parts_of_experts(model);
+    model.affine_parts = parts_of_affine(model);
   }
   for (const LayerWeights& layer : model.weights.layers)
     model.blocks.push_back({views_of_output(model, layer), views_of_down(model, layer)});
@@ -87,13 +100,30 @@ KvShape Model::kv_shape(KvType type, AttentionType attention) const {
   return {share().kv_heads.size(), config.heads().key_width, config.heads().key_width, type, attention};
 }
 
+namespace {
+
+// Throws Error if a token can have more experts than one sum takes in.
+void check_summed(const ModelConfig& config) {
+  const int parts = config.federated() ? config.expert_groups : 1;
+  const char* where = config.federated() ? " per group" : "";
+  const ExpertsConfig& experts = config.experts(0);
+  const int with_rows = dispatched_entries(config, Dispatch::kPerRank);
+  if (with_rows > kMaxSelected)
+    fail("{}: expected at most {}{}, got {}",
+         experts.shared > 0 ? "num_shared_experts + num_experts_per_tok" : "num_experts_per_tok", kMaxSelected, where,
+         with_rows);
+  // A constant expert has two terms.
+  const int affine = std::min(experts.per_token, experts.constant + experts.copy + experts.zero) / parts;
+  if (affine > kMaxSelected / 2)
+    fail("num_experts_per_tok: expected at most {} affine experts{}, got {}", kMaxSelected / 2, where, affine);
+}
+
+}  // namespace
+
 Model load_model(const std::string& model_dir, Plan plan, const Communicator& comm, const FormatChoice& formats,
                  int threads) {
   ModelConfig config = load_model_config(model_dir);
-  const int summed = config.experts(0).per_token / (config.federated() ? config.expert_groups : 1);
-  if (summed > kMaxSelected)
-    fail("num_experts_per_tok: expected at most {}{}, got {}", kMaxSelected, config.federated() ? " per group" : "",
-         summed);
+  check_summed(config);
   Placement placement = make_placement(config, plan, comm.size(), comm.nodes());
   const Share& share = placement.ranks[comm.rank()];
   ThreadPool pool(threads);

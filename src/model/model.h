@@ -33,6 +33,7 @@ struct Model {
   std::vector<OutputBlock> o_blocks = {};
   // Dense models: where this rank's blocks of hidden units begin, and where the last one ends.
   std::vector<int> down_begin = {};
+  std::vector<Range> affine_parts = {};   // which affine experts each local stream adds; none if there are none
   std::vector<Range> expert_parts = {};   // other models: which experts each of this rank's partial sums adds
   std::vector<BlockWeights> blocks = {};  // by layer
 

@@ -10,59 +10,102 @@
 
 namespace foe {
 
-Routing::Routing(int selected, int local_experts, int max_tokens) : entries(selected), expert_begin(local_experts + 1) {
-  const std::size_t all = static_cast<std::size_t>(max_tokens) * selected;
-  experts_TK.resize(all);
-  weights_TK.resize(all);
+Routing::Routing(int most_entries, int local_experts, int max_tokens)
+    : begin_T(max_tokens + 1), expert_begin(local_experts + 1) {
+  const std::size_t all = static_cast<std::size_t>(max_tokens) * most_entries;
+  experts_J.resize(all);
+  weights_J.resize(all);
   token_R.resize(all);
-  row_TK.resize(all);
+  row_J.resize(all);
 }
 
-void select_experts(ThreadPool& pool, const ModelConfig& config, float* scores_TE, int tokens, Routing& routing) {
-  if (config.dense()) {
-    std::fill_n(routing.experts_TK.begin(), tokens, 0);
-    std::fill_n(routing.weights_TK.begin(), tokens, 1.0f);
-    return;
+Range Routing::entries(int t, Range experts) const {
+  Range own = entries(t);
+  while (own.size() > 0 && experts_J[own.begin] < experts.begin) ++own.begin;
+  while (own.size() > 0 && experts_J[own.end - 1] >= experts.end) --own.end;
+  return own;
+}
+
+namespace {
+
+// A token's entries, from its selected scores and their weights, both ascending. Returns how many they are.
+int enter(const ExpertTable& table, std::span<const std::int32_t> scores, const float* weights, float shared_weight,
+          std::int32_t* experts_J, float* weights_J) {
+  const int of_group = table.scored() / table.groups, shared = table.shared / table.groups;
+  int entries = 0;
+  const auto add = [&](int id, float weight) {
+    experts_J[entries] = id;
+    weights_J[entries++] = weight;
+  };
+  std::size_t i = 0;
+  for (int group = 0; group < table.groups; ++group) {
+    for (; i < scores.size() && scores[i] < (group + 1) * of_group; ++i)
+      if (const int id = table.id_of_score(scores[i]); id < table.with_rows()) add(id, weights[i]);
+    for (int j = 0; j < shared; ++j) add(table.id_of_shared(group, j), shared_weight);
   }
-  const int E = config.experts(0).count, K = config.experts(0).per_token, H = config.expert_groups;
+  for (i = 0; i < scores.size() && table.affine() > 0; ++i)
+    if (const int id = table.id_of_score(scores[i]); id >= table.with_rows()) add(id, weights[i]);
+  return entries;
+}
+
+// Moves the tokens' entries together, which stand `most` apart. begin_T[t + 1] is how many token t has.
+void close_gaps(int tokens, int most, Routing& routing) {
+  routing.begin_T[0] = 0;
+  for (int t = 0; t < tokens; ++t) {
+    const int from = t * most, to = routing.begin_T[t], count = routing.begin_T[t + 1];
+    routing.begin_T[t + 1] += to;
+    if (from == to) continue;
+    std::copy_n(routing.experts_J.begin() + from, count, routing.experts_J.begin() + to);
+    std::copy_n(routing.weights_J.begin() + from, count, routing.weights_J.begin() + to);
+  }
+}
+
+}  // namespace
+
+void select_experts(ThreadPool& pool, const ExpertTable& table, const Selection& how, const Controls<float>& controls,
+                    float* scores_TE, int tokens, Routing& routing) {
+  const int most = how.per_token + table.shared, columns = table.columns();
   constexpr int kBlock = 32;  // tokens per task
   pool.parallel_for((tokens + kBlock - 1) / kBlock, [&](std::size_t task) {
     const int begin = static_cast<int>(task) * kBlock, end = std::min(tokens, begin + kBlock);
+    std::vector<std::int32_t> selected(how.per_token);
+    std::vector<float> weights(how.per_token);
     for (int t = begin; t < end; ++t) {
-      float* p_E = scores_TE + static_cast<std::size_t>(t) * E;
-      std::int32_t* experts = routing.experts_TK.data() + static_cast<std::size_t>(t) * K;
-      float* weights = routing.weights_TK.data() + static_cast<std::size_t>(t) * K;
-      softmax(p_E, E, p_E);
-      for (int h = 0; h < H; ++h) {
-        top_k(p_E + h * (E / H), E / H, K / H, experts + h * (K / H));
-        for (int j = h * (K / H); j < (h + 1) * (K / H); ++j) experts[j] += h * (E / H);
+      float* scores = scores_TE ? scores_TE + static_cast<std::size_t>(t) * columns : nullptr;
+      std::int32_t* experts_J = routing.experts_J.data() + static_cast<std::size_t>(t) * most;
+      float* weights_J = routing.weights_J.data() + static_cast<std::size_t>(t) * most;
+      if (table.plain()) {
+        routing.begin_T[t + 1] = select(how, controls, scores, experts_J, weights_J);
+        continue;
       }
-      float sum = 0.0f;
-      for (int j = 0; j < K; ++j) sum += weights[j] = p_E[experts[j]];
-      if (config.experts(0).router->norm == RouterNorm::kSelected)
-        for (int j = 0; j < K; ++j) weights[j] /= sum;
+      const int count = how.per_token > 0 ? select(how, controls, scores, selected.data(), weights.data()) : 0;
+      float shared_weight = 1;
+      if (table.shared_gate) sigmoid(scores + columns - 1, 1, &shared_weight);
+      routing.begin_T[t + 1] =
+          enter(table, std::span(selected).first(count), weights.data(), shared_weight, experts_J, weights_J);
     }
   });
+  close_gaps(tokens, most, routing);
 }
 
 void sort_rows(const Share& share, int tokens, Routing& routing) {
-  const int K = routing.entries, selected = tokens * K;
   std::vector<std::int32_t>& begin = routing.expert_begin;
   std::fill(begin.begin(), begin.end(), 0);
-  for (int i = 0; i < selected; ++i)
-    if (share.experts.contains(routing.experts_TK[i])) ++begin[routing.experts_TK[i] - share.experts.begin + 1];
+  for (int i = 0; i < routing.begin_T[tokens]; ++i)
+    if (share.experts.contains(routing.experts_J[i])) ++begin[routing.experts_J[i] - share.experts.begin + 1];
   for (std::size_t e = 1; e < begin.size(); ++e) begin[e] += begin[e - 1];
   // Placing the tokens moves each expert's begin to its end, which is the next one's begin: shift back afterwards.
-  for (int i = 0; i < selected; ++i) {
-    const int expert = routing.experts_TK[i];
-    if (!share.experts.contains(expert)) {
-      routing.row_TK[i] = -1;
-      continue;
+  for (int t = 0; t < tokens; ++t)
+    for (int i = routing.begin_T[t]; i < routing.begin_T[t + 1]; ++i) {
+      const int expert = routing.experts_J[i];
+      if (!share.experts.contains(expert)) {
+        routing.row_J[i] = -1;
+        continue;
+      }
+      const int row = begin[expert - share.experts.begin]++;
+      routing.row_J[i] = row;
+      routing.token_R[row] = t;
     }
-    const int row = begin[expert - share.experts.begin]++;
-    routing.row_TK[i] = row;
-    routing.token_R[row] = i / K;
-  }
   std::copy_backward(begin.begin(), begin.end() - 1, begin.end());
   begin[0] = 0;
 }
@@ -81,16 +124,18 @@ void add_in_tree_order(const float* const* rows, const int* indices, const float
 
 void combine_row(const ModelConfig& config, const Routing& routing, int t, Range experts, const float* y_RD,
                  float* y_D) {
-  const int K = routing.entries, D = config.hidden_size;
+  const ExpertTable table = expert_table(config, 0);
+  const int D = config.hidden_size;
   const float* rows[kMaxSelected];
   float weights[kMaxSelected];
   int indices[kMaxSelected], count = 0;
-  for (int i = t * K; i < (t + 1) * K; ++i) {
-    if (!experts.contains(routing.experts_TK[i])) continue;
-    FOE_CHECK(routing.row_TK[i] >= 0 && count < kMaxSelected, "row {}, {} experts", routing.row_TK[i], count);
-    rows[count] = y_RD + static_cast<std::size_t>(routing.row_TK[i]) * D;
-    weights[count] = routing.weights_TK[i];
-    indices[count++] = expert_tree_index(config, routing.experts_TK[i]);
+  const Range entries = routing.entries(t, experts);
+  FOE_CHECK(entries.size() <= kMaxSelected, "{} experts of one token", entries.size());
+  for (int i = entries.begin; i < entries.end; ++i) {
+    FOE_CHECK(routing.row_J[i] >= 0, "row {}", routing.row_J[i]);
+    rows[count] = y_RD + static_cast<std::size_t>(routing.row_J[i]) * D;
+    weights[count] = routing.weights_J[i];
+    indices[count++] = expert_tree_index(table, routing.experts_J[i]);
   }
   add_in_tree_order(rows, indices, weights, count, D, y_D);
 }

@@ -11,7 +11,7 @@ namespace {
 
 // Appends the subtrees that one member's experts make up.
 void add_subtrees(const ModelConfig& config, Range experts, int member, std::vector<ExpertNode>& nodes) {
-  const int leaves = expert_terms(config, {0, config.experts(0).count}).end;
+  const int leaves = expert_terms(config, {0, expert_table(config, 0).with_rows()}).end;
   const Range terms = expert_terms(config, experts);
   for (const Subtree& tree : maximal_subtrees(terms.begin, terms.end, leaves))
     if (const Range own = experts_of_terms(config, {tree.first, tree.last}); own.size() > 0)
@@ -30,27 +30,29 @@ Dispatch parse_dispatch(const std::string& name) {
   fail("dispatch: expected rank or expert, got {}", name);
 }
 
-int expert_tree_index(const ModelConfig& config, int expert) {
-  const int per_group = config.experts(0).count / config.expert_groups;
+int expert_tree_index(const ExpertTable& table, int expert) {
+  const int per_group = table.rows_per_group();
   return expert / per_group * static_cast<int>(std::bit_ceil(static_cast<unsigned>(per_group))) + expert % per_group;
 }
 
 Range expert_terms(const ModelConfig& config, Range experts) {
+  const ExpertTable table = expert_table(config, 0);
   const auto term = [&](int expert) {
-    return expert < config.experts(0).count ? expert_tree_index(config, expert)
-                                            : expert_tree_index(config, config.experts(0).count - 1) + 1;
+    return expert < table.with_rows() ? expert_tree_index(table, expert)
+                                      : expert_tree_index(table, table.with_rows() - 1) + 1;
   };
   return {term(experts.begin), term(experts.end)};
 }
 
 Range experts_of_terms(const ModelConfig& config, Range terms) {
-  const int per_group = config.experts(0).count / config.expert_groups;
+  const int per_group = expert_table(config, 0).rows_per_group();
   const int padded = static_cast<int>(std::bit_ceil(static_cast<unsigned>(per_group)));
   const auto first_from = [=](int term) { return term / padded * per_group + std::min(term % padded, per_group); };
   return {first_from(terms.begin), first_from(terms.end)};
 }
 
 std::vector<ExpertNode> expert_nodes(const ModelConfig& config, std::span<const Range> members, Dispatch dispatch) {
+  const ExpertTable table = expert_table(config, 0);
   std::vector<ExpertNode> nodes;
   for (std::size_t m = 0; m < members.size(); ++m) {
     const int member = static_cast<int>(m);
@@ -58,7 +60,7 @@ std::vector<ExpertNode> expert_nodes(const ModelConfig& config, std::span<const 
       add_subtrees(config, members[m], member, nodes);
     else
       for (int e = members[m].begin; e < members[m].end; ++e)
-        nodes.push_back({{e, e + 1}, expert_tree_index(config, e), member});
+        nodes.push_back({{e, e + 1}, expert_tree_index(table, e), member});
   }
   return nodes;
 }
@@ -70,16 +72,11 @@ std::vector<std::int32_t> node_of_each_expert(const std::vector<ExpertNode>& nod
   return node_of;
 }
 
-Range selected_entries(const ModelConfig& config, std::span<const Range> members) {
-  const int K = config.experts(0).per_token, H = config.expert_groups;
-  if (!config.federated()) return {0, K};
-  const int group = members.front().begin / (config.experts(0).count / H);
-  return {group * (K / H), (group + 1) * (K / H)};
-}
-
 int dispatched_entries(const ModelConfig& config, Dispatch dispatch) {
   if (dispatch == Dispatch::kPerExpert) return 1;
-  return config.experts(0).per_token / (config.federated() ? config.expert_groups : 1);
+  const ExpertsConfig& experts = config.experts(0);
+  return (std::min(experts.per_token, experts.count) + experts.shared) /
+         (config.federated() ? config.expert_groups : 1);
 }
 
 std::size_t dispatched_row_bytes(const ModelConfig& config, const ExchangeOptions& options) {

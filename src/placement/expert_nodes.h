@@ -35,7 +35,7 @@ Dispatch parse_dispatch(const std::string& name);
 
 // Returns the index of an expert's term in the sum over experts (core/sum_tree.h). The upper levels of the tree are
 // groups and the lower ones the experts of a group, whose number is padded to a power of two.
-int expert_tree_index(const ModelConfig& config, int expert);
+int expert_tree_index(const ExpertTable& table, int expert);
 // Returns the range of terms of these experts, including the padding between their groups.
 Range expert_terms(const ModelConfig& config, Range experts);
 // Returns the experts among these terms; an empty range if the terms are padding only.
@@ -54,10 +54,7 @@ std::vector<ExpertNode> expert_nodes(const ModelConfig& config, std::span<const 
 // Returns for each expert the index of its node; -1 for experts that no member holds.
 std::vector<std::int32_t> node_of_each_expert(const std::vector<ExpertNode>& nodes, int experts);
 
-// Returns which of a token's K selected experts, in ascending order, the members hold: all K, or in a federated model
-// the K/H of their group.
-Range selected_entries(const ModelConfig& config, std::span<const Range> members);
-// Returns how many (expert, weight) pairs travel with a row.
+// Returns how many (expert, weight) pairs travel with a row, at most.
 int dispatched_entries(const ModelConfig& config, Dispatch dispatch);
 // Returns the bytes of one row that travels to experts: the row itself, and the indices and weights of experts.
 std::size_t dispatched_row_bytes(const ModelConfig& config, const ExchangeOptions& options);

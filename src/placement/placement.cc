@@ -52,13 +52,13 @@ void check_ranks(const ModelConfig& config, Plan plan, int ranks) {
     if (ranks > most) fail("plan {}: expected at most {} ranks, {}, got {}", to_string(plan), most, why, ranks);
   };
   if (plan == Plan::kTp)
-    expect_at_most(
-        std::max({head_blocks(config).count(), config.dense() ? width_blocks(config).count() : config.experts(0).count,
-                  panels(config.vocab_size)}),
-        "the most that blocks of heads, experts (or blocks of a dense model's width) or vocabulary can be "
-        "split over");
+    expect_at_most(std::max({head_blocks(config).count(),
+                             config.dense() ? width_blocks(config).count() : expert_table(config, 0).with_rows(),
+                             panels(config.vocab_size)}),
+                   "the most that blocks of heads, experts (or blocks of a dense model's width) or vocabulary can be "
+                   "split over");
   else
-    expect_at_most(config.experts(0).count, "one for each expert");
+    expect_at_most(expert_table(config, 0).with_rows(), "one for each expert");
 }
 
 // Returns a rank's experts in plan tp. The experts are cut at multiples of a power of two that is at most a quarter of
@@ -76,7 +76,7 @@ Share tp_share(const ModelConfig& config, int ranks, int rank) {
   const Range all{0, config.experts(0).width};
   return {.groups = {0, 1},
           .kv_heads = heads.cover(even_share(heads.count(), ranks, rank)),
-          .experts = config.dense() ? Range{0, 1} : tp_experts(config.experts(0).count, ranks, rank),
+          .experts = config.dense() ? Range{0, 1} : tp_experts(expert_table(config, 0).with_rows(), ranks, rank),
           .expert_width = config.dense() ? width.cover(even_share(width.count(), ranks, rank)) : all,
           .vocab = panel_share(config.vocab_size, ranks, rank)};
 }
@@ -85,7 +85,7 @@ Share tp_share(const ModelConfig& config, int ranks, int rank) {
 // member axis: a part of the groups with their heads, and a part of these groups' experts.
 Share grid_share(const ModelConfig& config, int parts, int index, int members, int member) {
   const int H = config.federated() ? config.expert_groups : 1;
-  const int heads = config.heads().kv_heads / H, experts = config.experts(0).count / H;
+  const int heads = config.heads().kv_heads / H, experts = expert_table(config, 0).with_rows() / H;
   const Range groups = even_share(H, parts, index), part = even_share(groups.size() * experts, members, member);
   return {.groups = groups,
           .member = member,

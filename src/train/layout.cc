@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string_view>
 
 #include <fmt/format.h>
 
@@ -63,6 +64,25 @@ LayerOffsets add_layer(Builder& add, const ModelConfig& config, const Dims& d, i
   return at;
 }
 
+// Throws Error for experts and routers that only inference computes.
+void refuse_untrained(const ExpertsConfig& e) {
+  const auto refuse = [](const char* key, const auto& value, const auto& trained) {
+    if (value != trained) fail("{}: training expects {}, got {}", key, trained, value);
+  };
+  const RouterConfig &r = *e.router, trained = {};
+  refuse("router.score", std::string_view(to_string(r.score)), std::string_view(to_string(trained.score)));
+  refuse("router.selection_bias", r.selection_bias, trained.selection_bias);
+  refuse("router.topk_group", r.top_groups, r.groups);
+  refuse("router.top_p", r.top_p, trained.top_p);
+  refuse("router.scale", r.scale, trained.scale);
+  refuse("num_shared_experts", e.shared, 0);
+  refuse("constant_experts", e.constant, 0);
+  refuse("copy_experts", e.copy, 0);
+  refuse("zero_experts", e.zero, 0);
+  refuse("expert_storage", std::string_view(to_string(e.storage)), std::string_view(to_string(ExpertStorage::kOwn)));
+  refuse("experts_of_layer", e.of_layer, -1);
+}
+
 }  // namespace
 
 Dims::Dims(const ModelConfig& config)
@@ -82,6 +102,7 @@ Dims::Dims(const ModelConfig& config)
 Layout::Layout(const ModelConfig& model, const InitScales& scales) : config(model), dims(model) {
   validate(model);
   if (model.dense()) fail("num_experts: training expects at least 1 expert, got a dense model (num_experts = 0)");
+  for_each_experts(model, refuse_untrained);
   const double output_scale = scales.output / std::sqrt(2.0 * dims.layers);
   Builder add(*this);
   embedding = head = add.matrix("model.embed_tokens.weight", dims.vocab, dims.hidden, scales.embedding);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/rows/select.h"
 #include "train/rows.h"
 
 namespace foe::train {
@@ -20,17 +21,6 @@ void softmax_groups(const Dims& d, T* share, T* log_sums, T* p) {
   for (int g = 0; g < d.groups; ++g) {
     const T total = std::exp(log_sums[g] - largest) / sum;
     for (int i = g * n; i < (g + 1) * n; ++i) p[i] = share[i] * total;
-  }
-}
-
-// Writes the indices of the k largest of p[begin, end), the largest first.
-template <typename T>
-void choose(const T* p, int begin, int end, int k, std::int32_t* chosen) {
-  for (int found = 0, e = begin; e < end; ++e) {
-    if (found == k && !(p[e] > p[chosen[k - 1]])) continue;
-    int at = found < k ? found++ : k - 1;
-    for (; at > 0 && p[e] > p[chosen[at - 1]]; --at) chosen[at] = chosen[at - 1];
-    chosen[at] = e;
   }
 }
 
@@ -84,18 +74,13 @@ Routing<T>::Routing(const Dims& d, int tokens)
 template <typename T>
 RouterLosses route(const ModelConfig& config, int tokens, Routing<T>& r) {
   const Dims d(config);
-  const int n = d.group_experts(), k = d.top_k / d.groups;
+  const Selection how = selection(config, 0);
   for (int t = 0; t < tokens; ++t) {
     T* p = r.p_TE.data() + static_cast<std::size_t>(t) * d.experts;
     softmax_groups(d, r.share_TE.data() + static_cast<std::size_t>(t) * d.experts,
                    r.log_sum_TH.data() + static_cast<std::size_t>(t) * d.groups, p);
-    std::int32_t* chosen = r.expert_TK.data() + static_cast<std::size_t>(t) * d.top_k;
-    T* weight = r.weight_TK.data() + static_cast<std::size_t>(t) * d.top_k;
-    for (int g = 0; g < d.groups; ++g) choose(p, g * n, (g + 1) * n, k, chosen + g * k);
-    T total = 0;
-    for (int j = 0; j < d.top_k; ++j) total += weight[j] = p[chosen[j]];
-    if (config.experts(0).router->norm == RouterNorm::kSelected)
-      for (int j = 0; j < d.top_k; ++j) weight[j] /= total;
+    const std::size_t at = static_cast<std::size_t>(t) * d.top_k;
+    select_activated<T>(how, {}, p, r.expert_TK.data() + at, r.weight_TK.data() + at);
   }
   sort_by_expert(d, tokens, r);
   return router_losses(d, tokens, r);
@@ -120,7 +105,7 @@ void route_backward(const ModelConfig& config, int tokens, const Routing<T>& r, 
 
     std::copy(balance.begin(), balance.end(), dp.begin());
     T total = 1, along = 0;
-    if (config.experts(0).router->norm == RouterNorm::kSelected) {  // w_i = p_i / S: dw_i/dp_j = ([i = j] - w_i) / S
+    if (config.experts(0).router->norm != RouterNorm::kNone) {  // w_i = p_i / S: dw_i/dp_j = ([i = j] - w_i) / S
       total = 0;
       for (int j = 0; j < d.top_k; ++j) total += p[chosen[j]], along += weight[j] * dweight[j];
     }

@@ -1,6 +1,7 @@
 // Routing in training: a softmax over all E scores, of which the K / H largest of each group's E / H experts are
 // selected, on ties the lower index. The weights are the probabilities or, with norm_topk_prob, their shares of the sum
-// over all K. No token is dropped: every expert runs all tokens that selected it.
+// over all K (kernels/rows/select.h, as in inference). No token is dropped: every expert runs all tokens that selected
+// it.
 //
 // Two losses keep the router balanced. Both are computed for each group and averaged over the H groups, so that H = 1
 // is the usual definition:

@@ -13,11 +13,14 @@
 #include "base/error.h"
 #include "base/strict_json.h"
 #include "base/text_file.h"
+#include "weights/experts_json.h"
+#include "weights/json_keys.h"
 
 namespace foe {
 namespace {
 
 using nlohmann::json;
+using namespace keys;
 
 constexpr std::size_t kMaxConfigBytes = 16 << 20;
 
@@ -39,64 +42,6 @@ constexpr std::array<Dialect, 7> kDialects = {{
     {"mistral"},
     {"qwen3", QkNorm::kHead},
 }};
-
-// --- one key
-
-// Returns null if the key is absent or its value is null, which Hugging Face writes for "the default".
-const json* find(const json& object, const char* key) {
-  const auto it = object.find(key);
-  return it == object.end() || it->is_null() ? nullptr : &*it;
-}
-
-const json& require(const json& object, const char* key) {
-  if (const json* value = find(object, key)) return *value;
-  fail("{}: expected a value, got none", key);
-}
-
-int as_int(const json& value, const char* key) {
-  constexpr int kMax = std::numeric_limits<int>::max();
-  // The JSON library keeps a number beyond int64 as unsigned only, and any other non-negative number as both.
-  const bool fits = value.is_number_unsigned() ? value.get<std::uint64_t>() <= kMax
-                                               : value.is_number_integer() && value.get<std::int64_t>() >= -kMax;
-  if (!fits) fail("{}: expected an integer of at most {}, got {}", key, kMax, excerpt(value));
-  return value.get<int>();
-}
-
-double as_double(const json& value, const char* key) {
-  if (!value.is_number()) fail("{}: expected a number, got {}", key, excerpt(value));
-  return value.get<double>();
-}
-
-bool as_bool(const json& value, const char* key) {
-  if (!value.is_boolean()) fail("{}: expected true or false, got {}", key, excerpt(value));
-  return value.get<bool>();
-}
-
-int get_int(const json& object, const char* key) {
-  return as_int(require(object, key), key);
-}
-
-int get_int(const json& object, const char* key, int otherwise) {
-  const json* value = find(object, key);
-  return value ? as_int(*value, key) : otherwise;
-}
-
-bool get_bool(const json& object, const char* key, bool otherwise) {
-  const json* value = find(object, key);
-  return value ? as_bool(*value, key) : otherwise;
-}
-
-template <typename T>
-T get_choice(const json& object, const char* key, T otherwise, std::initializer_list<T> choices) {
-  const json* value = find(object, key);
-  if (!value) return otherwise;
-  std::string names;
-  for (const T choice : choices) {
-    if (*value == to_string(choice)) return choice;
-    names += fmt::format("{}\"{}\"", names.empty() ? "" : " or ", to_string(choice));
-  }
-  fail("{}: expected {}, got {}", key, names, excerpt(*value));
-}
 
 // --- groups of keys
 
@@ -242,8 +187,10 @@ ModelConfig read_config(const json& root) {
   config.max_position_embeddings = get_int(root, "max_position_embeddings");
   config.rms_norm_eps = as_double(require(root, "rms_norm_eps"), "rms_norm_eps");
   config.tie_word_embeddings = get_bool(root, "tie_word_embeddings", false);
-  config.layers = uniform_layers(get_int(root, "num_hidden_layers"), read_attention(root, dialect, config.hidden_size),
-                                 read_experts(root, dialect));
+  const AttentionConfig attention = read_attention(root, dialect, config.hidden_size);
+  ExpertsConfig experts = read_experts(root, dialect);
+  if (dialect.model_type == kFoe.model_type) read_expert_keys(root, experts);
+  config.layers = uniform_layers(get_int(root, "num_hidden_layers"), attention, experts);
   config.expert_groups = get_int(root, "expert_groups", 1);
   config.residual = get_choice(root, "residual", Residual::kShared, {Residual::kShared, Residual::kFederated});
   config.group_sync = get_choice(root, "group_sync", GroupSync::kMean, {GroupSync::kMean, GroupSync::kSum});
@@ -263,7 +210,9 @@ void naming_file(const std::string& source, const Read& read) {
 }
 
 bool is_olmoe(const ModelConfig& config) {
-  return !config.dense() && config.expert_groups == 1 && config.heads().qk_norm == QkNorm::kFull &&
+  nlohmann::ordered_json ours;
+  write_expert_keys(config.experts(0), ours);
+  return !config.dense() && ours.empty() && config.expert_groups == 1 && config.heads().qk_norm == QkNorm::kFull &&
          config.heads().query_width() == config.hidden_size;
 }
 
@@ -311,6 +260,7 @@ std::string model_config_json(const ModelConfig& config) {
     root["num_experts_per_tok"] = experts.per_token;
     root[olmoe ? "intermediate_size" : "moe_intermediate_size"] = experts.width;
     root["norm_topk_prob"] = experts.router->norm == RouterNorm::kSelected;
+    write_expert_keys(experts, root);
   }
   if (!olmoe) {
     root["qk_norm"] = to_string(attention.qk_norm);

@@ -24,7 +24,7 @@ class Converter {
     copy("model.embed_tokens.weight", ends.embed);
     copy("model.norm.weight", ends.norm);
     for (int l = 0; l < config_.num_layers(); ++l) layer(l);
-    add_matrix(kHeadName, formats_.head, head_tensor(folder_, config_));
+    add_columns(kHeadName, formats_.head, head_tensor(folder_, config_), 0, config_.hidden_size);
     return std::move(sources_);
   }
 
@@ -57,12 +57,18 @@ class Converter {
     if (t.q_norm) copy(prefix + "self_attn.q_norm.weight", *t.q_norm);
     if (t.k_norm) copy(prefix + "self_attn.k_norm.weight", *t.k_norm);
     if (t.router) copy(prefix + "mlp.gate.weight", *t.router);
+    if (t.selection_bias) copy(prefix + "mlp.gate.e_score_correction_bias", *t.selection_bias);
+    if (t.constant_gates) copy(prefix + "mlp.constant_experts.gates", *t.constant_gates);
+    if (t.constants) copy(prefix + "mlp.constant_experts.vectors", *t.constants);
+    if (t.shared_gate) copy(prefix + "mlp.shared_expert_gate.weight", *t.shared_gate);
     const AttentionTensors a = attention_tensors(folder_, config_, l);
     rows_of_groups(prefix + "self_attn.q_proj", a.q);
     rows_of_groups(prefix + "self_attn.k_proj", a.k);
     rows_of_groups(prefix + "self_attn.v_proj", a.v);
     columns_of_groups(prefix + "self_attn.o_proj", a.o);
-    for (int e = 0; e < config_.experts(0).count; ++e) expert(l, e);
+    const ExpertTable table = expert_table(config_, l);
+    for (int e = 0; e < table.with_rows(); ++e)
+      if (config_.experts(l).of_layer == -1 || table.kind_of(e) == ExpertKind::kShared) expert(l, e);
   }
 
   void rows_of_groups(const std::string& name, const Tensor& tensor) {
@@ -86,25 +92,25 @@ class Converter {
     });
   }
 
-  // Adds the whole matrix of a tensor.
-  void add_matrix(const std::string& name, WeightFormat format, const Tensor& tensor) {
-    const int rows = static_cast<int>(tensor.shape[0]), depth = static_cast<int>(tensor.shape[1]);
+  // Adds all rows of a tensor, and `depth` of its columns from `column` on.
+  void add_columns(const std::string& name, WeightFormat format, const Tensor& tensor, int column, int depth) {
+    const int rows = static_cast<int>(tensor.shape[0]);
     add(name, format, 1, rows, depth, [=, this](int) {
-      const StoredMatrix part = finite_part(pool_, tensor, 0, rows, 0, depth, format);
+      const StoredMatrix part = finite_part(pool_, tensor, 0, rows, column, depth, format);
       return pack(pool_, {&part, 1}, format);
     });
   }
 
   void expert(int l, int e) {
     const ExpertTensors t = expert_tensors(folder_, config_, l, e);
-    const int D = config_.hidden_size, F = config_.experts(0).width;
+    const int D = config_.hidden_size, F = config_.experts(l).width;
     const WeightFormat format = formats_.experts;
     const std::string name = packed_expert_name(config_, l, e);
     add(name + "gate_up_proj", format, 1, 2 * kPanel * ((F + kPanel - 1) / kPanel), D, [=, this](int) {
       return pack_gate_up(pool_, finite_part(pool_, t.gate, 0, F, 0, D, format),
                           finite_part(pool_, t.up, 0, F, 0, D, format), format);
     });
-    add_matrix(name + "down_proj", format, t.down);
+    add_columns(name + "down_proj", format, t.down, t.down_column, F);
   }
 
   ThreadPool& pool_;

@@ -18,6 +18,17 @@ Tensor linear(const TensorFolder& folder, const std::string& name, std::int64_t 
   return folder.tensor(name + ".weight", {out, in});
 }
 
+// Returns slice `index` of `count` experts' hidden units of one network.
+ExpertTensors slice_of_network(const TensorFolder& folder, const std::string& parent, int index, int count,
+                               std::int64_t D, int F) {
+  const auto units = [&](const char* name) {
+    return rows(linear(folder, parent + name, std::int64_t{count} * F, D), std::int64_t{index} * F,
+                std::int64_t{index + 1} * F);
+  };
+  return {units("gate_proj"), units("up_proj"), linear(folder, parent + "down_proj", D, std::int64_t{count} * F),
+          index * F};
+}
+
 }  // namespace
 
 std::string layer_prefix(const ModelConfig& config, int layer) {
@@ -44,7 +55,15 @@ LayerTensors layer_tensors(const TensorFolder& folder, const ModelConfig& config
   if (!config.dense()) {
     const std::string mixtral = prefix + "block_sparse_moe.gate";
     const bool is_mixtral = folder.contains(mixtral + ".weight");
-    tensors.router = linear(folder, is_mixtral ? mixtral : prefix + "mlp.gate", config.experts(0).count, D);
+    const ExpertTable table = expert_table(config, layer);
+    tensors.router = linear(folder, is_mixtral ? mixtral : prefix + "mlp.gate", table.scored(), D);
+    if (config.experts(layer).router->selection_bias)
+      tensors.selection_bias = folder.tensor(prefix + "mlp.gate.e_score_correction_bias", {table.scored()});
+    if (table.constant > 0) {
+      tensors.constant_gates = folder.tensor(prefix + "mlp.constant_experts.gates", {2 * table.constant, D});
+      tensors.constants = folder.tensor(prefix + "mlp.constant_experts.vectors", {table.constant, D});
+    }
+    if (table.shared_gate) tensors.shared_gate = linear(folder, prefix + "mlp.shared_expert_gate", 1, D);
   }
   return tensors;
 }
@@ -58,14 +77,21 @@ AttentionTensors attention_tensors(const TensorFolder& folder, const ModelConfig
 }
 
 ExpertTensors expert_tensors(const TensorFolder& folder, const ModelConfig& config, int layer, int expert) {
-  FOE_CHECK(expert >= 0 && expert < config.experts(0).count, "expert {} of {}", expert, config.experts(0).count);
+  const ExpertTable table = expert_table(config, layer);
+  FOE_CHECK(expert >= 0 && expert < table.with_rows(), "expert {} of {}", expert, table.with_rows());
   const std::string prefix = layer_prefix(config, layer);
-  const std::int64_t D = config.hidden_size, E = config.experts(0).count, F = config.experts(0).width;
+  const std::int64_t D = config.hidden_size, E = config.experts(layer).count, F = config.experts(layer).width;
   const auto separate = [&](const std::string& parent, const char* gate, const char* up, const char* down) {
     return ExpertTensors{linear(folder, parent + gate, F, D), linear(folder, parent + up, F, D),
                          linear(folder, parent + down, D, F)};
   };
   if (config.dense()) return separate(prefix + "mlp.", "gate_proj", "up_proj", "down_proj");
+  if (table.kind_of(expert) == ExpertKind::kShared)
+    return slice_of_network(folder, prefix + "mlp.shared_experts.", table.shared_index(expert), table.shared, D,
+                            static_cast<int>(F));
+  expert = table.routed_index(expert);
+  if (config.experts(layer).storage == ExpertStorage::kSlices)
+    return slice_of_network(folder, prefix + "mlp.", expert, table.routed, D, static_cast<int>(F));
 
   const std::string fused = prefix + "mlp.experts.gate_up_proj";
   if (folder.contains(fused)) {

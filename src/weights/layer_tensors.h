@@ -6,7 +6,12 @@
 //   Mixtral  block_sparse_moe.gate      block_sparse_moe.experts.E.{w1,w3,w2}     (gate, up, down)
 //   fused    either                     mlp.experts.{gate_up_proj,down_proj}      [E, 2F, D] gate first, [E, D, F]
 //   dense                               mlp.{gate,up,down}_proj
+//   slices   mlp.gate                   mlp.{gate,up,down}_proj                   [E*F, D], [D, E*F]
+//   shared   mlp.shared_expert_gate     mlp.shared_experts.{gate,up,down}_proj    [S*F, D], [D, S*F]
+//   affine   mlp.constant_experts.gates, mlp.constant_experts.vectors             [2A, D], [A, D]
 //
+// S and A are the numbers of shared and constant experts. mlp.gate has a row for each scored expert
+// (core/expert_table.h), and mlp.gate.e_score_correction_bias is the selection bias.
 // Which names a folder uses is found out by which of them exist. Fused experts, as transformers 5 has them in
 // memory, have no ".weight".
 #pragma once
@@ -21,10 +26,13 @@ namespace foe {
 
 // Shapes are [out, in], row-major, as in torch's nn.Linear. Legend: core/model_config.h.
 struct LayerTensors {
-  Tensor input_norm;                     // [D]
-  std::optional<Tensor> q_norm, k_norm;  // QkNorm::kHead: [C], [C]; kFull: [N*C], [M*C]
-  Tensor post_attention_norm;            // [D]
-  std::optional<Tensor> router;          // [E, D]; none in a dense model
+  Tensor input_norm;                                // [D]
+  std::optional<Tensor> q_norm, k_norm;             // QkNorm::kHead: [C], [C]; kFull: [N*C], [M*C]
+  Tensor post_attention_norm;                       // [D]
+  std::optional<Tensor> router;                     // [scored experts, D]; none in a dense model
+  std::optional<Tensor> selection_bias;             // [scored experts]
+  std::optional<Tensor> constant_gates, constants;  // [2A, D], [A, D]
+  std::optional<Tensor> shared_gate;                // [1, D]
 };
 
 struct AttentionTensors {
@@ -33,8 +41,9 @@ struct AttentionTensors {
 };
 
 struct ExpertTensors {
-  Tensor gate, up;  // [F, D]
-  Tensor down;      // [D, F]
+  Tensor gate, up;      // [F, D]
+  Tensor down;          // [D, F], or of several experts, of which this one has F columns from
+  int down_column = 0;  // this one on
 };
 
 struct EndTensors {
@@ -46,7 +55,7 @@ struct EndTensors {
 std::string layer_prefix(const ModelConfig& config, int layer);
 
 // These return views of the folder's files. They throw Error naming the tensor, the expected shape and what was
-// found. 0 <= layer < L, 0 <= expert < experts().
+// found. 0 <= layer < L, 0 <= expert < ExpertTable::with_rows().
 LayerTensors layer_tensors(const TensorFolder& folder, const ModelConfig& config, int layer);
 AttentionTensors attention_tensors(const TensorFolder& folder, const ModelConfig& config, int layer);
 ExpertTensors expert_tensors(const TensorFolder& folder, const ModelConfig& config, int layer, int expert);

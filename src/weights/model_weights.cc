@@ -45,9 +45,25 @@ class Loader {
       w.k_norm = floats(*t.k_norm, share_.kv_heads.begin * C, share_.kv_heads.size() * C);
     }
     for (int g = 0; g < share_.streams(); ++g) w.streams.push_back(stream(l, g));
-    if (t.router) w.router_ED = packed(*t.router, WeightFormat::kF32);
-    for (int e = share_.experts.begin; e < share_.experts.end; ++e) w.experts.push_back(expert(l, e));
+    if (t.router) w.router_ED = router(t);
+    if (t.selection_bias) w.selection_bias_E = floats(*t.selection_bias);
+    if (t.constants) w.constants_AD = floats(*t.constants);
     return w;
+  }
+
+  // The experts of a layer; `below` has those of the layers below it.
+  std::vector<ExpertWeights> experts(int l, const std::vector<LayerWeights>& below) const {
+    const ExpertTable table = expert_table(config_, l);
+    const int owner = config_.experts(l).of_layer;
+    std::vector<ExpertWeights> experts;
+    for (int e = share_.experts.begin; e < share_.experts.end; ++e)
+      if (owner == -1 || table.kind_of(e) == ExpertKind::kShared) {
+        experts.push_back(expert(l, e));
+      } else {
+        const ExpertWeights& own = below[owner].experts[e - share_.experts.begin];
+        experts.push_back({whole(own.gate_up), whole(own.down)});
+      }
+    return experts;
   }
 
   PackedMatrix head() const {
@@ -71,6 +87,20 @@ class Loader {
   }
   PackedMatrix packed(const Tensor& tensor, WeightFormat format) const {
     return packed(tensor, 0, static_cast<int>(tensor.shape[0]), 0, static_cast<int>(tensor.shape[1]), format);
+  }
+
+  // A view of the same weights.
+  static PackedMatrix whole(const PackedMatrix& w) { return w.view(0, w.rows, 0, w.depth); }
+
+  // The rows of all columns of the scores (ExpertTable::columns()).
+  PackedMatrix router(const LayerTensors& t) const {
+    std::vector<StoredMatrix> parts;
+    for (const std::optional<Tensor>* part : {&t.router, &t.constant_gates, &t.shared_gate})
+      if (*part) {
+        const int rows = static_cast<int>((*part)->shape[0]), depth = static_cast<int>((*part)->shape[1]);
+        parts.push_back(finite_part(pool_, **part, 0, rows, 0, depth, WeightFormat::kF32));
+      }
+    return pack(pool_, parts, WeightFormat::kF32, &space_);
   }
 
   PackedMatrix packed_part(const Part& p, WeightFormat format) const {
@@ -113,7 +143,7 @@ class Loader {
 
   ExpertWeights expert(int l, int e) const {
     const WeightFormat format = formats_.experts;
-    const int D = config_.hidden_size, F = config_.experts(0).width;
+    const int D = config_.hidden_size, F = config_.experts(l).width;
     const Range width = share_.expert_width;
     if (in_file_.experts.packed) {
       const std::string prefix = packed_expert_name(config_, l, e);
@@ -126,7 +156,7 @@ class Loader {
     const ExpertTensors t = expert_tensors(folder_, config_, l, e);
     return {pack_gate_up(pool_, finite_part(pool_, t.gate, width.begin, width.size(), 0, D, format),
                          finite_part(pool_, t.up, width.begin, width.size(), 0, D, format), format, &space_),
-            packed(t.down, 0, D, width.begin, width.size(), format)};
+            packed(t.down, 0, D, t.down_column + width.begin, width.size(), format)};
   }
 
   ThreadPool& pool_;
@@ -191,6 +221,7 @@ Weights load_weights(ThreadPool& pool, const std::string& model_dir, const Model
   w.embedding_VD = matrix(ends.embed);
   for (int l = 0; l < config.num_layers(); ++l) {
     w.layers.push_back(loader.layer(l));
+    w.layers[l].experts = loader.experts(l, w.layers);
     w.folder->drop_pages();  // what has been packed is not read again
   }
   w.final_norm_D = loader.floats(ends.norm);

@@ -30,9 +30,11 @@ struct LayerWeights {
   std::vector<float> attention_norm_D, expert_norm_D;
   std::vector<float> q_norm, k_norm;  // QkNorm::kHead: [C]; kFull: this rank's part of [N*C], [M*C]; kNone: empty
   std::vector<StreamWeights> streams;
-  PackedMatrix router_ED;              // f32, whole on every rank; empty in a dense model
-  std::vector<float> router_bias_E;    // if not empty, added to the scores: for measurements of skewed routing
-  std::vector<ExpertWeights> experts;  // the experts Share::experts, each with its units Share::expert_width
+  PackedMatrix router_ED;               // f32, ExpertTable::columns() rows, whole on every rank; none in a dense model
+  std::vector<float> selection_bias_E;  // of the scored experts; empty if the router has none
+  std::vector<float> constants_AD;      // the constant experts' vectors
+  std::vector<float> router_bias_E;     // if not empty, added to the scores: for measurements of skewed routing
+  std::vector<ExpertWeights> experts;   // the experts Share::experts, each with its units Share::expert_width
 };
 
 struct Weights {

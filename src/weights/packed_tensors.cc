@@ -59,7 +59,12 @@ int attention_matrices(const ModelConfig& config) {
 }
 
 std::string packed_expert_name(const ModelConfig& config, int layer, int expert) {
-  return layer_prefix(config, layer) + (config.dense() ? "mlp." : fmt::format("mlp.experts.{}.", expert));
+  const std::string prefix = layer_prefix(config, layer) + "mlp.";
+  if (config.dense()) return prefix;
+  const ExpertTable table = expert_table(config, layer);
+  if (table.kind_of(expert) == ExpertKind::kShared)
+    return fmt::format("{}shared_experts.{}.", prefix, table.shared_index(expert));
+  return fmt::format("{}experts.{}.", prefix, table.routed_index(expert));
 }
 
 StoredFormats stored_formats(const TensorFolder& folder, const ModelConfig& config) {

@@ -224,25 +224,33 @@ TEST(Softmax, MatchesReference) {
     }
 }
 
-TEST(TopK, MatchesReferenceAndBreaksTiesDownwards) {
-  for (const int n : {1, 2, 7, 16, 64})
-    for (int k = 0; k <= n; ++k)
-      for (const int levels : {1, 3, 1000}) {  // few levels make many ties
-        std::vector<float> values(n);
-        for (int i = 0; i < n; ++i) values[i] = static_cast<float>(random_bits(n + levels, i) % levels);
-        std::vector<std::int32_t> indices(k + 1, -7);
-        top_k(values.data(), n, k, indices.data());
-        EXPECT_EQ(indices.back(), -7) << "wrote past the end";
-        indices.pop_back();
-        EXPECT_EQ(indices, ref::top_k(to_double(values), k)) << k << " of " << n;
+TEST(Sigmoid, MatchesReference) {
+  for (const int n : kWidths) {
+    auto x = random_values(n, n);
+    for (int i = 0; i < n; ++i) x[i] *= static_cast<float>(i % 3 == 0 ? 1 : 20);
+    if (n > 2) x[1] = -kInfinity, x[2] = kInfinity;
+    std::vector<float> first;
+    for_each_target([&] {
+      std::vector<float> y(n + 1, -7.0f);
+      sigmoid(x.data(), n, y.data());
+      for (int i = 0; i < n; ++i) {
+        const double expected = 1 / (1 + std::exp(-static_cast<double>(x[i])));
+        // exp is within 2 ulp (4 u), a sum and a quotient round; past 88 it is infinite, and the sigmoid 0.
+        ASSERT_NEAR(y[i], expected, gamma(6) * expected + std::exp(-88.0)) << x[i];
       }
-}
-
-TEST(TopKDeathTest, MoreThanThereAre) {
-  GTEST_FLAG_SET(death_test_style, "threadsafe");
-  const float values[] = {1, 2};
-  std::int32_t indices[3];
-  EXPECT_DEATH(top_k(values, 2, 3, indices), "k 3 of 2");
+      ASSERT_EQ(y[n], -7.0f) << "wrote past the end";
+      if (n > 2) {
+        EXPECT_EQ(y[1], 0.0f);
+        EXPECT_EQ(y[2], 1.0f);
+      }
+      auto in_place = x;
+      sigmoid(in_place.data(), n, in_place.data());
+      y.pop_back();
+      expect_same_bits(in_place, y);
+      if (first.empty()) first = y;
+      expect_same_bits(y, first);
+    });
+  }
 }
 
 // The definition of a sum over experts, literally: the whole binary tree over E leaves, absent ones +0, plus +0.

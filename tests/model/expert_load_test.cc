@@ -31,10 +31,11 @@ ExpertLoad load_of(const ModelConfig& c, const Share& share) {
   return {.experts = experts, .rows_Le = std::vector<std::int64_t>(c.num_layers() * experts)};
 }
 
-Routing routing_of(const Share& share, std::vector<std::int32_t> experts_TK) {
-  const int tokens = static_cast<int>(experts_TK.size()) / 2;
+Routing routing_of(const Share& share, std::vector<std::int32_t> experts_J) {
+  const int tokens = static_cast<int>(experts_J.size()) / 2;
   Routing routing(2, share.experts.size(), tokens);
-  routing.experts_TK = std::move(experts_TK);
+  routing.experts_J = std::move(experts_J);
+  for (int t = 0; t <= tokens; ++t) routing.begin_T[t] = 2 * t;
   sort_rows(share, tokens, routing);
   return routing;
 }

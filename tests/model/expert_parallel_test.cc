@@ -75,7 +75,10 @@ std::vector<Variant> variants() {
   set(moge, &ExpertsConfig::count, 12);  // groups of 3: the sum's tree has gaps
   set(odd, &ExpertsConfig::count, 13);
   set(odd, &ExpertsConfig::per_token, 5);
-  return {{"moe", moe}, {"full_norm_topk_tied", full}, {"moge_of_3", moge}, {"experts_13", odd}};
+  std::vector<Variant> all{{"moe", moe}, {"full_norm_topk_tied", full}, {"moge_of_3", moge}, {"experts_13", odd}};
+  for (const NamedConfig& routing : routing_configs())
+    if (!routing.config.federated()) all.push_back({routing.name, routing.config});
+  return all;
 }
 
 class ExpertParallel : public testing::TestWithParam<Variant> {};
@@ -165,7 +168,10 @@ TEST(GroupsThatSpanRanks, GiveTheBitsOfOneRank) {
   set(two, &AttentionConfig::qk_norm, QkNorm::kFull);
   set(two, &RouterConfig::norm, RouterNorm::kSelected);
   two.group_sync = GroupSync::kMean;
-  for (const ModelConfig& config : {four, two}) {
+  std::vector<ModelConfig> configs{four, two};
+  for (const NamedConfig& routing : routing_configs())
+    if (routing.config.federated()) configs.push_back(routing.config);
+  for (const ModelConfig& config : configs) {
     const RandomModel folder(config);
     const auto self = make_self_comm();
     const std::vector<float> expected = run(folder, Plan::kFoe, {}, *self, [](int) { return 0; });
@@ -191,7 +197,10 @@ TEST(Overlap, GivesTheSameBitsAndBytes) {
   const std::pair<ModelConfig, Plan> cases[] = {{full, Plan::kTp},
                                                 {small_config(), Plan::kEp},
                                                 {small_federated(4), Plan::kFoe},
-                                                {small_federated(2), Plan::kFoe}};
+                                                {small_federated(2), Plan::kFoe},
+                                                {routing_configs()[8].config, Plan::kTp},
+                                                {routing_configs()[8].config, Plan::kEp},
+                                                {routing_configs()[10].config, Plan::kFoe}};
   for (const auto& [config, config_plan] : cases) {
     const RandomModel folder(config);
     const Plan plan = config_plan;  // a lambda may capture it
@@ -238,9 +247,12 @@ void check_exchange(const ModelConfig& c, int ranks, const ExchangeOptions& opti
     std::vector<float> x_TD(T * D);
     for (std::size_t i = 0; i < x_TD.size(); ++i) x_TD[i] = static_cast<float>(random_normal(rank, i));
     for (int t = 0; t < T; ++t) {
-      const std::vector<std::int32_t> experts = select(rank, t);
-      std::copy(experts.begin(), experts.end(), own.experts_TK.begin() + t * K);
-      for (std::size_t j = 0; j < K; ++j) own.weights_TK[t * K + j] = 0.25f + static_cast<float>(experts[j]);
+      int at = own.begin_T[t];
+      for (const std::int32_t e : select(rank, t)) {
+        own.experts_J[at] = e;
+        own.weights_J[at++] = 0.25f + static_cast<float>(e);
+      }
+      own.begin_T[t + 1] = at;
     }
     ExpertExchange exchange(c, members, rank, options, most);
     const CommCounters before = comm.counters();
@@ -281,12 +293,13 @@ void check_exchange(const ModelConfig& c, int ranks, const ExchangeOptions& opti
     // What each rank has sent is what the placement predicts from everyone's routing.
     std::int64_t rows = 0, sums = 0;
     for (int owner = 0; owner < ranks; ++owner) {
-      std::vector<std::int32_t> experts_TK;
+      std::vector<std::int32_t> begin_T{0}, experts_J;
       for (int t = 0; t < tokens_of_rank[owner]; ++t) {
         const auto experts = select(owner, t);
-        experts_TK.insert(experts_TK.end(), experts.begin(), experts.end());
+        experts_J.insert(experts_J.end(), experts.begin(), experts.end());
+        begin_T.push_back(static_cast<std::int32_t>(experts_J.size()));
       }
-      const ExpertTraffic traffic = expert_traffic(c, members, options.dispatch, experts_TK);
+      const ExpertTraffic traffic = expert_traffic(c, members, options.dispatch, begin_T, experts_J);
       if (owner == rank)
         rows = std::accumulate(traffic.rows.begin(), traffic.rows.end(), -traffic.rows[rank]);
       else
@@ -311,6 +324,10 @@ TEST(ExpertExchange, SkewedAndDegenerateRouting) {
       [](int rank, int t) {
         return std::vector<std::int32_t>{(rank + t) % 3, 4 + t % 3, 9 + t % 2};
       },  // spread
+      [](int rank, int t) {
+        const std::vector<std::int32_t> three{t % 4, 5, 7 + rank % 4};
+        return std::vector<std::int32_t>(three.begin() + (t + rank) % 4, three.end());
+      },  // three to none
   };
   for (const Dispatch dispatch : {Dispatch::kPerRank, Dispatch::kPerExpert})
     for (const Wire wire : {Wire::kF32, Wire::kBF16, Wire::kInt8})
@@ -336,11 +353,13 @@ TEST(ExpertTraffic, ExpectationIsTheMeanOverAllSelections) {
       for (int b = a + 1; b < 6; ++b)
         if (groups == 1 || (a < 3 && b >= 3)) all.insert(all.end(), {a, b});
     const double count = static_cast<double>(all.size()) / 2;
+    std::vector<std::int32_t> begin;
+    for (std::size_t i = 0; i <= all.size(); i += 2) begin.push_back(static_cast<std::int32_t>(i));
     for (const Dispatch dispatch : {Dispatch::kPerRank, Dispatch::kPerExpert})
       for (const int ranks : {1, 2, 3, 4, 5}) {
         const Placement placement = make_placement(c, Plan::kEp, ranks);
         const std::vector<Range> members = experts_of_members(placement, 0);
-        const ExpertTraffic total = expert_traffic(c, members, dispatch, all);
+        const ExpertTraffic total = expert_traffic(c, members, dispatch, begin, all);
         const ExpectedTraffic mean = expected_traffic(c, members, dispatch);
         for (int r = 0; r < ranks; ++r) {
           EXPECT_NEAR(mean.rows[r], static_cast<double>(total.rows[r]) / count, 1e-12);

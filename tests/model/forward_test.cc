@@ -54,7 +54,8 @@ ModelConfig dense_config(int width) {
 
 // Numbers of ranks that a model's default plan takes: more than there are blocks, too.
 std::vector<int> numbers_of_ranks(const ModelConfig& c) {
-  const int heads = head_blocks(c).count(), experts = c.dense() ? width_blocks(c).count() : c.experts(0).count;
+  const int heads = head_blocks(c).count(),
+            experts = c.dense() ? width_blocks(c).count() : expert_table(c, 0).with_rows();
   const int most = c.federated() ? c.expert_groups : std::max({heads, experts, (c.vocab_size + 15) / 16});
   std::vector<int> ranks;
   for (const int n : {2, 3, 4, 5, 7, 8, 11})
@@ -112,6 +113,8 @@ std::vector<Variant> variants() {
   add(
       "moe_wider_int8", wide_config(), [](ModelConfig& c) { set(c, &AttentionConfig::key_width, 64); },
       FormatChoice::all(WeightFormat::kInt8));
+  for (const NamedConfig& routing : routing_configs()) add(routing.name, routing.config, nothing);
+  add("deepseek_v3_int8", routing_configs()[0].config, nothing, FormatChoice::all(WeightFormat::kInt8));
   add("foe4_mixed", small_federated(4), nothing, {WeightFormat::kInt8, WeightFormat::kInt4, {}});
   return all;
 }

@@ -28,13 +28,13 @@ TEST(Routing, EachGroupSelectsItsShareAndWeightsComeFromOneSoftmax) {
   double total = 0;
   for (const float s : scores) total += std::exp(s);
   const std::vector<float> kept = scores;
-  select_experts(pool, c, scores.data(), 1, routing);
+  select_experts(pool, expert_table(c, 0), selection(c, 0), {}, scores.data(), 1, routing);
   for (int h = 0; h < 4; ++h) {
     int best = 4 * h;
     for (int e = 4 * h; e < 4 * h + 4; ++e)
       if (kept[e] > kept[best]) best = e;
-    EXPECT_EQ(routing.experts_TK[h], best);
-    EXPECT_NEAR(routing.weights_TK[h], std::exp(kept[best]) / total, 1e-6);  // a handful of roundings of values below 1
+    EXPECT_EQ(routing.experts_J[h], best);
+    EXPECT_NEAR(routing.weights_J[h], std::exp(kept[best]) / total, 1e-6);  // a handful of roundings of values below 1
   }
 }
 
@@ -43,8 +43,8 @@ TEST(Routing, TiesGoToTheLowerIndex) {
   ThreadPool pool(1);
   Routing routing(c.experts(0).per_token, c.experts(0).count, 1);
   std::vector<float> scores(16, 0.5f);
-  select_experts(pool, c, scores.data(), 1, routing);
-  EXPECT_EQ(routing.experts_TK, (std::vector<std::int32_t>{0, 1, 2, 3}));
+  select_experts(pool, expert_table(c, 0), selection(c, 0), {}, scores.data(), 1, routing);
+  EXPECT_EQ(routing.experts_J, (std::vector<std::int32_t>{0, 1, 2, 3}));
 }
 
 TEST(Routing, NormTopkDividesByTheSumOverAllGroups) {
@@ -54,9 +54,9 @@ TEST(Routing, NormTopkDividesByTheSumOverAllGroups) {
   Routing routing(c.experts(0).per_token, c.experts(0).count, 1);
   std::vector<float> scores(16);
   for (int e = 0; e < 16; ++e) scores[e] = std::sin(static_cast<float>(e));
-  select_experts(pool, c, scores.data(), 1, routing);
+  select_experts(pool, expert_table(c, 0), selection(c, 0), {}, scores.data(), 1, routing);
   float sum = 0;
-  for (const float w : routing.weights_TK) {
+  for (const float w : routing.weights_J) {
     EXPECT_LT(w, 0.9f);  // one expert per group: renormalised within the group each would be 1
     sum += w;
   }
@@ -72,11 +72,11 @@ TEST(Routing, RowsAreSortedByExpertAndEverySelectionHasOne) {
   ThreadPool pool(2);
   std::vector<float> scores(T * 16);
   for (std::size_t i = 0; i < scores.size(); ++i) scores[i] = static_cast<float>(random_normal(9, i));
-  select_experts(pool, c, scores.data(), T, routing);
+  select_experts(pool, expert_table(c, 0), selection(c, 0), {}, scores.data(), T, routing);
   sort_rows(share, T, routing);
   int local = 0;
   for (int i = 0; i < T * K; ++i) {
-    const int expert = routing.experts_TK[i], row = routing.row_TK[i];
+    const int expert = routing.experts_J[i], row = routing.row_J[i];
     if (!share.experts.contains(expert)) {
       EXPECT_EQ(row, -1);
       continue;
@@ -104,7 +104,7 @@ TEST(Routing, CombiningAHalfAndAHalfIsCombiningAll) {
   std::vector<float> scores(T * 16), y(T * 4 * D), whole(T * D), halves(2 * T * D);
   for (std::size_t i = 0; i < scores.size(); ++i) scores[i] = static_cast<float>(random_normal(4, i));
   for (std::size_t i = 0; i < y.size(); ++i) y[i] = static_cast<float>(random_normal(5, i));
-  select_experts(pool, c, scores.data(), T, routing);
+  select_experts(pool, expert_table(c, 0), selection(c, 0), {}, scores.data(), T, routing);
   sort_rows(share, T, routing);
   const Range all[] = {{0, 16}}, parts[] = {{0, 8}, {8, 16}};
   combine_experts(pool, c, routing, all, y.data(), T, whole.data());

@@ -147,37 +147,86 @@ def route(config, scores_TE):
     return weights_TE, margin / np.max(np.abs(scores_TE))
 
 
-def experts(config, weights, layer, r_TD, result):
+def route_alone(routing, scores_TE, bias_E):
+    """The same for `routing`, a function of one token's scores and the selection bias (routing_oracle.py).
+
+    The margin is the smallest of some shifts of a single score that change what is chosen.
+    """
+    weights_TE = np.stack([routing(z, bias_E) for z in scores_TE])
+    largest = np.max(np.abs(scores_TE))
+    for margin in 1e-5, 1e-4, 1e-3:
+        for z, weights in zip(scores_TE, weights_TE):
+            for shift in np.concatenate([np.eye(len(z)), -np.eye(len(z))]) * margin * largest:
+                if np.any(np.isnan(routing(z + shift, bias_E)) != np.isnan(weights)):
+                    return np.nan_to_num(weights_TE), margin / 2
+    return np.nan_to_num(weights_TE), margin
+
+
+def affine_expert(weights, prefix, kind, index, x_TD):
+    """What an expert without a network gives for x: nothing, x, or a x + b v with (a, b) = softmax(W x)."""
+    if kind == "zero":
+        return np.zeros_like(x_TD)
+    if kind == "copy":
+        return x_TD
+    a_T, b_T = softmax(x_TD @ weights[prefix + "mlp.constant_experts.gates"][2 * index : 2 * index + 2].T).T
+    return a_T[:, None] * x_TD + b_T[:, None] * weights[prefix + "mlp.constant_experts.vectors"][index]
+
+
+def experts(config, weights, layer, r_TD, result, routing=None):
     """Returns M [H, T, D], each group's expert output; a dense model is one group with one expert of weight 1."""
     prefix = f"model.layers.{layer}."
     eps = config["rms_norm_eps"]
     x_TD = rms_norm(r_TD, weights[prefix + "post_attention_layernorm.weight"], eps)
 
-    def feed_forward(rows, name):
+    def feed_forward(rows, name, units=slice(None)):
         gate, up, down = (weights[f"{prefix}mlp.{name}{part}_proj.weight"] for part in ("gate", "up", "down"))
-        return swiglu(x_TD[rows], gate, up, down)
+        return swiglu(x_TD[rows], gate[units], up[units], down[:, units])
+
+    def network(rows, e):
+        if config.get("expert_storage") == "slices":
+            return feed_forward(rows, "", slice(e * width, (e + 1) * width))
+        return feed_forward(rows, f"experts.{e}.")
 
     if config["num_experts"] == 0:
         m_HTD = feed_forward(slice(None), "")[None]
     else:
-        groups = config["expert_groups"]
+        groups, width = config["expert_groups"], config["moe_intermediate_size"]
+        shared = config.get("num_shared_experts", 0)
         m_HTD = np.zeros((groups,) + r_TD.shape)
         # Not a matrix product: BLAS may round equal rows of the router differently, and then ties are none.
         gate_ED = weights[prefix + "mlp.gate.weight"]
         scores_TE = np.stack([np.sum(x_TD * row, axis=1) for row in gate_ED], axis=1)
-        weights_TE, margin = route(config, scores_TE)
+        if routing:
+            bias_E = weights.get(prefix + "mlp.gate.e_score_correction_bias", np.zeros(len(gate_ED)))
+            weights_TE, margin = route_alone(routing, scores_TE, bias_E)
+        else:
+            weights_TE, margin = route(config, scores_TE)
         for h in range(groups):
-            for e in share(config["num_experts"], groups, h):
-                rows = np.flatnonzero(weights_TE[:, e])
-                m_HTD[h, rows] += weights_TE[rows, e, None] * feed_forward(rows, f"experts.{e}.")
+            # A group's scores: those of its networks, then of its constant, copy and zero experts.
+            kinds = [("network", e) for e in share(config["num_experts"], groups, h)]
+            for kind in "constant", "copy", "zero":
+                kinds += [(kind, e) for e in share(config.get(kind + "_experts", 0), groups, h)]
+            for (kind, e), column in zip(kinds, share(len(gate_ED), groups, h), strict=True):
+                rows = np.flatnonzero(weights_TE[:, column])
+                y = network(rows, e) if kind == "network" else affine_expert(weights, prefix, kind, e, x_TD[rows])
+                m_HTD[h, rows] += weights_TE[rows, column, None] * y
+            if shared:
+                units = share(shared * width, groups, h)
+                y_TD = feed_forward(slice(None), "shared_experts.", slice(units[0], units[-1] + 1))
+                if config.get("shared_gate"):
+                    y_TD = y_TD / (1 + np.exp(-x_TD @ weights[prefix + "mlp.shared_expert_gate.weight"].T))
+                m_HTD[h] += y_TD
         result.router_margin = min(result.router_margin, margin)
         result.expert_tokens.append(np.count_nonzero(weights_TE, axis=0))
     result.expert_share.append(rms(m_HTD) / rms(r_TD))
     return m_HTD
 
 
-def forward(config, weights, tokens):
-    """Computes the logits of every position of one sequence."""
+def forward(config, weights, tokens, routing=None):
+    """Computes the logits of every position of one sequence.
+
+    routing: how a token's experts follow from its scores, if not as route() says.
+    """
     result = Result(logits_TV=None)
     layers, groups, eps = config["num_hidden_layers"], config["expert_groups"], config["rms_norm_eps"]
     federated = is_federated(config)
@@ -198,7 +247,7 @@ def forward(config, weights, tokens):
                 x = rms_norm(r + m_HTD[h], norm, eps)
                 update = update + m_HTD[h] + attention_of_group(config, weights, layer, x, groups, h)
             r = r + c * update
-        m_HTD = experts(config, weights, layer, r, result)
+        m_HTD = experts(config, weights, layer, r, result, routing)
         if not federated:
             r = r + np.sum(m_HTD, axis=0)
     if federated:

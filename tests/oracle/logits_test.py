@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 import foe_oracle
+import routing_oracle as systems
 import safetensors_io
 from random_model import write_random_model, make_config
 
@@ -44,18 +45,24 @@ class Variant:
     dtype: str = "f32"
     skew: bool = False
     twins: bool = False
+    routing: object = None  # as foe_oracle.forward() takes it
 
     @property
     def tokens(self):
         return np.random.default_rng(self.seed + 1000).integers(0, self.config["vocab_size"], self.length)
 
 
-def variant(name, length, seed, dtype="f32", skew=False, twins=False, **config):
-    return Variant(name, length, seed, make_config(**config), dtype, skew, twins)
+def variant(name, length, seed, dtype="f32", skew=False, twins=False, routing=None, **config):
+    return Variant(name, length, seed, make_config(**config), dtype, skew, twins, routing)
 
 
 def foe(name, length, seed, groups, sync, **options):
     return variant(name, length, seed, residual="federated", expert_groups=groups, group_sync=sync, **options)
+
+
+def router(name, routing, length=33, seed=0, router=None, **config):
+    """A published system's rule, as routing_oracle.py has it, and the keys that ask for it."""
+    return variant(name, length, seed, routing=routing, **(config | ({"router": router} if router else {})))
 
 
 LINEAR = {"rope_type": "linear", "factor": 16.0}
@@ -100,6 +107,29 @@ VARIANTS = [
     foe("foe_h4_sum_ties", 33, 0, 4, "sum", twins=True, num_experts=24),
     foe("foe_h4_sum_bf16", 100, 1, 4, "sum", dtype="bf16"),
     foe("foe_h4_mean_three_spans", 300, 2, 4, "mean", num_experts=8),
+    router("qwen3_moe", lambda z, b: systems.olmoe(z, 4, norm_topk_prob=True), norm_topk_prob=True),
+    router("mixtral_is_qwen3", lambda z, b: systems.mixtral(z, 4), norm_topk_prob=True),
+    router("softmax_of_selected", lambda z, b: systems.mixtral(z, 4), router={"score": "selected_softmax"}),
+    router("deepseek_v2", lambda z, b: systems.deepseek_v2(z, 4, 8, 3, 3.0), num_shared_experts=2,
+           router={"n_group": 8, "topk_group": 3, "group_score": "max", "scale": 3.0}),
+    router("deepseek_v3", lambda z, b: systems.deepseek_v3(z, b, 4, 4, 2, 2.5), num_shared_experts=1,
+           router={"score": "sigmoid", "selection_bias": True, "n_group": 4, "topk_group": 2,
+                   "group_score": "top2_sum", "norm": "selected", "scale": 2.5}),
+    router("sigmoid_not_normed", lambda z, b: systems.deepseek_v3(z, b, 4, 1, 1, 1.5, norm_topk_prob=False),
+           router={"score": "sigmoid", "selection_bias": True, "scale": 1.5}),
+    router("top_p", lambda z, b: systems.top_p(z, 0.4, 6), length=100, num_experts_per_tok=6, router={"top_p": 0.4}),
+    router("ada_moe", lambda z, b: systems.ada_moe(z, 6, 16), zero_experts=16, num_experts_per_tok=6,
+           router={"norm": "computing"}),
+    router("moe_plus_plus", lambda z, b: systems.olmoe(z, 4), length=100, num_experts=12, constant_experts=2,
+           copy_experts=1, zero_experts=1),
+    router("slices_of_one_network", lambda z, b: systems.ones(z, 4, 0.5), expert_storage="slices",
+           router={"score": "one", "scale": 0.5}),
+    variant("shared_gated", 33, 0, num_shared_experts=3, shared_gate=True),
+    variant("moge_h2_every_kind", 100, 0, expert_groups=2, num_experts=12, constant_experts=2, copy_experts=4,
+            zero_experts=2, num_shared_experts=4, num_experts_per_tok=6),
+    foe("foe_h2_every_kind", 100, 0, 2, "sum", num_experts=12, constant_experts=2, copy_experts=4, zero_experts=2,
+        num_shared_experts=4, shared_gate=True, num_experts_per_tok=6),
+    foe("foe_h4_norm_topk_copies", 33, 0, 4, "mean", copy_experts=8, num_experts_per_tok=8, norm_topk_prob=True),
 ]
 
 
@@ -178,7 +208,7 @@ class LogitsTest(unittest.TestCase):
     def check_variant(self, variant):
         model = self.folder / "model"
         write_random_model(model, variant.config, variant.seed, variant.dtype, variant.skew, variant.twins)
-        oracle = foe_oracle.forward(*foe_oracle.load(model), variant.tokens)
+        oracle = foe_oracle.forward(*foe_oracle.load(model), variant.tokens, variant.routing)
         # The model must test what it is there for: choices that rounding cannot flip, experts that matter.
         self.assertGreater(oracle.router_margin, SMALLEST_MARGIN, "router margin: choose another seed")
         self.assertGreater(min(oracle.expert_share), 0.2, "share of the experts in the residual")

@@ -38,21 +38,39 @@ DEFAULTS = {
     "group_sync": "mean",
 }
 
+# Not written where they have their defaults.
+EXPERT_KINDS = {
+    "num_shared_experts": 0,
+    "shared_gate": False,
+    "constant_experts": 0,
+    "copy_experts": 0,
+    "zero_experts": 0,
+    "expert_storage": "own",
+}
+
 
 def make_config(**overrides):
-    unknown = set(overrides) - set(DEFAULTS)
+    unknown = set(overrides) - set(DEFAULTS) - set(EXPERT_KINDS) - {"router"}
     if unknown:
         raise ValueError(f"unknown configuration keys {sorted(unknown)}")
     return DEFAULTS | overrides
 
 
+def expert_kind(config, key):
+    return config.get(key, EXPERT_KINDS[key])
+
+
+def scored_experts(config):
+    return config["num_experts"] + sum(expert_kind(config, kind + "_experts") for kind in ("constant", "copy", "zero"))
+
+
 def make_router(rng, config, common_D, skew, twins):
-    """Returns the router [E, D].
+    """Returns the router, with a row for each scored expert.
 
     skew: the first k/H experts of each group also look for the direction that all embeddings share, so that they take
     nearly all tokens. twins: experts 2i and 2i + 1 always score alike, so that only the rule for ties tells them apart.
     """
-    e, d = config["num_experts"], config["hidden_size"]
+    e, d = scored_experts(config), config["hidden_size"]
     gate_ED = rng.standard_normal((e, d)) * 2 / np.sqrt(d)
     if skew:
         groups = config["expert_groups"]
@@ -75,10 +93,22 @@ def make_tensors(config, seed, skew=False, twins=False):
     def norm(width):
         return 1 + 0.2 * rng.standard_normal(width)
 
-    def feed_forward(prefix, gain):
-        tensors[prefix + "gate_proj.weight"] = matrix(f, d, 1.5)
-        tensors[prefix + "up_proj.weight"] = matrix(f, d, 1.5)
-        tensors[prefix + "down_proj.weight"] = matrix(d, f, gain)
+    def feed_forward(prefix, gain, experts=1):
+        tensors[prefix + "gate_proj.weight"] = matrix(experts * f, d, 1.5)
+        tensors[prefix + "up_proj.weight"] = matrix(experts * f, d, 1.5)
+        tensors[prefix + "down_proj.weight"] = matrix(d, experts * f, gain)
+
+    def other_experts(prefix):
+        constant, shared = expert_kind(config, "constant_experts"), expert_kind(config, "num_shared_experts")
+        if config.get("router", {}).get("selection_bias"):
+            tensors[prefix + "gate.e_score_correction_bias"] = 0.3 * rng.standard_normal(scored_experts(config))
+        if constant:
+            tensors[prefix + "constant_experts.gates"] = matrix(2 * constant, d)
+            tensors[prefix + "constant_experts.vectors"] = rng.standard_normal((constant, d))
+        if shared:
+            feed_forward(prefix + "shared_experts.", 1.0, shared)
+        if expert_kind(config, "shared_gate"):
+            tensors[prefix + "shared_expert_gate.weight"] = matrix(1, d)
 
     common_D = rng.choice([-1.0, 1.0], d)
     tensors = {"model.embed_tokens.weight": rng.standard_normal((v, d)) + (1.5 * common_D if skew else 0)}
@@ -100,8 +130,12 @@ def make_tensors(config, seed, skew=False, twins=False):
         tensors[prefix + "mlp.gate.weight"] = make_router(rng, config, common_D, skew, twins)
         # The chosen experts' weights sum to less than 1 and their outputs do not add up in phase.
         gain = 1.5 * np.sqrt(config["num_experts_per_tok"])
-        for e in range(config["num_experts"]):
-            feed_forward(f"{prefix}mlp.experts.{e}.", gain)
+        if expert_kind(config, "expert_storage") == "slices":
+            feed_forward(prefix + "mlp.", gain, config["num_experts"])
+        else:
+            for e in range(config["num_experts"]):
+                feed_forward(f"{prefix}mlp.experts.{e}.", gain)
+        other_experts(prefix + "mlp.")
     tensors["model.norm.weight"] = norm(d)
     if not config["tie_word_embeddings"]:
         tensors["lm_head.weight"] = matrix(v, d, 2.0)

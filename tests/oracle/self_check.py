@@ -153,9 +153,9 @@ class Table(unittest.TestCase):
             config = variant.config
             tensors = random_model.make_tensors(config, variant.seed, variant.skew, variant.twins)
             weights = {name: array.astype(np.float64) for name, array in tensors.items()}
-            expected = foe_oracle.forward(config, weights, variant.tokens).logits_TV
+            expected = foe_oracle.forward(config, weights, variant.tokens, variant.routing).logits_TV
             for key, changed in ablations(config):
-                actual = foe_oracle.forward(changed, weights, variant.tokens).logits_TV
+                actual = foe_oracle.forward(changed, weights, variant.tokens, variant.routing).logits_TV
                 ratio = relative_difference(actual, expected) / logits_test.TOLERANCE
                 shown.setdefault((key, config[key] if not isinstance(config[key], dict) else "linear"), []).append(
                     (ratio, variant.name))

@@ -90,6 +90,12 @@ void softmax_kernel(const float* scores, int n, float* probabilities) {
   for_each16(n, [&](int j, auto load, auto store) { store(div(load(probabilities + j), total), probabilities + j); });
 }
 
+void sigmoid_kernel(const float* x, int n, float* y) {
+  const V16 one = set16(1.0f);
+  for_each16(
+      n, [&](int i, auto load, auto store) { store(div(one, add(one, exp16(sub(zero16(), load(x + i))))), y + i); });
+}
+
 void add_two_kernel(const float* a, const float* b, std::size_t n, float* y) {
   std::size_t i = 0;
   for (; i + kLanes16 <= n; i += kLanes16) store16(add(load16(a + i), load16(b + i)), y + i);
@@ -138,6 +144,7 @@ HWY_EXPORT(rope_interleaved_kernel);
 HWY_EXPORT(add_scaled_kernel);
 HWY_EXPORT(add_to_kernel);
 HWY_EXPORT(softmax_kernel);
+HWY_EXPORT(sigmoid_kernel);
 HWY_EXPORT(add_rows_kernel);
 HWY_EXPORT(combine_rows_kernel);
 
@@ -196,18 +203,8 @@ void softmax(const float* scores, int n, float* probabilities) {
   HWY_DYNAMIC_DISPATCH(softmax_kernel)(scores, n, probabilities);
 }
 
-void top_k(const float* probabilities, int n, int k, std::int32_t* indices) {
-  FOE_CHECK(0 <= k && k <= n, "k {} of {}", k, n);
-  if (k == 0) return;
-  // Inserts into a list in descending order, before strictly smaller scores only, so that ties keep the lower index.
-  int found = 0;
-  for (int i = 0; i < n; ++i) {
-    if (found == k && !(probabilities[i] > probabilities[indices[k - 1]])) continue;
-    int at = found < k ? found++ : k - 1;
-    for (; at > 0 && probabilities[i] > probabilities[indices[at - 1]]; --at) indices[at] = indices[at - 1];
-    indices[at] = i;
-  }
-  std::sort(indices, indices + k);
+void sigmoid(const float* x, int n, float* y) {
+  HWY_DYNAMIC_DISPATCH(sigmoid_kernel)(x, n, y);
 }
 
 void add_rows(const float* const* rows, const Merge* merges, int count, std::size_t n, float* y) {

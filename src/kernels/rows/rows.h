@@ -51,8 +51,8 @@ void add_to(float* y, const float* x, std::size_t n);
 // probability is in (0, 1].
 void softmax(const float* scores, int n, float* probabilities);
 
-// Writes the indices of the k largest of probabilities[0..n), on ties the lower index, in ascending order.
-void top_k(const float* probabilities, int n, int k, std::int32_t* indices);
+// y = 1 / (1 + e^-x) over n entries; the two may be the same array.
+void sigmoid(const float* x, int n, float* y);
 
 // The most rows that add_rows() and combine_rows() take.
 inline constexpr int kMaxSummedRows = 64;

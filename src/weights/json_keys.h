@@ -1,0 +1,78 @@
+// Reads single keys of a JSON object. The functions throw Error naming the key, what was expected and what was found.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <limits>
+#include <string>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/strict_json.h"
+
+namespace foe::keys {
+
+// Returns null if the key is absent or its value is null, which Hugging Face writes for "the default".
+inline const nlohmann::json* find(const nlohmann::json& object, const char* key) {
+  const auto it = object.find(key);
+  return it == object.end() || it->is_null() ? nullptr : &*it;
+}
+
+inline const nlohmann::json& require(const nlohmann::json& object, const char* key) {
+  if (const nlohmann::json* value = find(object, key)) return *value;
+  fail("{}: expected a value, got none", key);
+}
+
+inline int as_int(const nlohmann::json& value, const char* key) {
+  constexpr int kMax = std::numeric_limits<int>::max();
+  // The JSON library keeps a number beyond int64 as unsigned only, and any other non-negative number as both.
+  const bool fits = value.is_number_unsigned() ? value.get<std::uint64_t>() <= kMax
+                                               : value.is_number_integer() && value.get<std::int64_t>() >= -kMax;
+  if (!fits) fail("{}: expected an integer of at most {}, got {}", key, kMax, excerpt(value));
+  return value.get<int>();
+}
+
+inline double as_double(const nlohmann::json& value, const char* key) {
+  if (!value.is_number()) fail("{}: expected a number, got {}", key, excerpt(value));
+  return value.get<double>();
+}
+
+inline bool as_bool(const nlohmann::json& value, const char* key) {
+  if (!value.is_boolean()) fail("{}: expected true or false, got {}", key, excerpt(value));
+  return value.get<bool>();
+}
+
+inline int get_int(const nlohmann::json& object, const char* key) {
+  return as_int(require(object, key), key);
+}
+
+inline int get_int(const nlohmann::json& object, const char* key, int otherwise) {
+  const nlohmann::json* value = find(object, key);
+  return value ? as_int(*value, key) : otherwise;
+}
+
+inline bool get_bool(const nlohmann::json& object, const char* key, bool otherwise) {
+  const nlohmann::json* value = find(object, key);
+  return value ? as_bool(*value, key) : otherwise;
+}
+
+template <typename T>
+T get_choice(const nlohmann::json& object, const char* key, T otherwise, std::initializer_list<T> choices) {
+  const nlohmann::json* value = find(object, key);
+  if (!value) return otherwise;
+  std::string names;
+  for (const T choice : choices) {
+    if (*value == to_string(choice)) return choice;
+    names += fmt::format("{}\"{}\"", names.empty() ? "" : " or ", to_string(choice));
+  }
+  fail("{}: expected {}, got {}", key, names, excerpt(*value));
+}
+
+inline double get_double(const nlohmann::json& object, const char* key, double otherwise) {
+  const nlohmann::json* value = find(object, key);
+  return value ? as_double(*value, key) : otherwise;
+}
+
+}  // namespace foe::keys

@@ -1,0 +1,40 @@
+#include "train/layout.h"
+
+#include <functional>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "tiny_model.h"
+
+namespace foe::train {
+namespace {
+
+// What only inference computes is refused by the name of its key.
+TEST(Layout, RefusesRoutersAndExpertsThatAreNotTrained) {
+  const std::pair<std::function<void(ExpertsConfig&)>, const char*> cases[] = {
+      {[](auto& e) { e.router->score = RouterScore::kSigmoid; }, "router.score: training expects softmax, got sigmoid"},
+      {[](auto& e) { e.router->selection_bias = true; }, "router.selection_bias: training expects false, got true"},
+      {[](auto& e) { e.router->groups = 4, e.router->top_groups = 2; }, "router.topk_group: training expects 4, got 2"},
+      {[](auto& e) { e.router->top_p = 0.5; }, "router.top_p: training expects 1, got 0.5"},
+      {[](auto& e) { e.router->scale = 2; }, "router.scale: training expects 1, got 2"},
+      {[](auto& e) { e.shared = 1; }, "num_shared_experts: training expects 0, got 1"},
+      {[](auto& e) { e.constant = 1; }, "constant_experts: training expects 0, got 1"},
+      {[](auto& e) { e.copy = 1; }, "copy_experts: training expects 0, got 1"},
+      {[](auto& e) { e.zero = 1; }, "zero_experts: training expects 0, got 1"},
+      {[](auto& e) { e.storage = ExpertStorage::kSlices; }, "expert_storage: training expects own, got slices"},
+  };
+  for (const auto& [change, message] : cases) {
+    ModelConfig config = tiny_config(tiny_cases()[0]);
+    for_each_experts(config, change);
+    EXPECT_THAT([&] { Layout layout(config); }, testing::ThrowsMessage<Error>(message));
+  }
+  ModelConfig config = tiny_config(tiny_cases()[0]);
+  config.experts(1).of_layer = 0;
+  EXPECT_THAT([&] { Layout layout(config); },
+              testing::ThrowsMessage<Error>("experts_of_layer: training expects -1, got 0"));
+}
+
+}  // namespace
+}  // namespace foe::train
