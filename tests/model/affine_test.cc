@@ -98,7 +98,7 @@ TEST(Affine, AddsWhatEachKindIsDefinedToAdd) {
   const auto fill = [](std::vector<float>& values, int seed) {
     for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(random_normal(seed, i));
   };
-  fill(scores, 1), fill(x, 2), fill(v, 3), fill(start, 4);
+  fill(scores, 1), fill(x, 2), fill(v, 3);
   // All affine experts of both groups for token 0, none for token 1, a constant and a zero expert for token 2.
   Routing routing(9, 6, T);
   routing.begin_T = {0, 9, 10, 12};
