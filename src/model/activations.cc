@@ -27,8 +27,8 @@ int tokens_of_half(const Model& model, int tokens, const ExchangeOptions& option
 std::size_t rows_of_experts(const Model& model, std::size_t tokens) {
   const ModelConfig& c = model.config;
   const int of_token = dispatched_entries(c, Dispatch::kPerRank);  // in a federated model, of one of its groups
-  return tokens * (c.federated() ? model.share().streams() * of_token
-                                 : std::min(of_token, model.share().experts.size()));
+  return tokens *
+         (c.federated() ? model.share().streams() * of_token : std::min(of_token, model.share().experts.size()));
 }
 
 ProductScratch make_product_scratch(const Model& model, std::size_t T, std::size_t R, std::size_t arrived) {

@@ -23,8 +23,8 @@ struct AffineInputs {
 // The affine experts of the groups.
 Range affine_experts(const ExpertTable& table, Range groups);
 
-// For each part: writes its sums [T, D], one part's after the other, over a token's affine experts in this range of ids:
-// of weight * x, weight * (a x + b v), or nothing. At most kMaxSelected / 2 experts per token and part.
+// For each part: writes its sums [T, D], one part's after the other, over a token's affine experts in this range of
+// ids: of weight * x, weight * (a x + b v), or nothing. At most kMaxSelected / 2 experts per token and part.
 void sum_affine(ThreadPool& pool, const ExpertTable& table, const Routing& routing, const AffineInputs& in,
                 std::span<const Range> parts, int tokens, int D, float* sums_PTD);
 

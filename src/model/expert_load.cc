@@ -62,7 +62,8 @@ double local_activation_rate(std::span<const ExpertLoad> ranks) {
 std::vector<std::vector<std::int64_t>> rows_by_expert(const ModelConfig& config, const Placement& placement,
                                                       std::span<const ExpertLoad> ranks) {
   FOE_CHECK(ranks.size() == placement.ranks.size(), "{} ranks of {}", ranks.size(), placement.ranks.size());
-  std::vector<std::vector<std::int64_t>> rows(config.num_layers(), std::vector<std::int64_t>(expert_table(config, 0).with_rows()));
+  std::vector<std::vector<std::int64_t>> rows(config.num_layers(),
+                                              std::vector<std::int64_t>(expert_table(config, 0).with_rows()));
   for (int layer = 0; layer < config.num_layers(); ++layer)
     for (std::size_t r = 0; r < ranks.size(); ++r)
       std::ranges::copy(ranks[r].rows(layer), rows[layer].begin() + placement.ranks[r].experts.begin);

@@ -69,7 +69,8 @@ void enter(Step& s, int layer) {
 // The last sum of a federated model: r += c * sum_h M_h.
 void begin_last_sum(Step& s, int) {
   const SumPlan& sums = s.model.expert_sums;
-  sums.reduce_own(s.grid.across_groups().rank(), s.update_TD(0), static_cast<std::size_t>(s.T) * s.model.config.hidden_size);
+  sums.reduce_own(s.grid.across_groups().rank(), s.update_TD(0),
+                  static_cast<std::size_t>(s.T) * s.model.config.hidden_size);
   begin_sum(s, sums, s.update_TD(0));
 }
 
