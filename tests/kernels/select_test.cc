@@ -126,7 +126,7 @@ TEST(Select, IsItsDefinition) {
                     .expert_groups = H,
                     .zero_experts = variant >= 2 ? 3 : 0};
                 try {
-                  validate(how.router, how.experts, how.per_token, H);
+                  validate(how.router, how.experts, how.per_token, H, "router.");
                 } catch (const std::exception&) {
                   continue;
                 }

@@ -85,7 +85,7 @@ TEST_P(KvCacheOf, RoundingShows) {
 }
 
 TEST(KvCache, IsAsLargeAsItsType) {
-  const auto bytes = [](KvType type) { return KvCache(3, 10, {2, 96, type}).bytes(); };
+  const auto bytes = [](KvType type) { return KvCache(3, 10, {2, 96, 96, type}).bytes(); };
   EXPECT_EQ(bytes(KvType::kF32), 3u * 10 * 2 * 16 * 2 * 96 * 4);
   EXPECT_EQ(bytes(KvType::kBF16), bytes(KvType::kF32) / 2);
   EXPECT_EQ(bytes(KvType::kInt8), bytes(KvType::kF32) / 4 + 3 * 10 * 2 * 16 * 2 * 4);  // and the scales
