@@ -1,12 +1,15 @@
 # The short way to everything, on a fresh Debian 12 machine too: each target first installs what it needs.
 ci := $(if $(filter true,$(CI)),ON,OFF)
 jobs := $(shell nproc)
+export NINJA_STATUS = [%f of %t steps, %e s]$(space)
+space := $() $()
 sources = $(shell find src apps bench tests -name '*.h' -o -name '*.cc')
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
 demo: setup-run build/build.ninja  ## serve the shipped model on two ranks and talk to it
+	@[ -e build/foe ] || echo "Compiling foe, a few minutes on two cores: [done of all steps, seconds]"
 	@cmake --build --preset release --target foe
 	@tools/demo.sh
 

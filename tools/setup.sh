@@ -17,6 +17,23 @@ fail() {
   exit 1
 }
 
+# Reads what apt-get says, and says how far it is: on a terminal in one line that changes, else now and then.
+progress() {
+  local line total=? unpacked=0 set_up=0 before="" after=$'\n' every=50
+  [[ ! -t 1 ]] || before=$'\r' after="" every=1
+  while IFS= read -r line; do
+    case $line in
+    *" newly installed"*) [[ $line =~ ([0-9]+)\ newly ]] && total=${BASH_REMATCH[1]} ;;
+    "Unpacking "*) unpacked=$((unpacked + 1)) ;;
+    "Setting up "*) set_up=$((set_up + 1)) ;;
+    *) continue ;;
+    esac
+    [[ $(((unpacked + set_up) % every)) -ne 0 ]] ||
+      printf '%ssetup: %d of %s packages unpacked, %d set up%s' "$before" $unpacked "$total" $set_up "$after"
+  done
+  [[ ! -t 1 ]] || echo
+}
+
 case ${1:-} in
 run) ;;
 test) packages+=("${test_packages[@]}") ;;
@@ -37,7 +54,7 @@ if [[ $(id -u) -ne 0 ]]; then
   command -v sudo >/dev/null || fail "not root and no sudo; as root, run: apt-get install ${missing[*]}"
   as_root=(sudo)
 fi
-echo "setup: installing ${missing[*]}"
-apt_get=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=3)
-"${apt_get[@]}" update || fail "apt-get update failed; is the network up?"
-"${apt_get[@]}" install -y --no-install-recommends "${missing[@]}" >/dev/null || fail "apt-get could not install ${missing[*]}"
+echo "setup: installing ${missing[*]} and what they need; a minute or two, by the network"
+apt_get=("${as_root[@]}" env LC_ALL=C DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::Retries=3)
+"${apt_get[@]}" -qq update || fail "apt-get update failed; is the network up?"
+"${apt_get[@]}" -q install -y --no-install-recommends "${missing[@]}" | progress || fail "apt-get could not install ${missing[*]}"
