@@ -119,7 +119,7 @@ void initialise(const Layout& layout, std::uint64_t seed, T* params) {
     const std::uint64_t tensor_seed = random_bits(seed, stream++);
     T* out = params + tensor.offset;
     for (std::size_t i = 0; i < tensor.size; ++i)
-      out[i] = tensor.init_std == 0 ? T{1} : static_cast<T>(tensor.init_std * random_normal(tensor_seed, i));
+      out[i] = tensor.decay ? static_cast<T>(tensor.init_std * random_normal(tensor_seed, i)) : T{1};
   }
 }
 

@@ -34,7 +34,7 @@ struct TensorSlot {
   std::vector<std::int64_t> shape;
   std::size_t offset;  // in the flat array; a multiple of 16
   std::size_t size;
-  double init_std;  // 0: starts as ones (norm weights)
+  double init_std;  // of a matrix; a norm weight starts as ones
   bool decay;       // whether weight decay applies: to matrices, but not to norm weights, which should not be near 0
 };
 

@@ -584,18 +584,32 @@ class Trouble(unittest.TestCase):
             self.assertIn("the ranks died 1 times", last["error"]["message"])
             self.assertEqual(server.process.wait(PATIENCE_S), 1)
 
+    def hold_a_request(self, server, stream):
+        """Returns the connection of a request that takes the whole cache and the whole queue, and cannot end, as its rank
+        is stopped."""
+        rank, = server.ranks()
+        in_flight = lambda: json.loads(server.request("GET", "/live")[2])["in_flight"]
+        body = json.dumps(dict(prompt=[1] * 10, max_tokens=CONTEXT - 10, stream=stream))
+        while True:
+            connection = server.connect()
+            if not stream:
+                os.kill(rank, signal.SIGSTOP)
+            connection.request("POST", "/v1/completions", body)
+            if stream:
+                connection.getresponse().readline()
+                os.kill(rank, signal.SIGSTOP)
+            else:
+                wait_until(lambda: in_flight() == 1, "a request in flight")
+            if in_flight() == 1:
+                return connection, rank
+            os.kill(rank, signal.SIGCONT)  # on a slow machine the text may have come to its end before
+            connection.close()
+
     @one_rank
     def test_a_client_that_leaves_frees_its_place(self):
-        # The first request takes the whole cache and the whole queue.
         with Server(1, "--max-queue", 1, "--kv-tokens", CONTEXT) as server:
-            prompt = [1] * 10
             for stream in (True, False):
-                connection = server.connect()
-                connection.request("POST", "/v1/completions",
-                                   json.dumps(dict(prompt=prompt, max_tokens=CONTEXT - 10, stream=stream)))
-                if stream:
-                    connection.getresponse().readline()
-                wait_until(lambda: server.request("POST", "/v1/completions", {"prompt": "x"})[0] == 503, "a full queue")
+                connection, rank = self.hold_a_request(server, stream)
                 status, headers, body = server.request("POST", "/v1/completions", {"prompt": "x"})
                 self.assertEqual((status, headers["Retry-After"]), (503, "1"))
                 self.assertIn("the queue is full", json.loads(body)["error"]["message"])
@@ -603,6 +617,8 @@ class Trouble(unittest.TestCase):
                     # http.client keeps the socket open as long as the response is.
                     connection.sock.shutdown(socket.SHUT_RDWR)
                 connection.close()
+                wait_until(lambda: server.logged("client left")[1 - stream:], "the client's end")
+                os.kill(rank, signal.SIGCONT)
                 wait_until(lambda: server.request("POST", "/v1/completions", {"prompt": "x"})[0] == 200, "a place")
             left = server.logged("client left")
             self.assertEqual(len(left), 2)

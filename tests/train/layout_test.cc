@@ -1,6 +1,7 @@
 #include "train/layout.h"
 
 #include <functional>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -34,6 +35,19 @@ TEST(Layout, RefusesRoutersAndExpertsThatAreNotTrained) {
   config.experts(1).of_layer = 0;
   EXPECT_THAT([&] { Layout layout(config); },
               testing::ThrowsMessage<Error>("experts_of_layer: training expects -1, got 0"));
+}
+
+// A deviation of 0 is one, too: only norm weights start as ones.
+TEST(Layout, MatricesOfScaleZeroStartAtZero) {
+  const Layout layout(tiny_config(tiny_cases()[0]), {.output = 0, .embedding = 0});
+  std::vector<float> params(layout.size);
+  initialise(layout, 7, params.data());
+  const std::size_t D = layout.dims.hidden;
+  for (const std::size_t zero : {layout.embedding, layout.layers[0].o, layout.layers[0].down[0]})
+    EXPECT_THAT(std::vector<float>(&params[zero], &params[zero] + D), testing::Each(0.0f));
+  EXPECT_THAT(std::vector<float>(&params[layout.final_norm], &params[layout.final_norm] + D), testing::Each(1.0f));
+  EXPECT_THAT(std::vector<float>(&params[layout.layers[0].q], &params[layout.layers[0].q] + D),
+              testing::Contains(testing::Ne(0.0f)));
 }
 
 }  // namespace
