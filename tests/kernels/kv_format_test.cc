@@ -92,7 +92,7 @@ TEST(KvFormat, StoresTheNearest) {
   for (const KvType type : kTypes)
     for (const auto& widths : kWidths)
       for (const int m : {1, 3}) {
-        const int C = widths.first, W = widths.second;  // a lambda may not capture a structured binding
+        const int C = widths[0], W = widths[1];  // a lambda may not capture a structured binding
         SCOPED_TRACE(testing::Message() << to_string(type) << ", " << m << " heads of " << C << " and " << W);
         const KvShape shape{m, C, W, type};
         const Rows rows(shape, C);
