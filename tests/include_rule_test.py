@@ -22,6 +22,7 @@ LAYERS = [
     ["tokenizer", "jinja"],
     ["model", "train", "costs", "grammar", "load"],
     ["engine"],
+    ["server/log"],
     ["server/http", "server/ranks", "server/metrics"],
     ["server/api"],
     ["server"],

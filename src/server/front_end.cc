@@ -14,7 +14,6 @@
 
 #include "base/error.h"
 #include "base/inherited.h"
-#include "base/log.h"
 #include "base/strict_json.h"
 #include "sched/scheduler.h"
 #include "server/api/generation.h"
@@ -22,6 +21,7 @@
 #include "server/api/work_pool.h"
 #include "server/health_probe.h"
 #include "server/http/api_error.h"
+#include "server/log/log.h"
 #include "server/metrics/live_view.h"
 #include "server/ranks/in_flight.h"
 #include "text/utf8.h"

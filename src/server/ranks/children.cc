@@ -17,7 +17,7 @@
 #include <sys/wait.h>
 
 #include "base/error.h"
-#include "base/log.h"
+#include "server/log/log.h"
 #include "server/ranks/launch.h"
 
 namespace foe {

@@ -1,4 +1,4 @@
-#include "base/log.h"
+#include "server/log/log.h"
 
 #include <csignal>
 #include <cstdio>
