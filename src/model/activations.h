@@ -35,7 +35,7 @@ struct StepState {
   TermBuffer term_PTD;              // partial sums of attention's terms
   AlignedBuffer<float> cosines_TC, sines_TC;  // [T, C / 2]
   // After a range of layers: how many rows r has, and which layer they run next. 0 after the last layer or an Error.
-  int tokens = 0, next_layer = 0;
+  int rows = 0, next_layer = 0;
   Routing routing;
   std::optional<ExpertExchange> exchange;  // if ranks share groups, or in plan ep the whole model
 

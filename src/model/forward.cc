@@ -58,11 +58,11 @@ void enter(Step& s, int layer) {
   if (layer == 0) {
     embed(s);
     find_angles(s);
-  } else if (layer != state.next_layer || s.T != state.tokens) {
-    fail("batch: expected to continue with {} rows at layer {}, got {} rows at layer {}", state.tokens,
+  } else if (layer != state.next_layer || s.T != state.rows) {
+    fail("batch: expected to continue with {} rows at layer {}, got {} rows at layer {}", state.rows,
          state.next_layer, s.T, layer);
   }
-  state.tokens = s.T;
+  state.rows = s.T;
   state.next_layer = 0;
 }
 
