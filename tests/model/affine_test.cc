@@ -45,7 +45,9 @@ TEST(SelectExperts, EveryTokenHasTheSharedExpertsOfAllGroups) {
     ASSERT_EQ(entries.size(), 6);
     int shared = 0;
     for (int i = entries.begin; i < entries.end; ++i) {
-      if (i > entries.begin) EXPECT_LT(routing.experts_J[i - 1], routing.experts_J[i]);
+      if (i > entries.begin) {
+        EXPECT_LT(routing.experts_J[i - 1], routing.experts_J[i]);
+      }
       const ExpertKind kind = table.kind_of(routing.experts_J[i]);
       copies += kind == ExpertKind::kCopy;
       if (kind != ExpertKind::kShared) continue;
@@ -134,7 +136,9 @@ TEST(Affine, AddsWhatEachKindIsDefinedToAdd) {
       EXPECT_NEAR(sums[i], expected(t, 0, d), 12 * 0x1p-24 * 200);
       EXPECT_NEAR(sums[T * D + i], expected(t, 1, d), 12 * 0x1p-24 * 200);
       EXPECT_NEAR(whole[i], expected(t, 0, d) + expected(t, 1, d), 12 * 0x1p-24 * 200);
-      if (t == 1) EXPECT_EQ(sums[i], 0);
+      if (t == 1) {
+        EXPECT_EQ(sums[i], 0);
+      }
     }
 }
 
