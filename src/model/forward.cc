@@ -59,8 +59,8 @@ void enter(Step& s, int layer) {
     embed(s);
     find_angles(s);
   } else if (layer != state.next_layer || s.T != state.rows) {
-    fail("batch: expected to continue with {} rows at layer {}, got {} rows at layer {}", state.rows,
-         state.next_layer, s.T, layer);
+    fail("batch: expected to continue with {} rows at layer {}, got {} rows at layer {}", state.rows, state.next_layer,
+         s.T, layer);
   }
   state.rows = s.T;
   state.next_layer = 0;
