@@ -9,9 +9,9 @@ of which GitHub makes that anchor. Links to other sites are not followed. The sa
 
 import re
 import sys
-import tempfile
 import unittest
-from pathlib import Path
+
+from tree_rule import check_repository, check_samples
 
 LINK = re.compile(r"\]\(([^()\s]+)\)")  # its text may have begun on the line before
 HEADING = re.compile(r"#{1,6} +(.*)")
@@ -82,20 +82,10 @@ SAMPLES = {
 
 class DocsLinks(unittest.TestCase):
     def test_samples(self):
-        for name, (files, expected) in SAMPLES.items():
-            with self.subTest(name), tempfile.TemporaryDirectory() as folder:
-                for path, text in files.items():
-                    file = Path(folder, path)
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    file.write_text(text, encoding="utf-8")
-                found = broken_links(Path(folder))
-                self.assertEqual([line[:len(expected or "")] for line in found], [expected] if expected else [])
+        check_samples(self, broken_links, SAMPLES)
 
     def test_repository(self):
-        root = Path(__file__).resolve().parent.parent
-        self.assertGreater(len(list((root / "docs").rglob("*.md"))), 0, "no pages found")
-        found = broken_links(root)
-        self.assertFalse(found, "\n" + "\n".join(found))
+        check_repository(self, broken_links, "docs", "*.md")
 
 
 if __name__ == "__main__":

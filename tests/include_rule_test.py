@@ -8,9 +8,9 @@ Prints each violation as file:line and the rule it breaks. The samples below sho
 
 import re
 import sys
-import tempfile
 import unittest
-from pathlib import Path
+
+from tree_rule import check_repository, check_samples
 
 # Bottom to top: a folder includes itself and the layers below, never its neighbours. A folder that is not named here, as
 # kernels/rows, is part of the one that it is in.
@@ -182,20 +182,10 @@ SAMPLES = {
 
 class IncludeRule(unittest.TestCase):
     def test_samples(self):
-        for name, (files, expected) in SAMPLES.items():
-            with self.subTest(name), tempfile.TemporaryDirectory() as folder:
-                for path, text in files.items():
-                    file = Path(folder, path)
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    file.write_text(text, encoding="utf-8")
-                found = violations(Path(folder))
-                self.assertEqual([line[:len(expected or "")] for line in found], [expected] if expected else [])
+        check_samples(self, violations, SAMPLES)
 
     def test_repository(self):
-        root = Path(__file__).resolve().parent.parent
-        self.assertGreater(len(list((root / "src").rglob("*.cc"))), 0, "no sources found")
-        found = violations(root)
-        self.assertFalse(found, "\n" + "\n".join(found))
+        check_repository(self, violations, "src", "*.cc")
 
 
 if __name__ == "__main__":
