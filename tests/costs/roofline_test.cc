@@ -7,7 +7,6 @@
 
 #include "core/change_config.h"
 #include "core/configs.h"
-#include "model/random_model.h"
 
 namespace foe {
 namespace {
@@ -15,12 +14,9 @@ namespace {
 // Elements of a layer: attention 4 * (2 * 4 + 2 * 2) * 16 = 768, router 4 * 4 = 16, experts 4 * 3 * 5 * 4 = 240; head
 // 10 * 4 = 40. Two layers.
 ModelConfig tiny() {
-  ModelConfig c;
-  c.hidden_size = 4;
-  c.vocab_size = 10;
-  c.max_position_embeddings = 64;
-  c.layers = uniform_layers(2, {.query_heads = 4, .kv_heads = 2, .key_width = 16},
-                            {.count = 4, .per_token = 1, .width = 5, .router = RouterConfig{}});
+  ModelConfig c = countable_config();
+  set(c, &AttentionConfig::key_width, 16);
+  set(c, &ExpertsConfig::per_token, 1);
   return c;
 }
 

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
 #include <string>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -105,6 +107,35 @@ inline void check(const Layer& layer, const Sequence& s, int queries) {
             << "query " << t << ", head " << head << ", column " << c;
       }
     }
+}
+
+// Checks that the one sequence has the same results whole and in chunks of each size, on every instruction set and with
+// every number of threads.
+inline void check_chunks(Layer& layer, Types types, std::initializer_list<int> sizes) {
+  const auto pools = thread_pools();
+  std::vector<std::vector<float>> first;
+  for_each_target_of(types, [&] {
+    for (const auto& pool : pools) {
+      layer.run_whole(*pool);
+      if (first.empty()) first = layer.results();
+      ASSERT_EQ(layer.results(), first) << pool->threads() << " threads";
+    }
+    for (const int size : sizes) {
+      layer.clear();
+      layer.run_in_chunks(*pools[size % 3], size);
+      ASSERT_EQ(layer.results(), first) << "chunks of " << size;
+    }
+  });
+}
+
+// The last tokens of each sequence as a batch.
+inline std::vector<Layer::Chunk> last_chunks(const std::vector<int>& lengths, int tokens) {
+  std::vector<Layer::Chunk> last;
+  for (int s = 0; s < static_cast<int>(lengths.size()); ++s) {
+    const int count = std::min(tokens, lengths[s]);
+    last.push_back({s, lengths[s] - count, count});
+  }
+  return last;
 }
 
 }  // namespace foe

@@ -66,23 +66,10 @@ TEST_P(AttentionWith, MatchesReference) {
 }
 
 TEST_P(AttentionWith, BitsDependOnNeitherChunksNorTargetNorThreads) {
-  const auto pools = thread_pools();
   const int length = kSanitized ? kAttentionSpan + 17 : 300;
   for (const Heads heads : {Heads{1, 1}, Heads{7, 1}}) {
     Layer l = layer(heads, {length}, 11);
-    std::vector<std::vector<float>> first;
-    for_each_target_of(types(), [&] {
-      for (const auto& pool : pools) {
-        l.run_whole(*pool);
-        if (first.empty()) first = l.results();
-        ASSERT_EQ(l.results(), first) << pool->threads() << " threads";
-      }
-      for (const int size : {1, 7, 100, length - 1}) {
-        l.clear();
-        l.run_in_chunks(*pools[size % 3], size);
-        ASSERT_EQ(l.results(), first) << "chunks of " << size;
-      }
-    });
+    check_chunks(l, types(), {1, 7, 100, length - 1});
     if (testing::Test::HasFailure()) return;
   }
 }
@@ -99,13 +86,8 @@ TEST_P(AttentionWith, BitsDependNotOnWhoTakesWhichSpans) {
     for (const int threads : {2, 8}) {
       ThreadPool pool(threads);
       for (const int tokens : {1, 3, 20}) {
-        std::vector<Layer::Chunk> last;
-        for (int s = 0; s < static_cast<int>(lengths.size()); ++s) {
-          const int count = std::min(tokens, lengths[s]);
-          last.push_back({s, lengths[s] - count, count});
-        }
         for (Sequence& s : l.sequences) std::fill(s.out_SnW.end() - width, s.out_SnW.end(), -7.0f);
-        l.run(pool, last);
+        l.run(pool, last_chunks(lengths, tokens));
         ASSERT_EQ(l.results(), expected) << threads << " threads, " << tokens << " tokens";
       }
     }

@@ -66,26 +66,13 @@ TEST_P(AttentionOf, LargeScoresMatchReference) {
 // The promise "Bits" (docs/architecture.md): prefill = chunks of any size = token by token, which is every context from
 // 1 to `length` as a prefill of its own; on every instruction set, with any number of threads.
 TEST_P(AttentionOf, BitsDependOnNeitherChunksNorTargetNorThreads) {
-  const auto pools = thread_pools();
   for (std::size_t i = 0; i < std::size(kHeadDims); ++i)
     for (const Heads heads : two_heads(i)) {
       const int head_dim = kHeadDims[i];
       SCOPED_TRACE(testing::Message() << heads.query << " heads over " << heads.kv << " of " << head_dim);
       const int length = kSanitized ? kAttentionSpan + 17 : 400;
       Layer layer(heads, head_dim, GetParam(), {length}, head_dim);
-      std::vector<std::vector<float>> first;
-      for_each_target_of(GetParam(), [&] {
-        for (const auto& pool : pools) {
-          layer.run_whole(*pool);
-          if (first.empty()) first = layer.results();
-          ASSERT_EQ(layer.results(), first) << pool->threads() << " threads";
-        }
-        for (const int size : {1, 7, 16, 100, 127, length - 1}) {
-          layer.clear();
-          layer.run_in_chunks(*pools[size % 3], size);
-          ASSERT_EQ(layer.results(), first) << "chunks of " << size;
-        }
-      });
+      check_chunks(layer, GetParam(), {1, 7, 16, 100, 127, length - 1});
       if (testing::Test::HasFailure()) return;
     }
 }
@@ -102,11 +89,7 @@ TEST_P(AttentionOf, BitsDependNotOnWhoTakesWhichSpans) {
       for (const int threads : {2, 3, 8}) {
         ThreadPool pool(threads);
         for (const int tokens : {1, 3}) {
-          std::vector<Layer::Chunk> last;
-          for (int s = 0; s < static_cast<int>(lengths.size()); ++s) {
-            const int count = std::min(tokens, lengths[s]);
-            last.push_back({s, lengths[s] - count, count});
-          }
+          std::vector<Layer::Chunk> last = last_chunks(lengths, tokens);
           for (std::size_t begin = 0; begin < last.size(); ++begin) {
             for (Sequence& s : layer.sequences) std::fill(s.out_SnW.end() - heads.query * 17, s.out_SnW.end(), -7.0f);
             layer.run(pool, last);

@@ -23,12 +23,12 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 ModelConfig own_config() {
-  ModelConfig config;
+  ModelConfig config = countable_config();
   config.hidden_size = 6;
   config.vocab_size = 5;
-  config.max_position_embeddings = 8;
-  config.layers = uniform_layers(2, {.query_heads = 4, .kv_heads = 2, .key_width = 2, .qk_norm = QkNorm::kFull},
-                                 {.count = 4, .per_token = 2, .width = 3, .router = RouterConfig{}});
+  set(config, &AttentionConfig::key_width, 2);
+  set(config, &AttentionConfig::qk_norm, QkNorm::kFull);
+  set(config, &ExpertsConfig::width, 3);
   return config;
 }
 
