@@ -82,6 +82,7 @@ void refuse_other_attention(const Layer& layer) {
   refuse_other(layer.key("sinks"), a.sinks, false);
   refuse_other(layer.key("partial_rotary_factor"), a.rotary_share, 1.0);
   refuse_other(layer.key("rope_interleaved"), a.interleaved, false);
+  refuse_other<std::string_view>(layer.key("qk_norm"), to_string(a.qk_norm), to_string(first.qk_norm));
   refuse_other(layer.key("rope_theta"), a.rope_theta, first.rope_theta);
   refuse_other(layer.key("rope_scaling.factor"), a.rope_factor, first.rope_factor);
   refuse_other(layer.key("attention_scale"), a.scale, 0.0);
@@ -172,7 +173,7 @@ void check_layers(const ModelConfig& config) {
     ExpertsConfig like_first = config.experts(l);
     like_first.of_layer = config.experts(0).of_layer;
     if (like_first != config.experts(0))
-      fail("layers: expected experts as in the first layer (nothing else is computed)");
+      fail("layers[{}]: expected the experts of the first layer (nothing else is computed), got others", l);
   }
 }
 

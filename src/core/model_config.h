@@ -125,7 +125,7 @@ struct ModelConfig {
   const ExpertsConfig& experts(int layer) const;
   AttentionConfig& attention(int layer);
   ExpertsConfig& experts(int layer);
-  // For heads and their widths, which are the same in all layers of a valid model.
+  // For what is the same in all layers of a valid model: heads, their widths and norms, and RoPE.
   const AttentionConfig& heads() const { return attention(0); }
   // No layer has a router.
   bool dense() const;

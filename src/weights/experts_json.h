@@ -5,7 +5,9 @@
 //   "num_shared_experts": 0, "shared_gate": false, "constant_experts": 0, "copy_experts": 0, "zero_experts": 0,
 //   "expert_storage": "own", "experts_of_layer": null
 //
-// These are the defaults. core/router_config.h and core/model_config.h say what they mean.
+// These are the defaults. core/router_config.h and core/model_config.h say what they mean. A key is for all layers, so
+// "experts_of_layer" is refused for the first one: a model may have another layer's experts only where its
+// configuration is not read from a file.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>

@@ -4,6 +4,7 @@
 #include <functional>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -19,7 +20,6 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 
-// The paper's 1B model: every rule has something to divide.
 std::string error_of(const ModelConfig& config) {
   try {
     validate(config);
@@ -44,7 +44,7 @@ void PrintTo(const Refusal& refusal, std::ostream* out) {
 class ValidateRefuses : public testing::TestWithParam<Refusal> {};
 
 TEST_P(ValidateRefuses, NamingKeyExpectedAndActual) {
-  ModelConfig config = paper_config();
+  ModelConfig config = paper_config();  // every rule has something to divide
   ASSERT_NO_THROW(validate(config));
   GetParam().spoil(config);
   EXPECT_THAT(error_of(config),
@@ -122,6 +122,48 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"bos", [](C& c) { c.bos_token_id = -1; }, "bos_token_id:", "from 0", "got -1"}),
     [](const testing::TestParamInfo<Refusal>& test) { return test.param.name; });
 
+// What a configuration can describe and nothing computes. A key of one layer has the layer before it.
+TEST(ModelConfig, RefusesWhatIsNotComputed) {
+  struct Case {
+    std::function<void(ModelConfig&)> change;
+    const char* message;
+  };
+  const auto block = [](ModelConfig& c) -> BlockConfig& { return c.layers[2].blocks[0]; };
+  const Case cases[] = {
+      {[](C& c) { set(c, &AttentionConfig::kind, AttentionKind::kLatent); }, "kind: expected grouped"},
+      {[](C& c) { c.attention(2).kind = AttentionKind::kRecurrent; }, "layers[2].kind: expected grouped"},
+      {[](C& c) { set(c, &AttentionConfig::value_width, 64); }, "v_head_dim: expected 96"},
+      {[](C& c) { set(c, &AttentionConfig::qkv_bias, true); }, "qkv_bias: expected false"},
+      {[](C& c) { set(c, &AttentionConfig::output_bias, true); }, "output_bias: expected false"},
+      {[](C& c) { set(c, &AttentionConfig::window, 512); }, "sliding_window: expected 0"},
+      {[](C& c) { set(c, &AttentionConfig::sinks, true); }, "sinks: expected false"},
+      {[](C& c) { set(c, &AttentionConfig::rotary_share, 0.5); }, "partial_rotary_factor: expected 1"},
+      {[](C& c) { set(c, &AttentionConfig::interleaved, true); }, "rope_interleaved: expected false"},
+      {[](C& c) { set(c, &AttentionConfig::scale, 0.1); }, "attention_scale: expected 0"},
+      {[](C& c) { set(c, &AttentionConfig::softcap, 50.0); }, "attn_logit_softcapping: expected 0"},
+      {[](C& c) { c.attention(2).key_width = 64; }, "layers[2].attention: expected 8 query and 8 KV heads of width 96"},
+      {[](C& c) { c.attention(2).qk_norm = QkNorm::kHead; }, "layers[2].qk_norm: expected full"},
+      {[](C& c) { c.attention(2).rope_theta = 1e4; }, "layers[2].rope_theta: expected 500000"},
+      {[](C& c) { c.attention(2).rope_factor = 1; }, "layers[2].rope_scaling.factor: expected 16"},
+      {[](C& c) { set(c, &ExpertsConfig::activation, Activation::kGeluTanh); }, "hidden_act: expected silu"},
+      {[](C& c) { c.experts(2).width = 192; }, "layers[2]: expected the experts of the first layer"},
+      {[&](C& c) { block(c).norm = BlockNorm::kAfter; }, "layers[2].norm: expected before"},
+      {[&](C& c) { block(c).residual_factor = 0.5; }, "layers[2].residual_factor: expected 1"},
+      {[&](C& c) { block(c).parallel = true; }, "layers[2].parallel: expected false"},
+      {[](C& c) { std::swap(c.layers[2].blocks[0], c.layers[2].blocks[1]); },
+       "layers[2].blocks: expected attention and then experts"},
+      {[](C& c) { c.layers[2].blocks.pop_back(); }, "layers[2].blocks: expected attention and then experts"},
+      {[](C& c) { c.embedding_factor = 2; }, "embedding_factor: expected 1"},
+      {[](C& c) { c.logit_factor = 2; }, "logit_factor: expected 1"},
+      {[](C& c) { c.logit_softcap = 30; }, "logit_softcap: expected 0"},
+  };
+  for (const Case& refused : cases) {
+    ModelConfig config = paper_config();
+    refused.change(config);
+    EXPECT_THAT(error_of(config), testing::StartsWith(refused.message));
+  }
+}
+
 TEST(ModelConfig, AcceptsEveryKindOfModel) {
   ModelConfig config = paper_config();
   EXPECT_EQ(error_of(config), "no error");
@@ -155,11 +197,8 @@ TEST(ModelConfig, LargestSizesDoNotOverflow) {
 }
 
 TEST(ModelConfig, CountsParametersOfAModelSmallEnoughToCountByHand) {
-  ModelConfig config;
-  config.hidden_size = 4;
-  config.vocab_size = 10;
-  config.layers = uniform_layers(2, {.query_heads = 4, .kv_heads = 2, .key_width = 6},
-                                 {.count = 3, .per_token = 2, .width = 5, .router = RouterConfig{}});
+  ModelConfig config = countable_config();
+  set(config, &ExpertsConfig::count, 3);
   // Per layer: q and o 4*24 each, k and v 4*12 each, two norms of 4, router 3*4, experts of 3*4*5. Then two tables of
   // 10*4 and the last norm.
   const int layer = 2 * 96 + 2 * 48 + 8 + 12;
