@@ -14,10 +14,8 @@ namespace {
 
 // q, k, v = the projections of all streams, for a block of rows, in one parallel loop.
 void project_qkv(Step& s, const LayerWeights& w, Range rows, bool own_updates) {
-  const ModelConfig& c = s.model.config;
-  const std::size_t D = c.hidden_size, G = w.streams.size();
-  const std::size_t n_width = s.model.query_heads() * c.heads().key_width,
-                    m_width = s.kv.shape().kv_heads * c.heads().key_width;
+  const std::size_t D = s.model.config.hidden_size, G = w.streams.size(), C = s.model.config.heads().key_width;
+  const std::size_t n_width = s.model.query_heads() * C, m_width = s.kv.shape().kv_heads * C;
   s.a.products.list.clear();
   norm_rows(s, w.attention_norm_D, rows, own_updates ? static_cast<int>(G) : 0);
   QuantisedRows input_codes;
@@ -44,11 +42,11 @@ void project_qkv(Step& s, const LayerWeights& w, Range rows, bool own_updates) {
 // QK-norm of x [T, heads, C] over each head or, with a full QK-norm of a federated model, over the heads of each
 // stream, which then have weights of their own.
 void norm_heads(Step& s, float* x, int heads, std::span<const float> weight) {
-  const ModelConfig& c = s.model.config;
-  const int streams = s.model.share().streams(), width = heads * c.heads().key_width;
-  const bool full = c.heads().qk_norm == QkNorm::kFull;
+  const AttentionConfig& attention = s.model.config.heads();
+  const int C = attention.key_width, streams = s.model.share().streams(), width = heads * C;
+  const bool full = attention.qk_norm == QkNorm::kFull;
   for (int g = 0; g < (full ? streams : 1); ++g) {
-    const int n = full ? width / streams : c.heads().key_width, at = g * n;
+    const int n = full ? width / streams : C, at = g * n;
     const auto stride = static_cast<std::size_t>(full ? width : n);
     rms_norm(s.pool, {.x = x + at,
                       .x_stride = stride,
@@ -57,17 +55,16 @@ void norm_heads(Step& s, float* x, int heads, std::span<const float> weight) {
                       .y_stride = stride,
                       .rows = full ? s.T : s.T * heads,
                       .n = n,
-                      .eps = static_cast<float>(c.rms_norm_eps)});
+                      .eps = static_cast<float>(s.model.config.rms_norm_eps)});
   }
 }
 
 // QK-norm over all heads together, for models with a shared residual. Squares are added in each block of heads, and the
 // blocks in the order of attention's terms; if heads are split over ranks, this is a sum over ranks.
 void norm_whole_width(Step& s, const LayerWeights& w, int n, int m) {
-  const ModelConfig& c = s.model.config;
-  const int per_kv = c.heads().query_heads / c.heads().kv_heads;
-  const std::size_t n_width = n * c.heads().key_width, m_width = m * c.heads().key_width,
-                    count = 2 * static_cast<std::size_t>(s.T);
+  const AttentionConfig& attention = s.model.config.heads();
+  const int C = attention.key_width, per_kv = attention.per_kv_head();
+  const std::size_t n_width = n * C, m_width = m * C, count = 2 * static_cast<std::size_t>(s.T);
   float* squares_BT2 = s.a.attention.squares_BT2.data();
   s.pool.parallel_for(s.T, [&](std::size_t t) {
     const float *q = s.a.attention.q_TnC.data() + t * n_width, *k = s.a.attention.k_TmC.data() + t * m_width;
@@ -84,33 +81,30 @@ void norm_whole_width(Step& s, const LayerWeights& w, int n, int m) {
     finish_exchange(s);
   }
   const auto inverse_rms = [&](float squares, int heads) {
-    return 1.0f /
-           std::sqrt(squares / static_cast<float>(heads * c.heads().key_width) + static_cast<float>(c.rms_norm_eps));
+    return 1.0f / std::sqrt(squares / static_cast<float>(heads * C) + static_cast<float>(s.model.config.rms_norm_eps));
   };
   s.pool.parallel_for(s.T, [&](std::size_t t) {
     scale_row(s.a.attention.q_TnC.data() + t * n_width, w.q_norm.data(),
-              inverse_rms(squares_BT2[2 * t], c.heads().query_heads), static_cast<int>(n_width));
+              inverse_rms(squares_BT2[2 * t], attention.query_heads), static_cast<int>(n_width));
     scale_row(s.a.attention.k_TmC.data() + t * m_width, w.k_norm.data(),
-              inverse_rms(squares_BT2[2 * t + 1], c.heads().kv_heads), static_cast<int>(m_width));
+              inverse_rms(squares_BT2[2 * t + 1], attention.kv_heads), static_cast<int>(m_width));
   });
 }
 
 void norm_and_rotate(Step& s, const LayerWeights& w) {
-  const ModelConfig& c = s.model.config;
-  const int n = s.model.query_heads(), m = s.kv.shape().kv_heads;
-  if (c.heads().qk_norm == QkNorm::kFull && !c.federated()) {
+  const QkNorm norm = s.model.config.heads().qk_norm;
+  const int n = s.model.query_heads(), m = s.kv.shape().kv_heads, C = s.model.config.heads().key_width;
+  if (norm == QkNorm::kFull && !s.model.config.federated()) {
     norm_whole_width(s, w, n, m);
-  } else if (c.heads().qk_norm != QkNorm::kNone) {
+  } else if (norm != QkNorm::kNone) {
     norm_heads(s, s.a.attention.q_TnC.data(), n, w.q_norm);
     norm_heads(s, s.a.attention.k_TmC.data(), m, w.k_norm);
   }
   s.pool.parallel_for(s.T, [&](std::size_t t) {
-    const float* cosines = s.state.cosines_TC.data() + t * (c.heads().key_width / 2);
-    const float* sines = s.state.sines_TC.data() + t * (c.heads().key_width / 2);
-    for (int h = 0; h < n; ++h)
-      rope(s.a.attention.q_TnC.data() + (t * n + h) * c.heads().key_width, cosines, sines, c.heads().key_width);
-    for (int h = 0; h < m; ++h)
-      rope(s.a.attention.k_TmC.data() + (t * m + h) * c.heads().key_width, cosines, sines, c.heads().key_width);
+    const float* cosines = s.state.cosines_TC.data() + t * (C / 2);
+    const float* sines = s.state.sines_TC.data() + t * (C / 2);
+    for (int h = 0; h < n; ++h) rope(s.a.attention.q_TnC.data() + (t * n + h) * C, cosines, sines, C);
+    for (int h = 0; h < m; ++h) rope(s.a.attention.k_TmC.data() + (t * m + h) * C, cosines, sines, C);
   });
 }
 

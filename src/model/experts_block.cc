@@ -29,12 +29,20 @@ void route(Step& s, int layer) {
   select_experts(s.pool, table, selection(s.model.config, layer), controls, scores_TE, s.T, s.state.routing);
 }
 
-// affine_h = what affine experts add to M_h: they are on every rank, and need neither rows nor an exchange.
+// affine_h = what affine experts add to M_h. They are on every rank, and need neither rows nor an exchange.
 void run_affine(Step& s, int layer) {
   const AffineInputs in{s.a.experts.scores_TE.data(), s.a.products.input_TD.data(),
                         s.model.weights.layers[layer].constants_AD.data()};
   sum_affine(s.pool, expert_table(s.model.config, layer), s.state.routing, in, s.model.affine_parts, s.T,
              s.model.config.hidden_size, s.state.affine_GTD.data());
+}
+
+// M_h += affine_h
+void add_affine(Step& s) {
+  const std::size_t D = s.model.config.hidden_size;
+  s.pool.parallel_for(s.model.affine_parts.size() * s.T, [&](std::size_t row) {
+    add_to(s.update_TD(0) + row * D, s.state.affine_GTD.data() + row * D, D);
+  });
 }
 
 // Leaves the input of the experts in input_TD.
@@ -69,10 +77,7 @@ void begin_experts(Step& s, int layer) {
 }
 
 void finish_experts(Step& s, int) {
-  const std::size_t row = s.model.config.hidden_size, rows = s.model.affine_parts.size() * s.T;
-  s.pool.parallel_for(rows, [&](std::size_t i) {
-    add_to(s.update_TD(0) + i * row, s.state.affine_GTD.data() + i * row, static_cast<int>(row));
-  });
+  if (!s.model.affine_parts.empty()) add_affine(s);
   if (!s.model.config.federated()) add_to_residual(s, s.update_TD(0), 1.0f);
 }
 

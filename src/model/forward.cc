@@ -44,10 +44,10 @@ void embed(Step& s) {
 }
 
 void find_angles(Step& s) {
-  const ModelConfig& c = s.model.config;
-  const int half = c.heads().key_width / 2;
+  const AttentionConfig& attention = s.model.config.heads();
+  const int C = attention.key_width, half = C / 2;
   s.pool.parallel_for(s.T, [&](std::size_t t) {
-    rope_angles(s.batch.positions[t], c.heads().rope_theta, c.heads().rope_factor, c.heads().key_width,
+    rope_angles(s.batch.positions[t], attention.rope_theta, attention.rope_factor, C,
                 s.state.cosines_TC.data() + t * half, s.state.sines_TC.data() + t * half);
   });
 }

@@ -70,6 +70,22 @@ std::vector<PackedMatrix> views_of_down(const Model& model, const LayerWeights& 
   return views;
 }
 
+// Throws Error if a token can have more experts than one sum takes in.
+void check_summed(const ModelConfig& config) {
+  const int parts = config.federated() ? config.expert_groups : 1;
+  const char* where = config.federated() ? " per group" : "";
+  const ExpertsConfig& experts = config.experts(0);
+  const int with_rows = dispatched_entries(config, Dispatch::kPerRank);
+  if (with_rows > kMaxSelected)
+    fail("{}: expected at most {}{}, got {}",
+         experts.shared > 0 ? "num_shared_experts + num_experts_per_tok" : "num_experts_per_tok", kMaxSelected, where,
+         with_rows);
+  // A constant expert has two terms.
+  const int affine = std::min(experts.per_token, experts.constant + experts.copy + experts.zero) / parts;
+  if (affine > kMaxSelected / 2)
+    fail("num_experts_per_tok: expected at most {} affine experts{}, got {}", kMaxSelected / 2, where, affine);
+}
+
 }  // namespace
 
 Model make_model(ModelConfig config, Placement placement, int rank, Weights weights) {
@@ -99,26 +115,6 @@ Model make_model(ModelConfig config, Placement placement, int rank, Weights weig
 KvShape Model::kv_shape(KvType type, AttentionType attention) const {
   return {share().kv_heads.size(), config.heads().key_width, config.heads().key_width, type, attention};
 }
-
-namespace {
-
-// Throws Error if a token can have more experts than one sum takes in.
-void check_summed(const ModelConfig& config) {
-  const int parts = config.federated() ? config.expert_groups : 1;
-  const char* where = config.federated() ? " per group" : "";
-  const ExpertsConfig& experts = config.experts(0);
-  const int with_rows = dispatched_entries(config, Dispatch::kPerRank);
-  if (with_rows > kMaxSelected)
-    fail("{}: expected at most {}{}, got {}",
-         experts.shared > 0 ? "num_shared_experts + num_experts_per_tok" : "num_experts_per_tok", kMaxSelected, where,
-         with_rows);
-  // A constant expert has two terms.
-  const int affine = std::min(experts.per_token, experts.constant + experts.copy + experts.zero) / parts;
-  if (affine > kMaxSelected / 2)
-    fail("num_experts_per_tok: expected at most {} affine experts{}, got {}", kMaxSelected / 2, where, affine);
-}
-
-}  // namespace
 
 Model load_model(const std::string& model_dir, Plan plan, const Communicator& comm, const FormatChoice& formats,
                  int threads) {
