@@ -9,6 +9,7 @@
 #include "bench/random_model.h"
 #include "bench/shapes.h"
 #include "commands.h"
+#include "core/model_tensors.h"
 
 namespace foe {
 namespace {

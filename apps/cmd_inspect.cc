@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "commands.h"
 #include "common.h"
+#include "core/model_tensors.h"
 #include "costs/roofline_report.h"
 #include "costs/wire_cost.h"
 #include "weights/config_json.h"
@@ -142,7 +143,7 @@ void run_inspect(const InspectFlags& flags) {
   const Placement placement = make_placement(config, plan, flags.ranks, nodes);
   const TensorFolder folder(flags.model);
   const WeightFormats formats =
-      formats_in_memory(folder, stored_formats(folder, config), format_choice("", flags.quantize));
+      formats_in_memory(folder, stored_formats({folder, config}, config), format_choice("", flags.quantize));
   const ExchangeOptions options{parse_dispatch(flags.dispatch), parse_wire(flags.wire)};
   const KvType kv_type = parse_kv_type(flags.kv_dtype);
   std::vector<RankReport> reports;

@@ -177,26 +177,6 @@ void check_layers(const ModelConfig& config) {
   }
 }
 
-// Returns the number of parameters with so many experts in each layer.
-template <typename Experts>
-std::int64_t count_parameters(const ModelConfig& config, const Experts& experts) {
-  const std::int64_t D = config.hidden_size, V = config.vocab_size;
-  std::int64_t all = (config.tie_word_embeddings ? 1 : 2) * V * D + D;
-  for (int l = 0; l < config.num_layers(); ++l) {
-    const AttentionConfig& a = config.attention(l);
-    const ExpertsConfig& e = config.experts(l);
-    const std::int64_t attention = D * 2 * (a.query_width() + a.kv_width());
-    const std::int64_t qk_norms = a.qk_norm == QkNorm::kFull   ? a.query_width() + a.kv_width()
-                                  : a.qk_norm == QkNorm::kHead ? 2 * std::int64_t{a.key_width}
-                                                               : 0;
-    const ExpertTable table = expert_table(config, l);
-    std::int64_t router = e.dense() ? 0 : (table.columns() + table.constant) * D;
-    if (e.router && e.router->selection_bias) router += table.scored();
-    all += attention + qk_norms + router + experts(e) * 3 * D * e.width + 2 * D;
-  }
-  return all;
-}
-
 template <typename Block, typename Layers>
 auto& find_block(Layers& layers, int layer) {
   FOE_CHECK(layer >= 0 && layer < static_cast<int>(layers.size()), "layer {} of {}", layer, layers.size());
@@ -278,14 +258,6 @@ void set_layers(ModelConfig& config, int count) {
 
 ExpertsConfig dense_experts(int width, Activation activation) {
   return {.count = 1, .per_token = 1, .width = width, .activation = activation};
-}
-
-std::int64_t parameter_count(const ModelConfig& config) {
-  return count_parameters(config, [](const ExpertsConfig& e) { return (e.of_layer < 0 ? e.count : 0) + e.shared; });
-}
-
-std::int64_t active_parameter_count(const ModelConfig& config) {
-  return count_parameters(config, [](const ExpertsConfig& e) { return std::min(e.per_token, e.count) + e.shared; });
 }
 
 const char* to_string(Residual value) {

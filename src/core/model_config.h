@@ -171,12 +171,6 @@ void for_each_experts(Config& config, F&& f) {
 // bounded, so that products of sizes fit into 64 bits and no later allocation is unbounded.
 void validate(const ModelConfig& config);
 
-// Return the number of all parameters in the model folder, and of those that one token uses: without the experts that
-// it does not select. The whole embedding counts in both, as in the figures that models are published with. Both
-// require a validated config.
-std::int64_t parameter_count(const ModelConfig& config);
-std::int64_t active_parameter_count(const ModelConfig& config);
-
 const char* to_string(Residual value);
 const char* to_string(GroupSync value);
 const char* to_string(QkNorm value);

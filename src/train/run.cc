@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "core/model_tensors.h"
 #include "kernels/peak.h"
 #include "train/flops.h"
 #include "train/metrics.h"

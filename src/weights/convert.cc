@@ -6,7 +6,6 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "weights/finite.h"
-#include "weights/layer_tensors.h"
 #include "weights/model_folder.h"
 #include "weights/output_blocks.h"
 #include "weights/packed_tensors.h"
@@ -16,23 +15,37 @@ namespace {
 
 class Converter {
  public:
-  Converter(ThreadPool& pool, const TensorFolder& folder, const ModelConfig& config, const WeightFormats& formats)
-      : pool_(pool), folder_(folder), config_(config), formats_(formats) {}
+  Converter(ThreadPool& pool, const StoredTensors& stored, const ModelConfig& config, const WeightFormats& formats)
+      : pool_(pool), stored_(stored), config_(config), formats_(formats) {}
 
   std::vector<TensorSource> sources() {
-    const EndTensors ends = end_tensors(folder_, config_);
-    copy("model.embed_tokens.weight", ends.embed);
-    copy("model.norm.weight", ends.norm);
-    for (int l = 0; l < config_.num_layers(); ++l) layer(l);
-    add_columns(kHeadName, formats_.head, head_tensor(folder_, config_), 0, config_.hidden_size);
+    for (const ModelTensor& row : table().rows()) add(row);
+    for (int l = 0; l < config_.num_layers(); ++l)
+      for (int e = 0; e < expert_table(config_, l).with_rows(); ++e) add(expert_matrices(table(), config_, l, e));
     return std::move(sources_);
   }
 
  private:
-  void copy(std::string name, const Tensor& tensor) {
+  const TensorTable& table() const { return stored_.table(); }
+
+  void add(const ModelTensor& row) {
+    switch (row.format) {
+      case TensorFormat::kFile:
+      case TensorFormat::kF32:
+        return copy(row);
+      case TensorFormat::kAttention:
+        return row.split == TensorSplit::kHeadRows ? rows_of_groups(row) : columns_of_groups(row);
+      case TensorFormat::kHead:  // if it is the embedding, too
+        return add_columns(packed_stem(row), formats_.head, {stored_.head()}, row.columns());
+      case TensorFormat::kExperts:
+        return;  // expert by expert
+    }
+  }
+
+  void copy(const ModelTensor& row) {
+    const Tensor tensor = stored_.find(row).tensor;
     require_finite(pool_, tensor);
-    sources_.push_back(
-        byte_source(std::move(name), tensor.dtype == DType::kF32 ? "F32" : "BF16", tensor.shape, tensor.bytes));
+    sources_.push_back(byte_source(row.name, tensor.dtype == DType::kF32 ? "F32" : "BF16", tensor.shape, tensor.bytes));
   }
 
   // Adds a packed tensor. `make` returns each of its matrices when it is written.
@@ -49,72 +62,51 @@ class Converter {
     sources_.push_back(std::move(source));
   }
 
-  void layer(int l) {
-    const LayerTensors t = layer_tensors(folder_, config_, l);
-    const std::string prefix = layer_prefix(config_, l);
-    copy(prefix + "input_layernorm.weight", t.input_norm);
-    copy(prefix + "post_attention_layernorm.weight", t.post_attention_norm);
-    if (t.q_norm) copy(prefix + "self_attn.q_norm.weight", *t.q_norm);
-    if (t.k_norm) copy(prefix + "self_attn.k_norm.weight", *t.k_norm);
-    if (t.router) copy(prefix + "mlp.gate.weight", *t.router);
-    if (t.selection_bias) copy(prefix + "mlp.gate.e_score_correction_bias", *t.selection_bias);
-    if (t.constant_gates) copy(prefix + "mlp.constant_experts.gates", *t.constant_gates);
-    if (t.constants) copy(prefix + "mlp.constant_experts.vectors", *t.constants);
-    if (t.shared_gate) copy(prefix + "mlp.shared_expert_gate.weight", *t.shared_gate);
-    const AttentionTensors a = attention_tensors(folder_, config_, l);
-    rows_of_groups(prefix + "self_attn.q_proj", a.q);
-    rows_of_groups(prefix + "self_attn.k_proj", a.k);
-    rows_of_groups(prefix + "self_attn.v_proj", a.v);
-    columns_of_groups(prefix + "self_attn.o_proj", a.o);
-    const ExpertTable table = expert_table(config_, l);
-    for (int e = 0; e < table.with_rows(); ++e)
-      if (config_.experts(l).of_layer == -1 || table.kind_of(e) == ExpertKind::kShared) expert(l, e);
-  }
-
-  void rows_of_groups(const std::string& name, const Tensor& tensor) {
-    const int groups = attention_matrices(config_), rows = static_cast<int>(tensor.shape[0]) / groups;
-    const int depth = static_cast<int>(tensor.shape[1]);
-    add(name, formats_.attention, groups, rows, depth, [=, this](int g) {
+  void rows_of_groups(const ModelTensor& row) {
+    const Tensor tensor = stored_.find(row).tensor;
+    const int groups = attention_matrices(config_), rows = row.rows() / groups, depth = row.columns();
+    add(packed_stem(row), formats_.attention, groups, rows, depth, [=, this](int g) {
       const StoredMatrix part = finite_part(pool_, tensor, g * rows, rows, 0, depth, formats_.attention);
       return pack(pool_, {&part, 1}, formats_.attention);
     });
   }
 
-  void columns_of_groups(const std::string& name, const Tensor& tensor) {
-    const int groups = attention_matrices(config_), rows = static_cast<int>(tensor.shape[0]);
-    const int depth = static_cast<int>(tensor.shape[1]) / groups, heads = config_.heads().kv_heads / groups;
+  void columns_of_groups(const ModelTensor& row) {
+    const Tensor tensor = stored_.find(row).tensor;
+    const int groups = attention_matrices(config_), rows = row.rows(), depth = row.columns() / groups;
+    const int heads = config_.heads().kv_heads / groups;
     const auto blocks = [=, this](int g) {
       return output_blocks(config_, formats_.attention, {g * heads, (g + 1) * heads});
     };
-    add(name, formats_.attention, groups, rows, packed_depth(blocks(0)), [=, this](int g) {
+    add(packed_stem(row), formats_.attention, groups, rows, packed_depth(blocks(0)), [=, this](int g) {
       const StoredMatrix part = finite_part(pool_, tensor, 0, rows, g * depth, depth, formats_.attention);
       return pack_output(pool_, part, blocks(g), formats_.attention);
     });
   }
 
-  // Adds all rows of a tensor, and `depth` of its columns from `column` on.
-  void add_columns(const std::string& name, WeightFormat format, const Tensor& tensor, int column, int depth) {
-    const int rows = static_cast<int>(tensor.shape[0]);
+  // Adds all rows of a tensor, and so many of its columns.
+  void add_columns(const std::string& name, WeightFormat format, const StoredTensor& from, int depth) {
+    const int rows = static_cast<int>(from.tensor.shape[0]);
     add(name, format, 1, rows, depth, [=, this](int) {
-      const StoredMatrix part = finite_part(pool_, tensor, 0, rows, column, depth, format);
+      const StoredMatrix part = finite_part(pool_, from.tensor, 0, rows, from.column, depth, format);
       return pack(pool_, {&part, 1}, format);
     });
   }
 
-  void expert(int l, int e) {
-    const ExpertTensors t = expert_tensors(folder_, config_, l, e);
-    const int D = config_.hidden_size, F = config_.experts(l).width;
+  void add(const ExpertMatrices& m) {
+    if (m.gate.count == 0) return;  // it is another layer's
+    const Tensor gate = stored_.find(m.gate, m.index).tensor, up = stored_.find(m.up, m.index).tensor;
+    const int D = m.gate.columns(), F = m.gate.rows();
     const WeightFormat format = formats_.experts;
-    const std::string name = packed_expert_name(config_, l, e);
-    add(name + "gate_up_proj", format, 1, 2 * kPanel * ((F + kPanel - 1) / kPanel), D, [=, this](int) {
-      return pack_gate_up(pool_, finite_part(pool_, t.gate, 0, F, 0, D, format),
-                          finite_part(pool_, t.up, 0, F, 0, D, format), format);
+    add(packed_stem(m.gate, m.index), format, 1, 2 * kPanel * ((F + kPanel - 1) / kPanel), D, [=, this](int) {
+      return pack_gate_up(pool_, finite_part(pool_, gate, 0, F, 0, D, format),
+                          finite_part(pool_, up, 0, F, 0, D, format), format);
     });
-    add_columns(name + "down_proj", format, t.down, t.down_column, F);
+    add_columns(packed_stem(m.down, m.index), format, stored_.find(m.down, m.index), F);
   }
 
   ThreadPool& pool_;
-  const TensorFolder& folder_;
+  const StoredTensors& stored_;
   const ModelConfig& config_;
   WeightFormats formats_;
   std::vector<TensorSource> sources_;
@@ -126,12 +118,14 @@ void convert_model(ThreadPool& pool, const std::string& model_dir, const ModelCo
                    const FormatChoice& formats, const std::string& out,
                    const std::function<void(std::size_t, std::size_t)>& progress) {
   const TensorFolder folder(model_dir);
-  const StoredFormats stored = stored_formats(folder, config);
-  if (stored.attention.packed || stored.experts.packed || stored.head.packed)
+  const StoredTensors stored(folder, config);
+  const StoredFormats in_file = stored_formats(stored, config);
+  if (in_file.attention.packed || in_file.experts.packed || in_file.head.packed)
     fail("{}: expected a model that has not been converted, got one with attention in {}, experts in {}, head in {}",
-         model_dir, to_string(stored.attention.format), to_string(stored.experts.format),
-         to_string(stored.head.format));
-  Converter converter(pool, folder, config, formats_in_memory(folder, stored, formats));
+         model_dir, to_string(in_file.attention.format), to_string(in_file.experts.format),
+         to_string(in_file.head.format));
+  check_tensors(stored, in_file);
+  Converter converter(pool, stored, config, formats_in_memory(folder, in_file, formats));
   std::vector<TensorSource> sources = converter.sources();  // they call it
   std::size_t total = 0, written = 0;
   for (TensorSource& source : sources) {

@@ -5,7 +5,6 @@
 
 #include "base/huge_pages.h"
 #include "weights/finite.h"
-#include "weights/layer_tensors.h"
 #include "weights/output_blocks.h"
 #include "weights/packed_tensors.h"
 
@@ -25,29 +24,25 @@ class Loader {
          const FormatChoice& choice, PackingSpace& space)
       : pool_(pool),
         space_(space),
-        folder_(folder),
+        stored_(folder, config),
         config_(config),
         share_(share),
-        in_file_(stored_formats(folder, config)),
-        formats_(formats_in_memory(folder, in_file_, choice)) {}
+        in_file_(stored_formats(stored_, config)),
+        formats_(formats_in_memory(folder, in_file_, choice)) {
+    check_tensors(stored_, in_file_);
+  }
+
+  StoredMatrix embedding() const {
+    const Tensor tensor = stored_.find(table().at(TensorRole::kEmbedding)).tensor;
+    require_finite(pool_, tensor);
+    return matrix(tensor);
+  }
 
   LayerWeights layer(int l) const {
-    const LayerTensors t = layer_tensors(folder_, config_, l);
     LayerWeights w;
-    w.attention_norm_D = floats(t.input_norm);
-    w.expert_norm_D = floats(t.post_attention_norm);
-    const int per_kv = config_.heads().per_kv_head(), C = config_.heads().key_width;
-    if (config_.heads().qk_norm == QkNorm::kHead) {
-      w.q_norm = floats(*t.q_norm);
-      w.k_norm = floats(*t.k_norm);
-    } else if (config_.heads().qk_norm == QkNorm::kFull) {
-      w.q_norm = floats(*t.q_norm, share_.kv_heads.begin * per_kv * C, share_.kv_heads.size() * per_kv * C);
-      w.k_norm = floats(*t.k_norm, share_.kv_heads.begin * C, share_.kv_heads.size() * C);
-    }
+    for_each_vector(w, [&](TensorRole role, std::vector<float>& values) { values = floats(role, l); });
     for (int g = 0; g < share_.streams(); ++g) w.streams.push_back(stream(l, g));
-    if (t.router) w.router_ED = router(t);
-    if (t.selection_bias) w.selection_bias_E = floats(*t.selection_bias);
-    if (t.constants) w.constants_AD = floats(*t.constants);
+    w.router_ED = router(l);
     return w;
   }
 
@@ -67,101 +62,125 @@ class Loader {
   }
 
   PackedMatrix head() const {
-    const int V = config_.vocab_size, D = config_.hidden_size;
-    if (in_file_.head.packed) return packed_part({kHeadName, 1, 0, V, D, share_.vocab, {0, D}}, formats_.head);
-    return packed(head_tensor(folder_, config_), share_.vocab.begin, share_.vocab.size(), 0, D, formats_.head);
+    const ModelTensor& head = table().at(TensorRole::kHead);
+    if (!in_file_.head.packed)
+      return packed(stored_.head(), share_.vocab.begin, share_.vocab.size(), 0, head.columns(), formats_.head);
+    return packed_part({packed_stem(head), 1, 0, head.rows(), head.columns(), share_.vocab, {0, head.columns()}},
+                       formats_.head);
   }
 
-  std::vector<float> floats(const Tensor& tensor, int first, int count) const {
+  // This rank's part of a vector, or of rows of a matrix; nothing if the model has no such tensor.
+  std::vector<float> floats(TensorRole role, int layer = -1) const {
+    const ModelTensor* row = table().find(role, layer);
+    if (!row) return {};
+    const Tensor tensor = stored_.find(*row).tensor;
     require_finite(pool_, tensor);
-    std::vector<float> values(count);
-    read_floats(tensor, first, values);
+    const TensorPart part = part_of(*row, config_, share_);
+    std::vector<float> values(part.size());
+    read_floats(tensor, std::int64_t{part.rows.begin} * row->columns(), values);
     return values;
   }
-  std::vector<float> floats(const Tensor& tensor) const { return floats(tensor, 0, static_cast<int>(tensor.size())); }
 
  private:
   PackedMatrix packed(const Tensor& tensor, int row, int rows, int column, int columns, WeightFormat format) const {
     const StoredMatrix part = finite_part(pool_, tensor, row, rows, column, columns, format);
     return pack(pool_, {&part, 1}, format, &space_);
   }
-  PackedMatrix packed(const Tensor& tensor, WeightFormat format) const {
-    return packed(tensor, 0, static_cast<int>(tensor.shape[0]), 0, static_cast<int>(tensor.shape[1]), format);
-  }
+  const TensorTable& table() const { return stored_.table(); }
 
   // A view of the same weights.
   static PackedMatrix whole(const PackedMatrix& w) { return w.view(0, w.rows, 0, w.depth); }
 
   // The rows of all columns of the scores (ExpertTable::columns()).
-  PackedMatrix router(const LayerTensors& t) const {
+  PackedMatrix router(int l) const {
     std::vector<StoredMatrix> parts;
-    for (const std::optional<Tensor>* part : {&t.router, &t.constant_gates, &t.shared_gate})
-      if (*part) {
-        const int rows = static_cast<int>((*part)->shape[0]), depth = static_cast<int>((*part)->shape[1]);
-        parts.push_back(finite_part(pool_, **part, 0, rows, 0, depth, WeightFormat::kF32));
-      }
-    return pack(pool_, parts, WeightFormat::kF32, &space_);
+    for (const TensorRole role : kRouterRoles)
+      if (const ModelTensor* row = table().find(role, l))
+        parts.push_back(
+            finite_part(pool_, stored_.find(*row).tensor, 0, row->rows(), 0, row->columns(), WeightFormat::kF32));
+    return parts.empty() ? PackedMatrix{} : pack(pool_, parts, WeightFormat::kF32, &space_);
   }
 
   PackedMatrix packed_part(const Part& p, WeightFormat format) const {
-    return foe::packed_part(packed_tensor(folder_, p.name, format, p.matrices, p.index, p.rows, p.depth), p.name,
-                            p.row_part, p.column_part);
+    return foe::packed_part(packed_tensor(stored_.folder(), p.name, format, p.matrices, p.index, p.rows, p.depth),
+                            p.name, p.row_part, p.column_part);
   }
 
   StreamWeights stream(int l, int g) const {
-    const WeightFormat format = formats_.attention;
-    const int per_kv = config_.heads().per_kv_head(), C = config_.heads().key_width;
-    const int D = config_.hidden_size, matrices = attention_matrices(config_);
-    const int index = config_.federated() ? share_.groups.begin + g : 0, heads = config_.heads().kv_heads / matrices;
     const int here = share_.kv_heads.size() / share_.streams(), first = share_.kv_heads.begin + g * here;
-    const std::string prefix = layer_prefix(config_, l) + "self_attn.";
-    const auto blocks_of = [&](int begin, int end) { return output_blocks(config_, format, {begin, end}); };
-    const std::vector<OutputBlock> o_blocks = blocks_of(first, first + here);
-    if (in_file_.attention.packed) {
-      const Range m{(first - index * heads) * C, (first - index * heads + here) * C},
-          n{m.begin * per_kv, m.end * per_kv};
-      const auto rows = [&](const char* name, int in_matrix, Range part) {
-        return packed_part({prefix + name, matrices, index, in_matrix, D, part, {0, D}}, format);
-      };
-      const int o_begin = packed_depth(blocks_of(index * heads, first));
-      return {rows("q_proj", heads * per_kv * C, n), rows("k_proj", heads * C, m), rows("v_proj", heads * C, m),
-              packed_part({prefix + "o_proj",
-                           matrices,
-                           index,
-                           D,
-                           packed_depth(blocks_of(index * heads, (index + 1) * heads)),
-                           {0, D},
-                           {o_begin, o_begin + packed_depth(o_blocks)}},
-                          format)};
-    }
-    const AttentionTensors t = attention_tensors(folder_, config_, l);
-    const int begin = first * C, count = here * C;
-    const StoredMatrix o = finite_part(pool_, t.o, 0, D, begin * per_kv, count * per_kv, format);
-    return {packed(t.q, begin * per_kv, count * per_kv, 0, D, format), packed(t.k, begin, count, 0, D, format),
-            packed(t.v, begin, count, 0, D, format), pack_output(pool_, o, o_blocks, format, &space_)};
+    const Range heads{first, first + here};
+    return {rows_of_heads(l, TensorRole::kQProj, heads), rows_of_heads(l, TensorRole::kKProj, heads),
+            rows_of_heads(l, TensorRole::kVProj, heads), output_of_heads(l, heads)};
+  }
+
+  // The KV heads of the packed matrix of attention in which these are: of a group, or all.
+  Range heads_of_matrix(Range heads) const {
+    const int of_matrix = config_.heads().kv_heads / attention_matrices(config_);
+    const int index = config_.federated() ? heads.begin / of_matrix : 0;
+    return {index * of_matrix, (index + 1) * of_matrix};
+  }
+
+  PackedMatrix rows_of_heads(int l, TensorRole role, Range heads) const {
+    const ModelTensor& row = table().at(role, l);
+    const int of_head = row.rows() / config_.heads().kv_heads, D = row.columns();
+    if (!in_file_.attention.packed)
+      return packed(stored_.find(row).tensor, heads.begin * of_head, heads.size() * of_head, 0, D, formats_.attention);
+    const Range in = heads_of_matrix(heads), part{heads.begin - in.begin, heads.end - in.begin};
+    return packed_part({packed_stem(row),
+                        attention_matrices(config_),
+                        in.begin / in.size(),
+                        in.size() * of_head,
+                        D,
+                        {part.begin * of_head, part.end * of_head},
+                        {0, D}},
+                       formats_.attention);
+  }
+
+  PackedMatrix output_of_heads(int l, Range heads) const {
+    const ModelTensor& row = table().at(TensorRole::kOProj, l);
+    const int of_head = row.columns() / config_.heads().kv_heads, D = row.rows();
+    const WeightFormat format = formats_.attention;
+    const auto blocks_of = [&](Range some) { return output_blocks(config_, format, some); };
+    if (!in_file_.attention.packed)
+      return pack_output(
+          pool_,
+          finite_part(pool_, stored_.find(row).tensor, 0, D, heads.begin * of_head, heads.size() * of_head, format),
+          blocks_of(heads), format, &space_);
+    const Range in = heads_of_matrix(heads);
+    const int begin = packed_depth(blocks_of({in.begin, heads.begin})), depth = packed_depth(blocks_of(heads));
+    return packed_part({packed_stem(row),
+                        attention_matrices(config_),
+                        in.begin / in.size(),
+                        D,
+                        packed_depth(blocks_of(in)),
+                        {0, D},
+                        {begin, begin + depth}},
+                       format);
   }
 
   ExpertWeights expert(int l, int e) const {
     const WeightFormat format = formats_.experts;
-    const int D = config_.hidden_size, F = config_.experts(l).width;
+    const ExpertMatrices m = expert_matrices(table(), config_, l, e);
+    const int D = m.gate.columns(), F = m.gate.rows();
     const Range width = share_.expert_width;
     if (in_file_.experts.packed) {
-      const std::string prefix = packed_expert_name(config_, l, e);
       // Panels of gate and up alternate.
       const int panels = (width.size() + kPanel - 1) / kPanel, all = (F + kPanel - 1) / kPanel;
       const Range gate_up{2 * width.begin, 2 * width.begin + 2 * kPanel * panels};
-      return {packed_part({prefix + "gate_up_proj", 1, 0, 2 * kPanel * all, D, gate_up, {0, D}}, format),
-              packed_part({prefix + "down_proj", 1, 0, D, F, {0, D}, width}, format)};
+      return {packed_part({packed_stem(m.gate, m.index), 1, 0, 2 * kPanel * all, D, gate_up, {0, D}}, format),
+              packed_part({packed_stem(m.down, m.index), 1, 0, D, F, {0, D}, width}, format)};
     }
-    const ExpertTensors t = expert_tensors(folder_, config_, l, e);
-    return {pack_gate_up(pool_, finite_part(pool_, t.gate, width.begin, width.size(), 0, D, format),
-                         finite_part(pool_, t.up, width.begin, width.size(), 0, D, format), format, &space_),
-            packed(t.down, 0, D, t.down_column + width.begin, width.size(), format)};
+    const auto units = [&](const ModelTensor& row) {
+      return finite_part(pool_, stored_.find(row, m.index).tensor, width.begin, width.size(), 0, D, format);
+    };
+    const StoredTensor down = stored_.find(m.down, m.index);
+    return {pack_gate_up(pool_, units(m.gate), units(m.up), format, &space_),
+            packed(down.tensor, 0, D, down.column + width.begin, width.size(), format)};
   }
 
   ThreadPool& pool_;
   PackingSpace& space_;
-  const TensorFolder& folder_;
+  StoredTensors stored_;
   const ModelConfig& config_;
   const Share& share_;
   StoredFormats in_file_;
@@ -216,15 +235,13 @@ Weights load_weights(ThreadPool& pool, const std::string& model_dir, const Model
   Weights w;
   w.folder = std::make_unique<TensorFolder>(model_dir);
   const Loader loader(pool, *w.folder, config, share, formats, w.packed);
-  const EndTensors ends = end_tensors(*w.folder, config);
-  require_finite(pool, ends.embed);
-  w.embedding_VD = matrix(ends.embed);
+  w.embedding_VD = loader.embedding();
   for (int l = 0; l < config.num_layers(); ++l) {
     w.layers.push_back(loader.layer(l));
     w.layers[l].experts = loader.experts(l, w.layers);
     w.folder->drop_pages();  // what has been packed is not read again
   }
-  w.final_norm_D = loader.floats(ends.norm);
+  w.final_norm_D = loader.floats(TensorRole::kFinalNorm);
   w.head_vD = loader.head();
   w.folder->drop_pages();
   prefer_huge_pages_of_files(w);

@@ -6,8 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "core/model_config.h"
-#include "core/share.h"
+#include "core/model_tensors.h"
 #include "kernels/products/gemm.h"
 #include "weights/tensor_folder.h"
 #include "weights/weight_formats.h"
@@ -26,16 +25,39 @@ struct ExpertWeights {
   PackedMatrix down;     // [D, f]
 };
 
+// Vectors that the model does not have are empty. Of those that are split over ranks (core/model_tensors.h), these have
+// this rank's part: that of its n query and m KV heads.
 struct LayerWeights {
-  std::vector<float> attention_norm_D, expert_norm_D;
-  std::vector<float> q_norm, k_norm;  // QkNorm::kHead: [C]; kFull: this rank's part of [N*C], [M*C]; kNone: empty
+  std::vector<float> attention_norm_D, attention_output_norm_D;
+  std::vector<float> expert_norm_D, expert_output_norm_D;
+  std::vector<float> q_bias, k_bias, v_bias, o_bias_D;  // [n*C], [m*C], and [m] times the width of a value
+  std::vector<float> q_norm, k_norm;                    // QkNorm::kHead: [C]; kFull: [n*C], [m*C]
+  std::vector<float> sinks_n;
   std::vector<StreamWeights> streams;
   PackedMatrix router_ED;               // f32, ExpertTable::columns() rows, whole on every rank; none in a dense model
-  std::vector<float> selection_bias_E;  // of the scored experts; empty if the router has none
+  std::vector<float> selection_bias_E;  // of the scored experts
   std::vector<float> constants_AD;      // the constant experts' vectors
   std::vector<float> router_bias_E;     // if not empty, added to the scores: for measurements of skewed routing
   std::vector<ExpertWeights> experts;   // the experts Share::experts, each with its units Share::expert_width
 };
+
+// Calls f(role, vector) for each of a layer's vectors that are tensors of the model.
+template <typename F>
+void for_each_vector(LayerWeights& w, F&& f) {
+  f(TensorRole::kAttentionNorm, w.attention_norm_D);
+  f(TensorRole::kQBias, w.q_bias);
+  f(TensorRole::kKBias, w.k_bias);
+  f(TensorRole::kVBias, w.v_bias);
+  f(TensorRole::kOBias, w.o_bias_D);
+  f(TensorRole::kQNorm, w.q_norm);
+  f(TensorRole::kKNorm, w.k_norm);
+  f(TensorRole::kSinks, w.sinks_n);
+  f(TensorRole::kAttentionOutputNorm, w.attention_output_norm_D);
+  f(TensorRole::kExpertNorm, w.expert_norm_D);
+  f(TensorRole::kSelectionBias, w.selection_bias_E);
+  f(TensorRole::kConstants, w.constants_AD);
+  f(TensorRole::kExpertOutputNorm, w.expert_output_norm_D);
+}
 
 struct Weights {
   std::unique_ptr<TensorFolder> folder;    // owns what embedding_VD points to,
@@ -53,8 +75,8 @@ WeightFormats formats_of(const Weights& weights);
 
 // Reads and packs the weights that `share` names, and reads no other tensor's data. Matrices that the folder has packed
 // already are mapped. Matrices keep the format of the file unless `formats` names another; norms and router become f32.
-// Throws Error if a tensor is missing, has the wrong shape or is not finite, or if it is packed in another format than
-// `formats` asks for.
+// Throws Error if a tensor is missing, has the wrong shape or is not finite, if there is one that the model does not
+// have, or if it is packed in another format than `formats` asks for.
 Weights load_weights(ThreadPool& pool, const std::string& model_dir, const ModelConfig& config, const Share& share,
                      const FormatChoice& formats);
 

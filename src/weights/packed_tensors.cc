@@ -1,9 +1,10 @@
 #include "weights/packed_tensors.h"
 
+#include <set>
+
 #include <fmt/format.h>
 
 #include "base/error.h"
-#include "weights/layer_tensors.h"
 
 namespace foe {
 namespace {
@@ -26,6 +27,19 @@ StoredFormat stored_format(const TensorFolder& folder, const std::string& name, 
     fail("{}: expected a layout that this version of foe has, got {}: convert the original model again",
          folder.model_dir(), other);
   return {format_of(stored().dtype), false};
+}
+
+StoredFormat format_of_part(const StoredFormats& formats, TensorFormat part) {
+  switch (part) {
+    case TensorFormat::kAttention:
+      return formats.attention;
+    case TensorFormat::kExperts:
+      return formats.experts;
+    case TensorFormat::kHead:
+      return formats.head;
+    default:
+      return {};
+  }
 }
 
 }  // namespace
@@ -58,21 +72,43 @@ int attention_matrices(const ModelConfig& config) {
   return config.federated() ? config.expert_groups : 1;
 }
 
-std::string packed_expert_name(const ModelConfig& config, int layer, int expert) {
-  const std::string prefix = layer_prefix(config, layer) + "mlp.";
-  if (config.dense()) return prefix;
-  const ExpertTable table = expert_table(config, layer);
-  if (table.kind_of(expert) == ExpertKind::kShared)
-    return fmt::format("{}shared_experts.{}.", prefix, table.shared_index(expert));
-  return fmt::format("{}experts.{}.", prefix, table.routed_index(expert));
+std::string packed_stem(const ModelTensor& row, int index) {
+  std::string name = name_of(row, index);
+  name.resize(name.rfind(".weight"));
+  if (row.split == TensorSplit::kExpertRows) name.replace(name.rfind('.') + 1, std::string::npos, "gate_up_proj");
+  return name;
 }
 
-StoredFormats stored_formats(const TensorFolder& folder, const ModelConfig& config) {
-  return {.attention = stored_format(folder, layer_prefix(config, 0) + "self_attn.q_proj",
-                                     [&] { return attention_tensors(folder, config, 0).q; }),
-          .experts = stored_format(folder, packed_expert_name(config, 0, 0) + "down_proj",
-                                   [&] { return expert_tensors(folder, config, 0, 0).down; }),
-          .head = stored_format(folder, kHeadName, [&] { return head_tensor(folder, config); })};
+StoredFormats stored_formats(const StoredTensors& stored, const ModelConfig& config) {
+  const TensorFolder& folder = stored.folder();
+  const ModelTensor& q = stored.table().at(TensorRole::kQProj, 0);
+  const ExpertMatrices expert = expert_matrices(stored.table(), config, 0, 0);
+  return {
+      .attention = stored_format(folder, packed_stem(q), [&] { return stored.find(q).tensor; }),
+      .experts = stored_format(folder, packed_stem(expert.down, expert.index),
+                               [&] { return stored.find(expert.down, expert.index).tensor; }),
+      .head = stored_format(folder, packed_stem(stored.table().at(TensorRole::kHead)), [&] { return stored.head(); })};
+}
+
+void check_tensors(const StoredTensors& stored, const StoredFormats& formats) {
+  const TensorFolder& folder = stored.folder();
+  std::set<std::string, std::less<>> known;
+  for_each_tensor(stored.table(), [&](const ModelTensor& row, int index) {
+    const StoredFormat format = format_of_part(formats, row.format);
+    if (format.packed) {
+      known.insert(packed_name(packed_stem(row, index), format.format));
+    } else {
+      known.insert(stored.name(row, index));
+      stored.find(row, index);
+    }
+  });
+  for (const std::string& name : known)
+    if (!folder.contains(name)) fail("{}: expected a tensor {}, got no such tensor", folder.model_dir(), name);
+  const bool tied = stored.table().at(TensorRole::kHead).count == 0;
+  for (const std::string_view name : folder.names())
+    if (!known.contains(name) && !(tied && name.starts_with("lm_head.")) && !name.ends_with(".rotary_emb.inv_freq"))
+      fail("{}: expected no tensors but those that config.json describes, got {}, which nothing would read",
+           folder.model_dir(), name);
 }
 
 WeightFormats formats_in_memory(const TensorFolder& folder, const StoredFormats& stored, const FormatChoice& choice) {

@@ -11,12 +11,10 @@
 #include "core/model_config.h"
 #include "core/share.h"
 #include "kernels/products/gemm.h"
-#include "weights/tensor_folder.h"
+#include "weights/stored_tensors.h"
 #include "weights/weight_formats.h"
 
 namespace foe {
-
-inline constexpr const char* kHeadName = "lm_head";
 
 // How a folder stores one part of a model.
 struct StoredFormat {
@@ -28,18 +26,22 @@ struct StoredFormats {
 };
 // Returns the formats of the folder, as its first layer and expert have them. Throws Error if these tensors are
 // missing.
-StoredFormats stored_formats(const TensorFolder& folder, const ModelConfig& config);
+StoredFormats stored_formats(const StoredTensors& stored, const ModelConfig& config);
 // Returns the formats that the parts have once they are loaded. Throws Error if a part is packed and `choice` asks for
 // another format.
 WeightFormats formats_in_memory(const TensorFolder& folder, const StoredFormats& stored, const FormatChoice& choice);
+
+// Throws Error unless the folder has every tensor of the model, and no other: one that nobody reads would make the
+// answers wrong. Shapes are checked of what is not packed.
+void check_tensors(const StoredTensors& stored, const StoredFormats& formats);
 
 // Returns a tensor with two dimensions as the StoredMatrix that pack() takes.
 StoredMatrix matrix(const Tensor& tensor);
 
 // Returns how many matrices attention's packed tensors have.
 int attention_matrices(const ModelConfig& config);
-// Returns the beginning of the names of an expert's packed matrices.
-std::string packed_expert_name(const ModelConfig& config, int layer, int expert);
+// Returns the NAME under which one of a row's tensors is packed.
+std::string packed_stem(const ModelTensor& row, int index = 0);
 // Returns "NAME.panels.LAYOUT".
 std::string packed_name(const std::string& name, WeightFormat format);
 

@@ -75,6 +75,12 @@ std::string_view TensorFolder::first_with(std::string_view beginning) const {
   return it != places_.end() && it->first.starts_with(beginning) ? std::string_view(it->first) : std::string_view();
 }
 
+std::vector<std::string_view> TensorFolder::names() const {
+  std::vector<std::string_view> names;
+  for (const auto& [name, place] : places_) names.push_back(name);
+  return names;
+}
+
 std::optional<Tensor> TensorFolder::find(std::string_view name) const {
   const auto it = places_.find(name);
   if (it == places_.end()) return std::nullopt;

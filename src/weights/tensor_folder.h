@@ -25,6 +25,8 @@ class TensorFolder {
   bool contains(std::string_view name) const { return places_.find(name) != places_.end(); }
   // The first name, in alphabetical order, that begins so; empty where none does.
   std::string_view first_with(std::string_view beginning) const;
+  // The names of all tensors, in alphabetical order; views as long as the TensorFolder.
+  std::vector<std::string_view> names() const;
   // None where there is no such tensor. Throws Error where its type cannot be used as weights.
   std::optional<Tensor> find(std::string_view name) const;
   // Throws Error where there is no such tensor, or where it has another shape or such a type.

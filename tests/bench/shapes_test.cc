@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "core/model_tensors.h"
 
 namespace foe {
 namespace {

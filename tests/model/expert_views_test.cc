@@ -88,19 +88,19 @@ TEST(ExpertViews, SlicesAreExpertsOfTheirOwn) {
 }
 
 TEST(ExpertViews, ALayerMayUseTheExpertsOfAnother) {
-  const RandomModel folder(small_config());
+  ModelConfig reusing = small_config();
+  reusing.experts(2).of_layer = 0;
+  const RandomModel folder(reusing);
   const auto comm = make_self_comm();
   Rewriter rewriter(folder.path());
   const std::string first = "model.layers.0.mlp.experts.", last = "model.layers.2.mlp.experts.";
   for (int e = 0; e < 16; ++e)
     for (const char* name : {".gate_proj.weight", ".up_proj.weight", ".down_proj.weight"})
       rewriter.copy(first + std::to_string(e) + name, last + std::to_string(e) + name);
-  rewriter.copy_others([&](const std::string& name) { return name.starts_with(last); });
+  rewriter.copy_others([](const std::string&) { return false; });
   const TempFolder copied;
   rewriter.write(copied, small_config());
 
-  ModelConfig reusing = small_config();
-  reusing.experts(2).of_layer = 0;
   Placement placement = make_placement(reusing, Plan::kTp, 1);
   ThreadPool pool(1);
   Weights weights = load_weights(pool, folder.path(), reusing, placement.ranks[0], {});

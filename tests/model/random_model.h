@@ -1,12 +1,16 @@
 // Writes small random model folders of every variant, for tests that run the real forward pass.
 #pragma once
 
+#include <deque>
+#include <functional>
+#include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/rng.h"
 #include "core/configs.h"
-#include "core/model_config.h"
+#include "core/model_tensors.h"
 #include "weights/config_json.h"
 #include "weights/temp_folder.h"
 #include "weights/tensor_writer.h"
@@ -99,67 +103,52 @@ class RandomModel {
 
  private:
   void write_tensors(std::uint64_t seed) {
-    const ModelConfig& c = config_;
-    const std::int64_t D = c.hidden_size, n = c.heads().query_heads * c.heads().key_width,
-                       m = c.heads().kv_heads * c.heads().key_width;
-    std::vector<std::vector<float>> values;
+    const TensorTable table(config_);
+    std::deque<std::vector<float>> values;  // the sources point into it
     std::vector<TensorSource> sources;
-    values.reserve(64 + c.num_layers() * (24 + 3 * c.experts(0).count));  // the sources point into it
-    const auto add_plain = [&](const std::string& name, std::vector<std::int64_t> shape, double mean,
-                               double deviation) {
-      std::size_t size = 1;
-      for (const std::int64_t s : shape) size *= s;
-      std::vector<float>& v = values.emplace_back(size);
-      for (std::size_t i = 0; i < size; ++i)
+    const auto add = [&](const std::string& name, const std::vector<std::int64_t>& shape, TensorRole role) {
+      const auto [mean, deviation] = distribution_of(role);
+      std::vector<float>& v =
+          values.emplace_back(std::accumulate(shape.begin(), shape.end(), std::size_t{1}, std::multiplies<>()));
+      for (std::size_t i = 0; i < v.size(); ++i)
         v[i] = static_cast<float>(mean + deviation * random_normal(seed + values.size(), i));
-      sources.push_back(float_source(name, DType::kF32, std::move(shape), v));
+      sources.push_back(float_source(name, DType::kF32, shape, v));
     };
-    const auto add = [&](const std::string& name, std::vector<std::int64_t> shape, double mean, double deviation) {
-      add_plain(name + ".weight", std::move(shape), mean, deviation);
-    };
-    const auto add_network = [&](const std::string& name, std::int64_t width) {
-      add(name + "gate_proj", {width, D}, 0, 0.3);
-      add(name + "up_proj", {width, D}, 0, 0.3);
-      add(name + "down_proj", {D, width}, 0, 0.5);
-    };
-    add("model.embed_tokens", {c.vocab_size, D}, 0, 1);
-    add("model.norm", {D}, 1, 0.1);
-    if (!c.tie_word_embeddings) add("lm_head", {c.vocab_size, D}, 0, 0.1);
-    for (int l = 0; l < c.num_layers(); ++l) {
-      const std::string p = "model.layers." + std::to_string(l) + ".";
-      add(p + "input_layernorm", {D}, 1, 0.1);
-      add(p + "post_attention_layernorm", {D}, 1, 0.1);
-      add(p + "self_attn.q_proj", {n, D}, 0, 0.3);
-      add(p + "self_attn.k_proj", {m, D}, 0, 0.3);
-      add(p + "self_attn.v_proj", {m, D}, 0, 0.15);
-      add(p + "self_attn.o_proj", {D, n}, 0, 0.15);
-      if (c.heads().qk_norm != QkNorm::kNone) {
-        const bool full = c.heads().qk_norm == QkNorm::kFull;
-        add(p + "self_attn.q_norm", {full ? n : c.heads().key_width}, 1, 0.1);
-        add(p + "self_attn.k_norm", {full ? m : c.heads().key_width}, 1, 0.1);
-      }
-      add_experts(l, p + "mlp.", add, add_plain, add_network);
-    }
+    for_each_tensor(table, [&](const ModelTensor& row, int index) {
+      if (row.slices_of.empty())
+        add(name_of(row, index), row.shape, row.role);
+      else if (index == 0)
+        add(row.slices_of, shape_of_all(row), row.role);
+    });
     write_tensor_file(folder_ / "model.safetensors", std::move(sources));
   }
 
-  template <typename Add, typename AddPlain, typename AddNetwork>
-  void add_experts(int layer, const std::string& p, const Add& add, const AddPlain& add_plain,
-                   const AddNetwork& add_network) {
-    const ExpertsConfig& e = config_.experts(layer);
-    const ExpertTable table = expert_table(config_, layer);
-    const std::int64_t D = config_.hidden_size;
-    if (e.dense()) return add_network(p, e.width);
-    add(p + "gate", {table.scored(), D}, 0, 0.3);
-    if (e.storage == ExpertStorage::kSlices) add_network(p, std::int64_t{e.count} * e.width);
-    for (int i = 0; i < e.count && e.storage == ExpertStorage::kOwn; ++i)
-      add_network(p + "experts." + std::to_string(i) + ".", e.width);
-    if (e.router->selection_bias) add_plain(p + "gate.e_score_correction_bias", {table.scored()}, 0, 0.2);
-    if (e.shared > 0) add_network(p + "shared_experts.", std::int64_t{e.shared} * e.width);
-    if (e.shared_gate) add(p + "shared_expert_gate", {1, D}, 0, 0.3);
-    if (e.constant == 0) return;
-    add_plain(p + "constant_experts.gates", {2 * e.constant, D}, 0, 0.3);
-    add_plain(p + "constant_experts.vectors", {e.constant, D}, 0, 1);
+  static std::pair<double, double> distribution_of(TensorRole role) {
+    switch (role) {
+      case TensorRole::kEmbedding:
+      case TensorRole::kConstants:
+        return {0, 1};
+      case TensorRole::kFinalNorm:
+      case TensorRole::kAttentionNorm:
+      case TensorRole::kAttentionOutputNorm:
+      case TensorRole::kExpertNorm:
+      case TensorRole::kExpertOutputNorm:
+      case TensorRole::kQNorm:
+      case TensorRole::kKNorm:
+        return {1, 0.1};
+      case TensorRole::kHead:
+        return {0, 0.1};
+      case TensorRole::kVProj:
+      case TensorRole::kOProj:
+        return {0, 0.15};
+      case TensorRole::kSelectionBias:
+        return {0, 0.2};
+      case TensorRole::kDownProj:
+      case TensorRole::kSharedDownProj:
+        return {0, 0.5};
+      default:
+        return {0, 0.3};
+    }
   }
 
   ModelConfig config_;

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 
 #include "base/error.h"
+#include "core/model_tensors.h"
 #include "tiny_run.h"
 
 namespace foe::train {

@@ -1,0 +1,44 @@
+// Finds the tensors of a model (core/model_tensors.h) in a folder, by the names that families of models give them:
+//
+//   OLMoE, Qwen3-MoE, dense models, ours   as in the table
+//   Mixtral                                block_sparse_moe.gate, block_sparse_moe.experts.E.{w1,w3,w2} (gate, up,
+//   down) fused                                  mlp.experts.{gate_up_proj,down_proj} [E, 2F, D] gate first, [E, D, F]
+//
+// Which names a folder uses is found out by which of them exist. Fused experts, as transformers 5 has them in memory,
+// have no ".weight". A matrix may also be packed already (packed_tensors.h).
+#pragma once
+
+#include <string>
+
+#include "core/model_tensors.h"
+#include "weights/tensor_folder.h"
+
+namespace foe {
+
+// A tensor of the model as a view of a file. Where experts are slices of one network, a down projection is its columns
+// [column, column + F).
+struct StoredTensor {
+  Tensor tensor;
+  int column = 0;
+};
+
+class StoredTensors {
+ public:
+  // `folder` must outlive this.
+  StoredTensors(const TensorFolder& folder, const ModelConfig& config) : folder_(folder), table_(config) {}
+
+  const TensorTable& table() const { return table_; }
+  const TensorFolder& folder() const { return folder_; }
+  // Returns one of a row's tensors, or the name of the tensor that it is in. find() throws Error naming the tensor, the
+  // expected shape and what was found.
+  StoredTensor find(const ModelTensor& row, int index = 0) const;
+  std::string name(const ModelTensor& row, int index = 0) const;
+  // The token head [V, D], which is the embedding if the two are tied.
+  Tensor head() const;
+
+ private:
+  const TensorFolder& folder_;
+  TensorTable table_;
+};
+
+}  // namespace foe
