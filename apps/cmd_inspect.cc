@@ -40,7 +40,7 @@ RankReport report(const ModelConfig& c, const Placement& placement, const std::v
   RankReport r;
   r.share = placement.ranks[rank];
   if (r.share.idle()) return r;
-  r.weight_bytes = matrix_elements(c, r.share).bytes(c.num_layers(), formats);
+  r.weight_bytes = matrix_elements(c, r.share).bytes(formats);
   const KvShape kv{r.share.kv_heads.size(), c.heads().key_width, c.heads().key_width, kv_type};
   r.kv_token_bytes = c.num_layers() * static_cast<std::int64_t>(kv.block_bytes()) / kKvBlock;
   r.decode = decode_wire_cost(c, placement, nodes, rank, options);

@@ -29,6 +29,31 @@ void write_scales(PackedMatrix& matrix) {
         std::memcpy(matrix.own.data() + at + r * sizeof half, &half, sizeof half);
 }
 
+// Matrices have values of deviation 1: the norms before them scale their inputs to 1 / sqrt(their depth) instead.
+float value_of(const ModelTensor& row) {
+  switch (row.role) {
+    case TensorRole::kAttentionNorm:
+    case TensorRole::kExpertNorm:
+    case TensorRole::kFinalNorm:
+      return 1.0f / std::sqrt(static_cast<float>(row.rows()));
+    default:
+      return row.initial == InitialValues::kZeros ? 0.0f : 1.0f;
+  }
+}
+
+StreamWeights random_stream(RandomMatrices& own, const TensorTable& table, const ModelConfig& c, const Share& share,
+                            WeightFormat format, int layer, int stream) {
+  Share heads = share;
+  const int m = share.kv_heads.size() / share.streams(), first = share.kv_heads.begin + stream * m;
+  heads.kv_heads = {first, first + m};
+  const auto rows = [&](TensorRole role) {
+    const TensorPart part = part_of(table.at(role, layer), c, heads);
+    return own.next(part.rows.size(), part.columns.size());
+  };
+  return {rows(TensorRole::kQProj), rows(TensorRole::kKProj), rows(TensorRole::kVProj),
+          own.next(c.hidden_size, packed_depth(output_blocks(c, format, heads.kv_heads)))};
+}
+
 }  // namespace
 
 RandomMatrices::RandomMatrices(WeightFormat format, std::uint64_t seed)
@@ -64,39 +89,37 @@ void RandomMatrices::fill(std::span<std::byte> out) {
 
 Weights random_weights(const ModelConfig& c, const Share& share, WeightFormat format, std::uint64_t seed) {
   RandomMatrices every_rank(WeightFormat::kF32, seed);
-  // The values have deviation 1: the norms before a matrix scale its inputs to 1 / sqrt(its depth) instead.
   RandomMatrices own(format, seed + 1 + static_cast<std::uint64_t>(share.experts.begin));
-  const int D = c.hidden_size, C = c.heads().key_width, per_kv = c.heads().per_kv_head();
-  const int m = share.kv_heads.size() / share.streams(), f = share.expert_width.size();
-  const float unit = 1.0f / std::sqrt(static_cast<float>(D));
+  const TensorTable table(c);
+  const auto floats = [&](TensorRole role, int l) {
+    const ModelTensor* row = table.find(role, l);
+    return row ? std::vector<float>(part_of(*row, c, share).size(), value_of(*row)) : std::vector<float>{};
+  };
   Weights w;
-  w.own_embedding = AlignedBuffer<std::byte>(static_cast<std::size_t>(c.vocab_size) * D * sizeof(float));
+  const ModelTensor& embedding = table.at(TensorRole::kEmbedding);
+  w.own_embedding = AlignedBuffer<std::byte>(embedding.size() * sizeof(float));
   every_rank.fill(w.own_embedding.span());
-  w.embedding_VD = {DType::kF32, w.own_embedding.data(), D * sizeof(float), c.vocab_size, D};
+  w.embedding_VD = {DType::kF32, w.own_embedding.data(), embedding.columns() * sizeof(float), embedding.rows(),
+                    embedding.columns()};
   for (int l = 0; l < c.num_layers(); ++l) {
     LayerWeights layer;
-    layer.attention_norm_D.assign(D, unit);
-    layer.expert_norm_D.assign(D, unit);
-    if (c.heads().qk_norm != QkNorm::kNone) {
-      const bool full = c.heads().qk_norm == QkNorm::kFull;
-      layer.q_norm.assign(full ? share.kv_heads.size() * per_kv * C : C, 1.0f);
-      layer.k_norm.assign(full ? share.kv_heads.size() * C : C, 1.0f);
+    for_each_vector(layer, [&](TensorRole role, std::vector<float>& values) { values = floats(role, l); });
+    for (int g = 0; g < share.streams(); ++g)
+      layer.streams.push_back(random_stream(own, table, c, share, format, l, g));
+    int router_rows = 0;
+    for (const TensorRole role : kRouterRoles)
+      if (const ModelTensor* row = table.find(role, l)) router_rows += row->rows();
+    if (router_rows > 0) layer.router_ED = every_rank.next(router_rows, c.hidden_size);
+    for (int e = share.experts.begin; e < share.experts.end; ++e) {
+      const TensorPart down = part_of(expert_matrices(table, c, l, e).down, c, share);
+      const int panels = (down.columns.size() + kPanel - 1) / kPanel;
+      layer.experts.push_back(
+          {own.next(2 * kPanel * panels, down.rows.size()), own.next(down.rows.size(), down.columns.size())});
     }
-    for (int g = 0; g < share.streams(); ++g) {
-      const int first = share.kv_heads.begin + g * m;
-      layer.streams.push_back({own.next(m * per_kv * C, D), own.next(m * C, D), own.next(m * C, D),
-                               own.next(D, packed_depth(output_blocks(c, format, {first, first + m})))});
-    }
-    const ExpertTable table = expert_table(c, l);
-    if (!c.dense()) layer.router_ED = every_rank.next(table.columns(), D);
-    if (!c.dense() && c.experts(l).router->selection_bias) layer.selection_bias_E.assign(table.scored(), 0.0f);
-    layer.constants_AD.assign(static_cast<std::size_t>(table.constant) * D, 1.0f);
-    for (int e = share.experts.begin; e < share.experts.end; ++e)
-      layer.experts.push_back({own.next(2 * kPanel * ((f + kPanel - 1) / kPanel), D), own.next(D, f)});
     w.layers.push_back(std::move(layer));
   }
-  w.final_norm_D.assign(D, unit);
-  w.head_vD = own.next(share.vocab.size(), D);
+  w.final_norm_D = floats(TensorRole::kFinalNorm, -1);
+  w.head_vD = own.next(share.vocab.size(), c.hidden_size);
   return w;
 }
 

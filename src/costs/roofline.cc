@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
+
+#include "core/model_tensors.h"
 
 namespace foe {
 namespace {
@@ -21,12 +24,20 @@ int own_sequences(int sequences, int members, int member) {
 }  // namespace
 
 MatrixElements matrix_elements(const ModelConfig& c, const Share& share) {
-  const std::int64_t D = c.hidden_size, C = c.heads().key_width, m = share.kv_heads.size();
-  const std::int64_t n = m * c.heads().per_kv_head();
-  return {.attention = D * (2 * n + 2 * m) * C,
-          .router = expert_table(c, 0).columns() * D,
-          .experts = std::int64_t{3} * share.experts.size() * share.expert_width.size() * D,
-          .head = share.vocab.size() * D};
+  MatrixElements elements;
+  const TensorTable table(c);
+  for (const ModelTensor& row : table.rows()) {
+    const std::int64_t size = part_of(row, c, share).size();
+    if (row.format == TensorFormat::kAttention)
+      elements.attention += size;
+    else if (row.format == TensorFormat::kExperts)
+      elements.experts += size;
+    else if (row.format == TensorFormat::kHead)
+      elements.head += size;
+    else if (std::ranges::find(kRouterRoles, row.role) != std::end(kRouterRoles))
+      elements.router += size;
+  }
+  return elements;
 }
 
 Work& Work::operator+=(const Work& other) {
@@ -63,7 +74,6 @@ StepWork decode_work(const ModelConfig& c, const Placement& placement, int rank,
   const MatrixElements elements = matrix_elements(c, share);
   const double L = c.num_layers(), E = expert_table(c, 0).with_rows();
   const double own = own_sequences(step.sequences, placement.members, share.member);
-  const auto layers = [L](std::int64_t of_one) { return L * static_cast<double>(of_one); };
 
   const KvShape kv{share.kv_heads.size(), c.heads().key_width, c.heads().key_width, step.kv};
   const double position_bytes = static_cast<double>(kv.block_bytes()) / kKvBlock;
@@ -75,11 +85,11 @@ StepWork decode_work(const ModelConfig& c, const Placement& placement, int rank,
   const double selected = c.dense() ? 0.0 : static_cast<double>(c.experts(0).per_token) * table.routed / table.scored();
   const double rows = step.sequences * (selected + table.shared) / E;
   const double touched = experts_touched(c, step.sequences) / E;
-  Work experts = product_work(layers(elements.experts), step.weights.experts, rows);
+  Work experts = product_work(static_cast<double>(elements.experts), step.weights.experts, rows);
   experts.bytes *= touched;
-  return {.projections = product_work(layers(elements.attention), step.weights.attention, own),
+  return {.projections = product_work(static_cast<double>(elements.attention), step.weights.attention, own),
           .attention = {.bytes = positions * position_bytes, .flops = positions * 4 * heads * c.heads().key_width},
-          .router = product_work(layers(elements.router), WeightFormat::kF32, own),
+          .router = product_work(static_cast<double>(elements.router), WeightFormat::kF32, own),
           .experts = experts,
           .head = product_work(static_cast<double>(elements.head), step.weights.head, own)};
 }

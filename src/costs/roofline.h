@@ -13,15 +13,14 @@
 
 namespace foe {
 
-// How many elements the matrices of a rank have, without padding.
+// How many elements the matrices of a rank have in all layers, without padding.
 struct MatrixElements {
-  std::int64_t attention = 0, router = 0, experts = 0;  // in each layer
-  std::int64_t head = 0;                                // once in the model
+  std::int64_t attention = 0, router = 0, experts = 0, head = 0;
 
   // Returns the bytes that they take in memory. The router is always f32.
-  double bytes(int layers, const WeightFormats& formats) const {
+  double bytes(const WeightFormats& formats) const {
     const auto of = [](std::int64_t elements, double bits) { return static_cast<double>(elements) * bits / 8; };
-    return layers * (of(attention, bits(formats.attention)) + of(experts, bits(formats.experts)) + of(router, 32)) +
+    return of(attention, bits(formats.attention)) + of(experts, bits(formats.experts)) + of(router, 32) +
            of(head, bits(formats.head));
   }
 };

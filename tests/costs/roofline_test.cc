@@ -130,7 +130,7 @@ TEST(Roofline, EverythingTouchedIsEverythingHeld) {
     const ModelConfig config = larger(groups);
     const Placement placement = make_placement(config, default_plan(config), 1);
     const Work all = on_one_rank(config, {.sequences = 10000, .context = 0}).total();
-    EXPECT_EQ(all.bytes, matrix_elements(config, placement.ranks[0]).bytes(config.num_layers(), {}));
+    EXPECT_EQ(all.bytes, matrix_elements(config, placement.ranks[0]).bytes({}));
   }
 }
 
