@@ -4,10 +4,9 @@
 #include <cmath>
 #include <string_view>
 
-#include <fmt/format.h>
-
 #include "base/error.h"
 #include "base/rng.h"
+#include "core/model_tensors.h"
 
 namespace foe::train {
 namespace {
@@ -16,53 +15,64 @@ constexpr double kInitStd = 0.02;
 
 class Builder {
  public:
-  explicit Builder(Layout& layout) : layout_(layout) {}
+  Builder(Layout& layout, const InitScales& scales) : layout_(layout), scales_(scales) {}
 
-  std::size_t matrix(std::string name, int rows, int columns, double scale = 1) {
-    return add(std::move(name), {rows, columns}, kInitStd * scale, true);
+  void add(const ModelTensor& row, int index) {
+    const bool matrix = row.initial == InitialValues::kRandom;
+    const auto size = static_cast<std::size_t>(row.size());
+    const std::size_t offset = layout_.size;
+    layout_.tensors.push_back(
+        {name_of(row, index), row.shape, offset, size, matrix ? kInitStd * scale_of(row.role) : 0, matrix});
+    layout_.size += (size + 15) / 16 * 16;
+    offset_of(row) = offset;
   }
-  std::size_t norm(std::string name, int width) { return add(std::move(name), {width}, 0, false); }
 
  private:
-  std::size_t add(std::string name, std::vector<std::int64_t> shape, double init_std, bool decay) {
-    std::size_t size = 1;
-    for (const std::int64_t n : shape) size *= static_cast<std::size_t>(n);
-    const std::size_t offset = layout_.size;
-    layout_.tensors.push_back({std::move(name), std::move(shape), offset, size, init_std, decay});
-    layout_.size += (size + 15) / 16 * 16;
-    return offset;
+  double scale_of(TensorRole role) const {
+    if (role == TensorRole::kEmbedding) return scales_.embedding;
+    const bool output = role == TensorRole::kOProj || role == TensorRole::kDownProj;
+    return output ? scales_.output / std::sqrt(2.0 * layout_.dims.layers) : 1;
+  }
+
+  std::size_t& offset_of(const ModelTensor& row) {
+    if (row.role == TensorRole::kEmbedding) return layout_.embedding;
+    if (row.role == TensorRole::kFinalNorm) return layout_.final_norm;
+    if (row.role == TensorRole::kHead) return layout_.head;
+    LayerOffsets& at = layout_.layers[row.layer];
+    switch (row.role) {
+      case TensorRole::kAttentionNorm:
+        return at.input_norm;
+      case TensorRole::kQProj:
+        return at.q;
+      case TensorRole::kKProj:
+        return at.k;
+      case TensorRole::kVProj:
+        return at.v;
+      case TensorRole::kOProj:
+        return at.o;
+      case TensorRole::kQNorm:
+        return at.q_norm;
+      case TensorRole::kKNorm:
+        return at.k_norm;
+      case TensorRole::kExpertNorm:
+        return at.post_norm;
+      case TensorRole::kRouter:
+        return at.router;
+      case TensorRole::kGateProj:
+        return at.gate_up.emplace_back();
+      case TensorRole::kUpProj:
+        return behind_gate_;
+      case TensorRole::kDownProj:
+        return at.down.emplace_back();
+      default:
+        fail("{}: training expects a model without such tensors", row.name);
+    }
   }
 
   Layout& layout_;
+  InitScales scales_;
+  std::size_t behind_gate_ = 0;
 };
-
-LayerOffsets add_layer(Builder& add, const ModelConfig& config, const Dims& d, int layer, double output_scale) {
-  const std::string prefix = fmt::format("model.layers.{}.", layer);
-  const auto name = [&](const char* rest) { return prefix + rest + ".weight"; };
-  LayerOffsets at;
-  at.input_norm = add.norm(name("input_layernorm"), d.hidden);
-  at.q = add.matrix(name("self_attn.q_proj"), d.heads * d.head_dim, d.hidden);
-  at.k = add.matrix(name("self_attn.k_proj"), d.kv_heads * d.head_dim, d.hidden);
-  at.v = add.matrix(name("self_attn.v_proj"), d.kv_heads * d.head_dim, d.hidden);
-  at.o = add.matrix(name("self_attn.o_proj"), d.hidden, d.heads * d.head_dim, output_scale);
-  if (config.heads().qk_norm != QkNorm::kNone) {
-    const bool full = config.heads().qk_norm == QkNorm::kFull;
-    at.q_norm = add.norm(name("self_attn.q_norm"), full ? d.heads * d.head_dim : d.head_dim);
-    at.k_norm = add.norm(name("self_attn.k_norm"), full ? d.kv_heads * d.head_dim : d.head_dim);
-  }
-  at.post_norm = add.norm(name("post_attention_layernorm"), d.hidden);
-  at.router = add.matrix(name("mlp.gate"), d.experts, d.hidden);
-  // gate and up must follow each other without padding, because they are multiplied in one product.
-  if (d.width * d.hidden % 16 != 0)
-    fail("moe_intermediate_size * hidden_size: expected a multiple of 16, got {}", d.width * d.hidden);
-  for (int e = 0; e < d.experts; ++e) {
-    const std::string expert = fmt::format("{}mlp.experts.{}.", prefix, e);
-    at.gate_up.push_back(add.matrix(expert + "gate_proj.weight", d.width, d.hidden));
-    add.matrix(expert + "up_proj.weight", d.width, d.hidden);
-    at.down.push_back(add.matrix(expert + "down_proj.weight", d.hidden, d.width, output_scale));
-  }
-  return at;
-}
 
 // Throws Error for experts and routers that only inference computes.
 void refuse_untrained(const ExpertsConfig& e) {
@@ -103,12 +113,13 @@ Layout::Layout(const ModelConfig& model, const InitScales& scales) : config(mode
   validate(model);
   if (model.dense()) fail("num_experts: training expects at least 1 expert, got a dense model (num_experts = 0)");
   for_each_experts(model, refuse_untrained);
-  const double output_scale = scales.output / std::sqrt(2.0 * dims.layers);
-  Builder add(*this);
-  embedding = head = add.matrix("model.embed_tokens.weight", dims.vocab, dims.hidden, scales.embedding);
-  for (int l = 0; l < dims.layers; ++l) layers.push_back(add_layer(add, config, dims, l, output_scale));
-  final_norm = add.norm("model.norm.weight", dims.hidden);
-  if (!model.tie_word_embeddings) head = add.matrix("lm_head.weight", dims.vocab, dims.hidden);
+  // gate and up must follow each other without padding, because they are multiplied in one product.
+  if (dims.width * dims.hidden % 16 != 0)
+    fail("moe_intermediate_size * hidden_size: expected a multiple of 16, got {}", dims.width * dims.hidden);
+  layers.resize(dims.layers);
+  Builder builder(*this, scales);
+  for_each_tensor(TensorTable(model), [&](const ModelTensor& row, int index) { builder.add(row, index); });
+  if (model.tie_word_embeddings) head = embedding;
 }
 
 template <typename T>
