@@ -24,7 +24,7 @@ struct InspectFlags {
   std::string wire = "f32";
   std::string kv_dtype = "bf16", quantize;
   int ranks = 1, nodes = 1;
-  bool json = false, roofline = false;
+  bool json = false, roofline = false, tensors = false;
   RooflineFlags limits;
 };
 
@@ -52,7 +52,8 @@ nlohmann::json range_json(Range r) {
 }
 
 void print_json(const ModelConfig& c, const Placement& placement, const std::vector<RankReport>& reports,
-                const WeightFormats& formats, KvType kv_type, const std::optional<Roofline>& roofline) {
+                const WeightFormats& formats, KvType kv_type, const std::optional<Roofline>& roofline,
+                const nlohmann::json& tensors) {
   nlohmann::json out{{"config", nlohmann::json::parse(model_config_json(c))},
                      {"parameters", parameter_count(c)},
                      {"active_parameters", active_parameter_count(c)},
@@ -79,6 +80,7 @@ void print_json(const ModelConfig& c, const Placement& placement, const std::vec
                             {"expected_dispatch_bytes", r.decode.dispatch_bytes},
                             {"expected_return_bytes", r.decode.return_bytes}});
   if (roofline) out["roofline"] = to_json(*roofline);
+  if (!tensors.is_null()) out["tensors"] = tensors;
   fmt::print("{}\n", out.dump(2));
 }
 
@@ -131,6 +133,62 @@ void print_table(const ModelConfig& c, const Placement& placement, const std::ve
   }
 }
 
+// The format that a row's tensors have in memory, and what they take there in all, without padding.
+struct TensorMemory {
+  std::string format;
+  std::int64_t bytes = 0;
+};
+
+TensorMemory memory_of(const ModelTensor& row, const StoredTensors& stored, const WeightFormats& formats) {
+  const auto in = [&](const char* format, double bits) {
+    const double elements = static_cast<double>(row.count) * static_cast<double>(row.size());
+    return TensorMemory{format, static_cast<std::int64_t>(elements * bits / 8)};
+  };
+  const auto in_format = [&](WeightFormat format) { return in(to_string(format), bits(format)); };
+  switch (row.format) {
+    case TensorFormat::kAttention:
+      return in_format(formats.attention);
+    case TensorFormat::kExperts:
+      return in_format(formats.experts);
+    case TensorFormat::kHead:
+      return in_format(formats.head);
+    case TensorFormat::kFile:
+      return in_format(format_of(stored.find(row).tensor.dtype));
+    case TensorFormat::kF32:
+      break;
+  }
+  return in("f32", 32);
+}
+
+nlohmann::json tensors_json(const StoredTensors& stored, const WeightFormats& formats) {
+  auto rows = nlohmann::json::array();
+  for (const ModelTensor& row : stored.table().rows()) {
+    const TensorMemory memory = memory_of(row, stored, formats);
+    rows.push_back({{"name", row.name},
+                    {"count", row.count},
+                    {"shape", row.shape},
+                    {"split", to_string(row.split)},
+                    {"part", to_string(row.format)},
+                    {"format", memory.format},
+                    {"bytes", memory.bytes}});
+  }
+  return rows;
+}
+
+void print_tensors(const ModelConfig& config, const StoredTensors& stored, const WeightFormats& formats) {
+  fmt::print("\nall tensors; {{}} is the number of an expert; bytes in memory, of all experts, without padding:\n");
+  fmt::print("{:<54}  {:>5}  {:>16}  {:<25}  {:<14}  {:<8}  {:>13}\n", "name", "count", "shape", "split", "part",
+             "format", "bytes");
+  std::int64_t sum = 0;
+  for (const ModelTensor& row : stored.table().rows()) {
+    const TensorMemory memory = memory_of(row, stored, formats);
+    fmt::print("{:<54}  {:>5}  {:>16}  {:<25}  {:<14}  {:<8}  {:>13}\n", row.name, row.count, to_string(row.shape),
+               to_string(row.split), to_string(row.format), memory.format, memory.bytes);
+    sum += memory.bytes;
+  }
+  fmt::print("{} parameters, {} bytes\n", parameter_count(config), sum);
+}
+
 void run_inspect(const InspectFlags& flags) {
   const ModelConfig config = load_model_config(flags.model);
   const Plan plan = flags.plan.empty() ? default_plan(config) : parse_plan(flags.plan);
@@ -142,8 +200,9 @@ void run_inspect(const InspectFlags& flags) {
     fail("--roofline: expected one node, whose limits are measured here, got --nodes {}", flags.nodes);
   const Placement placement = make_placement(config, plan, flags.ranks, nodes);
   const TensorFolder folder(flags.model);
+  const StoredTensors stored(folder, config);
   const WeightFormats formats =
-      formats_in_memory(folder, stored_formats({folder, config}, config), format_choice("", flags.quantize));
+      formats_in_memory(folder, stored_formats(stored, config), format_choice("", flags.quantize));
   const ExchangeOptions options{parse_dispatch(flags.dispatch), parse_wire(flags.wire)};
   const KvType kv_type = parse_kv_type(flags.kv_dtype);
   std::vector<RankReport> reports;
@@ -151,8 +210,11 @@ void run_inspect(const InspectFlags& flags) {
     reports.push_back(report(config, placement, nodes, rank, formats, kv_type, options));
   std::optional<Roofline> roofline;
   if (flags.roofline) roofline = measure_roofline(config, placement, formats, kv_type, flags.limits);
-  if (flags.json) return print_json(config, placement, reports, formats, kv_type, roofline);
+  if (flags.json)
+    return print_json(config, placement, reports, formats, kv_type, roofline,
+                      flags.tensors ? tensors_json(stored, formats) : nlohmann::json());
   print_table(config, placement, reports, formats, kv_type);
+  if (flags.tensors) print_tensors(config, stored, formats);
   if (roofline) print_roofline(*roofline);
 }
 
@@ -176,6 +238,8 @@ void add_inspect_command(Command app) {
       .show_default();
   add_quantize(command, flags->quantize);
   add_kv_dtype(command, flags->kv_dtype);
+  command.flag("--tensors", flags->tensors,
+               "list all tensors of the model: how many, shape, how a plan splits them over ranks, format, bytes");
   const Option roofline =
       command.flag("--roofline", flags->roofline,
                    "measure how fast memory and arithmetic are here, and print what a decode step can reach at most");
