@@ -1,8 +1,8 @@
 // Finds the tensors of a model (core/model_tensors.h) in a folder, by the names that families of models give them:
 //
-//   OLMoE, Qwen3-MoE, dense models, ours   as in the table
-//   Mixtral                                block_sparse_moe.gate, block_sparse_moe.experts.E.{w1,w3,w2} (gate, up,
-//   down) fused                                  mlp.experts.{gate_up_proj,down_proj} [E, 2F, D] gate first, [E, D, F]
+//   ours      as in the table: OLMoE, Qwen3-MoE, dense models
+//   Mixtral   block_sparse_moe.gate, block_sparse_moe.experts.E.{w1,w3,w2} (gate, up, down)
+//   fused     mlp.experts.{gate_up_proj,down_proj} [E, 2F, D] gate first, [E, D, F]
 //
 // Which names a folder uses is found out by which of them exist. Fused experts, as transformers 5 has them in memory,
 // have no ".weight". A matrix may also be packed already (packed_tensors.h).
