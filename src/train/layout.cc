@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <string_view>
+#include <utility>
 
 #include "base/error.h"
 #include "base/rng.h"
@@ -12,6 +13,18 @@ namespace foe::train {
 namespace {
 
 constexpr double kInitStd = 0.02;
+
+constexpr std::pair<TensorRole, std::size_t LayerOffsets::*> kOffsets[] = {
+    {TensorRole::kAttentionNorm, &LayerOffsets::input_norm},
+    {TensorRole::kQProj, &LayerOffsets::q},
+    {TensorRole::kKProj, &LayerOffsets::k},
+    {TensorRole::kVProj, &LayerOffsets::v},
+    {TensorRole::kOProj, &LayerOffsets::o},
+    {TensorRole::kQNorm, &LayerOffsets::q_norm},
+    {TensorRole::kKNorm, &LayerOffsets::k_norm},
+    {TensorRole::kExpertNorm, &LayerOffsets::post_norm},
+    {TensorRole::kRouter, &LayerOffsets::router},
+};
 
 class Builder {
  public:
@@ -39,34 +52,12 @@ class Builder {
     if (row.role == TensorRole::kFinalNorm) return layout_.final_norm;
     if (row.role == TensorRole::kHead) return layout_.head;
     LayerOffsets& at = layout_.layers[row.layer];
-    switch (row.role) {
-      case TensorRole::kAttentionNorm:
-        return at.input_norm;
-      case TensorRole::kQProj:
-        return at.q;
-      case TensorRole::kKProj:
-        return at.k;
-      case TensorRole::kVProj:
-        return at.v;
-      case TensorRole::kOProj:
-        return at.o;
-      case TensorRole::kQNorm:
-        return at.q_norm;
-      case TensorRole::kKNorm:
-        return at.k_norm;
-      case TensorRole::kExpertNorm:
-        return at.post_norm;
-      case TensorRole::kRouter:
-        return at.router;
-      case TensorRole::kGateProj:
-        return at.gate_up.emplace_back();
-      case TensorRole::kUpProj:
-        return behind_gate_;
-      case TensorRole::kDownProj:
-        return at.down.emplace_back();
-      default:
-        fail("{}: training expects a model without such tensors", row.name);
-    }
+    if (row.role == TensorRole::kGateProj) return at.gate_up.emplace_back();
+    if (row.role == TensorRole::kUpProj) return behind_gate_;
+    if (row.role == TensorRole::kDownProj) return at.down.emplace_back();
+    for (const auto& [role, offset] : kOffsets)
+      if (role == row.role) return at.*offset;
+    fail("{}: training expects a model without such tensors", row.name);
   }
 
   Layout& layout_;
