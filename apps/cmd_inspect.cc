@@ -140,8 +140,10 @@ struct TensorMemory {
 };
 
 TensorMemory memory_of(const ModelTensor& row, const StoredTensors& stored, const WeightFormats& formats) {
+  // The head has a copy of its own in memory, even if it is the embedding.
+  const int count = row.role == TensorRole::kHead ? 1 : row.count;
   const auto in = [&](const char* format, double bits) {
-    const double elements = static_cast<double>(row.count) * static_cast<double>(row.size());
+    const double elements = static_cast<double>(count) * static_cast<double>(row.size());
     return TensorMemory{format, static_cast<std::int64_t>(elements * bits / 8)};
   };
   const auto in_format = [&](WeightFormat format) { return in(to_string(format), bits(format)); };

@@ -253,6 +253,22 @@ class InspectTest(unittest.TestCase):
         self.assertNotIn("GFLOP/s", run("inspect", MODELS / "foe-8m").stdout)
         self.assertNotIn("roofline", self.inspect(MODELS / "foe-8m"))
 
+    def test_tensors_are_those_of_the_folder(self):
+        out = self.inspect(MODELS / "foe-8m", "--tensors")
+        listed = {row["name"].replace("{}", str(i)): row["shape"] for row in out["tensors"] for i in range(row["count"])}
+        with open(MODELS / "foe-8m" / "model.safetensors", "rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        header.pop("__metadata__", None)
+        self.assertEqual(listed, {name: tensor["shape"] for name, tensor in header.items()})
+        rows = {row["name"]: row for row in out["tensors"]}
+        up = rows["model.layers.1.mlp.experts.{}.up_proj.weight"]
+        self.assertEqual((up["count"], up["split"], up["part"]), (32, "experts, rows of width", "experts"))
+        self.assertEqual(up["bytes"], 32 * up["shape"][0] * up["shape"][1] * 2)
+        table = run("inspect", MODELS / "foe-8m", "--tensors").stdout
+        for name in rows:
+            self.assertIn(name, table)
+        self.assertNotIn("tensors", self.inspect(MODELS / "foe-8m"))
+
     def test_roofline_refuses_what_it_cannot_know(self):
         for flags, status, message in (
             (["--roofline", "--context", "513"], 1, "--context: expected at most 512, the model's, got 513"),
