@@ -41,7 +41,7 @@ RankReport report(const ModelConfig& c, const Placement& placement, const std::v
   r.share = placement.ranks[rank];
   if (r.share.idle()) return r;
   r.weight_bytes = matrix_elements(c, r.share).bytes(formats);
-  const KvShape kv{r.share.kv_heads.size(), c.heads().key_width, c.heads().key_width, kv_type};
+  const KvShape kv{r.share.kv_heads.size(), c.heads().key_width, c.heads().head_value_width(), kv_type};
   r.kv_token_bytes = c.num_layers() * static_cast<std::int64_t>(kv.block_bytes()) / kKvBlock;
   r.decode = decode_wire_cost(c, placement, nodes, rank, options);
   return r;
@@ -93,6 +93,13 @@ void print_table(const ModelConfig& c, const Placement& placement, const std::ve
   fmt::print("{} layers, width {}, {} query and {} KV heads of {}, vocabulary {}, context {}\n", c.num_layers(),
              c.hidden_size, c.heads().query_heads, c.heads().kv_heads, c.heads().key_width, c.vocab_size,
              c.max_position_embeddings);
+  int windows = 0, widest = 0;
+  for_each_attention(c, [&](const AttentionConfig& a) {
+    windows += a.window > 0;
+    widest = std::max(widest, a.window);
+  });
+  if (windows > 0)
+    fmt::print("sliding windows in {} of {} layers, of at most {} positions\n", windows, c.num_layers(), widest);
   if (c.dense())
     fmt::print("dense, feed-forward width {}\n", c.experts(0).width);
   else

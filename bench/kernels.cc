@@ -195,9 +195,11 @@ void bench_kernels(ThreadPool& pool, const KernelOptions& options,
                    const std::function<void(const KernelPoint&)>& report) {
   const ModelConfig& c = options.shape;
   Bench bench(pool, options, report);
-  const int query = c.heads().query_heads * c.heads().key_width, kv = c.heads().kv_heads * c.heads().key_width;
+  const AttentionConfig& a = c.heads();
+  const std::vector<int> widths{static_cast<int>(a.queries_width()), static_cast<int>(a.keys_width()),
+                                static_cast<int>(a.values_width())};
   for (const WeightFormat format : options.formats) {
-    bench.plain("queries, keys, values", format, {query, kv, kv}, c.hidden_size);
+    bench.plain("queries, keys, values", format, widths, c.hidden_size);
     bench.experts(format);
     bench.plain("token head", format, {c.vocab_size}, c.hidden_size);
   }

@@ -33,6 +33,11 @@ void check_positive(const std::string& key, double value) {
   if (!(value > 0) || !std::isfinite(value)) fail("{}: expected a finite number above 0, got {}", key, value);
 }
 
+void check_at_least(const std::string& key, double value, double low) {
+  if (!(value >= low) || !std::isfinite(value))
+    fail("{}: expected a finite number of at least {}, got {}", key, low, value);
+}
+
 // Throws Error unless `groups`, which must be positive, divides a value.
 void check_groups_divide(int groups, const std::string& key, int value) {
   if (value % groups != 0) fail("expert_groups: expected a divisor of {} = {}, got {}", key, value, groups);
@@ -53,6 +58,16 @@ void refuse_other(const std::string& key, const T& value, const T& computed) {
   if (value != computed) fail("{}: expected {} (nothing else is computed), got {}", key, computed, value);
 }
 
+void check_rotation(const Layer& layer, const AttentionConfig& a) {
+  if (!(a.rotary_share >= 0 && a.rotary_share <= 1))
+    fail("{}: expected a number from 0 to 1, got {}", layer.key("partial_rotary_factor"), a.rotary_share);
+  if (a.rotary_width() % 2 != 0)
+    fail("{}: expected an even width (RoPE rotates pairs), got {} of head_dim = {}, which is {}",
+         layer.key("partial_rotary_factor"), a.rotary_share, a.key_width, a.rotary_width());
+  check_positive(layer.key("rope_theta"), a.rope_theta);
+  check_at_least(layer.key("rope_scaling.factor"), a.rope_factor, 1);
+}
+
 void check_attention(const Layer& layer) {
   const AttentionConfig &a = layer.config.attention(layer.index), &first = layer.config.heads();
   check_range(layer.key("num_attention_heads"), a.query_heads, 1, kMaxHeads);
@@ -63,30 +78,25 @@ void check_attention(const Layer& layer) {
   check_range(layer.key("head_dim"), a.key_width, 1, kMaxHeadDim);
   if (a.key_width % 2 != 0)
     fail("{}: expected an even number (RoPE rotates pairs), got {}", layer.key("head_dim"), a.key_width);
-  check_positive(layer.key("rope_theta"), a.rope_theta);
-  if (!(a.rope_factor >= 1) || !std::isfinite(a.rope_factor))
-    fail("{}: expected a finite number of at least 1, got {}", layer.key("rope_scaling.factor"), a.rope_factor);
-  if (a.query_heads != first.query_heads || a.kv_heads != first.kv_heads || a.key_width != first.key_width)
-    fail("{}: expected {} query and {} KV heads of width {} as in the first layer, got {}, {} and {}",
-         layer.key("attention"), first.query_heads, first.kv_heads, first.key_width, a.query_heads, a.kv_heads,
-         a.key_width);
+  check_range(layer.key("v_head_dim"), a.head_value_width(), 1, kMaxHeadDim);
+  check_range(layer.key("sliding_window"), a.window, 0, kMaxPositions);
+  check_at_least(layer.key("attention_scale"), a.scale, 0);
+  check_at_least(layer.key("attn_logit_softcapping"), a.softcap, 0);
+  check_rotation(layer, a);
+  if (a.query_heads != first.query_heads || a.kv_heads != first.kv_heads || a.key_width != first.key_width ||
+      a.head_value_width() != first.head_value_width())
+    fail("{}: expected {} query and {} KV heads of widths {} and {} as in the first layer, got {}, {}, {} and {}",
+         layer.key("attention"), first.query_heads, first.kv_heads, first.key_width, first.head_value_width(),
+         a.query_heads, a.kv_heads, a.key_width, a.head_value_width());
 }
 
 void refuse_other_attention(const Layer& layer) {
   const AttentionConfig &a = layer.config.attention(layer.index), &first = layer.config.heads();
   refuse_other<std::string_view>(layer.key("kind"), to_string(a.kind), to_string(AttentionKind::kGrouped));
-  if (a.value_width != 0) refuse_other(layer.key("v_head_dim"), a.value_width, a.key_width);
   refuse_other(layer.key("qkv_bias"), a.qkv_bias, false);
   refuse_other(layer.key("output_bias"), a.output_bias, false);
-  refuse_other(layer.key("sliding_window"), a.window, 0);
   refuse_other(layer.key("sinks"), a.sinks, false);
-  refuse_other(layer.key("partial_rotary_factor"), a.rotary_share, 1.0);
-  refuse_other(layer.key("rope_interleaved"), a.interleaved, false);
   refuse_other<std::string_view>(layer.key("qk_norm"), to_string(a.qk_norm), to_string(first.qk_norm));
-  refuse_other(layer.key("rope_theta"), a.rope_theta, first.rope_theta);
-  refuse_other(layer.key("rope_scaling.factor"), a.rope_factor, first.rope_factor);
-  refuse_other(layer.key("attention_scale"), a.scale, 0.0);
-  refuse_other(layer.key("attn_logit_softcapping"), a.softcap, 0.0);
 }
 
 void check_layer_of_experts(const Layer& layer) {

@@ -49,7 +49,7 @@ struct AttentionConfig {
   QkNorm qk_norm = QkNorm::kNone;
   int window = 0;            // a query at p sees positions (p - window, p]; 0: all up to p
   bool sinks = false;        // a logit for each query head takes part in its softmax, without a value
-  double rotary_share = 1;   // this share of a head's width rotates, from its beginning
+  double rotary_share = 1;   // this share of a head's width rotates, from its beginning; 0: the layer has no RoPE
   bool interleaved = false;  // pairs are (2i, 2i + 1), otherwise (i, i + half the rotating width)
   double rope_theta = 10000.0;
   double rope_factor = 1.0;  // linear: positions are divided by it
@@ -57,8 +57,11 @@ struct AttentionConfig {
   double softcap = 0;        // scores become softcap * tanh(score / softcap); 0: they stay
 
   int per_kv_head() const { return query_heads / kv_heads; }
-  std::int64_t query_width() const { return std::int64_t{query_heads} * key_width; }
-  std::int64_t kv_width() const { return std::int64_t{kv_heads} * key_width; }
+  int head_value_width() const { return value_width == 0 ? key_width : value_width; }        // W
+  int rotary_width() const { return static_cast<int>(key_width * rotary_share); }            // rounded down
+  std::int64_t queries_width() const { return std::int64_t{query_heads} * key_width; }       // N * C
+  std::int64_t keys_width() const { return std::int64_t{kv_heads} * key_width; }             // M * C
+  std::int64_t values_width() const { return std::int64_t{kv_heads} * head_value_width(); }  // M * W
   bool operator==(const AttentionConfig&) const = default;
 };
 
@@ -125,7 +128,7 @@ struct ModelConfig {
   const ExpertsConfig& experts(int layer) const;
   AttentionConfig& attention(int layer);
   ExpertsConfig& experts(int layer);
-  // For what is the same in all layers of a valid model: heads, their widths and norms, and RoPE.
+  // For what is the same in all layers of a valid model: the heads, their widths, and the kind of their norms.
   const AttentionConfig& heads() const { return attention(0); }
   // No layer has a router.
   bool dense() const;

@@ -72,13 +72,16 @@ StepWork decode_work(const ModelConfig& c, const Placement& placement, int rank,
   const Share& share = placement.ranks[rank];
   if (share.idle()) return {};
   const MatrixElements elements = matrix_elements(c, share);
-  const double L = c.num_layers(), E = expert_table(c, 0).with_rows();
+  const double E = expert_table(c, 0).with_rows();
   const double own = own_sequences(step.sequences, placement.members, share.member);
 
-  const KvShape kv{share.kv_heads.size(), c.heads().key_width, c.heads().key_width, step.kv};
+  const KvShape kv{share.kv_heads.size(), c.heads().key_width, c.heads().head_value_width(), step.kv};
   const double position_bytes = static_cast<double>(kv.block_bytes()) / kKvBlock;
-  const double heads = share.kv_heads.size() * c.heads().per_kv_head();
-  const double positions = L * own * step.context;
+  const double position_flops = 2.0 * share.kv_heads.size() * c.heads().per_kv_head() * (kv.key_width + kv.value_width);
+  double positions = 0;
+  for_each_attention(c, [&](const AttentionConfig& a) {
+    positions += own * (a.window > 0 ? std::min<double>(a.window, step.context) : step.context);
+  });
 
   // The rows of each expert, and the share of experts that have rows.
   const ExpertTable table = expert_table(c, 0);
@@ -88,7 +91,7 @@ StepWork decode_work(const ModelConfig& c, const Placement& placement, int rank,
   Work experts = product_work(static_cast<double>(elements.experts), step.weights.experts, rows);
   experts.bytes *= touched;
   return {.projections = product_work(static_cast<double>(elements.attention), step.weights.attention, own),
-          .attention = {.bytes = positions * position_bytes, .flops = positions * 4 * heads * c.heads().key_width},
+          .attention = {.bytes = positions * position_bytes, .flops = positions * position_flops},
           .router = product_work(static_cast<double>(elements.router), WeightFormat::kF32, own),
           .experts = experts,
           .head = product_work(static_cast<double>(elements.head), step.weights.head, own)};

@@ -47,8 +47,10 @@ struct StepWork {
 };
 
 struct DecodeStep {
-  int sequences = 1;   // one token of each
-  double context = 1;  // positions that a token attends to, its own included: the mean over sequences
+  int sequences = 1;  // one token of each
+  // Positions that a token attends to, its own included, where no window hides some: the mean over sequences, which are
+  // taken to be of one length.
+  double context = 1;
   WeightFormats weights = {};
   KvType kv = KvType::kBF16;
 };

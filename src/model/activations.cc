@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/check.h"
 #include "core/sum_blocks.h"
 
 namespace foe {
@@ -54,12 +55,15 @@ ProductScratch make_product_scratch(const Model& model, std::size_t T, std::size
 }
 
 AttentionScratch make_attention_scratch(const Model& model, std::size_t T) {
-  const std::size_t n_width = static_cast<std::size_t>(model.query_heads()) * model.config.heads().key_width;
-  const std::size_t m_width = static_cast<std::size_t>(model.share().kv_heads.size()) * model.config.heads().key_width;
-  return {.q_TnC = allocate(T * n_width),
-          .k_TmC = allocate(T * m_width),
-          .v_TmC = allocate(T * m_width),
-          .attended_TnC = allocate(T * n_width),
+  const AttentionConfig& a = model.config.heads();
+  const int n = model.query_heads(), m = model.share().kv_heads.size(), W = a.head_value_width();
+  const auto rows = [T](int heads, int width) {
+    return HeadRows{heads, width, allocate(T * heads * static_cast<std::size_t>(width))};
+  };
+  return {.q = rows(n, a.key_width),
+          .k = rows(m, a.key_width),
+          .v = rows(m, W),
+          .attended = rows(n, W),
           .squares_BT2 = allocate(std::max<std::size_t>(1, model.o_blocks.size()) * T * 2)};
 }
 
@@ -92,16 +96,27 @@ StepState::StepState(const Model& model, Communicator& across_groups, int tokens
   term_PTD = across_groups.allocate_terms(model.attention_sums.max_partials() * T * D);
   update_GTD = across_groups.allocate_terms(updates * T * D);
   affine_GTD = allocate(model.affine_parts.size() * T * D);
-  cosines_TC = allocate(T * c.heads().key_width / 2);
-  sines_TC = allocate(T * c.heads().key_width / 2);
+  for_each_attention(c, [&](const AttentionConfig& attention) {
+    const Rotation rotation = rotation_of(attention);
+    if (rotation.width == 0 || std::ranges::find(angles, rotation, &Angles::rotation) != angles.end()) return;
+    angles.push_back({rotation, allocate(T * rotation.width / 2), allocate(T * rotation.width / 2)});
+  });
   if (model.placement.members > 1 && !share.idle())
     exchange.emplace(c, experts_of_members(model.placement, model.rank), share.member, options, tokens);
 }
 
 std::size_t StepState::bytes() const {
   const std::size_t routed = routing.experts_J.size() * 4 + routing.begin_T.size() + routing.expert_begin.size();
-  return 4 * (term_PTD.size() + update_GTD.size() + routed) + bytes_of(r_TD, affine_GTD, cosines_TC, sines_TC) +
-         (exchange ? exchange->bytes() : 0);
+  std::size_t bytes = 4 * (term_PTD.size() + update_GTD.size() + routed) + bytes_of(r_TD, affine_GTD) +
+                      (exchange ? exchange->bytes() : 0);
+  for (const Angles& a : angles) bytes += bytes_of(a.cosines_TR, a.sines_TR);
+  return bytes;
+}
+
+const Angles& StepState::angles_of(const AttentionConfig& attention) const {
+  const auto found = std::ranges::find(angles, rotation_of(attention), &Angles::rotation);
+  FOE_CHECK(found != angles.end(), "no angles of theta {}", attention.rope_theta);
+  return *found;
 }
 
 Activations::Activations(const Model& model, Communicator& across_groups, int tokens, int sampled,
@@ -123,7 +138,7 @@ Activations::Activations(const Model& model, Communicator& across_groups, int to
 std::size_t Activations::bytes() const {
   std::size_t bytes =
       bytes_of(products.input_TD, products.codes) +
-      bytes_of(attention.q_TnC, attention.k_TmC, attention.v_TmC, attention.attended_TnC, attention.squares_BT2) +
+      bytes_of(attention.q.x, attention.k.x, attention.v.x, attention.attended.x, attention.squares_BT2) +
       bytes_of(experts.scores_TE, experts.hidden_Rf, experts.output_RD) +
       bytes_of(head.logits_Sv, head.gathered, head.logits_SV);
   for (const StepState& state : states) bytes += state.bytes();

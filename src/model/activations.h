@@ -1,8 +1,8 @@
 // The memory of a forward pass, by what it serves, and what a pass counts.
 //
 // Shape letters: T tokens, B tokens of a block, D model width, G local streams, P partial sums of this rank's terms,
-// n/m local query/KV heads, C head width, E experts, R rows sorted by expert, f local hidden width of an expert, S
-// sampled rows, V vocabulary, v local part of the vocabulary.
+// n/m local query/KV heads, C width of a query or key, W of a value, E experts, R rows sorted by expert, f local hidden
+// width of an expert, S sampled rows, V vocabulary, v local part of the vocabulary.
 #pragma once
 
 #include <optional>
@@ -26,6 +26,23 @@ inline constexpr int kOverlapTokens = 128;
 // Attention's inputs are normalised and projected in blocks of so many tokens, which stay in a cache in between.
 inline constexpr int kInputBlock = 192;
 
+// How queries and keys of some layers rotate.
+struct Rotation {
+  double theta, factor;
+  int width;
+
+  bool operator==(const Rotation&) const = default;
+};
+inline Rotation rotation_of(const AttentionConfig& a) {
+  return {a.rope_theta, a.rope_factor, a.rotary_width()};
+}
+
+// The angles of a step's tokens in the layers that have this rotation.
+struct Angles {
+  Rotation rotation;
+  AlignedBuffer<float> cosines_TR, sines_TR;  // [T, width / 2]
+};
+
 // What a step keeps from one stage to the next. Each half of a step has its own, because exchanges read and write it
 // while the other half computes.
 struct StepState {
@@ -33,7 +50,7 @@ struct StepState {
   TermBuffer update_GTD;  // the update M_h of each stream; with a shared residual [P, T, D], partial sums of experts
   AlignedBuffer<float> affine_GTD;  // what affine experts add to the update of each stream; empty if there are none
   TermBuffer term_PTD;              // partial sums of attention's terms
-  AlignedBuffer<float> cosines_TC, sines_TC;  // [T, C / 2]
+  std::vector<Angles> angles;       // of every rotation that a layer has
   // After a range of layers: how many rows r has, and which layer they run next. 0 after the last layer or an Error.
   int rows = 0, next_layer = 0;
   Routing routing;
@@ -42,6 +59,7 @@ struct StepState {
   // Collective over `groups`. Allocates memory for `tokens` tokens.
   StepState(const Model& model, Communicator& across_groups, int tokens, const ExchangeOptions& options);
   std::size_t bytes() const;
+  const Angles& angles_of(const AttentionConfig& attention) const;
 };
 
 // The scratch memory below is valid within one stage, so halves share it. Every stage may use what products take.
@@ -50,9 +68,16 @@ struct ProductScratch {
   AlignedBuffer<std::byte> codes;  // the rounded rows that products with rounded weights take (quantise_rows)
   std::vector<Product> list;       // of one parallel loop
 };
+// What the local heads have for each token.
+struct HeadRows {
+  int heads = 0, width = 0;
+  AlignedBuffer<float> x;  // [T, heads, width]
+
+  std::size_t stride() const { return static_cast<std::size_t>(heads) * width; }
+  float* row(std::size_t t) { return x.data() + t * stride(); }
+};
 struct AttentionScratch {
-  AlignedBuffer<float> q_TnC, k_TmC, v_TmC;
-  AlignedBuffer<float> attended_TnC;
+  HeadRows q, k, v, attended;        // of n, m, m and n heads; C, C, W and W wide
   AlignedBuffer<float> squares_BT2;  // sums of squares of q and k in each block of heads, for a QK-norm over all heads
 };
 struct ExpertsScratch {

@@ -1,5 +1,5 @@
 // Shape letters: T tokens, B tokens of a block, D model width, G local streams, P partial sums of this rank's terms,
-// n/m local query/KV heads, C head width.
+// n/m local query/KV heads, C width of a query or key, W of a value.
 #include "model/attention_block.h"
 
 #include <algorithm>
@@ -14,64 +14,57 @@ namespace {
 
 // q, k, v = the projections of all streams, for a block of rows, in one parallel loop.
 void project_qkv(Step& s, const LayerWeights& w, Range rows, bool own_updates) {
-  const std::size_t D = s.model.config.hidden_size, G = w.streams.size(), C = s.model.config.heads().key_width;
-  const std::size_t n_width = s.model.query_heads() * C, m_width = s.kv.shape().kv_heads * C;
+  const std::size_t streams = w.streams.size();
+  norm_rows(s, w.attention_norm_D, rows, own_updates ? static_cast<int>(streams) : 0);
+  const Input in = input_rows(s, own_updates ? static_cast<int>(streams) * rows.size() : rows.size());
   s.a.products.list.clear();
-  norm_rows(s, w.attention_norm_D, rows, own_updates ? static_cast<int>(G) : 0);
-  QuantisedRows input_codes;
-  for (std::size_t g = 0; g < G; ++g) {
-    const float* input_BD = s.a.products.input_TD.data() + (own_updates ? g * rows.size() * D : 0);
-    if (g == 0 || own_updates) input_codes = quantise(s, w.streams[g].q, input_BD, D, rows.size(), static_cast<int>(g));
-    const auto project = [&](const PackedMatrix& matrix, AlignedBuffer<float>& y, std::size_t width) {
-      s.a.products.list.push_back({.x = input_BD,
-                                   .x_stride = D,
-                                   .rows = nullptr,
+  for (std::size_t g = 0; g < streams; ++g) {
+    const auto project = [&](const PackedMatrix& matrix, HeadRows& y) {
+      s.a.products.list.push_back({.x = in.x + (own_updates ? g * rows.size() * in.stride : 0),
+                                   .x_stride = in.stride,
                                    .count = rows.size(),
                                    .w = &matrix,
-                                   .y = y.data() + rows.begin * width + g * (width / G),
-                                   .y_stride = width,
-                                   .quantised = input_codes});
+                                   .y = y.row(rows.begin) + g * (y.stride() / streams),
+                                   .y_stride = y.stride()});
     };
-    project(w.streams[g].q, s.a.attention.q_TnC, n_width);
-    project(w.streams[g].k, s.a.attention.k_TmC, m_width);
-    project(w.streams[g].v, s.a.attention.v_TmC, m_width);
+    project(w.streams[g].q, s.a.attention.q);
+    project(w.streams[g].k, s.a.attention.k);
+    project(w.streams[g].v, s.a.attention.v);
   }
-  multiply(s.pool, s.a.products.list);
+  linear(s, in, s.a.products.list);
 }
 
-// QK-norm of x [T, heads, C] over each head or, with a full QK-norm of a federated model, over the heads of each
-// stream, which then have weights of their own.
-void norm_heads(Step& s, float* x, int heads, std::span<const float> weight) {
-  const AttentionConfig& attention = s.model.config.heads();
-  const int C = attention.key_width, streams = s.model.share().streams(), width = heads * C;
-  const bool full = attention.qk_norm == QkNorm::kFull;
-  for (int g = 0; g < (full ? streams : 1); ++g) {
-    const int n = full ? width / streams : C, at = g * n;
-    const auto stride = static_cast<std::size_t>(full ? width : n);
-    rms_norm(s.pool, {.x = x + at,
+// QK-norm of x over each head or, with a full QK-norm of a federated model, over the heads of each stream, which then
+// have weights of their own.
+void norm_heads(Step& s, HeadRows& x, std::span<const float> weight) {
+  const bool full = s.model.config.heads().qk_norm == QkNorm::kFull;
+  const int streams = full ? s.model.share().streams() : 1;
+  const int n = full ? static_cast<int>(x.stride()) / streams : x.width;
+  const auto stride = static_cast<std::size_t>(n) * streams;
+  for (int at = 0; at < n * streams; at += n)
+    rms_norm(s.pool, {.x = x.row(0) + at,
                       .x_stride = stride,
                       .weight = weight.data() + at,
-                      .y = x + at,
+                      .y = x.row(0) + at,
                       .y_stride = stride,
-                      .rows = full ? s.T : s.T * heads,
+                      .rows = full ? s.T : s.T * x.heads,
                       .n = n,
                       .eps = static_cast<float>(s.model.config.rms_norm_eps)});
-  }
 }
 
 // QK-norm over all heads together, for models with a shared residual. Squares are added in each block of heads, and the
 // blocks in the order of attention's terms; if heads are split over ranks, this is a sum over ranks.
-void norm_whole_width(Step& s, const LayerWeights& w, int n, int m) {
+void norm_whole_width(Step& s, const LayerWeights& w) {
   const AttentionConfig& attention = s.model.config.heads();
-  const int C = attention.key_width, per_kv = attention.per_kv_head();
-  const std::size_t n_width = n * C, m_width = m * C, count = 2 * static_cast<std::size_t>(s.T);
+  const std::size_t count = 2 * static_cast<std::size_t>(s.T);
+  HeadRows &q = s.a.attention.q, &k = s.a.attention.k;
   float* squares_BT2 = s.a.attention.squares_BT2.data();
   s.pool.parallel_for(s.T, [&](std::size_t t) {
-    const float *q = s.a.attention.q_TnC.data() + t * n_width, *k = s.a.attention.k_TmC.data() + t * m_width;
     for (std::size_t b = 0; b < s.model.o_blocks.size(); ++b) {
-      const OutputBlock& block = s.model.o_blocks[b];
-      squares_BT2[b * count + 2 * t] = sum_of_squares(q + block.column, block.columns);
-      squares_BT2[b * count + 2 * t + 1] = sum_of_squares(k + block.column / per_kv, block.columns / per_kv);
+      const Range heads = s.model.o_blocks[b].kv_heads;
+      const int column = heads.begin * k.width, columns = heads.size() * k.width, per_kv = attention.per_kv_head();
+      squares_BT2[b * count + 2 * t] = sum_of_squares(q.row(t) + column * per_kv, columns * per_kv);
+      squares_BT2[b * count + 2 * t + 1] = sum_of_squares(k.row(t) + column, columns);
     }
   });
   const SumPlan& sums = s.model.attention_sums;
@@ -80,32 +73,48 @@ void norm_whole_width(Step& s, const LayerWeights& w, int n, int m) {
     s.pending = s.grid.start([&] { s.grid.across_groups().sum_partials(sums, squares_BT2, count); });
     finish_exchange(s);
   }
-  const auto inverse_rms = [&](float squares, int heads) {
-    return 1.0f / std::sqrt(squares / static_cast<float>(heads * C) + static_cast<float>(s.model.config.rms_norm_eps));
+  const auto scale = [&](float* row, const HeadRows& x, float squares, int all_heads, std::span<const float> weight) {
+    const auto mean = squares / static_cast<float>(all_heads * x.width);
+    scale_row(row, weight.data(), 1.0f / std::sqrt(mean + static_cast<float>(s.model.config.rms_norm_eps)),
+              static_cast<int>(x.stride()));
   };
   s.pool.parallel_for(s.T, [&](std::size_t t) {
-    scale_row(s.a.attention.q_TnC.data() + t * n_width, w.q_norm.data(),
-              inverse_rms(squares_BT2[2 * t], attention.query_heads), static_cast<int>(n_width));
-    scale_row(s.a.attention.k_TmC.data() + t * m_width, w.k_norm.data(),
-              inverse_rms(squares_BT2[2 * t + 1], attention.kv_heads), static_cast<int>(m_width));
+    scale(q.row(t), q, squares_BT2[2 * t], attention.query_heads, w.q_norm);
+    scale(k.row(t), k, squares_BT2[2 * t + 1], attention.kv_heads, w.k_norm);
   });
 }
 
-void norm_and_rotate(Step& s, const LayerWeights& w) {
+void norm_queries_and_keys(Step& s, const LayerWeights& w) {
   const QkNorm norm = s.model.config.heads().qk_norm;
-  const int n = s.model.query_heads(), m = s.kv.shape().kv_heads, C = s.model.config.heads().key_width;
   if (norm == QkNorm::kFull && !s.model.config.federated()) {
-    norm_whole_width(s, w, n, m);
+    norm_whole_width(s, w);
   } else if (norm != QkNorm::kNone) {
-    norm_heads(s, s.a.attention.q_TnC.data(), n, w.q_norm);
-    norm_heads(s, s.a.attention.k_TmC.data(), m, w.k_norm);
+    norm_heads(s, s.a.attention.q, w.q_norm);
+    norm_heads(s, s.a.attention.k, w.k_norm);
   }
+}
+
+void rotate(Step& s, const AttentionConfig& attention) {
+  const int width = attention.rotary_width();
+  if (width == 0) return;
+  const Angles& angles = s.state.angles_of(attention);
+  const auto turn = attention.interleaved ? rope_interleaved : rope;
   s.pool.parallel_for(s.T, [&](std::size_t t) {
-    const float* cosines = s.state.cosines_TC.data() + t * (C / 2);
-    const float* sines = s.state.sines_TC.data() + t * (C / 2);
-    for (int h = 0; h < n; ++h) rope(s.a.attention.q_TnC.data() + (t * n + h) * C, cosines, sines, C);
-    for (int h = 0; h < m; ++h) rope(s.a.attention.k_TmC.data() + (t * m + h) * C, cosines, sines, C);
+    const std::size_t at = t * (width / 2);
+    for (HeadRows* x : {&s.a.attention.q, &s.a.attention.k})
+      for (int h = 0; h < x->heads; ++h)
+        turn(x->row(t) + h * x->width, angles.cosines_TR.data() + at, angles.sines_TR.data() + at, width);
   });
+}
+
+// Writes keys and values to the cache, and what the local heads attend to.
+void attend(Step& s, int layer) {
+  const AttentionConfig& a = s.model.config.attention(layer);
+  AttentionScratch& x = s.a.attention;
+  const KvShape& shape = s.kv.shape();
+  write_kv(s.pool, s.batch, shape, x.k.row(0), x.v.row(0), s.kv.layer(layer));
+  attention(s.pool, s.batch, shape, x.q.heads, {.scale = a.scale, .softcap = a.softcap, .window = a.window}, x.q.row(0),
+            s.kv.layer(layer), x.attended.row(0));
 }
 
 // From the second layer on, each stream of a federated model has an update that the others have not seen.
@@ -126,14 +135,13 @@ void keep_sampled_rows(Step& s) {
 }  // namespace
 
 void begin_attention(Step& s, int layer) {
-  const LayerWeights& w = s.model.weights.layers[layer];
   const bool own_updates = has_own_updates(s, layer);
   const int block = own_updates ? kInputBlock : s.T;
+  const LayerWeights& w = s.model.weights.layers[layer];
   for (int t = 0; t < s.T; t += block) project_qkv(s, w, {t, std::min(s.T, t + block)}, own_updates);
-  norm_and_rotate(s, w);
-  write_kv(s.pool, s.batch, s.kv.shape(), s.a.attention.k_TmC.data(), s.a.attention.v_TmC.data(), s.kv.layer(layer));
-  attention(s.pool, s.batch, s.kv.shape(), s.model.query_heads(), {}, s.a.attention.q_TnC.data(), s.kv.layer(layer),
-            s.a.attention.attended_TnC.data());
+  norm_queries_and_keys(s, w);
+  rotate(s, s.model.config.attention(layer));
+  attend(s, layer);
   project_output(s, layer, own_updates);
   begin_sum(s, s.model.attention_sums, s.state.term_PTD.data());
 }

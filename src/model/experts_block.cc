@@ -12,19 +12,8 @@ namespace {
 void route(Step& s, int layer) {
   const LayerWeights& w = s.model.weights.layers[layer];
   const ExpertTable table = expert_table(s.model.config, layer);
-  const std::size_t D = s.model.config.hidden_size;
   float* scores_TE = s.a.experts.scores_TE.data();
-  if (!s.model.config.experts(layer).dense()) {
-    const Product scores{.x = s.a.products.input_TD.data(),
-                         .x_stride = D,
-                         .rows = nullptr,
-                         .count = s.T,
-                         .w = &w.router_ED,
-                         .y = scores_TE,
-                         .y_stride = static_cast<std::size_t>(table.columns())};
-    multiply(s.pool, {&scores, 1});
-  }
-  const auto if_any = [](const std::vector<float>& values) { return values.empty() ? nullptr : values.data(); };
+  if (!s.model.config.experts(layer).dense()) linear(s, input_rows(s, s.T), w.router_ED, scores_TE);
   const Controls<float> controls{.offset_E = if_any(w.router_bias_E), .selection_bias_E = if_any(w.selection_bias_E)};
   select_experts(s.pool, table, selection(s.model.config, layer), controls, scores_TE, s.T, s.state.routing);
 }
@@ -70,7 +59,7 @@ void begin_experts(Step& s, int layer) {
   if (c.dense()) {
     multiply_dense(s, layer);
   } else {
-    multiply_experts(s, w, s.a.products.input_TD.data(), c.hidden_size, s.T, routing);
+    multiply_experts(s, w, input_rows(s, s.T), routing);
     combine_experts(s.pool, c, routing, s.model.expert_parts, s.a.experts.output_RD.data(), s.T, s.update_TD(0));
   }
   if (!c.federated()) begin_sum(s, s.model.expert_sums, s.update_TD(0));
@@ -94,7 +83,7 @@ void finish_dispatch(Step& s, int layer) {
 
 void begin_return(Step& s, int layer) {
   ExpertExchange& x = *s.state.exchange;
-  multiply_experts(s, s.model.weights.layers[layer], x.arrived, x.arrived_stride, x.rows, x.routing);
+  multiply_experts(s, s.model.weights.layers[layer], {x.arrived, x.arrived_stride, x.rows, x.hidden_size}, x.routing);
   pack_sums(x, s.pool, s.model.config, s.a.experts.output_RD.data());
   begin_messages(s);
 }

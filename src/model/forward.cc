@@ -20,7 +20,7 @@
 // The blocks are in model/attention_block.cc and model/experts_block.cc. How halves of a step overlap is in
 // model/pipeline.cc.
 //
-// Shape letters: T tokens, D model width, C head width, S sampled rows, v local part of the vocabulary.
+// Shape letters: T tokens, D model width, R half the rotating width, S sampled rows, v local part of the vocabulary.
 #include "model/forward.h"
 
 #include <algorithm>
@@ -44,12 +44,13 @@ void embed(Step& s) {
 }
 
 void find_angles(Step& s) {
-  const AttentionConfig& attention = s.model.config.heads();
-  const int C = attention.key_width, half = C / 2;
-  s.pool.parallel_for(s.T, [&](std::size_t t) {
-    rope_angles(s.batch.positions[t], attention.rope_theta, attention.rope_factor, C,
-                s.state.cosines_TC.data() + t * half, s.state.sines_TC.data() + t * half);
-  });
+  for (Angles& angles : s.state.angles)
+    s.pool.parallel_for(s.T, [&](std::size_t t) {
+      const Rotation& r = angles.rotation;
+      const std::size_t at = t * (r.width / 2);
+      rope_angles(s.batch.positions[t], r.theta, r.factor, r.width, angles.cosines_TR.data() + at,
+                  angles.sines_TR.data() + at);
+    });
 }
 
 // The rows of the first range of layers are embeddings, those of a later one what the range before has left.
@@ -81,10 +82,8 @@ void finish_last_sum(Step& s, int) {
 void score(Step& s, int) {
   const Model& model = s.model;
   norm_rows(s, model.weights.final_norm_D, {0, s.T});
-  const float* x_SD = s.a.products.input_TD.data();
-  const QuantisedRows codes = quantise(s, model.weights.head_vD, x_SD, model.config.hidden_size, s.T);
   const std::size_t v = model.share().vocab.size();
-  score_vocabulary(model, s.pool, x_SD, codes, s.T, s.a.head.logits_Sv.data() + s.first_sampled * v);
+  linear(s, input_rows(s, s.T), model.weights.head_vD, s.a.head.logits_Sv.data() + s.first_sampled * v);
 }
 
 std::vector<Stage> stages_of(const Model& model, Range layers, bool rows_travel, ForwardStats& stats) {

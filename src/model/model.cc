@@ -113,12 +113,16 @@ Model make_model(ModelConfig config, Placement placement, int rank, Weights weig
 }
 
 KvShape Model::kv_shape(KvType type, AttentionType attention) const {
-  return {share().kv_heads.size(), config.heads().key_width, config.heads().key_width, type, attention};
+  return {share().kv_heads.size(), config.heads().key_width, config.heads().head_value_width(), type, attention};
 }
 
 Model load_model(const std::string& model_dir, Plan plan, const Communicator& comm, const FormatChoice& formats,
                  int threads) {
-  ModelConfig config = load_model_config(model_dir);
+  return load_model(model_dir, load_model_config(model_dir), plan, comm, formats, threads);
+}
+
+Model load_model(const std::string& model_dir, ModelConfig config, Plan plan, const Communicator& comm,
+                 const FormatChoice& formats, int threads) {
   check_summed(config);
   Placement placement = make_placement(config, plan, comm.size(), comm.nodes());
   const Share& share = placement.ranks[comm.rank()];

@@ -50,5 +50,8 @@ Model make_model(ModelConfig config, Placement placement, int rank, Weights weig
 // does not fit the model or the number of ranks.
 Model load_model(const std::string& model_dir, Plan plan, const Communicator& comm, const FormatChoice& formats = {},
                  int threads = 1);
+// The same with a configuration in place of the folder's config.json. It must be valid.
+Model load_model(const std::string& model_dir, ModelConfig config, Plan plan, const Communicator& comm,
+                 const FormatChoice& formats = {}, int threads = 1);
 
 }  // namespace foe

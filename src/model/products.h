@@ -1,25 +1,46 @@
-// The products of a layer that end in sums: attention's output projection and the experts.
+// Products of activations with the model's matrices: linear(), and those that end in sums, which are attention's output
+// projection and the experts.
 //
-// Shape letters: T tokens, D model width, P partial sums of this rank's terms, n query heads, C head width, R rows
-// sorted by expert, f local hidden width.
+// Shape letters: T tokens, D model width, P partial sums of this rank's terms, n query heads, W width of a value, R
+// rows sorted by expert, f local hidden width.
 #pragma once
 
 #include "model/step.h"
 
 namespace foe {
 
-// Returns x [rows, depth of w] rounded as products with w require it (quantise_rows), or nothing if they take floats.
-// The rounded rows are in s.a.codes, where they replace the `slot`-th of several x with as many rows.
-QuantisedRows quantise(Step& s, const PackedMatrix& w, const float* x, std::size_t x_stride, int rows, int slot = 0);
+// Activations x [rows, depth] that products read, with `stride` floats from row to row.
+struct Input {
+  const float* x;
+  std::size_t stride;
+  int rows, depth;
+};
+
+// The first rows of input_TD, which norm_rows() has written.
+inline Input input_rows(const Step& s, int rows) {
+  const int D = s.model.config.hidden_size;
+  return {s.a.products.input_TD.data(), static_cast<std::size_t>(D), rows, D};
+}
+
+// Multiplies rows of the input by matrices of the model, which have one format, in one parallel loop: y = x w^T + bias,
+// with the bias in `plus`. The products' x point into the input. All of it is rounded once, if products with the format
+// require that (quantise_rows), and `quantised` is set.
+void linear(Step& s, const Input& in, std::span<Product> products);
+// The same with one matrix and all rows: y [rows, rows of w].
+void linear(Step& s, const Input& in, const PackedMatrix& w, float* y);
+
+// Returns the values, or null if there are none.
+inline const float* if_any(const std::vector<float>& values) {
+  return values.empty() ? nullptr : values.data();
+}
 
 // Writes attention's partial sums to term_PTD. With a shared residual the terms are blocks of heads. In a federated
 // model they are the local streams, Attn_h or, with `own_updates`, M_h + Attn_h.
 void project_output(Step& s, int layer, bool own_updates);
 
-// Writes FFN_e(x) to output_RD for the sorted rows of each local expert e. x has `rows` rows, and `routing` says which
-// of them each expert runs. All experts are multiplied in one parallel loop for gate and up, and in one for down.
-void multiply_experts(Step& s, const LayerWeights& w, const float* x, std::size_t x_stride, int rows,
-                      const Routing& routing);
+// Writes FFN_e(x) to output_RD for the sorted rows of each local expert e; `routing` says which rows of x, the input,
+// each expert runs. All experts are multiplied in one parallel loop for gate and up, and in one for down.
+void multiply_experts(Step& s, const LayerWeights& w, const Input& in, const Routing& routing);
 
 // Writes the partial sums of a dense model's FFN of input_TD, over blocks of hidden units, to the updates.
 void multiply_dense(Step& s, int layer);

@@ -109,19 +109,6 @@ void gather_candidates(const Model& model, const SampledRows& rows, Activations&
 
 }  // namespace
 
-void score_vocabulary(const Model& model, ThreadPool& pool, const float* x_SD, const QuantisedRows& codes, int rows,
-                      float* logits_Sv) {
-  const Product head{.x = x_SD,
-                     .x_stride = static_cast<std::size_t>(model.config.hidden_size),
-                     .rows = nullptr,
-                     .count = rows,
-                     .w = &model.weights.head_vD,
-                     .y = logits_Sv,
-                     .y_stride = static_cast<std::size_t>(model.share().vocab.size()),
-                     .quantised = codes};
-  multiply(pool, {&head, 1});
-}
-
 Logits gather_logits(const Model& model, const Batch& batch, Activations& a, ThreadPool& pool, Communicator& world) {
   const Placement& placement = model.placement;
   const SampledRows rows(batch, placement.members);

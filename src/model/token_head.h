@@ -1,7 +1,7 @@
 // The end of a forward pass: each rank computes the logits of its part of the vocabulary, and rank 0 receives what it
 // needs to choose tokens.
 //
-// Shape letters: S sampled rows, D model width, V vocabulary, v this rank's part of the vocabulary.
+// Shape letters: S sampled rows, V vocabulary, v this rank's part of the vocabulary.
 #pragma once
 
 #include <span>
@@ -19,11 +19,6 @@ struct Logits {
   std::span<const Candidate> candidates;  // of other rows: the largest of each rank's part of the vocabulary
   std::span<const std::int32_t> candidates_begin;  // [S + 1] where the candidates of each row begin
 };
-
-// Writes the logits of this rank's part of the vocabulary for x_SD to logits_Sv. `codes` has x_SD rounded, if products
-// with the head require that.
-void score_vocabulary(const Model& model, ThreadPool& pool, const float* x_SD, const QuantisedRows& codes, int rows,
-                      float* logits_Sv);
 
 // Collective. Sends what the batch wants of every rank's a.head.logits_Sv to rank 0 and returns it there: whole rows in
 // the encoding of the wire, candidates exactly. If the batch has no rows of a kind, there is no exchange for it.

@@ -30,16 +30,17 @@ struct Dialect {
   QkNorm qk_norm = QkNorm::kNone;
   bool sparse = false;               // the model must have experts
   bool always_renormalises = false;  // there is no key norm_topk_prob: it is always true
+  bool windows = false;              // sliding_window is of all layers
 };
 
-constexpr Dialect kFoe = {"foe"};
+constexpr Dialect kFoe = {.model_type = "foe", .windows = true};
 constexpr std::array<Dialect, 7> kDialects = {{
     kFoe,
     {"olmoe", QkNorm::kFull, true},
-    {"mixtral", QkNorm::kNone, true, true},
+    {"mixtral", QkNorm::kNone, true, true, true},
     {"qwen3_moe", QkNorm::kHead, true},
     {"llama"},
-    {"mistral"},
+    {.model_type = "mistral", .windows = true},
     {"qwen3", QkNorm::kHead},
 }};
 
@@ -74,13 +75,21 @@ void refuse_other_architectures(const json& root) {
   expect("quantization_config", nullptr);
   expect("decoder_sparse_step", 1);  // 1: every layer has experts
   expect("mlp_only_layers", json::array());
-  // A window that is at least as long as the context has no effect.
-  if (find(root, "sliding_window") && get_bool(root, "use_sliding_window", true)) {
-    const int window = get_int(root, "sliding_window");
-    const int positions = get_int(root, "max_position_embeddings");
-    if (window < positions)
-      fail("sliding_window: expected null or at least max_position_embeddings = {}, got {}", positions, window);
-  }
+}
+
+// Returns the window of all layers, or 0 if there is none. One that is at least as long as the context has no effect.
+int read_window(const json& root, const Dialect& dialect) {
+  if (!find(root, "sliding_window") || !get_bool(root, "use_sliding_window", true)) return 0;
+  const int window = get_int(root, "sliding_window"), positions = get_int(root, "max_position_embeddings");
+  if (window >= positions) return 0;
+  if (!dialect.windows)
+    fail("sliding_window: expected null or at least max_position_embeddings = {} in a model of type {}, got {}",
+         positions, dialect.model_type, window);
+  if (window < 1) fail("sliding_window: expected null or at least 1, got {}", window);
+  const json* types = find(root, "layer_types");
+  if (types && std::ranges::any_of(*types, [](const json& type) { return type != "sliding_attention"; }))
+    fail("layer_types: expected \"sliding_attention\" alone with sliding_window = {}, got {}", window, excerpt(*types));
+  return window;
 }
 
 // `rope` is the object that holds rope_type and factor: transformers 4 calls it rope_scaling, 5 rope_parameters.
@@ -153,6 +162,7 @@ AttentionConfig read_attention(const json& root, const Dialect& dialect, int hid
     attention.key_width = hidden_size / attention.query_heads;
   }
   attention.qk_norm = get_choice(root, "qk_norm", dialect.qk_norm, {QkNorm::kNone, QkNorm::kHead, QkNorm::kFull});
+  attention.window = read_window(root, dialect);
   read_rope(root, attention);
   return attention;
 }
@@ -213,7 +223,7 @@ bool is_olmoe(const ModelConfig& config) {
   nlohmann::ordered_json ours;
   write_expert_keys(config.experts(0), ours);
   return !config.dense() && ours.empty() && config.expert_groups == 1 && config.heads().qk_norm == QkNorm::kFull &&
-         config.heads().query_width() == config.hidden_size;
+         config.heads().window == 0 && config.heads().queries_width() == config.hidden_size;
 }
 
 }  // namespace
@@ -252,6 +262,7 @@ std::string model_config_json(const ModelConfig& config) {
   root["num_attention_heads"] = attention.query_heads;
   root["num_key_value_heads"] = attention.kv_heads;
   root["head_dim"] = attention.key_width;
+  if (attention.window > 0) root["sliding_window"] = attention.window;
   root["hidden_act"] = "silu";
   if (experts.dense()) {
     root["intermediate_size"] = experts.width;
@@ -283,7 +294,11 @@ std::string model_config_json(const ModelConfig& config) {
   root["eos_token_id"] = eos.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(eos);
   if (eos.size() == 1) root["eos_token_id"] = eos.front();
   root["bos_token_id"] = config.bos_token_id ? nlohmann::ordered_json(*config.bos_token_id) : nlohmann::ordered_json();
-  return root.dump(2) + "\n";
+  std::string text = root.dump(2) + "\n";
+  ModelConfig read = parse_model_config(text);
+  read.model_type = config.model_type;
+  if (read != config) fail("layers: expected what the keys of config.json can say, got a model that they would change");
+  return text;
 }
 
 }  // namespace foe

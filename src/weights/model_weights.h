@@ -16,8 +16,8 @@ namespace foe {
 // The attention weights of one stream. In a federated model these are the heads of one group, otherwise all of this
 // rank's heads.
 struct StreamWeights {
-  PackedMatrix q, k, v;  // [n*C, D], [m*C, D], [m*C, D], with the stream's n query and m KV heads
-  PackedMatrix o;        // [D, n*C], with columns packed as output_blocks() says
+  PackedMatrix q, k, v;  // [n*C, D], [m*C, D], [m*W, D], with the stream's n query and m KV heads
+  PackedMatrix o;        // [D, n*W], with columns packed as output_blocks() says
 };
 
 struct ExpertWeights {

@@ -9,14 +9,14 @@
 namespace foe {
 
 std::vector<OutputBlock> output_blocks(const ModelConfig& config, WeightFormat format, Range kv_heads) {
-  const int width = config.heads().per_kv_head() * config.heads().key_width;
+  const int width = config.heads().per_kv_head() * config.heads().head_value_width();
   const SumBlocks heads = head_blocks(config);
   const Range local = heads.within(kv_heads);
   std::vector<OutputBlock> blocks;
   for (int b = local.begin, at = 0; b < local.end; at += blocks.back().depth, ++b) {
     const Range own = heads.cover({b, b + 1});
-    const int columns = own.size() * width;
-    blocks.push_back({(own.begin - kv_heads.begin) * width, columns, at, padded_depth(format, columns)});
+    const int first = own.begin - kv_heads.begin, columns = own.size() * width;
+    blocks.push_back({{first, first + own.size()}, first * width, columns, at, padded_depth(format, columns)});
   }
   return blocks;
 }

@@ -11,10 +11,11 @@
 
 namespace foe {
 
-// One block. The matrix is the part of the output projection for a rank's own heads, and columns count from the first
-// of these. The columns [column, column + columns) are packed as columns [at, at + depth), which are filled up with
-// zeros to whole blocks of the format.
+// One block. The matrix is the part of the output projection for a rank's own heads, and heads and columns count from
+// the first of these. The columns [column, column + columns) are packed as columns [at, at + depth), which are filled
+// up with zeros to whole blocks of the format.
 struct OutputBlock {
+  Range kv_heads;
   int column = 0, columns = 0;
   int at = 0, depth = 0;
 };

@@ -76,6 +76,23 @@ INSTANTIATE_TEST_SUITE_P(
                 "got 2048"},
         Refusal{"head_dim_odd", [](C& c) { set(c, &AttentionConfig::key_width, 97); }, "head_dim:", "an even number",
                 "got 97"},
+        Refusal{"value_width", [](C& c) { set(c, &AttentionConfig::value_width, 1025); },
+                "v_head_dim:", "from 1 to 1024", "got 1025"},
+        Refusal{"value_width_negative", [](C& c) { set(c, &AttentionConfig::value_width, -1); },
+                "v_head_dim:", "from 1", "got -1"},
+        Refusal{"window", [](C& c) { set(c, &AttentionConfig::window, -1); }, "sliding_window:", "from 0", "got -1"},
+        Refusal{"scale", [](C& c) { set(c, &AttentionConfig::scale, -0.1); }, "attention_scale:", "at least 0",
+                "got -0.1"},
+        Refusal{"scale_nan", [](C& c) { set(c, &AttentionConfig::scale, std::nan("")); }, "attention_scale:", "finite",
+                "got nan"},
+        Refusal{"softcap", [](C& c) { set(c, &AttentionConfig::softcap, kInfinity); },
+                "attn_logit_softcapping:", "finite", "got inf"},
+        Refusal{"rotary_share", [](C& c) { set(c, &AttentionConfig::rotary_share, 1.5); },
+                "partial_rotary_factor:", "from 0 to 1", "got 1.5"},
+        Refusal{"rotary_share_nan", [](C& c) { set(c, &AttentionConfig::rotary_share, std::nan("")); },
+                "partial_rotary_factor:", "from 0 to 1", "got nan"},
+        Refusal{"rotary_share_odd", [](C& c) { set(c, &AttentionConfig::rotary_share, 0.1); },
+                "partial_rotary_factor:", "an even width", "got 0.1 of head_dim = 96, which is 9"},
         Refusal{"theta_zero", [](C& c) { set(c, &AttentionConfig::rope_theta, 0); }, "rope_theta:", "above 0", "got 0"},
         Refusal{"theta_inf", [](C& c) { set(c, &AttentionConfig::rope_theta, kInfinity); }, "rope_theta:", "finite",
                 "got inf"},
@@ -132,19 +149,16 @@ TEST(ModelConfig, RefusesWhatIsNotComputed) {
   const Case cases[] = {
       {[](C& c) { set(c, &AttentionConfig::kind, AttentionKind::kLatent); }, "kind: expected grouped"},
       {[](C& c) { c.attention(2).kind = AttentionKind::kRecurrent; }, "layers[2].kind: expected grouped"},
-      {[](C& c) { set(c, &AttentionConfig::value_width, 64); }, "v_head_dim: expected 96"},
       {[](C& c) { set(c, &AttentionConfig::qkv_bias, true); }, "qkv_bias: expected false"},
       {[](C& c) { set(c, &AttentionConfig::output_bias, true); }, "output_bias: expected false"},
-      {[](C& c) { set(c, &AttentionConfig::window, 512); }, "sliding_window: expected 0"},
       {[](C& c) { set(c, &AttentionConfig::sinks, true); }, "sinks: expected false"},
-      {[](C& c) { set(c, &AttentionConfig::rotary_share, 0.5); }, "partial_rotary_factor: expected 1"},
-      {[](C& c) { set(c, &AttentionConfig::interleaved, true); }, "rope_interleaved: expected false"},
-      {[](C& c) { set(c, &AttentionConfig::scale, 0.1); }, "attention_scale: expected 0"},
-      {[](C& c) { set(c, &AttentionConfig::softcap, 50.0); }, "attn_logit_softcapping: expected 0"},
-      {[](C& c) { c.attention(2).key_width = 64; }, "layers[2].attention: expected 8 query and 8 KV heads of width 96"},
+      {[](C& c) { c.attention(2).key_width = 64; },
+       "layers[2].attention: expected 8 query and 8 KV heads of widths 96 and 96 as in the first layer, got 8, 8, 64 "
+       "and 64"},
+      {[](C& c) { c.attention(2).value_width = 64; },
+       "layers[2].attention: expected 8 query and 8 KV heads of widths 96 and 96 as in the first layer, got 8, 8, 96 "
+       "and 64"},
       {[](C& c) { c.attention(2).qk_norm = QkNorm::kHead; }, "layers[2].qk_norm: expected full"},
-      {[](C& c) { c.attention(2).rope_theta = 1e4; }, "layers[2].rope_theta: expected 500000"},
-      {[](C& c) { c.attention(2).rope_factor = 1; }, "layers[2].rope_scaling.factor: expected 16"},
       {[](C& c) { set(c, &ExpertsConfig::activation, Activation::kGeluTanh); }, "hidden_act: expected silu"},
       {[](C& c) { c.experts(2).width = 192; }, "layers[2]: expected the experts of the first layer"},
       {[&](C& c) { block(c).norm = BlockNorm::kAfter; }, "layers[2].norm: expected before"},
@@ -175,6 +189,22 @@ TEST(ModelConfig, AcceptsEveryKindOfModel) {
   EXPECT_EQ(error_of(config), "no error");
   EXPECT_FALSE(config.federated());
   make_dense(config);  // dense
+  EXPECT_EQ(error_of(config), "no error");
+}
+
+// Layers may differ in these.
+TEST(ModelConfig, AcceptsEveryKindOfAttention) {
+  ModelConfig config = paper_config();
+  set(config, &AttentionConfig::value_width, 64);
+  AttentionConfig& a = config.attention(2);
+  a.window = 512;
+  a.rotary_share = 0.3;  // 28.8 of 96
+  a.interleaved = true;
+  a.rope_theta = 1e4;
+  a.rope_factor = 1;
+  a.scale = 0.1;
+  a.softcap = 50;
+  config.attention(3).rotary_share = 0;
   EXPECT_EQ(error_of(config), "no error");
 }
 

@@ -44,6 +44,16 @@ TEST(Roofline, OneSequenceByHand) {
   expect_work(work.total(), 3072 + 1792 + 128 + 240 + 80, 3072 + 3584 + 64 + 240 + 80);
 }
 
+TEST(Roofline, WindowsAndWidthsOfValues) {
+  ModelConfig config = tiny();
+  set(config, &AttentionConfig::value_width, 32);
+  config.attention(1).window = 5;
+  const StepWork work = on_one_rank(config, {.sequences = 1, .context = 7});
+  const double elements = 4 * (4 + 2) * (16 + 32);
+  expect_work(work.projections, 2 * elements * 2, 2 * 2 * elements);
+  expect_work(work.attention, (7 + 5) * 2 * (16 + 32) * 2, (7 + 5) * 4 * 2 * (16 + 32));
+}
+
 TEST(Roofline, SequencesShareWeightsButNotPositions) {
   const DecodeStep one{.sequences = 1, .context = 7}, two{.sequences = 2, .context = 7};
   const StepWork a = on_one_rank(tiny(), one), b = on_one_rank(tiny(), two);

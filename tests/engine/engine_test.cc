@@ -62,6 +62,10 @@ TEST(Engine, RequestsTogetherGiveWhatEachGivesAloneOnAnyNumberOfRanks) {
   // On three ranks one is idle, four share groups.
   check_requests_together(RandomModel(small_federated(2)).path(), Plan::kFoe);
   check_requests_together(RandomModel(small_config()).path(), Plan::kEp);
+  // Prompts that are longer than the window, whose beginnings the prefix cache shares.
+  ModelConfig windows = small_config();
+  set(windows, &AttentionConfig::window, 20);
+  check_requests_together(RandomModel(windows).path(), Plan::kTp);
 }
 
 TEST(Engine, QuantisedModelsToo) {

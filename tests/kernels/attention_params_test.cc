@@ -115,16 +115,18 @@ class AttentionOfType : public testing::TestWithParam<Types> {};
 INSTANTIATE_TEST_SUITE_P(KvTypes, AttentionOfType, testing::ValuesIn(kAllTypes),
                          [](const auto& types) { return name_of(types.param); });
 
-// Written out, each default has the bits of attention without it: a window that hides nothing, a scale that is exact.
+// Written out, each default has the bits of attention without it: a window that hides nothing, the scale.
 TEST_P(AttentionOfType, DefaultsWrittenOutChangeNoBit) {
   ThreadPool pool(2);
   for_each_target_of(GetParam(), [&] {
-    Layer plain({4, 2}, 64, GetParam(), {300}, 1);
-    plain.run_whole(pool);
-    for (const Rule& rule : {Rule{.window = 300}, Rule{.window = 1 << 30}, Rule{.scale = 0.125}}) {
-      Layer written({4, 2}, 64, GetParam(), {300}, 1, rule);
-      written.run_whole(pool);
-      EXPECT_EQ(written.results(), plain.results()) << "window " << rule.window << ", scale " << rule.scale;
+    for (const int width : {64, 24, 128}) {
+      Layer plain({4, 2}, width, GetParam(), {300}, 1);
+      plain.run_whole(pool);
+      for (const Rule& rule : {Rule{.window = 300}, Rule{.window = 1 << 30}, Rule{.scale = 1 / std::sqrt(width)}}) {
+        Layer written({4, 2}, width, GetParam(), {300}, 1, rule);
+        written.run_whole(pool);
+        EXPECT_EQ(written.results(), plain.results()) << "window " << rule.window << ", scale " << rule.scale;
+      }
     }
   });
 }

@@ -42,7 +42,7 @@ template <typename Owner>
 // Steps of 254 tokens in all, which run as two halves if `options` overlap them.
 std::vector<float> run(const RandomModel& folder, Plan plan, const ExchangeOptions& options, Communicator& comm,
                        const Owner& owner) {
-  const Model model = load_model(folder.path(), plan, comm);
+  const Model model = load_model(folder.path(), folder.config(), plan, comm);
   RankGrid grid(model.placement, comm, options.overlap);
   ThreadPool pool(2);
   KvCache kv(model.config.num_layers(), 32, model.kv_shape(KvType::kBF16));
@@ -78,13 +78,14 @@ std::vector<Variant> variants() {
   std::vector<Variant> all{{"moe", moe}, {"full_norm_topk_tied", full}, {"moge_of_3", moge}, {"experts_13", odd}};
   for (const NamedConfig& routing : routing_configs())
     if (!routing.config.federated()) all.push_back({routing.name, routing.config});
+  all.push_back({"every_parameter_of_attention", attention_configs()[5].config});
   return all;
 }
 
 class ExpertParallel : public testing::TestWithParam<Variant> {};
 
 TEST_P(ExpertParallel, AnyNumberOfRanksGivesTheBitsOfOne) {
-  const RandomModel folder(GetParam().config);
+  const RandomModel folder(GetParam().config, RandomModel::WithoutConfigJson());
   const auto self = make_self_comm();
   const std::vector<float> expected = run(folder, Plan::kTp, {}, *self, [](int) { return 0; });
   for (const Dispatch dispatch : {Dispatch::kPerRank, Dispatch::kPerExpert})
@@ -171,8 +172,9 @@ TEST(GroupsThatSpanRanks, GiveTheBitsOfOneRank) {
   std::vector<ModelConfig> configs{four, two};
   for (const NamedConfig& routing : routing_configs())
     if (routing.config.federated()) configs.push_back(routing.config);
+  configs.push_back(attention_configs()[7].config);
   for (const ModelConfig& config : configs) {
-    const RandomModel folder(config);
+    const RandomModel folder(config, RandomModel::WithoutConfigJson());
     const auto self = make_self_comm();
     const std::vector<float> expected = run(folder, Plan::kFoe, {}, *self, [](int) { return 0; });
     for (const Dispatch dispatch : {Dispatch::kPerRank, Dispatch::kPerExpert})
@@ -200,9 +202,11 @@ TEST(Overlap, GivesTheSameBitsAndBytes) {
                                                 {small_federated(2), Plan::kFoe},
                                                 {routing_configs()[8].config, Plan::kTp},
                                                 {routing_configs()[8].config, Plan::kEp},
-                                                {routing_configs()[10].config, Plan::kFoe}};
+                                                {routing_configs()[10].config, Plan::kFoe},
+                                                {attention_configs()[5].config, Plan::kTp},
+                                                {attention_configs()[7].config, Plan::kFoe}};
   for (const auto& [config, config_plan] : cases) {
-    const RandomModel folder(config);
+    const RandomModel folder(config, RandomModel::WithoutConfigJson());
     const Plan plan = config_plan;  // a lambda may capture it
     const auto self = make_self_comm();
     const std::vector<float> expected = run(folder, default_plan(config), {}, *self, [](int) { return 0; });

@@ -33,7 +33,7 @@ void PrintTo(const Variant& variant, std::ostream* out) {
 }
 
 Model load(const RandomModel& folder, Communicator& comm, const FormatChoice& formats) {
-  return load_model(folder.path(), plan_of(folder.config()), comm, formats);
+  return load_model(folder.path(), folder.config(), plan_of(folder.config()), comm, formats);
 }
 
 // As wide as it takes for every format to have several blocks: 8 KV heads with 2 query heads of 32 each.
@@ -114,6 +114,10 @@ std::vector<Variant> variants() {
       "moe_wider_int8", wide_config(), [](ModelConfig& c) { set(c, &AttentionConfig::key_width, 64); },
       FormatChoice::all(WeightFormat::kInt8));
   for (const NamedConfig& routing : routing_configs()) add(routing.name, routing.config, nothing);
+  for (const NamedConfig& attention : attention_configs()) add(attention.name, attention.config, nothing);
+  add("every_parameter_int8", attention_configs()[5].config, nothing, FormatChoice::all(WeightFormat::kInt8));
+  add("foe2_every_parameter_bf16xbf16", attention_configs()[7].config, nothing,
+      FormatChoice::all(WeightFormat::kBF16xBF16));
   add("deepseek_v3_int8", routing_configs()[0].config, nothing, FormatChoice::all(WeightFormat::kInt8));
   add("foe4_mixed", small_federated(4), nothing, {WeightFormat::kInt8, WeightFormat::kInt4, {}});
   return all;
@@ -122,7 +126,7 @@ std::vector<Variant> variants() {
 class ForwardTest : public testing::TestWithParam<Variant> {};
 
 TEST_P(ForwardTest, ChunksAndThreadsGiveTheSameBits) {
-  const RandomModel folder(GetParam().config);
+  const RandomModel folder(GetParam().config, RandomModel::WithoutConfigJson());
   const auto comm = make_self_comm();
   const std::vector<std::int32_t> tokens = random_tokens(300, folder.config().vocab_size, 3);
   Runner one(load(folder, *comm, GetParam().formats), *comm, 1);
@@ -137,7 +141,7 @@ TEST_P(ForwardTest, ChunksAndThreadsGiveTheSameBits) {
 }
 
 TEST_P(ForwardTest, ABatchGivesWhatItsSequencesGiveAlone) {
-  const RandomModel folder(GetParam().config);
+  const RandomModel folder(GetParam().config, RandomModel::WithoutConfigJson());
   const auto comm = make_self_comm();
   Runner runner(load(folder, *comm, GetParam().formats), *comm, 2);
   const std::vector<int> lengths{1, 17, 40, 3, 128};
@@ -158,7 +162,7 @@ TEST_P(ForwardTest, ABatchGivesWhatItsSequencesGiveAlone) {
 }
 
 TEST_P(ForwardTest, AnyNumberOfRanksGivesTheBitsOfOne) {
-  const RandomModel folder(GetParam().config);
+  const RandomModel folder(GetParam().config, RandomModel::WithoutConfigJson());
   const ModelConfig& c = folder.config();
   const std::vector<std::int32_t> tokens = random_tokens(150, c.vocab_size, 5);
   const auto self = make_self_comm();
@@ -181,7 +185,7 @@ TEST_P(ForwardTest, AnyNumberOfRanksGivesTheBitsOfOne) {
 
 // The ranks of each node add their parts before nodes exchange what they have.
 TEST_P(ForwardTest, SumsInTwoLevelsGiveTheBitsOfOneRank) {
-  const RandomModel folder(GetParam().config);
+  const RandomModel folder(GetParam().config, RandomModel::WithoutConfigJson());
   const ModelConfig& c = folder.config();
   const std::vector<std::int32_t> tokens = random_tokens(150, c.vocab_size, 5);
   const auto self = make_self_comm();
@@ -199,11 +203,11 @@ TEST_P(ForwardTest, SumsInTwoLevelsGiveTheBitsOfOneRank) {
 }
 
 TEST_P(ForwardTest, SumsPerStep) {
-  const RandomModel folder(GetParam().config);
+  const RandomModel folder(GetParam().config, RandomModel::WithoutConfigJson());
   const ModelConfig& c = folder.config();
   const int ranks = 2, L = c.num_layers();
   run_ranks(ranks, 60, [&](Communicator& comm) {
-    Runner runner(folder.path(), plan_of(c), comm);
+    Runner runner(load(folder, comm, {}), comm, 1);
     for (const int tokens : {1, 33}) {
       const CommCounters before = comm.counters();
       Batch batch;

@@ -32,7 +32,7 @@ struct Rank {
   Activations a;
 
   Rank(const RandomModel& folder, Plan plan, Communicator& comm, const ExchangeOptions& options)
-      : model(load_model(folder.path(), plan, comm)),
+      : model(load_model(folder.path(), folder.config(), plan, comm)),
         grid(model.placement, comm, options.overlap),
         kv(model.config.num_layers(), 64, model.kv_shape(KvType::kBF16)),
         a(model, grid.across_groups(), 300, 300, options) {}
@@ -106,8 +106,9 @@ std::vector<Variant> variants() {
   make_dense(dense);
   mean.group_sync = GroupSync::kMean;
   set(mean, &AttentionConfig::qk_norm, QkNorm::kHead);
-  std::vector<Variant> all = {
-      {"moe_full", full}, {"moge", moge}, {"dense", dense}, {"foe2", small_federated(2)}, {"foe4_mean", mean}};
+  std::vector<Variant> all = {{"moe_full", full},  {"moge", moge},
+                              {"dense", dense},    {"foe2", small_federated(2)},
+                              {"foe4_mean", mean}, {"every_parameter_of_attention", attention_configs()[5].config}};
   for (Variant& v : all) set_layers(v.config, kLayers);
   return all;
 }
@@ -115,7 +116,7 @@ std::vector<Variant> variants() {
 class LayerRanges : public testing::TestWithParam<Variant> {};
 
 TEST_P(LayerRanges, GiveTheBitsOfAllLayersAtOnce) {
-  const RandomModel folder(GetParam().config);
+  const RandomModel folder(GetParam().config, RandomModel::WithoutConfigJson());
   const Plan plan = default_plan(folder.config());
   const auto self = make_self_comm();
   const std::vector<float> expected = run(folder, plan, *self, {}, kWhole);
@@ -128,7 +129,7 @@ TEST_P(LayerRanges, GiveTheBitsOfAllLayersAtOnce) {
 }
 
 TEST_P(LayerRanges, GiveTheSameBitsOnSeveralRanks) {
-  const RandomModel folder(GetParam().config);
+  const RandomModel folder(GetParam().config, RandomModel::WithoutConfigJson());
   const ModelConfig& c = folder.config();
   const auto self = make_self_comm();
   const std::vector<float> expected = run(folder, default_plan(c), *self, {}, kWhole);

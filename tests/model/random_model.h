@@ -83,6 +83,55 @@ inline std::vector<NamedConfig> routing_configs() {
   return all;
 }
 
+// Kinds of attention that published models have, and all of their parameters at once, in small_config() and federated.
+inline std::vector<NamedConfig> attention_configs() {
+  std::vector<NamedConfig> all;
+  const auto add = [&](std::string name, ModelConfig c, auto&& change) {
+    change(c);
+    all.push_back({std::move(name), std::move(c)});
+  };
+  const auto every = [](ModelConfig& c) {
+    for (int l = 0; l < c.num_layers(); ++l) {
+      AttentionConfig& a = c.attention(l);
+      a.value_width = 20;
+      a.window = l % 2 == 0 ? 0 : 29;
+      a.rotary_share = l == 0 ? 0 : 0.5;
+      a.rope_theta = l == 1 ? 1000 : 100;
+      a.interleaved = l == 2;
+      a.scale = 0.2 + 0.1 * l;
+      a.softcap = 5.0 + l;
+    }
+  };
+  // Windows in two of three layers, which turn by other angles than the others; RoPE in two of three.
+  add("local_and_global", small_config(), [](ModelConfig& c) {
+    for (const int l : {0, 1}) c.attention(l).window = 24 + 130 * l;
+    c.attention(2).rope_theta = 1e6;
+    c.attention(2).rope_factor = 8;
+  });
+  add("without_rope", small_config(), [](ModelConfig& c) { c.attention(1).rotary_share = 0; });
+  add("partial_rope", small_config(), [](ModelConfig& c) {
+    for_each_attention(c, [](AttentionConfig& a) { a.rotary_share = 0.5, a.interleaved = true; });
+  });
+  add("capped", small_config(),
+      [](ModelConfig& c) { for_each_attention(c, [](AttentionConfig& a) { a.scale = 0.4, a.softcap = 3; }); });
+  add("narrow_values", small_config(), [](ModelConfig& c) {
+    for_each_attention(c, [](AttentionConfig& a) { a.value_width = 7, a.qk_norm = QkNorm::kFull; });
+  });
+  add("every_parameter", small_config(), every);
+  add("dense_every_parameter", small_config(), [&](ModelConfig& c) {
+    for_each_experts(c, [](ExpertsConfig& e) { e = dense_experts(e.width); });
+    for_each_attention(c, [](AttentionConfig& a) { a.qk_norm = QkNorm::kHead; });
+    every(c);
+  });
+  add("foe2_every_parameter", small_federated(2), every);
+  add("foe4_every_parameter", small_federated(4), [&](ModelConfig& c) {
+    for_each_attention(c, [](AttentionConfig& a) { a.qk_norm = QkNorm::kFull; });
+    c.group_sync = GroupSync::kMean;
+    every(c);
+  });
+  return all;
+}
+
 inline std::vector<std::int32_t> random_tokens(int count, int vocab, std::uint64_t seed) {
   std::vector<std::int32_t> tokens(count);
   for (int i = 0; i < count; ++i) tokens[i] = static_cast<std::int32_t>(random_bits(seed, i) % vocab);
@@ -97,6 +146,9 @@ class RandomModel {
     folder_.write("config.json", model_config_json(config));
     write_tensors(seed);
   }
+  // For configurations that config.json cannot say: they go with the folder to load_model().
+  struct WithoutConfigJson {};
+  RandomModel(const ModelConfig& config, WithoutConfigJson) : config_(config) { write_tensors(1); }
 
   const std::string& path() const { return folder_.path(); }
   const ModelConfig& config() const { return config_; }

@@ -1,5 +1,6 @@
 #include "weights/config_json.h"
 
+#include <functional>
 #include <string>
 
 #include <gmock/gmock.h>
@@ -293,13 +294,40 @@ TEST(ConfigJson, RefusesOtherArchitectures) {
               HasSubstr("expected a divisor of hidden_size = 16"));
 }
 
-TEST(ConfigJson, TakesSlidingWindowsThatHideNothing) {
-  const auto window = [](const json& more) { return with(with(common(), {{"model_type", "mistral"}}), more); };
-  EXPECT_NO_THROW(parse(window({{"sliding_window", 64}})));
-  EXPECT_NO_THROW(parse(window({{"sliding_window", 8}, {"use_sliding_window", false}})));
-  EXPECT_THAT(error_with(window({{"sliding_window", 63}})),
-              HasSubstr("sliding_window: expected null or at least max_position_embeddings = 64, got 63"));
-  EXPECT_THAT(error_with(window({{"sliding_window", 63}, {"use_sliding_window", true}})), HasSubstr("got 63"));
+// In the families whose layers have all the same window; in others the key would be read as it is not meant.
+TEST(ConfigJson, ReadsSlidingWindows) {
+  const auto window = [](const char* type, const json& more) {
+    return parse(with(with(type == std::string("mixtral") ? mixtral() : common(), {{"model_type", type}}), more))
+        .attention(1)
+        .window;
+  };
+  const json all = {"sliding_attention", "sliding_attention"};
+  for (const char* type : {"mistral", "mixtral", "foe"}) {
+    EXPECT_EQ(window(type, {{"sliding_window", 63}}), 63);
+    EXPECT_EQ(window(type, {{"sliding_window", 63}, {"layer_types", all}}), 63);
+    EXPECT_THAT(error_of([&] {
+                  window(type, {{"sliding_window", 0}});
+                }),
+                HasSubstr("sliding_window: expected null or at least 1, got 0"));
+    EXPECT_THAT(
+        error_of([&] {
+          window(type, {{"sliding_window", 63}, {"layer_types", {"sliding_attention", "full_attention"}}});
+        }),
+        HasSubstr("layer_types: expected \"sliding_attention\" alone with sliding_window = 63, got [\"sliding"));
+  }
+  // Windows that hide nothing.
+  for (const char* type : {"mistral", "llama", "qwen3"}) {
+    EXPECT_EQ(window(type, {{"sliding_window", 64}}), 0);
+    EXPECT_EQ(window(type, {{"sliding_window", 8}, {"use_sliding_window", false}}), 0);
+  }
+  for (const char* type : {"llama", "qwen3"})
+    EXPECT_THAT(
+        error_of([&] {
+          window(type, {{"sliding_window", 63}, {"use_sliding_window", true}});
+        }),
+        HasSubstr(fmt::format("sliding_window: expected null or at least max_position_embeddings = 64 in a model "
+                              "of type {}, got 63",
+                              type)));
 }
 
 TEST(ConfigJson, RefusesBadJson) {
@@ -380,6 +408,7 @@ TEST(ConfigJson, WritesWhatItReads) {
   set(config, &RouterConfig::norm, RouterNorm::kSelected);
   config.eos_token_ids = {1, 2};
   config.bos_token_id = 0;
+  set(config, &AttentionConfig::window, 17);
   EXPECT_EQ(round_trip(config), config);
   for (const Residual residual : {Residual::kShared, Residual::kFederated}) {
     for (const GroupSync sync : {GroupSync::kMean, GroupSync::kSum}) {
@@ -409,6 +438,9 @@ TEST(ConfigJson, WritesOlmoeOnlyWhereTransformersComputesTheSame) {
   config.expert_groups = 2;
   EXPECT_EQ(type(config), "foe");
   config.expert_groups = 1;
+  set(config, &AttentionConfig::window, 9);
+  EXPECT_EQ(type(config), "foe");
+  set(config, &AttentionConfig::window, 0);
   set(config, &AttentionConfig::qk_norm, QkNorm::kHead);
   EXPECT_EQ(type(config), "foe");
   set(config, &AttentionConfig::qk_norm, QkNorm::kFull);
@@ -420,6 +452,15 @@ TEST(ConfigJson, DoesNotWriteWhatItWouldNotRead) {
   ModelConfig config = parse(foe_model());
   set(config, &AttentionConfig::key_width, 3);
   EXPECT_THAT(error_of([&] { model_config_json(config); }), HasSubstr("head_dim: expected an even number"));
+  const std::function<void(AttentionConfig&)> changes[] = {
+      [](AttentionConfig& a) { a.window = 8; }, [](AttentionConfig& a) { a.scale = 1; },
+      [](AttentionConfig& a) { a.softcap = 8; }, [](AttentionConfig& a) { a.rotary_share = 0.5; },
+      [](AttentionConfig& a) { a.rope_theta = 8; }};
+  for (const auto& change : changes) {
+    config = parse(foe_model());
+    change(config.attention(1));
+    EXPECT_THAT(error_of([&] { model_config_json(config); }), HasSubstr("layers: expected what the keys"));
+  }
 }
 
 }  // namespace

@@ -19,7 +19,7 @@ inline constexpr int kAttentionSpan = 128;  // positions; a multiple of kKvBlock
 // What becomes of a product q . k, and which keys a query sees. By default these are all up to its own position, as in
 // Vaswani et al. 2017.
 struct AttentionParams {
-  // Scores are products times this. 0 stands for 1 / sqrt(key width).
+  // Scores are products times this. 0 stands for 1 / sqrt(key width), and that number has the bits of 0.
   double scale = 0;
   // A score then becomes softcap * tanh(score / softcap), as in Gemma 2 (arXiv 2408.00118). 0 leaves it as it is.
   double softcap = 0;

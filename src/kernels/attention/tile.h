@@ -27,7 +27,7 @@ struct Scoring {
   int window;          // 0: none
   const float* sinks;  // of each query head, or null
 
-  // Computed in double, so that it is the same everywhere; but for the default scale in base e.
+  // Computed in double, so that it is the same everywhere; but for the default scale in base e, also if it is given.
   Scoring(const KvShape& shape, const AttentionParams& params)
       : window(params.window), sinks(params.sinks_n.empty() ? nullptr : params.sinks_n.data()) {
     const bool rounded = shape.attention == AttentionType::kBF16;
@@ -36,7 +36,7 @@ struct Scoring {
     if (params.softcap > 0) {
       squash = static_cast<float>((params.scale > 0 ? params.scale : 1 / root) / params.softcap);
       scale = static_cast<float>(base * params.softcap);
-    } else if (params.scale > 0) {
+    } else if (params.scale > 0 && params.scale != 1 / root) {
       scale = static_cast<float>(base * params.scale);
     } else {
       scale = rounded ? static_cast<float>(base / root) : 1.0f / std::sqrt(static_cast<float>(shape.key_width));

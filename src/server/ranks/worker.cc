@@ -282,7 +282,7 @@ void serve_front_end(Engine& engine, const WorkerOptions& options) {
 
 int default_kv_tokens(const ModelConfig& config, KvType type, int sequences) {
   constexpr std::int64_t kBytes = std::int64_t{4} << 30;
-  const KvShape shape{config.heads().kv_heads, config.heads().key_width, config.heads().key_width, type};
+  const KvShape shape{config.heads().kv_heads, config.heads().key_width, config.heads().head_value_width(), type};
   const auto token_bytes = static_cast<std::int64_t>(shape.block_bytes() * config.num_layers() / kKvBlock);
   const std::int64_t context = config.max_position_embeddings;
   return static_cast<int>(std::clamp<std::int64_t>(kBytes / token_bytes, context, context * sequences));
