@@ -65,11 +65,31 @@ class Builder {
   std::size_t behind_gate_ = 0;
 };
 
+template <typename T>
+void refuse(std::string_view key, const T& value, const T& trained) {
+  if (value != trained) fail("{}: training expects {}, got {}", key, trained, value);
+}
+
+// Throws Error for attention that only inference computes. All layers rotate as the first one does.
+void refuse_untrained_attention(const ModelConfig& config) {
+  for (int l = 0; l < config.num_layers(); ++l) {
+    const AttentionConfig &a = config.attention(l), &first = config.heads();
+    refuse("v_head_dim", a.head_value_width(), a.key_width);
+    refuse("qkv_bias", a.qkv_bias, false);
+    refuse("output_bias", a.output_bias, false);
+    refuse("sliding_window", a.window, 0);
+    refuse("sinks", a.sinks, false);
+    refuse("partial_rotary_factor", a.rotary_share, 1.0);
+    refuse("rope_interleaved", a.interleaved, false);
+    refuse(fmt::format("layers[{}].rope_theta", l), a.rope_theta, first.rope_theta);
+    refuse(fmt::format("layers[{}].rope_scaling.factor", l), a.rope_factor, first.rope_factor);
+    if (a.scale != 1 / std::sqrt(a.key_width)) refuse("attention_scale", a.scale, 0.0);
+    refuse("attn_logit_softcapping", a.softcap, 0.0);
+  }
+}
+
 // Throws Error for experts and routers that only inference computes.
 void refuse_untrained(const ExpertsConfig& e) {
-  const auto refuse = [](const char* key, const auto& value, const auto& trained) {
-    if (value != trained) fail("{}: training expects {}, got {}", key, trained, value);
-  };
   const RouterConfig &r = *e.router, trained = {};
   refuse("router.score", std::string_view(to_string(r.score)), std::string_view(to_string(trained.score)));
   refuse("router.selection_bias", r.selection_bias, trained.selection_bias);
@@ -103,6 +123,7 @@ Dims::Dims(const ModelConfig& config)
 Layout::Layout(const ModelConfig& model, const InitScales& scales) : config(model), dims(model) {
   validate(model);
   if (model.dense()) fail("num_experts: training expects at least 1 expert, got a dense model (num_experts = 0)");
+  refuse_untrained_attention(model);
   for_each_experts(model, refuse_untrained);
   // gate and up must follow each other without padding, because they are multiplied in one product.
   if (dims.width * dims.hidden % 16 != 0)

@@ -1,5 +1,6 @@
 #include "train/layout.h"
 
+#include <cmath>
 #include <functional>
 #include <vector>
 
@@ -35,6 +36,42 @@ TEST(Layout, RefusesRoutersAndExpertsThatAreNotTrained) {
   config.experts(1).of_layer = 0;
   EXPECT_THAT([&] { Layout layout(config); },
               testing::ThrowsMessage<Error>("experts_of_layer: training expects -1, got 0"));
+}
+
+TEST(Layout, RefusesAttentionThatIsNotTrained) {
+  const std::pair<std::function<void(AttentionConfig&)>, const char*> cases[] = {
+      {[](auto& a) { a.value_width = 2; }, "v_head_dim: training expects 4, got 2"},
+      {[](auto& a) { a.window = 8; }, "sliding_window: training expects 0, got 8"},
+      {[](auto& a) { a.rotary_share = 0.5; }, "partial_rotary_factor: training expects 1, got 0.5"},
+      {[](auto& a) { a.interleaved = true; }, "rope_interleaved: training expects false, got true"},
+      {[](auto& a) { a.scale = 0.25; }, "attention_scale: training expects 0, got 0.25"},
+      {[](auto& a) { a.softcap = 20; }, "attn_logit_softcapping: training expects 0, got 20"},
+  };
+  for (const auto& [change, message] : cases) {
+    ModelConfig config = tiny_config(tiny_cases()[0]);
+    for_each_attention(config, change);
+    EXPECT_THAT([&] { Layout layout(config); }, testing::ThrowsMessage<Error>(message));
+  }
+  const std::pair<std::function<void(AttentionConfig&)>, const char*> of_one_layer[] = {
+      {[](auto& a) { a.rope_theta = 8; }, "layers[1].rope_theta: training expects 10000, got 8"},
+      {[](auto& a) { a.rope_factor = 8; }, "layers[1].rope_scaling.factor: training expects 2, got 8"},
+      {[](auto& a) { a.window = 8; }, "sliding_window: training expects 0, got 8"},
+  };
+  for (const auto& [change, message] : of_one_layer) {
+    ModelConfig config = tiny_config(tiny_cases()[0]);
+    change(config.attention(1));
+    EXPECT_THAT([&] { Layout layout(config); }, testing::ThrowsMessage<Error>(message));
+  }
+}
+
+// Written out, the defaults are what is trained.
+TEST(Layout, TakesTheDefaultsOfAttention) {
+  ModelConfig config = tiny_config(tiny_cases()[0]);
+  for_each_attention(config, [](AttentionConfig& a) {
+    a.value_width = a.key_width;
+    a.scale = 1 / std::sqrt(a.key_width);
+  });
+  EXPECT_NO_THROW(Layout layout(config));
 }
 
 // A deviation of 0 is one, too: only norm weights start as ones.
