@@ -89,21 +89,30 @@ void run_bench_engine(EngineFlags flags) {
 void add_engine_command(Command bench) {
   auto flags = std::make_shared<EngineFlags>();
   Command command = bench.subcommand(
-      "engine", "Steps of the engine by themselves: a prompt, and sequences that bring one token each");
+      "engine", "Time of single steps of the engine: prefill of one prompt, and decode of several sequences");
   add_model_flags(command, flags->model);
-  command.option("--prefill", flags->steps.prefill, "tokens of a prompt that runs alone")
+  command.option("--prefill", flags->steps.prefill, "lengths in tokens of prompts that are measured, each alone")
       .list()
       .range(1, 1 << 20)
       .show_default();
-  command.option("--decode", flags->steps.decode, "sequences in a step").list().range(1, 4096).show_default();
-  command.option("--prompt-len", flags->steps.prompt, "positions that these have behind them")
+  command.option("--decode", flags->steps.decode, "numbers of sequences that decode together, one token each per step")
+      .list()
+      .range(1, 4096)
+      .show_default();
+  command
+      .option("--prompt-len", flags->steps.prompt,
+              "tokens that each decoding sequence has in the KV cache before its first step")
       .range(1, 1 << 20)
       .show_default();
-  command.option("--seconds", flags->steps.seconds, "for a point, which runs once at least")
+  command
+      .option("--seconds", flags->steps.seconds,
+              "seconds of measurement for each prompt length or number of sequences, which is run at least once")
       .number_in(0, 3600)
       .show_default();
-  command.option("--repetitions", flags->steps.most, "of a point, at most").range(1, 4096).show_default();
-  command.option("--json", flags->json, "also write the seconds of all repetitions to this file");
+  command.option("--repetitions", flags->steps.most, "most repetitions of each measurement")
+      .range(1, 4096)
+      .show_default();
+  command.option("--json", flags->json, "also write the times of all repetitions to this file");
   command.runs([flags] { run_bench_engine(*flags); });
 }
 

@@ -76,16 +76,22 @@ void run_bench_kernels(const KernelFlags& flags) {
 void add_kernels_command(Command bench) {
   auto flags = std::make_shared<KernelFlags>();
   Command command = bench.subcommand(
-      "kernels", "Products at a model's shapes, as a share of what memory and arithmetic reach in the same run");
-  command.option("--shape", flags->shape, kShapes).show_default();
-  command.option("--formats", flags->formats, "of the weights")
+      "kernels",
+      "Time of the matrix products at a model's shapes, as a share of this machine's memory and arithmetic speed");
+  command.option("--shape", flags->shape, kShapesHelp).show_default();
+  command.option("--formats", flags->formats, "formats of the weights")
       .list()
       .one_of({"f32", "bf16", "bf16xbf16", "int8", "int4"})
       .show_default();
-  command.option("--tokens", flags->tokens, "rows of activations").list().range(1, 1 << 16).show_default();
-  command.option("--seconds", flags->seconds, "per point").number_in(0.01, 60).show_default();
-  command.option("--threads", flags->threads, "default: all cores").range(1, 1024);
-  command.option("--json", flags->json, "also write the results there");
+  command.option("--tokens", flags->tokens, "numbers of tokens, the rows of activations that are multiplied")
+      .list()
+      .range(1, 1 << 16)
+      .show_default();
+  command.option("--seconds", flags->seconds, "seconds of measurement for each product, format and number of tokens")
+      .number_in(0.01, 60)
+      .show_default();
+  command.option("--threads", flags->threads, "number of threads; default: all cores").range(1, 1024);
+  command.option("--json", flags->json, "also write all results to this file");
   command.runs([flags] { run_bench_kernels(*flags); });
 }
 

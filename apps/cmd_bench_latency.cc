@@ -130,7 +130,8 @@ nlohmann::json to_json(const LatencyPoint& p) {
 void run_latency(const LatencyFlags& flags) {
   const Shape shape = shape_of(flags);
   const std::unique_ptr<Communicator> comm = make_world_comm({.timeout_seconds = flags.ranks.timeout_s});
-  if (flags.skew > 1 && comm->size() == 1) fail("--skew: expected 1 on one rank, got {}", flags.skew);
+  if (flags.skew > 1 && comm->size() == 1)
+    fail("--skew: expected 1 (no skew) on one rank, got {}; run it under mpirun -n 2 or more", flags.skew);
   LatencyOptions options{.shape = shape.config,
                          .groups = shape.groups,
                          .dtype = parse_weight_format("--dtype", flags.dtype),
@@ -175,40 +176,56 @@ void add_latency_command(Command bench) {
   auto flags = std::make_shared<LatencyFlags>();
   flags->ranks.timeout_s = 3600;  // one rank's attention over a long prompt takes minutes, and the others wait for it
   Command latency = bench.subcommand(
-      "latency", "Time of a forward pass against its number of tokens, for every plan, with random weights");
-  latency.option("--shape", flags->shape, kShapes).show_default();
-  latency.option("--layers", flags->layers, "layers that run, at least 2; default: 2, or all of a model folder's")
+      "latency", "Time of a forward pass by its number of tokens, with random weights, for every plan in turn");
+  latency.option("--shape", flags->shape, kShapesHelp).show_default();
+  latency
+      .option("--layers", flags->layers,
+              "number of layers that run, at least 2; default: 2, or all layers of a model folder")
       .range(2, 1024);
-  latency.option("--rungs", flags->rungs, "some of A ep, A ep per expert, B tp, C tp grouped, D foe (default: these)")
+  latency
+      .option("--rungs", flags->rungs,
+              "which to compare, as in 'A ep,D foe': A ep, A ep per expert, B tp, C tp grouped, D foe; default: all")
       .list()
       .parsed_by([](const std::string& name) { rungs_of({name}); });
-  latency.option("--loads", flags->loads, "one-prompt, many-prompts (of 128), decode (with 256 positions)")
+  latency
+      .option("--loads", flags->loads,
+              "kinds of batches: one-prompt, many-prompts (each of at most 128 tokens), decode (each sequence with 256"
+              " positions in the KV cache)")
       .list()
       .parsed_by(parse_load)
       .show_default();
-  latency.option("--tokens", flags->tokens, "tokens in the pass").list().range(1, 1 << 20).show_default();
+  latency.option("--tokens", flags->tokens, "numbers of tokens in a pass").list().range(1, 1 << 20).show_default();
   latency
-      .option("--skew", flags->skew,
-              "bias the router: rows on the fullest rank of plan ep, over the median rank (of two, their mean)")
+      .option(
+          "--skew", flags->skew,
+          "bias the router so that under plan ep the fullest rank gets this many times the rows of the median rank (of"
+          " two ranks, of their mean); 1: no bias")
       .number_in(1, 1000)
       .show_default();
-  latency.option("--dtype", flags->dtype, "of the weights")
+  latency.option("--dtype", flags->dtype, "format of the weights")
       .one_of({"f32", "bf16", "bf16xbf16", "int8", "int4"})
       .show_default();
   add_kv_dtype(latency, flags->ranks.kv_dtype);
   add_attention(latency, flags->ranks.attention);
-  latency.option("--threads", flags->ranks.threads, "threads per rank; default: cores divided by ranks").range(1, 1024);
+  latency
+      .option("--threads", flags->ranks.threads,
+              "threads of each rank; default: the machine's cores divided by the ranks on it")
+      .range(1, 1024);
   add_wire_flags(latency, flags->ranks);
-  latency.option("--repetitions", flags->repetitions, "measured passes of a point").range(1, 1000).show_default();
+  latency.option("--repetitions", flags->repetitions, "passes that are measured for each result")
+      .range(1, 1000)
+      .show_default();
   latency
       .option("--most-seconds", flags->most_seconds,
-              "a point that takes longer gets fewer passes; a longer pass is made once")
+              "seconds for each result: if its passes take longer, fewer are measured, and at least one")
       .number_in(0, 1e6)
       .show_default();
-  latency.option("--timeout", flags->ranks.timeout_s, "seconds without a word from another rank that end the job")
+  latency
+      .option("--timeout", flags->ranks.timeout_s,
+              "seconds that a rank waits for another one before it fails and ends the job")
       .number_in(0.1, 86400)
       .show_default();
-  latency.option("--json", flags->json, "also write all points to this file");
+  latency.option("--json", flags->json, "also write all results to this file");
   latency.runs([flags] { run_latency(*flags); });
 }
 

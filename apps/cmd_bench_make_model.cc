@@ -43,22 +43,23 @@ void run_make_model(const MakeModelFlags& flags) {
 
 void add_make_model_command(Command bench) {
   auto flags = std::make_shared<MakeModelFlags>();
-  Command command =
-      bench.subcommand("make-model", "Write a model folder with random weights, to serve and measure a shape");
-  command.option("OUT", flags->out, "a new folder").required();
-  command.option("--shape", flags->shape, kShapes).show_default();
-  command.option("--layers", flags->layers, "default: all").range(1, 1024);
+  Command command = bench.subcommand(
+      "make-model", "Write a model folder with random weights, to measure a model's shape without its weights");
+  command.option("OUT", flags->out, "folder to write, which must not exist yet").required();
+  command.option("--shape", flags->shape, kShapesHelp).show_default();
+  command.option("--layers", flags->layers, "number of layers; default: all of the shape's").range(1, 1024);
   command
-      .option("--form", flags->form,
-              "moe: an ordinary one; grouped: experts selected group by group; foe: and federated")
+      .option(
+          "--form", flags->form,
+          "moe: an ordinary Mixture of Experts; grouped: experts are selected group by group; foe: a federated model")
       .one_of({"moe", "grouped", "foe"})
       .show_default();
-  command.option("--dtype", flags->dtype, "of the weights").one_of({"f32", "bf16"}).show_default();
+  command.option("--dtype", flags->dtype, "format of the weights").one_of({"f32", "bf16"}).show_default();
   command
       .option("--tokenizer", flags->tokenizer,
-              "model folder whose tokenizer is copied; ids that it does not have are spelled <id>")
+              "model folder whose tokenizer is copied; ids beyond its vocabulary are written as <id>")
       .required();
-  command.option("--seed", flags->seed, "of the weights").show_default();
+  command.option("--seed", flags->seed, "seed of the random weights").show_default();
   command.runs([flags] { run_make_model(*flags); });
 }
 

@@ -100,7 +100,9 @@ void run_offline(OfflineFlags flags) {
   const Workload workload = make_workload(flags.workload, load_vocabulary(flags.model.model));
   for (const WorkloadPrompt& prompt : workload.prompts)
     if (prompt.ids.empty())
-      fail("{}: expected prompts with tokens, and tokenizer.json to find them", flags.model.model);
+      fail(
+          "{}: expected prompts of at least one token, got an empty one; texts need tokenizer.json in the model folder",
+          flags.model.model);
   run_on_all_ranks(flags.model, flags.engine, [&](Engine& engine) {
     print_notes(workload);
     std::optional<DecodeWatch> watch;
@@ -122,15 +124,18 @@ void add_offline_command(Command bench) {
   flags->workload.prompts = 64;
   flags->workload.input_len = 128;
   Command command = bench.subcommand(
-      "offline", "Throughput of the engine without a server: all prompts at once, greedy, to their full lengths");
+      "offline", "Throughput of the engine without a server: all requests at once, greedy, each to its full length");
   add_model_flags(command, flags->model);
   add_workload_flags(command, flags->workload);
-  command.option("--max-sequences", flags->engine.max_sequences, "most requests in one batch")
+  command.option("--max-sequences", flags->engine.max_sequences, "most sequences in one batch")
       .range(1, 4096)
       .show_default();
-  command.option("--kv-tokens", flags->engine.kv_tokens, "positions in the KV cache; default: as foe serve's")
+  command
+      .option("--kv-tokens", flags->engine.kv_tokens,
+              "tokens that the KV cache has room for, of all sequences together; default: --max-sequences contexts of"
+              " the model, but at most 4 GiB, and at least one context")
       .range(16, 1 << 30);
-  command.option("--json", flags->json, "also write the figures to this file");
+  command.option("--json", flags->json, "also write the results to this file");
   command.runs([flags] { run_offline(*flags); });
 }
 

@@ -74,7 +74,8 @@ ServedModelInfo wait_for_server(const HttpTarget& target, const ServeBenchFlags&
 std::string authorization(const ServeBenchFlags& flags) {
   const char* from_environment = std::getenv("OPENAI_API_KEY");
   const std::string key = !flags.api_key.empty() ? flags.api_key : from_environment ? from_environment : "";
-  if (key.find_first_of("\r\n") != key.npos) fail("--api-key: expected one line");
+  if (key.find_first_of("\r\n") != key.npos)
+    fail("--api-key, OPENAI_API_KEY: expected a key of one line, got a line end in it");
   return key.empty() ? "" : fmt::format("Authorization: Bearer {}\r\n", key);
 }
 
@@ -177,9 +178,9 @@ void warm_up(const HttpTarget& target, const ServeBenchFlags& flags, const Workl
   LoadOptions options = flags.load;
   options.progress_every_s = 0;
   const LoadRun run = run_load(target, prompts, std::vector<double>(prompts.size(), 0.0), options, {});
-  if (run.interrupted) fail("interrupted");
+  if (run.interrupted) fail("interrupted during the warm-up requests: nothing was measured");
   for (const SentRequest& request : run.requests)
-    if (!request.completion.ok()) fail("warm-up: {}", request.completion.error);
+    if (!request.completion.ok()) fail("a warm-up request failed: {}", request.completion.error);
 }
 
 // Sets the flags whose values follow from others.
@@ -231,24 +232,28 @@ void run_serve_bench(ServeBenchFlags flags) {
     completed += report.completed;
     if (run.interrupted) break;
   }
-  if (completed == 0) fail("no request was answered");
+  if (completed == 0) fail("no request was answered; the report above counts the errors");
 }
 
 void add_target_flags(Command command, ServeBenchFlags& flags) {
   command.option("--base-url", flags.base_url, "http://HOST:PORT of the server, instead of --host and --port")
       .parsed_by(parse_base_url);
-  command.option("--host", flags.host, "of the server").show_default();
-  command.option("--port", flags.port, "of the server").range(1, 65535).show_default();
-  command.option("--endpoint", flags.load.endpoint, "/v1/completions or /v1/chat/completions")
+  command.option("--host", flags.host, "host name or IP address of the server").show_default();
+  command.option("--port", flags.port, "TCP port of the server").range(1, 65535).show_default();
+  command.option("--endpoint", flags.load.endpoint, "path of the API: /v1/completions or /v1/chat/completions")
       .parsed_by([](const std::string& path) {
         if (!path.starts_with('/') || !path.ends_with("/completions"))
-          fail("expected a path that ends in /completions");
+          fail("expected a path that begins with / and ends in /completions, got '{}'", path);
       })
       .show_default();
-  command.option("--model", flags.model, "name in requests; default: the server's first");
-  command.option("--tokenizer", flags.tokenizer, "the model's folder: random prompts are ids of its vocabulary");
-  command.option("--api-key", flags.api_key, "default: the environment's OPENAI_API_KEY");
-  command.option("--ready-check-timeout-sec", flags.ready_s, "wait so long for the server to come up")
+  command.option("--model", flags.model, "name of the model in requests; default: the first that the server lists");
+  command.option("--tokenizer", flags.tokenizer,
+                 "model folder: prompts are sent as token ids of its vocabulary; default: random words");
+  command.option("--api-key", flags.api_key,
+                 "key to send as `Authorization: Bearer KEY`; default: $OPENAI_API_KEY, or none");
+  command
+      .option("--ready-check-timeout-sec", flags.ready_s,
+              "seconds to wait for the server to answer before the run; 0: ask it once")
       .number_in(0, 86400)
       .show_default();
 }
@@ -256,28 +261,39 @@ void add_target_flags(Command command, ServeBenchFlags& flags) {
 void add_pace_flags(Command command, ServeBenchFlags& flags) {
   command
       .option("--request-rate", flags.rates,
-              "requests per second, or inf for all at once (the default); several, as 1,2,4, run in turn")
+              "requests per second; several, as in 1,2,4, run one after the other; inf (the default): all at once")
       .list()
       .number_in(1e-6, INFINITY);
-  command.option("--gap", flags.gaps, "with --preset paper: mean seconds between requests; several run in turn")
+  command
+      .option("--gap", flags.gaps,
+              "with --preset paper: mean seconds between requests; several run one after the other")
       .list()
       .number_in(1e-6, 86400)
       .show_default();
-  command.option("--burstiness", flags.burstiness, "shape of the gamma distributed gaps; 1: Poisson arrivals")
+  command
+      .option("--burstiness", flags.burstiness,
+              "shape of the gamma distribution of the gaps between requests; 1: Poisson arrivals; larger: more even")
       .number_in(1e-3, 1e6)
       .show_default();
-  command.option("--max-concurrency", flags.load.max_concurrency, "most requests in flight; others wait: not open loop")
+  command
+      .option(
+          "--max-concurrency", flags.load.max_concurrency,
+          "most requests in flight; others wait for an answer, so the load is no longer open loop; default: any number")
       .range(1, 1 << 20);
-  command.option("--num-warmups", flags.warmups, "requests before the run, which do not count")
+  command.option("--num-warmups", flags.warmups, "requests that are sent before the run and not counted")
       .range(0, 1 << 20)
       .show_default();
-  command.option("--timeout", flags.load.timeout_s, "seconds for a request, from connecting to its last token")
+  command
+      .option("--timeout", flags.load.timeout_s,
+              "seconds after which a request counts as failed, from connecting to its last token")
       .number_in(1e-3, 86400)
       .show_default();
 }
 
 void add_request_flags(Command command, ServeBenchFlags& flags) {
-  command.flag("--ignore-eos", flags.ignore_eos, "answers go on to their length; always with random prompts");
+  command.flag(
+      "--ignore-eos", flags.ignore_eos,
+      "ask for answers of full length, past the end-of-text token; always on for random prompts and --preset paper");
   for (const char* field :
        {"temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty"}) {
     std::string name = std::string("--") + field;
@@ -288,26 +304,36 @@ void add_request_flags(Command command, ServeBenchFlags& flags) {
       else
         flags.sampling[field] = value;
     };
-    command.number(name, set, std::string(field) == "temperature" ? "default: 0" : "sent if given");
+    command.number(
+        name, set,
+        fmt::format("{} in each request; default: {}", field, std::string(field) == "temperature" ? "0" : "not sent"));
   }
-  command.option("--extra-body", flags.extra_body, "a JSON object with more fields for each request");
+  command.option("--extra-body", flags.extra_body, "JSON object with further fields for each request");
 }
 
 void add_report_flags(Command command, ServeBenchFlags& flags) {
-  command.option("--percentile-metrics", flags.report.metrics, "which of ttft, tpot, itl and e2el to report")
+  command
+      .option("--percentile-metrics", flags.report.metrics,
+              "which latencies to report: ttft (time to first token), tpot (time per output token), itl (inter-token"
+              " latency) and e2el (end-to-end latency)")
       .list()
       .one_of({"ttft", "tpot", "itl", "e2el"})
       .show_default();
-  command.option("--metric-percentiles", flags.report.percentiles, "of those").list().number_in(0, 100).show_default();
-  command.option("--goodput", flags.goodput, "limits in ms of what is a good request: ttft:200 tpot:50 e2el:10000")
+  command.option("--metric-percentiles", flags.report.percentiles, "percentiles of these latencies to report")
+      .list()
+      .number_in(0, 100)
+      .show_default();
+  command
+      .option("--goodput", flags.goodput,
+              "longest latencies in ms of a request that counts as good, as in ttft:200 tpot:50 e2el:10000")
       .parsed_by([](const std::string& term) { parse_goodput({term}); });
-  command.flag("--save-result", flags.save, "write JSON, a file for each rate");
-  command.flag("--save-detailed", flags.detailed, "the same with what each request did");
-  command.option("--result-dir", flags.result_dir, "where to").show_default();
-  command.option("--result-filename", flags.result_filename, "default: foe-RATEqps-MODEL-DATE.json");
-  command.option("--metadata", flags.metadata, "KEY=VALUE, several if wanted, for the JSON")
+  command.flag("--save-result", flags.save, "write the report as JSON, a file for each rate");
+  command.flag("--save-detailed", flags.detailed, "the same, with the latencies, lengths and errors of each request");
+  command.option("--result-dir", flags.result_dir, "folder for these files").show_default();
+  command.option("--result-filename", flags.result_filename, "name of the file; default: foe-RATEqps-MODEL-DATE.json");
+  command.option("--metadata", flags.metadata, "KEY=VALUE, or several, to add to the JSON")
       .parsed_by([](const std::string& pair) {
-        if (pair.find('=') == pair.npos) fail("expected KEY=VALUE");
+        if (pair.find('=') == pair.npos) fail("expected KEY=VALUE, got '{}'", pair);
       });
 }
 
@@ -315,7 +341,8 @@ void add_report_flags(Command command, ServeBenchFlags& flags) {
 
 void add_serve_bench_command(Command bench) {
   auto flags = std::make_shared<ServeBenchFlags>();
-  Command command = bench.subcommand("serve", "Load on a server over OpenAI's API: latencies, throughput, goodput");
+  Command command = bench.subcommand(
+      "serve", "Send requests to a server with OpenAI's API, and report latencies, throughput and goodput");
   add_target_flags(command, *flags);
   add_workload_flags(command, flags->workload);
   add_pace_flags(command, *flags);

@@ -44,11 +44,12 @@ void run_convert(const ConvertFlags& flags) {
 
 void add_convert_command(Command app) {
   auto flags = std::make_shared<ConvertFlags>();
-  Command command = app.subcommand("convert", "Quantise a model folder, into one that is mapped at start as it is");
-  command.option("MODEL", flags->model, "model folder").required();
-  command.option("OUT", flags->out, "a new folder").required();
+  Command command = app.subcommand(
+      "convert", "Write a model folder with quantised weights, which every later start maps into memory as they are");
+  command.option("MODEL", flags->model, "model folder to read, in f32 or bf16").required();
+  command.option("OUT", flags->out, "folder to write, which must not exist yet").required();
   add_quantize(command, flags->quantize).required();
-  command.option("--threads", flags->threads, "default: all cores").range(1, 1024);
+  command.option("--threads", flags->threads, "number of threads; default: all cores").range(1, 1024);
   command.runs([flags] { run_convert(*flags); });
 }
 

@@ -45,6 +45,7 @@ Generation generate(Engine& engine, const Tokenizer& tokenizer, const GenerateFl
   if (!flags.ignore_eos) request.stop_ids = engine.model().config.eos_token_ids;
   request.sampling = flags.sampling;
   engine.submit(std::move(request));
+  if (!flags.json) print_now(flags.prompt);
 
   Generation result;
   StreamDecoder decoder(tokenizer);
@@ -124,13 +125,13 @@ void run_generate(const GenerateFlags& flags) {
   validate(flags.sampling);
   const Tokenizer tokenizer = Tokenizer::load(flags.model.model + "/tokenizer.json");
   std::vector<std::int32_t> prompt = tokenizer.encode(flags.prompt);
-  if (prompt.empty()) fail("--prompt: expected some text, got none");
+  if (prompt.empty())
+    fail("--prompt: expected a text of at least one token, got {} bytes that make none", flags.prompt.size());
   EngineOptions options;
   options.max_sequences = 1;
   options.kv_tokens = static_cast<int>(prompt.size()) + flags.max_tokens;
   run_on_all_ranks(flags.model, options, [&](Engine& engine) {
     const std::size_t prompt_tokens = prompt.size();
-    if (!flags.json) print_now(flags.prompt);
     const Generation g = generate(engine, tokenizer, flags, std::move(prompt));
     if (flags.json) print_json(engine, g, prompt_tokens);
     if (flags.stats) print_stats(engine, g, prompt_tokens);
@@ -141,20 +142,26 @@ void run_generate(const GenerateFlags& flags) {
 
 void add_generate_command(Command app) {
   auto flags = std::make_shared<GenerateFlags>();
-  Command command = app.subcommand("generate", "Stream a continuation of a prompt");
+  Command command = app.subcommand("generate", "Continue a prompt, and print the text as it comes");
   add_model_flags(command, flags->model);
   command.option("--prompt", flags->prompt, "text to continue").required();
   command.option("--max-tokens", flags->max_tokens, "most tokens to generate").range(1, 1 << 24).show_default();
-  command.option("--temperature", flags->sampling.temperature, "0: always the most likely token").show_default();
-  command.option("--top-p", flags->sampling.top_p, "only the most likely tokens that together have this probability")
+  command.option("--temperature", flags->sampling.temperature, "sampling temperature; 0: always the most likely token")
       .show_default();
-  command.option("--top-k", flags->sampling.top_k, "only the k most likely tokens; 0: all").show_default();
-  command.option("--min-p", flags->sampling.min_p, "drop tokens less likely than this share of the most likely one")
+  command
+      .option("--top-p", flags->sampling.top_p,
+              "sample from the fewest most likely tokens that together have this probability; 1: from all")
       .show_default();
-  command.option("--seed", flags->sampling.seed, "the same seed gives the same text").show_default();
-  command.flag("--ignore-eos", flags->ignore_eos, "go on past the end-of-text token");
-  command.flag("--stats", flags->stats, "print times and what the ranks exchanged, to standard error");
-  command.flag("--json", flags->json, "print one JSON object instead of streaming text");
+  command.option("--top-k", flags->sampling.top_k, "sample from the k most likely tokens; 0: from all").show_default();
+  command
+      .option("--min-p", flags->sampling.min_p,
+              "drop tokens whose probability is below this fraction of the most likely token's; 0: none")
+      .show_default();
+  command.option("--seed", flags->sampling.seed, "seed of the random numbers: the same seed gives the same text")
+      .show_default();
+  command.flag("--ignore-eos", flags->ignore_eos, "go on past the model's end-of-text token");
+  command.flag("--stats", flags->stats, "after the text, print times and what the ranks exchanged to standard error");
+  command.flag("--json", flags->json, "print one JSON object at the end instead of streaming the text");
   command.runs([flags] { run_generate(*flags); });
 }
 

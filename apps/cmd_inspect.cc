@@ -231,40 +231,48 @@ void run_inspect(const InspectFlags& flags) {
 
 void add_inspect_command(Command app) {
   auto flags = std::make_shared<InspectFlags>();
-  Command command = app.subcommand("inspect", "Show a model, and what each rank would hold and send");
-  command.option("MODEL", flags->model, "model folder").required();
-  command.option("--ranks", flags->ranks, "number of ranks").range(1, 4096).show_default();
-  command.option("--nodes", flags->nodes, "machines that they are on, in equal parts").range(1, 4096).show_default();
-  command.option("--plan", flags->plan, "foe, tp or ep; default: foe or tp, what fits the model")
+  Command command = app.subcommand("inspect", "Show a model's size and shape, and what each rank would hold and send");
+  command.option("MODEL", flags->model, "model folder with config.json and *.safetensors").required();
+  command.option("--ranks", flags->ranks, "number of ranks that would share the model").range(1, 4096).show_default();
+  command.option("--nodes", flags->nodes, "number of machines, each with an equal part of the ranks")
+      .range(1, 4096)
+      .show_default();
+  command
+      .option("--plan", flags->plan,
+              "how ranks share the model: foe, tp or ep; default: foe for federated models, tp for others")
       .one_of({"foe", "tp", "ep"});
   command
-      .option("--dispatch", flags->dispatch,
-              "where ranks share a group, as in plan ep: one copy of a row per rank or per expert")
+      .option(
+          "--dispatch", flags->dispatch,
+          "where ranks share a group's experts, as in plan ep: a token's row is sent once to each rank that has some of"
+          " its experts, or once for each expert")
       .one_of({"rank", "expert"})
       .show_default();
-  command.option("--wire", flags->wire, "what ranks send: f32, bf16 or int8")
+  command.option("--wire", flags->wire, "number format of what ranks send each other")
       .one_of({"f32", "bf16", "int8"})
       .show_default();
   add_quantize(command, flags->quantize);
   add_kv_dtype(command, flags->kv_dtype);
   command.flag("--tensors", flags->tensors,
                "list all tensors of the model: how many, shape, how a plan splits them over ranks, format, bytes");
-  const Option roofline =
-      command.flag("--roofline", flags->roofline,
-                   "measure how fast memory and arithmetic are here, and print what a decode step can reach at most");
-  command.option("--batch", flags->limits.batches, "sequences of such a step")
+  const Option roofline = command.flag("--roofline", flags->roofline,
+                                       "measure how fast this machine's memory and arithmetic are, and print the most "
+                                       "tokens/s that they allow decoding");
+  command.option("--batch", flags->limits.batches, "with --roofline: numbers of sequences that decode together")
       .list()
       .range(1, 1 << 20)
       .needs(roofline)
       .show_default();
-  command.option("--context", flags->limits.context, "positions that each of them attends to")
+  command.option("--context", flags->limits.context, "with --roofline: positions that each sequence attends to")
       .range(1, 1 << 24)
       .needs(roofline)
       .show_default();
-  command.option("--threads", flags->limits.threads, "that measure, for all ranks; default: this machine's cores")
+  command
+      .option("--threads", flags->limits.threads,
+              "with --roofline: threads that measure, for all ranks together; default: all cores")
       .range(1, 1024)
       .needs(roofline);
-  command.flag("--json", flags->json, "print JSON");
+  command.flag("--json", flags->json, "print a JSON object instead of a table");
   command.runs([flags] { run_inspect(*flags); });
 }
 

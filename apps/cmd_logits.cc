@@ -55,10 +55,15 @@ void run_logits(const LogitsFlags& flags) {
 void add_logits_command(Command app) {
   auto flags = std::make_shared<LogitsFlags>();
   flags->model.kv_dtype = "f32";  // as in the implementations that it is compared with
-  Command command = app.subcommand("logits", "Write the logits of every position of a token sequence to a file");
+  Command command = app.subcommand(
+      "logits",
+      "Write the logits of every position of a token sequence to a file, to compare them with other programs");
   add_model_flags(command, flags->model);
-  command.option("--tokens", flags->tokens, "ids, as 1,2,3 or @FILE").required();
-  command.option("--output", flags->output, "safetensors file with the tensor `logits`, f32 [T, V]").required();
+  command.option("--tokens", flags->tokens, "token ids, as in 1,2,3, or @FILE with such a list").required();
+  command
+      .option("--output", flags->output,
+              "safetensors file to write, with one tensor `logits`: f32 [tokens, vocabulary]")
+      .required();
   command.runs([flags] { run_logits(*flags); });
 }
 

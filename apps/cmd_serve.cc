@@ -95,50 +95,69 @@ void add_limits(Command command, ServeFlags& flags) {
   const auto add_seconds = [&](const char* name, double& value, const char* help, double low, double high) {
     command.option(name, value, help).number_in(low, high).show_default();
   };
-  add("--max-sequences", flags.max_sequences, "most requests in one batch", 1, 4096);
+  add("--max-sequences", flags.max_sequences,
+      "most sequences in one batch, one for each choice of a request; others wait", 1, 4096);
   command
       .option("--kv-tokens", flags.kv_tokens,
-              "positions in the KV cache; default: --max-sequences contexts, but no more than 4 GiB hold")
+              "tokens that the KV cache has room for, of all sequences together; default: --max-sequences contexts of"
+              " the model, but at most 4 GiB, and at least one context")
       .range(16, 1 << 30);
-  add("--max-queue", flags.serve.max_queue, "most choices in flight, waiting ones included", 1, 1 << 20);
-  add_seconds("--max-answer-seconds", flags.serve.answer_seconds, "longest time for an answer; 0: any", 0, 1e7);
-  add("--max-body", flags.serve.http.body_bytes, "most bytes of a request's body", 1, 1 << 30);
-  add("--max-connections", flags.serve.http.connections, "most connections", 1, 1 << 16);
-  add_seconds("--drain-seconds", flags.serve.drain_s, "time for what is in flight on SIGTERM", 0, 86400);
-  add("--restarts", flags.serve.supervisor.restarts, "most restarts of dead ranks within --restart-window", 0, 1000);
-  add_seconds("--restart-window", flags.serve.supervisor.restart_window_s, "seconds in which restarts are counted", 1,
-              1e7);
+  add("--max-queue", flags.serve.max_queue, "most choices in flight, waiting ones included; further requests get a 503",
+      1, 1 << 20);
+  add_seconds("--max-answer-seconds", flags.serve.answer_seconds,
+              "seconds after which an answer that is not finished ends with a 504; 0: no limit", 0, 1e7);
+  add("--max-body", flags.serve.http.body_bytes, "most bytes in the body of a request; a longer one gets a 413", 1,
+      1 << 30);
+  add("--max-connections", flags.serve.http.connections, "most HTTP connections at a time; further ones get a 503", 1,
+      1 << 16);
+  add_seconds("--drain-seconds", flags.serve.drain_s,
+              "seconds that requests in flight have to finish after SIGTERM or Ctrl-C", 0, 86400);
+  add("--restarts", flags.serve.supervisor.restarts,
+      "most restarts of dead ranks within --restart-window; after one more the server exits", 0, 1000);
+  add_seconds("--restart-window", flags.serve.supervisor.restart_window_s, "seconds over which --restarts are counted",
+              1, 1e7);
   add_seconds("--host-patience", flags.serve.supervisor.host_patience_s,
-              "seconds after which a host that does not answer is left out", 1, 86400);
+              "seconds to wait, at a restart, for a machine of --hosts that does not answer, before it is left out", 1,
+              86400);
   add_seconds("--hang-timeout", flags.hang_timeout_s,
-              "shortest silence, in seconds, after which the ranks count as hung; long steps get more", 0.1, 86400);
+              "seconds of silence after which the ranks count as hung and are restarted; long steps get more", 0.1,
+              86400);
 }
 
 }  // namespace
 
 void add_serve_command(Command app) {
   auto flags = std::make_shared<ServeFlags>();
-  Command command = app.subcommand("serve", "Serve a model over OpenAI's HTTP API");
+  Command command =
+      app.subcommand("serve", "Serve a model over OpenAI's HTTP API, and restart its ranks when they die");
   add_model_flags(command, flags->model);
   command
       .option("--ranks", flags->ranks,
-              "processes that share the model; default: one for each NUMA node if the model can be"
-              " shared so, or as many as --hosts has")
+              "number of ranks, the processes that share the model; default: the sum over --hosts, otherwise one for"
+              " each NUMA node if the model can be shared by so many, otherwise one")
       .range(1, 4096);
-  command.option("--hosts", flags->hosts, "machines and their ranks, this one first: a:2,b:2");
-  command.option("--host", flags->serve.host, "address to listen on").show_default();
-  command.option("--port", flags->serve.port, "port to listen on; 0: any free one").range(0, 65535).show_default();
-  command.option("--served-model-name", flags->serve.model_name, "name for clients; default: the folder's");
+  command.option(
+      "--hosts", flags->hosts,
+      "machines and how many ranks run on each, this machine first, as in this:2,other:2; default: only this machine");
+  command.option("--host", flags->serve.host, "IP address to listen on; 0.0.0.0: on all of this machine's")
+      .show_default();
+  command.option("--port", flags->serve.port, "TCP port to listen on; 0: any free one, which the log names")
+      .range(0, 65535)
+      .show_default();
+  command.option("--served-model-name", flags->serve.model_name,
+                 "name of the model in the API; default: the folder's name");
   command.option("--chat-template", flags->serve.chat_template,
-                 "file with a Jinja template for chats; default: the model's own");
+                 "file with the Jinja template that turns a chat into a prompt; default: the model folder's own");
   command
-      .option("--api-key", flags->serve.access.api_keys,
-              "clients of /v1 have to send it as Authorization: Bearer KEY; may be given several times")
+      .option(
+          "--api-key", flags->serve.access.api_keys,
+          "key that requests to /v1 must have, as `Authorization: Bearer KEY`; may be given several times; default: no"
+          " key is needed")
       .env("FOE_API_KEY")
       .repeats();
   command
       .option("--cors-origin", flags->serve.access.cors_origins,
-              "pages of this origin may ask, too (*: of all); may be given several times")
+              "origin whose web pages may use the API from a browser (*: any origin); may be given several times")
       .repeats();
   add_limits(command, *flags);
   command.runs([flags] { run_serve(*flags); });

@@ -51,12 +51,12 @@ void print_ids(const Tokenizer& tokenizer, const TokenizeFlags& flags) {
 void add_tokenize_command(Command app) {
   auto flags = std::make_shared<TokenizeFlags>();
   Command command = app.subcommand("tokenize", "Turn text into token ids, or ids into text");
-  command.option("MODEL", flags->model, "model folder").required();
-  const Option text =
-      command.option("--text", flags->text, "text to encode; default: standard input, to the last byte");
-  command.option("--decode", flags->decode, "ids to decode: 1,2,3, or @FILE with them").excludes(text);
+  command.option("MODEL", flags->model, "model folder with tokenizer.json").required();
+  const Option text = command.option("--text", flags->text, "text to encode; default: all of standard input");
+  command.option("--decode", flags->decode, "token ids to decode, as in 1,2,3, or @FILE with such a list")
+      .excludes(text);
   command.flag("--plain", flags->plain, "do not add the tokens that begin or end a text (BOS, EOS)");
-  command.flag("--json", flags->json, "print JSON, with the names of /tokenize and /detokenize");
+  command.flag("--json", flags->json, "print a JSON object with the fields of the server's /tokenize and /detokenize");
   command.runs([flags] {
     const Tokenizer tokenizer = Tokenizer::load(flags->model + "/tokenizer.json");
     (flags->decode ? print_text : print_ids)(tokenizer, *flags);

@@ -54,12 +54,16 @@ void run_train(const TrainFlags& flags) {
 
 void add_train_command(Command app) {
   auto flags = std::make_shared<TrainFlags>();
-  Command command = app.subcommand("train", "Train a model, or resume its training");
-  command.option("config", flags->config, "TOML configuration").required();
-  command.option("--run", flags->run, "directory of the run: checkpoint, metrics.jsonl, model/ (default: run.dir)");
-  command.option("--data", flags->data, "where relative folders of [data] begin (default: the configuration's folder)");
-  command.option("--threads", flags->threads, "threads (default: all)").range(1, 1024);
-  command.flag("--evaluate", flags->evaluate, "only score the held-out file with the run's checkpoint");
+  Command command = app.subcommand("train", "Train a model from a configuration, or resume a run from its checkpoint");
+  command.option("CONFIG", flags->config, "TOML file with the configuration, which docs/training.md describes")
+      .required();
+  command.option(
+      "--run", flags->run,
+      "folder of the run, for its checkpoint, metrics.jsonl and model/; default: `dir` in [run] of the configuration");
+  command.option("--data", flags->data,
+                 "folder that relative paths in [data] start from; default: the configuration's folder");
+  command.option("--threads", flags->threads, "number of threads; default: all cores").range(1, 1024);
+  command.flag("--evaluate", flags->evaluate, "train nothing: score the held-out file with the run's checkpoint");
   command.runs([flags] { run_train(*flags); });
 }
 

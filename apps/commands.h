@@ -15,6 +15,7 @@ void add_serve_command(Command app);
 void add_bench_command(Command app);
 // The subcommands of `foe bench`.
 void add_latency_command(Command bench);
+void add_comm_command(Command bench);
 void add_serve_bench_command(Command bench);
 void add_offline_command(Command bench);
 void add_engine_command(Command bench);

@@ -24,16 +24,19 @@ namespace foe {
 void add_wire_flags(Command command, ModelFlags& flags) {
   command
       .option("--wire", flags.wire,
-              "what ranks send: f32 (exact), or rounded to bf16 or int8, which is faster over a slow network")
+              "number format of what ranks send each other: f32 is exact; bf16 and int8 round, and save time on a slow"
+              " network")
       .one_of({"f32", "bf16", "int8"})
       .show_default();
   command.flag("--overlap", flags.overlap,
-               "run steps of 128 tokens and more as two halves, each computing while the other's data travel: may"
-               " pay over a slow network");
+               "in steps of 128 tokens or more, compute one half of the tokens while the other half's data is sent;"
+               " can save time on a slow network");
 }
 
 void add_kv_dtype(Command command, std::string& kv_dtype) {
-  command.option("--kv-dtype", kv_dtype, "the KV cache: f32, bf16, or int8 with a scale for each position and KV head")
+  command
+      .option("--kv-dtype", kv_dtype,
+              "number format of the KV cache: f32, bf16, or int8 with a scale for each position and KV head")
       .one_of({"f32", "bf16", "int8"})
       .show_default();
 }
@@ -41,8 +44,8 @@ void add_kv_dtype(Command command, std::string& kv_dtype) {
 void add_attention(Command command, std::string& attention) {
   command
       .option("--attention", attention,
-              "what attention multiplies: f32, or bf16, which rounds queries and weights, too, and needs --kv-dtype"
-              " bf16: many times as fast for long prompts where there is AMX")
+              "number format in which attention multiplies: f32, or bf16, which also rounds queries and softmax"
+              " weights, needs --kv-dtype bf16, and is several times as fast on long prompts if the processor has AMX")
       .one_of({"f32", "bf16"})
       .show_default();
 }
@@ -50,40 +53,51 @@ void add_attention(Command command, std::string& attention) {
 Option add_quantize(Command command, std::string& quantize) {
   return command
       .option("--quantize", quantize,
-              "weights in memory: int8 or int4, or by part as in experts=int4,attention=int8,head=int8")
+              "quantise the weights to int8 or int4, or each part for itself, as in"
+              " experts=int4,attention=int8,head=int8; parts that are not named stay as in the file")
       .parsed_by([](const std::string& text) { parse_format_choice("format", text); });
 }
 
 void add_model_flags(Command command, ModelFlags& flags) {
-  command.option("MODEL", flags.model, "model folder: config.json, *.safetensors, tokenizer.json").required();
+  command.option("MODEL", flags.model, "model folder with config.json, *.safetensors and, for text, tokenizer.json")
+      .required();
   command
       .option("--plan", flags.plan,
-              "how ranks share the model: foe (federated models), tp or ep (others); default: foe or tp, what fits")
+              "how ranks share the model: foe (federation, for federated models), tp (tensor parallelism) or ep (expert"
+              " parallelism, both for all others); default: foe for federated models, tp for others")
       .one_of({"foe", "tp", "ep"});
   command
       .option(
           "--dispatch", flags.dispatch,
-          "where ranks share a group, as in plan ep: one copy of a row to each rank or to each expert that it needs")
+          "where ranks share a group's experts, as in plan ep: send a token's row once to each rank that has some of"
+          " its experts, or once for each expert")
       .one_of({"rank", "expert"})
       .show_default();
   add_wire_flags(command, flags);
   command
       .option("--dtype", flags.dtype,
-              "weights in memory: f32, bf16, or bf16xbf16, which rounds activations, too, and is faster with AMX; "
-              "default: as in the file")
+              "format of the weights in memory: f32, bf16, or bf16xbf16, which also rounds activations to bf16 and is"
+              " faster if the processor has AMX; default: as in the file")
       .one_of({"f32", "bf16", "bf16xbf16"});
   add_quantize(command, flags.quantize);
   add_kv_dtype(command, flags.kv_dtype);
   add_attention(command, flags.attention);
-  command.option("--threads", flags.threads, "threads per rank; default: cores divided by ranks").range(1, 1024);
-  command.flag("--pin", flags.pin, "bind each thread to a processor of its own");
-  command.option("--chunk", flags.chunk, "most tokens in one step; longer prompts run in chunks")
+  command
+      .option("--threads", flags.threads,
+              "threads of each rank; default: the machine's cores divided by the ranks on it")
+      .range(1, 1024);
+  command.flag("--pin", flags.pin, "bind each thread to one processor, which no other thread of foe uses");
+  command.option("--chunk", flags.chunk, "most tokens in one step; a longer prompt is computed in several steps")
       .range(1, 1 << 20)
       .show_default();
-  command.option("--timeout", flags.timeout_s, "seconds without a word from another rank that end the job")
+  command
+      .option("--timeout", flags.timeout_s,
+              "seconds that a rank waits for another one before it fails and ends the job")
       .number_in(0.1, 86400)
       .show_default();
-  command.option("--start-timeout", flags.start_timeout_s, "seconds for the ranks to load the model")
+  command
+      .option("--start-timeout", flags.start_timeout_s,
+              "seconds that ranks wait for each other until all have loaded the model")
       .number_in(1, 86400)
       .show_default();
 }
@@ -182,8 +196,8 @@ void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std:
   if (comm->rank() != 0) return engine.follow();
   const Placement& placement = engine.model().placement;
   if (const auto idle = std::ranges::count_if(placement.ranks, &Share::idle); idle > 0)
-    print_error(fmt::format("foe: {} of {} ranks idle: each of the {} groups gets {} of them", idle, comm->size(),
-                            engine.model().config.expert_groups, placement.members));
+    print_error(fmt::format("foe: {} of {} ranks are idle, because each of the {} groups gets {} of them", idle,
+                            comm->size(), engine.model().config.expert_groups, placement.members));
   lead(engine);
   engine.stop();
 }
@@ -197,7 +211,7 @@ std::vector<std::int32_t> parse_tokens(const std::string& flag, const std::strin
   std::string text = argument;
   if (text.starts_with("@")) {
     std::ifstream file(text.substr(1));
-    if (!file) fail("{}: cannot read {}", flag, text.substr(1));
+    if (!file) fail("{}: expected a file that can be read, got {}", flag, text.substr(1));
     text.assign(std::istreambuf_iterator<char>(file), {});
     while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
   }

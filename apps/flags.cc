@@ -7,6 +7,7 @@
 
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include "base/error.h"
 
@@ -29,7 +30,7 @@ Option Option::number_in(double low, double high) const {
   const auto check = [low, high](const std::string& text) {
     double value = 0;
     if (CLI::detail::lexical_cast(text, value) && value >= low && value <= high) return std::string();
-    return fmt::format("expected a number in {} to {}, got {}", low, high, text);
+    return fmt::format("expected a number from {} to {}, got {}", low, high, text);
   };
   return Option(option_->check(CLI::Validator(check, fmt::format("FLOAT in [{:g} - {:g}]", low, high))));
 }
@@ -110,6 +111,12 @@ CommandLine::~CommandLine() = default;
 int CommandLine::run(int argc, char** argv) {
   try {
     app_->parse(argc, argv);
+  } catch (const CLI::RequiredError& error) {
+    app_->exit(error);
+    // What is missing may be mistyped: the parser says nothing of words that it does not know where others are missing.
+    const std::vector<std::string> unknown = app_->remaining(/*recurse=*/true);
+    if (!unknown.empty()) fmt::print(stderr, "Not known: {}\n", fmt::join(unknown, " "));
+    return 2;
   } catch (const CLI::ParseError& error) {
     if (app_->exit(error) != 0) return 2;
   }

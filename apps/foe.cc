@@ -25,7 +25,9 @@ int main(int argc, char** argv) {
   foe::mend_inherited_state();
   foe::CommandLine line(
       "foe", "foe: serves and trains Mixture-of-Experts and Federation-of-Experts language models", FOE_VERSION,
-      "`foe COMMAND --help` shows a command's flags. Under `mpirun -n N foe COMMAND ...` the ranks share the model.");
+      "`foe COMMAND --help` shows a command's flags. `foe serve` starts its ranks itself. `generate`, `logits`, and "
+      "`bench`\n"
+      "with `offline`, `engine`, `latency` or `comm` run on N ranks under `mpirun -n N foe COMMAND ...`.");
   foe::add_serve_command(line.root());
   foe::add_generate_command(line.root());
   foe::add_train_command(line.root());
@@ -42,7 +44,9 @@ int main(int argc, char** argv) {
     foe::finish_output();
     return 0;
   } catch (const std::bad_alloc&) {
-    return fail("expected more memory than the system gives (see ulimit -v, the container's limit, --kv-tokens)");
+    return fail(
+        "out of memory: the system gives no more; raise the limit (ulimit -v, the container's), or use more ranks, a"
+        " smaller --kv-tokens or --quantize");
   } catch (const std::exception& error) {
     return fail(error.what());
   }

@@ -14,9 +14,9 @@ struct Shape {
   bool built_in;       // false: from a model folder
 };
 
-// The names that load_shape() knows, for the command line.
-inline constexpr const char* kShapes =
-    "paper-1b, paper-7b, olmoe, qwen3-moe-24l, or a model folder for its config.json";
+// The names that load_shape() knows, for --help.
+inline constexpr const char* kShapesHelp =
+    "shape of the model: paper-1b, paper-7b, olmoe, qwen3-moe-24l, or a model folder whose config.json is read";
 
 // Returns "paper-1b", "paper-7b" (arXiv 2605.06206, section 4), "olmoe" (OLMoE-1B-7B), "qwen3-moe-24l", or the shape in
 // the config.json of a model folder. Throws Error for anything else.

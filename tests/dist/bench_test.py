@@ -195,7 +195,7 @@ class BenchTest(unittest.TestCase):
             (["latency", "--loads", "none"], 2, "expected one-prompt, many-prompts or decode, got none"),
             (["latency", "--layers", "1"], 2, "--layers"),
             (["latency", "--skew", "0.5"], 2, "--skew"),
-            (["latency", "--skew", "1.5"], 1, "--skew: expected 1 on one rank"),
+            (["latency", "--skew", "1.5"], 1, "--skew: expected 1 (no skew) on one rank"),
             (["latency", "--timeout", "0"], 2, "--timeout"),
             (["latency", "--most-seconds", "nan"], 2, "--most-seconds"),
             (["latency", "--tokens", "0"], 2, "--tokens"),
