@@ -5,7 +5,7 @@
 
 #include "base/aligned.h"
 #include "base/clock.h"
-#include "costs/mpi_peer.h"
+#include "bench/mpi_peer.h"
 #include "kernels/peak.h"
 
 namespace foe {

@@ -5,7 +5,7 @@
 
 #include "base/clock.h"
 #include "base/rng.h"
-#include "costs/random_weights.h"
+#include "bench/random_weights.h"
 #include "kernels/products/gemm.h"
 #include "load/serve_report.h"
 

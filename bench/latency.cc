@@ -9,7 +9,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/rng.h"
-#include "costs/random_weights.h"
+#include "bench/random_weights.h"
 #include "sched/sequence.h"
 
 namespace foe {

@@ -1,4 +1,4 @@
-#include "costs/mpi_peer.h"
+#include "bench/mpi_peer.h"
 
 #include <mpi.h>
 

@@ -1,4 +1,4 @@
-#include "costs/random_weights.h"
+#include "bench/random_weights.h"
 
 #include <algorithm>
 #include <cmath>
