@@ -144,7 +144,7 @@ def death(server, asked, expected, rank):
         before = [moment for moment in stream.times if moment < up]
         after = [moment for moment in stream.times if moment >= up]
         if not after or not before or before[-1] > lost + 0.25:
-            raise AssertionError("a stream had ended before the death: more --tokens")
+            raise AssertionError("a stream had ended before the death: use more --tokens")
         result.append({"rank": rank, "gap": after[0] - before[-1], "ended": lost - killed, "started": up - lost,
                        "computed": after[0] - up})
     return result
@@ -155,7 +155,7 @@ def wait_until_soon(condition):
     end = time.monotonic() + serve_test.PATIENCE_S
     while not condition():
         if time.monotonic() > end:
-            raise AssertionError("waited in vain: all streams")
+            raise AssertionError("expected all streams to have tokens, but one had none in time: use more --tokens")
         time.sleep(0.001)
 
 
@@ -203,18 +203,18 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
                                      epilog="further flags of foe serve may follow after --")
     parser.add_argument("model", help="model folder")
-    parser.add_argument("--foe", default="build/foe", help="the program")
-    parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--contexts", type=numbers, default=[256], help="tokens of a prompt: 256,2048")
-    parser.add_argument("--streams", type=numbers, default=[1, 8, 32], help="at once: 1,8,32")
-    parser.add_argument("--tokens", type=int, default=160, help="of each answer")
-    parser.add_argument("--gaps", type=int, default=100, help="gaps that are enough for a row")
-    parser.add_argument("--seconds", type=float, default=60, help="time after which a row has no further death")
-    parser.add_argument("--most-stall", type=float, default=0.25, help="seconds that this program may stand still")
-    parser.add_argument("--first-id", type=int, default=300, help="prompts are random ids from this one")
-    parser.add_argument("--last-id", type=int, default=4000, help="up to this one, without it")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", help="file for all gaps")
+    parser.add_argument("--foe", default="build/foe", help="the program (default: %(default)s)")
+    parser.add_argument("--ranks", type=int, default=2, help="ranks that serve the model (default: %(default)s)")
+    parser.add_argument("--contexts", type=numbers, default=[256], help="numbers of tokens of a prompt, as in 256,2048 (default: 256)")
+    parser.add_argument("--streams", type=numbers, default=[1, 8, 32], help="numbers of streams at once (default: 1,8,32)")
+    parser.add_argument("--tokens", type=int, default=160, help="tokens of each answer (default: %(default)s)")
+    parser.add_argument("--gaps", type=int, default=100, help="a row ends once it has this many gaps (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=60, help="seconds after which a row has no further death (default: %(default)s)")
+    parser.add_argument("--most-stall", type=float, default=0.25, help="seconds that this program itself may stand still during a death that counts (default: %(default)s)")
+    parser.add_argument("--first-id", type=int, default=300, help="least token id of the random prompts (default: %(default)s)")
+    parser.add_argument("--last-id", type=int, default=4000, help="token ids of prompts are below this one (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of prompts and of sampling (default: %(default)s)")
+    parser.add_argument("--json", help="also write all gaps to this file")
     words = sys.argv[1:]
     own = words.index("--") if "--" in words else len(words)
     args = parser.parse_args(words[:own])

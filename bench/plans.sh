@@ -18,7 +18,11 @@
 # Writes OUT/*.json, which tools/plot_latency.py draws. Needs root for the nodes (tools/netlab/lab).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-out=$(realpath -m "${1:?where to write}")
+if [[ $# -eq 0 || $1 == -* ]]; then
+  sed -n "2,/^[^#]/s/^# \{0,1\}//p" bench/plans.sh >&2
+  exit 2
+fi
+out=$(realpath -m "$1")
 lab=tools/netlab/lab
 foe=$(realpath build/foe)
 mkdir -p "$out"
@@ -72,7 +76,7 @@ run() {
     [[ $2 != node ]] || measure "$2" 7b-long --shape paper-7b --loads one-prompt --tokens 24576 --most-seconds 0 \
       "${no_straw_man[@]}"
     ;;
-  *) echo "plans.sh: expected a part as above, got '$1'" >&2 && exit 2 ;;
+  *) echo "plans.sh: expected one of the parts that ${0##*/} lists without arguments, got '$1'" >&2 && exit 2 ;;
   esac
 }
 

@@ -11,13 +11,18 @@
 #   full      all of these                                                                   20
 #
 # Minutes are estimates for 2 cores. Without a PART: quick. Writes OUT/*.json, OUT/serving.png, and a table of all that
-# OUT has, as OUT/summary.json too. The 1B shape has random weights: 2 GB in OUT/1b, or in FOE_1B, which are kept.
+# OUT has, as OUT/summary.json too. The picture needs matplotlib (tools/requirements.txt); PYTHON is the interpreter that
+# has it (python3). The 1B shape has random weights: 2 GB in OUT/1b, or in FOE_1B, which are kept.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-out=$(realpath -m "${1:?where to write}")
+if [[ $# -eq 0 || $1 == -* ]]; then
+  sed -n "2,/^[^#]/s/^# \{0,1\}//p" bench/serve.sh >&2
+  exit 2
+fi
+out=$(realpath -m "$1")
 foe=$(realpath build/foe)
 small=models/foe-8m large=$(realpath -m "${FOE_1B:-$out/1b}")
-python=${PYTHON:-python3} # pictures need matplotlib (tools/setup.sh)
+python=${PYTHON:-python3}
 mkdir -p "$out"
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 server='' port='' seed=0
@@ -109,7 +114,7 @@ run() {
   offline) offline 192 ;;
   quick) sweep 4 4 16 && overload 12 24 1 4 && idle 10 && offline 24 ;;
   full) run sweep && run overload && run idle && run offline ;;
-  *) echo "serve.sh: expected a part as above, got '$1'" >&2 && exit 2 ;;
+  *) echo "serve.sh: expected one of the parts that ${0##*/} lists without arguments, got '$1'" >&2 && exit 2 ;;
   esac
 }
 

@@ -44,7 +44,8 @@ def fetch(package: str, cache: Path) -> tuple[Path, str]:
 def check_licence(source: Source, package: str, root: Path) -> None:
     text = (root / "usr/share/doc" / package / "copyright").read_text("utf-8", "replace")
     if source.evidence not in text:
-        sys.exit(f"fetch_corpus: {package}: expected its copyright file to say {source.evidence!r}: read it again")
+        sys.exit(f"fetch_corpus: {package}: expected its copyright file to say {source.evidence!r}, found other terms: "
+                 "read the licence again, and mend tools/corpus/sources.py")
 
 
 def collect(cache: Path) -> tuple[list[dict], list[tuple[Source, str, list[str]]]]:
@@ -99,8 +100,9 @@ def print_table(files: list[dict], packages: list[dict]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("/tmp/foe-data/corpus"))
-    parser.add_argument("--cache", type=Path, help="downloaded packages (default: OUT/../cache)")
+    parser.add_argument("--out", type=Path, default=Path("/tmp/foe-data/corpus"),
+                        help="folder to write (default: %(default)s)")
+    parser.add_argument("--cache", type=Path, help="folder for downloaded packages (default: OUT/../cache)")
     arguments = parser.parse_args()
     cache = arguments.cache or arguments.out.parent / "cache"
     cache.mkdir(parents=True, exist_ok=True)

@@ -75,8 +75,10 @@ def lloyd(blocks: np.ndarray, levels: np.ndarray, factors, rounds: int) -> np.nd
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--blocks", type=int, default=2000)
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--blocks", type=int, default=2000,
+                        help="blocks of 128 random weights (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=8,
+                        help="rounds in which levels are moved (default: %(default)s)")
     args = parser.parse_args()
     random = np.random.default_rng(1)
     train, test = random.standard_normal((2, args.blocks, BLOCK))

@@ -74,8 +74,8 @@ def make(family, seed):
 
 def main():
     parser = argparse.ArgumentParser(description="Make a golden model folder with transformers.")
-    parser.add_argument("family", choices=MAKERS)
-    parser.add_argument("--output", help="default: tests/golden/<family>_tiny")
+    parser.add_argument("family", choices=MAKERS, help="the kind of model")
+    parser.add_argument("--output", help="folder to write (default: tests/golden/<family>_tiny)")
     args = parser.parse_args()
     folder = Path(args.output or Path(__file__).parent.parent / "tests" / "golden" / f"{args.family}_tiny")
 

@@ -2,7 +2,7 @@
 """Writes tests/golden/tokenizer/: small tokenizers of the kinds foe reads, and what Hugging Face's `tokenizers` makes
 of texts that are hard to tokenise.
 
-    pip install tokenizers==0.23.3 && python3 tools/make_tokenizer_goldens.py
+    tools/venv.sh build/tools-venv tools/requirements.txt && build/tools-venv/bin/python tools/make_tokenizer_goldens.py
 
 gpt2, llama3, qwen2 and olmoe have the configuration of those models over a small vocabulary trained on the text below.
 NAME.json is a tokenizer.json, NAME.cases.json has {prefix, suffix, cases}. variants.json is a list of {name, base,

@@ -187,9 +187,10 @@ def xz_baseline(train: bytes, valid: bytes) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("/tmp/foe-data/corpus"), help="folder of fetch_corpus.py")
-    parser.add_argument("--tokens", type=Path, default=Path("/tmp/foe-data/tokens"), help="folder of pack_tokens.py")
-    parser.add_argument("--out", type=Path, default=Path("/tmp/foe-data/baselines.json"))
+    parser.add_argument("--data", type=Path, default=Path("/tmp/foe-data/corpus"), help="folder that fetch_corpus.py wrote (default: %(default)s)")
+    parser.add_argument("--tokens", type=Path, default=Path("/tmp/foe-data/tokens"), help="folder that pack_tokens.py wrote (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("/tmp/foe-data/baselines.json"),
+                        help="JSON file to write (default: %(default)s)")
     arguments = parser.parse_args()
     meta = json.loads((arguments.tokens / "meta.json").read_text())
     vocab, end_of_text = meta["vocab_size"], meta["end_of_text"]
@@ -202,7 +203,8 @@ def main() -> None:
     }
     for split in ("train", "valid"):
         if len(tokens[split]) != meta[split]["tokens"] or len(text[split]) != meta[split]["bytes"]:
-            raise SystemExit(f"ngram_baseline: {split} text or tokens differ in size from {arguments.tokens}/meta.json")
+            raise SystemExit(f"ngram_baseline: {split} text or tokens differ in size from what {arguments.tokens}/meta.json "
+                             "says: run pack_tokens.py again")
     result = {
         "valid_bytes": len(text["valid"]),
         "valid_tokens": len(tokens["valid"]),

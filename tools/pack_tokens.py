@@ -56,11 +56,14 @@ def write_tokens(pieces: list[str], tokenizer: Tokenizer, path: Path) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("/tmp/foe-data/corpus"), help="folder of fetch_corpus.py")
-    parser.add_argument("--tokenizer", type=Path, default=Path("/tmp/foe-data/tokenizer"))
-    parser.add_argument("--out", type=Path, default=Path("/tmp/foe-data/tokens"))
-    parser.add_argument("--piece-bytes", type=int, default=32768)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data", type=Path, default=Path("/tmp/foe-data/corpus"), help="folder that fetch_corpus.py wrote (default: %(default)s)")
+    parser.add_argument("--tokenizer", type=Path, default=Path("/tmp/foe-data/tokenizer"),
+                        help="folder that train_tokenizer.py wrote (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("/tmp/foe-data/tokens"),
+                        help="folder to write (default: %(default)s)")
+    parser.add_argument("--piece-bytes", type=int, default=32768,
+                        help="least size of a piece of training text, except a document's last (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the order of pieces (default: %(default)s)")
     arguments = parser.parse_args()
     tokenizer_file = arguments.tokenizer / "tokenizer.json"
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
@@ -75,7 +78,7 @@ def main() -> None:
     }
     for split, texts in documents.items():
         if not texts:
-            raise SystemExit(f"pack_tokens: expected text in {arguments.data / split}/*.txt, found none")
+            raise SystemExit(f"pack_tokens: expected text in {arguments.data / split}/*.txt, found none: run fetch_corpus.py first")
     train = [piece for document in documents["train"] for piece in pieces_of(document, arguments.piece_bytes)]
     random.Random(arguments.seed).shuffle(train)
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -108,9 +108,9 @@ def markdown(title: str, points: list[dict]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", metavar="TITLE=FILE")
-    parser.add_argument("--png", type=Path, required=True)
-    parser.add_argument("--markdown", action="store_true", help="print tables: ms of a layer (spread of the pass), bytes sent")
+    parser.add_argument("runs", nargs="+", metavar="TITLE=FILE", help="JSON of `foe bench latency`, and the title of its row")
+    parser.add_argument("--png", type=Path, required=True, help="picture to write")
+    parser.add_argument("--markdown", action="store_true", help="also print tables: milliseconds of a layer (spread of the pass), bytes sent")
     flags = parser.parse_args()
     runs: dict[str, list[dict]] = {}
     for run in flags.runs:

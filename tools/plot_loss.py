@@ -108,12 +108,12 @@ def named(text: str) -> tuple[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", metavar="[NAME=]FILE")
-    parser.add_argument("--png", type=Path)
-    parser.add_argument("--csv", type=Path)
-    parser.add_argument("--smooth", type=int, default=20, help="points in the running mean of the training loss")
-    parser.add_argument("--line", action="append", default=[], metavar="NAME=LOSS", help="a level to compare with")
-    parser.add_argument("--title", default="")
+    parser.add_argument("runs", nargs="+", metavar="[NAME=]FILE", help="metrics.jsonl or CSV of a run, and its name in the legend")
+    parser.add_argument("--png", type=Path, help="picture to write")
+    parser.add_argument("--csv", type=Path, help="CSV to write, of a single run")
+    parser.add_argument("--smooth", type=int, default=20, help="points in the running mean of the training loss (default: %(default)s)")
+    parser.add_argument("--line", action="append", default=[], metavar="NAME=LOSS", help="a loss to compare with, drawn as a level; may be given several times")
+    parser.add_argument("--title", default="", help="title of the picture (default: none)")
     arguments = parser.parse_args()
     if not arguments.png and not arguments.csv:
         parser.error("expected --png or --csv")

@@ -47,8 +47,8 @@ def draw(axes, run: dict, form: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="+", type=Path)
-    parser.add_argument("--png", type=Path, required=True)
+    parser.add_argument("files", nargs="+", type=Path, help="JSON of `foe bench kernels`")
+    parser.add_argument("--png", type=Path, required=True, help="picture to write")
     flags = parser.parse_args()
     runs = [json.loads(file.read_text("utf-8")) for file in flags.files]
     formats = [list(dict.fromkeys(p["format"] for p in run["points"])) for run in runs]

@@ -25,7 +25,7 @@ def load(pattern: str) -> list[dict]:
     """Returns the runs in order of their rates."""
     paths = sorted(glob.glob(pattern))
     if not paths:
-        raise SystemExit(f"no file is {pattern}")
+        raise SystemExit(f"plot_serve: expected files that match {pattern}, found none")
     runs = [json.loads(Path(path).read_text("utf-8")) for path in paths]
     return sorted((run for run in runs if run["request_rate"] != "inf"), key=lambda run: run["request_rate"])
 
@@ -49,8 +49,8 @@ def draw_throughput(axes, runs: list[dict], title: str, color: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", metavar="TITLE=FILES")
-    parser.add_argument("--png", type=Path, required=True)
+    parser.add_argument("runs", nargs="+", metavar="TITLE=FILES", help="JSON of `foe bench serve`, and the line's title")
+    parser.add_argument("--png", type=Path, required=True, help="picture to write")
     flags = parser.parse_args()
     figure, panels = plt.subplots(1, 4, figsize=(16, 3.6), constrained_layout=True)
     rates = set()

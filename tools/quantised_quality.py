@@ -82,11 +82,12 @@ def log_softmax(x: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("text", type=Path, nargs="+")
-    parser.add_argument("--tokens", type=int, default=32768, help="of the text, at most")
-    parser.add_argument("--formats", default="bf16,int8,int4", help="what --quantize takes, separated by commas or spaces")
-    parser.add_argument("--foe", type=Path, default=ROOT / "build" / "foe")
+    parser.add_argument("model", type=Path, help="model folder")
+    parser.add_argument("text", type=Path, nargs="+", help="text files, scored one after the other")
+    parser.add_argument("--tokens", type=int, default=32768, help="most tokens of the text that are scored (default: %(default)s)")
+    parser.add_argument("--formats", default="bf16,int8,int4", help="formats as `foe --quantize` takes them, separated by commas, or by spaces "
+                             "(default: %(default)s)")
+    parser.add_argument("--foe", type=Path, default=ROOT / "build" / "foe", help="the program (default: build/foe)")
     args = parser.parse_args()
     weight_errors(args.model)
     tokenizer = tokenizers.Tokenizer.from_file(str(args.model / "tokenizer.json"))

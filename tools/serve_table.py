@@ -110,13 +110,14 @@ def print_offline(runs: list[dict]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--overload-rate", action="store_true")
+    parser.add_argument("out", type=Path, help="folder that bench/serve.sh wrote")
+    parser.add_argument("--overload-rate", action="store_true",
+                        help="print only ten times the peak goodput, in requests per second")
     flags = parser.parse_args()
     if flags.overload_rate:
         peak = peak_of(flags.out)
         if not peak or not peak["request_goodput"]:
-            raise SystemExit("no peak: no request was answered in time")
+            raise SystemExit("serve_table: expected a run with requests that were answered in time, found none")
         return print(f"{OVERLOAD * peak['request_goodput']:.3g}")
     printers = {sweep: print_sweep, overload: print_overload, idle: print_idle, offline: print_offline}
     summary = {part.__name__: part(flags.out) for part in printers}

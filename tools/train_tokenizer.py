@@ -44,16 +44,17 @@ def bytes_per_token(tokenizer: Tokenizer, texts: list[str]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("/tmp/foe-data/corpus"), help="folder of fetch_corpus.py")
-    parser.add_argument("--out", type=Path, default=Path("/tmp/foe-data/tokenizer"))
-    parser.add_argument("--vocab", type=int, default=4096, help="number of tokens, the 257 basic ones included")
+    parser.add_argument("--data", type=Path, default=Path("/tmp/foe-data/corpus"), help="folder that fetch_corpus.py wrote (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("/tmp/foe-data/tokenizer"),
+                        help="folder to write (default: %(default)s)")
+    parser.add_argument("--vocab", type=int, default=4096, help="number of tokens, the 256 bytes and <|endoftext|> included (default: %(default)s)")
     arguments = parser.parse_args()
     splits = {
         split: [path.read_text("utf-8") for path in sorted((arguments.data / split).glob("*.txt"))]
         for split in ("train", "valid")
     }
     if not splits["train"]:
-        raise SystemExit(f"train_tokenizer: expected text in {arguments.data / 'train'}/*.txt, found none")
+        raise SystemExit(f"train_tokenizer: expected text in {arguments.data / 'train'}/*.txt, found none: run fetch_corpus.py first")
     tokenizer = train(splits["train"], arguments.vocab)
     if tokenizer.get_vocab_size() != arguments.vocab or tokenizer.token_to_id(END_OF_TEXT) != 0:
         raise SystemExit(f"train_tokenizer: expected {arguments.vocab} tokens, found {tokenizer.get_vocab_size()}")

@@ -85,10 +85,11 @@ def watch(pid: int, seconds: float, every_s: float) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pid", type=int)
-    parser.add_argument("--seconds", type=float, default=float("inf"))
-    parser.add_argument("--every", type=float, default=1, help="seconds between samples of memory")
-    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("pid", type=int, help="process to watch, with all below it")
+    parser.add_argument("--seconds", type=float, default=float("inf"),
+                        help="how long to watch (default: until the process ends)")
+    parser.add_argument("--every", type=float, default=1, help="seconds between samples of memory (default: %(default)s)")
+    parser.add_argument("--json", type=Path, required=True, help="file to write")
     flags = parser.parse_args()
     flags.json.write_text(json.dumps(watch(flags.pid, flags.seconds, flags.every), indent=1) + "\n", "utf-8")
 

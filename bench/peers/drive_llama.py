@@ -41,7 +41,7 @@ class Context:
         params.flash_attn_type = {"auto": -1, "off": 0, "on": 1}[flags.flash_attn]
         self.pointer = llama.llama_init_from_model(model, params)
         if not self.pointer:
-            raise SystemExit("drive_llama: no context")
+            raise SystemExit("drive_llama: expected llama.cpp to make a context, got none; is there enough memory?")
         self.memory = llama.llama_get_memory(self.pointer)
         self.batch = llama.llama_batch_init(batch, 0, 1)
 
@@ -69,7 +69,7 @@ class Context:
 def load(path: str):
     model = llama.llama_model_load_from_file(path.encode(), llama.llama_model_default_params())
     if not model:
-        raise SystemExit(f"drive_llama: {path} is no model")
+        raise SystemExit(f"drive_llama: expected a GGUF file that llama.cpp loads, got {path}")
     return model
 
 
@@ -180,18 +180,22 @@ def numbers(text: str) -> list[int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("engine", "logits"))
+    parser.add_argument("what", choices=("engine", "logits"), help="what to do, as above")
     parser.add_argument("model", help="GGUF file")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--flash-attn", choices=("auto", "on", "off"), default="auto")
-    parser.add_argument("--prefill", type=numbers, default=[128, 512, 2048])
-    parser.add_argument("--decode", type=numbers, default=[1, 4, 8, 16, 32])
-    parser.add_argument("--prompt-len", type=int, default=128)
-    parser.add_argument("--seconds", type=float, default=2)
-    parser.add_argument("--repetitions", type=int, default=64)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--tokens", type=numbers)
-    parser.add_argument("--against", type=Path)
+    parser.add_argument("--threads", type=int, default=2, help="threads of llama.cpp (default: %(default)s)")
+    parser.add_argument("--flash-attn", choices=("auto", "on", "off"), default="auto",
+                        help="llama.cpp's flash attention (default: %(default)s)")
+    parser.add_argument("--prefill", type=numbers, default=[128, 512, 2048],
+                        help="tokens of a prompt (default: 128,512,2048)")
+    parser.add_argument("--decode", type=numbers, default=[1, 4, 8, 16, 32],
+                        help="streams that decode together (default: 1,4,8,16,32)")
+    parser.add_argument("--prompt-len", type=int, default=128,
+                        help="positions that a stream has before it decodes (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=2, help="time for each point (default: %(default)s)")
+    parser.add_argument("--repetitions", type=int, default=64, help="most steps of a point (default: %(default)s)")
+    parser.add_argument("--json", type=Path, help="with engine: file to write")
+    parser.add_argument("--tokens", type=numbers, help="with logits: token ids, as in 1,2,3")
+    parser.add_argument("--against", type=Path, help="with logits: the file that `foe logits` wrote")
     flags = parser.parse_args()
     if flags.what == "engine":
         engine(flags)

@@ -237,21 +237,23 @@ def machine(flags) -> dict:
 
 def parse_flags():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dir", type=Path, help="for models, on a disk with room")
-    parser.add_argument("--shape", action="append", choices=SHAPES, help="default: both")
-    parser.add_argument("--format", action="append", choices=PEER_FORMATS, help="default: all")
-    parser.add_argument("--layers", type=int, help="cut models to so many; both alike")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--prefill", default="128,512,2048", help="tokens of a prompt")
-    parser.add_argument("--decode", default="1,4,8,16,32", help="streams")
-    parser.add_argument("--seconds", type=float, default=2, help="for a point, in each round")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--peer-threads", choices=OPENMP, default="openmp", help="llama.cpp's: OpenMP's or its own")
-    parser.add_argument("--flash-attn", choices=("auto", "on", "off"), default="auto", help="llama.cpp's")
-    parser.add_argument("--foe", type=Path, default=ROOT / "build" / "foe")
-    parser.add_argument("--prepare", action="store_true", help="only make the models, and keep them")
-    parser.add_argument("--keep", action="store_true", help="the models, for the next run")
-    parser.add_argument("--json", type=Path, help="also write all figures to this file")
+    parser.add_argument("dir", type=Path, help="folder for the models, on a disk with room")
+    parser.add_argument("--shape", action="append", choices=SHAPES, help="shape of the model; may be given twice (default: both)")
+    parser.add_argument("--format", action="append", choices=PEER_FORMATS,
+                        help="format of the weights; may be given several times (default: all)")
+    parser.add_argument("--layers", type=int, help="cut the models of both sides to so many layers (default: all)")
+    parser.add_argument("--rounds", type=int, default=2, help="rounds, in which both sides take turns (default: %(default)s)")
+    parser.add_argument("--prefill", default="128,512,2048", help="tokens of a prompt (default: %(default)s)")
+    parser.add_argument("--decode", default="1,4,8,16,32", help="streams that decode together (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=2, help="time for each point in each round (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)),
+                        help="threads of each side (default: all cores, here %(default)s)")
+    parser.add_argument("--peer-threads", choices=OPENMP, default="openmp", help="llama.cpp's thread pool: OpenMP's or its own (default: %(default)s)")
+    parser.add_argument("--flash-attn", choices=("auto", "on", "off"), default="auto", help="llama.cpp's flash attention (default: %(default)s)")
+    parser.add_argument("--foe", type=Path, default=ROOT / "build" / "foe", help="the program (default: build/foe)")
+    parser.add_argument("--prepare", action="store_true", help="only make the models, and keep them for a run with --keep")
+    parser.add_argument("--keep", action="store_true", help="do not delete the models, for the next run")
+    parser.add_argument("--json", type=Path, help="also write all results to this file")
     flags = parser.parse_args()
     flags.keep |= flags.prepare
     return flags

@@ -111,18 +111,18 @@ def parts_of(model: Path) -> dict[str, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, help="a folder; with --parts a file")
-    parser.add_argument("out", type=Path, nargs="?")
+    parser.add_argument("model", type=Path, help="model folder; with --parts a GGUF file")
+    parser.add_argument("out", type=Path, nargs="?", help="GGUF file to write; not with --parts")
     kind = parser.add_mutually_exclusive_group(required=True)
-    kind.add_argument("--type", choices=("F32", "F16", "Q8_0", "Q4_0"))
-    kind.add_argument("--parts", action="store_true")
+    kind.add_argument("--type", choices=("F32", "F16", "Q8_0", "Q4_0"), help="type of the matrices")
+    kind.add_argument("--parts", action="store_true", help="print the bytes of each part of MODEL.gguf")
     flags = parser.parse_args()
     if flags.parts:
         print(json.dumps(parts_of(flags.model)))
     elif flags.out:
         write(flags.model, flags.out, flags.type)
     else:
-        parser.error("OUT.gguf is missing")
+        parser.error("expected OUT.gguf after the folder, got none")
 
 
 if __name__ == "__main__":

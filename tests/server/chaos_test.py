@@ -366,14 +366,15 @@ def print_table(result):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("foe")
-    parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--minutes", type=float, default=0.75)
-    parser.add_argument("--faults", type=int, default=8)
-    parser.add_argument("--hang-timeout", type=float, default=2)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", help="file for the summary")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("foe", help="the program")
+    parser.add_argument("--ranks", type=int, default=2, help="ranks that serve the model (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=0.75, help="length of the run (default: %(default)s)")
+    parser.add_argument("--faults", type=int, default=8, help="number of faults, or a few more (default: %(default)s)")
+    parser.add_argument("--hang-timeout", type=float, default=2,
+                        help="that of foe serve, in seconds (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the moments of faults (default: %(default)s)")
+    parser.add_argument("--json", help="also write the summary to this file")
     parser.add_argument("--netlab", action="store_true", help="on two nodes, whose links go down (needs root)")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)  # of the first node
     args = parser.parse_args()
