@@ -1,5 +1,5 @@
 // Collectives that go on while their rank computes. A thread of its own runs them one after the other, in the order in
-// which they were started.
+// which they were started, also after one that has failed.
 #pragma once
 
 #include <condition_variable>
@@ -19,15 +19,15 @@ class Background {
  public:
   // `counted` is the communicator whose counters the exchanges add to. It must outlive this.
   explicit Background(const Communicator& counted);
-  // Waits for the exchange that is running.
+  // Waits until all exchanges that were started have run. To leave early, call drop() before.
   ~Background();
 
   // Starts an exchange. Until finish() returns, nobody else may use its communicators, or the memory that it reads and
   // writes. start(), finish() and drop() are called by one thread.
   using Ticket = std::uint64_t;
   Ticket start(std::function<void()> exchange);
-  // Waits for the exchange. Returns what it sent, with the time that this call waited in `seconds`. Throws what the
-  // exchange threw.
+  // Waits for the exchange, once for each ticket. Returns what it sent, with the time that this call waited in
+  // `seconds`. Throws what the exchange threw.
   CommCounter finish(Ticket ticket);
   // Waits for the exchange that is running, and forgets it and all that have not begun.
   void drop();

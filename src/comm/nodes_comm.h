@@ -1,6 +1,7 @@
 // The Communicator of ranks on several nodes. Broadcasts and sums have two levels, through shared memory inside a node
-// and over the network between nodes, so that what all ranks of a node need crosses the network once. All-to-alls and
-// gathers go straight to their receivers.
+// and over the network between nodes, so that what all ranks of a node need crosses the network once. In a sum each
+// rank exchanges a slice with the ranks of the same place in the other nodes, and Wire rounds only what it sends to
+// them. All-to-alls and gathers go straight to their receivers.
 #pragma once
 
 #include <map>

@@ -19,7 +19,8 @@ class GrammarCache {
   // Besides the grammars that are in use, the last `kept` ones are kept.
   explicit GrammarCache(std::size_t kept) : kept_(kept) {}
 
-  // Returns a grammar, which is compiled if it is not here. Throws what compile_grammar() throws.
+  // Returns a grammar. If it is not here, this thread compiles it, while others may use the cache. Throws what
+  // compile_grammar() throws.
   std::shared_ptr<const Grammar> get(const Constraint& constraint);
   // Returns null if the grammar is not here. Allocates no memory.
   std::shared_ptr<const Grammar> find(const Constraint& constraint);

@@ -1,6 +1,6 @@
 // Expert parallelism between the ranks that share a group (in plan ep between all ranks): which experts' outputs a rank
-// adds before it returns them to the owner of a token. `members` has the experts of each of these ranks, from
-// experts_of_members().
+// adds before it returns them to the owner of a token. A node here is one of the tree of the sum over experts, not a
+// machine. `members` has the experts of each of these ranks, from experts_of_members().
 #pragma once
 
 #include <cstdint>

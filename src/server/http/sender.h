@@ -26,9 +26,11 @@ class HttpSender {
 
   // Appends bytes. Nothing is sent until flush().
   void queue(std::string bytes);
+  // Drops all bytes. While flushing(), the socket must have been closed before.
   void clear();
   bool empty() const { return pieces_.empty(); }
-  std::size_t unread() const { return unread_; }  // bytes that the system has not taken
+  // Returns the bytes in memory: pieces that the system has not taken completely.
+  std::size_t unread() const { return unread_; }
 
   bool flushing() const { return flushing_; }
   // Sends all that is queued, including what is queued meanwhile, and then calls `done`, which is called with an error

@@ -3,7 +3,8 @@
 // What they print goes to the server's log (log.h), line by line, so a log that nobody reads does not stop them either.
 //
 // Once an object has been made, orphaned descendants of this process become its children and are killed: mpirun leaves
-// its remote shells behind if a host does not answer.
+// its remote shells behind if a host does not answer. Every child that start() has not started is taken for one of
+// these, so nothing else in the process may start children.
 //
 // All calls come from the thread that runs the io_context, and callbacks run there.
 #pragma once
@@ -30,9 +31,10 @@ class Children : public std::enable_shared_from_this<Children> {
   ~Children();
 
   // Starts a process like spawn() in launch.h and returns its id. `ended` is called later with the status from
-  // waitpid(). Throws Error if the system has no process or no handles left.
+  // waitpid(), after what is left of its process group has been killed. Throws Error if the system has no process or no
+  // handles left.
   pid_t start(const std::vector<std::string>& command, std::function<void(int status)> ended);
-  // Kills all children and waits for their end. Their `ended` is not called.
+  // Kills all children and orphans, and waits for their end. `ended` is not called.
   void drop();
 
  private:
