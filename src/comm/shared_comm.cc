@@ -120,7 +120,8 @@ void SharedComm::wait_until(const Ready& ready, Header& theirs, int peer) {
       theirs.sleepers.fetch_sub(1);
       const char* collective = counters_->collective;
       if (gone) fail("rank {} in {}: rank {} left the job", rank_, collective, peer);
-      fail("rank {} in {}: heard nothing from rank {} for {} s", rank_, collective, peer, timeout());
+      fail("rank {} in {}: heard nothing from rank {} for {} s: it died, hangs, or needs a longer --timeout", rank_,
+           collective, peer, timeout());
     }
     futex(theirs.written, FUTEX_WAIT, seen, &nap);
   }

@@ -52,7 +52,7 @@ void Engine::end_start() {
 
 void Engine::submit(Request request, std::shared_ptr<const Grammar> grammar) {
   validate(request, model_.config.vocab_size);
-  if (scheduler_.contains(request.id)) fail("id: request {} is here already", request.id);
+  if (scheduler_.contains(request.id)) fail("id: expected a new request, but request {} is here already", request.id);
   sampler_.admit(request, std::move(grammar));
   const std::int64_t id = request.id;
   try {

@@ -23,7 +23,7 @@ Topology load_topology() {
     hwloc_topology_set_flags(topology, HWLOC_TOPOLOGY_FLAG_RESTRICT_TO_CPUBINDING);
     if (hwloc_topology_load(topology) == 0) return owner;
   }
-  fail("hwloc: expected a description of this machine, got an error");
+  fail("hwloc: expected a list of this machine's processors, got an error");
 }
 
 std::vector<int> in_order(hwloc_topology_t topology, hwloc_const_cpuset_t cpus) {

@@ -72,7 +72,9 @@ class SubsetBuilder {
   }
 
   std::uint16_t add_state() {
-    if (result_.states.size() >= kMaxStates) fail("expected an automaton of at most {} states, got more", kMaxStates);
+    if (result_.states.size() >= kMaxStates)
+      fail("expected a pattern whose automaton has at most {} states, got one with more; use shorter repeats",
+           kMaxStates);
     spend(budget_.cells, result_.classes, "cells of automata");
     result_.states.emplace_back();
     result_.next.resize(result_.next.size() + result_.classes, ByteAutomaton::kDead);
@@ -80,7 +82,8 @@ class SubsetBuilder {
   }
 
   static void spend(std::size_t& budget, std::size_t amount, std::string_view what) {
-    if (amount > budget) fail("expected a pattern that leaves some of the limit on {}, got one that needs more", what);
+    if (amount > budget)
+      fail("expected patterns within the limit on {} of one schema, got one past it; use shorter repeats", what);
     budget -= amount;
   }
 
@@ -197,7 +200,8 @@ class SubsetBuilder {
 }  // namespace
 
 std::uint32_t ByteNfa::add_state(bool inside_character) {
-  if (states_.size() >= kMaxNfaStates) fail("expected at most {} states, got more", kMaxNfaStates);
+  if (states_.size() >= kMaxNfaStates)
+    fail("expected a pattern of at most {} states, got one with more; use shorter repeats", kMaxNfaStates);
   states_.push_back({inside_character, {}});
   return static_cast<std::uint32_t>(states_.size() - 1);
 }

@@ -23,7 +23,8 @@ void flatten(GrammarProgram& program) {
     while (!open.empty()) {
       const NodeId next = open.back();
       open.pop_back();
-      if (++steps > kMaxFlattening) fail("expected fewer choices of choices, got more than {}", kMaxFlattening);
+      if (++steps > kMaxFlattening)
+        fail("expected at most {} steps through anyOf and oneOf within each other, got more", kMaxFlattening);
       if (std::exchange(seen_by[next], id) == id) continue;
       if (const ChoiceNode* inner = choice(next)) {
         open.insert(open.end(), inner->alternatives.rbegin(), inner->alternatives.rend());

@@ -98,7 +98,7 @@ std::string bounded_pattern(std::optional<NumberBound> low, std::optional<Number
 
 double largest(std::optional<NumberBound> low, std::optional<NumberBound> high) {
   const double result = std::max(low ? std::abs(low->value) : 0, high ? std::abs(high->value) : 0);
-  if (!(result <= kMaxBound)) fail("expected bounds of numbers within {:g}, got {:g}", kMaxBound, result);
+  if (!(result <= kMaxBound)) fail("expected bounds of numbers within -{0:g} and {0:g}, got {1:g}", kMaxBound, result);
   return result;
 }
 

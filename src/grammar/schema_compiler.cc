@@ -39,14 +39,16 @@ class SchemaCompiler {
     finish_program(program_);
     check_exclusion(program_, one_ofs_);
     if (program_.nodes[program_.root].height == kUnreachable) {
-      fail("#: expected a schema that some value satisfies, nested at most {} deep; got none", kMaxNesting);
+      fail("#: expected a schema that some value satisfies, nested at most {} deep, got one that none does",
+           kMaxNesting);
     }
     return std::move(program_);
   }
 
  private:
   NodeId add_node(decltype(GrammarNode::body) body) {
-    if (program_.nodes.size() >= kMaxNodes) fail("#: expected at most {} values and choices, got more", kMaxNodes);
+    if (program_.nodes.size() >= kMaxNodes)
+      fail("#: expected a schema of at most {} values and choices, got a larger one", kMaxNodes);
     program_.nodes.push_back({std::move(body), kUnreachable});
     return static_cast<NodeId>(program_.nodes.size() - 1);
   }
@@ -114,8 +116,12 @@ class SchemaCompiler {
   }
 
   NodeId merged(Keywords keywords, const SchemaPlace& place) {
-    if (merging_ == kMaxMerging) fail("{}: expected choices merged at most {} deep, got more", place.path, kMaxMerging);
-    if (++merges_ > kMaxMerges) fail("{}: expected at most {} merged choices, got more", place.path, kMaxMerges);
+    if (merging_ == kMaxMerging)
+      fail("{}: expected anyOf and oneOf beside other keywords nested at most {} deep, got deeper nesting", place.path,
+           kMaxMerging);
+    if (++merges_ > kMaxMerges)
+      fail("{}: expected at most {} alternatives of anyOf and oneOf beside other keywords, got more", place.path,
+           kMaxMerges);
     ++merging_;
     const NodeId id = add_node(ChoiceNode{});
     gatherer_.gather(place, keywords);

@@ -99,8 +99,9 @@ void check_exclusion(const GrammarProgram& program, const std::vector<OneOf>& on
       for (std::size_t k = i + 1; k < choices.size(); ++k) {
         if (exclusion.choices(choices[i], choices[k])) continue;
         fail(
-            "{}: expected alternatives that exclude each other by type or by a required property with a const, got "
-            "{} and {}",
+            "{}: expected alternatives that exclude each other by type or by a required property with a const; {} and "
+            "{} "
+            "do not, so use anyOf",
             one_of.path, i, k);
       }
     }

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/strict_json.h"
 
 namespace foe {
 namespace {
@@ -33,7 +34,8 @@ const Keyword* Keywords::one(std::string_view name) const {
   const std::vector<Keyword>& mentions = all(name);
   for (const Keyword& keyword : mentions) {
     if (*keyword.place.value != *mentions.front().place.value) {
-      keyword.place.wrong(fmt::format("the same as {} (others cannot be merged)", mentions.front().place.path));
+      keyword.place.wrong(
+          fmt::format("the same value as {} (different ones cannot be merged)", mentions.front().place.path));
     }
   }
   return mentions.empty() ? nullptr : &mentions.front();
@@ -59,7 +61,7 @@ char keyword_type(const std::string& name, const SchemaPlace& keyword) {
       {"uniqueItems", 'a'}, {"maxProperties", 'o'},
   };
   const auto found = kTypes.find(name);
-  if (found == kTypes.end()) fail("{}: expected a keyword that is supported, got this", keyword.path);
+  if (found == kTypes.end()) fail("{}: expected a keyword that is supported, got \"{}\"", keyword.path, shorten(name));
   return found->second;
 }
 
@@ -72,10 +74,11 @@ bool is_annotation(const std::string& name) {
 
 void KeywordGatherer::gather(const SchemaPlace& schema, Keywords& out, int depth) {
   if (depth > kMaxGatherDepth) {
-    fail("{}: expected schemas merged at most {} deep, got more, or one that contains itself", schema.path,
-         kMaxGatherDepth);
+    fail("{}: expected allOf and $ref nested at most {} deep, got deeper nesting, or a schema that contains itself",
+         schema.path, kMaxGatherDepth);
   }
-  if (++gathered_ > kMaxGathered) fail("{}: expected at most {} merged schemas, got more", schema.path, kMaxGathered);
+  if (++gathered_ > kMaxGathered)
+    fail("{}: expected at most {} schemas merged by allOf and $ref, got more", schema.path, kMaxGathered);
   if (schema.value->is_boolean()) {
     if (!schema.value->get<bool>()) out.add("type", {{&no_type(), schema.path}, schema.value});
     return;

@@ -62,7 +62,7 @@ double SchemaPlace::number() const {
 }
 
 std::uint32_t SchemaPlace::count() const {
-  if (!value->is_number_unsigned()) wrong("an integer from 0 on");
+  if (!value->is_number_unsigned()) wrong("an integer of at least 0");
   constexpr std::uint64_t kMax = std::numeric_limits<std::uint32_t>::max();
   return static_cast<std::uint32_t>(std::min(value->get<std::uint64_t>(), kMax));
 }

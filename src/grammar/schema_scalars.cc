@@ -107,7 +107,7 @@ CountRange count_range(const Keywords& keywords, std::string_view min, std::stri
 std::vector<std::string> literal_texts(const Keywords& keywords, const std::set<std::string>& types) {
   for (const auto& [name, mentions] : keywords.mentions()) {
     if (name == "type" || name == "enum" || name == "const") continue;
-    fail("{}: expected nothing but type beside enum and const, got this", mentions.front().place.path);
+    fail("{}: expected no keyword but type beside enum and const, got \"{}\"", mentions.front().place.path, name);
   }
   std::optional<std::set<std::string>> result;
   const auto intersect = [&](std::set<std::string> texts) {

@@ -42,7 +42,8 @@ class Evaluator {
   // Counts the depth of recursion, so that the stack cannot overflow. (Python's limit is 1000 frames.)
   struct Depth {
     explicit Depth(Evaluator& an_evaluator) : evaluator(an_evaluator) {
-      if (++evaluator.depth_ > kMaxDepth) fail("the template recurses too deep");
+      if (++evaluator.depth_ > kMaxDepth)
+        fail("expected calls and blocks nested at most {} deep, got deeper recursion", kMaxDepth);
       evaluator.budget_.work(Budget::kNodeWork);
     }
     ~Depth() { --evaluator.depth_; }
@@ -93,7 +94,8 @@ class Evaluator {
 
   void write(std::string_view text) {
     out_.add(text);
-    if (out_.text().size() > kMaxOutput) fail("the template prints more than {} bytes", kMaxOutput);
+    if (out_.text().size() > kMaxOutput)
+      fail("expected a text of at most {} bytes from the template, got a longer one", kMaxOutput);
   }
 
   Flow run(const TextStmt& text) {
@@ -186,7 +188,7 @@ class Evaluator {
     }
     const std::vector<Value> items = iterate(value, budget_);
     if (items.size() != target.names.size()) {
-      fail("expected {} values to assign to as many names, got {}", target.names.size(), items.size());
+      fail("expected {} values for as many names, got {}", target.names.size(), items.size());
     }
     for (std::size_t i = 0; i < items.size(); ++i) scope_->variables[target.names[i]] = items[i];
   }
@@ -329,7 +331,8 @@ class Evaluator {
       const bool known = std::any_of(macro.parameters.begin(), macro.parameters.end(),
                                      [&name = name](const auto& parameter) { return parameter.first == name; });
       if (!known) fail("{}: expected no argument of the name '{}'", macro.name, name);
-      if (!scope_->variables.emplace(name, value).second) fail("{}: expected one value for '{}'", macro.name, name);
+      if (!scope_->variables.emplace(name, value).second)
+        fail("{}: expected one value for '{}', got two", macro.name, name);
     }
     for (const auto& [name, fallback] : macro.parameters) {
       if (scope_->variables.count(name) > 0) continue;

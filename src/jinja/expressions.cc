@@ -74,15 +74,19 @@ class Parser {
   // Counts the depth of the parser's own recursion.
   struct Level {
     explicit Level(Parser& a_parser) : parser(a_parser) {
-      if (++parser.level_ > kMaxNesting) parser.tokens_.refuse("less nesting");
+      if (++parser.level_ > kMaxNesting) parser.refuse_nesting();
     }
     ~Level() { --parser.level_; }
     Parser& parser;
   };
 
+  [[noreturn]] void refuse_nesting() const {
+    tokens_.refuse(fmt::format("expressions nested at most {} deep", kMaxNesting));
+  }
+
   // Makes an expression. `inside` is the nesting of its deepest part.
   ExprPtr make(int line, Expr::Node node, int inside) {
-    if (inside >= kMaxNesting) tokens_.refuse("less nesting");
+    if (inside >= kMaxNesting) refuse_nesting();
     return std::make_unique<const Expr>(Expr{std::move(node), line, inside + 1});
   }
 
@@ -216,7 +220,7 @@ class Parser {
 
   bool begins_test_argument() const {
     const Token& token = tokens_.peek();
-    if (token.is(Token::kName, "is")) tokens_.refuse("one test (tests do not chain)");
+    if (token.is(Token::kName, "is")) tokens_.refuse("the end of the test, as tests do not follow each other");
     if (token.kind == Token::kName) return token.text != "else" && token.text != "or" && token.text != "and";
     return token.kind == Token::kString || token.kind == Token::kInteger || token.kind == Token::kFloat ||
            token.is(Token::kOperator, "[") || token.is(Token::kOperator, "{");
@@ -285,7 +289,7 @@ class Parser {
         argument.name = tokens_.next().text;
         tokens_.next();
       } else if (!result.empty() && !result.back().name.empty()) {
-        tokens_.refuse("name=value after another one");
+        tokens_.refuse("name=value, as an argument before it has a name");
       }
       argument.value = expression();
       result.push_back(std::move(argument));

@@ -112,7 +112,8 @@ std::optional<double> to_float(const Value& value, Budget& budget) {
 
 Value to_int(const FilterCall& call) {
   const Bound args = call.bind({"default", "base"});
-  if (args.integer_or(1, 10) != 10) fail("int: expected the base 10");
+  const std::int64_t base = args.integer_or(1, 10);
+  if (base != 10) fail("int: expected the base 10, which alone is supported, got {}", base);
   if (const auto integer = as_integer(call.input)) return *integer;
   if (const std::string* text = as_text(call.input)) {
     if (const auto integer = parse_integer(trimmed(*text, call.budget))) return *integer;

@@ -190,7 +190,7 @@ Arguments rest_of(const Arguments& arguments, std::size_t count) {
 
 const std::string& name_at(const FilterCall& call, std::size_t i, std::string_view what) {
   const std::string* name = i < call.arguments.positional.size() ? as_text(call.arguments.positional[i]) : nullptr;
-  if (name == nullptr) fail("{}: expected the name of {}", call.name, what);
+  if (name == nullptr) fail("{}: expected the name of {}, got none", call.name, what);
   return *name;
 }
 
@@ -221,7 +221,8 @@ Value select(const FilterCall& call) {
   constexpr std::size_t kTest = kByAttribute ? 1 : 0;
   const bool has_test = call.arguments.positional.size() > kTest;
   const Arguments rest = rest_of(call.arguments, kTest + 1);
-  if (kByAttribute && call.arguments.positional.empty()) fail("{}: expected the name of an attribute", call.name);
+  if (kByAttribute && call.arguments.positional.empty())
+    fail("{}: expected the name of an attribute, got none", call.name);
   std::vector<Value> result;
   for (const Value& input : iterate(call.input, call.budget)) {
     call.budget.work(Budget::kNodeWork);

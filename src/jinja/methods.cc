@@ -78,7 +78,7 @@ Value text_find(const TextCall& call, bool from_right, bool required) {
   if (found != std::string::npos) {
     return static_cast<std::int64_t>(count_characters(std::string_view(call.text).substr(0, found), call.budget));
   }
-  if (required) fail("{}: expected a text that has '{}' in it", call.name, part.substr(0, 60));
+  if (required) fail("{}: expected a text that contains '{}', got one without", call.name, part.substr(0, 60));
   return std::int64_t{-1};
 }
 
@@ -118,7 +118,8 @@ Value text_is(const TextCall& call, int (*is)(int)) {
   Bound(call.name, call.arguments, {});
   call.budget.work(call.text.size());
   for (const char c : call.text) {
-    if (static_cast<unsigned char>(c) >= 0x80) fail("{}: expected a text of ASCII", call.name);
+    if (static_cast<unsigned char>(c) >= 0x80)
+      fail("{}: expected a text of ASCII characters, which alone are supported, got others", call.name);
     if (is(static_cast<unsigned char>(c)) == 0) return false;
   }
   return !call.text.empty();
@@ -200,7 +201,7 @@ Value call_list_method(const Sequence& list, std::string_view name, const Argume
     if (name == "index") return static_cast<std::int64_t>(i);
     ++count;
   }
-  if (name == "index") fail("index: expected a value that is in the list");
+  if (name == "index") fail("index: expected a value that is in the list, got another");
   return count;
 }
 
@@ -290,7 +291,7 @@ Value make_range(const Arguments& arguments, Budget& budget) {
   const std::int64_t first = args.integer_or(0, 0);
   const std::int64_t start = args.has(1) ? first : 0, stop = args.has(1) ? args.integer_or(1, 0) : first;
   const std::int64_t step = args.integer_or(2, 1);
-  if (step == 0) fail("range: expected a step other than 0");
+  if (step == 0) fail("range: expected a step other than 0, got 0");
   std::vector<Value> items;
   for (std::int64_t i = start; step > 0 ? i < stop : i > stop;) {
     if (static_cast<std::int64_t>(items.size()) >= kMaxRange) {
@@ -319,13 +320,14 @@ Value make_dict(const Arguments& arguments, Budget& budget) {
 Value format_time(const Arguments& arguments, std::time_t now, Budget& budget) {
   constexpr std::size_t kMaxBytes = 1000;
   const std::string format = Bound("strftime_now", arguments, {"format"}, 1).text(0);
-  if (format.find('\0') != std::string::npos) fail("strftime_now: expected a format without a zero byte");
+  if (format.find('\0') != std::string::npos)
+    fail("strftime_now: expected a format without a zero byte, got one with it");
   std::tm local{};
   localtime_r(&now, &local);
   char text[kMaxBytes];
   // The additional character tells an empty result from a failure, which is 0.
   const std::size_t size = std::strftime(text, kMaxBytes, (format + "|").c_str(), &local);
-  if (size == 0) fail("strftime_now: expected a time of at most {} bytes", kMaxBytes);
+  if (size == 0) fail("strftime_now: expected a time of at most {} bytes, got a longer one", kMaxBytes);
   return make_text(std::string(text, size - 1), budget);
 }
 

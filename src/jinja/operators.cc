@@ -18,7 +18,7 @@ namespace {
 }
 
 [[noreturn]] void overflow() {
-  fail("expected integers within 64 bits, got a larger result");
+  fail("expected a result within 64 bits, got a larger integer");
 }
 
 std::int64_t floor_divide(std::int64_t a, std::int64_t b) {
@@ -45,7 +45,7 @@ double float_floor_divide(double a, double b) {
 
 Value integer_power(std::int64_t base, std::int64_t exponent) {
   if (exponent < 0) {
-    if (base == 0) fail("expected a divisor that is not zero");
+    if (base == 0) fail("expected a divisor other than 0, got 0");
     return std::pow(static_cast<double>(base), static_cast<double>(exponent));
   }
   std::int64_t result = 1;
@@ -73,7 +73,7 @@ Value integer_arithmetic(Binary::Op op, std::int64_t a, std::int64_t b) {
     default:
       break;
   }
-  if (b == 0) fail("expected a divisor that is not zero");
+  if (b == 0) fail("expected a divisor other than 0, got 0");
   if (op == Binary::kDivide) return static_cast<double>(a) / static_cast<double>(b);
   if (op == Binary::kFloorDivide) return floor_divide(a, b);
   return b == -1 ? std::int64_t{0} : a % b + (a % b != 0 && (a < 0) != (b < 0) ? b : 0);
@@ -98,7 +98,7 @@ Value float_arithmetic(Binary::Op op, double a, double b) {
     default:
       break;
   }
-  if (b == 0) fail("expected a divisor that is not zero");
+  if (b == 0) fail("expected a divisor other than 0, got 0");
   if (op == Binary::kDivide) return a / b;
   return op == Binary::kFloorDivide ? float_floor_divide(a, b) : floor_modulo(a, b);
 }
@@ -154,7 +154,7 @@ void for_each_in_slice(std::size_t count, const Value& start, const Value& stop,
                        const Visit& visit) {
   const auto by = is_none(step) ? std::int64_t{1} : as_integer(step);
   if (!by) wrong_type("a slice's step", "an integer", step);
-  if (*by == 0) fail("a slice's step: expected another number than 0");
+  if (*by == 0) fail("a slice: expected a step other than 0, got 0");
   const auto size = static_cast<std::int64_t>(count);
   const std::int64_t end = bound(stop, size, *by < 0, /*is_start=*/false);
   std::int64_t i = bound(start, size, *by < 0, /*is_start=*/true);

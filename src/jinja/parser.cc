@@ -24,7 +24,7 @@ class TemplateParser {
   // Reads statements up to one of the tags `ends`, of which it takes "{%" and the name, or up to the end of the
   // template.
   Block block(std::initializer_list<std::string_view> ends) {
-    if (++level_ > kMaxBlocks) tokens_.refuse(fmt::format("at most {} blocks in each other", kMaxBlocks));
+    if (++level_ > kMaxBlocks) tokens_.refuse(fmt::format("at most {} blocks within each other", kMaxBlocks));
     Block result;
     while (tokens_.peek().kind != Token::kEnd) {
       const Token token = tokens_.next();
@@ -100,14 +100,15 @@ class TemplateParser {
   For for_statement() {
     For result;
     result.target = target();
-    if (!result.target.member.empty()) tokens_.refuse("a name to loop with");
+    if (!result.target.member.empty()) tokens_.refuse("the name of a loop variable");
     for (const std::string& name : result.target.names) {
-      if (name == "loop") tokens_.refuse("another name than 'loop' to loop with");
+      if (name == "loop") tokens_.refuse("a loop variable that is not called 'loop'");
     }
     if (!tokens_.accept_word("in")) tokens_.refuse("'in'");
     result.items = parse_plain_tuple(tokens_);
     if (tokens_.accept_word("if")) result.filter = parse_expression(tokens_);
-    if (tokens_.peek().is(Token::kName, "recursive")) tokens_.refuse("a loop that is not recursive");
+    if (tokens_.peek().is(Token::kName, "recursive"))
+      tokens_.refuse("a loop without 'recursive', which is not supported");
     ++loops_;
     result.body = scope({"else", "endfor"});
     --loops_;
@@ -146,7 +147,7 @@ class TemplateParser {
   Macro macro_statement() {
     Macro macro;
     // If macros could be inside others or in loops, a call could outlive the variables that the macro sees.
-    if (scopes_ > 0) fail("line {}: expected macros outside of loops and of other macros", tag_.line);
+    if (scopes_ > 0) fail("line {}: expected macros only outside of loops and other macros, got one inside", tag_.line);
     macro.name = assignable_name();
     tokens_.expect_sign("(");
     while (!tokens_.accept_sign(")")) {
@@ -154,7 +155,7 @@ class TemplateParser {
       std::string name = assignable_name();
       ExprPtr fallback = tokens_.accept_sign("=") ? parse_expression(tokens_) : nullptr;
       if (fallback == nullptr && !macro.parameters.empty() && macro.parameters.back().second != nullptr) {
-        tokens_.refuse("a default for each parameter after the first that has one");
+        tokens_.refuse("a default value, as a parameter before it has one");
       }
       macro.parameters.emplace_back(std::move(name), std::move(fallback));
     }

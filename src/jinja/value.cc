@@ -19,7 +19,7 @@ int nesting_of(const Value& value) {
 }
 
 [[noreturn]] void too_deep() {
-  fail("expected values nested at most {} deep, got more", kMaxNesting);
+  fail("expected values nested at most {} deep, got deeper ones", kMaxNesting);
 }
 
 // Returns the nesting of a value that contains `value`. Destroying, printing and comparing values recurse this deep.
@@ -32,12 +32,12 @@ int deeper(int nesting, const Value& value) {
 }  // namespace
 
 void Budget::work(std::size_t units) {
-  if (units > work_left_) fail("the template takes too long: it is over its limit of steps");
+  if (units > work_left_) fail("the template does too much work: it is past its limit of steps");
   work_left_ -= units;
 }
 
 void Budget::memory(std::size_t bytes) {
-  if (bytes > memory_left_) fail("the template makes too much text: it is over its limit of memory");
+  if (bytes > memory_left_) fail("the texts and values that the template makes are past their limit of memory");
   memory_left_ -= bytes;
   work(bytes);
 }

@@ -223,7 +223,9 @@ HttpClient::HttpClient(asio::io_context& io, const HttpTarget& target, double ti
     : state_(std::make_shared<State>(io, target, timeout_s)) {
   error_code error;
   state_->endpoints = tcp::resolver(io).resolve(target.host, target.port, error);
-  if (error) fail("--host: expected a host that there is, got '{}': {}", target.host, error.message());
+  if (error)
+    fail("--host, --base-url: expected a host name or address that can be found, got '{}': {}", target.host,
+         error.message());
 }
 
 HttpClient::~HttpClient() {

@@ -66,11 +66,12 @@ void fit_context(std::vector<Lengths>& lengths, int context, Workload& workload)
     if (l.input > context - l.output) l.input = std::max(1, context - l.output), ++inputs;
   }
   if (outputs > 0)
-    workload.notes.push_back(fmt::format("{} of {} outputs cut to {} tokens, half of the model's context of {}",
+    workload.notes.push_back(fmt::format("{} of {} outputs are cut to {} tokens, half of the model's context of {}",
                                          outputs, lengths.size(), std::max(1, context / 2), context));
   if (inputs > 0)
-    workload.notes.push_back(fmt::format("{} of {} prompts cut to fit, with their outputs, the model's context of {}",
-                                         inputs, lengths.size(), context));
+    workload.notes.push_back(
+        fmt::format("{} of {} prompts are cut, to fit with their outputs into the model's context of {}", inputs,
+                    lengths.size(), context));
 }
 
 // --- contents ---
@@ -102,7 +103,9 @@ class Writer {
   std::int32_t draw_id() {
     for (int tries = 0; tries < 100; ++tries)
       if (const std::int32_t id = draws_.between(0, vocabulary_.size - 1); is_ordinary(id)) return id;
-    fail("--tokenizer: expected a vocabulary of ordinary tokens, got one of {} ids with hardly any", vocabulary_.size);
+    fail(
+        "--tokenizer: expected a vocabulary with ordinary tokens, got one whose {} ids are nearly all special or empty",
+        vocabulary_.size);
   }
 
   const Vocabulary& vocabulary_;
@@ -173,8 +176,9 @@ void take_file_prompts(const WorkloadOptions& options, const Vocabulary& vocabul
     workload.prompts.push_back(std::move(prompt));
   }
   if (too_long > 0)
-    workload.notes.push_back(fmt::format(
-        "{} prompts left out, as they and their outputs are longer than the context of {}", too_long, options.context));
+    workload.notes.push_back(
+        fmt::format("{} prompts are left out, as with their outputs they are longer than the model's context of {}",
+                    too_long, options.context));
 }
 
 }  // namespace
@@ -191,9 +195,9 @@ Workload make_workload(const WorkloadOptions& options, const Vocabulary& vocabul
   Workload workload;
   const bool has_lengths = !options.preset.empty() || options.dataset == "random" || options.dataset == "trace";
   if (has_lengths && vocabulary.as_text && vocabulary.size > 0 && !vocabulary.tokenizer)
-    fail("--tokenizer: expected a folder with tokenizer.json, as chats are text");
+    fail("--tokenizer: expected a folder with tokenizer.json, as chats are sent as text, got one without");
   if (options.preset.empty() && options.dataset != "random" && options.path.empty())
-    fail("--dataset-name {}: expected --dataset-path", options.dataset);
+    fail("--dataset-name {}: expected --dataset-path with the dataset's file, got none", options.dataset);
   if (has_lengths) {
     std::vector<Lengths> lengths = !options.preset.empty() ? paper_lengths(options.prompts, options.scale, options.seed)
                                    : options.dataset == "random" ? random_lengths(options)
@@ -207,9 +211,11 @@ Workload make_workload(const WorkloadOptions& options, const Vocabulary& vocabul
   } else {
     take_file_prompts(options, vocabulary, workload);
   }
-  if (workload.prompts.empty()) fail("{}: expected prompts that fit the model, got none", options.path);
+  if (workload.prompts.empty())
+    fail("{}: expected prompts that fit into the model's context of {}, got none", options.path, options.context);
   if (workload.prompts.size() < static_cast<std::size_t>(options.prompts))
-    workload.notes.push_back(fmt::format("{} prompts, as {} has no more", workload.prompts.size(), options.path));
+    workload.notes.push_back(
+        fmt::format("only {} prompts, as {} has no more that fit", workload.prompts.size(), options.path));
   return workload;
 }
 

@@ -8,6 +8,7 @@
 #include <functional>
 #include <initializer_list>
 
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -30,7 +31,7 @@ void for_each_line(std::string_view text, const std::string& source,
     std::string_view line = text.substr(0, end);
     text.remove_prefix(std::min(end + 1, text.size()));
     if (line.ends_with('\r')) line.remove_suffix(1);
-    if (number > kMaxRows) fail("{}: expected at most {} lines", source, kMaxRows);
+    if (number > kMaxRows) fail("{}: expected at most {} lines, got more", source, kMaxRows);
     if (!line.empty()) row(line, fmt::format("{} line {}", source, number));
   }
 }
@@ -50,7 +51,7 @@ std::string string_of(const json& object, const char* key, const std::string& so
 
 int tokens_of(double value, const std::string& name, const std::string& source) {
   if (!(value >= 0 && value <= kMaxTokens) || value != std::floor(value))
-    fail("{}: expected {} in 0 to {}, got {}", source, name, kMaxTokens, value);
+    fail("{}: expected {} from 0 to {}, got {}", source, name, kMaxTokens, value);
   return static_cast<int>(value);
 }
 
@@ -111,8 +112,8 @@ std::vector<std::string> split(std::string_view line) {
 std::size_t column(const std::vector<std::string>& header, Names names, const std::string& source) {
   const auto found = std::ranges::find_if(header, [&](const std::string& name) { return is_one_of(name, names); });
   if (found == header.end())
-    fail("{}: expected a column {} or the like, got {}", source, *names.begin(),
-         shorten(fmt::format("{} others", header.size())));
+    fail("{}: expected a column with one of the names {}, got {}", source, fmt::join(names, ", "),
+         shorten(fmt::format("{}", fmt::join(header, ", "))));
   return static_cast<std::size_t>(found - header.begin());
 }
 
@@ -145,7 +146,7 @@ std::vector<Lengths> parse_jsonl_trace(std::string_view text, const std::string&
     const auto number = [&](Names names) {
       for (const auto& [key, value] : object.items())
         if (is_one_of(key, names) && value.is_number()) return value.get<double>();
-      fail("{}: expected a number \"{}\", got none", place, *names.begin());
+      fail("{}: expected a number under one of the names {}, got none", place, fmt::join(names, ", "));
     };
     rows.push_back({.input = tokens_of(number(kInput), "input tokens", place),
                     .output = tokens_of(number(kOutput), "output tokens", place),

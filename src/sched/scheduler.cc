@@ -38,10 +38,10 @@ void Scheduler::add(Request request) {
   sequence->request = std::move(request);
   const Request& r = sequence->request;
   if (blocks_for(sequence->max_positions()) > limits_.kv_blocks)
-    fail("the KV cache holds {} tokens, but {} were requested ({} in the prompt, {} for the answer)",
+    fail("the KV cache holds {} tokens (--kv-tokens), but {} were requested ({} in the prompt, {} for the answer)",
          limits_.kv_blocks * kKvBlock, positions, r.prompt.size(), r.max_tokens);
   const auto [it, added] = sequences_.try_emplace(r.id, std::move(sequence));
-  if (!added) fail("id: request {} is here already", r.id);
+  if (!added) fail("id: expected a new request, but request {} is here already", r.id);
   waiting_.insert(it->second.get());
 }
 

@@ -110,7 +110,7 @@ class FrontEnd {
         io_.run();
         return;
       } catch (const std::bad_alloc&) {
-        spdlog::error("out of memory");
+        spdlog::error("out of memory: an event was dropped, and what waits for it ends by its time limit");
       }
     }
   }
@@ -170,7 +170,8 @@ class FrontEnd {
       throw ApiError(405, "",
                      fmt::format("expected {} {}, got {}", candidate.method, candidate.path, shorten(request.method)));
     }
-    throw ApiError(404, "", "there is nothing at " + shorten(request.path));
+    throw ApiError(
+        404, "", "expected a path of this server, such as /v1/completions; there is none at " + shorten(request.path));
   }
 
   // Calls `read` with the request's body in the work pool, and then `then` with the result on the event loop.
@@ -239,7 +240,9 @@ class FrontEnd {
   // Generates one token ahead of all other requests, for which every rank has to work.
   void probe_health(const Call&, const Reply& reply) {
     check_up();
-    if (probes_.use_count() > static_cast<long>(kMaxProbes)) throw ApiError(503, "", "too many of these at once");
+    if (probes_.use_count() > static_cast<long>(kMaxProbes))
+      throw ApiError(503, "",
+                     fmt::format("expected at most {} requests for /health_generate at a time, got more", kMaxProbes));
     const auto probe = std::make_shared<HealthProbe>(reply, probes_);
     expect(probe, reply);
     Request request;
@@ -264,16 +267,19 @@ class FrontEnd {
   void check_unread(std::size_t bytes) const {
     const HttpLimits& limits = options_.http;
     if (bytes > limits.unread_bytes && http_.unread() > limits.total_unread_bytes)
-      throw ApiError(503, "", "too many long replies are not read yet");
+      throw ApiError(503, "", "too many long replies wait for clients to read them; ask again later");
   }
 
   void generate(GenerationRequest request, std::string id, const Reply& reply) {
     if (late_) throw ApiError(503, "", "the server is shutting down");
     check_unread(reply_bytes(request));
     if (request.choices() + kMaxProbes > in_flight_.room())
-      throw ApiError(503, "",
-                     fmt::format("the queue is full: {} choices in flight of at most {}, and {} more were requested",
-                                 in_flight_.size(), options_.max_queue, request.choices()));
+      throw ApiError(
+          503, "",
+          fmt::format(
+              "the queue is full: {} choices are in flight of at most {} (--max-queue), and {} more were requested; ask"
+              " again later",
+              in_flight_.size(), options_.max_queue, request.choices()));
     std::vector<Request> requests = engine_requests(request, config_.eos_token_ids);
     const AnswerHeader header{request.api, std::move(id), model_.name, std::time(nullptr)};
     const auto generation =
@@ -310,7 +316,8 @@ class FrontEnd {
 
   void ranks_ready(const Ready& ready) {
     if (supervisor_.restarts() > 0 && ready.ranks != ready_.ranks)
-      spdlog::warn("{} ranks instead of {}", ready.ranks, ready_.ranks);
+      spdlog::warn("the model is now on {} ranks instead of {}; with --wire bf16 or int8, this changes texts slightly",
+                   ready.ranks, ready_.ranks);
     ready_ = ready;
     in_flight_.ranks_up();
     if (supervisor_.restarts() > 0) return spdlog::info("the ranks are up again; {} requests go on", in_flight_.size());
@@ -344,8 +351,8 @@ class FrontEnd {
   }
 
   void drain(int signal) {
-    spdlog::info("signal {}: no new requests; {} in flight have {} s to end", signal, in_flight_.size(),
-                 options_.drain_s);
+    spdlog::info("signal {}: no new requests are accepted; those in flight ({}) have {} s to end", signal,
+                 in_flight_.size(), options_.drain_s);
     draining_ = true;
     http_.close();
     const auto patience = std::chrono::milliseconds(static_cast<std::int64_t>(1000 * options_.drain_s));

@@ -33,7 +33,11 @@ class DirectoryLock {
     if (flock(fd_, LOCK_EX | LOCK_NB) == 0) return;
     const int error = errno;
     close(fd_);
-    if (error == EWOULDBLOCK) fail("{}: expected a directory of its own, but another run is using it", dir);
+    if (error == EWOULDBLOCK)
+      fail(
+          "{}: expected a run directory of its own, but another run is using it; wait for its end, or choose another "
+          "--run",
+          dir);
     fail("{}: {}", path, std::strerror(error));
   }
   ~DirectoryLock() { close(fd_); }

@@ -122,18 +122,19 @@ TEST_F(ConstraintTest, AnIdThatIsHereIsRefused) {
     for (const TokenEvent& event : engine.step()) outputs[event.id].push_back(event.token);
     if (engine.idle()) break;
     for (const Request& again : {request_of(1), plain, other})
-      EXPECT_THAT([&] { engine.submit(again); }, ThrowsMessage<Error>("id: request 1 is here already"));
+      EXPECT_THAT([&] { engine.submit(again); },
+                  ThrowsMessage<Error>("id: expected a new request, but request 1 is here already"));
   }
   EXPECT_EQ(outputs, expected);
 }
 
 TEST_F(ConstraintTest, RefusesWhatCannotBeKept) {
   Engine engine(load_model(folder_->path(), Plan::kEp, *comm_), *comm_, {.kv_tokens = 512});
-  EXPECT_THAT([&] { engine.submit(request_of(1)); }, ThrowsMessage<Error>(HasSubstr("a model with a tokenizer")));
+  EXPECT_THAT([&] { engine.submit(request_of(1)); }, ThrowsMessage<Error>(HasSubstr("a model with tokenizer.json")));
   engine.allow_constraints(std::make_shared<TokenTable>(gpt2_tokenizer(), engine.model().config.vocab_size));
   Request endless = request_of(1);
   endless.stop_ids = {100000};
-  EXPECT_THAT([&] { engine.submit(endless); }, ThrowsMessage<Error>(HasSubstr("expected a stop id")));
+  EXPECT_THAT([&] { engine.submit(endless); }, ThrowsMessage<Error>(HasSubstr("expected a stop token")));
   Request broken = request_of(1);
   broken.constraint.schema = R"({"type": "nothing"})";
   EXPECT_THAT([&] { engine.submit(broken); }, ThrowsMessage<Error>(HasSubstr("#/type")));

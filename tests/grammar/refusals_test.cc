@@ -45,21 +45,23 @@ TEST(GrammarRefusals, SaysWhereAndWhat) {
            {R"({"uniqueItems":true})", "#/uniqueItems", "expected false"},
            {R"({"items":[{}]})", "#/items", "expected a schema"},
            {R"({"prefixItems":{}})", "#/prefixItems", "expected an array"},
-           {R"({"minItems":-1})", "#/minItems", "expected an integer from 0 on, got -1"},
-           {R"({"maxLength":1.5})", "#/maxLength", "expected an integer from 0 on, got 1.5"},
+           {R"({"minItems":-1})", "#/minItems", "expected an integer of at least 0, got -1"},
+           {R"({"maxLength":1.5})", "#/maxLength", "expected an integer of at least 0, got 1.5"},
            {R"({"minimum":"1"})", "#/minimum", "expected a number"},
            {R"({"type":"number","exclusiveMinimum":true})", "#/exclusiveMinimum", "expected a number"},
-           {R"({"type":"number","minimum":1e16})", "#", "expected bounds of numbers within 1e+15, got 1e+16"},
+           {R"({"type":"number","minimum":1e16})", "#",
+            "expected bounds of numbers within -1e+15 and 1e+15, got 1e+16"},
            {R"({"properties":[]})", "#/properties", "expected an object"},
            {R"({"required":"a"})", "#/required", "expected an array"},
            {R"({"required":[1]})", "#/required/0", "expected a string"},
            {R"({"enum":1})", "#/enum", "expected an array"},
-           {R"({"enum":["a"],"minLength":1})", "#/minLength", "expected nothing but type beside enum"},
+           {R"({"enum":["a"],"minLength":1})", "#/minLength", "expected no keyword but type beside enum"},
            {R"({"anyOf":[]})", "#/anyOf", "expected at least one schema"},
            {R"({"anyOf":[1]})", "#/anyOf/0", "expected a schema"},
            {R"({"format":"hostname"})", "#/format", "expected date, time"},
            {R"({"format":"date","pattern":"a"})", "#/format", "expected no format beside a pattern"},
-           {R"({"allOf":[{"pattern":"a"},{"pattern":"b"}]})", "#/allOf/1/pattern", "the same as #/allOf/0/pattern"},
+           {R"({"allOf":[{"pattern":"a"},{"pattern":"b"}]})", "#/allOf/1/pattern",
+            "the same value as #/allOf/0/pattern"},
            {R"({"allOf":[{"properties":{"a":{}}},{"additionalProperties":false}]})", "#/allOf/1/additionalProperties",
             "expected true where properties are merged"},
            {R"({"allOf":[{"properties":{"a":{}}},{"properties":{"a":{"type":"null"}}}]})", "#/allOf/1/properties/a",
@@ -75,7 +77,7 @@ TEST(GrammarRefusals, SaysWhereAndWhat) {
            {R"({"$ref":"#/$defs","$defs":3})", "#/$defs", "expected a schema"},
            {R"({"$ref":"#"})", "#", "leads to itself"},
            {R"({"allOf":[{"$ref":"#"}]})", "#/allOf/0", "contains itself"},
-           {R"({"type":"null","anyOf":[{"$ref":"#"}]})", "#/anyOf/0", "merged at most"},
+           {R"({"type":"null","anyOf":[{"$ref":"#"}]})", "#/anyOf/0", "beside other keywords nested at most"},
            {"false", "#", "expected a schema that some value satisfies"},
            {R"({"anyOf":[{"$ref":"#"}]})", "#", "expected a schema that some value satisfies"},
            {R"({"required":["a"],"properties":{"a":{"$ref":"#"}}})", "#", "expected a schema that some value"},
@@ -125,9 +127,10 @@ TEST(GrammarRefusals, WhatBlowsUp) {
     defs += fmt::format(R"("a{0}":{{"allOf":[{{"$ref":"#/$defs/a{1}"}},{{"$ref":"#/$defs/a{1}"}}]}},)", i, i + 1);
   }
   expect_refused(R"({"allOf":[{"$ref":"#/$defs/a0"}],"$defs":{)" + defs + R"("a40":{}}})", "#/$defs/a15/allOf/0",
-                 "merged");
+                 "expected allOf and $ref nested at most 32 deep");
   const std::string choice = R"({"anyOf":[{"minimum":1},{"minimum":2},{"minimum":3},{"minimum":4}]})";
-  expect_refused(R"({"allOf":[)" + choice + repeated("," + choice, 20) + "]}", "#/allOf/", "merged choices");
+  expect_refused(R"({"allOf":[)" + choice + repeated("," + choice, 20) + "]}", "#/allOf/",
+                 "beside other keywords, got more");
   std::string alternatives;
   for (int i = 0; i < 130; ++i) alternatives += fmt::format("{}{{\"const\":{}}}", i > 0 ? "," : "", i);
   expect_refused(R"({"anyOf":[)" + alternatives + "]}", "#", "at most 128 alternatives, got 130");

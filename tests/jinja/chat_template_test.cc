@@ -139,8 +139,9 @@ TEST(ChatTemplate, StopsTemplatesThatBlowUp) {
   expect_refused("{{ 'a'|indent(99999999999, true) }}", "limit of memory");
   expect_refused("{{ range(99999999999) }}", "range: expected at most 100000 items");
   expect_refused("{{ strftime_now('%9999d') }}", "strftime_now");
-  expect_refused("{% for i in range(99) %}{{ 'a' * 400000 }}{% endfor %}", "prints more than");
-  expect_refused("{% set s = 'a' * 1000000 %}{% for i in range(20) %}{{ s }}{% endfor %}", "prints more than");
+  expect_refused("{% for i in range(99) %}{{ 'a' * 400000 }}{% endfor %}", "expected a text of at most 16777216 bytes");
+  expect_refused("{% set s = 'a' * 1000000 %}{% for i in range(20) %}{{ s }}{% endfor %}",
+                 "expected a text of at most 16777216 bytes");
   expect_refused("{% set n = namespace(s='a') %}{% for i in range(99) %}{% set n.s = n.s + n.s %}{% endfor %}",
                  "limit");
   // Shared halves: small to store, endless to print, compare or write as JSON.
@@ -163,17 +164,18 @@ TEST(ChatTemplate, StopsWhatIsNestedTooDeep) {
                                                                                               {"f(", ")"},
                                                                                               {"x if x else ", ""},
                                                                                               {"1|default(", ")"}}) {
-    expect_refused("{{ " + times(open, 50000) + "1" + times(close, 50000) + " }}", "expected less nesting");
+    expect_refused("{{ " + times(open, 50000) + "1" + times(close, 50000) + " }}",
+                   "expected expressions nested at most ");
   }
   for (const char* link : {".a", "[0]", "()", "|e", " + 1", " ** 1", " and 1", " is defined|e", " if 1"}) {
-    expect_refused("{{ a" + times(link, 50000) + " }}", "expected less nesting");
+    expect_refused("{{ a" + times(link, 50000) + " }}", "expected expressions nested at most ");
   }
-  expect_refused(times("{% if 1 %}", 20000) + times("{% endif %}", 20000), "blocks in each other");
-  expect_refused(times("{% for x in y %}", 20000) + times("{% endfor %}", 20000), "blocks in each other");
+  expect_refused(times("{% if 1 %}", 20000) + times("{% endif %}", 20000), "blocks within each other");
+  expect_refused(times("{% for x in y %}", 20000) + times("{% endfor %}", 20000), "blocks within each other");
   expect_refused("{{ 'a'|map(" + times("'map', ", 50000) + "'e')|list }}", "at most 60 arguments");
-  expect_refused("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "recurses too deep");
+  expect_refused("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "got deeper recursion");
   expect_refused("{% macro m(x) %}{{ " + times("(", 90) + "m([x])" + times("|d)", 90) + " }}{% endmacro %}{{ m(1) }}",
-                 "too deep");
+                 "got deeper recursion");
   expect_refused("{% set n = namespace(x=1) %}{% for i in range(9999) %}{% set n.x = [n.x] %}{% endfor %}", "200 deep");
   expect_refused("{% set n = namespace(x=1) %}{% for i in range(9999) %}{% set n.x = {'a': n.x} %}{% endfor %}",
                  "200 deep");

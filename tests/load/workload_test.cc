@@ -149,10 +149,10 @@ TEST(Workload, FitsTheContextAndSaysSo) {
   const Workload cut = make_workload({.prompts = 3, .input_len = 90, .output_len = 20, .context = 100}, {});
   for (const WorkloadPrompt& p : cut.prompts) EXPECT_EQ(p.tokens + p.output_tokens, 100);
   EXPECT_THAT(cut.notes,
-              testing::Contains("3 of 3 prompts cut to fit, with their outputs, the model's context of 100"));
+              testing::Contains("3 of 3 prompts are cut, to fit with their outputs into the model's context of 100"));
   const Workload halves = make_workload({.preset = "paper", .prompts = 3, .context = 200}, {});
   for (const WorkloadPrompt& p : halves.prompts) EXPECT_EQ(p.tokens, p.output_tokens);
-  EXPECT_THAT(halves.notes, testing::Contains(HasSubstr("3 of 3 outputs cut to 100 tokens")));
+  EXPECT_THAT(halves.notes, testing::Contains(HasSubstr("3 of 3 outputs are cut to 100 tokens")));
 }
 
 TEST(Workload, RefusesWhatIsNotThere) {

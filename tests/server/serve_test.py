@@ -713,7 +713,7 @@ class Trouble(unittest.TestCase):
                 (MODEL, ["--ranks", "17"], 1, "plan foe: expected at most 16 ranks"),
                 (MODEL, ["--port", port], 1, "Address already in use"),
                 (MODEL, ["--host", "nowhere"], 1, "--host: expected an IP address"),
-                (MODEL, ["--hosts", "a:x"], 1, "--hosts: expected different names with counts"),
+                (MODEL, ["--hosts", "a:x"], 1, "--hosts: expected different host names, each with a number of ranks"),
                 (MODEL, ["--port", "70000"], 2, "--port"),
                 (MODEL, ["--max-queue", "0"], 2, "--max-queue"),
             ]:

@@ -70,7 +70,9 @@ void check_unsupported_in_chats(const json& object) {
 std::vector<std::int32_t> encode_chat(const json& object, const ServedModel& model) {
   const json messages = read_messages(object);
   if (!model.chat_template.present())
-    throw ApiError(400, "messages", "this model has no chat template; ask /v1/completions, or serve it with one");
+    throw ApiError(
+        400, "messages",
+        "this model has no chat template; use /v1/completions, or start the server with --chat-template FILE");
   ChatTemplateOptions options;
   options.add_generation_prompt = read_bool(object, "add_generation_prompt", true);
   json variables = json::object();

@@ -164,7 +164,8 @@ void Generation::send_answer() {
     parts->pieces.clear();
   };
   const auto send = [parts, reply = reply_](const std::exception_ptr& error) {
-    if (error) return send_error(*reply, 500, "expected memory for the reply, got none");
+    if (error)
+      return send_error(*reply, 500, "out of memory for this reply; ask for a shorter one, or for fewer choices");
     reply->send({.body = std::move(parts->body)});
   };
   const std::size_t bytes = reply_bytes(request_);

@@ -189,7 +189,8 @@ std::vector<std::int32_t> encode_prompt(const std::string& text, const char* fie
   // (Unicode's FAQ on normalisation).
   const std::size_t most = 3 * model.tokenizer.longest_token() * static_cast<std::size_t>(model.max_positions);
   if (text.size() > most)
-    refuse(field, "this model's maximum context length is {} tokens, no more than {} bytes; the prompt has {}",
+    refuse(field,
+           "this model's maximum context length is {} tokens, which are at most {} bytes of text; the prompt has {}",
            model.max_positions, most, text.size());
   try {
     return model.tokenizer.encode(text, options);

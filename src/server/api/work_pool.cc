@@ -17,7 +17,8 @@ WorkPool::WorkPool(boost::asio::io_context& io) : io_(io) {
     for (std::size_t i = 0; i < threads_.size(); ++i)
       threads_[i] = std::jthread([this, i](const std::stop_token& stop) { serve(stop, i == 0); });
   } catch (const std::system_error& error) {
-    fail("expected to start {} threads, got: {}", threads_.size(), error.what());
+    fail("cannot start {} threads that read requests: {} (a limit of processes, as of ulimit -u)", threads_.size(),
+         error.what());
   }
 }
 

@@ -62,7 +62,10 @@ void HttpConnection::start() {
 void HttpConnection::refuse() {
   read();
   next_request();
-  fail_request(503, "too many connections", "Retry-After: 1\r\n");
+  fail_request(503,
+               fmt::format("too many connections: this server takes at most {} (--max-connections)",
+                           server_->limits.connections),
+               "Retry-After: 1\r\n");
 }
 
 void HttpConnection::close() {
@@ -111,7 +114,7 @@ void HttpConnection::guard(const std::function<void()>& action) {
   try {
     action();
   } catch (const std::exception& error) {
-    spdlog::error("a request ends with its connection: {}", error.what());
+    spdlog::error("a connection was closed before its request was answered: {}", error.what());
     leave();
   }
 }
@@ -193,9 +196,11 @@ void HttpConnection::ask_for_room() {
 
 void HttpConnection::refuse_request(const error_code& error) {
   if (error == http::error::header_limit)
-    return fail_request(431, fmt::format("expected headers of at most {} bytes", server_->limits.header_bytes));
+    return fail_request(431,
+                        fmt::format("expected headers of at most {} bytes, got more", server_->limits.header_bytes));
   if (error == http::error::body_limit)
-    return fail_request(413, fmt::format("expected a body of at most {} bytes", server_->limits.body_bytes));
+    return fail_request(413, fmt::format("expected a body of at most {} bytes (--max-body), got a longer one",
+                                         server_->limits.body_bytes));
   fail_request(400, "expected an HTTP request, got: " + error.message());
 }
 
@@ -303,12 +308,16 @@ void HttpConnection::set_timer(int seconds) {
 void HttpConnection::timed_out() {
   if (timer_.expiry() > std::chrono::steady_clock::now()) return;  // the timer was set again meanwhile
   if (phase_ == Phase::kReading && wants_room_)
-    return fail_request(503,
-                        fmt::format("too many large bodies at once: expected room for this one within {} s",
-                                    server_->limits.request_seconds),
-                        "Retry-After: 1\r\n");
+    return fail_request(
+        503,
+        fmt::format(
+            "too many large bodies are being read: expected room for this one within {} s, got none; send it again"
+            " later",
+            server_->limits.request_seconds),
+        "Retry-After: 1\r\n");
   if (phase_ == Phase::kReading && parser_->got_some())
-    return fail_request(408, fmt::format("expected the whole request within {} s", server_->limits.request_seconds));
+    return fail_request(408, fmt::format("expected the whole request within {} s, got only a part of it",
+                                         server_->limits.request_seconds));
   if (client_reads()) return set_timer(server_->limits.request_seconds);
   leave();
 }

@@ -62,7 +62,9 @@ HttpServer::HttpServer(asio::io_context& io, const std::string& host, int port, 
   if (!error) acceptor.set_option(tcp::acceptor::reuse_address(true), error);
   if (!error) acceptor.bind(endpoint, error);
   if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
-  if (error) fail("cannot listen on {} port {}: {}", host, port, error.message());
+  if (error)
+    fail("cannot listen on {} port {}: {}; choose another --port (0: any free one) or --host", host, port,
+         error.message());
   accept(state_);
 }
 

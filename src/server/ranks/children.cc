@@ -71,7 +71,8 @@ Children::~Children() = default;
 pid_t Children::start(const std::vector<std::string>& command, std::function<void(int status)> ended) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0)
-    fail("a pipe for what {} prints: expected two handles, got: {}", command[0], std::strerror(errno));
+    fail("cannot make a pipe for what {} prints: {} (a limit of open files, as of ulimit -n)", command[0],
+         std::strerror(errno));
   const auto output = std::make_shared<Output>(io_, ends[0]);
   if (!std::exchange(waiting_, true)) wait();
   pid_t child = 0;

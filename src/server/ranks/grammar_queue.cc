@@ -20,12 +20,13 @@ constexpr std::size_t kKept = 8;  // unused grammars that are kept, as the next 
 
 GrammarQueue::GrammarQueue(std::size_t most)
     : most_(std::max(most, kKept + 1)), event_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)), grammars_(kKept) {
-  if (event_ < 0) fail("eventfd: expected a descriptor, got: {}", std::strerror(errno));
+  if (event_ < 0)
+    fail("cannot make a file handle (eventfd): {} (a limit of open files, as of ulimit -n)", std::strerror(errno));
   try {
     thread_ = std::jthread([this](const std::stop_token& stop) { serve(stop); });
   } catch (const std::system_error& error) {
     close(event_);
-    fail("expected to start a thread, got: {}", error.what());
+    fail("cannot start a thread that compiles schemas: {} (a limit of processes, as of ulimit -u)", error.what());
   }
 }
 

@@ -41,31 +41,31 @@ void Hosts::find(std::function<void(const std::vector<Host>&)> found,
 
 void Hosts::look(std::function<void(const std::vector<Host>&)> found,
                  std::function<void(const std::string& reason)> failed) {
-  ask(options_.all,
-      [this, found = std::move(found), failed = std::move(failed)](const std::set<std::string>& answered) {
-        std::vector<Host> usable{options_.all.front()};
-        std::vector<std::string> missing;  // hosts that have not answered and are not left out yet
-        for (std::size_t i = 1; i < options_.all.size(); ++i) {
-          const Host& host = options_.all[i];
-          if (!answered.contains(host.name)) {
-            if (!left_out_.contains(host.name)) missing.push_back(host.name);
-            continue;
-          }
-          usable.push_back(host);
-          if (left_out_.erase(host.name) > 0) spdlog::info("{} answers again", host.name);
-        }
-        const double waited = seconds_since(since_);
-        if (options_.enough(usable) && (missing.empty() || waited >= options_.patience_s)) {
-          left_out_.insert(missing.begin(), missing.end());
-          if (!missing.empty())
-            spdlog::warn("left out, as there was no answer for {:.0f} s: {}", waited, fmt::join(missing, ", "));
-          return found(usable);
-        }
-        if (waited >= options_.most_wait_s)
-          return failed(fmt::format("no answer for {:.0f} s from {}, and the other hosts cannot hold the model", waited,
-                                    fmt::join(missing.empty() ? others(options_.all) : missing, ", ")));
-        after(kAgainSeconds, [this, found, failed] { look(found, failed); });
-      });
+  ask(options_.all, [this, found = std::move(found),
+                     failed = std::move(failed)](const std::set<std::string>& answered) {
+    std::vector<Host> usable{options_.all.front()};
+    std::vector<std::string> missing;  // hosts that have not answered and are not left out yet
+    for (std::size_t i = 1; i < options_.all.size(); ++i) {
+      const Host& host = options_.all[i];
+      if (!answered.contains(host.name)) {
+        if (!left_out_.contains(host.name)) missing.push_back(host.name);
+        continue;
+      }
+      usable.push_back(host);
+      if (left_out_.erase(host.name) > 0) spdlog::info("host {} answers again, and is used again", host.name);
+    }
+    const double waited = seconds_since(since_);
+    if (options_.enough(usable) && (missing.empty() || waited >= options_.patience_s)) {
+      left_out_.insert(missing.begin(), missing.end());
+      if (!missing.empty())
+        spdlog::warn("hosts are left out, as there was no answer for {:.0f} s: {}", waited, fmt::join(missing, ", "));
+      return found(usable);
+    }
+    if (waited >= options_.most_wait_s)
+      return failed(fmt::format("no answer for {:.0f} s from {}, and the other hosts cannot hold the model", waited,
+                                fmt::join(missing.empty() ? others(options_.all) : missing, ", ")));
+    after(kAgainSeconds, [this, found, failed] { look(found, failed); });
+  });
 }
 
 void Hosts::watch(const std::vector<Host>& used, std::function<void(const std::string& reason)> silent) {
@@ -114,7 +114,7 @@ void Hosts::ask(const std::vector<Host>& hosts, Answered done) {
                               });
       probes_.insert(*pid);
     } catch (const Error& error) {
-      spdlog::warn("{} could not be asked: {}", name, error.what());
+      spdlog::warn("host {} could not be asked whether it answers: {}", name, error.what());
     }
   }
   after(kAnswerSeconds, [this, round] { end_round(round); });

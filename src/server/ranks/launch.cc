@@ -30,7 +30,8 @@ std::vector<Host> parse_hosts(const std::string& hosts) {
       const auto [last, error] = std::from_chars(host.data() + colon + 1, end, slots);
       good = good && error == std::errc() && last == end && slots >= 1 && slots <= 4096;
     }
-    if (!good) fail("--hosts: expected different names with counts, as in a:2,b:2, got '{}'", hosts);
+    if (!good)
+      fail("--hosts: expected different host names, each with a number of ranks, as in a:2,b:2, got '{}'", hosts);
     parsed.push_back({name, slots});
     if (host.size() == left.size()) return parsed;
     left.remove_prefix(host.size() + 1);
@@ -95,7 +96,8 @@ pid_t spawn(const std::vector<std::string>& command, int output) {
   argv.push_back(nullptr);
   const pid_t parent = getpid();
   const pid_t child = fork();
-  if (child < 0) fail("fork: expected a process, got: {}", std::strerror(errno));
+  if (child < 0)
+    fail("cannot start a process: {} (a limit of processes, as of ulimit -u, or of memory)", std::strerror(errno));
   if (child > 0) {
     setpgid(child, child);  // both processes do this, so that the group exists when either goes on
     return child;

@@ -28,12 +28,13 @@ PrivateFolder::PrivateFolder() {
     const std::size_t length = path_.size() + std::strlen(kSocketName);
     if (length <= kLongestName && mkdtemp(path_.data())) return;
     reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", place,
-                           length > kLongestName ? fmt::format("a socket's name there would have {} bytes, and {} are"
-                                                               " the most",
+                           length > kLongestName ? fmt::format("a socket's name there would have {} bytes, but at most"
+                                                               " {} are allowed",
                                                                length, kLongestName)
                                                  : std::strerror(errno));
   }
-  fail("expected a folder for the socket of the ranks, where TMPDIR says or in /tmp, got none: {}", reasons);
+  fail("cannot make a folder for the ranks' socket in $TMPDIR or /tmp: {}; set TMPDIR to a folder that can be written",
+       reasons);
 }
 
 PrivateFolder::~PrivateFolder() {

@@ -167,8 +167,9 @@ TEST(CompletionRequest, RefusesWhatDoesNotFitTheContext) {
   // So long that it is not even tokenised.
   EXPECT_THAT(
       refusal("{\"prompt\": \"" + std::string(1 << 20, 'x') + "\"}"),
-      testing::AllOf(StartsWith("400 [prompt] prompt: this model's maximum context length is 64 tokens, no more"),
-                     testing::EndsWith("the prompt has 1048576")));
+      testing::AllOf(
+          StartsWith("400 [prompt] prompt: this model's maximum context length is 64 tokens, which are at most "),
+          testing::EndsWith("the prompt has 1048576")));
 }
 
 TEST(CompletionRequest, RefusesWrongIntegers) {

@@ -30,7 +30,8 @@ TEST(Hosts, HaveNamesAndSlots) {
        {"", ",", "a,", ":2", "a:", "a:0", "a:-1", "a:x", "a:2x", "a:99999999999", "a:2,,b", "a:1,b,a:2"})
     EXPECT_THAT(
         [&] { parse_hosts(bad); },
-        ThrowsMessage<Error>("--hosts: expected different names with counts, as in a:2,b:2, got '" + bad + "'"));
+        ThrowsMessage<Error>(
+            "--hosts: expected different host names, each with a number of ranks, as in a:2,b:2, got '" + bad + "'"));
 }
 
 TEST(JobCommand, RunsOneRankWithoutMpirun) {
