@@ -1,4 +1,4 @@
-// Writes a model folder with random weights, for measurements that need a folder. (costs/random_weights.h makes weights
+// Writes a model folder with random weights, for measurements that need a folder. (bench/random_weights.h makes weights
 // in memory.)
 #pragma once
 
