@@ -64,9 +64,11 @@ void TensorFolder::open_shards(const std::string& index_path) {
     if (is_new) files_.emplace_back(model_dir_ + "/" + shard);
     const TensorFile& file = files_[it->second];
     const TensorInfo* info = file.find(tensor);
-    if (!info)
-      fail("{}: weight_map: expected {} in {}, got a file without it", index_path, excerpt(json(tensor)), shard);
-    places_.emplace(tensor, Place{it->second, static_cast<std::size_t>(info - file.tensors().data())});
+    if (info) {
+      places_.emplace(tensor, Place{it->second, static_cast<std::size_t>(info - file.tensors().data())});
+    } else {
+      absent_.emplace(tensor, shard);
+    }
   }
 }
 
@@ -90,6 +92,9 @@ std::optional<Tensor> TensorFolder::find(std::string_view name) const {
 
 void TensorFolder::check_shape(const std::string& name, const std::vector<std::int64_t>* shape,
                                const std::vector<std::int64_t>& expected) const {
+  if (const auto absent = absent_.find(name); !shape && absent != absent_.end())
+    fail("{}: {}: expected a tensor of shape {} in {}, where the index has it, got a file without it", model_dir_, name,
+         to_string(expected), absent->second);
   if (!shape) fail("{}: {}: expected a tensor of shape {}, got no such tensor", model_dir_, name, to_string(expected));
   if (*shape != expected)
     fail("{}: {}: expected shape {}, got {}", model_dir_, name, to_string(expected), to_string(*shape));

@@ -55,6 +55,9 @@ class TensorFolder {
   std::string model_dir_;
   std::vector<TensorFile> files_;
   std::map<std::string, Place, std::less<>> places_;
+  // Tensors that the index has and their shards have not, by shard. Tools leave such names behind: of a head that is
+  // tied to the embedding, or of rotary frequencies. It is an error only where such a tensor is wanted.
+  std::map<std::string, std::string> absent_;
 };
 
 }  // namespace foe
