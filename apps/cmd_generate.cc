@@ -11,6 +11,7 @@
 #include "common.h"
 #include "engine/sampler.h"
 #include "tokenizer/tokenizer.h"
+#include "weights/config_json.h"
 
 namespace foe {
 namespace {
@@ -42,13 +43,14 @@ Generation generate(Engine& engine, const Tokenizer& tokenizer, const GenerateFl
   Request request;
   request.prompt = std::move(prompt);
   request.max_tokens = flags.max_tokens;
-  if (!flags.ignore_eos) request.stop_ids = engine.model().config.eos_token_ids;
+  if (!flags.ignore_eos) request.stop_ids = tokenizer.end_ids(engine.model().config.eos_token_ids);
   request.sampling = flags.sampling;
+  StreamDecoder decoder(tokenizer);
+  decoder.begin_after(request.prompt.tokens());
   engine.submit(std::move(request));
   if (!flags.json) print_now(flags.prompt);
 
   Generation result;
-  StreamDecoder decoder(tokenizer);
   const auto show = [&](const std::string& text) {
     result.text += text;
     if (!flags.json) print_now(text);
@@ -123,8 +125,11 @@ void print_stats(const Engine& engine, const Generation& g, std::size_t prompt_t
 
 void run_generate(const GenerateFlags& flags) {
   validate(flags.sampling);
-  const Tokenizer tokenizer = Tokenizer::load(flags.model.model + "/tokenizer.json");
+  const Tokenizer tokenizer = Tokenizer::of_model(flags.model.model);
+  const int vocab_size = load_model_config(flags.model.model).vocab_size;
+  for (const std::string& note : tokenizer.notes(vocab_size)) fmt::print(stderr, "{}: {}\n", flags.model.model, note);
   std::vector<std::int32_t> prompt = tokenizer.encode(flags.prompt);
+  tokenizer.check_ids(prompt, vocab_size);
   if (prompt.empty())
     fail("--prompt: expected a text of at least one token, got {} bytes that make none", flags.prompt.size());
   EngineOptions options;

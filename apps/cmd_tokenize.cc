@@ -58,7 +58,7 @@ void add_tokenize_command(Command app) {
   command.flag("--plain", flags->plain, "do not add the tokens that begin or end a text (BOS, EOS)");
   command.flag("--json", flags->json, "print a JSON object with the fields of the server's /tokenize and /detokenize");
   command.runs([flags] {
-    const Tokenizer tokenizer = Tokenizer::load(flags->model + "/tokenizer.json");
+    const Tokenizer tokenizer = Tokenizer::of_model(flags->model);
     (flags->decode ? print_text : print_ids)(tokenizer, *flags);
   });
 }

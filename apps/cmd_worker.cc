@@ -6,11 +6,10 @@
 #include <sys/prctl.h>
 
 #include "base/digest.h"
-#include "base/text_file.h"
 #include "commands.h"
 #include "common.h"
 #include "server/ranks/worker.h"
-#include "tokenizer/tokenizer_json.h"
+#include "tokenizer/tokenizer.h"
 #include "weights/config_json.h"
 
 namespace foe {
@@ -32,12 +31,11 @@ void run_worker(WorkerFlags& flags) {
   flags.worker.max_batch_tokens = flags.model.chunk;
   flags.engine.warms_up = true;
   run_on_all_ranks(flags.model, flags.engine, [&](Engine& engine) {
-    const std::string tokenizer = flags.model.model + "/tokenizer.json";
-    engine.allow_constraints(
-        std::make_shared<TokenTable>(Tokenizer::load(tokenizer), engine.model().config.vocab_size));
+    const Tokenizer tokenizer = Tokenizer::of_model(flags.model.model);
+    engine.allow_constraints(std::make_shared<TokenTable>(tokenizer, engine.model().config.vocab_size));
     Digest digest;
     digest.add(engine.model().identity + model_config_json(engine.model().config) +
-               read_text_file(tokenizer, kMaxTokenizerFileBytes));
+               fmt::format("{:016x}", tokenizer.digest()));
     flags.worker.identity = fmt::format("{:016x}", digest.value());
     serve_front_end(engine, flags.worker);
   });

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "base/error.h"
 #include "base/rng.h"
 #include "tokenizer/tokenizer.h"
 #include "train/layout.h"
@@ -21,6 +22,8 @@ namespace {
 void give_all_tokens_text(const std::string& path, int vocab_size) {
   const int known = Tokenizer::load(path).vocab_size();  // this has checked the file, too
   nlohmann::json json = nlohmann::json::parse(std::ifstream(path));
+  if (known < vocab_size && !json["model"]["vocab"].is_object())
+    fail("{}: expected a BPE tokenizer, or one of {} tokens, got another of {}", path, vocab_size, known);
   for (int id = known; id < vocab_size; ++id) json["model"]["vocab"][fmt::format("<{}>", id)] = id;
   write_text_file(path, json.dump());
 }

@@ -6,11 +6,11 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "base/strict_json.h"
 #include "base/text_file.h"
 #include "jinja/evaluator.h"
 #include "jinja/parser.h"
 #include "text/json_fields.h"
+#include "text/tokenizer_config.h"
 #include "text/utf8.h"
 
 namespace foe {
@@ -20,9 +20,6 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 
 constexpr std::size_t kMaxTemplateBytes = std::size_t{1} << 20;
-constexpr std::size_t kMaxConfigBytes = std::size_t{1} << 26;  // some are large because of added tokens
-constexpr const char* kSpecialTokens[] = {"bos_token", "eos_token", "unk_token", "sep_token",
-                                          "pad_token", "cls_token", "mask_token"};
 
 // Returns the contents of a file, or nothing if it does not exist.
 std::optional<std::string> read_if_there(const std::string& path, std::size_t max_bytes) {
@@ -31,14 +28,10 @@ std::optional<std::string> read_if_there(const std::string& path, std::size_t ma
   return read_text_file(path, max_bytes);
 }
 
-// Returns the special tokens that the config has, each given as a string or as {"content": ...}.
-ordered_json special_tokens(const JsonField& config) {
+ordered_json special_tokens(const json& config) {
   ordered_json tokens = ordered_json::object();
-  for (const char* name : kSpecialTokens) {
-    const JsonField token = config[name];
-    if (token.null()) continue;
-    tokens[name] = token.value.is_object() ? token["content"].string() : token.string();
-  }
+  for (const char* name : kSpecialTokenNames)
+    if (const auto text = special_token_text(config, name)) tokens[name] = *text;
   return tokens;
 }
 
@@ -60,20 +53,16 @@ struct ChatTemplate::Program {
 };
 
 ChatTemplate ChatTemplate::load(const std::string& model_dir, const std::string& template_path) {
-  const std::string config_path = model_dir + "/tokenizer_config.json";
   std::optional<std::string> source = template_path.empty()
                                           ? read_if_there(model_dir + "/chat_template.jinja", kMaxTemplateBytes)
                                           : read_text_file(template_path, kMaxTemplateBytes);
+  const json config = load_tokenizer_config(model_dir);
   ordered_json tokens;
-  if (const auto text = read_if_there(config_path, kMaxConfigBytes)) {
-    const json config = parse_strict_json(*text, config_path);
-    try {
-      const JsonField fields{config, ""};
-      tokens = special_tokens(fields);
-      if (!source) source = template_of(fields["chat_template"]);
-    } catch (const Error& error) {
-      fail("{}: {}", config_path, error.what());
-    }
+  try {
+    tokens = special_tokens(config);
+    if (!source) source = template_of(JsonField{config, ""}["chat_template"]);
+  } catch (const Error& error) {
+    fail("{}/tokenizer_config.json: {}", model_dir, error.what());
   }
   return source ? parse(*source, tokens) : ChatTemplate();
 }

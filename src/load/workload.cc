@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <filesystem>
 #include <limits>
 #include <numeric>
 
@@ -186,8 +185,7 @@ void take_file_prompts(const WorkloadOptions& options, const Vocabulary& vocabul
 Vocabulary load_vocabulary(const std::string& model_dir) {
   Vocabulary vocabulary;
   vocabulary.size = load_model_config(model_dir).vocab_size;
-  const std::string path = model_dir + "/tokenizer.json";
-  if (std::filesystem::exists(path)) vocabulary.tokenizer = Tokenizer::load(path);
+  if (Tokenizer::exists(model_dir)) vocabulary.tokenizer = Tokenizer::of_model(model_dir);
   return vocabulary;
 }
 
@@ -195,7 +193,7 @@ Workload make_workload(const WorkloadOptions& options, const Vocabulary& vocabul
   Workload workload;
   const bool has_lengths = !options.preset.empty() || options.dataset == "random" || options.dataset == "trace";
   if (has_lengths && vocabulary.as_text && vocabulary.size > 0 && !vocabulary.tokenizer)
-    fail("--tokenizer: expected a folder with tokenizer.json, as chats are sent as text, got one without");
+    fail("--tokenizer: expected a folder with a tokenizer, as chats are sent as text, got one without");
   if (options.preset.empty() && options.dataset != "random" && options.path.empty())
     fail("--dataset-name {}: expected --dataset-path with the dataset's file, got none", options.dataset);
   if (has_lengths) {

@@ -52,7 +52,10 @@ ServedModel served_model(const ServeOptions& options, const ModelConfig& config)
                     .vocab_size = config.vocab_size,
                     .max_positions = config.max_position_embeddings,
                     .max_choices = std::min(options.max_queue, kMaxChoices),
-                    .tokenizer = Tokenizer::load(options.model + "/tokenizer.json")};
+                    .eos_ids = {},
+                    .tokenizer = Tokenizer::of_model(options.model)};
+  model.eos_ids = model.tokenizer.end_ids(config.eos_token_ids);
+  for (const std::string& note : model.tokenizer.notes(config.vocab_size)) spdlog::warn("{}: {}", options.model, note);
   model.chat_template = ChatTemplate::load(options.model, options.chat_template);
   return model;
 }
@@ -280,7 +283,7 @@ class FrontEnd {
               "the queue is full: {} choices are in flight of at most {} (--max-queue), and {} more were requested; ask"
               " again later",
               in_flight_.size(), options_.max_queue, request.choices()));
-    std::vector<Request> requests = engine_requests(request, config_.eos_token_ids);
+    std::vector<Request> requests = engine_requests(request, model_.eos_ids);
     const AnswerHeader header{request.api, std::move(id), model_.name, std::time(nullptr)};
     const auto generation =
         std::make_shared<Generation>(header, std::move(request), model_.tokenizer, reply, metrics_, &work_pool_);

@@ -54,7 +54,7 @@ void check_utf8(std::string_view text, std::string_view what) {
   }
 }
 
-std::size_t append_lossy_utf8(std::string& out, std::string_view bytes, bool last) {
+std::size_t append_lossy_utf8(std::string& out, std::string_view bytes, bool last, bool each_byte) {
   std::size_t i = 0;
   while (i < bytes.size()) {
     const Utf8Step step = read_utf8(bytes, i);
@@ -62,7 +62,7 @@ std::size_t append_lossy_utf8(std::string& out, std::string_view bytes, bool las
     if (step.kind == Utf8Step::kValid) {
       out.append(bytes, i, step.size);
     } else {
-      append_utf8(out, 0xfffd);
+      for (std::uint32_t n = each_byte ? step.size : 1; n > 0; --n) append_utf8(out, 0xfffd);
     }
     i += step.size;
   }

@@ -30,9 +30,9 @@ void append_utf8(std::string& out, char32_t code);
 void check_utf8(std::string_view text, std::string_view what);
 
 // Appends `bytes`, with U+FFFD for every ill-formed sequence (one for each maximal prefix of a character, as in
-// browsers and Rust). Returns how many bytes were used. These are all, except, unless `last`, a character that is still
-// incomplete.
-std::size_t append_lossy_utf8(std::string& out, std::string_view bytes, bool last);
+// browsers and Rust, or with `each_byte` one for each byte). Returns how many bytes were used. These are all, except,
+// unless `last`, a character that is still incomplete.
+std::size_t append_lossy_utf8(std::string& out, std::string_view bytes, bool last, bool each_byte = false);
 
 // Whether the character has Unicode's property White_Space.
 bool is_space(char32_t code);

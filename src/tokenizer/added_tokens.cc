@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "text/utf8.h"
+#include "tokenizer/tokenizer_spec.h"
 
 namespace foe {
 namespace {
@@ -41,46 +42,38 @@ std::size_t spaces_after(std::string_view text, std::size_t end) {
 
 }  // namespace
 
-AddedTokenMatcher::AddedTokenMatcher(std::vector<AddedToken> tokens) : tokens_(std::move(tokens)), nodes_(1) {
-  for (std::size_t t = 0; t < tokens_.size(); ++t) {
-    std::int32_t node = 0;
-    for (const char c : tokens_[t].content) {
-      const auto byte = static_cast<std::uint8_t>(c);
-      std::int32_t next = step(node, byte);
-      if (next == 0) {
-        next = static_cast<std::int32_t>(nodes_.size());
-        std::int32_t& first = node == 0 ? roots_[byte] : nodes_[static_cast<std::size_t>(node)].child;
-        const std::int32_t sibling = std::exchange(first, next);
-        nodes_.push_back({byte, 0, sibling, -1});
-      }
-      node = next;
-    }
-    std::int32_t& token = nodes_[static_cast<std::size_t>(node)].token;
-    if (token >= 0) {
-      fail("added_tokens: '{}' has two ids, {} and {}", tokens_[t].content, tokens_[static_cast<std::size_t>(token)].id,
-           tokens_[t].id);
-    }
-    token = static_cast<std::int32_t>(t);
+AddedTokenList::AddedTokenList(const std::vector<VocabEntry>& vocab, std::vector<AddedToken> added)
+    : tokens_(std::move(added)), next_id_(static_cast<std::int32_t>(vocab.size())) {
+  for (const VocabEntry& entry : vocab) vocab_.insert_or_assign(entry.name, entry.id);
+  for (std::size_t i = 0; i < tokens_.size(); ++i) {
+    index_.emplace(tokens_[i].content, i);
+    next_id_ = std::max(next_id_, tokens_[i].id + 1);
   }
 }
 
-std::int32_t AddedTokenMatcher::step(std::int32_t node, std::uint8_t byte) const {
-  if (node == 0) return roots_[byte];
-  std::int32_t child = nodes_[static_cast<std::size_t>(node)].child;
-  while (child != 0 && nodes_[static_cast<std::size_t>(child)].byte != byte) {
-    child = nodes_[static_cast<std::size_t>(child)].sibling;
+std::int32_t AddedTokenList::add(AddedToken token) {
+  if (const auto known = index_.find(token.content); known != index_.end()) {
+    AddedToken& old = tokens_[known->second];
+    token.id = old.id;
+    token.special = token.special || old.special;
+    old = std::move(token);
+    return old.id;
   }
-  return child;
+  const auto in_vocab = vocab_.find(token.content);
+  token.id = in_vocab != vocab_.end() ? in_vocab->second : next_id_++;
+  index_.emplace(token.content, tokens_.size());
+  tokens_.push_back(std::move(token));
+  return tokens_.back().id;
 }
 
-std::int32_t AddedTokenMatcher::longest_at(std::string_view text, std::size_t position) const {
-  std::int32_t found = -1;
-  for (std::int32_t node = 0; position < text.size(); ++position) {
-    node = step(node, static_cast<std::uint8_t>(text[position]));
-    if (node == 0) break;
-    if (nodes_[static_cast<std::size_t>(node)].token >= 0) found = nodes_[static_cast<std::size_t>(node)].token;
+AddedTokenMatcher::AddedTokenMatcher(std::vector<AddedToken> tokens) : tokens_(std::move(tokens)) {
+  for (std::size_t i = 0; i < tokens_.size(); ++i) {
+    if (const std::int32_t other = trie_.find(tokens_[i].content); other >= 0) {
+      fail("added_tokens: '{}' has two ids, {} and {}", tokens_[i].content, tokens_[static_cast<std::size_t>(other)].id,
+           tokens_[i].id);
+    }
+    trie_.insert(tokens_[i].content, static_cast<std::int32_t>(i));
   }
-  return found;
 }
 
 void AddedTokenMatcher::split(std::string_view input, bool parse_special,
@@ -91,7 +84,7 @@ void AddedTokenMatcher::split(std::string_view input, bool parse_special,
   // scan it again.
   std::size_t spaces_begin = 0, spaces_end = 0;
   for (std::size_t at = 0; at < input.size();) {
-    const std::int32_t found = longest_at(input, at);
+    const std::int32_t found = trie_.longest_prefix(input.substr(at)).value;
     if (found < 0) {
       ++at;
       continue;

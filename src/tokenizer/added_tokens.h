@@ -1,14 +1,18 @@
 // Added tokens: texts that become one token wherever they occur, before any other rule is applied.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <functional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
+#include "tokenizer/trie.h"
+
 namespace foe {
+
+struct VocabEntry;
 
 struct AddedToken {
   std::string content;
@@ -18,6 +22,26 @@ struct AddedToken {
   bool lstrip = false;       // includes the white space to its left
   bool rstrip = false;       // includes the white space to its right
   bool normalized = false;   // is looked for in normalised text, in its own normalised form
+};
+
+// Gives ids to added tokens, as the `tokenizers` library does: a token of the vocabulary has its id, and others have
+// the next ones, from the number of tokens in the vocabulary on.
+class AddedTokenList {
+ public:
+  // `added`: the tokens that are there already, with their ids.
+  explicit AddedTokenList(const std::vector<VocabEntry>& vocab, std::vector<AddedToken> added = {});
+
+  // Adds a token and returns its id; token.id does not matter. If its content is there, the new flags count, but it
+  // stays special.
+  std::int32_t add(AddedToken token);
+  bool contains(const std::string& content) const { return index_.contains(content); }
+  std::vector<AddedToken> take() { return std::move(tokens_); }
+
+ private:
+  std::unordered_map<std::string, std::int32_t> vocab_;
+  std::vector<AddedToken> tokens_;
+  std::unordered_map<std::string, std::size_t> index_;  // content -> place in tokens_
+  std::int32_t next_id_;
 };
 
 // Finds added tokens in text from left to right, at each place the longest, without overlaps. Any thread may call const
@@ -33,19 +57,8 @@ class AddedTokenMatcher {
              const std::function<void(std::string_view)>& text) const;
 
  private:
-  // A trie with the children of a node in a linked list; node 0 is the root, whose children are in roots_.
-  struct Node {
-    std::uint8_t byte = 0;
-    std::int32_t child = 0;    // 0: none
-    std::int32_t sibling = 0;  // 0: none
-    std::int32_t token = -1;   // index into tokens_
-  };
-  std::int32_t step(std::int32_t node, std::uint8_t byte) const;
-  std::int32_t longest_at(std::string_view text, std::size_t position) const;
-
   std::vector<AddedToken> tokens_;
-  std::vector<Node> nodes_;
-  std::array<std::int32_t, 256> roots_{};
+  Trie trie_;  // indices into tokens_
 };
 
 }  // namespace foe

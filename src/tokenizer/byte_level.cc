@@ -38,4 +38,16 @@ std::optional<std::string> from_byte_level(std::string_view token) {
   return bytes;
 }
 
+std::string to_byte_level(std::string_view bytes) {
+  static const std::array<char32_t, 256> kCharacterOf = [] {
+    std::array<char32_t, 256> table{};
+    for (char32_t code = 0; code < kAlphabetEnd; ++code)
+      if (kByteOf[code] >= 0) table[static_cast<std::size_t>(kByteOf[code])] = code;
+    return table;
+  }();
+  std::string token;
+  for (const char c : bytes) append_utf8(token, kCharacterOf[static_cast<std::uint8_t>(c)]);
+  return token;
+}
+
 }  // namespace foe

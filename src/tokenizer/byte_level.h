@@ -12,4 +12,7 @@ namespace foe {
 // Returns the bytes that `token` (valid UTF-8) stands for, or nothing if it has a character outside the alphabet.
 std::optional<std::string> from_byte_level(std::string_view token);
 
+// Returns the characters that stand for `bytes`.
+std::string to_byte_level(std::string_view bytes);
+
 }  // namespace foe

@@ -1,76 +1,208 @@
 #include "tokenizer/normalizer.h"
 
-#include <algorithm>
 #include <utf8proc.h>
-#include <vector>
 
-#include "base/check.h"
+#include "base/error.h"
 #include "text/utf8.h"
 
 namespace foe {
 namespace {
 
-using CodePoints = std::vector<utf8proc_int32_t>;
-
-int options_of(NormalForm form) {
-  const bool compose = form == NormalForm::kNfc || form == NormalForm::kNfkc;
-  const bool compatible = form == NormalForm::kNfkc || form == NormalForm::kNfkd;
-  return UTF8PROC_STABLE | (compose ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE) | (compatible ? UTF8PROC_COMPAT : 0);
-}
-
-CodePoints decompose(std::string_view text, int options) {
-  constexpr std::size_t kLongestDecomposition = 18;  // that of U+FDFA
-  CodePoints points(text.size() + kLongestDecomposition);
-  std::size_t size = 0;
-  int boundary = 0;
-  for (std::size_t i = 0; i < text.size();) {
-    const Utf8Step step = read_utf8(text, i);
-    FOE_CHECK(step.kind == Utf8Step::kValid, "byte {}", i);
-    i += step.size;
-    if (points.size() < size + kLongestDecomposition) points.resize(2 * points.size());
-    const auto added = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(step.code), points.data() + size,
-                                               static_cast<utf8proc_ssize_t>(points.size() - size),
-                                               static_cast<utf8proc_option_t>(options), &boundary);
-    FOE_CHECK(added >= 0 && static_cast<std::size_t>(added) <= kLongestDecomposition, "{}", added);
-    size += static_cast<std::size_t>(added);
+// Writes a text that grows with another one. No real tokenizer makes a text much longer: U+FDFA becomes eleven times
+// longer, more than any other character.
+class Output {
+ public:
+  explicit Output(std::size_t source_bytes) : limit_(64 * source_bytes + 65536) { text_.reserve(source_bytes); }
+  void append(std::string_view piece) {
+    if (piece.size() > limit_ - text_.size())
+      fail("normalizer: expected at most {} bytes for this text, got more", limit_);
+    text_ += piece;
   }
-  points.resize(size);
-  return points;
-}
+  const std::string& text() const { return text_; }
+  std::string take() { return std::move(text_); }
+  void drop_last(std::size_t bytes) { text_.resize(text_.size() - bytes); }
 
-// Unicode's canonical ordering algorithm. utf8proc_map has it, too, but takes quadratic time in the length of a run of
-// marks: hours for a megabyte of them.
-void order_marks(CodePoints& points) {
-  const auto combining_class = [](utf8proc_int32_t point) { return utf8proc_get_property(point)->combining_class; };
-  for (auto begin = points.begin(); begin != points.end();) {
-    if (combining_class(*begin) == 0) {
-      ++begin;
-      continue;
+ private:
+  std::size_t limit_;
+  std::string text_;
+};
+
+// Where U+0130, the only character whose lower case is two characters, is found; utf8proc has single ones.
+constexpr char32_t kCapitalDottedI = 0x130;
+
+class Normalizing {
+ public:
+  Normalizing(std::string_view text, bool at_start) : text_(text), at_start_(at_start) {}
+
+  void operator()(NormalForm form) { text_ = normalize(text_, form); }
+
+  void operator()(const ReplaceText& step) {
+    std::vector<Span> matches;
+    find_pattern(step.pattern, text_, scratch_, matches);
+    if (matches.empty()) return;
+    Output out(text_.size());
+    std::size_t end = 0;
+    for (const Span match : matches) {
+      out.append(std::string_view(text_).substr(end, match.begin - end));
+      out.append(step.content);
+      end = match.end;
     }
-    const auto end = std::find_if(begin, points.end(), [&](auto point) { return combining_class(point) == 0; });
-    std::stable_sort(begin, end, [&](auto a, auto b) { return combining_class(a) < combining_class(b); });
-    begin = end;
+    out.append(std::string_view(text_).substr(end));
+    text_ = out.take();
   }
-}
+
+  void operator()(const PrependText& step) {
+    if (!text_.empty()) text_.insert(0, step.text);
+  }
+
+  void operator()(Lowercase) {
+    std::string out;
+    for (std::size_t i = 0; i < text_.size();) {
+      const Utf8Step step = read_utf8(text_, i);
+      i += step.size;
+      append_utf8(out, step.code == kCapitalDottedI
+                           ? U'i'
+                           : static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(step.code))));
+      if (step.code == kCapitalDottedI) append_utf8(out, 0x307);
+    }
+    text_ = std::move(out);
+  }
+
+  void operator()(StripSpaces step) {
+    std::size_t begin = 0, end = text_.size();
+    while (step.left && begin < end) {
+      const Utf8Step first = read_utf8(text_, begin);
+      if (!is_space(first.code)) break;
+      begin += first.size;
+    }
+    while (step.right && begin < end) {
+      std::size_t last = end - 1;
+      while ((static_cast<std::uint8_t>(text_[last]) & 0xc0) == 0x80) --last;
+      if (!is_space(read_utf8(text_, last).code)) break;
+      end = last;
+    }
+    text_ = text_.substr(begin, end - begin);
+  }
+
+  void operator()(const MapGraphemes& step) {
+    constexpr std::size_t kShortCluster = 6;
+    Output out(text_.size());
+    for (std::size_t begin = 0; begin < text_.size();) {
+      const std::string_view cluster = std::string_view(text_).substr(begin, grapheme_size(begin));
+      begin += cluster.size();
+      if (cluster.size() < kShortCluster) {
+        if (const auto rule = step.charsmap->shortest(cluster)) {
+          out.append(rule->text);
+          continue;
+        }
+      }
+      for (std::size_t i = 0; i < cluster.size();) {
+        const std::string_view character = cluster.substr(i, read_utf8(cluster, i).size);
+        const auto rule = step.charsmap->shortest(character);
+        out.append(rule ? rule->text : character);
+        i += character.size();
+      }
+    }
+    text_ = out.take();
+  }
+
+  void operator()(const SentencePieceRules& rules) {
+    const std::string_view space = rules.escape_spaces ? kSpaceSymbol : " ";
+    std::string_view rest = text_;
+    if (rules.remove_extra_spaces) {
+      for (auto [size, piece] = mapped(rules, rest); !rest.empty() && piece == " ";
+           std::tie(size, piece) = mapped(rules, rest))
+        rest.remove_prefix(size);
+    }
+    if (rest.empty()) return text_.clear();
+    const bool prefixed = rules.add_prefix && (rules.prefix_inside || at_start_);
+    Output out(text_.size());
+    if (prefixed && !rules.prefix_is_suffix) out.append(space);
+    bool after_space = rules.remove_extra_spaces;
+    while (!rest.empty()) {
+      auto [size, piece] = mapped(rules, rest);
+      while (after_space && piece.starts_with(' ')) piece.remove_prefix(1);
+      for (const char& c : piece) out.append(c == ' ' ? space : std::string_view(&c, 1));
+      if (!piece.empty()) after_space = rules.remove_extra_spaces && piece.ends_with(' ');
+      rest.remove_prefix(size);
+    }
+    while (rules.remove_extra_spaces && out.text().ends_with(space)) out.drop_last(space.size());
+    if (prefixed && rules.prefix_is_suffix) out.append(space);
+    text_ = out.take();
+  }
+
+  std::string take() { return std::move(text_); }
+
+ private:
+  std::size_t grapheme_size(std::size_t begin) const {
+    Utf8Step last = read_utf8(text_, begin);
+    std::size_t end = begin + last.size;
+    for (utf8proc_int32_t state = 0; end < text_.size();) {
+      const Utf8Step next = read_utf8(text_, end);
+      if (utf8proc_grapheme_break_stateful(static_cast<utf8proc_int32_t>(last.code),
+                                           static_cast<utf8proc_int32_t>(next.code), &state))
+        break;
+      end += next.size;
+      last = next;
+    }
+    return end - begin;
+  }
+
+  // Returns how many bytes of a text, which may be empty, the next rule takes, and what they become.
+  static std::pair<std::size_t, std::string_view> mapped(const SentencePieceRules& rules, std::string_view text) {
+    if (text.empty()) return {};
+    if (rules.kept) {
+      if (const Trie::Match match = rules.kept->longest_prefix(text); match.value >= 0)
+        return {match.size, text.substr(0, match.size)};
+    }
+    if (rules.charsmap) {
+      if (const auto rule = rules.charsmap->longest(text)) return {rule->size, rule->text};
+    }
+    const std::size_t size = read_utf8(text, 0).size;
+    return {size, text.substr(0, size)};
+  }
+
+  std::string text_;
+  bool at_start_;
+  RegexScratch scratch_;
+};
+
+// Returns how many times longer than its result a text can be after one step; 0 if there is no limit.
+struct Shrinking {
+  std::size_t operator()(NormalForm) const { return 4; }  // four bytes become one: U+1D400 is a letter A
+  std::size_t operator()(const ReplaceText& step) const {
+    const auto* text = std::get_if<std::string>(&step.pattern);
+    return text && step.content.size() >= text->size() ? 1 : 0;
+  }
+  std::size_t operator()(const PrependText&) const { return 1; }
+  std::size_t operator()(Lowercase) const { return 3; }  // U+212A, the sign of Kelvin, is a letter k
+  std::size_t operator()(StripSpaces) const { return 0; }
+  std::size_t operator()(const MapGraphemes&) const { return 0; }
+  std::size_t operator()(const SentencePieceRules& rules) const {
+    return !rules.charsmap && !rules.remove_extra_spaces ? 1 : 0;
+  }
+};
 
 }  // namespace
 
-std::string normalize(std::string_view text, NormalForm form) {
-  const bool ascii = std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
-  if (ascii) return std::string(text);
-  const int options = options_of(form);
-  CodePoints points = decompose(text, options);
-  order_marks(points);
-  // This composes in place, if the form is a composed one.
-  const utf8proc_ssize_t size = utf8proc_normalize_utf32(points.data(), static_cast<utf8proc_ssize_t>(points.size()),
-                                                         static_cast<utf8proc_option_t>(options));
-  FOE_CHECK(size >= 0, "{}", size);
-  std::string result;
-  result.reserve(text.size());
-  for (utf8proc_ssize_t i = 0; i < size; ++i) {
-    append_utf8(result, static_cast<char32_t>(points[static_cast<std::size_t>(i)]));
-  }
-  return result;
+void find_pattern(const TextPattern& pattern, std::string_view text, RegexScratch& scratch, std::vector<Span>& out) {
+  if (const auto* regex = std::get_if<Regex>(&pattern)) return regex->find_all(text, scratch, out);
+  const auto& needle = std::get<std::string>(pattern);
+  for (std::size_t at = text.find(needle); at != std::string_view::npos; at = text.find(needle, at + needle.size()))
+    out.push_back({at, at + needle.size()});
+}
+
+std::string normalize(const std::vector<NormalizerStep>& steps, std::string_view text, bool at_start) {
+  if (steps.empty()) return std::string(text);
+  Normalizing normalizing(text, at_start);
+  for (const NormalizerStep& step : steps) std::visit(normalizing, step);
+  return normalizing.take();
+}
+
+std::size_t most_shrinking(const std::vector<NormalizerStep>& steps) {
+  std::size_t times = 1;
+  for (const NormalizerStep& step : steps) times *= std::visit(Shrinking(), step);
+  return times;
 }
 
 }  // namespace foe

@@ -1,6 +1,7 @@
 #include "tokenizer/pre_tokenizer.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace foe {
 namespace {
@@ -10,20 +11,10 @@ struct Part {
   bool delimiter = false;
 };
 
-void find_text(std::string_view needle, std::string_view text, std::vector<Span>& out) {
-  for (std::size_t at = text.find(needle); at != std::string_view::npos; at = text.find(needle, at + needle.size())) {
-    out.push_back({at, at + needle.size()});
-  }
-}
-
 // Returns parts that cover `text` without gaps, in order.
 std::vector<Part> find_parts(const SplitStep& step, std::string_view text, RegexScratch& scratch) {
   std::vector<Span> matches;
-  if (const auto* regex = std::get_if<Regex>(&step.pattern)) {
-    regex->find_all(text, scratch, matches);
-  } else {
-    find_text(std::get<std::string>(step.pattern), text, matches);
-  }
+  find_pattern(step.pattern, text, scratch, matches);
   std::vector<Part> parts;
   parts.reserve(matches.size() + 1);
   std::size_t end = 0;
@@ -74,13 +65,69 @@ void apply(SplitBehavior behavior, std::vector<Part>& parts) {
   }
 }
 
-void split(const SplitStep& step, std::string_view text, RegexScratch& scratch, std::vector<std::string_view>& words) {
-  std::vector<Part> parts = find_parts(step, text, scratch);
-  apply(step.behavior, parts);
-  for (const Part& part : parts) {
-    if (part.span.end > part.span.begin) words.push_back(text.substr(part.span.begin, part.span.end - part.span.begin));
+// Words that follow each other in one text.
+class Words {
+ public:
+  Words(std::string_view text, bool at_start, RegexScratch& scratch)
+      : text_(text), words_{{0, text.size()}}, at_start_(at_start), scratch_(scratch) {}
+
+  void operator()(const SplitStep& step) {
+    std::vector<Span> cut;
+    for (const Span word : words_) split(step, word, cut);
+    words_ = std::move(cut);
   }
-}
+
+  void operator()(PrefixSpaceStep) {
+    rewrite([](std::string_view word, bool, std::string& out) {
+      if (!word.starts_with(' ')) out += ' ';
+      out += word;
+    });
+  }
+
+  void operator()(const MetaspaceStep& step) {
+    using Prepend = MetaspaceStep::Prepend;
+    rewrite([&](std::string_view word, bool first, std::string& out) {
+      const bool prepends = step.prepend == Prepend::kAlways || (step.prepend == Prepend::kFirst && first);
+      if (prepends && !word.starts_with(' ') && !word.starts_with(step.replacement)) out += step.replacement;
+      for (const char& c : word) out += c == ' ' ? std::string_view(step.replacement) : std::string_view(&c, 1);
+    });
+    if (step.split) (*this)(SplitStep{step.replacement, SplitBehavior::kMergedWithNext, false});
+  }
+
+  void for_each(const std::function<void(std::string_view)>& visit) const {
+    for (const Span word : words_) visit(text(word));
+  }
+
+ private:
+  std::string_view text(Span span) const { return text_.substr(span.begin, span.end - span.begin); }
+
+  void split(const SplitStep& step, Span word, std::vector<Span>& cut) {
+    std::vector<Part> parts = find_parts(step, text(word), scratch_);
+    apply(step.behavior, parts);
+    for (const Part& part : parts)
+      if (part.span.end > part.span.begin) cut.push_back({word.begin + part.span.begin, word.begin + part.span.end});
+  }
+
+  // Replaces each word by what `write(word, first, out)` appends to `out`.
+  template <typename Write>
+  void rewrite(const Write& write) {
+    std::string rewritten;
+    rewritten.reserve(text_.size() + words_.size());
+    for (Span& word : words_) {
+      const Span old = std::exchange(word, {rewritten.size(), 0});
+      write(text(old), at_start_ && old.begin == 0, rewritten);
+      word.end = rewritten.size();
+    }
+    own_ = std::move(rewritten);
+    text_ = own_;
+  }
+
+  std::string own_;  // the text, once it has been rewritten
+  std::string_view text_;
+  std::vector<Span> words_;
+  bool at_start_;
+  RegexScratch& scratch_;
+};
 
 }  // namespace
 
@@ -88,30 +135,12 @@ SplitStep gpt2_split() {
   return {Regex(R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)")};
 }
 
-void pre_tokenize(const PreTokenizer& rules, std::string_view text, RegexScratch& scratch,
+void pre_tokenize(const PreTokenizer& steps, std::string_view text, bool at_start, RegexScratch& scratch,
                   const std::function<void(std::string_view)>& word) {
-  std::vector<std::string_view> words;
-  if (!text.empty()) words.push_back(text);
-  for (const SplitStep& step : rules.steps) {
-    std::vector<std::string_view> cut;
-    for (const std::string_view part : words) split(step, part, scratch, cut);
-    words = std::move(cut);
-  }
-  std::string prefixed;
-  std::vector<std::string_view> last;
-  for (std::string_view part : words) {
-    if (rules.add_prefix_space && !part.starts_with(' ')) {
-      prefixed.assign(1, ' ').append(part);
-      part = prefixed;
-    }
-    if (!rules.after_prefix) {
-      word(part);
-      continue;
-    }
-    last.clear();
-    split(*rules.after_prefix, part, scratch, last);
-    for (const std::string_view piece : last) word(piece);
-  }
+  if (text.empty()) return;
+  Words words(text, at_start, scratch);
+  for (const PreTokenizerStep& step : steps) std::visit(words, step);
+  words.for_each(word);
 }
 
 }  // namespace foe

@@ -104,12 +104,15 @@ class Translator {
   }
 
   void character_class() {
-    result_ += accept("[^") ? "[^" : (++position_, "[");
+    const std::size_t open = result_.size();
+    const bool negated = accept("[^");
+    if (!negated) ++position_;
+    result_ += negated ? "[^" : "[";
     if (accept("]")) result_ += "\\]";
     while (peek() != ']') {
       if (done()) unsupported("a character class without its ]");
       if (peek() == '[') unsupported("a class inside a class");
-      if (peek() == '&' && peek(1) == '&') unsupported("an intersection of classes");
+      if (accept("&&")) return intersection(open, negated);
       if (peek() == '\\') {
         escape(/*in_class=*/true);
       } else {
@@ -117,6 +120,17 @@ class Translator {
       }
     }
     result_.push_back(source_[position_++]);
+  }
+
+  // Reads the rest of [a-z&&[^x]], which PCRE2 does not have. `open` is where the class begins in the result.
+  void intersection(std::size_t open, bool negated) {
+    if (negated || peek() != '[') unsupported("this intersection of classes");
+    const std::string first = result_.substr(open) + "]";
+    result_.resize(open);
+    result_ += "(?:(?=";
+    character_class();
+    if (!accept("]")) unsupported("an intersection that goes on");
+    result_ += ")" + first + ")";
   }
 
   void group() {

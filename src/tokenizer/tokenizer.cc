@@ -8,30 +8,25 @@
 #include "base/error.h"
 #include "base/text_file.h"
 #include "text/utf8.h"
-#include "tokenizer/added_tokens.h"
-#include "tokenizer/bpe.h"
 #include "tokenizer/byte_level.h"
-#include "tokenizer/normalizer.h"
-#include "tokenizer/pre_tokenizer.h"
+#include "tokenizer/model.h"
+#include "tokenizer/model_files.h"
 #include "tokenizer/tokenizer_json.h"
 
 namespace foe {
 namespace {
 
 constexpr std::size_t kMaxTextBytes = std::size_t{1} << 30;
+// The bytes of all tokens together. A decoder may make them longer than their names.
+constexpr std::size_t kMaxBytesOfTokens = std::size_t{256} << 20;
 
 struct TokenEntry {
   std::string name;   // its name in the file
-  std::string bytes;  // the bytes that it decodes to
+  std::string bytes;  // the bytes that it decodes to, unless it begins a text
   bool exists = false;
   bool special = false;
+  bool byte = false;  // a byte that an unknown character consists of
 };
-
-std::string normalize_all(std::string_view text, const std::vector<NormalForm>& forms) {
-  std::string result(text);
-  for (const NormalForm form : forms) result = normalize(result, form);
-  return result;
-}
 
 std::size_t table_size(const TokenizerSpec& spec) {
   std::int32_t largest = -1;
@@ -40,22 +35,59 @@ std::size_t table_size(const TokenizerSpec& spec) {
   return static_cast<std::size_t>(largest + 1);
 }
 
+// Returns the text that an added token is looked for as.
+std::string sought_text(const TokenizerSpec& spec, const AddedToken& token) {
+  if (!token.normalized) return token.content;
+  std::string text = normalize(spec.normalizer, token.content, /*at_start=*/false);
+  if (text.empty()) fail("added_tokens: expected a text after normalisation, got nothing of '{}'", token.content);
+  return text;
+}
+
+bool has_regex(const NormalizerStep& step) {
+  const auto* replace = std::get_if<ReplaceText>(&step);
+  return replace && std::holds_alternative<Regex>(replace->pattern);
+}
+
+// A regular expression may take a long time for each text.
+void check_normalized(const TokenizerSpec& spec) {
+  constexpr std::ptrdiff_t kMost = 1024;
+  const auto count =
+      std::count_if(spec.added_tokens.begin(), spec.added_tokens.end(), [](auto& t) { return t.normalized; });
+  if (count > kMost && std::any_of(spec.normalizer.begin(), spec.normalizer.end(), has_regex))
+    fail("added_tokens: expected at most {} that a regular expression normalises, got {}", kMost, count);
+}
+
 // Returns a matcher of the added tokens that match before (or after) normalisation.
 AddedTokenMatcher make_matcher(const TokenizerSpec& spec, bool normalized) {
+  check_normalized(spec);
   std::vector<AddedToken> tokens;
   for (AddedToken token : spec.added_tokens) {
     if (token.normalized != normalized) continue;
-    if (normalized) token.content = normalize_all(token.content, spec.normal_forms);
+    token.content = sought_text(spec, token);
     tokens.push_back(std::move(token));
   }
   return AddedTokenMatcher(std::move(tokens));
 }
 
-bool is_lossless(const TokenizerSpec& spec) {
-  const auto& steps = spec.pre_tokenizer.steps;
-  return spec.normal_forms.empty() && !spec.pre_tokenizer.add_prefix_space &&
-         std::none_of(steps.begin(), steps.end(), [](auto& s) { return s.behavior == SplitBehavior::kRemoved; }) &&
-         std::none_of(spec.added_tokens.begin(), spec.added_tokens.end(), [](auto& t) { return t.lstrip || t.rstrip; });
+bool removes_delimiters(const PreTokenizerStep& step) {
+  const auto* split = std::get_if<SplitStep>(&step);
+  return split && split->behavior == SplitBehavior::kRemoved;
+}
+
+bool strips_spaces(const AddedToken& token) {
+  return token.lstrip || token.rstrip;
+}
+
+// Whether every part of a normalised text is in a word or an added token.
+bool covers_text(const TokenizerSpec& spec) {
+  return std::none_of(spec.pre_tokenizer.begin(), spec.pre_tokenizer.end(), removes_delimiters) &&
+         std::none_of(spec.added_tokens.begin(), spec.added_tokens.end(), strips_spaces);
+}
+
+bool is_lossless(const TokenizerSpec& spec, const WordModel& model) {
+  const auto rewrites = [](const PreTokenizerStep& step) { return !std::holds_alternative<SplitStep>(step); };
+  return spec.byte_level && spec.normalizer.empty() && covers_text(spec) && model.knows_all() &&
+         std::none_of(spec.pre_tokenizer.begin(), spec.pre_tokenizer.end(), rewrites);
 }
 
 }  // namespace
@@ -63,75 +95,80 @@ bool is_lossless(const TokenizerSpec& spec) {
 struct Tokenizer::Tables {
   std::vector<TokenEntry> tokens;                            // by id; never resized, so that views stay valid
   std::unordered_map<std::string_view, std::int32_t> names;  // name -> id
-  std::unordered_map<std::string_view, std::int32_t> words;  // bytes -> id, if ignore_merges
-  Bpe bpe;
   AddedTokenMatcher raw_added, normalized_added;
-  std::vector<NormalForm> normal_forms;
+  std::vector<NormalizerStep> normalizer;
   PreTokenizer pre_tokenizer;
+  DecoderSpec decoder;
   std::vector<std::int32_t> prefix_ids, suffix_ids;
+  std::optional<std::int32_t> end_id;
+  std::vector<std::string> notes;
+  std::uint64_t digest;
+  std::optional<WordModel> model;
   bool lossless = false;
-  std::size_t longest = 1;  // bytes of the longest token
+  std::size_t bytes_per_token = 0;
+  std::size_t total_bytes = 0;
 
-  explicit Tables(TokenizerSpec spec);
+  explicit Tables(const TokenizerSpec& spec);
   void add(std::string name, std::string bytes, std::int32_t id);
-  void add_vocab(TokenizerSpec& spec);
+  void add_vocab(const TokenizerSpec& spec);
   void add_added_tokens(const TokenizerSpec& spec);
-  void check_bytes() const;
-  void add_merges(const TokenizerSpec& spec);
+  void set_texts(const TokenizerSpec& spec);
   void check_added_ids(const std::vector<std::int32_t>& ids) const;
-  std::int32_t merge_token(const std::string& name, std::size_t rank) const;
   const TokenEntry* find(std::int32_t id) const;
-  void encode_text(std::string_view text, RegexScratch& scratch, std::vector<std::int32_t>& ids) const;
-  void append(std::string& out, std::int32_t id, bool skip_special_tokens) const;
+  std::size_t most_bytes_per_token(const TokenizerSpec& spec) const;
+  void encode_piece(std::string_view text, bool at_start, bool parse_special, RegexScratch& scratch,
+                    std::vector<std::int32_t>& ids) const;
 };
 
-Tokenizer::Tables::Tables(TokenizerSpec spec)
+Tokenizer::Tables::Tables(const TokenizerSpec& spec)
     : tokens(table_size(spec)),
       raw_added(make_matcher(spec, false)),
       normalized_added(make_matcher(spec, true)),
-      normal_forms(spec.normal_forms),
+      normalizer(spec.normalizer),
       pre_tokenizer(spec.pre_tokenizer),
+      decoder(spec.decoder),
       prefix_ids(spec.prefix_ids),
       suffix_ids(spec.suffix_ids),
-      lossless(is_lossless(spec)) {
+      end_id(spec.end_id),
+      notes(spec.notes),
+      digest(spec.digest) {
   add_vocab(spec);
-  check_bytes();
-  add_merges(spec);
+  model.emplace(spec, names);
   add_added_tokens(spec);
+  set_texts(spec);
   check_added_ids(prefix_ids);
   check_added_ids(suffix_ids);
-  for (const TokenEntry& token : tokens) longest = std::max(longest, token.bytes.size());
+  lossless = is_lossless(spec, *model);
+  bytes_per_token = most_bytes_per_token(spec);
 }
 
 void Tokenizer::Tables::add(std::string name, std::string bytes, std::int32_t id) {
   TokenEntry& entry = tokens[static_cast<std::size_t>(id)];
   if (entry.exists) fail("id {}: expected one token, got '{}' and '{}'", id, entry.name, name);
-  entry = {std::move(name), std::move(bytes), true, false};
-  names.emplace(entry.name, id);
+  total_bytes += bytes.size();
+  if (total_bytes > kMaxBytesOfTokens) fail("expected tokens of {} bytes in all, got more", kMaxBytesOfTokens);
+  const bool byte = decoder.byte_fallback && bytes.size() == 1 && named_byte(name).has_value();
+  entry = {std::move(name), std::move(bytes), true, false, byte};
+  names.insert_or_assign(entry.name, id);
 }
 
-void Tokenizer::Tables::add_vocab(TokenizerSpec& spec) {
-  bpe.byte_ids.fill(-1);
+void Tokenizer::Tables::add_vocab(const TokenizerSpec& spec) {
   // Control tokens may be in the vocabulary, too, spelt with characters outside the byte-level alphabet.
   std::unordered_map<std::string_view, std::int32_t> added;
-  for (const AddedToken& token : spec.added_tokens) added.emplace(token.content, token.id);
-  for (VocabEntry& entry : spec.vocab) {
-    const bool listed = added.contains(entry.token);
-    std::optional<std::string> bytes = from_byte_level(entry.token);
-    if (!bytes && !listed) {
-      fail("model.vocab: '{}' (id {}) has characters outside the byte-level alphabet", entry.token, entry.id);
-    }
-    if (bytes && listed && *bytes != entry.token) {
-      fail("added_tokens: '{}' is ambiguous: the vocabulary has it for other bytes", entry.token);
-    }
-    if (!bytes) {
-      add(entry.token, entry.token, entry.id);
+  if (spec.byte_level)
+    for (const AddedToken& token : spec.added_tokens) added.emplace(token.content, token.id);
+  for (const VocabEntry& entry : spec.vocab) {
+    if (!spec.byte_level) {
+      add(entry.name, decode_name(decoder, entry.name, /*first=*/false), entry.id);
       continue;
     }
-    add(entry.token, std::move(*bytes), entry.id);
-    const std::string& word = tokens[static_cast<std::size_t>(entry.id)].bytes;
-    if (word.size() == 1) bpe.byte_ids[static_cast<std::uint8_t>(word[0])] = entry.id;
-    if (spec.ignore_merges) words.emplace(word, entry.id);
+    const bool listed = added.contains(entry.name);
+    std::optional<std::string> bytes = from_byte_level(entry.name);
+    if (!bytes && !listed)
+      fail("model.vocab: '{}' (id {}) has characters outside the byte-level alphabet", entry.name, entry.id);
+    if (bytes && listed && *bytes != entry.name)
+      fail("added_tokens: '{}' is ambiguous: the vocabulary has it for other bytes", entry.name);
+    add(entry.name, bytes ? std::move(*bytes) : entry.name, entry.id);
   }
 }
 
@@ -140,7 +177,8 @@ void Tokenizer::Tables::add_added_tokens(const TokenizerSpec& spec) {
     const auto known = names.find(token.content);
     if (known == names.end()) {
       // A token that is looked for in normalised text decodes to its normalised form.
-      add(token.content, token.normalized ? normalize_all(token.content, spec.normal_forms) : token.content, token.id);
+      const std::string text = sought_text(spec, token);
+      add(token.content, spec.byte_level ? text : decode_name(decoder, text, /*first=*/false), token.id);
     } else if (known->second != token.id) {
       fail("added_tokens: '{}' has id {}, but {} in the vocabulary", token.content, token.id, known->second);
     }
@@ -148,30 +186,8 @@ void Tokenizer::Tables::add_added_tokens(const TokenizerSpec& spec) {
   }
 }
 
-void Tokenizer::Tables::check_bytes() const {
-  for (unsigned byte = 0; byte < 256; ++byte) {
-    const bool in_utf8 = byte < 0xf5 && byte != 0xc0 && byte != 0xc1;
-    if (in_utf8 && bpe.byte_ids[byte] < 0) {
-      fail("model.vocab: expected a token for every byte, got none for {:#04x}", byte);
-    }
-  }
-}
-
-std::int32_t Tokenizer::Tables::merge_token(const std::string& name, std::size_t rank) const {
-  const auto found = names.find(name);
-  if (found == names.end()) {
-    fail("model.merges[{}]: expected tokens of the vocabulary, got '{}'", rank, name.substr(0, 100));
-  }
-  return found->second;
-}
-
-void Tokenizer::Tables::add_merges(const TokenizerSpec& spec) {
-  bpe.merges = MergeTable(spec.merges.size());
-  for (std::size_t rank = 0; rank < spec.merges.size(); ++rank) {
-    const auto& [left, right] = spec.merges[rank];
-    const std::int32_t result = merge_token(left + right, rank);
-    bpe.merges.insert(merge_token(left, rank), merge_token(right, rank), {static_cast<std::uint32_t>(rank), result});
-  }
+void Tokenizer::Tables::set_texts(const TokenizerSpec& spec) {
+  for (const auto& [id, text] : spec.texts) tokens[static_cast<std::size_t>(id)].bytes = text;
 }
 
 void Tokenizer::Tables::check_added_ids(const std::vector<std::int32_t>& ids) const {
@@ -186,20 +202,39 @@ const TokenEntry* Tokenizer::Tables::find(std::int32_t id) const {
   return entry.exists ? &entry : nullptr;
 }
 
-void Tokenizer::Tables::encode_text(std::string_view text, RegexScratch& scratch,
-                                    std::vector<std::int32_t>& ids) const {
-  pre_tokenize(pre_tokenizer, text, scratch, [&](std::string_view word) {
-    if (const auto whole = words.find(word); whole != words.end()) {
-      ids.push_back(whole->second);
-    } else {
-      encode_word(bpe, word, ids);
-    }
+std::size_t Tokenizer::Tables::most_bytes_per_token(const TokenizerSpec& spec) const {
+  if (!covers_text(spec) || !model->keeps_all()) return 0;
+  std::size_t longest = 4;  // an unknown character
+  // Names that are not in the byte-level alphabet are longer than their bytes where a symbol stands for a space.
+  for (const TokenEntry& token : tokens)
+    longest = std::max({longest, token.bytes.size(), spec.byte_level ? 0 : token.name.size()});
+  return longest * most_shrinking(spec.normalizer);
+}
+
+// Appends the ids of a text between added tokens that are looked for before normalisation.
+void Tokenizer::Tables::encode_piece(std::string_view text, bool at_start, bool parse_special, RegexScratch& scratch,
+                                     std::vector<std::int32_t>& ids) const {
+  const std::string own = normalizer.empty() ? std::string() : normalize(normalizer, text, at_start);
+  const std::string_view normalized = normalizer.empty() ? text : own;
+  const auto push_id = [&](std::int32_t id) { ids.push_back(id); };
+  normalized_added.split(normalized, parse_special, push_id, [&](std::string_view rest) {
+    pre_tokenize(pre_tokenizer, rest, at_start && rest.data() == normalized.data(), scratch,
+                 [&](std::string_view word) { model->encode(word, ids); });
   });
 }
 
-void Tokenizer::Tables::append(std::string& out, std::int32_t id, bool skip_special_tokens) const {
-  const TokenEntry* token = find(id);
-  if (token && !(skip_special_tokens && token->special)) out += token->bytes;
+bool Tokenizer::exists(const std::string& model_dir) {
+  return !find_tokenizer_file(model_dir).empty();
+}
+
+Tokenizer Tokenizer::of_model(const std::string& model_dir) {
+  const std::string path = find_tokenizer_file(model_dir);
+  const TokenizerSpec spec = load_tokenizer_spec(model_dir);
+  try {
+    return from_spec(spec);
+  } catch (const Error& error) {
+    fail("{}: {}", path, error.what());
+  }
 }
 
 Tokenizer Tokenizer::load(const std::string& path) {
@@ -212,7 +247,11 @@ Tokenizer Tokenizer::load(const std::string& path) {
 }
 
 Tokenizer Tokenizer::from_json(std::string_view json) {
-  return Tokenizer(std::make_shared<const Tables>(parse_tokenizer_json(json)));
+  return from_spec(parse_tokenizer_json(json));
+}
+
+Tokenizer Tokenizer::from_spec(const TokenizerSpec& spec) {
+  return Tokenizer(std::make_shared<const Tables>(spec));
 }
 
 std::vector<std::int32_t> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
@@ -223,25 +262,18 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text, EncodeOptions
   std::vector<std::int32_t> ids;
   if (options.add_special_tokens) ids = t.prefix_ids;
   const auto push_id = [&](std::int32_t id) { ids.push_back(id); };
-  const auto push_normalized = [&](std::string_view piece) {
-    t.normalized_added.split(piece, options.parse_special, push_id,
-                             [&](std::string_view rest) { t.encode_text(rest, scratch, ids); });
-  };
   t.raw_added.split(text, options.parse_special, push_id, [&](std::string_view piece) {
-    if (t.normal_forms.empty()) return push_normalized(piece);
-    push_normalized(normalize_all(piece, t.normal_forms));
+    t.encode_piece(piece, piece.data() == text.data(), options.parse_special, scratch, ids);
   });
   if (options.add_special_tokens) ids.insert(ids.end(), t.suffix_ids.begin(), t.suffix_ids.end());
   return ids;
 }
 
 std::string Tokenizer::decode(std::span<const std::int32_t> ids, bool skip_special_tokens) const {
-  std::string bytes;
-  for (const std::int32_t id : ids) tables_->append(bytes, id, skip_special_tokens);
+  StreamDecoder decoder(*this, skip_special_tokens);
   std::string text;
-  text.reserve(bytes.size());
-  append_lossy_utf8(text, bytes, /*last=*/true);
-  return text;
+  for (const std::int32_t id : ids) text += decoder.push(id);
+  return text + decoder.finish();
 }
 
 std::string_view Tokenizer::token_bytes(std::int32_t id) const {
@@ -249,8 +281,8 @@ std::string_view Tokenizer::token_bytes(std::int32_t id) const {
   return token ? std::string_view(token->bytes) : std::string_view();
 }
 
-std::size_t Tokenizer::longest_token() const {
-  return tables_->longest;
+std::size_t Tokenizer::bytes_per_token() const {
+  return tables_->bytes_per_token;
 }
 
 int Tokenizer::vocab_size() const {
@@ -272,17 +304,57 @@ bool Tokenizer::lossless() const {
   return tables_->lossless;
 }
 
+std::vector<std::int32_t> Tokenizer::end_ids(std::vector<std::int32_t> of_model) const {
+  const auto& end = tables_->end_id;
+  if (end && std::find(of_model.begin(), of_model.end(), *end) == of_model.end()) of_model.push_back(*end);
+  return of_model;
+}
+
+std::vector<std::string> Tokenizer::notes(int model_vocab_size) const {
+  std::vector<std::string> notes = tables_->notes;
+  if (vocab_size() > model_vocab_size)
+    notes.push_back(
+        fmt::format("the tokenizer has ids up to {}, but the model only has {}: texts that need others are "
+                    "refused",
+                    vocab_size() - 1, model_vocab_size));
+  return notes;
+}
+
+std::uint64_t Tokenizer::digest() const {
+  return tables_->digest;
+}
+
+void Tokenizer::check_ids(std::span<const std::int32_t> ids, int model_vocab_size) const {
+  for (const std::int32_t id : ids) {
+    if (id >= model_vocab_size)
+      fail("expected tokens of the model, which has {}, got {} ('{}')", model_vocab_size, id,
+           tables_->find(id) ? tables_->find(id)->name : "");
+  }
+}
+
+void StreamDecoder::append(std::int32_t id) {
+  const TokenEntry* token = tokenizer_.tables_->find(id);
+  if (!token || (skip_special_tokens_ && token->special)) return;
+  start_.append(tokenizer_.tables_->decoder, {token->name, token->bytes, token->special, token->byte}, pending_);
+}
+
+void StreamDecoder::begin_after(std::span<const std::int32_t> ids) {
+  for (auto id = ids.begin(); id != ids.end() && !start_.over(); ++id) append(*id);
+  pending_.clear();
+}
+
 std::string StreamDecoder::push(std::int32_t id) {
-  if (!(skip_special_tokens_ && tokenizer_.is_special(id))) pending_ += tokenizer_.token_bytes(id);
+  append(id);
   std::string text;
-  pending_.erase(0, append_lossy_utf8(text, pending_, /*last=*/false));
+  pending_.erase(0, append_lossy_utf8(text, pending_, /*last=*/false, tokenizer_.tables_->decoder.byte_fallback));
   return text;
 }
 
 std::string StreamDecoder::finish() {
   std::string text;
-  append_lossy_utf8(text, pending_, /*last=*/true);
+  append_lossy_utf8(text, pending_, /*last=*/true, tokenizer_.tables_->decoder.byte_fallback);
   pending_.clear();
+  start_ = {};
   return text;
 }
 

@@ -1,62 +1,37 @@
 #include "tokenizer/tokenizer_json.h"
 
+#include <algorithm>
+#include <unordered_map>
+
 #include "base/error.h"
 #include "base/strict_json.h"
 #include "text/json_fields.h"
+#include "tokenizer/pipeline_json.h"
 
 namespace foe {
 namespace {
 
-[[noreturn]] void unsupported(const JsonField& field, std::string_view found, std::string_view supported) {
-  fail("{}: '{}' is not supported, expected {}", field.path, found.substr(0, 100), supported);
-}
-
-// Returns the "type" of an object; empty if the object is null.
-std::string type_of(const JsonField& field) {
-  return field.null() ? std::string() : field["type"].string();
-}
-
-// Calls `visit` for `field` or, if it is a Sequence, for each element of its list named `list`, at any depth.
-template <typename Visit>
-void for_each_in_sequence(const JsonField& field, std::string_view list, const Visit& visit) {
-  if (type_of(field) != "Sequence") return visit(field);
-  const JsonField elements = field[list];
-  for (std::size_t i = 0; i < elements.array().size(); ++i) for_each_in_sequence(elements[i], list, visit);
-}
-
-std::int32_t token_id(const JsonField& field, std::size_t tokens) {
-  const std::int64_t id = field.integer();
-  if (id < 0 || id > max_token_id(tokens)) {
-    fail("{}: expected an id from 0 to {} (the limit for {} tokens), got {}", field.path, max_token_id(tokens), tokens,
-         id);
-  }
-  return static_cast<std::int32_t>(id);
-}
-
-void check_token(const std::string& token, const std::string& path) {
-  if (token.empty() || token.size() > kMaxTokenBytes) {
-    fail("{}: expected a token of 1 to {} bytes, got {}", path, kMaxTokenBytes, token.size());
-  }
-}
-
 // -- model ----------------------------------------------------------------------------------------------------------
 
-void check_model_options(const JsonField& model) {
-  if (const std::string& type = model["type"].string(); type != "BPE") {
-    unsupported(model["type"], type, "BPE (byte-level)");
-  }
+// Returns model.type, or, if an older file has none, the type that such members have.
+std::string model_type(const JsonField& model) {
+  if (const JsonField type = model["type"]; !type.null()) return type.string();
+  if (model["vocab"].value.is_array()) return "Unigram";
+  return model["merges"].null() ? "WordPiece or WordLevel" : "BPE";
+}
+
+void check_bpe_options(const JsonField& model, bool byte_level) {
   if (const JsonField dropout = model["dropout"]; !dropout.null() && dropout.value != 0.0) {
     unsupported(dropout, dropout.value.dump(), "null: encoding is deterministic");
   }
   for (const auto* name : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     if (const JsonField affix = model[name]; !affix.null() && !affix.string().empty()) {
-      unsupported(affix, affix.string(), "null or empty: words of a byte-level BPE are not marked");
+      unsupported(affix, affix.string(), "null or empty: tokens do not depend on where they are in a word");
     }
   }
-  if (model["byte_fallback"].boolean_or(false)) {
-    unsupported(model["byte_fallback"], "true", "false: a byte-level vocabulary has every byte");
+  if (byte_level && model["byte_fallback"].boolean_or(false)) {
+    unsupported(model["byte_fallback"], "true", "false: a byte-level vocabulary has bytes");
   }
-  // unk_token and fuse_unk have no effect, because no byte is unknown.
 }
 
 std::vector<VocabEntry> parse_vocab(const JsonField& field, std::size_t tokens) {
@@ -90,98 +65,76 @@ std::vector<std::pair<std::string, std::string>> parse_merges(const JsonField& f
   return merges;
 }
 
-std::vector<AddedToken> parse_added_tokens(const JsonField& field, std::size_t tokens) {
-  std::vector<AddedToken> added;
-  if (field.null()) return added;
-  for (std::size_t i = 0; i < field.array().size(); ++i) {
-    const JsonField entry = field[i];
-    AddedToken token;
-    token.content = entry["content"].string();
-    check_token(token.content, entry.path);
-    token.id = token_id(entry["id"], tokens);
-    token.special = entry["special"].boolean_or(false);
-    token.single_word = entry["single_word"].boolean_or(false);
-    token.lstrip = entry["lstrip"].boolean_or(false);
-    token.rstrip = entry["rstrip"].boolean_or(false);
-    token.normalized = entry["normalized"].boolean_or(!token.special);
-    added.push_back(std::move(token));
+// Returns the id of unk_token. Where every byte is a token, no symbol is unknown, and it need not be in the vocabulary.
+std::optional<std::int32_t> parse_unknown_token(const JsonField& model, const TokenizerSpec& spec) {
+  const JsonField field = model["unk_token"];
+  if (field.null()) return std::nullopt;
+  const auto found = std::find_if(spec.vocab.begin(), spec.vocab.end(),
+                                  [&](const VocabEntry& entry) { return entry.name == field.string(); });
+  if (found != spec.vocab.end()) return found->id;
+  if (!spec.byte_level)
+    fail("{}: expected a token of the vocabulary, got '{}'", field.path, field.string().substr(0, 100));
+  return std::nullopt;
+}
+
+void parse_bpe(const JsonField& model, std::size_t tokens, TokenizerSpec& spec) {
+  check_bpe_options(model, spec.byte_level);
+  spec.vocab = parse_vocab(model["vocab"], tokens);
+  spec.merges = parse_merges(model["merges"]);
+  spec.ignore_merges = model["ignore_merges"].boolean_or(false);
+  spec.byte_fallback = model["byte_fallback"].boolean_or(false);
+  spec.fuse_unknown = model["fuse_unk"].boolean_or(false);
+  spec.unknown_id = parse_unknown_token(model, spec);
+}
+
+// Reads a list of [token, score], whose indices are the ids.
+void parse_unigram(const JsonField& model, std::size_t tokens, TokenizerSpec& spec) {
+  constexpr double kUnknownPenalty = 10;
+  if (spec.byte_level) fail("pre_tokenizer: expected no ByteLevel with a Unigram model, got it");
+  spec.model = TokenizerSpec::Model::kUnigram;
+  const JsonField vocab = model["vocab"];
+  for (std::size_t i = 0; i < vocab.array().size(); ++i) {
+    const JsonField score = vocab[i][1];
+    if (!score.value.is_number()) fail("{}: expected a number, got {}", score.path, excerpt(score.value));
+    const std::string& token = vocab[i][0].string();
+    check_token(token, vocab[i].path);
+    spec.vocab.push_back({token, static_cast<std::int32_t>(i), score.value.get<double>()});
   }
-  return added;
+  if (spec.vocab.empty()) fail("{}: expected tokens, got none", vocab.path);
+  const auto lowest = std::min_element(spec.vocab.begin(), spec.vocab.end(),
+                                       [](const VocabEntry& a, const VocabEntry& b) { return a.score < b.score; });
+  spec.unknown_score = lowest->score - kUnknownPenalty;
+  spec.byte_fallback = model["byte_fallback"].boolean_or(false);
+  if (const JsonField unknown = model["unk_id"]; !unknown.null()) {
+    spec.unknown_id = token_id(unknown, tokens);
+    if (static_cast<std::size_t>(*spec.unknown_id) >= spec.vocab.size())
+      fail("{}: expected an id below {}, got {}", unknown.path, spec.vocab.size(), *spec.unknown_id);
+  }
 }
 
-// -- normalizer, pre-tokenizer, decoder -----------------------------------------------------------------------------
-
-std::vector<NormalForm> parse_normalizer(const JsonField& field) {
-  std::vector<NormalForm> forms;
-  for_each_in_sequence(field, "normalizers", [&](const JsonField& step) {
-    const std::string type = type_of(step);
-    if (type.empty() && step.null()) return;
-    if (type == "NFC") {
-      forms.push_back(NormalForm::kNfc);
-    } else if (type == "NFD") {
-      forms.push_back(NormalForm::kNfd);
-    } else if (type == "NFKC") {
-      forms.push_back(NormalForm::kNfkc);
-    } else if (type == "NFKD") {
-      forms.push_back(NormalForm::kNfkd);
-    } else {
-      unsupported(step, type, "null, NFC, NFD, NFKC, NFKD or a Sequence of them");
-    }
-  });
-  return forms;
+void parse_model(const JsonField& model, std::size_t tokens, TokenizerSpec& spec) {
+  const std::string type = model_type(model);
+  if (type == "BPE") return parse_bpe(model, tokens, spec);
+  if (type == "Unigram") return parse_unigram(model, tokens, spec);
+  unsupported(model["type"], type, "BPE or Unigram");
 }
 
-SplitBehavior parse_behavior(const JsonField& field) {
-  const std::string& name = field.string();
-  if (name == "Isolated") return SplitBehavior::kIsolated;
-  if (name == "Removed") return SplitBehavior::kRemoved;
-  if (name == "MergedWithPrevious") return SplitBehavior::kMergedWithPrevious;
-  if (name == "MergedWithNext") return SplitBehavior::kMergedWithNext;
-  if (name == "Contiguous") return SplitBehavior::kContiguous;
-  unsupported(field, name, "Isolated, Removed, MergedWithPrevious, MergedWithNext or Contiguous");
-}
+// -- added tokens ---------------------------------------------------------------------------------------------------
 
-SplitStep parse_split(const JsonField& step) {
-  const JsonField regex = step["pattern"]["Regex"];
-  const SplitBehavior behavior = parse_behavior(step["behavior"]);
-  const bool invert = step["invert"].boolean_or(false);
-  if (!regex.null()) return {Regex(regex.string()), behavior, invert};
-  const JsonField text = step["pattern"]["String"];
-  if (text.string().empty()) fail("{}: expected a text to split at, got an empty one", text.path);
-  return {text.string(), behavior, invert};
-}
-
-PreTokenizer parse_pre_tokenizer(const JsonField& field) {
-  constexpr std::string_view kSupported = "Split, Digits and, last, ByteLevel, or a Sequence of them";
-  PreTokenizer rules;
-  bool byte_level = false;
-  for_each_in_sequence(field, "pretokenizers", [&](const JsonField& step) {
-    const std::string type = type_of(step);
-    if (byte_level) fail("{}: expected ByteLevel to come last, got '{}' after it", step.path, type);
-    if (type == "Split") {
-      rules.steps.push_back(parse_split(step));
-    } else if (type == "Digits") {
-      const bool single = step["individual_digits"].boolean_or(false);
-      rules.steps.push_back({Regex(R"(\p{N})"), single ? SplitBehavior::kIsolated : SplitBehavior::kContiguous});
-    } else if (type == "ByteLevel") {
-      byte_level = true;
-      rules.add_prefix_space = step["add_prefix_space"].boolean_or(true);
-      if (step["use_regex"].boolean_or(true)) rules.after_prefix = gpt2_split();
-    } else {
-      unsupported(step, step.null() ? "null" : type, kSupported);
-    }
-  });
-  if (!byte_level) fail("{}: expected ByteLevel as the last step, got none", field.path);
-  return rules;
-}
-
-void check_decoder(const JsonField& field) {
-  int steps = 0;
-  for_each_in_sequence(field, "decoders", [&](const JsonField& step) {
-    const std::string type = type_of(step);
-    if (type != "ByteLevel" || ++steps > 1) unsupported(step, step.null() ? "null" : type, "ByteLevel, once");
-  });
-  if (steps == 0) fail("{}: expected ByteLevel, got an empty Sequence", field.path);
+void parse_added_tokens(const JsonField& field, std::size_t tokens, TokenizerSpec& spec) {
+  if (field.null()) return;
+  AddedTokenList list(spec.vocab);
+  for (std::size_t i = 0; i < field.array().size(); ++i) {
+    AddedToken token = parse_added_token(field[i]);
+    const std::int32_t said = token_id(field[i]["id"], tokens);
+    const std::int32_t id = list.add(token);
+    if (id != said)
+      spec.notes.push_back(
+          fmt::format("added_tokens: '{}' has the id {} instead of {}: the `tokenizers` library numbers "
+                      "added tokens in the file's order",
+                      token.content, id, said));
+  }
+  spec.added_tokens = list.take();
 }
 
 // -- post-processor -------------------------------------------------------------------------------------------------
@@ -229,6 +182,48 @@ void parse_post_processor(const JsonField& field, std::size_t tokens, TokenizerS
 
 }  // namespace
 
+void unsupported(const JsonField& field, std::string_view found, std::string_view supported) {
+  fail("{}: '{}' is not supported, expected {}", field.path, found.substr(0, 100), supported);
+}
+
+std::string type_of(const JsonField& field) {
+  return field.null() ? std::string() : field["type"].string();
+}
+
+void for_each_in_sequence(const JsonField& field, std::string_view list,
+                          const std::function<void(const JsonField&)>& visit) {
+  if (type_of(field) != "Sequence") return visit(field);
+  const JsonField elements = field[list];
+  for (std::size_t i = 0; i < elements.array().size(); ++i) for_each_in_sequence(elements[i], list, visit);
+}
+
+void check_token(const std::string& token, const std::string& path) {
+  if (token.empty() || token.size() > kMaxTokenBytes) {
+    fail("{}: expected a token of 1 to {} bytes, got {}", path, kMaxTokenBytes, token.size());
+  }
+}
+
+std::int32_t token_id(const JsonField& field, std::size_t tokens) {
+  const std::int64_t id = field.integer();
+  if (id < 0 || id > max_token_id(tokens)) {
+    fail("{}: expected an id from 0 to {} (the limit for {} tokens), got {}", field.path, max_token_id(tokens), tokens,
+         id);
+  }
+  return static_cast<std::int32_t>(id);
+}
+
+AddedToken parse_added_token(const JsonField& entry) {
+  AddedToken token;
+  token.content = entry["content"].string();
+  check_token(token.content, entry.path);
+  token.special = entry["special"].boolean_or(false);
+  token.single_word = entry["single_word"].boolean_or(false);
+  token.lstrip = entry["lstrip"].boolean_or(false);
+  token.rstrip = entry["rstrip"].boolean_or(false);
+  token.normalized = entry["normalized"].boolean_or(!token.special);
+  return token;
+}
+
 TokenizerSpec parse_tokenizer_json(std::string_view text) {
   if (text.size() > kMaxTokenizerFileBytes) {
     fail("expected at most {} bytes, got {}", kMaxTokenizerFileBytes, text.size());
@@ -238,19 +233,16 @@ TokenizerSpec parse_tokenizer_json(std::string_view text) {
   if (const JsonField version = root["version"]; !version.null() && version.string() != "1.0") {
     unsupported(version, version.string(), "1.0");
   }
-  const JsonField model = root["model"];
-  check_model_options(model);
-  const JsonField vocab = model["vocab"], added = root["added_tokens"];
-  const std::size_t tokens = vocab.object().size() + (added.null() ? 0 : added.array().size());
+  const JsonField model = root["model"], added = root["added_tokens"];
+  model.object();
+  const std::size_t tokens = model["vocab"].value.size() + (added.null() ? 0 : added.array().size());
   TokenizerSpec spec;
-  spec.vocab = parse_vocab(vocab, tokens);
-  spec.merges = parse_merges(model["merges"]);
-  spec.ignore_merges = model["ignore_merges"].boolean_or(false);
-  spec.added_tokens = parse_added_tokens(added, tokens);
-  spec.normal_forms = parse_normalizer(root["normalizer"]);
-  spec.pre_tokenizer = parse_pre_tokenizer(root["pre_tokenizer"]);
+  spec.pre_tokenizer = parse_pre_tokenizer(root["pre_tokenizer"], spec.byte_level);
+  parse_model(model, tokens, spec);
+  parse_added_tokens(added, tokens, spec);
+  spec.normalizer = parse_normalizer(root["normalizer"]);
+  spec.decoder = parse_decoder(root["decoder"], spec.byte_level);
   parse_post_processor(root["post_processor"], tokens, spec);
-  check_decoder(root["decoder"]);
   return spec;
 }
 

@@ -28,9 +28,16 @@ void write_model_folder(const std::string& dir, const ModelConfig& config, std::
   if (!config.eos_token_ids.empty()) generation["eos_token_id"] = config.eos_token_ids;
   if (config.bos_token_id) generation["bos_token_id"] = *config.bos_token_id;
   write_text_file(dir + "/generation_config.json", generation.dump(2) + "\n");
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"})
+  const auto copy = [&](const std::string& name) {
     if (const std::string path = tokenizer_dir + "/" + name; std::filesystem::exists(path))
       write_text_file(dir + "/" + name, read_text_file(path, kMaxTokenizerBytes));
+  };
+  for (const char* name : {"tokenizer.json", "tokenizer.model", "tiktoken.model", "tokenizer_config.json",
+                           "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"})
+    copy(name);
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(tokenizer_dir, ignored))
+    if (entry.path().extension() == ".tiktoken") copy(entry.path().filename());
 }
 
 NewFolder::NewFolder(std::string path) : path_(std::move(path)) {

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "grammar/walk.h"
+#include "tokenizer/gpt2_tokenizer.h"
 
 namespace foe {
 namespace {
@@ -353,6 +354,23 @@ TEST(Grammar, RecursionEndsInTime) {
   // No key may come whose value would not fit any more.
   EXPECT_TRUE(after(list, text + R"({"v":1,)").dead());
   expect_texts(R"({"anyOf":[{"type":"null"},{"type":"array","items":{"$ref":"#"}}]})", {"[null,[[]]]"}, {"[1]"});
+}
+
+// Tokens are their bytes: a space for SentencePiece's symbol, and one byte for <0x0A>.
+TEST(Grammar, TakesAVocabularyOfCharactersAndBytes) {
+  const Tokenizer& llama2 = llama2_tokenizer();
+  const auto table = std::make_shared<const TokenTable>(llama2, llama2.vocab_size());
+  EXPECT_EQ(table->bytes(llama2.token_to_id("\u2581the").value()), " the");
+  EXPECT_EQ(table->bytes(llama2.token_to_id("<0x0A>").value()), "\n");
+  EXPECT_EQ(table->bytes(llama2.token_to_id("</s>").value()), "");
+  const auto grammar = compile(R"({"properties":{"the":{"type":"string","minLength":2},"n":{"type":"integer"}},
+                                   "required":["the","n"],"additionalProperties":false})");
+  for (std::uint64_t seed = 0; seed < 30; ++seed) {
+    const std::string text = random_output(grammar, table, seed);
+    const nlohmann::json value = nlohmann::json::parse(text);  // throws unless it is JSON of whole characters
+    EXPECT_GE(value["the"].get<std::string>().size(), 2u) << text;
+    EXPECT_TRUE(value["n"].is_number_integer()) << text;
+  }
 }
 
 TEST(Grammar, StartsAgainFromItsTokens) {

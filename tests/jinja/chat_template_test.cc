@@ -83,6 +83,11 @@ TEST_F(ModelFolder, HasOneTemplateOrSeveral) {
   write("chat_template.jinja", "file {{ bos_token }}");
   write("tokenizer_config.json", R"({"bos_token": "<s>", "chat_template": "config"})");
   EXPECT_EQ(rendered(), "file <s>");
+  // Older folders have the special tokens in a file of their own.
+  write("special_tokens_map.json", R"({"bos_token": {"content": "<bos>"}})");
+  EXPECT_EQ(rendered(), "file <bos>");
+  write("tokenizer_config.json", R"({"bos_token": "<s>", "added_tokens_decoder": {}})");
+  EXPECT_EQ(rendered(), "file <s>");
 }
 
 TEST_F(ModelFolder, IsRefusedWithTheReason) {

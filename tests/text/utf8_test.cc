@@ -71,5 +71,16 @@ TEST(Utf8, ClassifiesCharacters) {
   }
 }
 
+TEST(Utf8, ReplacesEachByteOrEachSequence) {
+  const auto replaced = [](std::string_view bytes, bool each_byte) {
+    std::string out;
+    EXPECT_EQ(append_lossy_utf8(out, bytes, /*last=*/true, each_byte), bytes.size());
+    return out;
+  };
+  EXPECT_EQ(replaced("a\xe2\x96z\xff", false), "a\ufffdz\ufffd");
+  EXPECT_EQ(replaced("a\xe2\x96z\xff", true), "a\ufffd\ufffdz\ufffd");
+  EXPECT_EQ(replaced("\xe2\x96\x81\xf0\x9f\x91", true), "\u2581\ufffd\ufffd\ufffd");
+}
+
 }  // namespace
 }  // namespace foe

@@ -14,7 +14,7 @@ using Ids = std::vector<std::int32_t>;
 
 // Bytes have their own value as id. Each token may merge with each other: `merges` random pairs, in random order.
 Bpe random_bpe(std::uint64_t seed, int merges, int alphabet) {
-  Bpe bpe;
+  Bpe bpe;  // of bytes
   for (int byte = 0; byte < 256; ++byte) bpe.byte_ids[static_cast<std::size_t>(byte)] = byte;
   bpe.merges = MergeTable(static_cast<std::size_t>(merges));
   for (int i = 0; i < merges; ++i) {

@@ -16,6 +16,7 @@ namespace foe {
 namespace {
 
 using nlohmann::json;
+using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::ThrowsMessage;
 
@@ -74,8 +75,16 @@ TEST(TokenizerJson, RefusesUnsupportedModels) {
       {"version: expected a string, got 1", [](json& f) { f["version"] = 1; }},
       {"model: expected an object, got null", [](json& f) { f.erase("model"); }},
       {"model: expected an object, got [1]", [](json& f) { f["model"] = json::array({1}); }},
-      {"model.type: expected a string, got null", [](json& f) { f["model"].erase("type"); }},
-      {"model.type: 'Unigram' is not supported, expected BPE", [](json& f) { f["model"]["type"] = "Unigram"; }},
+      {"model.type: expected a string, got 3", [](json& f) { f["model"]["type"] = 3; }},
+      {"model.type: 'WordPiece' is not supported, expected BPE or Unigram",
+       [](json& f) { f["model"]["type"] = "WordPiece"; }},
+      {"model.type: 'WordPiece or WordLevel' is not supported",
+       [](json& f) {
+         f["model"].erase("type");
+         f["model"].erase("merges");
+       }},
+      {"pre_tokenizer: expected no ByteLevel with a Unigram model", [](json& f) { f["model"]["type"] = "Unigram"; }},
+      {"model.unk_token: expected a string, got 1", [](json& f) { f["model"]["unk_token"] = 1; }},
       {"model.dropout: '0.1' is not supported", [](json& f) { f["model"]["dropout"] = 0.1; }},
       {"model.dropout: '\"x\"' is not supported", [](json& f) { f["model"]["dropout"] = "x"; }},
       {"model.continuing_subword_prefix: '##'", [](json& f) { f["model"]["continuing_subword_prefix"] = "##"; }},
@@ -103,10 +112,6 @@ TEST(TokenizerJson, RefusesBadVocabularies) {
       {"model.vocab: '▁the' (id 900) has characters outside the byte-level alphabet",
        [](json& f) { f["model"]["vocab"]["▁the"] = 900; }},
       {"model.vocab: ' the' (id 900) has characters outside", [](json& f) { f["model"]["vocab"][" the"] = 900; }},
-      {"model.vocab: expected a token for every byte, got none for 0x20",
-       [](json& f) { f["model"]["vocab"].erase("Ġ"); }},
-      {"model.vocab: expected a token for every byte, got none for 0x00",
-       [](json& f) { f["model"]["vocab"] = json::object(); }},
   });
 }
 
@@ -139,6 +144,78 @@ TEST(TokenizerJson, RefusesBadMerges) {
   });
 }
 
+TEST(TokenizerJson, RefusesBadUnigramModels) {
+  const json good = read_golden("t5.json");
+  const std::vector<BadFile> cases = {
+      {"model.vocab: expected an array, got {}", [](json& f) { f["model"]["vocab"] = json::object(); }},
+      {"model.vocab: expected tokens, got none", [](json& f) { f["model"]["vocab"] = json::array(); }},
+      {"model.vocab[1]: expected at least 2 elements, got [\"a\"]",
+       [](json& f) { f["model"]["vocab"][1] = json::array({"a"}); }},
+      {"model.vocab[1][1]: expected a number, got \"b\"",
+       [](json& f) {
+         f["model"]["vocab"][1] = json::array({"a", "b"});
+       }},
+      {"expected tokens of at most 512 bytes, got 513: 'aaaa",
+       [](json& f) {
+         f["model"]["vocab"].push_back({std::string(513, 'a'), -1.0});
+       }},
+      {"model.unk_id: expected an id below ", [](json& f) { f["model"]["unk_id"] = f["model"]["vocab"].size(); }},
+      {"model.unk_id: expected an id from 0 to ", [](json& f) { f["model"]["unk_id"] = -1; }},
+  };
+  for (const BadFile& c : cases) {
+    json file = good;
+    c.spoil(file);
+    EXPECT_THAT([&] { Tokenizer::from_json(file.dump()); }, ThrowsMessage<Error>(HasSubstr(c.message))) << c.message;
+  }
+  json file = good;
+  file["model"]["unk_id"] = nullptr;
+  EXPECT_THAT([&] { Tokenizer::from_json(file.dump()).encode("a \u2603"); },
+              ThrowsMessage<Error>(HasSubstr("expected characters of the vocabulary, as the tokenizer has no unknown "
+                                             "token, got '\u2603'")));
+}
+
+TEST(TokenizerJson, KnowsAModelByItsMembers) {
+  for (const char* name : {"llama3.json", "t5.json"}) {
+    json file = read_golden(name);
+    const std::string text = "The miller counted";
+    const auto ids = Tokenizer::from_json(file.dump()).encode(text);
+    file["model"].erase("type");
+    EXPECT_EQ(Tokenizer::from_json(file.dump()).encode(text), ids);
+  }
+}
+
+TEST(TokenizerJson, RefusesAnUnknownTokenThatIsNone) {
+  json file = read_golden("llama2.json");
+  file["model"]["unk_token"] = "[UNK]";
+  EXPECT_THAT([&] { Tokenizer::from_json(file.dump()); },
+              ThrowsMessage<Error>("model.unk_token: expected a token of the vocabulary, got '[UNK]'"));
+}
+
+TEST(TokenizerJson, BoundsWhatStepsMakeOfAText) {
+  json file = read_golden("llama2.json");
+  file["normalizer"] = {{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", std::string(4096, 'b')}};
+  const Tokenizer tokenizer = Tokenizer::from_json(file.dump());
+  EXPECT_THAT([&] { tokenizer.encode(std::string(10'000, 'a')); },
+              ThrowsMessage<Error>("normalizer: expected at most 705536 bytes for this text, got more"));
+}
+
+// The library takes no notice of the ids of added tokens.
+TEST(TokenizerJson, NumbersAddedTokensAsTheLibraryDoes) {
+  const auto read = [](const std::vector<json>& tokens) {
+    json file = read_golden("gpt2.json");
+    for (const json& token : tokens) file["added_tokens"].push_back(token);
+    return Tokenizer::from_json(file.dump());
+  };
+  const std::string text = "<|a|><|b|>";
+  EXPECT_THAT(read({added(561, "<|a|>"), added(561, "<|a|>"), added(562, "<|b|>")}).encode(text),
+              ElementsAre(561, 562));
+  EXPECT_THAT(read({added(562, "<|b|>"), added(561, "<|a|>")}).encode(text), ElementsAre(562, 561));
+  const Tokenizer hole = read({added(561, "<|a|>"), added(570, "<|b|>")});
+  EXPECT_THAT(hole.encode(text), ElementsAre(561, 562));
+  EXPECT_THAT(hole.notes(563), ElementsAre("added_tokens: '<|b|>' has the id 562 instead of 570: the `tokenizers` "
+                                           "library numbers added tokens in the file's order"));
+}
+
 TEST(TokenizerJson, TakesBothFormsOfMerges) {
   json file = good_file();
   json strings = json::array({"#version: 0.2"});
@@ -165,10 +242,11 @@ TEST(TokenizerJson, RefusesBadAddedTokens) {
       {"added_tokens[0].id: expected an id from 0 to ", [](json& f) { f["added_tokens"][0]["id"] = 100'000'000; }},
       {"added_tokens[0].special: expected true or false, got \"yes\"",
        [](json& f) { f["added_tokens"][0]["special"] = "yes"; }},
-      {"id 7: expected one token, got ", [](json& f) { f["added_tokens"].push_back(added(7, "<|new|>")); }},
-      {"added_tokens: '<|eot_id|>' has two ids, ",
-       [](json& f) { f["added_tokens"].push_back(added(900, "<|eot_id|>")); }},
-      {"added_tokens: 'er' has id 900, but ", [](json& f) { f["added_tokens"].push_back(added(900, "er")); }},
+      {"id 707: expected one token, got ",  // the vocabulary has a hole, and the added token comes after as many
+       [](json& f) {
+         f["model"]["vocab"]["<|new|>"] = 707;
+         f["added_tokens"].push_back(added(706, "<|newer|>"));
+       }},
       {"added_tokens: 'é' is ambiguous: the vocabulary has it for other bytes",
        [](json& f) { f["added_tokens"].push_back(added(f["model"]["vocab"]["é"], "é")); }},
   });
@@ -177,15 +255,17 @@ TEST(TokenizerJson, RefusesBadAddedTokens) {
 // DeepSeek's vocabulary lists its control tokens too, with characters that are no bytes.
 TEST(TokenizerJson, TakesControlTokensInTheVocabulary) {
   json file = good_file();
+  file["added_tokens"] = json::array();
+  file["post_processor"] = nullptr;
   file["model"]["vocab"]["<｜end▁of▁text｜>"] = 900;
   file["added_tokens"].push_back(added(900, "<｜end▁of▁text｜>"));
   file["model"]["vocab"][" "] = 901;
   file["added_tokens"].push_back(added(901, " "));
   const Tokenizer tokenizer = Tokenizer::from_json(file.dump());
-  EXPECT_THAT(tokenizer.encode("<｜end▁of▁text｜> ", {.add_special_tokens = false}), testing::ElementsAre(900, 901));
+  EXPECT_THAT(tokenizer.encode("<｜end▁of▁text｜> ", {.add_special_tokens = false}), ElementsAre(900, 901));
   // As text, the space is the byte's token.
   EXPECT_THAT(tokenizer.encode(" ", {.add_special_tokens = false, .parse_special = false}),
-              testing::ElementsAre(file["model"]["vocab"]["Ġ"].get<std::int32_t>()));
+              ElementsAre(file["model"]["vocab"]["Ġ"].get<std::int32_t>()));
 }
 
 TEST(TokenizerJson, RefusesUnsupportedSteps) {
@@ -195,19 +275,51 @@ TEST(TokenizerJson, RefusesUnsupportedSteps) {
     return [step](json& f) { f["pre_tokenizer"]["pretokenizers"][0] = step; };
   };
   expect_refused({
-      {"normalizer: 'Lowercase' is not supported, expected null, NFC",
-       [](json& f) { f["normalizer"]["type"] = "Lowercase"; }},
+      {"normalizer: 'StripAccents' is not supported, expected null, NFC",
+       [](json& f) { f["normalizer"]["type"] = "StripAccents"; }},
+      {"normalizer.content: expected at most 4096 bytes, got 4097",
+       [](json& f) {
+         f["normalizer"] = {{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", std::string(4097, 'a')}};
+       }},
+      {"normalizer.precompiled_charsmap: expected base64, got something else",
+       [](json& f) {
+         f["normalizer"] = {{"type", "Precompiled"}, {"precompiled_charsmap", "*"}};
+       }},
+      {"precompiled_charsmap: expected a trie of four bytes or more in 3 bytes, got one of 0",
+       [](json& f) {
+         f["normalizer"] = {{"type", "Precompiled"}, {"precompiled_charsmap", "AAAA"}};
+       }},
       {"normalizer.type: expected a string, got null", [](json& f) { f["normalizer"] = json::object(); }},
       {"normalizer: expected an object, got \"NFC\"", [](json& f) { f["normalizer"] = "NFC"; }},
       {"normalizer.normalizers: expected an array, got null", [](json& f) { f["normalizer"]["type"] = "Sequence"; }},
-      {"normalizer.normalizers[1]: 'Strip' is not supported",
+      {"normalizer.normalizers[1].strip_left: expected true or false, got null",
        [](json& f) {
          f["normalizer"] = json::parse(R"({"type":"Sequence","normalizers":[{"type":"NFC"},{"type":"Strip"}]})");
        }},
-      {"pre_tokenizer: 'null' is not supported", [](json& f) { f.erase("pre_tokenizer"); }},
-      {"pre_tokenizer: 'Metaspace' is not supported", [](json& f) { f["pre_tokenizer"]["type"] = "Metaspace"; }},
-      {"pre_tokenizer: expected ByteLevel as the last step, got none",
-       [](json& f) { f["pre_tokenizer"]["pretokenizers"].erase(1); }},
+      {"decoder: expected ByteLevel in both the pre-tokenizer and the decoder, or in neither, got it in the decoder",
+       [](json& f) { f.erase("pre_tokenizer"); }},
+      {"got it in the decoder", [](json& f) { f["pre_tokenizer"]["pretokenizers"].erase(1); }},
+      {"got it in the pre-tokenizer",
+       [](json& f) {
+         f["decoder"] = {{"type", "Fuse"}};
+       }},
+      {"pre_tokenizer: 'BertPreTokenizer' is not supported",
+       [](json& f) { f["pre_tokenizer"]["type"] = "BertPreTokenizer"; }},
+      {"pre_tokenizer.replacement: expected a string, got null",
+       [](json& f) { f["pre_tokenizer"]["type"] = "Metaspace"; }},
+      {"pre_tokenizer.replacement: expected one character, got 'ab'",
+       [](json& f) {
+         f["pre_tokenizer"] = {{"type", "Metaspace"}, {"replacement", "ab"}};
+       }},
+      {"pre_tokenizer.prepend_scheme: 'often' is not supported",
+       [](json& f) {
+         f["pre_tokenizer"] = {{"type", "Metaspace"}, {"replacement", "_"}, {"prepend_scheme", "often"}};
+       }},
+      {"pre_tokenizer.prepend_scheme: expected never, as add_prefix_space is false, got 'first'",
+       [](json& f) {
+         f["pre_tokenizer"] = {
+             {"type", "Metaspace"}, {"replacement", "_"}, {"add_prefix_space", false}, {"prepend_scheme", "first"}};
+       }},
       {"pre_tokenizer.pretokenizers[2]: expected ByteLevel to come last, got 'Digits' after it",
        [](json& f) {
          f["pre_tokenizer"]["pretokenizers"].push_back({{"type", "Digits"}});
@@ -217,7 +329,7 @@ TEST(TokenizerJson, RefusesUnsupportedSteps) {
       {"pre_tokenizer.pretokenizers[0].pattern.Regex: expected a string, got 5", split({{"pattern", {{"Regex", 5}}}})},
       {"pre_tokenizer.pretokenizers[0].pattern.String: expected a string, got null",
        split({{"pattern", {{"Regex", nullptr}}}})},
-      {"pre_tokenizer.pretokenizers[0].pattern.String: expected a text to split at, got an empty one",
+      {"pre_tokenizer.pretokenizers[0].pattern.String: expected a text to find, got an empty one",
        split({{"pattern", {{"Regex", nullptr}, {"String", ""}}}})},
       {"regex: ", split({{"pattern", {{"Regex", "("}}}})},
       {"post_processor: 'BertProcessing' is not supported",
@@ -225,8 +337,25 @@ TEST(TokenizerJson, RefusesUnsupportedSteps) {
          f["post_processor"] = {{"type", "BertProcessing"}};
        }},
       {"decoder: 'null' is not supported, expected ByteLevel", [](json& f) { f.erase("decoder"); }},
-      {"decoder: 'Metaspace' is not supported", [](json& f) { f["decoder"]["type"] = "Metaspace"; }},
-      {"decoder: expected ByteLevel, got an empty Sequence",
+      {"decoder: 'WordPiece' is not supported", [](json& f) { f["decoder"]["type"] = "WordPiece"; }},
+      {"decoder.decoders[1]: 'ByteLevel' is not supported, expected ByteLevel, once",
+       [](json& f) {
+         f["decoder"] = json::parse(R"({"type":"Sequence","decoders":[{"type":"ByteLevel"},{"type":"ByteLevel"}]})");
+       }},
+      {"decoder.decoders[1].stop: '1' is not supported, expected 0: the end of a text is not known early",
+       [](json& f) {
+         f["decoder"] = json::parse(
+             R"({"type":"Sequence","decoders":[{"type":"Fuse"},{"type":"Strip","content":" ","start":0,"stop":1}]})");
+       }},
+      {"decoder.pattern.Regex: 'a' is not supported, expected a String",
+       [](json& f) {
+         f["decoder"] = {{"type", "Replace"}, {"pattern", {{"Regex", "a"}}}, {"content", ""}};
+       }},
+      {"decoder.decoders[1]: 'Replace' is not supported",
+       [](json& f) {
+         f["decoder"] = json::parse(R"({"type":"Sequence","decoders":[{"type":"Fuse"},{"type":"Replace"}]})");
+       }},
+      {"decoder: expected a decoder, got an empty Sequence",
        [](json& f) {
          f["decoder"] = {{"type", "Sequence"}, {"decoders", json::array()}};
        }},
@@ -288,7 +417,7 @@ TEST(TokenizerJson, NestsTemplates) {
   std::swap(outer["single"][0], outer["single"][1]);
   processors.push_back(outer);  // (<|begin_of_text|> text) <|begin_of_text|>
   const std::int32_t begin = outer["special_tokens"]["<|begin_of_text|>"]["ids"][0];
-  EXPECT_THAT(Tokenizer::from_json(file.dump()).encode(""), testing::ElementsAre(begin, begin));
+  EXPECT_THAT(Tokenizer::from_json(file.dump()).encode(""), ElementsAre(begin, begin));
 }
 
 TEST(TokenizerJson, NamesTheFile) {

@@ -75,7 +75,19 @@ TEST_P(GoldenTokenizer, IsSharedByThreads) {
   for (std::thread& thread : threads) thread.join();
 }
 
-INSTANTIATE_TEST_SUITE_P(All, GoldenTokenizer, testing::Values("gpt2", "llama3", "qwen2", "olmoe"),
+INSTANTIATE_TEST_SUITE_P(All, GoldenTokenizer,
+                         testing::Values("gpt2", "llama3", "qwen2", "olmoe", "llama2", "mistral", "phi3", "gemma",
+                                         "unfused", "t5", "xlmr", "smollm"),
+                         [](const auto& name) { return std::string(name.param); });
+
+class GoldenFolder : public testing::TestWithParam<const char*> {};
+
+TEST_P(GoldenFolder, GivesTheLibrarysIdsAndTexts) {
+  const std::string name = GetParam();
+  check_golden(Tokenizer::of_model(golden_path(name)), read_golden(name + ".cases.json"));
+}
+
+INSTANTIATE_TEST_SUITE_P(All, GoldenFolder, testing::Values("spm_bpe", "spm_unigram", "spm_suffix", "kimi"),
                          [](const auto& name) { return std::string(name.param); });
 
 TEST(TokenizerVariants, GiveTheLibrarysIdsAndTexts) {
@@ -148,6 +160,26 @@ TEST(Tokenizer, MergesHugeWords) {
   }
 }
 
+// The same where a whole text is one word, and words are found by their scores.
+TEST(Tokenizer, CutsHugeTexts) {
+  for (const char* name : {"llama2.json", "mistral.json", "xlmr.json", "t5.json", "spm_bpe", "spm_unigram", "kimi"}) {
+    const bool file = std::string_view(name).ends_with(".json");
+    const Tokenizer tokenizer = file ? Tokenizer::load(golden_path(name)) : Tokenizer::of_model(golden_path(name));
+    const bool exact = name == std::string("llama2.json") || name == std::string("mistral.json") ||
+                       name == std::string("spm_bpe") || name == std::string("kimi");
+    for (const std::string unit :
+         {"a", "the ", "the mill", " ", "\n", "7", "\u0301", "\u6570", "\u2603", "<b>", "</s>"}) {
+      std::string text;
+      while (text.size() < (1u << 17)) text += unit;
+      text = "b" + text + "x";
+      const Ids ids = tokenizer.encode(text, {.add_special_tokens = false});
+      EXPECT_GT(ids.size(), 0u);
+      if (!exact || unit == "</s>") continue;
+      EXPECT_TRUE(tokenizer.decode(ids) == text) << name << unit;
+    }
+  }
+}
+
 TEST(Tokenizer, NormalisesLongRunsOfMarks) {
   const Tokenizer tokenizer = Tokenizer::load(golden_path("qwen2.json"));
   std::string text = "a", ordered = "a";
@@ -184,11 +216,12 @@ TEST(Tokenizer, SkipsIdsWithoutAToken) {
 
 TEST(Tokenizer, AllowsHolesBetweenIds) {
   json file = read_golden("gpt2.json");
-  file["added_tokens"][0]["id"] = 600;
+  file["model"]["vocab"]["zzz"] = 600;
+  file["added_tokens"][0]["content"] = "zzz";
   const Tokenizer tokenizer = Tokenizer::from_json(file.dump());
   EXPECT_EQ(tokenizer.vocab_size(), 601);
-  EXPECT_THAT(tokenizer.encode("<|endoftext|>"), ElementsAre(600));
-  EXPECT_EQ(tokenizer.decode(Ids{599, 600}), "<|endoftext|>");
+  EXPECT_THAT(tokenizer.encode("zzz"), ElementsAre(600));
+  EXPECT_EQ(tokenizer.decode(Ids{599, 600}), "zzz");
 }
 
 // The library decodes an added "é" to the byte E9; here an added token is its own text.

@@ -200,7 +200,8 @@ TEST(Convert, KeepsTokenizerAndChatTemplate) {
   const ModelConfig config = wide_config();
   const RandomModel original(config);
   const TempFolder folder;
-  const std::vector<std::string> names = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"};
+  const std::vector<std::string> names = {"tokenizer.json",        "tokenizer.model",         "hy.tiktoken",
+                                          "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"};
   for (const std::string& name : names) std::ofstream(original.path() + "/" + name) << "{\"" << name << "\": 1}";
   convert(original.path(), config, kInt4, folder / "converted");
   for (const std::string& name : names) EXPECT_EQ(folder.read("converted/" + name), "{\"" + name + "\": 1}");

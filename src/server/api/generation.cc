@@ -79,8 +79,9 @@ bool Generation::take(std::size_t index, const TokenEvent& event) {
 void Generation::begin(std::size_t index, const TokenEvent& event) {
   Choice& choice = choices_[index];
   choice.cached_tokens = event.cached_tokens;
-  if (!request_.echo) return;
   const std::vector<std::int32_t>& prompt = prompt_of(index);
+  choice.decoder.begin_after(prompt);
+  if (!request_.echo) return;
   choice.piece.text = tokenizer_.decode(prompt, request_.skip_special_tokens);
   if (choice.piece.logprobs) {
     if (event.prompt.size() + 1 != prompt.size())

@@ -184,16 +184,16 @@ void read_common(const json& object, const ServedModel& model, GenerationRequest
 
 std::vector<std::int32_t> encode_prompt(const std::string& text, const char* field, const ServedModel& model,
                                         EncodeOptions options) {
-  // Tokenising takes time, so a text that cannot fit is refused before. It has at least as many tokens as its bytes
-  // divided by those of the longest token; composing characters (NFC) makes a text at most three times shorter
-  // (Unicode's FAQ on normalisation).
-  const std::size_t most = 3 * model.tokenizer.longest_token() * static_cast<std::size_t>(model.max_positions);
-  if (text.size() > most)
+  // Tokenising takes time, so a text that cannot fit is refused before.
+  const std::size_t most = model.tokenizer.bytes_per_token() * static_cast<std::size_t>(model.max_positions);
+  if (most > 0 && text.size() > most)
     refuse(field,
            "this model's maximum context length is {} tokens, which are at most {} bytes of text; the prompt has {}",
            model.max_positions, most, text.size());
   try {
-    return model.tokenizer.encode(text, options);
+    std::vector<std::int32_t> ids = model.tokenizer.encode(text, options);
+    model.tokenizer.check_ids(ids, model.vocab_size);
+    return ids;
   } catch (const Error& error) {
     throw ApiError(400, field, error.what());
   }

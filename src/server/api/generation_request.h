@@ -26,6 +26,7 @@ struct ServedModel {
   int vocab_size = 0;
   int max_positions = 0;
   std::size_t max_choices = 0;  // the most choices of one request
+  std::vector<std::int32_t> eos_ids = {};  // what ends a text
   Tokenizer tokenizer;
   ChatTemplate chat_template = {};
   std::shared_ptr<GrammarCache> grammars = std::make_shared<GrammarCache>(8);  // compiled to check schemas

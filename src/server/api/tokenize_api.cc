@@ -4,6 +4,7 @@
 
 #include "base/strict_json.h"
 #include "server/api/request_fields.h"
+#include "text/utf8.h"
 
 namespace foe {
 
@@ -29,7 +30,11 @@ std::string tokenize(std::string_view body, const ServedModel& model) {
   json answer{{"count", ids.size()}, {"max_model_len", model.max_positions}, {"tokens", ids}, {"token_strs", nullptr}};
   if (read_bool(object, "return_token_strs", false)) {
     answer["token_strs"] = json::array();
-    for (const std::int32_t id : ids) answer["token_strs"].push_back(model.tokenizer.decode({&id, 1}));
+    for (const std::int32_t id : ids) {
+      std::string text;  // with its space, if it has one: only the first token begins a text
+      append_lossy_utf8(text, model.tokenizer.token_bytes(id), /*last=*/true);
+      answer["token_strs"].push_back(std::move(text));
+    }
   }
   return answer.dump();
 }

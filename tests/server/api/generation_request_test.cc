@@ -160,6 +160,19 @@ TEST(CompletionRequest, RefusesWrongPrompts) {
   EXPECT_EQ(prompt(R"(["a", "b", "c", "d"])"), "expected at most 3 prompts, got 4");
 }
 
+TEST(CompletionRequest, RefusesTokensThatTheModelLacks) {
+  ServedModel small = model();
+  small.vocab_size = 560;
+  try {
+    parse_completion_request(R"({"prompt": "a<|endoftext|>"})", small);
+    FAIL() << "accepted";
+  } catch (const ApiError& error) {
+    EXPECT_EQ(error.status(), 400);
+    EXPECT_EQ(error.param(), "prompt");
+    EXPECT_STREQ(error.what(), "expected tokens of the model, which has 560, got 560 ('<|endoftext|>')");
+  }
+}
+
 TEST(CompletionRequest, RefusesWhatDoesNotFitTheContext) {
   EXPECT_EQ(refusal(R"({"prompt": [1, 2], "max_tokens": 63})"),
             "400 [prompt] prompt: this model's maximum context length is 64 tokens, but 65 were requested (2 in the "

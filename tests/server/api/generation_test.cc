@@ -49,8 +49,8 @@ struct Exchange {
   Metrics metrics{"m"};
   Generation generation;
 
-  explicit Exchange(const GenerationRequest& request)
-      : generation({request.api, "cmpl-1", "m", 1234}, request, gpt2_tokenizer(), reply, metrics) {}
+  explicit Exchange(const GenerationRequest& request, const Tokenizer& tokenizer = gpt2_tokenizer())
+      : generation({request.api, "cmpl-1", "m", 1234}, request, tokenizer, reply, metrics) {}
 
   // Gives choice `index` the tokens of `text`, the last one with `finish`. Whether the choice has ended.
   bool take(int index, const std::string& text, std::optional<FinishReason> finish) {
@@ -93,6 +93,25 @@ TEST(Generation, AnswersInOnePiece) {
                         {"total_tokens", tokens + 6},
                         {"prompt_tokens_details", {{"cached_tokens", 0}}}}}};
   EXPECT_EQ(json::parse(exchange.reply->responses[0].body), expected);
+}
+
+// An answer goes on with the prompt's text: its first space is not the one that SentencePiece puts before any text.
+TEST(Generation, KeepsTheSpaceBehindThePrompt) {
+  const Tokenizer& llama2 = llama2_tokenizer();
+  for (const bool echo : {false, true}) {
+    GenerationRequest request = request_of(1);
+    request.prompts = {llama2.encode("the mill")};
+    request.echo = echo;
+    request.stop = {" \u2603"};  // bytes that the vocabulary has no character for
+    Exchange exchange(request, llama2);
+    const auto ids = llama2.encode("and it \u2603 there", {.add_special_tokens = false});
+    for (std::size_t i = 0; i < ids.size(); ++i)
+      if (exchange.generation.take(0, {1, ids[i], std::nullopt})) break;
+    ASSERT_EQ(exchange.reply->responses.size(), 1u);
+    const json choice = json::parse(exchange.reply->responses[0].body)["choices"][0];
+    EXPECT_EQ(choice["text"], echo ? "the mill and it" : " and it");
+    EXPECT_EQ(choice["stop_reason"], " \u2603");
+  }
 }
 
 TEST(Generation, StreamsChunksThenDone) {

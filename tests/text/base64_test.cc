@@ -1,0 +1,28 @@
+#include "text/base64.h"
+
+#include <gtest/gtest.h>
+
+namespace foe {
+namespace {
+
+// RFC 4648, section 10.
+TEST(Base64, DecodesTheVectorsOfTheRfc) {
+  const std::pair<const char*, const char*> vectors[] = {{"", ""},
+                                                         {"Zg==", "f"},
+                                                         {"Zm8=", "fo"},
+                                                         {"Zm9v", "foo"},
+                                                         {"Zm9vYg==", "foob"},
+                                                         {"Zm9vYmE=", "fooba"},
+                                                         {"Zm9vYmFy", "foobar"}};
+  for (const auto& [text, bytes] : vectors) EXPECT_EQ(decode_base64(text), bytes);
+  EXPECT_EQ(decode_base64("AP/+"), std::string("\0\xff\xfe", 3));
+}
+
+TEST(Base64, RefusesAnythingElse) {
+  for (const char* text :
+       {"Z", "Zg", "Zg=", "Zg= =", "Z===", "====", "Zh==", "Zm9=", "Zm 9", "Zm9-", "=Zm9", "Zg==Zg=="})
+    EXPECT_EQ(decode_base64(text), std::nullopt) << text;
+}
+
+}  // namespace
+}  // namespace foe
