@@ -186,7 +186,7 @@ void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std:
   agree(*comm, facts_of(flags, config, options));
   Model model = load_model(flags.model, plan_of(flags, config), *comm, format_choice(flags.dtype, flags.quantize),
                            options.threads);
-  const WeightFormats formats = formats_of(model.weights);
+  const WeightFormats formats = model.weights.formats;
   const bool idle_here = model.share().idle();
   agree(*comm, {{"the weights' digest", model.identity},
                 {"the format of attention", idle_here ? "" : to_string(formats.attention)},

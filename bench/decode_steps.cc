@@ -30,7 +30,7 @@ bool only_decodes(const Batch& batch) {
 DecodeWatch::DecodeWatch(Engine& engine)
     : engine_(engine),
       limits_(measure(engine, measure_limits)),
-      weights_(formats_of(engine.model().weights)),
+      weights_(engine.model().weights.formats),
       rows_LE_(rows_so_far(engine)) {}
 
 void DecodeWatch::count(double step_seconds) {

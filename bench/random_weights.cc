@@ -96,6 +96,8 @@ Weights random_weights(const ModelConfig& c, const Share& share, WeightFormat fo
     return row ? std::vector<float>(part_of(*row, c, share).size(), value_of(*row)) : std::vector<float>{};
   };
   Weights w;
+  w.formats = {format, format, format};
+  std::vector<std::vector<ExpertWeights>> experts(c.num_layers());
   const ModelTensor& embedding = table.at(TensorRole::kEmbedding);
   w.own_embedding = AlignedBuffer<std::byte>(embedding.size() * sizeof(float));
   every_rank.fill(w.own_embedding.span());
@@ -113,11 +115,12 @@ Weights random_weights(const ModelConfig& c, const Share& share, WeightFormat fo
     for (int e = share.experts.begin; e < share.experts.end; ++e) {
       const TensorPart down = part_of(expert_matrices(table, c, l, e).down, c, share);
       const int panels = (down.columns.size() + kPanel - 1) / kPanel;
-      layer.experts.push_back(
+      experts[l].push_back(
           {own.next(2 * kPanel * panels, down.rows.size()), own.next(down.rows.size(), down.columns.size())});
     }
     w.layers.push_back(std::move(layer));
   }
+  w.experts = std::make_unique<ResidentExperts>(std::move(experts));
   w.final_norm_D = floats(TensorRole::kFinalNorm, -1);
   w.head_vD = own.next(share.vocab.size(), c.hidden_size);
   return w;

@@ -40,7 +40,7 @@ ProductScratch make_product_scratch(const Model& model, std::size_t T, std::size
   scratch.list.reserve(std::max<std::size_t>({static_cast<std::size_t>(share.experts.size()), 3 * G, kSumBlocks}));
   if (share.idle()) return scratch;
   // Of the largest x that products with rounded weights take.
-  const WeightFormats formats = formats_of(model.weights);
+  const WeightFormats formats = model.weights.formats;
   std::size_t bytes = 0;
   const auto want = [&](WeightFormat format, std::size_t rows, std::size_t depth) {
     bytes = std::max(bytes, rows * quantised_row_bytes(format, static_cast<int>(depth)));

@@ -51,7 +51,6 @@ void count_rows(Step& s, int layer, const Routing& sorted) {
 
 void begin_experts(Step& s, int layer) {
   const ModelConfig& c = s.model.config;
-  const LayerWeights& w = s.model.weights.layers[layer];
   Routing& routing = s.state.routing;
   norm_and_route(s, layer);
   sort_rows(s.model.share(), s.T, routing);
@@ -59,7 +58,7 @@ void begin_experts(Step& s, int layer) {
   if (c.dense()) {
     multiply_dense(s, layer);
   } else {
-    multiply_experts(s, w, input_rows(s, s.T), routing);
+    multiply_experts(s, layer, input_rows(s, s.T), routing);
     combine_experts(s.pool, c, routing, s.model.expert_parts, s.a.experts.output_RD.data(), s.T, s.update_TD(0));
   }
   if (!c.federated()) begin_sum(s, s.model.expert_sums, s.update_TD(0));
@@ -83,7 +82,7 @@ void finish_dispatch(Step& s, int layer) {
 
 void begin_return(Step& s, int layer) {
   ExpertExchange& x = *s.state.exchange;
-  multiply_experts(s, s.model.weights.layers[layer], {x.arrived, x.arrived_stride, x.rows, x.hidden_size}, x.routing);
+  multiply_experts(s, layer, {x.arrived, x.arrived_stride, x.rows, x.hidden_size}, x.routing);
   pack_sums(x, s.pool, s.model.config, s.a.experts.output_RD.data());
   begin_messages(s);
 }

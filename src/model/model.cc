@@ -57,19 +57,6 @@ std::vector<PackedMatrix> views_of_output(const Model& model, const LayerWeights
   return views;
 }
 
-static_assert(kSumBlockUnit % block_depth(WeightFormat::kBF16xBF16) == 0 &&
-              kSumBlockUnit % block_depth(WeightFormat::kInt8) == 0 &&
-              kSumBlockUnit % block_depth(WeightFormat::kInt4) == 0);
-
-std::vector<PackedMatrix> views_of_down(const Model& model, const LayerWeights& layer) {
-  std::vector<PackedMatrix> views;
-  for (std::size_t b = 0; b + 1 < model.down_begin.size(); ++b) {
-    const PackedMatrix& down = layer.experts[0].down;
-    views.push_back(down.view(0, down.rows, model.down_begin[b], model.down_begin[b + 1] - model.down_begin[b]));
-  }
-  return views;
-}
-
 // Throws Error if a token can have more experts than one sum takes in.
 void check_summed(const ModelConfig& config) {
   const int parts = config.federated() ? config.expert_groups : 1;
@@ -98,7 +85,7 @@ Model make_model(ModelConfig config, Placement placement, int rank, Weights weig
               .expert_sums = std::move(expert_sums)};
   const Share& share = model.share();
   if (share.idle()) return model;
-  model.o_blocks = output_blocks(model.config, formats_of(model.weights).attention, share.kv_heads);
+  model.o_blocks = output_blocks(model.config, model.weights.formats.attention, share.kv_heads);
   if (model.config.dense()) {
     const SumBlocks width = width_blocks(model.config);
     const Range own = width.within(share.expert_width);
@@ -108,7 +95,7 @@ Model make_model(ModelConfig config, Placement placement, int rank, Weights weig
     model.affine_parts = parts_of_affine(model);
   }
   for (const LayerWeights& layer : model.weights.layers)
-    model.blocks.push_back({views_of_output(model, layer), views_of_down(model, layer)});
+    model.blocks.push_back({views_of_output(model, layer)});
   return model;
 }
 

@@ -16,8 +16,7 @@ namespace foe {
 
 // Views of a layer's weights, cut into the blocks of the sums that the products end in (core/sum_blocks.h).
 struct BlockWeights {
-  std::vector<PackedMatrix> o;     // attention's output projection, cut as Model::o_blocks says
-  std::vector<PackedMatrix> down;  // a dense model's down projection, cut as Model::down_begin says
+  std::vector<PackedMatrix> o;  // attention's output projection, cut as Model::o_blocks says
 };
 
 // Immutable once it is made. Owns its weights.

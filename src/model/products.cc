@@ -1,9 +1,17 @@
 #include "model/products.h"
 
+#include <array>
+
+#include "core/sum_blocks.h"
 #include "kernels/products/gemm.h"
 
 namespace foe {
 namespace {
+
+// The blocks of a dense model's down projection are views of it.
+static_assert(kSumBlockUnit % block_depth(WeightFormat::kBF16xBF16) == 0 &&
+              kSumBlockUnit % block_depth(WeightFormat::kInt8) == 0 &&
+              kSumBlockUnit % block_depth(WeightFormat::kInt4) == 0);
 
 // Rounds the input as the products require it, whose x are at rows and columns of it. Overwrites what was rounded
 // before.
@@ -48,37 +56,53 @@ void multiply_partials(Step& s, const SumPlan& sums, float* y_PTD) {
   }
 }
 
-// Returns the products of the local experts that have rows, in ascending order.
+// Returns the products of those experts of a wave that have rows, in ascending order.
 template <typename Make>
-std::span<Product> products_of_experts(Step& s, const Routing& routing, Make&& make) {
+std::span<Product> products_of_experts(Step& s, const Routing& routing, const ExpertWave& wave, Make&& make) {
   const std::vector<std::int32_t>& begin = routing.expert_begin;
   s.a.products.list.clear();
-  for (std::size_t e = 0; e + 1 < begin.size(); ++e)
+  for (int e = wave.experts.begin; e < wave.experts.end; ++e)
     if (const int count = begin[e + 1] - begin[e]; count > 0) s.a.products.list.push_back(make(e, begin[e], count));
   return s.a.products.list;
 }
 
-// Writes silu(gate) * up to hidden_Rf for the sorted rows of each local expert.
-void multiply_gate_up(Step& s, const LayerWeights& w, const Input& in, const Routing& routing) {
+// Writes silu(gate) * up to hidden_Rf for the sorted rows of each expert of a wave.
+void multiply_gate_up(Step& s, const ExpertWave& wave, const Input& in, const Routing& routing) {
   const std::size_t f = s.model.share().expert_width.size();
-  const auto gate_up = [&](std::size_t e, std::size_t row, int count) {
+  const auto gate_up = [&](int e, std::size_t row, int count) {
     return Product{.x = in.x,
                    .x_stride = in.stride,
                    .rows = routing.token_R.data() + row,
                    .count = count,
-                   .w = &w.experts[e].gate_up,
+                   .w = &wave.weights[e].gate_up,
                    .y = s.a.experts.hidden_Rf.data() + row * f,
                    .y_stride = f};
   };
-  const std::span<Product> products = products_of_experts(s, routing, gate_up);
+  const std::span<Product> products = products_of_experts(s, routing, wave, gate_up);
   round_input(s, in, products);
   multiply_swiglu(s.pool, products, static_cast<int>(f));
 }
 
-// The rows that multiply_gate_up() has written.
-Input hidden_rows(const Step& s, int rows) {
+// The rows that multiply_gate_up() has written for a wave.
+Input hidden_rows(const Step& s, const ExpertWave& wave, const Routing& routing) {
   const int f = s.model.share().expert_width.size();
-  return {s.a.experts.hidden_Rf.data(), static_cast<std::size_t>(f), rows, f};
+  const std::size_t first = routing.expert_begin[wave.experts.begin], end = routing.expert_begin[wave.experts.end];
+  return {s.a.experts.hidden_Rf.data() + first * f, static_cast<std::size_t>(f), static_cast<int>(end - first), f};
+}
+
+// Writes the products of these rows with the down projections to output_RD.
+void multiply_down(Step& s, const ExpertWave& wave, const Routing& routing) {
+  const std::size_t D = s.model.config.hidden_size;
+  const Input hidden = hidden_rows(s, wave, routing);
+  const auto down = [&](int e, std::size_t row, int count) {
+    return Product{.x = s.a.experts.hidden_Rf.data() + row * hidden.stride,
+                   .x_stride = hidden.stride,
+                   .count = count,
+                   .w = &wave.weights[e].down,
+                   .y = s.a.experts.output_RD.data() + row * D,
+                   .y_stride = D};
+  };
+  linear(s, hidden, products_of_experts(s, routing, wave, down));
 }
 
 }  // namespace
@@ -113,36 +137,40 @@ void project_output(Step& s, int layer, bool own_updates) {
   multiply_partials(s, s.model.attention_sums, s.state.term_PTD.data());
 }
 
-void multiply_experts(Step& s, const LayerWeights& w, const Input& in, const Routing& routing) {
-  if (w.experts.empty()) return;
-  multiply_gate_up(s, w, in, routing);
-  const std::size_t D = s.model.config.hidden_size;
-  const Input hidden = hidden_rows(s, routing.expert_begin.back());
-  const auto down = [&](std::size_t e, std::size_t row, int count) {
-    return Product{.x = hidden.x + row * hidden.stride,
-                   .x_stride = hidden.stride,
-                   .count = count,
-                   .w = &w.experts[e].down,
-                   .y = s.a.experts.output_RD.data() + row * D,
-                   .y_stride = D};
-  };
-  linear(s, hidden, products_of_experts(s, routing, down));
+void multiply_experts(Step& s, int layer, const Input& in, const Routing& routing) {
+  ExpertStore& store = *s.model.weights.experts;
+  const int experts = static_cast<int>(routing.expert_begin.size()) - 1;
+  for (int first = 0; first < experts;) {
+    const ExpertWave wave = store.acquire(layer, routing.expert_begin, first);
+    multiply_gate_up(s, wave, in, routing);
+    multiply_down(s, wave, routing);
+    store.release(layer);
+    first = wave.experts.end;
+  }
 }
 
 void multiply_dense(Step& s, int layer) {
-  const std::vector<PackedMatrix>& down = s.model.blocks[layer].down;
-  if (down.empty()) return;
-  multiply_gate_up(s, s.model.weights.layers[layer], input_rows(s, s.T), s.state.routing);
-  const Input hidden = hidden_rows(s, s.T);
+  const std::vector<int>& begin = s.model.down_begin;
+  const int blocks = static_cast<int>(begin.size()) - 1;
+  if (blocks <= 0) return;
+  ExpertStore& store = *s.model.weights.experts;
+  const ExpertWave wave = store.acquire(layer, s.state.routing.expert_begin);
+  multiply_gate_up(s, wave, input_rows(s, s.T), s.state.routing);
+  const Input hidden = hidden_rows(s, wave, s.state.routing);
+  const PackedMatrix& down = wave.weights[0].down;
+  std::array<PackedMatrix, kSumBlocks> parts;
   s.a.products.list.clear();
-  for (std::size_t b = 0; b < down.size(); ++b)
-    s.a.products.list.push_back({.x = hidden.x + s.model.down_begin[b],
+  for (int b = 0; b < blocks; ++b) {
+    parts[b] = down.view(0, down.rows, begin[b], begin[b + 1] - begin[b]);
+    s.a.products.list.push_back({.x = hidden.x + begin[b],
                                  .x_stride = hidden.stride,
                                  .count = s.T,
-                                 .w = &down[b],
+                                 .w = &parts[b],
                                  .y_stride = static_cast<std::size_t>(s.model.config.hidden_size)});
+  }
   round_input(s, hidden, s.a.products.list);
   multiply_partials(s, s.model.expert_sums, s.state.update_GTD.data());
+  store.release(layer);
 }
 
 }  // namespace foe

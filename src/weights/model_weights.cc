@@ -47,7 +47,7 @@ class Loader {
   }
 
   // The experts of a layer; `below` has those of the layers below it.
-  std::vector<ExpertWeights> experts(int l, const std::vector<LayerWeights>& below) const {
+  std::vector<ExpertWeights> experts(int l, const std::vector<std::vector<ExpertWeights>>& below) const {
     const ExpertTable table = expert_table(config_, l);
     const int owner = config_.experts(l).of_layer;
     std::vector<ExpertWeights> experts;
@@ -55,10 +55,18 @@ class Loader {
       if (owner == -1 || table.kind_of(e) == ExpertKind::kShared) {
         experts.push_back(expert(l, e));
       } else {
-        const ExpertWeights& own = below[owner].experts[e - share_.experts.begin];
+        const ExpertWeights& own = below[owner][e - share_.experts.begin];
         experts.push_back({whole(own.gate_up), whole(own.down)});
       }
     return experts;
+  }
+
+  const WeightFormats& formats() const { return formats_; }
+
+  // Makes the store of the experts of all layers.
+  std::unique_ptr<ExpertStore> store(std::vector<std::vector<ExpertWeights>> layers) const {
+    if (in_file_.experts.packed) return std::make_unique<MappedExperts>(std::move(layers));
+    return std::make_unique<ResidentExperts>(std::move(layers));
   }
 
   PackedMatrix head() const {
@@ -187,25 +195,28 @@ class Loader {
   WeightFormats formats_;
 };
 
+// Calls f(matrix) for each that is not an expert's.
 template <typename F>
 void for_each_matrix(const Weights& w, F&& f) {
   for (const LayerWeights& layer : w.layers) {
     f(layer.router_ED);
     for (const StreamWeights& s : layer.streams)
       for (const PackedMatrix* m : {&s.q, &s.k, &s.v, &s.o}) f(*m);
-    for (const ExpertWeights& e : layer.experts)
-      for (const PackedMatrix* m : {&e.gate_up, &e.down}) f(*m);
   }
   f(w.head_vD);
 }
 
 // Asks for huge pages where matrices of this rank lie next to each other in a mapped file. (Linux has them for files on
 // ext4 since 6.16, if they are asked for before the system has read the file.)
-void prefer_huge_pages_of_files(const Weights& w) {
+void prefer_huge_pages_of_files(const Weights& w, const std::vector<std::vector<ExpertWeights>>& experts) {
   std::vector<std::span<const std::byte>> ranges;
-  for_each_matrix(w, [&](const PackedMatrix& m) {
+  const auto add = [&](const PackedMatrix& m) {
     if (m.bytes() > 0 && m.panel_stride == panel_bytes(m.format, m.depth)) ranges.push_back({m.data, m.bytes()});
-  });
+  };
+  for_each_matrix(w, add);
+  for (const std::vector<ExpertWeights>& layer : experts)
+    for (const ExpertWeights& e : layer)
+      for (const PackedMatrix* m : {&e.gate_up, &e.down}) add(*m);
   std::ranges::sort(ranges, {}, [](const auto& range) { return range.data(); });
   for (std::size_t i = 0, next; i < ranges.size(); i = next) {
     const std::byte* end = ranges[i].data();
@@ -217,17 +228,9 @@ void prefer_huge_pages_of_files(const Weights& w) {
 }  // namespace
 
 std::size_t Weights::packed_bytes() const {
-  std::size_t bytes = 0;
+  std::size_t bytes = experts ? experts->bytes() : 0;
   for_each_matrix(*this, [&](const PackedMatrix& m) { bytes += m.bytes(); });
   return bytes;
-}
-
-WeightFormats formats_of(const Weights& w) {
-  WeightFormats formats{.head = w.head_vD.format};
-  if (w.layers.empty()) return formats;
-  if (!w.layers[0].streams.empty()) formats.attention = w.layers[0].streams[0].q.format;
-  if (!w.layers[0].experts.empty()) formats.experts = w.layers[0].experts[0].down.format;
-  return formats;
 }
 
 Weights load_weights(ThreadPool& pool, const std::string& model_dir, const ModelConfig& config, const Share& share,
@@ -236,15 +239,18 @@ Weights load_weights(ThreadPool& pool, const std::string& model_dir, const Model
   w.folder = std::make_unique<TensorFolder>(model_dir);
   const Loader loader(pool, *w.folder, config, share, formats, w.packed);
   w.embedding_VD = loader.embedding();
+  w.formats = loader.formats();
+  std::vector<std::vector<ExpertWeights>> experts;
   for (int l = 0; l < config.num_layers(); ++l) {
     w.layers.push_back(loader.layer(l));
-    w.layers[l].experts = loader.experts(l, w.layers);
+    experts.push_back(loader.experts(l, experts));
     w.folder->drop_pages();  // what has been packed is not read again
   }
   w.final_norm_D = loader.floats(TensorRole::kFinalNorm);
   w.head_vD = loader.head();
   w.folder->drop_pages();
-  prefer_huge_pages_of_files(w);
+  prefer_huge_pages_of_files(w, experts);
+  w.experts = loader.store(std::move(experts));
   return w;
 }
 

@@ -8,6 +8,7 @@
 
 #include "core/model_tensors.h"
 #include "kernels/products/gemm.h"
+#include "weights/expert_store.h"
 #include "weights/tensor_folder.h"
 #include "weights/weight_formats.h"
 
@@ -18,11 +19,6 @@ namespace foe {
 struct StreamWeights {
   PackedMatrix q, k, v;  // [n*C, D], [m*C, D], [m*W, D], with the stream's n query and m KV heads
   PackedMatrix o;        // [D, n*W], with columns packed as output_blocks() says
-};
-
-struct ExpertWeights {
-  PackedMatrix gate_up;  // pack_gate_up() of gate and up, [f, D] each
-  PackedMatrix down;     // [D, f]
 };
 
 // Vectors that the model does not have are empty. Of those that are split over ranks (core/model_tensors.h), these have
@@ -38,7 +34,6 @@ struct LayerWeights {
   std::vector<float> selection_bias_E;  // of the scored experts
   std::vector<float> constants_AD;      // the constant experts' vectors
   std::vector<float> router_bias_E;     // if not empty, added to the scores: for measurements of skewed routing
-  std::vector<ExpertWeights> experts;   // the experts Share::experts, each with its units Share::expert_width
 };
 
 // Calls f(role, vector) for each of a layer's vectors that are tensors of the model.
@@ -65,13 +60,13 @@ struct Weights {
   StoredMatrix embedding_VD;
   PackingSpace packed;  // owns the matrices that are packed while loading
   std::vector<LayerWeights> layers;
+  std::unique_ptr<ExpertStore> experts;  // the experts Share::experts, each with its units Share::expert_width
   std::vector<float> final_norm_D;
   PackedMatrix head_vD;  // rows Share::vocab
+  WeightFormats formats;
 
   std::size_t packed_bytes() const;
 };
-
-WeightFormats formats_of(const Weights& weights);
 
 // Reads and packs the weights that `share` names, and reads no other tensor's data. Matrices that the folder has packed
 // already are mapped. Matrices keep the format of the file unless `formats` names another; norms and router become f32.

@@ -10,6 +10,7 @@
 #include "core/configs.h"
 #include "random_model.h"
 #include "runner.h"
+#include "weights/experts_of.h"
 #include "weights/tensor_folder.h"
 
 namespace foe {
@@ -105,7 +106,7 @@ TEST(ExpertViews, ALayerMayUseTheExpertsOfAnother) {
   ThreadPool pool(1);
   Weights weights = load_weights(pool, folder.path(), reusing, placement.ranks[0], {});
   for (int e = 0; e < 16; ++e)
-    EXPECT_EQ(weights.layers[2].experts[e].down.data, weights.layers[0].experts[e].down.data);
+    EXPECT_EQ(experts_of(weights, 2)[e].down.data, experts_of(weights, 0)[e].down.data);
   EXPECT_EQ(logits_of(make_model(reusing, std::move(placement), 0, std::move(weights)), *comm),
             logits_of(load_model(copied.path(), Plan::kTp, *comm), *comm));
 }

@@ -14,6 +14,7 @@
 #include "random_model.h"
 #include "runner.h"
 #include "weights/convert.h"
+#include "weights/experts_of.h"
 
 namespace foe {
 namespace {
@@ -283,7 +284,7 @@ TEST(Forward, WeightsInBf16AreTheRoundedOnes) {
   const RandomModel folder(small_config());
   const auto comm = make_self_comm();
   Model model = load_model(folder.path(), Plan::kTp, *comm, FormatChoice::all(WeightFormat::kBF16));
-  EXPECT_EQ(model.weights.layers[0].experts[0].down.format, WeightFormat::kBF16);
+  EXPECT_EQ(experts_of(model.weights, 0)[0].down.format, WeightFormat::kBF16);
   EXPECT_EQ(model.weights.layers[0].router_ED.format, WeightFormat::kF32);
   EXPECT_EQ(load_model(folder.path(), Plan::kTp, *make_self_comm()).weights.head_vD.format, WeightFormat::kF32);
 }

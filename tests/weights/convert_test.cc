@@ -12,6 +12,7 @@
 
 #include "core/change_config.h"
 #include "core/configs.h"
+#include "experts_of.h"
 #include "file_memory.h"
 #include "model/random_model.h"
 #include "weights/config_json.h"
@@ -98,10 +99,11 @@ void expect_equal(const Weights& a, const Weights& b) {
       expect_equal(x.streams[g].v, y.streams[g].v);
       expect_equal(x.streams[g].o, y.streams[g].o);
     }
-    ASSERT_EQ(x.experts.size(), y.experts.size());
-    for (std::size_t e = 0; e < x.experts.size(); ++e) {
-      expect_equal(x.experts[e].gate_up, y.experts[e].gate_up);
-      expect_equal(x.experts[e].down, y.experts[e].down);
+    const auto experts = experts_of(a, static_cast<int>(l)), others = experts_of(b, static_cast<int>(l));
+    ASSERT_EQ(experts.size(), others.size());
+    for (std::size_t e = 0; e < experts.size(); ++e) {
+      expect_equal(experts[e].gate_up, others[e].gate_up);
+      expect_equal(experts[e].down, others[e].down);
     }
   }
 }
@@ -152,7 +154,7 @@ TEST(Convert, MapsWhatLoadingWouldPack) {
       for (const Share& share : {all_of(config), half}) {
         const Weights mapped = load(folder / "converted", read, share);
         expect_equal(mapped, load(original.path(), config, share, formats));
-        EXPECT_EQ(mapped.layers[0].experts[0].down.own.size(), 0u);  // a view of the file
+        EXPECT_EQ(experts_of(mapped, 0)[0].down.own.size(), 0u);  // a view of the file
       }
     }
 }
@@ -191,7 +193,7 @@ TEST(Convert, SharesOfNothing) {
   const Weights w = load(model.path, config, none);
   EXPECT_EQ(w.layers[0].streams[0].q.rows, 0);
   EXPECT_EQ(w.layers[0].streams[0].o.depth, 0);
-  EXPECT_EQ(w.layers[0].experts[0].down.depth, 0);
+  EXPECT_EQ(experts_of(w, 0)[0].down.depth, 0);
   EXPECT_EQ(w.head_vD.rows, 0);
 }
 
