@@ -93,9 +93,6 @@ void check_attention(const Layer& layer) {
 void refuse_other_attention(const Layer& layer) {
   const AttentionConfig &a = layer.config.attention(layer.index), &first = layer.config.heads();
   refuse_other<std::string_view>(layer.key("kind"), to_string(a.kind), to_string(AttentionKind::kGrouped));
-  refuse_other(layer.key("qkv_bias"), a.qkv_bias, false);
-  refuse_other(layer.key("output_bias"), a.output_bias, false);
-  refuse_other(layer.key("sinks"), a.sinks, false);
   refuse_other<std::string_view>(layer.key("qk_norm"), to_string(a.qk_norm), to_string(first.qk_norm));
 }
 

@@ -19,17 +19,19 @@ void project_qkv(Step& s, const LayerWeights& w, Range rows, bool own_updates) {
   const Input in = input_rows(s, own_updates ? static_cast<int>(streams) * rows.size() : rows.size());
   s.a.products.list.clear();
   for (std::size_t g = 0; g < streams; ++g) {
-    const auto project = [&](const PackedMatrix& matrix, HeadRows& y) {
+    const auto project = [&](const PackedMatrix& matrix, const std::vector<float>& bias, HeadRows& y) {
+      const std::size_t column = g * (y.stride() / streams);
       s.a.products.list.push_back({.x = in.x + (own_updates ? g * rows.size() * in.stride : 0),
                                    .x_stride = in.stride,
                                    .count = rows.size(),
                                    .w = &matrix,
-                                   .y = y.row(rows.begin) + g * (y.stride() / streams),
-                                   .y_stride = y.stride()});
+                                   .y = y.row(rows.begin) + column,
+                                   .y_stride = y.stride(),
+                                   .plus = bias.empty() ? nullptr : bias.data() + column});
     };
-    project(w.streams[g].q, s.a.attention.q);
-    project(w.streams[g].k, s.a.attention.k);
-    project(w.streams[g].v, s.a.attention.v);
+    project(w.streams[g].q, w.q_bias, s.a.attention.q);
+    project(w.streams[g].k, w.k_bias, s.a.attention.k);
+    project(w.streams[g].v, w.v_bias, s.a.attention.v);
   }
   linear(s, in, s.a.products.list);
 }
@@ -112,9 +114,10 @@ void attend(Step& s, int layer) {
   const AttentionConfig& a = s.model.config.attention(layer);
   AttentionScratch& x = s.a.attention;
   const KvShape& shape = s.kv.shape();
+  const AttentionParams params{
+      .scale = a.scale, .softcap = a.softcap, .window = a.window, .sinks_n = s.model.weights.layers[layer].sinks_n};
   write_kv(s.pool, s.batch, shape, x.k.row(0), x.v.row(0), s.kv.layer(layer));
-  attention(s.pool, s.batch, shape, x.q.heads, {.scale = a.scale, .softcap = a.softcap, .window = a.window}, x.q.row(0),
-            s.kv.layer(layer), x.attended.row(0));
+  attention(s.pool, s.batch, shape, x.q.heads, params, x.q.row(0), s.kv.layer(layer), x.attended.row(0));
 }
 
 // From the second layer on, each stream of a federated model has an update that the others have not seen.

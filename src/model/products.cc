@@ -4,6 +4,7 @@
 
 #include "core/sum_blocks.h"
 #include "kernels/products/gemm.h"
+#include "kernels/rows/rows.h"
 
 namespace foe {
 namespace {
@@ -124,15 +125,25 @@ void linear(Step& s, const Input& in, const PackedMatrix& w, float* y) {
 
 void project_output(Step& s, int layer, bool own_updates) {
   const std::size_t D = s.model.config.hidden_size;
+  const float* bias = if_any(s.model.weights.layers[layer].o_bias_D);
+  if (bias && own_updates)
+    s.pool.parallel_for(s.model.o_blocks.size() * s.T,
+                        [&](std::size_t row) { add_to(s.update_TD(0) + row * D, bias, D); });
   s.a.products.list.clear();
-  for (std::size_t b = 0; b < s.model.o_blocks.size(); ++b)
-    s.a.products.list.push_back({.x = s.a.attention.attended.row(0) + s.model.o_blocks[b].column,
-                                 .x_stride = s.a.attention.attended.stride(),
-                                 .count = s.T,
-                                 .w = &s.model.blocks[layer].o[b],
-                                 .y_stride = D,
-                                 .plus = own_updates ? s.update_TD(static_cast<int>(b)) : nullptr,
-                                 .plus_stride = D});
+  for (std::size_t b = 0; b < s.model.o_blocks.size(); ++b) {
+    Product product{.x = s.a.attention.attended.row(0) + s.model.o_blocks[b].column,
+                    .x_stride = s.a.attention.attended.stride(),
+                    .count = s.T,
+                    .w = &s.model.blocks[layer].o[b],
+                    .y_stride = D};
+    if (own_updates) {
+      product.plus = s.update_TD(static_cast<int>(b));
+      product.plus_stride = D;
+    } else if (s.model.config.federated() || (b == 0 && s.model.share().kv_heads.begin == 0)) {
+      product.plus = bias;
+    }
+    s.a.products.list.push_back(product);
+  }
   round_attended(s, s.a.products.list);
   multiply_partials(s, s.model.attention_sums, s.state.term_PTD.data());
 }

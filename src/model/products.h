@@ -34,8 +34,9 @@ inline const float* if_any(const std::vector<float>& values) {
   return values.empty() ? nullptr : values.data();
 }
 
-// Writes attention's partial sums to term_PTD. With a shared residual the terms are blocks of heads. In a federated
-// model they are the local streams, Attn_h or, with `own_updates`, M_h + Attn_h.
+// Writes attention's partial sums to term_PTD. With a shared residual the terms are blocks of heads, and the first of
+// all has the bias. In a federated model they are the local streams, Attn_h or, with `own_updates`, M_h + Attn_h, and
+// each has the bias, which is added to M_h then.
 void project_output(Step& s, int layer, bool own_updates);
 
 // Writes FFN_e(x) to output_RD for the sorted rows of each local expert e; `routing` says which rows of x, the input,

@@ -31,16 +31,17 @@ struct Dialect {
   bool sparse = false;               // the model must have experts
   bool always_renormalises = false;  // there is no key norm_topk_prob: it is always true
   bool windows = false;              // sliding_window is of all layers
+  bool biases = true;                // attention_bias is of all four projections
 };
 
 constexpr Dialect kFoe = {.model_type = "foe", .windows = true};
 constexpr std::array<Dialect, 7> kDialects = {{
     kFoe,
     {"olmoe", QkNorm::kFull, true},
-    {"mixtral", QkNorm::kNone, true, true, true},
+    {"mixtral", QkNorm::kNone, true, true, true, false},
     {"qwen3_moe", QkNorm::kHead, true},
     {"llama"},
-    {.model_type = "mistral", .windows = true},
+    {.model_type = "mistral", .windows = true, .biases = false},
     {"qwen3", QkNorm::kHead},
 }};
 
@@ -62,13 +63,13 @@ Dialect find_dialect(const json& root) {
   fail("model_type: expected one of{}, got {}", names, excerpt(*type));
 }
 
-void refuse_other_architectures(const json& root) {
+void refuse_other_architectures(const json& root, const Dialect& dialect) {
   const auto expect = [&root](const char* key, const json& expected) {
     const json* value = find(root, key);
     if (value && *value != expected) fail("{}: expected {}, got {}", key, expected.dump(), excerpt(*value));
   };
   expect("hidden_act", "silu");
-  expect("attention_bias", false);
+  if (!dialect.biases) expect("attention_bias", false);
   expect("mlp_bias", false);
   expect("clip_qkv", nullptr);
   expect("partial_rotary_factor", 1.0);
@@ -162,6 +163,7 @@ AttentionConfig read_attention(const json& root, const Dialect& dialect, int hid
     attention.key_width = hidden_size / attention.query_heads;
   }
   attention.qk_norm = get_choice(root, "qk_norm", dialect.qk_norm, {QkNorm::kNone, QkNorm::kHead, QkNorm::kFull});
+  attention.qkv_bias = attention.output_bias = get_bool(root, "attention_bias", false);
   attention.window = read_window(root, dialect);
   read_rope(root, attention);
   return attention;
@@ -188,7 +190,7 @@ json parse_object(std::string_view text, const std::string& source) {
 
 ModelConfig read_config(const json& root) {
   const Dialect dialect = find_dialect(root);
-  refuse_other_architectures(root);
+  refuse_other_architectures(root, dialect);
   ModelConfig config;
   const json* type = find(root, "model_type");
   config.model_type = type ? type->get<std::string>() : std::string(kFoe.model_type);
@@ -262,6 +264,7 @@ std::string model_config_json(const ModelConfig& config) {
   root["num_attention_heads"] = attention.query_heads;
   root["num_key_value_heads"] = attention.kv_heads;
   root["head_dim"] = attention.key_width;
+  if (attention.qkv_bias) root["attention_bias"] = true;
   if (attention.window > 0) root["sliding_window"] = attention.window;
   root["hidden_act"] = "silu";
   if (experts.dense()) {

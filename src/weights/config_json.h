@@ -16,13 +16,13 @@ namespace foe {
 ModelConfig load_model_config(const std::string& model_dir);
 
 // The same from text; error messages begin with `source`. Keys that ask for something that foe does not compute
-// (sliding windows, biases, other activations or RoPE scalings, dense layers among sparse ones) are errors, unless they
-// are set to have no effect. Other unknown keys are ignored.
+// (windows of some layers only, biases of experts, other activations or RoPE scalings, dense layers among sparse ones)
+// are errors, unless they are set to have no effect. Other unknown keys are ignored.
 ModelConfig parse_model_config(std::string_view text, const std::string& source = "config.json");
 
 // Returns the text of a config.json. An ordinary MoE with full QK-norm and heads that are together as wide as the model
 // is written as "olmoe", so that transformers can load it; any other model is written as "foe". parse_model_config()
-// returns the same config, except for its model_type.
+// returns the same config, except for its model_type. Throws Error for a config for which the keys do not suffice.
 std::string model_config_json(const ModelConfig& config);
 
 }  // namespace foe

@@ -28,7 +28,7 @@ ModelConfig base_config(bool federated) {
 struct Case {
   std::string name;
   std::function<void(ModelConfig&)> change;
-  bool same_tensors = true;
+  bool same_widths = true;  // of all tensors
 };
 
 void PrintTo(const Case& c, std::ostream* out) {
@@ -59,6 +59,10 @@ const Case kCases[] = {
     {"interleaved", in_all(&A::interleaved, true)},
     {"theta_in_second", in_second(&A::rope_theta, 100)},
     {"factor_in_second", in_second(&A::rope_factor, 8)},
+    {"biases_of_inputs", in_all(&A::qkv_bias, true)},
+    {"bias_of_output_in_first", [](ModelConfig& c) { c.attention(0).output_bias = true; }},
+    {"bias_of_output_in_second", in_second(&A::output_bias, true)},
+    {"sinks_in_second", in_second(&A::sinks, true)},
     {"narrow_values", in_all(&A::value_width, 5), false},
     {"wide_values", in_all(&A::value_width, 20), false},
     {"every_parameter",
@@ -67,6 +71,8 @@ const Case kCases[] = {
        set(c, &A::qk_norm, QkNorm::kHead);
        for (const int l : {0, 1}) {
          A& a = c.attention(l);
+         a.qkv_bias = a.output_bias = true;
+         a.sinks = l == 1;
          a.window = 9 + 8 * l;
          a.scale = 0.3 - 0.1 * l;
          a.softcap = 2 + l;
@@ -117,7 +123,7 @@ TEST_P(AttentionByLayer, IsThatOfTheFormulas) {
     return count;
   };
   EXPECT_EQ(differences(config), 0);
-  if (!by.same_tensors) return;
+  if (!by.same_widths) return;
   EXPECT_GT(differences(base_config(federated)), V) << "the parameter changes nothing";
 }
 

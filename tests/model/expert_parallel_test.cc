@@ -78,7 +78,7 @@ std::vector<Variant> variants() {
   std::vector<Variant> all{{"moe", moe}, {"full_norm_topk_tied", full}, {"moge_of_3", moge}, {"experts_13", odd}};
   for (const NamedConfig& routing : routing_configs())
     if (!routing.config.federated()) all.push_back({routing.name, routing.config});
-  all.push_back({"every_parameter_of_attention", attention_configs()[5].config});
+  all.push_back({"every_parameter_of_attention", attention_configs()[7].config});
   return all;
 }
 
@@ -172,7 +172,7 @@ TEST(GroupsThatSpanRanks, GiveTheBitsOfOneRank) {
   std::vector<ModelConfig> configs{four, two};
   for (const NamedConfig& routing : routing_configs())
     if (routing.config.federated()) configs.push_back(routing.config);
-  configs.push_back(attention_configs()[7].config);
+  configs.push_back(attention_configs()[9].config);
   for (const ModelConfig& config : configs) {
     const RandomModel folder(config, RandomModel::WithoutConfigJson());
     const auto self = make_self_comm();
@@ -203,8 +203,8 @@ TEST(Overlap, GivesTheSameBitsAndBytes) {
                                                 {routing_configs()[8].config, Plan::kTp},
                                                 {routing_configs()[8].config, Plan::kEp},
                                                 {routing_configs()[10].config, Plan::kFoe},
-                                                {attention_configs()[5].config, Plan::kTp},
-                                                {attention_configs()[7].config, Plan::kFoe}};
+                                                {attention_configs()[7].config, Plan::kTp},
+                                                {attention_configs()[9].config, Plan::kFoe}};
   for (const auto& [config, config_plan] : cases) {
     const RandomModel folder(config, RandomModel::WithoutConfigJson());
     const Plan plan = config_plan;  // a lambda may capture it

@@ -116,8 +116,8 @@ std::vector<Variant> variants() {
       FormatChoice::all(WeightFormat::kInt8));
   for (const NamedConfig& routing : routing_configs()) add(routing.name, routing.config, nothing);
   for (const NamedConfig& attention : attention_configs()) add(attention.name, attention.config, nothing);
-  add("every_parameter_int8", attention_configs()[5].config, nothing, FormatChoice::all(WeightFormat::kInt8));
-  add("foe2_every_parameter_bf16xbf16", attention_configs()[7].config, nothing,
+  add("every_parameter_int8", attention_configs()[7].config, nothing, FormatChoice::all(WeightFormat::kInt8));
+  add("foe2_every_parameter_bf16xbf16", attention_configs()[9].config, nothing,
       FormatChoice::all(WeightFormat::kBF16xBF16));
   add("deepseek_v3_int8", routing_configs()[0].config, nothing, FormatChoice::all(WeightFormat::kInt8));
   add("foe4_mixed", small_federated(4), nothing, {WeightFormat::kInt8, WeightFormat::kInt4, {}});
@@ -231,7 +231,9 @@ INSTANTIATE_TEST_SUITE_P(Variants, ForwardTest, testing::ValuesIn(variants()),
 TEST(Forward, AConvertedModelGivesTheSameBitsOnAnyNumberOfRanks) {
   ModelConfig dense = dense_config(1100), moe = small_config();
   set(moe, &AttentionConfig::key_width, 16);  // whole panels
-  for (const ModelConfig& config : {dense, moe})
+  ModelConfig biased = moe;
+  for_each_attention(biased, [](AttentionConfig& a) { a.qkv_bias = a.output_bias = true, a.window = 20; });
+  for (const ModelConfig& config : {dense, moe, biased})
     for (const WeightFormat format :
          {WeightFormat::kBF16, WeightFormat::kBF16xBF16, WeightFormat::kInt8, WeightFormat::kInt4}) {
       const RandomModel folder(config);

@@ -108,7 +108,7 @@ std::vector<Variant> variants() {
   set(mean, &AttentionConfig::qk_norm, QkNorm::kHead);
   std::vector<Variant> all = {{"moe_full", full},  {"moge", moge},
                               {"dense", dense},    {"foe2", small_federated(2)},
-                              {"foe4_mean", mean}, {"every_parameter_of_attention", attention_configs()[5].config}};
+                              {"foe4_mean", mean}, {"every_parameter_of_attention", attention_configs()[7].config}};
   for (Variant& v : all) set_layers(v.config, kLayers);
   return all;
 }

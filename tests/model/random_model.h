@@ -100,6 +100,9 @@ inline std::vector<NamedConfig> attention_configs() {
       a.interleaved = l == 2;
       a.scale = 0.2 + 0.1 * l;
       a.softcap = 5.0 + l;
+      a.qkv_bias = l != 1;
+      a.output_bias = l != 2;
+      a.sinks = l > 0;
     }
   };
   // Windows in two of three layers, which turn by other angles than the others; RoPE in two of three.
@@ -116,6 +119,12 @@ inline std::vector<NamedConfig> attention_configs() {
       [](ModelConfig& c) { for_each_attention(c, [](AttentionConfig& a) { a.scale = 0.4, a.softcap = 3; }); });
   add("narrow_values", small_config(), [](ModelConfig& c) {
     for_each_attention(c, [](AttentionConfig& a) { a.value_width = 7, a.qk_norm = QkNorm::kFull; });
+  });
+  add("biases", small_config(),
+      [](ModelConfig& c) { for_each_attention(c, [](AttentionConfig& a) { a.qkv_bias = a.output_bias = true; }); });
+  add("sinks_and_windows", small_config(), [](ModelConfig& c) {
+    for_each_attention(c, [](AttentionConfig& a) { a.sinks = a.qkv_bias = true; });
+    c.attention(1).window = 30;
   });
   add("every_parameter", small_config(), every);
   add("dense_every_parameter", small_config(), [&](ModelConfig& c) {

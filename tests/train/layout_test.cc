@@ -41,7 +41,10 @@ TEST(Layout, RefusesRoutersAndExpertsThatAreNotTrained) {
 TEST(Layout, RefusesAttentionThatIsNotTrained) {
   const std::pair<std::function<void(AttentionConfig&)>, const char*> cases[] = {
       {[](auto& a) { a.value_width = 2; }, "v_head_dim: training expects 4, got 2"},
+      {[](auto& a) { a.qkv_bias = true; }, "qkv_bias: training expects false, got true"},
+      {[](auto& a) { a.output_bias = true; }, "output_bias: training expects false, got true"},
       {[](auto& a) { a.window = 8; }, "sliding_window: training expects 0, got 8"},
+      {[](auto& a) { a.sinks = true; }, "sinks: training expects false, got true"},
       {[](auto& a) { a.rotary_share = 0.5; }, "partial_rotary_factor: training expects 1, got 0.5"},
       {[](auto& a) { a.interleaved = true; }, "rope_interleaved: training expects false, got true"},
       {[](auto& a) { a.scale = 0.25; }, "attention_scale: training expects 0, got 0.25"},

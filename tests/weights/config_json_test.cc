@@ -272,7 +272,7 @@ TEST(ConfigJson, RefusesOtherArchitectures) {
                     HasSubstr("got \"deepseek_v3\"")));
   EXPECT_THAT(error_with(with(olmoe(), {{"hidden_act", "gelu"}})),
               HasSubstr("hidden_act: expected \"silu\", got \"gelu\""));
-  EXPECT_THAT(error_with(with(olmoe(), {{"attention_bias", true}})),
+  EXPECT_THAT(error_with(with(mixtral(), {{"attention_bias", true}})),
               HasSubstr("attention_bias: expected false, got true"));
   EXPECT_THAT(error_with(with(olmoe(), {{"mlp_bias", true}})), HasSubstr("mlp_bias: expected false, got true"));
   EXPECT_THAT(error_with(with(olmoe(), {{"clip_qkv", 8.0}})), HasSubstr("clip_qkv: expected null, got 8.0"));
@@ -292,6 +292,16 @@ TEST(ConfigJson, RefusesOtherArchitectures) {
               HasSubstr("num_attention_heads: expected a divisor of hidden_size = 16 (there is no head_dim), got 3"));
   EXPECT_THAT(error_with(with(mixtral(), {{"num_attention_heads", 0}})),
               HasSubstr("expected a divisor of hidden_size = 16"));
+}
+
+// Of all four projections.
+TEST(ConfigJson, ReadsBiases) {
+  for (const json& root : {olmoe(), qwen3_moe(), foe_model(), with(common(), {{"model_type", "llama"}})}) {
+    const AttentionConfig biased = parse(with(root, {{"attention_bias", true}})).attention(1);
+    EXPECT_TRUE(biased.qkv_bias && biased.output_bias);
+    const AttentionConfig plain = parse(with(root, {{"attention_bias", false}})).attention(1);
+    EXPECT_FALSE(plain.qkv_bias || plain.output_bias);
+  }
 }
 
 // In the families whose layers have all the same window; in others the key would be read as it is not meant.
@@ -409,6 +419,8 @@ TEST(ConfigJson, WritesWhatItReads) {
   config.eos_token_ids = {1, 2};
   config.bos_token_id = 0;
   set(config, &AttentionConfig::window, 17);
+  set(config, &AttentionConfig::qkv_bias, true);
+  set(config, &AttentionConfig::output_bias, true);
   EXPECT_EQ(round_trip(config), config);
   for (const Residual residual : {Residual::kShared, Residual::kFederated}) {
     for (const GroupSync sync : {GroupSync::kMean, GroupSync::kSum}) {
@@ -453,9 +465,10 @@ TEST(ConfigJson, DoesNotWriteWhatItWouldNotRead) {
   set(config, &AttentionConfig::key_width, 3);
   EXPECT_THAT(error_of([&] { model_config_json(config); }), HasSubstr("head_dim: expected an even number"));
   const std::function<void(AttentionConfig&)> changes[] = {
-      [](AttentionConfig& a) { a.window = 8; }, [](AttentionConfig& a) { a.scale = 1; },
-      [](AttentionConfig& a) { a.softcap = 8; }, [](AttentionConfig& a) { a.rotary_share = 0.5; },
-      [](AttentionConfig& a) { a.rope_theta = 8; }};
+      [](AttentionConfig& a) { a.window = 8; },     [](AttentionConfig& a) { a.scale = 1; },
+      [](AttentionConfig& a) { a.softcap = 8; },    [](AttentionConfig& a) { a.rotary_share = 0.5; },
+      [](AttentionConfig& a) { a.rope_theta = 8; }, [](AttentionConfig& a) { a.sinks = true; },
+      [](AttentionConfig& a) { a.qkv_bias = true; }};
   for (const auto& change : changes) {
     config = parse(foe_model());
     change(config.attention(1));
