@@ -19,7 +19,7 @@ LAYERS = [
     ["core"],
     ["kernels"],
     ["weights", "comm", "placement", "sched", "text"],
-    ["tokenizer", "jinja"],
+    ["tokenizer", "jinja", "trace"],
     ["model", "train", "costs", "grammar", "load"],
     ["engine"],
     ["server/log"],

@@ -1,6 +1,7 @@
 #include "core/batch.h"
 
 #include <algorithm>
+#include <cstring>
 #include <functional>
 
 #include "base/check.h"
@@ -9,10 +10,12 @@
 namespace foe {
 namespace {
 
+constexpr int kMostRouted = 1 << 24;  // entries of one token in all layers
+
 // The arrays of a batch in the order of the message.
 constexpr std::vector<std::int32_t> Batch::*kArrays[] = {
-    &Batch::tokens,      &Batch::positions,   &Batch::sequence_begin, &Batch::sequence_owner,
-    &Batch::block_table, &Batch::table_begin, &Batch::sampled_rows,   &Batch::candidates};
+    &Batch::tokens,      &Batch::positions,    &Batch::sequence_begin, &Batch::sequence_owner, &Batch::block_table,
+    &Batch::table_begin, &Batch::sampled_rows, &Batch::candidates,     &Batch::route_rows};
 
 void append(std::vector<std::int32_t>& message, const std::vector<std::int32_t>& values) {
   message.push_back(static_cast<std::int32_t>(values.size()));
@@ -28,6 +31,31 @@ std::vector<std::int32_t> take(std::span<const std::int32_t>& message) {
   std::vector<std::int32_t> values(message.begin(), message.begin() + size);
   message = message.subspan(size);
   return values;
+}
+
+void append(std::vector<std::int32_t>& message, const Route& route) {
+  message.insert(message.end(), {route.layers, route.entries});
+  append(message, route.experts_TLK);
+  std::vector<std::int32_t> bits(route.weights_TLK.size());
+  if (!bits.empty()) std::memcpy(bits.data(), route.weights_TLK.data(), bits.size() * sizeof(float));
+  append(message, bits);
+}
+
+Route take_route(std::span<const std::int32_t>& message) {
+  if (message.size() < 2) fail("batch message: expected the form of a route, got {} words", message.size());
+  Route route{.layers = message[0], .entries = message[1], .experts_TLK = {}, .weights_TLK = {}};
+  message = message.subspan(2);
+  if (route.layers < 1 || route.entries < 1 || route.layers > kMostRouted / route.entries)
+    fail("batch message: expected a route of at most {} entries of a token, got {} layers of {}", kMostRouted,
+         route.layers, route.entries);
+  route.experts_TLK = take(message);
+  const std::vector<std::int32_t> bits = take(message);
+  if (bits.size() != route.experts_TLK.size() || bits.size() % (route.layers * route.entries) != 0)
+    fail("batch message: expected weights for {} layers of {} experts each, got {} weights for {}", route.layers,
+         route.entries, bits.size(), route.experts_TLK.size());
+  route.weights_TLK.resize(bits.size());
+  if (!bits.empty()) std::memcpy(route.weights_TLK.data(), bits.data(), bits.size() * sizeof(float));
+  return route;
 }
 
 Range take_layers(std::span<const std::int32_t>& message, int num_layers) {
@@ -66,8 +94,12 @@ std::vector<std::int32_t> slice(const std::vector<std::int32_t>& values, std::pt
   return part;
 }
 
-// Copies the sampled rows of the tokens [begin, end) to `part`.
-void copy_sampled(const Batch& batch, int begin, int end, Batch& part) {
+// Copies the sampled rows of the tokens [begin, end) to `part`, and what they are routed by.
+void copy_rows(const Batch& batch, int begin, int end, Batch& part) {
+  if (!batch.route_rows.empty()) {
+    part.route_rows = slice(batch.route_rows, begin, end);
+    part.route = batch.route;
+  }
   const auto& rows = batch.sampled_rows;
   const auto row = std::lower_bound(rows.begin(), rows.end(), begin), row_end = std::lower_bound(row, rows.end(), end);
   part.sampled_rows = slice(rows, row - rows.begin(), row_end - rows.begin(), begin);
@@ -87,10 +119,28 @@ void Batch::add_sequence(std::span<const std::int32_t> sequence_tokens, int firs
   sequence_owner.push_back(owner);
   block_table.insert(block_table.end(), blocks.begin(), blocks.end());
   table_begin.push_back(static_cast<std::int32_t>(block_table.size()));
+  if (!route_rows.empty()) route_rows.resize(num_tokens(), -1);
   if (sample == Sample::kNone) return;
   for (int row = sample == Sample::kAll ? first_row : num_tokens() - 1; row < num_tokens(); ++row)
     sampled_rows.push_back(row);
   candidates.resize(sampled_rows.size());
+}
+
+void Batch::route_last_sequence(const Route& by) {
+  FOE_CHECK(route.layers == 0 || (route.layers == by.layers && route.entries == by.entries), "{} x {} beside {} x {}",
+            by.layers, by.entries, route.layers, route.entries);
+  route.layers = by.layers;
+  route.entries = by.entries;
+  const int first_row = sequence_begin[num_sequences() - 1], first = positions[first_row];
+  const int end = std::min(by.tokens(), first + num_tokens() - first_row);
+  route_rows.resize(num_tokens(), -1);
+  if (first >= end) return;
+  for (int i = 0, row = route.tokens(); i < end - first; ++i) route_rows[first_row + i] = row + i;
+  const std::ptrdiff_t size = std::ptrdiff_t{by.layers} * by.entries;
+  route.experts_TLK.insert(route.experts_TLK.end(), by.experts_TLK.begin() + first * size,
+                           by.experts_TLK.begin() + end * size);
+  route.weights_TLK.insert(route.weights_TLK.end(), by.weights_TLK.begin() + first * size,
+                           by.weights_TLK.begin() + end * size);
 }
 
 Batch part_of(const Batch& batch, int owner) {
@@ -108,7 +158,7 @@ Batch part_of(const Batch& batch, int owner) {
   part.sequence_owner = slice(owners, s, s_end);
   part.block_table = slice(batch.block_table, b, b_end);
   part.table_begin = slice(batch.table_begin, s, s_end + 1, b);
-  copy_sampled(batch, t, t_end, part);
+  copy_rows(batch, t, t_end, part);
   return part;
 }
 
@@ -123,7 +173,7 @@ Batch rows_of(const Batch& batch, int begin, int end) {
                       blocks.subspan(batch.table_begin[s], batch.table_begin[s + 1] - batch.table_begin[s]),
                       Batch::Sample::kNone, batch.sequence_owner[s]);
   }
-  copy_sampled(batch, begin, end, part);
+  copy_rows(batch, begin, end, part);
   return part;
 }
 
@@ -139,6 +189,7 @@ std::vector<int> sampled_by_owner(const Batch& batch, int owners) {
 std::vector<std::int32_t> encode(const Batch& batch) {
   std::vector<std::int32_t> message{batch.layers.begin, batch.layers.end};
   for (const auto array : kArrays) append(message, batch.*array);
+  if (!batch.route_rows.empty()) append(message, batch.route);
   return message;
 }
 
@@ -146,6 +197,7 @@ Batch decode(std::span<const std::int32_t> message, int num_layers, int vocab_si
   Batch batch;
   batch.layers = take_layers(message, num_layers);
   for (const auto array : kArrays) batch.*array = take(message);
+  if (!batch.route_rows.empty()) batch.route = take_route(message);
   if (!message.empty()) fail("batch message: expected the end, got {} more words", message.size());
   if (batch.positions.size() != batch.tokens.size())
     fail("batch message: expected {} positions, got {}", batch.tokens.size(), batch.positions.size());
@@ -164,6 +216,12 @@ Batch decode(std::span<const std::int32_t> message, int num_layers, int vocab_si
   if (batch.candidates.size() != batch.sampled_rows.size())
     fail("batch message: expected {} numbers of candidates, got {}", batch.num_sampled(), batch.candidates.size());
   check_range(batch.candidates, kMaxCandidates + 1, "a number of candidates");
+  if (!batch.route_rows.empty() && batch.route_rows.size() != batch.tokens.size())
+    fail("batch message: expected a row of the route for each of {} tokens, got {}", batch.tokens.size(),
+         batch.route_rows.size());
+  for (const std::int32_t row : batch.route_rows)
+    if (row < -1 || row >= batch.route.tokens())
+      fail("batch message: expected a row of the route in [-1, {}), got {}", batch.route.tokens(), row);
   for (int s = 0; s < batch.num_sequences(); ++s) {
     const int capacity = (batch.table_begin[s + 1] - batch.table_begin[s]) * kKvBlock;
     for (int t = batch.sequence_begin[s]; t < batch.sequence_begin[s + 1]; ++t) {

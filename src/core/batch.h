@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "core/route.h"
 #include "core/share.h"
 
 namespace foe {
@@ -36,6 +37,9 @@ struct Batch {
   std::vector<std::int32_t> table_begin;     // [S + 1] indices into block_table
   std::vector<std::int32_t> sampled_rows;    // [R] indices of the tokens whose logits are wanted, ascending
   std::vector<std::int32_t> candidates;      // [R] how many of the largest logits each row wants; 0: all
+  // Which row of `route` says what a token's experts are, instead of the router; -1: none. [T], or empty: none of any.
+  std::vector<std::int32_t> route_rows;
+  Route route;
 
   int num_tokens() const { return static_cast<int>(tokens.size()); }
   int num_sequences() const { return static_cast<int>(sequence_begin.size()) - 1; }
@@ -50,6 +54,8 @@ struct Batch {
   // is not less than that of the sequence before.
   void add_sequence(std::span<const std::int32_t> sequence_tokens, int first_position,
                     std::span<const std::int32_t> blocks, Sample sample, int owner = 0);
+  // The tokens of the last sequence are routed by what `by` has for their positions. Those behind its end are not.
+  void route_last_sequence(const Route& by);
 };
 
 // Returns the sequences of one owner as a batch of their own, which is empty if the owner has none.
@@ -61,7 +67,7 @@ std::vector<int> sampled_by_owner(const Batch& batch, int owners);
 
 // Turn a batch into one message for the broadcast, and back. What a peer sends is input: decode() throws Error if the
 // message is not a batch that a model with so many layers and tokens can run on `owners` members with `kv_blocks`
-// blocks each.
+// blocks each. (What its route says of experts is for check_route() in model/routes.h.)
 std::vector<std::int32_t> encode(const Batch& batch);
 Batch decode(std::span<const std::int32_t> message, int num_layers, int vocab_size, int kv_blocks, int owners);
 

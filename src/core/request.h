@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "core/route.h"
+
 namespace foe {
 
 struct LogitBias {
@@ -77,6 +79,8 @@ struct Request {
   int priority = 0;                    // lower values are served first
   SamplingParams sampling;
   Constraint constraint = {};
+  // What its first positions are routed by, instead of the router. Copies share it.
+  std::shared_ptr<const SequenceRoute> route = {};
 };
 
 enum class FinishReason { kStop, kLength };

@@ -30,13 +30,15 @@ Engine::Engine(Model model, Communicator& comm, const EngineOptions& options)
       grid_(model_.placement, comm, options.exchange.overlap),
       pool_(options.threads, options.pinned),
       kv_(model_.config.num_layers(), kv_blocks(model_, options), model_.kv_shape(options.kv_type, options.attention)),
-      activations_(model_, grid_.across_groups(), options.max_batch_tokens, max_sampled(options), options.exchange),
+      activations_(model_, grid_.across_groups(), options.max_batch_tokens, max_sampled(options), options.exchange,
+                   options.record),
       scheduler_({.kv_blocks = kv_blocks(model_, options),
                   .max_tokens = options.max_batch_tokens,
                   .max_sequences = options.max_sequences,
                   .max_sampled = max_sampled(options),
                   .max_positions = model_.config.max_position_embeddings,
-                  .owners = owners()}),
+                  .owners = owners(),
+                  .prefix_caching = !options.record.routes}),
       sampler_(model_.config.vocab_size, pool_),
       timeout_s_(options.timeout_s) {
   if (timeout_s_ == 0 || options.warms_up) return;
@@ -53,6 +55,7 @@ void Engine::end_start() {
 void Engine::submit(Request request, std::shared_ptr<const Grammar> grammar) {
   validate(request, model_.config.vocab_size);
   if (scheduler_.contains(request.id)) fail("id: expected a new request, but request {} is here already", request.id);
+  if (request.route) check_route(*request.route, model_.config, model_.identity, request.prompt.tokens());
   sampler_.admit(request, std::move(grammar));
   const std::int64_t id = request.id;
   try {
@@ -74,7 +77,7 @@ std::vector<TokenEvent> Engine::step() {
   batch_ = std::move(step.batch);
   if (batch_.empty()) return {};
   batch_.candidates = candidates_wanted(step.rows);
-  const Logits logits = run_on_all_ranks(batch_);
+  const Logits logits = run_on_all_ranks(batch_, step.sequences);
   const std::vector<SampledToken> tokens = sampler_.sample(step.rows, logits);
   failed_.assign(sampler_.not_finite().begin(), sampler_.not_finite().end());
   for (const std::int64_t id : failed_) abort(id);  // its rows give no events
@@ -87,20 +90,22 @@ std::vector<TokenEvent> Engine::step() {
 std::span<const float> Engine::run(const Batch& batch) {
   FOE_CHECK(std::count(batch.candidates.begin(), batch.candidates.end(), 0) == batch.num_sampled(),
             "a batch that wants candidates");
+  if (!batch.route_rows.empty()) check_route(batch.route, model_.config);
   return run_on_all_ranks(batch).whole_SV;
 }
 
-Logits Engine::run_on_all_ranks(const Batch& batch) {
+Logits Engine::run_on_all_ranks(const Batch& batch, std::span<const std::int64_t> sequences) {
   if (comm_.size() > 1) {
     message_ = encode(batch);
     message_.insert(message_.begin(), kRun);
     comm_.broadcast(message_);
   }
-  return run_here(batch);
+  return run_here(batch, sequences);
 }
 
-Logits Engine::run_here(const Batch& batch) {
+Logits Engine::run_here(const Batch& batch, std::span<const std::int64_t> sequences) {
   const Logits logits = forward(model_, batch, kv_, activations_, grid_, pool_);
+  if (activations_.record.layers > 0) recorder_.take(model_, batch, sequences, activations_, comm_);
   end_start();
   return logits;
 }
@@ -157,6 +162,7 @@ void Engine::follow() {
     }
     const Batch batch = decode(std::span<const std::int32_t>(message_).subspan(1), model_.config.num_layers(),
                                model_.config.vocab_size, kv_.blocks(), owners());
+    if (!batch.route_rows.empty()) check_route(batch.route, model_.config);
     run_here(batch);
   }
 }

@@ -15,6 +15,7 @@
 #include "comm/communicator.h"
 #include "core/request.h"
 #include "engine/batch_sampler.h"
+#include "engine/route_recorder.h"
 #include "grammar/grammar.h"
 #include "grammar/token_table.h"
 #include "model/forward.h"
@@ -32,6 +33,7 @@ struct EngineOptions {
   AttentionType attention = AttentionType::kF32;  // kBF16 requires KvType::kBF16
   int max_sampled = 0;  // rows of logits per step; at least max_sequences, which is also the default
   ExchangeOptions exchange = {};
+  RecordOptions record = {};  // with routes, the prefix cache is off: what is in it is not routed
   // The communicator's timeout from the end of the start on, in seconds; 0: the timeout is not changed. The start ends
   // when all ranks have loaded the model. With `warms_up` it lasts until the end of the first step, in which ranks read
   // the files that they have mapped.
@@ -62,6 +64,10 @@ class Engine {
   void allow_constraints(std::shared_ptr<const TokenTable> tokens) { sampler_.allow_constraints(std::move(tokens)); }
   // Sets a function that step() calls between parts that may take long. It may call heartbeat().
   void when_slow(std::function<void()> tell) { sampler_.when_slow(std::move(tell)); }
+  // Rank 0. From now on steps are recorded by this writer, which must outlive the engine or be replaced; null: not any
+  // more. Requires EngineOptions::record, and a writer of route_form().
+  void record_to(RouteWriter* writer) { recorder_.write_to(writer); }
+  const RouteForm& route_form() const { return activations_.record; }
   // Rank 0. Queues a request. `grammar` is that of its constraint; if it is null, it is compiled here. Throws Error for
   // a request that can never run.
   void submit(Request request, std::shared_ptr<const Grammar> grammar = nullptr);
@@ -75,7 +81,8 @@ class Engine {
   // The batch of the last step.
   const Batch& batch() const { return batch_; }
   // Rank 0. Runs one batch on all ranks, without the scheduler, and returns the logits [S, V] of its sampled rows,
-  // which are valid until the next call. The batch must want all logits of every row.
+  // which are valid until the next call. The batch must want all logits of every row. Throws Error if the model cannot
+  // run its route.
   std::span<const float> run(const Batch& batch);
   // Rank 0. Tells the other ranks that this one is alive while there is no work. Without it they give up after the
   // communicator's timeout.
@@ -99,6 +106,7 @@ class Engine {
   Activations activations_;
   Scheduler scheduler_;
   BatchSampler sampler_;
+  RouteRecorder recorder_;
   std::vector<std::int64_t> failed_;  // by the last step
   Batch batch_;                       // of the current step, or the last one
   std::vector<std::int32_t> message_;
@@ -106,9 +114,9 @@ class Engine {
   double timeout_s_;  // the timeout to set at the end of the start; 0: already done
 
   int owners() const { return model_.placement.members; }
-  Logits run_here(const Batch& batch);
+  Logits run_here(const Batch& batch, std::span<const std::int64_t> sequences = {});
   void end_start();
-  Logits run_on_all_ranks(const Batch& batch);
+  Logits run_on_all_ranks(const Batch& batch, std::span<const std::int64_t> sequences = {});
   std::vector<CommCounters> gather_counters(const CommCounters& mine);
 };
 

@@ -107,8 +107,8 @@ StepState::StepState(const Model& model, Communicator& across_groups, int tokens
 
 std::size_t StepState::bytes() const {
   const std::size_t routed = routing.experts_J.size() * 4 + routing.begin_T.size() + routing.expert_begin.size();
-  std::size_t bytes = 4 * (term_PTD.size() + update_GTD.size() + routed) + bytes_of(r_TD, affine_GTD) +
-                      (exchange ? exchange->bytes() : 0);
+  std::size_t bytes = 4 * (term_PTD.size() + update_GTD.size() + record_TW.capacity() + routed) +
+                      bytes_of(r_TD, affine_GTD) + (exchange ? exchange->bytes() : 0);
   for (const Angles& a : angles) bytes += bytes_of(a.cosines_TR, a.sines_TR);
   return bytes;
 }
@@ -120,10 +120,13 @@ const Angles& StepState::angles_of(const AttentionConfig& attention) const {
 }
 
 Activations::Activations(const Model& model, Communicator& across_groups, int tokens, int sampled,
-                         const ExchangeOptions& options)
-    : max_tokens(tokens), max_sampled(sampled), wire(options.wire) {
+                         const ExchangeOptions& options, const RecordOptions& recorded)
+    : max_tokens(tokens), max_sampled(sampled), wire(options.wire), record(record_form(model.config, recorded)) {
   const int T = tokens_of_half(model, tokens, options);
-  for (int half = 0; half < (options.overlap ? 2 : 1); ++half) states.emplace_back(model, across_groups, T, options);
+  for (int half = 0; half < (options.overlap ? 2 : 1); ++half) {
+    states.emplace_back(model, across_groups, T, options);
+    states.back().record_TW.reserve(T * record.words());
+  }
   const std::optional<ExpertExchange>& exchange = states.front().exchange;
   const std::size_t R = rows_of_experts(model, T);
   products = make_product_scratch(model, T, R, exchange ? exchange->most_in : 0);

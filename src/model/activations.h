@@ -15,6 +15,7 @@
 #include "model/expert_exchange.h"
 #include "model/expert_load.h"
 #include "model/model.h"
+#include "model/routes.h"
 #include "model/routing.h"
 
 namespace foe {
@@ -55,6 +56,7 @@ struct StepState {
   int rows = 0, next_layer = 0;
   Routing routing;
   std::optional<ExpertExchange> exchange;  // if ranks share groups, or in plan ep the whole model
+  std::vector<std::int32_t> record_TW;     // if routes are recorded, those of the step's tokens (core/route.h)
 
   // Collective over `groups`. Allocates memory for `tokens` tokens.
   StepState(const Model& model, Communicator& across_groups, int tokens, const ExchangeOptions& options);
@@ -117,6 +119,7 @@ struct Activations {
   int max_tokens;
   int max_sampled;
   Wire wire;
+  RouteForm record;               // of StepState::record_TW; without layers if routes are not recorded
   std::vector<StepState> states;  // with --overlap two, each sized for one half
   ProductScratch products;
   AttentionScratch attention;
@@ -126,7 +129,7 @@ struct Activations {
 
   // Collective over `across_groups`, which sums terms: RankGrid::across_groups().
   Activations(const Model& model, Communicator& across_groups, int max_tokens, int max_sampled,
-              const ExchangeOptions& options = {});
+              const ExchangeOptions& options = {}, const RecordOptions& recorded = {});
   bool overlaps(int tokens) const { return states.size() == 2 && tokens >= kOverlapTokens; }
   std::size_t bytes() const;
 };

@@ -4,6 +4,7 @@
 #include "kernels/rows/rows.h"
 #include "model/affine.h"
 #include "model/products.h"
+#include "model/routes.h"
 
 namespace foe {
 namespace {
@@ -14,8 +15,10 @@ void route(Step& s, int layer) {
   const ExpertTable table = expert_table(s.model.config, layer);
   float* scores_TE = s.a.experts.scores_TE.data();
   if (!s.model.config.experts(layer).dense()) linear(s, input_rows(s, s.T), w.router_ED, scores_TE);
+  record_scores(s, layer);
   const Controls<float> controls{.offset_E = if_any(w.router_bias_E), .selection_bias_E = if_any(w.selection_bias_E)};
   select_experts(s.pool, table, selection(s.model.config, layer), controls, scores_TE, s.T, s.state.routing);
+  replay_and_record(s, layer);
 }
 
 // affine_h = what affine experts add to M_h. They are on every rank, and need neither rows nor an exchange.

@@ -32,6 +32,7 @@
 #include "model/experts_block.h"
 #include "model/pipeline.h"
 #include "model/products.h"
+#include "model/routes.h"
 
 namespace foe {
 namespace {
@@ -59,6 +60,7 @@ void enter(Step& s, int layer) {
   if (layer == 0) {
     embed(s);
     find_angles(s);
+    begin_record(s);
   } else if (layer != state.next_layer || s.T != state.rows) {
     fail("batch: expected to continue with {} rows at layer {}, got {} rows at layer {}", state.rows, state.next_layer,
          s.T, layer);

@@ -56,7 +56,7 @@ Scheduler::Load Scheduler::load_of(int owner) const {
 
 std::vector<std::int32_t> Scheduler::find_hits(const Sequence& sequence, int owner) const {
   std::vector<std::int32_t> hits;
-  if (!limits_.prefix_caching) return hits;
+  if (!shares_blocks(sequence)) return hits;
   for (int i = 0; (i + 1) * kKvBlock <= sequence.first_wanted(); ++i) {
     const std::int32_t parent = hits.empty() ? BlockPool::kNone : hits.back();
     const std::int32_t block = pools_[owner].find(parent, sequence.block_tokens(i));
@@ -69,12 +69,14 @@ std::vector<std::int32_t> Scheduler::find_hits(const Sequence& sequence, int own
 // Returns how many tokens after `hits` a running sequence is about to compute that this sequence could use. Only
 // sequences before it in the order count, because they cannot be held up by later ones.
 int Scheduler::find_coming(const Sequence& sequence, int owner, std::span<const std::int32_t> hits) const {
-  if (!limits_.prefix_caching) return 0;
+  if (!shares_blocks(sequence)) return 0;
   const int count = static_cast<int>(hits.size()), begin = count * kKvBlock, end = sequence.first_wanted();
   if (end - begin < kKvBlock) return 0;
   for (const Sequence* s : running_) {
     if (!served_before(*s, sequence)) break;
-    if (s->owner != owner || s->published != count || (count > 0 && s->blocks[count - 1] != hits.back())) continue;
+    if (!shares_blocks(*s) || s->owner != owner || s->published != count ||
+        (count > 0 && s->blocks[count - 1] != hits.back()))
+      continue;
     const auto first = s->tokens.begin() + begin, last = s->tokens.begin() + std::min(end, s->total());
     const auto alike = std::mismatch(first, last, sequence.tokens.begin() + begin).first - first;
     if (alike >= kKvBlock) return static_cast<int>(alike) / kKvBlock * kKvBlock;
@@ -117,7 +119,7 @@ void Scheduler::start(Sequence& s, const Place& place) {
   const int prompt = static_cast<int>(s.request.prompt.size());
   s.cached_tokens = std::min(s.done, prompt);
   stats_.prompt_tokens += prompt;
-  if (!limits_.prefix_caching || s.collects_prompt) return;
+  if (!shares_blocks(s) || s.collects_prompt) return;
   stats_.prefix_queries += s.total();
   stats_.prefix_hits += s.done;
 }

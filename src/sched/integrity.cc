@@ -25,7 +25,7 @@ void Scheduler::check() const {
               s->done, s->scheduled, s->total());
     FOE_CHECK(blocks >= blocks_for(end) && blocks <= blocks_for(s->total()), "request {}: {} blocks for {} of {}", id,
               blocks, end, s->total());
-    FOE_CHECK(s->published == (limits_.prefix_caching ? s->done / kKvBlock : 0), "request {}: {} of {} published", id,
+    FOE_CHECK(s->published == (shares_blocks(*s) ? s->done / kKvBlock : 0), "request {}: {} of {} published", id,
               s->published, s->done);
     for (int i = 0; i < blocks; ++i) {
       ++users[s->owner][s->blocks[i]];

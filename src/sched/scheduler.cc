@@ -118,6 +118,8 @@ ScheduledStep Scheduler::make_step() {
                                                  : Batch::Sample::kLast;
       step.batch.add_sequence(std::span(s->tokens).subspan(s->done, s->scheduled), s->done,
                               std::span(s->blocks).first(blocks_for(end)), sample, owner);
+      if (s->request.route) step.batch.route_last_sequence(s->request.route->route);
+      step.sequences.push_back(s->request.id);
       for (int position = end - rows; position < end; ++position) rows_.push_back({s, position});
     }
   for (const Row& row : rows_) step.rows.push_back({&row.sequence->request, row.position});
@@ -147,7 +149,7 @@ std::vector<TokenEvent> Scheduler::commit(std::span<const SampledToken> tokens) 
 
 // Lets other sequences find the blocks that have become full.
 void Scheduler::publish(Sequence& s) {
-  if (!limits_.prefix_caching) return;
+  if (!shares_blocks(s)) return;
   for (; (s.published + 1) * kKvBlock <= s.done; ++s.published) {
     const std::int32_t parent = s.published > 0 ? s.blocks[s.published - 1] : BlockPool::kNone;
     std::int32_t& block = s.blocks[s.published];

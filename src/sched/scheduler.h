@@ -62,6 +62,7 @@ struct SampledRow {
 struct ScheduledStep {
   Batch batch;                   // all of whose rows run through all layers
   std::vector<SampledRow> rows;  // the batch's sampled rows; they refer to the scheduler's requests until commit()
+  std::vector<std::int64_t> sequences;  // the ids of the requests that the batch's sequences belong to
 };
 
 struct SampledToken {
@@ -127,6 +128,8 @@ class Scheduler {
     int tokens, rows;
   };
 
+  // Whether its blocks may be those of other sequences. What is routed by a record has keys and values of its own.
+  bool shares_blocks(const Sequence& s) const { return limits_.prefix_caching && !s.request.route; }
   void drop_plan();
   void stop_running(Sequence& sequence);
   void preempt(Sequence& sequence);

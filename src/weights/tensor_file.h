@@ -47,6 +47,7 @@ class TensorFile {
   const std::string& path() const { return path_; }
   const std::vector<TensorInfo>& tensors() const { return header_.tensors; }  // ordered by name
   const std::map<std::string, std::string>& metadata() const { return header_.metadata; }
+  std::span<const std::byte> bytes() const { return file_; }  // of the whole file
 
   const TensorInfo* find(std::string_view name) const;  // null if there is none
   // Returns the bytes of a tensor. `info` must be from this file.

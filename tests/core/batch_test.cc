@@ -44,6 +44,33 @@ void expect_equal(const Batch& a, const Batch& b) {
   EXPECT_EQ(a.table_begin, b.table_begin);
   EXPECT_EQ(a.sampled_rows, b.sampled_rows);
   EXPECT_EQ(a.candidates, b.candidates);
+  EXPECT_EQ(a.route_rows, b.route_rows);
+  EXPECT_EQ(a.route.layers, b.route.layers);
+  EXPECT_EQ(a.route.entries, b.route.entries);
+  EXPECT_EQ(a.route.experts_TLK, b.route.experts_TLK);
+  EXPECT_EQ(a.route.weights_TLK, b.route.weights_TLK);
+}
+
+// A route of so many positions through two layers of one expert each, which names its positions.
+Route route_of(int positions) {
+  Route route{.layers = 2, .entries = 1, .experts_TLK = {}, .weights_TLK = {}};
+  for (int p = 0; p < positions; ++p)
+    for (const int layer : {0, 1}) {
+      route.experts_TLK.push_back(10 * p + layer);
+      route.weights_TLK.push_back(0.1f * static_cast<float>(p));
+    }
+  return route;
+}
+
+// Of three_sequences(): the second is routed as far as its second token, the third by a route that ends before it.
+Batch routed_sequences() {
+  Batch batch;
+  batch.add_sequence(std::vector<std::int32_t>{7}, 19, std::vector<std::int32_t>{5, 0}, Batch::Sample::kLast);
+  batch.add_sequence(std::vector<std::int32_t>{1, 2, 3}, 0, std::vector<std::int32_t>{7}, Batch::Sample::kAll, 2);
+  batch.route_last_sequence(route_of(2));
+  batch.add_sequence(std::vector<std::int32_t>{99, 0}, 15, std::vector<std::int32_t>{1, 2, 3}, Batch::Sample::kNone, 2);
+  batch.route_last_sequence(route_of(15));
+  return batch;
 }
 
 TEST(Batch, AppendsSequences) {
@@ -147,8 +174,23 @@ TEST(Batch, PartsMakeUpTheWhole) {
   }
 }
 
+TEST(Batch, RoutesThePositionsThatARouteHas) {
+  Batch batch = routed_sequences();
+  EXPECT_EQ(batch.route_rows, (std::vector<std::int32_t>{-1, 0, 1, -1, -1, -1}));
+  EXPECT_EQ(batch.route.experts_TLK, (std::vector<std::int32_t>{0, 1, 10, 11}));
+  batch.add_sequence(std::vector<std::int32_t>{4, 5}, 1, std::vector<std::int32_t>{4}, Batch::Sample::kNone, 3);
+  EXPECT_EQ(batch.route_rows, (std::vector<std::int32_t>{-1, 0, 1, -1, -1, -1, -1, -1}));
+  batch.route_last_sequence(route_of(9));
+  EXPECT_EQ(batch.route_rows, (std::vector<std::int32_t>{-1, 0, 1, -1, -1, -1, 2, 3}));
+  EXPECT_EQ(batch.route.experts_TLK, (std::vector<std::int32_t>{0, 1, 10, 11, 10, 11, 20, 21}));
+  EXPECT_EQ(part_of(batch, 2).route_rows, (std::vector<std::int32_t>{0, 1, -1, -1, -1}));
+  EXPECT_EQ(part_of(batch, 3).route_rows, (std::vector<std::int32_t>{2, 3}));
+  EXPECT_EQ(part_of(batch, 3).route.experts_TLK, batch.route.experts_TLK);
+  EXPECT_EQ(rows_of(batch, 2, 7).route_rows, (std::vector<std::int32_t>{1, -1, -1, -1, 2}));
+}
+
 TEST(Batch, RoundTrip) {
-  for (const Batch& batch : {Batch(), three_sequences()})
+  for (const Batch& batch : {Batch(), three_sequences(), routed_sequences()})
     expect_equal(decode(encode(batch), kLayers, kVocab, kBlocks, kOwners), batch);
 }
 
@@ -215,6 +257,41 @@ TEST(Batch, DecodeNamesWhatIsWrong) {
          b.table_begin = {0, 2, 2, 6};
        },
        "of sequence 1 within its 0 KV slots, got 0"},
+      {[](Batch& b) {
+         b = routed_sequences();
+         b.route_rows.pop_back();
+       },
+       "expected a row of the route for each of 6 tokens, got 5"},
+      {[](Batch& b) {
+         b = routed_sequences();
+         b.route_rows[0] = -2;
+       },
+       "expected a row of the route in [-1, 2), got -2"},
+      {[](Batch& b) {
+         b = routed_sequences();
+         b.route_rows[5] = 2;
+       },
+       "expected a row of the route in [-1, 2), got 2"},
+      {[](Batch& b) {
+         b = routed_sequences();
+         b.route.layers = 0;
+       },
+       "expected a route of at most 16777216 entries of a token, got 0 layers of 1"},
+      {[](Batch& b) {
+         b = routed_sequences();
+         b.route.layers = b.route.entries = 1 << 13;
+       },
+       "got 8192 layers of 8192"},
+      {[](Batch& b) {
+         b = routed_sequences();
+         b.route.weights_TLK.pop_back();
+       },
+       "expected weights for 2 layers of 1 experts each, got 3 weights for 4"},
+      {[](Batch& b) {
+         b = routed_sequences();
+         b.route.entries = 3;
+       },
+       "expected weights for 2 layers of 3 experts each, got 4 weights for 4"},
   };
   for (const Spoiled& c : cases) {
     Batch batch = three_sequences();
@@ -260,10 +337,10 @@ TEST(Batch, DecodeChecksLengthsBeforeItAllocates) {
 
 // Whatever a peer sends is refused, or is a batch within the model's bounds that encodes to the same message.
 TEST(Batch, DecodeSurvivesRandomChanges) {
-  const auto message = encode(three_sequences());
+  const std::vector<std::int32_t> messages[] = {encode(three_sequences()), encode(routed_sequences())};
   int accepted = 0;
   for (int trial = 0; trial < 20000; ++trial) {
-    auto changed = message;
+    auto changed = messages[trial % 2];
     for (std::uint64_t i = 0; i <= random_bits(trial, 0) % 3; ++i) {
       const std::uint64_t r = random_bits(trial, i + 1);
       const std::int32_t values[] = {0, 1, 2, -1, 6, 7, kLargest, -kLargest - 1};

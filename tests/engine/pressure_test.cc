@@ -41,7 +41,7 @@ std::vector<Request> requests(int count) {
 
 // Runs a batch as Engine::step does, but keeps the logits.
 void step(Engine& engine, Scheduler& scheduler, Choices& choices) {
-  const auto [batch, rows] = scheduler.next();
+  const auto [batch, rows, ids] = scheduler.next();
   const std::span<const float> logits_SV = engine.run(batch);
   const std::size_t V = engine.model().config.vocab_size;
   Sampler sampler(static_cast<int>(V));

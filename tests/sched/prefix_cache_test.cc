@@ -38,7 +38,7 @@ TEST(PrefixCache, FindsFullBlocksButRunsTheLastToken) {
   for (const auto& [id, shared, own, hits] :
        {std::tuple{2, 48, 0, 32}, {3, 48, 1, 48}, {4, 47, 20, 32}, {5, 15, 30, 0}}) {
     s.add(alike(id, shared, own));
-    const auto [b, rows] = s.next();
+    const auto [b, rows, ids] = s.next();
     EXPECT_EQ(b.positions.front(), hits);
     EXPECT_EQ(b.num_tokens(), shared + own - hits);
     auto events = commit(s, rows);
@@ -97,7 +97,7 @@ TEST(PrefixCache, PromptsThatArriveTogetherAreComputedOnce) {
     int tokens = 0;
     std::vector<TokenEvent> events;
     while (!s.idle()) {
-      const auto [b, rows] = s.next();
+      const auto [b, rows, ids] = s.next();
       tokens += b.num_tokens();
       for (int q = 0; q < b.num_sequences(); ++q) EXPECT_EQ(b.sequence_owner[q], 0);
       for (TokenEvent& event : commit(s, rows)) events.push_back(std::move(event));
@@ -105,6 +105,32 @@ TEST(PrefixCache, PromptsThatArriveTogetherAreComputedOnce) {
     EXPECT_EQ(tokens, 200 + 3 * 8 + 40 + 5 * 2);
     for (int id = 1; id <= 5; ++id) EXPECT_EQ(cached(events, id), id == 1 ? 0 : id == 5 ? 160 : 192);
   }
+}
+
+// What a record routes has other keys and values than what the router does.
+TEST(PrefixCache, ARequestWithARouteSharesNothing) {
+  const auto routed = [](std::int64_t id) {
+    Request r = alike(id, 200, 0);
+    SequenceRoute route{.model = "", .tokens = {}, .route = {1, 1, std::vector<std::int32_t>(150), {}}};
+    route.route.weights_TLK.resize(150, 1.0f);
+    r.route = std::make_shared<const SequenceRoute>(std::move(route));
+    return r;
+  };
+  Scheduler s(kLimits);
+  s.add(routed(1));
+  const auto [batch, rows, ids] = s.next();
+  EXPECT_EQ(batch.route_rows.size(), 64u);
+  EXPECT_THAT(ids, ElementsAre(1));
+  commit(s, rows);
+  s.add(alike(2, 200, 0));  // waits neither for it nor finds its blocks
+  EXPECT_EQ(step(s).size(), 1u);
+  EXPECT_EQ(s.num_running(), 2);
+  EXPECT_EQ(cached(drain(s), 2), 0);
+  s.add(routed(3));
+  EXPECT_EQ(cached(drain(s), 3), 0);
+  s.add(alike(4, 200, 0));
+  EXPECT_EQ(cached(drain(s), 4), 192);  // of request 2
+  EXPECT_EQ(s.stats().prefix_queries, 2 * 200);
 }
 
 TEST(PrefixCache, WhoWaitsForOthersGoesOnWithoutThem) {
@@ -155,7 +181,7 @@ std::map<std::int32_t, std::size_t> run_alike(int count) {
   for (int id = 10; id < 10 + count; ++id) s.add(alike(id, 100, 1, 40));
   std::map<std::int32_t, std::set<std::int32_t>> last_tokens;  // they name the request
   while (!s.idle()) {
-    const auto [b, rows] = s.next();
+    const auto [b, rows, ids] = s.next();
     for (int q = 0; q < b.num_sequences(); ++q)
       last_tokens[b.sequence_owner[q]].insert(b.tokens[b.sequence_begin[q + 1] - 1] / 1000);
     commit(s, rows);

@@ -45,7 +45,7 @@ inline std::vector<TokenEvent> commit(Scheduler& scheduler, const std::vector<Sa
 
 // Runs a step, and returns the number of tokens of each request in it.
 inline std::map<std::int64_t, int> step(Scheduler& scheduler, std::vector<TokenEvent>* events = nullptr) {
-  const auto [batch, rows] = scheduler.next();
+  const auto [batch, rows, ids] = scheduler.next();
   scheduler.check();
   std::map<std::int64_t, int> counts;
   for (int q = 0; q < batch.num_sequences(); ++q)

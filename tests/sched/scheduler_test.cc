@@ -69,7 +69,7 @@ TEST(Scheduler, DecodesBeforeItGivesPromptsTheRest) {
   s.add(request(1, 2, 5));
   step(s);
   s.add(request(2, 30, 1));
-  const auto [b, rows] = s.next();
+  const auto [b, rows, ids] = s.next();
   EXPECT_EQ(b.num_sequences(), 2);
   EXPECT_EQ(b.tokens[0], 1999);
   EXPECT_EQ(b.num_tokens(), 10);  // one decoded token, nine of the prompt
@@ -106,7 +106,7 @@ TEST(Scheduler, AResubmittedRequestGoesOnBehindItsOutput) {
   r.output = {50, 51};
   r.sampling.prompt_logprobs = 0;  // came with the first output token
   s.add(r);
-  const auto [b, rows] = s.next();
+  const auto [b, rows, ids] = s.next();
   EXPECT_EQ(b.tokens, (std::vector<std::int32_t>{1000, 1001, 1002, 50, 51}));
   EXPECT_EQ(b.num_sampled(), 1);
   EXPECT_EQ(rows[0].position, 4);
@@ -133,7 +133,7 @@ TEST(Scheduler, ARequestThatIsAbortedWhileItsBatchRunsGivesNoEvent) {
   Scheduler s(kLimits);
   s.add(request(1, 3, 4));
   s.add(request(2, 3, 4));
-  const auto [b, rows] = s.next();
+  const auto [b, rows, ids] = s.next();
   s.abort(1);
   EXPECT_EQ(s.stats().blocks_in_use, 1);
   EXPECT_EQ(rows[0].request->id, 1);  // still named
@@ -152,7 +152,7 @@ TEST(Scheduler, LogprobsComeBackWithTheTokens) {
   std::vector<TokenEvent> events;
   std::vector<int> counts;
   while (!s.idle()) {
-    const auto [b, rows] = s.next();
+    const auto [b, rows, ids] = s.next();
     counts.push_back(b.num_sampled());
     std::vector<SampledToken> tokens;
     for (int i = 0; i < b.num_sampled(); ++i)
@@ -178,7 +178,7 @@ TEST(Scheduler, RowsOfLogitsNeverExceedTheirLimit) {
   int events = 0;
   std::size_t prompt_rows = 0;
   while (!s.idle()) {
-    const auto [b, rows] = s.next();
+    const auto [b, rows, ids] = s.next();
     ASSERT_FALSE(b.empty());
     ASSERT_LE(b.num_sampled(), 2);
     for (const TokenEvent& event : commit(s, rows)) {
@@ -196,7 +196,7 @@ TEST(Scheduler, SpreadsEqualRequestsEvenly) {
   Scheduler s(limits);
   for (int id = 1; id <= 12; ++id) s.add(request(id, 1, 5));
   while (!s.idle()) {
-    const auto [b, rows] = s.next();
+    const auto [b, rows, ids] = s.next();
     EXPECT_EQ(b.sequence_owner, (std::vector<std::int32_t>{0, 0, 1, 1, 2, 2}));
     commit(s, rows);
   }

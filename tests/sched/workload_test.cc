@@ -97,7 +97,7 @@ class Workload {
 
   void run_step() {
     const SchedulerLimits& limits = mix_.limits;
-    const auto [b, rows] = scheduler_.next();
+    const auto [b, rows, ids] = scheduler_.next();
     scheduler_.check();
     ASSERT_EQ(b.empty(), alive_.empty());
     ASSERT_LE(b.num_tokens(), limits.max_tokens);
