@@ -10,6 +10,7 @@
 #include "commands.h"
 #include "common.h"
 #include "engine/sampler.h"
+#include "route_flags.h"
 #include "tokenizer/tokenizer.h"
 #include "weights/config_json.h"
 
@@ -18,6 +19,8 @@ namespace {
 
 struct GenerateFlags {
   ModelFlags model;
+  RecordFlags record;
+  ReplayFlags replay;
   std::string prompt;
   int max_tokens = 64;
   SamplingParams sampling;
@@ -45,6 +48,7 @@ Generation generate(Engine& engine, const Tokenizer& tokenizer, const GenerateFl
   request.max_tokens = flags.max_tokens;
   if (!flags.ignore_eos) request.stop_ids = tokenizer.end_ids(engine.model().config.eos_token_ids);
   request.sampling = flags.sampling;
+  request.route = load_route(flags.replay);
   StreamDecoder decoder(tokenizer);
   decoder.begin_after(request.prompt.tokens());
   engine.submit(std::move(request));
@@ -135,9 +139,12 @@ void run_generate(const GenerateFlags& flags) {
   EngineOptions options;
   options.max_sequences = 1;
   options.kv_tokens = static_cast<int>(prompt.size()) + flags.max_tokens;
+  options.record = record_options(flags.record);
   run_on_all_ranks(flags.model, options, [&](Engine& engine) {
     const std::size_t prompt_tokens = prompt.size();
-    const Generation g = generate(engine, tokenizer, flags, std::move(prompt));
+    Generation g;
+    run_recorded(engine, flags.record,
+                 [&](Engine& recorded) { g = generate(recorded, tokenizer, flags, std::move(prompt)); });
     if (flags.json) print_json(engine, g, prompt_tokens);
     if (flags.stats) print_stats(engine, g, prompt_tokens);
   });
@@ -149,6 +156,8 @@ void add_generate_command(Command app) {
   auto flags = std::make_shared<GenerateFlags>();
   Command command = app.subcommand("generate", "Continue a prompt, and print the text as it comes");
   add_model_flags(command, flags->model);
+  add_record_flags(command, flags->record);
+  add_replay_flags(command, flags->replay);
   command.option("--prompt", flags->prompt, "text to continue").required();
   command.option("--max-tokens", flags->max_tokens, "most tokens to generate").range(1, 1 << 24).show_default();
   command.option("--temperature", flags->sampling.temperature, "sampling temperature; 0: always the most likely token")

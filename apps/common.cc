@@ -144,7 +144,9 @@ std::vector<Fact> facts_of(const ModelFlags& flags, const ModelConfig& config, c
                              {"--chunk", std::to_string(flags.chunk)},
                              {"the KV cache's tokens", std::to_string(options.kv_tokens)},
                              {"the most sequences", std::to_string(options.max_sequences)},
-                             {"the most rows of logits", std::to_string(options.max_sampled)}};
+                             {"the most rows of logits", std::to_string(options.max_sampled)},
+                             {"the record of routes", fmt::format("{} {} {}", options.record.routes,
+                                                                  options.record.scores, options.record.inputs)}};
   const nlohmann::json json = nlohmann::json::parse(model_config_json(config));
   for (const auto& [key, value] : json.items()) facts.push_back({"config.json's " + key, excerpt(value)});
   return facts;

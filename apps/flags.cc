@@ -130,6 +130,7 @@ template Option Command::option(const char*, float&, const std::string&) const;
 template Option Command::option(const char*, double&, const std::string&) const;
 template Option Command::option(const char*, std::string&, const std::string&) const;
 template Option Command::option(const char*, std::optional<std::string>&, const std::string&) const;
+template Option Command::option(const char*, std::optional<std::int64_t>&, const std::string&) const;
 template Option Command::option(const char*, std::vector<int>&, const std::string&) const;
 template Option Command::option(const char*, std::vector<double>&, const std::string&) const;
 template Option Command::option(const char*, std::vector<std::string>&, const std::string&) const;
