@@ -10,7 +10,9 @@
 #include "commands.h"
 #include "common.h"
 #include "engine/processors.h"
+#include "route_flags.h"
 #include "server/front_end.h"
+#include "trace/route_writer.h"
 #include "weights/config_json.h"
 
 namespace foe {
@@ -18,6 +20,7 @@ namespace {
 
 struct ServeFlags {
   ModelFlags model;
+  RecordFlags record;
   ServeOptions serve;
   std::string hosts;
   int ranks = 0;
@@ -45,6 +48,11 @@ std::vector<std::string> worker_args(const ServeFlags& flags) {
   add("--max-sequences", std::to_string(flags.max_sequences));
   if (flags.kv_tokens > 0) add("--kv-tokens", std::to_string(flags.kv_tokens));
   add("--hang-timeout", fmt::format("{}", flags.hang_timeout_s));
+  if (!flags.record.file.empty()) {
+    add("--route-trace", std::filesystem::absolute(flags.record.file).string());
+    add("--route-trace-bytes", std::to_string(flags.record.most_bytes));
+    if (!flags.record.with.empty()) add("--route-trace-with", flags.record.with);
+  }
   return args;
 }
 
@@ -56,6 +64,20 @@ int default_ranks(const LaunchOptions& launch, const std::function<bool(int)>& e
   if (!launch.hosts.empty()) return slots_of(launch.hosts);
   const auto nodes = static_cast<int>(usable_processors().size());
   return enough_ranks(nodes) ? nodes : 1;
+}
+
+// The ranks append to the record, whichever job they are of. It is finished here, when they have ended, because they
+// may be killed.
+void serve_recorded(const ServeFlags& flags) {
+  if (flags.record.file.empty()) return serve(flags.serve);
+  RouteRecord record(flags.record.file);
+  try {
+    serve(flags.serve);
+  } catch (...) {
+    record.finish();
+    throw;
+  }
+  record.finish();
 }
 
 void run_serve(ServeFlags& flags) {
@@ -85,7 +107,7 @@ void run_serve(ServeFlags& flags) {
   make_placement(config, plan, launch.ranks);  // throws before anything is started
   flags.serve.model = flags.model.model;
   if (flags.serve.model_name.empty()) flags.serve.model_name = folder_name(flags.model.model);
-  serve(flags.serve);
+  serve_recorded(flags);
 }
 
 void add_limits(Command command, ServeFlags& flags) {
@@ -155,6 +177,9 @@ void add_serve_command(Command app) {
           " key is needed")
       .env("FOE_API_KEY")
       .repeats();
+  command.flag("--allow-routes", flags->serve.allow_routes,
+               "requests may say in foe_route which experts their tokens get");
+  add_record_flags(command, flags->record);
   command
       .option("--cors-origin", flags->serve.access.cors_origins,
               "origin whose web pages may use the API from a browser (*: any origin); may be given several times")

@@ -8,6 +8,7 @@
 #include "base/digest.h"
 #include "commands.h"
 #include "common.h"
+#include "route_flags.h"
 #include "server/ranks/worker.h"
 #include "tokenizer/tokenizer.h"
 #include "weights/config_json.h"
@@ -17,6 +18,7 @@ namespace {
 
 struct WorkerFlags {
   ModelFlags model;
+  RecordFlags record;
   EngineOptions engine;
   WorkerOptions worker;
 };
@@ -30,6 +32,7 @@ void run_worker(WorkerFlags& flags) {
   flags.worker.kv_tokens = flags.engine.kv_tokens;
   flags.worker.max_batch_tokens = flags.model.chunk;
   flags.engine.warms_up = true;
+  flags.engine.record = record_options(flags.record);
   run_on_all_ranks(flags.model, flags.engine, [&](Engine& engine) {
     const Tokenizer tokenizer = Tokenizer::of_model(flags.model.model);
     engine.allow_constraints(std::make_shared<TokenTable>(tokenizer, engine.model().config.vocab_size));
@@ -37,6 +40,10 @@ void run_worker(WorkerFlags& flags) {
     digest.add(engine.model().identity + model_config_json(engine.model().config) +
                fmt::format("{:016x}", tokenizer.digest()));
     flags.worker.identity = fmt::format("{:016x}", digest.value());
+    std::optional<RouteWriter> routes;  // of a record that the front end has begun and finishes
+    if (!flags.record.file.empty())
+      routes.emplace(flags.record.file, engine.route_form(), route_origin(engine.model()), flags.record.most_bytes);
+    flags.worker.routes = routes ? &*routes : nullptr;
     serve_front_end(engine, flags.worker);
   });
 }
@@ -47,6 +54,7 @@ void add_worker_command(Command app) {
   auto flags = std::make_shared<WorkerFlags>();
   Command command = app.hidden_subcommand("worker", "One rank of `foe serve`");
   add_model_flags(command, flags->model);
+  add_record_flags(command, flags->record);
   command.option("--socket", flags->worker.socket_path).required();
   command.option("--max-sequences", flags->engine.max_sequences).range(1, 4096);
   command.option("--kv-tokens", flags->engine.kv_tokens).range(16, 1 << 30);

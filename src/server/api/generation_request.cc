@@ -10,8 +10,12 @@
 #include "base/rng.h"
 #include "base/strict_json.h"
 #include "engine/sampler.h"
+#include "model/routes.h"
 #include "sched/scheduler.h"
 #include "server/api/request_fields.h"
+#include "server/ranks/link.h"
+#include "text/base64.h"
+#include "trace/route_file.h"
 
 namespace foe {
 namespace {
@@ -21,6 +25,7 @@ using json = nlohmann::ordered_json;
 constexpr std::size_t kMaxStopStrings = 16;
 constexpr std::size_t kMaxStopBytes = 1024;
 constexpr std::size_t kMaxStopIds = 128;
+constexpr std::size_t kMaxRouteBytes = kMaxLinkMessage / 2;  // the rest of a request has to fit, too
 
 std::optional<std::uint64_t> read_seed(const json& object) {
   const json* value = find_field(object, "seed");
@@ -103,6 +108,29 @@ Constraint read_response_format(const json& object, const ServedModel& model) {
   return constraint;
 }
 
+// Reads a file of routes (trace/route_file.h), in base64, that the model can run. Whether it is of the model's weights
+// is for the ranks to say.
+std::shared_ptr<const SequenceRoute> read_route(const json& object, const ServedModel& model) {
+  constexpr const char* kField = "foe_route";
+  const json* value = find_field(object, kField);
+  if (!value) return {};
+  if (!model.routed_by_requests)
+    refuse(kField, "this server routes by its model alone; whoever runs it may allow this with --allow-routes");
+  if (!value->is_string()) refuse(kField, "expected a string, got {}", excerpt(*value));
+  const std::optional<std::string> file = decode_base64(value->get_ref<const std::string&>());
+  if (!file) refuse(kField, "expected base64, got {}", excerpt(*value));
+  try {
+    auto route = std::make_shared<const SequenceRoute>(RouteFile(std::as_bytes(std::span(*file)), kField).route());
+    const std::size_t bytes = route->route.experts_TLK.size() * (sizeof(std::int32_t) + sizeof(float));
+    if (bytes > kMaxRouteBytes)
+      refuse(kField, "expected at most {} bytes of experts and weights, got {}", kMaxRouteBytes, bytes);
+    check_route(route->route, *model.routed_by_requests);
+    return route;
+  } catch (const Error& error) {
+    throw ApiError(400, kField, error.what());
+  }
+}
+
 SamplingParams read_sampling(const json& object, const ServedModel& model) {
   SamplingParams p;
   p.temperature = read_float(object, "temperature", p.temperature);
@@ -140,6 +168,7 @@ std::vector<Request> engine_requests(const GenerationRequest& request, const std
     const std::uint64_t seed = request.seed.value_or(std::uint64_t{random()} << 32 | random());
     r.sampling.seed = j == 0 ? seed : random_bits(seed, j);
     r.constraint = request.constraint;
+    r.route = request.route;
     requests.push_back(std::move(r));
   }
   return requests;
@@ -180,6 +209,7 @@ void read_common(const json& object, const ServedModel& model, GenerationRequest
   request.include_usage = read_include_usage(object, request.stream);
   request.priority = read_int(object, "priority", 1 - kMaxPriority, kMaxPriority, 0);
   request.constraint = read_response_format(object, model);
+  request.route = read_route(object, model);
 }
 
 std::vector<std::int32_t> encode_prompt(const std::string& text, const char* field, const ServedModel& model,
@@ -211,6 +241,15 @@ void check_size(const GenerationRequest& request, const ServedModel& model) {
              "this model's maximum context length is {} tokens, but {} were requested ({} in the prompt, {} for the "
              "answer)",
              model.max_positions, prompt.size() + request.max_tokens, prompt.size(), request.max_tokens);
+  }
+  if (request.route) {
+    if (request.prompts.size() != 1)
+      refuse("foe_route", "expected one prompt, which it is of, got {}", request.prompts.size());
+    try {
+      check_tokens(*request.route, request.prompts.front().tokens());
+    } catch (const Error& error) {
+      throw ApiError(400, "foe_route", error.what());
+    }
   }
   if (request.sampling.min_tokens > request.max_tokens)
     refuse("min_tokens", "expected at most max_tokens = {}, got {}", request.max_tokens, request.sampling.min_tokens);

@@ -13,6 +13,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "core/model_config.h"
 #include "core/request.h"
 #include "grammar/cache.h"
 #include "jinja/chat_template.h"
@@ -29,6 +30,8 @@ struct ServedModel {
   std::vector<std::int32_t> eos_ids = {};  // what ends a text
   Tokenizer tokenizer;
   ChatTemplate chat_template = {};
+  // Set if requests may say what they are routed by.
+  std::optional<ModelConfig> routed_by_requests = {};
   std::shared_ptr<GrammarCache> grammars = std::make_shared<GrammarCache>(8);  // compiled to check schemas
 };
 
@@ -51,6 +54,7 @@ struct GenerationRequest {
   bool include_usage = false;  // at the end of a stream
   int priority = 0;
   Constraint constraint;
+  std::shared_ptr<const SequenceRoute> route;
 
   // Choice c is choice c % n of prompt c / n.
   std::size_t choices() const { return prompts.size() * n; }
@@ -79,7 +83,7 @@ std::vector<std::int32_t> encode_prompt(const std::string& text, const char* fie
                                         EncodeOptions options);
 // Writes the conversation in the field `messages` as one text with the chat template, and returns its ids.
 std::vector<std::int32_t> encode_chat(const nlohmann::ordered_json& object, const ServedModel& model);
-// Throws ApiError 400 unless prompts and answers fit the context, and the choices max_choices.
+// Throws ApiError 400 unless prompts and answers fit the context, the choices max_choices, and a route its prompt.
 void check_size(const GenerationRequest& request, const ServedModel& model);
 
 }  // namespace foe

@@ -16,6 +16,8 @@ namespace {
 // A token that an entry of logprobs names takes eight bytes, and so does the entry's head with its own token.
 static_assert(8 * kMaxPromptLogprobs + 4096 <= kMaxLinkMessage);
 
+constexpr std::int64_t kMostRouted = 1 << 24;  // entries of one token in all layers
+
 template <typename T>
 concept Number = std::is_arithmetic_v<T>;
 
@@ -133,6 +135,35 @@ void fields(V& v, Is<Constraint> auto& c) {
   v.text(c.schema);
 }
 
+void fields(auto& v, Is<SequenceRoute> auto& r) {
+  v.text(r.model);
+  v.numbers(r.tokens);
+  v.numbers(r.route.layers, r.route.entries);
+  v.numbers(r.route.experts_TLK);
+  v.numbers(r.route.weights_TLK);
+  const std::size_t experts = r.route.experts_TLK.size(), weights = r.route.weights_TLK.size();
+  const std::int64_t each = std::int64_t{r.route.layers} * r.route.entries;
+  v.expect(r.route.layers > 0 && r.route.entries > 0 && each <= kMostRouted &&
+               experts == r.tokens.size() * static_cast<std::size_t>(each) && weights == experts,
+           "a route of {} tokens through {} layers, at most {} experts each, got {} experts and {} weights",
+           r.tokens.size(), r.route.layers, r.route.entries, experts, weights);
+}
+
+template <typename V>
+void fields(V& v, Is<std::shared_ptr<const SequenceRoute>> auto& route) {
+  std::uint8_t present = route != nullptr;
+  v.numbers(present);
+  v.expect(present <= 1, "0 or 1 routes, got {}", present);
+  if (present == 0) return;
+  if constexpr (V::kReads) {
+    SequenceRoute read;
+    fields(v, read);
+    route = std::make_shared<const SequenceRoute>(std::move(read));
+  } else {
+    fields(v, *route);
+  }
+}
+
 void fields(auto& v, Is<Submit> auto& m) {
   auto& r = m.request;
   v.numbers(r.id);
@@ -143,6 +174,7 @@ void fields(auto& v, Is<Submit> auto& m) {
   v.numbers(r.priority);
   fields(v, r.sampling);
   fields(v, r.constraint);
+  fields(v, r.route);
 }
 
 void fields(auto& v, Is<Abort> auto& m) {

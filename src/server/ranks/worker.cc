@@ -120,11 +120,13 @@ class Session {
   }
   ~Session() {
     engine_.when_slow([] {});
+    engine_.record_to(nullptr);
   }
 
   // Returns when the front end has sent Stop or is gone.
   void run() {
     warm_up();
+    engine_.record_to(options_.routes);
     say(Ready{kLinkVersion, engine_.comm().size(), engine_.threads(), options_.kv_tokens,
               to_string(engine_.model().placement.plan), options_.identity});
     promise(0);

@@ -8,11 +8,12 @@
 namespace foe {
 
 struct WorkerOptions {
-  std::string socket_path;     // where the front end listens
-  int max_batch_tokens = 0;    // the engine's, EngineOptions::max_batch_tokens
-  int kv_tokens = 0;           // the engine's, EngineOptions::kv_tokens
-  std::string identity = {};   // the digest of the model folder, for Ready
-  double hang_timeout_s = 10;  // the shortest silence after which the front end may count the ranks as lost
+  std::string socket_path;        // where the front end listens
+  int max_batch_tokens = 0;       // the engine's, EngineOptions::max_batch_tokens
+  int kv_tokens = 0;              // the engine's, EngineOptions::kv_tokens
+  std::string identity = {};      // the digest of the model folder, for Ready
+  RouteWriter* routes = nullptr;  // records what clients' requests are routed to; null: nothing does
+  double hang_timeout_s = 10;     // the shortest silence after which the front end may count the ranks as lost
 };
 
 // Connects to the front end, sends Ready, and runs its requests until it sends Stop or is gone. Called on rank 0, while

@@ -48,6 +48,8 @@ Request sample_request() {
                       .logprobs = 20,
                       .prompt_logprobs = 0};
   request.constraint = {Constraint::Kind::kJsonSchema, "{}"};
+  request.route = std::make_shared<const SequenceRoute>(
+      SequenceRoute{"a digest", {1, 2}, {2, 1, {5, kNotRun, 3, kNoExpert}, {0.1f, 0, 1e-30f, 0}}});
   return request;
 }
 
@@ -114,6 +116,32 @@ TEST(Link, CarriesRequests) {
   EXPECT_EQ(got.sampling.prompt_logprobs, sent.sampling.prompt_logprobs);
   EXPECT_EQ(got.constraint.kind, sent.constraint.kind);
   EXPECT_EQ(got.constraint.schema, sent.constraint.schema);
+  ASSERT_TRUE(got.route);
+  EXPECT_EQ(got.route->model, sent.route->model);
+  EXPECT_EQ(got.route->tokens, sent.route->tokens);
+  EXPECT_EQ(got.route->route.layers, 2);
+  EXPECT_EQ(got.route->route.entries, 1);
+  EXPECT_EQ(got.route->route.experts_TLK, sent.route->route.experts_TLK);
+  EXPECT_EQ(got.route->route.weights_TLK, sent.route->route.weights_TLK);
+  Request without = sent;
+  without.route.reset();
+  EXPECT_FALSE(std::get<Submit>(parse_to_ranks(payload_of(framed(ToRanks(Submit{without}))))).request.route);
+}
+
+TEST(Link, ARouteFitsItsTokens) {
+  const auto refuse = [](auto&& change) {
+    Request request = sample_request();
+    SequenceRoute route = *request.route;
+    change(route);
+    request.route = std::make_shared<const SequenceRoute>(route);
+    const std::string payload = payload_of(framed(ToRanks(Submit{request})));
+    EXPECT_THAT([&] { parse_to_ranks(payload); }, ThrowsMessage<Error>(HasSubstr("link: expected a route of ")));
+  };
+  refuse([](SequenceRoute& r) { r.tokens.push_back(1); });
+  refuse([](SequenceRoute& r) { r.route.layers = 0; });
+  refuse([](SequenceRoute& r) { r.route.layers = -2, r.route.entries = -1; });
+  refuse([](SequenceRoute& r) { r.route.entries = 1 << 30; });
+  refuse([](SequenceRoute& r) { r.route.weights_TLK.pop_back(); });
 }
 
 TEST(Link, CarriesTheOtherMessages) {
@@ -188,7 +216,7 @@ TEST(Link, RefusesWhatIsNoMessage) {
   std::string ready = payload_of(framed(from_ranks()[0]));
   ready[1] = 77;
   EXPECT_THAT([&] { parse_from_ranks(ready); },
-              ThrowsMessage<Error>("link: expected version 4 of the protocol, got 77"));
+              ThrowsMessage<Error>("link: expected version 5 of the protocol, got 77"));
 
   // A count of four thousand million, in a message of a few bytes.
   std::string tokens = payload_of(framed(FromRanks(NewTokens{})));
@@ -246,8 +274,12 @@ TEST(Link, RefusesReportsThatAreNone) {
 }
 
 TEST(Link, RefusesRequestsThatAreNone) {
-  const std::string payload = payload_of(framed(ToRanks(Submit{sample_request()})));
-  const std::size_t schema = payload.size() - 2 - 4, kind = schema - 1, bias = kind - 4 - 4 - 8 - 4 - 2 * 8 - 4;
+  Request request = sample_request();
+  request.route.reset();
+  const std::string payload = payload_of(framed(ToRanks(Submit{request})));
+  EXPECT_THAT([&] { parse_to_ranks(with(payload, payload.size() - 1, std::uint8_t{2})); },
+              ThrowsMessage<Error>("link: expected 0 or 1 routes, got 2"));
+  const std::size_t schema = payload.size() - 1 - 2 - 4, kind = schema - 1, bias = kind - 4 - 4 - 8 - 4 - 2 * 8 - 4;
   EXPECT_THAT([&] { parse_to_ranks(with(payload, kind, std::uint8_t{3})); },
               ThrowsMessage<Error>("link: expected a kind of constraint of at most 2, got 3"));
   for (const std::size_t at : {std::size_t{9}, bias, schema})
