@@ -9,6 +9,7 @@
 #include "base/thread_pool.h"
 #include "commands.h"
 #include "common.h"
+#include "route_flags.h"
 #include "train/config.h"
 #include "train/run.h"
 
@@ -19,6 +20,7 @@ struct TrainFlags {
   std::string config, run, data;
   int threads = 0;
   bool evaluate = false;
+  RecordFlags record;
 };
 
 // It is lock-free, so a signal handler may set it.
@@ -47,7 +49,8 @@ void run_train(const TrainFlags& flags) {
   std::signal(SIGINT, request_stop);
   std::signal(SIGTERM, request_stop);
   if (hangs_up()) std::signal(SIGHUP, request_stop);
-  train::run_training(config, {flags.threads, &stop_requested, flags.evaluate, false});
+  train::run_training(
+      config, {flags.threads, &stop_requested, flags.evaluate, false, flags.record.file, flags.record.most_bytes});
 }
 
 }  // namespace
@@ -63,7 +66,9 @@ void add_train_command(Command app) {
   command.option("--data", flags->data,
                  "folder that relative paths in [data] start from; default: the configuration's folder");
   command.option("--threads", flags->threads, "number of threads; default: all cores").range(1, 1024);
-  command.flag("--evaluate", flags->evaluate, "train nothing: score the held-out file with the run's checkpoint");
+  const Option evaluate =
+      command.flag("--evaluate", flags->evaluate, "train nothing: score the held-out file with the run's checkpoint");
+  add_record_flags(command, flags->record, false).excludes(evaluate);
   command.runs([flags] { run_train(*flags); });
 }
 

@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "core/model_tensors.h"
 #include "kernels/peak.h"
+#include "trace/route_writer.h"
 #include "train/flops.h"
 #include "train/metrics.h"
 #include "train/progress.h"
@@ -69,13 +70,14 @@ class Run {
   }
 
   // Returns false if it was stopped.
-  bool train(const std::atomic<bool>* stop) {
+  bool train(const std::atomic<bool>* stop, RouteWriter* routes) {
     Metrics metrics(config_.run_dir + "/metrics.jsonl", trainer_.steps_done());
     while (trainer_.steps_done() < config_.steps) {
       measure_peak_again();
       const Clock::time_point start = Clock::now();
       const StepReport report = trainer_.step();
       const Speed speed = speed_of(seconds_since(start));
+      if (routes) trainer_.record_routes(*routes);
       const int step = trainer_.steps_done();
       const bool last = step == config_.steps, stopped = stop && stop->load(std::memory_order_relaxed);
       if (step % config_.log_every == 0 || last) metrics.step(step, tokens(), report, speed);
@@ -91,6 +93,12 @@ class Run {
     }
     finish(metrics);
     return true;
+  }
+
+  RouteForm route_form() const { return trainer_.route_form(); }
+  RouteOrigin route_origin() const {
+    const Dims& dims = trainer_.layout().dims;
+    return {"in training", "train", 1, std::vector<int>(dims.layers, dims.experts)};
   }
 
   double evaluate_all() {
@@ -160,7 +168,12 @@ bool run_training(const TrainConfig& config, const RunOptions& options) {
     run.evaluate_all();
     return true;
   }
-  return run.train(options.stop);
+  if (options.route_trace.empty()) return run.train(options.stop, nullptr);
+  RouteRecord record(options.route_trace);
+  RouteWriter routes(options.route_trace, run.route_form(), run.route_origin(), options.route_trace_bytes);
+  const bool ended = run.train(options.stop, &routes);
+  record.finish();
+  return ended;
 }
 
 }  // namespace foe::train

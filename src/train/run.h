@@ -2,6 +2,8 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
+#include <string>
 
 #include "train/config.h"
 
@@ -14,6 +16,9 @@ struct RunOptions {
   const std::atomic<bool>* stop = nullptr;
   bool evaluate_only = false;  // only score the held-out file with the run's checkpoint, and change nothing
   bool quiet = false;          // print nothing on standard output
+  // A record of the routes of the training steps that this run makes (trace/route_writer.h); empty: none.
+  std::string route_trace = {};
+  std::int64_t route_trace_bytes = 0;  // the most bytes of it; 0: any number
 };
 
 // Trains to the configured number of steps, from the checkpoint in the run directory if there is one. Returns false if

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "base/check.h"
 #include "base/error.h"
 #include "base/huge_pages.h"
+#include "train/rows.h"
 
 namespace foe::train {
 
@@ -62,6 +64,28 @@ StepReport Trainer::step() {
   optimizer_.update(pool_, steps_done_, report.gradient_norm, gradients_, params_.data());
   ++steps_done_;
   return report;
+}
+
+void Trainer::record_routes(RouteWriter& writer) const {
+  const RouteForm form = route_form();
+  const int length = config_.sequence_length, K = form.entries;
+  std::vector<RoutedToken> tokens;
+  std::vector<std::int32_t> rows_TW;
+  for (std::size_t s = 0; s < shards_.size(); ++s) {
+    const Shard& shard = *shards_[s];
+    const std::int64_t first = std::int64_t{steps_done_ - 1} * config_.batch_sequences + s * shard_sequences();
+    for (int t = 0; t < shard_sequences() * length; ++t) {
+      tokens.push_back({first + t / length, steps_done_ - 1, shard.inputs[t], t % length});
+      rows_TW.resize(tokens.size() * form.words());
+      std::int32_t* row = rows_TW.data() + rows_TW.size() - form.words();
+      for (int layer = 0; layer < form.layers; ++layer) {
+        const Routing<float>& routing = shard.activations.layers[layer].routing;
+        std::copy_n(routing.expert_TK.data() + product(t, K), K, row + form.experts_at(layer));
+        std::memcpy(row + form.weights_at(layer), routing.weight_TK.data() + product(t, K), K * sizeof(float));
+      }
+    }
+  }
+  writer.add_step(tokens, rows_TW);
 }
 
 // Sets inputs and targets to consecutive windows. Tokens after `limit` have no target.

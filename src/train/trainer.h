@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "trace/route_writer.h"
 #include "train/checkpoint.h"
 #include "train/config.h"
 #include "train/data.h"
@@ -37,6 +38,10 @@ class Trainer {
 
   // Runs one step. Throws Error if the loss is not finite.
   StepReport step();
+
+  // Records what the last step's tokens were routed to. Its sequences are numbered from 0 on, over all steps.
+  RouteForm route_form() const { return {layout_.dims.layers, layout_.dims.top_k}; }
+  void record_routes(RouteWriter& writer) const;
 
   // Returns the mean nats per token over the first `limit` tokens of a file. Each token is scored once, the first one
   // after end_of_text. Windows of sequence_length begin every `stride` tokens; of the first all tokens are scored, of
