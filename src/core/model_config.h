@@ -41,11 +41,12 @@ enum class BlockNorm {
 // The letters are the shape suffixes that the code uses everywhere: scores_TE has shape [tokens, experts].
 struct AttentionConfig {
   AttentionKind kind = AttentionKind::kGrouped;
-  int query_heads = 0;                         // N
-  int kv_heads = 0;                            // M
-  int key_width = 0;                           // C, of one head's query and key
-  int value_width = 0;                         // of one head's value; 0: as wide as its key
-  bool qkv_bias = false, output_bias = false;  // a federated model's groups share the latter, and each adds it
+  int query_heads = 0;  // N
+  int kv_heads = 0;     // M
+  int key_width = 0;    // C, of one head's query and key
+  int value_width = 0;  // of one head's value; 0: as wide as its key
+  // The groups of a federated model share the bias of the output projection, and each adds it.
+  bool qkv_bias = false, output_bias = false;
   QkNorm qk_norm = QkNorm::kNone;
   int window = 0;            // a query at p sees positions (p - window, p]; 0: all up to p
   bool sinks = false;        // a logit for each query head takes part in its softmax, without a value
