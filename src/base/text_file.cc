@@ -11,7 +11,7 @@ namespace foe {
 std::string read_text_file(const std::string& path, std::size_t max_bytes) {
   std::error_code status;
   if (!std::filesystem::is_regular_file(path, status))
-    fail("{}: expected a file, got {}", path, status ? status.message() : "something else");
+    fail("{}: expected a file, got{} {}", path, status ? ":" : "", status ? status.message() : "something else");
   const auto size = std::filesystem::file_size(path, status);
   if (status) fail("{}: expected a readable file, got: {}", path, status.message());
   if (size > max_bytes) fail("{}: expected at most {} bytes, got {}", path, max_bytes, size);

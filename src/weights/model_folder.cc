@@ -44,7 +44,8 @@ NewFolder::NewFolder(std::string path) : path_(std::move(path)) {
   namespace fs = std::filesystem;
   while (path_.size() > 1 && path_.ends_with('/')) path_.pop_back();
   std::error_code error;
-  if (fs::exists(fs::symlink_status(path_, error))) fail("{}: expected a folder that is not there yet", path_);
+  if (fs::exists(fs::symlink_status(path_, error)))
+    fail("{}: expected a folder that is not there yet, but it exists: choose another name, or remove it", path_);
   partial_ = path_ + ".partial";
   fs::create_directories(partial_, error);
   if (error) fail("{}: expected to make a folder, got: {}", partial_, error.message());

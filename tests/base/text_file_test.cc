@@ -21,7 +21,7 @@ TEST(TextFile, IsRefusedWithItsPath) {
   folder.write("f", "12345");
   EXPECT_EQ(error_of([&] { read_text_file(folder / "f", 4); }), folder / "f" + ": expected at most 4 bytes, got 5");
   EXPECT_EQ(error_of([&] { read_text_file(folder / "none", 4); }),
-            folder / "none" + ": expected a file, got No such file or directory");
+            folder / "none" + ": expected a file, got: No such file or directory");
   EXPECT_EQ(error_of([&] { read_text_file(folder.path(), 4); }),
             folder.path() + ": expected a file, got something else");
   // Endless, and of no size.

@@ -423,7 +423,7 @@ TEST(TokenizerJson, NestsTemplates) {
 TEST(TokenizerJson, NamesTheFile) {
   const std::string folder = testing::TempDir() + "foe_tokenizer_json_test";
   EXPECT_THAT([&] { Tokenizer::load(folder + "/none.json"); },
-              ThrowsMessage<Error>(folder + "/none.json: expected a file, got No such file or directory"));
+              ThrowsMessage<Error>(folder + "/none.json: expected a file, got: No such file or directory"));
   std::filesystem::create_directories(folder);
   EXPECT_THAT([&] { Tokenizer::load(folder); }, ThrowsMessage<Error>(folder + ": expected a file, got something else"));
   const std::string path = folder + "/tokenizer.json";
