@@ -234,6 +234,20 @@ TEST(Convert, RefusesPanelsOfAnotherShape) {
               HasSubstr("gate_up_proj.panels.int4x128: expected shape [1, 20, 1088], got [1, 16, 1088]"));
 }
 
+TEST(Convert, RefusesPanelsThatAreMissingOrOfNoModel) {
+  const Converted model;
+  ModelConfig one_layer = model.config;
+  set_layers(one_layer, 1);
+  EXPECT_THAT(error_of([&] { load(model.path, one_layer, all_of(one_layer)); }),
+              HasSubstr("expected no tensors but those that config.json describes, got model.layers.1."));
+  const std::string file = "converted/model.safetensors", name = "model.layers.1.mlp.experts.3.down_proj.panels";
+  std::string bytes = model.folder.read(file);
+  bytes[bytes.find(name) + name.find(".3.") + 1] = 'x';
+  model.folder.write(file, bytes);
+  EXPECT_THAT(error_of([&] { load(model.path, model.config, all_of(model.config)); }),
+              HasSubstr("expected a tensor " + name + ".int4x128, got no such tensor"));
+}
+
 TEST(Convert, RefusesLayoutsItDoesNotKnow) {
   const Converted model;
   const ModelConfig& config = model.config;
