@@ -100,9 +100,8 @@ void run_offline(OfflineFlags flags) {
   const Workload workload = make_workload(flags.workload, load_vocabulary(flags.model.model));
   for (const WorkloadPrompt& prompt : workload.prompts)
     if (prompt.ids.empty())
-      fail(
-          "{}: expected prompts of at least one token, got an empty one; texts need tokenizer.json in the model folder",
-          flags.model.model);
+      fail("{}: expected prompts of at least one token, got an empty one; texts need a tokenizer in the model folder",
+           flags.model.model);
   run_on_all_ranks(flags.model, flags.engine, [&](Engine& engine) {
     print_notes(workload);
     std::optional<DecodeWatch> watch;

@@ -51,7 +51,7 @@ void print_ids(const Tokenizer& tokenizer, const TokenizeFlags& flags) {
 void add_tokenize_command(Command app) {
   auto flags = std::make_shared<TokenizeFlags>();
   Command command = app.subcommand("tokenize", "Turn text into token ids, or ids into text");
-  command.option("MODEL", flags->model, "model folder with tokenizer.json").required();
+  command.option("MODEL", flags->model, "model folder with a tokenizer").required();
   const Option text = command.option("--text", flags->text, "text to encode; default: all of standard input");
   command.option("--decode", flags->decode, "token ids to decode, as in 1,2,3, or @FILE with such a list")
       .excludes(text);

@@ -59,7 +59,7 @@ Option add_quantize(Command command, std::string& quantize) {
 }
 
 void add_model_flags(Command command, ModelFlags& flags) {
-  command.option("MODEL", flags.model, "model folder with config.json, *.safetensors and, for text, tokenizer.json")
+  command.option("MODEL", flags.model, "model folder with config.json, *.safetensors and, for text, a tokenizer")
       .required();
   command
       .option("--plan", flags.plan,

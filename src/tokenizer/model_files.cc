@@ -4,6 +4,7 @@
 #include <charconv>
 #include <filesystem>
 #include <map>
+#include <set>
 #include <unordered_map>
 
 #include "base/digest.h"
@@ -131,6 +132,9 @@ class TokenPlacer {
 
   // A token of the vocabulary that has this id gets the new name.
   void put(AddedToken token) {
+    if (const std::int64_t most = max_token_id(spec_.vocab.size() + by_id_.size()); token.id > most)
+      fail("added_tokens_decoder: expected ids up to {} beside {} tokens, got {} of '{}'", most, spec_.vocab.size(),
+           token.id, token.content);
     const auto known = id_of_name_.find(token.content);
     if (known != id_of_name_.end() && known->second != token.id)
       fail("added_tokens_decoder: '{}' has the id {}, but also {}", token.content, token.id, known->second);
@@ -174,13 +178,16 @@ class TokenPlacer {
 
 void place_tokens(const ConfigTokens& tokens, bool may_be_new, TokenizerSpec& spec) {
   TokenPlacer placer(spec);
+  std::set<std::string> placed;
   for (const auto& [id, given] : tokens.by_id) {
+    placed.insert(given.content);
     AddedToken token = given;
     token.id = id;
     token.special = token.special || tokens.names(token.content);
     placer.put(std::move(token));
   }
-  for (const AddedToken& token : tokens.named) placer.put_named(token, may_be_new);
+  for (const AddedToken& token : tokens.named)
+    if (!placed.contains(token.content)) placer.put_named(token, may_be_new);
   placer.finish();
 }
 

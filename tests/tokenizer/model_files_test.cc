@@ -144,12 +144,13 @@ TEST_F(ModelFiles, PutsTokensWhereTheConfigSays) {
   const int size = load().vocab_size();
   json config =
       json::parse(R"({"add_bos_token": false, "add_eos_token": true, "eos_token": "<|im_end|>", "legacy": false,
-    "added_tokens_decoder": {"3": {"content": "<renamed>", "special": true}}})");
+    "pad_token": "<renamed>",
+    "added_tokens_decoder": {"3": {"content": "<renamed>", "special": true, "rstrip": true}}})");
   config["added_tokens_decoder"][std::to_string(size + 2)] = {{"content", "<|im_end|>"}, {"special", true}};
   write("tokenizer_config.json", config.dump());
   const Tokenizer tokenizer = load();
   EXPECT_EQ(tokenizer.vocab_size(), size + 3);
-  EXPECT_THAT(tokenizer.encode("<renamed>"), ElementsAre(3, size + 2));
+  EXPECT_THAT(tokenizer.encode("<renamed>  "), ElementsAre(3, size + 2));
   EXPECT_EQ(tokenizer.token_to_id("<ctl>"), std::nullopt);
   // "legacy": false puts no space behind a token.
   const Ids inside = tokenizer.encode("<renamed>he");
@@ -158,6 +159,8 @@ TEST_F(ModelFiles, PutsTokensWhereTheConfigSays) {
   config["added_tokens_decoder"]["4"] = {{"content", "<renamed>"}};
   write("tokenizer_config.json", config.dump());
   expect_refused("'<renamed>' has the id 4, but also 3");
+  write("tokenizer_config.json", R"({"added_tokens_decoder": {"2147483647": {"content": "<far>"}}})");
+  expect_refused("added_tokens_decoder: expected ids up to ");
 }
 
 TEST_F(ModelFiles, ReadsTiktokenWhereThePatternIsKnown) {
