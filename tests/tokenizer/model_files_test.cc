@@ -1,9 +1,6 @@
 // The files of a model folder: which are read, and what the small ones add to the vocabulary.
 #include "tokenizer/model_files.h"
 
-#include <filesystem>
-#include <fstream>
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -13,6 +10,7 @@
 #include "tokenizer/sentencepiece_model.h"
 #include "tokenizer/tiktoken_file.h"
 #include "tokenizer/tokenizer.h"
+#include "weights/temp_folder.h"
 
 namespace foe {
 namespace {
@@ -27,13 +25,7 @@ constexpr std::size_t kLargest = 1u << 20;
 
 class ModelFiles : public testing::Test {
  protected:
-  ModelFiles() {
-    std::filesystem::remove_all(folder_);
-    std::filesystem::create_directories(folder_);
-  }
-  ~ModelFiles() override { std::filesystem::remove_all(folder_); }
-
-  void write(const std::string& name, const std::string& text) const { std::ofstream(folder_ + "/" + name) << text; }
+  void write(const std::string& name, const std::string& text) const { place_.write(name, text); }
   void copy(const std::string& golden, const std::string& name) const {
     write(name, read_text_file(golden_path(golden), kLargest));
   }
@@ -42,7 +34,8 @@ class ModelFiles : public testing::Test {
     EXPECT_THAT([&] { load(); }, ThrowsMessage<Error>(HasSubstr(message)));
   }
 
-  std::string folder_ = testing::TempDir() + "foe_model_files_test";
+  const TempFolder place_;
+  const std::string folder_ = place_.path();
 };
 
 TEST_F(ModelFiles, NamesWhatIsMissing) {

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "text/golden_files.h"
 #include "tokenizer/tokenizer.h"
+#include "weights/temp_folder.h"
 
 namespace foe {
 namespace {
@@ -421,18 +422,17 @@ TEST(TokenizerJson, NestsTemplates) {
 }
 
 TEST(TokenizerJson, NamesTheFile) {
-  const std::string folder = testing::TempDir() + "foe_tokenizer_json_test";
+  const TempFolder place;
+  const std::string& folder = place.path();
   EXPECT_THAT([&] { Tokenizer::load(folder + "/none.json"); },
               ThrowsMessage<Error>(folder + "/none.json: expected a file, got: No such file or directory"));
-  std::filesystem::create_directories(folder);
   EXPECT_THAT([&] { Tokenizer::load(folder); }, ThrowsMessage<Error>(folder + ": expected a file, got something else"));
   const std::string path = folder + "/tokenizer.json";
-  std::ofstream(path) << "{}";
+  place.write("tokenizer.json", "{}");
   EXPECT_THAT([&] { Tokenizer::load(path); }, ThrowsMessage<Error>(HasSubstr(path + ": model: expected")));
   std::filesystem::resize_file(path, kMaxTokenizerFileBytes + 1);  // sparse
   EXPECT_THAT([&] { Tokenizer::load(path); },
               ThrowsMessage<Error>(path + ": expected at most 67108864 bytes, got 67108865"));
-  std::filesystem::remove_all(folder);
 }
 
 }  // namespace
