@@ -52,7 +52,7 @@ BatchSampler::BatchSampler(int vocab_size, ThreadPool& pool) : pool_(pool) {
 
 void BatchSampler::admit(const Request& request, std::shared_ptr<const Grammar> grammar) {
   if (request.constraint.kind == Constraint::Kind::kNone) return;
-  if (!tokens_) fail("response_format: expected a model with tokenizer.json, got one without");
+  if (!tokens_) fail("response_format: expected a model with a tokenizer, got one without");
   const int vocab_size = samplers_.front().vocab_size();
   if (std::none_of(request.stop_ids.begin(), request.stop_ids.end(),
                    [=](std::int32_t id) { return 0 <= id && id < vocab_size; }))
