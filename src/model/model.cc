@@ -94,8 +94,7 @@ Model make_model(ModelConfig config, Placement placement, int rank, Weights weig
     model.expert_parts = parts_of_experts(model);
     model.affine_parts = parts_of_affine(model);
   }
-  for (const LayerWeights& layer : model.weights.layers)
-    model.blocks.push_back({views_of_output(model, layer)});
+  for (const LayerWeights& layer : model.weights.layers) model.blocks.push_back({views_of_output(model, layer)});
   return model;
 }
 
@@ -116,7 +115,10 @@ Model load_model(const std::string& model_dir, ModelConfig config, Plan plan, co
   ThreadPool pool(threads);
   Weights weights = share.idle() ? Weights{} : load_weights(pool, model_dir, config, share, formats);
   std::string identity;
-  if (weights.folder) identity = fmt::format("{:016x}", tensors_digest(pool, *weights.folder));
+  if (weights.folder)
+    identity = fmt::format("{:016x}", tensors_digest(pool, *weights.folder));
+  else if (comm.rank() == 0)  // idle, but what it is asked to run by must be of this model
+    identity = fmt::format("{:016x}", tensors_digest(pool, TensorFolder(model_dir)));
   Model model = make_model(std::move(config), std::move(placement), comm.rank(), std::move(weights));
   model.identity = std::move(identity);
   return model;

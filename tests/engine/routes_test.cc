@@ -24,6 +24,7 @@ struct Job {
   int steps = 1;  // each sequence runs in so many chunks
   bool overlap = false;
   RecordOptions record = {};
+  std::vector<int> nodes = {};  // of the ranks; empty: one node
 };
 
 std::string describe(const Job& job) {
@@ -63,7 +64,8 @@ Logits3 run(const RandomModel& folder, const Job& job, const Routes& routes, con
                               .record = job.record};
   std::optional<RouteRecord> file;
   if (!record.empty()) file.emplace(record);
-  with_engine(folder.path(), job.plan, job.ranks, options, [&](Engine& engine) {
+  const std::vector<int> nodes = job.nodes.empty() ? std::vector<int>(job.ranks) : job.nodes;
+  with_engine(folder.path(), job.plan, nodes, options, [&](Engine& engine) {
     std::optional<RouteWriter> writer;
     if (file) writer.emplace(record, engine.route_form(), route_origin(engine.model()), 0);
     if (file) engine.record_to(&*writer);
@@ -99,6 +101,7 @@ Routes record(const RandomModel& folder, Job job, Logits3& logits, const Routes&
 void expect_equal(const Routes& a, const Routes& b, const std::string& where) {
   ASSERT_EQ(a.size(), b.size()) << where;
   for (std::size_t s = 0; s < a.size(); ++s) {
+    EXPECT_EQ(a[s].model, b[s].model) << where;
     EXPECT_EQ(a[s].tokens, b[s].tokens) << where;
     EXPECT_EQ(a[s].route.experts_TLK, b[s].route.experts_TLK) << where;
     EXPECT_EQ(a[s].route.weights_TLK, b[s].route.weights_TLK) << where;
@@ -177,6 +180,20 @@ TEST_P(RoutesTest, AReplayHasTheBitsOfItsRecordingWhereverBothRun) {
 
 INSTANTIATE_TEST_SUITE_P(Variants, RoutesTest, testing::ValuesIn(variants()),
                          [](const auto& variant) { return variant.param.name; });
+
+TEST(Routes, RanksReportInTheOrderOfTheirMembersAndRankZeroMayBeIdle) {
+  const RandomModel folder(small_federated(2));
+  Logits3 expected, logits;
+  const Routes routes = record(folder, {Plan::kFoe}, expected);
+  for (const std::vector<int>& nodes : {std::vector<int>{0, 1, 1, 1, 1}, {0, 1, 0, 1, 2, 2}}) {
+    const Placement placement = make_placement(folder.config(), Plan::kFoe, static_cast<int>(nodes.size()), nodes);
+    const std::vector<int> reporters = route_reporters(placement);
+    EXPECT_TRUE(placement.ranks[0].idle() || !std::ranges::is_sorted(reporters));
+    const Job job{.plan = Plan::kFoe, .steps = 2, .nodes = nodes};
+    expect_equal(record(folder, job, logits, routes), routes, describe(job));
+    EXPECT_EQ(logits, expected);
+  }
+}
 
 TEST(Routes, ARecordSaysWhereTokensRan) {
   const RandomModel folder(small_config());
