@@ -34,6 +34,8 @@ struct LatencyFlags {
 Shape shape_of(const LatencyFlags& flags) {
   Shape shape = load_shape(flags.shape);
   if (shape.config.dense()) fail("--shape: expected a model with experts, got the dense {}", flags.shape);
+  for (const LayerConfig& layer : shape.config.layers)
+    if (layer != shape.config.layers[0]) fail("--shape: expected a model whose layers are alike, got {}", flags.shape);
   if (shape.built_in) {
     set_layers(shape.config, 2);
     shape.config.vocab_size = 4096;

@@ -1,4 +1,5 @@
 // foe inspect: shows what a model is, what each rank of a plan would hold and send, and how fast it could decode.
+#include <algorithm>
 #include <memory>
 #include <optional>
 
@@ -51,6 +52,22 @@ nlohmann::json range_json(Range r) {
   return {r.begin, r.end};
 }
 
+// Whether the rank has the same of every layer.
+bool layers_alike(const Share& share, Range ExpertsShare::*part) {
+  return std::ranges::all_of(share.layers, [&](const ExpertsShare& layer) {
+    const Range own = layer.*part, first = share.layers[0].*part;
+    return own.begin == first.begin && own.end == first.end;
+  });
+}
+
+// What the rank has of the experts: the same of every layer, or a list by layer.
+nlohmann::json experts_json(const Share& share, Range ExpertsShare::*part) {
+  if (layers_alike(share, part)) return range_json(share.layers.empty() ? Range{} : share.layers[0].*part);
+  nlohmann::json list = nlohmann::json::array();
+  for (const ExpertsShare& layer : share.layers) list.push_back(range_json(layer.*part));
+  return list;
+}
+
 void print_json(const ModelConfig& c, const Placement& placement, const std::vector<RankReport>& reports,
                 const WeightFormats& formats, KvType kv_type, const std::optional<Roofline>& roofline,
                 const nlohmann::json& tensors) {
@@ -66,8 +83,8 @@ void print_json(const ModelConfig& c, const Placement& placement, const std::vec
   for (const RankReport& r : reports)
     out["ranks"].push_back({{"groups", range_json(r.share.groups)},
                             {"kv_heads", range_json(r.share.kv_heads)},
-                            {"experts", range_json(r.share.experts)},
-                            {"expert_width", range_json(r.share.expert_width)},
+                            {"experts", experts_json(r.share, &ExpertsShare::experts)},
+                            {"expert_width", experts_json(r.share, &ExpertsShare::width)},
                             {"vocab", range_json(r.share.vocab)},
                             {"weight_bytes", static_cast<std::int64_t>(r.weight_bytes)},
                             {"kv_bytes_per_token", r.kv_token_bytes},
@@ -82,6 +99,22 @@ void print_json(const ModelConfig& c, const Placement& placement, const std::vec
   if (roofline) out["roofline"] = to_json(*roofline);
   if (!tensors.is_null()) out["tensors"] = tensors;
   fmt::print("{}\n", out.dump(2));
+}
+
+void print_experts(const ExpertsConfig& e) {
+  if (e.dense())
+    fmt::print("dense, feed-forward width {}\n", e.width);
+  else
+    fmt::print("{} experts of width {}, {} per token\n", e.count, e.width, e.per_token);
+}
+
+// A line for all layers, or one for each run of layers that are alike.
+void print_experts_of_layers(const ModelConfig& c) {
+  for (int first = 0, end; first < c.num_layers(); first = end) {
+    for (end = first + 1; end < c.num_layers() && c.experts(end) == c.experts(first);) ++end;
+    if (end - first < c.num_layers()) fmt::print("layers [{}, {}): ", first, end);
+    print_experts(c.experts(first));
+  }
 }
 
 void print_table(const ModelConfig& c, const Placement& placement, const std::vector<RankReport>& reports,
@@ -100,11 +133,7 @@ void print_table(const ModelConfig& c, const Placement& placement, const std::ve
   });
   if (windows > 0)
     fmt::print("sliding windows in {} of {} layers, of at most {} positions\n", windows, c.num_layers(), widest);
-  if (c.dense())
-    fmt::print("dense, feed-forward width {}\n", c.experts(0).width);
-  else
-    fmt::print("{} experts of width {}, {} per token\n", c.experts(0).count, c.experts(0).width,
-               c.experts(0).per_token);
+  print_experts_of_layers(c);
   if (c.federated())
     fmt::print("federated: {} groups, group_sync {}\n", c.expert_groups, to_string(c.group_sync));
   else if (c.expert_groups > 1)
@@ -120,12 +149,17 @@ void print_table(const ModelConfig& c, const Placement& placement, const std::ve
              "KV heads", "experts", "of their width", "weights MB", "KV B/token", "sums", "sum bytes", "between nodes",
              "gather bytes");
   const auto text = [](Range r) { return fmt::format("[{}, {})", r.begin, r.end); };
+  const auto of_experts = [&](const Share& share, Range ExpertsShare::*part) {
+    if (!layers_alike(share, part)) return std::string("by layer");
+    return text(share.layers.empty() ? Range{} : share.layers[0].*part);
+  };
   for (std::size_t i = 0; i < reports.size(); ++i) {
     const RankReport& r = reports[i];
     fmt::print("{:>4}  {:>9}  {:>9}  {:>11}  {:>14}  {:>10.2f}  {:>11}  {:>5}  {:>10}  {:>13}  {:>12}\n", i,
-               placement.plan == Plan::kFoe ? text(r.share.groups) : "-", text(r.share.kv_heads), text(r.share.experts),
-               text(r.share.expert_width), r.weight_bytes / 1e6, r.kv_token_bytes, r.decode.sum_calls,
-               r.decode.sums.bytes, r.decode.sums.node_bytes, r.decode.gather_bytes);
+               placement.plan == Plan::kFoe ? text(r.share.groups) : "-", text(r.share.kv_heads),
+               of_experts(r.share, &ExpertsShare::experts), of_experts(r.share, &ExpertsShare::width),
+               r.weight_bytes / 1e6, r.kv_token_bytes, r.decode.sum_calls, r.decode.sums.bytes,
+               r.decode.sums.node_bytes, r.decode.gather_bytes);
     if (r.decode.all_to_all_calls > 0)
       fmt::print(
           "      {} all-to-alls; {:.0f} bytes to experts elsewhere for a token of its own, {:.0f} back for another"

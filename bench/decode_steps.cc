@@ -54,7 +54,7 @@ void DecodeWatch::count(double step_seconds) {
   steps_.positions += positions;
   steps_.seconds += step_seconds;
   steps_.least_seconds += least_seconds(decode_work(model.config, model.placement, step).total(), limits_);
-  steps_.expected_touched += model.config.num_layers() * experts_touched(model.config, sequences);
+  steps_.expected_touched += model.config.num_layers() * mean_experts_touched(model.config, sequences);
   for (std::size_t l = 0; l < before.size(); ++l)
     for (std::size_t e = 0; e < before[l].size(); ++e) steps_.touched += rows_LE_[l][e] > before[l][e] ? 1 : 0;
 }

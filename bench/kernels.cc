@@ -118,7 +118,7 @@ class Bench {
             ++turns;
             const auto start = Clock::now();
             x.quantise(pool_, format, tokens);
-            multiply_swiglu(pool_, up, F);
+            multiply_gated(pool_, up, {F});
             hidden.quantise(pool_, format, tokens * K);
             multiply(pool_, down);
             return seconds_since(start);

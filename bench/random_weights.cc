@@ -89,7 +89,7 @@ void RandomMatrices::fill(std::span<std::byte> out) {
 
 Weights random_weights(const ModelConfig& c, const Share& share, WeightFormat format, std::uint64_t seed) {
   RandomMatrices every_rank(WeightFormat::kF32, seed);
-  RandomMatrices own(format, seed + 1 + static_cast<std::uint64_t>(share.experts.begin));
+  RandomMatrices own(format, seed + 1 + static_cast<std::uint64_t>(share.experts(0).begin));
   const TensorTable table(c);
   const auto floats = [&](TensorRole role, int l) {
     const ModelTensor* row = table.find(role, l);
@@ -112,7 +112,7 @@ Weights random_weights(const ModelConfig& c, const Share& share, WeightFormat fo
     for (const TensorRole role : kRouterRoles)
       if (const ModelTensor* row = table.find(role, l)) router_rows += row->rows();
     if (router_rows > 0) layer.router_ED = every_rank.next(router_rows, c.hidden_size);
-    for (int e = share.experts.begin; e < share.experts.end; ++e) {
+    for (int e = share.experts(l).begin; e < share.experts(l).end; ++e) {
       const TensorPart down = part_of(expert_matrices(table, c, l, e).down, c, share);
       const int panels = (down.columns.size() + kPanel - 1) / kPanel;
       experts[l].push_back(

@@ -22,7 +22,7 @@ double balance_with(double bias, const ModelConfig& c, const Placement& placemen
   std::vector<int> order(E);
   for (int t = 0; t < kTokens; ++t) {
     std::copy_n(scores_TE.begin() + static_cast<std::ptrdiff_t>(t) * E, E, score.begin());
-    for (int e = 0; e < placement.ranks[0].experts.end; ++e) score[e] += static_cast<float>(bias);
+    for (int e = 0; e < placement.ranks[0].experts(0).end; ++e) score[e] += static_cast<float>(bias);
     std::iota(order.begin(), order.end(), 0);
     std::nth_element(order.begin(), order.begin() + K - 1, order.end(),
                      [&](int a, int b) { return score[a] > score[b]; });
@@ -30,7 +30,8 @@ double balance_with(double bias, const ModelConfig& c, const Placement& placemen
   }
   std::vector<double> rows;
   for (const Share& share : placement.ranks)
-    rows.push_back(std::accumulate(rows_E.begin() + share.experts.begin, rows_E.begin() + share.experts.end, 0.0));
+    rows.push_back(
+        std::accumulate(rows_E.begin() + share.experts(0).begin, rows_E.begin() + share.experts(0).end, 0.0));
   return fullest_over_median(std::move(rows));
 }
 
@@ -51,7 +52,7 @@ std::vector<float> skewed_router_bias(ModelConfig config, int ranks, double skew
     (balance_with(middle, config, placement, scores_TE) < skew ? low : high) = middle;
   }
   std::vector<float> bias_E(config.experts(0).count);
-  std::fill_n(bias_E.begin(), placement.ranks[0].experts.end, static_cast<float>(high));
+  std::fill_n(bias_E.begin(), placement.ranks[0].experts(0).end, static_cast<float>(high));
   return bias_E;
 }
 

@@ -43,14 +43,23 @@ void check_groups_divide(int groups, const std::string& key, int value) {
   if (value % groups != 0) fail("expert_groups: expected a divisor of {} = {}, got {}", key, value, groups);
 }
 
-// A layer, and how messages name its keys: as those of the model where all layers are alike.
+// A layer, or one of its blocks, and what is before the names of its keys in messages.
 struct Layer {
   const ModelConfig& config;
   int index;
-  bool alike;
+  std::string prefix;
 
-  std::string key(const char* name) const { return alike ? name : fmt::format("layers[{}].{}", index, name); }
+  std::string key(const char* name) const { return prefix + name; }
+  // Nothing is before the keys where all layers are alike.
+  Layer in(const char* path) const { return {config, index, prefix.empty() ? "" : prefix + path}; }
 };
+
+// A factor, which is also to be one in f32, as must be its products with what it multiplies.
+void check_factor(const std::string& key, double value) {
+  constexpr double kMost = 1e6;
+  if (!(value >= 1 / kMost && value <= kMost))
+    fail("{}: expected a number from {} to {}, got {}", key, 1 / kMost, kMost, value);
+}
 
 // What is described and not computed.
 template <typename T>
@@ -86,13 +95,13 @@ void check_attention(const Layer& layer) {
   if (a.query_heads != first.query_heads || a.kv_heads != first.kv_heads || a.key_width != first.key_width ||
       a.head_value_width() != first.head_value_width())
     fail("{}: expected {} query and {} KV heads of widths {} and {} as in the first layer, got {}, {}, {} and {}",
-         layer.key("attention"), first.query_heads, first.kv_heads, first.key_width, first.head_value_width(),
+         layer.key("num_attention_heads"), first.query_heads, first.kv_heads, first.key_width, first.head_value_width(),
          a.query_heads, a.kv_heads, a.key_width, a.head_value_width());
 }
 
 void refuse_other_attention(const Layer& layer) {
   const AttentionConfig &a = layer.config.attention(layer.index), &first = layer.config.heads();
-  refuse_other<std::string_view>(layer.key("kind"), to_string(a.kind), to_string(AttentionKind::kGrouped));
+  refuse_other<std::string_view>(layer.key("attention_kind"), to_string(a.kind), to_string(AttentionKind::kGrouped));
   refuse_other<std::string_view>(layer.key("qk_norm"), to_string(a.qk_norm), to_string(first.qk_norm));
 }
 
@@ -103,10 +112,10 @@ void check_layer_of_experts(const Layer& layer) {
     fail("{}: expected null or the index of a layer below layer {}, got {}", layer.key("experts_of_layer"), layer.index,
          e.of_layer);
   const ExpertsConfig& owner = layer.config.experts(e.of_layer);
-  if (owner.dense() || owner.of_layer != -1 || owner.count != e.count || owner.width != e.width ||
-      owner.storage != e.storage)
-    fail("{}: expected a layer with {} experts of width {} of its own, in the same storage, got {}",
-         layer.key("experts_of_layer"), e.count, e.width, e.of_layer);
+  if (owner.dense() || owner.of_layer != -1 || owner.count != e.count || owner.shared != e.shared ||
+      owner.width != e.width || owner.storage != e.storage)
+    fail("{}: expected a layer with {} experts of width {} of its own, {} shared ones and the same storage, got {}",
+         layer.key("experts_of_layer"), e.count, e.width, e.shared, e.of_layer);
 }
 
 void check_experts(const Layer& layer) {
@@ -117,6 +126,8 @@ void check_experts(const Layer& layer) {
     check_range(layer.key("num_experts_per_tok (of a dense model)"), e.per_token, 1, 1);
     if (e != dense_experts(e.width, e.activation))
       fail("{}: expected a router, or no key of experts but the width, got none and such keys", layer.key("router"));
+    if (layer.config.federated() && !layer.config.dense())
+      fail("{}: expected at least 1 in every layer of a federated model, got 0", layer.key("num_experts"));
     return;
   }
   const int H = layer.config.expert_groups;
@@ -138,26 +149,54 @@ void check_experts(const Layer& layer) {
   check_layer_of_experts(layer);
 }
 
-void refuse_other_experts(const Layer& layer) {
-  const ExpertsConfig& e = layer.config.experts(layer.index);
-  refuse_other<std::string_view>(layer.key("hidden_act"), to_string(e.activation), to_string(Activation::kSilu));
-}
-
 // Layers are attention and then experts.
 void check_blocks(const Layer& layer) {
   const std::vector<BlockConfig>& blocks = layer.config.layers[layer.index].blocks;
   if (blocks.size() != 2 || !std::holds_alternative<AttentionConfig>(blocks[0].computes) ||
       !std::holds_alternative<ExpertsConfig>(blocks[1].computes))
     fail("{}: expected attention and then experts, got {} blocks", layer.key("blocks"), blocks.size());
-  for (const BlockConfig& block : blocks) {
-    refuse_other<std::string_view>(layer.key("norm"), to_string(block.norm), to_string(BlockNorm::kBefore));
-    refuse_other(layer.key("residual_factor"), block.residual_factor, 1.0);
-    refuse_other(layer.key("parallel"), block.parallel, false);
-  }
+}
+
+void check_attention_block(const Layer& layer) {
+  const BlockConfig& block = layer.config.attention_block(layer.index);
+  check_factor(layer.key("residual_factor"), block.residual_factor);
+  if (block.parallel) fail("{}: expected false in the first block of a layer, got true", layer.key("parallel"));
+  if (block.norm == BlockNorm::kShared)
+    fail("{}: expected before, after or both in the first block of a layer, got shared", layer.key("norm"));
+  if (layer.config.federated() && block.residual_factor != 1 && layer.config.attention(layer.index).output_bias)
+    fail("{}: expected 1 for attention with an output bias in a federated model, got {}", layer.key("residual_factor"),
+         block.residual_factor);
+  // All groups' outputs are in one sum with their updates, and each of them is on its own rank.
+  if (layer.config.federated() && block.norm != BlockNorm::kBefore)
+    fail("{}: expected before for the attention of a federated model, got {}", layer.key("norm"),
+         to_string(block.norm));
+}
+
+void check_experts_block(const Layer& layer) {
+  const BlockConfig& block = layer.config.experts_block(layer.index);
+  check_factor(layer.key("residual_factor"), block.residual_factor);
+  if (block.parallel && layer.config.federated())
+    fail("{}: expected false in a federated model, got true", layer.key("parallel"));
+  if (block.norm != BlockNorm::kShared) return;
+  if (!block.parallel)
+    fail("{}: expected before, after or both in a block that is not parallel, got shared", layer.key("norm"));
+  if (layer.config.attention_block(layer.index).norm == BlockNorm::kAfter)
+    fail("{}: expected before, after or both behind attention that has no norm before it, got shared",
+         layer.key("norm"));
+}
+
+void check_attention_of(const Layer& layer) {
+  check_attention_block(layer.in("blocks[0]."));
+  check_attention(layer.in("blocks[0].attention."));
+  refuse_other_attention(layer.in("blocks[0].attention."));
+}
+
+void check_experts_of(const Layer& layer) {
+  check_experts_block(layer.in("blocks[1]."));
+  check_experts(layer.in("blocks[1].experts."));
 }
 
 void check_groups(const ModelConfig& config) {
-  check_range("expert_groups", config.expert_groups, 1, kMaxHeads);
   if (!config.dense()) return check_groups_divide(config.expert_groups, "num_key_value_heads", config.heads().kv_heads);
   if (config.expert_groups != 1)
     fail("expert_groups: expected 1 in a dense model (num_experts = 0), got {}", config.expert_groups);
@@ -166,29 +205,21 @@ void check_groups(const ModelConfig& config) {
 void check_layers(const ModelConfig& config) {
   check_range("num_hidden_layers", config.num_layers(), 1, kMaxLayers);
   const bool alike = std::ranges::all_of(config.layers, [&](const LayerConfig& l) { return l == config.layers[0]; });
-  for (int l = 0; l < config.num_layers(); ++l) check_blocks({config, l, alike});
-  for (int l = 0; l < config.num_layers(); ++l) {
-    check_attention({config, l, alike});
-    refuse_other_attention({config, l, alike});
-  }
+  const auto for_each_layer = [&](auto&& check) {
+    for (int l = 0; l < config.num_layers(); ++l) check(Layer{config, l, alike ? "" : fmt::format("layers[{}].", l)});
+  };
+  check_range("expert_groups", config.expert_groups, 1, kMaxHeads);
+  for_each_layer(check_blocks);
+  for_each_layer(check_attention_of);
   check_groups(config);
-  for (int l = 0; l < config.num_layers(); ++l) {
-    check_experts({config, l, alike});
-    refuse_other_experts({config, l, alike});
-  }
-  for (int l = 0; l < config.num_layers(); ++l) {
-    ExpertsConfig like_first = config.experts(l);
-    like_first.of_layer = config.experts(0).of_layer;
-    if (like_first != config.experts(0))
-      fail("layers[{}]: expected the experts of the first layer (nothing else is computed), got others", l);
-  }
+  for_each_layer(check_experts_of);
 }
 
-template <typename Block, typename Layers>
+template <typename Computes, typename Layers>
 auto& find_block(Layers& layers, int layer) {
   FOE_CHECK(layer >= 0 && layer < static_cast<int>(layers.size()), "layer {} of {}", layer, layers.size());
   for (auto& block : layers[layer].blocks)
-    if (auto* found = std::get_if<Block>(&block.computes)) return *found;
+    if (std::holds_alternative<Computes>(block.computes)) return block;
   FOE_CHECK(false, "layer {} has no such block", layer);
   std::abort();
 }
@@ -200,9 +231,9 @@ void validate(const ModelConfig& config) {
   check_range("vocab_size", config.vocab_size, 1, kMaxVocab);
   check_range("max_position_embeddings", config.max_position_embeddings, 1, kMaxPositions);
   check_positive("rms_norm_eps", config.rms_norm_eps);
-  refuse_other("embedding_factor", config.embedding_factor, 1.0);
-  refuse_other("logit_factor", config.logit_factor, 1.0);
-  refuse_other("logit_softcap", config.logit_softcap, 0.0);
+  check_factor("embedding_factor", config.embedding_factor);
+  check_factor("logit_factor", config.logit_factor);
+  if (config.logit_softcap != 0) check_factor("logit_softcap", config.logit_softcap);
   check_layers(config);
   // Not held to the vocabulary: small test models keep the end token of the family they imitate, and never emit it.
   constexpr std::int64_t kMaxToken = std::numeric_limits<std::int32_t>::max();
@@ -210,19 +241,35 @@ void validate(const ModelConfig& config) {
   if (config.bos_token_id) check_range("bos_token_id", *config.bos_token_id, 0, kMaxToken);
 }
 
+void validate_layer(const ModelConfig& config, int index, const std::string& prefix) {
+  check_range("expert_groups", config.expert_groups, 1, kMaxHeads);
+  const Layer layer{config, index, prefix};
+  check_blocks(layer);
+  check_attention_of(layer);
+  check_experts_of(layer);
+}
+
 const AttentionConfig& ModelConfig::attention(int layer) const {
-  return find_block<AttentionConfig>(layers, layer);
+  return std::get<AttentionConfig>(find_block<AttentionConfig>(layers, layer).computes);
 }
 
 const ExpertsConfig& ModelConfig::experts(int layer) const {
-  return find_block<ExpertsConfig>(layers, layer);
+  return std::get<ExpertsConfig>(find_block<ExpertsConfig>(layers, layer).computes);
 }
 
 AttentionConfig& ModelConfig::attention(int layer) {
-  return find_block<AttentionConfig>(layers, layer);
+  return std::get<AttentionConfig>(find_block<AttentionConfig>(layers, layer).computes);
 }
 
 ExpertsConfig& ModelConfig::experts(int layer) {
+  return std::get<ExpertsConfig>(find_block<ExpertsConfig>(layers, layer).computes);
+}
+
+const BlockConfig& ModelConfig::attention_block(int layer) const {
+  return find_block<AttentionConfig>(layers, layer);
+}
+
+const BlockConfig& ModelConfig::experts_block(int layer) const {
   return find_block<ExpertsConfig>(layers, layer);
 }
 
@@ -247,6 +294,12 @@ ExpertTable expert_table(const ModelConfig& config, int layer) {
 int most_entries(const ModelConfig& config, int layer) {
   const ExpertsConfig& experts = config.experts(layer);
   return experts.dense() ? 1 : experts.per_token + experts.shared;
+}
+
+int most_entries(const ModelConfig& config) {
+  int most = 0;
+  for (int layer = 0; layer < config.num_layers(); ++layer) most = std::max(most, most_entries(config, layer));
+  return most;
 }
 
 std::vector<LayerConfig> uniform_layers(int count, const AttentionConfig& attention, const ExpertsConfig& experts) {

@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+#include "core/activation.h"
 #include "core/expert_table.h"
 #include "core/router_config.h"
 
@@ -25,11 +26,6 @@ enum class AttentionKind {
   kGrouped,    // keys and values of M heads, each for N/M query heads
   kLatent,     // keys and values are projections of one latent vector (DeepSeek's MLA)
   kRecurrent,  // a state of fixed size per sequence in place of keys and values
-};
-enum class Activation {
-  kSilu,
-  kGeluTanh,  // the approximation by tanh (Gemma)
-  kRelu2,     // max(0, x)^2
 };
 enum class BlockNorm {
   kBefore,  // a block reads norm(r)
@@ -127,6 +123,8 @@ struct ModelConfig {
   // A layer's blocks, of which it must have one each.
   const AttentionConfig& attention(int layer) const;
   const ExpertsConfig& experts(int layer) const;
+  const BlockConfig& attention_block(int layer) const;
+  const BlockConfig& experts_block(int layer) const;
   AttentionConfig& attention(int layer);
   ExpertsConfig& experts(int layer);
   // For what is the same in all layers of a valid model: the heads, their widths, and the kind of their norms.
@@ -147,8 +145,9 @@ struct ModelConfig {
 
 // Returns the table of a layer's experts. A dense layer has one expert, that every token has.
 ExpertTable expert_table(const ModelConfig& config, int layer);
-// Returns how many experts a token of the layer has at most.
+// Return how many experts a token of the layer, or of any layer, has at most.
 int most_entries(const ModelConfig& config, int layer);
+int most_entries(const ModelConfig& config);
 
 // Returns so many layers of attention and then experts. Throws Error for a number of layers that no model has.
 std::vector<LayerConfig> uniform_layers(int count, const AttentionConfig& attention, const ExpertsConfig& experts);
@@ -174,12 +173,14 @@ void for_each_experts(Config& config, F&& f) {
 // Throws Error, naming the key, what was expected and what was found, unless the model can be run. Every size is
 // bounded, so that products of sizes fit into 64 bits and no later allocation is unbounded.
 void validate(const ModelConfig& config);
+// The same for one layer alone, of which the keys in messages begin with `prefix`, such as "layers[3].". Those below
+// must be valid.
+void validate_layer(const ModelConfig& config, int layer, const std::string& prefix);
 
 const char* to_string(Residual value);
 const char* to_string(GroupSync value);
 const char* to_string(QkNorm value);
 const char* to_string(AttentionKind value);
-const char* to_string(Activation value);
 const char* to_string(BlockNorm value);
 const char* to_string(ExpertStorage value);
 

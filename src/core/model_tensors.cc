@@ -225,12 +225,12 @@ TensorPart part_of(const ModelTensor& tensor, const ModelConfig& config, const S
       part.columns = of_heads(tensor.columns(), config.attention(tensor.layer).kv_heads, share.kv_heads);
       break;
     case kExpertRows:
-      part.rows = share.expert_width;
-      part.count = own_experts(tensor, config, share.experts);
+      part.rows = share.expert_width(tensor.layer);
+      part.count = own_experts(tensor, config, share.experts(tensor.layer));
       break;
     case kExpertColumns:
-      part.columns = share.expert_width;
-      part.count = own_experts(tensor, config, share.experts);
+      part.columns = share.expert_width(tensor.layer);
+      part.count = own_experts(tensor, config, share.experts(tensor.layer));
       break;
     case kVocabulary:
       part.rows = share.vocab;

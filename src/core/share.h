@@ -1,6 +1,8 @@
 // What one rank holds of a model, as plain ranges. placement/ computes them; weights/ and model/ read them.
 #pragma once
 
+#include <vector>
+
 namespace foe {
 
 // The half-open range [begin, end).
@@ -12,13 +14,22 @@ struct Range {
   bool contains(int i) const { return begin <= i && i < end; }
 };
 
+// A rank's part of the experts of one layer.
+struct ExpertsShare {
+  Range experts;  // experts of which this rank holds all or a part
+  Range width;    // which of each expert's F hidden units are here
+};
+
 struct Share {
-  Range groups;        // federated: the groups whose heads, experts and updates M_h are here; otherwise [0, 1)
-  int member = 0;      // which of the ranks with these groups this is; it owns the sequences with this owner (batch.h)
-  Range kv_heads;      // KV heads, each with its N/M query heads
-  Range experts;       // experts of which this rank holds all or a part
-  Range expert_width;  // which of each expert's F hidden units are here
-  Range vocab;         // rows of the token head
+  Range groups;    // federated: the groups whose heads, experts and updates M_h are here; otherwise [0, 1)
+  int member = 0;  // which of the ranks with these groups this is; it owns the sequences with this owner (batch.h)
+  Range kv_heads;  // KV heads, each with its N/M query heads
+  Range vocab;     // rows of the token head
+  std::vector<ExpertsShare> layers;
+
+  // Empty where the rank has nothing to do.
+  Range experts(int layer) const { return layers.empty() ? Range{} : layers[layer].experts; }
+  Range expert_width(int layer) const { return layers.empty() ? Range{} : layers[layer].width; }
 
   // A stream is a hidden state that attention reads. A federated model has one for each group, any other model one.
   int streams() const { return groups.size(); }

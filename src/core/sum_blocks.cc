@@ -35,9 +35,9 @@ SumBlocks head_blocks(const ModelConfig& config) {
   return blocks_of(heads, config.federated() ? config.expert_groups : std::min(heads, kSumBlocks), 1);
 }
 
-SumBlocks width_blocks(const ModelConfig& config) {
-  const int width = config.experts(0).width;
-  if (!config.dense()) return blocks_of(width, 1, width);
+SumBlocks width_blocks(const ModelConfig& config, int layer) {
+  const int width = config.experts(layer).width;
+  if (!config.experts(layer).dense()) return blocks_of(width, 1, width);
   return blocks_of(width, std::min((width + kSumBlockUnit - 1) / kSumBlockUnit, kSumBlocks), kSumBlockUnit);
 }
 

@@ -1,6 +1,6 @@
 // Where plan tp cuts the inner dimension of a product. The cuts fix the order of addition in every plan.
 //
-// Attention's output projection adds over heads, and a dense model's down projection over hidden units. Both are cut
+// Attention's output projection adds over heads, and a dense layer's down projection over hidden units. Both are cut
 // into at most kSumBlocks blocks, which are the same on any number of ranks. A product adds each block in ascending k,
 // and then the blocks in the order of core/sum_tree.h. A rank of plan tp has whole blocks, so what it sends are partial
 // sums of the same tree. (Experts need no such cut, because they are the terms of a sum already.)
@@ -32,7 +32,7 @@ struct SumBlocks {
 // Returns the blocks of KV heads, each with its query heads. Their sizes differ by at most one. In a federated model a
 // block is the heads of one group.
 SumBlocks head_blocks(const ModelConfig& config);
-// Returns the blocks of an expert's hidden units: several in a dense model, otherwise one with all units.
-SumBlocks width_blocks(const ModelConfig& config);
+// Returns the blocks of an expert's hidden units: several in a dense layer, otherwise one with all units.
+SumBlocks width_blocks(const ModelConfig& config, int layer);
 
 }  // namespace foe

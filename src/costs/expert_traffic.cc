@@ -7,10 +7,10 @@ namespace {
 
 // Returns the probability that a token has none of these experts, if it selects K/H of each group's and all selections
 // are equally likely. It has all that are shared.
-double none_selected(const ModelConfig& config, Range experts) {
-  const ExpertTable table = expert_table(config, 0);
+double none_selected(const ModelConfig& config, int layer, Range experts) {
+  const ExpertTable table = expert_table(config, layer);
   const int per_group = table.rows_per_group(), routed = table.routed / table.groups;
-  const int scored = table.scored() / table.groups, selected = config.experts(0).per_token / table.groups;
+  const int scored = table.scored() / table.groups, selected = config.experts(layer).per_token / table.groups;
   double none = 1;
   for (int g = 0; g < config.expert_groups; ++g) {
     const int begin = std::max(experts.begin, g * per_group), end = std::min(experts.end, (g + 1) * per_group);
@@ -24,10 +24,10 @@ double none_selected(const ModelConfig& config, Range experts) {
 
 }  // namespace
 
-ExpertTraffic expert_traffic(const ModelConfig& config, std::span<const Range> members, Dispatch dispatch,
+ExpertTraffic expert_traffic(const ExpertTable& table, std::span<const Range> members, Dispatch dispatch,
                              std::span<const std::int32_t> begin_T, std::span<const std::int32_t> experts_J) {
-  const std::vector<ExpertNode> nodes = expert_nodes(config, members, dispatch);
-  const std::vector<std::int32_t> node_of = node_of_each_expert(nodes, expert_table(config, 0).with_rows());
+  const std::vector<ExpertNode> nodes = expert_nodes(table, members, dispatch);
+  const std::vector<std::int32_t> node_of = node_of_each_expert(nodes, table.with_rows());
   ExpertTraffic traffic{std::vector<std::int64_t>(members.size()), std::vector<std::int64_t>(members.size())};
   for (std::size_t t = 0; t + 1 < begin_T.size(); ++t)
     for (int i = begin_T[t], before = -1; i < begin_T[t + 1]; ++i) {
@@ -42,12 +42,13 @@ ExpertTraffic expert_traffic(const ModelConfig& config, std::span<const Range> m
   return traffic;
 }
 
-ExpectedTraffic expected_traffic(const ModelConfig& config, std::span<const Range> members, Dispatch dispatch) {
+ExpectedTraffic expected_traffic(const ModelConfig& config, int layer, std::span<const Range> members,
+                                 Dispatch dispatch) {
   ExpectedTraffic traffic{std::vector<double>(members.size()), std::vector<double>(members.size())};
-  for (const ExpertNode& node : expert_nodes(config, members, dispatch))
-    traffic.sums[node.member] += 1 - none_selected(config, node.experts);
+  for (const ExpertNode& node : expert_nodes(expert_table(config, layer), members, dispatch))
+    traffic.sums[node.member] += 1 - none_selected(config, layer, node.experts);
   for (std::size_t m = 0; m < members.size(); ++m)
-    traffic.rows[m] = dispatch == Dispatch::kPerRank ? 1 - none_selected(config, members[m]) : traffic.sums[m];
+    traffic.rows[m] = dispatch == Dispatch::kPerRank ? 1 - none_selected(config, layer, members[m]) : traffic.sums[m];
   return traffic;
 }
 

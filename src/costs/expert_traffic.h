@@ -1,5 +1,5 @@
 // How much travels to experts and back under expert parallelism, for given selections and in expectation. `members` has
-// the experts of each rank, from experts_of_members().
+// a layer's experts of each rank, from experts_of_members().
 #pragma once
 
 #include <cstdint>
@@ -16,12 +16,13 @@ namespace foe {
 struct ExpertTraffic {
   std::vector<std::int64_t> rows, sums;  // by member
 };
-ExpertTraffic expert_traffic(const ModelConfig& config, std::span<const Range> members, Dispatch dispatch,
+ExpertTraffic expert_traffic(const ExpertTable& table, std::span<const Range> members, Dispatch dispatch,
                              std::span<const std::int32_t> begin_T, std::span<const std::int32_t> experts_J);
-// The same for one token, in expectation if all selections are equally likely.
+// The same for one token in one layer, in expectation if all selections are equally likely.
 struct ExpectedTraffic {
   std::vector<double> rows, sums;
 };
-ExpectedTraffic expected_traffic(const ModelConfig& config, std::span<const Range> members, Dispatch dispatch);
+ExpectedTraffic expected_traffic(const ModelConfig& config, int layer, std::span<const Range> members,
+                                 Dispatch dispatch);
 
 }  // namespace foe

@@ -21,6 +21,22 @@ int own_sequences(int sequences, int members, int member) {
   return sequences / members + (member < sequences % members ? 1 : 0);
 }
 
+// Returns the work of a rank's experts of one layer. They run the rows of all members, but for those of a dense layer,
+// which every member has.
+Work experts_work(const ModelConfig& c, int layer, const Share& share, int members, const DecodeStep& step) {
+  const double elements =
+      3.0 * share.experts(layer).size() * share.expert_width(layer).size() * static_cast<double>(c.hidden_size);
+  if (c.experts(layer).dense())
+    return product_work(elements, step.weights.experts, own_sequences(step.sequences, members, share.member));
+  // The rows of each expert, and the share of experts that have rows.
+  const ExpertTable table = expert_table(c, layer);
+  const double E = table.with_rows();
+  const double selected = static_cast<double>(c.experts(layer).per_token) * table.routed / table.scored();
+  Work work = product_work(elements, step.weights.experts, step.sequences * (selected + table.shared) / E);
+  work.bytes *= experts_touched(c, layer, step.sequences) / E;
+  return work;
+}
+
 }  // namespace
 
 MatrixElements matrix_elements(const ModelConfig& c, const Share& share) {
@@ -62,17 +78,22 @@ Work StepWork::total() const {
   return sum;
 }
 
-double experts_touched(const ModelConfig& config, int sequences) {
-  const ExpertTable table = expert_table(config, 0);
-  const double scored = table.scored(), K = scored > 0 ? config.experts(0).per_token : 0;
+double experts_touched(const ModelConfig& config, int layer, int sequences) {
+  const ExpertTable table = expert_table(config, layer);
+  const double scored = table.scored(), K = scored > 0 ? config.experts(layer).per_token : 0;
   return table.shared + (scored > 0 ? table.routed * (1 - std::pow(1 - K / scored, sequences)) : 0);
+}
+
+double mean_experts_touched(const ModelConfig& config, int sequences) {
+  double sum = 0;
+  for (int layer = 0; layer < config.num_layers(); ++layer) sum += experts_touched(config, layer, sequences);
+  return sum / config.num_layers();
 }
 
 StepWork decode_work(const ModelConfig& c, const Placement& placement, int rank, const DecodeStep& step) {
   const Share& share = placement.ranks[rank];
   if (share.idle()) return {};
   const MatrixElements elements = matrix_elements(c, share);
-  const double E = expert_table(c, 0).with_rows();
   const double own = own_sequences(step.sequences, placement.members, share.member);
 
   const KvShape kv{share.kv_heads.size(), c.heads().key_width, c.heads().head_value_width(), step.kv};
@@ -83,13 +104,8 @@ StepWork decode_work(const ModelConfig& c, const Placement& placement, int rank,
     positions += own * (a.window > 0 ? std::min<double>(a.window, step.context) : step.context);
   });
 
-  // The rows of each expert, and the share of experts that have rows.
-  const ExpertTable table = expert_table(c, 0);
-  const double selected = c.dense() ? 0.0 : static_cast<double>(c.experts(0).per_token) * table.routed / table.scored();
-  const double rows = step.sequences * (selected + table.shared) / E;
-  const double touched = experts_touched(c, step.sequences) / E;
-  Work experts = product_work(static_cast<double>(elements.experts), step.weights.experts, rows);
-  experts.bytes *= touched;
+  Work experts;
+  for (int l = 0; l < c.num_layers(); ++l) experts += experts_work(c, l, share, placement.members, step);
   return {.projections = product_work(static_cast<double>(elements.attention), step.weights.attention, own),
           .attention = {.bytes = positions * position_bytes, .flops = positions * position_flops},
           .router = product_work(static_cast<double>(elements.router), WeightFormat::kF32, own),

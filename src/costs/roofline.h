@@ -55,10 +55,13 @@ struct DecodeStep {
   KvType kv = KvType::kBF16;
 };
 
-// Returns how many experts of one layer are selected by at least one sequence, in expectation if selections are
+// Returns how many experts of a layer are selected by at least one sequence, in expectation if selections are
 // independent and equally likely: E (1 - (1 - K/E)^sequences). Grouped routing selects K/H of the E/H experts in each
 // group, so the probability of an expert is the same.
-double experts_touched(const ModelConfig& config, int sequences);
+double experts_touched(const ModelConfig& config, int layer, int sequences);
+
+// The mean over layers.
+double mean_experts_touched(const ModelConfig& config, int sequences);
 
 // Returns the work of one rank. Ranks that share a group own sequences in equal parts (lower members may have one
 // more); their experts run the rows of all members.

@@ -17,7 +17,7 @@ Roofline measure_roofline(const ModelConfig& config, const Placement& placement,
     const DecodeStep step{
         .sequences = sequences, .context = static_cast<double>(flags.context), .weights = weights, .kv = kv};
     RooflinePoint point{.sequences = sequences,
-                        .experts_touched = experts_touched(config, sequences),
+                        .experts_touched = mean_experts_touched(config, sequences),
                         .work = decode_work(config, placement, step)};
     point.seconds = least_seconds(point.work.total(), roofline.limits);
     roofline.points.push_back(point);

@@ -17,7 +17,7 @@ struct RooflineFlags {
 
 struct RooflinePoint {
   int sequences = 0;
-  double experts_touched = 0;  // in each layer
+  double experts_touched = 0;  // in a layer: the mean
   StepWork work;               // of all ranks
   double seconds = 0;
 

@@ -10,16 +10,19 @@ namespace {
 
 void add_expert_exchanges(const ModelConfig& config, const Placement& placement, int rank,
                           const ExchangeOptions& options, int sequences, WireCost& cost) {
-  const double rows_per_step = static_cast<double>(config.num_layers()) * sequences;
   const int own = placement.ranks[rank].member, others = placement.members - 1;
-  const ExpectedTraffic traffic = expected_traffic(config, experts_of_members(placement, rank), options.dispatch);
-  double rows = 0;
-  for (int m = 0; m < placement.members; ++m)
-    if (m != own) rows += traffic.rows[m];
-  cost.all_to_all_calls = 2 * config.num_layers();
-  cost.dispatch_bytes = rows_per_step * rows * static_cast<double>(dispatched_row_bytes(config, options));
-  cost.return_bytes =
-      rows_per_step * others * traffic.sums[own] * static_cast<double>(wire_bytes(options.wire, config.hidden_size));
+  const auto sum_bytes = static_cast<double>(wire_bytes(options.wire, config.hidden_size));
+  for (int layer = 0; layer < config.num_layers(); ++layer) {
+    if (config.experts(layer).dense()) continue;
+    const ExpectedTraffic traffic =
+        expected_traffic(config, layer, experts_of_members(placement, rank, layer), options.dispatch);
+    double rows = 0;
+    for (int m = 0; m < placement.members; ++m)
+      if (m != own) rows += traffic.rows[m];
+    cost.all_to_all_calls += 2;
+    cost.dispatch_bytes += sequences * rows * static_cast<double>(dispatched_row_bytes(config, layer, options));
+    cost.return_bytes += sequences * others * traffic.sums[own] * sum_bytes;
+  }
 }
 
 void add_sums(const ModelConfig& config, const Placement& placement, const std::vector<int>& nodes, int rank, Wire wire,
@@ -33,7 +36,7 @@ void add_sums(const ModelConfig& config, const Placement& placement, const std::
   std::vector<int> column_nodes;
   for (const int r : column) column_nodes.push_back(nodes[r]);
   const int place = static_cast<int>(std::find(column.begin(), column.end(), rank) - column.begin());
-  const SumPlan attention(placement.attention_begin), experts(placement.expert_begin);
+  const SumPlan attention(placement.attention_begin);
   const auto add = [&](const SumPlan& plan, int calls, std::size_t floats, Wire how) {
     const SumTraffic one = sum_traffic(plan, column_nodes, place, floats, how);
     const auto times = static_cast<std::uint64_t>(calls);
@@ -44,7 +47,8 @@ void add_sums(const ModelConfig& config, const Placement& placement, const std::
   };
   const int L = config.num_layers();
   add(attention, L, sequences * config.hidden_size, wire);
-  add(experts, config.federated() ? 1 : L, sequences * config.hidden_size, wire);
+  for (int layer = 0; layer < (config.federated() ? 1 : L); ++layer)
+    add(SumPlan(placement.expert_begin[layer]), 1, sequences * config.hidden_size, wire);
   // In each layer, QK-norm over heads that are split over ranks adds a sum of two floats for each token.
   if (!config.federated() && config.heads().qk_norm == QkNorm::kFull) add(attention, L, 2 * sequences, Wire::kF32);
 }

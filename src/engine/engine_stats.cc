@@ -19,7 +19,7 @@ EngineStats collect_stats(Engine& engine) {
   for (int layer = 0; layer < model.config.num_layers(); ++layer) {
     std::vector<std::int64_t>& rows = stats.rank_rows.emplace_back();
     for (const ExpertLoad& rank : load) {
-      const auto by_expert = rank.rows(layer);
+      const std::vector<std::int64_t>& by_expert = rank.rows_LE[layer];
       rows.push_back(std::accumulate(by_expert.begin(), by_expert.end(), std::int64_t{0}));
     }
   }

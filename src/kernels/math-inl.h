@@ -1,5 +1,5 @@
-// Transcendental functions on V16. They are lane-wise and have no branches, so the same input gives the same bits in
-// any lane of any instruction set.
+// Functions on V16. They are lane-wise and have no branches that depend on values, so the same input gives the same
+// bits in any lane of any instruction set.
 
 #if defined(FOE_KERNELS_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef FOE_KERNELS_MATH_INL_H_
@@ -8,6 +8,7 @@
 #define FOE_KERNELS_MATH_INL_H_
 #endif
 
+#include "core/activation.h"
 #include "kernels/vec16-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -59,6 +60,30 @@ HWY_INLINE V16 tanh16(V16 x) {
 // x / (1 + e^-x)
 HWY_INLINE V16 silu16(V16 x) {
   return div(x, add(set16(1.0f), exp16(make16([&](int i) { return hn::Neg(x.v[i]); }))));
+}
+
+// x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
+HWY_INLINE V16 gelu_tanh16(V16 x) {
+  const V16 cube = mul(x, mul(x, x)), half = mul(x, set16(0.5f));
+  const V16 inner = mul(set16(0.797884560802865f), fma(set16(0.044715f), cube, x));
+  return fma(half, tanh16(inner), half);
+}
+
+// max(0, x)^2; NaN stays NaN.
+HWY_INLINE V16 relu2_16(V16 x) {
+  return make16([&](int i) { return hn::IfThenZeroElse(hn::Lt(x.v[i], hn::Zero(DF())), hn::Mul(x.v[i], x.v[i])); });
+}
+
+HWY_INLINE V16 activate16(Activation activation, V16 x) {
+  switch (activation) {
+    case Activation::kSilu:
+      return silu16(x);
+    case Activation::kGeluTanh:
+      return gelu_tanh16(x);
+    case Activation::kRelu2:
+      return relu2_16(x);
+  }
+  return x;
 }
 
 }  // namespace HWY_NAMESPACE

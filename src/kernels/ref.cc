@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numbers>
 #include <numeric>
 
 #include "core/dtype.h"
@@ -29,9 +30,21 @@ double silu(double x) {
   return x / (1 + std::exp(-x));
 }
 
-Values swiglu(const Values& gate, const Values& up) {
+double activate(Activation activation, double x) {
+  switch (activation) {
+    case Activation::kSilu:
+      return silu(x);
+    case Activation::kGeluTanh:
+      return x / 2 * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x)));
+    case Activation::kRelu2:
+      return x > 0 ? x * x : 0;
+  }
+  return x;
+}
+
+Values gated(const Values& gate, const Values& up, Activation activation) {
   Values h(gate.size());
-  for (std::size_t i = 0; i < h.size(); ++i) h[i] = silu(gate[i]) * up[i];
+  for (std::size_t i = 0; i < h.size(); ++i) h[i] = activate(activation, gate[i]) * up[i];
   return h;
 }
 

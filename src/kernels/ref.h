@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/activation.h"
 #include "kernels/attention/attention.h"
 #include "kernels/formats/kv_format.h"
 
@@ -24,8 +25,10 @@ Values grouped_matmul(const Values& x_TK, const Values& w_ENK, const std::vector
 // x / (1 + e^-x)
 double silu(double x);
 
-// silu(gate) * up, element by element.
-Values swiglu(const Values& gate, const Values& up);
+double activate(Activation activation, double x);
+
+// act(gate) * up, element by element.
+Values gated(const Values& gate, const Values& up, Activation activation = Activation::kSilu);
 
 // x / sqrt(mean(x^2) + eps) * weight, over rows as wide as `weight`.
 Values rms_norm(const Values& x_TD, const Values& weight_D, double eps);

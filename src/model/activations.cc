@@ -24,20 +24,32 @@ int tokens_of_half(const Model& model, int tokens, const ExchangeOptions& option
   return std::max(std::min(tokens, kOverlapTokens), (tokens + model.placement.members) / 2);
 }
 
-// Returns how many rows this rank's experts can have of so many tokens.
-std::size_t rows_of_experts(const Model& model, std::size_t tokens) {
+// Returns how many rows this rank's experts of a layer can have of so many tokens.
+std::size_t rows_of_experts(const Model& model, int layer, std::size_t tokens) {
   const ModelConfig& c = model.config;
-  const int of_token = dispatched_entries(c, Dispatch::kPerRank);  // in a federated model, of one of its groups
+  const int of_token = dispatched_entries(c, layer, Dispatch::kPerRank);  // in a federated model, of one of its groups
   return tokens *
-         (c.federated() ? model.share().streams() * of_token : std::min(of_token, model.share().experts.size()));
+         (c.federated() ? model.share().streams() * of_token : std::min(of_token, model.share().experts(layer).size()));
 }
 
-ProductScratch make_product_scratch(const Model& model, std::size_t T, std::size_t R, std::size_t arrived) {
+// Calls f(layer) for every layer, and returns the most that it returns.
+template <typename F>
+std::size_t most_of_layers(const Model& model, const F& f) {
+  std::size_t most = 0;
+  for (int layer = 0; layer < model.config.num_layers(); ++layer) most = std::max<std::size_t>(most, f(layer));
+  return most;
+}
+
+std::size_t most_experts(const Model& model) {
+  return most_of_layers(model, [&](int layer) { return model.share().experts(layer).size(); });
+}
+
+ProductScratch make_product_scratch(const Model& model, std::size_t T, std::size_t arrived) {
   const Share& share = model.share();
   const std::size_t D = model.config.hidden_size, G = share.streams();
   const std::size_t inputs = std::max(T, G * std::min<std::size_t>(T, kInputBlock));
   ProductScratch scratch{.input_TD = allocate(inputs * D), .codes = {}, .list = {}};
-  scratch.list.reserve(std::max<std::size_t>({static_cast<std::size_t>(share.experts.size()), 3 * G, kSumBlocks}));
+  scratch.list.reserve(std::max<std::size_t>({most_experts(model), 3 * G, kSumBlocks}));
   if (share.idle()) return scratch;
   // Of the largest x that products with rounded weights take.
   const WeightFormats formats = model.weights.formats;
@@ -48,7 +60,8 @@ ProductScratch make_product_scratch(const Model& model, std::size_t T, std::size
   want(formats.attention, inputs, D);
   want(formats.attention, T, packed_depth(model.o_blocks));
   want(formats.experts, std::max(T, arrived), D);
-  want(formats.experts, R, share.expert_width.size());
+  for (int l = 0; l < model.config.num_layers(); ++l)
+    want(formats.experts, rows_of_experts(model, l, T), share.expert_width(l).size());
   want(formats.head, T, D);
   scratch.codes = AlignedBuffer<std::byte>(bytes);
   return scratch;
@@ -67,11 +80,29 @@ AttentionScratch make_attention_scratch(const Model& model, std::size_t T) {
           .squares_BT2 = allocate(std::max<std::size_t>(1, model.o_blocks.size()) * T * 2)};
 }
 
-ExpertsScratch make_experts_scratch(const Model& model, std::size_t T, std::size_t R) {
+ExpertsScratch make_experts_scratch(const Model& model, std::size_t T) {
   const ModelConfig& c = model.config;
-  return {.scores_TE = allocate(T * expert_table(c, 0).columns()),
-          .hidden_Rf = allocate(R * model.share().expert_width.size()),
-          .output_RD = allocate(c.dense() ? 0 : R * c.hidden_size)};
+  const auto most = [&](const auto& f) { return allocate(most_of_layers(model, f)); };
+  const auto rows = [&](int layer) { return rows_of_experts(model, layer, T); };
+  return {.scores_TE = most([&](int l) { return T * expert_table(c, l).columns(); }),
+          .hidden_Rf = most([&](int l) { return rows(l) * model.share().expert_width(l).size(); }),
+          .output_RD = most([&](int l) { return c.experts(l).dense() ? 0 : rows(l) * c.hidden_size; })};
+}
+
+// The most partial sums that a rank has of the experts of any layer.
+std::size_t most_partials(const Model& model) {
+  std::size_t most = 1;
+  for (const std::vector<int>& begin : model.placement.expert_begin)
+    most = std::max<std::size_t>(most, SumPlan(begin).max_partials());
+  return most;
+}
+
+// For each layer, the experts of the ranks that rows travel to.
+std::vector<std::vector<Range>> members_by_layer(const Model& model) {
+  std::vector<std::vector<Range>> members;
+  for (int layer = 0; layer < model.config.num_layers(); ++layer)
+    members.push_back(experts_of_members(model.placement, model.rank, layer));
+  return members;
 }
 
 HeadScratch make_head_scratch(const Model& model, std::size_t S) {
@@ -87,22 +118,24 @@ HeadScratch make_head_scratch(const Model& model, std::size_t S) {
 }  // namespace
 
 StepState::StepState(const Model& model, Communicator& across_groups, int tokens, const ExchangeOptions& options)
-    : routing(most_entries(model.config, 0), model.share().experts.size(), tokens) {
+    : routing(most_entries(model.config), static_cast<int>(most_experts(model)), tokens) {
   const ModelConfig& c = model.config;
   const Share& share = model.share();
   const std::size_t T = tokens, D = c.hidden_size;
-  const std::size_t updates = c.federated() ? share.streams() : std::max(1, model.expert_sums.max_partials());
+  const std::size_t updates = c.federated() ? share.streams() : most_partials(model);
   r_TD = allocate(T * D);
   term_PTD = across_groups.allocate_terms(model.attention_sums.max_partials() * T * D);
   update_GTD = across_groups.allocate_terms(updates * T * D);
-  affine_GTD = allocate(model.affine_parts.size() * T * D);
+  std::size_t affine = 0;
+  for (const LayerSums& layer : model.layers) affine = std::max(affine, layer.affine_parts.size());
+  affine_GTD = allocate(affine * T * D);
   for_each_attention(c, [&](const AttentionConfig& attention) {
     const Rotation rotation = rotation_of(attention);
     if (rotation.width == 0 || std::ranges::find(angles, rotation, &Angles::rotation) != angles.end()) return;
     angles.push_back({rotation, allocate(T * rotation.width / 2), allocate(T * rotation.width / 2)});
   });
   if (model.placement.members > 1 && !share.idle())
-    exchange.emplace(c, experts_of_members(model.placement, model.rank), share.member, options, tokens);
+    exchange.emplace(c, members_by_layer(model), share.member, options, tokens);
 }
 
 std::size_t StepState::bytes() const {
@@ -128,14 +161,13 @@ Activations::Activations(const Model& model, Communicator& across_groups, int to
     states.back().record_TW.reserve(T * record.words());
   }
   const std::optional<ExpertExchange>& exchange = states.front().exchange;
-  const std::size_t R = rows_of_experts(model, T);
-  products = make_product_scratch(model, T, R, exchange ? exchange->most_in : 0);
+  products = make_product_scratch(model, T, exchange ? exchange->most_in : 0);
   attention = make_attention_scratch(model, T);
-  experts = make_experts_scratch(model, T, R);
+  experts = make_experts_scratch(model, T);
   head = make_head_scratch(model, sampled);
   stats.layers.resize(model.config.num_layers());
-  stats.load.experts = model.share().experts.size();
-  stats.load.rows_Le.resize(static_cast<std::size_t>(model.config.num_layers()) * stats.load.experts);
+  for (int l = 0; l < model.config.num_layers(); ++l)
+    stats.load.rows_LE.push_back(std::vector<std::int64_t>(model.share().experts(l).size()));
 }
 
 std::size_t Activations::bytes() const {

@@ -126,13 +126,26 @@ bool has_own_updates(const Step& s, int layer) {
 }
 
 // Drops the rows that are not sampled: after the last attention nothing reads them.
-void keep_sampled_rows(Step& s) {
+void keep_sampled_rows(Step& s, bool parallel) {
   const std::size_t D = s.model.config.hidden_size;
   s.T = s.batch.num_sampled();
-  for (int i = 0; i < s.T; ++i) {
-    const float* row = s.state.r_TD.data() + s.batch.sampled_rows[i] * D;  // rows ascend, so none is overwritten early
-    std::copy(row, row + D, s.state.r_TD.data() + i * D);
-  }
+  const auto keep = [&](float* rows_TD) {
+    for (int i = 0; i < s.T; ++i) {
+      const float* row = rows_TD + s.batch.sampled_rows[i] * D;  // rows ascend, so none is overwritten early
+      std::copy(row, row + D, rows_TD + i * D);
+    }
+  };
+  keep(s.state.r_TD.data());
+  if (parallel) keep(s.state.term_PTD.data());
+}
+
+// In a federated model what the groups add is summed together with their updates: a factor comes before that.
+void scale_attended(Step& s, double factor) {
+  if (!s.model.config.federated() || factor == 1) return;
+  HeadRows& attended = s.a.attention.attended;
+  s.pool.parallel_for(s.T, [&](std::size_t t) {
+    scale_and_cap(attended.row(t), static_cast<int>(attended.stride()), static_cast<float>(factor));
+  });
 }
 
 }  // namespace
@@ -145,13 +158,24 @@ void begin_attention(Step& s, int layer) {
   norm_queries_and_keys(s, w);
   rotate(s, s.model.config.attention(layer));
   attend(s, layer);
+  scale_attended(s, s.model.config.attention_block(layer).residual_factor);
   project_output(s, layer, own_updates);
   begin_sum(s, s.model.attention_sums, s.state.term_PTD.data());
 }
 
+void add_attention(Step& s, int layer) {
+  const ModelConfig& c = s.model.config;
+  float* sum_TD = s.state.term_PTD.data();
+  if (!c.federated())
+    finish_output(s, s.model.weights.layers[layer].attention_output_norm_D, c.attention_block(layer).residual_factor,
+                  s.T, sum_TD);
+  add_to_residual(s, sum_TD, has_own_updates(s, layer) ? c.sync_scale() : 1.0f);
+}
+
 void finish_attention(Step& s, int layer) {
-  add_to_residual(s, s.state.term_PTD.data(), has_own_updates(s, layer) ? s.model.config.sync_scale() : 1.0f);
-  if (layer + 1 == s.model.config.num_layers()) keep_sampled_rows(s);
+  const bool parallel = s.model.config.experts_block(layer).parallel;
+  if (!parallel) add_attention(s, layer);
+  if (layer + 1 == s.model.config.num_layers()) keep_sampled_rows(s, parallel);
 }
 
 }  // namespace foe

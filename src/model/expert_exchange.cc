@@ -54,12 +54,13 @@ void take_units(ExpertExchange& x, ThreadPool& pool, std::size_t most, std::vect
 template <typename Shared>
 void number_units(ExpertExchange& x, const Routing& own, int tokens, std::vector<std::size_t>& counts,
                   const Shared& shared) {
+  const LayerExchange& layer = x.current();
   const auto for_each_unit = [&](auto&& body) {
     for (int t = 0; t < tokens; ++t) {
-      const Range entries = own.entries(t, x.experts);
+      const Range entries = own.entries(t, layer.experts);
       for (int i = entries.begin, previous = -1; i < entries.end; ++i) {
-        const int node = x.node_of_E[own.experts_J[i]];
-        body(i, x.nodes[node].member, previous >= 0 && shared(previous, node));
+        const int node = layer.node_of_E[own.experts_J[i]];
+        body(i, layer.nodes[node].member, previous >= 0 && shared(previous, node));
         previous = node;
       }
     }
@@ -83,18 +84,19 @@ void write_entries(const Routing& own, Range entries, int most, std::byte* to) {
 // Reads the experts and weights that came with the rows.
 void read_entries(ExpertExchange& x) {
   Routing& r = x.routing;
-  const auto experts_of_model = static_cast<std::int32_t>(x.node_of_E.size());
+  const LayerExchange& layer = x.current();
+  const auto experts = static_cast<std::int32_t>(layer.node_of_E.size());
   for (int row = 0, at = 0; row < x.rows; ++row) {
-    const std::byte* entry = x.in.data() + row * x.row_bytes + wire_bytes(x.options.wire, x.hidden_size);
-    const std::byte* weight = entry + x.entries * sizeof(std::int32_t);
+    const std::byte* entry = x.in.data() + row * layer.row_bytes + wire_bytes(x.options.wire, x.hidden_size);
+    const std::byte* weight = entry + layer.entries * sizeof(std::int32_t);
     r.begin_T[row] = at;
-    for (int j = 0; j < x.entries; ++j, entry += sizeof(std::int32_t), weight += sizeof(float)) {
+    for (int j = 0; j < layer.entries; ++j, entry += sizeof(std::int32_t), weight += sizeof(float)) {
       std::int32_t expert;
       std::memcpy(&expert, entry, sizeof expert);
       if (expert == -1 && j > 0) break;  // the rest is absent
-      if (expert < (j > 0 ? r.experts_J[at - 1] + 1 : 0) || expert >= experts_of_model || x.node_of_E[expert] < 0)
-        fail("a row for expert {}: expected ascending ones of [{}, {})", expert, x.nodes.front().experts.begin,
-             x.nodes.back().experts.end);
+      if (expert < (j > 0 ? r.experts_J[at - 1] + 1 : 0) || expert >= experts || layer.node_of_E[expert] < 0)
+        fail("a row for expert {}: expected ascending ones of [{}, {})", expert, layer.nodes.front().experts.begin,
+             layer.nodes.back().experts.end);
       r.experts_J[at] = expert;
       std::memcpy(&r.weights_J[at++], weight, sizeof(float));
     }
@@ -108,67 +110,90 @@ void read_entries(ExpertExchange& x) {
 template <typename Body>
 int for_each_partial(const ExpertExchange& x, int row, Body&& body) {
   int partials = 0;
+  const LayerExchange& layer = x.current();
   const Range entries = x.routing.entries(row);
   for (int i = entries.begin, previous = -1; i < entries.end; ++i) {
-    const int node = x.node_of_E[x.routing.experts_J[i]];
-    if (node == previous || x.nodes[node].member != x.rank) continue;
+    const int node = layer.node_of_E[x.routing.experts_J[i]];
+    if (node == previous || layer.nodes[node].member != x.rank) continue;
     body(node, partials++);
     previous = node;
   }
   return partials;
 }
 
+// T: how many tokens all ranks have together, at most.
+LayerExchange exchange_of_layer(const ModelConfig& config, int layer, std::span<const Range> members, int rank,
+                                const ExchangeOptions& how, std::size_t T) {
+  LayerExchange x{.table = expert_table(config, layer),
+                  .row_bytes = dispatched_row_bytes(config, layer, how),
+                  .entries = dispatched_entries(config, layer, how.dispatch),
+                  .experts = {members.front().begin, members.back().end},
+                  .own = members[rank]};
+  x.nodes = expert_nodes(x.table, members, how.dispatch);
+  x.node_of_E = node_of_each_expert(x.nodes, x.table.with_rows());
+  const std::size_t k = dispatched_entries(config, layer, Dispatch::kPerRank);
+  const bool per_rank = how.dispatch == Dispatch::kPerRank;
+  const auto own_nodes =
+      std::count_if(x.nodes.begin(), x.nodes.end(), [&](const ExpertNode& n) { return n.member == rank; });
+  x.rows_out = T * (per_rank ? std::min(members.size(), k) : k);
+  x.rows_in = T * (per_rank ? 1 : k);
+  x.sums_out = T * std::min<std::size_t>(own_nodes, k);
+  x.sums_in = T * std::min(x.nodes.size(), k);
+  return x;
+}
+
 }  // namespace
 
-ExpertExchange::ExpertExchange(const ModelConfig& config, std::span<const Range> members, int own_rank,
+ExpertExchange::ExpertExchange(const ModelConfig& config, std::span<const std::vector<Range>> members, int own_rank,
                                const ExchangeOptions& how, int max_tokens)
-    : options(how),
-      rank(own_rank),
-      hidden_size(config.hidden_size),
-      row_bytes(dispatched_row_bytes(config, how)),
-      entries(dispatched_entries(config, how.dispatch)),
-      experts{members.front().begin, members.back().end},
-      nodes(expert_nodes(config, members, how.dispatch)),
-      node_of_E(node_of_each_expert(nodes, expert_table(config, 0).with_rows())) {
-  const std::size_t ranks = members.size(), T = max_tokens, D = hidden_size;
-  const std::size_t k = dispatched_entries(config, Dispatch::kPerRank);
-  const bool per_rank = how.dispatch == Dispatch::kPerRank;
-  const std::size_t most_out = T * (per_rank ? std::min(ranks, k) : k);
-  most_in = T * (per_rank ? 1 : k);
-  const auto own_nodes =
-      std::count_if(nodes.begin(), nodes.end(), [&](const ExpertNode& n) { return n.member == rank; });
-  sums_out = T * std::min<std::size_t>(own_nodes, k);
-  sums_in = T * std::min(nodes.size(), k);
-  const std::size_t sum_bytes = wire_bytes(how.wire, D);
-  routing = Routing(entries, members[rank].size(), static_cast<int>(most_in));
-  out = AlignedBuffer<std::byte>(std::max(most_out * row_bytes, sums_out * sum_bytes));
-  in = AlignedBuffer<std::byte>(std::max(most_in * row_bytes, sums_in * sum_bytes));
+    : options(how), rank(own_rank), hidden_size(config.hidden_size), layers(config.num_layers()) {
+  const std::size_t T = max_tokens, D = hidden_size, sum_bytes = wire_bytes(how.wire, D);
+  for (int l = 0; l < config.num_layers(); ++l)
+    if (!config.experts(l).dense()) layers[l] = exchange_of_layer(config, l, members[l], rank, how, T);
+  const auto most = [this](const auto& of) {
+    std::size_t largest = 0;
+    for (const LayerExchange& x : layers) largest = std::max<std::size_t>(largest, of(x));
+    return largest;
+  };
+  most_in = most([](const LayerExchange& x) { return x.rows_in; });
+  sums_out = most([](const LayerExchange& x) { return x.sums_out; });
+  sums_in = most([](const LayerExchange& x) { return x.sums_in; });
+  const auto entries = static_cast<int>(most([](const LayerExchange& x) { return x.entries; }));
+  const auto own_experts = static_cast<int>(most([](const LayerExchange& x) { return x.own.size(); }));
+  routing = Routing(entries, own_experts, static_cast<int>(most_in));
+  out = AlignedBuffer<std::byte>(
+      most([&](const LayerExchange& x) { return std::max(x.rows_out * x.row_bytes, x.sums_out * sum_bytes); }));
+  in = AlignedBuffer<std::byte>(
+      most([&](const LayerExchange& x) { return std::max(x.rows_in * x.row_bytes, x.sums_in * sum_bytes); }));
   if (how.wire != Wire::kF32) decoded = AlignedBuffer<float>(std::max({most_in, sums_in, sums_out}) * D);
-  slot_J.resize(T * most_entries(config, 0));
+  slot_J.resize(T * most_entries(config));
   partial_begin_R.resize(most_in + 1);
   for (auto* by_rank : {&rows_to, &rows_from, &partials_to, &partials_from, &bytes_out, &bytes_in})
-    by_rank->resize(ranks);
+    by_rank->resize(members.front().size());
 }
 
 std::size_t ExpertExchange::bytes() const {
   return out.size() + in.size() + 4 * (decoded.size() + slot_J.size() + partial_begin_R.size());
 }
 
-void pack_rows(ExpertExchange& x, ThreadPool& pool, const Routing& own, const float* x_TD, int tokens) {
+void pack_rows(ExpertExchange& x, int layer, ThreadPool& pool, const Routing& own, const float* x_TD, int tokens) {
+  x.layer = layer;
+  const LayerExchange& now = x.current();
   const std::size_t D = x.hidden_size;
   const bool per_rank = x.options.dispatch == Dispatch::kPerRank;
-  number_units(x, own, tokens, x.rows_to,
-               [&](int previous, int node) { return per_rank && x.nodes[previous].member == x.nodes[node].member; });
+  number_units(x, own, tokens, x.rows_to, [&](int previous, int node) {
+    return per_rank && now.nodes[previous].member == now.nodes[node].member;
+  });
   for_each_row(pool, tokens, [&](int t) {
-    const Range entries = own.entries(t, x.experts);
+    const Range entries = own.entries(t, now.experts);
     for (int i = entries.begin; i < entries.end; ++i) {
       if (x.slot_J[i] < 0) continue;
-      std::byte* row = x.out.data() + x.slot_J[i] * x.row_bytes;
+      std::byte* row = x.out.data() + x.slot_J[i] * now.row_bytes;
       encode(x.options.wire, x_TD + t * D, D, row);
-      write_entries(own, per_rank ? entries : Range{i, i + 1}, x.entries, row + wire_bytes(x.options.wire, D));
+      write_entries(own, per_rank ? entries : Range{i, i + 1}, now.entries, row + wire_bytes(x.options.wire, D));
     }
   });
-  announce(x, x.row_bytes, x.rows_to);
+  announce(x, now.row_bytes, x.rows_to);
 }
 
 void exchange_messages(ExpertExchange& x, Communicator& comm) {
@@ -176,27 +201,28 @@ void exchange_messages(ExpertExchange& x, Communicator& comm) {
   comm.all_to_all(x.out.span().first(total), x.bytes_out, x.in.span(), x.bytes_in);
 }
 
-void take_rows(ExpertExchange& x, ThreadPool& pool, const Share& share) {
-  take_units(x, pool, x.most_in, x.rows_from);
+void take_rows(ExpertExchange& x, ThreadPool& pool) {
+  take_units(x, pool, x.current().rows_in, x.rows_from);
   x.rows = static_cast<int>(std::accumulate(x.rows_from.begin(), x.rows_from.end(), std::size_t{0}));
   read_entries(x);
-  sort_rows(share, x.rows, x.routing);
+  sort_rows(x.current().own, x.rows, x.routing);
 }
 
-void pack_sums(ExpertExchange& x, ThreadPool& pool, const ModelConfig& config, const float* y_RD) {
+void pack_sums(ExpertExchange& x, ThreadPool& pool, const float* y_RD) {
+  const LayerExchange& layer = x.current();
   const std::size_t D = x.hidden_size, sum_bytes = wire_bytes(x.options.wire, D);
   const bool encoded = x.options.wire != Wire::kF32;
   x.partial_begin_R[0] = 0;
   for (int row = 0; row < x.rows; ++row)
     x.partial_begin_R[row + 1] = x.partial_begin_R[row] + for_each_partial(x, row, [](int, int) {});
-  if (const std::size_t sums = x.partial_begin_R[x.rows]; sums > x.sums_out)
-    fail("rank {}: {} rows have arrived for {} sums, expected at most {}", x.rank, x.rows, sums, x.sums_out);
+  if (const std::size_t sums = x.partial_begin_R[x.rows]; sums > layer.sums_out)
+    fail("rank {}: {} rows have arrived for {} sums, expected at most {}", x.rank, x.rows, sums, layer.sums_out);
   for_each_row(pool, x.rows, [&](int row) {
     for_each_partial(x, row, [&](int node, int i) {
       const std::size_t slot = x.partial_begin_R[row] + i;
       // The rows that arrived have been multiplied already, so `decoded` is free.
       float* sum = (encoded ? x.decoded.data() : reinterpret_cast<float*>(x.out.data())) + slot * D;
-      combine_row(config, x.routing, row, x.nodes[node].experts, y_RD, sum);
+      combine_row(layer.table, x.routing, row, layer.nodes[node].experts, y_RD, x.hidden_size, sum);
       if (encoded) encode(x.options.wire, sum, D, x.out.data() + slot * sum_bytes);
     });
   });
@@ -206,18 +232,19 @@ void pack_sums(ExpertExchange& x, ThreadPool& pool, const ModelConfig& config, c
 }
 
 void take_sums(ExpertExchange& x, ThreadPool& pool, const Routing& own, int tokens, float* update_TD) {
+  const LayerExchange& layer = x.current();
   const std::size_t D = x.hidden_size;
-  take_units(x, pool, x.sums_in, x.partials_from);
+  take_units(x, pool, layer.sums_in, x.partials_from);
   number_units(x, own, tokens, x.rows_to, [](int previous, int node) { return previous == node; });
   if (x.rows_to != x.partials_from) fail("rank {}: partial sums are missing, or too many came back", x.rank);
   for_each_row(pool, tokens, [&](int t) {
     const float* rows[kMaxSelected];
     int indices[kMaxSelected], count = 0;
-    const Range entries = own.entries(t, x.experts);
+    const Range entries = own.entries(t, layer.experts);
     for (int i = entries.begin; i < entries.end; ++i) {
       if (x.slot_J[i] < 0) continue;
       rows[count] = x.arrived + x.slot_J[i] * x.arrived_stride;
-      indices[count++] = x.nodes[x.node_of_E[own.experts_J[i]]].index;
+      indices[count++] = layer.nodes[layer.node_of_E[own.experts_J[i]]].index;
     }
     add_in_tree_order(rows, indices, nullptr, count, static_cast<int>(D), update_TD + t * D);
   });

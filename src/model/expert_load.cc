@@ -10,33 +10,37 @@ namespace foe {
 
 void ExpertLoad::add(int layer, const ModelConfig& config, const Share& share, const Routing& own, int tokens,
                      const Routing& sorted) {
-  for (int e = 0; e < experts; ++e)
-    rows_Le[static_cast<std::size_t>(layer) * experts + e] += sorted.expert_begin[e + 1] - sorted.expert_begin[e];
+  std::vector<std::int64_t>& rows_E = rows_LE[layer];
+  for (std::size_t e = 0; e < rows_E.size(); ++e) rows_E[e] += sorted.expert_begin[e + 1] - sorted.expert_begin[e];
+  if (config.experts(layer).dense()) return;  // which nobody selects
   if (&own == &sorted) {
     selected += sorted.expert_begin.back();
     local += sorted.expert_begin.back();
     return;
   }
   // Of all groups, or in a federated model of the rank's own.
-  const int per_group = expert_table(config, 0).rows_per_group();
+  const int per_group = expert_table(config, layer).rows_per_group();
   const Range groups = config.federated() ? share.groups : Range{0, config.expert_groups};
   for (int t = 0; t < tokens; ++t) {
     selected += own.entries(t, {groups.begin * per_group, groups.end * per_group}).size();
-    local += own.entries(t, share.experts).size();
+    local += own.entries(t, share.experts(layer)).size();
   }
 }
 
 std::vector<ExpertLoad> gather_load(Communicator& comm, const ModelConfig& config, const Placement& placement,
                                     const ExpertLoad& mine) {
   std::vector<std::int64_t> send{mine.selected, mine.local};
-  send.insert(send.end(), mine.rows_Le.begin(), mine.rows_Le.end());
-  const std::size_t layers = config.num_layers();
+  for (const std::vector<std::int64_t>& rows_E : mine.rows_LE) send.insert(send.end(), rows_E.begin(), rows_E.end());
   std::vector<ExpertLoad> all;
   std::size_t total = 0;
   if (comm.rank() == 0)
     for (const Share& share : placement.ranks) {
-      all.push_back({.experts = share.experts.size(), .rows_Le = {}});
-      total += 2 + layers * share.experts.size();
+      ExpertLoad& load = all.emplace_back();
+      total += 2;
+      for (int layer = 0; layer < config.num_layers(); ++layer) {
+        load.rows_LE.push_back(std::vector<std::int64_t>(share.experts(layer).size()));
+        total += load.rows_LE.back().size();
+      }
     }
   std::vector<std::int64_t> received(total);
   std::vector<std::size_t> sent_bytes(comm.size()), received_bytes(comm.size());
@@ -47,8 +51,8 @@ std::vector<ExpertLoad> gather_load(Communicator& comm, const ModelConfig& confi
   for (ExpertLoad& load : all) {
     load.selected = *at++;
     load.local = *at++;
-    load.rows_Le.assign(at, at + layers * load.experts);
-    at += layers * load.experts;
+    for (std::vector<std::int64_t>& rows_E : load.rows_LE)
+      for (std::int64_t& rows : rows_E) rows = *at++;
   }
   return all;
 }
@@ -62,12 +66,19 @@ double local_activation_rate(std::span<const ExpertLoad> ranks) {
 std::vector<std::vector<std::int64_t>> rows_by_expert(const ModelConfig& config, const Placement& placement,
                                                       std::span<const ExpertLoad> ranks) {
   FOE_CHECK(ranks.size() == placement.ranks.size(), "{} ranks of {}", ranks.size(), placement.ranks.size());
-  std::vector<std::vector<std::int64_t>> rows(config.num_layers(),
-                                              std::vector<std::int64_t>(expert_table(config, 0).with_rows()));
-  for (int layer = 0; layer < config.num_layers(); ++layer)
-    for (std::size_t r = 0; r < ranks.size(); ++r)
-      std::ranges::copy(ranks[r].rows(layer), rows[layer].begin() + placement.ranks[r].experts.begin);
-  return rows;
+  std::vector<std::vector<std::int64_t>> rows_LE;
+  for (int layer = 0; layer < config.num_layers(); ++layer) {
+    std::vector<std::int64_t>& rows_E = rows_LE.emplace_back(expert_table(config, layer).with_rows());
+    const bool everywhere = config.experts(layer).dense() && placement.members > 1;  // each runs its own tokens there
+    for (std::size_t r = 0; r < ranks.size(); ++r) {
+      const std::vector<std::int64_t>& own = ranks[r].rows_LE[layer];
+      for (std::size_t e = 0; e < own.size(); ++e) {
+        std::int64_t& rows = rows_E[placement.ranks[r].experts(layer).begin + e];
+        rows = own[e] + (everywhere ? rows : 0);
+      }
+    }
+  }
+  return rows_LE;
 }
 
 double fullest_over_median(std::vector<double> values) {
@@ -80,18 +91,15 @@ double fullest_over_median(std::vector<double> values) {
 
 double row_balance(std::span<const ExpertLoad> ranks) {
   std::size_t layers = 0;
-  for (const ExpertLoad& rank : ranks)
-    if (rank.experts > 0) layers = rank.rows_Le.size() / rank.experts;
+  for (const ExpertLoad& rank : ranks) layers = std::max(layers, rank.rows_LE.size());
   double sum = 0;
   int counted = 0;
   for (std::size_t layer = 0; layer < layers; ++layer) {
     std::vector<double> rows;
     for (const ExpertLoad& rank : ranks)
-      if (rank.experts > 0) {
-        const auto of_layer = rank.rows(static_cast<int>(layer));
-        rows.push_back(static_cast<double>(std::accumulate(of_layer.begin(), of_layer.end(), std::int64_t{0})));
-      }
-    if (std::ranges::max(rows) == 0) continue;
+      if (const auto& rows_E = rank.rows_LE[layer]; !rows_E.empty())
+        rows.push_back(static_cast<double>(std::accumulate(rows_E.begin(), rows_E.end(), std::int64_t{0})));
+    if (rows.empty() || std::ranges::max(rows) == 0) continue;
     sum += fullest_over_median(rows);
     ++counted;
   }

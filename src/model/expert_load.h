@@ -15,14 +15,12 @@ namespace foe {
 
 // The counts of one rank over all of its forward passes. A row is a pair of a token and one of its selected experts.
 struct ExpertLoad {
-  int experts = 0;                    // how many experts the rank holds
-  std::vector<std::int64_t> rows_Le;  // [layers][experts]: the rows that each of these experts has run
-  // How many experts of its own groups the rank's own tokens have selected, and how many of those the rank holds
-  // itself. In plans without owners every token is on every rank; then a rank counts the rows that it runs in both.
+  std::vector<std::vector<std::int64_t>> rows_LE;  // [layers][experts that the rank holds]: the rows that each has run
+  // How many experts of its own groups the rank's own tokens have selected, not counting dense layers, and how many of
+  // those the rank holds itself. In plans without owners every token is on every rank; then a rank counts the rows that
+  // it runs in both.
   std::int64_t selected = 0;
   std::int64_t local = 0;
-
-  std::span<const std::int64_t> rows(int layer) const { return std::span(rows_Le).subspan(layer * experts, experts); }
 
   // Counts one layer. `own` has the selections of the rank's own `tokens`, and `sorted` the rows that the rank runs, of
   // its own tokens and of others. If rows do not travel, both are the same object.
@@ -48,7 +46,7 @@ std::vector<std::vector<std::int64_t>> rows_by_expert(const ModelConfig& config,
 double fullest_over_median(std::vector<double> values);
 
 // Returns how many times as many rows the fullest rank runs as the median rank: the mean over layers that had rows.
-// Ranks without experts are left out.
+// In each layer, ranks without experts are left out.
 double row_balance(std::span<const ExpertLoad> ranks);
 
 }  // namespace foe

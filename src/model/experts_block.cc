@@ -3,6 +3,7 @@
 
 #include "kernels/rows/rows.h"
 #include "model/affine.h"
+#include "model/attention_block.h"
 #include "model/products.h"
 #include "model/routes.h"
 
@@ -25,14 +26,14 @@ void route(Step& s, int layer) {
 void run_affine(Step& s, int layer) {
   const AffineInputs in{s.a.experts.scores_TE.data(), s.a.products.input_TD.data(),
                         s.model.weights.layers[layer].constants_AD.data()};
-  sum_affine(s.pool, expert_table(s.model.config, layer), s.state.routing, in, s.model.affine_parts, s.T,
+  sum_affine(s.pool, expert_table(s.model.config, layer), s.state.routing, in, s.model.layers[layer].affine_parts, s.T,
              s.model.config.hidden_size, s.state.affine_GTD.data());
 }
 
 // M_h += affine_h
-void add_affine(Step& s) {
+void add_affine(Step& s, int layer) {
   const std::size_t D = s.model.config.hidden_size;
-  s.pool.parallel_for(s.model.affine_parts.size() * s.T, [&](std::size_t row) {
+  s.pool.parallel_for(s.model.layers[layer].affine_parts.size() * s.T, [&](std::size_t row) {
     add_to(s.update_TD(0) + row * D, s.state.affine_GTD.data() + row * D, D);
   });
 }
@@ -41,7 +42,7 @@ void add_affine(Step& s) {
 void norm_and_route(Step& s, int layer) {
   norm_rows(s, s.model.weights.layers[layer].expert_norm_D, {0, s.T});
   route(s, layer);
-  if (!s.model.affine_parts.empty()) run_affine(s, layer);
+  if (!s.model.layers[layer].affine_parts.empty()) run_affine(s, layer);
 }
 
 // Counts the selections of the rank's own tokens, and the rows that it runs.
@@ -54,39 +55,46 @@ void count_rows(Step& s, int layer, const Routing& sorted) {
 
 void begin_experts(Step& s, int layer) {
   const ModelConfig& c = s.model.config;
+  const LayerSums& sums = s.model.layers[layer];
   Routing& routing = s.state.routing;
   norm_and_route(s, layer);
-  sort_rows(s.model.share(), s.T, routing);
+  sort_rows(s.model.share().experts(layer), s.T, routing);
   count_rows(s, layer, routing);
-  if (c.dense()) {
+  if (c.experts(layer).dense()) {
     multiply_dense(s, layer);
   } else {
     multiply_experts(s, layer, input_rows(s, s.T), routing);
-    combine_experts(s.pool, c, routing, s.model.expert_parts, s.a.experts.output_RD.data(), s.T, s.update_TD(0));
+    combine_experts(s.pool, expert_table(c, layer), routing, sums.expert_parts, s.a.experts.output_RD.data(), s.T,
+                    c.hidden_size, s.update_TD(0));
   }
-  if (!c.federated()) begin_sum(s, s.model.expert_sums, s.update_TD(0));
+  if (!c.federated()) begin_sum(s, sums.experts, s.update_TD(0));
 }
 
-void finish_experts(Step& s, int) {
-  if (!s.model.affine_parts.empty()) add_affine(s);
-  if (!s.model.config.federated()) add_to_residual(s, s.update_TD(0), 1.0f);
+void finish_experts(Step& s, int layer) {
+  const ModelConfig& c = s.model.config;
+  const BlockConfig& block = c.experts_block(layer);
+  if (!s.model.layers[layer].affine_parts.empty()) add_affine(s, layer);
+  if (block.parallel) add_attention(s, layer);
+  finish_output(s, s.model.weights.layers[layer].expert_output_norm_D, block.residual_factor,
+                s.model.share().streams() * s.T, s.update_TD(0));
+  if (!c.federated()) add_to_residual(s, s.update_TD(0), 1.0f);
 }
 
 void begin_dispatch(Step& s, int layer) {
   norm_and_route(s, layer);
-  pack_rows(*s.state.exchange, s.pool, s.state.routing, s.a.products.input_TD.data(), s.T);
+  pack_rows(*s.state.exchange, layer, s.pool, s.state.routing, s.a.products.input_TD.data(), s.T);
   begin_messages(s);
 }
 
 void finish_dispatch(Step& s, int layer) {
-  take_rows(*s.state.exchange, s.pool, s.model.share());
+  take_rows(*s.state.exchange, s.pool);
   count_rows(s, layer, s.state.exchange->routing);
 }
 
 void begin_return(Step& s, int layer) {
   ExpertExchange& x = *s.state.exchange;
   multiply_experts(s, layer, {x.arrived, x.arrived_stride, x.rows, x.hidden_size}, x.routing);
-  pack_sums(x, s.pool, s.model.config, s.a.experts.output_RD.data());
+  pack_sums(x, s.pool, s.a.experts.output_RD.data());
   begin_messages(s);
 }
 

@@ -8,8 +8,10 @@
 namespace foe {
 
 // update_h = M_h = sum of w_e * FFN_e(norm(r)) over the selected experts of each local stream. With a shared residual,
-// starts the sum over ranks, which is added to r.
+// starts the sum over ranks.
 void begin_experts(Step& s, int layer);
+// Finishes the updates: affine experts, the norm behind the block and its factor. With a shared residual, adds them to
+// r, behind attention where the two are parallel.
 void finish_experts(Step& s, int layer);
 
 // The same if rows travel.

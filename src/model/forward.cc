@@ -11,11 +11,13 @@
 //     every layer  M_h = sum of w_e * FFN_e(norm(r)) over the experts e that the token selects in group h
 //     the end      x = r + c * sum_h M_h
 //
-// with c = 1/H (group_sync "mean") or 1 ("sum"). Ranks form a grid (model/rank_grid.h): sums go over its group axis. If
-// several ranks share a group, each runs the sequences that it owns, and within the group rows travel to the ranks that
-// hold their experts, and sums travel back (model/expert_exchange.h). In plan "ep" the whole model is one such group,
-// so nothing is summed over ranks. A "stream" is what one attention reads: a federated model has one for each local
-// group, any other model has one.
+// with c = 1/H (group_sync "mean") or 1 ("sum"). A block may have its norm behind it, a factor on what it adds, and
+// experts beside attention instead of behind it (BlockConfig); what it adds is finished where its sum has come
+// together. Ranks form a grid (model/rank_grid.h): sums go over its group axis. If several ranks share a group, each
+// runs the sequences that it owns, and within the group rows travel to the ranks that hold their experts, and sums
+// travel back (model/expert_exchange.h). In plan "ep" the whole model is one such group, so nothing is summed over
+// ranks. A "stream" is what one attention reads: a federated model has one for each local group, any other model has
+// one.
 //
 // The blocks are in model/attention_block.cc and model/experts_block.cc. How halves of a step overlap is in
 // model/pipeline.cc.
@@ -40,7 +42,9 @@ namespace {
 void embed(Step& s) {
   const std::size_t D = s.model.config.hidden_size;
   s.pool.parallel_for(s.T, [&](std::size_t t) {
-    s.model.weights.embedding_VD.read_row(s.batch.tokens[t], s.state.r_TD.data() + t * D);
+    float* row = s.state.r_TD.data() + t * D;
+    s.model.weights.embedding_VD.read_row(s.batch.tokens[t], row);
+    scale_and_cap(row, static_cast<int>(D), static_cast<float>(s.model.config.embedding_factor));
   });
 }
 
@@ -70,8 +74,8 @@ void enter(Step& s, int layer) {
 }
 
 // The last sum of a federated model: r += c * sum_h M_h.
-void begin_last_sum(Step& s, int) {
-  const SumPlan& sums = s.model.expert_sums;
+void begin_last_sum(Step& s, int layer) {
+  const SumPlan& sums = s.model.layers[layer].experts;
   sums.reduce_own(s.grid.across_groups().rank(), s.update_TD(0),
                   static_cast<std::size_t>(s.T) * s.model.config.hidden_size);
   begin_sum(s, sums, s.update_TD(0));
@@ -85,7 +89,9 @@ void score(Step& s, int) {
   const Model& model = s.model;
   norm_rows(s, model.weights.final_norm_D, {0, s.T});
   const std::size_t v = model.share().vocab.size();
-  linear(s, input_rows(s, s.T), model.weights.head_vD, s.a.head.logits_Sv.data() + s.first_sampled * v);
+  float* logits_Sv = s.a.head.logits_Sv.data() + s.first_sampled * v;
+  linear(s, input_rows(s, s.T), model.weights.head_vD, logits_Sv);
+  finish_logits(model, s.pool, s.T, logits_Sv);
 }
 
 std::vector<Stage> stages_of(const Model& model, Range layers, bool rows_travel, ForwardStats& stats) {
@@ -93,7 +99,7 @@ std::vector<Stage> stages_of(const Model& model, Range layers, bool rows_travel,
   for (int layer = layers.begin; layer < layers.end; ++layer) {
     LayerStats& part = stats.layers[layer];
     stages.push_back({begin_attention, finish_attention, layer, &part.attention});
-    if (rows_travel) {
+    if (rows_travel && !model.config.experts(layer).dense()) {
       stages.push_back({begin_dispatch, finish_dispatch, layer, &part.experts});
       stages.push_back({begin_return, finish_return, layer, &part.experts});
     } else {
@@ -101,7 +107,7 @@ std::vector<Stage> stages_of(const Model& model, Range layers, bool rows_travel,
     }
   }
   if (layers.end < model.config.num_layers()) return stages;
-  if (model.config.federated()) stages.push_back({begin_last_sum, finish_last_sum, 0, &stats.last_sum});
+  if (model.config.federated()) stages.push_back({begin_last_sum, finish_last_sum, layers.end - 1, &stats.last_sum});
   stages.push_back({score, nullptr, 0, &stats.scoring});
   return stages;
 }

@@ -17,27 +17,28 @@ namespace {
 
 // Returns the experts of each partial sum. In a federated model these are the experts of whole groups, otherwise those
 // of each subtree that makes up the rank's share.
-std::vector<Range> parts_of_experts(const Model& model) {
+std::vector<Range> parts_of_experts(const Model& model, int layer, const SumPlan& sums) {
   const Share& share = model.share();
+  const Range experts = share.experts(layer);
   std::vector<Range> parts;
   if (model.config.federated()) {
-    const int each = share.experts.size() / share.streams();
-    for (int first = share.experts.begin; first < share.experts.end; first += each)
-      parts.push_back({first, first + each});
+    const int each = experts.size() / share.streams();
+    for (int first = experts.begin; first < experts.end; first += each) parts.push_back({first, first + each});
     return parts;
   }
-  const int place = model.placement.group_ranks() > 1 ? model.rank : 0, begin = model.expert_sums.begin()[place];
-  for (int i = 0; i < model.expert_sums.partials(place); ++i) {
-    const SumPlan::Partial partial = model.expert_sums.partial(place, i);
+  const ExpertTable table = expert_table(model.config, layer);
+  const int place = model.placement.group_ranks() > 1 ? model.rank : 0, begin = sums.begin()[place];
+  for (int i = 0; i < sums.partials(place); ++i) {
+    const SumPlan::Partial partial = sums.partial(place, i);
     const int first = begin + partial.first;
-    parts.push_back(experts_of_terms(model.config, {first, first + partial.terms}));
+    parts.push_back(experts_of_terms(table, {first, first + partial.terms}));
   }
   return parts;
 }
 
 // Returns the affine experts of each stream: of its group in a federated model, else all.
-std::vector<Range> parts_of_affine(const Model& model) {
-  const ExpertTable table = expert_table(model.config, 0);
+std::vector<Range> parts_of_affine(const Model& model, int layer) {
+  const ExpertTable table = expert_table(model.config, layer);
   if (table.affine() == 0) return {};
   if (!model.config.federated()) return {affine_experts(table, {0, table.groups})};
   std::vector<Range> parts;
@@ -57,12 +58,26 @@ std::vector<PackedMatrix> views_of_output(const Model& model, const LayerWeights
   return views;
 }
 
+LayerSums sums_of_layer(const Model& model, int l) {
+  const LayerWeights& layer = model.weights.layers[l];
+  LayerSums sums{views_of_output(model, layer), SumPlan(model.placement.expert_begin[l])};
+  if (!model.config.experts(l).dense()) {
+    sums.expert_parts = parts_of_experts(model, l, sums.experts);
+    sums.affine_parts = parts_of_affine(model, l);
+    return sums;
+  }
+  const SumBlocks width = width_blocks(model.config, l);
+  const Range own = width.within(model.share().expert_width(l));
+  for (int b = own.begin; b <= own.end; ++b) sums.down_begin.push_back(width.begin[b] - width.begin[own.begin]);
+  return sums;
+}
+
 // Throws Error if a token can have more experts than one sum takes in.
-void check_summed(const ModelConfig& config) {
+void check_summed(const ModelConfig& config, int layer) {
   const int parts = config.federated() ? config.expert_groups : 1;
   const char* where = config.federated() ? " per group" : "";
-  const ExpertsConfig& experts = config.experts(0);
-  const int with_rows = dispatched_entries(config, Dispatch::kPerRank);
+  const ExpertsConfig& experts = config.experts(layer);
+  const int with_rows = dispatched_entries(config, layer, Dispatch::kPerRank);
   if (with_rows > kMaxSelected)
     fail("{}: expected at most {}{}, got {}",
          experts.shared > 0 ? "num_shared_experts + num_experts_per_tok" : "num_experts_per_tok", kMaxSelected, where,
@@ -76,25 +91,20 @@ void check_summed(const ModelConfig& config) {
 }  // namespace
 
 Model make_model(ModelConfig config, Placement placement, int rank, Weights weights) {
-  SumPlan attention_sums(placement.attention_begin), expert_sums(placement.expert_begin);
+  SumPlan attention_sums(placement.attention_begin);
   Model model{.config = std::move(config),
               .placement = std::move(placement),
               .rank = rank,
               .weights = std::move(weights),
-              .attention_sums = std::move(attention_sums),
-              .expert_sums = std::move(expert_sums)};
+              .attention_sums = std::move(attention_sums)};
   const Share& share = model.share();
   if (share.idle()) return model;
   model.o_blocks = output_blocks(model.config, model.weights.formats.attention, share.kv_heads);
-  if (model.config.dense()) {
-    const SumBlocks width = width_blocks(model.config);
-    const Range own = width.within(share.expert_width);
-    for (int b = own.begin; b <= own.end; ++b) model.down_begin.push_back(width.begin[b] - width.begin[own.begin]);
-  } else {
-    model.expert_parts = parts_of_experts(model);
-    model.affine_parts = parts_of_affine(model);
+  for (int l = 0; l < model.config.num_layers(); ++l) {
+    LayerWeights& w = model.weights.layers[l];
+    if (model.config.experts_block(l).norm == BlockNorm::kShared) w.expert_norm_D = w.attention_norm_D;
+    model.layers.push_back(sums_of_layer(model, l));
   }
-  for (const LayerWeights& layer : model.weights.layers) model.blocks.push_back({views_of_output(model, layer)});
   return model;
 }
 
@@ -104,12 +114,8 @@ KvShape Model::kv_shape(KvType type, AttentionType attention) const {
 
 Model load_model(const std::string& model_dir, Plan plan, const Communicator& comm, const FormatChoice& formats,
                  int threads) {
-  return load_model(model_dir, load_model_config(model_dir), plan, comm, formats, threads);
-}
-
-Model load_model(const std::string& model_dir, ModelConfig config, Plan plan, const Communicator& comm,
-                 const FormatChoice& formats, int threads) {
-  check_summed(config);
+  ModelConfig config = load_model_config(model_dir);
+  for (int l = 0; l < config.num_layers(); ++l) check_summed(config, l);
   Placement placement = make_placement(config, plan, comm.size(), comm.nodes());
   const Share& share = placement.ranks[comm.rank()];
   ThreadPool pool(threads);

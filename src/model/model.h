@@ -14,9 +14,14 @@
 
 namespace foe {
 
-// Views of a layer's weights, cut into the blocks of the sums that the products end in (core/sum_blocks.h).
-struct BlockWeights {
+// The sums that a layer's products end in (core/sum_blocks.h), and views of its weights that are cut into their terms.
+struct LayerSums {
   std::vector<PackedMatrix> o;  // attention's output projection, cut as Model::o_blocks says
+  SumPlan experts;
+  std::vector<int> down_begin = {};  // a dense layer: where this rank's blocks of hidden units begin, and the last ends
+  // Other layers: which experts each of this rank's partial sums adds, and which affine experts each local stream adds,
+  // none if there are none.
+  std::vector<Range> expert_parts = {}, affine_parts = {};
 };
 
 // Immutable once it is made. Owns its weights.
@@ -27,14 +32,10 @@ struct Model {
   Weights weights;
   std::string identity = {};  // tensors_digest() of its folder; empty if it was not read from a folder
 
-  SumPlan attention_sums, expert_sums;
+  SumPlan attention_sums;
   // This rank's blocks of heads. Their `at` and `depth` count as if the streams had one matrix together.
   std::vector<OutputBlock> o_blocks = {};
-  // Dense models: where this rank's blocks of hidden units begin, and where the last one ends.
-  std::vector<int> down_begin = {};
-  std::vector<Range> affine_parts = {};   // which affine experts each local stream adds; none if there are none
-  std::vector<Range> expert_parts = {};   // other models: which experts each of this rank's partial sums adds
-  std::vector<BlockWeights> blocks = {};  // by layer
+  std::vector<LayerSums> layers = {};
 
   const Share& share() const { return placement.ranks[rank]; }
   int query_heads() const { return share().kv_heads.size() * config.heads().per_kv_head(); }
@@ -49,8 +50,5 @@ Model make_model(ModelConfig config, Placement placement, int rank, Weights weig
 // does not fit the model or the number of ranks.
 Model load_model(const std::string& model_dir, Plan plan, const Communicator& comm, const FormatChoice& formats = {},
                  int threads = 1);
-// The same with a configuration in place of the folder's config.json. It must be valid.
-Model load_model(const std::string& model_dir, ModelConfig config, Plan plan, const Communicator& comm,
-                 const FormatChoice& formats = {}, int threads = 1);
 
 }  // namespace foe

@@ -67,9 +67,9 @@ std::span<Product> products_of_experts(Step& s, const Routing& routing, const Ex
   return s.a.products.list;
 }
 
-// Writes silu(gate) * up to hidden_Rf for the sorted rows of each expert of a wave.
-void multiply_gate_up(Step& s, const ExpertWave& wave, const Input& in, const Routing& routing) {
-  const std::size_t f = s.model.share().expert_width.size();
+// Writes act(gate) * up to hidden_Rf for the sorted rows of each expert of a wave.
+void multiply_gate_up(Step& s, int layer, const ExpertWave& wave, const Input& in, const Routing& routing) {
+  const std::size_t f = s.model.share().expert_width(layer).size();
   const auto gate_up = [&](int e, std::size_t row, int count) {
     return Product{.x = in.x,
                    .x_stride = in.stride,
@@ -81,20 +81,20 @@ void multiply_gate_up(Step& s, const ExpertWave& wave, const Input& in, const Ro
   };
   const std::span<Product> products = products_of_experts(s, routing, wave, gate_up);
   round_input(s, in, products);
-  multiply_swiglu(s.pool, products, static_cast<int>(f));
+  multiply_gated(s.pool, products, {static_cast<int>(f), s.model.config.experts(layer).activation});
 }
 
 // The rows that multiply_gate_up() has written for a wave.
-Input hidden_rows(const Step& s, const ExpertWave& wave, const Routing& routing) {
-  const int f = s.model.share().expert_width.size();
+Input hidden_rows(const Step& s, int layer, const ExpertWave& wave, const Routing& routing) {
+  const int f = s.model.share().expert_width(layer).size();
   const std::size_t first = routing.expert_begin[wave.experts.begin], end = routing.expert_begin[wave.experts.end];
   return {s.a.experts.hidden_Rf.data() + first * f, static_cast<std::size_t>(f), static_cast<int>(end - first), f};
 }
 
 // Writes the products of these rows with the down projections to output_RD.
-void multiply_down(Step& s, const ExpertWave& wave, const Routing& routing) {
+void multiply_down(Step& s, int layer, const ExpertWave& wave, const Routing& routing) {
   const std::size_t D = s.model.config.hidden_size;
-  const Input hidden = hidden_rows(s, wave, routing);
+  const Input hidden = hidden_rows(s, layer, wave, routing);
   const auto down = [&](int e, std::size_t row, int count) {
     return Product{.x = s.a.experts.hidden_Rf.data() + row * hidden.stride,
                    .x_stride = hidden.stride,
@@ -134,7 +134,7 @@ void project_output(Step& s, int layer, bool own_updates) {
     Product product{.x = s.a.attention.attended.row(0) + s.model.o_blocks[b].column,
                     .x_stride = s.a.attention.attended.stride(),
                     .count = s.T,
-                    .w = &s.model.blocks[layer].o[b],
+                    .w = &s.model.layers[layer].o[b],
                     .y_stride = D};
     if (own_updates) {
       product.plus = s.update_TD(static_cast<int>(b));
@@ -153,21 +153,21 @@ void multiply_experts(Step& s, int layer, const Input& in, const Routing& routin
   const int experts = static_cast<int>(routing.expert_begin.size()) - 1;
   for (int first = 0; first < experts;) {
     const ExpertWave wave = store.acquire(layer, routing.expert_begin, first);
-    multiply_gate_up(s, wave, in, routing);
-    multiply_down(s, wave, routing);
+    multiply_gate_up(s, layer, wave, in, routing);
+    multiply_down(s, layer, wave, routing);
     store.release(layer);
     first = wave.experts.end;
   }
 }
 
 void multiply_dense(Step& s, int layer) {
-  const std::vector<int>& begin = s.model.down_begin;
+  const std::vector<int>& begin = s.model.layers[layer].down_begin;
   const int blocks = static_cast<int>(begin.size()) - 1;
   if (blocks <= 0) return;
   ExpertStore& store = *s.model.weights.experts;
   const ExpertWave wave = store.acquire(layer, s.state.routing.expert_begin);
-  multiply_gate_up(s, wave, input_rows(s, s.T), s.state.routing);
-  const Input hidden = hidden_rows(s, wave, s.state.routing);
+  multiply_gate_up(s, layer, wave, input_rows(s, s.T), s.state.routing);
+  const Input hidden = hidden_rows(s, layer, wave, s.state.routing);
   const PackedMatrix& down = wave.weights[0].down;
   std::array<PackedMatrix, kSumBlocks> parts;
   s.a.products.list.clear();
@@ -180,7 +180,7 @@ void multiply_dense(Step& s, int layer) {
                                  .y_stride = static_cast<std::size_t>(s.model.config.hidden_size)});
   }
   round_input(s, hidden, s.a.products.list);
-  multiply_partials(s, s.model.expert_sums, s.state.update_GTD.data());
+  multiply_partials(s, s.model.layers[layer].experts, s.state.update_GTD.data());
   store.release(layer);
 }
 

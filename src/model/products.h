@@ -39,12 +39,12 @@ inline const float* if_any(const std::vector<float>& values) {
 // each has the bias, which is added to M_h then.
 void project_output(Step& s, int layer, bool own_updates);
 
-// Writes FFN_e(x) to output_RD for the sorted rows of each local expert e; `routing` says which rows of x, the input,
-// each expert runs. All experts of a wave (weights/expert_store.h) are multiplied in one parallel loop for gate and up,
-// and in one for down.
+// Writes FFN_e(x) to output_RD for the sorted rows of each local expert e of a layer; `routing` says which rows of x,
+// the input, each expert runs. All experts of a wave (weights/expert_store.h) are multiplied in one parallel loop for
+// gate and up, and in one for down.
 void multiply_experts(Step& s, int layer, const Input& in, const Routing& routing);
 
-// Writes the partial sums of a dense model's FFN of input_TD, over blocks of hidden units, to the updates.
+// Writes the partial sums of a dense layer's FFN of input_TD, over blocks of hidden units, to the updates.
 void multiply_dense(Step& s, int layer);
 
 }  // namespace foe

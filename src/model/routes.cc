@@ -44,6 +44,8 @@ void check_entries(const Entries& entries, const ModelConfig& config, int layer)
   const ExpertTable table = expert_table(config, layer);
   const int count = entries.count(), parts = config.federated() ? config.expert_groups : 1;
   if (!entries.all(kNoExpert, count)) fail("expected no expert behind the last one");
+  if (config.experts(layer).dense() && (count != 1 || entries.experts[0] != 0 || entries.weights[0] != 1))
+    fail("expected expert 0 with weight 1, or {}, in a layer without a router", kNotRun);
   if (const int most = most_entries(config, layer); count > most)
     fail("expected at most {} experts, got {}", most, count);
   for (int i = 0; i < count; ++i) {
@@ -64,7 +66,7 @@ void check_entries(const Entries& entries, const ModelConfig& config, int layer)
            parts > 1 ? fmt::format(" of group {}", part) : "", found);
   };
   for (int part = 0; part < parts; ++part) {
-    check_part(part, false, dispatched_entries(config, Dispatch::kPerRank));
+    check_part(part, false, dispatched_entries(config, layer, Dispatch::kPerRank));
     check_part(part, true, std::min(config.experts(layer).per_token, table.affine()) / parts);
   }
 }
@@ -175,9 +177,9 @@ void begin_record(Step& s) {
 }
 
 void record_scores(Step& s, int layer) {
-  const int scored = s.a.record.scores;
-  if (scored == 0) return;
-  const int columns = expert_table(s.model.config, layer).columns();
+  if (s.a.record.scores == 0) return;
+  const ExpertTable table = expert_table(s.model.config, layer);
+  const int scored = table.scored(), columns = table.columns();  // of the scores that a token has room for
   for (int row = 0; row < s.T; ++row)
     std::memcpy(record_of(s, token_of(s, layer, row)) + s.a.record.scores_at(layer),
                 s.a.experts.scores_TE.data() + static_cast<std::size_t>(row) * columns, scored * sizeof(float));

@@ -88,21 +88,21 @@ void select_experts(ThreadPool& pool, const ExpertTable& table, const Selection&
   close_gaps(tokens, most, routing);
 }
 
-void sort_rows(const Share& share, int tokens, Routing& routing) {
+void sort_rows(Range local, int tokens, Routing& routing) {
   std::vector<std::int32_t>& begin = routing.expert_begin;
-  std::fill(begin.begin(), begin.end(), 0);
+  begin.assign(local.size() + 1, 0);
   for (int i = 0; i < routing.begin_T[tokens]; ++i)
-    if (share.experts.contains(routing.experts_J[i])) ++begin[routing.experts_J[i] - share.experts.begin + 1];
+    if (local.contains(routing.experts_J[i])) ++begin[routing.experts_J[i] - local.begin + 1];
   for (std::size_t e = 1; e < begin.size(); ++e) begin[e] += begin[e - 1];
   // Placing the tokens moves each expert's begin to its end, which is the next one's begin: shift back afterwards.
   for (int t = 0; t < tokens; ++t)
     for (int i = routing.begin_T[t]; i < routing.begin_T[t + 1]; ++i) {
       const int expert = routing.experts_J[i];
-      if (!share.experts.contains(expert)) {
+      if (!local.contains(expert)) {
         routing.row_J[i] = -1;
         continue;
       }
-      const int row = begin[expert - share.experts.begin]++;
+      const int row = begin[expert - local.begin]++;
       routing.row_J[i] = row;
       routing.token_R[row] = t;
     }
@@ -122,10 +122,8 @@ void add_in_tree_order(const float* const* rows, const int* indices, const float
   combine_rows(rows, weights ? weights : kOnes.data(), merges, count, D, y_D);
 }
 
-void combine_row(const ModelConfig& config, const Routing& routing, int t, Range experts, const float* y_RD,
+void combine_row(const ExpertTable& table, const Routing& routing, int t, Range experts, const float* y_RD, int D,
                  float* y_D) {
-  const ExpertTable table = expert_table(config, 0);
-  const int D = config.hidden_size;
   const float* rows[kMaxSelected];
   float weights[kMaxSelected];
   int indices[kMaxSelected], count = 0;
@@ -140,16 +138,16 @@ void combine_row(const ModelConfig& config, const Routing& routing, int t, Range
   add_in_tree_order(rows, indices, weights, count, D, y_D);
 }
 
-void combine_experts(ThreadPool& pool, const ModelConfig& config, const Routing& routing, std::span<const Range> parts,
-                     const float* y_RD, int tokens, float* updates_PTD) {
+void combine_experts(ThreadPool& pool, const ExpertTable& table, const Routing& routing, std::span<const Range> parts,
+                     const float* y_RD, int tokens, int D, float* updates_PTD) {
   constexpr int kBlock = 16;  // tokens per task
   const std::size_t blocks = (tokens + kBlock - 1) / kBlock;
   pool.parallel_for(parts.size() * blocks, [&](std::size_t task) {
     const std::size_t part = task / blocks;
     const int begin = static_cast<int>(task % blocks) * kBlock, end = std::min(tokens, begin + kBlock);
-    float* const update_TD = updates_PTD + part * tokens * config.hidden_size;
+    float* const update_TD = updates_PTD + part * tokens * D;
     for (int t = begin; t < end; ++t)
-      combine_row(config, routing, t, parts[part], y_RD, update_TD + static_cast<std::size_t>(t) * config.hidden_size);
+      combine_row(table, routing, t, parts[part], y_RD, D, update_TD + static_cast<std::size_t>(t) * D);
   });
 }
 

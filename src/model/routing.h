@@ -8,7 +8,6 @@
 
 #include "base/thread_pool.h"
 #include "core/expert_table.h"
-#include "core/model_config.h"
 #include "core/share.h"
 #include "kernels/rows/select.h"
 
@@ -31,7 +30,8 @@ struct Routing {
   // The sorted row of each entry; -1 if this rank does not hold the expert, or it has no rows.
   std::vector<std::int32_t> row_J;
 
-  // Allocates memory for `max_tokens` tokens with at most so many entries each, on a rank that holds `local_experts`.
+  // Allocates memory for `max_tokens` tokens with at most so many entries each, on a rank that holds at most
+  // `local_experts`.
   Routing(int most_entries, int local_experts, int max_tokens);
   Routing() = default;
 
@@ -46,8 +46,8 @@ struct Routing {
 void select_experts(ThreadPool& pool, const ExpertTable& table, const Selection& how, const Controls<float>& controls,
                     float* scores_TE, int tokens, Routing& routing);
 
-// Fills expert_begin, token_R and row_J from the entries.
-void sort_rows(const Share& share, int tokens, Routing& routing);
+// Fills expert_begin, token_R and row_J from the entries, on a rank that holds `local` experts.
+void sort_rows(Range local, int tokens, Routing& routing);
 
 // Writes the sum over j < count of weights[j] * rows[j] to y_D, or of rows[j] if `weights` is null. The terms have the
 // given indices in the tree of core/sum_tree.h. count <= kMaxSelected.
@@ -56,11 +56,11 @@ void add_in_tree_order(const float* const* rows, const int* indices, const float
 
 // Writes, for token t, the sum of weight * y_RD[row] over those of its experts that are in `experts` to y_D. These
 // experts must be local, and have rows.
-void combine_row(const ModelConfig& config, const Routing& routing, int t, Range experts, const float* y_RD,
+void combine_row(const ExpertTable& table, const Routing& routing, int t, Range experts, const float* y_RD, int D,
                  float* y_D);
 
 // The same for the tokens [0, tokens) and each of `parts`: writes one [T, D] after the other.
-void combine_experts(ThreadPool& pool, const ModelConfig& config, const Routing& routing, std::span<const Range> parts,
-                     const float* y_RD, int tokens, float* updates_PTD);
+void combine_experts(ThreadPool& pool, const ExpertTable& table, const Routing& routing, std::span<const Range> parts,
+                     const float* y_RD, int tokens, int D, float* updates_PTD);
 
 }  // namespace foe

@@ -28,6 +28,12 @@ std::vector<Step> make_steps(const Model& model, const Batch& batch, KvCache& kv
 
 void norm_rows(Step& s, std::span<const float> weight_D, Range rows, int own_updates) {
   const std::size_t D = s.model.config.hidden_size, first = rows.begin * D;
+  if (weight_D.empty()) {
+    s.pool.parallel_for(rows.size(), [&](std::size_t row) {
+      std::copy_n(s.state.r_TD.data() + first + row * D, D, s.a.products.input_TD.data() + row * D);
+    });
+    return;
+  }
   rms_norm(s.pool, {.x = s.state.r_TD.data() + first,
                     .add = own_updates > 0 ? s.update_TD(0) + first : nullptr,
                     .x_stride = D,
@@ -39,6 +45,22 @@ void norm_rows(Step& s, std::span<const float> weight_D, Range rows, int own_upd
                     .eps = static_cast<float>(s.model.config.rms_norm_eps),
                     .times = std::max(1, own_updates),
                     .add_stride = s.T * D});
+}
+
+void finish_output(Step& s, std::span<const float> weight_D, double factor, int rows, float* x) {
+  const int D = s.model.config.hidden_size;
+  const auto stride = static_cast<std::size_t>(D);
+  if (!weight_D.empty())
+    rms_norm(s.pool, {.x = x,
+                      .x_stride = stride,
+                      .weight = weight_D.data(),
+                      .y = x,
+                      .y_stride = stride,
+                      .rows = rows,
+                      .n = D,
+                      .eps = static_cast<float>(s.model.config.rms_norm_eps)});
+  if (factor == 1) return;
+  s.pool.parallel_for(rows, [&](std::size_t row) { scale_and_cap(x + row * stride, D, static_cast<float>(factor)); });
 }
 
 void add_to_residual(Step& s, const float* sum_TD, float scale) {

@@ -40,8 +40,11 @@ struct Step {
 std::vector<Step> make_steps(const Model& model, const Batch& batch, KvCache& kv, Activations& a, RankGrid& grid,
                              ThreadPool& pool);
 
-// input = norm(r) for some of the rows or, with `own_updates` streams, norm(r + M_h) for each of these streams h.
+// input = norm(r) for some of the rows or, with `own_updates` streams, norm(r + M_h) for each of these streams h. A
+// block that reads r itself has no weight: then the rows are copied.
 void norm_rows(Step& s, std::span<const float> weight_D, Range rows, int own_updates = 0);
+// What a block adds to r: x = factor * norm(x), without a norm if there is no weight, for so many rows of D floats.
+void finish_output(Step& s, std::span<const float> weight_D, double factor, int rows, float* x);
 // r += scale * sum
 void add_to_residual(Step& s, const float* sum_TD, float scale);
 

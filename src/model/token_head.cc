@@ -4,6 +4,8 @@
 #include <numeric>
 #include <vector>
 
+#include "kernels/rows/rows.h"
+
 namespace foe {
 namespace {
 
@@ -108,6 +110,14 @@ void gather_candidates(const Model& model, const SampledRows& rows, Activations&
 }
 
 }  // namespace
+
+void finish_logits(const Model& model, ThreadPool& pool, int rows, float* logits_Sv) {
+  const auto factor = static_cast<float>(model.config.logit_factor);
+  const auto cap = static_cast<float>(model.config.logit_softcap);
+  if (factor == 1 && cap == 0) return;
+  const int v = model.share().vocab.size();
+  pool.parallel_for(rows, [&](std::size_t row) { scale_and_cap(logits_Sv + row * v, v, factor, cap); });
+}
 
 Logits gather_logits(const Model& model, const Batch& batch, Activations& a, ThreadPool& pool, Communicator& world) {
   const Placement& placement = model.placement;

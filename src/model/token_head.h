@@ -20,6 +20,9 @@ struct Logits {
   std::span<const std::int32_t> candidates_begin;  // [S + 1] where the candidates of each row begin
 };
 
+// Multiplies so many rows of logits by the model's factor, and caps them.
+void finish_logits(const Model& model, ThreadPool& pool, int rows, float* logits_Sv);
+
 // Collective. Sends what the batch wants of every rank's a.head.logits_Sv to rank 0 and returns it there: whole rows in
 // the encoding of the wire, candidates exactly. If the batch has no rows of a kind, there is no exchange for it.
 // a.head.logits_Sv is undefined afterwards.

@@ -37,9 +37,9 @@ Dispatch parse_dispatch(const std::string& name);
 // groups and the lower ones the experts of a group, whose number is padded to a power of two.
 int expert_tree_index(const ExpertTable& table, int expert);
 // Returns the range of terms of these experts, including the padding between their groups.
-Range expert_terms(const ModelConfig& config, Range experts);
+Range expert_terms(const ExpertTable& table, Range experts);
 // Returns the experts among these terms; an empty range if the terms are padding only.
-Range experts_of_terms(const ModelConfig& config, Range terms);
+Range experts_of_terms(const ExpertTable& table, Range terms);
 
 // Experts of one member whose outputs are added before they travel back as one vector: a subtree of the sum with
 // kPerRank, a single expert with kPerExpert.
@@ -50,13 +50,13 @@ struct ExpertNode {
 };
 
 // Returns the nodes of all members, by ascending experts.
-std::vector<ExpertNode> expert_nodes(const ModelConfig& config, std::span<const Range> members, Dispatch dispatch);
+std::vector<ExpertNode> expert_nodes(const ExpertTable& table, std::span<const Range> members, Dispatch dispatch);
 // Returns for each expert the index of its node; -1 for experts that no member holds.
 std::vector<std::int32_t> node_of_each_expert(const std::vector<ExpertNode>& nodes, int experts);
 
-// Returns how many (expert, weight) pairs travel with a row, at most.
-int dispatched_entries(const ModelConfig& config, Dispatch dispatch);
+// Returns how many (expert, weight) pairs travel with a row in this layer, at most.
+int dispatched_entries(const ModelConfig& config, int layer, Dispatch dispatch);
 // Returns the bytes of one row that travels to experts: the row itself, and the indices and weights of experts.
-std::size_t dispatched_row_bytes(const ModelConfig& config, const ExchangeOptions& options);
+std::size_t dispatched_row_bytes(const ModelConfig& config, int layer, const ExchangeOptions& options);
 
 }  // namespace foe

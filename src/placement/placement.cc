@@ -46,19 +46,27 @@ void check_model(const ModelConfig& config, Plan plan) {
     fail("plan ep needs a model with experts and a router; this one is dense (num_experts 0): use plan tp");
 }
 
+// Returns the most that f(layer) returns for any layer.
+template <typename F>
+int most_of_layers(const ModelConfig& config, const F& f) {
+  int most = 0;
+  for (int layer = 0; layer < config.num_layers(); ++layer) most = std::max(most, f(layer));
+  return most;
+}
+
 void check_ranks(const ModelConfig& config, Plan plan, int ranks) {
   if (ranks < 1) fail("ranks: expected at least 1, got {}", ranks);
   const auto expect_at_most = [&](int most, const char* why) {
     if (ranks > most) fail("plan {}: expected at most {} ranks, {}, got {}", to_string(plan), most, why, ranks);
   };
+  const int experts = most_of_layers(config, [&](int layer) { return expert_table(config, layer).with_rows(); });
+  const int blocks = most_of_layers(config, [&](int layer) { return width_blocks(config, layer).count(); });
   if (plan == Plan::kTp)
-    expect_at_most(std::max({head_blocks(config).count(),
-                             config.dense() ? width_blocks(config).count() : expert_table(config, 0).with_rows(),
-                             panels(config.vocab_size)}),
-                   "the most that blocks of heads, experts (or blocks of a dense model's width) or vocabulary can be "
+    expect_at_most(std::max({head_blocks(config).count(), experts, blocks, panels(config.vocab_size)}),
+                   "the most that blocks of heads, experts (or blocks of a dense layer's width) or vocabulary can be "
                    "split over");
   else
-    expect_at_most(expert_table(config, 0).with_rows(), "one for each expert");
+    expect_at_most(experts, "one for each expert");
 }
 
 // Returns a rank's experts in plan tp. The experts are cut at multiples of a power of two that is at most a quarter of
@@ -71,35 +79,53 @@ Range tp_experts(int experts, int ranks, int rank) {
   return {cut(rank), cut(rank + 1)};
 }
 
+template <typename F>
+std::vector<ExpertsShare> each_layer(const ModelConfig& config, const F& share) {
+  std::vector<ExpertsShare> layers;
+  for (int layer = 0; layer < config.num_layers(); ++layer) layers.push_back(share(layer));
+  return layers;
+}
+
 Share tp_share(const ModelConfig& config, int ranks, int rank) {
-  const SumBlocks heads = head_blocks(config), width = width_blocks(config);
-  const Range all{0, config.experts(0).width};
+  const SumBlocks heads = head_blocks(config);
+  const auto share_of_layer = [&](int layer) -> ExpertsShare {
+    if (!config.experts(layer).dense())
+      return {tp_experts(expert_table(config, layer).with_rows(), ranks, rank), {0, config.experts(layer).width}};
+    const SumBlocks width = width_blocks(config, layer);
+    return {{0, 1}, width.cover(even_share(width.count(), ranks, rank))};
+  };
   return {.groups = {0, 1},
           .kv_heads = heads.cover(even_share(heads.count(), ranks, rank)),
-          .experts = config.dense() ? Range{0, 1} : tp_experts(expert_table(config, 0).with_rows(), ranks, rank),
-          .expert_width = config.dense() ? width.cover(even_share(width.count(), ranks, rank)) : all,
-          .vocab = panel_share(config.vocab_size, ranks, rank)};
+          .vocab = panel_share(config.vocab_size, ranks, rank),
+          .layers = each_layer(config, share_of_layer)};
 }
 
 // Returns the share of the rank that is `index` of `parts` along the group axis and `member` of `members` along the
-// member axis: a part of the groups with their heads, and a part of these groups' experts.
+// member axis: a part of the groups with their heads, and a part of these groups' experts. Each member has all of a
+// dense layer.
 Share grid_share(const ModelConfig& config, int parts, int index, int members, int member) {
   const int H = config.federated() ? config.expert_groups : 1;
-  const int heads = config.heads().kv_heads / H, experts = expert_table(config, 0).with_rows() / H;
-  const Range groups = even_share(H, parts, index), part = even_share(groups.size() * experts, members, member);
+  const int heads = config.heads().kv_heads / H;
+  const Range groups = even_share(H, parts, index);
+  const auto share_of_layer = [&](int layer) -> ExpertsShare {
+    const Range all{0, config.experts(layer).width};
+    if (config.experts(layer).dense()) return {{0, 1}, all};
+    const int experts = expert_table(config, layer).with_rows() / H, first = groups.begin * experts;
+    const Range part = even_share(groups.size() * experts, members, member);
+    return {{first + part.begin, first + part.end}, all};
+  };
   return {.groups = groups,
           .member = member,
           .kv_heads = {groups.begin * heads, groups.end * heads},
-          .experts = {groups.begin * experts + part.begin, groups.begin * experts + part.end},
-          .expert_width = {0, config.experts(0).width},
-          .vocab = panel_share(config.vocab_size, parts, index)};
+          .vocab = panel_share(config.vocab_size, parts, index),
+          .layers = each_layer(config, share_of_layer)};
 }
 
-// Returns the end of the terms of the experts' sum that the ranks up to this share own.
-int end_of_expert_terms(const ModelConfig& config, const Share& last) {
+// Returns the end of the terms of a layer's experts' sum that the ranks up to this share own.
+int end_of_expert_terms(const ModelConfig& config, int layer, const Share& last) {
   if (config.federated()) return last.groups.end;
-  if (config.dense()) return width_blocks(config).within({0, last.expert_width.end}).end;
-  return expert_terms(config, {0, last.experts.end}).end;
+  if (config.experts(layer).dense()) return width_blocks(config, layer).within({0, last.expert_width(layer).end}).end;
+  return expert_terms(expert_table(config, layer), {0, last.experts(layer).end}).end;
 }
 
 // Returns for each group the `members` ranks that share it. As long as a node has so many ranks left, they are of one
@@ -157,10 +183,14 @@ Placement make_placement(const ModelConfig& config, Plan plan, int ranks, const 
   check_ranks(config, plan, ranks);
   FOE_CHECK(nodes.empty() || static_cast<int>(nodes.size()) == ranks, "{} nodes of {} ranks", nodes.size(), ranks);
   const int groups = config.federated() ? config.expert_groups : 1;
-  Placement placement{.plan = plan, .ranks = std::vector<Share>(ranks), .attention_begin = {0}, .expert_begin = {0}};
+  Placement placement{.plan = plan,
+                      .ranks = std::vector<Share>(ranks),
+                      .attention_begin = {0},
+                      .expert_begin = std::vector(config.num_layers(), std::vector{0})};
   const auto add_terms_to = [&](const Share& last) {
     placement.attention_begin.push_back(head_blocks(config).within({0, last.kv_heads.end}).end);
-    placement.expert_begin.push_back(end_of_expert_terms(config, last));
+    for (int layer = 0; layer < config.num_layers(); ++layer)
+      placement.expert_begin[layer].push_back(end_of_expert_terms(config, layer, last));
   };
   if (plan == Plan::kTp || ranks <= groups) {
     for (int rank = 0; rank < ranks; ++rank) {
@@ -180,11 +210,11 @@ Placement make_placement(const ModelConfig& config, Plan plan, int ranks, const 
   return placement;
 }
 
-std::vector<Range> experts_of_members(const Placement& placement, int rank) {
+std::vector<Range> experts_of_members(const Placement& placement, int rank, int layer) {
   std::vector<Range> experts(placement.members);
   for (const Share& share : placement.ranks)
     if (share.groups.begin == placement.ranks[rank].groups.begin && !share.idle())
-      experts[share.member] = share.experts;
+      experts[share.member] = share.experts(layer);
   return experts;
 }
 

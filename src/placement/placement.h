@@ -11,7 +11,7 @@
 namespace foe {
 
 enum class Plan {
-  kTp,   // heads and whole experts, or a dense model's hidden width, are split over the ranks; two sums in every layer
+  kTp,   // heads and whole experts, or a dense layer's hidden width, are split over the ranks; two sums in every layer
   kFoe,  // each rank has whole groups of a federated model; one sum over groups in every layer. With more ranks than
          // groups, several ranks share a group: each has its own sequences and some of the experts, and rows travel as
          // in ep, but only between these ranks
@@ -30,9 +30,10 @@ struct Placement {
   int members = 1;  // how many ranks share each group; each of them owns sequences
   // Which rank owns which terms of the sums. Among the ranks with the same sequences, ordered by their groups, the r-th
   // owns the terms [begin[r], begin[r + 1]). The terms of attention's sum are the blocks of head_blocks(). The terms of
-  // the experts' sum are groups in a federated model, the blocks of width_blocks() in a dense model, and otherwise
-  // experts, by their expert_tree_index().
-  std::vector<int> attention_begin, expert_begin;
+  // a layer's experts' sum are groups in a federated model, the blocks of width_blocks() in a dense layer, and
+  // otherwise experts, by their expert_tree_index().
+  std::vector<int> attention_begin;
+  std::vector<std::vector<int>> expert_begin;  // by layer
 
   int group_ranks() const { return static_cast<int>(attention_begin.size()) - 1; }
 };
@@ -44,7 +45,7 @@ struct Placement {
 // if the plan does not fit the model, or has no work for so many ranks.
 Placement make_placement(const ModelConfig& config, Plan plan, int ranks, const std::vector<int>& nodes = {});
 
-// Returns the experts of each rank that shares a group with `rank` (itself included), by member.
-std::vector<Range> experts_of_members(const Placement& placement, int rank);
+// Returns a layer's experts of each rank that shares a group with `rank` (itself included), by member.
+std::vector<Range> experts_of_members(const Placement& placement, int rank, int layer);
 
 }  // namespace foe

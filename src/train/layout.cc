@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include "base/error.h"
@@ -66,7 +67,7 @@ class Builder {
 };
 
 template <typename T>
-void refuse(std::string_view key, const T& value, const T& trained) {
+void refuse(std::string_view key, const T& value, const std::type_identity_t<T>& trained) {
   if (value != trained) fail("{}: training expects {}, got {}", key, trained, value);
 }
 
@@ -88,8 +89,17 @@ void refuse_untrained_attention(const ModelConfig& config) {
   }
 }
 
-// Throws Error for experts and routers that only inference computes.
+// Throws Error for blocks that only inference computes.
+void refuse_untrained(const BlockConfig& block) {
+  refuse<std::string_view>("norm", to_string(block.norm), to_string(BlockNorm::kBefore));
+  refuse("residual_factor", block.residual_factor, 1);
+  refuse("parallel", block.parallel, false);
+}
+
+// The same for experts and routers.
 void refuse_untrained(const ExpertsConfig& e) {
+  if (e.dense()) fail("num_experts: training expects at least 1 expert in every layer, got a dense layer");
+  refuse<std::string_view>("hidden_act", to_string(e.activation), to_string(Activation::kSilu));
   const RouterConfig &r = *e.router, trained = {};
   refuse("router.score", std::string_view(to_string(r.score)), std::string_view(to_string(trained.score)));
   refuse("router.selection_bias", r.selection_bias, trained.selection_bias);
@@ -102,6 +112,21 @@ void refuse_untrained(const ExpertsConfig& e) {
   refuse("zero_experts", e.zero, 0);
   refuse("expert_storage", std::string_view(to_string(e.storage)), std::string_view(to_string(ExpertStorage::kOwn)));
   refuse("experts_of_layer", e.of_layer, -1);
+}
+
+void refuse_untrained(const ModelConfig& model) {
+  if (model.dense()) fail("num_experts: training expects at least 1 expert, got a dense model (num_experts = 0)");
+  refuse("embedding_factor", model.embedding_factor, 1);
+  refuse("logit_factor", model.logit_factor, 1);
+  refuse("logit_softcap", model.logit_softcap, 0);
+  refuse_untrained_attention(model);
+  for (const LayerConfig& layer : model.layers) {
+    for (const BlockConfig& block : layer.blocks) refuse_untrained(block);
+    refuse_untrained(std::get<ExpertsConfig>(layer.blocks[1].computes));
+  }
+  for (int l = 1; l < model.num_layers(); ++l)
+    if (model.layers[l] != model.layers[0])
+      fail("layers: training expects all layers alike, got a layer {} unlike the first", l);
 }
 
 }  // namespace
@@ -122,9 +147,7 @@ Dims::Dims(const ModelConfig& config)
 
 Layout::Layout(const ModelConfig& model, const InitScales& scales) : config(model), dims(model) {
   validate(model);
-  if (model.dense()) fail("num_experts: training expects at least 1 expert, got a dense model (num_experts = 0)");
-  refuse_untrained_attention(model);
-  for_each_experts(model, refuse_untrained);
+  refuse_untrained(model);
   // gate and up must follow each other without padding, because they are multiplied in one product.
   if (dims.width * dims.hidden % 16 != 0)
     fail("moe_intermediate_size * hidden_size: expected a multiple of 16, got {}", dims.width * dims.hidden);

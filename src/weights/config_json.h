@@ -1,7 +1,8 @@
 // Reads and writes config.json of a model folder, in the dialects of Hugging Face's OLMoE, Mixtral, Qwen3-MoE, Llama,
-// Mistral and Qwen3, and in our own ("foe"). Ours has the keys `expert_groups`, `residual`, `group_sync` and `qk_norm`,
-// whose values the other dialects imply. Our keys are read in every dialect. A config that has one of them may name any
-// `model_type`, and is read as ours.
+// Mistral and Qwen3, and in our own ("foe", docs/config.md). Ours has the keys `expert_groups`, `residual`,
+// `group_sync`, `qk_norm`, `layers` and factors of embedding and logits, whose values the other dialects imply. These
+// are read in every dialect, and a config that has one of them may name any `model_type`, and is read as ours. Our keys
+// of attention and experts for all layers are read in ours alone.
 #pragma once
 
 #include <string>
@@ -16,8 +17,8 @@ namespace foe {
 ModelConfig load_model_config(const std::string& model_dir);
 
 // The same from text; error messages begin with `source`. Keys that ask for something that foe does not compute
-// (windows of some layers only, biases of experts, other activations or RoPE scalings, dense layers among sparse ones)
-// are errors, unless they are set to have no effect. Other unknown keys are ignored.
+// (windows of some layers only, biases of experts, other activations or RoPE scalings) are errors, unless they are set
+// to have no effect. Other unknown keys are ignored, but for those in `layers` and `router`.
 ModelConfig parse_model_config(std::string_view text, const std::string& source = "config.json");
 
 // Returns the text of a config.json. An ordinary MoE with full QK-norm and heads that are together as wide as the model

@@ -1,9 +1,5 @@
 #include "weights/experts_json.h"
 
-#include <algorithm>
-#include <array>
-#include <string_view>
-
 #include "weights/json_keys.h"
 
 namespace foe {
@@ -11,26 +7,13 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::array<std::string_view, 8> kRouterKeys = {"score",       "selection_bias", "n_group", "topk_group",
-                                                         "group_score", "top_p",          "norm",    "scale"};
-
-// Puts the router's name before a message about one of its keys.
-template <typename Read>
-auto of_router(const Read& read) {
-  try {
-    return read();
-  } catch (const Error& error) {
-    fail("router.{}", error.what());
-  }
-}
+const std::vector<std::string> kRouterKeys = {"score",       "selection_bias", "n_group", "topk_group",
+                                              "group_score", "top_p",          "norm",    "scale"};
 
 void read_router(const json& object, RouterConfig& router) {
   using namespace keys;
-  if (!object.is_object()) fail("router: expected an object, got {}", excerpt(object));
-  for (const auto& [key, value] : object.items())
-    if (std::ranges::find(kRouterKeys, key) == kRouterKeys.end())
-      fail("router: expected no key but {}, got {}", fmt::join(kRouterKeys, ", "), excerpt(json(key)));
-  of_router([&] {
+  expect_only(object, "router", kRouterKeys);
+  within("router", [&] {
     router.score =
         get_choice(object, "score", router.score,
                    {RouterScore::kSoftmax, RouterScore::kSigmoid, RouterScore::kSelectedSoftmax, RouterScore::kOne});
@@ -48,12 +31,30 @@ void read_router(const json& object, RouterConfig& router) {
   });
 }
 
-template <typename T>
-void write_other(nlohmann::ordered_json& object, const char* key, const T& value, const T& otherwise) {
-  if (value != otherwise) object[key] = value;
+}  // namespace
+
+const std::vector<std::string>& expert_keys() {
+  static const std::vector<std::string> keys = {"num_experts",
+                                                "num_experts_per_tok",
+                                                "intermediate_size",
+                                                "moe_intermediate_size",
+                                                "hidden_act",
+                                                "norm_topk_prob",
+                                                "router",
+                                                "num_shared_experts",
+                                                "shared_gate",
+                                                "constant_experts",
+                                                "copy_experts",
+                                                "zero_experts",
+                                                "expert_storage",
+                                                "experts_of_layer"};
+  return keys;
 }
 
-}  // namespace
+Activation read_activation(const json& object, Activation otherwise) {
+  return keys::get_choice(object, "hidden_act", otherwise,
+                          {Activation::kSilu, Activation::kGeluTanh, Activation::kRelu2});
+}
 
 void read_expert_keys(const json& object, ExpertsConfig& e) {
   using namespace keys;
@@ -70,29 +71,28 @@ void read_expert_keys(const json& object, ExpertsConfig& e) {
   e.of_layer = get_int(object, "experts_of_layer", e.of_layer);
 }
 
-void write_expert_keys(const ExpertsConfig& e, nlohmann::ordered_json& object) {
-  const ExpertsConfig plain;
+void write_expert_keys(const ExpertsConfig& e, const ExpertsConfig& other, nlohmann::ordered_json& object) {
+  using namespace keys;
   if (e.router) {
-    const RouterConfig &r = *e.router, other = {};
+    const RouterConfig &r = *e.router, &said = *other.router;
     nlohmann::ordered_json router;
-    write_other<std::string>(router, "score", to_string(r.score), to_string(other.score));
-    write_other(router, "selection_bias", r.selection_bias, other.selection_bias);
-    write_other(router, "n_group", r.groups, other.groups);
-    write_other(router, "topk_group", r.top_groups, other.top_groups);
-    write_other<std::string>(router, "group_score", to_string(r.group_score), to_string(other.group_score));
-    write_other(router, "top_p", r.top_p, other.top_p);
-    // What norm_topk_prob says needs no other key.
-    if (r.norm == RouterNorm::kComputing) router["norm"] = to_string(r.norm);
-    write_other(router, "scale", r.scale, other.scale);
+    write_other(router, "score", to_string(r.score), to_string(said.score));
+    write_other(router, "selection_bias", r.selection_bias, said.selection_bias);
+    write_other(router, "n_group", r.groups, said.groups);
+    write_other(router, "topk_group", r.top_groups, said.top_groups);
+    write_other(router, "group_score", to_string(r.group_score), to_string(said.group_score));
+    write_other(router, "top_p", r.top_p, said.top_p);
+    write_other(router, "norm", to_string(r.norm), to_string(said.norm));
+    write_other(router, "scale", r.scale, said.scale);
     if (!router.empty()) object["router"] = router;
   }
-  write_other(object, "num_shared_experts", e.shared, plain.shared);
-  write_other(object, "shared_gate", e.shared_gate, plain.shared_gate);
-  write_other(object, "constant_experts", e.constant, plain.constant);
-  write_other(object, "copy_experts", e.copy, plain.copy);
-  write_other(object, "zero_experts", e.zero, plain.zero);
-  write_other<std::string>(object, "expert_storage", to_string(e.storage), to_string(plain.storage));
-  write_other(object, "experts_of_layer", e.of_layer, plain.of_layer);
+  write_other(object, "num_shared_experts", e.shared, other.shared);
+  write_other(object, "shared_gate", e.shared_gate, other.shared_gate);
+  write_other(object, "constant_experts", e.constant, other.constant);
+  write_other(object, "copy_experts", e.copy, other.copy);
+  write_other(object, "zero_experts", e.zero, other.zero);
+  write_other(object, "expert_storage", to_string(e.storage), to_string(other.storage));
+  write_other(object, "experts_of_layer", e.of_layer, other.of_layer);
 }
 
 }  // namespace foe

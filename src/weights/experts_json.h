@@ -5,10 +5,12 @@
 //   "num_shared_experts": 0, "shared_gate": false, "constant_experts": 0, "copy_experts": 0, "zero_experts": 0,
 //   "expert_storage": "own", "experts_of_layer": null
 //
-// These are the defaults. core/router_config.h and core/model_config.h say what they mean. A key is for all layers, so
-// "experts_of_layer" is refused for the first one: a model may have another layer's experts only where its
-// configuration is not read from a file.
+// These are the defaults. core/router_config.h and core/model_config.h say what they mean. "experts_of_layer" is only
+// of use in "layers" (layers_json.h): the first layer has none below it.
 #pragma once
+
+#include <string>
+#include <vector>
 
 #include <nlohmann/json_fwd.hpp>
 
@@ -20,7 +22,12 @@ namespace foe {
 // the key, what was expected and what was found, also for an unknown key of the router.
 void read_expert_keys(const nlohmann::json& object, ExpertsConfig& experts);
 
-// Writes the keys whose values differ from the defaults.
-void write_expert_keys(const ExpertsConfig& experts, nlohmann::ordered_json& object);
+// Writes the keys whose values differ from those of `other`, which must have a router if the experts have one.
+void write_expert_keys(const ExpertsConfig& experts, const ExpertsConfig& other, nlohmann::ordered_json& object);
+
+// All keys of experts: these, and those of Hugging Face's dialects that ours has, too.
+const std::vector<std::string>& expert_keys();
+// Reads the key "hidden_act", if `object` has it.
+Activation read_activation(const nlohmann::json& object, Activation otherwise);
 
 }  // namespace foe

@@ -1,10 +1,14 @@
 // Reads single keys of a JSON object. The functions throw Error naming the key, what was expected and what was found.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <initializer_list>
 #include <limits>
 #include <string>
+#include <string_view>
+#include <type_traits>
+#include <vector>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -73,6 +77,34 @@ T get_choice(const nlohmann::json& object, const char* key, T otherwise, std::in
 inline double get_double(const nlohmann::json& object, const char* key, double otherwise) {
   const nlohmann::json* value = find(object, key);
   return value ? as_double(*value, key) : otherwise;
+}
+
+// Throws Error unless `object`, which messages call `name`, is an object without other keys than these.
+inline void expect_only(const nlohmann::json& object, const std::string& name, const std::vector<std::string>& known) {
+  if (!object.is_object()) fail("{}: expected an object, got {}", name, excerpt(object));
+  for (const auto& [key, value] : object.items())
+    if (std::ranges::find(known, key) == known.end())
+      fail("{}: expected no key but {}, got {}", name, fmt::join(known, ", "), excerpt(nlohmann::json(key)));
+}
+
+// Runs `read`, whose messages name keys of an object, and puts that object's name before them.
+template <typename Read>
+void within(const std::string& name, const Read& read) {
+  try {
+    read();
+  } catch (const Error& error) {
+    fail("{}.{}", name, error.what());
+  }
+}
+
+// Writes a value that is not `otherwise`.
+template <typename T>
+void write_other(nlohmann::ordered_json& object, const char* key, const T& value,
+                 const std::type_identity_t<T>& otherwise) {
+  if (value != otherwise) object[key] = value;
+}
+inline void write_other(nlohmann::ordered_json& object, const char* key, const char* value, const char* otherwise) {
+  write_other<std::string_view>(object, key, value, otherwise);
 }
 
 }  // namespace foe::keys

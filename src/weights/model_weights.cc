@@ -51,11 +51,11 @@ class Loader {
     const ExpertTable table = expert_table(config_, l);
     const int owner = config_.experts(l).of_layer;
     std::vector<ExpertWeights> experts;
-    for (int e = share_.experts.begin; e < share_.experts.end; ++e)
+    for (int e = share_.experts(l).begin; e < share_.experts(l).end; ++e)
       if (owner == -1 || table.kind_of(e) == ExpertKind::kShared) {
         experts.push_back(expert(l, e));
       } else {
-        const ExpertWeights& own = below[owner][e - share_.experts.begin];
+        const ExpertWeights& own = below[owner][e - share_.experts(l).begin];
         experts.push_back({whole(own.gate_up), whole(own.down)});
       }
     return experts;
@@ -170,7 +170,7 @@ class Loader {
     const WeightFormat format = formats_.experts;
     const ExpertMatrices m = expert_matrices(table(), config_, l, e);
     const int D = m.gate.columns(), F = m.gate.rows();
-    const Range width = share_.expert_width;
+    const Range width = share_.expert_width(l);
     if (in_file_.experts.packed) {
       // Panels of gate and up alternate.
       const int panels = (width.size() + kPanel - 1) / kPanel, all = (F + kPanel - 1) / kPanel;

@@ -24,6 +24,7 @@ struct StreamWeights {
 // Vectors that the model does not have are empty. Of those that are split over ranks (core/model_tensors.h), these have
 // this rank's part: that of its n query and m KV heads.
 struct LayerWeights {
+  // A block has an output norm if it has a norm after it, and none before it if that is its only one.
   std::vector<float> attention_norm_D, attention_output_norm_D;
   std::vector<float> expert_norm_D, expert_output_norm_D;
   std::vector<float> q_bias, k_bias, v_bias, o_bias_D;  // [n*C], [m*C], and [m] times the width of a value
@@ -60,7 +61,7 @@ struct Weights {
   StoredMatrix embedding_VD;
   PackingSpace packed;  // owns the matrices that are packed while loading
   std::vector<LayerWeights> layers;
-  std::unique_ptr<ExpertStore> experts;  // the experts Share::experts, each with its units Share::expert_width
+  std::unique_ptr<ExpertStore> experts;  // the experts Share::experts(), each with its units Share::expert_width()
   std::vector<float> final_norm_D;
   PackedMatrix head_vD;  // rows Share::vocab
   WeightFormats formats;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/model_config.h"
+#include "core/share.h"
 
 namespace foe {
 
@@ -54,6 +55,22 @@ inline ModelConfig paper_config() {
   c.expert_groups = 8;
   c.residual = Residual::kFederated;
   return c;
+}
+
+// The share of a rank that has all of a model.
+inline Share whole_share(const ModelConfig& c) {
+  Share share{.groups = {0, c.federated() ? c.expert_groups : 1},
+              .kv_heads = {0, c.heads().kv_heads},
+              .vocab = {0, c.vocab_size},
+              .layers = {}};
+  for (int l = 0; l < c.num_layers(); ++l)
+    share.layers.push_back({{0, expert_table(c, l).with_rows()}, {0, c.experts(l).width}});
+  return share;
+}
+
+// Changes the share of all layers alike.
+inline void set(Share& share, Range ExpertsShare::*field, Range value) {
+  for (ExpertsShare& layer : share.layers) layer.*field = value;
 }
 
 }  // namespace foe

@@ -147,26 +147,35 @@ TEST(ModelConfig, RefusesWhatIsNotComputed) {
   };
   const auto block = [](ModelConfig& c) -> BlockConfig& { return c.layers[2].blocks[0]; };
   const Case cases[] = {
-      {[](C& c) { set(c, &AttentionConfig::kind, AttentionKind::kLatent); }, "kind: expected grouped"},
-      {[](C& c) { c.attention(2).kind = AttentionKind::kRecurrent; }, "layers[2].kind: expected grouped"},
+      {[](C& c) { set(c, &AttentionConfig::kind, AttentionKind::kLatent); }, "attention_kind: expected grouped"},
+      {[](C& c) { c.attention(2).kind = AttentionKind::kRecurrent; },
+       "layers[2].blocks[0].attention.attention_kind: expected grouped"},
       {[](C& c) { c.attention(2).key_width = 64; },
-       "layers[2].attention: expected 8 query and 8 KV heads of widths 96 and 96 as in the first layer, got 8, 8, 64 "
-       "and 64"},
+       "layers[2].blocks[0].attention.num_attention_heads: expected 8 query and 8 KV heads of widths 96 and 96 as in "
+       "the first layer, got 8, 8, 64 and 64"},
       {[](C& c) { c.attention(2).value_width = 64; },
-       "layers[2].attention: expected 8 query and 8 KV heads of widths 96 and 96 as in the first layer, got 8, 8, 96 "
-       "and 64"},
-      {[](C& c) { c.attention(2).qk_norm = QkNorm::kHead; }, "layers[2].qk_norm: expected full"},
-      {[](C& c) { set(c, &ExpertsConfig::activation, Activation::kGeluTanh); }, "hidden_act: expected silu"},
-      {[](C& c) { c.experts(2).width = 192; }, "layers[2]: expected the experts of the first layer"},
-      {[&](C& c) { block(c).norm = BlockNorm::kAfter; }, "layers[2].norm: expected before"},
-      {[&](C& c) { block(c).residual_factor = 0.5; }, "layers[2].residual_factor: expected 1"},
-      {[&](C& c) { block(c).parallel = true; }, "layers[2].parallel: expected false"},
+       "layers[2].blocks[0].attention.num_attention_heads: expected 8 query and 8 KV heads of widths 96 and 96 as in "
+       "the first layer, got 8, 8, 96 and 64"},
+      {[](C& c) { c.attention(2).qk_norm = QkNorm::kHead; }, "layers[2].blocks[0].attention.qk_norm: expected full"},
+      {[&](C& c) { block(c).norm = BlockNorm::kAfter; }, "layers[2].blocks[0].norm: expected before"},
+      {[&](C& c) { block(c).norm = BlockNorm::kShared; }, "layers[2].blocks[0].norm: expected before, after or both"},
+      {[&](C& c) { block(c).residual_factor = 0; }, "layers[2].blocks[0].residual_factor: expected a number"},
+      {[&](C& c) { block(c).residual_factor = 2, c.attention(2).output_bias = true; },
+       "layers[2].blocks[0].residual_factor: expected 1 for attention with an output bias in a federated model"},
+      {[&](C& c) { block(c).parallel = true; }, "layers[2].blocks[0].parallel: expected false"},
+      {[](C& c) { c.layers[2].blocks[1].parallel = true; },
+       "layers[2].blocks[1].parallel: expected false in a federated model"},
+      {[](C& c) { c.layers[2].blocks[1].norm = BlockNorm::kShared; },
+       "layers[2].blocks[1].norm: expected before, after or both in a block that is not parallel"},
+      {[](C& c) { c.experts(2) = dense_experts(192); },
+       "layers[2].blocks[1].experts.num_experts: expected at least 1 in every layer of a federated model"},
       {[](C& c) { std::swap(c.layers[2].blocks[0], c.layers[2].blocks[1]); },
        "layers[2].blocks: expected attention and then experts"},
       {[](C& c) { c.layers[2].blocks.pop_back(); }, "layers[2].blocks: expected attention and then experts"},
-      {[](C& c) { c.embedding_factor = 2; }, "embedding_factor: expected 1"},
-      {[](C& c) { c.logit_factor = 2; }, "logit_factor: expected 1"},
-      {[](C& c) { c.logit_softcap = 30; }, "logit_softcap: expected 0"},
+      {[](C& c) { c.embedding_factor = 0; }, "embedding_factor: expected a number from 1e-06"},
+      {[](C& c) { c.logit_factor = kInfinity; }, "logit_factor: expected a number from 1e-06"},
+      {[](C& c) { c.logit_softcap = -30; }, "logit_softcap: expected a number from 1e-06"},
+      {[](C& c) { c.logit_softcap = std::nan(""); }, "logit_softcap: expected a number from 1e-06"},
   };
   for (const Case& refused : cases) {
     ModelConfig config = paper_config();
@@ -204,6 +213,27 @@ TEST(ModelConfig, AcceptsEveryKindOfAttention) {
   a.qkv_bias = a.output_bias = a.sinks = true;
   config.attention(3).rotary_share = 0;
   EXPECT_EQ(error_of(config), "no error");
+}
+
+TEST(ModelConfig, AcceptsLayersThatDiffer) {
+  ModelConfig config = paper_config();
+  config.layers[2].blocks[1].norm = BlockNorm::kAfter;  // of each group's own experts
+  config.layers[3].blocks[0].residual_factor = 0.5;
+  config.experts(4) = {.count = 32, .per_token = 16, .width = 100, .router = RouterConfig{}};
+  config.experts(5).activation = Activation::kRelu2;
+  EXPECT_EQ(error_of(config), "no error");
+  config.residual = Residual::kShared;
+  config.experts(0) = dense_experts(192);
+  config.layers[6].blocks[0].norm = BlockNorm::kBoth;
+  config.layers[7].blocks[1].parallel = true;
+  config.layers[7].blocks[1].norm = BlockNorm::kShared;
+  config.embedding_factor = 27.7;
+  config.logit_factor = 1.0 / 16;
+  config.logit_softcap = 30;
+  EXPECT_EQ(error_of(config), "no error");
+  EXPECT_FALSE(config.dense());
+  config.layers[7].blocks[0].norm = BlockNorm::kAfter;
+  EXPECT_THAT(error_of(config), HasSubstr("layers[7].blocks[1].norm: expected before, after or both behind attention"));
 }
 
 TEST(ModelConfig, NamesItsChoicesAsConfigJsonDoes) {

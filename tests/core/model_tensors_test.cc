@@ -101,7 +101,10 @@ TEST(ModelTensors, PartsOfAShare) {
   ModelConfig config = small_federated(4);  // 48 wide, 8 query and 4 KV heads of 12, 16 experts of 24
   set(config, &ExpertsConfig::shared, 4);
   set(config, &AttentionConfig::qk_norm, QkNorm::kFull);
-  const Share share{{1, 2}, 0, {1, 2}, {5, 10}, {0, 16}, {30, 70}};
+  const Share share{.groups = {1, 2},
+                    .kv_heads = {1, 2},
+                    .vocab = {30, 70},
+                    .layers = std::vector<ExpertsShare>(3, {{5, 10}, {0, 16}})};
   const TensorTable table(config);
   const auto sizes = [&](TensorRole role, int layer) {
     const TensorPart part = part_of(table.at(role, layer), config, share);

@@ -28,12 +28,13 @@ TEST(SumBlocks, OfHeads) {
 }
 
 TEST(SumBlocks, OfADenseModelsWidth) {
-  EXPECT_EQ(width_blocks(model(8, 8, 768)).begin, (std::vector<int>{0, 768}));  // experts are whole
-  EXPECT_EQ(width_blocks(model(8, 0, 24)).begin, (std::vector<int>{0, 24}));
-  EXPECT_EQ(width_blocks(model(8, 0, 300)).begin, (std::vector<int>{0, 128, 256, 300}));
-  EXPECT_EQ(width_blocks(model(8, 0, 2048)).begin, (std::vector<int>{0, 256, 512, 768, 1024, 1280, 1536, 1792, 2048}));
+  EXPECT_EQ(width_blocks(model(8, 8, 768), 0).begin, (std::vector<int>{0, 768}));  // experts are whole
+  EXPECT_EQ(width_blocks(model(8, 0, 24), 0).begin, (std::vector<int>{0, 24}));
+  EXPECT_EQ(width_blocks(model(8, 0, 300), 0).begin, (std::vector<int>{0, 128, 256, 300}));
+  EXPECT_EQ(width_blocks(model(8, 0, 2048), 0).begin,
+            (std::vector<int>{0, 256, 512, 768, 1024, 1280, 1536, 1792, 2048}));
   // 86 units of 128.
-  EXPECT_EQ(width_blocks(model(8, 0, 11008)).begin,
+  EXPECT_EQ(width_blocks(model(8, 0, 11008), 0).begin,
             (std::vector<int>{0, 1280, 2688, 4096, 5504, 6784, 8192, 9600, 11008}));
 }
 

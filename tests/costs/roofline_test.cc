@@ -110,20 +110,20 @@ TEST(Roofline, TouchedExpertsAreTheMeanOverAllSelections) {
       for (const unsigned b : selections) two += std::popcount(a | b);
     }
     const auto count = static_cast<double>(selections.size());
-    EXPECT_DOUBLE_EQ(experts_touched(config, 1), one / count);
-    EXPECT_DOUBLE_EQ(experts_touched(config, 2), two / (count * count));
+    EXPECT_DOUBLE_EQ(experts_touched(config, 0, 1), one / count);
+    EXPECT_DOUBLE_EQ(experts_touched(config, 0, 2), two / (count * count));
   }
 }
 
 TEST(Roofline, TouchedExpertsAtTheirLimits) {
   ModelConfig config = larger(1);
-  EXPECT_EQ(experts_touched(config, 0), 0);
-  EXPECT_DOUBLE_EQ(experts_touched(config, 1), 4);
-  EXPECT_EQ(experts_touched(config, 10000), 16);
+  EXPECT_EQ(experts_touched(config, 0, 0), 0);
+  EXPECT_DOUBLE_EQ(experts_touched(config, 0, 1), 4);
+  EXPECT_EQ(experts_touched(config, 0, 10000), 16);
   set(config, &ExpertsConfig::per_token, 16);
-  EXPECT_EQ(experts_touched(config, 1), 16);
+  EXPECT_EQ(experts_touched(config, 0, 1), 16);
   make_dense(config);  // dense
-  EXPECT_EQ(experts_touched(config, 1), 1);
+  EXPECT_EQ(experts_touched(config, 0, 1), 1);
 }
 
 TEST(Roofline, ADenseModelReadsAllOfItsWeights) {
@@ -142,6 +142,29 @@ TEST(Roofline, EverythingTouchedIsEverythingHeld) {
     const Work all = on_one_rank(config, {.sequences = 10000, .context = 0}).total();
     EXPECT_EQ(all.bytes, matrix_elements(config, placement.ranks[0]).bytes({}));
   }
+}
+
+// Each layer has its own shape; a dense one is whole on every rank of plan ep, which runs its own sequences there.
+TEST(Roofline, LayersOfDifferentShapes) {
+  ModelConfig config = larger(1);
+  config.experts(0) = dense_experts(100);
+  config.experts(1).count = 8;
+  const double D = config.hidden_size;
+  const Placement one = make_placement(config, Plan::kTp, 1);
+  const Work all = on_one_rank(config, {.sequences = 10000, .context = 0}).total();
+  EXPECT_EQ(all.bytes, matrix_elements(config, one.ranks[0]).bytes({}));
+  ModelConfig without = config;
+  without.experts(0) = dense_experts(1);
+  const DecodeStep step{.sequences = 5, .context = 3};
+  const double dense = on_one_rank(config, step).experts.flops - on_one_rank(without, step).experts.flops;
+  EXPECT_NEAR(dense, 2.0 * 3 * 99 * D * 5, 1e-6);
+  const auto second_of_two = [&](const ModelConfig& c) {
+    return decode_work(c, make_placement(c, Plan::kEp, 2), 1, step).experts.flops;
+  };
+  const double in_ep = second_of_two(config) - second_of_two(without);
+  EXPECT_NEAR(in_ep, 2.0 * 3 * 99 * D * 2, 1e-6);
+  EXPECT_EQ(experts_touched(config, 0, 4), 1);
+  EXPECT_LT(experts_touched(config, 1, 4), experts_touched(config, 2, 4));
 }
 
 TEST(Roofline, RanksThatSplitHeadsAndExpertsAddUp) {

@@ -107,7 +107,7 @@ TEST(Gemm, RunsProductsOfAllSizesAtOnce) {
 TEST(Gemm, NoProductsIsNothing) {
   ThreadPool pool(2);
   multiply(pool, {});
-  multiply_swiglu(pool, {}, 5);
+  multiply_gated(pool, {}, {5});
 }
 
 // The promise "Bits" (docs/architecture.md): a row alone, in any batch, on any instruction set and any number of
@@ -207,18 +207,24 @@ TEST(Gemm, SumsInTheOrderOfTheMerges) {
       }
 }
 
-// The gate's own error moves silu by at most 1.1 times as much, its largest slope. Computing it takes an exp within 2
-// ulp (4 u relative), a sum and a quotient: 6 u. Then the product with up, which has an error of its own, is rounded
-// once.
-double swiglu_bound(double gate, double up, double gate_error, double up_error) {
-  const double moved = std::abs(ref::silu(gate)) + 1.1 * gate_error;
-  const double activation_error = 1.1 * gate_error + gamma(6) * moved;
-  const double activation = std::abs(ref::silu(gate)) + activation_error;
+// The gate's own error moves silu and GELU by at most 1.13 times as much, their largest slope. Computing silu takes an
+// exp within 2 ulp (4 u relative), a sum and a quotient: 6 u. GELU ends in x / 2 + x / 2 tanh: of |x| / 2, the argument
+// of tanh with five roundings and tanh within 4 ulp (8 u) make 11 u, and the sum is rounded once more: below 7 u |x|.
+// Then the product with up, which has an error of its own, is rounded once.
+double gated_bound(Activation function, double gate, double up, double gate_error, double up_error) {
+  const double largest_gate = std::abs(gate) + gate_error;
+  const double slope = function == Activation::kRelu2 ? 2 * largest_gate : 1.13, value = ref::activate(function, gate);
+  const double moved = std::abs(value) + slope * gate_error;
+  const double computing = function == Activation::kGeluTanh ? gamma(7) * largest_gate : gamma(6) * moved;
+  const double activation_error = slope * gate_error + computing;
+  const double activation = std::abs(value) + activation_error;
   return activation_error * std::abs(up) + activation * up_error +
          kUnitRoundoff * activation * (std::abs(up) + up_error);
 }
 
-TEST(GemmSwiglu, MatchesReference) {
+constexpr Activation kActivations[] = {Activation::kSilu, Activation::kGeluTanh, Activation::kRelu2};
+
+TEST(GemmGated, MatchesReference) {
   const auto pools = thread_pools();
   for (const int count : {0, 1, 3, 6, 8, 49, 100})
     for (const int depth : {1, 16, 17, 257})
@@ -230,17 +236,18 @@ TEST(GemmSwiglu, MatchesReference) {
           const auto x = to_double(gate.x), w = to_double(up.values);
           const auto expected_up = ref::matmul(x, w, count, width, depth);
           const auto magnitude_up = ref::matmul(absolute(x), absolute(w), count, width, depth);
-          const auto expected = ref::swiglu(gate.expected, expected_up);
+          const Activation activation = kActivations[(count + depth + width) % 3];
+          const auto expected = ref::gated(gate.expected, expected_up, activation);
           gate.packed = pack_gate_up(one_thread(), gate.weights.matrix, up.matrix, format_of(type));
           for_each_target([&] {
             const Product product = gate.product();
-            multiply_swiglu(*pools[width % 3], {&product, 1}, width);
+            multiply_gated(*pools[width % 3], {&product, 1}, {width, activation});
             for (int i = 0; i < count; ++i) {
               for (int f = 0; f < width; ++f) {
                 const int at = i * width + f;
                 ASSERT_NEAR(gate.y[i * (width + 1) + f], expected[at],
-                            swiglu_bound(gate.expected[at], expected_up[at], gamma(depth) * gate.magnitude[at],
-                                         gamma(depth) * magnitude_up[at]))
+                            gated_bound(activation, gate.expected[at], expected_up[at],
+                                        gamma(depth) * gate.magnitude[at], gamma(depth) * magnitude_up[at]))
                     << "row " << i << ", unit " << f;
               }
               ASSERT_EQ(gate.y[i * (width + 1) + width], kUntouched) << "wrote past the end of row " << i;
@@ -250,26 +257,29 @@ TEST(GemmSwiglu, MatchesReference) {
         }
 }
 
-TEST(GemmSwiglu, BitsDependOnNeitherBatchNorTargetNorThreads) {
+TEST(GemmGated, BitsDependOnNeitherBatchNorTargetNorThreads) {
   constexpr int kRows = 50, kWidth = 33, kDepth = 300;
   const Weights gate(random_values(kWidth * kDepth, 1), kWidth, kDepth, DType::kBF16);
   const Weights up(random_values(kWidth * kDepth, 2), kWidth, kDepth, DType::kBF16);
   const PackedMatrix packed = pack_gate_up(one_thread(), gate.matrix, up.matrix, WeightFormat::kBF16);
   const auto x = random_values(kRows * kDepth, 3);
-  std::vector<float> first;
-  for (const auto& pool : thread_pools())
-    for_each_target([&] {
-      std::vector<float> together(kRows * kWidth), alone(kRows * kWidth);
-      const Product all{x.data(), kDepth, nullptr, kRows, &packed, together.data(), kWidth};
-      multiply_swiglu(*pool, {&all, 1}, kWidth);
-      std::vector<Product> singles;
-      for (int row = 0; row < kRows; ++row)
-        singles.push_back({x.data() + row * kDepth, kDepth, nullptr, 1, &packed, alone.data() + row * kWidth, kWidth});
-      multiply_swiglu(*pool, singles, kWidth);
-      if (first.empty()) first = together;
-      ASSERT_EQ(together, first);
-      ASSERT_EQ(alone, first);
-    });
+  for (const Activation activation : kActivations) {
+    std::vector<float> first;
+    for (const auto& pool : thread_pools())
+      for_each_target([&] {
+        std::vector<float> together(kRows * kWidth), alone(kRows * kWidth);
+        const Product all{x.data(), kDepth, nullptr, kRows, &packed, together.data(), kWidth};
+        multiply_gated(*pool, {&all, 1}, {kWidth, activation});
+        std::vector<Product> singles;
+        for (int row = 0; row < kRows; ++row)
+          singles.push_back(
+              {x.data() + row * kDepth, kDepth, nullptr, 1, &packed, alone.data() + row * kWidth, kWidth});
+        multiply_gated(*pool, singles, {kWidth, activation});
+        if (first.empty()) first = together;
+        ASSERT_EQ(together, first);
+        ASSERT_EQ(alone, first);
+      });
+  }
 }
 
 }  // namespace

@@ -27,6 +27,12 @@ void exp_array(const float* x, float* y) {
 void silu_array(const float* x, float* y) {
   store16(silu16(load16(x)), y);
 }
+void gelu_tanh_array(const float* x, float* y) {
+  store16(activate16(Activation::kGeluTanh, load16(x)), y);
+}
+void relu2_array(const float* x, float* y) {
+  store16(activate16(Activation::kRelu2, load16(x)), y);
+}
 void tanh_array(const float* x, float* y) {
   store16(tanh16(load16(x)), y);
 }
@@ -41,6 +47,8 @@ namespace {
 
 HWY_EXPORT(exp_array);
 HWY_EXPORT(silu_array);
+HWY_EXPORT(gelu_tanh_array);
+HWY_EXPORT(relu2_array);
 HWY_EXPORT(tanh_array);
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
@@ -115,6 +123,42 @@ TEST(Tanh16, EndsExactly) {
       }
       EXPECT_EQ(y[i], expected[i]) << x[i];
       EXPECT_EQ(std::signbit(y[i]), std::signbit(x[i])) << x[i];
+    }
+  });
+}
+
+// tests/kernels/gemm_test.cc derives the bound.
+TEST(GeluTanh16, IsWithinSevenRoundingsOfItsArgument) {
+  for_each_target([] {
+    const auto gelu = [](const float* x, float* y) { HWY_DYNAMIC_DISPATCH(gelu_tanh_array)(x, y); };
+    double worst = 0;
+    float at = 0;
+    const auto check = [&](float x, float y) {
+      const double error = std::abs(y - ref::activate(Activation::kGeluTanh, x)) / std::abs(x) * 0x1p24;
+      if (error > worst) worst = error, at = x;
+    };
+    sweep(1e-30f, 50.0f, 997, gelu, check);
+    sweep(-1e-30f, -50.0f, 997, gelu, check);
+    EXPECT_LE(worst, 7.0) << "at " << at;
+  });
+}
+
+TEST(Activations16, EndExactly) {
+  for_each_target([] {
+    const float nan = std::nanf("");
+    const float x[16] = {0.0f, -0.0f, 30.0f, -30.0f, 1e18f, -1e18f, 1e19f,  -1e19f,
+                         3.0f, -3.0f, 0.5f,  -0.5f,  nan,   -nan,   1e-30f, -1e-30f};
+    float gelu[16], relu2[16];
+    HWY_DYNAMIC_DISPATCH(gelu_tanh_array)(x, gelu);
+    HWY_DYNAMIC_DISPATCH(relu2_array)(x, relu2);
+    for (int i = 0; i < 16; ++i) {
+      if (std::isnan(x[i])) {
+        EXPECT_TRUE(std::isnan(gelu[i]) && std::isnan(relu2[i]));
+        continue;
+      }
+      EXPECT_EQ(relu2[i], x[i] > 0 ? x[i] * x[i] : 0.0f) << x[i];
+      const bool at_an_end = x[i] == 0 || std::abs(x[i]) >= 30;
+      EXPECT_TRUE(!at_an_end || gelu[i] == (x[i] > 0 ? x[i] : 0.0f)) << x[i];
     }
   });
 }

@@ -270,7 +270,7 @@ TEST(QuantisedGemm, Swiglu) {
       };
       for_each_target_of_codes([&] {
         const Product together = product(both, y);
-        multiply_swiglu(one_thread(), {&together, 1}, width);
+        multiply_gated(one_thread(), {&together, 1}, {width});
         for (int i = 0; i < 2; ++i) {
           const Product part = product(alone[i], parts[i]);
           multiply(one_thread(), {&part, 1});

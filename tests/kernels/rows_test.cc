@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <limits>
 #include <optional>
 
@@ -164,6 +165,29 @@ TEST(Rope, PositionZeroChangesNothing) {
   auto rotated = head;
   rope(rotated.data(), cosines.data(), sines.data(), 64);
   EXPECT_EQ(rotated, head);
+}
+
+// A factor is one rounding. A cap is the division, tanh within 4 ulp (8 u) of an argument that is off by 2 u, and a
+// product.
+TEST(ScaleAndCap, MatchesReference) {
+  for (const int n : kWidths) {
+    const auto x = random_values(n, n);
+    std::vector<float> first_capped;
+    for_each_target([&] {
+      std::vector<float> same = x, scaled = x, capped = x;
+      scale_and_cap(same.data(), n, 1);
+      scale_and_cap(scaled.data(), n, 0.3f);
+      scale_and_cap(capped.data(), n, 3, 2);
+      expect_same_bits(same, x);
+      for (int i = 0; i < n; ++i) {
+        ASSERT_EQ(scaled[i], 0.3f * x[i]);
+        const double expected = 2 * std::tanh(3.0 * x[i] / 2);
+        ASSERT_NEAR(capped[i], expected, gamma(11) * std::abs(expected));
+      }
+      if (first_capped.empty()) first_capped = capped;
+      expect_same_bits(capped, first_capped);
+    });
+  }
 }
 
 TEST(AddTo, IsElementwise) {

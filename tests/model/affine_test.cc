@@ -84,9 +84,7 @@ TEST(SelectExperts, TokensMayHaveFewerExpertsThanOthers) {
   }
   EXPECT_EQ(least, 1);
   EXPECT_EQ(most, 5);
-  Share share;
-  share.experts = {0, 16};
-  sort_rows(share, T, routing);
+  sort_rows({0, 16}, T, routing);
   EXPECT_EQ(routing.expert_begin.back(), routing.begin_T[T]);
   for (int t = 0; t < T; ++t)
     for (int i = routing.begin_T[t]; i < routing.begin_T[t + 1]; ++i) EXPECT_EQ(routing.token_R[routing.row_J[i]], t);

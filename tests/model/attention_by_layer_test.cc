@@ -100,9 +100,9 @@ TEST_P(AttentionByLayer, IsThatOfTheFormulas) {
   ModelConfig config = base_config(federated);
   by.change(config);
   ASSERT_NO_THROW(validate(config));
-  const RandomModel folder(config, RandomModel::WithoutConfigJson());
+  const RandomModel folder(config);
   const auto comm = make_self_comm();
-  Runner runner(load_model(folder.path(), config, default_plan(config), *comm), *comm, 2);
+  Runner runner(load_model(folder.path(), default_plan(config), *comm), *comm, 2);
   const std::vector<std::int32_t> tokens = random_tokens(kTokens, config.vocab_size, 4);
   const std::vector<float> logits = in_chunks(runner, tokens, kTokens);
   const int V = config.vocab_size;
@@ -135,7 +135,7 @@ INSTANTIATE_TEST_SUITE_P(Parameters, AttentionByLayer, testing::Combine(testing:
 std::vector<float> logits_of(const RandomModel& folder, const ModelConfig& config,
                              const std::vector<std::int32_t>& tokens, int chunk, int threads = 1) {
   const auto comm = make_self_comm();
-  Runner runner(load_model(folder.path(), config, default_plan(config), *comm), *comm, threads);
+  Runner runner(load_model(folder.path(), default_plan(config), *comm), *comm, threads);
   return in_chunks(runner, tokens, chunk);
 }
 
@@ -168,7 +168,7 @@ TEST(AttentionWindows, AreTheSameBitsFarBehindTheBeginning) {
   config.max_position_embeddings = 1024;
   config.attention(0).window = 33;
   config.attention(1).window = 200;
-  const RandomModel folder(config, RandomModel::WithoutConfigJson());
+  const RandomModel folder(config);
   const std::vector<std::int32_t> tokens = random_tokens(400, config.vocab_size, 4);
   std::vector<std::int32_t> others = tokens;
   for (int i = 0; i < 100; ++i) others[i] = (others[i] + 1) % config.vocab_size;

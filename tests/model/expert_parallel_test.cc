@@ -11,6 +11,7 @@
 #include "core/change_config.h"
 #include "core/configs.h"
 #include "costs/expert_traffic.h"
+#include "model/block_configs.h"
 #include "model/expert_exchange.h"
 #include "model/forward.h"
 #include "random_model.h"
@@ -42,7 +43,7 @@ template <typename Owner>
 // Steps of 254 tokens in all, which run as two halves if `options` overlap them.
 std::vector<float> run(const RandomModel& folder, Plan plan, const ExchangeOptions& options, Communicator& comm,
                        const Owner& owner) {
-  const Model model = load_model(folder.path(), folder.config(), plan, comm);
+  const Model model = load_model(folder.path(), plan, comm);
   RankGrid grid(model.placement, comm, options.overlap);
   ThreadPool pool(2);
   KvCache kv(model.config.num_layers(), 32, model.kv_shape(KvType::kBF16));
@@ -79,13 +80,15 @@ std::vector<Variant> variants() {
   for (const NamedConfig& routing : routing_configs())
     if (!routing.config.federated()) all.push_back({routing.name, routing.config});
   all.push_back({"every_parameter_of_attention", attention_configs()[7].config});
+  for (const NamedConfig& blocks : block_configs())
+    if (!blocks.config.federated() && !blocks.config.dense()) all.push_back({blocks.name, blocks.config});
   return all;
 }
 
 class ExpertParallel : public testing::TestWithParam<Variant> {};
 
 TEST_P(ExpertParallel, AnyNumberOfRanksGivesTheBitsOfOne) {
-  const RandomModel folder(GetParam().config, RandomModel::WithoutConfigJson());
+  const RandomModel folder(GetParam().config);
   const auto self = make_self_comm();
   const std::vector<float> expected = run(folder, Plan::kTp, {}, *self, [](int) { return 0; });
   for (const Dispatch dispatch : {Dispatch::kPerRank, Dispatch::kPerExpert})
@@ -109,9 +112,7 @@ TEST(ExpertExchange, RefusesMoreThanThereIsRoomFor) {
   const ModelConfig config = small_config();
   ThreadPool pool(1);
   constexpr int kTokens = 8;
-  const Range members[] = {{0, 8}, {8, 16}};
-  Share share;
-  share.experts = members[0];
+  const std::vector<std::vector<Range>> members(config.num_layers(), {{0, 8}, {8, 16}});
   for (const Wire wire : {Wire::kF32, Wire::kBF16})
     for (const Dispatch dispatch : {Dispatch::kPerRank, Dispatch::kPerExpert}) {
       ExpertExchange x(config, members, 0, {dispatch, wire}, kTokens);
@@ -119,9 +120,9 @@ TEST(ExpertExchange, RefusesMoreThanThereIsRoomFor) {
       const std::size_t most = dispatch == Dispatch::kPerRank ? kTokens : kTokens * 4;
       EXPECT_EQ(x.most_in, most);
       const auto refusal_of_rows = [&](std::size_t from_0, std::size_t from_1) {
-        x.unit_bytes = x.row_bytes;
-        x.bytes_in = {from_0 * x.row_bytes, from_1 * x.row_bytes};
-        return error_of([&] { take_rows(x, pool, share); });
+        x.unit_bytes = x.current().row_bytes;
+        x.bytes_in = {from_0 * x.current().row_bytes, from_1 * x.current().row_bytes};
+        return error_of([&] { take_rows(x, pool); });
       };
       EXPECT_EQ(refusal_of_rows(3, most - 2),
                 fmt::format("rank 1 sent {0} rows or sums, expected at most {1}, of {2} from all ranks", most - 2,
@@ -129,8 +130,8 @@ TEST(ExpertExchange, RefusesMoreThanThereIsRoomFor) {
       EXPECT_EQ(refusal_of_rows(std::size_t{1} << 40, 0),
                 fmt::format("rank 0 sent {0} rows or sums, expected at most {1}, of {1} from all ranks",
                             std::size_t{1} << 40, most));
-      x.bytes_in = {x.row_bytes + 1, 0};
-      EXPECT_THAT(error_of([&] { take_rows(x, pool, share); }), testing::HasSubstr("expected a multiple of"));
+      x.bytes_in = {x.current().row_bytes + 1, 0};
+      EXPECT_THAT(error_of([&] { take_rows(x, pool); }), testing::HasSubstr("expected a multiple of"));
 
       const Routing own(4, 16, kTokens);
       const std::size_t sum_bytes = wire_bytes(wire, config.hidden_size);
@@ -148,16 +149,14 @@ TEST(ExpertExchange, RefusesRowsForTooManySums) {
   const ModelConfig config = small_config();
   ThreadPool pool(1);
   constexpr int kTokens = 8;
-  const Range members[] = {{0, 1}, {1, 16}};
-  Share share;
-  share.experts = members[0];
+  const std::vector<std::vector<Range>> members(config.num_layers(), {{0, 1}, {1, 16}});
   ExpertExchange x(config, members, 0, {Dispatch::kPerExpert, Wire::kF32}, kTokens);
   std::fill(x.in.span().begin(), x.in.span().end(), std::byte{0});  // rows of zeros, for expert 0
-  x.unit_bytes = x.row_bytes;
-  x.bytes_in = {0, (kTokens + 1) * x.row_bytes};
-  take_rows(x, pool, share);
+  x.unit_bytes = x.current().row_bytes;
+  x.bytes_in = {0, (kTokens + 1) * x.current().row_bytes};
+  take_rows(x, pool);
   const std::vector<float> outputs((kTokens + 1) * config.hidden_size);
-  EXPECT_EQ(error_of([&] { pack_sums(x, pool, config, outputs.data()); }),
+  EXPECT_EQ(error_of([&] { pack_sums(x, pool, outputs.data()); }),
             "rank 0: 9 rows have arrived for 9 sums, expected at most 8");
 }
 
@@ -173,8 +172,10 @@ TEST(GroupsThatSpanRanks, GiveTheBitsOfOneRank) {
   for (const NamedConfig& routing : routing_configs())
     if (routing.config.federated()) configs.push_back(routing.config);
   configs.push_back(attention_configs()[9].config);
+  for (const NamedConfig& blocks : block_configs())
+    if (blocks.config.federated()) configs.push_back(blocks.config);
   for (const ModelConfig& config : configs) {
-    const RandomModel folder(config, RandomModel::WithoutConfigJson());
+    const RandomModel folder(config);
     const auto self = make_self_comm();
     const std::vector<float> expected = run(folder, Plan::kFoe, {}, *self, [](int) { return 0; });
     for (const Dispatch dispatch : {Dispatch::kPerRank, Dispatch::kPerExpert})
@@ -206,7 +207,7 @@ TEST(Overlap, GivesTheSameBitsAndBytes) {
                                                 {attention_configs()[7].config, Plan::kTp},
                                                 {attention_configs()[9].config, Plan::kFoe}};
   for (const auto& [config, config_plan] : cases) {
-    const RandomModel folder(config, RandomModel::WithoutConfigJson());
+    const RandomModel folder(config);
     const Plan plan = config_plan;  // a lambda may capture it
     const auto self = make_self_comm();
     const std::vector<float> expected = run(folder, default_plan(config), {}, *self, [](int) { return 0; });
@@ -240,14 +241,14 @@ void check_exchange(const ModelConfig& c, int ranks, const ExchangeOptions& opti
                     const std::vector<int>& tokens_of_rank,
                     const std::function<std::vector<std::int32_t>(int rank, int token)>& select) {
   const Placement placement = make_placement(c, Plan::kEp, ranks);
-  const std::vector<Range> members = experts_of_members(placement, 0);
+  const std::vector<std::vector<Range>> members(c.num_layers(), experts_of_members(placement, 0, 0));
   const int most = std::accumulate(tokens_of_rank.begin(), tokens_of_rank.end(), 0);
   const std::size_t D = c.hidden_size, K = c.experts(0).per_token;
   run_ranks(ranks, 60, [&](Communicator& comm) {
     const int rank = comm.rank(), T = tokens_of_rank[rank];
-    const Share& share = placement.ranks[rank];
+    const Range local = placement.ranks[rank].experts(0);
     ThreadPool pool(2);
-    Routing own(c.experts(0).per_token, share.experts.size(), most);
+    Routing own(c.experts(0).per_token, local.size(), most);
     std::vector<float> x_TD(T * D);
     for (std::size_t i = 0; i < x_TD.size(); ++i) x_TD[i] = static_cast<float>(random_normal(rank, i));
     for (int t = 0; t < T; ++t) {
@@ -260,20 +261,20 @@ void check_exchange(const ModelConfig& c, int ranks, const ExchangeOptions& opti
     }
     ExpertExchange exchange(c, members, rank, options, most);
     const CommCounters before = comm.counters();
-    pack_rows(exchange, pool, own, x_TD.data(), T);
+    pack_rows(exchange, 0, pool, own, x_TD.data(), T);
     exchange_messages(exchange, comm);
-    take_rows(exchange, pool, share);
+    take_rows(exchange, pool);
     // Expert e multiplies by e + 1.
     std::vector<float> y_RD(exchange.routing.token_R.size() * D);
     const auto& begin = exchange.routing.expert_begin;
-    for (int e = 0; e < share.experts.size(); ++e)
+    for (int e = 0; e < local.size(); ++e)
       for (int row = begin[e]; row < begin[e + 1]; ++row) {
         const float* x = exchange.arrived + exchange.routing.token_R[row] * exchange.arrived_stride;
-        for (std::size_t i = 0; i < D; ++i) y_RD[row * D + i] = static_cast<float>(share.experts.begin + e + 1) * x[i];
+        for (std::size_t i = 0; i < D; ++i) y_RD[row * D + i] = static_cast<float>(local.begin + e + 1) * x[i];
       }
     const CommCounters between = comm.counters();
     std::vector<float> update_TD(T * D);
-    pack_sums(exchange, pool, c, y_RD.data());
+    pack_sums(exchange, pool, y_RD.data());
     exchange_messages(exchange, comm);
     take_sums(exchange, pool, own, T, update_TD.data());
 
@@ -303,13 +304,14 @@ void check_exchange(const ModelConfig& c, int ranks, const ExchangeOptions& opti
         experts_J.insert(experts_J.end(), experts.begin(), experts.end());
         begin_T.push_back(static_cast<std::int32_t>(experts_J.size()));
       }
-      const ExpertTraffic traffic = expert_traffic(c, members, options.dispatch, begin_T, experts_J);
+      const ExpertTraffic traffic =
+          expert_traffic(expert_table(c, 0), members[0], options.dispatch, begin_T, experts_J);
       if (owner == rank)
         rows = std::accumulate(traffic.rows.begin(), traffic.rows.end(), -traffic.rows[rank]);
       else
         sums += traffic.sums[rank];
     }
-    EXPECT_EQ((between.all_to_all - before.all_to_all).bytes, rows * dispatched_row_bytes(c, options));
+    EXPECT_EQ((between.all_to_all - before.all_to_all).bytes, rows * dispatched_row_bytes(c, 0, options));
     EXPECT_EQ((comm.counters().all_to_all - between.all_to_all).bytes, sums * wire_bytes(options.wire, D));
   });
 }
@@ -362,9 +364,9 @@ TEST(ExpertTraffic, ExpectationIsTheMeanOverAllSelections) {
     for (const Dispatch dispatch : {Dispatch::kPerRank, Dispatch::kPerExpert})
       for (const int ranks : {1, 2, 3, 4, 5}) {
         const Placement placement = make_placement(c, Plan::kEp, ranks);
-        const std::vector<Range> members = experts_of_members(placement, 0);
-        const ExpertTraffic total = expert_traffic(c, members, dispatch, begin, all);
-        const ExpectedTraffic mean = expected_traffic(c, members, dispatch);
+        const std::vector<Range> members = experts_of_members(placement, 0, 0);
+        const ExpertTraffic total = expert_traffic(expert_table(c, 0), members, dispatch, begin, all);
+        const ExpectedTraffic mean = expected_traffic(c, 0, members, dispatch);
         for (int r = 0; r < ranks; ++r) {
           EXPECT_NEAR(mean.rows[r], static_cast<double>(total.rows[r]) / count, 1e-12);
           EXPECT_NEAR(mean.sums[r], static_cast<double>(total.sums[r]) / count, 1e-12);

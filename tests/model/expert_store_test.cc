@@ -94,10 +94,11 @@ Outcome run(const std::string& path, Plan plan, const FormatChoice& formats, int
       Batch batch;
       batch.add_sequence(std::span(tokens).subspan(at, next - at), static_cast<int>(at), blocks_of(0, 41),
                          Batch::Sample::kAll);
-      const std::vector<std::int64_t> before = runner.a.stats.load.rows_Le;
+      const auto before = runner.a.stats.load.rows_LE;
       const std::vector<float> part = runner.run(batch);
       logits.insert(logits.end(), part.begin(), part.end());
-      for (std::size_t i = 0; i < before.size(); ++i) touched += runner.a.stats.load.rows_Le[i] > before[i];
+      for (std::size_t l = 0; l < before.size(); ++l)
+        for (std::size_t e = 0; e < before[l].size(); ++e) touched += runner.a.stats.load.rows_LE[l][e] > before[l][e];
     }
     const std::lock_guard lock(mutex);
     result.touched += touched;

@@ -11,6 +11,7 @@
 #include "core/change_config.h"
 #include "core/configs.h"
 #include "core/sum_blocks.h"
+#include "model/block_configs.h"
 #include "random_model.h"
 #include "runner.h"
 #include "weights/convert.h"
@@ -34,7 +35,7 @@ void PrintTo(const Variant& variant, std::ostream* out) {
 }
 
 Model load(const RandomModel& folder, Communicator& comm, const FormatChoice& formats) {
-  return load_model(folder.path(), folder.config(), plan_of(folder.config()), comm, formats);
+  return load_model(folder.path(), plan_of(folder.config()), comm, formats);
 }
 
 // As wide as it takes for every format to have several blocks: 8 KV heads with 2 query heads of 32 each.
@@ -56,7 +57,7 @@ ModelConfig dense_config(int width) {
 // Numbers of ranks that a model's default plan takes: more than there are blocks, too.
 std::vector<int> numbers_of_ranks(const ModelConfig& c) {
   const int heads = head_blocks(c).count(),
-            experts = c.dense() ? width_blocks(c).count() : expert_table(c, 0).with_rows();
+            experts = c.dense() ? width_blocks(c, 0).count() : expert_table(c, 0).with_rows();
   const int most = c.federated() ? c.expert_groups : std::max({heads, experts, (c.vocab_size + 15) / 16});
   std::vector<int> ranks;
   for (const int n : {2, 3, 4, 5, 7, 8, 11})
@@ -119,6 +120,8 @@ std::vector<Variant> variants() {
   add("every_parameter_int8", attention_configs()[7].config, nothing, FormatChoice::all(WeightFormat::kInt8));
   add("foe2_every_parameter_bf16xbf16", attention_configs()[9].config, nothing,
       FormatChoice::all(WeightFormat::kBF16xBF16));
+  for (const NamedConfig& blocks : block_configs()) add(blocks.name, blocks.config, nothing);
+  add("dense_first_int8", block_configs()[0].config, nothing, FormatChoice::all(WeightFormat::kInt8));
   add("deepseek_v3_int8", routing_configs()[0].config, nothing, FormatChoice::all(WeightFormat::kInt8));
   add("foe4_mixed", small_federated(4), nothing, {WeightFormat::kInt8, WeightFormat::kInt4, {}});
   return all;
@@ -127,7 +130,7 @@ std::vector<Variant> variants() {
 class ForwardTest : public testing::TestWithParam<Variant> {};
 
 TEST_P(ForwardTest, ChunksAndThreadsGiveTheSameBits) {
-  const RandomModel folder(GetParam().config, RandomModel::WithoutConfigJson());
+  const RandomModel folder(GetParam().config);
   const auto comm = make_self_comm();
   const std::vector<std::int32_t> tokens = random_tokens(300, folder.config().vocab_size, 3);
   Runner one(load(folder, *comm, GetParam().formats), *comm, 1);
@@ -142,7 +145,7 @@ TEST_P(ForwardTest, ChunksAndThreadsGiveTheSameBits) {
 }
 
 TEST_P(ForwardTest, ABatchGivesWhatItsSequencesGiveAlone) {
-  const RandomModel folder(GetParam().config, RandomModel::WithoutConfigJson());
+  const RandomModel folder(GetParam().config);
   const auto comm = make_self_comm();
   Runner runner(load(folder, *comm, GetParam().formats), *comm, 2);
   const std::vector<int> lengths{1, 17, 40, 3, 128};
@@ -163,7 +166,7 @@ TEST_P(ForwardTest, ABatchGivesWhatItsSequencesGiveAlone) {
 }
 
 TEST_P(ForwardTest, AnyNumberOfRanksGivesTheBitsOfOne) {
-  const RandomModel folder(GetParam().config, RandomModel::WithoutConfigJson());
+  const RandomModel folder(GetParam().config);
   const ModelConfig& c = folder.config();
   const std::vector<std::int32_t> tokens = random_tokens(150, c.vocab_size, 5);
   const auto self = make_self_comm();
@@ -186,7 +189,7 @@ TEST_P(ForwardTest, AnyNumberOfRanksGivesTheBitsOfOne) {
 
 // The ranks of each node add their parts before nodes exchange what they have.
 TEST_P(ForwardTest, SumsInTwoLevelsGiveTheBitsOfOneRank) {
-  const RandomModel folder(GetParam().config, RandomModel::WithoutConfigJson());
+  const RandomModel folder(GetParam().config);
   const ModelConfig& c = folder.config();
   const std::vector<std::int32_t> tokens = random_tokens(150, c.vocab_size, 5);
   const auto self = make_self_comm();
@@ -204,7 +207,7 @@ TEST_P(ForwardTest, SumsInTwoLevelsGiveTheBitsOfOneRank) {
 }
 
 TEST_P(ForwardTest, SumsPerStep) {
-  const RandomModel folder(GetParam().config, RandomModel::WithoutConfigJson());
+  const RandomModel folder(GetParam().config);
   const ModelConfig& c = folder.config();
   const int ranks = 2, L = c.num_layers();
   run_ranks(ranks, 60, [&](Communicator& comm) {
@@ -231,9 +234,13 @@ INSTANTIATE_TEST_SUITE_P(Variants, ForwardTest, testing::ValuesIn(variants()),
 TEST(Forward, AConvertedModelGivesTheSameBitsOnAnyNumberOfRanks) {
   ModelConfig dense = dense_config(1100), moe = small_config();
   set(moe, &AttentionConfig::key_width, 16);  // whole panels
+  ModelConfig mixed = moe;
+  mixed.experts(0) = dense_experts(1100);
+  mixed.layers[1].blocks[0].norm = BlockNorm::kBoth;
+  mixed.layers[2].blocks[1].norm = BlockNorm::kAfter;
   ModelConfig biased = moe;
   for_each_attention(biased, [](AttentionConfig& a) { a.qkv_bias = a.output_bias = true, a.window = 20; });
-  for (const ModelConfig& config : {dense, moe, biased})
+  for (const ModelConfig& config : {dense, moe, mixed, biased})
     for (const WeightFormat format :
          {WeightFormat::kBF16, WeightFormat::kBF16xBF16, WeightFormat::kInt8, WeightFormat::kInt4}) {
       const RandomModel folder(config);

@@ -32,7 +32,7 @@ struct Rank {
   Activations a;
 
   Rank(const RandomModel& folder, Plan plan, Communicator& comm, const ExchangeOptions& options)
-      : model(load_model(folder.path(), folder.config(), plan, comm)),
+      : model(load_model(folder.path(), plan, comm)),
         grid(model.placement, comm, options.overlap),
         kv(model.config.num_layers(), 64, model.kv_shape(KvType::kBF16)),
         a(model, grid.across_groups(), 300, 300, options) {}
@@ -116,7 +116,7 @@ std::vector<Variant> variants() {
 class LayerRanges : public testing::TestWithParam<Variant> {};
 
 TEST_P(LayerRanges, GiveTheBitsOfAllLayersAtOnce) {
-  const RandomModel folder(GetParam().config, RandomModel::WithoutConfigJson());
+  const RandomModel folder(GetParam().config);
   const Plan plan = default_plan(folder.config());
   const auto self = make_self_comm();
   const std::vector<float> expected = run(folder, plan, *self, {}, kWhole);
@@ -129,7 +129,7 @@ TEST_P(LayerRanges, GiveTheBitsOfAllLayersAtOnce) {
 }
 
 TEST_P(LayerRanges, GiveTheSameBitsOnSeveralRanks) {
-  const RandomModel folder(GetParam().config, RandomModel::WithoutConfigJson());
+  const RandomModel folder(GetParam().config);
   const ModelConfig& c = folder.config();
   const auto self = make_self_comm();
   const std::vector<float> expected = run(folder, default_plan(c), *self, {}, kWhole);

@@ -155,9 +155,6 @@ class RandomModel {
     folder_.write("config.json", model_config_json(config));
     write_tensors(seed);
   }
-  // For configurations that config.json cannot say: they go with the folder to load_model().
-  struct WithoutConfigJson {};
-  RandomModel(const ModelConfig& config, WithoutConfigJson) : config_(config) { write_tensors(1); }
 
   const std::string& path() const { return folder_.path(); }
   const ModelConfig& config() const { return config_; }

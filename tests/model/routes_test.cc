@@ -35,6 +35,18 @@ TEST(CheckRoute, TakesWhatTheRouterCanSelect) {
   EXPECT_EQ(refusal(config, {3, 4}, {0, std::numeric_limits<float>::max()}), "no error");
 }
 
+// Other layers have more entries.
+TEST(CheckRoute, ADenseLayerHasItsOneExpert) {
+  ModelConfig config = small_config();
+  config.experts(1) = dense_experts(24);
+  EXPECT_EQ(refusal(config, {0, -1, -1, -1}, {1}), "no error");
+  EXPECT_EQ(refusal(config, {-2, -2, -2, -2}), "no error");
+  const char* message = "expected expert 0 with weight 1, or -2, in a layer without a router";
+  EXPECT_EQ(refusal(config, {-1, -1, -1, -1}), message);
+  EXPECT_EQ(refusal(config, {0, -1, -1, -1}, {0.5f}), message);
+  EXPECT_EQ(refusal(config, {1, -1, -1, -1}, {1}), message);
+}
+
 TEST(CheckRoute, RefusesOtherExpertsAndWeights) {
   const ModelConfig config = small_config();
   EXPECT_EQ(refusal(config, {0, 16}), "expected experts in [0, 16), got 16");

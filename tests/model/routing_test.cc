@@ -11,14 +11,6 @@
 namespace foe {
 namespace {
 
-Share all_experts(const ModelConfig& c) {
-  return {.groups = {0, c.federated() ? c.expert_groups : 1},
-          .kv_heads = {0, c.heads().kv_heads},
-          .experts = {0, c.experts(0).count},
-          .expert_width = {0, c.experts(0).width},
-          .vocab = {0, c.vocab_size}};
-}
-
 TEST(Routing, EachGroupSelectsItsShareAndWeightsComeFromOneSoftmax) {
   ModelConfig c = small_federated(4);
   ThreadPool pool(1);
@@ -65,19 +57,18 @@ TEST(Routing, NormTopkDividesByTheSumOverAllGroups) {
 
 TEST(Routing, RowsAreSortedByExpertAndEverySelectionHasOne) {
   ModelConfig c = small_config();
-  Share share = all_experts(c);
-  share.experts = {4, 12};  // some selections are elsewhere
+  const Range own{4, 12};  // some selections are elsewhere
   const int T = 37, K = 4;
-  Routing routing(c.experts(0).per_token, share.experts.size(), T);
+  Routing routing(c.experts(0).per_token, own.size(), T);
   ThreadPool pool(2);
   std::vector<float> scores(T * 16);
   for (std::size_t i = 0; i < scores.size(); ++i) scores[i] = static_cast<float>(random_normal(9, i));
   select_experts(pool, expert_table(c, 0), selection(c, 0), {}, scores.data(), T, routing);
-  sort_rows(share, T, routing);
+  sort_rows(own, T, routing);
   int local = 0;
   for (int i = 0; i < T * K; ++i) {
     const int expert = routing.experts_J[i], row = routing.row_J[i];
-    if (!share.experts.contains(expert)) {
+    if (!own.contains(expert)) {
       EXPECT_EQ(row, -1);
       continue;
     }
@@ -97,18 +88,18 @@ TEST(Routing, CombiningAHalfAndAHalfIsCombiningAll) {
   // The sum over 16 experts, and the sums over experts 0..7 and 8..15 added: the rule that lets ranks add before
   // sending.
   ModelConfig c = small_config();
-  const Share share = all_experts(c);
+  const Range own{0, 16};
   const int T = 20, D = c.hidden_size;
-  Routing routing(c.experts(0).per_token, share.experts.size(), T);
+  Routing routing(c.experts(0).per_token, own.size(), T);
   ThreadPool pool(1);
   std::vector<float> scores(T * 16), y(T * 4 * D), whole(T * D), halves(2 * T * D);
   for (std::size_t i = 0; i < scores.size(); ++i) scores[i] = static_cast<float>(random_normal(4, i));
   for (std::size_t i = 0; i < y.size(); ++i) y[i] = static_cast<float>(random_normal(5, i));
   select_experts(pool, expert_table(c, 0), selection(c, 0), {}, scores.data(), T, routing);
-  sort_rows(share, T, routing);
+  sort_rows(own, T, routing);
   const Range all[] = {{0, 16}}, parts[] = {{0, 8}, {8, 16}};
-  combine_experts(pool, c, routing, all, y.data(), T, whole.data());
-  combine_experts(pool, c, routing, parts, y.data(), T, halves.data());
+  combine_experts(pool, expert_table(c, 0), routing, all, y.data(), T, D, whole.data());
+  combine_experts(pool, expert_table(c, 0), routing, parts, y.data(), T, D, halves.data());
   for (int i = 0; i < T * D; ++i) EXPECT_EQ(whole[i], halves[i] + halves[T * D + i]) << i;
 }
 

@@ -64,8 +64,8 @@ void expect_same(const Placement& placement, const Part& part, Range expected) {
 
 constexpr auto kGroups = [](const Share& s) { return s.groups; };
 constexpr auto kKvHeads = [](const Share& s) { return s.kv_heads; };
-constexpr auto kExperts = [](const Share& s) { return s.experts; };
-constexpr auto kWidth = [](const Share& s) { return s.expert_width; };
+constexpr auto kExperts = [](const Share& s) { return s.experts(0); };
+constexpr auto kWidth = [](const Share& s) { return s.expert_width(0); };
 constexpr auto kVocab = [](const Share& s) { return s.vocab; };
 
 // A rank has the heads, or hidden units, of the blocks that are its terms of a sum.
@@ -102,14 +102,14 @@ TEST(Placement, TpHoldsEverythingOnce) {
       expect_same(placement, kGroups, {0, 1});   // one stream, on every rank
       int at = 0;
       for (int rank = 0; rank < ranks; ++rank) {
-        const Range own = placement.ranks[rank].experts;
+        const Range own = placement.ranks[rank].experts(0);
         EXPECT_EQ(own.begin, at);
-        EXPECT_EQ(placement.expert_begin[rank], own.begin);  // one group: experts are their sum's terms
+        EXPECT_EQ(placement.expert_begin[0][rank], own.begin);  // one group: experts are their sum's terms
         EXPECT_LT(own.size(), 1.25 * experts / ranks + 1);
         at = own.end;
       }
       EXPECT_EQ(at, experts);
-      EXPECT_EQ(placement.expert_begin.back(), experts);
+      EXPECT_EQ(placement.expert_begin[0].back(), experts);
     }
 }
 
@@ -119,7 +119,7 @@ TEST(Placement, TpHasFewPartialSums) {
     const bool even = std::has_single_bit(static_cast<unsigned>(ranks));
     const Placement placement = make_placement(shared_model(), Plan::kTp, ranks);
     for (const auto& [begin, most] :
-         {std::pair{placement.attention_begin, even ? 1u : 2u}, {placement.expert_begin, even ? 1u : 4u}})
+         {std::pair{placement.attention_begin, even ? 1u : 2u}, {placement.expert_begin[0], even ? 1u : 4u}})
       for (int rank = 0; rank < ranks; ++rank)
         EXPECT_LE(maximal_subtrees(begin[rank], begin[rank + 1], begin.back()).size(), most) << rank << " of " << ranks;
   }
@@ -145,9 +145,9 @@ TEST(Placement, FoeKeepsGroupsTogether) {
         for (int head = 0; head < 8; ++head)
           EXPECT_EQ(share.kv_heads.contains(head), share.groups.contains(head / (8 / groups)));
         for (int expert = 0; expert < 64; ++expert)
-          EXPECT_EQ(share.experts.contains(expert), share.groups.contains(expert / (64 / groups)));
+          EXPECT_EQ(share.experts(0).contains(expert), share.groups.contains(expert / (64 / groups)));
         // Its terms of every sum are its groups.
-        for (const auto& begin : {placement.attention_begin, placement.expert_begin}) {
+        for (const auto& begin : {placement.attention_begin, placement.expert_begin[0]}) {
           EXPECT_EQ(begin[rank], share.groups.begin);
           EXPECT_EQ(begin[rank + 1], share.groups.end);
         }
@@ -171,7 +171,7 @@ TEST(Placement, EpSplitsNothingButTheSetOfExperts) {
       expect_same(placement, kVocab, {0, 50304});  // each rank scores its own sequences
       EXPECT_EQ(placement.members, ranks);
       EXPECT_EQ(placement.attention_begin, (std::vector<int>{0, 8}));
-      EXPECT_EQ(placement.expert_begin, (std::vector<int>{0, experts}));
+      EXPECT_EQ(placement.expert_begin[0], (std::vector<int>{0, experts}));
       for (int rank = 0; rank < ranks; ++rank) EXPECT_EQ(placement.ranks[rank].member, rank);
     }
 }
@@ -187,27 +187,27 @@ TEST(Placement, FoeSpreadsGroupsOverRanks) {
       int idle = 0, owners_of_expert[64] = {};
       for (const Share& share : placement.ranks) {
         idle += share.idle() ? 1 : 0;
-        for (int e = share.experts.begin; e < share.experts.end; ++e) ++owners_of_expert[e];
+        for (int e = share.experts(0).begin; e < share.experts(0).end; ++e) ++owners_of_expert[e];
         if (share.idle()) {
-          EXPECT_EQ(share.kv_heads.size() + share.experts.size() + share.vocab.size(), 0);
+          EXPECT_EQ(share.kv_heads.size() + share.experts(0).size() + share.vocab.size(), 0);
           continue;
         }
         const int g = share.groups.begin;
         EXPECT_EQ(share.groups.size(), 1);
         EXPECT_EQ(share.kv_heads.begin, g * 8 / groups);
         EXPECT_EQ(share.kv_heads.size(), 8 / groups);
-        EXPECT_TRUE(share.experts.begin >= g * 64 / groups && share.experts.end <= (g + 1) * 64 / groups);
-        EXPECT_EQ(share.expert_width.size(), 384);
-        EXPECT_TRUE(share.experts.size() == 64 / groups / placement.members ||
-                    share.experts.size() == 64 / groups / placement.members + 1);
+        EXPECT_TRUE(share.experts(0).begin >= g * 64 / groups && share.experts(0).end <= (g + 1) * 64 / groups);
+        EXPECT_EQ(share.expert_width(0).size(), 384);
+        EXPECT_TRUE(share.experts(0).size() == 64 / groups / placement.members ||
+                    share.experts(0).size() == 64 / groups / placement.members + 1);
       }
       EXPECT_EQ(idle, ranks % groups);
       EXPECT_THAT(owners_of_expert, testing::Each(1));
       for (int rank = 0; rank < ranks; ++rank) {
         if (placement.ranks[rank].idle()) continue;
-        const std::vector<Range> experts = experts_of_members(placement, rank);
+        const std::vector<Range> experts = experts_of_members(placement, rank, 0);
         const Share& own = placement.ranks[rank];
-        EXPECT_EQ(experts[own.member].begin, own.experts.begin);
+        EXPECT_EQ(experts[own.member].begin, own.experts(0).begin);
         EXPECT_EQ(experts.front().begin, own.groups.begin * 64 / groups);
         EXPECT_EQ(experts.back().end, own.groups.end * 64 / groups);
       }
@@ -244,6 +244,34 @@ TEST(Placement, AGroupStaysOnOneNodeIfItCan) {
   EXPECT_EQ(spread, (std::vector<Nodes>{{0, 0}, {1, 1}, {2, 2}, {0, 1}}));
 }
 
+// Each layer is cut by itself. Members that share groups all have a dense layer's experts.
+TEST(Placement, LayersOfDifferentShapes) {
+  ModelConfig config = shared_model();
+  config.experts(0) = dense_experts(1000);
+  config.experts(1).count = 12;
+  const Placement tp = make_placement(config, Plan::kTp, 4), ep = make_placement(config, Plan::kEp, 14);
+  expect_same(tp, kExperts, {0, 1});
+  expect_terms(tp, tp.expert_begin[0], width_blocks(config, 0), kWidth);
+  expect_cut(
+      tp, [](const Share& s) { return s.experts(1); }, 12, 1);
+  expect_cut(
+      tp, [](const Share& s) { return s.experts(2); }, 64, 1);
+  expect_same(tp, [](const Share& s) { return s.expert_width(2); }, {0, 384});
+  EXPECT_EQ(tp.expert_begin[1], (std::vector<int>{0, 3, 6, 9, 12}));
+  expect_same(ep, kExperts, {0, 1});
+  expect_same(ep, kWidth, {0, 1000});
+  EXPECT_EQ(ep.expert_begin[0], (std::vector<int>{0, 8}));
+  expect_cut(
+      ep, [](const Share& s) { return s.experts(1); }, 12, 1);  // of 14 ranks two have none
+  EXPECT_EQ(experts_of_members(ep, 3, 2)[13].end, 64);
+  ModelConfig federated = federated_model(4);
+  federated.experts(1).count = 12;
+  const Placement foe = make_placement(federated, Plan::kFoe, 8);
+  EXPECT_EQ(foe.ranks[3].experts(1).begin, 5);  // the second of group 1's two ranks has the last of its three experts
+  EXPECT_EQ(foe.ranks[3].experts(1).end, 6);
+  EXPECT_EQ(foe.expert_begin[1], foe.expert_begin[0]);  // terms are groups
+}
+
 TEST(Placement, ADenseModelSplitsItsOneExpert) {
   ModelConfig config = shared_model();
   make_dense(config);
@@ -251,10 +279,10 @@ TEST(Placement, ADenseModelSplitsItsOneExpert) {
     set(config, &ExpertsConfig::width, width);
     for (int ranks = 1; ranks <= 9; ++ranks) {
       const Placement placement = make_placement(config, Plan::kTp, ranks);
-      const SumBlocks blocks = width_blocks(config);
+      const SumBlocks blocks = width_blocks(config, 0);
       EXPECT_EQ(blocks.count(), std::min((width + 127) / 128, 8));
       expect_same(placement, kExperts, {0, 1});
-      expect_terms(placement, placement.expert_begin, blocks, kWidth);
+      expect_terms(placement, placement.expert_begin[0], blocks, kWidth);
       for (int b = 1; b < blocks.count(); ++b) EXPECT_EQ(blocks.begin[b] % kSumBlockUnit, 0);
     }
   }

@@ -67,6 +67,27 @@ TEST(Layout, RefusesAttentionThatIsNotTrained) {
   }
 }
 
+TEST(Layout, RefusesBlocksAndLayersThatAreNotTrained) {
+  const std::pair<std::function<void(ModelConfig&)>, const char*> cases[] = {
+      {[](auto& c) { c.layers[1].blocks[1].norm = BlockNorm::kAfter; }, "norm: training expects before, got after"},
+      {[](auto& c) { c.layers[1].blocks[0].residual_factor = 2; }, "residual_factor: training expects 1, got 2"},
+      {[](auto& c) { c.layers[1].blocks[1].parallel = true; }, "parallel: training expects false, got true"},
+      {[](auto& c) { c.experts(1).activation = Activation::kRelu2; }, "hidden_act: training expects silu, got relu2"},
+      {[](auto& c) { c.experts(1) = dense_experts(16); },
+       "num_experts: training expects at least 1 expert in every layer, got a dense layer"},
+      {[](auto& c) { c.experts(1).per_token = 1; },
+       "layers: training expects all layers alike, got a layer 1 unlike the first"},
+      {[](auto& c) { c.embedding_factor = 2; }, "embedding_factor: training expects 1, got 2"},
+      {[](auto& c) { c.logit_factor = 2; }, "logit_factor: training expects 1, got 2"},
+      {[](auto& c) { c.logit_softcap = 2; }, "logit_softcap: training expects 0, got 2"},
+  };
+  for (const auto& [change, message] : cases) {
+    ModelConfig config = tiny_config(tiny_cases()[0]);
+    change(config);
+    EXPECT_THAT([&] { Layout layout(config); }, testing::ThrowsMessage<Error>(message));
+  }
+}
+
 // Written out, the defaults are what is trained.
 TEST(Layout, TakesTheDefaultsOfAttention) {
   ModelConfig config = tiny_config(tiny_cases()[0]);

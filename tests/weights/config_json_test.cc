@@ -200,7 +200,7 @@ TEST(ConfigJson, RefusesOtherArchitectures) {
               AllOf(HasSubstr("model_type: expected one of foe olmoe mixtral qwen3_moe llama mistral qwen3"),
                     HasSubstr("got \"deepseek_v3\"")));
   EXPECT_THAT(error_with(with(olmoe(), {{"hidden_act", "gelu"}})),
-              HasSubstr("hidden_act: expected \"silu\", got \"gelu\""));
+              HasSubstr("hidden_act: expected \"silu\" or \"gelu_pytorch_tanh\" or \"relu2\", got \"gelu\""));
   EXPECT_THAT(error_with(with(mixtral(), {{"attention_bias", true}})),
               HasSubstr("attention_bias: expected false, got true"));
   EXPECT_THAT(error_with(with(olmoe(), {{"mlp_bias", true}})), HasSubstr("mlp_bias: expected false, got true"));
@@ -244,10 +244,8 @@ TEST(ConfigJson, ReadsSlidingWindows) {
   for (const char* type : {"mistral", "mixtral", "foe"}) {
     EXPECT_EQ(window(type, {{"sliding_window", 63}}), 63);
     EXPECT_EQ(window(type, {{"sliding_window", 63}, {"layer_types", all}}), 63);
-    EXPECT_THAT(error_of([&] {
-                  window(type, {{"sliding_window", 0}});
-                }),
-                HasSubstr("sliding_window: expected null or at least 1, got 0"));
+    const std::string without = error_of([&] { window(type, {{"sliding_window", 0}}); });
+    EXPECT_EQ(without.ends_with("sliding_window: expected null or at least 1, got 0"), type != std::string("foe"));
     EXPECT_THAT(
         error_of([&] {
           window(type, {{"sliding_window", 63}, {"layer_types", {"sliding_attention", "full_attention"}}});

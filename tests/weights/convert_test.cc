@@ -43,11 +43,6 @@ ModelConfig federated_in(int groups) {
   return c;
 }
 
-Share all_of(const ModelConfig& c) {
-  const int groups = c.federated() ? c.expert_groups : 1;
-  return {{0, groups}, 0, {0, c.heads().kv_heads}, {0, c.experts(0).count}, {0, c.experts(0).width}, {0, c.vocab_size}};
-}
-
 void convert(const std::string& from, const ModelConfig& config, const FormatChoice& formats, const std::string& to) {
   ThreadPool pool(2);
   std::size_t last = 0, all = 1;
@@ -115,11 +110,11 @@ TEST(Convert, AsksForHugePagesBehindWhatARankMaps) {
   const TempFolder folder;
   convert(original, config, FormatChoice::all(WeightFormat::kBF16), folder / "converted");
   const ModelConfig read = load_model_config(folder / "converted");
-  Share half = all_of(config);
-  half.experts.end = config.experts(0).count / 2;
+  Share half = whole_share(config);
+  set(half, &ExpertsShare::experts, {0, config.experts(0).count / 2});
   half.groups = half.kv_heads = {0, config.expert_groups / 2};
   {
-    const Weights whole = load(folder / "converted", read, all_of(config));
+    const Weights whole = load(folder / "converted", read, whole_share(config));
     EXPECT_LE(huge_pages_asked(folder / "converted"), whole.packed_bytes());
     EXPECT_GE(huge_pages_asked(folder / "converted") + (4 << 20), whole.packed_bytes());
   }
@@ -130,9 +125,9 @@ TEST(Convert, AsksForHugePagesBehindWhatARankMaps) {
 TEST(LoadWeights, KeepsNoPagesOfWhatItPacked) {
   const std::string folder = std::string(FOE_SOURCE_DIR) + "/models/foe-8m";
   const ModelConfig config = load_model_config(folder);
-  load(folder, config, all_of(config));  // code and tables that loading needs are in memory from here on
+  load(folder, config, whole_share(config));  // code and tables that loading needs are in memory from here on
   const std::size_t before = file_memory();
-  const Weights weights = load(folder, config, all_of(config));
+  const Weights weights = load(folder, config, whole_share(config));
   EXPECT_GT(weights.packed_bytes(), std::size_t{8} << 20);
   EXPECT_LE(file_memory(), before + (std::size_t{2} << 20));
 }
@@ -148,10 +143,10 @@ TEST(Convert, MapsWhatLoadingWouldPack) {
       convert(original.path(), config, formats, folder / "converted");
       const ModelConfig read = load_model_config(folder / "converted");
       EXPECT_EQ(model_config_json(read), model_config_json(load_model_config(original.path())));
-      Share half = all_of(config);  // plan foe's or ep's on the second of two ranks
-      half.experts.begin = config.experts(0).count / 2;
+      Share half = whole_share(config);  // plan foe's or ep's on the second of two ranks
+      set(half, &ExpertsShare::experts, {config.experts(0).count / 2, config.experts(0).count});
       if (config.federated()) half.groups = half.kv_heads = {2, 4};
-      for (const Share& share : {all_of(config), half}) {
+      for (const Share& share : {whole_share(config), half}) {
         const Weights mapped = load(folder / "converted", read, share);
         expect_equal(mapped, load(original.path(), config, share, formats));
         EXPECT_EQ(experts_of(mapped, 0)[0].down.own.size(), 0u);  // a view of the file
@@ -169,12 +164,12 @@ TEST(Convert, SharesOfHeadsAndWidthAreViews) {
     set(dense, &ExpertsConfig::width, 200);
     const Converted model(dense);
     const ModelConfig& config = model.config;
-    Share half = all_of(config);
+    Share half = whole_share(config);
     half.kv_heads = {2, 4};
-    half.expert_width = {128, 200};
+    set(half, &ExpertsShare::width, {128, 200});
     half.vocab = {32, 70};
     expect_equal(load(model.path, config, half), load(model.original.path(), config, half, kInt4));
-    half.expert_width = {48, 200};
+    set(half, &ExpertsShare::width, {48, 200});
     EXPECT_THAT(error_of([&] { load(model.path, config, half); }),
                 HasSubstr("mlp.down_proj: rows 0 to 128, columns 48 to 200 of a matrix that is packed in panels of "
                           "16 rows and blocks of " +
@@ -186,9 +181,9 @@ TEST(Convert, SharesOfHeadsAndWidthAreViews) {
 TEST(Convert, SharesOfNothing) {
   const Converted model;
   const ModelConfig& config = model.config;
-  Share none = all_of(config);
+  Share none = whole_share(config);
   none.kv_heads = {4, 4};
-  none.expert_width = {128, 128};
+  set(none, &ExpertsShare::width, {128, 128});
   none.vocab = {70, 70};
   const Weights w = load(model.path, config, none);
   EXPECT_EQ(w.layers[0].streams[0].q.rows, 0);
@@ -216,7 +211,7 @@ TEST(Convert, RefusesWhatIsConvertedAndOtherFormats) {
               HasSubstr("expected a model that has not been converted, got one with attention in int4"));
   EXPECT_FALSE(std::filesystem::exists(model.folder / "again"));
   EXPECT_THAT(error_of([&] {
-                load(model.path, config, all_of(config), {{}, WeightFormat::kInt8, {}});
+                load(model.path, config, whole_share(config), {{}, WeightFormat::kInt8, {}});
               }),
               HasSubstr("experts are packed as int4 in the file and cannot become int8"));
 }
@@ -227,10 +222,10 @@ TEST(Convert, RefusesPanelsOfAnotherShape) {
   const ModelConfig& config = model.config;
   ModelConfig other = config;
   other.vocab_size = 90;
-  EXPECT_THAT(error_of([&] { load(model.path, other, all_of(other)); }), HasSubstr("expected shape [90, 128]"));
+  EXPECT_THAT(error_of([&] { load(model.path, other, whole_share(other)); }), HasSubstr("expected shape [90, 128]"));
   other = config;
   set(other, &ExpertsConfig::width, 160);
-  EXPECT_THAT(error_of([&] { load(model.path, other, all_of(other)); }),
+  EXPECT_THAT(error_of([&] { load(model.path, other, whole_share(other)); }),
               HasSubstr("gate_up_proj.panels.int4x128: expected shape [1, 20, 1088], got [1, 16, 1088]"));
 }
 
@@ -238,13 +233,13 @@ TEST(Convert, RefusesPanelsThatAreMissingOrOfNoModel) {
   const Converted model;
   ModelConfig one_layer = model.config;
   set_layers(one_layer, 1);
-  EXPECT_THAT(error_of([&] { load(model.path, one_layer, all_of(one_layer)); }),
+  EXPECT_THAT(error_of([&] { load(model.path, one_layer, whole_share(one_layer)); }),
               HasSubstr("expected no tensors but those that config.json describes, got model.layers.1."));
   const std::string file = "converted/model.safetensors", name = "model.layers.1.mlp.experts.3.down_proj.panels";
   std::string bytes = model.folder.read(file);
   bytes[bytes.find(name) + name.find(".3.") + 1] = 'x';
   model.folder.write(file, bytes);
-  EXPECT_THAT(error_of([&] { load(model.path, model.config, all_of(model.config)); }),
+  EXPECT_THAT(error_of([&] { load(model.path, model.config, whole_share(model.config)); }),
               HasSubstr("expected a tensor " + name + ".int4x128, got no such tensor"));
 }
 
@@ -256,7 +251,7 @@ TEST(Convert, RefusesLayoutsItDoesNotKnow) {
   for (std::size_t at = 0; (at = bytes.find(known, at)) != std::string::npos; ++at)
     bytes.replace(at, known.size(), other);
   model.folder.write(file, bytes);
-  EXPECT_THAT(error_of([&] { load(model.path, config, all_of(config)); }),
+  EXPECT_THAT(error_of([&] { load(model.path, config, whole_share(config)); }),
               HasSubstr("expected a layout that this version of foe has, got "
                         "model.layers.0.self_attn.q_proj.panels.int4x999: convert the original model again"));
 }
@@ -282,7 +277,7 @@ TEST(Convert, MayBeKilledAndRunAgain) {
   convert(original.path(), config, kInt4, out);
   EXPECT_FALSE(std::filesystem::exists(folder / "converted.partial"));
   EXPECT_FALSE(std::filesystem::exists(folder / "converted/chat_template.jinja"));
-  load(folder / "converted", config, all_of(config));
+  load(folder / "converted", config, whole_share(config));
 }
 
 TEST(NewFolder, IsNeverTwoProcessesAndReplacesNothing) {

@@ -45,8 +45,7 @@ TEST(ExpertStore, MappedExpertsAreReadWhenTheyAreExpected) {
   ThreadPool pool(2);
   convert_model(pool, original.path(), config, FormatChoice::all(WeightFormat::kBF16), folder / "converted",
                 [](std::size_t, std::size_t) {});
-  const Share share{{0, 1}, 0, {0, 4}, {0, 16}, {0, 2048}, {0, 70}};
-  const Weights weights = load_weights(pool, folder / "converted", config, share, {});
+  const Weights weights = load_weights(pool, folder / "converted", config, whole_share(config), {});
   const std::span<const ExpertWeights> experts = experts_of(weights, 0);
   evict(folder / "converted/model.safetensors");
   if (in_memory(experts[9].gate_up)) GTEST_SKIP() << "the file system keeps what it is asked to forget";

@@ -85,7 +85,7 @@ TEST(Finite, LoadingAndConvertingNameTheTensor) {
   set(config, &AttentionConfig::qk_norm, QkNorm::kHead);
   const RandomModel model(config);
   const std::string path = model.path() + "/model.safetensors";
-  const Share all{{0, 2}, 0, {0, 4}, {0, 4}, {0, config.experts(0).width}, {0, config.vocab_size}};
+  const Share all = whole_share(config);
   ThreadPool pool(2);
   std::vector<TensorInfo> tensors;
   {

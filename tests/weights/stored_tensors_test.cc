@@ -327,7 +327,8 @@ TEST(StoredTensors, BiasesSinksAndSecondNormsAreLoaded) {
     return floats;
   };
   ThreadPool pool(1);
-  const Share second_half{{0, 1}, 0, {1, 2}, {2, 4}, {0, 3}, {3, 5}};
+  const Share second_half{
+      .groups = {0, 1}, .kv_heads = {1, 2}, .vocab = {3, 5}, .layers = std::vector<ExpertsShare>(2, {{2, 4}, {0, 3}})};
   const Weights weights = load_weights(pool, model.tensors().model_dir(), config, second_half, {});
   const LayerWeights& w = weights.layers[1];
   EXPECT_EQ(w.q_bias, values("self_attn.q_proj.bias", 4, 4));

@@ -94,7 +94,7 @@ void multiply_run(std::span<const Product> terms, const Merge* merges, int first
 
 // Panels 2f and 2f + 1 are gate and up of the same 16 hidden units.
 template <int kPanels>
-void multiply_swiglu_panels(const Product& product, const RowRange& range, int panel, int width) {
+void multiply_gated_panels(const Product& product, const RowRange& range, int panel, const GatedUnits& units) {
   HWY_ALIGN Accumulators<kPanels> acc;
   const int block = range.block<kPanels>();
   for (int row = range.begin; row < range.end; row += block) {
@@ -104,8 +104,8 @@ void multiply_swiglu_panels(const Product& product, const RowRange& range, int p
     multiply_row_block<kPanels>(product, range.tiled, row - range.begin, row, rows, panel, acc, results);
     for (int i = 0; i < rows; ++i)
       for (int p = 0; p < kPanels; p += 2) {
-        const V16 h = mul(silu16(load16(acc[i][p])), load16(acc[i][p + 1]));
-        const int column = (panel + p) / 2 * kPanel, columns = std::min(kPanel, width - column);
+        const V16 h = mul(activate16(units.activation, load16(acc[i][p])), load16(acc[i][p + 1]));
+        const int column = (panel + p) / 2 * kPanel, columns = std::min(kPanel, units.width - column);
         float* y = product.y + (row + i) * product.y_stride + column;
         if (columns == kPanel)
           store16(h, y);
@@ -115,13 +115,13 @@ void multiply_swiglu_panels(const Product& product, const RowRange& range, int p
   }
 }
 
-void multiply_swiglu_run(const Product& product, int first, int last, int width, std::uint64_t call) {
+void multiply_gated_run(const Product& product, int first, int last, const GatedUnits& units, std::uint64_t call) {
   for_each_row_range({&product, 1}, call, [&](const RowRange& range) {
     int panel = first;
     if (product.count == 1 && long_panels(*product.w))
       for (; panel + kMostPanels <= last; panel += kMostPanels)
-        multiply_swiglu_panels<kMostPanels>(product, range, panel, width);
-    for (; panel < last; panel += 2) multiply_swiglu_panels<2>(product, range, panel, width);
+        multiply_gated_panels<kMostPanels>(product, range, panel, units);
+    for (; panel < last; panel += 2) multiply_gated_panels<2>(product, range, panel, units);
   });
 }
 
@@ -134,7 +134,7 @@ namespace foe {
 namespace {
 
 HWY_EXPORT(multiply_run);
-HWY_EXPORT(multiply_swiglu_run);
+HWY_EXPORT(multiply_gated_run);
 
 // The time of multiplying a panel with so many rows, in units of one row's arithmetic. Reading the panel takes as long
 // as about four rows.
@@ -229,10 +229,10 @@ void multiply_and_sum(ThreadPool& pool, std::span<const Product> products, std::
   });
 }
 
-void multiply_swiglu(ThreadPool& pool, std::span<const Product> products, int width) {
-  for_each_run(pool, products, 2, [width, call = next_call()](const Product& product, int first, int last) {
+void multiply_gated(ThreadPool& pool, std::span<const Product> products, const GatedUnits& units) {
+  for_each_run(pool, products, 2, [&units, call = next_call()](const Product& product, int first, int last) {
     const FlushWherePairs flush(product);
-    HWY_DYNAMIC_DISPATCH(multiply_swiglu_run)(product, first, last, width, call);
+    HWY_DYNAMIC_DISPATCH(multiply_gated_run)(product, first, last, units, call);
   });
 }
 

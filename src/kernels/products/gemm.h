@@ -16,6 +16,7 @@
 
 #include "base/aligned.h"
 #include "base/thread_pool.h"
+#include "core/activation.h"
 #include "core/dtype.h"
 #include "core/sum_tree.h"
 #include "kernels/formats/quantise.h"
@@ -74,7 +75,7 @@ PackedMatrix empty_packed(int rows, int depth, WeightFormat format);
 PackedMatrix pack(ThreadPool& pool, std::span<const StoredMatrix> parts, WeightFormat format,
                   PackingSpace* space = nullptr);
 
-// Packs gate and up, [F, D] each, as one matrix whose panels alternate (gate 0, up 0, gate 1, ...), as multiply_swiglu
+// Packs gate and up, [F, D] each, as one matrix whose panels alternate (gate 0, up 0, gate 1, ...), as multiply_gated
 // requires. The matrix has 2 * 16 * ceil(F / 16) rows.
 PackedMatrix pack_gate_up(ThreadPool& pool, const StoredMatrix& gate, const StoredMatrix& up, WeightFormat format,
                           PackingSpace* space = nullptr);
@@ -103,8 +104,14 @@ void multiply(ThreadPool& pool, std::span<const Product> products);
 // there is one merge less than there are products.
 void multiply_and_sum(ThreadPool& pool, std::span<const Product> products, std::span<const Merge> merges);
 
-// Like multiply(), with a w that pack_gate_up() made and without `plus`: y[i, f] = silu(gate[i, f]) * up[i, f] for f <
+// The hidden units of a feed-forward network.
+struct GatedUnits {
+  int width;
+  Activation activation = Activation::kSilu;
+};
+
+// Like multiply(), with a w that pack_gate_up() made and without `plus`: y[i, f] = act(gate[i, f]) * up[i, f] for f <
 // width, where gate and up are the products with the two matrices.
-void multiply_swiglu(ThreadPool& pool, std::span<const Product> products, int width);
+void multiply_gated(ThreadPool& pool, std::span<const Product> products, const GatedUnits& units);
 
 }  // namespace foe

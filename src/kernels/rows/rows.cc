@@ -60,6 +60,14 @@ void rope_interleaved_kernel(float* head, const float* cosines, const float* sin
   }
 }
 
+void scale_and_cap_kernel(float* x, int n, float factor, float cap) {
+  const V16 f = set16(factor), c = set16(cap);
+  for_each16(n, [&](int i, auto load, auto store) {
+    const V16 scaled = mul(f, load(x + i));
+    store(cap > 0 ? mul(c, tanh16(div(scaled, c))) : scaled, x + i);
+  });
+}
+
 void add_scaled_kernel(float* y, const float* x, float scale, std::size_t n) {
   const V16 s = set16(scale);
   std::size_t i = 0;
@@ -141,6 +149,7 @@ HWY_EXPORT(sum_of_squares_kernel);
 HWY_EXPORT(scale_row_kernel);
 HWY_EXPORT(rope_kernel);
 HWY_EXPORT(rope_interleaved_kernel);
+HWY_EXPORT(scale_and_cap_kernel);
 HWY_EXPORT(add_scaled_kernel);
 HWY_EXPORT(add_to_kernel);
 HWY_EXPORT(softmax_kernel);
@@ -189,6 +198,11 @@ void rope(float* head, const float* cosines, const float* sines, int width) {
 
 void rope_interleaved(float* head, const float* cosines, const float* sines, int width) {
   HWY_DYNAMIC_DISPATCH(rope_interleaved_kernel)(head, cosines, sines, width);
+}
+
+void scale_and_cap(float* x, int n, float factor, float cap) {
+  if (factor == 1 && cap == 0) return;
+  HWY_DYNAMIC_DISPATCH(scale_and_cap_kernel)(x, n, factor, cap);
 }
 
 void add_scaled(float* y, const float* x, float scale, std::size_t n) {

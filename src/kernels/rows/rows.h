@@ -42,6 +42,9 @@ void rope_angles(double position, double theta, double factor, int width, float*
 void rope(float* head, const float* cosines, const float* sines, int width);
 void rope_interleaved(float* head, const float* cosines, const float* sines, int width);
 
+// x = factor * x and then, if cap > 0, cap * tanh(x / cap)
+void scale_and_cap(float* x, int n, float factor, float cap = 0);
+
 // y += scale * x
 void add_scaled(float* y, const float* x, float scale, std::size_t n);
 // y += x

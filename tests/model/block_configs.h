@@ -1,0 +1,95 @@
+// Models whose layers differ, and whose blocks do more than read norm(r) and add to it.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/change_config.h"
+#include "core/configs.h"
+#include "model/random_model.h"
+
+namespace foe {
+
+inline ExpertsConfig experts_of(int count, int per_token, int width) {
+  return {.count = count, .per_token = per_token, .width = width, .router = RouterConfig{}};
+}
+
+inline std::vector<NamedConfig> block_configs() {
+  std::vector<NamedConfig> all;
+  const auto add = [&](std::string name, ModelConfig c, auto&& change) {
+    change(c);
+    all.push_back({std::move(name), std::move(c)});
+  };
+  const auto each_block = [](ModelConfig& c, auto&& change) {
+    for (LayerConfig& layer : c.layers)
+      for (BlockConfig& block : layer.blocks) change(block);
+  };
+  add("dense_first", small_config(), [](ModelConfig& c) { c.experts(0) = dense_experts(300); });
+  add("dense_last", small_config(), [](ModelConfig& c) { c.experts(2) = dense_experts(40); });
+  add("experts_by_layer", small_config(), [](ModelConfig& c) {
+    c.experts(0) = experts_of(5, 2, 40);
+    c.experts(1).shared = 3;
+    c.experts(1).router->score = RouterScore::kSigmoid;
+    c.experts(2).zero = 4;
+    c.experts(2).constant = 2;
+  });
+  add("moge_dense_between", small_config(), [](ModelConfig& c) {
+    c.expert_groups = 4;
+    c.experts(1) = dense_experts(130);
+    c.experts(2).count = 12;
+  });
+  add("foe2_experts_by_layer", small_federated(2), [](ModelConfig& c) {
+    c.experts(0) = experts_of(6, 2, 40);
+    c.experts(1).copy = 2;
+    c.experts(2).per_token = 8;
+  });
+  add("parallel", small_config(), [](ModelConfig& c) {
+    for (const int l : {0, 2}) c.layers[l].blocks[1].parallel = true;
+  });
+  add("parallel_shared_norm", small_config(), [](ModelConfig& c) {
+    make_dense(c);
+    for (LayerConfig& layer : c.layers) layer.blocks[1].parallel = true, layer.blocks[1].norm = BlockNorm::kShared;
+  });
+  const auto factors = [&](ModelConfig& c) {
+    double factor = 0.5;
+    each_block(c, [&](BlockConfig& block) { block.residual_factor = factor += 0.1; });
+    c.embedding_factor = 3;
+    c.logit_factor = 0.7;
+    c.logit_softcap = 2;
+  };
+  add("factors", small_config(), factors);
+  add("foe4_factors", small_federated(4), factors);
+  // OLMo 2 has norms after blocks, Gemma 2 both before and after.
+  add("norms_after", small_config(), [&](ModelConfig& c) {
+    each_block(c, [](BlockConfig& block) { block.norm = BlockNorm::kAfter; });
+    set(c, &AttentionConfig::qk_norm, QkNorm::kFull);
+  });
+  add("norms_both_dense", small_config(), [&](ModelConfig& c) {
+    make_dense(c);
+    set(c, &ExpertsConfig::width, 300);
+    each_block(c, [](BlockConfig& block) { block.norm = BlockNorm::kBoth; });
+  });
+  add("norms_by_layer", small_config(), [](ModelConfig& c) {
+    set(c, &ExpertsConfig::copy, 2);
+    c.layers[0].blocks[0].norm = c.layers[1].blocks[1].norm = BlockNorm::kAfter;
+    c.layers[2].blocks[0].norm = c.layers[2].blocks[1].norm = BlockNorm::kBoth;
+    c.layers[2].blocks[1].parallel = true;
+    c.layers[2].blocks[0].residual_factor = 0.7;
+  });
+  add("foe4_norms_after_experts", small_federated(4), [](ModelConfig& c) {
+    set(c, &ExpertsConfig::copy, 4);
+    c.layers[0].blocks[1].norm = c.layers[2].blocks[1].norm = BlockNorm::kAfter;
+    c.layers[1].blocks[1].norm = BlockNorm::kBoth;
+    c.layers[1].blocks[1].residual_factor = 0.7;
+  });
+  add("activations", small_config(), [](ModelConfig& c) {
+    c.experts(0).activation = Activation::kGeluTanh;
+    c.experts(1).activation = Activation::kRelu2;
+    c.experts(1).shared = 1;
+    c.experts(2) = dense_experts(70, Activation::kRelu2);
+  });
+  return all;
+}
+
+}  // namespace foe
