@@ -10,6 +10,10 @@ Written from the equations alone, for reading and not for speed: whole sequences
 Group h owns the h-th contiguous share of the query heads, KV heads and experts. With residual = "shared" every
 layer adds its experts' outputs to r at once, unscaled, and attention reads r; so does a model of one group.
 
+A block may have its norm before it, after it (OLMo 2: r + norm(block(r))) or both (Gemma 2), a factor on what it adds
+(Granite), and the experts may read the r that attention reads (Cohere, GPT-NeoX). In a federated model the norm after
+the experts is that of each group's own M_h.
+
 T tokens, D model, N query heads, M KV heads, C head dim, E experts, F expert hidden, H groups, V vocabulary.
 """
 
@@ -54,19 +58,35 @@ def softmax(x):
     return e / np.sum(e, axis=-1, keepdims=True)
 
 
-def swiglu(x_TD, gate_FD, up_FD, down_DF):
-    gate_TF = x_TD @ gate_FD.T
-    return (gate_TF / (1 + np.exp(-gate_TF)) * (x_TD @ up_FD.T)) @ down_DF.T
+ACTIVATIONS = {
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "gelu_pytorch_tanh": lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+    "relu2": lambda x: np.square(np.maximum(x, 0)),
+}
 
 
-def rope(x_TC, theta, factor):
-    """Rotary embedding, Hugging Face's convention: dimension i turns together with dimension i + C/2."""
-    tokens, width = x_TC.shape
-    frequencies = theta ** (-2.0 * np.arange(width // 2) / width)
-    angles = np.outer(np.arange(tokens) / factor, frequencies)
-    cos, sin = np.cos(angles), np.sin(angles)
-    low, high = x_TC[:, : width // 2], x_TC[:, width // 2 :]
-    return np.concatenate([low * cos - high * sin, high * cos + low * sin], axis=1)
+def feed_forward(activation, x_TD, gate_FD, up_FD, down_DF):
+    return (ACTIVATIONS[activation](x_TD @ gate_FD.T) * (x_TD @ up_FD.T)) @ down_DF.T
+
+
+def soft_cap(x, cap):
+    """Gemma 2, section 2; 0 is none."""
+    return cap * np.tanh(x / cap) if cap else x
+
+
+def rope(x_TC, config):
+    """Rotary embedding of the first part of a head. Dimension i of it turns together with dimension i + half of its
+    width (Hugging Face's convention) or, interleaved, dimension 2i with 2i + 1 (GPT-J's)."""
+    width = int(x_TC.shape[1] * config.get("partial_rotary_factor", 1.0))
+    frequencies = config["rope_theta"] ** (-2.0 * np.arange(width // 2) / max(width, 1))
+    angles = np.outer(np.arange(len(x_TC)) / rope_factor(config), frequencies)
+    pairs = np.arange(width).reshape(-1, 2) if config.get("rope_interleaved") else np.arange(width).reshape(2, -1).T
+    out = x_TC.copy()
+    for i, (a, b) in enumerate(pairs):
+        cos, sin = np.cos(angles[:, i]), np.sin(angles[:, i])
+        out[:, a] = x_TC[:, a] * cos - x_TC[:, b] * sin
+        out[:, b] = x_TC[:, b] * cos + x_TC[:, a] * sin
+    return out
 
 
 def is_federated(config):
@@ -80,43 +100,87 @@ def share(total, groups, h):
 
 def rope_factor(config):
     scaling = config.get("rope_scaling")
-    if not scaling:
+    if not scaling or scaling["rope_type"] == "default":
         return 1.0
     assert scaling["rope_type"] == "linear", scaling
     return scaling["factor"]
 
 
+def layers_of(config):
+    """For each layer (attention, experts): all keys of config.json as the key "layers" has them for this block, and
+    its norm, residual_factor and parallel."""
+    layers = []
+    for entry in config.get("layers") or [{"repeat": config["num_hidden_layers"]}]:
+        blocks = []
+        for kind, block in zip(("attention", "experts"), entry.get("blocks", [{"attention": {}}, {"experts": {}}])):
+            own = {key: value for key, value in block[kind].items() if value is not None}
+            if "router" in own:
+                own["router"] = config.get("router", {}) | own["router"]
+            plain = {"norm": "before", "residual_factor": 1.0, "parallel": False}
+            blocks.append(config | plain | own | {key: block[key] for key in plain if key in block})
+        layers += [blocks] * entry.get("repeat", 1)
+    assert len(layers) == config["num_hidden_layers"], (len(layers), config["num_hidden_layers"])
+    return layers
+
+
+def norm_names(attention, experts):
+    """The names of a layer's norms (before attention, after it, before the experts, after them), None where there is
+    none. Llama calls the norm before the experts as Gemma 2 calls that after attention."""
+    before, after = ("before", "both"), ("after", "both")
+    names = ["input_layernorm" if attention["norm"] in before else None,
+             "post_attention_layernorm" if attention["norm"] in after else None]
+    before_experts = "pre_feedforward_layernorm" if attention["norm"] in after else "post_attention_layernorm"
+    names.append({"before": before_experts, "both": before_experts, "shared": names[0]}.get(experts["norm"]))
+    names.append("post_feedforward_layernorm" if experts["norm"] in after else None)
+    return names
+
+
 def attention(config, weights, layer, x_TD, heads, kv_heads):
     """Causal attention of some query heads, with the KV heads they read, up to and including their output projection.
 
-    QK-norm "full" is over the width of the heads given: all of them, or one group's.
+    QK-norm "full" is over the width of the heads given: all of them, or one group's. A sink is a logit of a query head
+    in the sum of its softmax, without a value (gpt-oss). Biases are those of Qwen 2 and gpt-oss.
     """
     c = config["head_dim"]
+    w = config.get("v_head_dim") or c
     prefix = f"model.layers.{layer}.self_attn."
-    rows = slice(heads[0] * c, (heads[-1] + 1) * c)
-    kv_rows = slice(kv_heads[0] * c, (kv_heads[-1] + 1) * c)
-    q = x_TD @ weights[prefix + "q_proj.weight"][rows].T
-    k = x_TD @ weights[prefix + "k_proj.weight"][kv_rows].T
-    v = x_TD @ weights[prefix + "v_proj.weight"][kv_rows].T
+
+    def of_heads(some, width):
+        return slice(some[0] * width, (some[-1] + 1) * width)
+
+    def project(name, rows):
+        y = x_TD @ weights[f"{prefix}{name}_proj.weight"][rows].T
+        return y + weights[f"{prefix}{name}_proj.bias"][rows] if config.get("qkv_bias") else y
+
+    rows, kv_rows = of_heads(heads, c), of_heads(kv_heads, c)
+    q, k, v = project("q", rows), project("k", kv_rows), project("v", of_heads(kv_heads, w))
     eps = config["rms_norm_eps"]
     if config["qk_norm"] == "full":
         q = rms_norm(q, weights[prefix + "q_norm.weight"][rows], eps)
         k = rms_norm(k, weights[prefix + "k_norm.weight"][kv_rows], eps)
-    q, k, v = (a.reshape(len(x_TD), -1, c) for a in (q, k, v))
+    q, k, v = (a.reshape(len(x_TD), -1, width) for a, width in ((q, c), (k, c), (v, w)))
     if config["qk_norm"] == "head":
         q = rms_norm(q, weights[prefix + "q_norm.weight"], eps)
         k = rms_norm(k, weights[prefix + "k_norm.weight"], eps)
 
-    future_TT = np.triu(np.ones((len(x_TD), len(x_TD)), bool), 1)
+    # A query sees itself and what is before it: of a window the last so many positions, its own among them.
+    distance_TT = np.subtract.outer(np.arange(len(x_TD)), np.arange(len(x_TD)))
+    hidden_TT = (distance_TT < 0) | (distance_TT >= (config.get("sliding_window") or len(x_TD)))
+    scale = config.get("attention_scale") or 1 / np.sqrt(c)
     queries_per_kv = len(heads) // len(kv_heads)
-    out = np.empty_like(q)
-    for n in range(len(heads)):
+    out = np.empty((len(x_TD), len(heads), w))
+    for n, head in enumerate(heads):
         m = n // queries_per_kv
-        q_TC = rope(q[:, n], config["rope_theta"], rope_factor(config))
-        k_TC = rope(k[:, m], config["rope_theta"], rope_factor(config))
-        scores_TT = np.where(future_TT, -np.inf, q_TC @ k_TC.T / np.sqrt(c))
-        out[:, n] = softmax(scores_TT) @ v[:, m]
-    return out.reshape(len(x_TD), -1) @ weights[prefix + "o_proj.weight"][:, rows].T
+        scores_TT = soft_cap(rope(q[:, n], config) @ rope(k[:, m], config).T * scale,
+                             config.get("attn_logit_softcapping"))
+        scores_TT = np.where(hidden_TT, -np.inf, scores_TT)
+        if config.get("sinks"):
+            sink_T1 = np.full((len(x_TD), 1), weights[prefix + "sinks"][head])
+            out[:, n] = softmax(np.concatenate([scores_TT, sink_T1], axis=1))[:, :-1] @ v[:, m]
+        else:
+            out[:, n] = softmax(scores_TT) @ v[:, m]
+    y_TD = out.reshape(len(x_TD), -1) @ weights[prefix + "o_proj.weight"][:, of_heads(heads, w)].T
+    return y_TD + weights[prefix + "o_proj.bias"] if config.get("output_bias") else y_TD
 
 
 def attention_of_group(config, weights, layer, x_TD, groups, h):
@@ -144,7 +208,7 @@ def route(config, scores_TE):
     weights_TE = np.where(chosen_TE, probabilities_TE, 0)
     if config["norm_topk_prob"]:
         weights_TE /= np.sum(weights_TE, axis=1, keepdims=True)
-    return weights_TE, margin / np.max(np.abs(scores_TE))
+    return weights_TE * config.get("router", {}).get("scale", 1.0), margin / np.max(np.abs(scores_TE))
 
 
 def route_alone(routing, scores_TE, bias_E):
@@ -172,27 +236,30 @@ def affine_expert(weights, prefix, kind, index, x_TD):
     return a_T[:, None] * x_TD + b_T[:, None] * weights[prefix + "mlp.constant_experts.vectors"][index]
 
 
-def experts(config, weights, layer, r_TD, result, routing=None):
-    """Returns M [H, T, D], each group's expert output; a dense model is one group with one expert of weight 1."""
+def experts(config, weights, layer, x_TD, result, routing=None):
+    """Returns M [H, T, D], each group's expert output; a dense layer is one group with one expert of weight 1."""
     prefix = f"model.layers.{layer}."
-    eps = config["rms_norm_eps"]
-    x_TD = rms_norm(r_TD, weights[prefix + "post_attention_layernorm.weight"], eps)
 
-    def feed_forward(rows, name, units=slice(None)):
+    def network_of(rows, name, units=slice(None)):
         gate, up, down = (weights[f"{prefix}mlp.{name}{part}_proj.weight"] for part in ("gate", "up", "down"))
-        return swiglu(x_TD[rows], gate[units], up[units], down[:, units])
+        return feed_forward(config.get("hidden_act", "silu"), x_TD[rows], gate[units], up[units], down[:, units])
 
     def network(rows, e):
         if config.get("expert_storage") == "slices":
-            return feed_forward(rows, "", slice(e * width, (e + 1) * width))
-        return feed_forward(rows, f"experts.{e}.")
+            return network_of(rows, "", slice(e * width, (e + 1) * width))
+        owner = config.get("experts_of_layer", -1)
+        if owner < 0:
+            return network_of(rows, f"experts.{e}.")
+        gate, up, down = (weights[f"model.layers.{owner}.mlp.experts.{e}.{part}_proj.weight"]
+                          for part in ("gate", "up", "down"))
+        return feed_forward(config.get("hidden_act", "silu"), x_TD[rows], gate, up, down)
 
     if config["num_experts"] == 0:
-        m_HTD = feed_forward(slice(None), "")[None]
+        m_HTD = network_of(slice(None), "")[None]
     else:
         groups, width = config["expert_groups"], config["moe_intermediate_size"]
         shared = config.get("num_shared_experts", 0)
-        m_HTD = np.zeros((groups,) + r_TD.shape)
+        m_HTD = np.zeros((groups,) + x_TD.shape)
         # Not a matrix product: BLAS may round equal rows of the router differently, and then ties are none.
         gate_ED = weights[prefix + "mlp.gate.weight"]
         scores_TE = np.stack([np.sum(x_TD * row, axis=1) for row in gate_ED], axis=1)
@@ -212,13 +279,12 @@ def experts(config, weights, layer, r_TD, result, routing=None):
                 m_HTD[h, rows] += weights_TE[rows, column, None] * y
             if shared:
                 units = share(shared * width, groups, h)
-                y_TD = feed_forward(slice(None), "shared_experts.", slice(units[0], units[-1] + 1))
+                y_TD = network_of(slice(None), "shared_experts.", slice(units[0], units[-1] + 1))
                 if config.get("shared_gate"):
                     y_TD = y_TD / (1 + np.exp(-x_TD @ weights[prefix + "mlp.shared_expert_gate.weight"].T))
                 m_HTD[h] += y_TD
         result.router_margin = min(result.router_margin, margin)
         result.expert_tokens.append(np.count_nonzero(weights_TE, axis=0))
-    result.expert_share.append(rms(m_HTD) / rms(r_TD))
     return m_HTD
 
 
@@ -228,30 +294,41 @@ def forward(config, weights, tokens, routing=None):
     routing: how a token's experts follow from its scores, if not as route() says.
     """
     result = Result(logits_TV=None)
-    layers, groups, eps = config["num_hidden_layers"], config["expert_groups"], config["rms_norm_eps"]
+    groups, eps = config["expert_groups"], config["rms_norm_eps"]
     federated = is_federated(config)
     c = 1.0 / groups if federated and config["group_sync"] == "mean" else 1.0
     # Without a federation all heads are one attention, whatever the grouping of the experts.
     streams = groups if federated else 1
 
-    r = weights["model.embed_tokens.weight"][np.asarray(tokens)]
+    def norm(name, layer, x):
+        return rms_norm(x, weights[f"model.layers.{layer}.{name}.weight"], eps) if name else x
+
+    r = weights["model.embed_tokens.weight"][np.asarray(tokens)] * config.get("embedding_factor", 1.0)
     m_HTD = None
-    for layer in range(layers):
-        norm = weights[f"model.layers.{layer}.input_layernorm.weight"]
+    for layer, (a, e) in enumerate(layers_of(config)):
+        before_attention, after_attention, before_experts, after_experts = norm_names(a, e)
+        r_before = r
         if layer == 0 or not federated:
-            x = rms_norm(r, norm, eps)
-            r = r + sum(attention_of_group(config, weights, layer, x, streams, h) for h in range(streams))
+            x = norm(before_attention, layer, r)
+            update = sum(attention_of_group(a, weights, layer, x, streams, h) for h in range(streams))
+            r = r + a["residual_factor"] * norm(after_attention, layer, update)
         else:
             update = 0
             for h in range(groups):
-                x = rms_norm(r + m_HTD[h], norm, eps)
-                update = update + m_HTD[h] + attention_of_group(config, weights, layer, x, groups, h)
+                x = norm(before_attention, layer, r + m_HTD[h])
+                update = update + m_HTD[h] + a["residual_factor"] * attention_of_group(a, weights, layer, x, groups, h)
             r = r + c * update
-        m_HTD = experts(config, weights, layer, r, result, routing)
+        x = norm(before_experts, layer, r_before if e["parallel"] else r)
+        m_HTD = experts(e, weights, layer, x, result, routing)
         if not federated:
-            r = r + np.sum(m_HTD, axis=0)
+            m_HTD = np.sum(m_HTD, axis=0)[None]
+        m_HTD = e["residual_factor"] * norm(after_experts, layer, m_HTD)
+        result.expert_share.append(rms(m_HTD) / rms(r))
+        if not federated:
+            r = r + m_HTD[0]
     if federated:
         r = r + c * np.sum(m_HTD, axis=0)
     head_VD = weights["model.embed_tokens.weight" if config["tie_word_embeddings"] else "lm_head.weight"]
-    result.logits_TV = rms_norm(r, weights["model.norm.weight"], eps) @ head_VD.T
+    logits_TV = rms_norm(r, weights["model.norm.weight"], eps) @ head_VD.T * config.get("logit_factor", 1.0)
+    result.logits_TV = soft_cap(logits_TV, config.get("logit_softcap"))
     return result

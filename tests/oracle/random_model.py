@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import safetensors_io
+from foe_oracle import layers_of, norm_names
 
 DEFAULTS = {
     "model_type": "foe",
@@ -39,29 +40,43 @@ DEFAULTS = {
 }
 
 # Not written where they have their defaults.
-EXPERT_KINDS = {
+OTHERS = {
     "num_shared_experts": 0,
     "shared_gate": False,
     "constant_experts": 0,
     "copy_experts": 0,
     "zero_experts": 0,
     "expert_storage": "own",
+    "experts_of_layer": -1,
+    "hidden_act": "silu",
+    "v_head_dim": 0,
+    "qkv_bias": False,
+    "output_bias": False,
+    "sliding_window": None,
+    "sinks": False,
+    "partial_rotary_factor": 1.0,
+    "rope_interleaved": False,
+    "attention_scale": 0.0,
+    "attn_logit_softcapping": 0.0,
+    "embedding_factor": 1.0,
+    "logit_factor": 1.0,
+    "logit_softcap": 0.0,
 }
 
 
 def make_config(**overrides):
-    unknown = set(overrides) - set(DEFAULTS) - set(EXPERT_KINDS) - {"router"}
+    unknown = set(overrides) - set(DEFAULTS) - set(OTHERS) - {"router", "layers"}
     if unknown:
         raise ValueError(f"unknown configuration keys {sorted(unknown)}")
     return DEFAULTS | overrides
 
 
-def expert_kind(config, key):
-    return config.get(key, EXPERT_KINDS[key])
+def other(config, key):
+    return config.get(key, OTHERS[key])
 
 
 def scored_experts(config):
-    return config["num_experts"] + sum(expert_kind(config, kind + "_experts") for kind in ("constant", "copy", "zero"))
+    return config["num_experts"] + sum(other(config, kind + "_experts") for kind in ("constant", "copy", "zero"))
 
 
 def make_router(rng, config, common_D, skew, twins):
@@ -84,8 +99,7 @@ def make_router(rng, config, common_D, skew, twins):
 def make_tensors(config, seed, skew=False, twins=False):
     """Returns name -> float32 array."""
     rng = np.random.default_rng(seed)
-    d, c, f, v = (config[key] for key in ("hidden_size", "head_dim", "moe_intermediate_size", "vocab_size"))
-    q_width, kv_width = config["num_attention_heads"] * c, config["num_key_value_heads"] * c
+    d, v = config["hidden_size"], config["vocab_size"]
 
     def matrix(rows, columns, gain=1.0):
         return rng.standard_normal((rows, columns)) * gain / np.sqrt(columns)
@@ -93,49 +107,66 @@ def make_tensors(config, seed, skew=False, twins=False):
     def norm(width):
         return 1 + 0.2 * rng.standard_normal(width)
 
-    def feed_forward(prefix, gain, experts=1):
-        tensors[prefix + "gate_proj.weight"] = matrix(experts * f, d, 1.5)
-        tensors[prefix + "up_proj.weight"] = matrix(experts * f, d, 1.5)
-        tensors[prefix + "down_proj.weight"] = matrix(d, experts * f, gain)
+    def feed_forward(prefix, gain, width):
+        tensors[prefix + "gate_proj.weight"] = matrix(width, d, 1.5)
+        tensors[prefix + "up_proj.weight"] = matrix(width, d, 1.5)
+        tensors[prefix + "down_proj.weight"] = matrix(d, width, gain)
 
-    def other_experts(prefix):
-        constant, shared = expert_kind(config, "constant_experts"), expert_kind(config, "num_shared_experts")
-        if config.get("router", {}).get("selection_bias"):
-            tensors[prefix + "gate.e_score_correction_bias"] = 0.3 * rng.standard_normal(scored_experts(config))
+    def attention(prefix, a):
+        c, w = a["head_dim"], other(a, "v_head_dim") or a["head_dim"]
+        n, m = a["num_attention_heads"], a["num_key_value_heads"]
+        tensors[prefix + "q_proj.weight"] = matrix(n * c, d, 1.5)
+        tensors[prefix + "k_proj.weight"] = matrix(m * c, d, 1.5)
+        tensors[prefix + "v_proj.weight"] = matrix(m * w, d, 1.5)
+        tensors[prefix + "o_proj.weight"] = matrix(d, n * w, 1.5)
+        if a["qk_norm"] != "none":
+            full = a["qk_norm"] == "full"
+            tensors[prefix + "q_norm.weight"] = norm(n * c if full else c)
+            tensors[prefix + "k_norm.weight"] = norm(m * c if full else c)
+        if other(a, "qkv_bias"):
+            for name, width in ("q", n * c), ("k", m * c), ("v", m * w):
+                tensors[f"{prefix}{name}_proj.bias"] = 0.5 * rng.standard_normal(width)
+        if other(a, "output_bias"):
+            tensors[prefix + "o_proj.bias"] = 0.5 * rng.standard_normal(d)
+        if other(a, "sinks"):
+            tensors[prefix + "sinks"] = 1 + rng.standard_normal(n)
+
+    def experts(prefix, e):
+        f = e["moe_intermediate_size"]
+        if e["num_experts"] == 0:
+            return feed_forward(prefix, 1.0, e.get("intermediate_size", f))
+        constant, shared = other(e, "constant_experts"), other(e, "num_shared_experts")
+        tensors[prefix + "gate.weight"] = make_router(rng, e, common_D, skew, twins)
+        # The chosen experts' weights sum to less than 1 and their outputs do not add up in phase.
+        gain = 1.5 * np.sqrt(e["num_experts_per_tok"])
+        if other(e, "expert_storage") == "slices":
+            feed_forward(prefix, gain, e["num_experts"] * f)
+        elif other(e, "experts_of_layer") < 0:
+            for i in range(e["num_experts"]):
+                feed_forward(f"{prefix}experts.{i}.", gain, f)
+        if e.get("router", {}).get("selection_bias"):
+            tensors[prefix + "gate.e_score_correction_bias"] = 0.3 * rng.standard_normal(scored_experts(e))
         if constant:
             tensors[prefix + "constant_experts.gates"] = matrix(2 * constant, d)
             tensors[prefix + "constant_experts.vectors"] = rng.standard_normal((constant, d))
         if shared:
-            feed_forward(prefix + "shared_experts.", 1.0, shared)
-        if expert_kind(config, "shared_gate"):
+            feed_forward(prefix + "shared_experts.", 1.0, shared * f)
+        if other(e, "shared_gate"):
             tensors[prefix + "shared_expert_gate.weight"] = matrix(1, d)
 
     common_D = rng.choice([-1.0, 1.0], d)
     tensors = {"model.embed_tokens.weight": rng.standard_normal((v, d)) + (1.5 * common_D if skew else 0)}
-    for layer in range(config["num_hidden_layers"]):
+    for layer, (a, e) in enumerate(layers_of(config)):
         prefix = f"model.layers.{layer}."
-        tensors[prefix + "input_layernorm.weight"] = norm(d)
-        tensors[prefix + "self_attn.q_proj.weight"] = matrix(q_width, d, 1.5)
-        tensors[prefix + "self_attn.k_proj.weight"] = matrix(kv_width, d, 1.5)
-        tensors[prefix + "self_attn.v_proj.weight"] = matrix(kv_width, d, 1.5)
-        tensors[prefix + "self_attn.o_proj.weight"] = matrix(d, q_width, 1.5)
-        if config["qk_norm"] != "none":
-            full = config["qk_norm"] == "full"
-            tensors[prefix + "self_attn.q_norm.weight"] = norm(q_width if full else c)
-            tensors[prefix + "self_attn.k_norm.weight"] = norm(kv_width if full else c)
-        tensors[prefix + "post_attention_layernorm.weight"] = norm(d)
-        if config["num_experts"] == 0:
-            feed_forward(prefix + "mlp.", 1.0)
-            continue
-        tensors[prefix + "mlp.gate.weight"] = make_router(rng, config, common_D, skew, twins)
-        # The chosen experts' weights sum to less than 1 and their outputs do not add up in phase.
-        gain = 1.5 * np.sqrt(config["num_experts_per_tok"])
-        if expert_kind(config, "expert_storage") == "slices":
-            feed_forward(prefix + "mlp.", gain, config["num_experts"])
-        else:
-            for e in range(config["num_experts"]):
-                feed_forward(f"{prefix}mlp.experts.{e}.", gain)
-        other_experts(prefix + "mlp.")
+        before_attention, after_attention, before_experts, after_experts = norm_names(a, e)
+        for name in before_attention, after_attention:
+            if name:
+                tensors[f"{prefix}{name}.weight"] = norm(d)
+        attention(prefix + "self_attn.", a)
+        for name in before_experts, after_experts:
+            if name and name != before_attention:
+                tensors[f"{prefix}{name}.weight"] = norm(d)
+        experts(prefix + "mlp.", e)
     tensors["model.norm.weight"] = norm(d)
     if not config["tie_word_embeddings"]:
         tensors["lm_head.weight"] = matrix(v, d, 2.0)

@@ -7,6 +7,7 @@ Three anchors: Hugging Face `transformers` for ordinary MoE and dense models; th
 hidden state per group, for federated ones; and the table of logits_test.py, where each feature must show in the logits.
 """
 
+import json
 import tempfile
 import unittest
 
@@ -79,7 +80,8 @@ def forward_by_streams(config, weights, tokens):
     for layer in range(config["num_hidden_layers"]):
         if layer > 0:
             full = sum(x + attend(layer, x, h) for h, x in enumerate(streams)) / groups
-        updates = foe_oracle.experts(config, weights, layer, full, foe_oracle.Result(None))
+        normed = foe_oracle.rms_norm(full, weights[f"model.layers.{layer}.post_attention_layernorm.weight"], eps)
+        updates = foe_oracle.experts(config, weights, layer, normed, foe_oracle.Result(None))
         streams = [full + update for update in updates]
     x = foe_oracle.rms_norm(sum(streams) / groups, weights["model.norm.weight"], eps)
     return x @ weights["lm_head.weight"].T
@@ -141,7 +143,34 @@ def ablations(config):
         changes["qk_norm"] = "none"
     if config["expert_groups"] > 1:
         changes["expert_groups"] = 1
-    return [(key, config | {key: value}) for key, value in changes.items()]
+    for key in PLAIN:
+        if config.get(key, PLAIN[key]) not in (PLAIN[key], None):
+            changes[key] = PLAIN[key]
+    return [(key, config | {key: value}) for key, value in changes.items()] + ablations_of_layers(config)
+
+
+# What of attention, of blocks and of the model can be left out without other tensors.
+PLAIN = {"hidden_act": "silu", "embedding_factor": 1.0, "logit_factor": 1.0, "logit_softcap": 0.0,
+         "residual_factor": 1.0, "parallel": False, "qkv_bias": False, "output_bias": False, "sliding_window": None,
+         "sinks": False, "partial_rotary_factor": 1.0, "rope_interleaved": False, "attention_scale": 0.0,
+         "attn_logit_softcapping": 0.0}
+
+
+def ablations_of_layers(config):
+    """The same for what "layers" says of blocks: each key in turn, in all layers."""
+    changed = []
+    for key, plain in (PLAIN | {"norm": "before"}).items():
+        layers = json.loads(json.dumps(config.get("layers", [])))
+        blocks = [block for layer in layers for block in layer["blocks"]]
+        holders = [holder for block in blocks
+                   for holder in (block, block.get("attention", {}), block.get("experts", {}))]
+        # Other norms have other tensors.
+        holders = [holder for holder in holders if holder.get(key, plain) not in (plain, "after", "shared")]
+        for holder in holders:
+            holder[key] = plain
+        if holders:
+            changed.append((key, config | {"layers": layers}))
+    return changed
 
 
 class Table(unittest.TestCase):
@@ -157,7 +186,8 @@ class Table(unittest.TestCase):
             for key, changed in ablations(config):
                 actual = foe_oracle.forward(changed, weights, variant.tokens, variant.routing).logits_TV
                 ratio = relative_difference(actual, expected) / logits_test.TOLERANCE
-                shown.setdefault((key, config[key] if not isinstance(config[key], dict) else "linear"), []).append(
+                value = config.get(key, "in layers")
+                shown.setdefault((key, value if not isinstance(value, dict) else "linear"), []).append(
                     (ratio, variant.name))
         for key, ratios in shown.items():
             print(*key, "shows at", ", ".join(f"{ratio:.0f} ({name})" for ratio, name in sorted(ratios)[::-1][:3]),
