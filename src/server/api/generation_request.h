@@ -26,7 +26,7 @@ struct ServedModel {
   std::string name;
   int vocab_size = 0;
   int max_positions = 0;
-  std::size_t max_choices = 0;  // the most choices of one request
+  std::size_t max_choices = 0;             // the most choices of one request
   std::vector<std::int32_t> eos_ids = {};  // what ends a text
   Tokenizer tokenizer;
   ChatTemplate chat_template = {};
