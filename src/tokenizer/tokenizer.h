@@ -52,8 +52,7 @@ class Tokenizer {
   std::string decode(std::span<const std::int32_t> ids, bool skip_special_tokens = false) const;
 
   // Returns the bytes of one token that does not begin a text, which need not be valid UTF-8; empty for an id without a
-  // token. The view is valid
-  // as long as a copy of this tokenizer exists.
+  // token. The view is valid as long as a copy of this tokenizer exists.
   std::string_view token_bytes(std::int32_t id) const;
 
   // Returns how many bytes of a text one id stands for at most; 0 if there is no limit, since characters can be removed
