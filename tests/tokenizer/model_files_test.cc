@@ -232,7 +232,8 @@ TEST(SentencePieceModel, RefusesBadModels) {
       {unknown + "\x08" + std::string(11, '\xff'), "got a number of more than 64 bits"},
   };
   for (const auto& [bytes, message] : cases)
-    EXPECT_THAT([&] { parse_sentencepiece_model(bytes); }, ThrowsMessage<Error>(HasSubstr(message))) << message;
+    EXPECT_THAT([&model = bytes] { parse_sentencepiece_model(model); }, ThrowsMessage<Error>(HasSubstr(message)))
+        << message;
 }
 
 // Files that are cut, or have a wrong byte, are refused or read, and what they make of a text is ids.
