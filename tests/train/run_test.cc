@@ -25,7 +25,7 @@ namespace {
 using testing::HasSubstr;
 using testing::ThrowsMessage;
 
-constexpr RunOptions kQuiet{1, nullptr, false, true};
+const RunOptions kQuiet{1, nullptr, false, true};
 
 std::vector<nlohmann::json> metrics_of(const TrainConfig& config) {
   std::ifstream in(config.run_dir + "/metrics.jsonl");
