@@ -5,6 +5,8 @@
 
 #include <fmt/core.h>
 
+#include "base/error.h"
+
 namespace foe {
 namespace {
 
@@ -49,7 +51,11 @@ std::string byte_name(unsigned byte) {
 
 std::string decode_name(const DecoderSpec& spec, std::string_view name, bool first) {
   Rewriting rewriting{std::string(name), first};
-  for (const auto& step : spec.steps) std::visit(rewriting, step);
+  for (const auto& step : spec.steps) {
+    std::visit(rewriting, step);
+    if (const std::size_t most = most_rewritten_bytes(name.size()); rewriting.text.size() > most)
+      fail("decoder: expected at most {} bytes for the token '{}', got more", most, name.substr(0, 100));
+  }
   if (const auto byte = named_byte(rewriting.text); byte && spec.byte_fallback)
     return std::string(1, static_cast<char>(*byte));
   return std::move(rewriting.text);

@@ -8,14 +8,16 @@
 namespace foe {
 namespace {
 
-// Writes a text that grows with another one. No real tokenizer makes a text much longer: U+FDFA becomes eleven times
-// longer, more than any other character.
+void check_size(std::size_t bytes, std::size_t limit) {
+  if (bytes > limit) fail("normalizer: expected at most {} bytes for this text, got more", limit);
+}
+
+// Writes a text of at most `limit` bytes.
 class Output {
  public:
-  explicit Output(std::size_t source_bytes) : limit_(64 * source_bytes + 65536) { text_.reserve(source_bytes); }
+  Output(std::size_t limit, std::size_t likely_bytes) : limit_(limit) { text_.reserve(likely_bytes); }
   void append(std::string_view piece) {
-    if (piece.size() > limit_ - text_.size())
-      fail("normalizer: expected at most {} bytes for this text, got more", limit_);
+    check_size(text_.size() + piece.size(), limit_);
     text_ += piece;
   }
   const std::string& text() const { return text_; }
@@ -32,15 +34,19 @@ constexpr char32_t kCapitalDottedI = 0x130;
 
 class Normalizing {
  public:
-  Normalizing(std::string_view text, bool at_start) : text_(text), at_start_(at_start) {}
+  Normalizing(std::string_view text, bool at_start)
+      : text_(text), limit_(most_rewritten_bytes(text.size())), at_start_(at_start) {}
 
-  void operator()(NormalForm form) { text_ = normalize(text_, form); }
+  void operator()(NormalForm form) {
+    text_ = normalize(text_, form);
+    check_size(text_.size(), limit_);
+  }
 
   void operator()(const ReplaceText& step) {
     std::vector<Span> matches;
     find_pattern(step.pattern, text_, scratch_, matches);
     if (matches.empty()) return;
-    Output out(text_.size());
+    Output out(limit_, text_.size());
     std::size_t end = 0;
     for (const Span match : matches) {
       out.append(std::string_view(text_).substr(end, match.begin - end));
@@ -53,6 +59,7 @@ class Normalizing {
 
   void operator()(const PrependText& step) {
     if (!text_.empty()) text_.insert(0, step.text);
+    check_size(text_.size(), limit_);
   }
 
   void operator()(Lowercase) {
@@ -66,6 +73,7 @@ class Normalizing {
       if (step.code == kCapitalDottedI) append_utf8(out, 0x307);
     }
     text_ = std::move(out);
+    check_size(text_.size(), limit_);
   }
 
   void operator()(StripSpaces step) {
@@ -86,7 +94,7 @@ class Normalizing {
 
   void operator()(const MapGraphemes& step) {
     constexpr std::size_t kShortCluster = 6;
-    Output out(text_.size());
+    Output out(limit_, text_.size());
     for (std::size_t begin = 0; begin < text_.size();) {
       const std::string_view cluster = std::string_view(text_).substr(begin, grapheme_size(begin));
       begin += cluster.size();
@@ -116,7 +124,7 @@ class Normalizing {
     }
     if (rest.empty()) return text_.clear();
     const bool prefixed = rules.add_prefix && (rules.prefix_inside || at_start_);
-    Output out(text_.size());
+    Output out(limit_, text_.size());
     if (prefixed && !rules.prefix_is_suffix) out.append(space);
     bool after_space = rules.remove_extra_spaces;
     while (!rest.empty()) {
@@ -163,6 +171,7 @@ class Normalizing {
   }
 
   std::string text_;
+  std::size_t limit_;
   bool at_start_;
   RegexScratch scratch_;
 };

@@ -48,9 +48,16 @@ struct SentencePieceRules {
 using NormalizerStep =
     std::variant<NormalForm, ReplaceText, PrependText, Lowercase, StripSpaces, MapGraphemes, SentencePieceRules>;
 
+// Returns the most bytes that all steps together may make of a text. No real tokenizer makes a text much longer: U+FDFA
+// becomes eleven times longer, more than any other character. What steps write multiplies, so each by itself may not
+// have this much.
+constexpr std::size_t most_rewritten_bytes(std::size_t bytes) {
+  return 64 * bytes + 65536;
+}
+
 // Returns the text after all steps in order. `at_start` says whether it is the beginning of what is encoded, and not a
 // piece behind an added token. `text` must be valid UTF-8. Throws Error if a regular expression takes too many steps,
-// or the text becomes much longer. Any thread may call this.
+// or the text becomes longer than most_rewritten_bytes. Any thread may call this.
 std::string normalize(const std::vector<NormalizerStep>& steps, std::string_view text, bool at_start);
 
 // Returns how many times longer than its result a text can be; 0 if there is no limit.

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/error.h"
+
 namespace foe {
 namespace {
 
@@ -69,7 +71,11 @@ void apply(SplitBehavior behavior, std::vector<Part>& parts) {
 class Words {
  public:
   Words(std::string_view text, bool at_start, RegexScratch& scratch)
-      : text_(text), words_{{0, text.size()}}, at_start_(at_start), scratch_(scratch) {}
+      : text_(text),
+        words_{{0, text.size()}},
+        limit_(most_rewritten_bytes(text.size())),
+        at_start_(at_start),
+        scratch_(scratch) {}
 
   void operator()(const SplitStep& step) {
     std::vector<Span> cut;
@@ -117,6 +123,7 @@ class Words {
       const Span old = std::exchange(word, {rewritten.size(), 0});
       write(text(old), at_start_ && old.begin == 0, rewritten);
       word.end = rewritten.size();
+      if (word.end > limit_) fail("pre_tokenizer: expected at most {} bytes for this text, got more", limit_);
     }
     own_ = std::move(rewritten);
     text_ = own_;
@@ -125,6 +132,7 @@ class Words {
   std::string own_;  // the text, once it has been rewritten
   std::string_view text_;
   std::vector<Span> words_;
+  std::size_t limit_;  // of the bytes of the rewritten text
   bool at_start_;
   RegexScratch& scratch_;
 };

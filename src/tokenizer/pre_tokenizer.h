@@ -45,7 +45,8 @@ SplitStep gpt2_split();
 
 // Calls `word` with every non-empty word of `text` (valid UTF-8) in order. The view is valid during the call.
 // `at_start` says whether the text is the beginning of what is encoded, and not a piece behind an added token. Throws
-// Error if a regular expression takes too many steps (Regex::find_all).
+// Error if a regular expression takes too many steps (Regex::find_all), or the words become longer in all than
+// most_rewritten_bytes.
 void pre_tokenize(const PreTokenizer& steps, std::string_view text, bool at_start, RegexScratch& scratch,
                   const std::function<void(std::string_view)>& word);
 
