@@ -158,7 +158,7 @@ void add_generate_command(Command app) {
   add_model_flags(command, flags->model);
   add_record_flags(command, flags->record);
   add_replay_flags(command, flags->replay);
-  command.option("--prompt", flags->prompt, "text to continue").required();
+  command.option("--prompt", flags->prompt, "text to continue").required().may_be_empty();
   command.option("--max-tokens", flags->max_tokens, "most tokens to generate").range(1, 1 << 24).show_default();
   command.option("--temperature", flags->sampling.temperature, "sampling temperature; 0: always the most likely token")
       .show_default();

@@ -176,6 +176,7 @@ void add_serve_command(Command app) {
           "key that requests to /v1 must have, as `Authorization: Bearer KEY`; may be given several times; default: no"
           " key is needed")
       .env("FOE_API_KEY")
+      .may_be_empty()  // which has an error message of its own
       .repeats();
   command.flag("--allow-routes", flags->serve.allow_routes,
                "requests may say in foe_route which experts their tokens get");

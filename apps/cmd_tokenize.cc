@@ -52,7 +52,8 @@ void add_tokenize_command(Command app) {
   auto flags = std::make_shared<TokenizeFlags>();
   Command command = app.subcommand("tokenize", "Turn text into token ids, or ids into text");
   command.option("MODEL", flags->model, "model folder with a tokenizer").required();
-  const Option text = command.option("--text", flags->text, "text to encode; default: all of standard input");
+  const Option text =
+      command.option("--text", flags->text, "text to encode; default: all of standard input").may_be_empty();
   command.option("--decode", flags->decode, "token ids to decode, as in 1,2,3, or @FILE with such a list")
       .excludes(text);
   command.flag("--plain", flags->plain, "do not add the tokens that begin or end a text (BOS, EOS)");

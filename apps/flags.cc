@@ -1,7 +1,10 @@
 #include "flags.h"
 
+#include <cerrno>
 #include <cstdint>
+#include <cstdlib>
 #include <optional>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -12,6 +15,33 @@
 #include "base/error.h"
 
 namespace foe {
+namespace {
+
+constexpr const char* kNotEmpty = "not empty";  // the name of a check
+
+std::string check_not_empty(const std::string& text) {
+  return text.empty() ? "expected a value, got an empty one: leave the flag out for its default" : "";
+}
+
+// The parser takes the nearest number that fits in 64 bits.
+template <typename T>
+std::string check_64_bits(const std::string& text) {
+  errno = 0;
+  if (std::is_same_v<T, std::uint64_t>)
+    std::strtoull(text.c_str(), nullptr, 0);
+  else
+    std::strtoll(text.c_str(), nullptr, 0);
+  return errno == ERANGE ? "expected an integer of 64 bits, got " + text : "";
+}
+
+template <typename T>
+constexpr bool kIsText = std::is_same_v<T, std::string> || std::is_same_v<T, std::optional<std::string>> ||
+                         std::is_same_v<T, std::vector<std::string>>;
+template <typename T>
+constexpr bool kIs64Bits = std::is_same_v<T, std::int64_t> || std::is_same_v<T, std::uint64_t> ||
+                           std::is_same_v<T, std::optional<std::int64_t>>;
+
+}  // namespace
 
 Option Option::required() const {
   return Option(option_->required());
@@ -50,6 +80,11 @@ Option Option::parsed_by(std::function<void(const std::string&)> parse) const {
   }));
 }
 
+Option Option::may_be_empty() const {
+  option_->get_validator(kNotEmpty)->active(false);
+  return *this;
+}
+
 Option Option::list() const {
   return Option(option_->delimiter(','));
 }
@@ -84,7 +119,10 @@ void Command::requires_subcommand() const {
 
 template <typename T>
 Option Command::option(const char* names, T& value, const std::string& help) const {
-  return Option(app_->add_option(names, value, help));
+  CLI::Option* option = app_->add_option(names, value, help);
+  if constexpr (kIsText<T>) option->check(CLI::Validator(check_not_empty, "", kNotEmpty));
+  if constexpr (kIs64Bits<T>) option->check(CLI::Validator(check_64_bits<T>, ""));
+  return Option(option);
 }
 
 Option Command::number(const std::string& name, std::function<void(double)> set, const std::string& help) const {

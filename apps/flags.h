@@ -29,6 +29,8 @@ class Option {
   Option one_of(std::initializer_list<const char*> values) const;
   // A text for which `parse` does not throw Error, whose text says what was expected.
   Option parsed_by(std::function<void(const std::string&)> parse) const;
+  // Without this, an empty text is refused: it may come from a variable that is not set, and would count as not given.
+  Option may_be_empty() const;
   Option list() const;     // values separated by commas
   Option repeats() const;  // may be given several times
   Option env(const char* variable) const;

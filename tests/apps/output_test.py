@@ -125,6 +125,38 @@ class Output(unittest.TestCase):
             self.assertEqual(len(contents), 8 + int.from_bytes(contents[:8], "little") + 3 * 4096 * 4)
 
 
+class Flags(unittest.TestCase):
+
+    def refusal(self, *arguments):
+        done = foe(*arguments)
+        self.assertEqual(done.returncode, 2, done)
+        self.assertEqual(done.stdout, "")
+        return done.stderr
+
+    def test_an_empty_value_does_not_count_as_none(self):
+        generate = ("generate", MODEL, "--prompt", "x")
+        for command, flag in ((generate, "--route-trace"), (generate, "--route"), (("logits", MODEL), "--output"),
+                              (("serve", MODEL), "--chat-template"), (("serve", MODEL), "--hosts"),
+                              (("serve", MODEL), "--cors-origin"), (("train", "x.toml"), "--run"),
+                              (("bench", "kernels"), "--json")):
+            with self.subTest(flag=flag):
+                self.assertIn(f"{flag}: expected a value, got an empty one", self.refusal(*command, flag, ""))
+        self.assertIn("MODEL: expected a value", self.refusal("inspect", ""))
+        self.assertEqual(foe("tokenize", MODEL, "--text", "").returncode, 0)
+        self.assertIn("--prompt: expected a text of at least one token", foe("generate", MODEL, "--prompt", "").stderr)
+        self.assertIn("FOE_API_KEY: expected a key", foe("serve", MODEL, "--api-key", "").stderr)
+
+    def test_numbers_beyond_64_bits_are_refused(self):
+        generate = ("generate", MODEL, "--prompt", "x", "--max-tokens", 1)
+        for number in (2**64, 10**30, -(2**70)):
+            self.assertIn(f"--seed: expected an integer of 64 bits, got {number}",
+                          self.refusal(*generate, "--seed", number))
+        self.assertIn("--route-sequence: expected an integer of 64 bits, got 9223372036854775808",
+                      self.refusal(*generate, "--route", "x", "--route-sequence", 2**63))
+        self.assertEqual(foe(*generate, "--seed", 2**64 - 1).returncode, 0)
+
+
+
 if __name__ == "__main__":
     FOE = os.path.abspath(sys.argv.pop(1))
     unittest.main()
