@@ -60,6 +60,15 @@ std::size_t row_bytes(const RouteForm& form) {
   return sizeof(RoutedToken) + form.words() * sizeof(std::int32_t);
 }
 
+// What is no file could not be replaced by the record, which would be noticed only when the run has ended.
+std::string checked_place(std::string path) {
+  struct stat there {};
+  if (stat(path.c_str(), &there) == 0 && !S_ISREG(there.st_mode))
+    fail("{}: expected a file for the record of routes, or a new name, got something else (mode {:o})", path,
+         there.st_mode);
+  return path;
+}
+
 // A FILE.partial, mapped.
 class Partial {
  public:
@@ -191,7 +200,8 @@ void write_record(const std::string& path, const Partial& partial) {
 }  // namespace
 
 RouteRecord::RouteRecord(std::string path)
-    : path_(std::move(path)), fd_(open(partial_of(path_).c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644)) {
+    : path_(checked_place(std::move(path))),
+      fd_(open(partial_of(path_).c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644)) {
   const std::string partial = partial_of(path_);
   if (fd_ < 0) fail_with_reason(partial, "create");
   const bool locked = flock(fd_, LOCK_EX | LOCK_NB) == 0;

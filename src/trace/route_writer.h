@@ -24,8 +24,8 @@ enum class RecordStop : std::uint32_t { kNone, kFull, kUnwritable };
 // others.
 class RouteRecord {
  public:
-  // Empties FILE.partial, which a process that was killed may have left. Throws Error if it cannot be written, or if
-  // another process is recording there.
+  // Empties FILE.partial, which a process that was killed may have left. Throws Error if it cannot be written, if
+  // another process is recording there, or if FILE is a directory, a device or a pipe.
   explicit RouteRecord(std::string path);
   ~RouteRecord();
   RouteRecord(const RouteRecord&) = delete;

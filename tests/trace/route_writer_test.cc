@@ -9,6 +9,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "record.h"
@@ -191,6 +192,18 @@ TEST(RouteRecord, StaysPartialUntilItIsFinished) {
   next.finish();           // nothing was recorded
   EXPECT_FALSE(std::filesystem::exists(path));
   EXPECT_FALSE(std::filesystem::exists(path + ".partial"));
+}
+
+// Before anything has run.
+TEST(RouteRecord, RefusesWhatIsNoFile) {
+  const TempFolder folder;
+  std::filesystem::create_directory(folder / "d");
+  ASSERT_EQ(mkfifo((folder / "pipe").c_str(), 0600), 0);
+  for (const std::string& path : {folder / "d", folder / "d/", folder / "pipe", std::string("/dev/null")}) {
+    EXPECT_THAT(error_of([&] { RouteRecord{path}; }),
+                HasSubstr(path + ": expected a file for the record of routes, or a new name, got something else"));
+    EXPECT_FALSE(std::filesystem::exists(path + ".partial"));
+  }
 }
 
 TEST(RouteRecord, HasOneOwner) {
