@@ -44,8 +44,9 @@ struct EngineOptions {
 // The message for a request whose logits are not finite. Weights are checked when they are packed, so the possible
 // causes are a damaged converted folder, whose weights are not packed again, and numbers beyond the largest float.
 inline constexpr const char* kNotFinite =
-    "the model's logits are not finite: its weights and this prompt lead past the largest float, or a converted folder "
-    "is damaged (convert the original model again)";
+    "the model's logits are not finite: its weights and this prompt, or the weights of the route that it was given, "
+    "lead "
+    "past the largest float, or a converted folder is damaged (convert the original model again)";
 
 class Engine {
  public:

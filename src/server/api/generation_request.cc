@@ -120,7 +120,11 @@ std::shared_ptr<const SequenceRoute> read_route(const json& object, const Served
   const std::optional<std::string> file = decode_base64(value->get_ref<const std::string&>());
   if (!file) refuse(kField, "expected base64, got {}", excerpt(*value));
   try {
-    auto route = std::make_shared<const SequenceRoute>(RouteFile(std::as_bytes(std::span(*file)), kField).route());
+    const RouteFile record(std::as_bytes(std::span(*file)), kField);
+    // More could not be run, and is sent to the ranks and checked there once for every choice.
+    if (record.tokens() > model.max_positions)
+      refuse(kField, "expected at most {} tokens, the model's context, got {}", model.max_positions, record.tokens());
+    auto route = std::make_shared<const SequenceRoute>(record.route());
     const std::size_t bytes = route->route.experts_TLK.size() * (sizeof(std::int32_t) + sizeof(float));
     if (bytes > kMaxRouteBytes)
       refuse(kField, "expected at most {} bytes of experts and weights, got {}", kMaxRouteBytes, bytes);

@@ -88,6 +88,10 @@ TEST(RouteField, RefusesWhatTheModelOrThePromptIsNotOf) {
   EXPECT_EQ(with("[[5], [5]]", good), "400 [foe_route] foe_route: expected one prompt, which it is of, got 2");
   EXPECT_EQ(with("[5, 9]", good),
             "400 [foe_route] route: position 1: expected a record of the prompt's token 9, got one of token 6");
+  ServedModel small = routed_model();
+  small.max_positions = 4;
+  EXPECT_EQ(refusal_of_route(fmt::format(R"({{"prompt": [5], "max_tokens": 1, "foe_route": {}}})", good), small),
+            "400 [foe_route] foe_route: expected at most 4 tokens, the model's context, got 5");
   EXPECT_EQ(file(Record()), "400 [foe_route] foe_route: expected the record of one sequence, got 2: 3, ..., 8");
   Record record = record_of_one();
   record.experts[2] = 9;
