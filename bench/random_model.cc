@@ -8,7 +8,6 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "base/error.h"
 #include "base/rng.h"
 #include "tokenizer/tokenizer.h"
 #include "train/layout.h"
@@ -19,12 +18,17 @@ namespace foe {
 namespace {
 
 // Gives ids beyond the tokenizer's the text "<id>": streams send text, so a client would not notice tokens without any.
+// They are added tokens, which get the ids behind all others in the file's order: in the vocabulary they would take the
+// ids of the added tokens that are there already.
 void give_all_tokens_text(const std::string& path, int vocab_size) {
   const int known = Tokenizer::load(path).vocab_size();  // this has checked the file, too
   nlohmann::json json = nlohmann::json::parse(std::ifstream(path));
-  if (known < vocab_size && !json["model"]["vocab"].is_object())
-    fail("{}: expected a BPE tokenizer, or one of {} tokens, got another of {}", path, vocab_size, known);
-  for (int id = known; id < vocab_size; ++id) json["model"]["vocab"][fmt::format("<{}>", id)] = id;
+  nlohmann::json& added = json["added_tokens"];  // null is an empty list
+  for (int id = known; id < vocab_size; ++id) {
+    nlohmann::json token = {{"id", id}, {"content", fmt::format("<{}>", id)}};
+    for (const char* flag : {"special", "normalized", "single_word", "lstrip", "rstrip"}) token[flag] = false;
+    added.push_back(std::move(token));
+  }
   write_text_file(path, json.dump());
 }
 
