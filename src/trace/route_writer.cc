@@ -76,6 +76,7 @@ class Partial {
     struct stat status {};
     if (fstat(fd, &status) != 0) fail_with_reason(path, "read");
     size_ = static_cast<std::size_t>(status.st_size);
+    removed_ = status.st_nlink == 0;
     if (size_ == 0) return;
     void* data = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd, 0);
     if (data == MAP_FAILED) fail_with_reason(path, "map");
@@ -84,6 +85,7 @@ class Partial {
   }
 
   bool begun() const { return size_ > 0; }
+  bool removed() const { return removed_; }  // it has no name any more
   RecordStop stop() const { return static_cast<RecordStop>(head_.stop); }
   const RouteForm& form() const { return form_; }
   const RouteOrigin& origin() const { return origin_; }
@@ -116,6 +118,7 @@ class Partial {
   std::string path_;
   std::shared_ptr<const char> data_;
   std::size_t size_ = 0, begin_ = 0;
+  bool removed_ = false;
   Head head_ = {};
   RouteForm form_;
   RouteOrigin origin_;
@@ -153,6 +156,18 @@ std::vector<std::size_t> order_of(const Partial& partial) {
   return order;
 }
 
+// Why rows may be missing, or "yes".
+const char* completeness(RecordStop stop, bool removed) {
+  switch (stop) {
+    case RecordStop::kNone:
+      return removed ? "no: it was removed while it was written" : "yes";
+    case RecordStop::kFull:
+      return "no: the most bytes were reached";
+    default:
+      return "no: the disk refused more";
+  }
+}
+
 void write_record(const std::string& path, const Partial& partial) {
   const std::vector<std::size_t> order = order_of(partial);
   const RouteForm& form = partial.form();
@@ -185,7 +200,6 @@ void write_record(const std::string& path, const Partial& partial) {
   add_words("weights", "F32", K, form.weights_at(0));
   add_words("scores", "F32", form.scores, form.scores_at(0));
   add_words("inputs", "F32", form.inputs, form.inputs_at(0));
-  const char* const complete[] = {"yes", "no: the most bytes were reached", "no: the disk refused more"};
   write_tensor_file(path, std::move(sources),
                     {{"foe_routes", "1"},
                      {"model", origin.model},
@@ -194,7 +208,7 @@ void write_record(const std::string& path, const Partial& partial) {
                      {"layers", std::to_string(form.layers)},
                      {"entries", std::to_string(form.entries)},
                      {"experts", fmt::format("{}", fmt::join(origin.experts, ","))},
-                     {"complete", complete[std::min(static_cast<std::uint32_t>(partial.stop()), 2u)]}});
+                     {"complete", completeness(partial.stop(), partial.removed())}});
 }
 
 }  // namespace
@@ -221,7 +235,7 @@ void RouteRecord::finish() {
   const std::string partial_path = partial_of(path_);
   const Partial partial(partial_path, fd_);
   if (partial.begun()) write_record(path_, partial);
-  unlink(partial_path.c_str());
+  if (!partial.removed()) unlink(partial_path.c_str());  // the name may be another process's now
 }
 
 RouteWriter::RouteWriter(const std::string& path, const RouteForm& form, const RouteOrigin& origin,
@@ -230,6 +244,10 @@ RouteWriter::RouteWriter(const std::string& path, const RouteForm& form, const R
   FOE_CHECK(form.layers > 0 && static_cast<int>(origin.experts.size()) == form.layers, "{} layers, experts of {}",
             form.layers, origin.experts.size());
   fd_ = open(path_.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+  if (fd_ < 0 && errno == ENOENT) {
+    end("it was removed");
+    return;
+  }
   if (fd_ < 0) fail_with_reason(path_, "open");
   try {
     const Partial before(path_, fd_);
@@ -253,15 +271,18 @@ RouteWriter::RouteWriter(const std::string& path, const RouteForm& form, const R
 }
 
 RouteWriter::~RouteWriter() {
-  close(fd_);
+  if (fd_ >= 0) close(fd_);
+}
+
+void RouteWriter::end(const std::string& reason) {
+  stopped_ = true;
+  print_error(fmt::format("foe: {}: the record of routes ends here: {}", path_, reason));
 }
 
 void RouteWriter::stop(RecordStop why, const std::string& reason) {
-  stopped_ = true;
   const auto value = static_cast<std::uint32_t>(why);
-  if (pwrite(fd_, &value, sizeof value, offsetof(Head, stop)) != sizeof value)
-    errno = 0;  // the line below says it, too
-  print_error(fmt::format("foe: {}: the record of routes ends here: {}", path_, reason));
+  if (pwrite(fd_, &value, sizeof value, offsetof(Head, stop)) != sizeof value) errno = 0;  // end() says it, too
+  end(reason);
 }
 
 void RouteWriter::add_step(std::span<const RoutedToken> tokens, std::span<const std::int32_t> rows_TW) {

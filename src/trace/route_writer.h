@@ -44,7 +44,8 @@ class RouteRecord {
 class RouteWriter {
  public:
   // `most_bytes` is how long FILE.partial may become; 0: any length. If there are rows already, steps go on after
-  // theirs. Throws Error if they are of another form or model.
+  // theirs. If somebody has removed FILE.partial, that ends the record, as below: ranks that are started again run
+  // nevertheless. Throws Error if rows are of another form or model.
   RouteWriter(const std::string& path, const RouteForm& form, const RouteOrigin& origin, std::int64_t most_bytes);
   ~RouteWriter();
   RouteWriter(const RouteWriter&) = delete;
@@ -58,6 +59,7 @@ class RouteWriter {
 
  private:
   void stop(RecordStop why, const std::string& reason);
+  void end(const std::string& reason);
 
   std::string path_;  // of FILE.partial
   RouteForm form_;

@@ -153,6 +153,30 @@ TEST(RouteWriter, EndsAtTheMostBytes) {
   EXPECT_EQ(RouteFile(file.bytes(), path).route(1).tokens.size(), positions.size());
 }
 
+// As by somebody who needs the room: ranks that are started again run, without a record.
+TEST(RouteWriter, ARecordThatWasRemovedEndsThereAndNothingElse) {
+  const TempFolder folder;
+  const std::string path = folder / "r";
+  RouteRecord record(path);
+  {
+    RouteWriter writer(path, kForm, kOrigin, 0);
+    add(writer, 0, {{1, 0, 50, 0, 0}}, {1});
+    std::filesystem::remove(path + ".partial");
+    add(writer, 1, {{1, 0, 51, 1, 0}}, {2});
+  }
+  {
+    testing::internal::CaptureStderr();
+    RouteWriter next(path, kForm, kOrigin, 0);
+    EXPECT_EQ(testing::internal::GetCapturedStderr(),
+              "foe: " + path + ".partial: the record of routes ends here: it was removed\n");
+    add(next, 0, {{1, 0, 52, 2, 0}}, {3});
+  }
+  record.finish();
+  const TensorFile file(path);
+  EXPECT_THAT(values<std::int32_t>(file, "tokens"), ElementsAre(50, 51));
+  EXPECT_EQ(file.metadata().at("complete"), "no: it was removed while it was written");
+}
+
 TEST(RouteWriter, ADiskThatRefusesEndsTheRecordAndNothingElse) {
   const TempFolder folder;
   const std::string path = folder / "r";
