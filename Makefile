@@ -27,7 +27,7 @@ test: $(if $(filter ON,$(ci)),setup-dev) build  ## compile everything and run th
 	ctest --preset release --parallel $(jobs)
 
 asan: setup-dev  ## the tests under the address and undefined-behaviour sanitizers
-tsan: setup-test  ## the tests of threads under the thread sanitizer
+tsan: setup-test  ## the tests of threads, collectives, forward pass and engine under the thread sanitizer
 fuzz: setup-dev  ## each fuzzer for half a minute, in the build of asan
 neon: setup-dev  ## the tests of the kernels for ARM, in an emulator
 asan tsan fuzz neon:

@@ -45,8 +45,7 @@ struct EngineOptions {
 // causes are a damaged converted folder, whose weights are not packed again, and numbers beyond the largest float.
 inline constexpr const char* kNotFinite =
     "the model's logits are not finite: its weights and this prompt, or the weights of the route that it was given, "
-    "lead "
-    "past the largest float, or a converted folder is damaged (convert the original model again)";
+    "lead past the largest float, or a converted folder is damaged (convert the original model again)";
 
 class Engine {
  public:
