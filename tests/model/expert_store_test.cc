@@ -48,7 +48,7 @@ class CopiedExperts final : public ExpertStore {
   }
   void give_back(int) override {
     for (ExpertWeights& e : wave_)
-      for (PackedMatrix* m : {&e.gate_up, &e.down}) std::memset(m->own.data(), 0xff, m->own.size());
+      for (PackedMatrix* m : {&e.gate_up, &e.down}) std::fill_n(m->own.data(), m->own.size(), std::byte{0xff});
   }
 
   static PackedMatrix shape_of(const PackedMatrix& w) {
