@@ -91,10 +91,19 @@ int read_window(const json& root, const Dialect& dialect) {
     fail("sliding_window: expected null or at least max_position_embeddings = {} in a model of type {}, got {}",
          positions, dialect.model_type, window);
   if (window < 1) fail("sliding_window: expected null or at least 1, got {}", window);
-  const json* types = find(root, "layer_types");
-  if (types && std::ranges::any_of(*types, [](const json& type) { return type != "sliding_attention"; }))
-    fail("layer_types: expected \"sliding_attention\" alone with sliding_window = {}, got {}", window, excerpt(*types));
   return window;
+}
+
+// A window that has no effect may be that of either type.
+void check_layer_types(const json& root, int window) {
+  const json* types = find(root, "layer_types");
+  if (!types) return;
+  const bool either = window == 0 && find(root, "sliding_window");
+  const char* const expected = window > 0 ? "sliding_attention" : "full_attention";
+  const auto fits = [&](const json& type) { return type == expected || (either && type == "sliding_attention"); };
+  if (!types->is_array() || !std::ranges::all_of(*types, fits))
+    fail("layer_types: expected a list of \"{}\" alone with sliding_window = {}, got {}", expected, window,
+         excerpt(*types));
 }
 
 ExpertsConfig read_experts(const json& root, const Dialect& dialect) {
@@ -149,6 +158,7 @@ AttentionConfig read_attention(const json& root, const Dialect& dialect, int hid
   attention.qkv_bias = attention.output_bias = get_bool(root, "attention_bias", false);
   read_attention_keys(dialect.model_type == kFoe.model_type ? root : keys_of_families(root), attention);
   attention.window = read_window(root, dialect);
+  check_layer_types(root, attention.window);
   return attention;
 }
 

@@ -223,6 +223,16 @@ TEST(ConfigJson, RefusesOtherArchitectures) {
               HasSubstr("expected a divisor of hidden_size = 16"));
 }
 
+TEST(ConfigJson, RefusesLayersOfOtherTypes) {
+  const auto parse_types = [](const json& types) { parse(with(qwen3_moe(), {{"layer_types", types}})); };
+  parse_types({"full_attention", "full_attention"});
+  parse(with(qwen3_moe(), {{"sliding_window", 64}, {"layer_types", {"full_attention", "sliding_attention"}}}));
+  for (const json& types : {json{"full_attention", "chunked_attention"}, json{"full_attention", "sliding_attention"},
+                            json{3}, json::object(), json("full_attention")})
+    EXPECT_THAT(error_of([&] { parse_types(types); }),
+                HasSubstr("layer_types: expected a list of \"full_attention\" alone with sliding_window = 0, got "));
+}
+
 // Of all four projections.
 TEST(ConfigJson, ReadsBiases) {
   for (const json& root : {olmoe(), qwen3_moe(), foe_model(), with(common(), {{"model_type", "llama"}})}) {
@@ -250,7 +260,8 @@ TEST(ConfigJson, ReadsSlidingWindows) {
         error_of([&] {
           window(type, {{"sliding_window", 63}, {"layer_types", {"sliding_attention", "full_attention"}}});
         }),
-        HasSubstr("layer_types: expected \"sliding_attention\" alone with sliding_window = 63, got [\"sliding"));
+        HasSubstr(
+            "layer_types: expected a list of \"sliding_attention\" alone with sliding_window = 63, got [\"sliding"));
   }
   // Windows that hide nothing.
   for (const char* type : {"mistral", "llama", "qwen3"}) {
