@@ -5,10 +5,10 @@ export NINJA_STATUS = [%f of %t steps, %e s]$(space)
 space := $() $()
 sources = $(shell find src apps bench tests -name '*.h' -o -name '*.cc')
 
-help:  ## this list
+help:  ## this list; minutes are those of a first time on two cores
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
-demo: setup-run build/build.ninja  ## serve the shipped model on two ranks and talk to it
+demo: setup-run build/build.ninja  ## serve the shipped model on two ranks and talk to it (3 minutes)
 	@[ -e build/foe ] || echo "Compiling foe, a few minutes on two cores: [done of all steps, seconds]"
 	@cmake --build --preset release --target foe
 	@tools/demo.sh
@@ -17,25 +17,25 @@ demo: setup-run build/build.ninja  ## serve the shipped model on two ranks and t
 build/build.ninja:
 	cmake --preset release -DFOE_TESTS=OFF -DFOE_BENCH=OFF
 
-build: setup-test  ## compile everything into build/
+build: setup-test  ## compile everything into build/ (8 minutes)
 	cmake --preset release -DFOE_CI=$(ci) -DFOE_WERROR=$(ci)
 	cmake --build --preset release
 
-test: $(if $(filter ON,$(ci)),setup-dev) build  ## compile everything and run the tests
+test: $(if $(filter ON,$(ci)),setup-dev) build  ## compile everything and run the tests (20 minutes)
 	@tools/venv.sh build/venv tools/requirements-test.txt
 	@tools/netlab/lab check || echo "The tests on several nodes will be SKIPPED."
 	ctest --preset release --parallel $(jobs)
 
-asan: setup-dev  ## the tests under the address and undefined-behaviour sanitizers
-tsan: setup-test  ## the tests of threads, collectives, forward pass and engine under the thread sanitizer
-fuzz: setup-dev  ## each fuzzer for half a minute, in the build of asan
-neon: setup-dev  ## the tests of the kernels for ARM, in an emulator
+asan: setup-dev  ## the tests under the address and undefined-behaviour sanitizers (20 minutes)
+tsan: setup-test  ## tests of threads, collectives, forward pass and engine under the thread sanitizer (8 minutes)
+fuzz: setup-dev  ## each fuzzer for half a minute, in the build of asan (3 minutes after it)
+neon: setup-dev  ## the tests of the kernels for ARM, in an emulator (8 minutes)
 asan tsan fuzz neon:
 	cmake --preset $@
 	cmake --build --preset $@
 	ctest --preset $@ --parallel $(jobs)
 
-lto: setup-run  ## link the program as a whole, which finds types that are two under one name
+lto: setup-run  ## link the program as a whole, which finds types that are two under one name (5 minutes)
 	cmake --preset lto
 	cmake --build --preset lto
 
