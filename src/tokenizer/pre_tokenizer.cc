@@ -91,9 +91,9 @@ class Words {
   }
 
   void operator()(const MetaspaceStep& step) {
-    using Prepend = MetaspaceStep::Prepend;
+    using enum MetaspaceStep::Prepend;
     rewrite([&](std::string_view word, bool first, std::string& out) {
-      const bool prepends = step.prepend == Prepend::kAlways || (step.prepend == Prepend::kFirst && first);
+      const bool prepends = step.prepend == kAlways || (step.prepend == kFirst && first);
       if (prepends && !word.starts_with(' ') && !word.starts_with(step.replacement)) out += step.replacement;
       for (const char& c : word) out += c == ' ' ? std::string_view(step.replacement) : std::string_view(&c, 1);
     });
