@@ -5,7 +5,7 @@ export NINJA_STATUS = [%f of %t steps, %e s]$(space)
 space := $() $()
 sources = $(shell find src apps bench tests -name '*.h' -o -name '*.cc')
 
-help:  ## this list; minutes are those of a first time on two cores
+help:  ## this list; minutes are estimates, for a first time on two cores
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
 demo: setup-run build/build.ninja  ## serve the shipped model on two ranks and talk to it (3 minutes)

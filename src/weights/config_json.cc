@@ -94,11 +94,12 @@ int read_window(const json& root, const Dialect& dialect) {
   return window;
 }
 
-// A window that has no effect may be that of either type.
+// A window that is at least as long as the context may be that of either type.
 void check_layer_types(const json& root, int window) {
   const json* types = find(root, "layer_types");
   if (!types) return;
-  const bool either = window == 0 && find(root, "sliding_window");
+  const bool either =
+      window == 0 && get_bool(root, "use_sliding_window", true) && get_int(root, "sliding_window", 0) > 0;
   const char* const expected = window > 0 ? "sliding_attention" : "full_attention";
   const auto fits = [&](const json& type) { return type == expected || (either && type == "sliding_attention"); };
   if (!types->is_array() || !std::ranges::all_of(*types, fits))

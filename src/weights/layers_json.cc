@@ -16,7 +16,6 @@ using namespace keys;
 
 constexpr int kMaxLayers = 1 << 10;
 
-// Reads `object`, whose own key is `name`.
 AttentionConfig read_attention(const json& object, const BlockDefaults& defaults) {
   expect_only(object, "attention", attention_keys());
   AttentionConfig attention = defaults.attention;

@@ -226,11 +226,14 @@ TEST(ConfigJson, RefusesOtherArchitectures) {
 TEST(ConfigJson, RefusesLayersOfOtherTypes) {
   const auto parse_types = [](const json& types) { parse(with(qwen3_moe(), {{"layer_types", types}})); };
   parse_types({"full_attention", "full_attention"});
-  parse(with(qwen3_moe(), {{"sliding_window", 64}, {"layer_types", {"full_attention", "sliding_attention"}}}));
+  const json types_of_both{{"layer_types", {"full_attention", "sliding_attention"}}};
+  parse(with(with(qwen3_moe(), {{"sliding_window", 64}, {"use_sliding_window", true}}), types_of_both));
   for (const json& types : {json{"full_attention", "chunked_attention"}, json{"full_attention", "sliding_attention"},
                             json{3}, json::object(), json("full_attention")})
     EXPECT_THAT(error_of([&] { parse_types(types); }),
                 HasSubstr("layer_types: expected a list of \"full_attention\" alone with sliding_window = 0, got "));
+  const json unused{{"sliding_window", 8}, {"use_sliding_window", false}, {"layer_types", {"sliding_attention"}}};
+  EXPECT_THAT(error_of([&] { parse(with(qwen3_moe(), unused)); }), HasSubstr("layer_types: expected"));
 }
 
 // Of all four projections.
