@@ -18,7 +18,7 @@
 namespace foe {
 
 // All of the keys above.
-const std::vector<std::string>& attention_keys();
+std::vector<std::string> attention_keys();
 
 // Reads those of the keys that `object` has into `attention`, which keeps its values for the others. Throws Error
 // naming the key, what was expected and what was found.

@@ -26,7 +26,7 @@ void read_expert_keys(const nlohmann::json& object, ExpertsConfig& experts);
 void write_expert_keys(const ExpertsConfig& experts, const ExpertsConfig& other, nlohmann::ordered_json& object);
 
 // All keys of experts: these, and those of Hugging Face's dialects that ours has, too.
-const std::vector<std::string>& expert_keys();
+std::vector<std::string> expert_keys();
 // Reads the key "hidden_act", if `object` has it.
 Activation read_activation(const nlohmann::json& object, Activation otherwise);
 

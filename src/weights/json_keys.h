@@ -107,4 +107,49 @@ inline void write_other(nlohmann::ordered_json& object, const char* key, const c
   write_other<std::string_view>(object, key, value, otherwise);
 }
 
+// A struct lists its keys once, in a function that calls visit(key, member) or, for an enumeration, visit(key, member,
+// choices) for each. These visitors collect the names, read the keys that `object` has, and write those of `from` that
+// differ from `other`.
+struct KeyNames {
+  template <typename V, typename T>
+  void operator()(const char* key, V T::*) {
+    names.push_back(key);
+  }
+  template <typename V, typename T>
+  void operator()(const char* key, V T::*, std::initializer_list<V>) {
+    names.push_back(key);
+  }
+
+  std::vector<std::string> names;
+};
+
+template <typename T>
+struct KeyReader {
+  void operator()(const char* key, int T::*member) const { to.*member = get_int(object, key, to.*member); }
+  void operator()(const char* key, bool T::*member) const { to.*member = get_bool(object, key, to.*member); }
+  void operator()(const char* key, double T::*member) const { to.*member = get_double(object, key, to.*member); }
+  template <typename V>
+  void operator()(const char* key, V T::*member, std::initializer_list<V> choices) const {
+    to.*member = get_choice(object, key, to.*member, choices);
+  }
+
+  const nlohmann::json& object;
+  T& to;
+};
+
+template <typename T>
+struct KeyWriter {
+  template <typename V>
+  void operator()(const char* key, V T::*member) const {
+    write_other(object, key, from.*member, other.*member);
+  }
+  template <typename V>
+  void operator()(const char* key, V T::*member, std::initializer_list<V>) const {
+    write_other(object, key, to_string(from.*member), to_string(other.*member));
+  }
+
+  nlohmann::ordered_json& object;
+  const T &from, &other;
+};
+
 }  // namespace foe::keys
