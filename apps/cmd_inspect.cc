@@ -242,6 +242,7 @@ void run_inspect(const InspectFlags& flags) {
   if (flags.roofline && flags.nodes > 1)
     fail("--roofline: expected one node, whose limits are measured here, got --nodes {}", flags.nodes);
   const Placement placement = make_placement(config, plan, flags.ranks, nodes);
+  for (const std::string& note : config_notes(flags.model)) fmt::print(stderr, "{}: {}\n", flags.model, note);
   const TensorFolder folder(flags.model);
   const StoredTensors stored(folder, config);
   const WeightFormats formats =

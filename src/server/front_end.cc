@@ -55,6 +55,7 @@ ServedModel served_model(const ServeOptions& options, const ModelConfig& config)
                     .eos_ids = {},
                     .tokenizer = Tokenizer::of_model(options.model)};
   model.eos_ids = model.tokenizer.end_ids(config.eos_token_ids);
+  for (const std::string& note : config_notes(options.model)) spdlog::warn("{}: {}", options.model, note);
   for (const std::string& note : model.tokenizer.notes(config.vocab_size)) spdlog::warn("{}: {}", options.model, note);
   if (options.allow_routes) model.routed_by_requests = config;
   model.chat_template = ChatTemplate::load(options.model, options.chat_template);

@@ -1,5 +1,9 @@
 #include "weights/stored_tensors.h"
 
+#include <algorithm>
+#include <utility>
+#include <vector>
+
 #include <fmt/format.h>
 
 namespace foe {
@@ -7,23 +11,29 @@ namespace {
 
 using enum TensorRole;
 
-// A name that other families give tensors of a role. A fused tensor [E, ...] has those of all experts, and perhaps of
-// several roles, one below the other.
+// A tensor of other families: the rows of one role, or of several, one below the other, of any heights.
 struct Alias {
-  TensorRole role;
-  const char* name;  // after the layer's prefix; {} is the expert
-  int part = 0, parts = 1;
-  bool fused = false;
+  const char* name;  // behind the layer's prefix; {} is the expert
+  std::vector<TensorRole> roles;
+  bool of_all = false;  // one tensor [E, ...] has those of all experts
+  // If not null, the name means this only in layers that also have a tensor of this name: families differ in which
+  // norms they call the same.
+  const char* beside = nullptr;
 };
-constexpr Alias kAliases[] = {
-    {kRouter, "block_sparse_moe.gate.weight"},
-    {kGateProj, "mlp.experts.gate_up_proj", 0, 2, true},
-    {kUpProj, "mlp.experts.gate_up_proj", 1, 2, true},
-    {kDownProj, "mlp.experts.down_proj", 0, 1, true},
-    {kGateProj, "block_sparse_moe.experts.{}.w1.weight"},
-    {kUpProj, "block_sparse_moe.experts.{}.w3.weight"},
-    {kDownProj, "block_sparse_moe.experts.{}.w2.weight"},
-};
+
+const std::vector<Alias>& aliases() {
+  static const std::vector<Alias> list = {
+      {"block_sparse_moe.gate.weight", {kRouter}},  // Mixtral
+      {"block_sparse_moe.experts.{}.w1.weight", {kGateProj}},
+      {"block_sparse_moe.experts.{}.w3.weight", {kUpProj}},
+      {"block_sparse_moe.experts.{}.w2.weight", {kDownProj}},
+      {"mlp.experts.gate_up_proj", {kGateProj, kUpProj}, true},  // transformers 5, in memory
+      {"mlp.experts.down_proj", {kDownProj}, true},
+      {"self_attn.qkv_proj.weight", {kQProj, kKProj, kVProj}},  // Phi-3
+      {"mlp.gate_up_proj.weight", {kGateProj, kUpProj}},
+  };
+  return list;
+}
 
 // Where one of a row's tensors is: in the tensor `name`, which must have this shape, as far as it follows.
 struct Place {
@@ -40,14 +50,33 @@ Place slice_of_network(const ModelTensor& row, int index) {
   return {row.slices_of, shape_of_all(row), -1, columns ? 0 : first, columns ? first : 0};
 }
 
-Place place_of(const TensorFolder& folder, const ModelTensor& row, int index) {
+bool applies(const Alias& alias, const TensorFolder& folder, const ModelTensor& row, const std::string& prefix) {
+  return std::ranges::find(alias.roles, row.role) != alias.roles.end() &&
+         (!alias.beside || folder.contains(prefix + alias.beside));
+}
+
+// Where a row is in the tensor of an alias.
+Place place_in(const TensorTable& table, const Alias& alias, std::string name, const ModelTensor& row, int index) {
+  Place place{std::move(name), row.shape};
+  place.shape[0] = 0;
+  for (const TensorRole role : alias.roles) {
+    if (role == row.role) place.row = static_cast<int>(place.shape[0]);
+    place.shape[0] += table.at(role, row.layer).shape[0];
+  }
+  if (alias.of_all) {
+    place.shape.insert(place.shape.begin(), row.count);
+    place.slice = index;
+  }
+  return place;
+}
+
+Place place_of(const TensorFolder& folder, const TensorTable& table, const ModelTensor& row, int index) {
   if (!row.slices_of.empty()) return slice_of_network(row, index);
-  for (const Alias& alias : kAliases) {
-    if (alias.role != row.role) continue;
-    std::string name = fmt::format("model.layers.{}.", row.layer) + fmt::format(fmt::runtime(alias.name), index);
-    if (!folder.contains(name)) continue;
-    if (!alias.fused) return {std::move(name), row.shape};
-    return {std::move(name), {row.count, alias.parts * row.shape[0], row.shape[1]}, index, alias.part * row.rows()};
+  const std::string prefix = row.layer < 0 ? "" : fmt::format("model.layers.{}.", row.layer);
+  for (const Alias& alias : aliases()) {
+    if (!applies(alias, folder, row, prefix)) continue;
+    std::string name = prefix + fmt::format(fmt::runtime(alias.name), index);
+    if (folder.contains(name)) return place_in(table, alias, std::move(name), row, index);
   }
   return {name_of(row, index), row.shape};
 }
@@ -55,7 +84,7 @@ Place place_of(const TensorFolder& folder, const ModelTensor& row, int index) {
 }  // namespace
 
 StoredTensor StoredTensors::find(const ModelTensor& row, int index) const {
-  const Place place = place_of(folder_, row, index);
+  const Place place = place_of(folder_, table_, row, index);
   Tensor tensor = folder_.tensor(place.name, place.shape);
   if (place.slice >= 0) tensor = slice(tensor, place.slice);
   if (tensor.shape[0] != row.shape[0]) tensor = rows(tensor, place.row, place.row + row.shape[0]);
@@ -63,7 +92,7 @@ StoredTensor StoredTensors::find(const ModelTensor& row, int index) const {
 }
 
 std::string StoredTensors::name(const ModelTensor& row, int index) const {
-  return place_of(folder_, row, index).name;
+  return place_of(folder_, table_, row, index).name;
 }
 
 Tensor StoredTensors::head() const {

@@ -3,6 +3,7 @@
 //   ours      as in the table: OLMoE, Qwen3-MoE, dense models
 //   Mixtral   block_sparse_moe.gate, block_sparse_moe.experts.E.{w1,w3,w2} (gate, up, down)
 //   fused     mlp.experts.{gate_up_proj,down_proj} [E, 2F, D] gate first, [E, D, F]
+//   Phi-3     self_attn.qkv_proj, mlp.gate_up_proj: the rows of several matrices, one below the other
 //
 // Which names a folder uses is found out by which of them exist. Fused experts, as transformers 5 has them in memory,
 // have no ".weight". A matrix may also be packed already (packed_tensors.h).

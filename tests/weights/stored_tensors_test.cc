@@ -214,6 +214,44 @@ TEST(StoredTensors, FusedExpertsAreSlices) {
   }
 }
 
+// Phi-3's: matrices of unequal heights in one tensor.
+TEST(StoredTensors, FusedProjectionsAreRows) {
+  ModelConfig config = own_config();
+  make_dense(config);
+  set(config, &AttentionConfig::qk_norm, QkNorm::kNone);
+  const TempFolder folder;
+  Builder builder;
+  for (int l = 0; l < 2; ++l) {
+    const std::string p = fmt::format("model.layers.{}.", l);
+    for (const char* norm : {"input_layernorm.weight", "post_attention_layernorm.weight"}) builder.add(p + norm, {6});
+    builder.add(p + "self_attn.qkv_proj.weight", {8 + 4 + 4, 6});
+    builder.add(p + "self_attn.o_proj.weight", {6, 8});
+    builder.add(p + "mlp.gate_up_proj.weight", {2 * 3, 6});
+    builder.add(p + "mlp.down_proj.weight", {6, 3});
+  }
+  for (const char* name : {"model.embed_tokens.weight", "lm_head.weight"}) builder.add(name, {5, 6});
+  builder.add("model.norm.weight", {6});
+  builder.write(folder);
+  const TensorFolder tensors(folder.path());
+  const StoredTensors stored(tensors, config);
+  EXPECT_NO_THROW(check_tensors(stored, stored_formats(stored, config)));
+  const auto expect_rows = [&](const char* name, TensorRole role, std::int64_t first, std::int64_t count) {
+    const Tensor all = tensors.find(fmt::format("model.layers.1.{}", name)).value();
+    const Tensor part = stored.find(stored.table().at(role, 1)).tensor;
+    EXPECT_THAT(part.shape, ElementsAre(count, 6)) << name;
+    EXPECT_EQ(part.bytes.data(), all.bytes.data() + first * 6 * 4) << name;
+  };
+  expect_rows("self_attn.qkv_proj.weight", TensorRole::kQProj, 0, 8);
+  expect_rows("self_attn.qkv_proj.weight", TensorRole::kKProj, 8, 4);
+  expect_rows("self_attn.qkv_proj.weight", TensorRole::kVProj, 12, 4);
+  expect_rows("mlp.gate_up_proj.weight", TensorRole::kGateProj, 0, 3);
+  expect_rows("mlp.gate_up_proj.weight", TensorRole::kUpProj, 3, 3);
+  set(config, &AttentionConfig::value_width, 4);
+  const StoredTensors wider(tensors, config);
+  EXPECT_THAT(error_of([&] { wider.find(wider.table().at(TensorRole::kVProj, 0)); }),
+              HasSubstr("model.layers.0.self_attn.qkv_proj.weight: expected shape [20, 6], got [16, 6]"));
+}
+
 TEST(StoredTensors, ADenseLayerIsOneExpert) {
   ModelConfig config = own_config();
   make_dense(config);

@@ -1,0 +1,120 @@
+#include "weights/families/family_parts.h"
+
+#include <algorithm>
+
+#include "weights/attention_json.h"
+#include "weights/json_keys.h"
+
+namespace foe {
+namespace {
+
+using nlohmann::json;
+
+// Returns "sliding_window", or 0 if there is none, it is not in use, or it is at least as long as the context.
+int read_window(const ConfigKeys& keys, bool in_use) {
+  const json* window = keys.find("sliding_window");
+  if (!window || !in_use) return 0;
+  const int size = keys::as_int(*window, "sliding_window");
+  if (size >= keys.integer("max_position_embeddings")) return 0;
+  if (size < 1) fail("sliding_window: expected null or at least 1, got {}", size);
+  return size;
+}
+
+bool is_sliding(const json& type) {
+  return type == "sliding_attention";
+}
+
+}  // namespace
+
+void read_tokens(const json& root, ModelConfig& config) {
+  if (const json* eos = keys::find(root, "eos_token_id")) {
+    config.eos_token_ids.clear();
+    if (!eos->is_array()) {
+      config.eos_token_ids.push_back(keys::as_int(*eos, "eos_token_id"));
+    } else {
+      for (const json& token : *eos) config.eos_token_ids.push_back(keys::as_int(token, "eos_token_id"));
+    }
+  }
+  if (const json* bos = keys::find(root, "bos_token_id")) config.bos_token_id = keys::as_int(*bos, "bos_token_id");
+}
+
+void read_model_keys(const ConfigKeys& keys, ModelConfig& config) {
+  config.hidden_size = keys.integer("hidden_size");
+  config.vocab_size = keys.integer("vocab_size");
+  config.max_position_embeddings = keys.integer("max_position_embeddings");
+  config.rms_norm_eps = keys.number("rms_norm_eps");
+  config.tie_word_embeddings = keys.flag("tie_word_embeddings");
+  read_tokens(keys.root(), config);
+  keys.mark({"eos_token_id", "bos_token_id"});
+}
+
+void read_rope(const ConfigKeys& keys, AttentionConfig& attention) {
+  json object = json::object();
+  for (const char* key : {"rope_theta", "rope_parameters", "rope_scaling"})
+    if (const json* value = keys.value(key)) object[key] = *value;
+  read_attention_keys(object, attention);
+}
+
+AttentionConfig read_attention(const ConfigKeys& keys, const ModelConfig& config) {
+  AttentionConfig attention;
+  attention.query_heads = keys.integer("num_attention_heads");
+  attention.kv_heads = keys.integer("num_key_value_heads", attention.query_heads);
+  const json* width = keys.value("head_dim");
+  if (width) {
+    attention.key_width = keys::as_int(*width, "head_dim");
+  } else {
+    if (attention.query_heads < 1 || config.hidden_size % attention.query_heads != 0)
+      fail("num_attention_heads: expected a divisor of hidden_size = {} (there is no head_dim), got {}",
+           config.hidden_size, attention.query_heads);
+    attention.key_width = config.hidden_size / attention.query_heads;
+  }
+  read_rope(keys, attention);
+  return attention;
+}
+
+Activation read_activation(const ConfigKeys& keys, const char* key) {
+  const json* value = keys.value(key);
+  if (!value) return Activation::kSilu;
+  return keys::get_choice(json{{key, *value}}, key, Activation::kSilu,
+                          {Activation::kSilu, Activation::kGeluTanh, Activation::kRelu2});
+}
+
+ExpertsConfig read_dense_network(const ConfigKeys& keys) {
+  return dense_experts(keys.integer("intermediate_size"), read_activation(keys));
+}
+
+int read_window_of_all(const ConfigKeys& keys, bool in_use) {
+  const int window = read_window(keys, in_use);
+  const json* types = keys.value("layer_types");
+  if (!types) return window;
+  // A window that is at least as long as the context may be that of either type.
+  const json* said = keys.find("sliding_window");
+  const bool either = window == 0 && in_use && said;
+  const char* const expected = window > 0 ? "sliding_attention" : "full_attention";
+  const auto fits = [&](const json& type) { return type == expected || (either && is_sliding(type)); };
+  if (!types->is_array() || !std::ranges::all_of(*types, fits))
+    fail("layer_types: expected a list of \"{}\" alone with sliding_window = {}, got {}", expected, window,
+         excerpt(*types));
+  return window;
+}
+
+std::vector<int> read_window_by_layer(const ConfigKeys& keys, int layers, const std::function<bool(int)>& windowed,
+                                      bool in_use) {
+  const int window = read_window(keys, in_use);
+  std::vector<int> windows(layers);
+  const json* types = keys.value("layer_types");
+  if (!types) {
+    for (int l = 0; l < layers; ++l) windows[l] = windowed(l) ? window : 0;
+    return windows;
+  }
+  const auto known = [](const json& type) { return type == "full_attention" || is_sliding(type); };
+  if (!types->is_array() || static_cast<int>(types->size()) != layers || !std::ranges::all_of(*types, known))
+    fail(
+        "layer_types: expected a list of \"full_attention\" and \"sliding_attention\", one for each of {} layers, got "
+        "{}",
+        layers, excerpt(*types));
+  for (int l = 0; l < layers; ++l) windows[l] = is_sliding((*types)[l]) ? window : 0;
+  return windows;
+}
+
+}  // namespace foe
