@@ -131,7 +131,8 @@ void run_generate(const GenerateFlags& flags) {
   validate(flags.sampling);
   const Tokenizer tokenizer = Tokenizer::of_model(flags.model.model);
   const int vocab_size = load_model_config(flags.model.model).vocab_size;
-  for (const std::string& note : config_notes(flags.model.model)) fmt::print(stderr, "{}: {}\n", flags.model.model, note);
+  for (const std::string& note : config_notes(flags.model.model))
+    fmt::print(stderr, "{}: {}\n", flags.model.model, note);
   for (const std::string& note : tokenizer.notes(vocab_size)) fmt::print(stderr, "{}: {}\n", flags.model.model, note);
   std::vector<std::int32_t> prompt = tokenizer.encode(flags.prompt);
   tokenizer.check_ids(prompt, vocab_size);
