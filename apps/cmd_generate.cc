@@ -162,19 +162,7 @@ void add_generate_command(Command app) {
   add_replay_flags(command, flags->replay);
   command.option("--prompt", flags->prompt, "text to continue").required().may_be_empty();
   command.option("--max-tokens", flags->max_tokens, "most tokens to generate").range(1, 1 << 24).show_default();
-  command.option("--temperature", flags->sampling.temperature, "sampling temperature; 0: always the most likely token")
-      .show_default();
-  command
-      .option("--top-p", flags->sampling.top_p,
-              "sample from the fewest most likely tokens that together have this probability; 1: from all")
-      .show_default();
-  command.option("--top-k", flags->sampling.top_k, "sample from the k most likely tokens; 0: from all").show_default();
-  command
-      .option("--min-p", flags->sampling.min_p,
-              "drop tokens whose probability is below this fraction of the most likely token's; 0: none")
-      .show_default();
-  command.option("--seed", flags->sampling.seed, "seed of the random numbers: the same seed gives the same text")
-      .show_default();
+  add_sampling_flags(command, flags->sampling);
   command.flag("--ignore-eos", flags->ignore_eos, "go on past the model's end-of-text token");
   command.flag("--stats", flags->stats, "after the text, print times and what the ranks exchanged to standard error");
   command.flag("--json", flags->json, "print one JSON object at the end instead of streaming the text");

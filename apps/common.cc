@@ -102,6 +102,22 @@ void add_model_flags(Command command, ModelFlags& flags) {
       .show_default();
 }
 
+void add_sampling_flags(Command command, SamplingParams& sampling) {
+  command.option("--temperature", sampling.temperature, "sampling temperature; 0: always the most likely token")
+      .show_default();
+  command
+      .option("--top-p", sampling.top_p,
+              "sample from the fewest most likely tokens that together have this probability; 1: from all")
+      .show_default();
+  command.option("--top-k", sampling.top_k, "sample from the k most likely tokens; 0: from all").show_default();
+  command
+      .option("--min-p", sampling.min_p,
+              "drop tokens whose probability is below this fraction of the most likely token's; 0: none")
+      .show_default();
+  command.option("--seed", sampling.seed, "seed of the random numbers: the same seed gives the same text")
+      .show_default();
+}
+
 Plan plan_of(const ModelFlags& flags, const ModelConfig& config) {
   return flags.plan.empty() ? default_plan(config) : parse_plan(flags.plan);
 }

@@ -35,6 +35,8 @@ void add_wire_flags(Command command, ModelFlags& flags);
 void add_kv_dtype(Command command, std::string& kv_dtype);
 void add_attention(Command command, std::string& attention);
 Option add_quantize(Command command, std::string& quantize);
+// Adds --temperature, --top-p, --top-k, --min-p and --seed.
+void add_sampling_flags(Command command, SamplingParams& sampling);
 
 Plan plan_of(const ModelFlags& flags, const ModelConfig& config);
 ExchangeOptions exchange_of(const ModelFlags& flags);

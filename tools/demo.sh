@@ -5,17 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 prompt=${1:-"Anne had always been of opinion that"}
 tokens=96
-log=$(mktemp)
-trap 'kill "${server:-}" 2>/dev/null || true; rm -f "$log"' EXIT
-
-build/foe serve models/foe-8m --ranks 2 --port 0 >"$log" 2>&1 &
-server=$!
-for _ in $(seq 300); do
-  url=$(grep -om1 'http://[0-9.:]*' "$log") && break
-  kill -0 "$server" 2>/dev/null || { cat "$log" >&2; exit 1; }
-  sleep 0.1
-done
-[[ -n ${url:-} ]] || { echo "demo: the server was not ready within 30 s:" >&2; cat "$log" >&2; exit 1; }
+. tools/serve_for.sh
+start_server models/foe-8m --ranks 2 --port 0
 
 echo "models/foe-8m on two ranks at $url. curl $url/v1/completions, streaming:"
 echo
@@ -27,8 +18,7 @@ jq -n --arg prompt "$prompt" --argjson n "$tokens" \
 echo
 echo
 
-kill -TERM "$server"
-wait "$server" && echo "The server has stopped cleanly." || { echo "demo: the server ended with status $?" >&2; cat "$log" >&2; exit 1; }
+stop_server
 echo
 
 # The flags that Open MPI needs as root and on few cores: docs/running.md.
