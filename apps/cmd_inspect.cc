@@ -117,6 +117,12 @@ void print_experts_of_layers(const ModelConfig& c) {
   }
 }
 
+std::string scaling_of(const AttentionConfig& a) {
+  if (a.rope_factor != 1) return fmt::format(" scaled by {:g}", a.rope_factor);
+  if (a.rope_scaling.type == RopeType::kDefault) return "";
+  return fmt::format(" scaled by {:g} ({})", a.rope_scaling.factor, to_string(a.rope_scaling.type));
+}
+
 void print_table(const ModelConfig& c, const Placement& placement, const std::vector<RankReport>& reports,
                  const WeightFormats& formats, KvType kv_type) {
   fmt::print(
@@ -139,8 +145,7 @@ void print_table(const ModelConfig& c, const Placement& placement, const std::ve
   else if (c.expert_groups > 1)
     fmt::print("shared residual, routing in {} groups\n", c.expert_groups);
   fmt::print("QK-norm {}, RoPE theta {:g}{}, {} head\n\n", to_string(c.heads().qk_norm), c.heads().rope_theta,
-             c.heads().rope_factor == 1 ? "" : fmt::format(" scaled by {:g}", c.heads().rope_factor),
-             c.tie_word_embeddings ? "tied" : "untied");
+             scaling_of(c.heads()), c.tie_word_embeddings ? "tied" : "untied");
 
   fmt::print(
       "plan {} on {} rank{}; [begin, end) of what each holds, and what it sends for one token decoded greedily:\n",

@@ -37,7 +37,8 @@ std::vector<float> all_logits(Engine& engine, const std::vector<std::int32_t>& t
   for (std::size_t at = 0; at < tokens.size(); at += chunk) {
     Batch batch;
     const std::size_t count = std::min<std::size_t>(chunk, tokens.size() - at);
-    batch.add_sequence({tokens.data() + at, count}, static_cast<int>(at), blocks, Batch::Sample::kAll);
+    batch.add_sequence({tokens.data() + at, count}, static_cast<int>(at), blocks, Batch::Sample::kAll, 0,
+                       static_cast<int>(tokens.size()));
     if (route) batch.route_last_sequence(route->route);
     const std::span<const float> logits = engine.run(batch);
     logits_TV.insert(logits_TV.end(), logits.begin(), logits.end());

@@ -109,7 +109,7 @@ void copy_rows(const Batch& batch, int begin, int end, Batch& part) {
 }  // namespace
 
 void Batch::add_sequence(std::span<const std::int32_t> sequence_tokens, int first_position,
-                         std::span<const std::int32_t> blocks, Sample sample, int owner) {
+                         std::span<const std::int32_t> blocks, Sample sample, int owner, int prompt_length) {
   FOE_CHECK(owner >= (sequence_owner.empty() ? 0 : sequence_owner.back()), "owner {} after {}", owner,
             sequence_owner.empty() ? 0 : sequence_owner.back());
   const int first_row = num_tokens();
@@ -120,6 +120,10 @@ void Batch::add_sequence(std::span<const std::int32_t> sequence_tokens, int firs
   block_table.insert(block_table.end(), blocks.begin(), blocks.end());
   table_begin.push_back(static_cast<std::int32_t>(block_table.size()));
   if (!route_rows.empty()) route_rows.resize(num_tokens(), -1);
+  if (prompt_length > 0 || !prompt_lengths.empty()) {
+    prompt_lengths.resize(num_sequences() - 1);
+    prompt_lengths.push_back(prompt_length);
+  }
   if (sample == Sample::kNone) return;
   for (int row = sample == Sample::kAll ? first_row : num_tokens() - 1; row < num_tokens(); ++row)
     sampled_rows.push_back(row);
@@ -156,6 +160,7 @@ Batch part_of(const Batch& batch, int owner) {
   part.positions = slice(batch.positions, t, t_end);
   part.sequence_begin = slice(batch.sequence_begin, s, s_end + 1, t);
   part.sequence_owner = slice(owners, s, s_end);
+  if (!batch.prompt_lengths.empty()) part.prompt_lengths = slice(batch.prompt_lengths, s, s_end);
   part.block_table = slice(batch.block_table, b, b_end);
   part.table_begin = slice(batch.table_begin, s, s_end + 1, b);
   copy_rows(batch, t, t_end, part);
@@ -171,7 +176,7 @@ Batch rows_of(const Batch& batch, int begin, int end) {
     const std::span blocks(batch.block_table);
     part.add_sequence(std::span(batch.tokens).subspan(first, last - first), batch.positions[first],
                       blocks.subspan(batch.table_begin[s], batch.table_begin[s + 1] - batch.table_begin[s]),
-                      Batch::Sample::kNone, batch.sequence_owner[s]);
+                      Batch::Sample::kNone, batch.sequence_owner[s], batch.prompt_length(s));
   }
   copy_rows(batch, begin, end, part);
   return part;
@@ -190,6 +195,7 @@ std::vector<std::int32_t> encode(const Batch& batch) {
   std::vector<std::int32_t> message{batch.layers.begin, batch.layers.end};
   for (const auto array : kArrays) append(message, batch.*array);
   if (!batch.route_rows.empty()) append(message, batch.route);
+  if (!batch.prompt_lengths.empty()) append(message, batch.prompt_lengths);  // of few models: no word in others
   return message;
 }
 
@@ -198,6 +204,12 @@ Batch decode(std::span<const std::int32_t> message, int num_layers, int vocab_si
   batch.layers = take_layers(message, num_layers);
   for (const auto array : kArrays) batch.*array = take(message);
   if (!batch.route_rows.empty()) batch.route = take_route(message);
+  if (!message.empty()) {
+    batch.prompt_lengths = take(message);
+    if (batch.prompt_lengths.empty() || batch.prompt_lengths.size() != batch.sequence_owner.size())
+      fail("batch message: expected the end, or lengths of {} prompts, got {}", batch.sequence_owner.size(),
+           batch.prompt_lengths.size());
+  }
   if (!message.empty()) fail("batch message: expected the end, got {} more words", message.size());
   if (batch.positions.size() != batch.tokens.size())
     fail("batch message: expected {} positions, got {}", batch.tokens.size(), batch.positions.size());
@@ -207,6 +219,7 @@ Batch decode(std::span<const std::int32_t> message, int num_layers, int vocab_si
     fail("batch message: expected {} block tables, got {}", batch.num_sequences(), batch.table_begin.size() - 1);
   if (static_cast<int>(batch.sequence_owner.size()) != batch.num_sequences())
     fail("batch message: expected {} owners of sequences, got {}", batch.num_sequences(), batch.sequence_owner.size());
+  check_range(batch.prompt_lengths, std::numeric_limits<std::int32_t>::max(), "a length of a prompt");
   check_range(batch.tokens, vocab_size, "a token");
   check_range(batch.block_table, kv_blocks, "a KV block");
   check_range(batch.sequence_owner, owners, "an owner");

@@ -37,6 +37,9 @@ struct Batch {
   std::vector<std::int32_t> table_begin;     // [S + 1] indices into block_table
   std::vector<std::int32_t> sampled_rows;    // [R] indices of the tokens whose logits are wanted, ascending
   std::vector<std::int32_t> candidates;      // [R] how many of the largest logits each row wants; 0: all
+  // How long the prompt of each sequence is, in models whose RoPE depends on it (core/rope.h); 0: no longer than the
+  // texts of the training. [S], or empty: all 0.
+  std::vector<std::int32_t> prompt_lengths;
   // Which row of `route` says what a token's experts are, instead of the router; -1: none. [T], or empty: none of any.
   std::vector<std::int32_t> route_rows;
   Route route;
@@ -53,7 +56,8 @@ struct Batch {
   // are sampled. All logits of these rows are wanted, unless `candidates` is changed afterwards. Requires that `owner`
   // is not less than that of the sequence before.
   void add_sequence(std::span<const std::int32_t> sequence_tokens, int first_position,
-                    std::span<const std::int32_t> blocks, Sample sample, int owner = 0);
+                    std::span<const std::int32_t> blocks, Sample sample, int owner = 0, int prompt_length = 0);
+  int prompt_length(int sequence) const { return prompt_lengths.empty() ? 0 : prompt_lengths[sequence]; }
   // The tokens of the last sequence are routed by what `by` has for their positions. Those behind its end are not.
   void route_last_sequence(const Route& by);
 };

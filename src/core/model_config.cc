@@ -75,6 +75,10 @@ void check_rotation(const Layer& layer, const AttentionConfig& a) {
          layer.key("partial_rotary_factor"), a.rotary_share, a.key_width, a.rotary_width());
   check_positive(layer.key("rope_theta"), a.rope_theta);
   check_at_least(layer.key("rope_scaling.factor"), a.rope_factor, 1);
+  if (a.rope_factor != 1 && a.rope_scaling.type != RopeType::kDefault)
+    fail("{}: expected linear alone with a factor of positions = {}, got {}", layer.key("rope_scaling.rope_type"),
+         a.rope_factor, to_string(a.rope_scaling.type));
+  if (a.rotary_width() > 0) validate(a.rope_scaling, a.rope_theta, a.rotary_width(), layer.key("rope_scaling."));
 }
 
 void check_attention(const Layer& layer) {
@@ -231,6 +235,8 @@ void validate(const ModelConfig& config) {
   check_range("vocab_size", config.vocab_size, 1, kMaxVocab);
   check_range("max_position_embeddings", config.max_position_embeddings, 1, kMaxPositions);
   check_positive("rms_norm_eps", config.rms_norm_eps);
+  if (config.norm_offset != 0 && config.norm_offset != 1)
+    fail("norm_offset: expected 0 or 1, got {}", config.norm_offset);
   check_factor("embedding_factor", config.embedding_factor);
   check_factor("logit_factor", config.logit_factor);
   if (config.logit_softcap != 0) check_factor("logit_softcap", config.logit_softcap);
@@ -277,6 +283,16 @@ bool ModelConfig::dense() const {
   bool dense = true;
   for_each_experts(*this, [&](const ExpertsConfig& experts) { dense = dense && experts.dense(); });
   return dense;
+}
+
+int alike_positions(const ModelConfig& config) {
+  int positions = 0;
+  for_each_attention(config, [&](const AttentionConfig& attention) {
+    const RopeScaling& scaling = attention.rope_scaling;
+    if (attention.rotary_width() > 0 && scaling.by_length())
+      positions = positions == 0 ? scaling.original_positions : std::min(positions, scaling.original_positions);
+  });
+  return positions;
 }
 
 ExpertTable expert_table(const ModelConfig& config, int layer) {

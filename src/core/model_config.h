@@ -11,6 +11,7 @@
 
 #include "core/activation.h"
 #include "core/expert_table.h"
+#include "core/rope.h"
 #include "core/router_config.h"
 
 namespace foe {
@@ -49,13 +50,16 @@ struct AttentionConfig {
   double rotary_share = 1;   // this share of a head's width rotates, from its beginning; 0: the layer has no RoPE
   bool interleaved = false;  // pairs are (2i, 2i + 1), otherwise (i, i + half the rotating width)
   double rope_theta = 10000.0;
-  double rope_factor = 1.0;  // linear: positions are divided by it
-  double scale = 0;          // scores are multiplied by it; 0: by 1 / sqrt(key_width)
-  double softcap = 0;        // scores become softcap * tanh(score / softcap); 0: they stay
+  double rope_factor = 1.0;       // linear: positions are divided by it
+  bool rope_f32 = false;          // angles are rounded to f32 (core/rope.h)
+  RopeScaling rope_scaling = {};  // all other ways to stretch frequencies; then rope_factor is 1
+  double scale = 0;               // scores are multiplied by it; 0: by 1 / sqrt(key_width)
+  double softcap = 0;             // scores become softcap * tanh(score / softcap); 0: they stay
 
   int per_kv_head() const { return query_heads / kv_heads; }
-  int head_value_width() const { return value_width == 0 ? key_width : value_width; }        // W
-  int rotary_width() const { return static_cast<int>(key_width * rotary_share); }            // rounded down
+  int head_value_width() const { return value_width == 0 ? key_width : value_width; }  // W
+  int rotary_width() const { return static_cast<int>(key_width * rotary_share); }      // rounded down
+  Rotation rotation() const { return {rope_theta, rope_factor, rotary_width(), rope_f32, rope_scaling}; }
   std::int64_t queries_width() const { return std::int64_t{query_heads} * key_width; }       // N * C
   std::int64_t keys_width() const { return std::int64_t{kv_heads} * key_width; }             // M * C
   std::int64_t values_width() const { return std::int64_t{kv_heads} * head_value_width(); }  // M * W
@@ -111,6 +115,7 @@ struct ModelConfig {
   int expert_groups = 1;  // H
   Residual residual = Residual::kShared;
   GroupSync group_sync = GroupSync::kMean;
+  double norm_offset = 0;       // is added to the weights of norms as they are stored: 1 in Gemma
   double embedding_factor = 1;  // multiplies the embedding
   double logit_factor = 1;      // multiplies the logits
   double logit_softcap = 0;     // then they become softcap * tanh(logit / softcap); 0: they stay
@@ -142,6 +147,10 @@ struct ModelConfig {
 
   bool operator==(const ModelConfig&) const = default;
 };
+
+// Returns up to which length all prompts have the same keys and values where they begin alike, since RoPE's frequencies
+// depend on the length of longer ones; 0: of any length.
+int alike_positions(const ModelConfig& config);
 
 // Returns the table of a layer's experts. A dense layer has one expert, that every token has.
 ExpertTable expert_table(const ModelConfig& config, int layer);

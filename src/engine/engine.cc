@@ -37,6 +37,7 @@ Engine::Engine(Model model, Communicator& comm, const EngineOptions& options)
                   .max_sequences = options.max_sequences,
                   .max_sampled = max_sampled(options),
                   .max_positions = model_.config.max_position_embeddings,
+                  .alike_positions = alike_positions(model_.config),
                   .owners = owners(),
                   .prefix_caching = !options.record.routes}),
       sampler_(model_.config.vocab_size, pool_),

@@ -130,9 +130,10 @@ StepState::StepState(const Model& model, Communicator& across_groups, int tokens
   for (const LayerSums& layer : model.layers) affine = std::max(affine, layer.affine_parts.size());
   affine_GTD = allocate(affine * T * D);
   for_each_attention(c, [&](const AttentionConfig& attention) {
-    const Rotation rotation = rotation_of(attention);
+    const Rotation rotation = attention.rotation();
     if (rotation.width == 0 || std::ranges::find(angles, rotation, &Angles::rotation) != angles.end()) return;
-    angles.push_back({rotation, allocate(T * rotation.width / 2), allocate(T * rotation.width / 2)});
+    angles.push_back(
+        {rotation, rope_frequencies(rotation), allocate(T * rotation.width / 2), allocate(T * rotation.width / 2)});
   });
   if (model.placement.members > 1 && !share.idle())
     exchange.emplace(c, members_by_layer(model), share.member, options, tokens);
@@ -147,7 +148,7 @@ std::size_t StepState::bytes() const {
 }
 
 const Angles& StepState::angles_of(const AttentionConfig& attention) const {
-  const auto found = std::ranges::find(angles, rotation_of(attention), &Angles::rotation);
+  const auto found = std::ranges::find(angles, attention.rotation(), &Angles::rotation);
   FOE_CHECK(found != angles.end(), "no angles of theta {}", attention.rope_theta);
   return *found;
 }

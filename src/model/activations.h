@@ -27,20 +27,10 @@ inline constexpr int kOverlapTokens = 128;
 // Attention's inputs are normalised and projected in blocks of so many tokens, which stay in a cache in between.
 inline constexpr int kInputBlock = 192;
 
-// How queries and keys of some layers rotate.
-struct Rotation {
-  double theta, factor;
-  int width;
-
-  bool operator==(const Rotation&) const = default;
-};
-inline Rotation rotation_of(const AttentionConfig& a) {
-  return {a.rope_theta, a.rope_factor, a.rotary_width()};
-}
-
 // The angles of a step's tokens in the layers that have this rotation.
 struct Angles {
   Rotation rotation;
+  RopeFrequencies frequencies;                // of texts that are no longer than those of the training
   AlignedBuffer<float> cosines_TR, sines_TR;  // [T, width / 2]
 };
 

@@ -48,14 +48,19 @@ void embed(Step& s) {
   });
 }
 
-void find_angles(Step& s) {
-  for (Angles& angles : s.state.angles)
-    s.pool.parallel_for(s.T, [&](std::size_t t) {
-      const Rotation& r = angles.rotation;
-      const std::size_t at = t * (r.width / 2);
-      rope_angles(s.batch.positions[t], r.theta, r.factor, r.width, angles.cosines_TR.data() + at,
-                  angles.sines_TR.data() + at);
-    });
+// Frequencies may depend on how long a sequence's prompt is, and are then found for each.
+void find_angles(Step& s, Angles& angles) {
+  const Rotation& r = angles.rotation;
+  const bool by_length = r.scaling.by_length() && !s.batch.prompt_lengths.empty();
+  const auto find_row = [&](std::size_t t, const RopeFrequencies& frequencies) {
+    const std::size_t at = t * (r.width / 2);
+    rope_angles(s.batch.positions[t], frequencies, angles.cosines_TR.data() + at, angles.sines_TR.data() + at);
+  };
+  if (!by_length) return s.pool.parallel_for(s.T, [&](std::size_t t) { find_row(t, angles.frequencies); });
+  s.pool.parallel_for(s.batch.num_sequences(), [&](std::size_t q) {
+    const RopeFrequencies own = rope_frequencies(r, s.batch.prompt_lengths[q]);
+    for (int t = s.batch.sequence_begin[q]; t < s.batch.sequence_begin[q + 1]; ++t) find_row(t, own);
+  });
 }
 
 // The rows of the first range of layers are embeddings, those of a later one what the range before has left.
@@ -63,7 +68,7 @@ void enter(Step& s, int layer) {
   StepState& state = s.state;
   if (layer == 0) {
     embed(s);
-    find_angles(s);
+    for (Angles& angles : s.state.angles) find_angles(s, angles);
     begin_record(s);
   } else if (layer != state.next_layer || s.T != state.rows) {
     fail("batch: expected to continue with {} rows at layer {}, got {} rows at layer {}", state.rows, state.next_layer,

@@ -117,7 +117,8 @@ ScheduledStep Scheduler::make_step() {
                           : rows == s->scheduled ? Batch::Sample::kAll
                                                  : Batch::Sample::kLast;
       step.batch.add_sequence(std::span(s->tokens).subspan(s->done, s->scheduled), s->done,
-                              std::span(s->blocks).first(blocks_for(end)), sample, owner);
+                              std::span(s->blocks).first(blocks_for(end)), sample, owner,
+                              is_long(*s) ? static_cast<int>(s->request.prompt.size()) : 0);
       if (s->request.route) step.batch.route_last_sequence(s->request.route->route);
       step.sequences.push_back(s->request.id);
       for (int position = end - rows; position < end; ++position) rows_.push_back({s, position});

@@ -38,6 +38,7 @@ struct SchedulerLimits {
   int max_sequences = 32;               // running sequences
   int max_sampled = 0;                  // rows of logits per step; 0: max_sequences
   int max_positions = 0;                // the model's context length
+  int alike_positions = 0;              // the model is told the length of longer prompts (core/model_config.h)
   int owners = 1;                       // owners of sequences, each with a KV cache (core/batch.h)
   bool prefix_caching = true;           // use cached blocks again where prompts begin alike
   int aging_steps = 256;                // steps of waiting that make up for one level of priority
@@ -128,8 +129,12 @@ class Scheduler {
     int tokens, rows;
   };
 
+  // Whether the model computes other keys for it than for shorter prompts.
+  bool is_long(const Sequence& s) const {
+    return limits_.alike_positions > 0 && s.request.prompt.size() > static_cast<std::size_t>(limits_.alike_positions);
+  }
   // Whether its blocks may be those of other sequences. What is routed by a record has keys and values of its own.
-  bool shares_blocks(const Sequence& s) const { return limits_.prefix_caching && !s.request.route; }
+  bool shares_blocks(const Sequence& s) const { return limits_.prefix_caching && !s.request.route && !is_long(s); }
   void drop_plan();
   void stop_running(Sequence& sequence);
   void preempt(Sequence& sequence);

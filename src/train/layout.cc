@@ -84,6 +84,7 @@ void refuse_untrained_attention(const ModelConfig& config) {
     refuse("rope_interleaved", a.interleaved, false);
     refuse(fmt::format("layers[{}].rope_theta", l), a.rope_theta, first.rope_theta);
     refuse(fmt::format("layers[{}].rope_scaling.factor", l), a.rope_factor, first.rope_factor);
+    refuse<std::string_view>("rope_scaling.rope_type", to_string(a.rope_scaling.type), to_string(RopeType::kDefault));
     if (a.scale != 1 / std::sqrt(a.key_width)) refuse("attention_scale", a.scale, 0.0);
     refuse("attn_logit_softcapping", a.softcap, 0.0);
   }
@@ -116,6 +117,7 @@ void refuse_untrained(const ExpertsConfig& e) {
 
 void refuse_untrained(const ModelConfig& model) {
   if (model.dense()) fail("num_experts: training expects at least 1 expert, got a dense model (num_experts = 0)");
+  refuse("norm_offset", model.norm_offset, 0);
   refuse("embedding_factor", model.embedding_factor, 1);
   refuse("logit_factor", model.logit_factor, 1);
   refuse("logit_softcap", model.logit_softcap, 0);

@@ -51,10 +51,12 @@ RopeTable<T>::RopeTable(const ModelConfig& config, int table_length)
       cosines(static_cast<std::size_t>(length) * half),
       sines(static_cast<std::size_t>(length) * half) {
   const AttentionConfig& attention = config.heads();
+  Rotation rotation = attention.rotation();
+  rotation.f32 = false;  // training computes angles in f64
+  const RopeFrequencies frequencies = rope_frequencies(rotation);
   for (int position = 0; position < length; ++position)
     for (int i = 0; i < half; ++i) {
-      const double angle =
-          position / attention.rope_factor * std::pow(attention.rope_theta, -2.0 * i / attention.key_width);
+      const double angle = position / frequencies.stretch * frequencies.inverse[i];
       cosines[static_cast<std::size_t>(position) * half + i] = static_cast<T>(std::cos(angle));
       sines[static_cast<std::size_t>(position) * half + i] = static_cast<T>(std::sin(angle));
     }

@@ -2,7 +2,7 @@
 //
 //   "num_attention_heads", "num_key_value_heads", "head_dim", "v_head_dim": 0 (0: head_dim), "qkv_bias": false,
 //   "output_bias": false, "qk_norm": "none", "sliding_window": 0, "sinks": false, "partial_rotary_factor": 1.0,
-//   "rope_interleaved": false, "rope_theta": 10000.0, "rope_scaling": null, "attention_scale": 0,
+//   "rope_interleaved": false, "rope_theta": 10000.0, "rope_f32": false, "rope_scaling": null, "attention_scale": 0,
 //   "attn_logit_softcapping": 0, "attention_kind": "grouped"
 //
 // With their defaults. core/model_config.h says what they mean, and docs/config.md has them as a table.

@@ -15,6 +15,7 @@
 #include "weights/families/family_parts.h"
 #include "weights/json_keys.h"
 #include "weights/layers_json.h"
+#include "weights/rope_json.h"
 
 namespace foe {
 namespace {
@@ -26,8 +27,8 @@ constexpr std::size_t kMaxConfigBytes = 16 << 20;
 
 constexpr const char* kOurType = "foe";
 // Our keys of a whole model, which are read in every family's file.
-const std::vector<std::string> kOurKeys = {"expert_groups", "residual",         "group_sync",   "qk_norm",
-                                           "layers",        "embedding_factor", "logit_factor", "logit_softcap"};
+const std::vector<std::string> kOurKeys = {"expert_groups",    "residual",     "group_sync",    "qk_norm",    "layers",
+                                           "embedding_factor", "logit_factor", "logit_softcap", "norm_offset"};
 
 // Our own type, and any type that is not known in a file with our keys, is null.
 const Family* family_of(const json& root) {
@@ -63,6 +64,8 @@ AttentionConfig read_own_attention(const ConfigKeys& keys, const ModelConfig& co
   AttentionConfig attention = read_attention(keys, config);
   attention.qkv_bias = attention.output_bias = keys.flag("attention_bias");
   read_attention_keys(keys.root(), attention);
+  read_rope(keys, attention, RotaryShare::kAny);  // what is beside "rope_theta", too
+  attention.rope_f32 = keys.flag("rope_f32");
   const bool windows = keys.flag("use_sliding_window", true) && attention.window != 0;
   attention.window = read_window_of_all(keys, windows);
   return attention;
@@ -87,6 +90,7 @@ int dense_width(const json& root, const ExpertsConfig& experts) {
 void read_our_keys(const ConfigKeys& keys, ModelConfig& config) {
   const json& root = keys.root();
   keys.mark(kOurKeys);
+  config.norm_offset = get_double(root, "norm_offset", config.norm_offset);
   config.embedding_factor = get_double(root, "embedding_factor", config.embedding_factor);
   config.logit_factor = get_double(root, "logit_factor", config.logit_factor);
   config.logit_softcap = get_double(root, "logit_softcap", config.logit_softcap);
@@ -112,6 +116,14 @@ json parse_object(std::string_view text, const std::string& source) {
   return root;
 }
 
+// With "dynamic" RoPE a family's max_position_embeddings is the length of the training, and texts may be longer.
+void stretch_context(ModelConfig& config) {
+  const RopeScaling& scaling = config.heads().rope_scaling;
+  if (scaling.type != RopeType::kDynamic || !(scaling.factor >= 1 && scaling.factor <= 1e6)) return;
+  const double positions = scaling.factor * config.max_position_embeddings;
+  config.max_position_embeddings = static_cast<int>(std::min(positions, static_cast<double>(1 << 27)));
+}
+
 ModelConfig read_config(const json& root, std::vector<std::string>& unknown) {
   const Family* family = family_of(root);
   const json defaults = json::parse(family ? family->defaults : "{}");
@@ -121,6 +133,7 @@ ModelConfig read_config(const json& root, std::vector<std::string>& unknown) {
   config.model_type = type ? type->get<std::string>() : std::string(kOurType);
   read_model_keys(keys, config);
   (family ? family->read : read_ours)(keys, config);
+  if (family) stretch_context(config);
   read_our_keys(keys, config);
   unknown = check_unread_keys(keys, config.model_type);
   validate(config);
@@ -158,6 +171,7 @@ void write_our_keys(const ModelConfig& config, nlohmann::ordered_json& root) {
   plain.qk_norm = a.qk_norm;
   plain.rope_theta = a.rope_theta;
   plain.rope_factor = a.rope_factor;
+  plain.rope_scaling = a.rope_scaling;
   plain.qkv_bias = plain.output_bias = a.qkv_bias && a.output_bias;  // attention_bias
   write_attention_keys(a, plain, root);
   const ExpertsConfig& e = config.experts(0);
@@ -167,6 +181,7 @@ void write_our_keys(const ModelConfig& config, nlohmann::ordered_json& root) {
     other.router =
         RouterConfig{.norm = e.router->norm == RouterNorm::kSelected ? RouterNorm::kSelected : RouterNorm::kNone};
   write_expert_keys(e, other, root);
+  write_other(root, "norm_offset", config.norm_offset, 0);
   write_other(root, "embedding_factor", config.embedding_factor, 1);
   write_other(root, "logit_factor", config.logit_factor, 1);
   write_other(root, "logit_softcap", config.logit_softcap, 0);
@@ -247,11 +262,8 @@ std::string model_config_json(const ModelConfig& config) {
   if (!olmoe || config.group_sync != GroupSync::kMean) root["group_sync"] = to_string(config.group_sync);
   root["max_position_embeddings"] = config.max_position_embeddings;
   root["rope_theta"] = attention.rope_theta;
-  if (attention.rope_factor == 1.0) {
-    root["rope_scaling"] = nullptr;
-  } else {
-    root["rope_scaling"] = {{"rope_type", "linear"}, {"factor", attention.rope_factor}};
-  }
+  const bool scaled = attention.rope_factor != 1 || attention.rope_scaling.type != RopeType::kDefault;
+  root["rope_scaling"] = scaled ? write_rope_scaling(attention) : nlohmann::ordered_json();
   root["rms_norm_eps"] = config.rms_norm_eps;
   root["tie_word_embeddings"] = config.tie_word_embeddings;
   const auto& eos = config.eos_token_ids;

@@ -19,11 +19,7 @@ constexpr int kMaxLayers = 1 << 10;
 AttentionConfig read_attention(const json& object, const BlockDefaults& defaults) {
   expect_only(object, "attention", attention_keys());
   AttentionConfig attention = defaults.attention;
-  within("attention", [&] {
-    if (const json* rope = find(object, "rope_scaling"); rope && rope->is_object())
-      expect_only(*rope, "rope_scaling", {"rope_type", "factor"});
-    read_attention_keys(object, attention);
-  });
+  within("attention", [&] { read_attention_keys(object, attention); });
   return attention;
 }
 

@@ -86,6 +86,8 @@ class Loader {
     const TensorPart part = part_of(*row, config_, share_);
     std::vector<float> values(part.size());
     read_floats(tensor, std::int64_t{part.rows.begin} * row->columns(), values);
+    if (row->initial == InitialValues::kOnes)
+      for (float& weight : values) weight += static_cast<float>(config_.norm_offset);
     return values;
   }
 

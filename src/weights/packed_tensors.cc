@@ -102,11 +102,19 @@ void check_tensors(const StoredTensors& stored, const StoredFormats& formats) {
       stored.find(row, index);
     }
   });
+  // A tied head may be there all the same. In a packed model it is always.
+  const ModelTensor& head = stored.table().at(TensorRole::kHead);
+  if (formats.head.packed)
+    known.insert(packed_name(packed_stem(head), formats.head.format));
+  else if (formats.attention.packed)
+    fail("{}: expected the head packed, as attention is, got none: convert the original model again",
+         folder.model_dir());
+  else
+    known.insert(stored.head().name);
   for (const std::string& name : known)
     if (!folder.contains(name)) fail("{}: expected a tensor {}, got no such tensor", folder.model_dir(), name);
-  const bool tied = stored.table().at(TensorRole::kHead).count == 0;
   for (const std::string_view name : folder.names())
-    if (!known.contains(name) && !(tied && name.starts_with("lm_head.")) && !name.ends_with(".rotary_emb.inv_freq"))
+    if (!known.contains(name) && !name.ends_with(".rotary_emb.inv_freq"))
       fail("{}: expected no tensors but those that config.json describes, got {}, which nothing would read",
            folder.model_dir(), name);
 }

@@ -97,7 +97,8 @@ std::string StoredTensors::name(const ModelTensor& row, int index) const {
 
 Tensor StoredTensors::head() const {
   const ModelTensor& head = table_.at(kHead);
-  return find(head.count > 0 ? head : table_.at(kEmbedding)).tensor;
+  // A model that says its head is tied, and has one all the same, means the one that it has, as in transformers.
+  return find(head.count > 0 || folder_.contains(head.name) ? head : table_.at(kEmbedding)).tensor;
 }
 
 }  // namespace foe

@@ -34,7 +34,7 @@ class StoredTensors {
   // expected shape and what was found.
   StoredTensor find(const ModelTensor& row, int index = 0) const;
   std::string name(const ModelTensor& row, int index = 0) const;
-  // The token head [V, D], which is the embedding if the two are tied.
+  // The token head [V, D]: of a model that ties it, the embedding, unless the folder has a head, too.
   Tensor head() const;
 
  private:

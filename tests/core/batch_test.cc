@@ -73,6 +73,29 @@ Batch routed_sequences() {
   return batch;
 }
 
+// The second of three_sequences() has a long prompt.
+Batch long_second_sequence() {
+  Batch batch;
+  batch.add_sequence(std::vector<std::int32_t>{7}, 19, std::vector<std::int32_t>{5, 0}, Batch::Sample::kLast);
+  batch.add_sequence(std::vector<std::int32_t>{1, 2, 3}, 0, std::vector<std::int32_t>{7}, Batch::Sample::kAll, 2, 500);
+  batch.add_sequence(std::vector<std::int32_t>{99, 0}, 15, std::vector<std::int32_t>{1, 2, 3}, Batch::Sample::kNone, 2);
+  return batch;
+}
+
+TEST(Batch, KeepsLengthsOfPrompts) {
+  EXPECT_TRUE(three_sequences().prompt_lengths.empty());
+  const Batch batch = long_second_sequence();
+  using Lengths = std::vector<std::int32_t>;
+  EXPECT_EQ(batch.prompt_lengths, (Lengths{0, 500, 0}));
+  EXPECT_EQ(decode(encode(batch), kLayers, kVocab, kBlocks, kOwners).prompt_lengths, batch.prompt_lengths);
+  EXPECT_EQ(part_of(batch, 2).prompt_lengths, (Lengths{500, 0}));
+  EXPECT_EQ(rows_of(batch, 2, 5).prompt_lengths, (Lengths{500, 0}));
+  EXPECT_EQ(encode(batch).size(), encode(three_sequences()).size() + 4);
+  auto message = encode(batch);
+  message.back() = -1;
+  EXPECT_THROW(decode(message, kLayers, kVocab, kBlocks, kOwners), Error);
+}
+
 TEST(Batch, AppendsSequences) {
   const Batch batch = three_sequences();
   EXPECT_EQ(batch.num_sequences(), 3);
@@ -327,7 +350,7 @@ TEST(Batch, DecodeChecksLengthsBeforeItAllocates) {
   expect_decode_error(spoiled, expected + "-1");
   spoiled = message;
   spoiled.push_back(0);
-  expect_decode_error(spoiled, "expected the end, got 1 more words");
+  expect_decode_error(spoiled, "expected the end, or lengths of ");
   expect_decode_error({}, "expected a range of layers, got 0 words");
   expect_decode_error({0, 1}, "expected a length, got the end");
   for (int length = 1; length < words; ++length)

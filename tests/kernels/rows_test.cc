@@ -8,6 +8,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/rope.h"
 #include "each_target.h"
 #include "numerics.h"
 
@@ -128,7 +129,8 @@ void check_rotation(int head_dim, int width, double position, double factor, boo
   const auto head = random_values(head_dim, head_dim);
   const auto expected = ref::rope(to_double(head), position, theta, factor, width, interleaved);
   std::vector<float> cosines(half), sines(half), first;
-  rope_angles(position, theta, factor, width, cosines.data(), sines.data());
+  rope_angles(static_cast<int>(position), rope_frequencies({.theta = theta, .factor = factor, .width = width}),
+              cosines.data(), sines.data());
   for_each_target([&] {
     auto rotated = head;
     (interleaved ? rope_interleaved : rope)(rotated.data(), cosines.data(), sines.data(), width);
@@ -158,10 +160,25 @@ TEST(Rope, MatchesReference) {
           }
 }
 
+TEST(Rope, FactorMultipliesCosinesAndSines) {
+  RopeFrequencies frequencies = rope_frequencies({.width = 16});
+  frequencies.factor = 1.25;
+  std::vector<float> cosines(8), sines(8);
+  for (const bool f32 : {false, true}) {
+    frequencies.f32 = f32;
+    rope_angles(5, frequencies, cosines.data(), sines.data());
+    for (int i = 0; i < 8; ++i) {
+      const double exact = 5 * frequencies.inverse[i], angle = f32 ? static_cast<float>(exact) : exact;
+      EXPECT_EQ(cosines[i], static_cast<float>(1.25 * std::cos(angle)));
+      EXPECT_EQ(sines[i], static_cast<float>(1.25 * std::sin(angle)));
+    }
+  }
+}
+
 TEST(Rope, PositionZeroChangesNothing) {
   const auto head = random_values(64, 1);
   std::vector<float> cosines(32), sines(32);
-  rope_angles(0, 10000, 1, 64, cosines.data(), sines.data());
+  rope_angles(0, rope_frequencies({.width = 64}), cosines.data(), sines.data());
   auto rotated = head;
   rope(rotated.data(), cosines.data(), sines.data(), 64);
   EXPECT_EQ(rotated, head);

@@ -42,7 +42,11 @@ def load(folder):
     """Returns (config, weights as float64) of a model folder with one safetensors file."""
     config = json.loads((Path(folder) / "config.json").read_text())
     tensors = safetensors_io.read(Path(folder) / "model.safetensors")
-    return config, {name: array.astype(np.float64) for name, array in tensors.items()}
+    weights = {name: array.astype(np.float64) for name, array in tensors.items()}
+    for name in weights:
+        if name.endswith("norm.weight"):  # Gemma's multiply by 1 + weight
+            weights[name] = weights[name] + config.get("norm_offset", 0)
+    return config, weights
 
 
 def rms(x):
@@ -78,12 +82,12 @@ def rope(x_TC, config):
     """Rotary embedding of the first part of a head. Dimension i of it turns together with dimension i + half of its
     width (Hugging Face's convention) or, interleaved, dimension 2i with 2i + 1 (GPT-J's)."""
     width = int(x_TC.shape[1] * config.get("partial_rotary_factor", 1.0))
-    frequencies = config["rope_theta"] ** (-2.0 * np.arange(width // 2) / max(width, 1))
-    angles = np.outer(np.arange(len(x_TC)) / rope_factor(config), frequencies)
+    frequencies, factor = rope_frequencies(config, width, len(x_TC))
+    angles = np.outer(np.arange(len(x_TC)), frequencies)
     pairs = np.arange(width).reshape(-1, 2) if config.get("rope_interleaved") else np.arange(width).reshape(2, -1).T
     out = x_TC.copy()
     for i, (a, b) in enumerate(pairs):
-        cos, sin = np.cos(angles[:, i]), np.sin(angles[:, i])
+        cos, sin = factor * np.cos(angles[:, i]), factor * np.sin(angles[:, i])
         out[:, a] = x_TC[:, a] * cos - x_TC[:, b] * sin
         out[:, b] = x_TC[:, b] * cos + x_TC[:, a] * sin
     return out
@@ -98,12 +102,48 @@ def share(total, groups, h):
     return range(total // groups * h, total // groups * (h + 1))
 
 
-def rope_factor(config):
-    scaling = config.get("rope_scaling")
-    if not scaling or scaling["rope_type"] == "default":
-        return 1.0
-    assert scaling["rope_type"] == "linear", scaling
-    return scaling["factor"]
+def rope_frequencies(config, width, length):
+    """The frequency of each pair, and what cosines and sines are multiplied by, for a text of so many tokens.
+
+    Formulas: linear is position interpolation (arXiv 2306.15595), yarn is arXiv 2309.00071 with DeepSeek-V3's mscale,
+    longrope arXiv 2402.13753; dynamic NTK and Llama 3.1's ramp are those of transformers' documentation."""
+    theta, index = config["rope_theta"], np.arange(width // 2)
+    scaling = config.get("rope_scaling") or {"rope_type": "default"}
+    kind, s = scaling["rope_type"], scaling.get("factor", 1.0)
+    trained = scaling.get("original_max_position_embeddings")
+    if kind == "dynamic":
+        theta *= (s * max(length, trained) / trained - (s - 1)) ** (width / (width - 2))
+    plain = theta ** (-2.0 * index / max(width, 1))
+    if kind in ("default", "dynamic"):
+        return plain, 1.0
+    if kind == "linear":
+        return plain / s, 1.0
+    if kind == "llama3":
+        low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+        wavelength = 2 * np.pi / plain
+        smooth = (trained / wavelength - low) / (high - low)
+        between = (1 - smooth) * plain / s + smooth * plain
+        return np.where(wavelength < trained / high, plain, np.where(wavelength > trained / low, plain / s, between)), 1.0
+    if kind == "yarn":
+        def index_of(turns):
+            return width * np.log(trained / (2 * np.pi * turns)) / (2 * np.log(theta))
+
+        low, high = index_of(scaling.get("beta_fast", 32)), index_of(scaling.get("beta_slow", 1))
+        if scaling.get("truncate", True):
+            low, high = np.floor(low), np.ceil(high)
+        low, high = max(low, 0), min(high, width - 1)
+        ramp = np.clip((index - low) / ((high - low) or 0.001), 0, 1)
+
+        def temperature(mscale):
+            return 0.1 * mscale * np.log(s) + 1 if s > 1 else 1.0
+
+        both = scaling.get("mscale") and scaling.get("mscale_all_dim")
+        factor = temperature(scaling["mscale"]) / temperature(scaling["mscale_all_dim"]) if both else temperature(1)
+        return plain / s * ramp + plain * (1 - ramp), scaling.get("attention_factor") or factor
+    assert kind == "longrope", scaling
+    factor = np.sqrt(1 + np.log(s) / np.log(trained)) if s > 1 else 1.0
+    divisors = np.array(scaling["long_factor" if length > trained else "short_factor"])
+    return plain / divisors, scaling.get("attention_factor") or factor
 
 
 def layers_of(config):

@@ -133,11 +133,12 @@ TEST(ConfigJson, ReadsRopeOfBothTransformers) {
 
 TEST(ConfigJson, RefusesOtherRope) {
   const auto error = [](const json& rope) { return error_with(with(olmoe(), {{"rope_scaling", rope}})); };
-  EXPECT_THAT(error({{"rope_type", "yarn"}, {"factor", 4}}),
-              HasSubstr("rope_scaling.rope_type: expected \"default\" or \"linear\", got \"yarn\""));
-  EXPECT_THAT(error({{"factor", 4}}), HasSubstr("expected \"default\" or \"linear\", got none"));
-  EXPECT_THAT(error({{"rope_type", 1}}), HasSubstr("expected \"default\" or \"linear\", got 1"));
-  EXPECT_THAT(error({{"type", "linear"}}), HasSubstr("rope_scaling.factor: expected a number, got none"));
+  EXPECT_THAT(error({{"rope_type", "mrope"}, {"factor", 4}}),
+              HasSubstr("rope_scaling.rope_type: expected \"linear\" or \"default\" or \"dynamic\" or \"llama3\" or "
+                        "\"yarn\" or \"longrope\", got \"mrope\""));
+  EXPECT_THAT(error({{"factor", 4}}), HasSubstr("\"longrope\", got none"));
+  EXPECT_THAT(error({{"rope_type", 1}}), HasSubstr("\"longrope\", got 1"));
+  EXPECT_THAT(error({{"type", "linear"}}), HasSubstr("rope_scaling.factor: expected a value, got none"));
   EXPECT_THAT(error({{"type", "linear"}, {"factor", "4"}}),
               HasSubstr("rope_scaling.factor: expected a number, got \"4\""));
   EXPECT_THAT(error({{"type", "linear"}, {"factor", 0.5}}),

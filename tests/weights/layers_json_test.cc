@@ -90,6 +90,7 @@ TEST(LayersJson, DefaultsMayBeWrittenOut) {
                        {"partial_rotary_factor", 1.0},
                        {"rope_interleaved", false},
                        {"rope_theta", 10000.0},
+                       {"rope_f32", false},
                        {"rope_scaling", {{"rope_type", "default"}}},
                        {"attention_scale", 0},
                        {"attn_logit_softcapping", 0}};
@@ -226,7 +227,8 @@ TEST(LayersJson, RefusesNamingThePath) {
       {attention({{"sliding_window", "x"}}),
        "layers[0].blocks[0].attention.sliding_window: expected an integer of at most 2147483647, got \"x\""},
       {attention({{"rope_scaling", {{"rope_type", "linear"}, {"factor", 2}, {"beta", 3}}}}),
-       "layers[0].blocks[0].attention.rope_scaling: expected no key but rope_type, factor, got \"beta\""},
+       "layers[0].blocks[0].attention.rope_scaling: expected no key but rope_type, type, rope_theta, "
+       "partial_rotary_factor, factor, original_max_position_embeddings, got \"beta\""},
       {attention({{"head_dim", 7}}),
        "layers[0].blocks[0].attention.head_dim: expected an even number (RoPE rotates pairs), got 7"},
       {attention({{"qk_norm", "all"}}),
@@ -325,6 +327,7 @@ TEST(AttentionJson, ReadsAndWritesEveryKey) {
   all.rotary_share = 0.5;
   all.rope_theta = 1.0 / 3;
   all.rope_factor = 8;
+  all.rope_f32 = true;
   all.scale = 0.1;
   all.softcap = 50;
   for (const auto& [from, to] : {std::pair{AttentionConfig{}, all}, {all, AttentionConfig{}}}) {

@@ -273,7 +273,14 @@ TEST(StoredTensors, EndsTiedAndUntied) {
   const Model tied(config, Experts::kOlmoe);
   expect_is(tied.tensors(), "model.embed_tokens.weight", StoredTensors(tied.tensors(), config).head());
   EXPECT_NO_THROW(check(tied, config));
-  EXPECT_NO_THROW(check(untied, config));  // with a copy of the embedding
+  // A head that is there counts, as in transformers; usually it is a copy of the embedding.
+  EXPECT_NO_THROW(check(untied, config));
+  expect_is(untied.tensors(), "lm_head.weight", StoredTensors(untied.tensors(), config).head());
+  const Model misshapen(config, Experts::kOlmoe, [](Builder& builder) { builder.add("lm_head.weight", {5, 5}); });
+  EXPECT_THAT(error_of([&] { check(misshapen, config); }),
+              HasSubstr("lm_head.weight: expected shape [5, 6], got [5, 5]"));
+  const Model biased(config, Experts::kOlmoe, [](Builder& builder) { builder.add("lm_head.bias", {5}); });
+  EXPECT_THAT(error_of([&] { check(biased, config); }), HasSubstr("got lm_head.bias, which nothing would read"));
   config.tie_word_embeddings = false;
   EXPECT_THAT(error_of([&] { check(tied, config); }),
               HasSubstr("lm_head.weight: expected a tensor of shape [5, 6], got no such tensor"));

@@ -184,11 +184,12 @@ void scale_row(float* x, const float* weight, float inverse_rms, int n) {
   HWY_DYNAMIC_DISPATCH(scale_row_kernel)(x, nullptr, weight, inverse_rms, n, x);
 }
 
-void rope_angles(double position, double theta, double factor, int width, float* cosines, float* sines) {
-  for (int i = 0; i < width / 2; ++i) {
-    const double angle = position / factor * std::pow(theta, -2.0 * i / width);
-    cosines[i] = static_cast<float>(std::cos(angle));
-    sines[i] = static_cast<float>(std::sin(angle));
+void rope_angles(int position, const RopeFrequencies& frequencies, float* cosines, float* sines) {
+  for (std::size_t i = 0; i < frequencies.inverse.size(); ++i) {
+    const double exact = position / frequencies.stretch * frequencies.inverse[i];
+    const double angle = frequencies.f32 ? static_cast<float>(exact) : exact;
+    cosines[i] = static_cast<float>(frequencies.factor * std::cos(angle));
+    sines[i] = static_cast<float>(frequencies.factor * std::sin(angle));
   }
 }
 

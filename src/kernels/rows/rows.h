@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "base/thread_pool.h"
+#include "core/rope.h"
 #include "core/sum_tree.h"
 
 namespace foe {
@@ -33,9 +34,9 @@ void rms_norm(ThreadPool& pool, const RowNorm& norm);
 float sum_of_squares(const float* x, int n);
 void scale_row(float* x, const float* weight, float inverse_rms, int n);
 
-// Writes cosines and sines of the rotary embedding (RoPE) for one position, [width / 2] each. Angle i is position /
-// factor * theta^(-2i / width), computed in double.
-void rope_angles(double position, double theta, double factor, int width, float* cosines, float* sines);
+// Writes cosines and sines of the rotary embedding (RoPE) for one position, one for each frequency. Angles, cosines and
+// sines are computed in double, but that an angle may be rounded to f32.
+void rope_angles(int position, const RopeFrequencies& frequencies, float* cosines, float* sines);
 
 // Rotate the first `width` elements of a head in place. rope() pairs element i with element i + width / 2, as most
 // Hugging Face models have them, and rope_interleaved() 2i with 2i + 1, as GPT-J's and GLM's.

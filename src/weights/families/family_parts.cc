@@ -1,23 +1,28 @@
 #include "weights/families/family_parts.h"
 
 #include <algorithm>
+#include <string_view>
 
-#include "weights/attention_json.h"
 #include "weights/json_keys.h"
+#include "weights/rope_json.h"
 
 namespace foe {
 namespace {
 
 using nlohmann::json;
 
-// Returns "sliding_window", or 0 if there is none, it is not in use, or it is at least as long as the context.
-int read_window(const ConfigKeys& keys, bool in_use) {
-  const json* window = keys.find("sliding_window");
-  if (!window || !in_use) return 0;
-  const int size = keys::as_int(*window, "sliding_window");
-  if (size >= keys.integer("max_position_embeddings")) return 0;
-  if (size < 1) fail("sliding_window: expected null or at least 1, got {}", size);
-  return size;
+// Reads an object that says how RoPE is scaled, and what may be in it or beside it. `object` may be null.
+void read_rope_object(const json* object, const std::string& name, double theta, double share,
+                      const RopeContext& context, AttentionConfig& attention) {
+  attention.rope_theta = theta;
+  attention.rotary_share = share;
+  attention.rope_f32 = true;
+  if (!object) return;
+  read_rope_scaling(*object, name, context, attention);
+  keys::within(name, [&] {
+    attention.rope_theta = keys::get_double(*object, "rope_theta", theta);
+    attention.rotary_share = keys::get_double(*object, "partial_rotary_factor", share);
+  });
 }
 
 bool is_sliding(const json& type) {
@@ -48,19 +53,44 @@ void read_model_keys(const ConfigKeys& keys, ModelConfig& config) {
   keys.mark({"eos_token_id", "bos_token_id"});
 }
 
-void read_rope(const ConfigKeys& keys, AttentionConfig& attention) {
-  json object = json::object();
-  for (const char* key : {"rope_theta", "rope_parameters", "rope_scaling"})
-    if (const json* value = keys.value(key)) object[key] = *value;
-  read_attention_keys(object, attention);
+void read_rope(const ConfigKeys& keys, AttentionConfig& attention, RotaryShare share) {
+  const json* object = nullptr;
+  std::string name;
+  for (const char* key : {"rope_parameters", "rope_scaling"})
+    if (const json* value = keys.value(key); value && *value != json::object()) {
+      object = value;
+      name = key;
+    }
+  const RopeContext context{keys.integer("max_position_embeddings"),
+                            keys.integer("original_max_position_embeddings", 0)};
+  const double beside = share == RotaryShare::kAny ? keys.number("partial_rotary_factor", 1) : 1;
+  read_rope_object(object, name, keys.number("rope_theta", attention.rope_theta), beside, context, attention);
+  if (share == RotaryShare::kWhole && attention.rotary_share != 1)
+    fail("{}.partial_rotary_factor: expected 1, got {}", name, attention.rotary_share);
 }
 
-AttentionConfig read_attention(const ConfigKeys& keys, const ModelConfig& config) {
+void read_rope_of_type(const ConfigKeys& keys, const char* type, double theta, AttentionConfig& attention) {
+  json object = json::object();
+  if (const json* all = keys.value("rope_parameters")) {
+    keys::expect_only(*all, "rope_parameters", {"full_attention", "sliding_attention"});
+    if (const json* own = keys::find(*all, type)) object = *own;
+  }
+  const std::string name = std::string("rope_parameters.") + type;
+  if (!object.is_object()) fail("{}: expected an object or null, got {}", name, excerpt(object));
+  const json* scaling = keys.value("rope_scaling");
+  if (scaling && std::string_view(type) == "full_attention") {
+    if (!scaling->is_object()) fail("rope_scaling: expected an object or null, got {}", excerpt(*scaling));
+    object.update(*scaling);
+  }
+  read_rope_object(&object, name, theta, 1, {keys.integer("max_position_embeddings"), 0}, attention);
+  if (attention.rotary_share != 1) fail("{}.partial_rotary_factor: expected 1, got {}", name, attention.rotary_share);
+}
+
+AttentionConfig read_heads(const ConfigKeys& keys, const ModelConfig& config) {
   AttentionConfig attention;
   attention.query_heads = keys.integer("num_attention_heads");
   attention.kv_heads = keys.integer("num_key_value_heads", attention.query_heads);
-  const json* width = keys.value("head_dim");
-  if (width) {
+  if (const json* width = keys.value("head_dim")) {
     attention.key_width = keys::as_int(*width, "head_dim");
   } else {
     if (attention.query_heads < 1 || config.hidden_size % attention.query_heads != 0)
@@ -68,7 +98,12 @@ AttentionConfig read_attention(const ConfigKeys& keys, const ModelConfig& config
            config.hidden_size, attention.query_heads);
     attention.key_width = config.hidden_size / attention.query_heads;
   }
-  read_rope(keys, attention);
+  return attention;
+}
+
+AttentionConfig read_attention(const ConfigKeys& keys, const ModelConfig& config, RotaryShare share) {
+  AttentionConfig attention = read_heads(keys, config);
+  read_rope(keys, attention, share);
   return attention;
 }
 
@@ -81,6 +116,15 @@ Activation read_activation(const ConfigKeys& keys, const char* key) {
 
 ExpertsConfig read_dense_network(const ConfigKeys& keys) {
   return dense_experts(keys.integer("intermediate_size"), read_activation(keys));
+}
+
+int read_window(const ConfigKeys& keys, bool in_use) {
+  const json* window = keys.find("sliding_window");
+  if (!window || !in_use) return 0;
+  const int size = keys::as_int(*window, "sliding_window");
+  if (size >= keys.integer("max_position_embeddings")) return 0;
+  if (size < 1) fail("sliding_window: expected null or at least 1, got {}", size);
+  return size;
 }
 
 int read_window_of_all(const ConfigKeys& keys, bool in_use) {
@@ -98,23 +142,19 @@ int read_window_of_all(const ConfigKeys& keys, bool in_use) {
   return window;
 }
 
-std::vector<int> read_window_by_layer(const ConfigKeys& keys, int layers, const std::function<bool(int)>& windowed,
-                                      bool in_use) {
-  const int window = read_window(keys, in_use);
-  std::vector<int> windows(layers);
+std::vector<bool> read_windowed_layers(const ConfigKeys& keys, int layers, const std::function<bool(int)>& windowed) {
   const json* types = keys.value("layer_types");
-  if (!types) {
-    for (int l = 0; l < layers; ++l) windows[l] = windowed(l) ? window : 0;
-    return windows;
+  std::vector<bool> result(layers);
+  if (types) {
+    const auto known = [](const json& type) { return type == "full_attention" || is_sliding(type); };
+    if (!types->is_array() || static_cast<int>(types->size()) != layers || !std::ranges::all_of(*types, known))
+      fail(
+          "layer_types: expected a list of \"full_attention\" and \"sliding_attention\", one for each of {} layers,"
+          " got {}",
+          layers, excerpt(*types));
   }
-  const auto known = [](const json& type) { return type == "full_attention" || is_sliding(type); };
-  if (!types->is_array() || static_cast<int>(types->size()) != layers || !std::ranges::all_of(*types, known))
-    fail(
-        "layer_types: expected a list of \"full_attention\" and \"sliding_attention\", one for each of {} layers, got "
-        "{}",
-        layers, excerpt(*types));
-  for (int l = 0; l < layers; ++l) windows[l] = is_sliding((*types)[l]) ? window : 0;
-  return windows;
+  for (int l = 0; l < layers; ++l) result[l] = types ? is_sliding((*types)[l]) : windowed(l);
+  return result;
 }
 
 }  // namespace foe

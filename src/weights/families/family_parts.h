@@ -14,10 +14,24 @@ void read_model_keys(const ConfigKeys& keys, ModelConfig& config);
 // Reads "eos_token_id", a number or a list of numbers, and "bos_token_id", as far as they are there.
 void read_tokens(const nlohmann::json& root, ModelConfig& config);
 
-// Reads the heads and their width ("head_dim", otherwise hidden_size / num_attention_heads), and RoPE.
-AttentionConfig read_attention(const ConfigKeys& keys, const ModelConfig& config);
-// Reads "rope_theta" and "rope_scaling" or "rope_parameters".
-void read_rope(const ConfigKeys& keys, AttentionConfig& attention);
+// Reads the heads and their width ("head_dim", otherwise hidden_size / num_attention_heads).
+AttentionConfig read_heads(const ConfigKeys& keys, const ModelConfig& config);
+
+// What families do with "partial_rotary_factor".
+enum class RotaryShare {
+  kWhole,  // they do not know it: a whole head rotates
+  kAny,
+};
+// Reads "rope_theta", "partial_rotary_factor", and how RoPE is scaled: "rope_scaling" of transformers 4, which wins, or
+// "rope_parameters" of transformers 5.
+void read_rope(const ConfigKeys& keys, AttentionConfig& attention, RotaryShare share = RotaryShare::kWhole);
+// The same in families whose "rope_parameters" has an object for each type of layers, "full_attention" and
+// "sliding_attention"; "rope_scaling" is that of the former. `theta` is for an object that has none.
+void read_rope_of_type(const ConfigKeys& keys, const char* type, double theta, AttentionConfig& attention);
+// Reads heads and RoPE.
+AttentionConfig read_attention(const ConfigKeys& keys, const ModelConfig& config,
+                               RotaryShare share = RotaryShare::kWhole);
+
 // "intermediate_size" and the activation.
 ExpertsConfig read_dense_network(const ConfigKeys& keys);
 Activation read_activation(const ConfigKeys& keys, const char* key = "hidden_act");
@@ -25,9 +39,9 @@ Activation read_activation(const ConfigKeys& keys, const char* key = "hidden_act
 // Reads "sliding_window" as the window of all layers; 0 if there is none, or if it is at least as long as the context.
 // "layer_types" may be there if they say the same.
 int read_window_of_all(const ConfigKeys& keys, bool in_use = true);
-// Reads "sliding_window" as that of those layers that "layer_types" calls "sliding_attention", or if there are no
-// types, of which `windowed` is true. Returns one for each layer.
-std::vector<int> read_window_by_layer(const ConfigKeys& keys, int layers, const std::function<bool(int)>& windowed,
-                                      bool in_use = true);
+// Returns "sliding_window"; 0 if there is none, if it is not in use, or if it is at least as long as the context.
+int read_window(const ConfigKeys& keys, bool in_use = true);
+// Returns for each layer whether "layer_types" calls it "sliding_attention", or without that key what `windowed` says.
+std::vector<bool> read_windowed_layers(const ConfigKeys& keys, int layers, const std::function<bool(int)>& windowed);
 
 }  // namespace foe

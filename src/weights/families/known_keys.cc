@@ -33,6 +33,7 @@ constexpr const char* kHarmless[] = {
     "initializer_range",
     "is_decoder",
     "label2id",
+    "max_window_layers",  // counts with use_sliding_window alone
     "model_type",
     "name_or_path",
     "output_attentions",
@@ -150,6 +151,7 @@ constexpr Neutral kNeutral[] = {
     {"topk_method", "[\"greedy\"]"},
     {"use_bias", "[false]"},
     {"use_bidirectional_attention", "[false]"},
+    {"use_mrope", "[false]"},
     {"use_parallel_residual", "[false]"},
     {"use_qk_norm", "[false]"},
     {"use_qkv_bias", "[false]"},

@@ -35,6 +35,7 @@ void read_olmoe(const ConfigKeys& keys, ModelConfig& config) {
   AttentionConfig attention = read_attention(keys, config);
   attention.qkv_bias = attention.output_bias = keys.flag("attention_bias");
   attention.qk_norm = QkNorm::kFull;
+  attention.rope_f32 = false;  // foe writes this type, too, for what it has trained
   config.layers = uniform_layers(keys.integer("num_hidden_layers"), attention,
                                  read_experts(keys, "olmoe", "intermediate_size", keys.flag("norm_topk_prob")));
 }

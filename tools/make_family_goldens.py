@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""Makes small random models of every family with `transformers`, and the logits that it gives for them.
+
+    tools/make_family_goldens.py                 # writes all of tests/golden/families/
+    tools/make_family_goldens.py gemma3 phi3     # those whose names begin so
+    tools/make_family_goldens.py llama --seed 7 --output /tmp/models   # others, to try
+
+tools/family_models/*.py have the families: a dictionary MODELS from a name to a function that returns a configuration of
+transformers. A folder is what `save_pretrained` writes; beside it, expected.safetensors holds `tokens` (I32 [T]),
+`positions` (I32 [P]), `logits` (F32 [P, V]) at these, and in models whose windows or rotary scaling shows only in long
+texts the same as `long_tokens`, `long_positions`, `long_logits`. The model computes them in float64 on the CPU
+(transformers keeps some steps in float32 even then: norms, rotary angles, the router's softmax).
+Needs torch and transformers.
+"""
+
+import argparse
+import importlib.util
+import json
+import logging
+from pathlib import Path
+
+import torch
+import transformers
+from safetensors.torch import save_file
+
+TOKENS, LONG = 96, 4000
+POSITIONS = 16  # whose logits are kept, of each text
+# Two router logits may differ from ours by the test's tolerance, 2e-5 of the largest, each.
+SMALLEST_MARGIN = 1e-4
+GOLDEN = Path(__file__).parent.parent / "tests" / "golden" / "families"
+
+
+def load_models():
+    models = {}
+    for path in sorted((Path(__file__).parent / "family_models").glob("*.py")):
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        models |= module.MODELS
+    return models
+
+
+def randomise(model, generator):
+    """Draws every parameter anew, so that every part matters to the logits: the stock initialisation is near zero."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            draw = torch.randn(parameter.shape, generator=generator)
+            if parameter.dim() == 1:
+                # Weights of norms are around 1, also where what is stored is added to 1; biases are around 0.
+                around = 1 if "norm" in name and not adds_one(model) else 0
+                parameter.copy_(around + 0.2 * draw)
+            elif "embed_tokens" in name:
+                parameter.copy_(draw * getattr(model, "golden_embedding_gain", 1.0))
+            else:
+                # Expert outputs come weighted by probabilities: larger down projections make up for it.
+                gain = 3.0 if name.endswith(("down_proj", "down_proj.weight", "w2.weight")) else 1.5
+                parameter.copy_(draw * gain / parameter.shape[-1] ** 0.5)
+        for name, buffer in model.named_buffers():
+            if name.endswith("e_score_correction_bias"):
+                buffer.copy_(0.1 * torch.randn(buffer.shape, generator=generator))
+
+
+def adds_one(model):
+    """Whether the norms multiply by 1 + weight."""
+    return model.config.model_type.startswith(("gemma2", "gemma3"))
+
+
+def router_margin(router_logits, k):
+    """Smallest gap between the last expert taken and the first one left, relative to the layer's largest logit."""
+    margins = [1.0]
+    for scores_TE in router_logits or ():
+        ranked = scores_TE.sort(dim=-1, descending=True).values
+        margins.append(((ranked[:, k - 1] - ranked[:, k]).min() / scores_TE.abs().max()).item())
+    return min(margins)
+
+
+def expected(model, length, generator, prefix):
+    config = model.config.get_text_config()
+    tokens = torch.randint(config.vocab_size, (length,), generator=generator)
+    sparse = getattr(config, "num_experts_per_tok", None)
+    with torch.no_grad():
+        out = model(tokens[None], **({"output_router_logits": True} if sparse else {}))
+    positions = torch.linspace(0, length - 1, POSITIONS).round().int()
+    logits = out.logits[0, positions.long()].float().contiguous()
+    margin = router_margin(getattr(out, "router_logits", None), sparse) if sparse else 1.0
+    return {f"{prefix}tokens": tokens.int(), f"{prefix}positions": positions, f"{prefix}logits": logits}, margin
+
+
+def make(config, seed):
+    generator = torch.Generator().manual_seed(seed)
+    long = config.__dict__.pop("golden_long", False)
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    if hasattr(model, "set_experts_implementation"):
+        model.set_experts_implementation("eager")  # the grouped product has no float64
+    randomise(model, generator)
+    model.double()
+    tensors, margin = expected(model, TOKENS, generator, "")
+    if long:
+        more, long_margin = expected(model, LONG, generator, "long_")
+        tensors, margin = tensors | more, min(margin, long_margin)
+    return model.float(), tensors, margin
+
+
+def write(name, new_config, folder, seed):
+    model, tensors, margin = make(new_config(), seed)
+    while margin < SMALLEST_MARGIN:
+        seed += 1
+        model, tensors, margin = make(new_config(), seed)
+    model.save_pretrained(folder)
+    metadata = {"transformers": transformers.__version__, "torch": torch.__version__, "seed": str(seed)}
+    save_file(tensors, folder / "expected.safetensors", metadata)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    for path in folder.iterdir():
+        path.chmod(0o644)  # safetensors makes files that only their owner can read
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    print(json.dumps({"model": name, "seed": seed, "router_margin": margin, "bytes": size,
+                      "largest": tensors["logits"].abs().max().item()}), flush=True)
+
+
+def main():
+    models = load_models()
+    parser = argparse.ArgumentParser(description="Make golden model folders with transformers.")
+    parser.add_argument("names", nargs="*", help="beginnings of the models' names (default: all)")
+    parser.add_argument("--output", type=Path, default=GOLDEN, help="folder of the folders")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and tokens")
+    args = parser.parse_args()
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    for name, new_config in models.items():
+        if not args.names or name.startswith(tuple(args.names)):
+            write(name, new_config, args.output / name, args.seed)
+
+
+if __name__ == "__main__":
+    main()
