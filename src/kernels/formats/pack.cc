@@ -5,21 +5,11 @@
 
 #include "base/check.h"
 #include "base/huge_pages.h"
+#include "kernels/formats/stored_blocks.h"
 #include "kernels/products/gemm.h"
 
 namespace foe {
 namespace {
-
-float read_element(DType type, const std::byte* p) {
-  if (type == DType::kF32) {
-    float value;
-    std::memcpy(&value, p, sizeof value);
-    return value;
-  }
-  BF16 value;
-  std::memcpy(&value, p, sizeof value);
-  return to_float(value);
-}
 
 void write_element(WeightFormat format, std::byte* p, float value) {
   if (format == WeightFormat::kF32) {
@@ -132,13 +122,21 @@ StoredMatrix StoredMatrix::slice(int row, int row_count, int column, int column_
   FOE_CHECK(row >= 0 && row_count >= 0 && row + row_count <= rows && column >= 0 && column_count >= 0 &&
                 column + column_count <= depth,
             "rows {}+{} of {}, columns {}+{} of {}", row, row_count, rows, column, column_count, depth);
-  return {type, data + row * row_bytes + column * size_of(type), row_bytes, row_count, column_count};
+  const DTypeInfo& block = info_of(type);
+  const int first = skip + column;
+  return {type,         data + row * row_bytes + first / block.elements * block.bytes,
+          row_bytes,    row_count,
+          column_count, first % block.elements};
 }
 
 void StoredMatrix::read_row(int row, float* out) const {
   FOE_CHECK(0 <= row && row < rows, "row {} of {}", row, rows);
   const std::byte* in = data + row * row_bytes;
-  for (int k = 0; k < depth; ++k) out[k] = read_element(type, in + k * size_of(type));
+  const int block = info_of(type).elements, blocks = (skip + depth + block - 1) / block;
+  if (blocks * block == depth) return decode(type, in, depth, out);
+  std::vector<float> whole(blocks * block);
+  decode(type, in, blocks * block, whole.data());
+  std::copy_n(whole.data() + skip, depth, out);
 }
 
 PackedMatrix pack(ThreadPool& pool, std::span<const StoredMatrix> parts, WeightFormat format, PackingSpace* space) {

@@ -60,8 +60,10 @@ const char* to_string(WeightFormat format);
 // Reads "f32", "bf16", "bf16xbf16", "int8" or "int4". Throws Error, beginning with `what`, for anything else.
 WeightFormat parse_weight_format(std::string_view what, std::string_view name);
 
+// Returns the format in memory of weights that are of this type in a file, unless another one is asked for. f32 has the
+// values of f16 exactly; those in blocks are rounded to bf16.
 constexpr WeightFormat format_of(DType type) {
-  return type == DType::kF32 ? WeightFormat::kF32 : WeightFormat::kBF16;
+  return type == DType::kF32 || type == DType::kF16 ? WeightFormat::kF32 : WeightFormat::kBF16;
 }
 constexpr bool quantised(WeightFormat format) {
   return format == WeightFormat::kInt8 || format == WeightFormat::kInt4;

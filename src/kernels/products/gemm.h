@@ -52,17 +52,19 @@ class PackingSpace {
   std::size_t used_ = 0;  // bytes of the last piece
 };
 
-// A view of a matrix of f32 or bf16 as it stands in a file: row-major, at any alignment, and possibly a slice of a
-// wider matrix.
+// A view of a matrix as it stands in a file, of any type: row-major, at any alignment, and possibly a slice of a wider
+// matrix. A slice may begin and end inside blocks of the type.
 struct StoredMatrix {
   DType type = DType::kF32;
-  const std::byte* data = nullptr;  // element (0, 0)
+  const std::byte* data = nullptr;  // element (0, 0), or the block that it is in
   std::size_t row_bytes = 0;        // from one row to the next
   int rows = 0;
   int depth = 0;
+  int skip = 0;  // so many elements of each row's first block come before the slice
 
   StoredMatrix slice(int row, int row_count, int column, int column_count) const;
-  // Writes one row to out[0 .. depth), widened to f32, which is exact.
+  // Writes one row to out[0 .. depth), as f32: widened, which is exact, or decoded
+  // (decode() in stored_blocks.h).
   void read_row(int row, float* out) const;
 };
 
@@ -70,7 +72,8 @@ struct StoredMatrix {
 PackedMatrix empty_packed(int rows, int depth, WeightFormat format);
 
 // Packs `parts`, which must all have the same depth, as one matrix: the rows of each part follow those of the one
-// before it. The weights are converted to `format`: f32 becomes the nearest bf16, ties to even, and quantise_block()
+// before it. The weights are converted to `format`, those in blocks from the f32 that they
+// decode to: f32 becomes the nearest bf16, ties to even, and quantise_block()
 // says how int8 and int4 round. With `space`, the matrix lies there; without it, the matrix owns its memory.
 PackedMatrix pack(ThreadPool& pool, std::span<const StoredMatrix> parts, WeightFormat format,
                   PackingSpace* space = nullptr);
