@@ -12,6 +12,8 @@
 #include "text/json_fields.h"
 #include "text/tokenizer_config.h"
 #include "text/utf8.h"
+#include "weights/gguf/gguf_chat.h"
+#include "weights/gguf/gguf_shards.h"
 
 namespace foe {
 namespace {
@@ -56,7 +58,7 @@ ChatTemplate ChatTemplate::load(const std::string& model_dir, const std::string&
   std::optional<std::string> source = template_path.empty()
                                           ? read_if_there(model_dir + "/chat_template.jinja", kMaxTemplateBytes)
                                           : read_text_file(template_path, kMaxTemplateBytes);
-  const json config = load_tokenizer_config(model_dir);
+  const json config = is_gguf_path(model_dir) ? gguf_tokenizer_config(model_dir) : load_tokenizer_config(model_dir);
   ordered_json tokens;
   try {
     tokens = special_tokens(config);

@@ -13,9 +13,11 @@
 #include "base/text_file.h"
 #include "text/json_fields.h"
 #include "text/tokenizer_config.h"
+#include "tokenizer/gguf_tokenizer.h"
 #include "tokenizer/sentencepiece_model.h"
 #include "tokenizer/tiktoken_file.h"
 #include "tokenizer/tokenizer_json.h"
+#include "weights/gguf/gguf_shards.h"
 
 namespace foe {
 namespace {
@@ -252,6 +254,7 @@ TokenizerSpec read_tiktoken(std::string_view text, const json& config, const std
 }  // namespace
 
 std::string find_tokenizer_file(const std::string& model_dir) {
+  if (is_gguf_path(model_dir)) return model_dir;
   for (const char* name : {"tokenizer.json", "tokenizer.model", "tiktoken.model"})
     if (const std::string path = model_dir + "/" + name; exists(path)) return path;
   std::error_code error;
@@ -282,6 +285,7 @@ TokenizerSpec read_files(const std::string& path, const std::string& text, const
 }  // namespace
 
 TokenizerSpec load_tokenizer_spec(const std::string& model_dir) {
+  if (is_gguf_path(model_dir)) return load_gguf_tokenizer(model_dir);
   const std::string path = find_tokenizer_file(model_dir);
   if (path.empty())
     fail("{}: expected tokenizer.json, tokenizer.model, tiktoken.model or one *.tiktoken, got none of them", model_dir);

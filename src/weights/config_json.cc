@@ -13,6 +13,8 @@
 #include "weights/experts_json.h"
 #include "weights/families/family.h"
 #include "weights/families/family_parts.h"
+#include "weights/gguf/gguf_config.h"
+#include "weights/gguf/gguf_shards.h"
 #include "weights/json_keys.h"
 #include "weights/layers_json.h"
 #include "weights/rope_json.h"
@@ -208,6 +210,7 @@ ModelConfig parse_model_config(std::string_view text, const std::string& source,
 }
 
 std::vector<std::string> config_notes(const std::string& model_dir) {
+  if (is_gguf_path(model_dir)) return {};  // keys that are not known are errors there
   const std::string path = model_dir + "/config.json";
   std::vector<std::string> unknown;
   parse_model_config(read_text_file(path, kMaxConfigBytes), path, &unknown);
@@ -216,6 +219,7 @@ std::vector<std::string> config_notes(const std::string& model_dir) {
 }
 
 ModelConfig load_model_config(const std::string& model_dir) {
+  if (is_gguf_path(model_dir)) return load_gguf_config(model_dir);
   const std::string path = model_dir + "/config.json";
   ModelConfig config = parse_model_config(read_text_file(path, kMaxConfigBytes), path);
   const std::string generation = model_dir + "/generation_config.json";

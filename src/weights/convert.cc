@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "weights/atomic_file.h"
 #include "weights/finite.h"
 #include "weights/model_folder.h"
 #include "weights/output_blocks.h"
@@ -45,7 +46,15 @@ class Converter {
   void copy(const ModelTensor& row) {
     const Tensor tensor = stored_.find(row).tensor;
     require_finite(pool_, tensor);
-    sources_.push_back(byte_source(row.name, tensor.dtype == DType::kF32 ? "F32" : "BF16", tensor.shape, tensor.bytes));
+    if (tensor.dtype == DType::kF32 || tensor.dtype == DType::kBF16)
+      return sources_.push_back(
+          byte_source(row.name, tensor.dtype == DType::kF32 ? "F32" : "BF16", tensor.shape, tensor.bytes));
+    // The embedding of a GGUF file may be large: it is rounded as matrices are.
+    const bool rounded = row.format == TensorFormat::kFile && in_blocks(tensor.dtype);
+    sources_.push_back(generated_source(row.name, rounded ? DType::kBF16 : DType::kF32, tensor.shape,
+                                        [tensor](std::size_t first, std::span<float> out) {
+                                          read_floats(tensor, static_cast<std::int64_t>(first), out);
+                                        }));
   }
 
   // Adds a packed tensor. `make` returns each of its matrices when it is written.
@@ -116,7 +125,8 @@ class Converter {
 
 void convert_model(ThreadPool& pool, const std::string& model_dir, const ModelConfig& config,
                    const FormatChoice& formats, const std::string& out,
-                   const std::function<void(std::size_t, std::size_t)>& progress) {
+                   const std::function<void(std::size_t, std::size_t)>& progress,
+                   const std::map<std::string, std::string>& files) {
   const TensorFolder folder(model_dir);
   const StoredTensors stored(folder, config);
   const StoredFormats in_file = stored_formats(stored, config);
@@ -141,6 +151,7 @@ void convert_model(ThreadPool& pool, const std::string& model_dir, const ModelCo
   }
   NewFolder new_folder(out);
   write_model_folder(new_folder.partial(), config, std::move(sources), model_dir);
+  for (const auto& [name, contents] : files) write_text_file(new_folder.partial() + "/" + name, contents);
   new_folder.commit();
 }
 

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cstring>
+#include <vector>
 
 #include "base/error.h"
 #include "weights/packed_tensors.h"
@@ -30,9 +32,15 @@ bool any_past(const std::byte* from, std::size_t count, Bits limit) {
   return false;
 }
 
-bool any_past(DType type, const std::byte* from, std::size_t count, std::uint32_t limit) {
-  if (type == DType::kF32) return any_past<std::uint32_t>(from, count, limit);
-  return any_past<std::uint16_t>(from, count, static_cast<std::uint16_t>(limit >> 16));
+// Whether an element of the row has such bits as f32, or would have in bf16.
+bool any_past(const StoredMatrix& m, int row, std::uint32_t limit) {
+  const std::byte* from = m.data + row * m.row_bytes;
+  const auto count = static_cast<std::size_t>(m.depth);
+  if (m.type == DType::kF32) return any_past<std::uint32_t>(from, count, limit);
+  if (m.type == DType::kBF16) return any_past<std::uint16_t>(from, count, static_cast<std::uint16_t>(limit >> 16));
+  std::vector<float> values(count);
+  m.read_row(row, values.data());
+  return any_past<std::uint32_t>(reinterpret_cast<const std::byte*>(values.data()), count, limit);
 }
 
 // Returns the first row with such an element, or -1.
@@ -43,7 +51,7 @@ int first_row_past(ThreadPool& pool, const StoredMatrix& m, std::uint32_t limit)
   pool.parallel_for((m.rows + together - 1) / together, [&](std::size_t task) {
     const int begin = static_cast<int>(task) * together, end = std::min(m.rows, begin + together);
     for (int row = begin; row < end && row < first.load(std::memory_order_relaxed); ++row) {
-      if (!any_past(m.type, m.data + row * m.row_bytes, m.depth, limit)) continue;
+      if (!any_past(m, row, limit)) continue;
       for (int seen = first.load(); row < seen && !first.compare_exchange_weak(seen, row);) {
       }
       break;
@@ -58,19 +66,17 @@ StoredMatrix finite_part(ThreadPool& pool, const Tensor& tensor, int row, int ro
                          WeightFormat format) {
   const StoredMatrix part = matrix(tensor).slice(row, rows, column, columns);
   const bool becomes_bf16 = format == WeightFormat::kBF16 || format == WeightFormat::kBF16xBF16;
-  const std::uint32_t limit = part.type == DType::kF32 && becomes_bf16 ? kPastBf16 : kInfinity;
+  const std::uint32_t limit = part.type != DType::kBF16 && becomes_bf16 ? kPastBf16 : kInfinity;
   const int bad = first_row_past(pool, part, limit);
   if (bad < 0) return part;
-  const std::size_t size = size_of(part.type);
-  const std::byte* at = part.data + bad * part.row_bytes;
+  std::vector<float> values(columns);
+  part.read_row(bad, values.data());
   int k = 0;
-  while (!any_past(part.type, at + k * size, 1, limit)) ++k;
-  float value = 0;
-  read_floats({part.type, {1}, {at + k * size, size}}, 0, {&value, 1});
+  while ((std::bit_cast<std::uint32_t>(values[k]) & 0x7fffffffu) < limit) ++k;
   fail(
       "{}: expected weights that are finite{}, got {} in row {}, column {}: the file is damaged, or its training"
       " diverged",
-      tensor.name, limit == kPastBf16 ? " in bf16" : "", value, row + bad, column + k);
+      tensor.name, limit == kPastBf16 ? " in bf16" : "", values[k], row + bad, column + k);
 }
 
 void require_finite(ThreadPool& pool, const Tensor& tensor) {

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "weights/gguf/gguf_config.h"
 
 namespace foe {
 namespace {
@@ -29,6 +30,11 @@ StoredFormat stored_format(const TensorFolder& folder, const std::string& name, 
   return {format_of(stored().dtype), false};
 }
 
+// Whether a tensor is computed, or read together with the configuration, or no part of the model.
+bool is_read_elsewhere(const TensorFolder& folder, std::string_view name) {
+  return name.ends_with(".rotary_emb.inv_freq") || (folder.gguf() && is_beside_gguf_model(folder, name));
+}
+
 StoredFormat format_of_part(const StoredFormats& formats, TensorFormat part) {
   switch (part) {
     case TensorFormat::kAttention:
@@ -46,7 +52,7 @@ StoredFormat format_of_part(const StoredFormats& formats, TensorFormat part) {
 
 StoredMatrix matrix(const Tensor& tensor) {
   const int rows = static_cast<int>(tensor.shape[0]), depth = static_cast<int>(tensor.shape[1]);
-  return {tensor.dtype, tensor.bytes.data(), static_cast<std::size_t>(depth) * size_of(tensor.dtype), rows, depth};
+  return {tensor.dtype, tensor.bytes.data(), bytes_of(tensor.dtype, depth), rows, depth};
 }
 
 std::string packed_name(const std::string& name, WeightFormat format) {
@@ -114,7 +120,7 @@ void check_tensors(const StoredTensors& stored, const StoredFormats& formats) {
   for (const std::string& name : known)
     if (!folder.contains(name)) fail("{}: expected a tensor {}, got no such tensor", folder.model_dir(), name);
   for (const std::string_view name : folder.names())
-    if (!known.contains(name) && !name.ends_with(".rotary_emb.inv_freq"))
+    if (!known.contains(name) && !is_read_elsewhere(folder, name))
       fail("{}: expected no tensors but those that config.json describes, got {}, which nothing would read",
            folder.model_dir(), name);
 }

@@ -6,23 +6,13 @@
 
 #include <fmt/format.h>
 
+#include "weights/tensor_aliases.h"
+
 namespace foe {
-namespace {
 
-using enum TensorRole;
-
-// A tensor of other families: the rows of one role, or of several, one below the other, of any heights.
-struct Alias {
-  const char* name;  // behind the layer's prefix; {} is the expert
-  std::vector<TensorRole> roles;
-  bool of_all = false;  // one tensor [E, ...] has those of all experts
-  // If not null, the name means this only in layers that also have a tensor of this name: families differ in which
-  // norms they call the same.
-  const char* beside = nullptr;
-};
-
-const std::vector<Alias>& aliases() {
-  static const std::vector<Alias> list = {
+const std::vector<TensorAlias>& folder_aliases() {
+  using enum TensorRole;
+  static const std::vector<TensorAlias> list = {
       {"block_sparse_moe.gate.weight", {kRouter}},  // Mixtral
       {"block_sparse_moe.experts.{}.w1.weight", {kGateProj}},
       {"block_sparse_moe.experts.{}.w3.weight", {kUpProj}},
@@ -34,6 +24,10 @@ const std::vector<Alias>& aliases() {
   };
   return list;
 }
+
+namespace {
+
+using enum TensorRole;
 
 // Where one of a row's tensors is: in the tensor `name`, which must have this shape, as far as it follows.
 struct Place {
@@ -50,13 +44,14 @@ Place slice_of_network(const ModelTensor& row, int index) {
   return {row.slices_of, shape_of_all(row), -1, columns ? 0 : first, columns ? first : 0};
 }
 
-bool applies(const Alias& alias, const TensorFolder& folder, const ModelTensor& row, const std::string& prefix) {
+bool applies(const TensorAlias& alias, const TensorFolder& folder, const ModelTensor& row, const std::string& prefix) {
   return std::ranges::find(alias.roles, row.role) != alias.roles.end() &&
          (!alias.beside || folder.contains(prefix + alias.beside));
 }
 
 // Where a row is in the tensor of an alias.
-Place place_in(const TensorTable& table, const Alias& alias, std::string name, const ModelTensor& row, int index) {
+Place place_in(const TensorTable& table, const TensorAlias& alias, std::string name, const ModelTensor& row,
+               int index) {
   Place place{std::move(name), row.shape};
   place.shape[0] = 0;
   for (const TensorRole role : alias.roles) {
@@ -71,21 +66,33 @@ Place place_in(const TensorTable& table, const Alias& alias, std::string name, c
 }
 
 Place place_of(const TensorFolder& folder, const TensorTable& table, const ModelTensor& row, int index) {
-  if (!row.slices_of.empty()) return slice_of_network(row, index);
-  const std::string prefix = row.layer < 0 ? "" : fmt::format("model.layers.{}.", row.layer);
-  for (const Alias& alias : aliases()) {
+  const bool gguf = folder.gguf();
+  if (!row.slices_of.empty() && !gguf) return slice_of_network(row, index);
+  const std::string prefix = row.layer < 0 ? "" : fmt::format("{}.{}.", gguf ? "blk" : "model.layers", row.layer);
+  std::string usual;  // for the message that there is none
+  for (const TensorAlias& alias : gguf ? gguf_aliases() : folder_aliases()) {
     if (!applies(alias, folder, row, prefix)) continue;
     std::string name = prefix + fmt::format(fmt::runtime(alias.name), index);
-    if (folder.contains(name)) return place_in(table, alias, std::move(name), row, index);
+    if (!folder.contains(name)) {
+      if (gguf && usual.empty()) usual = std::move(name);
+      continue;
+    }
+    if (row.slices_of.empty()) return place_in(table, alias, std::move(name), row, index);
+    Place place = slice_of_network(row, index);
+    place.name = std::move(name);
+    return place;
   }
-  return {name_of(row, index), row.shape};
+  return {usual.empty() ? name_of(row, index) : usual, row.shape};
 }
 
 }  // namespace
 
 StoredTensor StoredTensors::find(const ModelTensor& row, int index) const {
   const Place place = place_of(folder_, table_, row, index);
-  Tensor tensor = folder_.tensor(place.name, place.shape);
+  // GGUF files have a matrix of one row as a vector.
+  const bool one_row = folder_.gguf() && row.shape.size() == 2 && row.shape[0] == 1 && place.shape == row.shape;
+  Tensor tensor = folder_.tensor(place.name, one_row ? std::vector{row.shape[1]} : place.shape);
+  if (one_row) tensor.shape = row.shape;
   if (place.slice >= 0) tensor = slice(tensor, place.slice);
   if (tensor.shape[0] != row.shape[0]) tensor = rows(tensor, place.row, place.row + row.shape[0]);
   return {std::move(tensor), place.column};

@@ -5,6 +5,8 @@
 //   fused     mlp.experts.{gate_up_proj,down_proj} [E, 2F, D] gate first, [E, D, F]
 //   Phi-3     self_attn.qkv_proj, mlp.gate_up_proj: the rows of several matrices, one below the other
 //
+//   GGUF      blk.L.attn_q.weight and so on (gguf/gguf_names.cc)
+//
 // Which names a folder uses is found out by which of them exist. Fused experts, as transformers 5 has them in memory,
 // have no ".weight". A matrix may also be packed already (packed_tensors.h).
 #pragma once

@@ -19,6 +19,7 @@ struct StoredType {
 inline constexpr StoredType kStoredTypes[] = {
     {"F32", 32, DType::kF32},
     {"BF16", 16, DType::kBF16},
+    {"F16", 16, DType::kF16},
     {"BOOL", 8, {}},
     {"F4", 4, {}},
     {"F6_E2M3", 6, {}},
@@ -32,7 +33,6 @@ inline constexpr StoredType kStoredTypes[] = {
     {"F8_E5M2FNUZ", 8, {}},
     {"I16", 16, {}},
     {"U16", 16, {}},
-    {"F16", 16, {}},
     {"I32", 32, {}},
     {"U32", 32, {}},
     {"F64", 64, {}},

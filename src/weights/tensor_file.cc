@@ -12,6 +12,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "kernels/products/gemm.h"
 
 namespace foe {
 namespace {
@@ -49,7 +50,13 @@ void TensorFile::drop_pages() const {
 
 TensorFile::TensorFile(const std::string& path) : path_(path), file_(map_file(path)) {
   try {
-    header_ = parse_safetensors_header(file_, path);
+    if (is_gguf(file_)) {
+      GgufHeader header = parse_gguf_header(file_, path);
+      header_.tensors = std::move(header.tensors);
+      gguf_ = std::move(header.metadata);
+    } else {
+      header_ = parse_safetensors_header(file_, path);
+    }
   } catch (...) {
     unmap(file_);
     throw;
@@ -61,12 +68,16 @@ TensorFile::~TensorFile() {
 }
 
 TensorFile::TensorFile(TensorFile&& other) noexcept
-    : path_(std::move(other.path_)), file_(std::exchange(other.file_, {})), header_(std::move(other.header_)) {}
+    : path_(std::move(other.path_)),
+      file_(std::exchange(other.file_, {})),
+      header_(std::move(other.header_)),
+      gguf_(std::move(other.gguf_)) {}
 
 TensorFile& TensorFile::operator=(TensorFile&& other) noexcept {
   std::swap(path_, other.path_);
   std::swap(file_, other.file_);
   std::swap(header_, other.header_);
+  std::swap(gguf_, other.gguf_);
   return *this;
 }
 
@@ -85,7 +96,9 @@ std::span<const std::byte> TensorFile::bytes(const TensorInfo& info) const {
 
 Tensor TensorFile::tensor(const TensorInfo& info) const {
   if (!info.type->dtype)
-    fail("{}: {}: expected weights of type F32 or BF16, got {}", path_, info.name, info.type->name);
+    fail("{}: {}: expected weights of type {}, got {}", path_, info.name,
+         gguf_ ? "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K or MXFP4" : "F32, BF16 or F16",
+         info.type->name);
   return {*info.type->dtype, info.shape, bytes(info), info.name};
 }
 
@@ -93,18 +106,11 @@ void read_floats(const Tensor& tensor, std::int64_t first, std::span<float> out)
   const auto count = static_cast<std::int64_t>(out.size());
   FOE_CHECK(first >= 0 && count <= tensor.size() && first <= tensor.size() - count, "[{}, +{}) of {}", first, count,
             tensor.size());
-  const std::byte* from = tensor.bytes.data() + static_cast<std::size_t>(first) * size_of(tensor.dtype);
-  if (out.empty()) return;
-  if (tensor.dtype == DType::kF32) {
-    std::memcpy(out.data(), from, out.size_bytes());
-    return;
-  }
-  for (float& value : out) {
-    BF16 stored;
-    std::memcpy(&stored, from, sizeof stored);
-    value = to_float(stored);
-    from += sizeof stored;
-  }
+  const DTypeInfo& block = info_of(tensor.dtype);
+  const int skip = static_cast<int>(first % block.elements);
+  const StoredMatrix part{
+      tensor.dtype, tensor.bytes.data() + bytes_of(tensor.dtype, first), 0, 1, static_cast<int>(count), skip};
+  part.read_row(0, out.data());
 }
 
 Tensor rows(const Tensor& tensor, std::int64_t begin, std::int64_t end) {

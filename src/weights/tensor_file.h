@@ -1,16 +1,18 @@
-// One .safetensors file, mapped read-only. Opening it reads and checks the header. Data is read from disk only when it
-// is used, page by page, so a rank that holds some of the experts reads only these.
+// One .safetensors or .gguf file, mapped read-only. Opening it reads and checks the header. Data is read from disk only
+// when it is used, page by page, so a rank that holds some of the experts reads only these.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "core/dtype.h"
+#include "weights/gguf/gguf_header.h"
 #include "weights/safetensors_header.h"
 
 namespace foe {
@@ -23,10 +25,12 @@ struct Tensor {
   std::span<const std::byte> bytes;
   std::string name = {};  // its name in the file
 
-  std::int64_t size() const { return static_cast<std::int64_t>(bytes.size() / size_of(dtype)); }  // elements
+  std::int64_t size() const {  // elements
+    return static_cast<std::int64_t>(bytes.size() / info_of(dtype).bytes) * info_of(dtype).elements;
+  }
 };
 
-// Writes element first + i of `tensor`, widened to f32, to out[i]. The range must lie within the tensor.
+// Writes element first + i of `tensor` as f32 to out[i]. The range must lie within the tensor.
 void read_floats(const Tensor& tensor, std::int64_t first, std::span<float> out);
 
 // Returns part `index` of a tensor's first dimension: of [E, F, D] it returns [F, D].
@@ -45,9 +49,10 @@ class TensorFile {
   TensorFile& operator=(TensorFile&& other) noexcept;
 
   const std::string& path() const { return path_; }
-  const std::vector<TensorInfo>& tensors() const { return header_.tensors; }  // ordered by name
-  const std::map<std::string, std::string>& metadata() const { return header_.metadata; }
-  std::span<const std::byte> bytes() const { return file_; }  // of the whole file
+  const std::vector<TensorInfo>& tensors() const { return header_.tensors; }               // ordered by name
+  const std::map<std::string, std::string>& metadata() const { return header_.metadata; }  // of a .safetensors
+  const GgufMetadata* gguf() const { return gguf_ ? &*gguf_ : nullptr; }  // null if it is a .safetensors
+  std::span<const std::byte> bytes() const { return file_; }              // of the whole file
 
   const TensorInfo* find(std::string_view name) const;  // null if there is none
   // Returns the bytes of a tensor. `info` must be from this file.
@@ -61,6 +66,7 @@ class TensorFile {
   std::string path_;
   std::span<const std::byte> file_;  // the mapping
   SafetensorsHeader header_;
+  std::optional<GgufMetadata> gguf_;  // views of the mapping
 };
 
 }  // namespace foe

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/strict_json.h"
 #include "base/text_file.h"
+#include "weights/gguf/gguf_shards.h"
 
 namespace foe {
 namespace {
@@ -37,6 +38,10 @@ void check_shard_name(const json& name, const std::string& tensor, const std::st
 }  // namespace
 
 TensorFolder::TensorFolder(const std::string& model_dir) : model_dir_(model_dir) {
+  if (is_gguf_path(model_dir)) {
+    open_gguf(model_dir);
+    return;
+  }
   const std::string single = model_dir + "/model.safetensors";
   const std::string index = model_dir + "/model.safetensors.index.json";
   if (std::filesystem::exists(single)) {
@@ -70,6 +75,18 @@ void TensorFolder::open_shards(const std::string& index_path) {
       absent_.emplace(tensor, shard);
     }
   }
+}
+
+void TensorFolder::open_gguf(const std::string& path) {
+  for (const std::string& shard : gguf_shards(path)) {
+    const std::size_t number = files_.size();
+    const TensorFile& file = files_.emplace_back(shard);
+    if (!file.gguf()) fail("{}: expected a GGUF file, got another one", shard);
+    for (std::size_t i = 0; i < file.tensors().size(); ++i)
+      if (const std::string& name = file.tensors()[i].name; !places_.emplace(name, Place{number, i}).second)
+        fail("{}: {}: expected a tensor in one of the shards, got it in two", shard, name);
+  }
+  check_gguf_shards(files_, places_.size());
 }
 
 std::string_view TensorFolder::first_with(std::string_view beginning) const {

@@ -1,4 +1,5 @@
-// The tensors of a model folder: model.safetensors, or the shards that model.safetensors.index.json lists.
+// The tensors of a model: of a folder with model.safetensors, or the shards that model.safetensors.index.json lists; or
+// of a GGUF file, or its shards NAME-00001-of-0000N.gguf, of which any may be given.
 #pragma once
 
 #include <cstddef>
@@ -40,7 +41,9 @@ class TensorFolder {
     for (const TensorFile& file : files_) file.drop_pages();
   }
 
-  const std::string& model_dir() const { return model_dir_; }
+  const std::string& model_dir() const { return model_dir_; }  // the folder, or the GGUF file that was given
+  // The keys of the GGUF file, or of its first shard; null if it is a folder.
+  const GgufMetadata* gguf() const { return files_.empty() ? nullptr : files_[0].gguf(); }
   const std::vector<TensorFile>& files() const { return files_; }
 
  private:
@@ -51,6 +54,7 @@ class TensorFolder {
                    const std::vector<std::int64_t>& expected) const;
   void open_single(const std::string& path);
   void open_shards(const std::string& index_path);
+  void open_gguf(const std::string& path);
 
   std::string model_dir_;
   std::vector<TensorFile> files_;

@@ -261,16 +261,16 @@ class LogitsTest(unittest.TestCase):
             rows = np.flatnonzero(np.any(a.view(np.uint32) != b.view(np.uint32), axis=1))
             self.fail(f"{what}: bits differ at positions {rows.tolist()}, by at most {np.max(np.abs(a - b)):.2e}")
 
-    def check_one_rank(self, model, tokens, expected_TV, plan):
+    def check_one_rank(self, model, tokens, expected_TV, plan, *flags):
         """Returns the file of the plain run and its distance from the oracle."""
-        whole = self.logits_file(model, tokens, "--threads", "1")
+        whole = self.logits_file(model, tokens, "--threads", "1", *flags)
         difference = self.assert_close(whole, expected_TV, "one rank")
-        planned = self.logits_file(model, tokens, "--threads", "1", "--plan", plan)
+        planned = self.logits_file(model, tokens, "--threads", "1", "--plan", plan, *flags)
         self.assert_same_bits(planned, whole, f"--plan {plan}")
-        chunked = self.logits_file(model, tokens, "--threads", "2", "--chunk", "7")
+        chunked = self.logits_file(model, tokens, "--threads", "2", "--chunk", "7", *flags)
         self.assert_same_bits(chunked, whole, "--threads 2 --chunk 7")
         prefix = tokens[: (len(tokens) + 1) // 2]
-        bits = safetensors_io.read(self.logits_file(model, prefix, "--threads", "2"))["logits"].tobytes()
+        bits = safetensors_io.read(self.logits_file(model, prefix, "--threads", "2", *flags))["logits"].tobytes()
         self.assertEqual(bits, safetensors_io.read(whole)["logits"][: len(prefix)].tobytes(), "a prefix, --threads 2")
         return whole, difference
 
@@ -306,6 +306,20 @@ class LogitsTest(unittest.TestCase):
         _, difference = self.check_one_rank(GOLDEN / name, expected["tokens"], expected["logits"], "tp")
         print(f"off by {difference:.1e}", end=" ... ", flush=True)
 
+    def check_gguf(self, name):
+        """Any of a file's shards names them all."""
+        expected = safetensors_io.read(GOLDEN / "gguf" / f"{name}.expected.safetensors")
+        model = GOLDEN / "gguf" / f"{name}.gguf"
+        if not model.exists():
+            model = sorted((GOLDEN / "gguf").glob(f"{name}-*.gguf"))[-1]
+        exact = "--dtype", "f32"
+        whole, difference = self.check_one_rank(model, expected["tokens"], expected["logits"], "tp", *exact)
+        if ARGS.mpirun:
+            for plan in ["tp"] + ["ep"] * ("moe" in name or name == "mixtral"):
+                path = self.logits_file(model, expected["tokens"], "--plan", plan, *exact, ranks=2)
+                self.assert_same_bits(path, whole, f"{plan} on 2 ranks")
+        print(f"off by {difference:.1e}", end=" ... ", flush=True)
+
     def test_one_group_has_nothing_to_federate(self):
         files = []
         for residual in "shared", "federated":
@@ -332,6 +346,8 @@ for v in VARIANTS:
     add_test(v.name, LogitsTest.check_variant, v)
 for folder in sorted(GOLDEN.glob("*/expected.safetensors")):
     add_test(f"golden_{folder.parent.name}", LogitsTest.check_golden, folder.parent.name)
+for file in sorted((GOLDEN / "gguf").glob("*.expected.safetensors")):
+    add_test(f"gguf_{file.name.split('.')[0]}", LogitsTest.check_gguf, file.name.split(".")[0])
 
 
 def main():

@@ -80,7 +80,7 @@ TEST(TensorFile, ReadsWhatTheWriterWrote) {
   EXPECT_THAT(file.tensor(*file.find("none")).shape, ElementsAre(0, 4));
   EXPECT_EQ(std::memcmp(file.bytes(*file.find("counts")).data(), counts.data(), 16), 0);
   EXPECT_THAT(error_of([&] { file.tensor(*file.find("counts")); }),
-              AllOf(HasSubstr("counts: expected weights of type F32 or BF16"), HasSubstr("got U64")));
+              AllOf(HasSubstr("counts: expected weights of type F32, BF16 or F16"), HasSubstr("got U64")));
 }
 
 TEST(TensorFile, DropsPagesAndReadsThemAgain) {

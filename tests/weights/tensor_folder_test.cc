@@ -85,9 +85,10 @@ TEST(TensorFolder, MissesATensorOfTheIndexOnlyWhereItIsWanted) {
 
 TEST(TensorFolder, NamesTensorAndShapes) {
   const TempFolder folder;
-  const std::vector<std::uint16_t> halves = {0, 0};
+  const std::vector<std::uint16_t> halves = {0x3c00, 0xc000}, integers = {0, 0};
   write_tensor_file(folder / "model.safetensors", {float_source("a", DType::kF32, {2, 3}, kValues),
-                                                   byte_source("h", "F16", {2}, std::as_bytes(std::span(halves)))});
+                                                   byte_source("h", "F16", {2}, std::as_bytes(std::span(halves))),
+                                                   byte_source("i", "I16", {2}, std::as_bytes(std::span(integers)))});
   const TensorFolder tensors(folder.path());
   EXPECT_THAT(error_of([&] {
                 tensors.tensor("a", {3, 2});
@@ -97,9 +98,12 @@ TEST(TensorFolder, NamesTensorAndShapes) {
                 tensors.tensor("b", {3, 2});
               }),
               HasSubstr("b: expected a tensor of shape [3, 2], got no such tensor"));
-  EXPECT_THAT(error_of([&] { tensors.tensor("h", {2}); }),
-              HasSubstr("h: expected weights of type F32 or BF16, got F16"));
-  EXPECT_THAT(error_of([&] { tensors.find("h"); }), HasSubstr("expected weights of type F32 or BF16, got F16"));
+  EXPECT_THAT(error_of([&] { tensors.tensor("i", {2}); }),
+              HasSubstr("i: expected weights of type F32, BF16 or F16, got I16"));
+  EXPECT_THAT(error_of([&] { tensors.find("i"); }), HasSubstr("expected weights of type F32, BF16 or F16, got I16"));
+  std::vector<float> values(2);
+  read_floats(tensors.tensor("h", {2}), 0, values);
+  EXPECT_THAT(values, testing::ElementsAre(1, -2));
 }
 
 TEST(TensorFolder, RefusesAFolderWithoutWeights) {
