@@ -14,6 +14,7 @@
 #include "kernels/cpu.h"
 #include "server/ranks/worker.h"
 #include "weights/config_json.h"
+#include "weights/model_path.h"
 #include "workload_flags.h"
 
 namespace foe {
@@ -135,7 +136,10 @@ void add_offline_command(Command bench) {
               " the model, but at most 4 GiB, and at least one context")
       .range(16, 1 << 30);
   command.option("--json", flags->json, "also write the results to this file");
-  command.runs([flags] { run_offline(*flags); });
+  command.runs([flags] {
+    flags->model.model = find_model(flags->model.model);
+    run_offline(*flags);
+  });
 }
 
 }  // namespace foe

@@ -19,6 +19,7 @@
 #include "common.h"
 #include "load/serve_report.h"
 #include "weights/config_json.h"
+#include "weights/model_path.h"
 #include "workload_flags.h"
 
 namespace foe {
@@ -207,6 +208,7 @@ void run_serve_bench(ServeBenchFlags flags) {
       parse_base_url(flags.base_url.empty() ? fmt::format("http://{}:{}", flags.host, flags.port) : flags.base_url);
   Vocabulary vocabulary;
   if (!flags.tokenizer.empty()) {
+    flags.tokenizer = find_model(flags.tokenizer);
     vocabulary = load_vocabulary(flags.tokenizer);
     flags.workload.context = load_model_config(flags.tokenizer).max_position_embeddings;
   }

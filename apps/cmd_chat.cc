@@ -20,6 +20,7 @@
 #include "jinja/chat_template.h"
 #include "tokenizer/tokenizer.h"
 #include "weights/config_json.h"
+#include "weights/model_path.h"
 
 namespace foe {
 namespace {
@@ -250,7 +251,10 @@ void add_chat_command(Command app) {
       .range(1, 1 << 24);
   flags->sampling.temperature = 0.7f;
   add_sampling_flags(command, flags->sampling);
-  command.runs([flags] { run_chat(*flags); });
+  command.runs([flags] {
+    flags->model.model = find_model(flags->model.model);
+    run_chat(*flags);
+  });
 }
 
 }  // namespace foe

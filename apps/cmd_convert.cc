@@ -9,6 +9,7 @@
 #include "common.h"
 #include "weights/config_json.h"
 #include "weights/convert.h"
+#include "weights/model_path.h"
 
 namespace foe {
 namespace {
@@ -46,11 +47,14 @@ void add_convert_command(Command app) {
   auto flags = std::make_shared<ConvertFlags>();
   Command command = app.subcommand(
       "convert", "Write a model folder with quantised weights, which every later start maps into memory as they are");
-  command.option("MODEL", flags->model, "model folder to read, in f32 or bf16").required();
+  add_model(command, flags->model, "; in f32, f16 or bf16, or a GGUF file of any types");
   command.option("OUT", flags->out, "folder to write, which must not exist yet").required();
   add_quantize(command, flags->quantize).required();
   command.option("--threads", flags->threads, "number of threads; default: all cores").range(1, 1024);
-  command.runs([flags] { run_convert(*flags); });
+  command.runs([flags] {
+    flags->model = find_model(flags->model);
+    run_convert(*flags);
+  });
 }
 
 }  // namespace foe

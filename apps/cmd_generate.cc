@@ -13,6 +13,7 @@
 #include "route_flags.h"
 #include "tokenizer/tokenizer.h"
 #include "weights/config_json.h"
+#include "weights/model_path.h"
 
 namespace foe {
 namespace {
@@ -166,7 +167,10 @@ void add_generate_command(Command app) {
   command.flag("--ignore-eos", flags->ignore_eos, "go on past the model's end-of-text token");
   command.flag("--stats", flags->stats, "after the text, print times and what the ranks exchanged to standard error");
   command.flag("--json", flags->json, "print one JSON object at the end instead of streaming the text");
-  command.runs([flags] { run_generate(*flags); });
+  command.runs([flags] {
+    flags->model.model = find_model(flags->model.model);
+    run_generate(*flags);
+  });
 }
 
 }  // namespace foe

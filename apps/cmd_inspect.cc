@@ -13,6 +13,7 @@
 #include "costs/roofline_report.h"
 #include "costs/wire_cost.h"
 #include "weights/config_json.h"
+#include "weights/model_path.h"
 #include "weights/packed_tensors.h"
 
 namespace foe {
@@ -272,7 +273,7 @@ void run_inspect(const InspectFlags& flags) {
 void add_inspect_command(Command app) {
   auto flags = std::make_shared<InspectFlags>();
   Command command = app.subcommand("inspect", "Show a model's size and shape, and what each rank would hold and send");
-  command.option("MODEL", flags->model, "model folder with config.json and *.safetensors").required();
+  add_model(command, flags->model);
   command.option("--ranks", flags->ranks, "number of ranks that would share the model").range(1, 4096).show_default();
   command.option("--nodes", flags->nodes, "number of machines, each with an equal part of the ranks")
       .range(1, 4096)
@@ -313,7 +314,10 @@ void add_inspect_command(Command app) {
       .range(1, 1024)
       .needs(roofline);
   command.flag("--json", flags->json, "print a JSON object instead of a table");
-  command.runs([flags] { run_inspect(*flags); });
+  command.runs([flags] {
+    flags->model = find_model(flags->model);
+    run_inspect(*flags);
+  });
 }
 
 }  // namespace foe

@@ -14,6 +14,7 @@
 #include "server/front_end.h"
 #include "trace/route_writer.h"
 #include "weights/config_json.h"
+#include "weights/model_path.h"
 
 namespace foe {
 namespace {
@@ -56,8 +57,10 @@ std::vector<std::string> worker_args(const ServeFlags& flags) {
   return args;
 }
 
-std::string folder_name(const std::string& path) {
-  return std::filesystem::weakly_canonical(path).filename().string();
+// Of a GGUF file, without the ending.
+std::string model_name_of(const std::string& path) {
+  const std::filesystem::path name = std::filesystem::weakly_canonical(path).filename();
+  return (name.extension() == ".gguf" ? name.stem() : name).string();
 }
 
 int default_ranks(const LaunchOptions& launch, const std::function<bool(int)>& enough_ranks) {
@@ -106,7 +109,7 @@ void run_serve(ServeFlags& flags) {
   launch.ranks = flags.ranks > 0 ? flags.ranks : default_ranks(launch, enough_ranks);
   make_placement(config, plan, launch.ranks);  // throws before anything is started
   flags.serve.model = flags.model.model;
-  if (flags.serve.model_name.empty()) flags.serve.model_name = folder_name(flags.model.model);
+  if (flags.serve.model_name.empty()) flags.serve.model_name = model_name_of(flags.model.model);
   serve_recorded(flags);
 }
 
@@ -186,7 +189,10 @@ void add_serve_command(Command app) {
               "origin whose web pages may use the API from a browser (*: any origin); may be given several times")
       .repeats();
   add_limits(command, *flags);
-  command.runs([flags] { run_serve(*flags); });
+  command.runs([flags] {
+    flags->model.model = find_model(flags->model.model);
+    run_serve(*flags);
+  });
 }
 
 }  // namespace foe

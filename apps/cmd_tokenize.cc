@@ -11,6 +11,7 @@
 #include "commands.h"
 #include "common.h"
 #include "tokenizer/tokenizer.h"
+#include "weights/model_path.h"
 
 namespace foe {
 namespace {
@@ -51,7 +52,7 @@ void print_ids(const Tokenizer& tokenizer, const TokenizeFlags& flags) {
 void add_tokenize_command(Command app) {
   auto flags = std::make_shared<TokenizeFlags>();
   Command command = app.subcommand("tokenize", "Turn text into token ids, or ids into text");
-  command.option("MODEL", flags->model, "model folder with a tokenizer").required();
+  add_model(command, flags->model);
   const Option text =
       command.option("--text", flags->text, "text to encode; default: all of standard input").may_be_empty();
   command.option("--decode", flags->decode, "token ids to decode, as in 1,2,3, or @FILE with such a list")
@@ -59,7 +60,7 @@ void add_tokenize_command(Command app) {
   command.flag("--plain", flags->plain, "do not add the tokens that begin or end a text (BOS, EOS)");
   command.flag("--json", flags->json, "print a JSON object with the fields of the server's /tokenize and /detokenize");
   command.runs([flags] {
-    const Tokenizer tokenizer = Tokenizer::of_model(flags->model);
+    const Tokenizer tokenizer = Tokenizer::of_model(find_model(flags->model));
     (flags->decode ? print_text : print_ids)(tokenizer, *flags);
   });
 }

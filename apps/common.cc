@@ -18,6 +18,7 @@
 #include "engine/processors.h"
 #include "kernels/cpu.h"
 #include "weights/config_json.h"
+#include "weights/format_notes.h"
 
 namespace foe {
 
@@ -58,9 +59,18 @@ Option add_quantize(Command command, std::string& quantize) {
       .parsed_by([](const std::string& text) { parse_format_choice("format", text); });
 }
 
-void add_model_flags(Command command, ModelFlags& flags) {
-  command.option("MODEL", flags.model, "model folder with config.json, *.safetensors and, for text, a tokenizer")
+Option add_model(Command command, std::string& model, const std::string& more) {
+  return command
+      .option(
+          "MODEL", model,
+          "model folder (config.json, *.safetensors and, for text, a tokenizer), a GGUF file, or ORG/NAME of what is"
+          " in Hugging Face's cache" +
+              more)
       .required();
+}
+
+void add_model_flags(Command command, ModelFlags& flags) {
+  add_model(command, flags.model);
   command
       .option("--plan", flags.plan,
               "how ranks share the model: foe (federation, for federated models), tp (tensor parallelism) or ep (expert"
@@ -210,6 +220,8 @@ void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std:
                 {"the format of attention", idle_here ? "" : to_string(formats.attention)},
                 {"the format of experts", idle_here ? "" : to_string(formats.experts)},
                 {"the format of the head", idle_here ? "" : to_string(formats.head)}});
+  if (comm->rank() == 0 && model.weights.folder)
+    for (const std::string& note : format_notes(*model.weights.folder, formats)) print_error("foe: " + note);
   Engine engine(std::move(model), *comm, options);
   if (comm->rank() != 0) return engine.follow();
   const Placement& placement = engine.model().placement;

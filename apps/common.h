@@ -28,6 +28,8 @@ struct ModelFlags {
   double start_timeout_s = 600;  // the same until all ranks have loaded the model
 };
 
+// Adds MODEL, which find_model() (weights/model_path.h) is for; `more` is added to its help.
+Option add_model(Command command, std::string& model, const std::string& more = "");
 void add_model_flags(Command command, ModelFlags& flags);
 // Adds only --wire and --overlap.
 void add_wire_flags(Command command, ModelFlags& flags);
