@@ -5,10 +5,14 @@
 #include <fmt/core.h>
 
 #include "base/clock.h"
+#include "base/error.h"
+#include "base/inherited.h"
 #include "commands.h"
 #include "common.h"
+#include "tokenizer/gguf_tokenizer_files.h"
 #include "weights/config_json.h"
 #include "weights/convert.h"
+#include "weights/gguf/gguf_shards.h"
 #include "weights/model_path.h"
 
 namespace foe {
@@ -34,11 +38,23 @@ class Progress {
   Clock::time_point last_ = Clock::now();
 };
 
+// Of a GGUF file; those of a folder are copied.
+std::map<std::string, std::string> tokenizer_files(const std::string& model) {
+  if (!is_gguf_path(model)) return {};
+  try {
+    return gguf_tokenizer_files(model);
+  } catch (const Error& error) {
+    print_error(fmt::format(
+        "foe: the tokenizer is not written, so the folder needs the files of the original model: {}", error.what()));
+    return {};
+  }
+}
+
 void run_convert(const ConvertFlags& flags) {
   require_one_process("convert");
   ThreadPool pool(flags.threads > 0 ? flags.threads : available_threads());
   convert_model(pool, flags.model, load_model_config(flags.model), parse_format_choice("--quantize", flags.quantize),
-                flags.out, Progress());
+                flags.out, Progress(), tokenizer_files(flags.model));
 }
 
 }  // namespace
