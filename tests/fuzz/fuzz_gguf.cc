@@ -21,7 +21,8 @@ void read_all(const foe::GgufMetadata& keys) {
     } catch (const foe::Error&) {
     }
   };
-  for (const auto& [key, value] : keys.values()) {
+  for (const auto& entry : keys.values()) {
+    const std::string_view key = entry.first;
     attempt([&] { keys.integer(key); });
     attempt([&] { keys.number(key); });
     attempt([&] { keys.flag(key); });
