@@ -10,10 +10,8 @@
 #include "base/error.h"
 #include "text/golden_files.h"
 #include "tokenizer/decoder.h"
-#include "tokenizer/gguf_tokenizer_files.h"
 #include "tokenizer/tokenizer.h"
 #include "weights/gguf_bytes.h"
-#include "weights/temp_folder.h"
 
 namespace foe {
 namespace {
@@ -166,34 +164,6 @@ TEST(GgufTokenizer, ScoresGiveTheIdsOfTheirMerges) {
       EXPECT_EQ(tokenizer.decode(ids), expected.decode(ids));
     }
     EXPECT_THAT(tokenizer.end_ids({}), ElementsAre(2));
-  }
-}
-
-// What `foe convert` writes for a GGUF file gives the same ids.
-void expect_files_alike(const std::string& bytes, const json& cases) {
-  const TempFolder folder;
-  folder.write("m.gguf", bytes);
-  for (const auto& [name, contents] : gguf_tokenizer_files(folder / "m.gguf")) folder.write(name, contents);
-  const Tokenizer expected = Tokenizer::of_model(folder / "m.gguf"), tokenizer = Tokenizer::of_model(folder.path());
-  EXPECT_EQ(tokenizer.end_ids({}), expected.end_ids({}));
-  for (const json& entry : cases) {
-    const std::string text = entry["text"];
-    SCOPED_TRACE(entry["text"].dump());
-    const Ids ids = expected.encode(text);
-    EXPECT_EQ(tokenizer.encode(text), ids);
-    EXPECT_EQ(tokenizer.decode(ids), expected.decode(ids));
-  }
-}
-
-TEST(GgufTokenizer, FilesOfAConvertedModelGiveTheSameIds) {
-  for (const auto& [name, pre] : {std::pair{"smollm", "smollm"}, {"olmoe", "olmo"}, {"llama3", "llama-bpe"}}) {
-    const json file = read_golden(std::string(name) + ".json");
-    const auto first = file["added_tokens"].back()["id"].get<std::uint32_t>();
-    GgufBytes bytes;
-    vocabulary_of(file).write(bytes, "gpt2").text("tokenizer.ggml.pre", pre);
-    bytes.u32("tokenizer.ggml.bos_token_id", first).u32("tokenizer.ggml.eos_token_id", first);
-    bytes.flag("tokenizer.ggml.add_eos_token", true);
-    expect_files_alike(bytes.file(), read_golden(std::string(name) + ".cases.json")["cases"]);
   }
 }
 
