@@ -31,8 +31,8 @@ class ChatTemplate {
 
   // Loads the template of a model folder: chat_template.jinja or `chat_template` in tokenizer_config.json (a string, or
   // a list of {name, template} with one named "default"), and the special tokens of tokenizer_config.json; or those of
-  // a GGUF file. If there is no template, present() is false. `template_path`, unless empty, is a file that replaces the model's
-  // template. Throws Error, with the line of the template, if something is malformed.
+  // a GGUF file. If there is no template, present() is false. `template_path`, unless empty, is a file that replaces
+  // the model's template. Throws Error, with the line of the template, if something is malformed.
   static ChatTemplate load(const std::string& model_dir, const std::string& template_path = "");
   // Parses a template. `special_tokens` is an object of strings, such as {"bos_token": "<s>"}, or null. Throws Error
   // with the line.

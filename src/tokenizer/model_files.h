@@ -8,7 +8,8 @@
 
 namespace foe {
 
-// Of a GGUF file, reads its keys (gguf_tokenizer.h). Of a folder, reads tokenizer.json or, if there is none, tokenizer.model (SentencePiece's or tiktoken's), tiktoken.model or
+// Of a GGUF file, reads its keys (gguf_tokenizer.h). Of a folder, reads tokenizer.json or, if there is none,
+// tokenizer.model (SentencePiece's or tiktoken's), tiktoken.model or
 // *.tiktoken, and what tokenizer_config.json, special_tokens_map.json and added_tokens.json say of special tokens.
 // Throws Error, naming the file, what was expected and what was found.
 TokenizerSpec load_tokenizer_spec(const std::string& model_dir);

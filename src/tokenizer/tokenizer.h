@@ -32,9 +32,9 @@ struct EncodeOptions {
 // Immutable and cheap to copy; any thread may use it.
 class Tokenizer {
  public:
-  // Loads the tokenizer of a GGUF file, or of a model folder: tokenizer.json, tokenizer.model (SentencePiece's or tiktoken's),
-  // tiktoken.model or *.tiktoken, and the special tokens of tokenizer_config.json and special_tokens_map.json. Throws
-  // Error, naming the file, what was expected and what was found.
+  // Loads the tokenizer of a GGUF file, or of a model folder: tokenizer.json, tokenizer.model (SentencePiece's or
+  // tiktoken's), tiktoken.model or *.tiktoken, and the special tokens of tokenizer_config.json and
+  // special_tokens_map.json. Throws Error, naming the file, what was expected and what was found.
   static Tokenizer of_model(const std::string& model_dir);
   static bool exists(const std::string& model_dir);  // whether the folder has one of these files
   // Reads a tokenizer.json at `path` alone. Throws Error if it cannot be read, or from_json() refuses it.
