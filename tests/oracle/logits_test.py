@@ -86,6 +86,13 @@ def dense(width, **others):
 
 
 LINEAR = {"rope_type": "linear", "factor": 16.0}
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 64, "low_freq_factor": 1.0,
+          "high_freq_factor": 4.0}
+YARN = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 64, "beta_fast": 8, "mscale": 0.7,
+        "mscale_all_dim": 0.3}
+# Of which the second list applies, to the whole text and to half of it.
+LONGROPE = {"rope_type": "longrope", "factor": 4.0, "original_max_position_embeddings": 40,
+            "short_factor": [1.0, 1.0, 1.0, 1.0], "long_factor": [1.0, 1.5, 2.5, 7.0]}
 ODD = dict(hidden_size=40, num_attention_heads=6, num_key_value_heads=2, head_dim=10, vocab_size=101, num_experts=12,
            moe_intermediate_size=24)
 
@@ -204,6 +211,11 @@ VARIANTS = [
            routing=lambda z, b: systems.mixtral(z, 4), router={"score": "selected_softmax"}),
     variant("glm", 100, 0, partial_rotary_factor=0.5, rope_interleaved=True, qkv_bias=True),
     foe("foe_h4_sinks_and_biases", 100, 0, 4, "sum", sinks=True, qkv_bias=True, output_bias=True, num_hidden_layers=3),
+    layers("stretched_rope", 100, 2, layer({"rope_scaling": LLAMA3}), layer({"rope_scaling": YARN | {"truncate": False}}),
+           layer({"rope_scaling": LONGROPE})),
+    variant("yarn_interleaved", 100, 0, rope_scaling=YARN | {"attention_factor": 1.2}, rope_interleaved=True),
+    variant("rope_f32", 100, 0, rope_scaling=LLAMA3, rope_f32=True),
+    variant("norm_offset", 33, 0, norm_offset=1.0, qk_norm="head"),
     layers("without_rope", 100, 1, layer(repeat=2), layer({"partial_rotary_factor": 0.0})),
     variant("narrow_values", 100, 0, v_head_dim=5, qk_norm="full"),
     variant("wide_values_interleaved", 33, 0, v_head_dim=20, rope_interleaved=True, attention_scale=0.2),

@@ -56,6 +56,8 @@ OTHERS = {
     "sinks": False,
     "partial_rotary_factor": 1.0,
     "rope_interleaved": False,
+    "rope_f32": False,
+    "norm_offset": 0.0,
     "attention_scale": 0.0,
     "attn_logit_softcapping": 0.0,
     "embedding_factor": 1.0,

@@ -133,6 +133,29 @@ TEST(PrefixCache, ARequestWithARouteSharesNothing) {
   EXPECT_EQ(s.stats().prefix_queries, 2 * 200);
 }
 
+// Where RoPE goes by the length of the prompt, keys of a long one are not those of another that begins like it.
+TEST(PrefixCache, LongPromptsShareNothingWhereTheirLengthCounts) {
+  SchedulerLimits limits = kLimits;
+  limits.alike_positions = 40;
+  Scheduler s(limits);
+  for (const int id : {1, 2}) {
+    s.add(alike(id, 48, 0));
+    const auto [batch, rows, ids] = s.next();
+    EXPECT_EQ(batch.positions.front(), 0);
+    EXPECT_EQ(batch.prompt_lengths, std::vector<std::int32_t>{48});
+    commit(s, rows);
+    drain(s);
+  }
+  for (const auto& [id, hits] : {std::pair{3, 0}, {4, 32}}) {
+    s.add(alike(id, 40, 0));
+    const auto [batch, rows, ids] = s.next();
+    EXPECT_EQ(batch.positions.front(), hits);
+    EXPECT_TRUE(batch.prompt_lengths.empty());
+    commit(s, rows);
+    drain(s);
+  }
+}
+
 TEST(PrefixCache, WhoWaitsForOthersGoesOnWithoutThem) {
   Scheduler s(kLimits);
   s.add(alike(1, 200, 0));

@@ -51,6 +51,7 @@ constexpr Published kPublished[] = {
     {"SmolLM3-3B", 3075098624},
     {"gemma-2-9b", 9241705984},
     {"gemma-3-1b-pt", 999885952},
+    {"gemma-3-4b-text", 3880263168},
     {"granite-3.1-8b-base", 8170835968},
 };
 
