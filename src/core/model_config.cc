@@ -79,6 +79,8 @@ void check_rotation(const Layer& layer, const AttentionConfig& a) {
     fail("{}: expected linear alone with a factor of positions = {}, got {}", layer.key("rope_scaling.rope_type"),
          a.rope_factor, to_string(a.rope_scaling.type));
   if (a.rotary_width() > 0) validate(a.rope_scaling, a.rope_theta, a.rotary_width(), layer.key("rope_scaling."));
+  if (a.norm_after_rope && a.qk_norm == QkNorm::kNone)
+    fail("{}: expected false without a QK norm (qk_norm none), got true", layer.key("qk_norm_after_rope"));
 }
 
 void check_attention(const Layer& layer) {
@@ -141,6 +143,9 @@ void check_experts(const Layer& layer) {
   };
   check_count("num_experts", e.count, 1);
   check_count("num_shared_experts", e.shared, 0);
+  check_range(layer.key("shared_intermediate_size"), e.shared_width, 0, kMaxExpertWidth);
+  if (e.shared_width > 0 && e.shared == 0)
+    fail("{}: expected 0 without shared experts, got {}", layer.key("shared_intermediate_size"), e.shared_width);
   check_count("constant_experts", e.constant, 0);
   check_count("copy_experts", e.copy, 0);
   check_count("zero_experts", e.zero, 0);
@@ -305,6 +310,12 @@ ExpertTable expert_table(const ModelConfig& config, int layer) {
           .copy = experts.copy,
           .zero = experts.zero,
           .shared_gate = experts.shared_gate};
+}
+
+int expert_width(const ModelConfig& config, int layer, int id) {
+  const ExpertsConfig& experts = config.experts(layer);
+  const bool shared = !experts.dense() && expert_table(config, layer).kind_of(id) == ExpertKind::kShared;
+  return shared ? experts.width_of_shared() : experts.width;
 }
 
 int most_entries(const ModelConfig& config, int layer) {

@@ -45,10 +45,11 @@ struct AttentionConfig {
   // The groups of a federated model share the bias of the output projection, and each adds it.
   bool qkv_bias = false, output_bias = false;
   QkNorm qk_norm = QkNorm::kNone;
-  int window = 0;            // a query at p sees positions (p - window, p]; 0: all up to p
-  bool sinks = false;        // a logit for each query head takes part in its softmax, without a value
-  double rotary_share = 1;   // this share of a head's width rotates, from its beginning; 0: the layer has no RoPE
-  bool interleaved = false;  // pairs are (2i, 2i + 1), otherwise (i, i + half the rotating width)
+  bool norm_after_rope = false;  // QK norm comes after RoPE, and otherwise before it (Hunyuan)
+  int window = 0;                // a query at p sees positions (p - window, p]; 0: all up to p
+  bool sinks = false;            // a logit for each query head takes part in its softmax, without a value
+  double rotary_share = 1;       // this share of a head's width rotates, from its beginning; 0: the layer has no RoPE
+  bool interleaved = false;      // pairs are (2i, 2i + 1), otherwise (i, i + half the rotating width)
   double rope_theta = 10000.0;
   double rope_factor = 1.0;       // linear: positions are divided by it
   bool rope_f32 = false;          // angles are rounded to f32 (core/rope.h)
@@ -79,13 +80,16 @@ struct ExpertsConfig {
   int width = 0;      // F, the hidden width of each
   Activation activation = Activation::kSilu;
   std::optional<RouterConfig> router = {};  // none: every token goes to the one expert with weight 1
-  int shared = 0;            // experts that every token has besides: slices of one network of shared * width units
+  int shared = 0;            // experts that every token has besides: slices of one network, all of the same width
+  int shared_width = 0;      // the hidden width of each of them; 0: as wide as the routed ones
   bool shared_gate = false;  // their weight is the sigmoid of one more score, otherwise 1
   int constant = 0, copy = 0, zero = 0;  // affine experts, that the router scores behind the others of their group
   ExpertStorage storage = ExpertStorage::kOwn;
   int of_layer = -1;  // if not -1: the routed experts are those of this layer, which is below and has its own
 
   bool dense() const { return !router; }
+  int width_of_shared() const { return shared_width > 0 ? shared_width : width; }
+  int widest() const { return shared > 0 && width_of_shared() > width ? width_of_shared() : width; }
   bool operator==(const ExpertsConfig&) const = default;
 };
 
@@ -154,6 +158,8 @@ int alike_positions(const ModelConfig& config);
 
 // Returns the table of a layer's experts. A dense layer has one expert, that every token has.
 ExpertTable expert_table(const ModelConfig& config, int layer);
+// Returns the hidden width of an expert with rows.
+int expert_width(const ModelConfig& config, int layer, int id);
 // Return how many experts a token of the layer, or of any layer, has at most.
 int most_entries(const ModelConfig& config, int layer);
 int most_entries(const ModelConfig& config);

@@ -81,8 +81,8 @@ class Rows {
       network({kGateProj, kUpProj, kDownProj}, e.width, "mlp.experts.{}.", e.of_layer < 0 ? e.count : 0,
               std::min(e.per_token, e.count), e.storage == ExpertStorage::kSlices ? "mlp." : nullptr);
       if (e.shared > 0)
-        network({kSharedGateProj, kSharedUpProj, kSharedDownProj}, e.width, "mlp.shared_experts.{}.", e.shared,
-                e.shared, "mlp.shared_experts.");
+        network({kSharedGateProj, kSharedUpProj, kSharedDownProj}, e.width_of_shared(), "mlp.shared_experts.{}.",
+                e.shared, e.shared, "mlp.shared_experts.");
     }
     if (writes_norm(block_norm)) norm(kExpertOutputNorm, "post_feedforward_layernorm.weight", D_);
   }
@@ -136,6 +136,11 @@ int own_experts(const ModelTensor& tensor, const ModelConfig& config, Range ids)
   int count = 0;
   for (int id = ids.begin; id < ids.end; ++id) count += table.kind_of(id) == kind;
   return count;
+}
+
+// Returns which of an expert's hidden units a rank has: all, but of a dense layer a part.
+Range own_units(int width, int layer, const ModelConfig& config, const Share& share) {
+  return config.experts(layer).dense() ? share.expert_width(layer) : Range{0, width};
 }
 
 // Returns the elements of so many tensors of each row.
@@ -225,11 +230,11 @@ TensorPart part_of(const ModelTensor& tensor, const ModelConfig& config, const S
       part.columns = of_heads(tensor.columns(), config.attention(tensor.layer).kv_heads, share.kv_heads);
       break;
     case kExpertRows:
-      part.rows = share.expert_width(tensor.layer);
+      part.rows = own_units(tensor.rows(), tensor.layer, config, share);
       part.count = own_experts(tensor, config, share.experts(tensor.layer));
       break;
     case kExpertColumns:
-      part.columns = share.expert_width(tensor.layer);
+      part.columns = own_units(tensor.columns(), tensor.layer, config, share);
       part.count = own_experts(tensor, config, share.experts(tensor.layer));
       break;
     case kVocabulary:

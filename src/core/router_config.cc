@@ -38,6 +38,10 @@ void validate(const RouterConfig& router, int experts, int per_token, int expert
       (router.score == RouterScore::kOne || router.score == RouterScore::kSelectedSoftmax))
     fail("{}norm: expected \"none\" with the score \"{}\", got \"{}\"", prefix, to_string(router.score),
          to_string(router.norm));
+  if (!(router.norm_min >= 0) || !std::isfinite(router.norm_min))
+    fail("{}norm_min: expected a finite number of at least 0, got {}", prefix, router.norm_min);
+  if (router.norm_min > 0 && router.norm == RouterNorm::kNone)
+    fail("{}norm_min: expected 0 with the norm \"none\", got {}", prefix, router.norm_min);
   if (!(router.scale > 0) || !std::isfinite(router.scale))
     fail("{}scale: expected a finite number above 0, got {}", prefix, router.scale);
 }

@@ -33,7 +33,8 @@ struct RouterConfig {
   GroupScore group_score = GroupScore::kMax;
   double top_p = 1;  // a token has no more experts than the best ones whose probabilities reach this sum; 1: all K
   RouterNorm norm = RouterNorm::kNone;
-  double scale = 1;  // of every weight, after the norm
+  double scale = 1;     // of every weight, after the norm
+  double norm_min = 0;  // the sum that the norm divides by counts as at least this (ERNIE)
 
   bool operator==(const RouterConfig&) const = default;
 };

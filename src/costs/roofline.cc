@@ -24,15 +24,17 @@ int own_sequences(int sequences, int members, int member) {
 // Returns the work of a rank's experts of one layer. They run the rows of all members, but for those of a dense layer,
 // which every member has.
 Work experts_work(const ModelConfig& c, int layer, const Share& share, int members, const DecodeStep& step) {
-  const double elements =
-      3.0 * share.experts(layer).size() * share.expert_width(layer).size() * static_cast<double>(c.hidden_size);
+  const auto elements_of = [&](double units) { return 3.0 * units * c.hidden_size; };
   if (c.experts(layer).dense())
-    return product_work(elements, step.weights.experts, own_sequences(step.sequences, members, share.member));
+    return product_work(elements_of(share.experts(layer).size() * share.expert_width(layer).size()),
+                        step.weights.experts, own_sequences(step.sequences, members, share.member));
+  double units = 0;
+  for (int id = share.experts(layer).begin; id < share.experts(layer).end; ++id) units += expert_width(c, layer, id);
   // The rows of each expert, and the share of experts that have rows.
   const ExpertTable table = expert_table(c, layer);
   const double E = table.with_rows();
   const double selected = static_cast<double>(c.experts(layer).per_token) * table.routed / table.scored();
-  Work work = product_work(elements, step.weights.experts, step.sequences * (selected + table.shared) / E);
+  Work work = product_work(elements_of(units), step.weights.experts, step.sequences * (selected + table.shared) / E);
   work.bytes *= experts_touched(c, layer, step.sequences) / E;
   return work;
 }

@@ -32,6 +32,12 @@ std::size_t rows_of_experts(const Model& model, int layer, std::size_t tokens) {
          (c.federated() ? model.share().streams() * of_token : std::min(of_token, model.share().experts(layer).size()));
 }
 
+// Returns the most hidden units that this rank has of an expert.
+int widest_expert(const Model& model, int layer) {
+  const ExpertsConfig& experts = model.config.experts(layer);
+  return experts.dense() ? model.share().expert_width(layer).size() : experts.widest();
+}
+
 // Calls f(layer) for every layer, and returns the most that it returns.
 template <typename F>
 std::size_t most_of_layers(const Model& model, const F& f) {
@@ -61,7 +67,7 @@ ProductScratch make_product_scratch(const Model& model, std::size_t T, std::size
   want(formats.attention, T, packed_depth(model.o_blocks));
   want(formats.experts, std::max(T, arrived), D);
   for (int l = 0; l < model.config.num_layers(); ++l)
-    want(formats.experts, rows_of_experts(model, l, T), share.expert_width(l).size());
+    want(formats.experts, rows_of_experts(model, l, T), widest_expert(model, l));
   want(formats.head, T, D);
   scratch.codes = AlignedBuffer<std::byte>(bytes);
   return scratch;
@@ -85,7 +91,7 @@ ExpertsScratch make_experts_scratch(const Model& model, std::size_t T) {
   const auto most = [&](const auto& f) { return allocate(most_of_layers(model, f)); };
   const auto rows = [&](int layer) { return rows_of_experts(model, layer, T); };
   return {.scores_TE = most([&](int l) { return T * expert_table(c, l).columns(); }),
-          .hidden_Rf = most([&](int l) { return rows(l) * model.share().expert_width(l).size(); }),
+          .hidden_Rf = most([&](int l) { return rows(l) * widest_expert(model, l); }),
           .output_RD = most([&](int l) { return c.experts(l).dense() ? 0 : rows(l) * c.hidden_size; })};
 }
 

@@ -155,8 +155,10 @@ void begin_attention(Step& s, int layer) {
   const int block = own_updates ? kInputBlock : s.T;
   const LayerWeights& w = s.model.weights.layers[layer];
   for (int t = 0; t < s.T; t += block) project_qkv(s, w, {t, std::min(s.T, t + block)}, own_updates);
+  const AttentionConfig& a = s.model.config.attention(layer);
+  if (a.norm_after_rope) rotate(s, a);
   norm_queries_and_keys(s, w);
-  rotate(s, s.model.config.attention(layer));
+  if (!a.norm_after_rope) rotate(s, a);
   attend(s, layer);
   scale_attended(s, s.model.config.attention_block(layer).residual_factor);
   project_output(s, layer, own_updates);

@@ -67,9 +67,25 @@ std::span<Product> products_of_experts(Step& s, const Routing& routing, const Ex
   return s.a.products.list;
 }
 
-// Writes act(gate) * up to hidden_Rf for the sorted rows of each expert of a wave.
+// The hidden units that this rank has of one of its experts, which are counted from its first one on.
+int local_width(const Step& s, int layer, int e) {
+  const Share& share = s.model.share();
+  if (s.model.config.experts(layer).dense()) return share.expert_width(layer).size();
+  return expert_width(s.model.config, layer, share.experts(layer).begin + e);
+}
+
+// The beginning of a wave, from expert `first` on, whose experts are equally wide.
+ExpertWave equally_wide(const Step& s, int layer, const ExpertWave& wave, int first) {
+  const ExpertsConfig& experts = s.model.config.experts(layer);
+  int end = first + 1;
+  if (experts.width_of_shared() == experts.width) end = wave.experts.end;
+  while (end < wave.experts.end && local_width(s, layer, end) == local_width(s, layer, first)) ++end;
+  return {{first, end}, wave.weights};
+}
+
+// Writes act(gate) * up to hidden_Rf for the sorted rows of each expert of a wave, which are equally wide.
 void multiply_gate_up(Step& s, int layer, const ExpertWave& wave, const Input& in, const Routing& routing) {
-  const std::size_t f = s.model.share().expert_width(layer).size();
+  const std::size_t f = local_width(s, layer, wave.experts.begin);
   const auto gate_up = [&](int e, std::size_t row, int count) {
     return Product{.x = in.x,
                    .x_stride = in.stride,
@@ -86,7 +102,7 @@ void multiply_gate_up(Step& s, int layer, const ExpertWave& wave, const Input& i
 
 // The rows that multiply_gate_up() has written for a wave.
 Input hidden_rows(const Step& s, int layer, const ExpertWave& wave, const Routing& routing) {
-  const int f = s.model.share().expert_width(layer).size();
+  const int f = local_width(s, layer, wave.experts.begin);
   const std::size_t first = routing.expert_begin[wave.experts.begin], end = routing.expert_begin[wave.experts.end];
   return {s.a.experts.hidden_Rf.data() + first * f, static_cast<std::size_t>(f), static_cast<int>(end - first), f};
 }
@@ -153,8 +169,12 @@ void multiply_experts(Step& s, int layer, const Input& in, const Routing& routin
   const int experts = static_cast<int>(routing.expert_begin.size()) - 1;
   for (int first = 0; first < experts;) {
     const ExpertWave wave = store.acquire(layer, routing.expert_begin, first);
-    multiply_gate_up(s, layer, wave, in, routing);
-    multiply_down(s, layer, wave, routing);
+    for (int e = wave.experts.begin; e < wave.experts.end;) {
+      const ExpertWave part = equally_wide(s, layer, wave, e);
+      multiply_gate_up(s, layer, part, in, routing);
+      multiply_down(s, layer, part, routing);
+      e = part.experts.end;
+    }
     store.release(layer);
     first = wave.experts.end;
   }

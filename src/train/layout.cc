@@ -78,6 +78,7 @@ void refuse_untrained_attention(const ModelConfig& config) {
     refuse("v_head_dim", a.head_value_width(), a.key_width);
     refuse("qkv_bias", a.qkv_bias, false);
     refuse("output_bias", a.output_bias, false);
+    refuse("qk_norm_after_rope", a.norm_after_rope, false);
     refuse("sliding_window", a.window, 0);
     refuse("sinks", a.sinks, false);
     refuse("partial_rotary_factor", a.rotary_share, 1.0);
@@ -106,6 +107,7 @@ void refuse_untrained(const ExpertsConfig& e) {
   refuse("router.selection_bias", r.selection_bias, trained.selection_bias);
   refuse("router.topk_group", r.top_groups, r.groups);
   refuse("router.top_p", r.top_p, trained.top_p);
+  refuse("router.norm_min", r.norm_min, trained.norm_min);
   refuse("router.scale", r.scale, trained.scale);
   refuse("num_shared_experts", e.shared, 0);
   refuse("constant_experts", e.constant, 0);

@@ -21,6 +21,7 @@ void visit_attention_keys(Visit&& visit) {
   visit("qkv_bias", &A::qkv_bias);
   visit("output_bias", &A::output_bias);
   visit("qk_norm", &A::qk_norm, {QkNorm::kNone, QkNorm::kHead, QkNorm::kFull});
+  visit("qk_norm_after_rope", &A::norm_after_rope);
   visit("sliding_window", &A::window);
   visit("sinks", &A::sinks);
   visit("partial_rotary_factor", &A::rotary_share);

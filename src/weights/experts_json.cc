@@ -20,6 +20,7 @@ void visit_router_keys(Visit&& visit) {
   visit("top_p", &R::top_p);
   visit("norm", &R::norm, {RouterNorm::kNone, RouterNorm::kSelected, RouterNorm::kComputing});
   visit("scale", &R::scale);
+  visit("norm_min", &R::norm_min);
 }
 
 // All keys but "router".
@@ -27,6 +28,7 @@ template <typename Visit>
 void visit_expert_keys(Visit&& visit) {
   using E = ExpertsConfig;
   visit("num_shared_experts", &E::shared);
+  visit("shared_intermediate_size", &E::shared_width);
   visit("shared_gate", &E::shared_gate);
   visit("constant_experts", &E::constant);
   visit("copy_experts", &E::copy);

@@ -1,9 +1,9 @@
 // The keys of a model's or a layer's experts in our own dialect of config.json, beside those that Hugging Face has:
 //
 //   "router": {"score": "softmax", "selection_bias": false, "n_group": 1, "topk_group": 1, "group_score": "max",
-//              "top_p": 1.0, "norm": "none", "scale": 1.0}
-//   "num_shared_experts": 0, "shared_gate": false, "constant_experts": 0, "copy_experts": 0, "zero_experts": 0,
-//   "expert_storage": "own", "experts_of_layer": null
+//              "top_p": 1.0, "norm": "none", "norm_min": 0.0, "scale": 1.0}
+//   "num_shared_experts": 0, "shared_intermediate_size": 0, "shared_gate": false, "constant_experts": 0,
+//   "copy_experts": 0, "zero_experts": 0, "expert_storage": "own", "experts_of_layer": null
 //
 // These are the defaults. core/router_config.h and core/model_config.h say what they mean. "experts_of_layer" is only
 // of use in "layers" (layers_json.h): the first layer has none below it.

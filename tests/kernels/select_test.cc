@@ -102,7 +102,7 @@ Selected<double> by_definition(const Selection& how, const std::vector<double>& 
     double w = r.score == RouterScore::kOne ? 1 : s[e];
     if (r.score == RouterScore::kSelectedSoftmax) w = std::exp(z[e]) / exponentials;
     if (r.norm == RouterNorm::kComputing && zero(e)) w = 0;
-    if (r.norm != RouterNorm::kNone && total != 0) w /= total;
+    if (r.norm != RouterNorm::kNone && total != 0) w /= std::max(total, r.norm_min);
     selected.weights.push_back(w * r.scale);
   }
   return selected;
@@ -119,12 +119,12 @@ TEST(Select, IsItsDefinition) {
           for (const GroupScore group_score : {GroupScore::kMax, GroupScore::kTopTwo})
             for (const double top_p : {1.0, 0.55})
               for (const int variant : {0, 1, 2, 3}) {
-                const Selection how{
-                    .router = {score, variant % 2 == 1, groups, top_groups, group_score, top_p, norm, 2.5},
-                    .experts = 24,
-                    .per_token = 6,
-                    .expert_groups = H,
-                    .zero_experts = variant >= 2 ? 3 : 0};
+                const Selection how{.router = {score, variant % 2 == 1, groups, top_groups, group_score, top_p, norm,
+                                               2.5, norm != RouterNorm::kNone && variant == 3 ? 0.9 : 0},
+                                    .experts = 24,
+                                    .per_token = 6,
+                                    .expert_groups = H,
+                                    .zero_experts = variant >= 2 ? 3 : 0};
                 try {
                   validate(how.router, how.experts, how.per_token, H, "router.");
                 } catch (const std::exception&) {

@@ -89,6 +89,16 @@ inline std::vector<NamedConfig> block_configs() {
     c.experts(1).shared = 1;
     c.experts(2) = dense_experts(70, Activation::kRelu2);
   });
+  // Shared experts of another width than the routed ones.
+  add("shared_widths", small_config(), [](ModelConfig& c) {
+    c.experts(0).shared = 1, c.experts(0).shared_width = 70, c.experts(0).shared_gate = true;
+    c.experts(1).shared = 3, c.experts(1).shared_width = 9;
+    c.experts(2) = dense_experts(130);
+  });
+  add("foe2_shared_widths", small_federated(2), [](ModelConfig& c) {
+    set(c, &ExpertsConfig::shared, 4);
+    set(c, &ExpertsConfig::shared_width, 50);
+  });
   return all;
 }
 

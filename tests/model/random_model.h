@@ -138,6 +138,13 @@ inline std::vector<NamedConfig> attention_configs() {
     c.group_sync = GroupSync::kMean;
     every(c);
   });
+  const auto after_rope = [&](const char* name, QkNorm norm) {
+    add(name, small_config(), [=](ModelConfig& c) {
+      for_each_attention(c, [&](AttentionConfig& a) { a.qk_norm = norm, a.norm_after_rope = true; });
+    });
+  };
+  after_rope("norm_after_rope", QkNorm::kHead);
+  after_rope("full_norm_after_rope", QkNorm::kFull);
   return all;
 }
 

@@ -209,14 +209,17 @@ class ReferenceModel {
     Matrix k = multiply(x, p + "k_proj", group * M * C, M * C, 0, a.qkv_bias);
     const Matrix v = multiply(x, p + "v_proj", group * M * W, M * W, 0, a.qkv_bias);
     const auto width = static_cast<int>(C * a.rotary_share);
+    const auto norm = [&](std::size_t t) {
+      if (a.qk_norm == QkNorm::kNone) return;
+      q[t] = normed_heads(q[t], C, N, p + "q_norm", group * N);
+      k[t] = normed_heads(k[t], C, M, p + "k_norm", group * M);
+    };
     for (std::size_t t = 0; t < x.size(); ++t) {
-      if (a.qk_norm != QkNorm::kNone) {
-        q[t] = normed_heads(q[t], C, N, p + "q_norm", group * N);
-        k[t] = normed_heads(k[t], C, M, p + "k_norm", group * M);
-      }
+      if (!a.norm_after_rope) norm(t);
       const double position = static_cast<double>(t) / a.rope_factor;
       for (int h = 0; h < N; ++h) rotate(q[t].data() + h * C, width, a.interleaved, position, a.rope_theta);
       for (int h = 0; h < M; ++h) rotate(k[t].data() + h * C, width, a.interleaved, position, a.rope_theta);
+      if (a.norm_after_rope) norm(t);
     }
     const Vector sinks = a.sinks ? tensor(p + "sinks") : Vector();
     Matrix attended(x.size(), Vector(N * W));

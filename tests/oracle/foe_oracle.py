@@ -178,7 +178,7 @@ def norm_names(attention, experts):
 def attention(config, weights, layer, x_TD, heads, kv_heads):
     """Causal attention of some query heads, with the KV heads they read, up to and including their output projection.
 
-    QK-norm "full" is over the width of the heads given: all of them, or one group's. A sink is a logit of a query head
+    QK-norm "full" is over the width of the heads given: all of them, or one group's; Hunyuan has it after RoPE. A sink is a logit of a query head
     in the sum of its softmax, without a value (gpt-oss). Biases are those of Qwen 2 and gpt-oss.
     """
     c = config["head_dim"]
@@ -194,14 +194,23 @@ def attention(config, weights, layer, x_TD, heads, kv_heads):
 
     rows, kv_rows = of_heads(heads, c), of_heads(kv_heads, c)
     q, k, v = project("q", rows), project("k", kv_rows), project("v", of_heads(kv_heads, w))
-    eps = config["rms_norm_eps"]
-    if config["qk_norm"] == "full":
-        q = rms_norm(q, weights[prefix + "q_norm.weight"][rows], eps)
-        k = rms_norm(k, weights[prefix + "k_norm.weight"][kv_rows], eps)
     q, k, v = (a.reshape(len(x_TD), -1, width) for a, width in ((q, c), (k, c), (v, w)))
-    if config["qk_norm"] == "head":
-        q = rms_norm(q, weights[prefix + "q_norm.weight"], eps)
-        k = rms_norm(k, weights[prefix + "k_norm.weight"], eps)
+
+    def norm(x_TNC, name, rows):
+        if config["qk_norm"] == "none":
+            return x_TNC
+        weight, eps = weights[f"{prefix}{name}_norm.weight"], config["rms_norm_eps"]
+        if config["qk_norm"] == "head":
+            return rms_norm(x_TNC, weight, eps)
+        return rms_norm(x_TNC.reshape(len(x_TNC), -1), weight[rows], eps).reshape(x_TNC.shape)
+
+    def turn(x_TNC):
+        return np.stack([rope(x_TNC[:, n], config) for n in range(x_TNC.shape[1])], axis=1)
+
+    if config.get("qk_norm_after_rope"):
+        q, k = norm(turn(q), "q", rows), norm(turn(k), "k", kv_rows)
+    else:
+        q, k = turn(norm(q, "q", rows)), turn(norm(k, "k", kv_rows))
 
     # A query sees itself and what is before it: of a window the last so many positions, its own among them.
     distance_TT = np.subtract.outer(np.arange(len(x_TD)), np.arange(len(x_TD)))
@@ -211,8 +220,7 @@ def attention(config, weights, layer, x_TD, heads, kv_heads):
     out = np.empty((len(x_TD), len(heads), w))
     for n, head in enumerate(heads):
         m = n // queries_per_kv
-        scores_TT = soft_cap(rope(q[:, n], config) @ rope(k[:, m], config).T * scale,
-                             config.get("attn_logit_softcapping"))
+        scores_TT = soft_cap(q[:, n] @ k[:, m].T * scale, config.get("attn_logit_softcapping"))
         scores_TT = np.where(hidden_TT, -np.inf, scores_TT)
         if config.get("sinks"):
             sink_T1 = np.full((len(x_TD), 1), weights[prefix + "sinks"][head])
@@ -318,7 +326,7 @@ def experts(config, weights, layer, x_TD, result, routing=None):
                 y = network(rows, e) if kind == "network" else affine_expert(weights, prefix, kind, e, x_TD[rows])
                 m_HTD[h, rows] += weights_TE[rows, column, None] * y
             if shared:
-                units = share(shared * width, groups, h)
+                units = share(shared * (config.get("shared_intermediate_size") or width), groups, h)
                 y_TD = network_of(slice(None), "shared_experts.", slice(units[0], units[-1] + 1))
                 if config.get("shared_gate"):
                     y_TD = y_TD / (1 + np.exp(-x_TD @ weights[prefix + "mlp.shared_expert_gate.weight"].T))

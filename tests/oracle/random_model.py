@@ -42,6 +42,7 @@ DEFAULTS = {
 # Not written where they have their defaults.
 OTHERS = {
     "num_shared_experts": 0,
+    "shared_intermediate_size": 0,
     "shared_gate": False,
     "constant_experts": 0,
     "copy_experts": 0,
@@ -54,6 +55,7 @@ OTHERS = {
     "output_bias": False,
     "sliding_window": None,
     "sinks": False,
+    "qk_norm_after_rope": False,
     "partial_rotary_factor": 1.0,
     "rope_interleaved": False,
     "rope_f32": False,
@@ -152,7 +154,7 @@ def make_tensors(config, seed, skew=False, twins=False):
             tensors[prefix + "constant_experts.gates"] = matrix(2 * constant, d)
             tensors[prefix + "constant_experts.vectors"] = rng.standard_normal((constant, d))
         if shared:
-            feed_forward(prefix + "shared_experts.", 1.0, shared * f)
+            feed_forward(prefix + "shared_experts.", 1.0, shared * (other(e, "shared_intermediate_size") or f))
         if other(e, "shared_gate"):
             tensors[prefix + "shared_expert_gate.weight"] = matrix(1, d)
 

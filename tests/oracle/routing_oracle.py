@@ -58,6 +58,14 @@ def deepseek_v3(z, bias, k, n_group, topk_group, scale, norm_topk_prob=True):
     return weights
 
 
+def ernie(z, bias, k, norm_min):
+    """ERNIE 4.5: a bias for the choice alone; the sum that weights are divided by counts as at least norm_min."""
+    weights, p = nothing(z), softmax(z)
+    chosen = best(p + bias, k)
+    weights[chosen] = p[chosen] / max(np.sum(p[chosen]), norm_min)
+    return weights
+
+
 def top_p(z, p, most):
     """Huang et al. 2024 (Harder Tasks Need More Experts), eq. 5: experts by falling probability until p is reached."""
     weights, probabilities = nothing(z), softmax(z)

@@ -40,8 +40,10 @@ TEST(ExpertsJson, DefaultsWrittenOutAreTheDefaults) {
                      {"group_score", "max"},
                      {"top_p", 1.0},
                      {"norm", "none"},
+                     {"norm_min", 0.0},
                      {"scale", 1.0}}},
                    {"num_shared_experts", 0},
+                   {"shared_intermediate_size", 0},
                    {"shared_gate", false},
                    {"constant_experts", 0},
                    {"copy_experts", 0},
@@ -69,6 +71,9 @@ TEST(ExpertsJson, WritesWhatItReads) {
       {{"router", {{"score", "selected_softmax"}}}, {"constant_experts", 2}, {"copy_experts", 1}},
       {{"router", {{"score", "one"}}}, {"expert_storage", "slices"}},
       {{"qk_norm", "full"}, {"head_dim", 4}, {"num_shared_experts", 1}},  // else OLMoE's
+      {{"num_shared_experts", 3}, {"shared_intermediate_size", 7}},
+      {{"norm_topk_prob", true}, {"router", {{"norm_min", 1e-12}}}},
+      {{"qk_norm", "head"}, {"qk_norm_after_rope", true}},
   };
   for (const json& more : configs) {
     const ModelConfig config = parse(more);
@@ -108,6 +113,9 @@ TEST(ExpertsJson, RefusesWrongTypesRangesAndCombinations) {
        R"(router.norm: expected "none" with the score "one", got "selected")"},
       {{{"norm_topk_prob", true}, {"router", {{"norm", "none"}}}},
        R"(router.norm: expected "selected" with norm_topk_prob = true, got "none")"},
+      {{{"router", {{"norm", "selected"}, {"norm_min", -1}}}},
+       "router.norm_min: expected a finite number of at least 0, got -1"},
+      {{{"router", {{"norm_min", 0.1}}}}, R"(router.norm_min: expected 0 with the norm "none", got 0.1)"},
       {{{"router", {{"scale", 0}}}}, "router.scale: expected a finite number above 0, got 0"},
       {{{"router", {{"scale", "2"}}}}, "router.scale: expected a number, got \"2\""},
       {{{"num_experts", 0}, {"router", {{"scale", 2}}}}, "router: expected none in a model without experts"},
@@ -118,6 +126,10 @@ TEST(ExpertsJson, RefusesWrongTypesRangesAndCombinations) {
       {{{"expert_groups", 2}, {"num_shared_experts", 3}},
        "expert_groups: expected a divisor of num_shared_experts = 3, got 2"},
       {{{"expert_groups", 2}, {"zero_experts", 3}}, "expert_groups: expected a divisor of zero_experts = 3, got 2"},
+      {{{"shared_intermediate_size", 8}}, "shared_intermediate_size: expected 0 without shared experts, got 8"},
+      {{{"num_shared_experts", 1}, {"shared_intermediate_size", -8}},
+       "shared_intermediate_size: expected an integer from 0 to 262144, got -8"},
+      {{{"qk_norm_after_rope", true}}, "qk_norm_after_rope: expected false without a QK norm (qk_norm none), got true"},
       {{{"shared_gate", true}}, "shared_gate: expected false without shared experts, got true"},
       {{{"copy_experts", 1.5}}, "copy_experts: expected an integer"},
       {{{"constant_experts", true}}, "constant_experts: expected an integer"},

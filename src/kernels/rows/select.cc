@@ -93,6 +93,7 @@ void weigh(const Selection& how, const T* s_E, const std::int32_t* experts, int 
       if (router.norm == RouterNorm::kComputing && experts[j] % size >= computing) weights[j] = 0;
       sum += weights[j];
     }
+    sum = std::max(sum, static_cast<T>(router.norm_min));
     if (sum != 0)  // all of them are zero experts, or their sigmoids have vanished
       for (int j = 0; j < count; ++j) weights[j] /= sum;
   }
