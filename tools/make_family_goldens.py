@@ -14,6 +14,7 @@ Needs torch and transformers.
 """
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import logging
@@ -45,7 +46,9 @@ def randomise(model, generator):
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             draw = torch.randn(parameter.shape, generator=generator)
-            if parameter.dim() == 1:
+            if name.endswith("e_score_correction_bias"):
+                parameter.copy_(0.1 * draw)
+            elif parameter.dim() == 1:
                 # Weights of norms are around 1, also where what is stored is added to 1; biases are around 0.
                 around = 1 if "norm" in name and not adds_one(model) else 0
                 parameter.copy_(around + 0.2 * draw)
@@ -65,25 +68,36 @@ def adds_one(model):
     return model.config.model_type.startswith(("gemma2", "gemma3"))
 
 
-def router_margin(router_logits, k):
-    """Smallest gap between the last expert taken and the first one left, relative to the layer's largest logit."""
-    margins = [1.0]
-    for scores_TE in router_logits or ():
-        ranked = scores_TE.sort(dim=-1, descending=True).values
-        margins.append(((ranked[:, k - 1] - ranked[:, k]).min() / scores_TE.abs().max()).item())
-    return min(margins)
+@contextlib.contextmanager
+def recorded_margins():
+    """Yields a list that gets, of every choice of the best, the smallest gap between the last one taken and the first one
+    left, relative to the largest value: of routers' scores, with their biases, and of groups."""
+    margins, topk, method = [], torch.topk, torch.Tensor.topk
+
+    def record(values, k, dim=-1, **more):
+        ranked = values.sort(dim=dim, descending=True).values
+        if k < ranked.shape[dim]:
+            gaps = ranked.select(dim, k - 1) - ranked.select(dim, k)
+            finite = values[torch.isfinite(values)].abs().max()
+            margins.append((gaps[torch.isfinite(gaps)].min() / finite).item())
+        return topk(values, k, dim=dim, **more)
+
+    torch.topk = torch.Tensor.topk = record
+    try:
+        yield margins
+    finally:
+        torch.topk, torch.Tensor.topk = topk, method
 
 
 def expected(model, length, generator, prefix):
     config = model.config.get_text_config()
     tokens = torch.randint(config.vocab_size, (length,), generator=generator)
-    sparse = getattr(config, "num_experts_per_tok", None)
-    with torch.no_grad():
-        out = model(tokens[None], **({"output_router_logits": True} if sparse else {}))
+    with torch.no_grad(), recorded_margins() as margins:
+        out = model(tokens[None])
     positions = torch.linspace(0, length - 1, POSITIONS).round().int()
     logits = out.logits[0, positions.long()].float().contiguous()
-    margin = router_margin(getattr(out, "router_logits", None), sparse) if sparse else 1.0
-    return {f"{prefix}tokens": tokens.int(), f"{prefix}positions": positions, f"{prefix}logits": logits}, margin
+    tensors = {f"{prefix}tokens": tokens.int(), f"{prefix}positions": positions, f"{prefix}logits": logits}
+    return tensors, min(margins, default=1.0)
 
 
 def make(config, seed):

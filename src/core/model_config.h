@@ -124,6 +124,9 @@ struct ModelConfig {
   double logit_factor = 1;      // multiplies the logits
   double logit_softcap = 0;     // then they become softcap * tanh(logit / softcap); 0: they stay
   std::vector<LayerConfig> layers;
+  // Beginnings of the names of tensors that a folder may have and nothing needs: those of layers behind the last one,
+  // which predict further tokens.
+  std::vector<std::string> unused_tensors;
   std::string model_type;                   // as found in config.json
   std::vector<std::int32_t> eos_token_ids;  // from generation_config.json, else config.json; may be empty
   std::optional<std::int32_t> bos_token_id;

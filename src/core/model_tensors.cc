@@ -138,9 +138,10 @@ int own_experts(const ModelTensor& tensor, const ModelConfig& config, Range ids)
   return count;
 }
 
-// Returns which of an expert's hidden units a rank has: all, but of a dense layer a part.
+// Returns which of the hidden units of an expert of this width a rank has. Shared experts of a width of their own are
+// never cut.
 Range own_units(int width, int layer, const ModelConfig& config, const Share& share) {
-  return config.experts(layer).dense() ? share.expert_width(layer) : Range{0, width};
+  return width == config.experts(layer).width ? share.expert_width(layer) : Range{0, width};
 }
 
 // Returns the elements of so many tensors of each row.

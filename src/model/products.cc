@@ -70,8 +70,8 @@ std::span<Product> products_of_experts(Step& s, const Routing& routing, const Ex
 // The hidden units that this rank has of one of its experts, which are counted from its first one on.
 int local_width(const Step& s, int layer, int e) {
   const Share& share = s.model.share();
-  if (s.model.config.experts(layer).dense()) return share.expert_width(layer).size();
-  return expert_width(s.model.config, layer, share.experts(layer).begin + e);
+  const int width = expert_width(s.model.config, layer, share.experts(layer).begin + e);
+  return width == s.model.config.experts(layer).width ? share.expert_width(layer).size() : width;
 }
 
 // The beginning of a wave, from expert `first` on, whose experts are equally wide.

@@ -213,9 +213,15 @@ std::vector<std::string> config_notes(const std::string& model_dir) {
   if (is_gguf_path(model_dir)) return {};  // keys that are not known are errors there
   const std::string path = model_dir + "/config.json";
   std::vector<std::string> unknown;
-  parse_model_config(read_text_file(path, kMaxConfigBytes), path, &unknown);
-  if (unknown.empty()) return {};
-  return {fmt::format("config.json has keys that foe does not know, and does not read: {}", fmt::join(unknown, ", "))};
+  const ModelConfig config = parse_model_config(read_text_file(path, kMaxConfigBytes), path, &unknown);
+  std::vector<std::string> notes;
+  if (!unknown.empty())
+    notes.push_back(
+        fmt::format("config.json has keys that foe does not know, and does not read: {}", fmt::join(unknown, ", ")));
+  if (!config.unused_tensors.empty())
+    notes.push_back(fmt::format("layers that predict further tokens are not read: tensors that begin with {}",
+                                fmt::join(config.unused_tensors, ", ")));
+  return notes;
 }
 
 ModelConfig load_model_config(const std::string& model_dir) {

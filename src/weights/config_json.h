@@ -23,7 +23,8 @@ ModelConfig load_model_config(const std::string& model_dir);
 ModelConfig parse_model_config(std::string_view text, const std::string& source = "config.json",
                                std::vector<std::string>* unknown = nullptr);
 
-// Returns what a user should be told of a folder's config.json: the keys that are not known.
+// Returns what a user should be told of a folder's config.json: the keys that are not known, and the tensors that
+// nothing reads.
 std::vector<std::string> config_notes(const std::string& model_dir);
 
 // Returns the text of a config.json. An ordinary MoE with full QK-norm and heads that are together as wide as the model

@@ -21,6 +21,22 @@ const std::vector<TensorAlias>& folder_aliases() {
       {"mlp.experts.down_proj", {kDownProj}, true},
       {"self_attn.qkv_proj.weight", {kQProj, kKProj, kVProj}},  // Phi-3
       {"mlp.gate_up_proj.weight", {kGateProj, kUpProj}},
+      {"mlp.shared_expert.gate_proj.weight", {kSharedGateProj}},  // Qwen2-MoE
+      {"mlp.shared_expert.up_proj.weight", {kSharedUpProj}},
+      {"mlp.shared_expert.down_proj.weight", {kSharedDownProj}},
+      {"block_sparse_moe.e_score_correction_bias", {kSelectionBias}},       // MiniMax-M2
+      {"mlp.moe_statics.e_score_correction_bias", {kSelectionBias}, true},  // ERNIE 4.5: [1, E]
+      {"self_attn.query_layernorm.weight", {kQNorm}},                       // Hunyuan
+      {"self_attn.key_layernorm.weight", {kKNorm}},
+      {"mlp.gate.wg.weight", {kRouter}},
+      {"mlp.shared_mlp.gate_proj.weight", {kSharedGateProj}},
+      {"mlp.shared_mlp.up_proj.weight", {kSharedUpProj}},
+      {"mlp.shared_mlp.down_proj.weight", {kSharedDownProj}},
+      {"block_sparse_moe.router.layer.weight", {kRouter}},  // Granite-MoE
+      {"block_sparse_moe.input_linear.weight", {kGateProj, kUpProj}, true},
+      {"block_sparse_moe.output_linear.weight", {kDownProj}, true},
+      {"shared_mlp.input_linear.weight", {kSharedGateProj, kSharedUpProj}},
+      {"shared_mlp.output_linear.weight", {kSharedDownProj}},
   };
   return list;
 }
@@ -38,7 +54,13 @@ struct Place {
   int column = 0;  // and from this column on
 };
 
-Place slice_of_network(const ModelTensor& row, int index) {
+std::vector<std::int64_t> shape_in_file(const ModelTensor& row) {
+  return row.slices_of.empty() ? row.shape : shape_of_all(row);
+}
+
+// Where one of a row's tensors is by our own names: slices of one network follow each other along the hidden width.
+Place own_place(const ModelTensor& row, int index) {
+  if (row.slices_of.empty()) return {name_of(row, index), row.shape};
   const bool columns = row.split == TensorSplit::kExpertColumns;
   const int first = index * (columns ? row.columns() : row.rows());
   return {row.slices_of, shape_of_all(row), -1, columns ? 0 : first, columns ? first : 0};
@@ -52,11 +74,12 @@ bool applies(const TensorAlias& alias, const TensorFolder& folder, const ModelTe
 // Where a row is in the tensor of an alias.
 Place place_in(const TensorTable& table, const TensorAlias& alias, std::string name, const ModelTensor& row,
                int index) {
-  Place place{std::move(name), row.shape};
+  Place place = own_place(row, index);
+  place.name = std::move(name);
   place.shape[0] = 0;
   for (const TensorRole role : alias.roles) {
-    if (role == row.role) place.row = static_cast<int>(place.shape[0]);
-    place.shape[0] += table.at(role, row.layer).shape[0];
+    if (role == row.role) place.row += static_cast<int>(place.shape[0]);
+    place.shape[0] += shape_in_file(table.at(role, row.layer))[0];
   }
   if (alias.of_all) {
     place.shape.insert(place.shape.begin(), row.count);
@@ -67,22 +90,17 @@ Place place_in(const TensorTable& table, const TensorAlias& alias, std::string n
 
 Place place_of(const TensorFolder& folder, const TensorTable& table, const ModelTensor& row, int index) {
   const bool gguf = folder.gguf();
-  if (!row.slices_of.empty() && !gguf) return slice_of_network(row, index);
   const std::string prefix = row.layer < 0 ? "" : fmt::format("{}.{}.", gguf ? "blk" : "model.layers", row.layer);
   std::string usual;  // for the message that there is none
   for (const TensorAlias& alias : gguf ? gguf_aliases() : folder_aliases()) {
     if (!applies(alias, folder, row, prefix)) continue;
     std::string name = prefix + fmt::format(fmt::runtime(alias.name), index);
-    if (!folder.contains(name)) {
-      if (gguf && usual.empty()) usual = std::move(name);
-      continue;
-    }
-    if (row.slices_of.empty()) return place_in(table, alias, std::move(name), row, index);
-    Place place = slice_of_network(row, index);
-    place.name = std::move(name);
-    return place;
+    if (folder.contains(name)) return place_in(table, alias, std::move(name), row, index);
+    if (gguf && usual.empty()) usual = std::move(name);
   }
-  return {usual.empty() ? name_of(row, index) : usual, row.shape};
+  Place place = own_place(row, index);
+  if (!usual.empty()) place.name = std::move(usual);
+  return place;
 }
 
 }  // namespace
@@ -100,6 +118,10 @@ StoredTensor StoredTensors::find(const ModelTensor& row, int index) const {
 
 std::string StoredTensors::name(const ModelTensor& row, int index) const {
   return place_of(folder_, table_, row, index).name;
+}
+
+bool StoredTensors::is_unused(std::string_view name) const {
+  return std::ranges::any_of(unused_, [&](const std::string& beginning) { return name.starts_with(beginning); });
 }
 
 Tensor StoredTensors::head() const {

@@ -4,6 +4,8 @@
 //   Mixtral   block_sparse_moe.gate, block_sparse_moe.experts.E.{w1,w3,w2} (gate, up, down)
 //   fused     mlp.experts.{gate_up_proj,down_proj} [E, 2F, D] gate first, [E, D, F]
 //   Phi-3     self_attn.qkv_proj, mlp.gate_up_proj: the rows of several matrices, one below the other
+//   Granite   block_sparse_moe.{input_linear,output_linear}, shared_mlp.{input_linear,output_linear}: both of these
+//   others    have other names of routers, selection biases, shared experts and QK norms
 //
 //   GGUF      blk.L.attn_q.weight and so on (gguf/gguf_names.cc)
 //
@@ -12,6 +14,8 @@
 #pragma once
 
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "core/model_tensors.h"
 #include "weights/tensor_folder.h"
@@ -28,7 +32,8 @@ struct StoredTensor {
 class StoredTensors {
  public:
   // `folder` must outlive this.
-  StoredTensors(const TensorFolder& folder, const ModelConfig& config) : folder_(folder), table_(config) {}
+  StoredTensors(const TensorFolder& folder, const ModelConfig& config)
+      : folder_(folder), table_(config), unused_(config.unused_tensors) {}
 
   const TensorTable& table() const { return table_; }
   const TensorFolder& folder() const { return folder_; }
@@ -36,12 +41,15 @@ class StoredTensors {
   // expected shape and what was found.
   StoredTensor find(const ModelTensor& row, int index = 0) const;
   std::string name(const ModelTensor& row, int index = 0) const;
+  // Whether a folder of this model may have a tensor of this name, which nothing reads.
+  bool is_unused(std::string_view name) const;
   // The token head [V, D]: of a model that ties it, the embedding, unless the folder has a head, too.
   Tensor head() const;
 
  private:
   const TensorFolder& folder_;
   TensorTable table_;
+  std::vector<std::string> unused_;  // the names' beginnings
 };
 
 }  // namespace foe

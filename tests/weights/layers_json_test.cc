@@ -326,7 +326,7 @@ TEST(LayersJson, WritesWhatItReads) {
 TEST(AttentionJson, ReadsAndWritesEveryKey) {
   AttentionConfig all{.kind = AttentionKind::kLatent, .query_heads = 6, .kv_heads = 3, .key_width = 10};
   all.value_width = 4;
-  all.qkv_bias = all.output_bias = all.sinks = all.interleaved = true;
+  all.qkv_bias = all.output_bias = all.sinks = all.interleaved = all.norm_after_rope = true;
   all.qk_norm = QkNorm::kFull;
   all.window = 64;
   all.rotary_share = 0.5;

@@ -252,6 +252,59 @@ TEST(StoredTensors, FusedProjectionsAreRows) {
               HasSubstr("model.layers.0.self_attn.qkv_proj.weight: expected shape [20, 6], got [16, 6]"));
 }
 
+// Granite's experts and shared experts are fused; ERNIE's selection bias is a matrix of one row.
+TEST(StoredTensors, RolesOfSlicesAndOfAllExpertsAreRowsOfOneTensor) {
+  ModelConfig config = own_config();
+  set(config, &AttentionConfig::qk_norm, QkNorm::kNone);
+  for_each_experts(config, [](ExpertsConfig& e) {
+    e.shared = 2;
+    e.shared_width = 5;
+    e.router->selection_bias = true;
+  });
+  const TempFolder folder;
+  Builder builder;
+  for (int l = 0; l < 2; ++l) {
+    const std::string p = fmt::format("model.layers.{}.", l);
+    for (const char* norm : {"input_layernorm.weight", "post_attention_layernorm.weight"}) builder.add(p + norm, {6});
+    builder.add(p + "self_attn.q_proj.weight", {8, 6});
+    for (const char* name : {"self_attn.k_proj.weight", "self_attn.v_proj.weight"}) builder.add(p + name, {4, 6});
+    builder.add(p + "self_attn.o_proj.weight", {6, 8});
+    builder.add(p + "block_sparse_moe.router.layer.weight", {4, 6});
+    builder.add(p + "mlp.moe_statics.e_score_correction_bias", {1, 4});
+    builder.add(p + "block_sparse_moe.input_linear.weight", {4, 2 * 3, 6});
+    builder.add(p + "block_sparse_moe.output_linear.weight", {4, 6, 3});
+    builder.add(p + "shared_mlp.input_linear.weight", {2 * 2 * 5, 6});
+    builder.add(p + "shared_mlp.output_linear.weight", {6, 2 * 5});
+  }
+  for (const char* name : {"model.embed_tokens.weight", "lm_head.weight"}) builder.add(name, {5, 6});
+  builder.add("model.norm.weight", {6});
+  builder.add("model.layers.2.eh_proj.weight", {6, 12});
+  builder.write(folder);
+  const TensorFolder tensors(folder.path());
+  config.unused_tensors = {"model.layers.2."};
+  const StoredTensors stored(tensors, config);
+  EXPECT_NO_THROW(check_tensors(stored, stored_formats(stored, config)));
+  const auto expect_at = [&](TensorRole role, int index, const char* name, std::vector<std::int64_t> shape,
+                             std::int64_t first, int column = 0) {
+    const Tensor all = tensors.find(fmt::format("model.layers.1.{}", name)).value();
+    const StoredTensor part = stored.find(stored.table().at(role, 1), index);
+    EXPECT_EQ(part.tensor.shape, shape) << name;
+    EXPECT_EQ(part.tensor.bytes.data(), all.bytes.data() + first * 4) << name;
+    EXPECT_EQ(part.column, column) << name;
+  };
+  expect_at(TensorRole::kGateProj, 2, "block_sparse_moe.input_linear.weight", {3, 6}, 2 * 36);
+  expect_at(TensorRole::kUpProj, 2, "block_sparse_moe.input_linear.weight", {3, 6}, 2 * 36 + 18);
+  expect_at(TensorRole::kDownProj, 2, "block_sparse_moe.output_linear.weight", {6, 3}, 2 * 18);
+  expect_at(TensorRole::kSharedGateProj, 1, "shared_mlp.input_linear.weight", {5, 6}, 5 * 6);
+  expect_at(TensorRole::kSharedUpProj, 1, "shared_mlp.input_linear.weight", {5, 6}, (10 + 5) * 6);
+  expect_at(TensorRole::kSharedDownProj, 1, "shared_mlp.output_linear.weight", {6, 10}, 0, 5);
+  expect_at(TensorRole::kSelectionBias, 0, "mlp.moe_statics.e_score_correction_bias", {4}, 0);
+  config.unused_tensors.clear();
+  const StoredTensors strict(tensors, config);
+  EXPECT_THAT(error_of([&] { check_tensors(strict, stored_formats(strict, config)); }),
+              HasSubstr("got model.layers.2.eh_proj.weight, which nothing would read"));
+}
+
 TEST(StoredTensors, ADenseLayerIsOneExpert) {
   ModelConfig config = own_config();
   make_dense(config);

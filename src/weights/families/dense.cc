@@ -17,12 +17,6 @@ void set_layers_alike(const ConfigKeys& keys, const AttentionConfig& attention, 
   config.layers = uniform_layers(keys.integer("num_hidden_layers"), attention, read_dense_network(keys));
 }
 
-// The window of the layers that are windowed, if it is in use.
-void set_windows(const ConfigKeys& keys, const std::vector<bool>& windowed, ModelConfig& config, bool in_use = true) {
-  const int window = read_window(keys, in_use);
-  for (int l = 0; l < config.num_layers(); ++l) config.attention(l).window = windowed[l] ? window : 0;
-}
-
 void set_norms(BlockNorm norm, ModelConfig& config) {
   for (LayerConfig& layer : config.layers)
     for (BlockConfig& block : layer.blocks) block.norm = norm;
@@ -102,12 +96,7 @@ void read_olmo3(const ConfigKeys& keys, ModelConfig& config) {
 
 void read_granite(const ConfigKeys& keys, ModelConfig& config) {
   read_llama(keys, config);
-  const double scale = keys.number("attention_multiplier"), residual = keys.number("residual_multiplier");
-  for_each_attention(config, [scale](AttentionConfig& attention) { attention.scale = scale; });
-  for (LayerConfig& layer : config.layers)
-    for (BlockConfig& block : layer.blocks) block.residual_factor = residual;
-  config.embedding_factor = keys.number("embedding_multiplier");
-  config.logit_factor = 1 / keys.number("logits_scaling");
+  read_granite_factors(keys, config);
 }
 
 // Whether each layer has RoPE: "no_rope_layers" has a 1 for each that has it, and without it every n-th has none.
@@ -183,9 +172,7 @@ constexpr std::array kDenseFamilies = {
     Family{"phi3", read_phi3, R"({"rms_norm_eps": 1e-5, "original_max_position_embeddings": 4096})"},
     Family{"olmo2", read_olmo2, R"({"rms_norm_eps": 1e-5})"},
     Family{"olmo3", read_olmo3, R"({"rms_norm_eps": 1e-5, "sliding_window": 4096})"},
-    Family{"granite", read_granite,
-           R"({"rms_norm_eps": 1e-6, "embedding_multiplier": 1, "logits_scaling": 1, "residual_multiplier": 1,
-               "attention_multiplier": 1})"},
+    Family{"granite", read_granite, R"({"rms_norm_eps": 1e-6})"},
     Family{"smollm3", read_smollm3,
            R"({"rms_norm_eps": 1e-6, "rope_theta": 2000000.0, "no_rope_layer_interval": 4, "tie_word_embeddings": true,
                "num_key_value_heads": 4})"},

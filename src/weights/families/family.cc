@@ -5,8 +5,8 @@
 namespace foe {
 namespace {
 
-std::array<std::span<const Family>, 2> lists_of_families() {
-  return {moe_families(), dense_families()};
+std::array<std::span<const Family>, 3> lists_of_families() {
+  return {moe_families(), routed_families(), dense_families()};
 }
 
 }  // namespace

@@ -25,6 +25,7 @@ struct Family {
 // One list for each file of this folder.
 std::span<const Family> dense_families();
 std::span<const Family> moe_families();
+std::span<const Family> routed_families();
 
 // Null if there is none of this type.
 const Family* find_family(std::string_view model_type);

@@ -107,6 +107,29 @@ AttentionConfig read_attention(const ConfigKeys& keys, const ModelConfig& config
   return attention;
 }
 
+void set_dense_between(const ConfigKeys& keys, ModelConfig& config) {
+  const int step = keys.integer("decoder_sparse_step");
+  if (step < 1) fail("decoder_sparse_step: expected at least 1, got {}", step);
+  const json* dense = keys.value("mlp_only_layers");
+  if (dense && !dense->is_array()) fail("mlp_only_layers: expected a list of layers, got {}", excerpt(*dense));
+  keys.mark({"intermediate_size"});  // of dense layers, of which there may be none
+  for (int l = 0; l < config.num_layers(); ++l)
+    if ((l + 1) % step != 0 || (dense && std::ranges::find(*dense, json(l)) != dense->end()))
+      config.experts(l) = read_dense_network(keys);
+}
+
+void read_granite_factors(const ConfigKeys& keys, ModelConfig& config) {
+  config.embedding_factor = keys.number("embedding_multiplier", 1);
+  const double scaling = keys.number("logits_scaling", 1);
+  if (!(scaling > 0)) fail("logits_scaling: expected a number above 0, got {}", scaling);
+  config.logit_factor = 1 / scaling;
+  const double scale = keys.number("attention_multiplier", 1), residual = keys.number("residual_multiplier", 1);
+  if (!(scale > 0)) fail("attention_multiplier: expected a number above 0, got {}", scale);
+  for_each_attention(config, [&](AttentionConfig& attention) { attention.scale = scale; });
+  for (LayerConfig& layer : config.layers)
+    for (BlockConfig& block : layer.blocks) block.residual_factor = residual;
+}
+
 Activation read_activation(const ConfigKeys& keys, const char* key) {
   const json* value = keys.value(key);
   if (!value) return Activation::kSilu;
@@ -155,6 +178,11 @@ std::vector<bool> read_windowed_layers(const ConfigKeys& keys, int layers, const
   }
   for (int l = 0; l < layers; ++l) result[l] = types ? is_sliding((*types)[l]) : windowed(l);
   return result;
+}
+
+void set_windows(const ConfigKeys& keys, const std::vector<bool>& windowed, ModelConfig& config, bool in_use) {
+  const int window = read_window(keys, in_use);
+  for (int l = 0; l < config.num_layers(); ++l) config.attention(l).window = windowed[l] ? window : 0;
 }
 
 }  // namespace foe

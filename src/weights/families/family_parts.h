@@ -35,6 +35,11 @@ AttentionConfig read_attention(const ConfigKeys& keys, const ModelConfig& config
 // "intermediate_size" and the activation.
 ExpertsConfig read_dense_network(const ConfigKeys& keys);
 Activation read_activation(const ConfigKeys& keys, const char* key = "hidden_act");
+// Makes layers dense that "decoder_sparse_step" does not divide, counted from 1, or that "mlp_only_layers" names
+// (Qwen).
+void set_dense_between(const ConfigKeys& keys, ModelConfig& config);
+// Reads Granite's multipliers of embeddings, logits, attention scores and of what blocks add.
+void read_granite_factors(const ConfigKeys& keys, ModelConfig& config);
 
 // Reads "sliding_window" as the window of all layers; 0 if there is none, or if it is at least as long as the context.
 // "layer_types" may be there if they say the same.
@@ -43,5 +48,7 @@ int read_window_of_all(const ConfigKeys& keys, bool in_use = true);
 int read_window(const ConfigKeys& keys, bool in_use = true);
 // Returns for each layer whether "layer_types" calls it "sliding_attention", or without that key what `windowed` says.
 std::vector<bool> read_windowed_layers(const ConfigKeys& keys, int layers, const std::function<bool(int)>& windowed);
+// Gives those layers "sliding_window", if it is in use.
+void set_windows(const ConfigKeys& keys, const std::vector<bool>& windowed, ModelConfig& config, bool in_use = true);
 
 }  // namespace foe

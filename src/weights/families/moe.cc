@@ -57,14 +57,7 @@ void read_qwen3_moe(const ConfigKeys& keys, ModelConfig& config) {
   attention.window = read_window_of_all(keys, keys.flag("use_sliding_window"));
   const ExpertsConfig experts = read_experts(keys, "qwen3_moe", "moe_intermediate_size", keys.flag("norm_topk_prob"));
   config.layers = uniform_layers(keys.integer("num_hidden_layers"), attention, experts);
-  const int step = keys.integer("decoder_sparse_step");
-  if (step < 1) fail("decoder_sparse_step: expected at least 1, got {}", step);
-  const json* dense = keys.value("mlp_only_layers");
-  if (dense && !dense->is_array()) fail("mlp_only_layers: expected a list of layers, got {}", excerpt(*dense));
-  keys.mark({"intermediate_size"});  // of dense layers, of which there may be none
-  for (int l = 0; l < config.num_layers(); ++l)
-    if ((l + 1) % step != 0 || (dense && std::ranges::find(*dense, json(l)) != dense->end()))
-      config.experts(l) = read_dense_network(keys);
+  set_dense_between(keys, config);
 }
 
 constexpr std::array kMoeFamilies = {
