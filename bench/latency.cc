@@ -92,7 +92,8 @@ struct Contestant {
     ModelConfig config = config_of(rung, options.shape, options.groups);
     Placement placement = make_placement(config, rung.plan, comm.size(), comm.nodes());
     Weights weights = random_weights(config, placement.ranks[comm.rank()], options.dtype, 1);
-    for (LayerWeights& layer : weights.layers) layer.router_bias_E = options.router_bias_E;
+    if (!options.router_bias_E.empty())
+      for (LayerWeights& layer : weights.layers) layer.router_bias_E = options.router_bias_E;
     return make_model(std::move(config), std::move(placement), comm.rank(), std::move(weights));
   }
 };

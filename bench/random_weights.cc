@@ -117,6 +117,9 @@ Weights random_weights(const ModelConfig& c, const Share& share, WeightFormat fo
       const int panels = (down.columns.size() + kPanel - 1) / kPanel;
       experts[l].push_back(
           {own.next(2 * kPanel * panels, down.rows.size()), own.next(down.rows.size(), down.columns.size())});
+      if (!c.experts(l).bias) continue;
+      experts[l].back().gate_up_bias.resize(2 * kPanel * panels);
+      experts[l].back().down_bias_D.resize(down.rows.size());
     }
     w.layers.push_back(std::move(layer));
   }

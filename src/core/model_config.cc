@@ -119,18 +119,38 @@ void check_layer_of_experts(const Layer& layer) {
          e.of_layer);
   const ExpertsConfig& owner = layer.config.experts(e.of_layer);
   if (owner.dense() || owner.of_layer != -1 || owner.count != e.count || owner.shared != e.shared ||
-      owner.width != e.width || owner.storage != e.storage)
-    fail("{}: expected a layer with {} experts of width {} of its own, {} shared ones and the same storage, got {}",
-         layer.key("experts_of_layer"), e.count, e.width, e.shared, e.of_layer);
+      owner.width != e.width || owner.storage != e.storage || owner.bias != e.bias)
+    fail(
+        "{}: expected a layer with {} experts of width {} of its own, {} shared ones, the same storage and mlp_bias, "
+        "got {}",
+        layer.key("experts_of_layer"), e.count, e.width, e.shared, e.of_layer);
+}
+
+// What is between a network's products, and its biases.
+void check_network(const Layer& layer) {
+  const ExpertsConfig& e = layer.config.experts(layer.index);
+  check_factor(layer.key("swiglu_alpha"), e.gate.alpha);
+  if (e.gate.alpha != 1 && e.activation != Activation::kSilu)
+    fail("{}: expected 1 with hidden_act = {}, got {}", layer.key("swiglu_alpha"), to_string(e.activation),
+         e.gate.alpha);
+  if (e.gate.limit != 0) check_factor(layer.key("swiglu_limit"), e.gate.limit);
+  if (e.gate.up_offset != 0) check_factor(layer.key("up_offset"), std::abs(e.gate.up_offset));
+  // The slices of one network would share the bias of its down projection, of which only one may add it.
+  if (e.bias && (e.shared > 0 || e.storage != ExpertStorage::kOwn))
+    fail("{}: expected false with shared experts or expert_storage = \"slices\", got true", layer.key("mlp_bias"));
 }
 
 void check_experts(const Layer& layer) {
   const ExpertsConfig& e = layer.config.experts(layer.index);
+  check_network(layer);
   check_range(layer.key(e.dense() ? "intermediate_size" : "moe_intermediate_size"), e.width, 1, kMaxExpertWidth);
   if (e.dense()) {
     check_range(layer.key("num_experts (without a router)"), e.count, 1, 1);
     check_range(layer.key("num_experts_per_tok (of a dense model)"), e.per_token, 1, 1);
-    if (e != dense_experts(e.width, e.activation))
+    ExpertsConfig dense = dense_experts(e.width, e.activation);
+    dense.gate = e.gate;
+    dense.bias = e.bias;
+    if (e != dense)
       fail("{}: expected a router, or no key of experts but the width, got none and such keys", layer.key("router"));
     if (layer.config.federated() && !layer.config.dense())
       fail("{}: expected at least 1 in every layer of a federated model, got 0", layer.key("num_experts"));

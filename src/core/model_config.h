@@ -79,6 +79,8 @@ struct ExpertsConfig {
   int per_token = 0;  // K; 1 without a router
   int width = 0;      // F, the hidden width of each
   Activation activation = Activation::kSilu;
+  GateShape gate = {};
+  bool bias = false;                        // gate, up and down have biases
   std::optional<RouterConfig> router = {};  // none: every token goes to the one expert with weight 1
   int shared = 0;            // experts that every token has besides: slices of one network, all of the same width
   int shared_width = 0;      // the hidden width of each of them; 0: as wide as the routed ones

@@ -69,17 +69,21 @@ class Rows {
            D_);
     if (e.dense()) {
       network({kGateProj, kUpProj, kDownProj}, e.width, "mlp.", 1, 1);
+      if (e.bias) biases(e.width, "mlp.", 1, 1);
     } else {
       const ExpertTable table = expert_table(config_, layer_);
       matrix(kRouter, "mlp.gate.weight", {table.scored(), D_});
+      if (e.router->bias) bias(kRouterBias, "mlp.gate.bias", table.scored());
       if (e.router->selection_bias) bias(kSelectionBias, "mlp.gate.e_score_correction_bias", table.scored());
       if (e.constant > 0) {
         matrix(kConstantGates, "mlp.constant_experts.gates", {2 * std::int64_t{e.constant}, D_});
         matrix(kConstants, "mlp.constant_experts.vectors", {e.constant, D_});
       }
       if (e.shared_gate) matrix(kSharedGate, "mlp.shared_expert_gate.weight", {1, D_});
-      network({kGateProj, kUpProj, kDownProj}, e.width, "mlp.experts.{}.", e.of_layer < 0 ? e.count : 0,
-              std::min(e.per_token, e.count), e.storage == ExpertStorage::kSlices ? "mlp." : nullptr);
+      const int own = e.of_layer < 0 ? e.count : 0, used = std::min(e.per_token, e.count);
+      network({kGateProj, kUpProj, kDownProj}, e.width, "mlp.experts.{}.", own, used,
+              e.storage == ExpertStorage::kSlices ? "mlp." : nullptr);
+      if (e.bias) biases(e.width, "mlp.experts.{}.", own, used);
       if (e.shared > 0)
         network({kSharedGateProj, kSharedUpProj, kSharedDownProj}, e.width_of_shared(), "mlp.shared_experts.{}.",
                 e.shared, e.shared, "mlp.shared_experts.");
@@ -108,6 +112,18 @@ class Rows {
     add(roles.gate, "gate_proj.weight", {width, D_}, kExpertRows);
     add(roles.up, "up_proj.weight", {width, D_}, kExpertRows);
     add(roles.down, "down_proj.weight", {D_, width}, kExpertColumns);
+  }
+
+  // The biases of so many networks.
+  void biases(std::int64_t width, const std::string& name, int count, int used) {
+    const auto add = [&](TensorRole role, const char* of, std::int64_t size, TensorSplit split) {
+      bias(role, (name + of).c_str(), size, split);
+      rows_.back().count = count;
+      rows_.back().used = used;
+    };
+    add(kGateBias, "gate_proj.bias", width, kExpertRows);
+    add(kUpBias, "up_proj.bias", width, kExpertRows);
+    add(kDownBias, "down_proj.bias", D_, kExpertWhole);
   }
 
   std::vector<ModelTensor>& rows_;
@@ -210,13 +226,13 @@ const ModelTensor& TensorTable::at(TensorRole role, int layer) const {
 ExpertMatrices expert_matrices(const TensorTable& table, const ModelConfig& config, int layer, int id) {
   const ExpertTable experts = expert_table(config, layer);
   FOE_CHECK(id >= 0 && id < experts.with_rows(), "expert {} of {}", id, experts.with_rows());
-  const auto matrices = [&](TensorRole gate, TensorRole up, TensorRole down, int index) -> ExpertMatrices {
-    return {table.at(gate, layer), table.at(up, layer), table.at(down, layer), index};
-  };
-  if (config.experts(layer).dense()) return matrices(kGateProj, kUpProj, kDownProj, 0);
-  if (experts.kind_of(id) == ExpertKind::kShared)
-    return matrices(kSharedGateProj, kSharedUpProj, kSharedDownProj, experts.shared_index(id));
-  return matrices(kGateProj, kUpProj, kDownProj, experts.routed_index(id));
+  const bool dense = config.experts(layer).dense();
+  if (!dense && experts.kind_of(id) == ExpertKind::kShared)
+    return {table.at(kSharedGateProj, layer), table.at(kSharedUpProj, layer), table.at(kSharedDownProj, layer),
+            experts.shared_index(id)};
+  return {table.at(kGateProj, layer),           table.at(kUpProj, layer),     table.at(kDownProj, layer),
+          dense ? 0 : experts.routed_index(id), table.find(kGateBias, layer), table.find(kUpBias, layer),
+          table.find(kDownBias, layer)};
 }
 
 TensorPart part_of(const ModelTensor& tensor, const ModelConfig& config, const Share& share) {
@@ -236,6 +252,9 @@ TensorPart part_of(const ModelTensor& tensor, const ModelConfig& config, const S
       break;
     case kExpertColumns:
       part.columns = own_units(tensor.columns(), tensor.layer, config, share);
+      part.count = own_experts(tensor, config, share.experts(tensor.layer));
+      break;
+    case kExpertWhole:
       part.count = own_experts(tensor, config, share.experts(tensor.layer));
       break;
     case kVocabulary:
@@ -265,6 +284,8 @@ const char* to_string(TensorSplit value) {
       return "experts, rows of width";
     case kExpertColumns:
       return "experts, columns of width";
+    case kExpertWhole:
+      return "experts, whole";
     case kVocabulary:
       return "vocabulary";
   }

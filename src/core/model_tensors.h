@@ -34,6 +34,7 @@ enum class TensorRole {
   // of experts
   kExpertNorm,
   kRouter,
+  kRouterBias,
   kSelectionBias,
   kConstantGates,  // two scores of each constant expert
   kConstants,      // their vectors
@@ -41,6 +42,9 @@ enum class TensorRole {
   kGateProj,
   kUpProj,
   kDownProj,
+  kGateBias,
+  kUpBias,
+  kDownBias,
   kSharedGateProj,
   kSharedUpProj,
   kSharedDownProj,
@@ -57,6 +61,7 @@ enum class TensorSplit {
   kHeadColumns,    // the columns of its heads
   kExpertRows,     // of each of its experts, the rows of its hidden units
   kExpertColumns,  // of each of its experts, the columns of its hidden units
+  kExpertWhole,    // all of each of its experts
   kVocabulary,     // the rows of its part of the vocabulary
 };
 
@@ -119,6 +124,7 @@ class TensorTable {
 struct ExpertMatrices {
   const ModelTensor &gate, &up, &down;
   int index;
+  const ModelTensor *gate_bias = nullptr, *up_bias = nullptr, *down_bias = nullptr;  // all three or none
 };
 ExpertMatrices expert_matrices(const TensorTable& table, const ModelConfig& config, int layer, int id);
 

@@ -35,6 +35,7 @@ struct RouterConfig {
   RouterNorm norm = RouterNorm::kNone;
   double scale = 1;     // of every weight, after the norm
   double norm_min = 0;  // the sum that the norm divides by counts as at least this (ERNIE)
+  bool bias = false;    // a tensor [experts] is added to the scores, before all else
 
   bool operator==(const RouterConfig&) const = default;
 };

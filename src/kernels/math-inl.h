@@ -57,9 +57,9 @@ HWY_INLINE V16 tanh16(V16 x) {
   });
 }
 
-// x / (1 + e^-x)
-HWY_INLINE V16 silu16(V16 x) {
-  return div(x, add(set16(1.0f), exp16(make16([&](int i) { return hn::Neg(x.v[i]); }))));
+// x / (1 + e^(-alpha x))
+HWY_INLINE V16 silu16(V16 x, float alpha = 1) {
+  return div(x, add(set16(1.0f), exp16(mul(set16(-alpha), x))));
 }
 
 // x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
@@ -74,16 +74,37 @@ HWY_INLINE V16 relu2_16(V16 x) {
   return make16([&](int i) { return hn::IfThenZeroElse(hn::Lt(x.v[i], hn::Zero(DF())), hn::Mul(x.v[i], x.v[i])); });
 }
 
-HWY_INLINE V16 activate16(Activation activation, V16 x) {
+HWY_INLINE V16 activate16(Activation activation, V16 x, float alpha = 1) {
   switch (activation) {
     case Activation::kSilu:
-      return silu16(x);
+      return silu16(x, alpha);
     case Activation::kGeluTanh:
       return gelu_tanh16(x);
     case Activation::kRelu2:
       return relu2_16(x);
   }
   return x;
+}
+
+// min(x, most) and max(x, least); NaN stays NaN.
+HWY_INLINE V16 at_most16(V16 x, float most) {
+  const VF limit = hn::Set(DF(), most);
+  return make16([&](int i) { return hn::IfThenElse(hn::Gt(x.v[i], limit), limit, x.v[i]); });
+}
+HWY_INLINE V16 at_least16(V16 x, float least) {
+  const VF limit = hn::Set(DF(), least);
+  return make16([&](int i) { return hn::IfThenElse(hn::Lt(x.v[i], limit), limit, x.v[i]); });
+}
+
+// act(gate) * up, with what `shape` says besides.
+HWY_INLINE V16 gate16(Activation activation, const GateShape& shape, V16 gate, V16 up) {
+  if (shape.limit > 0) {
+    const auto limit = static_cast<float>(shape.limit);
+    gate = at_most16(gate, limit);
+    up = at_least16(at_most16(up, limit), -limit);
+  }
+  if (shape.up_offset != 0) up = add(up, set16(static_cast<float>(shape.up_offset)));
+  return mul(activate16(activation, gate, static_cast<float>(shape.alpha)), up);
 }
 
 }  // namespace HWY_NAMESPACE

@@ -42,9 +42,13 @@ double activate(Activation activation, double x) {
   return x;
 }
 
-Values gated(const Values& gate, const Values& up, Activation activation) {
+Values gated(const Values& gate, const Values& up, Activation activation, const GateShape& shape) {
   Values h(gate.size());
-  for (std::size_t i = 0; i < h.size(); ++i) h[i] = activate(activation, gate[i]) * up[i];
+  for (std::size_t i = 0; i < h.size(); ++i) {
+    const double most = shape.limit > 0 ? shape.limit : std::numeric_limits<double>::infinity();
+    const double g = std::min(gate[i], most), u = std::clamp(up[i], -most, most) + shape.up_offset;
+    h[i] = (shape.alpha == 1 ? activate(activation, g) : g / (1 + std::exp(-shape.alpha * g))) * u;
+  }
   return h;
 }
 

@@ -27,8 +27,9 @@ double silu(double x);
 
 double activate(Activation activation, double x);
 
-// act(gate) * up, element by element.
-Values gated(const Values& gate, const Values& up, Activation activation = Activation::kSilu);
+// act(gate) * up, element by element, with what `shape` says besides.
+Values gated(const Values& gate, const Values& up, Activation activation = Activation::kSilu,
+             const GateShape& shape = {});
 
 // x / sqrt(mean(x^2) + eps) * weight, over rows as wide as `weight`.
 Values rms_norm(const Values& x_TD, const Values& weight_D, double eps);

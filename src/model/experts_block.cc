@@ -16,8 +16,12 @@ void route(Step& s, int layer) {
   const ExpertTable table = expert_table(s.model.config, layer);
   float* scores_TE = s.a.experts.scores_TE.data();
   if (!s.model.config.experts(layer).dense()) linear(s, input_rows(s, s.T), w.router_ED, scores_TE);
+  if (!w.router_bias_E.empty())
+    s.pool.parallel_for(s.T, [&](std::size_t t) {
+      add_to(scores_TE + t * table.columns(), w.router_bias_E.data(), w.router_bias_E.size());
+    });
   record_scores(s, layer);
-  const Controls<float> controls{.offset_E = if_any(w.router_bias_E), .selection_bias_E = if_any(w.selection_bias_E)};
+  const Controls<float> controls{.selection_bias_E = if_any(w.selection_bias_E)};
   select_experts(s.pool, table, selection(s.model.config, layer), controls, scores_TE, s.T, s.state.routing);
   replay_and_record(s, layer);
 }

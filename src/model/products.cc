@@ -93,11 +93,13 @@ void multiply_gate_up(Step& s, int layer, const ExpertWave& wave, const Input& i
                    .count = count,
                    .w = &wave.weights[e].gate_up,
                    .y = s.a.experts.hidden_Rf.data() + row * f,
-                   .y_stride = f};
+                   .y_stride = f,
+                   .plus = if_any(wave.weights[e].gate_up_bias)};
   };
   const std::span<Product> products = products_of_experts(s, routing, wave, gate_up);
   round_input(s, in, products);
-  multiply_gated(s.pool, products, {static_cast<int>(f), s.model.config.experts(layer).activation});
+  const ExpertsConfig& experts = s.model.config.experts(layer);
+  multiply_gated(s.pool, products, {static_cast<int>(f), experts.activation, experts.gate});
 }
 
 // The rows that multiply_gate_up() has written for a wave.
@@ -117,7 +119,8 @@ void multiply_down(Step& s, int layer, const ExpertWave& wave, const Routing& ro
                    .count = count,
                    .w = &wave.weights[e].down,
                    .y = s.a.experts.output_RD.data() + row * D,
-                   .y_stride = D};
+                   .y_stride = D,
+                   .plus = if_any(wave.weights[e].down_bias_D)};
   };
   linear(s, hidden, products_of_experts(s, routing, wave, down));
 }
@@ -189,6 +192,8 @@ void multiply_dense(Step& s, int layer) {
   multiply_gate_up(s, layer, wave, input_rows(s, s.T), s.state.routing);
   const Input hidden = hidden_rows(s, layer, wave, s.state.routing);
   const PackedMatrix& down = wave.weights[0].down;
+  // Whoever has the first hidden units adds the bias, so that it is in the sum once.
+  const bool first = s.model.share().expert_width(layer).begin == 0;
   std::array<PackedMatrix, kSumBlocks> parts;
   s.a.products.list.clear();
   for (int b = 0; b < blocks; ++b) {
@@ -197,7 +202,8 @@ void multiply_dense(Step& s, int layer) {
                                  .x_stride = hidden.stride,
                                  .count = s.T,
                                  .w = &parts[b],
-                                 .y_stride = static_cast<std::size_t>(s.model.config.hidden_size)});
+                                 .y_stride = static_cast<std::size_t>(s.model.config.hidden_size),
+                                 .plus = first && b == 0 ? if_any(wave.weights[0].down_bias_D) : nullptr});
   }
   round_input(s, hidden, s.a.products.list);
   multiply_partials(s, s.model.layers[layer].experts, s.state.update_GTD.data());

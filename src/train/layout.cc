@@ -102,8 +102,13 @@ void refuse_untrained(const BlockConfig& block) {
 void refuse_untrained(const ExpertsConfig& e) {
   if (e.dense()) fail("num_experts: training expects at least 1 expert in every layer, got a dense layer");
   refuse<std::string_view>("hidden_act", to_string(e.activation), to_string(Activation::kSilu));
+  refuse("swiglu_alpha", e.gate.alpha, 1);
+  refuse("swiglu_limit", e.gate.limit, 0);
+  refuse("up_offset", e.gate.up_offset, 0);
+  refuse("mlp_bias", e.bias, false);
   const RouterConfig &r = *e.router, trained = {};
   refuse("router.score", std::string_view(to_string(r.score)), std::string_view(to_string(trained.score)));
+  refuse("router.bias", r.bias, trained.bias);
   refuse("router.selection_bias", r.selection_bias, trained.selection_bias);
   refuse("router.topk_group", r.top_groups, r.groups);
   refuse("router.top_p", r.top_p, trained.top_p);

@@ -51,12 +51,11 @@ ExpertsConfig read_own_experts(const ConfigKeys& keys) {
   const bool has_moe_width = find(root, "moe_intermediate_size");
   if (count == 0) {
     const bool ours = has_moe_width && !find(root, "intermediate_size");
-    return dense_experts(get_int(root, ours ? "moe_intermediate_size" : "intermediate_size"), read_activation(keys));
+    return dense_experts(get_int(root, ours ? "moe_intermediate_size" : "intermediate_size"));
   }
   ExpertsConfig experts{.count = count,
                         .per_token = get_int(root, "num_experts_per_tok"),
                         .width = get_int(root, has_moe_width ? "moe_intermediate_size" : "intermediate_size"),
-                        .activation = read_activation(keys),
                         .router = RouterConfig{}};
   if (get_bool(root, "norm_topk_prob", false)) experts.router->norm = RouterNorm::kSelected;
   return experts;
@@ -78,6 +77,7 @@ void read_ours(const ConfigKeys& keys, ModelConfig& config) {
   keys.mark(expert_keys());
   const AttentionConfig attention = read_own_attention(keys, config);
   ExpertsConfig experts = read_own_experts(keys);
+  read_network_keys(keys.root(), experts);
   read_expert_keys(keys.root(), experts);
   // "layers" may say how many there are.
   const int layers = keys.has("layers") ? keys.integer("num_hidden_layers", 1) : keys.integer("num_hidden_layers");
@@ -182,6 +182,8 @@ void write_our_keys(const ModelConfig& config, nlohmann::ordered_json& root) {
   if (e.router)
     other.router =
         RouterConfig{.norm = e.router->norm == RouterNorm::kSelected ? RouterNorm::kSelected : RouterNorm::kNone};
+  other.activation = e.activation;  // hidden_act
+  write_network_keys(e, other, root);
   write_expert_keys(e, other, root);
   write_other(root, "norm_offset", config.norm_offset, 0);
   write_other(root, "embedding_factor", config.embedding_factor, 1);

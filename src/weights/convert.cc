@@ -33,7 +33,8 @@ class Converter {
     switch (row.format) {
       case TensorFormat::kFile:
       case TensorFormat::kF32:
-        return copy(row);
+        for (int index = 0; index < row.count; ++index) copy(row, index);
+        return;
       case TensorFormat::kAttention:
         return row.split == TensorSplit::kHeadRows ? rows_of_groups(row) : columns_of_groups(row);
       case TensorFormat::kHead:  // if it is the embedding, too
@@ -43,15 +44,15 @@ class Converter {
     }
   }
 
-  void copy(const ModelTensor& row) {
-    const Tensor tensor = stored_.find(row).tensor;
+  void copy(const ModelTensor& row, int index) {
+    const Tensor tensor = stored_.find(row, index).tensor;
     require_finite(pool_, tensor);
     if (tensor.dtype == DType::kF32 || tensor.dtype == DType::kBF16)
       return sources_.push_back(
-          byte_source(row.name, tensor.dtype == DType::kF32 ? "F32" : "BF16", tensor.shape, tensor.bytes));
+          byte_source(name_of(row, index), tensor.dtype == DType::kF32 ? "F32" : "BF16", tensor.shape, tensor.bytes));
     // The embedding of a GGUF file may be large: it is rounded as matrices are.
     const bool rounded = row.format == TensorFormat::kFile && in_blocks(tensor.dtype);
-    sources_.push_back(generated_source(row.name, rounded ? DType::kBF16 : DType::kF32, tensor.shape,
+    sources_.push_back(generated_source(name_of(row, index), rounded ? DType::kBF16 : DType::kF32, tensor.shape,
                                         [tensor](std::size_t first, std::span<float> out) {
                                           read_floats(tensor, static_cast<std::int64_t>(first), out);
                                         }));

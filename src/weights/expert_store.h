@@ -16,6 +16,9 @@ namespace foe {
 struct ExpertWeights {
   PackedMatrix gate_up;  // pack_gate_up() of gate and up, [f, D] each
   PackedMatrix down;     // [D, f]
+  // If the model has them: pack_gate_up_bias(), and the bias of down. They are always in memory, also where the
+  // matrices are not.
+  std::vector<float> gate_up_bias = {}, down_bias_D = {};
 };
 
 // Experts of a layer that can be multiplied with until they are released. They are counted from the rank's first one

@@ -21,9 +21,24 @@ void visit_router_keys(Visit&& visit) {
   visit("norm", &R::norm, {RouterNorm::kNone, RouterNorm::kSelected, RouterNorm::kComputing});
   visit("scale", &R::scale);
   visit("norm_min", &R::norm_min);
+  visit("bias", &R::bias);
 }
 
-// All keys but "router".
+template <typename Visit>
+void visit_network_keys(Visit&& visit) {
+  using E = ExpertsConfig;
+  visit("hidden_act", &E::activation, {Activation::kSilu, Activation::kGeluTanh, Activation::kRelu2});
+  visit("mlp_bias", &E::bias);
+}
+
+template <typename Visit>
+void visit_gate_keys(Visit&& visit) {
+  visit("swiglu_alpha", &GateShape::alpha);
+  visit("swiglu_limit", &GateShape::limit);
+  visit("up_offset", &GateShape::up_offset);
+}
+
+// All keys of experts alone, but for "router".
 template <typename Visit>
 void visit_expert_keys(Visit&& visit) {
   using E = ExpertsConfig;
@@ -52,14 +67,29 @@ void read_router(const json& object, RouterConfig& router) {
 }  // namespace
 
 std::vector<std::string> expert_keys() {
-  KeyNames keys{{"num_experts", "num_experts_per_tok", "intermediate_size", "moe_intermediate_size", "hidden_act",
-                 "norm_topk_prob", "router"}};
+  KeyNames keys{
+      {"num_experts", "num_experts_per_tok", "intermediate_size", "moe_intermediate_size", "norm_topk_prob", "router"}};
   visit_expert_keys(keys);
+  visit_network_keys(keys);
+  visit_gate_keys(keys);
   return keys.names;
 }
 
-Activation read_activation(const json& object, Activation otherwise) {
-  return get_choice(object, "hidden_act", otherwise, {Activation::kSilu, Activation::kGeluTanh, Activation::kRelu2});
+std::vector<std::string> network_keys() {
+  KeyNames keys;
+  visit_network_keys(keys);
+  visit_gate_keys(keys);
+  return keys.names;
+}
+
+void read_network_keys(const json& object, ExpertsConfig& e) {
+  visit_network_keys(KeyReader<ExpertsConfig>{object, e});
+  visit_gate_keys(KeyReader<GateShape>{object, e.gate});
+}
+
+void write_network_keys(const ExpertsConfig& e, const ExpertsConfig& other, nlohmann::ordered_json& object) {
+  visit_network_keys(KeyWriter<ExpertsConfig>{object, e, other});
+  visit_gate_keys(KeyWriter<GateShape>{object, e.gate, other.gate});
 }
 
 void read_expert_keys(const json& object, ExpertsConfig& e) {

@@ -23,19 +23,30 @@ AttentionConfig read_attention(const json& object, const BlockDefaults& defaults
   return attention;
 }
 
+// What `network` computes between its products, and whether it has biases, as `other` has it.
+ExpertsConfig like(const ExpertsConfig& other, ExpertsConfig network) {
+  network.activation = other.activation;
+  network.gate = other.gate;
+  network.bias = other.bias;
+  return network;
+}
+
 ExpertsConfig read_dense(const json& object, const BlockDefaults& defaults) {
+  const std::vector<std::string> network = network_keys();
   for (const auto& [key, value] : object.items())
-    if (key != "num_experts" && key != "intermediate_size" && key != "hidden_act" && !value.is_null())
+    if (key != "num_experts" && key != "intermediate_size" && std::ranges::count(network, key) == 0 && !value.is_null())
       fail("{}: expected none in a layer without a router (num_experts = 0), got {}", key, excerpt(value));
   const int width = defaults.experts.dense() ? defaults.experts.width : defaults.dense_width;
-  return dense_experts(width > 0 ? get_int(object, "intermediate_size", width) : get_int(object, "intermediate_size"),
-                       read_activation(object, defaults.experts.activation));
+  ExpertsConfig e = like(defaults.experts, dense_experts(width));
+  e.width = width > 0 ? get_int(object, "intermediate_size", width) : get_int(object, "intermediate_size");
+  read_network_keys(object, e);
+  return e;
 }
 
 ExpertsConfig read_experts(const json& object, const BlockDefaults& defaults) {
   expect_only(object, "experts", expert_keys());
   const bool dense = defaults.experts.dense();
-  ExpertsConfig e = dense ? ExpertsConfig{.router = RouterConfig{}} : defaults.experts;
+  ExpertsConfig e = dense ? like(defaults.experts, {.router = RouterConfig{}}) : defaults.experts;
   within("experts", [&] {
     e.count = get_int(object, "num_experts", e.count);
     if (e.count == 0) {
@@ -47,7 +58,7 @@ ExpertsConfig read_experts(const json& object, const BlockDefaults& defaults) {
            excerpt(*width));
     e.per_token = dense ? get_int(object, "num_experts_per_tok") : get_int(object, "num_experts_per_tok", e.per_token);
     e.width = dense ? get_int(object, "moe_intermediate_size") : get_int(object, "moe_intermediate_size", e.width);
-    e.activation = read_activation(object, defaults.experts.activation);
+    read_network_keys(object, e);
     if (find(object, "norm_topk_prob"))
       e.router->norm = get_bool(object, "norm_topk_prob", false) ? RouterNorm::kSelected : RouterNorm::kNone;
     read_expert_keys(object, e);
@@ -85,7 +96,7 @@ LayerConfig read_layer(const json& object, const BlockDefaults& defaults) {
 
 nlohmann::ordered_json write_experts(const ExpertsConfig& e, const ExpertsConfig& other) {
   nlohmann::ordered_json object = nlohmann::ordered_json::object();
-  write_other(object, "hidden_act", to_string(e.activation), to_string(other.activation));
+  write_network_keys(e, other, object);
   if (e.dense()) {
     object["num_experts"] = 0;
     object["intermediate_size"] = e.width;

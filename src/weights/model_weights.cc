@@ -56,7 +56,7 @@ class Loader {
         experts.push_back(expert(l, e));
       } else {
         const ExpertWeights& own = below[owner][e - share_.experts(l).begin];
-        experts.push_back({whole(own.gate_up), whole(own.down)});
+        experts.push_back({whole(own.gate_up), whole(own.down), own.gate_up_bias, own.down_bias_D});
       }
     return experts;
   }
@@ -80,13 +80,17 @@ class Loader {
   // This rank's part of a vector, or of rows of a matrix; nothing if the model has no such tensor.
   std::vector<float> floats(TensorRole role, int layer = -1) const {
     const ModelTensor* row = table().find(role, layer);
-    if (!row) return {};
-    const Tensor tensor = stored_.find(*row).tensor;
+    return row ? floats(*row) : std::vector<float>{};
+  }
+  // The same of one of a row's tensors.
+  std::vector<float> floats(const ModelTensor& row, int index = 0) const {
+    const Tensor tensor = stored_.find(row, index).tensor;
     require_finite(pool_, tensor);
-    const TensorPart part = part_of(*row, config_, share_);
+    TensorPart part = part_of(row, config_, share_);
+    part.count = 1;
     std::vector<float> values(part.size());
-    read_floats(tensor, std::int64_t{part.rows.begin} * row->columns(), values);
-    if (row->initial == InitialValues::kOnes)
+    read_floats(tensor, std::int64_t{part.rows.begin} * row.columns(), values);
+    if (row.initial == InitialValues::kOnes)
       for (float& weight : values) weight += static_cast<float>(config_.norm_offset);
     return values;
   }
@@ -177,15 +181,23 @@ class Loader {
       // Panels of gate and up alternate.
       const int panels = (width.size() + kPanel - 1) / kPanel, all = (F + kPanel - 1) / kPanel;
       const Range gate_up{2 * width.begin, 2 * width.begin + 2 * kPanel * panels};
-      return {packed_part({packed_stem(m.gate, m.index), 1, 0, 2 * kPanel * all, D, gate_up, {0, D}}, format),
-              packed_part({packed_stem(m.down, m.index), 1, 0, D, F, {0, D}, width}, format)};
+      return with_biases(
+          m, {packed_part({packed_stem(m.gate, m.index), 1, 0, 2 * kPanel * all, D, gate_up, {0, D}}, format),
+              packed_part({packed_stem(m.down, m.index), 1, 0, D, F, {0, D}, width}, format)});
     }
     const auto units = [&](const ModelTensor& row) {
       return finite_part(pool_, stored_.find(row, m.index).tensor, width.begin, width.size(), 0, D, format);
     };
     const StoredTensor down = stored_.find(m.down, m.index);
-    return {pack_gate_up(pool_, units(m.gate), units(m.up), format, &space_),
-            packed(down.tensor, 0, D, down.column + width.begin, width.size(), format)};
+    return with_biases(m, {pack_gate_up(pool_, units(m.gate), units(m.up), format, &space_),
+                           packed(down.tensor, 0, D, down.column + width.begin, width.size(), format)});
+  }
+
+  ExpertWeights with_biases(const ExpertMatrices& m, ExpertWeights expert) const {
+    if (!m.down_bias) return expert;
+    expert.gate_up_bias = pack_gate_up_bias(floats(*m.gate_bias, m.index), floats(*m.up_bias, m.index));
+    expert.down_bias_D = floats(*m.down_bias, m.index);
+    return expert;
   }
 
   ThreadPool& pool_;

@@ -31,10 +31,9 @@ struct LayerWeights {
   std::vector<float> q_norm, k_norm;                    // QkNorm::kHead: [C]; kFull: [n*C], [m*C]
   std::vector<float> sinks_n;
   std::vector<StreamWeights> streams;
-  PackedMatrix router_ED;               // f32, ExpertTable::columns() rows, whole on every rank; none in a dense model
-  std::vector<float> selection_bias_E;  // of the scored experts
-  std::vector<float> constants_AD;      // the constant experts' vectors
-  std::vector<float> router_bias_E;     // if not empty, added to the scores: for measurements of skewed routing
+  PackedMatrix router_ED;  // f32, ExpertTable::columns() rows, whole on every rank; none in a dense model
+  std::vector<float> router_bias_E, selection_bias_E;  // of the scored experts
+  std::vector<float> constants_AD;                     // the constant experts' vectors
 };
 
 // Calls f(role, vector) for each of a layer's vectors that are tensors of the model.
@@ -50,6 +49,7 @@ void for_each_vector(LayerWeights& w, F&& f) {
   f(TensorRole::kSinks, w.sinks_n);
   f(TensorRole::kAttentionOutputNorm, w.attention_output_norm_D);
   f(TensorRole::kExpertNorm, w.expert_norm_D);
+  f(TensorRole::kRouterBias, w.router_bias_E);
   f(TensorRole::kSelectionBias, w.selection_bias_E);
   f(TensorRole::kConstants, w.constants_AD);
   f(TensorRole::kExpertOutputNorm, w.expert_output_norm_D);

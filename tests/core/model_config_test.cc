@@ -236,6 +236,31 @@ TEST(ModelConfig, AcceptsLayersThatDiffer) {
   EXPECT_THAT(error_of(config), HasSubstr("layers[7].blocks[1].norm: expected before, after or both behind attention"));
 }
 
+TEST(ModelConfig, RefusesNetworksThatAreNotComputed) {
+  const std::pair<void (*)(ExpertsConfig&), const char*> cases[] = {
+      {[](auto& e) { e.gate.alpha = 0; }, "swiglu_alpha: expected a number from 1e-06 to 1000000, got 0"},
+      {[](auto& e) { e.gate.alpha = 2, e.activation = Activation::kRelu2; },
+       "swiglu_alpha: expected 1 with hidden_act = relu2, got 2"},
+      {[](auto& e) { e.gate.limit = -1; }, "swiglu_limit: expected a number from 1e-06 to 1000000, got -1"},
+      {[](auto& e) { e.gate.up_offset = 1e9; }, "up_offset: expected a number from 1e-06 to 1000000, got 1000000000"},
+      {[](auto& e) { e.bias = true, e.shared = 8; }, "mlp_bias: expected false with shared experts"},
+      {[](auto& e) { e.bias = true, e.storage = ExpertStorage::kSlices; }, "mlp_bias: expected false with shared"},
+  };
+  for (const auto& [change, message] : cases) {
+    ModelConfig config = paper_config();
+    for_each_experts(config, change);
+    EXPECT_THAT(error_of(config), HasSubstr(message));
+  }
+  ModelConfig config = paper_config();
+  config.experts(3).bias = true;
+  config.experts(4).gate = {1.702, 7, 1};
+  EXPECT_EQ(error_of(config), "no error");
+  config.experts(5).of_layer = 3;
+  EXPECT_THAT(error_of(config), HasSubstr("the same storage and mlp_bias, got 3"));
+  config.experts(5).bias = true;
+  EXPECT_EQ(error_of(config), "no error");
+}
+
 TEST(ModelConfig, NamesItsChoicesAsConfigJsonDoes) {
   EXPECT_STREQ(to_string(Residual::kShared), "shared");
   EXPECT_STREQ(to_string(Residual::kFederated), "federated");

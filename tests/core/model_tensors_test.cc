@@ -58,6 +58,33 @@ TEST(ModelTensors, RowsThatSomeModelsHave) {
                   p + "mlp.down_proj.weight 4x5"));
 }
 
+TEST(ModelTensors, RowsOfBiases) {
+  ModelConfig config = countable_config();
+  set(config, &ExpertsConfig::bias, true);
+  set(config, &RouterConfig::bias, true);
+  config.experts(1).of_layer = 0;
+  const auto biases = [&](int layer) {
+    std::vector<std::string> rows;
+    const TensorTable table(config);
+    for (const ModelTensor& row : table.rows())
+      if (row.layer == layer && row.name.ends_with(".bias"))
+        rows.push_back(fmt::format("{} {} x {}", row.name.substr(19), fmt::join(row.shape, "x"), row.count));
+    return rows;
+  };
+  EXPECT_THAT(biases(0), ElementsAre("gate.bias 4 x 1", "experts.{}.gate_proj.bias 5 x 4",
+                                     "experts.{}.up_proj.bias 5 x 4", "experts.{}.down_proj.bias 4 x 4"));
+  EXPECT_THAT(biases(1), ElementsAre("gate.bias 4 x 1", "experts.{}.gate_proj.bias 5 x 0",
+                                     "experts.{}.up_proj.bias 5 x 0", "experts.{}.down_proj.bias 4 x 0"));
+  const TensorTable table(config);
+  const Share share{.groups = {0, 1}, .kv_heads = {0, 2}, .vocab = {0, 10}, .layers = {2, {{1, 3}, {0, 5}}}};
+  EXPECT_EQ(part_of(table.at(TensorRole::kGateBias, 0), config, share).size(), 2 * 5);
+  EXPECT_EQ(part_of(table.at(TensorRole::kDownBias, 0), config, share).size(), 2 * 4);
+  config.experts(0) = dense_experts(5);
+  config.experts(0).bias = true;
+  config.experts(1).of_layer = -1;
+  EXPECT_THAT(biases(0), ElementsAre("gate_proj.bias 5 x 1", "up_proj.bias 5 x 1", "down_proj.bias 4 x 1"));
+}
+
 // OLMo 2 norms what blocks add, Gemma 2 also what they read, and where the second block of a pair is parallel it reads
 // what the first does (Cohere).
 TEST(ModelTensors, NormsOfBlocks) {

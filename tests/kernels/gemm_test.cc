@@ -1,7 +1,9 @@
 #include "kernels/products/gemm.h"
 
+#include <algorithm>
 #include <cmath>
 #include <deque>
+#include <limits>
 #include <numeric>
 
 #include <gtest/gtest.h>
@@ -257,24 +259,96 @@ TEST(GemmGated, MatchesReference) {
         }
 }
 
+// gpt-oss's network, and its parts one by one. A bias is one more rounding of gate and up. Clipping brings numbers no
+// farther apart. Alpha in f32 and its product with x are within 2 u, which moves x / (1 + e^(-alpha x)) by at most
+// 2 u |x| times the largest z s(z) (1 - s(z)) of the logistic function s, 0.23. The offset is one rounding of up.
+TEST(GemmGated, ShapesAndBiasesMatchReference) {
+  const auto pools = thread_pools();
+  const GateShape shapes[] = {{}, {.limit = 0.75}, {.alpha = 1.702}, {.up_offset = 1}, {1.702, 0.75, 1}};
+  for (const int count : {1, 9, 50})
+    for (const int width : {1, 16, 33})
+      for (const GateShape& shape : shapes) {
+        const int depth = 17, at_shape = static_cast<int>(&shape - shapes);
+        SCOPED_TRACE(testing::Message() << count << "x" << width << " shape " << at_shape);
+        Case gate(count, width, depth, DType::kBF16, false, count + width);
+        const Weights up(random_values(static_cast<std::size_t>(width) * depth, 77), width, depth, DType::kBF16);
+        const auto gate_bias = random_values(width, 5), up_bias = random_values(width, 6);
+        const auto plus = pack_gate_up_bias(gate_bias, up_bias);
+        const auto x = to_double(gate.x), w = to_double(up.values);
+        ref::Values up_expected = ref::matmul(x, w, count, width, depth);
+        ref::Values up_magnitude = ref::matmul(absolute(x), absolute(w), count, width, depth);
+        for (int i = 0; i < count * width; ++i) {
+          gate.expected[i] += gate_bias[i % width], up_expected[i] += up_bias[i % width];
+          gate.magnitude[i] += std::abs(gate_bias[i % width]), up_magnitude[i] += std::abs(up_bias[i % width]);
+        }
+        const auto expected = ref::gated(gate.expected, up_expected, Activation::kSilu, shape);
+        gate.packed = pack_gate_up(one_thread(), gate.weights.matrix, up.matrix, WeightFormat::kBF16);
+        for_each_target([&] {
+          Product product = gate.product();
+          product.plus = plus.data();
+          multiply_gated(*pools[width % 3], {&product, 1}, {width, Activation::kSilu, shape});
+          for (int i = 0; i < count * width; ++i) {
+            const double most = shape.limit > 0 ? shape.limit : HUGE_VAL;
+            const double g = std::min(gate.expected[i], most);
+            const double u = std::clamp(up_expected[i], -most, most) + shape.up_offset;
+            const double gate_error = gamma(depth + 1) * gate.magnitude[i];
+            const double up_error =
+                gamma(depth + 1) * up_magnitude[i] * (1 + kUnitRoundoff) + kUnitRoundoff * std::abs(u);
+            const double of_alpha = gamma(1) * 0.46 * (std::abs(g) + gate_error);
+            ASSERT_NEAR(
+                gate.y[i / width * (width + 1) + i % width], expected[i],
+                gated_bound(Activation::kSilu, g, u, gate_error, up_error) + of_alpha * (std::abs(u) + up_error))
+                << "row " << i / width << ", unit " << i % width;
+          }
+        });
+        if (testing::Test::HasFailure()) return;
+      }
+}
+
+// What is not a number stays so, and what is not finite is clipped.
+TEST(GemmGated, ClipsWhatIsNotFinite) {
+  const float inf = HUGE_VALF, nan = std::numeric_limits<float>::quiet_NaN();
+  const Weights w(std::vector<float>(1, 0.0f), 1, 1, DType::kF32);
+  const PackedMatrix packed = pack_gate_up(one_thread(), w.matrix, w.matrix, WeightFormat::kF32);
+  const float x = 1;
+  float y = 0;
+  const auto result = [&](float gate, float up) {
+    const auto plus = pack_gate_up_bias({&gate, 1}, {&up, 1});
+    Product product{&x, 1, nullptr, 1, &packed, &y, 1};
+    product.plus = plus.data();
+    multiply_gated(one_thread(), {&product, 1}, {1, Activation::kSilu, {.limit = 7}});
+    return y;
+  };
+  EXPECT_EQ(result(inf, 2), result(7, 2));
+  EXPECT_EQ(result(1, inf), result(1, 7));
+  EXPECT_EQ(result(1, -inf), result(1, -7));
+  EXPECT_TRUE(std::isnan(result(nan, 2)));
+  EXPECT_TRUE(std::isnan(result(1, nan)));
+}
+
 TEST(GemmGated, BitsDependOnNeitherBatchNorTargetNorThreads) {
   constexpr int kRows = 50, kWidth = 33, kDepth = 300;
   const Weights gate(random_values(kWidth * kDepth, 1), kWidth, kDepth, DType::kBF16);
   const Weights up(random_values(kWidth * kDepth, 2), kWidth, kDepth, DType::kBF16);
   const PackedMatrix packed = pack_gate_up(one_thread(), gate.matrix, up.matrix, WeightFormat::kBF16);
   const auto x = random_values(kRows * kDepth, 3);
-  for (const Activation activation : kActivations) {
+  const auto plus = pack_gate_up_bias(random_values(kWidth, 4), random_values(kWidth, 5));
+  std::vector<GatedUnits> all_units;
+  for (const Activation activation : kActivations) all_units.push_back({kWidth, activation});
+  all_units.push_back({kWidth, Activation::kSilu, {1.702, 7, 1}});
+  for (const GatedUnits& units : all_units) {
+    const float* bias = units.shape == GateShape{} ? nullptr : plus.data();
     std::vector<float> first;
     for (const auto& pool : thread_pools())
       for_each_target([&] {
         std::vector<float> together(kRows * kWidth), alone(kRows * kWidth);
-        const Product all{x.data(), kDepth, nullptr, kRows, &packed, together.data(), kWidth};
-        multiply_gated(*pool, {&all, 1}, {kWidth, activation});
+        const Product all{x.data(), kDepth, nullptr, kRows, &packed, together.data(), kWidth, bias};
+        multiply_gated(*pool, {&all, 1}, units);
         std::vector<Product> singles;
         for (int row = 0; row < kRows; ++row)
           singles.push_back(
-              {x.data() + row * kDepth, kDepth, nullptr, 1, &packed, alone.data() + row * kWidth, kWidth});
-        multiply_gated(*pool, singles, {kWidth, activation});
+              {x.data() + row * kDepth, kDepth, nullptr, 1, &packed, alone.data() + row * kWidth, kWidth, bias});
+        multiply_gated(*pool, singles, units);
         if (first.empty()) first = together;
         ASSERT_EQ(together, first);
         ASSERT_EQ(alone, first);

@@ -182,5 +182,18 @@ TEST(Pack, AlternatesPanelsOfGateAndUp) {
   }
 }
 
+TEST(Pack, BiasesOfGateAndUpStandAsTheirRows) {
+  for (const int width : {0, 1, 16, 17, 40}) {
+    const auto gate = random_values(width, 8), up = random_values(width, 9);
+    const std::vector<float> packed = pack_gate_up_bias(gate, up);
+    const int panels = (width + 15) / 16;
+    ASSERT_EQ(packed.size(), static_cast<std::size_t>(32 * panels));
+    for (int f = 0; f < 16 * panels; ++f) {
+      EXPECT_EQ(packed[f / 16 * 32 + f % 16], f < width ? gate[f] : 0.0f) << f;
+      EXPECT_EQ(packed[f / 16 * 32 + 16 + f % 16], f < width ? up[f] : 0.0f) << f;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace foe

@@ -269,7 +269,7 @@ TEST(QuantisedGemm, Swiglu) {
             .count = rows, .w = &w, .y = out.data(), .y_stride = static_cast<std::size_t>(width), .quantised = x.view};
       };
       for_each_target_of_codes([&] {
-        const Product together = product(both, y);
+        Product together = product(both, y);
         multiply_gated(one_thread(), {&together, 1}, {width});
         for (int i = 0; i < 2; ++i) {
           const Product part = product(alone[i], parts[i]);
@@ -277,6 +277,16 @@ TEST(QuantisedGemm, Swiglu) {
         }
         for (int i = 0; i < rows * width; ++i) {
           const double expected = ref::silu(parts[0][i]) * parts[1][i];
+          ASSERT_NEAR(y[i], expected, gamma(8) * std::abs(expected)) << i;
+        }
+        // Biases of gate and up are added in f32, one rounding each.
+        const auto gate_bias = random_values(width, 4), up_bias = random_values(width, 5);
+        const auto plus = pack_gate_up_bias(gate_bias, up_bias);
+        together.plus = plus.data();
+        multiply_gated(one_thread(), {&together, 1}, {width});
+        for (int i = 0; i < rows * width; ++i) {
+          const float with_bias = parts[0][i] + gate_bias[i % width];
+          const double expected = ref::silu(with_bias) * (parts[1][i] + up_bias[i % width]);
           ASSERT_NEAR(y[i], expected, gamma(8) * std::abs(expected)) << i;
         }
       });

@@ -187,14 +187,6 @@ TEST(Select, TheBiasChoosesAndDoesNotWeigh) {
   EXPECT_THAT(found.weights, ElementsAre(0.5, 1 / (1 + std::exp(-3.0))));
 }
 
-TEST(Select, TheOffsetChoosesAndWeighs) {
-  const Selection how{.router = {.score = RouterScore::kSigmoid}, .experts = 4, .per_token = 1};
-  const std::vector<double> z{0, 1, 2, 3}, offset{9, 0, 0, 0};
-  const Selected<double> found = select_from<double>(how, {.offset_E = offset.data()}, z);
-  EXPECT_THAT(found.experts, ElementsAre(0));
-  EXPECT_THAT(found.weights, ElementsAre(1 / (1 + std::exp(-9.0))));
-}
-
 // The group with the single best expert loses to the one with the two best.
 TEST(Select, AGroupIsWorthItsBestOrItsTwoBest) {
   Selection how{.router = {.score = RouterScore::kOne, .groups = 2, .top_groups = 1}, .experts = 6, .per_token = 2};

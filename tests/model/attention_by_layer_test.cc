@@ -1,5 +1,5 @@
-// What a model says of attention, layer by layer, against the published formulas in double. That batches, threads,
-// plans and ranks do not change its bits is tested with the other models, in forward_test.cc and
+// What a model says of attention, layer by layer, and of networks, against the published formulas in double. That
+// batches, threads, plans and ranks do not change its bits is tested with the other models, in forward_test.cc and
 // expert_parallel_test.cc.
 #include <functional>
 
@@ -87,6 +87,14 @@ const Case kCases[] = {
        }
      },
      false},
+    {"biases_and_clipping_of_networks",
+     [](ModelConfig& c) {
+       for_each_experts(c, [](ExpertsConfig& e) {
+         e.bias = true;
+         e.gate = {1.702, 1, 1};
+         if (e.router) e.router->bias = true;
+       });
+     }},
     {"values_under_a_full_norm",
      [](ModelConfig& c) {
        set(c, &A::value_width, 7);

@@ -99,6 +99,26 @@ inline std::vector<NamedConfig> block_configs() {
     set(c, &ExpertsConfig::shared, 4);
     set(c, &ExpertsConfig::shared_width, 50);
   });
+  // All of gpt-oss, with a limit that clips; and networks with biases, of which a dense layer has three blocks.
+  add("gpt_oss", small_config(), [](ModelConfig& c) {
+    for_each_attention(c, [](AttentionConfig& a) { a.sinks = a.qkv_bias = a.output_bias = true; });
+    c.attention(0).window = c.attention(2).window = 30;
+    for_each_experts(c, [](ExpertsConfig& e) {
+      e.gate = {1.702, 1, 1};
+      e.bias = true;
+      e.router = {.score = RouterScore::kSelectedSoftmax, .bias = true};
+    });
+  });
+  add("network_biases_dense", small_config(), [](ModelConfig& c) {
+    for_each_experts(c, [](ExpertsConfig& e) { e.bias = true; });
+    c.experts(1) = dense_experts(300, Activation::kGeluTanh);
+    c.experts(1).bias = true;
+    c.experts(1).gate.limit = 1;
+    c.experts(2).of_layer = 0;
+  });
+  add("foe2_network_biases", small_federated(2), [](ModelConfig& c) {
+    for_each_experts(c, [](ExpertsConfig& e) { e.bias = e.router->bias = true, e.gate.up_offset = 0.5; });
+  });
   return all;
 }
 

@@ -36,12 +36,14 @@ class CopiedExperts final : public ExpertStore {
     const std::span<const ExpertWeights> all = all_->acquire(layer, rows_begin).weights;
     all_->release(layer);
     wave_.clear();
-    for (const ExpertWeights& e : all) wave_.push_back({shape_of(e.gate_up), shape_of(e.down)});
+    for (const ExpertWeights& e : all)
+      wave_.push_back({shape_of(e.gate_up), shape_of(e.down), e.gate_up_bias, e.down_bias_D});
     int e = first;
     for (int held = 0; e < static_cast<int>(rows_begin.size()) - 1; ++e) {
       if (rows_begin[e + 1] == rows_begin[e]) continue;
       if (held++ == most_) break;
-      wave_[e] = {copy_of(all[e].gate_up), copy_of(all[e].down)};
+      wave_[e].gate_up = copy_of(all[e].gate_up);
+      wave_[e].down = copy_of(all[e].down);
       ++copied_;
     }
     return {{first, e}, wave_};

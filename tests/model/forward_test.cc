@@ -120,7 +120,12 @@ std::vector<Variant> variants() {
   add("every_parameter_int8", attention_configs()[7].config, nothing, FormatChoice::all(WeightFormat::kInt8));
   add("foe2_every_parameter_bf16xbf16", attention_configs()[9].config, nothing,
       FormatChoice::all(WeightFormat::kBF16xBF16));
-  for (const NamedConfig& blocks : block_configs()) add(blocks.name, blocks.config, nothing);
+  for (const NamedConfig& blocks : block_configs()) {
+    add(blocks.name, blocks.config, nothing);
+    if (!blocks.config.experts(0).bias || blocks.config.federated()) continue;
+    for (const WeightFormat format : {WeightFormat::kBF16xBF16, WeightFormat::kInt8, WeightFormat::kInt4})
+      add(blocks.name + "_" + to_string(format), blocks.config, nothing, FormatChoice::all(format));
+  }
   add("dense_first_int8", block_configs()[0].config, nothing, FormatChoice::all(WeightFormat::kInt8));
   add("deepseek_v3_int8", routing_configs()[0].config, nothing, FormatChoice::all(WeightFormat::kInt8));
   add("foe4_mixed", small_federated(4), nothing, {WeightFormat::kInt8, WeightFormat::kInt4, {}});

@@ -31,7 +31,13 @@ inline std::vector<NamedConfig> routing_configs() {
     all.push_back({std::move(name), std::move(c)});
   };
   const auto deepseek_v3 = [](ExpertsConfig& e) {
-    e.router = {RouterScore::kSigmoid, true, 4, 2, GroupScore::kTopTwo, 1, RouterNorm::kSelected, 2.5};
+    e.router = {.score = RouterScore::kSigmoid,
+                .selection_bias = true,
+                .groups = 4,
+                .top_groups = 2,
+                .group_score = GroupScore::kTopTwo,
+                .norm = RouterNorm::kSelected,
+                .scale = 2.5};
     e.shared = 2;
   };
   const auto every_kind = [](ExpertsConfig& e) {
@@ -46,7 +52,7 @@ inline std::vector<NamedConfig> routing_configs() {
   two.expert_groups = 2;
   add("deepseek_v3", plain, deepseek_v3);
   add("deepseek_v2", plain, [](ExpertsConfig& e) {
-    e.router = {RouterScore::kSoftmax, false, 4, 2, GroupScore::kMax, 1, RouterNorm::kNone, 4};
+    e.router = {.groups = 4, .top_groups = 2, .scale = 4};
     e.shared = 1;
   });
   add("softmax_of_selected", plain, [](ExpertsConfig& e) { e.router->score = RouterScore::kSelectedSoftmax; });

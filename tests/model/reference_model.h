@@ -257,11 +257,11 @@ class ReferenceModel {
   Matrix experts(int l, int group, int groups, const Matrix& x) const {
     const ExpertsConfig& e = c_.experts(l);
     const std::string p = prefix(l) + "mlp.";
-    if (e.dense()) return network(p, e.width, x);
-    const Matrix scores = multiply(x, p + "gate", 0, e.count);
+    if (e.dense()) return network(p, e, x);
+    const Matrix scores = multiply(x, p + "gate", 0, e.count, 0, e.router->bias);
     std::vector<Matrix> outputs(e.count, Matrix(x.size(), Vector(c_.hidden_size)));  // zero for other groups' experts
     for (int i = group * e.count / groups; i < (group + 1) * e.count / groups; ++i)
-      outputs[i] = network(p + "experts." + std::to_string(i) + ".", e.width, x);
+      outputs[i] = network(p + "experts." + std::to_string(i) + ".", e, x);
     Matrix sum = outputs[0];
     Vector of_experts(e.count);
     for (std::size_t t = 0; t < x.size(); ++t)
@@ -272,16 +272,20 @@ class ReferenceModel {
     return sum;
   }
 
-  Matrix network(const std::string& p, int width, const Matrix& x) const {
-    const Matrix gate = multiply(x, p + "gate_proj", 0, width), up = multiply(x, p + "up_proj", 0, width);
+  Matrix network(const std::string& p, const ExpertsConfig& e, const Matrix& x) const {
+    const Matrix gate = multiply(x, p + "gate_proj", 0, e.width, 0, e.bias);
+    const Matrix up = multiply(x, p + "up_proj", 0, e.width, 0, e.bias);
+    const double most = e.gate.limit > 0 ? e.gate.limit : std::numeric_limits<double>::infinity();
     Matrix hidden = gate;
     for (std::size_t t = 0; t < x.size(); ++t)
-      for (int i = 0; i < width; ++i) {
-        const double z = gate[t][i].value, sigmoid = 1 / (1 + std::exp(-z));
-        const double slope = sigmoid * (1 + z * (1 - sigmoid));
-        hidden[t][i] = rounded({z * sigmoid, square(slope) * gate[t][i].variance}, 32) * up[t][i];
+      for (int i = 0; i < e.width; ++i) {
+        // What is clipped is taken to be as uncertain as before: it is no more than that.
+        const double z = std::min(gate[t][i].value, most), az = e.gate.alpha * z, sigmoid = 1 / (1 + std::exp(-az));
+        const double slope = sigmoid * (1 + az * (1 - sigmoid));
+        const Number u{std::clamp(up[t][i].value, -most, most), up[t][i].variance};
+        hidden[t][i] = rounded({z * sigmoid, square(slope) * gate[t][i].variance}, 32) * (u + Number{e.gate.up_offset});
       }
-    return multiply(hidden, p + "down_proj", 0, c_.hidden_size);
+    return multiply(hidden, p + "down_proj", 0, c_.hidden_size, 0, e.bias);
   }
 
   TensorFolder folder_;

@@ -69,8 +69,16 @@ ACTIVATIONS = {
 }
 
 
-def feed_forward(activation, x_TD, gate_FD, up_FD, down_DF):
-    return (ACTIVATIONS[activation](x_TD @ gate_FD.T) * (x_TD @ up_FD.T)) @ down_DF.T
+def feed_forward(config, x_TD, gate_FD, up_FD, down_DF, biases=(0, 0, 0)):
+    """down(act(gate x) * up x); gpt-oss: down((clip(up x) + 1) * g * sigmoid(alpha g)), g = min(gate x, limit)."""
+    gate_TF, up_TF = x_TD @ gate_FD.T + biases[0], x_TD @ up_FD.T + biases[1]
+    if limit := config.get("swiglu_limit"):
+        gate_TF, up_TF = np.minimum(gate_TF, limit), np.clip(up_TF, -limit, limit)
+    if (alpha := config.get("swiglu_alpha", 1)) != 1:
+        hidden_TF = gate_TF / (1 + np.exp(-alpha * gate_TF))
+    else:
+        hidden_TF = ACTIVATIONS[config.get("hidden_act", "silu")](gate_TF)
+    return hidden_TF * (up_TF + config.get("up_offset", 0)) @ down_DF.T + biases[2]
 
 
 def soft_cap(x, cap):
@@ -288,19 +296,16 @@ def experts(config, weights, layer, x_TD, result, routing=None):
     """Returns M [H, T, D], each group's expert output; a dense layer is one group with one expert of weight 1."""
     prefix = f"model.layers.{layer}."
 
-    def network_of(rows, name, units=slice(None)):
+    def network_of(rows, name, units=slice(None), prefix=prefix):
         gate, up, down = (weights[f"{prefix}mlp.{name}{part}_proj.weight"] for part in ("gate", "up", "down"))
-        return feed_forward(config.get("hidden_act", "silu"), x_TD[rows], gate[units], up[units], down[:, units])
+        biases = [weights.get(f"{prefix}mlp.{name}{part}_proj.bias", 0) for part in ("gate", "up", "down")]
+        return feed_forward(config, x_TD[rows], gate[units], up[units], down[:, units], biases)
 
     def network(rows, e):
         if config.get("expert_storage") == "slices":
             return network_of(rows, "", slice(e * width, (e + 1) * width))
         owner = config.get("experts_of_layer", -1)
-        if owner < 0:
-            return network_of(rows, f"experts.{e}.")
-        gate, up, down = (weights[f"model.layers.{owner}.mlp.experts.{e}.{part}_proj.weight"]
-                          for part in ("gate", "up", "down"))
-        return feed_forward(config.get("hidden_act", "silu"), x_TD[rows], gate, up, down)
+        return network_of(rows, f"experts.{e}.", prefix=prefix if owner < 0 else f"model.layers.{owner}.")
 
     if config["num_experts"] == 0:
         m_HTD = network_of(slice(None), "")[None]
@@ -311,6 +316,7 @@ def experts(config, weights, layer, x_TD, result, routing=None):
         # Not a matrix product: BLAS may round equal rows of the router differently, and then ties are none.
         gate_ED = weights[prefix + "mlp.gate.weight"]
         scores_TE = np.stack([np.sum(x_TD * row, axis=1) for row in gate_ED], axis=1)
+        scores_TE = scores_TE + weights.get(prefix + "mlp.gate.bias", 0)
         if routing:
             bias_E = weights.get(prefix + "mlp.gate.e_score_correction_bias", np.zeros(len(gate_ED)))
             weights_TE, margin = route_alone(routing, scores_TE, bias_E)

@@ -50,6 +50,10 @@ OTHERS = {
     "expert_storage": "own",
     "experts_of_layer": -1,
     "hidden_act": "silu",
+    "swiglu_alpha": 1.0,
+    "swiglu_limit": 0.0,
+    "up_offset": 0.0,
+    "mlp_bias": False,
     "v_head_dim": 0,
     "qkv_bias": False,
     "output_bias": False,
@@ -111,6 +115,10 @@ def make_tensors(config, seed, skew=False, twins=False):
     def norm(width):
         return 1 + 0.2 * rng.standard_normal(width)
 
+    def network_biases(prefix, width):
+        for name, size in ("gate", width), ("up", width), ("down", d):
+            tensors[f"{prefix}{name}_proj.bias"] = 0.5 * rng.standard_normal(size)
+
     def feed_forward(prefix, gain, width):
         tensors[prefix + "gate_proj.weight"] = matrix(width, d, 1.5)
         tensors[prefix + "up_proj.weight"] = matrix(width, d, 1.5)
@@ -137,8 +145,10 @@ def make_tensors(config, seed, skew=False, twins=False):
 
     def experts(prefix, e):
         f = e["moe_intermediate_size"]
+        bias = other(e, "mlp_bias")
         if e["num_experts"] == 0:
-            return feed_forward(prefix, 1.0, e.get("intermediate_size", f))
+            feed_forward(prefix, 1.0, e.get("intermediate_size", f))
+            return network_biases(prefix, e.get("intermediate_size", f)) if bias else None
         constant, shared = other(e, "constant_experts"), other(e, "num_shared_experts")
         tensors[prefix + "gate.weight"] = make_router(rng, e, common_D, skew, twins)
         # The chosen experts' weights sum to less than 1 and their outputs do not add up in phase.
@@ -148,6 +158,10 @@ def make_tensors(config, seed, skew=False, twins=False):
         elif other(e, "experts_of_layer") < 0:
             for i in range(e["num_experts"]):
                 feed_forward(f"{prefix}experts.{i}.", gain, f)
+                if bias:
+                    network_biases(f"{prefix}experts.{i}.", f)
+        if e.get("router", {}).get("bias"):
+            tensors[prefix + "gate.bias"] = rng.standard_normal(scored_experts(e))
         if e.get("router", {}).get("selection_bias"):
             tensors[prefix + "gate.e_score_correction_bias"] = 0.3 * rng.standard_normal(scored_experts(e))
         if constant:

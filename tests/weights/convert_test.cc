@@ -88,6 +88,7 @@ void expect_equal(const Weights& a, const Weights& b) {
     ASSERT_EQ(x.expert_norm_D, y.expert_norm_D);
     ASSERT_EQ(x.streams.size(), y.streams.size());
     expect_equal(x.router_ED, y.router_ED);
+    ASSERT_EQ(x.router_bias_E, y.router_bias_E);
     for (std::size_t g = 0; g < x.streams.size(); ++g) {
       expect_equal(x.streams[g].q, y.streams[g].q);
       expect_equal(x.streams[g].k, y.streams[g].k);
@@ -99,6 +100,8 @@ void expect_equal(const Weights& a, const Weights& b) {
     for (std::size_t e = 0; e < experts.size(); ++e) {
       expect_equal(experts[e].gate_up, others[e].gate_up);
       expect_equal(experts[e].down, others[e].down);
+      ASSERT_EQ(experts[e].gate_up_bias, others[e].gate_up_bias);
+      ASSERT_EQ(experts[e].down_bias_D, others[e].down_bias_D);
     }
   }
 }
@@ -154,6 +157,19 @@ TEST(Convert, MapsWhatLoadingWouldPack) {
     }
 }
 
+TEST(Convert, KeepsBiases) {
+  ModelConfig config = wide_config();
+  set(config, &ExpertsConfig::bias, true);
+  set(config, &RouterConfig::bias, true);
+  const Converted model(config);
+  Share half = whole_share(config);
+  set(half, &ExpertsShare::experts, {config.experts(0).count / 2, config.experts(0).count});
+  const Weights mapped = load(model.path, model.config, half);
+  ASSERT_EQ(mapped.layers[0].router_bias_E.size(), 16u);
+  ASSERT_EQ(experts_of(mapped, 0)[0].down_bias_D.size(), 128u);
+  expect_equal(mapped, load(model.original.path(), config, half, kInt4));
+}
+
 // Plan tp's share of heads, and of a dense model's width, is cut out of the panels. Two query heads of 16 for each KV
 // head are not whole blocks, and those of 64 are.
 TEST(Convert, SharesOfHeadsAndWidthAreViews) {
@@ -162,6 +178,7 @@ TEST(Convert, SharesOfHeadsAndWidthAreViews) {
     make_dense(dense);
     set(dense, &AttentionConfig::key_width, head_dim);
     set(dense, &ExpertsConfig::width, 200);
+    set(dense, &ExpertsConfig::bias, true);
     const Converted model(dense);
     const ModelConfig& config = model.config;
     Share half = whole_share(config);

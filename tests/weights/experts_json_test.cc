@@ -34,6 +34,7 @@ std::string refusal(const json& more) {
 TEST(ExpertsJson, DefaultsWrittenOutAreTheDefaults) {
   EXPECT_EQ(parse({{"router",
                     {{"score", "softmax"},
+                     {"bias", false},
                      {"selection_bias", false},
                      {"n_group", 1},
                      {"topk_group", 1},
@@ -49,7 +50,11 @@ TEST(ExpertsJson, DefaultsWrittenOutAreTheDefaults) {
                    {"copy_experts", 0},
                    {"zero_experts", 0},
                    {"expert_storage", "own"},
-                   {"experts_of_layer", nullptr}}),
+                   {"experts_of_layer", nullptr},
+                   {"mlp_bias", false},
+                   {"swiglu_alpha", 1.0},
+                   {"swiglu_limit", 0.0},
+                   {"up_offset", 0.0}}),
             parse(json::object()));
 }
 
@@ -67,6 +72,11 @@ TEST(ExpertsJson, WritesWhatItReads) {
        {"num_shared_experts", 2},
        {"shared_gate", true}},
       {{"router", {{"top_p", 0.5}}}},
+      {{"router", {{"bias", true}}},
+       {"mlp_bias", true},
+       {"swiglu_alpha", 1.702},
+       {"swiglu_limit", 7.0},
+       {"up_offset", 1.0}},
       {{"router", {{"norm", "computing"}}}, {"zero_experts", 8}},
       {{"router", {{"score", "selected_softmax"}}}, {"constant_experts", 2}, {"copy_experts", 1}},
       {{"router", {{"score", "one"}}}, {"expert_storage", "slices"}},
@@ -80,8 +90,13 @@ TEST(ExpertsJson, WritesWhatItReads) {
     EXPECT_EQ(parse_model_config(model_config_json(config), "written"), config) << more;
   }
   const ExpertsConfig e = parse(configs[1]).experts(1);
-  EXPECT_EQ(*e.router,
-            (RouterConfig{RouterScore::kSigmoid, true, 4, 2, GroupScore::kTopTwo, 1, RouterNorm::kSelected, 2.5}));
+  EXPECT_EQ(*e.router, (RouterConfig{.score = RouterScore::kSigmoid,
+                                     .selection_bias = true,
+                                     .groups = 4,
+                                     .top_groups = 2,
+                                     .group_score = GroupScore::kTopTwo,
+                                     .norm = RouterNorm::kSelected,
+                                     .scale = 2.5}));
   EXPECT_EQ(e.shared, 2);
   EXPECT_TRUE(e.shared_gate);
 }

@@ -110,7 +110,12 @@ TEST(LayersJson, DefaultsMayBeWrittenOut) {
                        {"top_p", 1.0},
                        {"norm", "none"},
                        {"norm_min", 0.0},
-                       {"scale", 1.0}}},
+                       {"scale", 1.0},
+                       {"bias", false}}},
+                     {"mlp_bias", false},
+                     {"swiglu_alpha", 1},
+                     {"swiglu_limit", 0},
+                     {"up_offset", 0},
                      {"num_shared_experts", 0},
                      {"shared_intermediate_size", 0},
                      {"shared_gate", false},
@@ -157,6 +162,11 @@ TEST(LayersJson, ReadsEachKey) {
       {experts({{"moe_intermediate_size", 7}}), of_experts([](auto& e) { e.width = 7; })},
       {experts({{"hidden_act", "gelu_pytorch_tanh"}}),
        of_experts([](auto& e) { e.activation = Activation::kGeluTanh; })},
+      {experts({{"mlp_bias", true}, {"router", {{"bias", true}}}}),
+       of_experts([](auto& e) { e.bias = e.router->bias = true; })},
+      {experts({{"swiglu_alpha", 1.702}, {"swiglu_limit", 7}, {"up_offset", 1}}), of_experts([](auto& e) {
+         e.gate = {1.702, 7, 1};
+       })},
       {experts({{"norm_topk_prob", true}}), of_experts([](auto& e) { e.router->norm = RouterNorm::kSelected; })},
       {experts({{"router", {{"top_p", 0.5}}}}), of_experts([](auto& e) { e.router->top_p = 0.5; })},
       {experts({{"num_shared_experts", 2}, {"shared_gate", true}}),
@@ -262,7 +272,7 @@ TEST(LayersJson, RefusesNamingThePath) {
        "got 17"},
       {experts({{"num_experts", 0}, {"intermediate_size", 17}, {"copy_experts", 1}}),
        "layers[0].blocks[1].experts.copy_experts: expected none in a layer without a router (num_experts = 0), got 1"},
-      {experts({{"router", {{"bias", true}}}}), "layers[0].blocks[1].experts.router: expected no key but score, "},
+      {experts({{"router", {{"biases", true}}}}), "layers[0].blocks[1].experts.router: expected no key but score, "},
       {experts({{"router", {{"top_p", 2}}}}), "layers[0].blocks[1].experts.router.top_p: expected "},
       {experts({{"hidden_act", "gelu"}}), "layers[0].blocks[1].experts.hidden_act: expected \"silu\" or "},
       {experts({{"experts_of_layer", 0}}),
@@ -297,6 +307,15 @@ TEST(LayersJson, WritesWhatItReads) {
       [](ModelConfig& c) { c.experts(0).router->norm = RouterNorm::kComputing, c.experts(0).zero = 2; },
       [](ModelConfig& c) { c.experts(0).router->norm = c.experts(2).router->norm = RouterNorm::kSelected; },
       [](ModelConfig& c) { c.experts(2).of_layer = 0; },
+      [](ModelConfig& c) { c.experts(0) = dense_experts(96), c.experts(0).bias = c.experts(1).bias = true; },
+      [](ModelConfig& c) {
+        c.experts(1).router->bias = true, c.experts(2).gate = {1.702, 7, 1};
+      },
+      [](ModelConfig& c) {
+        for_each_experts(c, [](ExpertsConfig& e) { e.gate.limit = 7, e.bias = true; });
+        c.experts(2) = dense_experts(96);
+        c.experts(2).gate.limit = 3;
+      },
       [](ModelConfig& c) { c.experts(1).shared = 1, c.experts(1).activation = Activation::kRelu2; },
       [](ModelConfig& c) {
         for (LayerConfig& layer : c.layers) layer.blocks[1].parallel = true, layer.blocks[1].norm = BlockNorm::kShared;

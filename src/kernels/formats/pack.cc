@@ -170,4 +170,15 @@ PackedMatrix pack_gate_up(ThreadPool& pool, const StoredMatrix& gate, const Stor
   return packed;
 }
 
+std::vector<float> pack_gate_up_bias(std::span<const float> gate, std::span<const float> up) {
+  FOE_CHECK(gate.size() == up.size(), "{} and {} biases", gate.size(), up.size());
+  std::vector<float> packed(2 * ((gate.size() + kPanel - 1) / kPanel * kPanel));
+  for (std::size_t f = 0; f < gate.size(); ++f) {
+    const std::size_t at = f / kPanel * 2 * kPanel + f % kPanel;
+    packed[at] = gate[f];
+    packed[at + kPanel] = up[f];
+  }
+  return packed;
+}
+
 }  // namespace foe

@@ -104,7 +104,13 @@ void multiply_gated_panels(const Product& product, const RowRange& range, int pa
     multiply_row_block<kPanels>(product, range.tiled, row - range.begin, row, rows, panel, acc, results);
     for (int i = 0; i < rows; ++i)
       for (int p = 0; p < kPanels; p += 2) {
-        const V16 h = mul(activate16(units.activation, load16(acc[i][p])), load16(acc[i][p + 1]));
+        V16 gate = load16(acc[i][p]), up = load16(acc[i][p + 1]);
+        if (product.plus) {
+          const float* plus = product.plus + (panel + p) * kPanel;
+          gate = add(gate, load16(plus));
+          up = add(up, load16(plus + kPanel));
+        }
+        const V16 h = gate16(units.activation, units.shape, gate, up);
         const int column = (panel + p) / 2 * kPanel, columns = std::min(kPanel, units.width - column);
         float* y = product.y + (row + i) * product.y_stride + column;
         if (columns == kPanel)

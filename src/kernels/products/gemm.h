@@ -83,6 +83,9 @@ PackedMatrix pack(ThreadPool& pool, std::span<const StoredMatrix> parts, WeightF
 PackedMatrix pack_gate_up(ThreadPool& pool, const StoredMatrix& gate, const StoredMatrix& up, WeightFormat format,
                           PackingSpace* space = nullptr);
 
+// The biases of gate and up, [F] each, in the order of the rows of that matrix, with zeros where these are.
+std::vector<float> pack_gate_up_bias(std::span<const float> gate, std::span<const float> up);
+
 // One product: y[i, n] = sum_k x[row(i), k] w[n, k] for i < count, where row(i) is rows[i], or i if `rows` is null. If
 // `plus` is not null, plus[i, n] is added. The caller owns all of the memory.
 struct Product {
@@ -111,10 +114,12 @@ void multiply_and_sum(ThreadPool& pool, std::span<const Product> products, std::
 struct GatedUnits {
   int width;
   Activation activation = Activation::kSilu;
+  GateShape shape = {};
 };
 
-// Like multiply(), with a w that pack_gate_up() made and without `plus`: y[i, f] = act(gate[i, f]) * up[i, f] for f <
-// width, where gate and up are the products with the two matrices.
+// Like multiply(), with a w that pack_gate_up() made: y[i, f] = act(gate[i, f]) * up[i, f] for f < width, with what
+// `shape` says besides, where gate and up are the products with the two matrices. `plus` is one row of biases in the
+// order of the rows of w, pack_gate_up_bias().
 void multiply_gated(ThreadPool& pool, std::span<const Product> products, const GatedUnits& units);
 
 }  // namespace foe

@@ -114,9 +114,7 @@ Selection selection(const ModelConfig& config, int layer) {
 }
 
 template <typename T>
-void activate(const Selection& how, const Controls<T>& controls, T* z_E) {
-  if (controls.offset_E)
-    for (int e = 0; e < how.experts; ++e) z_E[e] += controls.offset_E[e];
+void activate(const Selection& how, T* z_E) {
   if (how.router.score == RouterScore::kSoftmax) softmax(z_E, how.experts, z_E);
   if (how.router.score == RouterScore::kSigmoid) sigmoid(z_E, how.experts, z_E);
 }
@@ -153,8 +151,8 @@ int select_activated(const Selection& how, const Controls<T>& controls, const T*
   return count;
 }
 
-#define FOE_INSTANTIATE(T)                                          \
-  template void activate(const Selection&, const Controls<T>&, T*); \
+#define FOE_INSTANTIATE(T)                      \
+  template void activate(const Selection&, T*); \
   template int select_activated(const Selection&, const Controls<T>&, const T*, std::int32_t*, T*);
 FOE_INSTANTIATE(float)
 FOE_INSTANTIATE(double)

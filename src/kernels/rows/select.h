@@ -25,14 +25,13 @@ Selection selection(const ModelConfig& config, int layer);
 // What else takes part; null: nothing.
 template <typename T>
 struct Controls {
-  const T* offset_E = nullptr;              // is added to the scores
   const T* selection_bias_E = nullptr;      // is added to what experts are selected by, and not to the weights
   const std::uint8_t* allowed_E = nullptr;  // experts where this is 0 are not selected
 };
 
 // Turns the scores z_E [E] into what select_activated() takes.
 template <typename T>
-void activate(const Selection& how, const Controls<T>& controls, T* z_E);
+void activate(const Selection& how, T* z_E);
 
 // Selects by activated scores. Writes the selected experts, ascending, and their weights, and returns how many they
 // are: K, or fewer where top_p is reached before or where fewer are allowed.
@@ -48,7 +47,7 @@ int select_activated(const Selection& how, const Controls<T>& controls, const T*
 // Both: z_E is used up.
 template <typename T>
 int select(const Selection& how, const Controls<T>& controls, T* z_E, std::int32_t* experts_K, T* weights_K) {
-  activate(how, controls, z_E);
+  activate(how, z_E);
   return select_activated(how, controls, z_E, experts_K, weights_K);
 }
 
