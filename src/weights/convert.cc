@@ -38,7 +38,7 @@ class Converter {
       case TensorFormat::kAttention:
         return row.split == TensorSplit::kHeadRows ? rows_of_groups(row) : columns_of_groups(row);
       case TensorFormat::kHead:  // if it is the embedding, too
-        return add_columns(packed_stem(row), formats_.head, {stored_.head()}, row.columns());
+        return head(row);
       case TensorFormat::kExperts:
         return;  // expert by expert
     }
@@ -47,6 +47,7 @@ class Converter {
   void copy(const ModelTensor& row, int index) {
     const Tensor tensor = stored_.find(row, index).tensor;
     require_finite(pool_, tensor);
+    if (tensor.own) copies_.push_back(tensor);
     if (tensor.dtype == DType::kF32 || tensor.dtype == DType::kBF16)
       return sources_.push_back(
           byte_source(name_of(row, index), tensor.dtype == DType::kF32 ? "F32" : "BF16", tensor.shape, tensor.bytes));
@@ -94,25 +95,29 @@ class Converter {
     });
   }
 
-  // Adds all rows of a tensor, and so many of its columns.
-  void add_columns(const std::string& name, WeightFormat format, const StoredTensor& from, int depth) {
-    const int rows = static_cast<int>(from.tensor.shape[0]);
-    add(name, format, 1, rows, depth, [=, this](int) {
-      const StoredMatrix part = finite_part(pool_, from.tensor, 0, rows, from.column, depth, format);
-      return pack(pool_, {&part, 1}, format);
+  void head(const ModelTensor& row) {
+    const Tensor tensor = stored_.head();
+    add(packed_stem(row), formats_.head, 1, row.rows(), row.columns(), [=, this](int) {
+      const StoredMatrix part = finite_part(pool_, tensor, 0, row.rows(), 0, row.columns(), formats_.head);
+      return pack(pool_, {&part, 1}, formats_.head);
     });
   }
 
   void add(const ExpertMatrices& m) {
     if (m.gate.count == 0) return;  // it is another layer's
-    const Tensor gate = stored_.find(m.gate, m.index).tensor, up = stored_.find(m.up, m.index).tensor;
     const int D = m.gate.columns(), F = m.gate.rows();
     const WeightFormat format = formats_.experts;
+    // They may be copies, which are made when they are written.
     add(packed_stem(m.gate, m.index), format, 1, 2 * kPanel * ((F + kPanel - 1) / kPanel), D, [=, this](int) {
+      const Tensor gate = stored_.find(m.gate, m.index).tensor, up = stored_.find(m.up, m.index).tensor;
       return pack_gate_up(pool_, finite_part(pool_, gate, 0, F, 0, D, format),
                           finite_part(pool_, up, 0, F, 0, D, format), format);
     });
-    add_columns(packed_stem(m.down, m.index), format, stored_.find(m.down, m.index), F);
+    add(packed_stem(m.down, m.index), format, 1, D, F, [=, this](int) {
+      const StoredTensor down = stored_.find(m.down, m.index);
+      const StoredMatrix part = finite_part(pool_, down.tensor, 0, D, down.column, F, format);
+      return pack(pool_, {&part, 1}, format);
+    });
   }
 
   ThreadPool& pool_;
@@ -120,6 +125,7 @@ class Converter {
   const ModelConfig& config_;
   WeightFormats formats_;
   std::vector<TensorSource> sources_;
+  std::vector<Tensor> copies_;  // which sources read
 };
 
 }  // namespace

@@ -185,11 +185,12 @@ class Loader {
           m, {packed_part({packed_stem(m.gate, m.index), 1, 0, 2 * kPanel * all, D, gate_up, {0, D}}, format),
               packed_part({packed_stem(m.down, m.index), 1, 0, D, F, {0, D}, width}, format)});
     }
-    const auto units = [&](const ModelTensor& row) {
-      return finite_part(pool_, stored_.find(row, m.index).tensor, width.begin, width.size(), 0, D, format);
+    const Tensor gate = stored_.find(m.gate, m.index).tensor, up = stored_.find(m.up, m.index).tensor;
+    const auto units = [&](const Tensor& tensor) {
+      return finite_part(pool_, tensor, width.begin, width.size(), 0, D, format);
     };
     const StoredTensor down = stored_.find(m.down, m.index);
-    return with_biases(m, {pack_gate_up(pool_, units(m.gate), units(m.up), format, &space_),
+    return with_biases(m, {pack_gate_up(pool_, units(gate), units(up), format, &space_),
                            packed(down.tensor, 0, D, down.column + width.begin, width.size(), format)});
   }
 

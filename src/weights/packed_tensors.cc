@@ -104,8 +104,7 @@ void check_tensors(const StoredTensors& stored, const StoredFormats& formats) {
     if (format.packed) {
       known.insert(packed_name(packed_stem(row, index), format.format));
     } else {
-      known.insert(stored.name(row, index));
-      stored.find(row, index);
+      for (std::string& name : stored.check(row, index)) known.insert(std::move(name));
     }
   });
   // A tied head may be there all the same. In a packed model it is always.

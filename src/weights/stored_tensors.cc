@@ -6,17 +6,33 @@
 
 #include <fmt/format.h>
 
+#include "base/error.h"
+#include "weights/rearranged.h"
 #include "weights/tensor_aliases.h"
 
 namespace foe {
 
 const std::vector<TensorAlias>& folder_aliases() {
   using enum TensorRole;
+  using enum RowOrder;
   static const std::vector<TensorAlias> list = {
       {"block_sparse_moe.gate.weight", {kRouter}},  // Mixtral
       {"block_sparse_moe.experts.{}.w1.weight", {kGateProj}},
       {"block_sparse_moe.experts.{}.w3.weight", {kUpProj}},
       {"block_sparse_moe.experts.{}.w2.weight", {kDownProj}},
+      {"mlp.router.weight", {kRouter}},  // gpt-oss
+      {"mlp.router.bias", {kRouterBias}},
+      {"mlp.experts.gate_up_proj_bias", {kGateBias, kUpBias}, true, nullptr, kTurns},
+      {"mlp.experts.down_proj_bias", {kDownBias}, true},
+      {"mlp.experts.gate_up_proj_blocks",
+       {kGateProj, kUpProj},
+       true,
+       nullptr,
+       kMxfp4,
+       "mlp.experts.gate_up_proj_scales"},
+      {"mlp.experts.down_proj_blocks", {kDownProj}, true, nullptr, kMxfp4, "mlp.experts.down_proj_scales"},
+      {"mlp.experts.gate_up_proj", {kGateProj, kUpProj}, true, "mlp.experts.gate_up_proj_bias", kTransposed},
+      {"mlp.experts.down_proj", {kDownProj}, true, "mlp.experts.down_proj_bias", kTransposed},
       {"mlp.experts.gate_up_proj", {kGateProj, kUpProj}, true},  // transformers 5, in memory
       {"mlp.experts.down_proj", {kDownProj}, true},
       {"self_attn.qkv_proj.weight", {kQProj, kKProj, kVProj}},  // Phi-3
@@ -52,6 +68,9 @@ struct Place {
   int slice = -1;  // if not -1, in this slice of the first dimension
   int row = 0;     // then from this row on
   int column = 0;  // and from this column on
+  RowOrder order = RowOrder::kBelow;
+  int step = 1;                // from row to row, where they take turns
+  std::string exponents = {};  // of MXFP4: the other tensor
 };
 
 std::vector<std::int64_t> shape_in_file(const ModelTensor& row) {
@@ -71,9 +90,27 @@ bool applies(const TensorAlias& alias, const TensorFolder& folder, const ModelTe
          (!alias.beside || folder.contains(prefix + alias.beside));
 }
 
+// Where a row is in the tensor of an alias in which rows take turns.
+Place place_among(const TensorAlias& alias, std::string name, const std::string& prefix, const ModelTensor& row,
+                  int index) {
+  Place place{std::move(name), row.shape, index};
+  place.order = alias.order;
+  place.row = static_cast<int>(std::ranges::find(alias.roles, row.role) - alias.roles.begin());
+  place.step = static_cast<int>(alias.roles.size());
+  place.shape[0] *= place.step;
+  if (alias.order == RowOrder::kTransposed) std::swap(place.shape[0], place.shape[1]);
+  if (alias.order == RowOrder::kMxfp4) {
+    place.exponents = prefix + alias.exponents;
+    place.shape = {place.shape[0], row.shape[1] / kMxfp4Block, kMxfp4Block / 2};
+  }
+  place.shape.insert(place.shape.begin(), row.count);
+  return place;
+}
+
 // Where a row is in the tensor of an alias.
-Place place_in(const TensorTable& table, const TensorAlias& alias, std::string name, const ModelTensor& row,
-               int index) {
+Place place_in(const TensorTable& table, const TensorAlias& alias, std::string name, const std::string& prefix,
+               const ModelTensor& row, int index) {
+  if (alias.order != RowOrder::kBelow) return place_among(alias, std::move(name), prefix, row, index);
   Place place = own_place(row, index);
   place.name = std::move(name);
   place.shape[0] = 0;
@@ -95,7 +132,7 @@ Place place_of(const TensorFolder& folder, const TensorTable& table, const Model
   for (const TensorAlias& alias : gguf ? gguf_aliases() : folder_aliases()) {
     if (!applies(alias, folder, row, prefix)) continue;
     std::string name = prefix + fmt::format(fmt::runtime(alias.name), index);
-    if (folder.contains(name)) return place_in(table, alias, std::move(name), row, index);
+    if (folder.contains(name)) return place_in(table, alias, std::move(name), prefix, row, index);
     if (gguf && usual.empty()) usual = std::move(name);
   }
   Place place = own_place(row, index);
@@ -103,10 +140,37 @@ Place place_of(const TensorFolder& folder, const TensorTable& table, const Model
   return place;
 }
 
+// Where weights are in MXFP4: the bytes of both tensors, [E, ...].
+struct Mxfp4Bytes {
+  std::span<const std::byte> codes, exponents;
+};
+
+Mxfp4Bytes mxfp4_bytes(const TensorFolder& folder, const Place& place, const ModelTensor& row) {
+  if (row.columns() % kMxfp4Block != 0)
+    fail("{}: {}: expected matrices in MXFP4 to have a multiple of {} columns, got {}", folder.model_dir(), place.name,
+         kMxfp4Block, row.columns());
+  return {folder.bytes(place.name, place.shape),
+          folder.bytes(place.exponents, {place.shape.begin(), place.shape.end() - 1})};
+}
+
+// Copies what is not in the order of a matrix.
+Tensor copy_in_order(const TensorFolder& folder, const Place& place, const ModelTensor& row) {
+  const RowsOf rows{place.row, place.step, row.shape[0]};
+  if (place.order == RowOrder::kMxfp4) {
+    const Mxfp4Bytes all = mxfp4_bytes(folder, place, row);
+    const std::size_t codes = all.codes.size() / row.count, exponents = all.exponents.size() / row.count;
+    return mxfp4_rows(all.codes.subspan(place.slice * codes, codes),
+                      all.exponents.subspan(place.slice * exponents, exponents), row.columns(), rows, place.name);
+  }
+  const Tensor tensor = slice(folder.tensor(place.name, place.shape), place.slice);
+  return place.order == RowOrder::kTransposed ? transposed_rows(tensor, rows) : strided_rows(tensor, rows);
+}
+
 }  // namespace
 
 StoredTensor StoredTensors::find(const ModelTensor& row, int index) const {
   const Place place = place_of(folder_, table_, row, index);
+  if (place.order != RowOrder::kBelow) return {copy_in_order(folder_, place, row), 0};
   // GGUF files have a matrix of one row as a vector.
   const bool one_row = folder_.gguf() && row.shape.size() == 2 && row.shape[0] == 1 && place.shape == row.shape;
   Tensor tensor = folder_.tensor(place.name, one_row ? std::vector{row.shape[1]} : place.shape);
@@ -116,8 +180,17 @@ StoredTensor StoredTensors::find(const ModelTensor& row, int index) const {
   return {std::move(tensor), place.column};
 }
 
-std::string StoredTensors::name(const ModelTensor& row, int index) const {
-  return place_of(folder_, table_, row, index).name;
+std::vector<std::string> StoredTensors::check(const ModelTensor& row, int index) const {
+  const Place place = place_of(folder_, table_, row, index);
+  if (place.order == RowOrder::kMxfp4) {
+    mxfp4_bytes(folder_, place, row);
+    return {place.name, place.exponents};
+  }
+  if (place.order == RowOrder::kBelow)
+    find(row, index);
+  else
+    folder_.tensor(place.name, place.shape);
+  return {place.name};
 }
 
 bool StoredTensors::is_unused(std::string_view name) const {

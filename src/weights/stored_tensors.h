@@ -3,6 +3,7 @@
 //   ours      as in the table: OLMoE, Qwen3-MoE, dense models
 //   Mixtral   block_sparse_moe.gate, block_sparse_moe.experts.E.{w1,w3,w2} (gate, up, down)
 //   fused     mlp.experts.{gate_up_proj,down_proj} [E, 2F, D] gate first, [E, D, F]
+//   gpt-oss   mlp.experts.gate_up_proj [E, D, 2F], transposed, gate and up in turn, or in MXFP4; biases likewise
 //   Phi-3     self_attn.qkv_proj, mlp.gate_up_proj: the rows of several matrices, one below the other
 //   Granite   block_sparse_moe.{input_linear,output_linear}, shared_mlp.{input_linear,output_linear}: both of these
 //   others    have other names of routers, selection biases, shared experts and QK norms
@@ -22,8 +23,8 @@
 
 namespace foe {
 
-// A tensor of the model as a view of a file. Where experts are slices of one network, a down projection is its columns
-// [column, column + F).
+// A tensor of the model as a view of a file or, where it is stored in another order, as a copy. Where experts are
+// slices of one network, a down projection is its columns [column, column + F).
 struct StoredTensor {
   Tensor tensor;
   int column = 0;
@@ -37,10 +38,10 @@ class StoredTensors {
 
   const TensorTable& table() const { return table_; }
   const TensorFolder& folder() const { return folder_; }
-  // Returns one of a row's tensors, or the name of the tensor that it is in. find() throws Error naming the tensor, the
-  // expected shape and what was found.
+  // Returns one of a row's tensors. Throws Error naming the tensor, the expected shape and what was found.
   StoredTensor find(const ModelTensor& row, int index = 0) const;
-  std::string name(const ModelTensor& row, int index = 0) const;
+  // Throws Error where find() does, without reading weights, and returns the names of the tensors that it is in.
+  std::vector<std::string> check(const ModelTensor& row, int index = 0) const;
   // Whether a folder of this model may have a tensor of this name, which nothing reads.
   bool is_unused(std::string_view name) const;
   // The token head [V, D]: of a model that ties it, the embedding, unless the folder has a head, too.

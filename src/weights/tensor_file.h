@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -17,13 +18,15 @@
 
 namespace foe {
 
-// A view of weights in a mapped file, valid as long as its TensorFile. Row-major, little-endian, and *not aligned*, as
-// a safetensors file may put a tensor at any byte: read it with memcpy, unaligned loads or read_floats().
+// A view of weights in a mapped file, valid as long as its TensorFile, or a copy of some in another order. Row-major,
+// little-endian, and *not aligned*, as a safetensors file may put a tensor at any byte: read it with memcpy, unaligned
+// loads or read_floats().
 struct Tensor {
   DType dtype = DType::kF32;
   std::vector<std::int64_t> shape;
   std::span<const std::byte> bytes;
-  std::string name = {};  // its name in the file
+  std::string name = {};                                   // its name in the file
+  std::shared_ptr<const std::vector<std::byte>> own = {};  // a copy's bytes
 
   std::int64_t size() const {  // elements
     return static_cast<std::int64_t>(bytes.size() / info_of(dtype).bytes) * info_of(dtype).elements;

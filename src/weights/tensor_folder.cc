@@ -129,6 +129,7 @@ std::span<const std::byte> TensorFolder::bytes(const std::string& name,
   const TensorFile* file = it == places_.end() ? nullptr : &files_[it->second.file];
   const TensorInfo* info = file ? &file->tensors()[it->second.tensor] : nullptr;
   check_shape(name, info ? &info->shape : nullptr, expected_shape);
+  if (info->type->name != "U8") fail("{}: {}: expected bytes of type U8, got {}", model_dir_, name, info->type->name);
   return file->bytes(*info);
 }
 

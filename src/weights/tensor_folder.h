@@ -33,7 +33,7 @@ class TensorFolder {
   // Throws Error where there is no such tensor, or where it has another shape or such a type.
   Tensor tensor(const std::string& name, const std::vector<std::int64_t>& expected_shape) const;
 
-  // The bytes of a tensor of any type; Error where there is no such tensor or its shape is another.
+  // The bytes of a tensor of type U8; Error where there is no such tensor or its shape or type is another.
   std::span<const std::byte> bytes(const std::string& name, const std::vector<std::int64_t>& expected_shape) const;
 
   // Frees the memory behind what was read so far (TensorFile::drop_pages).

@@ -63,6 +63,8 @@ constexpr Published kPublished[] = {
     {"gemma-2-9b", 9241705984},
     {"gemma-3-1b-pt", 999885952},
     {"gemma-3-4b-text", 3880263168},
+    {"gpt-oss-120b", 116829156672},
+    {"gpt-oss-20b", 20914757184},
     {"granite-3.1-3b-a800m", 3298793472},
     {"granite-3.1-8b-base", 8170835968},
 };

@@ -164,7 +164,7 @@ TEST(GgufTensors, AreThoseOfTheModel) {
     std::set<std::string, std::less<>> used;
     for_each_tensor(stored.table(), [&](const ModelTensor& row, int index) {
       EXPECT_EQ(stored.find(row, index).tensor.shape, row.shape) << name << " " << row.name;
-      used.insert(stored.name(row, index));
+      for (std::string& name : stored.check(row, index)) used.insert(std::move(name));
     });
     EXPECT_EQ(used.size(), folder.names().size()) << name;
   }

@@ -5,8 +5,8 @@
 namespace foe {
 namespace {
 
-std::array<std::span<const Family>, 3> lists_of_families() {
-  return {moe_families(), routed_families(), dense_families()};
+std::array<std::span<const Family>, 4> lists_of_families() {
+  return {moe_families(), routed_families(), dense_families(), gpt_oss_families()};
 }
 
 }  // namespace

@@ -26,6 +26,7 @@ struct Family {
 std::span<const Family> dense_families();
 std::span<const Family> moe_families();
 std::span<const Family> routed_families();
+std::span<const Family> gpt_oss_families();
 
 // Null if there is none of this type.
 const Family* find_family(std::string_view model_type);
