@@ -1,14 +1,20 @@
-// foe train: trains a model from a TOML configuration. If it is run again, it resumes from the last checkpoint.
+// foe train: trains a model from a TOML configuration, on one rank or, under mpirun, on several. If it is run again, it
+// resumes from the last checkpoint, on any number of ranks.
 #include <atomic>
 #include <csignal>
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <unistd.h>
 
+#include "base/error.h"
 #include "base/inherited.h"
-#include "base/thread_pool.h"
+#include "comm/rank_lost.h"
 #include "commands.h"
 #include "common.h"
+#include "engine/agreement.h"
+#include "engine/processors.h"
+#include "kernels/cpu.h"
 #include "route_flags.h"
 #include "train/config.h"
 #include "train/run.h"
@@ -19,6 +25,7 @@ namespace {
 struct TrainFlags {
   std::string config, run, data;
   int threads = 0;
+  double timeout_s = 600;
   bool evaluate = false;
   RecordFlags record;
 };
@@ -27,30 +34,58 @@ struct TrainFlags {
 std::atomic<bool> stop_requested{false};
 static_assert(std::atomic<bool>::is_always_lock_free);
 
+// What the signal handler prints on standard error: the first two of several ranks say what becomes of the run, because
+// mpirun also sends a signal when another rank has died, and then kills this one before it can say more.
+std::string stop_note;
+
 // A second signal has its default effect and ends the process at once. Only the steps since the last checkpoint are
 // lost.
 void request_stop(int signal) {
   stop_requested.store(true, std::memory_order_relaxed);
   std::signal(signal, SIG_DFL);
+  if (!stop_note.empty() && write(STDERR_FILENO, stop_note.data(), stop_note.size()) < 0) return;
 }
 
 std::string resolve(const std::string& path, const std::filesystem::path& base) {
   return (base / path).string();
 }
 
+// What every rank must have in common.
+std::vector<Fact> facts_of(const TrainFlags& flags, const train::TrainConfig& config) {
+  std::vector<Fact> facts = {{"the version of foe", FOE_VERSION},
+                             {"the instruction set", instruction_set(), true},
+                             {"run.valid_every", std::to_string(config.valid_every)},
+                             {"run.valid_tokens", std::to_string(config.valid_tokens)},
+                             {"run.checkpoint_every", std::to_string(config.checkpoint_every)},
+                             {"--evaluate", flags.evaluate ? "on" : "off"},
+                             {"--route-trace", flags.record.file.empty() ? "off" : "on"}};
+  for (const auto& [key, value] : config.identity) facts.push_back({key, value});
+  return facts;
+}
+
 void run_train(const TrainFlags& flags) {
-  require_one_process("train");
   train::TrainConfig config = train::load_train_config(flags.config);
   const std::filesystem::path base =
       flags.data.empty() ? std::filesystem::path(flags.config).parent_path() : std::filesystem::path(flags.data);
   config.tokens = resolve(config.tokens, base);
   config.tokenizer = resolve(config.tokenizer, base);
   if (!flags.run.empty()) config.run_dir = flags.run;
+  const std::unique_ptr<Communicator> comm = make_world_comm({.timeout_seconds = flags.timeout_s});
+  if (comm->size() > 1 && comm->rank() < 2)
+    stop_note = "foe: all ranks end, after this step if they have time; the same command resumes the run\n";
   std::signal(SIGINT, request_stop);
   std::signal(SIGTERM, request_stop);
   if (hangs_up()) std::signal(SIGHUP, request_stop);
-  train::run_training(
-      config, {flags.threads, &stop_requested, flags.evaluate, false, flags.record.file, flags.record.most_bytes});
+  if (const std::string note = require_agreement(*comm, facts_of(flags, config)); !note.empty())
+    print_error("foe: " + note + "; this changes no result");
+  const int threads = flags.threads > 0 ? flags.threads : local_share(*comm).threads;
+  const train::RunOptions options{threads, &stop_requested,   flags.evaluate,
+                                  false,   flags.record.file, flags.record.most_bytes};
+  try {
+    train::run_training(config, options, *comm);
+  } catch (const RankLost& error) {
+    fail("{}; this ends the run on all ranks: the same command resumes it, on any number of ranks", error.what());
+  }
 }
 
 }  // namespace
@@ -65,7 +100,13 @@ void add_train_command(Command app) {
       "folder of the run, for its checkpoint, metrics.jsonl and model/; default: `dir` in [run] of the configuration");
   command.option("--data", flags->data,
                  "folder that relative paths in [data] start from; default: the configuration's folder");
-  command.option("--threads", flags->threads, "number of threads; default: all cores").range(1, 1024);
+  command
+      .option("--threads", flags->threads,
+              "number of threads of each rank; default: the machine's cores, divided by the ranks on it")
+      .range(1, 1024);
+  command.option("--timeout", flags->timeout_s, "seconds that ranks wait for each other before the run ends")
+      .number_in(1, 86400)
+      .show_default();
   const Option evaluate =
       command.flag("--evaluate", flags->evaluate, "train nothing: score the held-out file with the run's checkpoint");
   add_record_flags(command, flags->record, false).excludes(evaluate);

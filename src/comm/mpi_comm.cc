@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "comm/background.h"
+#include "comm/rank_lost.h"
 
 namespace foe {
 namespace {
@@ -333,7 +334,8 @@ void MpiComm::wait_until(const char* what, Ready&& ready) {
       if (tries < 100 && !naps) continue;
       const double waited = seconds_since(start);
       if (waited > timeout())
-        fail("rank {}: {} did not end within {} s: another rank died, or its host is cut off", rank_, what, timeout());
+        throw RankLost(fmt::format("rank {}: {} did not end within {} s: another rank died, or its host is cut off",
+                                   rank_, what, timeout()));
       if (waited < 0.05 && !naps)
         sched_yield();
       else

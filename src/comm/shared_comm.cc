@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/stream_copy.h"
 #include "base/thread_pool.h"
+#include "comm/rank_lost.h"
 
 namespace foe {
 namespace {
@@ -119,9 +120,10 @@ void SharedComm::wait_until(const Ready& ready, Header& theirs, int peer) {
     if (gone || Clock::now() > deadline) {
       theirs.sleepers.fetch_sub(1);
       const char* collective = counters_->collective;
-      if (gone) fail("rank {} in {}: rank {} left the job", rank_, collective, peer);
-      fail("rank {} in {}: heard nothing from rank {} for {} s: it died, hangs, or needs a longer --timeout", rank_,
-           collective, peer, timeout());
+      if (gone) throw RankLost(fmt::format("rank {} in {}: rank {} left the job", rank_, collective, peer));
+      throw RankLost(
+          fmt::format("rank {} in {}: heard nothing from rank {} for {} s: it died, hangs, or needs a longer --timeout",
+                      rank_, collective, peer, timeout()));
     }
     futex(theirs.written, FUTEX_WAIT, seen, &nap);
   }

@@ -2,11 +2,18 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <vector>
 
+#include "kernels/attention/attention.h"
 #include "train/rows.h"
 
 namespace foe::train {
 namespace {
+
+KvShape kernel_shape(const Dims& d) {
+  return {d.kv_heads, d.head_dim, d.head_dim, KvType::kF32};
+}
 
 // One KV head with the `count` query heads that share it, in one sequence.
 struct HeadGroup {
@@ -29,10 +36,9 @@ struct HeadGroup {
     head = kv_head * count;
   }
 
-  // The offsets of a position's row in qkv, and of its query head i in o and in log_sum.
+  // The offsets of a position's row in qkv, and of its query head i in o.
   std::size_t qkv_at(int position) const { return (first_row + position) * d.qkv; }
-  std::size_t log_sum_at(int position, int i) const { return (first_row + position) * d.heads + head + i; }
-  std::size_t o_at(int position, int i) const { return log_sum_at(position, i) * d.head_dim; }
+  std::size_t o_at(int position, int i) const { return ((first_row + position) * d.heads + head + i) * d.head_dim; }
 };
 
 // The queries at positions [begin, begin + positions) of every head of the group; row(i, p) is query head i at position
@@ -88,24 +94,23 @@ Rows<const T> column_of(const HeadGroup& group, const T* qkv, int column) {
 
 // Softmax of every row of the block over the keys that it sees. The probability of other keys is 0.
 template <typename T>
-void softmax_block(const HeadGroup& group, const QueryBlock& block, T* log_sum, AttentionScratch<T>& s) {
+void softmax_block(const HeadGroup& group, const QueryBlock& block, AttentionScratch<T>& s) {
   const T scale = 1 / std::sqrt(static_cast<T>(group.d.head_dim));
   for (int i = 0; i < group.count; ++i)
     for (int p = 0; p < block.positions; ++p) {
       const int seen = block.begin + p + 1;
       T* row = s.scores.data() + block.row(i, p) * s.score_stride;
-      log_sum[group.log_sum_at(block.begin + p, i)] = softmax_row(row, seen, scale);
+      softmax_row(row, seen, scale);
       std::fill(row + seen, row + block.keys(), T{0});
     }
 }
 
 template <typename T>
-void forward_block(const HeadGroup& group, const QueryBlock& block, const T* qkv, T* o, T* log_sum,
-                   AttentionScratch<T>& s) {
+void forward_block(const HeadGroup& group, const QueryBlock& block, const T* qkv, T* o, AttentionScratch<T>& s) {
   const int c = group.d.head_dim;
   gather_queries(group, block, qkv, s.q.data());
   score_block(group, block, s);
-  softmax_block(group, block, log_sum, s);
+  softmax_block(group, block, s);
   const Panels<T> values{s.values.data(), block.keys(), c, static_cast<std::size_t>(group.length) * 16};
   multiply_packed<T>(block.rows, {s.scores.data(), s.score_stride}, values, {s.o.data(), static_cast<std::size_t>(c)},
                      Into::kOverwrite);
@@ -116,26 +121,25 @@ void forward_block(const HeadGroup& group, const QueryBlock& block, const T* qkv
 
 // Turns scores into probabilities again, and d_scores into the gradient of the scores.
 template <typename T>
-void softmax_block_backward(const HeadGroup& group, const QueryBlock& block, const T* log_sum, AttentionScratch<T>& s) {
+void softmax_block_backward(const HeadGroup& group, const QueryBlock& block, AttentionScratch<T>& s) {
   const int c = group.d.head_dim;
   const T scale = 1 / std::sqrt(static_cast<T>(c));
+  softmax_block(group, block, s);
   for (int i = 0; i < group.count; ++i)
     for (int p = 0; p < block.positions; ++p) {
       const int seen = block.begin + p + 1, r = block.row(i, p);
       T* y = s.scores.data() + r * s.score_stride;
       T* dy = s.d_scores.data() + r * s.score_stride;
-      softmax_again(y, seen, scale, log_sum[group.log_sum_at(block.begin + p, i)]);
       // The sum over keys of y dy is do . o, because o is the sum of y v, and dy is do . v.
       const T delta = dot(s.d_o.data() + r * c, s.o.data() + r * c, c);
       softmax_row_backward(y, dy, seen, scale, delta);
-      std::fill(y + seen, y + block.keys(), T{0});
       std::fill(dy + seen, dy + block.keys(), T{0});
     }
 }
 
 template <typename T>
-void backward_block(const HeadGroup& group, const QueryBlock& block, const T* qkv, const T* o, const T* log_sum,
-                    const T* d_o, T* dqkv, AttentionScratch<T>& s, ProductScratch<T>& products) {
+void backward_block(const HeadGroup& group, const QueryBlock& block, const T* qkv, const T* o, const T* d_o, T* dqkv,
+                    AttentionScratch<T>& s, ProductScratch<T>& products) {
   const int c = group.d.head_dim, keys = block.keys();
   const auto stride = static_cast<std::size_t>(c), qkv_stride = static_cast<std::size_t>(group.d.qkv);
   gather_queries(group, block, qkv, s.q.data());
@@ -144,7 +148,7 @@ void backward_block(const HeadGroup& group, const QueryBlock& block, const T* qk
   score_block(group, block, s);
   multiply_packed<T>(block.rows, {s.d_o.data(), stride}, {s.values_t.data(), c, keys},
                      {s.d_scores.data(), s.score_stride}, Into::kOverwrite);
-  softmax_block_backward(group, block, log_sum, s);
+  softmax_block_backward(group, block, s);
 
   multiply_packed<T>(block.rows, {s.d_scores.data(), s.score_stride},
                      {s.keys.data(), keys, c, static_cast<std::size_t>(group.length) * 16}, {s.dq.data(), stride},
@@ -162,9 +166,10 @@ void backward_block(const HeadGroup& group, const QueryBlock& block, const T* qk
 }  // namespace
 
 template <typename T>
-AttentionScratch<T>::AttentionScratch(const Dims& d, int length)
-    // An odd number of cache lines, so that the scores of a column are in different cache sets.
-    : score_stride((static_cast<std::size_t>(length) + 31) / 32 * 32 + 16) {
+AttentionScratch<T>::AttentionScratch(const Dims& d, int sequences, int length)
+    : kernel(d, sequences, length),
+      // An odd number of cache lines, so that the scores of a column are in different cache sets.
+      score_stride((static_cast<std::size_t>(length) + 31) / 32 * 32 + 16) {
   const std::size_t rows = static_cast<std::size_t>(d.heads / d.kv_heads) * kQueryBlock;
   keys_t = AlignedBuffer<T>::zeroed(panels_size(d.head_dim, length));
   values_t = AlignedBuffer<T>::zeroed(panels_size(d.head_dim, length));
@@ -174,21 +179,70 @@ AttentionScratch<T>::AttentionScratch(const Dims& d, int length)
   for (AlignedBuffer<T>* buffer : {&scores, &d_scores}) *buffer = AlignedBuffer<T>::zeroed(rows * score_stride);
 }
 
-template <typename T>
-void attention_forward(const Dims& d, Span span, const T* qkv_TW, T* o_TNC, T* log_sum_TN,
-                       AttentionScratch<T>& scratch) {
+KernelScratch<float>::KernelScratch(const Dims& d, int sequences, int length)
+    : q_TNC(product(sequences * length, d.heads, d.head_dim)),
+      k_TMC(product(sequences * length, d.kv_heads, d.head_dim)),
+      v_TMC(k_TMC.size()) {
+  const std::size_t blocks = product(sequences, (length + kKvBlock - 1) / kKvBlock);
+  kv = AlignedBuffer<std::byte>::zeroed(blocks * kernel_shape(d).block_bytes());
+}
+
+namespace {
+
+// All sequences of a shard, each in KV blocks of its own.
+Batch batch_of(Span span) {
+  const std::vector<std::int32_t> tokens(span.length);
+  std::vector<std::int32_t> blocks((span.length + kKvBlock - 1) / kKvBlock);
+  std::iota(blocks.begin(), blocks.end(), 0);
+  Batch batch;
+  for (int s = 0; s < span.sequences; ++s) {
+    batch.add_sequence(tokens, 0, blocks, Batch::Sample::kNone);
+    for (std::int32_t& block : blocks) block += static_cast<std::int32_t>(blocks.size());
+  }
+  return batch;
+}
+
+// Moves the queries, keys and values of each token, which are together stream by stream, to arrays of their own.
+void part_qkv(const Dims& d, int tokens, const float* qkv_TW, KernelScratch<float>& k) {
+  const int heads = d.stream_heads() * d.head_dim, kv_heads = d.stream_kv_heads() * d.head_dim;
+  float *q = k.q_TNC.data(), *key = k.k_TMC.data(), *value = k.v_TMC.data();
+  for (int part = 0; part < tokens * d.streams; ++part) {
+    q = std::copy_n(qkv_TW, heads, q);
+    key = std::copy_n(qkv_TW + heads, kv_heads, key);
+    value = std::copy_n(qkv_TW + heads + kv_heads, kv_heads, value);
+    qkv_TW += d.stream_qkv();
+  }
+}
+
+void attend(const Dims& d, Span span, const float* qkv_TW, float* o_TNC, AttentionScratch<float>& scratch) {
+  KernelScratch<float>& k = scratch.kernel;
+  if (span != k.span) k.batch = batch_of(k.span = span);
+  part_qkv(d, span.tokens(), qkv_TW, k);
+  const KvShape shape = kernel_shape(d);
+  write_kv(k.pool, k.batch, shape, k.k_TMC.data(), k.v_TMC.data(), k.kv.data());
+  attention(k.pool, k.batch, shape, d.heads, {}, k.q_TNC.data(), k.kv.data(), o_TNC);
+}
+
+void attend(const Dims& d, Span span, const double* qkv_TW, double* o_TNC, AttentionScratch<double>& scratch) {
   for_each_group(d, span, [&](const HeadGroup& group) {
     const int c = d.head_dim;
     fill_panels_transposed(column_of(group, qkv_TW, group.k_column), span.length, c, scratch.keys_t.data(), c, 0, 0);
     fill_panels(column_of(group, qkv_TW, group.v_column), span.length, c, scratch.values.data(), span.length, 0, 0);
     for_each_block(span.length, group.count,
-                   [&](const QueryBlock& block) { forward_block(group, block, qkv_TW, o_TNC, log_sum_TN, scratch); });
+                   [&](const QueryBlock& block) { forward_block(group, block, qkv_TW, o_TNC, scratch); });
   });
 }
 
+}  // namespace
+
 template <typename T>
-void attention_backward(const Dims& d, Span span, const T* qkv_TW, const T* o_TNC, const T* log_sum_TN, const T* do_TNC,
-                        T* dqkv_TW, AttentionScratch<T>& scratch, ProductScratch<T>& products) {
+void attention_forward(const Dims& d, Span span, const T* qkv_TW, T* o_TNC, AttentionScratch<T>& scratch) {
+  attend(d, span, qkv_TW, o_TNC, scratch);
+}
+
+template <typename T>
+void attention_backward(const Dims& d, Span span, const T* qkv_TW, const T* o_TNC, const T* do_TNC, T* dqkv_TW,
+                        AttentionScratch<T>& scratch, ProductScratch<T>& products) {
   std::fill_n(dqkv_TW, static_cast<std::size_t>(span.tokens()) * d.qkv, T{0});
   for_each_group(d, span, [&](const HeadGroup& group) {
     const int c = d.head_dim;
@@ -197,16 +251,16 @@ void attention_backward(const Dims& d, Span span, const T* qkv_TW, const T* o_TN
     fill_panels(k, span.length, c, scratch.keys.data(), span.length, 0, 0);
     fill_panels_transposed(v, span.length, c, scratch.values_t.data(), c, 0, 0);
     for_each_block(span.length, group.count, [&](const QueryBlock& block) {
-      backward_block(group, block, qkv_TW, o_TNC, log_sum_TN, do_TNC, dqkv_TW, scratch, products);
+      backward_block(group, block, qkv_TW, o_TNC, do_TNC, dqkv_TW, scratch, products);
     });
   });
 }
 
-#define FOE_INSTANTIATE(T)                                                                        \
-  template struct AttentionScratch<T>;                                                            \
-  template void attention_forward(const Dims&, Span, const T*, T*, T*, AttentionScratch<T>&);     \
-  template void attention_backward(const Dims&, Span, const T*, const T*, const T*, const T*, T*, \
-                                   AttentionScratch<T>&, ProductScratch<T>&);
+#define FOE_INSTANTIATE(T)                                                                                    \
+  template struct AttentionScratch<T>;                                                                        \
+  template void attention_forward(const Dims&, Span, const T*, T*, AttentionScratch<T>&);                     \
+  template void attention_backward(const Dims&, Span, const T*, const T*, const T*, T*, AttentionScratch<T>&, \
+                                   ProductScratch<T>&);
 FOE_INSTANTIATE(float)
 FOE_INSTANTIATE(double)
 #undef FOE_INSTANTIATE

@@ -7,6 +7,8 @@
 #pragma once
 
 #include "base/aligned.h"
+#include "base/thread_pool.h"
+#include "core/batch.h"
 #include "train/layout.h"
 #include "train/products.h"
 
@@ -16,6 +18,7 @@ namespace foe::train {
 struct Span {
   int sequences, length;
   int tokens() const { return sequences * length; }
+  bool operator==(const Span&) const = default;
 };
 
 // Positions of a block of queries. Scores are computed against all keys up to the end of the block, so half a block of
@@ -23,10 +26,28 @@ struct Span {
 // efficient.
 inline constexpr int kQueryBlock = 32;
 
-// Scratch memory of one thread, for one KV head and its query heads.
+// What the attention of inference takes: a batch with all tokens of a shard, and their keys and values in blocks.
+template <typename T>
+struct KernelScratch {
+  KernelScratch(const Dims&, int, int) {}
+};
+template <>
+struct KernelScratch<float> {
+  KernelScratch(const Dims& d, int sequences, int length);
+
+  ThreadPool pool{1};
+  Span span{0, 0};  // of `batch`
+  Batch batch;
+  AlignedBuffer<float> q_TNC, k_TMC, v_TMC;
+  AlignedBuffer<std::byte> kv;
+};
+
+// Scratch memory of one thread, for one KV head and its query heads if not said otherwise.
 template <typename T>
 struct AttentionScratch {
-  AttentionScratch(const Dims& d, int length);
+  AttentionScratch(const Dims& d, int sequences, int length);
+
+  KernelScratch<T> kernel;
 
   std::size_t score_stride;                         // larger than `length`, to spread rows over cache sets
   AlignedBuffer<T> keys_t, keys, values_t, values;  // in panels (Panels in sgemm.h)
@@ -34,24 +55,24 @@ struct AttentionScratch {
   AlignedBuffer<T> scores, d_scores;                // [the same rows][score_stride]
 };
 
-// Writes o_TNC = softmax(q k^T / sqrt(C)) v, and log_sum_TN, from which the backward pass computes the softmax again.
+// Writes o_TNC = softmax(q k^T / sqrt(C)) v. In f32 this is the attention of inference (kernels/attention/attention.h),
+// which has its own order of operations.
 template <typename T>
-void attention_forward(const Dims& d, Span span, const T* qkv_TW, T* o_TNC, T* log_sum_TN,
-                       AttentionScratch<T>& scratch);
+void attention_forward(const Dims& d, Span span, const T* qkv_TW, T* o_TNC, AttentionScratch<T>& scratch);
 
-// Writes the gradient dqkv_TW from do_TNC, the gradient of o_TNC.
+// Writes the gradient dqkv_TW from do_TNC, the gradient of o_TNC. It computes the softmax again.
 template <typename T>
-void attention_backward(const Dims& d, Span span, const T* qkv_TW, const T* o_TNC, const T* log_sum_TN, const T* do_TNC,
-                        T* dqkv_TW, AttentionScratch<T>& scratch, ProductScratch<T>& products);
+void attention_backward(const Dims& d, Span span, const T* qkv_TW, const T* o_TNC, const T* do_TNC, T* dqkv_TW,
+                        AttentionScratch<T>& scratch, ProductScratch<T>& products);
 
-// Cosines and sines of RoPE for positions [0, length). The angles position / factor * theta^(-2i / C) are computed in
-// double.
+// Cosines and sines of RoPE for positions [0, length), and the sines of the way back. The angles position / factor *
+// theta^(-2i / C) are computed in double.
 template <typename T>
 struct RopeTable {
   RopeTable(const ModelConfig& config, int length);
 
   int length, half;
-  AlignedBuffer<T> cosines, sines;  // [length][C / 2]
+  AlignedBuffer<T> cosines, sines, back;  // [length][C / 2]
 };
 
 // Returns how many RMSNorms the QK-norm of one token consists of: one for each head, or with a full QK-norm one for all

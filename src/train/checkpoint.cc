@@ -2,7 +2,9 @@
 
 #include <charconv>
 #include <cstring>
+#include <deque>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -18,6 +20,9 @@ namespace {
 
 constexpr const char* kStepKey = "steps_done";
 constexpr const char* kDigestKey = "digest";
+// Which arithmetic the run has: its number changes whenever the bits of a step do.
+constexpr const char* kFormatKey = "format";
+constexpr const char* kFormat = "2";
 
 // Returns a digest of everything from which a run resumes.
 std::string digest_of(const TrainState& state, int steps_done, const std::map<std::string, std::string>& identity) {
@@ -40,13 +45,22 @@ void read_array(const TensorFile& file, const char* name, std::span<float> out) 
 
 void check_identity(const TensorFile& file, const std::map<std::string, std::string>& identity) {
   const auto& saved = file.metadata();
+  if (!saved.contains(kDigestKey) || !saved.contains(kStepKey))
+    fail("{}: expected the checkpoint of a run, with {} and {}, got a file without them", file.path(), kStepKey,
+         kDigestKey);
+  if (const auto format = saved.find(kFormatKey); format == saved.end() || format->second != kFormat)
+    fail(
+        "{}: expected a checkpoint of format {}, got {}: another version of foe began this run, and its steps have "
+        "other"
+        " bits; go on with that version, or begin again in a new run directory",
+        file.path(), kFormat, format == saved.end() ? "none" : "format " + shorten(format->second));
   const auto value = [](const std::map<std::string, std::string>& from, const std::string& key) {
     const auto it = from.find(key);
     return it == from.end() ? std::string("nothing") : it->second;
   };
   for (const auto* keys : {&identity, &saved})
     for (const auto& [key, unused] : *keys)
-      if (key != kStepKey && key != kDigestKey && value(saved, key) != value(identity, key))
+      if (key != kStepKey && key != kDigestKey && key != kFormatKey && value(saved, key) != value(identity, key))
         fail("{}: {} is {} in this checkpoint and {} in the configuration: expected the same, or a new run directory",
              file.path(), key, value(saved, key), value(identity, key));
 }
@@ -56,6 +70,7 @@ void check_identity(const TensorFile& file, const std::map<std::string, std::str
 void save_checkpoint(const std::string& path, const TrainState& state, int steps_done,
                      const std::map<std::string, std::string>& identity) {
   std::map<std::string, std::string> metadata = identity;
+  metadata[kFormatKey] = kFormat;
   metadata[kStepKey] = std::to_string(steps_done);
   metadata[kDigestKey] = digest_of(state, steps_done, identity);
   const auto array = [](const char* name, std::span<const float> values) {
@@ -69,8 +84,7 @@ int load_checkpoint(const std::string& path, const TrainState& state,
                     const std::map<std::string, std::string>& identity) {
   const TensorFile file(path);
   check_identity(file, identity);
-  const auto it = file.metadata().find(kStepKey);
-  const std::string text = it == file.metadata().end() ? "" : it->second;
+  const std::string& text = file.metadata().at(kStepKey);
   int steps = -1;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), steps);
   if (error != std::errc() || end != text.data() + text.size() || steps < 0)
@@ -78,19 +92,25 @@ int load_checkpoint(const std::string& path, const TrainState& state,
   read_array(file, "params", state.params);
   read_array(file, "first", state.first);
   read_array(file, "second", state.second);
-  const auto saved = file.metadata().find(kDigestKey);  // checkpoints of earlier versions have no digest
-  if (const std::string found = digest_of(state, steps, identity);
-      saved != file.metadata().end() && saved->second != found)
+  const std::string& saved = file.metadata().at(kDigestKey);
+  if (const std::string found = digest_of(state, steps, identity); saved != found)
     fail("{}: expected contents with the digest {}, got {}: the file has been damaged since it was written", path,
-         shorten(saved->second), found);
+         shorten(saved), found);
   return steps;
 }
 
 void save_model(const std::string& dir, const Layout& layout, std::span<const float> params, DType dtype,
                 const std::string& tokenizer_dir) {
   std::vector<TensorSource> sources;
-  for (const TensorSlot& tensor : layout.tensors)
-    sources.push_back(float_source(tensor.name, dtype, tensor.shape, params.subspan(tensor.offset, tensor.size)));
+  std::deque<std::vector<float>> copies;  // of tensors whose parts are columns
+  for (const TensorSlot& tensor : layout.tensors) {
+    std::span<const float> values = params.subspan(tensor.offset, tensor.size);
+    if (tensor.parts > 1 && tensor.columns > 0) {
+      copy_row_major(tensor, params.data(), copies.emplace_back(tensor.size).data());
+      values = copies.back();
+    }
+    sources.push_back(float_source(tensor.name, dtype, tensor.shape, values));
+  }
   write_model_folder(dir, layout.config, std::move(sources), tokenizer_dir);
 }
 

@@ -23,7 +23,8 @@ void save_checkpoint(const std::string& path, const TrainState& state, int steps
                      const std::map<std::string, std::string>& identity);
 
 // Fills `state` and returns the number of finished steps. Throws Error if a key of the identity differs, naming the
-// first one and both values, or if the file is damaged: each checkpoint has a digest of all of its contents.
+// first one and both values, if a version of foe with other bits wrote the file, or if it is damaged: each checkpoint
+// has a digest of all of its contents.
 int load_checkpoint(const std::string& path, const TrainState& state,
                     const std::map<std::string, std::string>& identity);
 

@@ -2,45 +2,75 @@
 
 #include <algorithm>
 
+#include "placement/expert_nodes.h"
 #include "train/rows.h"
 
 namespace foe::train {
 
+namespace {
+
+// M_h of each token: the weighted sum of the outputs of the experts that it has selected in the stream's groups.
 template <typename T>
-void experts_forward(const Dims& d, int tokens, const LayerWeights<T>& weights, const Routing<T>& routing,
+void combine(const ModelConfig& config, int tokens, const Routing<T>& routing, const T* y_RD, T* moe_STD) {
+  const Dims d(config);
+  const ExpertTable table = expert_table(config, 0);
+  const std::size_t hidden = d.hidden;
+  const int count = d.top_k / d.streams;  // ids ascend, so those of a stream are together
+  std::vector<const T*> rows(count);
+  std::vector<int> indices(count);
+  std::vector<Merge> merges(count);
+  for (int s = 0; s < d.streams; ++s)
+    for (int t = 0; t < tokens; ++t) {
+      const std::size_t slot = product(t, d.top_k) + s * count;
+      for (int k = 0; k < count; ++k) {
+        rows[k] = y_RD + routing.row_TK[slot + k] * hidden;
+        indices[k] = expert_tree_index(table, routing.expert_TK[slot + k]);
+      }
+      sum_tree_merges(indices.data(), count, merges.data());
+      combine_rows(rows.data(), routing.weight_TK.data() + slot, merges.data(), count, d.hidden,
+                   moe_STD + product(s, tokens, d.hidden) + t * hidden);
+    }
+}
+
+}  // namespace
+
+template <typename T>
+void experts_forward(const ModelConfig& config, int tokens, const LayerWeights<T>& weights, const Routing<T>& routing,
                      const T* x_TD, T* gate_up_R2F, T* moe_STD, ExpertScratch<T>& scratch) {
+  const Dims d(config);
   const std::size_t hidden = d.hidden, f = d.width;
-  std::fill_n(moe_STD, static_cast<std::size_t>(d.streams) * tokens * hidden, T{0});
   for (int e = 0; e < d.experts; ++e) {
     const std::size_t first = routing.first_E[e];
     const int rows = routing.rows(e);
-    const std::int32_t* token = routing.token_R.data() + first;
     T* gate_up = gate_up_R2F + first * 2 * f;
-    multiply_packed<T>(rows, {x_TD, hidden, token}, weights.gate_up[e].forward, {gate_up, 2 * f}, Into::kOverwrite);
+    multiply_packed<T>(rows, {x_TD, hidden, routing.token_R.data() + first}, weights.gate_up[e].forward,
+                       {gate_up, 2 * f}, Into::kOverwrite);
     for (int r = 0; r < rows; ++r) {
       const T* gate = gate_up + r * 2 * f;
-      swiglu_row(gate, gate + f, routing.weight_TK[routing.slot_R[first + r]], d.width, scratch.h_RF.data() + r * f);
+      swiglu_row(gate, gate + f, T{1}, d.width, scratch.h_RF.data() + r * f);
     }
-    T* moe = moe_STD + static_cast<std::size_t>(d.stream_of(e)) * tokens * hidden;
-    multiply_packed<T>(rows, {scratch.h_RF.data(), f}, weights.down[e].forward, {moe, hidden, token}, Into::kAdd);
+    multiply_packed<T>(rows, {scratch.h_RF.data(), f}, weights.down[e].forward,
+                       {scratch.y_RD.data() + first * hidden, hidden}, Into::kOverwrite);
   }
+  combine(config, tokens, routing, scratch.y_RD.data(), moe_STD);
 }
 
-// The routing weight w multiplies h: y = (w h) Wd^T. So the gradient of w is dh . h with dh = dy Wd, and y is not
-// needed.
+// What an expert adds is w (h Wd^T) = (w h) Wd^T. So the gradient of w is dh . h with dh = dy Wd, and y is not needed.
 template <typename T>
 void experts_backward(const Dims& d, int tokens, const LayerWeights<T>& weights, const LayerOffsets& at,
-                      const Routing<T>& routing, const T* x_TD, const T* gate_up_R2F, const T* dmoe_STD, T* dx_TD,
+                      const Routing<T>& routing, const T* x_TD, const T* gate_up_R2F, const T* dmoe_STD, T* dx_STD,
                       T* dweight_TK, T* gradients, ExpertScratch<T>& scratch, ProductScratch<T>& products) {
   const std::size_t hidden = d.hidden, f = d.width;
   T* h = scratch.h_RF.data();
   T* dh = scratch.dh_RF.data();
   T* dgate_up = scratch.dgate_up_R2F.data();
+  std::fill_n(dx_STD, product(d.streams, tokens, d.hidden), T{0});
   for (int e = 0; e < d.experts; ++e) {
     const std::size_t first = routing.first_E[e];
     const int rows = routing.rows(e);
     const std::int32_t* token = routing.token_R.data() + first;
-    const Rows<const T> dy{dmoe_STD + static_cast<std::size_t>(d.stream_of(e)) * tokens * hidden, hidden, token};
+    const std::size_t stream_at = product(d.stream_of(e), tokens, d.hidden);
+    const Rows<const T> dy{dmoe_STD + stream_at, hidden, token};
     const Rows<const T> x{x_TD, hidden, token};
     multiply_packed<T>(rows, dy, weights.down[e].backward, {dh, f}, Into::kOverwrite);
     for (int r = 0; r < rows; ++r) {
@@ -53,14 +83,15 @@ void experts_backward(const Dims& d, int tokens, const LayerWeights<T>& weights,
     multiply_transposed<T>(rows, dy, d.hidden, {h, f}, d.width, {gradients + at.down[e], f}, Into::kAdd, products);
     multiply_transposed<T>(rows, {dgate_up, 2 * f}, 2 * d.width, x, d.hidden, {gradients + at.gate_up[e], hidden},
                            Into::kAdd, products);
-    multiply_packed<T>(rows, {dgate_up, 2 * f}, weights.gate_up[e].backward, {dx_TD, hidden, token}, Into::kAdd);
+    multiply_packed<T>(rows, {dgate_up, 2 * f}, weights.gate_up[e].backward, {dx_STD + stream_at, hidden, token},
+                       Into::kAdd);
   }
 }
 
-#define FOE_INSTANTIATE(T)                                                                                         \
-  template void experts_forward(const Dims&, int, const LayerWeights<T>&, const Routing<T>&, const T*, T*, T*,     \
-                                ExpertScratch<T>&);                                                                \
-  template void experts_backward(const Dims&, int, const LayerWeights<T>&, const LayerOffsets&, const Routing<T>&, \
+#define FOE_INSTANTIATE(T)                                                                                            \
+  template void experts_forward(const ModelConfig&, int, const LayerWeights<T>&, const Routing<T>&, const T*, T*, T*, \
+                                ExpertScratch<T>&);                                                                   \
+  template void experts_backward(const Dims&, int, const LayerWeights<T>&, const LayerOffsets&, const Routing<T>&,    \
                                  const T*, const T*, const T*, T*, T*, T*, ExpertScratch<T>&, ProductScratch<T>&);
 FOE_INSTANTIATE(float)
 FOE_INSTANTIATE(double)

@@ -9,28 +9,30 @@
 
 namespace foe::train {
 
-// Scratch memory of one thread, for the rows of one expert.
+// Scratch memory of one thread, for the rows of one expert if not said otherwise.
 template <typename T>
 struct ExpertScratch {
   ExpertScratch(const Dims& d, int tokens)
       : h_RF(large_buffer<T>(static_cast<std::size_t>(tokens) * d.width)),
         dh_RF(large_buffer<T>(static_cast<std::size_t>(tokens) * d.width)),
-        dgate_up_R2F(large_buffer<T>(static_cast<std::size_t>(tokens) * 2 * d.width)) {}
+        dgate_up_R2F(large_buffer<T>(static_cast<std::size_t>(tokens) * 2 * d.width)),
+        y_RD(large_buffer<T>(static_cast<std::size_t>(tokens) * d.top_k * d.hidden)) {}
 
   AlignedBuffer<T> h_RF, dh_RF, dgate_up_R2F;
+  AlignedBuffer<T> y_RD;  // the outputs of all experts
 };
 
 // Writes gate_up_R2F, whose rows are those of the routing, for the backward pass, and moe_STD with a [T, D] for each
-// stream. Experts are added in ascending order.
+// stream. The outputs of a token's experts are added as a tree over the index of the expert, as in inference.
 template <typename T>
-void experts_forward(const Dims& d, int tokens, const LayerWeights<T>& weights, const Routing<T>& routing,
+void experts_forward(const ModelConfig& config, int tokens, const LayerWeights<T>& weights, const Routing<T>& routing,
                      const T* x_TD, T* gate_up_R2F, T* moe_STD, ExpertScratch<T>& scratch);
 
-// Adds to dx_TD and to the experts' gradients in `gradients` (a flat array in the layout of the parameters), and writes
-// dweight_TK.
+// Writes what each stream adds to the gradient of x to dx_STD and that of weight_TK to dweight_TK, and adds to the
+// experts' gradients in `gradients` (a flat array in the layout of the parameters).
 template <typename T>
 void experts_backward(const Dims& d, int tokens, const LayerWeights<T>& weights, const LayerOffsets& at,
-                      const Routing<T>& routing, const T* x_TD, const T* gate_up_R2F, const T* dmoe_STD, T* dx_TD,
+                      const Routing<T>& routing, const T* x_TD, const T* gate_up_R2F, const T* dmoe_STD, T* dx_STD,
                       T* dweight_TK, T* gradients, ExpertScratch<T>& scratch, ProductScratch<T>& products);
 
 }  // namespace foe::train

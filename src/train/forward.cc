@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/huge_pages.h"
+#include "core/sum_blocks.h"
 #include "train/model.h"
 #include "train/rows.h"
 
@@ -42,20 +43,58 @@ void norm_streams(const Model<T>& model, int layer, Activations<T>& a) {
     }
 }
 
-// y_TD = residual + scale * (y + sum over streams of M_h). With `keep` the old y is added, otherwise 0; in.moe_STD may
-// be null.
+// y_TD = x, the residual that a layer or the head reads. In an ordinary model it has the experts' sum already.
 template <typename T>
-void join_streams(const Dims& d, int tokens, const LayerInput<T>& in, T scale, bool keep, T* y_TD) {
-  const std::size_t n = product(tokens, d.hidden);
-  for (std::size_t row = 0; row < n; row += d.hidden) {
-    T* y = y_TD + row;
-    if (!keep) std::fill_n(y, d.hidden, T{0});
-    for (int s = 0; in.moe_STD && s < d.streams; ++s) {
-      const T* m = in.moe_STD + s * n + row;
-      for (int i = 0; i < d.hidden; ++i) y[i] += m[i];
+void copy_residual(const ModelConfig& config, const LayerInput<T>& in, std::size_t n, T* y_TD) {
+  std::copy_n(in.residual_TD, n, y_TD);
+  if (in.moe_STD && !config.federated()) add_to(y_TD, in.moe_STD, n);
+}
+
+// The rows [first, first + depth) of a matrix in panels.
+template <typename T>
+Panels<T> rows_of(const Panels<T>& matrix, int first, int depth) {
+  return {matrix.data + first * std::size_t{16}, depth, matrix.width, matrix.panel_stride};
+}
+
+// y_TD += c * sum over blocks of heads of their output projections. In a federated model a block is a stream, and M_h
+// is part of its term.
+template <typename T>
+void add_attention(const Model<T>& model, int layer, Activations<T>& a, T* y_TD) {
+  const ModelConfig& config = model.layout.config;
+  const Dims& d = model.layout.dims;
+  const std::size_t hidden = d.hidden, heads = product(d.heads, d.head_dim), stride = kTermRows * hidden;
+  const std::vector<Linear<T>>& o = model.weights.layers[layer].o;
+  const T* moe_STD = config.federated() ? input_of(a, layer).moe_STD : nullptr;
+  const T scale = moe_STD ? static_cast<T>(config.sync_scale()) : T{1};
+  const int tokens = a.span.tokens();
+  for (int t = 0; t < tokens; t += kTermRows) {
+    const int rows = std::min(kTermRows, tokens - t);
+    for (int b = 0; b < a.block_sum.terms(); ++b) {
+      const int column = a.block_begin[b], columns = a.block_begin[b + 1] - column;
+      T* term = a.terms.data() + b * stride;
+      multiply_packed<T>(rows, {a.layers[layer].o_TNC.data() + t * heads + column, heads},
+                         config.federated() ? o[b].forward : rows_of(o[0].forward, column, columns), {term, hidden},
+                         Into::kOverwrite);
+      if (moe_STD) add_to(term, moe_STD + product(b, tokens, d.hidden) + t * hidden, rows * hidden);
     }
-    const T* r = in.residual_TD + row;
-    for (int i = 0; i < d.hidden; ++i) y[i] = r[i] + scale * y[i];
+    a.block_sum.add(a.terms.data(), stride, rows * hidden);
+    add_scaled(y_TD + t * hidden, a.terms.data(), scale, rows * hidden);
+  }
+}
+
+// The end: y_TD += c * sum over h of M_h
+template <typename T>
+void add_last_updates(const Model<T>& model, Activations<T>& a, T* y_TD) {
+  const Dims& d = model.layout.dims;
+  const std::size_t hidden = d.hidden, stride = kTermRows * hidden;
+  const int tokens = a.span.tokens();
+  const T* moe_STD = input_of(a, d.layers).moe_STD;
+  for (int t = 0; t < tokens; t += kTermRows) {
+    const std::size_t n = std::min(kTermRows, tokens - t) * hidden;
+    for (int s = 0; s < d.streams; ++s)
+      std::copy_n(moe_STD + product(s, tokens, d.hidden) + t * hidden, n, a.terms.data() + s * stride);
+    a.stream_sum.add(a.terms.data(), stride, n);
+    add_scaled(y_TD + t * hidden, a.terms.data(), static_cast<T>(model.layout.config.sync_scale()), n);
   }
 }
 
@@ -78,16 +117,14 @@ void attention_half(const Model<T>& model, int layer, Activations<T>& a) {
   }
   qk_forward(layout.config, a.span, a.rope, model.params + at.q_norm, model.params + at.k_norm, act.qkv_TW.data(),
              act.raw_TW.data(), act.qk_scale_TU.data());
-  attention_forward(d, a.span, act.qkv_TW.data(), act.o_TNC.data(), act.log_sum_TN.data(), a.attention);
-  multiply_packed<T>(tokens, {act.o_TNC.data(), product(d.heads, d.head_dim)}, weights.o.forward,
-                     {act.residual_TD.data(), hidden}, Into::kOverwrite);
-  const T scale = layer == 0 ? T{1} : static_cast<T>(layout.config.sync_scale());
-  join_streams(d, tokens, input_of(a, layer), scale, true, act.residual_TD.data());
+  attention_forward(d, a.span, act.qkv_TW.data(), act.o_TNC.data(), a.attention);
+  copy_residual(layout.config, input_of(a, layer), tokens * hidden, act.residual_TD.data());
+  add_attention(model, layer, a, act.residual_TD.data());
 }
 
 // M_h = sum over the chosen experts of group h of w_e FFN_e(norm(r))
 template <typename T>
-RouterLosses experts_half(const Model<T>& model, int layer, Activations<T>& a) {
+RouterLosses experts_half(const Model<T>& model, int layer, const Route* forced, Activations<T>& a) {
   const Layout& layout = model.layout;
   const Dims& d = layout.dims;
   const LayerWeights<T>& weights = model.weights.layers[layer];
@@ -100,9 +137,9 @@ RouterLosses experts_half(const Model<T>& model, int layer, Activations<T>& a) {
                      static_cast<T>(layout.config.rms_norm_eps), d.hidden, act.norm2_TD.data() + t * hidden);
   multiply_packed<T>(tokens, {act.norm2_TD.data(), hidden}, weights.router.forward,
                      {act.routing.share_TE.data(), experts}, Into::kOverwrite);
-  const RouterLosses losses = route(layout.config, tokens, act.routing);
-  experts_forward(d, tokens, weights, act.routing, act.norm2_TD.data(), act.gate_up_R2F.data(), act.moe_STD.data(),
-                  a.experts);
+  const RouterLosses losses = route(layout.config, layer, tokens, forced, act.routing);
+  experts_forward(layout.config, tokens, weights, act.routing, act.norm2_TD.data(), act.gate_up_R2F.data(),
+                  act.moe_STD.data(), a.experts);
   return losses;
 }
 
@@ -118,7 +155,6 @@ LayerActivations<T>::LayerActivations(const ModelConfig& config, int tokens) : r
   raw_TW = large_buffer<T>(units ? product(tokens, d.qkv) : 0);
   qk_scale_TU = large_buffer<T>(product(tokens, units));
   o_TNC = large_buffer<T>(product(tokens, d.heads, d.head_dim));
-  log_sum_TN = large_buffer<T>(product(tokens, d.heads));
   residual_TD = large_buffer<T>(product(tokens, d.hidden));
   norm2_TD = large_buffer<T>(product(tokens, d.hidden));
   norm2_scale_T = AlignedBuffer<T>(tokens);
@@ -131,29 +167,36 @@ Activations<T>::Activations(const Layout& layout, int sequences, int length)
     : max_sequences(sequences),
       max_length(length),
       rope(layout.config, length),
-      attention(layout.dims, length),
+      block_sum(head_blocks(layout.config).count()),
+      stream_sum(layout.dims.streams),
+      block_begin(head_blocks(layout.config).begin),
+      attention(layout.dims, sequences, length),
       experts(layout.dims, sequences * length) {
   const Dims& d = layout.dims;
+  for (int& begin : block_begin) begin *= d.heads / d.kv_heads * d.head_dim;
+  terms = AlignedBuffer<T>(product(block_sum.terms(), kTermRows, d.hidden));
   const int tokens = sequences * length;
   for (int l = 0; l < d.layers; ++l) layers.emplace_back(layout.config, tokens);
-  for (AlignedBuffer<T>* buffer : {&embedded_TD, &end_TD, &norm_TD, &d_residual_TD, &d_norm_TD, &d_attention_TD})
+  for (AlignedBuffer<T>* buffer : {&embedded_TD, &end_TD, &norm_TD, &d_residual_TD, &d_attention_TD})
     *buffer = large_buffer<T>(product(tokens, d.hidden));
   norm_scale_T = AlignedBuffer<T>(tokens);
   // Not a power of two, so that the rows of a tile are in different cache sets.
   logit_stride = (static_cast<std::size_t>(d.vocab) + 31) / 32 * 32 + 16;
   logits = large_buffer<T>(kHeadRows * logit_stride);
   d_moe_STD = large_buffer<T>(product(d.streams, tokens, d.hidden));
+  d_norm_STD = large_buffer<T>(product(d.streams, tokens, d.hidden));
+  d_norm_weight_SD = AlignedBuffer<T>(product(d.streams, d.hidden));
   d_qkv_TW = large_buffer<T>(product(tokens, d.qkv));
   d_o_TNC = large_buffer<T>(product(tokens, d.heads, d.head_dim));
   d_weight_TK = large_buffer<T>(product(tokens, d.top_k));
   d_scores_TE = large_buffer<T>(product(tokens, d.experts));
   d_qkv_weight = large_buffer<T>(product(d.stream_qkv(), d.hidden));
   row_D = AlignedBuffer<T>(d.hidden);
-  d_row_D = AlignedBuffer<T>(d.hidden);
 }
 
 template <typename T>
-RouterLosses forward(const Model<T>& model, std::span<const std::int32_t> tokens, Span span, Activations<T>& a) {
+RouterLosses forward(const Model<T>& model, std::span<const std::int32_t> tokens, Span span, Activations<T>& a,
+                     const Route* forced) {
   const Layout& layout = model.layout;
   const Dims& d = layout.dims;
   FOE_CHECK(span.sequences <= a.max_sequences && span.length <= a.max_length, "{} x {} in {} x {}", span.sequences,
@@ -169,12 +212,12 @@ RouterLosses forward(const Model<T>& model, std::span<const std::int32_t> tokens
   RouterLosses losses;
   for (int l = 0; l < d.layers; ++l) {
     attention_half(model, l, a);
-    const RouterLosses layer = experts_half(model, l, a);
+    const RouterLosses layer = experts_half(model, l, forced, a);
     losses.balance += layer.balance / d.layers;
     losses.z += layer.z / d.layers;
   }
-  join_streams(d, span.tokens(), input_of(a, d.layers), static_cast<T>(layout.config.sync_scale()), false,
-               a.end_TD.data());
+  copy_residual(layout.config, input_of(a, d.layers), product(span.tokens(), d.hidden), a.end_TD.data());
+  if (layout.config.federated()) add_last_updates(model, a, a.end_TD.data());
   for (int t = 0; t < span.tokens(); ++t)
     a.norm_scale_T[t] =
         rms_norm_row(a.end_TD.data() + product(t, d.hidden), model.params + layout.final_norm,
@@ -204,11 +247,11 @@ void all_logits(const Model<T>& model, const Activations<T>& a, T* logits_TV) {
                      {logits_TV, static_cast<std::size_t>(model.layout.dims.vocab)}, Into::kOverwrite);
 }
 
-#define FOE_INSTANTIATE(T)                                                                              \
-  template struct LayerActivations<T>;                                                                  \
-  template struct Activations<T>;                                                                       \
-  template RouterLosses forward(const Model<T>&, std::span<const std::int32_t>, Span, Activations<T>&); \
-  template double head_loss(const Model<T>&, std::span<const std::int32_t>, Activations<T>&);           \
+#define FOE_INSTANTIATE(T)                                                                                            \
+  template struct LayerActivations<T>;                                                                                \
+  template struct Activations<T>;                                                                                     \
+  template RouterLosses forward(const Model<T>&, std::span<const std::int32_t>, Span, Activations<T>&, const Route*); \
+  template double head_loss(const Model<T>&, std::span<const std::int32_t>, Activations<T>&);                         \
   template void all_logits(const Model<T>&, const Activations<T>&, T*);
 FOE_INSTANTIATE(float)
 FOE_INSTANTIATE(double)

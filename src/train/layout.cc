@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/rng.h"
 #include "core/model_tensors.h"
+#include "kernels/rows/rows.h"
 
 namespace foe::train {
 namespace {
@@ -35,8 +36,15 @@ class Builder {
     const bool matrix = row.initial == InitialValues::kRandom;
     const auto size = static_cast<std::size_t>(row.size());
     const std::size_t offset = layout_.size;
-    layout_.tensors.push_back(
-        {name_of(row, index), row.shape, offset, size, matrix ? kInitStd * scale_of(row.role) : 0, matrix});
+    layout_.tensors.push_back({.name = name_of(row, index),
+                               .shape = row.shape,
+                               .offset = offset,
+                               .size = size,
+                               .init_std = matrix ? kInitStd * scale_of(row.role) : 0,
+                               .decay = matrix,
+                               .stage = stage_of(row),
+                               .parts = parts_of(row),
+                               .columns = row.split == TensorSplit::kHeadColumns ? row.columns() : 0});
     layout_.size += (size + 15) / 16 * 16;
     offset_of(row) = offset;
   }
@@ -46,6 +54,17 @@ class Builder {
     if (role == TensorRole::kEmbedding) return scales_.embedding;
     const bool output = role == TensorRole::kOProj || role == TensorRole::kDownProj;
     return output ? scales_.output / std::sqrt(2.0 * layout_.dims.layers) : 1;
+  }
+
+  int parts_of(const ModelTensor& row) const {
+    const bool heads = row.split == TensorSplit::kHeadRows || row.split == TensorSplit::kHeadColumns;
+    return heads ? layout_.dims.streams : 1;
+  }
+
+  int stage_of(const ModelTensor& row) const {
+    const int layers = layout_.dims.layers;
+    if (row.role == TensorRole::kEmbedding) return Stages::of_embedding(layers);
+    return row.layer < 0 ? 0 : Stages::of_layer(row.layer, layers);
   }
 
   std::size_t& offset_of(const ModelTensor& row) {
@@ -133,6 +152,9 @@ void refuse_untrained(const ModelConfig& model) {
     for (const BlockConfig& block : layer.blocks) refuse_untrained(block);
     refuse_untrained(std::get<ExpertsConfig>(layer.blocks[1].computes));
   }
+  if (const int most = kMaxSummedRows * (model.federated() ? model.expert_groups : 1), k = model.experts(0).per_token;
+      k > most)
+    fail("num_experts_per_tok: expected at most {}, got {}", most, k);
   for (int l = 1; l < model.num_layers(); ++l)
     if (model.layers[l] != model.layers[0])
       fail("layers: training expects all layers alike, got a layer {} unlike the first", l);
@@ -166,6 +188,27 @@ Layout::Layout(const ModelConfig& model, const InitScales& scales) : config(mode
   if (model.tie_word_embeddings) head = embedding;
 }
 
+namespace {
+
+// Calls body(place in the layout, place in the row-major tensor) for each element.
+template <typename Body>
+void for_each_place(const TensorSlot& tensor, Body&& body) {
+  const std::size_t part_size = tensor.size / tensor.parts;
+  const std::size_t width = tensor.columns > 0 ? tensor.columns / tensor.parts : part_size;
+  const std::size_t stride = tensor.columns > 0 ? tensor.columns : 0, next = tensor.columns > 0 ? width : part_size;
+  for (std::size_t i = 0; i < tensor.size; ++i) {
+    const std::size_t part = i / part_size, in_part = i % part_size;
+    body(i, part * next + in_part / width * stride + in_part % width);
+  }
+}
+
+}  // namespace
+
+template <typename T>
+void copy_row_major(const TensorSlot& tensor, const T* params, T* out) {
+  for_each_place(tensor, [&](std::size_t from, std::size_t to) { out[to] = params[tensor.offset + from]; });
+}
+
 template <typename T>
 void initialise(const Layout& layout, std::uint64_t seed, T* params) {
   std::fill_n(params, layout.size, T{0});
@@ -173,11 +216,13 @@ void initialise(const Layout& layout, std::uint64_t seed, T* params) {
   for (const TensorSlot& tensor : layout.tensors) {
     const std::uint64_t tensor_seed = random_bits(seed, stream++);
     T* out = params + tensor.offset;
-    for (std::size_t i = 0; i < tensor.size; ++i)
-      out[i] = tensor.decay ? static_cast<T>(tensor.init_std * random_normal(tensor_seed, i)) : T{1};
+    for_each_place(tensor, [&](std::size_t to, std::size_t i) {
+      out[to] = tensor.decay ? static_cast<T>(tensor.init_std * random_normal(tensor_seed, i)) : T{1};
+    });
   }
 }
 
+template void copy_row_major(const TensorSlot&, const float*, float*);
 template void initialise(const Layout&, std::uint64_t, float*);
 template void initialise(const Layout&, std::uint64_t, double*);
 

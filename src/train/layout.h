@@ -1,5 +1,6 @@
 // Where each parameter is in one flat array. Parameters, gradients and both moments of the optimiser have the same
-// layout, so that work on all parameters is one loop over an array.
+// layout, so that work on all parameters is one loop over an array. What belongs to the heads of one stream is
+// together, so that it could be on a rank of its own.
 #pragma once
 
 #include <cstddef>
@@ -36,6 +37,9 @@ struct TensorSlot {
   std::size_t size;
   double init_std;  // of a matrix; a norm weight starts as ones
   bool decay;       // whether weight decay applies: to matrices, but not to norm weights, which should not be near 0
+  int stage;        // of the backward pass, at whose end this tensor's gradient is complete
+  int parts;        // how many parts, of the same size, one after the other: of a stream's heads, one for each stream
+  int columns = 0;  // if not 0, parts are columns, row-major, of a matrix with so many; otherwise they are rows
 };
 
 struct LayerOffsets {
@@ -50,6 +54,13 @@ struct InitScales {
   double embedding = 1;  // multiplies that of embed_tokens
 };
 
+// The backward pass in stages: the head and the last norm, the layers from the last to the first, the embedding.
+struct Stages {
+  static int of_layer(int layer, int layers) { return layers - layer; }
+  static int of_embedding(int layers) { return layers + 1; }
+  static int count(int layers) { return layers + 2; }
+};
+
 struct Layout {
   // Throws Error for a model that cannot be trained, such as one without a router.
   explicit Layout(const ModelConfig& model, const InitScales& scales = {});
@@ -61,6 +72,10 @@ struct Layout {
   std::size_t embedding = 0, final_norm = 0, head = 0;  // head == embedding if they are tied
   std::size_t size = 0;                                 // of the flat array, with padding, which stays zero
 };
+
+// Writes a tensor as a model folder has it: row-major, whatever its parts are.
+template <typename T>
+void copy_row_major(const TensorSlot& tensor, const T* params, T* out);
 
 // Writes initial parameters: normally distributed with a standard deviation of 0.02, which for o_proj and down_proj is
 // divided by sqrt(2 L), because 2 L of their outputs are added (GPT-2's scheme). They are a pure function of the seed,

@@ -1,6 +1,8 @@
 // The forward pass of training and its backward pass. They compute the equations of docs/architecture.md, in the order
-// and with the names of model/forward.cc; the forward pass keeps what the backward pass needs. Everything here runs on
-// one thread: threads work on different shards of a batch, each with Activations and gradients of its own.
+// and with the names of model/forward.cc; the forward pass keeps what the backward pass needs. In f32 its logits are
+// the bits of inference: products are the same chains, sums over experts, groups and blocks of heads the same trees,
+// and attention and rows run the same kernels. Everything here runs on one thread: threads work on different shards of
+// a batch, each with Activations and gradients of its own.
 //
 // Names of arrays end in their shape: T tokens (sequences of the same length, one after the other), D hidden, S streams
 // (Dims::streams), W the width of queries, keys and values, N query heads, C head width, U norms of the QK-norm
@@ -8,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -16,6 +19,7 @@
 #include "train/layout.h"
 #include "train/packed_weights.h"
 #include "train/router.h"
+#include "train/sums.h"
 
 namespace foe::train {
 
@@ -25,7 +29,7 @@ struct LayerActivations {
 
   AlignedBuffer<T> norm1_STD, norm1_scale_ST;  // the input of attention, and its inverse RMS
   AlignedBuffer<T> qkv_TW, raw_TW, qk_scale_TU;
-  AlignedBuffer<T> o_TNC, log_sum_TN;
+  AlignedBuffer<T> o_TNC;
   AlignedBuffer<T> residual_TD;  // the residual r before the experts
   AlignedBuffer<T> norm2_TD, norm2_scale_T;
   Routing<T> routing;
@@ -48,10 +52,17 @@ struct Activations {
   std::size_t logit_stride;
   AlignedBuffer<T> logits;  // [kHeadRows][logit_stride]
 
-  // Gradients of r, of M_h, of a norm's output, of queries, keys and values, and of attention's output.
-  AlignedBuffer<T> d_residual_TD, d_moe_STD, d_norm_TD, d_attention_TD, d_qkv_TW, d_o_TNC, d_weight_TK, d_scores_TE;
+  // Sums over blocks of heads and over streams, with the terms of some tokens, and where the blocks begin in o.
+  TermSum block_sum, stream_sum;
+  std::vector<int> block_begin;
+  AlignedBuffer<T> terms;  // [blocks][kTermRows][D]
+
+  // Gradients of r, of M_h, of a norm's output (d_norm_STD: what each stream adds to it), of queries, keys and values,
+  // and of attention's output. d_norm_weight_SD: what each stream adds to that of a norm's weight.
+  AlignedBuffer<T> d_residual_TD, d_moe_STD, d_norm_STD, d_attention_TD, d_qkv_TW, d_o_TNC, d_weight_TK, d_scores_TE;
+  AlignedBuffer<T> d_norm_weight_SD;
   AlignedBuffer<T> d_qkv_weight;  // [stream_qkv][D]
-  AlignedBuffer<T> row_D, d_row_D;
+  AlignedBuffer<T> row_D;
   AttentionScratch<T> attention;
   ExpertScratch<T> experts;
   ProductScratch<T> products;
@@ -60,6 +71,9 @@ struct Activations {
 // How many rows of logits exist at a time: the head's forward and backward passes run block by block, in a cache.
 inline constexpr int kHeadRows = 256;
 
+// How many tokens' terms exist at a time: they stay in a cache until they are added.
+inline constexpr int kTermRows = 24;
+
 template <typename T>
 struct Model {
   const Layout& layout;
@@ -67,10 +81,12 @@ struct Model {
   const PackedWeights<T>& weights;  // packed from `params`
 };
 
-// Runs the forward pass. `tokens` has span.tokens() ids below the vocabulary size. Fills `a` up to norm_TD, and returns
-// both router losses, averaged over layers.
+// Runs the forward pass, in f32 with the bits of inference. `tokens` has span.tokens() ids below the vocabulary size.
+// With `forced`, tokens are routed by it (route() in router.h). Fills `a` up to norm_TD, and returns both router
+// losses, averaged over layers.
 template <typename T>
-RouterLosses forward(const Model<T>& model, std::span<const std::int32_t> tokens, Span span, Activations<T>& a);
+RouterLosses forward(const Model<T>& model, std::span<const std::int32_t> tokens, Span span, Activations<T>& a,
+                     const Route* forced = nullptr);
 
 // To be called after forward(). Returns the sum of -log p(target) in nats over all tokens that have a target (>= 0).
 template <typename T>
@@ -83,10 +99,11 @@ double head_backward(const Model<T>& model, std::span<const std::int32_t> target
 
 // To be called after head_backward(). Runs the rest of the backward pass, and adds to `gradients` (a flat array in the
 // layout of the parameters). `router` has the factors with which the router losses, averaged over layers, count in the
-// whole loss.
+// whole loss. At the end of each stage (Stages) it calls completed(stage).
 template <typename T>
-void backward(const Model<T>& model, std::span<const std::int32_t> tokens, const RouterLosses& router,
-              Activations<T>& a, T* gradients);
+void backward(
+    const Model<T>& model, std::span<const std::int32_t> tokens, const RouterLosses& router, Activations<T>& a,
+    T* gradients, const std::function<void(int)>& completed = [](int) {});
 
 // To be called after forward(). Writes the logits of all tokens to logits_TV.
 template <typename T>

@@ -8,7 +8,6 @@
 namespace foe::train {
 namespace {
 
-constexpr std::size_t kPiece = std::size_t{1} << 15;
 // A sum of squares has so many partial sums, which the compiler turns into vector lanes.
 constexpr std::size_t kLanes = 8;
 
@@ -28,13 +27,12 @@ struct StepSizes {
 };
 
 // p = (1 - decay) p - rate * m^ / (sqrt(v^) + eps), with m^ and v^ the moments divided by 1 - beta^t.
-void adamw(const StepSizes& s, std::size_t n, float* gradient, float* m, float* v, float* p) {
+void adamw(const StepSizes& s, std::size_t n, const float* gradient, float* m, float* v, float* p) {
   for (std::size_t i = 0; i < n; ++i) {
     const float g = s.clip * gradient[i];
     m[i] = s.beta1 * m[i] + (1 - s.beta1) * g;
     v[i] = s.beta2 * v[i] + (1 - s.beta2) * g * g;
     p[i] = (1 - s.decay) * p[i] - s.rate * (m[i] * s.correction1) / (std::sqrt(v[i] * s.correction2) + s.eps);
-    gradient[i] = 0;
   }
 }
 
@@ -48,30 +46,20 @@ double learning_rate(const TrainConfig& config, int step) {
   return config.learning_rate * (config.final_learning_rate + (1 - config.final_learning_rate) * share);
 }
 
-AdamW::AdamW(const Layout& layout, const TrainConfig& config)
-    : first(large_zeroed_buffer<float>(layout.size)), second(large_zeroed_buffer<float>(layout.size)), config_(config) {
-  for (const TensorSlot& tensor : layout.tensors)
-    for (std::size_t at = 0; at < tensor.size; at += kPiece)
-      pieces_.push_back({tensor.offset + at, std::min(kPiece, tensor.size - at), tensor.decay});
-}
+AdamW::AdamW(std::span<const Piece> pieces, std::size_t moments, const TrainConfig& config)
+    : first(large_zeroed_buffer<float>(moments)),
+      second(large_zeroed_buffer<float>(moments)),
+      config_(config),
+      pieces_(pieces) {}
 
-double AdamW::reduce(ThreadPool& pool, std::span<AlignedBuffer<float>> shards) const {
+std::vector<double> AdamW::squares(ThreadPool& pool, const float* gradient) const {
   std::vector<double> squares(pieces_.size());
-  pool.parallel_for(pieces_.size(), [&](std::size_t i) {
-    const Piece& piece = pieces_[i];
-    float* sum = shards[0].data() + piece.offset;
-    for (std::size_t s = 1; s < shards.size(); ++s) {
-      const float* add = shards[s].data() + piece.offset;
-      for (std::size_t j = 0; j < piece.size; ++j) sum[j] += add[j];
-    }
-    squares[i] = sum_of_squares(sum, piece.size);
-  });
-  double total = 0;
-  for (const double square : squares) total += square;
-  return std::sqrt(total);
+  pool.parallel_for(pieces_.size(),
+                    [&](std::size_t i) { squares[i] = sum_of_squares(gradient + pieces_[i].offset, pieces_[i].size); });
+  return squares;
 }
 
-void AdamW::update(ThreadPool& pool, int step, double norm, std::span<AlignedBuffer<float>> shards, float* params) {
+void AdamW::update(ThreadPool& pool, int step, double norm, const float* gradient, float* params) {
   const double rate = learning_rate(config_, step);
   StepSizes sizes;
   sizes.clip = norm > config_.gradient_clip ? static_cast<float>(config_.gradient_clip / norm) : 1.0f;
@@ -85,9 +73,8 @@ void AdamW::update(ThreadPool& pool, int step, double norm, std::span<AlignedBuf
     const Piece& piece = pieces_[i];
     StepSizes own = sizes;
     own.decay = piece.decay ? static_cast<float>(rate * config_.weight_decay) : 0.0f;
-    adamw(own, piece.size, shards[0].data() + piece.offset, first.data() + piece.offset, second.data() + piece.offset,
+    adamw(own, piece.size, gradient + piece.offset, first.data() + piece.moment, second.data() + piece.moment,
           params + piece.offset);
-    for (std::size_t s = 1; s < shards.size(); ++s) std::fill_n(shards[s].data() + piece.offset, piece.size, 0.0f);
   });
 }
 

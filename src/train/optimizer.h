@@ -1,6 +1,5 @@
-// AdamW (Loshchilov and Hutter 2019) over flat arrays in the layout of the parameters, with clipping by the global norm
-// and a warm-up-stable-decay schedule. Sums are taken over fixed pieces in a fixed order, so the bits do not depend on
-// the number of threads.
+// AdamW (Loshchilov and Hutter 2019) with clipping by the global norm and a warm-up-stable-decay schedule. Each rank
+// updates its own pieces of the parameters (parts.h) and has their moments.
 #pragma once
 
 #include <span>
@@ -9,7 +8,7 @@
 #include "base/aligned.h"
 #include "base/thread_pool.h"
 #include "train/config.h"
-#include "train/layout.h"
+#include "train/parts.h"
 
 namespace foe::train {
 
@@ -17,29 +16,24 @@ namespace foe::train {
 // falls linearly over the last decay_steps to final_learning_rate times its height.
 double learning_rate(const TrainConfig& config, int step);
 
-// Holds the moments. `config` must outlive this.
+// Holds the moments. `config` and `pieces` must outlive this.
 class AdamW {
  public:
-  AdamW(const Layout& layout, const TrainConfig& config);
+  // `moments` is the length of the arrays that the pieces tell their places in.
+  AdamW(std::span<const Piece> pieces, std::size_t moments, const TrainConfig& config);
 
-  // Adds the gradients of all shards into the first, in order, and returns the norm of the sum.
-  double reduce(ThreadPool& pool, std::span<AlignedBuffer<float>> shards) const;
+  // Returns for each piece the sum of the squares of its gradient.
+  std::vector<double> squares(ThreadPool& pool, const float* gradient) const;
 
-  // Updates the parameters from the first shard's gradients, whose norm is `norm`. `step` counts from 0. Sets the
-  // gradients of all shards to zero.
-  void update(ThreadPool& pool, int step, double norm, std::span<AlignedBuffer<float>> shards, float* params);
+  // Updates the pieces' parameters from their gradients. `norm` is that of all gradients, also of other ranks. `step`
+  // counts from 0.
+  void update(ThreadPool& pool, int step, double norm, const float* gradient, float* params);
 
   AlignedBuffer<float> first, second;  // moments
 
  private:
-  // A part of one tensor, small enough to share among threads.
-  struct Piece {
-    std::size_t offset, size;
-    bool decay;
-  };
-
   const TrainConfig& config_;
-  std::vector<Piece> pieces_;
+  std::span<const Piece> pieces_;
 };
 
 }  // namespace foe::train

@@ -34,7 +34,9 @@ PackedWeights<T>::PackedWeights(const Layout& layout) : layers(layout.layers.siz
     layer.qkv.resize(d.streams);
     for (int s = 0; s < d.streams; ++s)
       reserve(layer.qkv[s], {rows_of(at.q, s, q_rows), rows_of(at.k, s, kv_rows), rows_of(at.v, s, kv_rows)}, d.hidden);
-    reserve(layer.o, {{at.o, d.hidden}}, d.heads * d.head_dim);
+    layer.o.resize(d.streams);
+    for (int s = 0; s < d.streams; ++s)
+      reserve(layer.o[s], {{at.o + static_cast<std::size_t>(s) * d.hidden * q_rows, d.hidden}}, q_rows);
     reserve(layer.router, {{at.router, d.experts}}, d.hidden);
     layer.gate_up.resize(d.experts);
     layer.down.resize(d.experts);

@@ -21,7 +21,8 @@ struct Linear {
 template <typename T>
 struct LayerWeights {
   std::vector<Linear<T>> qkv;  // for each stream: the rows of q, k and v of its heads, one after the other
-  Linear<T> o, router;
+  std::vector<Linear<T>> o;    // for each stream: the columns of its heads
+  Linear<T> router;
   std::vector<Linear<T>> gate_up, down;  // of each expert
 };
 

@@ -1,13 +1,16 @@
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
+#include <vector>
 
+#include "core/sum_blocks.h"
 #include "train/attention.h"
-#include "train/rows.h"
+#include "train/sums.h"
 
 namespace foe::train {
 namespace {
 
-// Calls body(unit, column, width, weight offset, is_query) for every RMSNorm in a row of qkv.
+// Calls body(unit, column, width, weight offset, is_query, stream) for every RMSNorm in a row of qkv.
 template <typename Body>
 void for_each_unit(const ModelConfig& config, const Dims& d, Body&& body) {
   if (config.heads().qk_norm == QkNorm::kNone) return;
@@ -17,29 +20,36 @@ void for_each_unit(const ModelConfig& config, const Dims& d, Body&& body) {
   for (int s = 0; s < d.streams; ++s) {
     const int q_column = s * d.stream_qkv(), k_column = q_column + q_width;
     if (full) {
-      body(unit++, q_column, q_width, s * q_width, true);
-      body(unit++, k_column, k_width, s * k_width, false);
+      body(unit++, q_column, q_width, s * q_width, true, s);
+      body(unit++, k_column, k_width, s * k_width, false, s);
       continue;
     }
-    for (int i = 0; i < d.stream_heads(); ++i) body(unit++, q_column + i * d.head_dim, d.head_dim, 0, true);
-    for (int i = 0; i < d.stream_kv_heads(); ++i) body(unit++, k_column + i * d.head_dim, d.head_dim, 0, false);
+    for (int i = 0; i < d.stream_heads(); ++i) body(unit++, q_column + i * d.head_dim, d.head_dim, 0, true, s);
+    for (int i = 0; i < d.stream_kv_heads(); ++i) body(unit++, k_column + i * d.head_dim, d.head_dim, 0, false, s);
   }
 }
 
-// Rotates the queries and keys of one row by the angle or, in the backward pass, by the negative angle.
+// Rotates the queries and keys of one row.
 template <typename T>
-void rotate_row(const Dims& d, const T* cosines, const T* sines, T sign, T* row) {
-  const int half = d.head_dim / 2;
+void rotate_row(const Dims& d, const T* cosines, const T* sines, T* row) {
   for (int s = 0; s < d.streams; ++s)
-    for (int i = 0; i < d.stream_heads() + d.stream_kv_heads(); ++i) {
-      T* a = row + s * d.stream_qkv() + i * d.head_dim;
-      T* b = a + half;
-      for (int j = 0; j < half; ++j) {
-        const T x = a[j], y = b[j], c = cosines[j], sine = sign * sines[j];
-        a[j] = x * c - y * sine;
-        b[j] = y * c + x * sine;
-      }
-    }
+    for (int i = 0; i < d.stream_heads() + d.stream_kv_heads(); ++i)
+      rope(row + s * d.stream_qkv() + i * d.head_dim, cosines, sines, d.head_dim);
+}
+
+// The norm of one unit, with its squares added in the blocks in which inference adds them: those of heads where a full
+// QK-norm spans the heads of an ordinary model, which ranks may share, otherwise one.
+template <typename T>
+T norm_unit(const std::vector<int>& kv_begin, int kv_heads, const TermSum& sum, const T* weight, T eps, int width,
+            T* x) {
+  T squares[kSumBlocks];
+  const int per_kv = width / kv_heads;
+  for (int b = 0; b < sum.terms(); ++b)
+    squares[b] = sum_of_squares(x + kv_begin[b] * per_kv, (kv_begin[b + 1] - kv_begin[b]) * per_kv);
+  sum.add(squares, 1, 1);
+  const T scale = 1 / std::sqrt(squares[0] / static_cast<T>(width) + eps);
+  scale_row(x, weight, scale, width);
+  return scale;
 }
 
 }  // namespace
@@ -48,18 +58,24 @@ template <typename T>
 RopeTable<T>::RopeTable(const ModelConfig& config, int table_length)
     : length(table_length),
       half(config.heads().key_width / 2),
-      cosines(static_cast<std::size_t>(length) * half),
-      sines(static_cast<std::size_t>(length) * half) {
+      cosines(product(length, half)),
+      sines(cosines.size()),
+      back(cosines.size()) {
   const AttentionConfig& attention = config.heads();
-  Rotation rotation = attention.rotation();
-  rotation.f32 = false;  // training computes angles in f64
-  const RopeFrequencies frequencies = rope_frequencies(rotation);
-  for (int position = 0; position < length; ++position)
-    for (int i = 0; i < half; ++i) {
-      const double angle = position / frequencies.stretch * frequencies.inverse[i];
-      cosines[static_cast<std::size_t>(position) * half + i] = static_cast<T>(std::cos(angle));
-      sines[static_cast<std::size_t>(position) * half + i] = static_cast<T>(std::sin(angle));
+  const RopeFrequencies frequencies = rope_frequencies(attention.rotation());
+  for (int position = 0; position < length; ++position) {
+    const std::size_t at = product(position, half);
+    if constexpr (std::is_same_v<T, float>) {
+      rope_angles(position, frequencies, cosines.data() + at, sines.data() + at);
+    } else {
+      for (int i = 0; i < half; ++i) {
+        const double angle = position / frequencies.stretch * frequencies.inverse[i];
+        cosines[at + i] = std::cos(angle);
+        sines[at + i] = std::sin(angle);
+      }
     }
+  }
+  for (std::size_t i = 0; i < sines.size(); ++i) back[i] = -sines[i];
 }
 
 int qk_norm_units(const ModelConfig& config) {
@@ -74,16 +90,18 @@ void qk_forward(const ModelConfig& config, Span span, const RopeTable<T>& rope, 
   const Dims d(config);
   const int units = qk_norm_units(config);
   const T eps = static_cast<T>(config.rms_norm_eps);
+  const bool whole = config.heads().qk_norm == QkNorm::kFull && !config.federated();
+  const std::vector<int> blocks = whole ? head_blocks(config).begin : std::vector{0, 1};
+  const TermSum sum(static_cast<int>(blocks.size()) - 1);
   for (int t = 0; t < span.tokens(); ++t) {
-    T* row = qkv_TW + static_cast<std::size_t>(t) * d.qkv;
-    T* raw = raw_TW + (units ? static_cast<std::size_t>(t) * d.qkv : 0);
-    if (units) std::copy_n(row, d.qkv, raw);
-    for_each_unit(config, d, [&](int unit, int column, int width, int weight, bool query) {
-      scale_TU[static_cast<std::size_t>(t) * units + unit] =
-          rms_norm_row(raw + column, (query ? q_norm : k_norm) + weight, eps, width, row + column);
+    T* row = qkv_TW + product(t, d.qkv);
+    if (units) std::copy_n(row, d.qkv, raw_TW + product(t, d.qkv));
+    for_each_unit(config, d, [&](int unit, int column, int width, int weight, bool query, int) {
+      scale_TU[product(t, units) + unit] =
+          norm_unit(blocks, blocks.back(), sum, (query ? q_norm : k_norm) + weight, eps, width, row + column);
     });
-    const std::size_t angle = static_cast<std::size_t>(t % span.length) * rope.half;
-    rotate_row(d, rope.cosines.data() + angle, rope.sines.data() + angle, T{1}, row);
+    const std::size_t angle = product(t % span.length, rope.half);
+    rotate_row(d, rope.cosines.data() + angle, rope.sines.data() + angle, row);
   }
 }
 
@@ -91,20 +109,28 @@ template <typename T>
 void qk_backward(const ModelConfig& config, Span span, const RopeTable<T>& rope, const T* q_norm, const T* k_norm,
                  const T* raw_TW, const T* scale_TU, T* dqkv_TW, T* dq_norm, T* dk_norm) {
   const Dims d(config);
-  const int units = qk_norm_units(config);
+  const int units = qk_norm_units(config), stride = 2 * d.head_dim;
+  // The heads of all streams share the weights of a norm of each head. Their gradients are added over the stream.
+  const bool shared = config.heads().qk_norm == QkNorm::kHead;
   std::vector<T> through(d.qkv);  // a copy of a row's gradient, while its own place is overwritten
+  std::vector<T> terms(product(d.streams, stride));
   for (int t = 0; t < span.tokens(); ++t) {
-    T* row = dqkv_TW + static_cast<std::size_t>(t) * d.qkv;
-    const std::size_t angle = static_cast<std::size_t>(t % span.length) * rope.half;
-    rotate_row(d, rope.cosines.data() + angle, rope.sines.data() + angle, T{-1}, row);
-    for_each_unit(config, d, [&](int unit, int column, int width, int weight, bool query) {
+    T* row = dqkv_TW + product(t, d.qkv);
+    const std::size_t angle = product(t % span.length, rope.half);
+    rotate_row(d, rope.cosines.data() + angle, rope.back.data() + angle, row);
+    for_each_unit(config, d, [&](int unit, int column, int width, int weight, bool query, int stream) {
       std::copy_n(row + column, width, through.data());
       std::fill_n(row + column, width, T{0});
-      rms_norm_row_backward(raw_TW + static_cast<std::size_t>(t) * d.qkv + column, (query ? q_norm : k_norm) + weight,
-                            scale_TU[static_cast<std::size_t>(t) * units + unit], through.data(), width, row + column,
-                            (query ? dq_norm : dk_norm) + weight);
+      T* term = terms.data() + stream * stride + (query ? 0 : stride / 2);
+      rms_norm_row_backward(raw_TW + product(t, d.qkv) + column, (query ? q_norm : k_norm) + weight,
+                            scale_TU[product(t, units) + unit], through.data(), width, row + column,
+                            shared ? term : (query ? dq_norm : dk_norm) + weight);
     });
   }
+  if (!shared) return;
+  TermSum(d.streams).add(terms.data(), stride, stride);
+  add_to(dq_norm, terms.data(), d.head_dim);
+  add_to(dk_norm, terms.data() + stride / 2, d.head_dim);
 }
 
 #define FOE_INSTANTIATE(T)                                                                                             \

@@ -1,26 +1,31 @@
 #include "train/router.h"
 
 #include <algorithm>
-#include <cmath>
 
+#include "base/error.h"
 #include "kernels/rows/select.h"
 #include "train/rows.h"
 
 namespace foe::train {
 namespace {
 
-// Softmax over each group and over all experts: p_e = share_e * exp(group's log sum - log sum of all), which is
-// accurate however small the total of a group is.
+// Replaces what was selected by what the route has.
 template <typename T>
-void softmax_groups(const Dims& d, T* share, T* log_sums, T* p) {
-  const int n = d.group_experts();
-  for (int g = 0; g < d.groups; ++g) log_sums[g] = softmax_row(share + g * n, n, T{1});
-  const T largest = *std::max_element(log_sums, log_sums + d.groups);
-  T sum = 0;
-  for (int g = 0; g < d.groups; ++g) sum += std::exp(log_sums[g] - largest);
-  for (int g = 0; g < d.groups; ++g) {
-    const T total = std::exp(log_sums[g] - largest) / sum;
-    for (int i = g * n; i < (g + 1) * n; ++i) p[i] = share[i] * total;
+void force(const Dims& d, int layer, int tokens, const Route& route, Routing<T>& r) {
+  if (route.layers != d.layers || route.entries != d.top_k || route.tokens() != tokens)
+    fail("route: expected {} tokens, {} layers and {} experts of a token, got {}, {} and {}", tokens, d.layers, d.top_k,
+         route.tokens(), route.layers, route.entries);
+  for (int t = 0; t < tokens; ++t) {
+    const std::size_t from = (product(t, d.layers) + layer) * d.top_k, to = product(t, d.top_k);
+    const std::int32_t* experts = route.experts_TLK.data() + from;
+    if (experts[0] == kNotRun) continue;
+    for (int k = 0; k < d.top_k; ++k)
+      if (experts[k] < 0 || experts[k] >= d.experts || (k > 0 && experts[k] <= experts[k - 1]) ||
+          experts[k] / d.group_experts() != k / (d.top_k / d.groups))
+        fail("route: token {}: layer {}: expected {} experts of each of {} groups, ascending, got {} at place {}", t,
+             layer, d.top_k / d.groups, d.groups, experts[k], k);
+    std::copy_n(experts, d.top_k, r.expert_TK.data() + to);
+    std::copy_n(route.weights_TLK.data() + from, d.top_k, r.weight_TK.data() + to);
   }
 }
 
@@ -36,6 +41,7 @@ void sort_by_expert(const Dims& d, int tokens, Routing<T>& r) {
     const std::int32_t row = next[r.expert_TK[slot]]++;
     r.token_R[row] = slot / d.top_k;
     r.slot_R[row] = slot;
+    r.row_TK[slot] = row;
   }
 }
 
@@ -69,19 +75,24 @@ Routing<T>::Routing(const Dims& d, int tokens)
       expert_TK(static_cast<std::size_t>(tokens) * d.top_k),
       first_E(d.experts + 1),
       token_R(expert_TK.size()),
-      slot_R(expert_TK.size()) {}
+      slot_R(expert_TK.size()),
+      row_TK(expert_TK.size()) {}
 
 template <typename T>
-RouterLosses route(const ModelConfig& config, int tokens, Routing<T>& r) {
+RouterLosses route(const ModelConfig& config, int layer, int tokens, const Route* forced, Routing<T>& r) {
   const Dims d(config);
   const Selection how = selection(config, 0);
   for (int t = 0; t < tokens; ++t) {
-    T* p = r.p_TE.data() + static_cast<std::size_t>(t) * d.experts;
-    softmax_groups(d, r.share_TE.data() + static_cast<std::size_t>(t) * d.experts,
-                   r.log_sum_TH.data() + static_cast<std::size_t>(t) * d.groups, p);
+    T* share = r.share_TE.data() + static_cast<std::size_t>(t) * d.experts;
+    T* p = std::copy_n(share, d.experts, r.p_TE.data() + static_cast<std::size_t>(t) * d.experts) - d.experts;
+    activate<T>(how, {}, p);
+    for (int g = 0; g < d.groups; ++g)
+      r.log_sum_TH[static_cast<std::size_t>(t) * d.groups + g] =
+          softmax_row(share + g * d.group_experts(), d.group_experts(), T{1});
     const std::size_t at = static_cast<std::size_t>(t) * d.top_k;
     select_activated<T>(how, {}, p, r.expert_TK.data() + at, r.weight_TK.data() + at);
   }
+  if (forced) force(d, layer, tokens, *forced, r);
   sort_by_expert(d, tokens, r);
   return router_losses(d, tokens, r);
 }
@@ -117,9 +128,9 @@ void route_backward(const ModelConfig& config, int tokens, const Routing<T>& r, 
   }
 }
 
-#define FOE_INSTANTIATE(T)                                           \
-  template struct Routing<T>;                                        \
-  template RouterLosses route(const ModelConfig&, int, Routing<T>&); \
+#define FOE_INSTANTIATE(T)                                                              \
+  template struct Routing<T>;                                                           \
+  template RouterLosses route(const ModelConfig&, int, int, const Route*, Routing<T>&); \
   template void route_backward(const ModelConfig&, int, const Routing<T>&, const T*, const RouterLosses&, T*);
 FOE_INSTANTIATE(float)
 FOE_INSTANTIATE(double)

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/aligned.h"
+#include "core/route.h"
 #include "train/layout.h"
 
 namespace foe::train {
@@ -32,6 +33,7 @@ struct Routing {
   std::vector<std::int32_t> first_E;  // rows [first_E[e], first_E[e + 1]) are expert e's; E + 1 entries
   std::vector<std::int32_t> token_R;  // the token of each row
   std::vector<std::int32_t> slot_R;   // the index of each row in expert_TK and weight_TK
+  std::vector<std::int32_t> row_TK;   // and the other way round
   int rows(int expert) const { return first_E[expert + 1] - first_E[expert]; }
 };
 
@@ -39,9 +41,11 @@ struct RouterLosses {
   double balance = 0, z = 0;
 };
 
-// Takes the scores in routing.share_TE, fills the routing, and returns both losses.
+// Takes the scores in routing.share_TE of a layer, fills the routing, and returns both losses. With `forced`, a route
+// of these tokens, its experts and weights take the place of what the router selects, as in a replay (docs/routes.md).
+// Throws Error if a token has fewer experts there than in training.
 template <typename T>
-RouterLosses route(const ModelConfig& config, int tokens, Routing<T>& routing);
+RouterLosses route(const ModelConfig& config, int layer, int tokens, const Route* forced, Routing<T>& routing);
 
 // Writes dscores_TE from the gradient of weight_TK and from both losses. `losses` has the factors with which they count
 // in the whole loss.

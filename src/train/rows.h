@@ -1,5 +1,6 @@
 // The row operations of training for any floating-point type, as plain loops, which define them. In f32 they run as the
-// vector kernels of kernels/rows/train_rows.h, where each is described; a test compares the two.
+// vector kernels of kernels/rows/rows.h, which inference uses, too, and train_rows.h, where each is described; a test
+// compares the two.
 #pragma once
 
 #include <algorithm>
@@ -7,18 +8,25 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/sum_tree.h"
+#include "kernels/rows/rows.h"
 #include "kernels/rows/train_rows.h"
 
 namespace foe::train {
 
+using foe::add_scaled;
+using foe::add_to;
+using foe::combine_rows;
 using foe::cross_entropy_row;
 using foe::cross_entropy_row_backward;
 using foe::dot;
 using foe::rms_norm_row;
 using foe::rms_norm_row_backward;
-using foe::softmax_again;
+using foe::rope;
+using foe::scale_row;
 using foe::softmax_row;
 using foe::softmax_row_backward;
+using foe::sum_of_squares;
 using foe::swiglu_row;
 using foe::swiglu_row_backward;
 
@@ -31,6 +39,45 @@ T dot(const T* a, const T* b, int n) {
   T sum = 0;
   for (int i = 0; i < n; ++i) sum += a[i] * b[i];
   return sum;
+}
+
+template <typename T>
+void add_to(T* y, const T* x, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) y[i] += x[i];
+}
+
+template <typename T>
+void add_scaled(T* y, const T* x, T scale, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) y[i] += scale * x[i];
+}
+
+template <typename T>
+void combine_rows(const T* const* rows, const T* weights, const Merge* merges, int count, int n, T* y) {
+  T term[kMaxSummedRows] = {};
+  for (int i = 0; i < n; ++i) {
+    for (int j = 0; j < count; ++j) term[j] = weights[j] * rows[j][i];
+    for (int j = 0; j + 1 < count; ++j) term[merges[j].into] += term[merges[j].from];
+    y[i] = term[0];
+  }
+}
+
+template <typename T>
+void rope(T* head, const T* cosines, const T* sines, int width) {
+  for (int i = 0, half = width / 2; i < half; ++i) {
+    const T a = head[i], b = head[half + i];
+    head[i] = a * cosines[i] - b * sines[i];
+    head[half + i] = b * cosines[i] + a * sines[i];
+  }
+}
+
+template <typename T>
+T sum_of_squares(const T* x, int n) {
+  return dot(x, x, n);
+}
+
+template <typename T>
+void scale_row(T* x, const T* weight, T inverse_rms, int n) {
+  for (int i = 0; i < n; ++i) x[i] = x[i] * inverse_rms * weight[i];
 }
 
 template <typename T>
@@ -59,11 +106,6 @@ T softmax_row(T* x, int n, T scale) {
   for (int i = 0; i < n; ++i) sum += x[i] = std::exp(scale * x[i] - largest);
   for (int i = 0; i < n; ++i) x[i] /= sum;
   return largest + std::log(sum);
-}
-
-template <typename T>
-void softmax_again(T* x, int n, T scale, T log_sum) {
-  for (int i = 0; i < n; ++i) x[i] = std::exp(scale * x[i] - log_sum);
 }
 
 template <typename T>

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <limits>
+#include <optional>
 #include <unistd.h>
 
 #include <sys/file.h>
@@ -49,38 +50,42 @@ class DirectoryLock {
   int fd_;
 };
 
-// What the parts of a run share.
+// What the parts of a run share. All ranks have one; rank 0 leads: it alone reads the clock, writes and prints.
 class Run {
  public:
-  Run(const TrainConfig& config, const TokenData& data, ThreadPool& pool, const RunOptions& options)
+  Run(const TrainConfig& config, const TokenData& data, ThreadPool& pool, const RunOptions& options, Communicator& comm)
       : config_(config),
         data_(data),
         pool_(pool),
-        trainer_(config, data, pool),
+        comm_(comm),
+        trainer_(config, data, pool, comm),
         checkpoint_(config.run_dir + "/checkpoint.safetensors"),
-        progress_(options.quiet, config.steps, config.batch_tokens()),
-        peak_(measure_fma_peak(pool)),
+        progress_(options.quiet || !leads(), config.steps, config.batch_tokens()),
+        peak_(leads() ? measure_fma_peak(pool) : 1),
         flops_(training_flops_per_token(trainer_.layout().dims, config.sequence_length)) {
-    if (std::filesystem::exists(checkpoint_)) trainer_.load(checkpoint_);
-    progress_.note("{} parameters ({} active per token), {:.1f} MFLOP per token, {} threads, FMA peak {:.1f} GFLOP/s",
-                   parameter_count(config.model), active_parameter_count(config.model), flops_ * 1e-6, pool.threads(),
+    if (lead_says(leads() && std::filesystem::exists(checkpoint_))) trainer_.load(checkpoint_);
+    progress_.note("{} parameters ({} active per token), {:.1f} MFLOP per token, {}{} threads, FMA peak {:.1f} GFLOP/s",
+                   parameter_count(config.model), active_parameter_count(config.model), flops_ * 1e-6,
+                   comm.size() > 1 ? fmt::format("{} ranks, each with ", comm.size()) : "", pool.threads(),
                    peak_ * 1e-9);
     if (trainer_.steps_done() > 0)
       progress_.note("resuming {} after step {} of {}", config.run_dir, trainer_.steps_done(), config.steps);
   }
 
-  // Returns false if it was stopped.
-  bool train(const std::atomic<bool>* stop, RouteWriter* routes) {
-    Metrics metrics(config_.run_dir + "/metrics.jsonl", trainer_.steps_done());
+  // Returns false if it was stopped. `routes` is used on rank 0.
+  bool train(const std::atomic<bool>* stop, bool record, RouteWriter* routes) {
+    std::optional<Metrics> metrics;
+    if (leads()) metrics.emplace(config_.run_dir + "/metrics.jsonl", trainer_.steps_done());
     while (trainer_.steps_done() < config_.steps) {
-      measure_peak_again();
+      if (leads()) measure_peak_again();
       const Clock::time_point start = Clock::now();
       const StepReport report = trainer_.step();
       const Speed speed = speed_of(seconds_since(start));
-      if (routes) trainer_.record_routes(*routes);
+      if (record) trainer_.record_routes(routes);
       const int step = trainer_.steps_done();
-      const bool last = step == config_.steps, stopped = stop && stop->load(std::memory_order_relaxed);
-      if (step % config_.log_every == 0 || last) metrics.step(step, tokens(), report, speed);
+      const bool last = step == config_.steps;
+      const bool stopped = lead_says(stop && stop->load(std::memory_order_relaxed));
+      if (metrics && (step % config_.log_every == 0 || last)) metrics->step(step, tokens(), report, speed);
       progress_.step(step, report, speed);
       if (step % config_.valid_every == 0 && !last) validate(metrics);
       // The checkpoint comes after the metrics of its step, so the file always has all steps up to the checkpoint.
@@ -110,11 +115,18 @@ class Run {
   }
 
  private:
+  bool leads() const { return comm_.rank() == 0; }
+  // Returns what rank 0 has passed.
+  bool lead_says(bool yes) {
+    std::vector<std::int32_t> message{yes};
+    comm_.broadcast(message);
+    return message.at(0) != 0;
+  }
   std::int64_t tokens() const { return static_cast<std::int64_t>(trainer_.steps_done()) * config_.batch_tokens(); }
 
   Speed speed_of(double seconds) const {
     const double rate = config_.batch_tokens() / seconds;
-    return {rate, rate * flops_ / peak_};
+    return {rate, rate * flops_ / (peak_ * comm_.size())};
   }
 
   // On a shared machine the measured peak changes. Shares are relative to the highest one that this run has seen.
@@ -124,28 +136,29 @@ class Run {
     peak_time_ = Clock::now();
   }
 
-  void validate(Metrics& metrics) {
+  void validate(std::optional<Metrics>& metrics) {
     const double nats =
         trainer_.evaluate(data_.valid, static_cast<std::size_t>(config_.valid_tokens), config_.sequence_length);
     const double bits = data_.valid.bits_per_byte(nats);
-    metrics.validation(trainer_.steps_done(), tokens(), nats, bits, false);
+    if (metrics) metrics->validation(trainer_.steps_done(), tokens(), nats, bits, false);
     progress_.note("step {}: validation loss {:.4f}, {:.4f} bits per byte", trainer_.steps_done(), nats, bits);
   }
 
   // This depends on the last checkpoint only, so a run that is killed in here does it again.
-  void finish(Metrics& metrics) {
+  void finish(std::optional<Metrics>& metrics) {
     const std::string model = config_.run_dir + "/model";
     Layout layout = trainer_.layout();
     layout.config.eos_token_ids = {data_.end_of_text};
-    save_model(model, layout, trainer_.params(), config_.save_dtype, config_.tokenizer);
+    if (leads()) save_model(model, layout, trainer_.params(), config_.save_dtype, config_.tokenizer);
     const double nats = evaluate_all();
-    metrics.validation(trainer_.steps_done(), tokens(), nats, data_.valid.bits_per_byte(nats), true);
+    if (metrics) metrics->validation(trainer_.steps_done(), tokens(), nats, data_.valid.bits_per_byte(nats), true);
     progress_.note("the model is in {}", model);
   }
 
   const TrainConfig& config_;
   const TokenData& data_;
   ThreadPool& pool_;
+  Communicator& comm_;
   Trainer trainer_;
   std::string checkpoint_;
   Progress progress_;
@@ -155,25 +168,51 @@ class Run {
 
 }  // namespace
 
-bool run_training(const TrainConfig& config, const RunOptions& options) {
+namespace {
+
+void require_same_tokens(const TokenData& data, Communicator& comm) {
+  const auto words = [](std::uint64_t x) {
+    return std::vector{static_cast<std::int32_t>(x), static_cast<std::int32_t>(x >> 32)};
+  };
+  std::vector<std::int32_t> lead = words(data.fingerprint);
+  comm.broadcast(lead);
+  if (lead != words(data.fingerprint))
+    fail("rank {}: data.train: expected the tokens of rank 0, got others, of {} tokens with the hash {:016x}",
+         comm.rank(), data.train.tokens.size(), data.fingerprint);
+}
+
+}  // namespace
+
+bool run_training(const TrainConfig& config, const RunOptions& options, Communicator& comm) {
   if (config.run_dir.empty()) fail("run.dir: expected a directory for the run (or --run DIR), got none");
   const TokenData data = load_token_data(config.tokens, config.sequence_length);
-  std::error_code error;
-  std::filesystem::create_directories(config.run_dir, error);
-  if (error) fail("{}: {}", config.run_dir, error.message());
-  const DirectoryLock lock(config.run_dir);
+  require_same_tokens(data, comm);
+  std::optional<DirectoryLock> lock;
+  const bool leads = comm.rank() == 0;
+  if (leads) {
+    std::error_code error;
+    std::filesystem::create_directories(config.run_dir, error);
+    if (error) fail("{}: {}", config.run_dir, error.message());
+    lock.emplace(config.run_dir);
+  }
   ThreadPool pool(options.threads > 0 ? options.threads : available_threads());
-  Run run(config, data, pool, options);
+  Run run(config, data, pool, options, comm);
   if (options.evaluate_only) {
     run.evaluate_all();
     return true;
   }
-  if (options.route_trace.empty()) return run.train(options.stop, nullptr);
-  RouteRecord record(options.route_trace);
-  RouteWriter routes(options.route_trace, run.route_form(), run.route_origin(), options.route_trace_bytes);
-  const bool ended = run.train(options.stop, &routes);
-  record.finish();
+  const bool record = !options.route_trace.empty();
+  if (!record || !leads) return run.train(options.stop, record, nullptr);
+  RouteRecord routes(options.route_trace);
+  RouteWriter writer(options.route_trace, run.route_form(), run.route_origin(), options.route_trace_bytes);
+  const bool ended = run.train(options.stop, true, &writer);
+  routes.finish();
   return ended;
+}
+
+bool run_training(const TrainConfig& config, const RunOptions& options) {
+  const auto comm = make_self_comm();
+  return run_training(config, options, *comm);
 }
 
 }  // namespace foe::train

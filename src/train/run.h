@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "comm/communicator.h"
 #include "train/config.h"
 
 namespace foe::train {
@@ -12,7 +13,7 @@ namespace foe::train {
 struct RunOptions {
   int threads = 0;  // 0: all processors that this process may use
   // May be set from any thread or signal handler. Then the current step is finished, a checkpoint is written, and the
-  // run returns.
+  // run returns. Only that of rank 0 counts.
   const std::atomic<bool>* stop = nullptr;
   bool evaluate_only = false;  // only score the held-out file with the run's checkpoint, and change nothing
   bool quiet = false;          // print nothing on standard output
@@ -22,8 +23,11 @@ struct RunOptions {
 };
 
 // Trains to the configured number of steps, from the checkpoint in the run directory if there is one. Returns false if
-// it was stopped before the end. Throws Error for bad input, a checkpoint of another configuration, or a directory in
-// which another run is active.
+// it was stopped before the end. All ranks call this with the same arguments; each reads the tokens, and rank 0 alone
+// uses the run directory and the record of routes. Throws Error for bad input, a checkpoint of another configuration, a
+// directory in which another run is active, or if a rank has died.
+bool run_training(const TrainConfig& config, const RunOptions& options, Communicator& comm);
+// The same on one rank.
 bool run_training(const TrainConfig& config, const RunOptions& options);
 
 }  // namespace foe::train

@@ -16,64 +16,91 @@ Trainer::Shard::Shard(const Layout& layout, int sequences, int length)
       inputs(static_cast<std::size_t>(sequences) * length),
       targets(inputs.size()) {}
 
-Trainer::Trainer(const TrainConfig& config, const TokenData& data, ThreadPool& pool)
+Trainer::Trainer(const TrainConfig& config, const TokenData& data, ThreadPool& pool, Communicator& comm)
     : config_(config),
       data_(data),
       pool_(pool),
       layout_(config.model, config.init),
+      exchange_(layout_, config.shards, comm),
       params_(large_buffer<float>(layout_.size)),
       weights_(layout_),
-      optimizer_(layout_, config) {
+      optimizer_(exchange_.own_pieces(), exchange_.parts().moments(comm.rank()), config) {
   if (data.vocab_size > config.model.vocab_size)
     fail("model.vocab_size: expected at least the tokenizer's {}, got {}", data.vocab_size, config.model.vocab_size);
   initialise(layout_, config.seed, params_.data());
-  for (int s = 0; s < config.shards; ++s) {
+  for (int s = 0; s < exchange_.shards().size(); ++s) {
     shards_.push_back(std::make_unique<Shard>(layout_, shard_sequences(), config.sequence_length));
     gradients_.push_back(large_zeroed_buffer<float>(layout_.size));
   }
 }
 
-void Trainer::train_shard(int index) {
-  Shard& shard = *shards_[index];
-  float* gradients = gradients_[index].data();
-  fill_batch(data_.train, config_, static_cast<std::uint64_t>(steps_done_), index * shard_sequences(),
-             shard_sequences(), shard.inputs, shard.targets);
+void Trainer::train_shard(std::size_t i) {
+  Shard& shard = *shards_[i];
+  float* gradients = gradients_[i].data();
+  fill_batch(data_.train, config_, static_cast<std::uint64_t>(steps_done_), first_sequence(i), shard_sequences(),
+             shard.inputs, shard.targets);
   const std::span<const std::int32_t> inputs = shard.inputs, targets = shard.targets;
   shard.router = forward(model(), inputs, {shard_sequences(), config_.sequence_length}, shard.activations);
   shard.nats =
       head_backward(model(), targets, 1.0f / static_cast<float>(config_.batch_tokens()), shard.activations, gradients);
   // The router losses are means over a shard, and the whole loss has their mean over shards.
   backward(model(), inputs, {config_.balance_loss / config_.shards, config_.z_loss / config_.shards}, shard.activations,
-           gradients);
+           gradients, [this](int stage) { exchange_.arrive(stage); });
 }
 
 StepReport Trainer::step() {
   weights_.pack(pool_, params_.data());
-  pool_.parallel_for(shards_.size(), [&](std::size_t s) { train_shard(static_cast<int>(s)); });
-  StepReport report;
-  for (const auto& shard : shards_) {
-    report.loss += shard->nats / config_.batch_tokens();
-    report.router.balance += shard->router.balance / config_.shards;
-    report.router.z += shard->router.z / config_.shards;
-  }
-  report.gradient_norm = optimizer_.reduce(pool_, gradients_);
+  exchange_.begin(gradients_);
+  pool_.parallel_for(shards_.size(), [&](std::size_t i) { train_shard(i); });
+  exchange_.finish(pool_);
+  StepReport report = reduce_losses();
+  const float* gradient = gradients_[0].data();
+  report.gradient_norm = std::sqrt(tree_sum(exchange_.all_of_pieces(optimizer_.squares(pool_, gradient))));
   report.learning_rate = learning_rate(config_, steps_done_);
   if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm))
     fail("step {}: training diverged: expected a finite loss and gradient norm, got {} and {}; lower the learning rate",
          steps_done_ + 1, report.loss, report.gradient_norm);
-  optimizer_.update(pool_, steps_done_, report.gradient_norm, gradients_, params_.data());
+  optimizer_.update(pool_, steps_done_, report.gradient_norm, gradient, params_.data());
+  exchange_.share_params(params_.data());
+  clear_gradients();
   ++steps_done_;
   return report;
 }
 
-void Trainer::record_routes(RouteWriter& writer) const {
+// Returns the losses of all shards, each a tree over them.
+StepReport Trainer::reduce_losses() {
+  constexpr std::size_t kLosses = 3;
+  std::vector<double> own;
+  for (const auto& shard : shards_) own.insert(own.end(), {shard->nats, shard->router.balance, shard->router.z});
+  const std::vector<double> all = exchange_.all_of_shards(own);
+  const auto sum = [&](std::size_t loss) {
+    std::vector<double> terms;
+    for (std::size_t i = loss; i < all.size(); i += kLosses) terms.push_back(all[i]);
+    return tree_sum(terms);
+  };
+  StepReport report;
+  report.loss = sum(0) / config_.batch_tokens();
+  report.router = {sum(1) / config_.shards, sum(2) / config_.shards};
+  return report;
+}
+
+void Trainer::clear_gradients() {
+  constexpr std::size_t kPart = std::size_t{1} << 16;
+  const std::size_t parts = (layout_.size + kPart - 1) / kPart;
+  pool_.parallel_for(gradients_.size() * parts, [&](std::size_t i) {
+    const std::size_t at = i % parts * kPart;
+    std::fill_n(gradients_[i / parts].data() + at, std::min(kPart, layout_.size - at), 0.0f);
+  });
+}
+
+void Trainer::record_routes(RouteWriter* writer) {
   const RouteForm form = route_form();
-  const int length = config_.sequence_length, K = form.entries;
-  std::vector<RoutedToken> tokens;
-  std::vector<std::int32_t> rows_TW;
-  for (std::size_t s = 0; s < shards_.size(); ++s) {
-    const Shard& shard = *shards_[s];
-    const std::int64_t first = std::int64_t{steps_done_ - 1} * config_.batch_sequences + s * shard_sequences();
+  const int length = config_.sequence_length, K = form.entries, batch = config_.batch_sequences * length;
+  std::vector<RoutedToken> tokens, all_tokens(leads() ? batch : 0);
+  std::vector<std::int32_t> rows_TW, all_rows_TW(leads() ? batch * form.words() : 0);
+  for (std::size_t i = 0; i < shards_.size(); ++i) {
+    const Shard& shard = *shards_[i];
+    const std::int64_t first = std::int64_t{steps_done_ - 1} * config_.batch_sequences + first_sequence(i);
     for (int t = 0; t < shard_sequences() * length; ++t) {
       tokens.push_back({first + t / length, steps_done_ - 1, shard.inputs[t], t % length});
       rows_TW.resize(tokens.size() * form.words());
@@ -85,7 +112,9 @@ void Trainer::record_routes(RouteWriter& writer) const {
       }
     }
   }
-  writer.add_step(tokens, rows_TW);
+  exchange_.gather_shards(std::as_bytes(std::span(tokens)), std::as_writable_bytes(std::span(all_tokens)));
+  exchange_.gather_shards(std::as_bytes(std::span(rows_TW)), std::as_writable_bytes(std::span(all_rows_TW)));
+  if (leads()) writer->add_step(all_tokens, all_rows_TW);
 }
 
 // Sets inputs and targets to consecutive windows. Tokens after `limit` have no target.
@@ -109,18 +138,17 @@ double Trainer::evaluate(const TokenFile& file, std::size_t limit, int stride) {
   limit = std::min(limit, file.tokens.size());
   const std::size_t windows = limit <= length ? 1 : 1 + (limit - length + stride - 1) / stride;
   weights_.pack(pool_, params_.data());
-  double nats = 0;
-  for (std::size_t window = 0; window < windows; window += config_.batch_sequences) {
-    pool_.parallel_for(shards_.size(), [&](std::size_t s) {
-      Shard& shard = *shards_[s];
-      fill_windows(file, limit, stride, window + s * shard_sequences(), shard);
+  const std::size_t batches = (windows + config_.batch_sequences - 1) / config_.batch_sequences;
+  std::vector<double> own(shards_.size() * batches);  // a number of nats for each shard and batch of windows
+  for (std::size_t batch = 0; batch < batches; ++batch)
+    pool_.parallel_for(shards_.size(), [&](std::size_t i) {
+      Shard& shard = *shards_[i];
+      fill_windows(file, limit, stride, batch * config_.batch_sequences + first_sequence(i), shard);
       forward(model(), std::span<const std::int32_t>(shard.inputs), {shard_sequences(), config_.sequence_length},
               shard.activations);
-      shard.nats = head_loss(model(), std::span<const std::int32_t>(shard.targets), shard.activations);
+      own[i * batches + batch] = head_loss(model(), std::span<const std::int32_t>(shard.targets), shard.activations);
     });
-    for (const auto& shard : shards_) nats += shard->nats;
-  }
-  return nats / static_cast<double>(limit);
+  return tree_sum(exchange_.all_of_shards(own)) / static_cast<double>(limit);
 }
 
 std::map<std::string, std::string> Trainer::identity() const {
@@ -129,12 +157,33 @@ std::map<std::string, std::string> Trainer::identity() const {
   return all;
 }
 
+TrainState Trainer::whole_state(std::array<AlignedBuffer<float>, 2>& moments) {
+  if (exchange_.ranks() == 1) return {params_.span(), optimizer_.first.span(), optimizer_.second.span()};
+  if (leads())
+    for (AlignedBuffer<float>& all : moments) all = large_zeroed_buffer<float>(layout_.size);
+  return {params_.span(), moments[0].span(), moments[1].span()};
+}
+
 void Trainer::save(const std::string& path) {
-  save_checkpoint(path, state(), steps_done_, identity());
+  std::array<AlignedBuffer<float>, 2> moments;
+  const TrainState state = whole_state(moments);
+  if (exchange_.ranks() > 1) {
+    exchange_.gather_moments(optimizer_.first.data(), state.first.data());
+    exchange_.gather_moments(optimizer_.second.data(), state.second.data());
+  }
+  if (leads()) save_checkpoint(path, state, steps_done_, identity());
 }
 
 void Trainer::load(const std::string& path) {
-  steps_done_ = load_checkpoint(path, state(), identity());
+  std::array<AlignedBuffer<float>, 2> moments;
+  const TrainState state = whole_state(moments);
+  if (leads()) steps_done_ = load_checkpoint(path, state, identity());
+  if (exchange_.ranks() > 1) {
+    steps_done_ = exchange_.from_lead(steps_done_);
+    exchange_.spread_params(params_.data());
+    exchange_.scatter_moments(state.first.data(), optimizer_.first.data());
+    exchange_.scatter_moments(state.second.data(), optimizer_.second.data());
+  }
   if (steps_done_ > config_.steps)
     fail("{}: expected at most the {} steps of train.steps, got {} that are done", path, config_.steps, steps_done_);
 }

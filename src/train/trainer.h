@@ -1,10 +1,11 @@
 // A model in training: parameters, optimiser and the memory of every shard.
 //
-// A batch is cut into a fixed number of shards, each with activations and gradients of its own. Shards run on any free
-// thread, and their gradients are added in order. So the bits after a step do not depend on the number of threads or on
-// timing.
+// A batch is cut into a fixed number of shards, each with activations and gradients of its own. Ranks share the shards,
+// which run on any free thread, and gradients are added over shards as a tree (exchange.h). So the bits after a step do
+// not depend on the number of ranks or threads, or on timing. All functions that compute are collective.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <string>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "train/checkpoint.h"
 #include "train/config.h"
 #include "train/data.h"
+#include "train/exchange.h"
 #include "train/model.h"
 #include "train/optimizer.h"
 
@@ -28,9 +30,9 @@ struct StepReport {
 
 class Trainer {
  public:
-  // `config`, `data` and `pool` must outlive this. More threads than shards speed up only the optimiser. Throws Error
-  // for a model that cannot be trained.
-  Trainer(const TrainConfig& config, const TokenData& data, ThreadPool& pool);
+  // The arguments must outlive this. More threads than shards of a rank speed up only the optimiser. Throws Error for a
+  // model that cannot be trained, or more ranks than shards.
+  Trainer(const TrainConfig& config, const TokenData& data, ThreadPool& pool, Communicator& comm);
 
   int steps_done() const { return steps_done_; }
   const Layout& layout() const { return layout_; }
@@ -41,7 +43,8 @@ class Trainer {
 
   // Records what the last step's tokens were routed to. Its sequences are numbered from 0 on, over all steps.
   RouteForm route_form() const { return {layout_.dims.layers, layout_.dims.top_k}; }
-  void record_routes(RouteWriter& writer) const;
+  // `writer` is used on rank 0 only.
+  void record_routes(RouteWriter* writer);
 
   // Returns the mean nats per token over the first `limit` tokens of a file. Each token is scored once, the first one
   // after end_of_text. Windows of sequence_length begin every `stride` tokens; of the first all tokens are scored, of
@@ -49,6 +52,7 @@ class Trainer {
   // before it. Requires 1 <= stride <= sequence_length.
   double evaluate(const TokenFile& file, std::size_t limit, int stride);
 
+  // Rank 0 writes or reads the file; its bytes are the same on any number of ranks.
   void save(const std::string& path);
   void load(const std::string& path);
 
@@ -62,22 +66,31 @@ class Trainer {
   };
 
   Model<float> model() const { return {layout_, params_.data(), weights_}; }
-  TrainState state() { return {params_.span(), optimizer_.first.span(), optimizer_.second.span()}; }
+  // Rank 0's view of all state. With several ranks the moments are in `moments`, which this allocates.
+  TrainState whole_state(std::array<AlignedBuffer<float>, 2>& moments);
+  bool leads() const { return exchange_.rank() == 0; }
   // Returns what a checkpoint must agree with: the keys of the configuration, and the digest of the training tokens.
   std::map<std::string, std::string> identity() const;
   int shard_sequences() const { return config_.batch_sequences / config_.shards; }
-  void train_shard(int index);
+  // The number in the batch of the first sequence of this rank's shard i.
+  int first_sequence(std::size_t i) const {
+    return (exchange_.shards().begin + static_cast<int>(i)) * shard_sequences();
+  }
+  void train_shard(std::size_t i);
+  StepReport reduce_losses();
+  void clear_gradients();
   void fill_windows(const TokenFile& file, std::size_t limit, int stride, std::size_t first_window, Shard& shard) const;
 
   const TrainConfig& config_;
   const TokenData& data_;
   ThreadPool& pool_;
   Layout layout_;
+  Exchange exchange_;
   AlignedBuffer<float> params_;
   PackedWeights<float> weights_;
   AdamW optimizer_;
-  std::vector<std::unique_ptr<Shard>> shards_;
-  std::vector<AlignedBuffer<float>> gradients_;  // of each shard
+  std::vector<std::unique_ptr<Shard>> shards_;   // of this rank
+  std::vector<AlignedBuffer<float>> gradients_;  // of each of them; zero between steps
   int steps_done_ = 0;
 };
 

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "tiny_model.h"
+#include "train/exchange.h"
 #include "train/flops.h"
 
 namespace foe::train {
@@ -32,7 +33,9 @@ TEST(AdamW, FollowsItsDefinition) {
   c.learning_rate = 0.01;
   c.weight_decay = 0.5;
   c.gradient_clip = 3;
-  AdamW adam(layout, c);
+  const auto comm = make_self_comm();
+  Exchange exchange(layout, 2, *comm);
+  AdamW adam(exchange.own_pieces(), exchange.parts().moments(0), c);
   ThreadPool pool(2);
   auto params = tiny_params<float>(layout, 1);
   std::vector<double> p(params.data(), params.data() + layout.size), m(layout.size), v(layout.size);
@@ -44,13 +47,14 @@ TEST(AdamW, FollowsItsDefinition) {
     for (const TensorSlot& tensor : layout.tensors)
       for (std::size_t i = tensor.offset; i < tensor.offset + tensor.size; ++i) {
         for (std::uint64_t s = 0; s < 2; ++s) {
-          EXPECT_EQ(shards[s][i], 0.0f);
           shards[s][i] = static_cast<float>(random_normal(10 * step + s, i));
         }
         const double g = static_cast<double>(shards[0][i] + shards[1][i]);
         squares += g * g;
       }
-    const double norm = adam.reduce(pool, shards);
+    exchange.begin(shards);
+    exchange.finish(pool);
+    const double norm = std::sqrt(tree_sum(adam.squares(pool, shards[0].data())));
     EXPECT_NEAR(norm, std::sqrt(squares), 1e-12 * norm);  // layout.size roundings in double, and some to spare
     for (const TensorSlot& tensor : layout.tensors)
       for (std::size_t i = tensor.offset; i < tensor.offset + tensor.size; ++i) {
@@ -61,7 +65,7 @@ TEST(AdamW, FollowsItsDefinition) {
         if (tensor.decay) p[i] *= 1 - c.learning_rate * c.weight_decay;
         p[i] -= c.learning_rate * mean / (std::sqrt(square) + c.adam_eps);
       }
-    adam.update(pool, step, norm, shards, params.data());
+    adam.update(pool, step, norm, shards[0].data(), params.data());
   }
   // About 20 roundings a step: of p (|p| < 4), and of an update of at most the learning rate (here |m^| <= 2 sqrt(v^)).
   // The first moment may cancel, which costs what its terms weigh, not more.

@@ -85,7 +85,13 @@ TEST(Run, SavesAModelFolder) {
     EXPECT_EQ(tensor.shape, slot.shape);
     std::vector<float> values(slot.size);
     read_floats(tensor, 0, values);
-    EXPECT_TRUE(std::equal(values.begin(), values.end(), flat.begin() + static_cast<std::ptrdiff_t>(slot.offset)));
+    // The output projection is there stream by stream, each with its columns.
+    const std::size_t parts = slot.columns > 0 ? 2 : 1, width = slot.columns > 0 ? slot.columns / 2 : slot.size;
+    for (std::size_t i = 0; i < slot.size; ++i) {
+      const std::size_t row = i / (parts * width), column = i % (parts * width), part = column / width;
+      ASSERT_EQ(values[i], flat[slot.offset + part * slot.size / parts + row * width + column % width])
+          << slot.name << "[" << i;
+    }
   }
 }
 
@@ -210,7 +216,10 @@ TEST(Run, RefusesADamagedCheckpoint) {
   refused(bytes, "the file has been damaged since it was written");
   bytes = whole;
   bytes.replace(bytes.find("\"digest\""), 8, "\"dihest\"");
-  refused(bytes, "dihest is");
+  refused(bytes, "expected the checkpoint of a run, with steps_done and digest");
+  bytes = whole;
+  bytes.replace(bytes.find("\"format\":\"2\""), 12, "\"format\":\"1\"");
+  refused(bytes, "expected a checkpoint of format 2, got format 1: another version of foe began this run");
   write_all(path, whole);
   EXPECT_TRUE(run_training(config, kQuiet));
 }
@@ -245,7 +254,8 @@ TEST(Run, EvaluationScoresEveryTokenOnce) {
       0;  // and so all logits are: every token costs the same, and the mean says how many there were
   const TokenData data = load_token_data(config.tokens, config.sequence_length);
   ThreadPool pool(2);
-  Trainer trainer(config, data, pool);
+  const auto comm = make_self_comm();
+  Trainer trainer(config, data, pool, *comm);
   for (const int stride : {1, 5, 12, 24})
     for (const std::size_t limit : {1u, 23u, 24u, 25u, 300u, 301u, 10000u})
       EXPECT_NEAR(trainer.evaluate(data.valid, limit, stride), std::log(61), 1e-6) << stride << ", " << limit;

@@ -81,11 +81,6 @@ float softmax_kernel(float* x, int n, float scale) {
   return largest + std::log(sum);
 }
 
-void softmax_again_kernel(float* x, int n, float scale, float log_sum) {
-  const V16 by = set16(scale), shift = set16(log_sum);
-  for_each16(n, [&](int i, auto load, auto store) { store(exp16(sub(mul(by, load(x + i)), shift)), x + i); });
-}
-
 void softmax_backward_kernel(const float* y, float* dy, int n, float scale, float delta) {
   const V16 by = set16(scale), d = set16(delta);
   for_each16(n, [&](int i, auto load, auto store) { store(mul(mul(by, load(y + i)), sub(load(dy + i), d)), dy + i); });
@@ -144,7 +139,6 @@ HWY_EXPORT(dot_kernel);
 HWY_EXPORT(norm_kernel);
 HWY_EXPORT(norm_backward_kernel);
 HWY_EXPORT(softmax_kernel);
-HWY_EXPORT(softmax_again_kernel);
 HWY_EXPORT(softmax_backward_kernel);
 HWY_EXPORT(swiglu_kernel);
 HWY_EXPORT(swiglu_backward_kernel);
@@ -170,10 +164,6 @@ void rms_norm_row_backward(const float* x, const float* weight, float scale, con
 
 float softmax_row(float* x, int n, float scale) {
   return HWY_DYNAMIC_DISPATCH(softmax_kernel)(x, n, scale);
-}
-
-void softmax_again(float* x, int n, float scale, float log_sum) {
-  HWY_DYNAMIC_DISPATCH(softmax_again_kernel)(x, n, scale, log_sum);
 }
 
 void softmax_row_backward(const float* y, float* dy, int n, float scale, float delta) {

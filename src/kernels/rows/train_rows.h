@@ -18,9 +18,6 @@ float dot(const float* a, const float* b, int n);
 // x[0..n) = softmax(scale * x[0..n)); returns the log of the sum of exp(scale * x).
 float softmax_row(float* x, int n, float scale);
 
-// x[0..n) = exp(scale * x - log_sum): the softmax again, given what softmax_row() returned.
-void softmax_again(float* x, int n, float scale, float log_sum);
-
 // Backward through y = softmax(scale * x): replaces dy[0..n) by dx = scale * y * (dy - delta), where delta is the sum
 // of y * dy.
 void softmax_row_backward(const float* y, float* dy, int n, float scale, float delta);
