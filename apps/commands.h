@@ -7,6 +7,7 @@ namespace foe {
 
 void add_generate_command(Command app);
 void add_chat_command(Command app);
+void add_eval_command(Command app);
 void add_logits_command(Command app);
 void add_tokenize_command(Command app);
 void add_inspect_command(Command app);

@@ -23,15 +23,16 @@ int fail(const std::string& reason) {
 
 int main(int argc, char** argv) {
   foe::mend_inherited_state();
-  foe::CommandLine line("foe", "foe: serves and trains Mixture-of-Experts and Federation-of-Experts language models",
-                        FOE_VERSION,
-                        "`foe COMMAND --help` shows a command's flags. `foe serve` starts its ranks itself. `train`, "
-                        "`chat`, `generate`,\n"
-                        "`logits`, and `bench` with `offline`, `engine`, `latency` or `comm` run on N ranks under "
-                        "`mpirun -n N foe COMMAND ...`.");
+  foe::CommandLine line(
+      "foe", "foe: serves and trains Mixture-of-Experts and Federation-of-Experts language models", FOE_VERSION,
+      "`foe COMMAND --help` shows a command's flags. `foe serve` starts its ranks itself. `train`, "
+      "`chat`, `generate`,\n"
+      "`eval`, `logits`, and `bench` with `offline`, `engine`, `latency` or `comm` run on N ranks under "
+      "`mpirun -n N foe COMMAND ...`.");
   foe::add_serve_command(line.root());
   foe::add_chat_command(line.root());
   foe::add_generate_command(line.root());
+  foe::add_eval_command(line.root());
   foe::add_train_command(line.root());
   foe::add_tokenize_command(line.root());
   foe::add_inspect_command(line.root());

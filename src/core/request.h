@@ -34,6 +34,9 @@ struct SamplingParams {
   std::uint64_t seed = 0;    // output token n is drawn with random number (seed, n), whatever else runs
   int logprobs = -1;         // report each output token's logprob and so many of the most likely tokens; -1: nothing
   int prompt_logprobs = -1;  // the same for the tokens of the prompt
+  // The first token of the prompt that is reported. What comes before it gives no logits, and may be found in the
+  // prefix cache.
+  int prompt_logprobs_from = 1;
 };
 
 // A rule that the text of the output must keep.
@@ -109,7 +112,8 @@ struct TokenEvent {
   int cached_tokens = 0;                      // positions of the prompt that were found in the prefix cache
   std::optional<LogprobEntry> logprobs = {};  // if the request asked for them
   float queue_s = 0, prefill_s = 0;           // with the first token: seconds until its first step, and from then on
-  std::vector<LogprobEntry> prompt = {};  // with the first token, if asked for: prompt tokens 1, 2, ... (0 has none)
+  std::vector<LogprobEntry> prompt = {};  // with the first token, if asked for: prompt tokens 1, 2, ... (0 has none),
+                                          // or those from prompt_logprobs_from on
 };
 
 }  // namespace foe

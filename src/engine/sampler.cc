@@ -95,6 +95,10 @@ void validate(const Request& request, int vocab_size) {
   for (const LogitBias& bias : p.logit_bias) check_token("logit_bias", bias.token, vocab_size);
   if (p.min_tokens > request.max_tokens)
     fail("min_tokens: expected at most max_tokens = {}, got {}", request.max_tokens, p.min_tokens);
+  if (p.prompt_logprobs_from < 1 ||
+      static_cast<std::size_t>(p.prompt_logprobs_from) > std::max<std::size_t>(1, request.prompt.size()))
+    fail("prompt_logprobs_from: expected 1 to the prompt's {} tokens, got {}", request.prompt.size(),
+         p.prompt_logprobs_from);
   const std::size_t named = request.prompt.size() * static_cast<std::size_t>(p.prompt_logprobs + 1);
   if (named > kMaxPromptLogprobs)
     fail("prompt_logprobs: expected at most {} tokens to report, got {} for each of {} in the prompt",

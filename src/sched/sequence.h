@@ -39,7 +39,10 @@ struct Sequence {
   bool decoding() const { return remaining() == 1; }
   // The first position whose logits are wanted; those of all later positions are wanted, too. Positions before it need
   // not run if their keys and values are cached.
-  int first_wanted() const { return collects_prompt ? static_cast<int>(prompt_logprobs.size()) : total() - 1; }
+  int first_wanted() const {
+    if (!collects_prompt) return total() - 1;
+    return request.sampling.prompt_logprobs_from - 1 + static_cast<int>(prompt_logprobs.size());
+  }
   // Returns how many rows of logits are wanted among the positions before `end`.
   int rows_before(int end) const { return std::max(0, end - first_wanted()); }
   BlockPool::Tokens block_tokens(int block) const {

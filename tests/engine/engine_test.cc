@@ -228,6 +228,12 @@ TEST(Engine, PromptLogprobsAreThoseOfTheLogits) {
     for (int i = 0; i < 29; ++i)
       expected.push_back(numbers(Sampler(70).logprobs(logits.subspan(i * 70, 70), r.prompt[i + 1], 1)));
     EXPECT_EQ(answers(engine, {r})[1].prompt, expected);
+    // From a token on, with what is before it in the prefix cache by now.
+    for (const int from : {17, 25, 30}) {
+      r.sampling.prompt_logprobs_from = from;
+      expected.erase(expected.begin(), expected.end() - (30 - from));
+      EXPECT_EQ(answers(engine, {r})[1].prompt, expected) << from;
+    }
   });
 }
 

@@ -323,6 +323,11 @@ TEST(Sampler, ValidationNamesTheFieldAndItsRange) {
   Request r = request({.min_tokens = 5});
   r.max_tokens = 4;
   EXPECT_EQ(message(r), "min_tokens: expected at most max_tokens = 4, got 5");
+  for (const int from : {0, 2}) {
+    r = request({.prompt_logprobs_from = from});
+    r.prompt = {1};
+    EXPECT_THAT(message(r), testing::StartsWith("prompt_logprobs_from: expected 1 to the prompt's 1 tokens, got"));
+  }
   r = request({.prompt_logprobs = 20});
   r.prompt = std::vector<std::int32_t>(kMaxPromptLogprobs / 21, 0);
   EXPECT_EQ(message(r), "accepted");

@@ -87,6 +87,21 @@ TEST(PrefixCache, RequestsForLogprobsOfThePromptRunAllOfIt) {
   EXPECT_EQ(s.stats().prefix_queries, 48);
 }
 
+TEST(PrefixCache, RequestsForLogprobsFromATokenOnShareWhatIsBefore) {
+  Scheduler s(kLimits);
+  s.add(alike(1, 48, 0));
+  drain(s);
+  for (const int from : {1, 17, 34, 51}) {  // of 51 tokens: all that can be reported, from the third block on, and none
+    Request r = alike(10 + from, 48, 3);
+    r.sampling.prompt_logprobs = 0;
+    r.sampling.prompt_logprobs_from = from;
+    s.add(r);
+    const std::vector<TokenEvent> events = drain(s);
+    EXPECT_EQ(cached(events, 10 + from), (from - 1) / 16 * 16);
+    EXPECT_EQ(events[0].prompt.size(), 51u - from);
+  }
+}
+
 TEST(PrefixCache, PromptsThatArriveTogetherAreComputedOnce) {
   for (const int owners : {1, 2}) {
     SchedulerLimits limits = kLimits;

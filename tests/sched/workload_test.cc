@@ -64,6 +64,7 @@ class Workload {
     if (random(5) == 0) r.stop_ids = {random(kFakeVocabulary)};
     if (random(5) == 0) r.sampling.min_tokens = random(r.max_tokens);
     if (random(6) == 0) r.sampling.prompt_logprobs = 0;
+    if (random(2) == 0) r.sampling.prompt_logprobs_from = 1 + random(static_cast<int>(r.prompt.size()));
     if (random(6) == 0)  // comes back after a restart
       for (int n = random(r.max_tokens); n > 0; --n) r.output.push_back(expected(r));
     return r;
@@ -133,8 +134,9 @@ class Workload {
     Request& r = alive.request;
     ASSERT_EQ(event.token, expected(r));
     const bool collects = r.sampling.prompt_logprobs >= 0 && r.output.empty();
-    ASSERT_EQ(event.prompt.size(), collects ? r.prompt.size() - 1 : 0);
-    for (std::size_t i = 0; i < event.prompt.size(); ++i) ASSERT_EQ(event.prompt[i].logprob, i);
+    const auto from = static_cast<std::size_t>(r.sampling.prompt_logprobs_from);
+    ASSERT_EQ(event.prompt.size(), collects ? r.prompt.size() - from : 0);
+    for (std::size_t i = 0; i < event.prompt.size(); ++i) ASSERT_EQ(event.prompt[i].logprob, from - 1 + i);
     ASSERT_EQ(event.logprobs->logprob, r.prompt.size() + r.output.size() - 1);
     const bool stops = std::count(r.stop_ids.begin(), r.stop_ids.end(), event.token) > 0 &&
                        static_cast<int>(r.output.size()) >= r.sampling.min_tokens;

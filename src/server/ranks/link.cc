@@ -122,7 +122,7 @@ concept Is = std::is_same_v<std::remove_const_t<T>, U>;
 void fields(auto& v, Is<SamplingParams> auto& p) {
   v.numbers(p.temperature, p.top_p, p.top_k, p.min_p, p.presence_penalty, p.frequency_penalty, p.repetition_penalty);
   v.list(p.logit_bias, sizeof(std::int32_t) + sizeof(float), [&](auto& bias) { v.numbers(bias.token, bias.bias); });
-  v.numbers(p.min_tokens, p.seed, p.logprobs, p.prompt_logprobs);
+  v.numbers(p.min_tokens, p.seed, p.logprobs, p.prompt_logprobs, p.prompt_logprobs_from);
 }
 
 template <typename V>

@@ -46,7 +46,8 @@ Request sample_request() {
                       .min_tokens = 2,
                       .seed = ~std::uint64_t{0},
                       .logprobs = 20,
-                      .prompt_logprobs = 0};
+                      .prompt_logprobs = 0,
+                      .prompt_logprobs_from = 2};
   request.constraint = {Constraint::Kind::kJsonSchema, "{}"};
   request.route = std::make_shared<const SequenceRoute>(
       SequenceRoute{"a digest", {1, 2}, {2, 1, {5, kNotRun, 3, kNoExpert}, {0.1f, 0, 1e-30f, 0}}});
@@ -114,6 +115,7 @@ TEST(Link, CarriesRequests) {
   EXPECT_EQ(got.sampling.min_tokens, sent.sampling.min_tokens);
   EXPECT_EQ(got.sampling.logprobs, sent.sampling.logprobs);
   EXPECT_EQ(got.sampling.prompt_logprobs, sent.sampling.prompt_logprobs);
+  EXPECT_EQ(got.sampling.prompt_logprobs_from, sent.sampling.prompt_logprobs_from);
   EXPECT_EQ(got.constraint.kind, sent.constraint.kind);
   EXPECT_EQ(got.constraint.schema, sent.constraint.schema);
   ASSERT_TRUE(got.route);
