@@ -1,7 +1,5 @@
 // foe eval: how well a model predicts a text, and answers multiple-choice tasks.
-#include <atomic>
 #include <cmath>
-#include <csignal>
 #include <functional>
 #include <memory>
 #include <numbers>
@@ -14,7 +12,6 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "base/inherited.h"
 #include "base/text_file.h"
 #include "bench/report.h"
 #include "commands.h"
@@ -23,6 +20,7 @@
 #include "eval/task.h"
 #include "route_flags.h"
 #include "server/ranks/worker.h"
+#include "stop_signals.h"
 #include "text/tokenizer_config.h"
 #include "tokenizer/tokenizer.h"
 #include "weights/config_json.h"
@@ -154,19 +152,11 @@ Work prepare(const EvalFlags& flags, const ModelConfig& config) {
 
 // --- running it ---
 
-std::atomic<bool> stop_requested{false};  // lock-free, so a signal handler may set it
-
-// A second signal has its default effect and ends the process at once.
-void request_stop(int signal) {
-  stop_requested.store(true, std::memory_order_relaxed);
-  std::signal(signal, SIG_DFL);
-}
-
 struct Stopped {};
 
-class Progress {
+class EvalProgress {
  public:
-  Progress(std::string what, std::size_t total) : what_(std::move(what)), total_(total) {}
+  EvalProgress(std::string what, std::size_t total) : what_(std::move(what)), total_(total) {}
 
   void done(std::size_t count) {
     const bool terminal = isatty(STDERR_FILENO) != 0;
@@ -198,7 +188,7 @@ std::vector<double> score(Scorer& scorer, std::size_t count, const std::function
   Engine& engine = scorer.engine;
   const std::int64_t first_id = scorer.next_id;
   std::vector<double> sums(count);
-  Progress progress(what, count);
+  EvalProgress progress(what, count);
   std::size_t submitted = 0, done = 0;
   while (done < count) {
     for (; submitted < count && submitted < done + scorer.ahead; ++submitted) {
@@ -217,7 +207,7 @@ std::vector<double> score(Scorer& scorer, std::size_t count, const std::function
       ++done;
     }
     if (!engine.failed().empty()) fail(kNotFinite);
-    if (stop_requested.load(std::memory_order_relaxed) && done < count) {
+    if (stop_requested && done < count) {
       for (std::int64_t id = first_id; id < scorer.next_id; ++id) engine.abort(id);
       throw Stopped();
     }
@@ -305,9 +295,7 @@ void run_eval(EvalFlags flags) {
   flags.engine.max_sampled =
       static_cast<int>(std::min<std::int64_t>(flags.model.chunk, kRowBytes / (4 * config.vocab_size)));
   flags.engine.record = record_options(flags.record);
-  std::signal(SIGINT, request_stop);
-  std::signal(SIGTERM, request_stop);
-  if (hangs_up()) std::signal(SIGHUP, request_stop);
+  stop_at_signals();
   bool stopped = false;
   run_on_all_ranks(flags.model, flags.engine, [&](Engine& engine) {
     nlohmann::json out{{"model", flags.model.model}};

@@ -1,11 +1,8 @@
 // foe train: trains a model from a TOML configuration, on one rank or, under mpirun, on several. If it is run again, it
 // resumes from the last checkpoint, on any number of ranks.
-#include <atomic>
-#include <csignal>
 #include <filesystem>
 #include <memory>
 #include <string>
-#include <unistd.h>
 
 #include "base/error.h"
 #include "base/inherited.h"
@@ -16,6 +13,7 @@
 #include "engine/processors.h"
 #include "kernels/cpu.h"
 #include "route_flags.h"
+#include "stop_signals.h"
 #include "train/config.h"
 #include "train/run.h"
 
@@ -29,22 +27,6 @@ struct TrainFlags {
   bool evaluate = false;
   RecordFlags record;
 };
-
-// It is lock-free, so a signal handler may set it.
-std::atomic<bool> stop_requested{false};
-static_assert(std::atomic<bool>::is_always_lock_free);
-
-// What the signal handler prints on standard error: the first two of several ranks say what becomes of the run, because
-// mpirun also sends a signal when another rank has died, and then kills this one before it can say more.
-std::string stop_note;
-
-// A second signal has its default effect and ends the process at once. Only the steps since the last checkpoint are
-// lost.
-void request_stop(int signal) {
-  stop_requested.store(true, std::memory_order_relaxed);
-  std::signal(signal, SIG_DFL);
-  if (!stop_note.empty() && write(STDERR_FILENO, stop_note.data(), stop_note.size()) < 0) return;
-}
 
 std::string resolve(const std::string& path, const std::filesystem::path& base) {
   return (base / path).string();
@@ -71,11 +53,11 @@ void run_train(const TrainFlags& flags) {
   config.tokenizer = resolve(config.tokenizer, base);
   if (!flags.run.empty()) config.run_dir = flags.run;
   const std::unique_ptr<Communicator> comm = make_world_comm({.timeout_seconds = flags.timeout_s});
-  if (comm->size() > 1 && comm->rank() < 2)
-    stop_note = "foe: all ranks end, after this step if they have time; the same command resumes the run\n";
-  std::signal(SIGINT, request_stop);
-  std::signal(SIGTERM, request_stop);
-  if (hangs_up()) std::signal(SIGHUP, request_stop);
+  // The first two of several ranks say what becomes of the run: mpirun also sends a signal when another rank has died,
+  // and then kills this one before it can say more.
+  const bool tells = comm->size() > 1 && comm->rank() < 2;
+  stop_at_signals(tells ? "foe: all ranks end, after this step if they have time; the same command resumes the run\n"
+                        : "");
   if (const std::string note = require_agreement(*comm, facts_of(flags, config)); !note.empty())
     print_error("foe: " + note + "; this changes no result");
   const int threads = flags.threads > 0 ? flags.threads : local_share(*comm).threads;

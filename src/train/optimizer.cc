@@ -11,7 +11,7 @@ namespace {
 // A sum of squares has so many partial sums, which the compiler turns into vector lanes.
 constexpr std::size_t kLanes = 8;
 
-double sum_of_squares(const float* x, std::size_t n) {
+double squares_in_double(const float* x, std::size_t n) {
   double part[kLanes] = {};
   std::size_t i = 0;
   for (; i + kLanes <= n; i += kLanes)
@@ -54,8 +54,9 @@ AdamW::AdamW(std::span<const Piece> pieces, std::size_t moments, const TrainConf
 
 std::vector<double> AdamW::squares(ThreadPool& pool, const float* gradient) const {
   std::vector<double> squares(pieces_.size());
-  pool.parallel_for(pieces_.size(),
-                    [&](std::size_t i) { squares[i] = sum_of_squares(gradient + pieces_[i].offset, pieces_[i].size); });
+  pool.parallel_for(pieces_.size(), [&](std::size_t i) {
+    squares[i] = squares_in_double(gradient + pieces_[i].offset, pieces_[i].size);
+  });
   return squares;
 }
 

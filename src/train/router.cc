@@ -85,7 +85,7 @@ RouterLosses route(const ModelConfig& config, int layer, int tokens, const Route
   for (int t = 0; t < tokens; ++t) {
     T* share = r.share_TE.data() + static_cast<std::size_t>(t) * d.experts;
     T* p = std::copy_n(share, d.experts, r.p_TE.data() + static_cast<std::size_t>(t) * d.experts) - d.experts;
-    activate<T>(how, {}, p);
+    activate<T>(how, p);
     for (int g = 0; g < d.groups; ++g)
       r.log_sum_TH[static_cast<std::size_t>(t) * d.groups + g] =
           softmax_row(share + g * d.group_experts(), d.group_experts(), T{1});

@@ -85,12 +85,14 @@ class Trainer {
   const TokenData& data_;
   ThreadPool& pool_;
   Layout layout_;
+  // Of each shard of this rank; zero between steps. They outlive the exchange, whose thread may still be adding them
+  // when an error ends a step.
+  std::vector<AlignedBuffer<float>> gradients_;
   Exchange exchange_;
   AlignedBuffer<float> params_;
   PackedWeights<float> weights_;
   AdamW optimizer_;
-  std::vector<std::unique_ptr<Shard>> shards_;   // of this rank
-  std::vector<AlignedBuffer<float>> gradients_;  // of each of them; zero between steps
+  std::vector<std::unique_ptr<Shard>> shards_;  // of this rank
   int steps_done_ = 0;
 };
 

@@ -77,14 +77,15 @@ class Eval(unittest.TestCase):
 
     def test_choices_are_those_of_the_oracle(self):
         model = eval_oracle.Model(MOE)
-        found = self.evaluate(MOE, *EXACT, *tasks())["tasks"]
+        first = 3  # questions of each task: the oracle takes a second for each
+        found = self.evaluate(MOE, *EXACT, *tasks(), "--limit", first)["tasks"]
         labels = (ITEMS / "piqa-labels.lst").read_text().split()
         for task, file in FILES.items():
             with self.subTest(task=task):
                 items = eval_oracle.items_of(ITEMS / file)
                 if task == "piqa":
                     items = [item | {"label": int(label)} for item, label in zip(items, labels, strict=True)]
-                answers = [model.answer(task, item) for item in items]
+                answers = [model.answer(task, item) for item in items[:first]]
                 self.check_choices(found[task], answers, CLOSE)
                 for metric in ("acc", "acc_norm", "acc_bytes"):
                     if metric not in found[task]:
@@ -93,12 +94,12 @@ class Eval(unittest.TestCase):
                     right = [a[metric] == a["answer"] for a in answers]
                     self.assertAlmostEqual(found[task][metric]["mean"], sum(right) / len(right), places=12)
                     self.assertAlmostEqual(found[task][metric]["stderr"], eval_oracle.standard_error(right), places=12)
-        self.assertGreater(found["boolq"]["truncated"], 0)
 
     def test_choices_are_those_of_the_harness(self):
         expected = json.loads((ITEMS / "expected.json").read_text())
         found = self.evaluate(MOE, *tasks(), "--text", ITEMS / "text.txt", "--window", expected["text"]["window"],
                               "--stride", expected["text"]["stride"])
+        self.assertGreater(found["tasks"]["boolq"]["truncated"], 0)
         for task in FILES:
             with self.subTest(task=task):
                 self.check_choices(found["tasks"][task], expected["tasks"][task]["items"], SAME_PROGRAM)

@@ -164,7 +164,7 @@ TEST(GgufTensors, AreThoseOfTheModel) {
     std::set<std::string, std::less<>> used;
     for_each_tensor(stored.table(), [&](const ModelTensor& row, int index) {
       EXPECT_EQ(stored.find(row, index).tensor.shape, row.shape) << name << " " << row.name;
-      for (std::string& name : stored.check(row, index)) used.insert(std::move(name));
+      for (std::string& tensor : stored.check(row, index)) used.insert(std::move(tensor));
     });
     EXPECT_EQ(used.size(), folder.names().size()) << name;
   }

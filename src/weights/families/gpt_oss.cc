@@ -41,8 +41,7 @@ void read_gpt_oss(const ConfigKeys& keys, ModelConfig& config) {
   keys.mark({"initial_context_length"});
   config.layers = uniform_layers(keys.integer("num_hidden_layers"), attention, experts);
   const auto every_second = [](int layer) { return layer % 2 == 0; };
-  const std::vector<int> windows = read_window_by_layer(keys, config.num_layers(), every_second);
-  for (int l = 0; l < config.num_layers(); ++l) config.attention(l).window = windows[l];
+  set_windows(keys, read_windowed_layers(keys, config.num_layers(), every_second), config);
 }
 
 constexpr std::array kGptOssFamilies = {

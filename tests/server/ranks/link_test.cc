@@ -281,7 +281,7 @@ TEST(Link, RefusesRequestsThatAreNone) {
   const std::string payload = payload_of(framed(ToRanks(Submit{request})));
   EXPECT_THAT([&] { parse_to_ranks(with(payload, payload.size() - 1, std::uint8_t{2})); },
               ThrowsMessage<Error>("link: expected 0 or 1 routes, got 2"));
-  const std::size_t schema = payload.size() - 1 - 2 - 4, kind = schema - 1, bias = kind - 4 - 4 - 8 - 4 - 2 * 8 - 4;
+  const std::size_t schema = payload.size() - 1 - 2 - 4, kind = schema - 1, bias = kind - 3 * 4 - 8 - 4 - 2 * 8 - 4;
   EXPECT_THAT([&] { parse_to_ranks(with(payload, kind, std::uint8_t{3})); },
               ThrowsMessage<Error>("link: expected a kind of constraint of at most 2, got 3"));
   for (const std::size_t at : {std::size_t{9}, bias, schema})
