@@ -116,6 +116,8 @@ Question hellaswag(const JsonField& item) {
   q.context = clean_hellaswag(text_of(item["activity_label"]) + ": " + item["ctx_a"].string() + " " +
                               capitalise(item["ctx_b"].string()));
   const JsonField endings = item["endings"];
+  if (endings.array().size() < 2)
+    fail("{}: expected at least two endings, got {}", endings.path, endings.array().size());
   for (std::size_t i = 0; i < endings.array().size(); ++i) {
     q.choices.push_back(clean_hellaswag(text_of(endings[i])));
     if (q.choices.back().empty())

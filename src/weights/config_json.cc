@@ -35,11 +35,17 @@ const std::vector<std::string> kOurKeys = {"expert_groups",    "residual",     "
 // Our own type, and any type that is not known in a file with our keys, is null.
 const Family* family_of(const json& root) {
   const json* type = find(root, "model_type");
-  if (!type) return nullptr;
+  const bool ours = std::ranges::any_of(kOurKeys, [&](const std::string& key) { return find(root, key.c_str()); });
+  if (!type) {
+    // What has a class of transformers is of a family, and read as another it would give other answers.
+    const json* classes = find(root, "architectures");
+    if (classes && !ours) fail("model_type: expected the type of {}, got none", excerpt(*classes));
+    return nullptr;
+  }
   if (!type->is_string()) fail("model_type: expected a string, got {}", excerpt(*type));
   if (*type == kOurType) return nullptr;
   if (const Family* family = find_family(type->get<std::string>())) return family;
-  if (std::ranges::any_of(kOurKeys, [&](const std::string& key) { return find(root, key.c_str()); })) return nullptr;
+  if (ours) return nullptr;
   fail("model_type: expected one of {}{}, got {}", kOurType, family_names(), excerpt(*type));
 }
 

@@ -35,6 +35,12 @@ bool is_read_elsewhere(const TensorFolder& folder, std::string_view name) {
   return name.ends_with(".rotary_emb.inv_freq") || (folder.gguf() && is_beside_gguf_model(folder, name));
 }
 
+// Whether there is anything in a tensor: transformers writes empty ones for experts of which a model has none.
+bool has_elements(const TensorFolder& folder, std::string_view name) {
+  const std::optional<Tensor> tensor = folder.find(name);
+  return !tensor || !tensor->bytes.empty();
+}
+
 StoredFormat format_of_part(const StoredFormats& formats, TensorFormat part) {
   switch (part) {
     case TensorFormat::kAttention:
@@ -119,7 +125,8 @@ void check_tensors(const StoredTensors& stored, const StoredFormats& formats) {
   for (const std::string& name : known)
     if (!folder.contains(name)) fail("{}: expected a tensor {}, got no such tensor", folder.model_dir(), name);
   for (const std::string_view name : folder.names())
-    if (!known.contains(name) && !stored.is_unused(name) && !is_read_elsewhere(folder, name))
+    if (!known.contains(name) && !stored.is_unused(name) && !is_read_elsewhere(folder, name) &&
+        has_elements(folder, name))
       fail("{}: expected no tensors but those that config.json describes, got {}, which nothing would read",
            folder.model_dir(), name);
 }

@@ -117,6 +117,29 @@ TEST(Families, WindowsOfSomeLayers) {
         HasSubstr("layer_types: expected a list of \"full_attention\" and \"sliding_attention\", one for each"));
 }
 
+TEST(Families, LayerTypesWinOverUseSlidingWindowInSmolLm3) {
+  const json types{{"layer_types", {"sliding_attention", "full_attention", "full_attention", "full_attention"}},
+                   {"sliding_window", 8}};
+  EXPECT_THAT(windows(parse(of_type("smollm3", types))), ElementsAre(8, 0, 0, 0));
+  EXPECT_THAT(windows(parse(of_type("smollm3", with(types, {{"use_sliding_window", false}})))),
+              ElementsAre(8, 0, 0, 0));
+  EXPECT_THAT(windows(parse(of_type("smollm3", {{"sliding_window", 8}}))), ElementsAre(0, 0, 0, 0));
+}
+
+TEST(Families, BiasesOfNetworks) {
+  for (const char* type : {"llama", "granite", "smollm3"}) {
+    EXPECT_TRUE(parse(of_type(type, {{"mlp_bias", true}})).experts(3).bias) << type;
+    EXPECT_FALSE(parse(of_type(type)).experts(3).bias) << type;
+  }
+  EXPECT_THAT(error_with(of_type("qwen2", {{"mlp_bias", true}})), HasSubstr("mlp_bias: expected false"));
+}
+
+TEST(Families, ATypeIsRequiredOfWhatHasAClass) {
+  json root = of_type("ernie4_5", {{"architectures", {"Ernie4_5ForCausalLM"}}});
+  root.erase("model_type");
+  EXPECT_THAT(error_with(root), HasSubstr("model_type: expected the type of [\"Ernie4_5ForCausalLM\"], got none"));
+}
+
 TEST(Families, NormsAndFactors) {
   EXPECT_THAT(norms(parse(of_type("olmo2"))), ElementsAre(BlockNorm::kAfter, BlockNorm::kAfter));
   EXPECT_EQ(parse(of_type("olmo2")).heads().qk_norm, QkNorm::kFull);

@@ -61,6 +61,8 @@ TEST(RoutedFamilies, WhatIsNotComputedIsRefused) {
   EXPECT_THAT(refusal("ERNIE-4.5-21B-A3B", {{"use_bias", true}}), HasSubstr("use_bias: expected false"));
   EXPECT_THAT(refusal("Hunyuan-A13B", {{"use_cla", true}}), HasSubstr("use_cla: expected false, got true"));
   EXPECT_THAT(refusal("Hunyuan-A13B", {{"moe_topk", {8, 8}}}), HasSubstr("moe_topk: expected an integer, or a list"));
+  EXPECT_THAT(refusal("Hunyuan-A13B", {{"num_experts_per_tok", 1}}),
+              HasSubstr("num_experts_per_tok: expected 8, got 1"));
   EXPECT_THAT(refusal("Hunyuan-A13B", {{"num_shared_expert", 2}}), HasSubstr("num_shared_expert: expected 1"));
   EXPECT_THAT(refusal("MiniMax-M2", {{"attn_type_list", {1, 0}}}), HasSubstr("attn_type_list: expected a list of 1"));
   EXPECT_THAT(refusal("MiniMax-M2", {{"use_routing_bias", false}}), HasSubstr("use_routing_bias: expected true"));

@@ -26,6 +26,8 @@ void read_llama(const ConfigKeys& keys, ModelConfig& config) {
   AttentionConfig attention = read_attention(keys, config);
   attention.qkv_bias = attention.output_bias = keys.flag("attention_bias");
   set_layers_alike(keys, attention, config);
+  const bool bias = keys.flag("mlp_bias");
+  for_each_experts(config, [bias](ExpertsConfig& experts) { experts.bias = bias; });
 }
 
 void read_mistral(const ConfigKeys& keys, ModelConfig& config) {
@@ -115,8 +117,9 @@ std::vector<bool> read_rope_layers(const ConfigKeys& keys, int layers) {
 void read_smollm3(const ConfigKeys& keys, ModelConfig& config) {
   read_llama(keys, config);
   const std::vector<bool> rope = read_rope_layers(keys, config.num_layers());
-  set_windows(keys, read_windowed_layers(keys, config.num_layers(), [&](int l) { return !rope[l]; }), config,
-              keys.flag("use_sliding_window"));
+  // As in transformers, "layer_types" wins over "use_sliding_window".
+  const bool windows = keys.flag("use_sliding_window") || keys.has("layer_types");
+  set_windows(keys, read_windowed_layers(keys, config.num_layers(), [&](int l) { return !rope[l]; }), config, windows);
   for (int l = 0; l < config.num_layers(); ++l)
     if (!rope[l]) config.attention(l).rotary_share = 0;
 }

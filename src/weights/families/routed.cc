@@ -255,6 +255,7 @@ void read_hunyuan_v1_moe(const ConfigKeys& keys, ModelConfig& config) {
     ExpertsConfig& e = config.experts(l);
     e.count = integer_of_layer(keys, "num_experts", l, 0);
     e.per_token = integer_of_layer(keys, "moe_topk", l, 1);
+    if (keys.has("num_experts_per_tok")) keys.expect("num_experts_per_tok", e.per_token);  // another name for it
     if (const int own = integer_of_layer(keys, "moe_intermediate_size", l, width); own != width)
       fail("moe_intermediate_size: expected intermediate_size = {} in every layer, got {}", width, own);
     if (const int shared = integer_of_layer(keys, "num_shared_expert", l, 1); shared != 1)
