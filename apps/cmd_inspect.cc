@@ -1,5 +1,6 @@
 // foe inspect: shows what a model is, what each rank of a plan would hold and send, and how fast it could decode.
 #include <algorithm>
+#include <filesystem>
 #include <memory>
 #include <optional>
 
@@ -238,6 +239,20 @@ void print_tensors(const ModelConfig& config, const StoredTensors& stored, const
   fmt::print("{} parameters, {} bytes\n", parameter_count(config), sum);
 }
 
+// Whether there is more than a configuration, of which one may want to know what it would need.
+bool has_weights(const std::string& model) {
+  namespace fs = std::filesystem;
+  const fs::path folder = model;
+  return !fs::is_directory(folder) || fs::exists(folder / "model.safetensors") ||
+         fs::exists(folder / "model.safetensors.index.json");
+}
+
+// Returns the formats that weights in bf16 have in memory.
+WeightFormats formats_of_bf16(const FormatChoice& choice) {
+  constexpr WeightFormat kOwn = WeightFormat::kBF16;
+  return {choice.attention.value_or(kOwn), choice.experts.value_or(kOwn), choice.head.value_or(kOwn)};
+}
+
 void run_inspect(const InspectFlags& flags) {
   const ModelConfig config = load_model_config(flags.model);
   const Plan plan = flags.plan.empty() ? default_plan(config) : parse_plan(flags.plan);
@@ -249,10 +264,17 @@ void run_inspect(const InspectFlags& flags) {
     fail("--roofline: expected one node, whose limits are measured here, got --nodes {}", flags.nodes);
   const Placement placement = make_placement(config, plan, flags.ranks, nodes);
   for (const std::string& note : config_notes(flags.model)) fmt::print(stderr, "{}: {}\n", flags.model, note);
-  const TensorFolder folder(flags.model);
-  const StoredTensors stored(folder, config);
-  const WeightFormats formats =
-      formats_in_memory(folder, stored_formats(stored, config), format_choice("", flags.quantize));
+  std::optional<TensorFolder> folder;
+  std::optional<StoredTensors> stored;
+  WeightFormats formats = formats_of_bf16(format_choice("", flags.quantize));
+  if (has_weights(flags.model)) {
+    folder.emplace(flags.model);
+    stored.emplace(*folder, config);
+    formats = formats_in_memory(*folder, stored_formats(*stored, config), format_choice("", flags.quantize));
+  } else {
+    if (flags.tensors) fail("--tensors: expected a folder with weights, got {} without", flags.model);
+    fmt::print(stderr, "{}: there are no weights; what follows is true of weights in bf16\n", flags.model);
+  }
   const ExchangeOptions options{parse_dispatch(flags.dispatch), parse_wire(flags.wire)};
   const KvType kv_type = parse_kv_type(flags.kv_dtype);
   std::vector<RankReport> reports;
@@ -262,9 +284,9 @@ void run_inspect(const InspectFlags& flags) {
   if (flags.roofline) roofline = measure_roofline(config, placement, formats, kv_type, flags.limits);
   if (flags.json)
     return print_json(config, placement, reports, formats, kv_type, roofline,
-                      flags.tensors ? tensors_json(stored, formats) : nlohmann::json());
+                      flags.tensors ? tensors_json(*stored, formats) : nlohmann::json());
   print_table(config, placement, reports, formats, kv_type);
-  if (flags.tensors) print_tensors(config, stored, formats);
+  if (flags.tensors) print_tensors(config, *stored, formats);
   if (roofline) print_roofline(*roofline);
 }
 

@@ -69,7 +69,8 @@ class FamiliesTest(unittest.TestCase):
     def check(self, model):
         expected = safetensors_io.read(model / "expected.safetensors")
         config = json.loads((model / "config.json").read_text())
-        experts = any(name in config for name in ("num_experts_per_tok", "num_experts", "num_local_experts", "moe_topk"))
+        names = "num_experts_per_tok", "num_experts", "num_local_experts", "moe_topk", "moe_num_experts"
+        experts = any(name in config for name in names)
         plans = [("tp", 2), ("tp", 4)] + ([("ep", 2), ("ep", 4)] if experts else [])
         result = {"model_type": config["model_type"], "plans": sorted({plan for plan, _ in plans})}
         for text, chunk in ("", 7), ("long_", 500):

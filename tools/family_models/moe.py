@@ -13,6 +13,7 @@ def mixtral():
 
 
 MODELS = {
+    "olmoe": lambda: t.OlmoeConfig(**SHAPE, num_hidden_layers=2, intermediate_size=12, num_experts=8, norm_topk_prob=True),
     "mixtral": mixtral,
     # Layers 0 and 2 are dense because of the step, layer 3 because of the list.
     "qwen3_moe": lambda: t.Qwen3MoeConfig(

@@ -22,8 +22,6 @@ MODELS = {
     "qwen2_moe": new(t.Qwen2MoeConfig, intermediate_size=40, moe_intermediate_size=12, shared_expert_intermediate_size=28,
                      num_experts=6, num_experts_per_tok=3, mlp_only_layers=[1], use_sliding_window=True,
                      sliding_window=40, max_window_layers=3),
-    "qwen3_moe": new(t.Qwen3MoeConfig, intermediate_size=40, moe_intermediate_size=12, head_dim=12, num_experts=6,
-                     num_experts_per_tok=2, norm_topk_prob=True, decoder_sparse_step=2, attention_bias=True),
     "glm4_moe": new(t.Glm4MoeConfig, intermediate_size=40, moe_intermediate_size=12, n_routed_experts=8,
                     num_experts_per_tok=3, n_group=4, topk_group=2, head_dim=12, use_qk_norm=True, attention_bias=True,
                     first_k_dense_replace=1, routed_scaling_factor=2.5, num_mtp_layers=0),
