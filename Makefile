@@ -13,6 +13,11 @@ demo: setup-run build/build.ninja  ## serve the shipped model on two ranks and t
 	@cmake --build --preset release --target foe
 	@tools/demo.sh
 
+chat: setup-run build/build.ninja  ## fetch a small chat model from PyPI, ask it a question, serve it (3 minutes)
+	@[ -e build/foe ] || echo "Compiling foe, a few minutes on two cores: [done of all steps, seconds]"
+	@cmake --build --preset release --target foe
+	@tools/chat.sh
+
 # Without the tests' dependencies; `make test` adds the tests to the same folder and compiles nothing twice.
 build/build.ninja:
 	cmake --preset release -DFOE_TESTS=OFF -DFOE_BENCH=OFF
@@ -53,4 +58,4 @@ setup-%:
 
 # The set-up comes first; the build tools run in parallel by themselves.
 .NOTPARALLEL:
-.PHONY: help demo build test asan tsan fuzz neon lto format check-format clean
+.PHONY: help demo chat build test asan tsan fuzz neon lto format check-format clean

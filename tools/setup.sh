@@ -8,7 +8,7 @@ set -euo pipefail
 
 packages=(g++ cmake ninja-build pkgconf openmpi-bin libopenmpi-dev libhwloc-dev libhwy-dev libcli11-dev
   nlohmann-json3-dev libboost-dev libtomlplusplus-dev libpcre2-dev libutf8proc-dev libspdlog-dev libfmt-dev
-  prometheus-cpp-dev curl jq bsdextrautils)
+  prometheus-cpp-dev curl jq unzip bsdextrautils)
 test_packages=(libgtest-dev libgmock-dev libbenchmark-dev python3 python3-venv iproute2)
 dev_packages=(clang-14 libclang-rt-14-dev clang-format-14 ccache chromium g++-aarch64-linux-gnu qemu-user)
 
