@@ -156,7 +156,8 @@ TEST(GgufTokenizer, ScoresGiveTheIdsOfTheirMerges) {
         .u32("tokenizer.ggml.eos_token_id", 2)
         .flag("tokenizer.ggml.add_space_prefix", name == std::string("llama2"));
     const Tokenizer tokenizer = tokenizer_of(bytes.file());
-    for (const json& entry : read_golden(std::string(name) + ".cases.json")["cases"]) {
+    const json golden = read_golden(std::string(name) + ".cases.json");
+    for (const json& entry : golden["cases"]) {
       const std::string text = entry["text"];
       SCOPED_TRACE(entry["text"].dump());
       const Ids ids = expected.encode(text);

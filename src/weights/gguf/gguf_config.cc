@@ -1,6 +1,7 @@
 #include "weights/gguf/gguf_config.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 
 #include <fmt/format.h>
@@ -65,7 +66,7 @@ class Translator {
     }
     const std::vector<double> numbers = *metadata_.numbers(name);
     const bool same = !numbers.empty() && std::ranges::count(numbers, numbers[0]) == std::ssize(numbers);
-    if (!same || numbers[0] != static_cast<double>(static_cast<std::int32_t>(numbers[0])))
+    if (!same || !(std::abs(numbers[0]) <= 1e9) || numbers[0] != std::trunc(numbers[0]))
       fail("{}: {}: expected the same integer in every layer, got others", metadata_.source(), name);
     return static_cast<std::int32_t>(numbers[0]);
   }
@@ -107,7 +108,12 @@ class Translator {
   void read_layers() {
     const std::int64_t further = metadata_.integer(key("nextn_predict_layers")).value_or(0);
     const json layers = root_.value("num_hidden_layers", json());
-    if (further != 0 && layers.is_number_integer()) root_["num_hidden_layers"] = layers.get<std::int64_t>() - further;
+    if (further == 0 || !layers.is_number_integer()) return;
+    const std::int64_t all = layers.get<std::int64_t>();
+    if (further < 0 || further > all)
+      fail("{}: {}: expected 0 to {}, of so many layers in all, got {}", metadata_.source(),
+           key("nextn_predict_layers"), all, further);
+    root_["num_hidden_layers"] = all - further;
   }
 
   void read_widths() {
