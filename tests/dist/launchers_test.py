@@ -63,7 +63,7 @@ class Launchers(unittest.TestCase):
 
     def test_commands_that_are_one_process(self):
         with tempfile.TemporaryDirectory() as folder:
-            commands = {"serve": ["serve", MODEL, "--port", 0], "train": ["train", MODEL / "train.toml", "--run", folder],
+            commands = {"serve": ["serve", MODEL, "--port", 0],
                         "convert": ["convert", MODEL, f"{folder}/out", "--quantize", "int8"]}
             for name, command in commands.items():
                 for variables, launcher in (({}, [*MPIRUN, "-n", 2]), ({"PMI_SIZE": "2"}, [])):
