@@ -14,7 +14,6 @@
 #include "kernels/cpu.h"
 #include "load/serve_report.h"
 #include "weights/config_json.h"
-#include "weights/model_path.h"
 
 namespace foe {
 namespace {
@@ -114,10 +113,7 @@ void add_engine_command(Command bench) {
       .range(1, 4096)
       .show_default();
   command.option("--json", flags->json, "also write the times of all repetitions to this file");
-  command.runs([flags] {
-    flags->model.model = find_model(flags->model.model);
-    run_bench_engine(*flags);
-  });
+  runs_on_model(command, flags->model.model, [flags] { run_bench_engine(*flags); });
 }
 
 }  // namespace foe

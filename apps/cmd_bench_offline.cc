@@ -14,7 +14,6 @@
 #include "kernels/cpu.h"
 #include "server/ranks/worker.h"
 #include "weights/config_json.h"
-#include "weights/model_path.h"
 #include "workload_flags.h"
 
 namespace foe {
@@ -130,16 +129,9 @@ void add_offline_command(Command bench) {
   command.option("--max-sequences", flags->engine.max_sequences, "most sequences in one batch")
       .range(1, 4096)
       .show_default();
-  command
-      .option("--kv-tokens", flags->engine.kv_tokens,
-              "tokens that the KV cache has room for, of all sequences together; default: --max-sequences contexts of"
-              " the model, but at most 4 GiB, and at least one context")
-      .range(16, 1 << 30);
+  add_kv_tokens(command, flags->engine.kv_tokens);
   command.option("--json", flags->json, "also write the results to this file");
-  command.runs([flags] {
-    flags->model.model = find_model(flags->model.model);
-    run_offline(*flags);
-  });
+  runs_on_model(command, flags->model.model, [flags] { run_offline(*flags); });
 }
 
 }  // namespace foe

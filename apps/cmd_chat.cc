@@ -18,9 +18,9 @@
 #include "common.h"
 #include "engine/sampler.h"
 #include "jinja/chat_template.h"
+#include "text/utf8.h"
 #include "tokenizer/tokenizer.h"
 #include "weights/config_json.h"
-#include "weights/model_path.h"
 
 namespace foe {
 namespace {
@@ -110,6 +110,7 @@ class Conversation {
   // Prints the answer as it comes. Throws Error for a message that cannot be answered; the conversation is then as it
   // was before.
   AnswerTimes answer(const std::string& message) {
+    check_utf8(message, "the message");
     nlohmann::ordered_json messages = messages_;
     messages.push_back({{"role", "user"}, {"content", message}});
     // The template has written the special tokens into the text.
@@ -220,7 +221,7 @@ void run_chat(ChatFlags flags) {
         "{}: expected a model with a chat template, got none; --chat-template FILE gives one, and `foe generate` "
         "continues a text without",
         folder);
-  for (const std::string& note : tokenizer.notes(config.vocab_size)) fmt::print(stderr, "{}: {}\n", folder, note);
+  print_notes(folder, tokenizer, config);
   if (flags.kv_tokens == 0) flags.kv_tokens = kDefaultPositions;
   flags.kv_tokens = std::min(flags.kv_tokens, config.max_position_embeddings);
   EngineOptions options;
@@ -251,10 +252,7 @@ void add_chat_command(Command app) {
       .range(1, 1 << 24);
   flags->sampling.temperature = 0.7f;
   add_sampling_flags(command, flags->sampling);
-  command.runs([flags] {
-    flags->model.model = find_model(flags->model.model);
-    run_chat(*flags);
-  });
+  runs_on_model(command, flags->model.model, [flags] { run_chat(*flags); });
 }
 
 }  // namespace foe

@@ -13,7 +13,6 @@
 #include "weights/config_json.h"
 #include "weights/convert.h"
 #include "weights/gguf/gguf_shards.h"
-#include "weights/model_path.h"
 
 namespace foe {
 namespace {
@@ -67,10 +66,7 @@ void add_convert_command(Command app) {
   command.option("OUT", flags->out, "folder to write, which must not exist yet").required();
   add_quantize(command, flags->quantize).required();
   command.option("--threads", flags->threads, "number of threads; default: all cores").range(1, 1024);
-  command.runs([flags] {
-    flags->model = find_model(flags->model);
-    run_convert(*flags);
-  });
+  runs_on_model(command, flags->model, [flags] { run_convert(*flags); });
 }
 
 }  // namespace foe

@@ -24,6 +24,8 @@
 #include "text/tokenizer_config.h"
 #include "tokenizer/tokenizer.h"
 #include "weights/config_json.h"
+#include "weights/gguf/gguf_chat.h"
+#include "weights/gguf/gguf_shards.h"
 
 namespace foe {
 namespace {
@@ -82,12 +84,13 @@ std::int32_t prefix_token(const EvalFlags& flags, const Tokenizer& tokenizer, co
       fail("--prefix-token: expected an id in [0, {}), got {}", config.vocab_size, *flags.prefix);
     return static_cast<std::int32_t>(*flags.prefix);
   }
-  if (const auto bos = special_token_text(load_tokenizer_config(flags.model.model), "bos_token"))
+  const std::string& model = flags.model.model;
+  const nlohmann::json special = is_gguf_path(model) ? gguf_tokenizer_config(model) : load_tokenizer_config(model);
+  if (const auto bos = special_token_text(special, "bos_token"))
     if (const auto id = tokenizer.token_to_id(*bos)) return *id;
   const std::vector<std::int32_t> ends = tokenizer.end_ids(config.eos_token_ids);
   if (ends.empty())
-    fail("{}: expected a token that begins or ends a text, got neither: give one with --prefix-token",
-         flags.model.model);
+    fail("{}: expected a token that begins or ends a text, got neither: give one with --prefix-token", model);
   return ends.front();
 }
 
@@ -139,6 +142,7 @@ Work prepare(const EvalFlags& flags, const ModelConfig& config) {
   if (flags.text.empty() && flags.tokens.empty() && flags.tasks.empty())
     fail("expected something to evaluate: --text FILE, --tokens IDS, or --task TASK=FILE");
   const Tokenizer tokenizer = Tokenizer::of_model(flags.model.model);
+  print_notes(flags.model.model, tokenizer, config);
   Work work;
   if (!flags.text.empty() || !flags.tokens.empty()) work.text = prepare_text(flags, tokenizer, config);
   for (const std::string& text : flags.tasks) {
@@ -272,7 +276,8 @@ nlohmann::json evaluate_task(Scorer& scorer, const TaskWork& work) {
   const auto add = [&](const char* name, int Choice::*chosen) {
     const Accuracy value = accuracy(task.questions, choices, chosen);
     out[name] = to_json(value);
-    fmt::print("   {} {:.4f} +- {:.4f}", name, value.mean, value.error);
+    fmt::print("   {} {:.4f}", name, value.mean);
+    if (std::isfinite(value.error)) fmt::print(" +- {:.4f}", value.error);  // one question has no error
   };
   add("acc", &Choice::best);
   if (task.by_length) {
@@ -352,13 +357,9 @@ void add_eval_command(Command app) {
   command.option("--max-sequences", flags->engine.max_sequences, "most sequences in one batch")
       .range(1, 4096)
       .show_default();
-  command
-      .option("--kv-tokens", flags->engine.kv_tokens,
-              "tokens that the KV cache has room for, of all sequences together; default: --max-sequences contexts of"
-              " the model, but at most 4 GiB, and at least one context")
-      .range(16, 1 << 30);
+  add_kv_tokens(command, flags->engine.kv_tokens);
   command.option("--json", flags->json, "also write the results to this file, those of each question included");
-  command.runs([flags] { run_eval(*flags); });
+  runs_on_model(command, flags->model.model, [flags] { run_eval(*flags); });
 }
 
 }  // namespace foe

@@ -13,7 +13,6 @@
 #include "route_flags.h"
 #include "tokenizer/tokenizer.h"
 #include "weights/config_json.h"
-#include "weights/model_path.h"
 
 namespace foe {
 namespace {
@@ -131,12 +130,10 @@ void print_stats(const Engine& engine, const Generation& g, std::size_t prompt_t
 void run_generate(const GenerateFlags& flags) {
   validate(flags.sampling);
   const Tokenizer tokenizer = Tokenizer::of_model(flags.model.model);
-  const int vocab_size = load_model_config(flags.model.model).vocab_size;
-  for (const std::string& note : config_notes(flags.model.model))
-    fmt::print(stderr, "{}: {}\n", flags.model.model, note);
-  for (const std::string& note : tokenizer.notes(vocab_size)) fmt::print(stderr, "{}: {}\n", flags.model.model, note);
+  const ModelConfig config = load_model_config(flags.model.model);
+  print_notes(flags.model.model, tokenizer, config);
   std::vector<std::int32_t> prompt = tokenizer.encode(flags.prompt);
-  tokenizer.check_ids(prompt, vocab_size);
+  tokenizer.check_ids(prompt, config.vocab_size);
   if (prompt.empty())
     fail("--prompt: expected a text of at least one token, got {} bytes that make none", flags.prompt.size());
   EngineOptions options;
@@ -167,10 +164,7 @@ void add_generate_command(Command app) {
   command.flag("--ignore-eos", flags->ignore_eos, "go on past the model's end-of-text token");
   command.flag("--stats", flags->stats, "after the text, print times and what the ranks exchanged to standard error");
   command.flag("--json", flags->json, "print one JSON object at the end instead of streaming the text");
-  command.runs([flags] {
-    flags->model.model = find_model(flags->model.model);
-    run_generate(*flags);
-  });
+  runs_on_model(command, flags->model.model, [flags] { run_generate(*flags); });
 }
 
 }  // namespace foe

@@ -14,7 +14,6 @@
 #include "costs/roofline_report.h"
 #include "costs/wire_cost.h"
 #include "weights/config_json.h"
-#include "weights/model_path.h"
 #include "weights/packed_tensors.h"
 
 namespace foe {
@@ -336,10 +335,7 @@ void add_inspect_command(Command app) {
       .range(1, 1024)
       .needs(roofline);
   command.flag("--json", flags->json, "print a JSON object instead of a table");
-  command.runs([flags] {
-    flags->model = find_model(flags->model);
-    run_inspect(*flags);
-  });
+  runs_on_model(command, flags->model, [flags] { run_inspect(*flags); });
 }
 
 }  // namespace foe

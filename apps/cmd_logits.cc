@@ -8,7 +8,6 @@
 #include "common.h"
 #include "model/routes.h"
 #include "route_flags.h"
-#include "weights/model_path.h"
 #include "weights/tensor_writer.h"
 
 namespace foe {
@@ -79,10 +78,7 @@ void add_logits_command(Command app) {
       .option("--output", flags->output,
               "safetensors file to write, with one tensor `logits`: f32 [tokens, vocabulary]")
       .required();
-  command.runs([flags] {
-    flags->model.model = find_model(flags->model.model);
-    run_logits(*flags);
-  });
+  runs_on_model(command, flags->model.model, [flags] { run_logits(*flags); });
 }
 
 }  // namespace foe

@@ -14,7 +14,6 @@
 #include "server/front_end.h"
 #include "trace/route_writer.h"
 #include "weights/config_json.h"
-#include "weights/model_path.h"
 
 namespace foe {
 namespace {
@@ -122,11 +121,7 @@ void add_limits(Command command, ServeFlags& flags) {
   };
   add("--max-sequences", flags.max_sequences,
       "most sequences in one batch, one for each choice of a request; others wait", 1, 4096);
-  command
-      .option("--kv-tokens", flags.kv_tokens,
-              "tokens that the KV cache has room for, of all sequences together; default: --max-sequences contexts of"
-              " the model, but at most 4 GiB, and at least one context")
-      .range(16, 1 << 30);
+  add_kv_tokens(command, flags.kv_tokens);
   add("--max-queue", flags.serve.max_queue, "most choices in flight, waiting ones included; further requests get a 503",
       1, 1 << 20);
   add_seconds("--max-answer-seconds", flags.serve.answer_seconds,
@@ -189,10 +184,7 @@ void add_serve_command(Command app) {
               "origin whose web pages may use the API from a browser (*: any origin); may be given several times")
       .repeats();
   add_limits(command, *flags);
-  command.runs([flags] {
-    flags->model.model = find_model(flags->model.model);
-    run_serve(*flags);
-  });
+  runs_on_model(command, flags->model.model, [flags] { run_serve(*flags); });
 }
 
 }  // namespace foe

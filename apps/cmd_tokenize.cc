@@ -11,7 +11,6 @@
 #include "commands.h"
 #include "common.h"
 #include "tokenizer/tokenizer.h"
-#include "weights/model_path.h"
 
 namespace foe {
 namespace {
@@ -59,8 +58,8 @@ void add_tokenize_command(Command app) {
       .excludes(text);
   command.flag("--plain", flags->plain, "do not add the tokens that begin or end a text (BOS, EOS)");
   command.flag("--json", flags->json, "print a JSON object with the fields of the server's /tokenize and /detokenize");
-  command.runs([flags] {
-    const Tokenizer tokenizer = Tokenizer::of_model(find_model(flags->model));
+  runs_on_model(command, flags->model, [flags] {
+    const Tokenizer tokenizer = Tokenizer::of_model(flags->model);
     (flags->decode ? print_text : print_ids)(tokenizer, *flags);
   });
 }

@@ -19,6 +19,7 @@
 #include "kernels/cpu.h"
 #include "weights/config_json.h"
 #include "weights/format_notes.h"
+#include "weights/model_path.h"
 
 namespace foe {
 
@@ -69,6 +70,13 @@ Option add_model(Command command, std::string& model, const std::string& more) {
       .required();
 }
 
+void runs_on_model(Command command, std::string& model, std::function<void()> run) {
+  command.runs([&model, run = std::move(run)] {
+    model = find_model(model);
+    run();
+  });
+}
+
 void add_model_flags(Command command, ModelFlags& flags) {
   add_model(command, flags.model);
   command
@@ -110,6 +118,14 @@ void add_model_flags(Command command, ModelFlags& flags) {
               "seconds that ranks wait for each other until all have loaded the model")
       .number_in(1, 86400)
       .show_default();
+}
+
+void add_kv_tokens(Command command, int& kv_tokens) {
+  command
+      .option("--kv-tokens", kv_tokens,
+              "tokens that the KV cache has room for, of all sequences together; default: --max-sequences contexts of"
+              " the model, but at most 4 GiB, and at least one context")
+      .range(16, 1 << 30);
 }
 
 void add_sampling_flags(Command command, SamplingParams& sampling) {
@@ -230,6 +246,11 @@ void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std:
                             comm->size(), engine.model().config.expert_groups, placement.members));
   lead(engine);
   engine.stop();
+}
+
+void print_notes(const std::string& model, const Tokenizer& tokenizer, const ModelConfig& config) {
+  for (const std::string& note : config_notes(model)) print_error(model + ": " + note);
+  for (const std::string& note : tokenizer.notes(config.vocab_size)) print_error(model + ": " + note);
 }
 
 void print_now(const std::string& text) {

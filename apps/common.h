@@ -10,6 +10,7 @@
 #include "engine/engine.h"
 #include "engine/processors.h"
 #include "flags.h"
+#include "tokenizer/tokenizer.h"
 
 namespace foe {
 
@@ -28,8 +29,11 @@ struct ModelFlags {
   double start_timeout_s = 600;  // the same until all ranks have loaded the model
 };
 
-// Adds MODEL, which find_model() (weights/model_path.h) is for; `more` is added to its help.
+// Adds MODEL; `more` is added to its help.
 Option add_model(Command command, std::string& model, const std::string& more = "");
+// What the command does when it is chosen: then `model`, which must live as long as the command, is the folder or file
+// that MODEL means (weights/model_path.h).
+void runs_on_model(Command command, std::string& model, std::function<void()> run);
 void add_model_flags(Command command, ModelFlags& flags);
 // Adds only --wire and --overlap.
 void add_wire_flags(Command command, ModelFlags& flags);
@@ -37,6 +41,8 @@ void add_wire_flags(Command command, ModelFlags& flags);
 void add_kv_dtype(Command command, std::string& kv_dtype);
 void add_attention(Command command, std::string& attention);
 Option add_quantize(Command command, std::string& quantize);
+// Adds --kv-tokens; 0 stands for default_kv_tokens().
+void add_kv_tokens(Command command, int& kv_tokens);
 // Adds --temperature, --top-p, --top-k, --min-p and --seed.
 void add_sampling_flags(Command command, SamplingParams& sampling);
 
@@ -57,6 +63,9 @@ void require_one_process(const char* command);
 // be loaded, or a rank has died.
 void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std::function<void(Engine&)>& lead);
 
+// Prints on standard error what a user should know of a model: keys and tensors that are not read, and the tokenizer's
+// ids that are not as its files say.
+void print_notes(const std::string& model, const Tokenizer& tokenizer, const ModelConfig& config);
 // Prints a text on standard output and flushes it. Throws Error if it cannot be written.
 void print_now(const std::string& text);
 

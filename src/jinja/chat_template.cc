@@ -66,7 +66,13 @@ ChatTemplate ChatTemplate::load(const std::string& model_dir, const std::string&
   } catch (const Error& error) {
     fail("{}/tokenizer_config.json: {}", model_dir, error.what());
   }
-  return source ? parse(*source, tokens) : ChatTemplate();
+  if (!source) return {};
+  if (template_path.empty()) return parse(*source, tokens);
+  try {
+    return parse(*source, tokens);
+  } catch (const Error& error) {
+    fail("{}: {}", template_path, error.what());
+  }
 }
 
 ChatTemplate ChatTemplate::parse(std::string_view source) {
