@@ -2,8 +2,8 @@
 //
 // Every call is collective: all ranks make the same calls in the same order, each from one thread (the engine's). After
 // a broadcast or a sum all ranks hold identical bits, whatever the wire, because a rank rounds what it keeps like what
-// it sends. A rank alone sends nothing and rounds nothing. A call throws Error if a peer has died, or has been silent
-// for longer than the timeout.
+// it sends. A rank alone sends nothing and rounds nothing. A call throws RankLost, an Error (rank_lost.h), if a peer
+// has died, or has been silent for longer than the timeout.
 #pragma once
 
 #include <cstddef>

@@ -154,12 +154,6 @@ int own_experts(const ModelTensor& tensor, const ModelConfig& config, Range ids)
   return count;
 }
 
-// Returns which of the hidden units of an expert of this width a rank has. Shared experts of a width of their own are
-// never cut.
-Range own_units(int width, int layer, const ModelConfig& config, const Share& share) {
-  return width == config.experts(layer).width ? share.expert_width(layer) : Range{0, width};
-}
-
 // Returns the elements of so many tensors of each row.
 std::int64_t sum_of_sizes(const ModelConfig& config, int ModelTensor::*count) {
   const TensorTable table(config);
@@ -233,6 +227,10 @@ ExpertMatrices expert_matrices(const TensorTable& table, const ModelConfig& conf
   return {table.at(kGateProj, layer),           table.at(kUpProj, layer),     table.at(kDownProj, layer),
           dense ? 0 : experts.routed_index(id), table.find(kGateBias, layer), table.find(kUpBias, layer),
           table.find(kDownBias, layer)};
+}
+
+Range own_units(int width, int layer, const ModelConfig& config, const Share& share) {
+  return width == config.experts(layer).width ? share.expert_width(layer) : Range{0, width};
 }
 
 TensorPart part_of(const ModelTensor& tensor, const ModelConfig& config, const Share& share) {

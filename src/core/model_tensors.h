@@ -128,6 +128,10 @@ struct ExpertMatrices {
 };
 ExpertMatrices expert_matrices(const TensorTable& table, const ModelConfig& config, int layer, int id);
 
+// Returns which of the hidden units of a layer's experts of this width a rank has. Shared experts of a width of their
+// own are never cut.
+Range own_units(int width, int layer, const ModelConfig& config, const Share& share);
+
 // What a rank has of a row: this part of each of `count` tensors.
 struct TensorPart {
   Range rows, columns;  // of a vector: columns are [0, 1)

@@ -49,9 +49,8 @@ int label_of(const JsonField& field, std::size_t count) {
 
 // --- tasks ---
 
-// AI2's: {"question": {"stem": TEXT, "choices": [{"text": TEXT, "label": "A"}, ...]}, "answerKey": "A"}; Hugging
-// Face's:
-// {"question": TEXT, "choices": {"text": [TEXT, ...], "label": ["A", ...]}, "answerKey": "A"}.
+// AI2's: {"question": {"stem": TEXT, "choices": [{"text": TEXT, "label": "A"}, ...]}, "answerKey": "A"}
+// Hugging Face's: {"question": TEXT, "choices": {"text": [TEXT, ...], "label": ["A", ...]}, "answerKey": "A"}
 Question arc_easy(const JsonField& item) {
   Question q;
   std::vector<std::string> labels;

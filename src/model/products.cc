@@ -71,7 +71,7 @@ std::span<Product> products_of_experts(Step& s, const Routing& routing, const Ex
 int local_width(const Step& s, int layer, int e) {
   const Share& share = s.model.share();
   const int width = expert_width(s.model.config, layer, share.experts(layer).begin + e);
-  return width == s.model.config.experts(layer).width ? share.expert_width(layer).size() : width;
+  return own_units(width, layer, s.model.config, share).size();
 }
 
 // The beginning of a wave, from expert `first` on, whose experts are equally wide.

@@ -68,7 +68,7 @@ ExpertsConfig read_own_experts(const ConfigKeys& keys) {
 }
 
 AttentionConfig read_own_attention(const ConfigKeys& keys, const ModelConfig& config) {
-  AttentionConfig attention = read_attention(keys, config);
+  AttentionConfig attention = read_heads(keys, config);
   attention.qkv_bias = attention.output_bias = keys.flag("attention_bias");
   read_attention_keys(keys.root(), attention);
   read_rope(keys, attention, RotaryShare::kAny);  // what is beside "rope_theta", too

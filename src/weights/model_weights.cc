@@ -176,7 +176,7 @@ class Loader {
     const WeightFormat format = formats_.experts;
     const ExpertMatrices m = expert_matrices(table(), config_, l, e);
     const int D = m.gate.columns(), F = m.gate.rows();
-    const Range width = F == config_.experts(l).width ? share_.expert_width(l) : Range{0, F};
+    const Range width = own_units(F, l, config_, share_);
     if (in_file_.experts.packed) {
       // Panels of gate and up alternate.
       const int panels = (width.size() + kPanel - 1) / kPanel, all = (F + kPanel - 1) / kPanel;

@@ -1,19 +1,11 @@
 """Models whose layers have one feed-forward network each."""
 
 import transformers as t
+from golden_config import maker
 
 SHAPE = dict(hidden_size=32, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
              vocab_size=72, max_position_embeddings=8192, bos_token_id=0, eos_token_id=1, pad_token_id=None)
-
-
-def new(kind, long=False, **more):
-    """A function that makes the configuration. `long`: 4,000 tokens, too."""
-    def config():
-        made = kind(**(SHAPE | more))
-        if long:
-            made.golden_long = True
-        return made
-    return config
+new = maker(SHAPE)
 
 
 def linear(size):

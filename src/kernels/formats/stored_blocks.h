@@ -8,13 +8,11 @@
 //   q5_1   d, m; 32 high bits; as q4_0. d * q + m
 //   q8_0   d; 32 signed bytes. d * byte
 //   q4_k   256: d, m; 8 pairs (s, t) of 6 bits in 12 bytes; 4 times 32 bytes, whose low halves are 32 elements and
-//   whose
-//          high halves the next 32. Each 32 elements have their s and t: d * s * q - m * t
+//          whose high halves the next 32. Each 32 elements have their s and t: d * s * q - m * t
 //   q5_k   d, m; 12 bytes as q4_k; 32 bytes of high bits, bit i of byte j for element 32 i + j; low bits as q4_k
-//   q6_k   256: low halves, 64 bytes for each 128 elements: low halves of bytes 0 to 63 for the first 64, then high
-//   ones;
-//          pairs of high bits, 32 bytes for each 128, bits 2 i of byte j for element 32 i + j; 16 signed scales s of 16
-//          elements each; d. d * s * (q - 32)
+//   q6_k   256: low halves, 64 bytes for each 128 elements: low halves of bytes 0 to 63 for the first 64, then the high
+//          ones; pairs of high bits, 32 bytes for each 128, bits 2 i of byte j for element 32 i + j; 16 signed scales s
+//          of 16 elements each; d. d * s * (q - 32)
 //   mxfp4  32: an exponent byte e; 16 bytes as q4_0. 2^(e - 127) * kFp4Levels[q], and no number if e is 255
 //          (OCP Microscaling Formats 1.0)
 //

@@ -63,8 +63,7 @@ struct StoredMatrix {
   int skip = 0;  // so many elements of each row's first block come before the slice
 
   StoredMatrix slice(int row, int row_count, int column, int column_count) const;
-  // Writes one row to out[0 .. depth), as f32: widened, which is exact, or decoded
-  // (decode() in stored_blocks.h).
+  // Writes one row to out[0 .. depth), as f32: widened, which is exact, or decoded (decode() in stored_blocks.h).
   void read_row(int row, float* out) const;
 };
 
@@ -72,9 +71,9 @@ struct StoredMatrix {
 PackedMatrix empty_packed(int rows, int depth, WeightFormat format);
 
 // Packs `parts`, which must all have the same depth, as one matrix: the rows of each part follow those of the one
-// before it. The weights are converted to `format`, those in blocks from the f32 that they
-// decode to: f32 becomes the nearest bf16, ties to even, and quantise_block()
-// says how int8 and int4 round. With `space`, the matrix lies there; without it, the matrix owns its memory.
+// before it. The weights are converted to `format`, those in blocks from the f32 that they decode to: f32 becomes the
+// nearest bf16, ties to even, and quantise_block() says how int8 and int4 round. With `space`, the matrix lies there;
+// without it, the matrix owns its memory.
 PackedMatrix pack(ThreadPool& pool, std::span<const StoredMatrix> parts, WeightFormat format,
                   PackingSpace* space = nullptr);
 

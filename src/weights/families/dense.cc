@@ -17,11 +17,6 @@ void set_layers_alike(const ConfigKeys& keys, const AttentionConfig& attention, 
   config.layers = uniform_layers(keys.integer("num_hidden_layers"), attention, read_dense_network(keys));
 }
 
-void set_norms(BlockNorm norm, ModelConfig& config) {
-  for (LayerConfig& layer : config.layers)
-    for (BlockConfig& block : layer.blocks) block.norm = norm;
-}
-
 void read_llama(const ConfigKeys& keys, ModelConfig& config) {
   AttentionConfig attention = read_attention(keys, config);
   attention.qkv_bias = attention.output_bias = keys.flag("attention_bias");

@@ -141,6 +141,20 @@ ExpertsConfig read_dense_network(const ConfigKeys& keys) {
   return dense_experts(keys.integer("intermediate_size"), read_activation(keys));
 }
 
+ExpertsConfig read_softmax_experts(const ConfigKeys& keys, int count, const char* per_token, const char* width,
+                                   bool renormalises) {
+  return {.count = count,
+          .per_token = keys.integer(per_token),
+          .width = keys.integer(width),
+          .activation = read_activation(keys),
+          .router = RouterConfig{.norm = renormalises ? RouterNorm::kSelected : RouterNorm::kNone}};
+}
+
+void set_norms(BlockNorm norm, ModelConfig& config) {
+  for (LayerConfig& layer : config.layers)
+    for (BlockConfig& block : layer.blocks) block.norm = norm;
+}
+
 int read_window(const ConfigKeys& keys, bool in_use) {
   const json* window = keys.find("sliding_window");
   if (!window || !in_use) return 0;

@@ -35,6 +35,11 @@ AttentionConfig read_attention(const ConfigKeys& keys, const ModelConfig& config
 // "intermediate_size" and the activation.
 ExpertsConfig read_dense_network(const ConfigKeys& keys);
 Activation read_activation(const ConfigKeys& keys, const char* key = "hidden_act");
+// So many experts, whose weights are a softmax over all; what keys are called that say the rest.
+ExpertsConfig read_softmax_experts(const ConfigKeys& keys, int count, const char* per_token, const char* width,
+                                   bool renormalises);
+// Where the norms of all blocks are.
+void set_norms(BlockNorm norm, ModelConfig& config);
 // Makes layers dense that "decoder_sparse_step" does not divide, counted from 1, or that "mlp_only_layers" names
 // (Qwen).
 void set_dense_between(const ConfigKeys& keys, ModelConfig& config);

@@ -24,11 +24,7 @@ int read_expert_count(const ConfigKeys& keys, const char* model_type) {
 }
 
 ExpertsConfig read_experts(const ConfigKeys& keys, const char* model_type, const char* width, bool renormalises) {
-  return {.count = read_expert_count(keys, model_type),
-          .per_token = keys.integer("num_experts_per_tok"),
-          .width = keys.integer(width),
-          .activation = read_activation(keys),
-          .router = RouterConfig{.norm = renormalises ? RouterNorm::kSelected : RouterNorm::kNone}};
+  return read_softmax_experts(keys, read_expert_count(keys, model_type), "num_experts_per_tok", width, renormalises);
 }
 
 void read_olmoe(const ConfigKeys& keys, ModelConfig& config) {

@@ -21,14 +21,10 @@ int read_experts_at_least_1(const ConfigKeys& keys, const char* key) {
   return count;
 }
 
-// The experts of a layer whose weights are a softmax over all.
+// The same with the names of all keys.
 ExpertsConfig read_softmax_experts(const ConfigKeys& keys, const char* count, const char* per_token, const char* width,
                                    bool renormalises) {
-  return {.count = read_experts_at_least_1(keys, count),
-          .per_token = keys.integer(per_token),
-          .width = keys.integer(width),
-          .activation = read_activation(keys),
-          .router = RouterConfig{.norm = renormalises ? RouterNorm::kSelected : RouterNorm::kNone}};
+  return read_softmax_experts(keys, read_experts_at_least_1(keys, count), per_token, width, renormalises);
 }
 
 // Shared experts are one network of so many hidden units: slices as wide as the routed ones if it is a small multiple
@@ -81,11 +77,6 @@ void set_unused_layers(const ConfigKeys& keys, const char* key, ModelConfig& con
   if (count < 0 || count > kMostLayers) fail("{}: expected an integer from 0 to {}, got {}", key, kMostLayers, count);
   for (int l = 0; l < count; ++l)
     config.unused_tensors.push_back(fmt::format("model.layers.{}.", config.num_layers() + l));
-}
-
-void set_norms_after(ModelConfig& config) {
-  for (LayerConfig& layer : config.layers)
-    for (BlockConfig& block : layer.blocks) block.norm = BlockNorm::kAfter;
 }
 
 // A value for all layers, or a list with one for each.
@@ -286,7 +277,7 @@ void read_flex_olmo(const ConfigKeys& keys, ModelConfig& config) {
   const ExpertsConfig experts = read_softmax_experts(keys, "num_experts", "num_experts_per_tok", "intermediate_size",
                                                      keys.flag("norm_topk_prob"));
   config.layers = uniform_layers(keys.integer("num_hidden_layers"), attention, experts);
-  set_norms_after(config);
+  set_norms(BlockNorm::kAfter, config);
 }
 
 constexpr std::array kRoutedFamilies = {
