@@ -16,9 +16,26 @@ std::size_t element_bytes(WeightFormat format) {
   return format == WeightFormat::kF32 ? sizeof(float) : quantised(format) ? 1 : sizeof(BF16);
 }
 
+// Sets d of all blocks to one that gives random codes a deviation near 1 or, as s and t are random, a little more.
+void write_parts(PackedMatrix& matrix) {
+  constexpr F16 kScale8{0x22ee};                     // 1 / 73.9
+  constexpr F16 kScale4{0x1400}, kMinimum4{0x2000};  // 2^-10 and 2^-7; bytes s and t are used as they are
+  constexpr float kScale6 = 0x1p-10f;
+  for (std::size_t at = 0; at < matrix.own.size(); at += block_bytes(matrix.format)) {
+    std::byte* const head = matrix.own.data() + at;
+    const auto fill = [&](const auto& value, int first, int count) {
+      for (int i = first; i < first + count; ++i) std::memcpy(head + i * sizeof value, &value, sizeof value);
+    };
+    if (matrix.format == WeightFormat::kQ8_0) fill(kScale8, 0, kCodeBlock / part_depth(matrix.format) * kPanel);
+    if (matrix.format == WeightFormat::kQ4_K) fill(kScale4, 0, kPanel), fill(kMinimum4, kPanel, kPanel);
+    if (matrix.format == WeightFormat::kQ6_K) fill(kScale6, 0, kPanel);
+  }
+}
+
 // Sets the scale of all blocks to one that gives random codes a standard deviation near 1. In int4 the choices of
 // factors stay random.
 void write_scales(PackedMatrix& matrix) {
+  if (in_parts(matrix.format)) return write_parts(matrix);
   constexpr float kScale8 = 1 / 73.9f, kScale4 = 1 / 54.8f;  // the deviations of all bytes, and of kInt4Products
   const BF16 half = to_bf16(kScale4);
   for (std::size_t at = 0; at < matrix.own.size(); at += block_bytes(matrix.format))

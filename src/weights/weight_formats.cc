@@ -5,6 +5,20 @@
 #include "base/error.h"
 
 namespace foe {
+namespace {
+
+WeightFormat parse_chosen(std::string_view what, std::string_view name) {
+  bool kept = false;
+  for (const WeightFormat format : kWeightFormats)
+    if (name == to_string(format)) {
+      if (!in_parts(format)) return format;
+      kept = true;
+    }
+  fail("{}: expected f32, bf16, bf16xbf16, int8 or int4, got '{}'{}", what, name,
+       kept ? ", to which nothing is rounded: files that have it keep it unless another format is asked for" : "");
+}
+
+}  // namespace
 
 FormatChoice parse_format_choice(std::string_view what, std::string_view text) {
   FormatChoice choice;
@@ -13,7 +27,7 @@ FormatChoice parse_format_choice(std::string_view what, std::string_view text) {
     text.remove_prefix(std::min(text.size(), item.size() + 1));
     const std::size_t equals = item.find('=');
     if (equals == item.npos && first) {
-      choice = FormatChoice::all(parse_weight_format(what, item));
+      choice = FormatChoice::all(parse_chosen(what, item));
       continue;
     }
     const std::string_view part = item.substr(0, std::min(equals, item.size()));
@@ -23,7 +37,7 @@ FormatChoice parse_format_choice(std::string_view what, std::string_view text) {
                                                               : nullptr;
     if (!format || equals == item.npos)
       fail("{}: expected a format, or attention=, experts= or head= with one, got '{}'", what, item);
-    *format = parse_weight_format(what, item.substr(equals + 1));
+    *format = parse_chosen(what, item.substr(equals + 1));
   }
   return choice;
 }

@@ -73,12 +73,14 @@ void check_blocks(WeightFormat format, int count, int width, const std::vector<i
 
 // Rows that make one tile, several, and more than one block of rows; panels long enough to be read in several streams.
 TEST(BlockSum, ViewsAddWhatBlocksByThemselvesDo) {
-  for (const WeightFormat format : kWeightFormats)
+  for (const WeightFormat format : kWeightFormats) {
+    if (in_parts(format)) continue;  // values cannot be rounded to it
     for (const int count : {1, 2, 5, 16, 50}) {
       SCOPED_TRACE(testing::Message() << to_string(format) << ", " << count << " rows");
       check_blocks(format, count, 100, {0, 128, 256, 512, 640}, 2);
       check_blocks(format, count, 40, {0, 256, 512, 768, 1024, 1280, 1536, 1792, 2000}, 1);
     }
+  }
 }
 
 }  // namespace

@@ -124,7 +124,7 @@ std::vector<std::byte> written_bytes(const QuantisedRows& rows, int count, int n
   for (int i = 0; i < count; ++i)
     for (int k = 0; k < n; k += kCodeBlock) {
       const auto* block = reinterpret_cast<const std::byte*>(&row_block_of(rows, i, k));
-      const std::size_t used = offsetof(RowBlock, part_offsets) + sizeof(RowBlock::part_offsets);
+      const std::size_t used = offsetof(RowBlock, wide_offsets) + sizeof(RowBlock::wide_offsets);
       all.insert(all.end(), block, block + used);
     }
   return all;
@@ -147,12 +147,12 @@ TEST(QuantiseRows, NearestMultipleOnEveryTargetAndAnyThreads) {
           if (first.empty()) first = written;
           ASSERT_EQ(written, first);
           for (int i = 0; i < kRows; ++i) {
-            int sums[2] = {}, all = 0;
+            int sums[2] = {}, wide = 0, all = 0;
             for (int k = 0; k < padded_depth(format, n); ++k) {
               const RowBlock& block = row_block_of(rows, i, k);
               const double value = quantised_value(rows, i, k), scale = block.scale;
               sums[k % 4 / 2] += quantised_code(rows, i, k);
-              all += quantised_code(rows, i, k);
+              wide += quantised_code(rows, i, k);
               // A multiple's own roundings may move it across half a step.
               if (k < n) {
                 ASSERT_NEAR(value, x[i * n + k], scale * (0.5 + 3 * kMostCode * kUnitRoundoff));
@@ -164,6 +164,10 @@ TEST(QuantiseRows, NearestMultipleOnEveryTargetAndAnyThreads) {
                   const std::int16_t* offsets = block.part_offsets[k % kCodeBlock / kInt4Part];
                   ASSERT_EQ(offsets[&sum - sums], -kLevelOffset * std::exchange(sum, 0));
                 }
+              if (k % 32 == 31) {
+                ASSERT_EQ(block.wide_offsets[k % kCodeBlock / 32], -kCodeOffset * wide);
+                all += std::exchange(wide, 0);
+              }
               if (k % kCodeBlock == kCodeBlock - 1) {
                 ASSERT_EQ(block.offset, -kCodeOffset * std::exchange(all, 0));
               }

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/huge_pages.h"
+#include "kernels/formats/pack_parts.h"
 #include "kernels/formats/stored_blocks.h"
 #include "kernels/products/gemm.h"
 
@@ -64,6 +65,8 @@ void pack_codes(std::span<const float> row, const PackedMatrix& packed, std::byt
 
 // Packs row `from` of `source` as row `to` of the packed matrix, whose data is `data`.
 void pack_row(const StoredMatrix& source, int from, const PackedMatrix& packed, std::byte* data, int to) {
+  if (in_parts(packed.format))
+    return place_parts(source, from, to % kPanel, data + (to / kPanel) * packed.panel_stride);
   std::vector<float> row(source.depth);
   source.read_row(from, row.data());
   if (quantised(packed.format))
@@ -143,6 +146,7 @@ PackedMatrix pack(ThreadPool& pool, std::span<const StoredMatrix> parts, WeightF
   std::vector<std::pair<const StoredMatrix*, int>> rows;  // for each row: its part, and its number there
   for (const StoredMatrix& part : parts) {
     FOE_CHECK(part.depth == parts[0].depth, "depths {} and {}", part.depth, parts[0].depth);
+    FOE_CHECK(!in_parts(format) || keeps_parts(part) == format, "{} as {}", to_string(part.type), to_string(format));
     for (int row = 0; row < part.rows; ++row) rows.emplace_back(&part, row);
   }
   PackedMatrix packed = without_data(static_cast<int>(rows.size()), parts[0].depth, format);
@@ -159,6 +163,8 @@ PackedMatrix pack_gate_up(ThreadPool& pool, const StoredMatrix& gate, const Stor
                           PackingSpace* space) {
   FOE_CHECK(gate.rows == up.rows && gate.depth == up.depth, "gate [{}, {}], up [{}, {}]", gate.rows, gate.depth,
             up.rows, up.depth);
+  FOE_CHECK(!in_parts(format) || (keeps_parts(gate) == format && keeps_parts(up) == format), "{} and {} as {}",
+            to_string(gate.type), to_string(up.type), to_string(format));
   const int panels = (gate.rows + kPanel - 1) / kPanel;
   PackedMatrix packed = without_data(2 * panels * kPanel, gate.depth, format);
   std::byte* data = give_data(packed, space);

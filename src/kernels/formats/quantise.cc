@@ -23,11 +23,9 @@ namespace {
 // Computes the offsets of a block from its codes.
 void store_offsets(RowBlock& block) {
   const VU8 ones = hn::Set(DU8(), 1);
-  VI16 sums = hn::Zero(DI16());
   HWY_ALIGN std::int32_t parts[kCodeBlock / 4];
   for (int k = 0; k < kCodeBlock; k += 4 * kVecLanes) {
     const VI16 pairs = multiply_pairs(ones, hn::LoadU(DI8(), block.codes + k));
-    sums = hn::Add(sums, pairs);
     // A 32-bit lane has two sums of pairs, and a part has four such lanes. Each lane gets the sum of all four.
     VI16 part = hn::Add(pairs, hn::BitCast(DI16(), hn::Shuffle1032(hn::BitCast(DI32(), pairs))));
     part = hn::Add(part, hn::BitCast(DI16(), hn::Shuffle2301(hn::BitCast(DI32(), part))));
@@ -36,9 +34,14 @@ void store_offsets(RowBlock& block) {
   static_assert(kLevelOffset == 1 << 5 && kInt4Part == 16);
   for (int part = 0; part < kCodeBlock / kInt4Part; ++part)
     std::memcpy(block.part_offsets[part], parts + part * 4, sizeof block.part_offsets[part]);
-  VI32 odd = hn::Zero(DI32());
-  const VI32 even = hn::ReorderWidenMulAccumulate(DI32(), sums, hn::Set(DI16(), 1), hn::Zero(DI32()), odd);
-  block.offset = -kCodeOffset * hn::GetLane(hn::SumOfLanes(DI32(), hn::Add(even, odd)));
+  static_assert(kCodeOffset == 4 * kLevelOffset);
+  block.offset = 0;
+  for (int i = 0; i < kCodeBlock / 32; ++i) {
+    const auto& first = block.part_offsets[2 * i];
+    const auto& second = block.part_offsets[2 * i + 1];
+    block.wide_offsets[i] = 4 * (first[0] + first[1] + second[0] + second[1]);
+    block.offset += block.wide_offsets[i];
+  }
 }
 
 void quantise_row_block(const float* x, RowBlock& block) {
@@ -207,7 +210,7 @@ void encode_int8(const float* w, int n, WeightBlock& block) {
 }  // namespace
 
 WeightBlock quantise_block(WeightFormat format, const float* w, int n) {
-  FOE_CHECK(quantised(format) && 0 < n && n <= kCodeBlock, "{} of {}", n, to_string(format));
+  FOE_CHECK(quantised(format) && !in_parts(format) && 0 < n && n <= kCodeBlock, "{} of {}", n, to_string(format));
   float largest = 0;
   bool finite = true;
   for (int k = 0; k < n; ++k) {

@@ -44,6 +44,7 @@ struct alignas(64) RowBlock {
   std::int32_t offset;  // -kCodeOffset * the sum of all codes
   // For each part of the block: -kLevelOffset * the sum of its codes with k % 4 < 2, and the same for its other codes.
   std::int16_t part_offsets[kCodeBlock / kInt4Part][2];
+  std::int32_t wide_offsets[kCodeBlock / 32];  // -kCodeOffset * the sum of each 32 codes
 };
 static_assert(kLevelOffset * kMostCode * kInt4Part / 2 <= 32767);
 

@@ -14,6 +14,7 @@
 #include "base/check.h"
 #include "kernels/cpu.h"
 #include "kernels/products/pairs_tile-inl.h"
+#include "kernels/products/parts.h"
 #include "kernels/products/row_range-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -116,6 +117,10 @@ void multiply_rows(const Product& product, int first_row, int panel, float* y, s
       if constexpr (kRows <= tallest_of_codes(kPanels))
         return multiply_int4<kRows, kPanels>(x, w, stride, depth, y, y_stride);
       break;
+    case WeightFormat::kQ8_0:
+    case WeightFormat::kQ4_K:
+    case WeightFormat::kQ6_K:
+      break;  // multiply_parts()
   }
   FOE_CHECK(false, "no tile of {} rows and {} panels of {}", kRows, kPanels, to_string(product.w->format));
 }
@@ -159,6 +164,13 @@ void multiply_row_block(const Product& product, [[maybe_unused]] const TiledRows
                         [[maybe_unused]] int rows_before, int first_row, int rows, int panel,
                         Accumulators<kPanels>& acc, [[maybe_unused]] const ResultLines& results) {
   constexpr std::size_t kStride = kPanels * kPanel;
+  if (in_parts(product.w->format)) {
+    const PackedMatrix& w = *product.w;
+    const std::byte* x[kMostRows<kPanels>];
+    for (int i = 0; i < rows; ++i) x[i] = row_of(product, first_row + i);
+    return multiply_parts(
+        {w.format, x, rows, kPanels, w.data + panel * w.panel_stride, w.panel_stride, w.depth, acc[0][0]});
+  }
   const bool codes = rounds_rows(product.w->format), dots = kMayDot && quantised(product.w->format) && dot_products();
 #if HWY_TARGET == HWY_AVX3
   if constexpr (kPanels <= 2)

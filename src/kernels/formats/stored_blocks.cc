@@ -65,15 +65,10 @@ struct ScaleAndMin {
   float scale, min;
 };
 
-// The j-th pair of q4_k and q5_k. Of the twelve bytes, the first four have the scales of the first four pairs in six
-// bits, the next four their minima, the last four the low halves of the other pairs, whose high bits are in the eight
-// bytes before.
+// The j-th pair of q4_k and q5_k.
 ScaleAndMin pair_of(const std::uint8_t* in, int j) {
-  const std::uint8_t* packed = in + 4;
-  const int i = j % 4;
-  const unsigned scale = j < 4 ? packed[i] & 63u : (packed[8 + i] & 15u) | (packed[i] >> 6 << 4);
-  const unsigned min = j < 4 ? packed[4 + i] & 63u : (packed[8 + i] >> 4) | (packed[4 + i] >> 6 << 4);
-  return {half_at(in) * static_cast<float>(scale), half_at(in + 2) * static_cast<float>(min)};
+  const PairOfCodes codes = pair_of_codes(in, j);
+  return {half_at(in) * static_cast<float>(codes.s), half_at(in + 2) * static_cast<float>(codes.t)};
 }
 
 struct Q4_K {
@@ -140,6 +135,16 @@ void widen(const std::byte* from, std::size_t elements, float* out) {
 }
 
 }  // namespace
+
+// Of the twelve bytes, the first four have the scales of the first four pairs in six bits, the next four their minima,
+// the last four the low halves of the other pairs, whose high bits are in the eight bytes before.
+PairOfCodes pair_of_codes(const std::uint8_t* in, int j) {
+  const std::uint8_t* packed = in + 4;
+  const int i = j % 4;
+  if (j < 4) return {packed[i] & 63u, packed[4 + i] & 63u};
+  const unsigned low = packed[8 + i], high_s = packed[i] >> 6u, high_t = packed[4 + i] >> 6u;
+  return {(low & 15) | high_s << 4, low >> 4 | high_t << 4};
+}
 
 void decode(DType type, const std::byte* from, std::size_t elements, float* out) {
   FOE_CHECK(elements % info_of(type).elements == 0, "{} elements of {}", elements, to_string(type));

@@ -20,6 +20,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "core/dtype.h"
 
@@ -27,6 +28,12 @@ namespace foe {
 
 // The numbers of four bits (E2M1): a sign, two bits of exponent and one of mantissa.
 inline constexpr float kFp4Levels[16] = {0, .5f, 1, 1.5f, 2, 3, 4, 6, 0, -.5f, -1, -1.5f, -2, -3, -4, -6};
+
+// The j-th pair of a block of q4_k or q5_k, which begins at `block`.
+struct PairOfCodes {
+  unsigned s, t;
+};
+PairOfCodes pair_of_codes(const std::uint8_t* block, int j);
 
 // Writes `elements`, which are whole blocks, to `out`. `from` may have any alignment.
 void decode(DType type, const std::byte* from, std::size_t elements, float* out);

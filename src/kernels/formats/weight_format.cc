@@ -16,6 +16,12 @@ const char* to_string(WeightFormat format) {
       return "int8";
     case WeightFormat::kInt4:
       return "int4";
+    case WeightFormat::kQ8_0:
+      return "q8_0";
+    case WeightFormat::kQ4_K:
+      return "q4_k";
+    case WeightFormat::kQ6_K:
+      return "q6_k";
   }
   return "?";
 }
@@ -23,7 +29,7 @@ const char* to_string(WeightFormat format) {
 WeightFormat parse_weight_format(std::string_view what, std::string_view name) {
   for (const WeightFormat format : kWeightFormats)
     if (name == to_string(format)) return format;
-  fail("{}: expected f32, bf16, bf16xbf16, int8 or int4, got '{}'", what, name);
+  fail("{}: expected f32, bf16, bf16xbf16, int8, int4, q8_0, q4_k or q6_k, got '{}'", what, name);
 }
 
 }  // namespace foe

@@ -14,11 +14,26 @@
 //              weight = scale * kInt4Factors[choice] * kInt4Levels[index]; the product of the two integers fits into a
 //              signed byte
 //
-// The scales (and choices) of a block take 64 bytes, a cache line. Codes come in lines of 64 bytes, too; 16 lines of
-// signed bytes or of pairs are what a tile register loads (kernels/products/amx.h).
+// Three formats have the very numbers of GGUF's types of the same names (kernels/formats/stored_blocks.h). A part of a
+// block, 32 k or in q6_k 16, has a scale of its own:
 //
-// Activations are f32 beside f32 and bf16. Beside bf16xbf16 they are rounded to bf16, and beside int8 and int4 to 8
-// bits with a scale for each block (kernels/formats/quantise.h).
+//   q8_0       128 k, 8.5 bits a weight: scales [4 parts][16 rows] in f16; codes as in int8. weight = scale * code
+//   q4_k       128 k, 4.75 bits a weight: d [16 rows] and m [16 rows] in f16; for each part s [16 rows] and t [16
+//   rows],
+//              bytes; codes [k / 8][16 rows][4 k], bytes, whose lower half is the code of k and whose upper half that
+//              of k + 4. weight = d * s * code - m * t
+//   q6_k       128 k, 6.75 bits a weight: d [16 rows] in f32; s [8 parts][16 rows], signed bytes; for each part a line
+//              [16 rows][4 k] of bytes, whose bits 2 i and 2 i + 1 are the high bits of the codes of k + 4 i, and then
+//              the low halves of codes as in q4_k. weight = d * s * (code - 32)
+//
+// In files the last two have blocks of 256 k, and take 4.5 and 6.5625 bits. Here each half has its d and m, so that a
+// matrix can be cut at multiples of 128 k, and s and t are whole bytes.
+//
+// What comes before a block's codes, its head, takes whole cache lines of 64 bytes. Codes come in such lines, too; 16
+// lines of signed bytes or of pairs are what a tile register loads (kernels/products/amx.h).
+//
+// Activations are f32 beside f32 and bf16. Beside bf16xbf16 they are rounded to bf16, and beside all formats of
+// integers to 8 bits with a scale for each block (kernels/formats/quantise.h).
 #pragma once
 
 #include <algorithm>
@@ -31,9 +46,10 @@
 
 namespace foe {
 
-enum class WeightFormat { kF32, kBF16, kBF16xBF16, kInt8, kInt4 };
-inline constexpr WeightFormat kWeightFormats[] = {WeightFormat::kF32, WeightFormat::kBF16, WeightFormat::kBF16xBF16,
-                                                  WeightFormat::kInt8, WeightFormat::kInt4};
+enum class WeightFormat { kF32, kBF16, kBF16xBF16, kInt8, kInt4, kQ8_0, kQ4_K, kQ6_K };
+inline constexpr WeightFormat kWeightFormats[] = {WeightFormat::kF32,  WeightFormat::kBF16, WeightFormat::kBF16xBF16,
+                                                  WeightFormat::kInt8, WeightFormat::kInt4, WeightFormat::kQ8_0,
+                                                  WeightFormat::kQ4_K, WeightFormat::kQ6_K};
 
 inline constexpr int kPanel = 16;  // output rows of a panel
 
@@ -57,7 +73,7 @@ inline constexpr std::array<std::int8_t, 64> kInt4Products = [] {
 }();
 
 const char* to_string(WeightFormat format);
-// Reads "f32", "bf16", "bf16xbf16", "int8" or "int4". Throws Error, beginning with `what`, for anything else.
+// Reads what to_string() returns. Throws Error, beginning with `what`, for anything else.
 WeightFormat parse_weight_format(std::string_view what, std::string_view name);
 
 // Returns the format in memory of weights that are of this type in a file, unless another one is asked for. f32 has the
@@ -65,16 +81,27 @@ WeightFormat parse_weight_format(std::string_view what, std::string_view name);
 constexpr WeightFormat format_of(DType type) {
   return type == DType::kF32 || type == DType::kF16 ? WeightFormat::kF32 : WeightFormat::kBF16;
 }
+// Whether parts of a block have scales of their own, which are those of a type of GGUF. Nothing is ever rounded to such
+// a format.
+constexpr bool in_parts(WeightFormat format) {
+  return format == WeightFormat::kQ8_0 || format == WeightFormat::kQ4_K || format == WeightFormat::kQ6_K;
+}
+// Whether weights are integers with scales.
 constexpr bool quantised(WeightFormat format) {
-  return format == WeightFormat::kInt8 || format == WeightFormat::kInt4;
+  return format == WeightFormat::kInt8 || format == WeightFormat::kInt4 || in_parts(format);
 }
 // Whether products with these weights require activations that are rounded, too (quantise_rows).
 constexpr bool rounds_rows(WeightFormat format) {
   return quantised(format) || format == WeightFormat::kBF16xBF16;
 }
 
-inline constexpr int kCodeBlock = 128;  // k of a block in int8 and int4
+inline constexpr int kCodeBlock = 128;  // k of a block of integers
 inline constexpr int kPairBlock = 32;   // k of a block in bf16xbf16
+
+// Returns how many k of a block share a scale, in a format in parts.
+constexpr int part_depth(WeightFormat format) {
+  return format == WeightFormat::kQ6_K ? 16 : 32;
+}
 
 // Returns how many k a block has.
 constexpr int block_depth(WeightFormat format) {
@@ -82,7 +109,18 @@ constexpr int block_depth(WeightFormat format) {
 }
 // Returns how many bytes of a panel's block come before its codes.
 constexpr std::size_t head_bytes(WeightFormat format) {
-  return quantised(format) ? 64 : 0;
+  switch (format) {
+    case WeightFormat::kInt8:
+    case WeightFormat::kInt4:
+      return 64;
+    case WeightFormat::kQ8_0:
+      return 128;
+    case WeightFormat::kQ4_K:
+    case WeightFormat::kQ6_K:
+      return 192;
+    default:
+      return 0;
+  }
 }
 // Returns how many bytes a panel's block has.
 constexpr std::size_t block_bytes(WeightFormat format) {
@@ -93,9 +131,13 @@ constexpr std::size_t block_bytes(WeightFormat format) {
     case WeightFormat::kBF16xBF16:
       return kPanel * sizeof(BF16) * block_depth(format);
     case WeightFormat::kInt8:
+    case WeightFormat::kQ8_0:
       return head_bytes(format) + kPanel * kCodeBlock;
     case WeightFormat::kInt4:
+    case WeightFormat::kQ4_K:
       return head_bytes(format) + kPanel * kCodeBlock / 2;
+    case WeightFormat::kQ6_K:
+      return head_bytes(format) + kPanel * kCodeBlock / 4 * 3;
   }
   return 0;
 }

@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -67,13 +68,17 @@ struct StoredMatrix {
   void read_row(int row, float* out) const;
 };
 
+// Returns the format that has exactly the numbers of a matrix of a type in blocks: q8_0, q4_k or q6_k. None if the
+// matrix is of another type, or is a slice that begins inside a part of q8_0 or a half block of q4_k or q6_k.
+std::optional<WeightFormat> keeps_parts(const StoredMatrix& matrix);
+
 // Returns a matrix of zeros that owns its memory.
 PackedMatrix empty_packed(int rows, int depth, WeightFormat format);
 
 // Packs `parts`, which must all have the same depth, as one matrix: the rows of each part follow those of the one
 // before it. The weights are converted to `format`, those in blocks from the f32 that they decode to: f32 becomes the
-// nearest bf16, ties to even, and quantise_block() says how int8 and int4 round. With `space`, the matrix lies there;
-// without it, the matrix owns its memory.
+// nearest bf16, ties to even, and quantise_block() says how int8 and int4 round. q8_0, q4_k and q6_k take only parts
+// for which keeps_parts() returns them. With `space`, the matrix lies there; without it, the matrix owns its memory.
 PackedMatrix pack(ThreadPool& pool, std::span<const StoredMatrix> parts, WeightFormat format,
                   PackingSpace* space = nullptr);
 

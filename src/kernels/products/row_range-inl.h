@@ -124,7 +124,8 @@ template <typename Body>
 void for_each_row_range(std::span<const Product> terms, [[maybe_unused]] std::uint64_t call, Body&& body) {
   const Product& sum = terms.front();
 #if HWY_TARGET == HWY_AVX3
-  if (tiles() && rounds_rows(sum.w->format) && sum.w->depth > 0 && sum.count >= kFewestTiledRows)
+  if (tiles() && rounds_rows(sum.w->format) && !in_parts(sum.w->format) && sum.w->depth > 0 &&
+      sum.count >= kFewestTiledRows)
     return for_each_tiled_range(terms, call, body);
 #endif
   body(RowRange{0, sum.count});
