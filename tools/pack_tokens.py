@@ -6,18 +6,21 @@
 Writes OUT/train.u16 and OUT/valid.u16, raw little-endian uint16 token ids, and OUT/meta.json:
 
     {"vocab_size": 4096, "end_of_text": 0, "tokenizer_sha256": "...", "seed": 0,
-     "train": {"file": "train.u16", "tokens": N, "bytes": B, "sha256": "..."}, "valid": {...}}
+     "train": {"file": "train.u16", "tokens": N, "bytes": B, "sha256": "..."}, "valid": {...},
+     "packages": {"PACKAGE": N, ...}}
 
 `bytes` counts the UTF-8 text that the tokens stand for, <|endoftext|> counting nothing: bits per byte is the total loss
 of a file's tokens in nats, divided by ln 2 and by `bytes`. Each piece of text is followed by <|endoftext|>. The
 training split is cut at paragraphs into pieces of about 32 KB, long enough for any context, and these are shuffled, so
 that a trainer which reads from front to back meets all sources at all times. The validation split is whole documents.
+`packages` has the tokens of both splits by the Debian package that they are from.
 """
 
 import argparse
 import hashlib
 import json
 import random
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -42,16 +45,33 @@ def pieces_of(document: str, size: int) -> list[str]:
     return pieces
 
 
-def write_tokens(pieces: list[str], tokenizer: Tokenizer, path: Path) -> dict:
+def write_tokens(pieces: list[tuple[str, str]], tokenizer: Tokenizer, path: Path, packages: Counter) -> dict:
+    """Writes the tokens of the (package, text) in `pieces`, and counts them in `packages`."""
     end = tokenizer.token_to_id(END_OF_TEXT)
-    ids = [np.array(encoding.ids + [end], dtype="<u2") for encoding in tokenizer.encode_batch(pieces)]
-    data = np.concatenate(ids)
-    path.write_bytes(data.tobytes())
-    text_bytes = sum(len(piece.encode()) for piece in pieces)
-    digest = hashlib.sha256(data.tobytes()).hexdigest()
-    ratio = text_bytes / data.size
-    print(f"{path.name}: {data.size:,} tokens, {text_bytes:,} bytes of text, {ratio:.3f} bytes per token")
-    return {"file": path.name, "tokens": int(data.size), "bytes": text_bytes, "sha256": digest}
+    digest, tokens, text_bytes = hashlib.sha256(), 0, 0
+    with path.open("wb") as file:
+        for first in range(0, len(pieces), 256):  # an encoding takes far more memory than its ids
+            group = pieces[first : first + 256]
+            for (package, text), encoding in zip(group, tokenizer.encode_batch([t for _, t in group]), strict=True):
+                data = np.array(encoding.ids + [end], dtype="<u2")
+                file.write(data.tobytes())
+                digest.update(data.tobytes())
+                tokens += data.size
+                text_bytes += len(text.encode())
+                packages[package] += data.size
+    print(f"{path.name}: {tokens:,} tokens, {text_bytes:,} bytes of text, {text_bytes / tokens:.3f} bytes per token")
+    return {"file": path.name, "tokens": tokens, "bytes": text_bytes, "sha256": digest.hexdigest()}
+
+
+def read_documents(data: Path) -> dict[str, list[tuple[str, str]]]:
+    """The (package, text) of each document of each split, in the order of the files' names."""
+    manifest = data / "manifest.json"
+    if not manifest.exists():
+        raise SystemExit(f"pack_tokens: expected {manifest}, found none: run fetch_corpus.py first")
+    splits = {"train": [], "valid": []}
+    for file in json.loads(manifest.read_text("utf-8"))["files"]:  # sorted
+        splits[file["path"].split("/")[0]].append((file["package"], (data / file["path"]).read_text("utf-8")))
+    return splits
 
 
 def main() -> None:
@@ -72,23 +92,19 @@ def main() -> None:
             f"pack_tokens: expected at most 65536 tokens and {END_OF_TEXT} among them, found "
             f"{tokenizer.get_vocab_size()} tokens and {END_OF_TEXT} = {tokenizer.token_to_id(END_OF_TEXT)}"
         )
-    documents = {
-        split: [path.read_text("utf-8") for path in sorted((arguments.data / split).glob("*.txt"))]
-        for split in ("train", "valid")
-    }
-    for split, texts in documents.items():
-        if not texts:
-            raise SystemExit(f"pack_tokens: expected text in {arguments.data / split}/*.txt, found none: run fetch_corpus.py first")
-    train = [piece for document in documents["train"] for piece in pieces_of(document, arguments.piece_bytes)]
+    documents = read_documents(arguments.data)
+    train = [(package, piece) for package, text in documents["train"] for piece in pieces_of(text, arguments.piece_bytes)]
     random.Random(arguments.seed).shuffle(train)
     arguments.out.mkdir(parents=True, exist_ok=True)
+    packages = Counter()
     meta = {
         "vocab_size": tokenizer.get_vocab_size(),
         "end_of_text": tokenizer.token_to_id(END_OF_TEXT),
         "tokenizer_sha256": hashlib.sha256(tokenizer_file.read_bytes()).hexdigest(),
         "seed": arguments.seed,
-        "train": write_tokens(train, tokenizer, arguments.out / "train.u16"),
-        "valid": write_tokens(documents["valid"], tokenizer, arguments.out / "valid.u16"),
+        "train": write_tokens(train, tokenizer, arguments.out / "train.u16", packages),
+        "valid": write_tokens(documents["valid"], tokenizer, arguments.out / "valid.u16", packages),
+        "packages": dict(sorted(packages.items())),
     }
     (arguments.out / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", "utf-8")
 

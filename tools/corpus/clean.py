@@ -2,6 +2,9 @@
 
 import re
 import unicodedata
+import zlib
+from array import array
+from hashlib import blake2b
 
 # Sources disagree on typography (the novels have straight quotes and "--"). A small vocabulary should not spend tokens
 # on telling them apart, so everything is written the way the novels are.
@@ -23,7 +26,8 @@ def normalise(paragraph: str) -> str:
     """NFC, plain quotes and dashes, no markers of emphasis, no control characters, single spaces."""
     text = unicodedata.normalize("NFC", paragraph).translate(_PUNCTUATION)
     text = text.replace("``", '"').replace("''", '"')
-    text = "".join(" " if unicodedata.category(c) in ("Cc", "Zs", "Zl", "Zp") else c for c in text)
+    if not (text.isascii() and text.isprintable()):
+        text = "".join(" " if unicodedata.category(c) in ("Cc", "Zs", "Zl", "Zp") else c for c in text)
     text = _EMPHASIS.sub(r"\1", text)
     return _SPACE_BEFORE.sub(r"\1", " ".join(text.split()))
 
@@ -52,18 +56,63 @@ def is_prose(paragraph: str) -> bool:
 
 
 class Deduplicator:
-    """Remembers paragraphs, ignoring case and punctuation. Short ones ("Yes.") may recur: dialogue needs them."""
+    """Remembers paragraphs, ignoring case and punctuation."""
 
     SHORTEST = 60  # characters
 
     def __init__(self) -> None:
-        self.seen_: set[str] = set()
+        self.seen_: set[bytes] = set()
+
+    @staticmethod
+    def key(paragraph: str) -> bytes:
+        return blake2b(re.sub(r"[\W_]+", "", paragraph.lower()).encode(), digest_size=12).digest()
 
     def is_new(self, paragraph: str) -> bool:
-        if len(paragraph) < self.SHORTEST:
-            return True
-        key = "".join(c for c in paragraph.lower() if c.isalnum())
+        """Short paragraphs ("Yes.") may recur: dialogue needs them."""
+        return len(paragraph) < self.SHORTEST or self.is_new_key(self.key(paragraph))
+
+    def is_new_key(self, key: bytes) -> bool:
         if key in self.seen_:
             return False
         self.seen_.add(key)
+        return True
+
+
+def windows(paragraph: str, length: int) -> list[str]:
+    """All runs of `length` words, ignoring case and punctuation; the whole paragraph if it is shorter."""
+    words = re.findall(r"[^\W_]+", paragraph.lower())
+    return [" ".join(words[i : i + length]) for i in range(max(1, len(words) - length + 1))]
+
+
+HELD_OUT_WORDS = 13
+
+
+def quotes(paragraph: str, held_out: frozenset[str]) -> bool:
+    """Whether a run of HELD_OUT_WORDS words of the paragraph is among `held_out`, the runs of the held-out text."""
+    return not held_out.isdisjoint(windows(paragraph, HELD_OUT_WORDS))
+
+
+def fingerprints(paragraph: str) -> array:
+    """32-bit digests of the paragraph's runs of eight words, for NearDuplicates."""
+    return array("I", (zlib.crc32(window.encode()) for window in windows(paragraph, 8)))
+
+
+class NearDuplicates:
+    """Finds paragraphs most of whose runs of eight words have been read before, in any paragraphs.
+
+    A set of 2^32 bits (512 MiB), one for each digest: after 60 million runs 1.4 % of the bits are set, which is how
+    often a new run looks like an old one. That does not make half of a paragraph's runs look old.
+    """
+
+    def __init__(self) -> None:
+        self.bits_ = bytearray(1 << 29)
+
+    def is_new(self, digests: array) -> bool:
+        """Remembers the paragraph if at most half of its runs are known."""
+        bits = self.bits_
+        known = sum(bits[d >> 3] >> (d & 7) & 1 for d in digests)
+        if 2 * known > len(digests):
+            return False
+        for d in digests:
+            bits[d >> 3] |= 1 << (d & 7)
         return True

@@ -1,7 +1,6 @@
 """Readers for the file formats in which Debian packages store English text. Each returns plain strings."""
 
 import html
-import html.parser
 import re
 import struct
 import zlib
@@ -89,43 +88,30 @@ def _osis_paragraphs(osis: str) -> list[str]:
     return text.split("\n\n")
 
 
-_HTML_BLOCKS = frozenset("p div li dt dd blockquote h1 h2 h3 h4 h5 h6 td th tr br hr section".split())
-_HTML_SKIPPED = frozenset("head script style pre table".split())
-
-
-class _HtmlParagraphs(html.parser.HTMLParser):
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.paragraphs_: list[str] = []
-        self.pieces_: list[str] = []
-        self.skipping_ = 0
-
-    def flush(self) -> None:
-        self.paragraphs_.append("".join(self.pieces_))
-        self.pieces_.clear()
-
-    def handle_starttag(self, tag, attrs) -> None:
-        self.skipping_ += tag in _HTML_SKIPPED
-        if tag in _HTML_BLOCKS:
-            self.flush()
-
-    def handle_endtag(self, tag) -> None:
-        self.skipping_ -= tag in _HTML_SKIPPED and self.skipping_ > 0
-        if tag in _HTML_BLOCKS:
-            self.flush()
-
-    def handle_data(self, data) -> None:
-        if not self.skipping_:
-            self.pieces_.append(data)
+_MARKUP_BLOCKS = frozenset(
+    "p div li dt dd blockquote h1 h2 h3 h4 h5 h6 td th tr br hr section "  # HTML
+    "para simpara listitem term item title".split()  # DocBook and Mallard
+)
+_MARKUP_SKIPPED = frozenset("head script style pre table nav screen programlisting".split())
+_MARKUP_TAG = re.compile(r"<!--.*?-->|<(/?)([a-zA-Z][a-zA-Z0-9]*)[^>]*>|<[!?/][^>]*>", re.DOTALL)
 
 
 def html_paragraphs(page: str) -> list[str]:
-    """Text of the block elements of a page, without preformatted text and tables."""
-    parser = _HtmlParagraphs()
-    parser.feed(page)
-    parser.close()
-    parser.flush()
-    return parser.paragraphs_
+    """Text of the block elements of a page, without preformatted text and tables. Takes DocBook and Mallard, too."""
+    paragraphs, pieces, skipping, position = [], [], 0, 0
+    for tag in _MARKUP_TAG.finditer(page):
+        if not skipping:
+            pieces.append(page[position : tag.start()])
+        position = tag.end()
+        name = (tag[2] or "").lower()
+        if name in _MARKUP_SKIPPED:
+            skipping = max(0, skipping - 1) if tag[1] else skipping + (not tag[0].endswith("/>"))
+        if name in _MARKUP_BLOCKS:
+            paragraphs.append(html.unescape("".join(pieces)))
+            pieces.clear()
+    if not skipping:
+        pieces.append(page[position:])
+    return paragraphs + [html.unescape("".join(pieces))]
 
 
 def wrapped_paragraphs(lines: list[str]) -> list[str]:

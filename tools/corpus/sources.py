@@ -28,7 +28,7 @@ def clean_document(source: Source, paragraphs: list[str]) -> list[str]:
     return [p for p in cleaned if p and (is_prose(p) or not source.prose_only)]
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
@@ -37,14 +37,14 @@ def _austen(root: Path) -> Iterator[Document]:
     for lines in formats.r_character_vectors(database.read_bytes()):
         paragraphs = formats.wrapped_paragraphs(lines)
         title = next(p for p in paragraphs if p)
-        yield _slug(title), [p for p in paragraphs if not re.fullmatch(r"finis|the end\.?", p.strip(), re.IGNORECASE)]
+        yield slug(title), [p for p in paragraphs if not re.fullmatch(r"finis|the end\.?", p.strip(), re.IGNORECASE)]
 
 
 def _sword(root: Path) -> Iterator[Document]:
     for index in sorted(root.glob("usr/share/sword/modules/*/*/*/*.?zs"), reverse=True):  # ot.bzs, then nt.bzs
         osis = formats.sword_text(index.read_bytes(), index.with_suffix(index.suffix[:-1] + "z").read_bytes())
         for name, paragraphs in formats.osis_books(osis):
-            yield _slug(name), paragraphs
+            yield slug(name), paragraphs
 
 
 _CITATION = re.compile(r"\s*\[[^\[\]]*\b(?:pp?\.|Op\. Cit|Ibid)[^\[\]]*\]")
@@ -58,12 +58,12 @@ def _anarchism(root: Path) -> Iterator[Document]:
         if page.stem not in lists and not page.stem.startswith("append"):
             paragraphs = formats.html_paragraphs(page.read_text("utf-8"))
             # A page number after every other sentence would teach the model to write references.
-            yield _slug(page.stem), [_EMPTY_CITATION.sub("", _CITATION.sub("", p)) for p in paragraphs]
+            yield slug(page.stem), [_EMPTY_CITATION.sub("", _CITATION.sub("", p)) for p in paragraphs]
 
 
 def _handbook(root: Path) -> Iterator[Document]:
     for page in sorted((root / "usr/share/doc/debian-handbook/html/en-US").glob("*.html")):
-        yield _slug(page.stem), formats.html_paragraphs(page.read_text("utf-8"))
+        yield slug(page.stem), formats.html_paragraphs(page.read_text("utf-8"))
 
 
 def _jargon(root: Path) -> Iterator[Document]:
@@ -98,7 +98,7 @@ def _wesnoth(root: Path) -> Iterator[Document]:
             for string in re.findall(r'(?:message|story|description)\s*=\s*_\s*"((?:[^"]|"")*)"', text):
                 string = re.sub(r"<[^>]*>", "", string.replace('""', '"'))
                 paragraphs += string.split("\n\n")
-        yield _slug(campaign.name), paragraphs
+        yield slug(campaign.name), paragraphs
 
 
 _PLAYER = {"<first>": "Alex", "<last>": "Morgan", "<ship>": "Kestrel"}
@@ -111,7 +111,7 @@ def _endless_sky(root: Path) -> Iterator[Document]:
         paragraphs = [backquoted or quoted for backquoted, quoted in line.findall(path.read_text("utf-8"))]
         for placeholder, value in _PLAYER.items():
             paragraphs = [p.replace(placeholder, value) for p in paragraphs]
-        yield _slug(path.stem), paragraphs  # those with other placeholders (<planet>) are no prose, and go
+        yield slug(path.stem), paragraphs  # those with other placeholders (<planet>) are no prose, and go
 
 
 _CAMPAIGNS = "did dm dw ei httt l low nr sof sota sotbe thot trow tsg ttb utbs".split()
