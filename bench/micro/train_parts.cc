@@ -62,8 +62,10 @@ void measure(const std::string& path) {
   std::printf("%s: %d tokens, %d layers\n", path.c_str(), span.tokens(), d.layers);
   print("pack weights", milliseconds([&] { weights.pack(pool, params.data()); }));
   const double whole = milliseconds([&] { forward(model, ids, span, a); });
-  const double attention = of_layers(
-      [&](int l) { attention_forward(d, span, a.layers[l].qkv_TW.data(), a.layers[l].o_TNC.data(), a.attention); });
+  const double attention = of_layers([&](int l) {
+    LayerActivations<float>& act = a.layers[l];
+    attention_forward(d, span, act.qkv_TW.data(), act.o_TNC.data(), act.log_sum_TN.data(), a.attention);
+  });
   const double experts = of_layers([&](int l) {
     LayerActivations<float>& act = a.layers[l];
     experts_forward(layout.config, span.tokens(), weights.layers[l], act.routing, act.norm2_TD.data(),
@@ -77,25 +79,20 @@ void measure(const std::string& path) {
 
   const double back = milliseconds([&] { backward(model, ids, {1e-2, 1e-3}, a, gradients.data()); });
   const double back_attention = of_layers([&](int l) {
-    attention_backward(d, span, a.layers[l].qkv_TW.data(), a.layers[l].o_TNC.data(), a.d_o_TNC.data(),
+    const LayerActivations<float>& act = a.layers[l];
+    attention_backward(d, span, act.qkv_TW.data(), act.o_TNC.data(), act.log_sum_TN.data(), a.d_o_TNC.data(),
                        a.d_qkv_TW.data(), a.attention, a.products);
   });
   const double back_experts = of_layers([&](int l) {
     const LayerActivations<float>& act = a.layers[l];
     experts_backward(d, span.tokens(), weights.layers[l], layout.layers[l], act.routing, act.norm2_TD.data(),
-                     act.gate_up_R2F.data(), a.d_moe_STD.data(), a.d_norm_STD.data(), a.d_weight_TK.data(),
+                     act.gate_up_R2F.data(), a.d_moe_STD.data(), a.d_norm_TD.data(), a.d_weight_TK.data(),
                      gradients.data(), a.experts, a.products);
-  });
-  const std::size_t n = product(span.tokens(), d.hidden);
-  const double sums = of_layers([&](int) {
-    a.stream_sum.add(a.d_norm_STD.data(), n, n);
-    a.stream_sum.add(a.d_norm_STD.data(), n, n);
   });
   print("backward", back);
   print("  attention", back_attention);
   print("  experts", back_experts);
-  print("  sums over streams", sums);
-  rest_of("  rest", back, {back_attention, back_experts, sums});
+  rest_of("  rest", back, {back_attention, back_experts});
 }
 
 }  // namespace

@@ -36,9 +36,10 @@ struct HeadGroup {
     head = kv_head * count;
   }
 
-  // The offsets of a position's row in qkv, and of its query head i in o.
+  // The offsets of a position's row in qkv, and of its query head i in o and in log_sum.
   std::size_t qkv_at(int position) const { return (first_row + position) * d.qkv; }
-  std::size_t o_at(int position, int i) const { return ((first_row + position) * d.heads + head + i) * d.head_dim; }
+  std::size_t log_sum_at(int position, int i) const { return (first_row + position) * d.heads + head + i; }
+  std::size_t o_at(int position, int i) const { return log_sum_at(position, i) * d.head_dim; }
 };
 
 // The queries at positions [begin, begin + positions) of every head of the group; row(i, p) is query head i at position
@@ -94,23 +95,24 @@ Rows<const T> column_of(const HeadGroup& group, const T* qkv, int column) {
 
 // Softmax of every row of the block over the keys that it sees. The probability of other keys is 0.
 template <typename T>
-void softmax_block(const HeadGroup& group, const QueryBlock& block, AttentionScratch<T>& s) {
+void softmax_block(const HeadGroup& group, const QueryBlock& block, T* log_sum, AttentionScratch<T>& s) {
   const T scale = 1 / std::sqrt(static_cast<T>(group.d.head_dim));
   for (int i = 0; i < group.count; ++i)
     for (int p = 0; p < block.positions; ++p) {
       const int seen = block.begin + p + 1;
       T* row = s.scores.data() + block.row(i, p) * s.score_stride;
-      softmax_row(row, seen, scale);
+      log_sum[group.log_sum_at(block.begin + p, i)] = softmax_row(row, seen, scale);
       std::fill(row + seen, row + block.keys(), T{0});
     }
 }
 
 template <typename T>
-void forward_block(const HeadGroup& group, const QueryBlock& block, const T* qkv, T* o, AttentionScratch<T>& s) {
+void forward_block(const HeadGroup& group, const QueryBlock& block, const T* qkv, T* o, T* log_sum,
+                   AttentionScratch<T>& s) {
   const int c = group.d.head_dim;
   gather_queries(group, block, qkv, s.q.data());
   score_block(group, block, s);
-  softmax_block(group, block, s);
+  softmax_block(group, block, log_sum, s);
   const Panels<T> values{s.values.data(), block.keys(), c, static_cast<std::size_t>(group.length) * 16};
   multiply_packed<T>(block.rows, {s.scores.data(), s.score_stride}, values, {s.o.data(), static_cast<std::size_t>(c)},
                      Into::kOverwrite);
@@ -121,10 +123,9 @@ void forward_block(const HeadGroup& group, const QueryBlock& block, const T* qkv
 
 // Turns scores into probabilities again, and d_scores into the gradient of the scores.
 template <typename T>
-void softmax_block_backward(const HeadGroup& group, const QueryBlock& block, AttentionScratch<T>& s) {
+void softmax_block_backward(const HeadGroup& group, const QueryBlock& block, const T* log_sum, AttentionScratch<T>& s) {
   const int c = group.d.head_dim;
   const T scale = 1 / std::sqrt(static_cast<T>(c));
-  softmax_block(group, block, s);
   for (int i = 0; i < group.count; ++i)
     for (int p = 0; p < block.positions; ++p) {
       const int seen = block.begin + p + 1, r = block.row(i, p);
@@ -132,35 +133,35 @@ void softmax_block_backward(const HeadGroup& group, const QueryBlock& block, Att
       T* dy = s.d_scores.data() + r * s.score_stride;
       // The sum over keys of y dy is do . o, because o is the sum of y v, and dy is do . v.
       const T delta = dot(s.d_o.data() + r * c, s.o.data() + r * c, c);
-      softmax_row_backward(y, dy, seen, scale, delta);
+      softmax_row_backward(y, dy, seen, scale, log_sum[group.log_sum_at(block.begin + p, i)], delta);
+      std::fill(y + seen, y + block.keys(), T{0});
       std::fill(dy + seen, dy + block.keys(), T{0});
     }
 }
 
 template <typename T>
-void backward_block(const HeadGroup& group, const QueryBlock& block, const T* qkv, const T* o, const T* d_o, T* dqkv,
-                    AttentionScratch<T>& s, ProductScratch<T>& products) {
+void backward_block(const HeadGroup& group, const QueryBlock& block, const T* qkv, const T* o, const T* log_sum,
+                    const T* d_o, T* dqkv, AttentionScratch<T>& s, ProductScratch<T>& products) {
   const int c = group.d.head_dim, keys = block.keys();
-  const auto stride = static_cast<std::size_t>(c), qkv_stride = static_cast<std::size_t>(group.d.qkv);
+  const auto stride = static_cast<std::size_t>(c);
   gather_queries(group, block, qkv, s.q.data());
   gather_outputs(group, block, o, s.o.data());
   gather_outputs(group, block, d_o, s.d_o.data());
   score_block(group, block, s);
   multiply_packed<T>(block.rows, {s.d_o.data(), stride}, {s.values_t.data(), c, keys},
                      {s.d_scores.data(), s.score_stride}, Into::kOverwrite);
-  softmax_block_backward(group, block, s);
+  softmax_block_backward(group, block, log_sum, s);
 
   multiply_packed<T>(block.rows, {s.d_scores.data(), s.score_stride},
                      {s.keys.data(), keys, c, static_cast<std::size_t>(group.length) * 16}, {s.dq.data(), stride},
                      Into::kOverwrite);
-  T* rows = dqkv + group.qkv_at(0);
   for (int i = 0; i < group.count; ++i)
     for (int p = 0; p < block.positions; ++p)
-      std::copy_n(s.dq.data() + block.row(i, p) * c, c, rows + (block.begin + p) * qkv_stride + group.q_column + i * c);
+      std::copy_n(s.dq.data() + block.row(i, p) * c, c, dqkv + group.qkv_at(block.begin + p) + group.q_column + i * c);
   multiply_transposed<T>(block.rows, {s.d_scores.data(), s.score_stride}, keys, {s.q.data(), stride}, c,
-                         {rows + group.k_column, qkv_stride}, Into::kAdd, products);
+                         {s.dk.data(), stride}, Into::kAdd, products);
   multiply_transposed<T>(block.rows, {s.scores.data(), s.score_stride}, keys, {s.d_o.data(), stride}, c,
-                         {rows + group.v_column, qkv_stride}, Into::kAdd, products);
+                         {s.dv.data(), stride}, Into::kAdd, products);
 }
 
 }  // namespace
@@ -177,6 +178,7 @@ AttentionScratch<T>::AttentionScratch(const Dims& d, int sequences, int length)
   values = AlignedBuffer<T>::zeroed(panels_size(length, d.head_dim));
   for (AlignedBuffer<T>* buffer : {&q, &o, &dq, &d_o}) *buffer = AlignedBuffer<T>::zeroed(rows * d.head_dim);
   for (AlignedBuffer<T>* buffer : {&scores, &d_scores}) *buffer = AlignedBuffer<T>::zeroed(rows * score_stride);
+  for (AlignedBuffer<T>* buffer : {&dk, &dv}) *buffer = AlignedBuffer<T>(product(length, d.head_dim));
 }
 
 KernelScratch<float>::KernelScratch(const Dims& d, int sequences, int length)
@@ -214,53 +216,62 @@ void part_qkv(const Dims& d, int tokens, const float* qkv_TW, KernelScratch<floa
   }
 }
 
-void attend(const Dims& d, Span span, const float* qkv_TW, float* o_TNC, AttentionScratch<float>& scratch) {
+void attend(const Dims& d, Span span, const float* qkv_TW, float* o_TNC, float* log_sum_TN,
+            AttentionScratch<float>& scratch) {
   KernelScratch<float>& k = scratch.kernel;
   if (span != k.span) k.batch = batch_of(k.span = span);
   part_qkv(d, span.tokens(), qkv_TW, k);
   const KvShape shape = kernel_shape(d);
   write_kv(k.pool, k.batch, shape, k.k_TMC.data(), k.v_TMC.data(), k.kv.data());
-  attention(k.pool, k.batch, shape, d.heads, {}, k.q_TNC.data(), k.kv.data(), o_TNC);
+  attention(k.pool, k.batch, shape, d.heads, {}, k.q_TNC.data(), k.kv.data(), o_TNC, log_sum_TN);
 }
 
-void attend(const Dims& d, Span span, const double* qkv_TW, double* o_TNC, AttentionScratch<double>& scratch) {
+void attend(const Dims& d, Span span, const double* qkv_TW, double* o_TNC, double* log_sum_TN,
+            AttentionScratch<double>& scratch) {
   for_each_group(d, span, [&](const HeadGroup& group) {
     const int c = d.head_dim;
     fill_panels_transposed(column_of(group, qkv_TW, group.k_column), span.length, c, scratch.keys_t.data(), c, 0, 0);
     fill_panels(column_of(group, qkv_TW, group.v_column), span.length, c, scratch.values.data(), span.length, 0, 0);
     for_each_block(span.length, group.count,
-                   [&](const QueryBlock& block) { forward_block(group, block, qkv_TW, o_TNC, scratch); });
+                   [&](const QueryBlock& block) { forward_block(group, block, qkv_TW, o_TNC, log_sum_TN, scratch); });
   });
 }
 
 }  // namespace
 
 template <typename T>
-void attention_forward(const Dims& d, Span span, const T* qkv_TW, T* o_TNC, AttentionScratch<T>& scratch) {
-  attend(d, span, qkv_TW, o_TNC, scratch);
+void attention_forward(const Dims& d, Span span, const T* qkv_TW, T* o_TNC, T* log_sum_TN,
+                       AttentionScratch<T>& scratch) {
+  attend(d, span, qkv_TW, o_TNC, log_sum_TN, scratch);
 }
 
 template <typename T>
-void attention_backward(const Dims& d, Span span, const T* qkv_TW, const T* o_TNC, const T* do_TNC, T* dqkv_TW,
-                        AttentionScratch<T>& scratch, ProductScratch<T>& products) {
-  std::fill_n(dqkv_TW, static_cast<std::size_t>(span.tokens()) * d.qkv, T{0});
+void attention_backward(const Dims& d, Span span, const T* qkv_TW, const T* o_TNC, const T* log_sum_TN, const T* do_TNC,
+                        T* dqkv_TW, AttentionScratch<T>& scratch, ProductScratch<T>& products) {
   for_each_group(d, span, [&](const HeadGroup& group) {
     const int c = d.head_dim;
     const Rows<const T> k = column_of(group, qkv_TW, group.k_column), v = column_of(group, qkv_TW, group.v_column);
     fill_panels_transposed(k, span.length, c, scratch.keys_t.data(), c, 0, 0);
     fill_panels(k, span.length, c, scratch.keys.data(), span.length, 0, 0);
     fill_panels_transposed(v, span.length, c, scratch.values_t.data(), c, 0, 0);
+    // These are added to again and again, so they are together in a cache and not among the queries.
+    std::fill_n(scratch.dk.data(), product(span.length, c), T{0});
+    std::fill_n(scratch.dv.data(), product(span.length, c), T{0});
     for_each_block(span.length, group.count, [&](const QueryBlock& block) {
-      backward_block(group, block, qkv_TW, o_TNC, do_TNC, dqkv_TW, scratch, products);
+      backward_block(group, block, qkv_TW, o_TNC, log_sum_TN, do_TNC, dqkv_TW, scratch, products);
     });
+    for (int t = 0; t < span.length; ++t) {
+      std::copy_n(scratch.dk.data() + product(t, c), c, dqkv_TW + group.qkv_at(t) + group.k_column);
+      std::copy_n(scratch.dv.data() + product(t, c), c, dqkv_TW + group.qkv_at(t) + group.v_column);
+    }
   });
 }
 
-#define FOE_INSTANTIATE(T)                                                                                    \
-  template struct AttentionScratch<T>;                                                                        \
-  template void attention_forward(const Dims&, Span, const T*, T*, AttentionScratch<T>&);                     \
-  template void attention_backward(const Dims&, Span, const T*, const T*, const T*, T*, AttentionScratch<T>&, \
-                                   ProductScratch<T>&);
+#define FOE_INSTANTIATE(T)                                                                        \
+  template struct AttentionScratch<T>;                                                            \
+  template void attention_forward(const Dims&, Span, const T*, T*, T*, AttentionScratch<T>&);     \
+  template void attention_backward(const Dims&, Span, const T*, const T*, const T*, const T*, T*, \
+                                   AttentionScratch<T>&, ProductScratch<T>&);
 FOE_INSTANTIATE(float)
 FOE_INSTANTIATE(double)
 #undef FOE_INSTANTIATE

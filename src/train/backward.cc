@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <vector>
 
 #include "train/model.h"
 #include "train/rows.h"
@@ -16,7 +15,7 @@ void end_backward(const Model<T>& model, Activations<T>& a, T* gradients) {
   std::fill_n(a.d_residual_TD.data(), n, T{0});
   for (int t = 0; t < a.span.tokens(); ++t)
     rms_norm_row_backward(a.end_TD.data() + t * hidden, model.params + layout.final_norm, a.norm_scale_T[t],
-                          a.d_norm_STD.data() + t * hidden, d.hidden, a.d_residual_TD.data() + t * hidden,
+                          a.d_norm_TD.data() + t * hidden, d.hidden, a.d_residual_TD.data() + t * hidden,
                           gradients + layout.final_norm);
   const T scale = static_cast<T>(layout.config.sync_scale());
   for (int s = 0; s < d.streams; ++s)
@@ -36,16 +35,15 @@ void experts_half_backward(const Model<T>& model, int layer, const RouterLosses&
   const std::size_t hidden = d.hidden, experts = d.experts;
 
   experts_backward(d, tokens, weights, at, act.routing, act.norm2_TD.data(), act.gate_up_R2F.data(), a.d_moe_STD.data(),
-                   a.d_norm_STD.data(), a.d_weight_TK.data(), gradients, a.experts, a.products);
-  a.stream_sum.add(a.d_norm_STD.data(), tokens * hidden, tokens * hidden);
+                   a.d_norm_TD.data(), a.d_weight_TK.data(), gradients, a.experts, a.products);
   route_backward(layout.config, tokens, act.routing, a.d_weight_TK.data(), losses, a.d_scores_TE.data());
   multiply_transposed<T>(tokens, {a.d_scores_TE.data(), experts}, d.experts, {act.norm2_TD.data(), hidden}, d.hidden,
                          {gradients + at.router, hidden}, Into::kAdd, a.products);
-  multiply_packed<T>(tokens, {a.d_scores_TE.data(), experts}, weights.router.backward, {a.d_norm_STD.data(), hidden},
+  multiply_packed<T>(tokens, {a.d_scores_TE.data(), experts}, weights.router.backward, {a.d_norm_TD.data(), hidden},
                      Into::kAdd);
   for (int t = 0; t < tokens; ++t)
     rms_norm_row_backward(act.residual_TD.data() + t * hidden, model.params + at.post_norm, act.norm2_scale_T[t],
-                          a.d_norm_STD.data() + t * hidden, d.hidden, a.d_residual_TD.data() + t * hidden,
+                          a.d_norm_TD.data() + t * hidden, d.hidden, a.d_residual_TD.data() + t * hidden,
                           gradients + at.post_norm);
 }
 
@@ -66,49 +64,32 @@ void qkv_weight_backward(const Model<T>& model, int layer, int stream, const T* 
   add_to(gradients + at.v + stream * k_size, a.d_qkv_weight.data() + q_size + k_size, k_size);
 }
 
-// Backward through norm(r_prev + M_h) of one stream, whose gradient is in its part of d_norm_STD: the result, that of
-// r_prev, takes its place, and is added to that of M_h.
+// Backward through norm(r_prev + M_h) of one stream: the gradient in d_norm_TD goes to both r_prev and M_h. In the
+// first layer there is only x.
 template <typename T>
-void stream_norm_backward(const Model<T>& model, int layer, int stream, Activations<T>& a) {
+void stream_norm_backward(const Model<T>& model, int layer, int stream, Activations<T>& a, T* gradients) {
   const Dims& d = model.layout.dims;
-  const std::size_t hidden = d.hidden;
+  const std::size_t hidden = d.hidden, norm_at = model.layout.layers[layer].input_norm;
   const int tokens = a.span.tokens();
-  const std::size_t stream_at = product(stream, tokens, d.hidden);
   const T* scale_T = a.layers[layer].norm1_scale_ST.data() + product(stream, tokens);
-  T* d_weight = a.d_norm_weight_SD.data() + stream * hidden;
-  std::fill_n(d_weight, hidden, T{0});
-  std::vector<T> d_norm(hidden);
   for (int t = 0; t < tokens; ++t) {
+    const T* d_norm = a.d_norm_TD.data() + t * hidden;
+    T* d_residual = a.d_residual_TD.data() + t * hidden;
+    if (layer == 0) {
+      rms_norm_row_backward(a.embedded_TD.data() + t * hidden, model.params + norm_at, scale_T[t], d_norm, d.hidden,
+                            d_residual, gradients + norm_at);
+      continue;
+    }
+    const std::size_t stream_at = product(stream, tokens, d.hidden) + t * hidden;
     const T* r = a.layers[layer - 1].residual_TD.data() + t * hidden;
-    const T* m = a.layers[layer - 1].moe_STD.data() + stream_at + t * hidden;
+    const T* m = a.layers[layer - 1].moe_STD.data() + stream_at;
     for (int i = 0; i < d.hidden; ++i) a.row_D[i] = r[i] + m[i];
-    T* d_row = a.d_norm_STD.data() + stream_at + t * hidden;
-    std::copy_n(d_row, hidden, d_norm.data());
-    std::fill_n(d_row, hidden, T{0});
-    rms_norm_row_backward(a.row_D.data(), model.params + model.layout.layers[layer].input_norm, scale_T[t],
-                          d_norm.data(), d.hidden, d_row, d_weight);
-    add_to(a.d_moe_STD.data() + stream_at + t * hidden, d_row, hidden);
-  }
-}
-
-// Backward through the norms of all streams: adds to d_residual_TD.
-template <typename T>
-void norms_backward(const Model<T>& model, int layer, Activations<T>& a, T* gradients) {
-  const Dims& d = model.layout.dims;
-  const std::size_t hidden = d.hidden, n = a.span.tokens() * hidden, norm_at = model.layout.layers[layer].input_norm;
-  if (layer > 0) {
-    for (int s = 0; s < d.streams; ++s) stream_norm_backward(model, layer, s, a);
-    a.stream_sum.add(a.d_norm_weight_SD.data(), hidden, hidden);
-    add_to(gradients + norm_at, a.d_norm_weight_SD.data(), hidden);
-    a.stream_sum.add(a.d_norm_STD.data(), n, n);
-    return add_to(a.d_residual_TD.data(), a.d_norm_STD.data(), n);
-  }
-  // In the first layer all streams read the same norm, so their gradients are added before they go through it.
-  a.stream_sum.add(a.d_norm_STD.data(), n, n);
-  for (int t = 0; t < a.span.tokens(); ++t)
-    rms_norm_row_backward(a.embedded_TD.data() + t * hidden, model.params + norm_at, a.layers[layer].norm1_scale_ST[t],
-                          a.d_norm_STD.data() + t * hidden, d.hidden, a.d_residual_TD.data() + t * hidden,
+    std::fill_n(a.d_row_D.data(), hidden, T{0});
+    rms_norm_row_backward(a.row_D.data(), model.params + norm_at, scale_T[t], d_norm, d.hidden, a.d_row_D.data(),
                           gradients + norm_at);
+    add_to(d_residual, a.d_row_D.data(), hidden);
+    add_to(a.d_moe_STD.data() + stream_at, a.d_row_D.data(), hidden);
+  }
 }
 
 // Backward through r = r_prev + c * sum over h of (M_h + Attn_h(norm(r_prev + M_h))): d_residual_TD becomes the
@@ -137,16 +118,18 @@ void attention_half_backward(const Model<T>& model, int layer, Activations<T>& a
     multiply_packed<T>(tokens, {d_attention, hidden}, weights.o[s].backward, {a.d_o_TNC.data() + s * columns, heads},
                        Into::kOverwrite);
   }
-  attention_backward(d, a.span, act.qkv_TW.data(), act.o_TNC.data(), a.d_o_TNC.data(), a.d_qkv_TW.data(), a.attention,
-                     a.products);
+  attention_backward(d, a.span, act.qkv_TW.data(), act.o_TNC.data(), act.log_sum_TN.data(), a.d_o_TNC.data(),
+                     a.d_qkv_TW.data(), a.attention, a.products);
   qk_backward(layout.config, a.span, a.rope, model.params + at.q_norm, model.params + at.k_norm, act.raw_TW.data(),
               act.qk_scale_TU.data(), a.d_qkv_TW.data(), gradients + at.q_norm, gradients + at.k_norm);
+  // In the first layer all streams read the same norm, so their gradients are added before they go through it.
   for (int s = 0; s < d.streams; ++s) {
     qkv_weight_backward(model, layer, s, act.norm1_STD.data() + (layer == 0 ? 0 : s * n), a, gradients);
     multiply_packed<T>(tokens, {a.d_qkv_TW.data() + s * d.stream_qkv(), qkv}, weights.qkv[s].backward,
-                       {a.d_norm_STD.data() + s * n, hidden}, Into::kOverwrite);
+                       {a.d_norm_TD.data(), hidden}, layer == 0 && s > 0 ? Into::kAdd : Into::kOverwrite);
+    if (layer > 0) stream_norm_backward(model, layer, s, a, gradients);
   }
-  norms_backward(model, layer, a, gradients);
+  if (layer == 0) stream_norm_backward(model, layer, 0, a, gradients);
 }
 
 }  // namespace
@@ -169,7 +152,7 @@ double head_backward(const Model<T>& model, std::span<const std::int32_t> target
         nats += cross_entropy_row_backward(logits, d.vocab, targets[t + i], scale);
     }
     multiply_packed<T>(rows, {a.logits.data(), stride}, model.weights.head.backward,
-                       {a.d_norm_STD.data() + t * hidden, hidden}, Into::kOverwrite);
+                       {a.d_norm_TD.data() + t * hidden, hidden}, Into::kOverwrite);
     multiply_transposed<T>(rows, {a.logits.data(), stride}, d.vocab, x, d.hidden,
                            {gradients + model.layout.head, hidden}, Into::kAdd, a.products);
   }

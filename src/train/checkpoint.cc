@@ -22,7 +22,7 @@ constexpr const char* kStepKey = "steps_done";
 constexpr const char* kDigestKey = "digest";
 // Which arithmetic the run has: its number changes whenever the bits of a step do.
 constexpr const char* kFormatKey = "format";
-constexpr const char* kFormat = "2";
+constexpr const char* kFormat = "3";
 
 // Returns a digest of everything from which a run resumes.
 std::string digest_of(const TrainState& state, int steps_done, const std::map<std::string, std::string>& identity) {

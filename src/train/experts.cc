@@ -58,19 +58,18 @@ void experts_forward(const ModelConfig& config, int tokens, const LayerWeights<T
 // What an expert adds is w (h Wd^T) = (w h) Wd^T. So the gradient of w is dh . h with dh = dy Wd, and y is not needed.
 template <typename T>
 void experts_backward(const Dims& d, int tokens, const LayerWeights<T>& weights, const LayerOffsets& at,
-                      const Routing<T>& routing, const T* x_TD, const T* gate_up_R2F, const T* dmoe_STD, T* dx_STD,
+                      const Routing<T>& routing, const T* x_TD, const T* gate_up_R2F, const T* dmoe_STD, T* dx_TD,
                       T* dweight_TK, T* gradients, ExpertScratch<T>& scratch, ProductScratch<T>& products) {
   const std::size_t hidden = d.hidden, f = d.width;
   T* h = scratch.h_RF.data();
   T* dh = scratch.dh_RF.data();
   T* dgate_up = scratch.dgate_up_R2F.data();
-  std::fill_n(dx_STD, product(d.streams, tokens, d.hidden), T{0});
+  std::fill_n(dx_TD, product(tokens, d.hidden), T{0});
   for (int e = 0; e < d.experts; ++e) {
     const std::size_t first = routing.first_E[e];
     const int rows = routing.rows(e);
     const std::int32_t* token = routing.token_R.data() + first;
-    const std::size_t stream_at = product(d.stream_of(e), tokens, d.hidden);
-    const Rows<const T> dy{dmoe_STD + stream_at, hidden, token};
+    const Rows<const T> dy{dmoe_STD + product(d.stream_of(e), tokens, d.hidden), hidden, token};
     const Rows<const T> x{x_TD, hidden, token};
     multiply_packed<T>(rows, dy, weights.down[e].backward, {dh, f}, Into::kOverwrite);
     for (int r = 0; r < rows; ++r) {
@@ -83,8 +82,7 @@ void experts_backward(const Dims& d, int tokens, const LayerWeights<T>& weights,
     multiply_transposed<T>(rows, dy, d.hidden, {h, f}, d.width, {gradients + at.down[e], f}, Into::kAdd, products);
     multiply_transposed<T>(rows, {dgate_up, 2 * f}, 2 * d.width, x, d.hidden, {gradients + at.gate_up[e], hidden},
                            Into::kAdd, products);
-    multiply_packed<T>(rows, {dgate_up, 2 * f}, weights.gate_up[e].backward, {dx_STD + stream_at, hidden, token},
-                       Into::kAdd);
+    multiply_packed<T>(rows, {dgate_up, 2 * f}, weights.gate_up[e].backward, {dx_TD, hidden, token}, Into::kAdd);
   }
 }
 

@@ -28,11 +28,11 @@ template <typename T>
 void experts_forward(const ModelConfig& config, int tokens, const LayerWeights<T>& weights, const Routing<T>& routing,
                      const T* x_TD, T* gate_up_R2F, T* moe_STD, ExpertScratch<T>& scratch);
 
-// Writes what each stream adds to the gradient of x to dx_STD and that of weight_TK to dweight_TK, and adds to the
-// experts' gradients in `gradients` (a flat array in the layout of the parameters).
+// Writes the gradients of x and of weight_TK, and adds to the experts' gradients in `gradients` (a flat array in the
+// layout of the parameters).
 template <typename T>
 void experts_backward(const Dims& d, int tokens, const LayerWeights<T>& weights, const LayerOffsets& at,
-                      const Routing<T>& routing, const T* x_TD, const T* gate_up_R2F, const T* dmoe_STD, T* dx_STD,
+                      const Routing<T>& routing, const T* x_TD, const T* gate_up_R2F, const T* dmoe_STD, T* dx_TD,
                       T* dweight_TK, T* gradients, ExpertScratch<T>& scratch, ProductScratch<T>& products);
 
 }  // namespace foe::train

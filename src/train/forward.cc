@@ -117,7 +117,7 @@ void attention_half(const Model<T>& model, int layer, Activations<T>& a) {
   }
   qk_forward(layout.config, a.span, a.rope, model.params + at.q_norm, model.params + at.k_norm, act.qkv_TW.data(),
              act.raw_TW.data(), act.qk_scale_TU.data());
-  attention_forward(d, a.span, act.qkv_TW.data(), act.o_TNC.data(), a.attention);
+  attention_forward(d, a.span, act.qkv_TW.data(), act.o_TNC.data(), act.log_sum_TN.data(), a.attention);
   copy_residual(layout.config, input_of(a, layer), tokens * hidden, act.residual_TD.data());
   add_attention(model, layer, a, act.residual_TD.data());
 }
@@ -155,6 +155,7 @@ LayerActivations<T>::LayerActivations(const ModelConfig& config, int tokens) : r
   raw_TW = large_buffer<T>(units ? product(tokens, d.qkv) : 0);
   qk_scale_TU = large_buffer<T>(product(tokens, units));
   o_TNC = large_buffer<T>(product(tokens, d.heads, d.head_dim));
+  log_sum_TN = large_buffer<T>(product(tokens, d.heads));
   residual_TD = large_buffer<T>(product(tokens, d.hidden));
   norm2_TD = large_buffer<T>(product(tokens, d.hidden));
   norm2_scale_T = AlignedBuffer<T>(tokens);
@@ -177,21 +178,20 @@ Activations<T>::Activations(const Layout& layout, int sequences, int length)
   terms = AlignedBuffer<T>(product(block_sum.terms(), kTermRows, d.hidden));
   const int tokens = sequences * length;
   for (int l = 0; l < d.layers; ++l) layers.emplace_back(layout.config, tokens);
-  for (AlignedBuffer<T>* buffer : {&embedded_TD, &end_TD, &norm_TD, &d_residual_TD, &d_attention_TD})
+  for (AlignedBuffer<T>* buffer : {&embedded_TD, &end_TD, &norm_TD, &d_residual_TD, &d_norm_TD, &d_attention_TD})
     *buffer = large_buffer<T>(product(tokens, d.hidden));
   norm_scale_T = AlignedBuffer<T>(tokens);
   // Not a power of two, so that the rows of a tile are in different cache sets.
   logit_stride = (static_cast<std::size_t>(d.vocab) + 31) / 32 * 32 + 16;
   logits = large_buffer<T>(kHeadRows * logit_stride);
   d_moe_STD = large_buffer<T>(product(d.streams, tokens, d.hidden));
-  d_norm_STD = large_buffer<T>(product(d.streams, tokens, d.hidden));
-  d_norm_weight_SD = AlignedBuffer<T>(product(d.streams, d.hidden));
   d_qkv_TW = large_buffer<T>(product(tokens, d.qkv));
   d_o_TNC = large_buffer<T>(product(tokens, d.heads, d.head_dim));
   d_weight_TK = large_buffer<T>(product(tokens, d.top_k));
   d_scores_TE = large_buffer<T>(product(tokens, d.experts));
   d_qkv_weight = large_buffer<T>(product(d.stream_qkv(), d.hidden));
   row_D = AlignedBuffer<T>(d.hidden);
+  d_row_D = AlignedBuffer<T>(d.hidden);
 }
 
 template <typename T>

@@ -29,7 +29,7 @@ struct LayerActivations {
 
   AlignedBuffer<T> norm1_STD, norm1_scale_ST;  // the input of attention, and its inverse RMS
   AlignedBuffer<T> qkv_TW, raw_TW, qk_scale_TU;
-  AlignedBuffer<T> o_TNC;
+  AlignedBuffer<T> o_TNC, log_sum_TN;
   AlignedBuffer<T> residual_TD;  // the residual r before the experts
   AlignedBuffer<T> norm2_TD, norm2_scale_T;
   Routing<T> routing;
@@ -57,12 +57,10 @@ struct Activations {
   std::vector<int> block_begin;
   AlignedBuffer<T> terms;  // [blocks][kTermRows][D]
 
-  // Gradients of r, of M_h, of a norm's output (d_norm_STD: what each stream adds to it), of queries, keys and values,
-  // and of attention's output. d_norm_weight_SD: what each stream adds to that of a norm's weight.
-  AlignedBuffer<T> d_residual_TD, d_moe_STD, d_norm_STD, d_attention_TD, d_qkv_TW, d_o_TNC, d_weight_TK, d_scores_TE;
-  AlignedBuffer<T> d_norm_weight_SD;
+  // Gradients of r, of M_h, of a norm's output, of queries, keys and values, and of attention's output.
+  AlignedBuffer<T> d_residual_TD, d_moe_STD, d_norm_TD, d_attention_TD, d_qkv_TW, d_o_TNC, d_weight_TK, d_scores_TE;
   AlignedBuffer<T> d_qkv_weight;  // [stream_qkv][D]
-  AlignedBuffer<T> row_D;
+  AlignedBuffer<T> row_D, d_row_D;
   AttentionScratch<T> attention;
   ExpertScratch<T> experts;
   ProductScratch<T> products;

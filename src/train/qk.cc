@@ -10,7 +10,7 @@
 namespace foe::train {
 namespace {
 
-// Calls body(unit, column, width, weight offset, is_query, stream) for every RMSNorm in a row of qkv.
+// Calls body(unit, column, width, weight offset, is_query) for every RMSNorm in a row of qkv.
 template <typename Body>
 void for_each_unit(const ModelConfig& config, const Dims& d, Body&& body) {
   if (config.heads().qk_norm == QkNorm::kNone) return;
@@ -20,12 +20,12 @@ void for_each_unit(const ModelConfig& config, const Dims& d, Body&& body) {
   for (int s = 0; s < d.streams; ++s) {
     const int q_column = s * d.stream_qkv(), k_column = q_column + q_width;
     if (full) {
-      body(unit++, q_column, q_width, s * q_width, true, s);
-      body(unit++, k_column, k_width, s * k_width, false, s);
+      body(unit++, q_column, q_width, s * q_width, true);
+      body(unit++, k_column, k_width, s * k_width, false);
       continue;
     }
-    for (int i = 0; i < d.stream_heads(); ++i) body(unit++, q_column + i * d.head_dim, d.head_dim, 0, true, s);
-    for (int i = 0; i < d.stream_kv_heads(); ++i) body(unit++, k_column + i * d.head_dim, d.head_dim, 0, false, s);
+    for (int i = 0; i < d.stream_heads(); ++i) body(unit++, q_column + i * d.head_dim, d.head_dim, 0, true);
+    for (int i = 0; i < d.stream_kv_heads(); ++i) body(unit++, k_column + i * d.head_dim, d.head_dim, 0, false);
   }
 }
 
@@ -96,7 +96,7 @@ void qk_forward(const ModelConfig& config, Span span, const RopeTable<T>& rope, 
   for (int t = 0; t < span.tokens(); ++t) {
     T* row = qkv_TW + product(t, d.qkv);
     if (units) std::copy_n(row, d.qkv, raw_TW + product(t, d.qkv));
-    for_each_unit(config, d, [&](int unit, int column, int width, int weight, bool query, int) {
+    for_each_unit(config, d, [&](int unit, int column, int width, int weight, bool query) {
       scale_TU[product(t, units) + unit] =
           norm_unit(blocks, blocks.back(), sum, (query ? q_norm : k_norm) + weight, eps, width, row + column);
     });
@@ -109,28 +109,20 @@ template <typename T>
 void qk_backward(const ModelConfig& config, Span span, const RopeTable<T>& rope, const T* q_norm, const T* k_norm,
                  const T* raw_TW, const T* scale_TU, T* dqkv_TW, T* dq_norm, T* dk_norm) {
   const Dims d(config);
-  const int units = qk_norm_units(config), stride = 2 * d.head_dim;
-  // The heads of all streams share the weights of a norm of each head. Their gradients are added over the stream.
-  const bool shared = config.heads().qk_norm == QkNorm::kHead;
+  const int units = qk_norm_units(config);
   std::vector<T> through(d.qkv);  // a copy of a row's gradient, while its own place is overwritten
-  std::vector<T> terms(product(d.streams, stride));
   for (int t = 0; t < span.tokens(); ++t) {
     T* row = dqkv_TW + product(t, d.qkv);
     const std::size_t angle = product(t % span.length, rope.half);
     rotate_row(d, rope.cosines.data() + angle, rope.back.data() + angle, row);
-    for_each_unit(config, d, [&](int unit, int column, int width, int weight, bool query, int stream) {
+    for_each_unit(config, d, [&](int unit, int column, int width, int weight, bool query) {
       std::copy_n(row + column, width, through.data());
       std::fill_n(row + column, width, T{0});
-      T* term = terms.data() + stream * stride + (query ? 0 : stride / 2);
       rms_norm_row_backward(raw_TW + product(t, d.qkv) + column, (query ? q_norm : k_norm) + weight,
                             scale_TU[product(t, units) + unit], through.data(), width, row + column,
-                            shared ? term : (query ? dq_norm : dk_norm) + weight);
+                            (query ? dq_norm : dk_norm) + weight);
     });
   }
-  if (!shared) return;
-  TermSum(d.streams).add(terms.data(), stride, stride);
-  add_to(dq_norm, terms.data(), d.head_dim);
-  add_to(dk_norm, terms.data() + stride / 2, d.head_dim);
 }
 
 #define FOE_INSTANTIATE(T)                                                                                             \

@@ -109,8 +109,11 @@ T softmax_row(T* x, int n, T scale) {
 }
 
 template <typename T>
-void softmax_row_backward(const T* y, T* dy, int n, T scale, T delta) {
-  for (int i = 0; i < n; ++i) dy[i] = scale * y[i] * (dy[i] - delta);
+void softmax_row_backward(T* x, T* dy, int n, T scale, T log_sum, T delta) {
+  for (int i = 0; i < n; ++i) {
+    x[i] = std::exp(scale * x[i] - log_sum);
+    dy[i] = scale * x[i] * (dy[i] - delta);
+  }
 }
 
 template <typename T>

@@ -77,6 +77,35 @@ TEST_P(AttentionOf, BitsDependOnNeitherChunksNorTargetNorThreads) {
     }
 }
 
+// The logarithm of the sum of e^score. A term errs as a weight does (attention_check.h), and a relative error of the
+// sum is an absolute one of its logarithm, which is rounded itself and when the largest score is added to it.
+TEST(Attention, LogSumsMatchReference) {
+  constexpr int kLength = 300, kHeadDim = 24, kSpans = 3;
+  constexpr Heads kTwo{2, 1};
+  const auto pools = thread_pools();
+  Layer layer(kTwo, kHeadDim, {}, {kLength}, 6);
+  const auto q = to_double(layer.sequences[0].q_SnC), k = to_double(layer.sequences[0].k_SmC);
+  for_each_target([&] {
+    for (const auto& pool : pools)
+      for (const int queries : {kLength, 1}) {  // one query's spans are shared by threads
+        layer.run(*pool, {{0, kLength - queries, queries}});
+        for (int i = 0; i < queries * kTwo.query; ++i) {
+          const int token = kLength - queries + i / kTwo.query, head = i % kTwo.query;
+          const double* q_C = q.data() + (token * kTwo.query + head) * kHeadDim;
+          const Scores scores = scores_of(layer, q_C, k, 0, token + 1, head);
+          double sum = 0;
+          for (const double s : ref::scores({}, q_C, k, token + 1, 1, 0, kHeadDim)) sum += std::exp(s);
+          const double expected = std::log(sum), score_error = gamma(kHeadDim + 3) * scores.magnitude;
+          ASSERT_NEAR(layer.log_sum_Tn[i], expected,
+                      score_error + kUnitRoundoff * (scores.largest - scores.smallest + 2 * score_error) +
+                          gamma(4 * (1 + kSpans) + kAttentionSpan + 4 * kSpans + 1) +
+                          kUnitRoundoff * (2 * std::abs(expected) + 2 * std::abs(scores.largest)))
+              << "token " << token << ", head " << head << ", " << pool->threads() << " threads";
+        }
+      }
+  });
+}
+
 // Few queries over many positions: threads share their spans. One thread takes them as they come.
 TEST_P(AttentionOf, BitsDependNotOnWhoTakesWhichSpans) {
   const std::vector<int> lengths = {kSanitized ? 600 : 3000, 40, 700, 1};

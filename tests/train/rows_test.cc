@@ -87,8 +87,8 @@ TEST(Rows, RmsNormForwardAndBackward) {
 TEST(Rows, SoftmaxForwardAndBackward) {
   for_each_width([](int n) {
     const auto x = random_row(n, 1, 4), dy = random_row(n, 2);
-    auto y = x, dx = dy;
-    auto y32 = narrow(x), dx32 = narrow(dy);
+    auto y = x, again = x, dx = dy;
+    auto y32 = narrow(x), again32 = narrow(x), dx32 = narrow(dy);
     const double log_sum = softmax_row(y.data(), n, 0.3);
     const float log_sum32 = softmax_row(y32.data(), n, 0.3f);
     // exp's argument is rounded at the size of the largest score: an error of |x| u in it is |x| u relative in exp.
@@ -97,9 +97,11 @@ TEST(Rows, SoftmaxForwardAndBackward) {
     EXPECT_NEAR(log_sum32, log_sum, relative * (1 + std::abs(log_sum)));
     expect_near(y32, y, relative);
 
-    softmax_row_backward(y.data(), dx.data(), n, 0.3, 0.25);
-    softmax_row_backward(y32.data(), dx32.data(), n, 0.3f, 0.25f);
-    expect_near(dx32, dx, 0.3 * (relative + 4 * kU) * (largest(dy) + 0.25));
+    softmax_row_backward(again.data(), dx.data(), n, 0.3, log_sum, 0.25);
+    softmax_row_backward(again32.data(), dx32.data(), n, 0.3f, log_sum32, 0.25f);
+    const double relative_again = 2 * relative * (1 + std::abs(log_sum));
+    expect_near(again32, again, relative_again);
+    expect_near(dx32, dx, 0.3 * (relative_again + 4 * kU) * (largest(dy) + 0.25));
   });
 }
 

@@ -1,6 +1,7 @@
 #include "kernels/attention/attention.h"
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <optional>
 #include <span>
@@ -77,6 +78,7 @@ struct Job {
   const float* q_TnC;
   const std::byte* layer_kv;
   float* out_TnW;
+  float* log_sum_Tn;
 
   int heads_per_kv() const { return query_heads / shape.kv_heads; }
 };
@@ -179,6 +181,14 @@ AttentionTile make_tile(const Job& job, const std::vector<Cut>& cuts, int s, int
   return tile;
 }
 
+// Of a tile all of whose spans have been merged.
+void keep_log_sums(const Job& job, const AttentionTile& tile) {
+  if (job.log_sum_Tn == nullptr) return;
+  for (int r = 0; r < tile.rows; ++r)
+    job.log_sum_Tn[(tile.out[r] - job.out_TnW) / job.shape.value_width] =
+        tile.running[r].largest + std::log(tile.running[r].sum);
+}
+
 // Sets the floating-point mode in which a thread computes.
 struct Mode {
   std::optional<FlushSubnormals> flush;
@@ -205,7 +215,8 @@ Task make_task(const std::vector<Cut>& cuts, std::size_t i) {
 }  // namespace
 
 void attention(ThreadPool& pool, const Batch& batch, const KvShape& shape, int query_heads,
-               const AttentionParams& params, const float* q_TnC, const std::byte* layer_kv, float* out_TnW) {
+               const AttentionParams& params, const float* q_TnC, const std::byte* layer_kv, float* out_TnW,
+               float* log_sum_Tn) {
   if (shape.kv_heads == 0) return;
   FOE_CHECK(shape.attention == AttentionType::kF32 || shape.type == KvType::kBF16, "attention in bf16 over {}",
             to_string(shape.type));
@@ -214,7 +225,8 @@ void attention(ThreadPool& pool, const Batch& batch, const KvShape& shape, int q
             params.scale, params.softcap, params.window);
   FOE_CHECK(params.sinks_n.empty() || static_cast<int>(params.sinks_n.size()) == query_heads,
             "{} sinks, {} query heads", params.sinks_n.size(), query_heads);
-  const Job job{batch, shape, query_heads, Scoring(shape, params), q_TnC, layer_kv, out_TnW};
+  FOE_CHECK(log_sum_Tn == nullptr || shape.attention == AttentionType::kF32, "sums of attention in bf16");
+  const Job job{batch, shape, query_heads, Scoring(shape, params), q_TnC, layer_kv, out_TnW, log_sum_Tn};
   const std::vector<Cut> cuts = cut_work(job, pool.threads());
   const Cut& end = cuts.back();
   AlignedBuffer<Running> parts(end.first_part * AttentionTile::kMaxRows);
@@ -237,12 +249,15 @@ void attention(ThreadPool& pool, const Batch& batch, const KvShape& shape, int q
       std::construct_at(&tiles[j], tile_of(task, task.first + static_cast<int>(j)));
     const Mode mode(shape);
     HWY_DYNAMIC_DISPATCH(attend)(tiles, tile_of(next, next.first));
+    for (const AttentionTile& tile : tiles)
+      if (tile.parts == nullptr) keep_log_sums(job, tile);
   });
   pool.parallel_for(end.first_split, [&](std::size_t i) {
     const int s = find_sequence(cuts, &Cut::first_split, i);
     AttentionTile tile = make_tile(job, cuts, s, static_cast<int>(i), parts.data(), outputs.data());
     const Mode mode(shape);
     HWY_DYNAMIC_DISPATCH(merge_tile)(tile);
+    keep_log_sums(job, tile);
   });
 }
 

@@ -38,7 +38,11 @@ struct AttentionParams {
 // weights. That errs less than the exact sum: the error of a weight then counts only by how far its value is from the
 // mean. If there are too few queries to keep all threads busy, threads share the spans of a query, whose results are
 // kept until they are merged.
+//
+// With kF32, log_sum_Tn may take the logarithm of the sum of e^score over the keys that a query sees, with which a
+// backward pass has the weights again: e^(score - log_sum).
 void attention(ThreadPool& pool, const Batch& batch, const KvShape& shape, int query_heads,
-               const AttentionParams& params, const float* q_TnC, const std::byte* layer_kv, float* out_TnW);
+               const AttentionParams& params, const float* q_TnC, const std::byte* layer_kv, float* out_TnW,
+               float* log_sum_Tn = nullptr);
 
 }  // namespace foe

@@ -142,9 +142,12 @@ void share_spans(std::span<AttentionTile> tiles) {
   const AttentionTile& widest = tiles.front();  // the first tile has the last rows
   for (int i = tiles.back().span_begin; i < widest.span_end; ++i) share_span<T>(s, widest, i);
   for (std::size_t i = 0; i < tiles.size(); ++i)
-    for (int r = 0; r < tiles[i].rows; ++r)
-      for (int c = 0; c < s.shape().value_width; ++c)
-        tiles[i].out[r][c] = s.outputs_of(i, c)[r * kLanes16 + c % kLanes16] / tiles[i].running[r].sum;
+    for (int r = 0; r < tiles[i].rows; ++r) {
+      const V16 sum = set16(tiles[i].running[r].sum);
+      for_each16(s.shape().value_width, [&](int c, auto, auto store) {
+        store(div(load16(s.outputs_of(i, c) + r * kLanes16), sum), tiles[i].out[r] + c);
+      });
+    }
 }
 
 }  // namespace HWY_NAMESPACE

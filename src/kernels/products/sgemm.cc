@@ -22,6 +22,9 @@ namespace foe {
 constexpr int kSgemmDepth = 256;
 constexpr int kSgemmRows = 144;  // a multiple of every tile height
 constexpr int kSgemmWidth = 256;
+// A^T of at most this depth is read where it is: a tile's lines stay in the first-level cache, where the next tile
+// takes the rest of them.
+constexpr int kSgemmInPlace = 128;
 
 // Returns a size for nearly equal blocks of at most `limit`: a short last block would cost as many loads and stores of
 // C as a full one.
@@ -160,22 +163,29 @@ void pack_block(Rows<const float> x, int k, int depth, int column, int columns, 
   }
 }
 
-// C[m .., n ..] (+)= one block of A^T times one block of B, both packed.
-void multiply_packed(int depth, const float* a, int m, int rows, const float* b, int n, int columns, Rows<float> c,
-                     bool add) {
+// Columns of A: column i begins at data + i / kTileRows * tile + i % kTileRows, and its numbers are `step` apart.
+struct Columns {
+  const float* data;
+  std::size_t tile, step;
+};
+
+// C[m .., n ..] (+)= one block of A^T times one packed block of B.
+void multiply_block(int depth, Columns a, int m, int rows, const float* b, int n, int columns, Rows<float> c,
+                    bool add) {
   const float* a_rows[kSgemmRows];
   float* c_rows[kSgemmRows];
   for (int i = 0; i < rows; ++i) {
-    a_rows[i] = a + static_cast<std::size_t>(i / kTileRows) * depth * kTileRows + i % kTileRows;
+    a_rows[i] = a.data + i / kTileRows * a.tile + i % kTileRows;
     c_rows[i] = c.row(m + i);
   }
-  multiply_rows<false>(rows, depth, a_rows, kTileRows, b, static_cast<std::size_t>(depth) * kLanes16, columns, c_rows,
-                       n, add);
+  multiply_rows<false>(rows, depth, a_rows, a.step, b, static_cast<std::size_t>(depth) * kLanes16, columns, c_rows, n,
+                       add);
 }
 
 void transposed_kernel(int depth, Rows<const float> a, int m, Rows<const float> b, int n, Rows<float> c, Into into,
                        SgemmScratch& scratch) {
   const int depth_block = sgemm_block(depth, kSgemmDepth);
+  const bool in_place = a.rows == nullptr && depth <= kSgemmInPlace;
   for (int column = 0; column < n; column += kSgemmWidth) {
     const int columns = std::min(kSgemmWidth, n - column);
     for (int k = 0; k < depth; k += depth_block) {
@@ -183,9 +193,10 @@ void transposed_kernel(int depth, Rows<const float> a, int m, Rows<const float> 
       pack_block<kLanes16>(b, k, block, column, columns, scratch.b.data());
       for (int row = 0; row < m; row += kSgemmRows) {
         const int rows = std::min(kSgemmRows, m - row);
-        pack_block<kTileRows>(a, k, block, row, rows, scratch.a.data());
-        multiply_packed(block, scratch.a.data(), row, rows, scratch.b.data(), column, columns, c,
-                        k > 0 || into == Into::kAdd);
+        if (!in_place) pack_block<kTileRows>(a, k, block, row, rows, scratch.a.data());
+        const Columns of_a = in_place ? Columns{a.row(k) + row, kTileRows, a.stride}
+                                      : Columns{scratch.a.data(), std::size_t{kTileRows} * block, kTileRows};
+        multiply_block(block, of_a, row, rows, scratch.b.data(), column, columns, c, k > 0 || into == Into::kAdd);
       }
     }
   }

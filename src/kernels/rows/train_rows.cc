@@ -81,9 +81,13 @@ float softmax_kernel(float* x, int n, float scale) {
   return largest + std::log(sum);
 }
 
-void softmax_backward_kernel(const float* y, float* dy, int n, float scale, float delta) {
-  const V16 by = set16(scale), d = set16(delta);
-  for_each16(n, [&](int i, auto load, auto store) { store(mul(mul(by, load(y + i)), sub(load(dy + i), d)), dy + i); });
+void softmax_backward_kernel(float* x, float* dy, int n, float scale, float log_sum, float delta) {
+  const V16 by = set16(scale), shift = set16(log_sum), d = set16(delta);
+  for_each16(n, [&](int i, auto load, auto store) {
+    const V16 y = exp16(sub(mul(by, load(x + i)), shift));
+    store(y, x + i);
+    store(mul(mul(by, y), sub(load(dy + i), d)), dy + i);
+  });
 }
 
 // 1 / (1 + e^-x)
@@ -166,8 +170,8 @@ float softmax_row(float* x, int n, float scale) {
   return HWY_DYNAMIC_DISPATCH(softmax_kernel)(x, n, scale);
 }
 
-void softmax_row_backward(const float* y, float* dy, int n, float scale, float delta) {
-  HWY_DYNAMIC_DISPATCH(softmax_backward_kernel)(y, dy, n, scale, delta);
+void softmax_row_backward(float* x, float* dy, int n, float scale, float log_sum, float delta) {
+  HWY_DYNAMIC_DISPATCH(softmax_backward_kernel)(x, dy, n, scale, log_sum, delta);
 }
 
 void swiglu_row(const float* gate, const float* up, float weight, int n, float* h) {

@@ -18,9 +18,9 @@ float dot(const float* a, const float* b, int n);
 // x[0..n) = softmax(scale * x[0..n)); returns the log of the sum of exp(scale * x).
 float softmax_row(float* x, int n, float scale);
 
-// Backward through y = softmax(scale * x): replaces dy[0..n) by dx = scale * y * (dy - delta), where delta is the sum
-// of y * dy.
-void softmax_row_backward(const float* y, float* dy, int n, float scale, float delta);
+// Backward through y = softmax(scale * x), given what softmax_row() returned: replaces x[0..n) by y = exp(scale * x -
+// log_sum), and dy[0..n) by dx = scale * y * (dy - delta), where delta is the sum of y * dy.
+void softmax_row_backward(float* x, float* dy, int n, float scale, float log_sum, float delta);
 
 // h = weight * silu(gate) * up
 void swiglu_row(const float* gate, const float* up, float weight, int n, float* h);
