@@ -14,6 +14,7 @@
 #include "costs/roofline_report.h"
 #include "costs/wire_cost.h"
 #include "weights/config_json.h"
+#include "weights/kept_formats.h"
 #include "weights/packed_tensors.h"
 
 namespace foe {
@@ -38,11 +39,12 @@ struct RankReport {
 };
 
 RankReport report(const ModelConfig& c, const Placement& placement, const std::vector<int>& nodes, int rank,
-                  const WeightFormats& formats, KvType kv_type, const ExchangeOptions& options) {
+                  const StoredTensors* stored, const WeightFormats& formats, KvType kv_type,
+                  const ExchangeOptions& options) {
   RankReport r;
   r.share = placement.ranks[rank];
   if (r.share.idle()) return r;
-  r.weight_bytes = matrix_elements(c, r.share).bytes(formats);
+  r.weight_bytes = stored ? matrix_bytes(*stored, c, formats, r.share) : matrix_elements(c, r.share).bytes(formats);
   const KvShape kv{r.share.kv_heads.size(), c.heads().key_width, c.heads().head_value_width(), kv_type};
   r.kv_token_bytes = c.num_layers() * static_cast<std::int64_t>(kv.block_bytes()) / kKvBlock;
   r.decode = decode_wire_cost(c, placement, nodes, rank, options);
@@ -75,9 +77,9 @@ void print_json(const ModelConfig& c, const Placement& placement, const std::vec
   nlohmann::json out{{"config", nlohmann::json::parse(model_config_json(c))},
                      {"parameters", parameter_count(c)},
                      {"active_parameters", active_parameter_count(c)},
-                     {"dtype", to_string(formats.attention)},
-                     {"experts_dtype", to_string(formats.experts)},
-                     {"head_dtype", to_string(formats.head)},
+                     {"dtype", names(formats.attention, formats.kept_attention)},
+                     {"experts_dtype", names(formats.experts, formats.kept_experts)},
+                     {"head_dtype", names(formats.head, formats.kept_head)},
                      {"kv_dtype", to_string(kv_type)},
                      {"plan", to_string(placement.plan)},
                      {"ranks", nlohmann::json::array()}};
@@ -128,8 +130,8 @@ void print_table(const ModelConfig& c, const Placement& placement, const std::ve
                  const WeightFormats& formats, KvType kv_type) {
   fmt::print(
       "{:.2f} M parameters, {:.2f} M active per token; attention in {}, experts in {}, head in {}, KV cache in {}\n",
-      parameter_count(c) / 1e6, active_parameter_count(c) / 1e6, to_string(formats.attention),
-      to_string(formats.experts), to_string(formats.head), to_string(kv_type));
+      parameter_count(c) / 1e6, active_parameter_count(c) / 1e6, names(formats.attention, formats.kept_attention),
+      names(formats.experts, formats.kept_experts), names(formats.head, formats.kept_head), to_string(kv_type));
   fmt::print("{} layers, width {}, {} query and {} KV heads of {}, vocabulary {}, context {}\n", c.num_layers(),
              c.hidden_size, c.heads().query_heads, c.heads().kv_heads, c.heads().key_width, c.vocab_size,
              c.max_position_embeddings);
@@ -186,7 +188,8 @@ struct TensorMemory {
   std::int64_t bytes = 0;
 };
 
-TensorMemory memory_of(const ModelTensor& row, const StoredTensors& stored, const WeightFormats& formats) {
+TensorMemory memory_of(const ModelConfig& config, const ModelTensor& row, const StoredTensors& stored,
+                       const WeightFormats& formats) {
   // The head has a copy of its own in memory, even if it is the embedding.
   const int count = row.role == TensorRole::kHead ? 1 : row.count;
   const auto in = [&](const char* format, double bits) {
@@ -196,11 +199,9 @@ TensorMemory memory_of(const ModelTensor& row, const StoredTensors& stored, cons
   const auto in_format = [&](WeightFormat format) { return in(to_string(format), bits(format)); };
   switch (row.format) {
     case TensorFormat::kAttention:
-      return in_format(formats.attention);
     case TensorFormat::kExperts:
-      return in_format(formats.experts);
     case TensorFormat::kHead:
-      return in_format(formats.head);
+      return in_format(format_in_memory(stored, config, formats, row));
     case TensorFormat::kFile:
       return in_format(format_of(stored.find(row).tensor.dtype));
     case TensorFormat::kF32:
@@ -209,10 +210,10 @@ TensorMemory memory_of(const ModelTensor& row, const StoredTensors& stored, cons
   return in("f32", 32);
 }
 
-nlohmann::json tensors_json(const StoredTensors& stored, const WeightFormats& formats) {
+nlohmann::json tensors_json(const ModelConfig& config, const StoredTensors& stored, const WeightFormats& formats) {
   auto rows = nlohmann::json::array();
   for (const ModelTensor& row : stored.table().rows()) {
-    const TensorMemory memory = memory_of(row, stored, formats);
+    const TensorMemory memory = memory_of(config, row, stored, formats);
     rows.push_back({{"name", row.name},
                     {"count", row.count},
                     {"shape", row.shape},
@@ -230,7 +231,7 @@ void print_tensors(const ModelConfig& config, const StoredTensors& stored, const
              "format", "bytes");
   std::int64_t sum = 0;
   for (const ModelTensor& row : stored.table().rows()) {
-    const TensorMemory memory = memory_of(row, stored, formats);
+    const TensorMemory memory = memory_of(config, row, stored, formats);
     fmt::print("{:<54}  {:>5}  {:>16}  {:<25}  {:<14}  {:<8}  {:>13}\n", row.name, row.count, to_string(row.shape),
                to_string(row.split), to_string(row.format), memory.format, memory.bytes);
     sum += memory.bytes;
@@ -269,7 +270,9 @@ void run_inspect(const InspectFlags& flags) {
   if (has_weights(flags.model)) {
     folder.emplace(flags.model);
     stored.emplace(*folder, config);
-    formats = formats_in_memory(*folder, stored_formats(*stored, config), format_choice("", flags.quantize));
+    const FormatChoice choice = format_choice("", flags.quantize);
+    formats = formats_in_memory(*folder, stored_formats(*stored, config), choice);
+    keep_formats(*stored, config, choice, formats);
   } else {
     if (flags.tensors) fail("--tensors: expected a folder with weights, got {} without", flags.model);
     fmt::print(stderr, "{}: there are no weights; what follows is true of weights in bf16\n", flags.model);
@@ -278,12 +281,12 @@ void run_inspect(const InspectFlags& flags) {
   const KvType kv_type = parse_kv_type(flags.kv_dtype);
   std::vector<RankReport> reports;
   for (int rank = 0; rank < flags.ranks; ++rank)
-    reports.push_back(report(config, placement, nodes, rank, formats, kv_type, options));
+    reports.push_back(report(config, placement, nodes, rank, stored ? &*stored : nullptr, formats, kv_type, options));
   std::optional<Roofline> roofline;
   if (flags.roofline) roofline = measure_roofline(config, placement, formats, kv_type, flags.limits);
   if (flags.json)
     return print_json(config, placement, reports, formats, kv_type, roofline,
-                      flags.tensors ? tensors_json(*stored, formats) : nlohmann::json());
+                      flags.tensors ? tensors_json(config, *stored, formats) : nlohmann::json());
   print_table(config, placement, reports, formats, kv_type);
   if (flags.tensors) print_tensors(config, *stored, formats);
   if (roofline) print_roofline(*roofline);

@@ -233,11 +233,12 @@ void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std:
   const WeightFormats formats = model.weights.formats;
   const bool idle_here = model.share().idle();
   agree(*comm, {{"the weights' digest", model.identity},
-                {"the format of attention", idle_here ? "" : to_string(formats.attention)},
-                {"the format of experts", idle_here ? "" : to_string(formats.experts)},
-                {"the format of the head", idle_here ? "" : to_string(formats.head)}});
+                {"the format of attention", idle_here ? "" : names(formats.attention, formats.kept_attention)},
+                {"the format of experts", idle_here ? "" : names(formats.experts, formats.kept_experts)},
+                {"the format of the head", idle_here ? "" : names(formats.head, formats.kept_head)}});
   if (comm->rank() == 0 && model.weights.folder)
-    for (const std::string& note : format_notes(*model.weights.folder, formats)) print_error("foe: " + note);
+    for (const std::string& note : format_notes({*model.weights.folder, config}, config, formats))
+      print_error("foe: " + note);
   Engine engine(std::move(model), *comm, options);
   if (comm->rank() != 0) return engine.follow();
   const Placement& placement = engine.model().placement;

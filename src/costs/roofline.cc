@@ -10,9 +10,9 @@ namespace foe {
 namespace {
 
 // The work of multiplying `rows` rows with matrices of so many elements, which are read once if there are any rows.
-Work product_work(double elements, WeightFormat format, double rows) {
-  const double read = rows > 0 ? elements * bits(format) / 8 : 0, operations = 2 * elements * rows;
-  if (quantised(format)) return {.bytes = read, .dots = operations};
+Work product_work(double elements, WeightFormat format, const KeptFormats& kept, double rows) {
+  const double read = rows > 0 ? elements * bits(format, kept) / 8 : 0, operations = 2 * elements * rows;
+  if (quantised(format) || !kept.formats.empty()) return {.bytes = read, .dots = operations};
   return {.bytes = read, .flops = operations};
 }
 
@@ -27,14 +27,16 @@ Work experts_work(const ModelConfig& c, int layer, const Share& share, int membe
   const auto elements_of = [&](double units) { return 3.0 * units * c.hidden_size; };
   if (c.experts(layer).dense())
     return product_work(elements_of(share.experts(layer).size() * share.expert_width(layer).size()),
-                        step.weights.experts, own_sequences(step.sequences, members, share.member));
+                        step.weights.experts, step.weights.kept_experts,
+                        own_sequences(step.sequences, members, share.member));
   double units = 0;
   for (int id = share.experts(layer).begin; id < share.experts(layer).end; ++id) units += expert_width(c, layer, id);
   // The rows of each expert, and the share of experts that have rows.
   const ExpertTable table = expert_table(c, layer);
   const double E = table.with_rows();
   const double selected = static_cast<double>(c.experts(layer).per_token) * table.routed / table.scored();
-  Work work = product_work(elements_of(units), step.weights.experts, step.sequences * (selected + table.shared) / E);
+  Work work = product_work(elements_of(units), step.weights.experts, step.weights.kept_experts,
+                           step.sequences * (selected + table.shared) / E);
   work.bytes *= experts_touched(c, layer, step.sequences) / E;
   return work;
 }
@@ -108,11 +110,12 @@ StepWork decode_work(const ModelConfig& c, const Placement& placement, int rank,
 
   Work experts;
   for (int l = 0; l < c.num_layers(); ++l) experts += experts_work(c, l, share, placement.members, step);
-  return {.projections = product_work(static_cast<double>(elements.attention), step.weights.attention, own),
+  return {.projections = product_work(static_cast<double>(elements.attention), step.weights.attention,
+                                      step.weights.kept_attention, own),
           .attention = {.bytes = positions * position_bytes, .flops = positions * position_flops},
-          .router = product_work(static_cast<double>(elements.router), WeightFormat::kF32, own),
+          .router = product_work(static_cast<double>(elements.router), WeightFormat::kF32, {}, own),
           .experts = experts,
-          .head = product_work(static_cast<double>(elements.head), step.weights.head, own)};
+          .head = product_work(static_cast<double>(elements.head), step.weights.head, step.weights.kept_head, own)};
 }
 
 StepWork decode_work(const ModelConfig& config, const Placement& placement, const DecodeStep& step) {

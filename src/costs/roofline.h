@@ -20,8 +20,9 @@ struct MatrixElements {
   // Returns the bytes that they take in memory. The router is always f32.
   double bytes(const WeightFormats& formats) const {
     const auto of = [](std::int64_t elements, double bits) { return static_cast<double>(elements) * bits / 8; };
-    return of(attention, bits(formats.attention)) + of(experts, bits(formats.experts)) + of(router, 32) +
-           of(head, bits(formats.head));
+    return of(attention, bits(formats.attention, formats.kept_attention)) +
+           of(experts, bits(formats.experts, formats.kept_experts)) + of(router, 32) +
+           of(head, bits(formats.head, formats.kept_head));
   }
 };
 MatrixElements matrix_elements(const ModelConfig& config, const Share& share);

@@ -58,17 +58,21 @@ ProductScratch make_product_scratch(const Model& model, std::size_t T, std::size
   scratch.list.reserve(std::max<std::size_t>({most_experts(model), 3 * G, kSumBlocks}));
   if (share.idle()) return scratch;
   // Of the largest x that products with rounded weights take.
-  const WeightFormats formats = model.weights.formats;
+  const WeightFormats& formats = model.weights.formats;
   std::size_t bytes = 0;
-  const auto want = [&](WeightFormat format, std::size_t rows, std::size_t depth) {
-    bytes = std::max(bytes, rows * quantised_row_bytes(format, static_cast<int>(depth)));
+  const auto want = [&](WeightFormat format, const KeptFormats& kept, std::size_t rows, std::size_t depth) {
+    const auto fit = [&](WeightFormat one) {
+      bytes = std::max(bytes, rows * quantised_row_bytes(one, static_cast<int>(depth)));
+    };
+    fit(format);
+    std::ranges::for_each(kept.formats, fit);
   };
-  want(formats.attention, inputs, D);
-  want(formats.attention, T, packed_depth(model.o_blocks));
-  want(formats.experts, std::max(T, arrived), D);
+  want(formats.attention, formats.kept_attention, inputs, D);
+  want(formats.attention, formats.kept_attention, T, packed_depth(model.o_blocks));
+  want(formats.experts, formats.kept_experts, std::max(T, arrived), D);
   for (int l = 0; l < model.config.num_layers(); ++l)
-    want(formats.experts, rows_of_experts(model, l, T), widest_expert(model, l));
-  want(formats.head, T, D);
+    want(formats.experts, formats.kept_experts, rows_of_experts(model, l, T), widest_expert(model, l));
+  want(formats.head, formats.kept_head, T, D);
   scratch.codes = AlignedBuffer<std::byte>(bytes);
   return scratch;
 }

@@ -1,6 +1,7 @@
 #include "model/products.h"
 
 #include <array>
+#include <optional>
 
 #include "core/sum_blocks.h"
 #include "kernels/products/gemm.h"
@@ -12,13 +13,23 @@ namespace {
 // The blocks of a dense model's down projection are views of it.
 static_assert(kSumBlockUnit % block_depth(WeightFormat::kBF16xBF16) == 0 &&
               kSumBlockUnit % block_depth(WeightFormat::kInt8) == 0 &&
-              kSumBlockUnit % block_depth(WeightFormat::kInt4) == 0);
+              kSumBlockUnit % block_depth(WeightFormat::kInt4) == 0 &&
+              kSumBlockUnit % block_depth(WeightFormat::kQ8_0) == 0);
+
+// Returns the format for which the input of these products is to be rounded, if any needs that. All that do, need the
+// same: those of a part have one format, or they keep formats of integers, beside which rows are rounded alike.
+std::optional<WeightFormat> rounding_of(std::span<const Product> products) {
+  for (const Product& product : products)
+    if (rounds_rows(product.w->format)) return product.w->format;
+  return std::nullopt;
+}
 
 // Rounds the input as the products require it, whose x are at rows and columns of it. Overwrites what was rounded
 // before.
 void round_input(Step& s, const Input& in, std::span<Product> products) {
-  if (products.empty() || !rounds_rows(products.front().w->format)) return;
-  const WeightFormat format = products.front().w->format;
+  const std::optional<WeightFormat> rounding = rounding_of(products);
+  if (!rounding) return;
+  const WeightFormat format = *rounding;
   const QuantisedRows to{s.a.products.codes.data(), quantised_row_bytes(format, in.depth)};
   quantise_rows(s.pool, format, in.x, in.stride, in.rows, in.depth, to);
   for (Product& product : products) {
@@ -32,8 +43,9 @@ void round_input(Step& s, const Input& in, std::span<Product> products) {
 // is rounded by itself, and filled up as output_blocks() says.
 void round_attended(Step& s, std::span<Product> products) {
   const std::span<const OutputBlock> blocks = s.model.o_blocks;
-  if (products.empty() || !rounds_rows(products.front().w->format)) return;
-  const WeightFormat format = products.front().w->format;
+  const std::optional<WeightFormat> rounding = rounding_of(products);
+  if (!rounding) return;
+  const WeightFormat format = *rounding;
   const QuantisedRows to{s.a.products.codes.data(), quantised_row_bytes(format, packed_depth(blocks))};
   for (std::size_t b = 0, next; b < blocks.size(); b = next) {
     int columns = blocks[b].columns;

@@ -4,12 +4,15 @@
 #include <string>
 #include <vector>
 
-#include "weights/tensor_folder.h"
+#include "core/model_config.h"
+#include "weights/stored_tensors.h"
 #include "weights/weight_formats.h"
 
 namespace foe {
 
-// Returns a sentence for each format to which weights of a GGUF file are rounded that are rounded in the file already.
-std::vector<std::string> format_notes(const TensorFolder& folder, const WeightFormats& formats);
+// Returns a sentence on the weights of a GGUF file that keep their format, and one on those that are rounded in the
+// file already and once more in memory.
+std::vector<std::string> format_notes(const StoredTensors& stored, const ModelConfig& config,
+                                      const WeightFormats& formats);
 
 }  // namespace foe

@@ -5,6 +5,7 @@
 
 #include "base/huge_pages.h"
 #include "weights/finite.h"
+#include "weights/kept_formats.h"
 #include "weights/output_blocks.h"
 #include "weights/packed_tensors.h"
 
@@ -30,6 +31,7 @@ class Loader {
         in_file_(stored_formats(stored_, config)),
         formats_(formats_in_memory(folder, in_file_, choice)) {
     check_tensors(stored_, in_file_);
+    keep_formats(stored_, config, choice, formats_);
   }
 
   StoredMatrix embedding() const {
@@ -72,7 +74,7 @@ class Loader {
   PackedMatrix head() const {
     const ModelTensor& head = table().at(TensorRole::kHead);
     if (!in_file_.head.packed)
-      return packed(stored_.head(), share_.vocab.begin, share_.vocab.size(), 0, head.columns(), formats_.head);
+      return packed(stored_.head(), share_.vocab.begin, share_.vocab.size(), 0, head.columns(), in_memory(head));
     return packed_part({packed_stem(head), 1, 0, head.rows(), head.columns(), share_.vocab, {0, head.columns()}},
                        formats_.head);
   }
@@ -101,6 +103,9 @@ class Loader {
     return pack(pool_, {&part, 1}, format, &space_);
   }
   const TensorTable& table() const { return stored_.table(); }
+  WeightFormat in_memory(const ModelTensor& row, int index = 0) const {
+    return format_in_memory(stored_, config_, formats_, row, index);
+  }
 
   // A view of the same weights.
   static PackedMatrix whole(const PackedMatrix& w) { return w.view(0, w.rows, 0, w.depth); }
@@ -138,7 +143,7 @@ class Loader {
     const ModelTensor& row = table().at(role, l);
     const int of_head = row.rows() / config_.heads().kv_heads, D = row.columns();
     if (!in_file_.attention.packed)
-      return packed(stored_.find(row).tensor, heads.begin * of_head, heads.size() * of_head, 0, D, formats_.attention);
+      return packed(stored_.find(row).tensor, heads.begin * of_head, heads.size() * of_head, 0, D, in_memory(row));
     const Range in = heads_of_matrix(heads), part{heads.begin - in.begin, heads.end - in.begin};
     return packed_part({packed_stem(row),
                         attention_matrices(config_),
@@ -153,7 +158,7 @@ class Loader {
   PackedMatrix output_of_heads(int l, Range heads) const {
     const ModelTensor& row = table().at(TensorRole::kOProj, l);
     const int of_head = row.columns() / config_.heads().kv_heads, D = row.rows();
-    const WeightFormat format = formats_.attention;
+    const WeightFormat format = in_memory(row);
     const auto blocks_of = [&](Range some) { return output_blocks(config_, format, some); };
     if (!in_file_.attention.packed)
       return pack_output(
@@ -173,11 +178,11 @@ class Loader {
   }
 
   ExpertWeights expert(int l, int e) const {
-    const WeightFormat format = formats_.experts;
     const ExpertMatrices m = expert_matrices(table(), config_, l, e);
     const int D = m.gate.columns(), F = m.gate.rows();
     const Range width = own_units(F, l, config_, share_);
     if (in_file_.experts.packed) {
+      const WeightFormat format = formats_.experts;
       // Panels of gate and up alternate.
       const int panels = (width.size() + kPanel - 1) / kPanel, all = (F + kPanel - 1) / kPanel;
       const Range gate_up{2 * width.begin, 2 * width.begin + 2 * kPanel * panels};
@@ -186,12 +191,13 @@ class Loader {
               packed_part({packed_stem(m.down, m.index), 1, 0, D, F, {0, D}, width}, format)});
     }
     const Tensor gate = stored_.find(m.gate, m.index).tensor, up = stored_.find(m.up, m.index).tensor;
+    const WeightFormat format = in_memory(m.gate, m.index), of_down = in_memory(m.down, m.index);
     const auto units = [&](const Tensor& tensor) {
       return finite_part(pool_, tensor, width.begin, width.size(), 0, D, format);
     };
     const StoredTensor down = stored_.find(m.down, m.index);
     return with_biases(m, {pack_gate_up(pool_, units(gate), units(up), format, &space_),
-                           packed(down.tensor, 0, D, down.column + width.begin, width.size(), format)});
+                           packed(down.tensor, 0, D, down.column + width.begin, width.size(), of_down)});
   }
 
   ExpertWeights with_biases(const ExpertMatrices& m, ExpertWeights expert) const {

@@ -20,6 +20,17 @@ WeightFormat parse_chosen(std::string_view what, std::string_view name) {
 
 }  // namespace
 
+double bits(WeightFormat format, const KeptFormats& kept) {
+  return kept.formats.empty() ? bits(format) : kept.bits;
+}
+
+std::string names(WeightFormat format, const KeptFormats& kept) {
+  if (kept.formats.empty()) return to_string(format);
+  std::string all;
+  for (const WeightFormat one : kept.formats) all += (all.empty() ? "" : "+") + std::string(to_string(one));
+  return all;
+}
+
 FormatChoice parse_format_choice(std::string_view what, std::string_view text) {
   FormatChoice choice;
   for (bool first = true; first || !text.empty(); first = false) {

@@ -1,0 +1,110 @@
+#include "weights/kept_formats.h"
+
+#include <algorithm>
+#include <set>
+
+#include "core/sum_blocks.h"
+#include "weights/packed_tensors.h"
+
+namespace foe {
+namespace {
+
+struct PartFormats {
+  WeightFormat format;
+  const KeptFormats& kept;
+};
+PartFormats of_part(const WeightFormats& formats, TensorFormat part) {
+  if (part == TensorFormat::kAttention) return {formats.attention, formats.kept_attention};
+  if (part == TensorFormat::kExperts) return {formats.experts, formats.kept_experts};
+  return {formats.head, formats.kept_head};
+}
+
+// Whether the blocks of attention's output are whole blocks of every format, so that these pack them alike.
+bool cuts_whole_blocks(const ModelConfig& config) {
+  const int width = config.heads().per_kv_head() * config.heads().head_value_width();
+  return std::ranges::all_of(head_blocks(config).begin, [&](int head) { return head * width % kCodeBlock == 0; });
+}
+
+// Gate of up, and up of gate; the row itself, if it is neither.
+const ModelTensor& partner(const TensorTable& table, const ModelTensor& row) {
+  using enum TensorRole;
+  for (const auto& [gate, up] : {std::pair{kGateProj, kUpProj}, {kSharedGateProj, kSharedUpProj}}) {
+    if (row.role == gate) return table.at(up, row.layer);
+    if (row.role == up) return table.at(gate, row.layer);
+  }
+  return row;
+}
+
+std::optional<WeightFormat> kept_format(const StoredTensors& stored, const ModelConfig& config, const ModelTensor& row,
+                                        int index) {
+  if (!stored.folder().gguf()) return std::nullopt;
+  const StoredTensor found = stored_matrix(stored, row, index);
+  const StoredMatrix whole = matrix(found.tensor);
+  const auto format = keeps_parts(whole.slice(0, whole.rows, found.column, row.columns()));
+  if (row.split == TensorSplit::kHeadColumns && !cuts_whole_blocks(config)) return std::nullopt;
+  const ModelTensor& other = partner(stored.table(), row);
+  if (&other != &row && stored.find(other, index).tensor.dtype != found.tensor.dtype) return std::nullopt;
+  return format;
+}
+
+// Calls f(row, index) for each matrix of a part that the file has.
+template <typename F>
+void for_each_matrix(const TensorTable& table, TensorFormat part, F&& f) {
+  for (const ModelTensor& row : table.rows())
+    if (row.format == part)
+      for (int index = 0; index < (part == TensorFormat::kHead ? 1 : row.count); ++index) f(row, index);
+}
+
+KeptFormats kept_of_part(const StoredTensors& stored, const ModelConfig& config, TensorFormat part,
+                         WeightFormat otherwise) {
+  std::set<WeightFormat> formats;
+  double all = 0, elements = 0;
+  for_each_matrix(stored.table(), part, [&](const ModelTensor& row, int index) {
+    const WeightFormat format = kept_format(stored, config, row, index).value_or(otherwise);
+    formats.insert(format);
+    const auto size = static_cast<double>(row.size());
+    all += size * bits(format);
+    elements += size;
+  });
+  if (std::ranges::none_of(formats, in_parts)) return {};
+  return {{formats.begin(), formats.end()}, all / elements};
+}
+
+}  // namespace
+
+StoredTensor stored_matrix(const StoredTensors& stored, const ModelTensor& row, int index) {
+  return row.role == TensorRole::kHead ? StoredTensor{stored.head(), 0} : stored.find(row, index);
+}
+
+void keep_formats(const StoredTensors& stored, const ModelConfig& config, const FormatChoice& choice,
+                  WeightFormats& formats) {
+  if (!stored.folder().gguf()) return;
+  if (!choice.attention)
+    formats.kept_attention = kept_of_part(stored, config, TensorFormat::kAttention, formats.attention);
+  if (!choice.experts) formats.kept_experts = kept_of_part(stored, config, TensorFormat::kExperts, formats.experts);
+  if (!choice.head) formats.kept_head = kept_of_part(stored, config, TensorFormat::kHead, formats.head);
+}
+
+WeightFormat format_in_memory(const StoredTensors& stored, const ModelConfig& config, const WeightFormats& formats,
+                              const ModelTensor& row, int index) {
+  const auto [format, kept] = of_part(formats, row.format);
+  return kept.formats.empty() ? format : kept_format(stored, config, row, index).value_or(format);
+}
+
+double matrix_bytes(const StoredTensors& stored, const ModelConfig& config, const WeightFormats& formats,
+                    const Share& share) {
+  double bytes = 0;
+  for (const ModelTensor& row : stored.table().rows()) {
+    const TensorPart part = part_of(row, config, share);
+    double all = 0;  // bits
+    if (part.size() == 0) continue;
+    if (std::ranges::find(kRouterRoles, row.role) != std::end(kRouterRoles))
+      all = 32;
+    else if (row.format != TensorFormat::kFile && row.format != TensorFormat::kF32)
+      all = bits(format_in_memory(stored, config, formats, row));
+    bytes += static_cast<double>(part.size()) * all / 8;
+  }
+  return bytes;
+}
+
+}  // namespace foe
