@@ -3,9 +3,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <new>
 #include <span>
+#include <type_traits>
 
 namespace foe {
 
@@ -20,8 +22,9 @@ class AlignedBuffer {
   explicit AlignedBuffer(std::size_t size)
       : data_(static_cast<T*>(::operator new[](size * sizeof(T), std::align_val_t{kAlignment}))), size_(size) {}
   static AlignedBuffer zeroed(std::size_t size) {
+    static_assert(std::is_arithmetic_v<T> || std::is_same_v<T, std::byte>);
     AlignedBuffer buffer(size);
-    for (T& value : buffer.span()) value = T{};
+    if (size > 0) std::memset(buffer.data(), 0, size * sizeof(T));
     return buffer;
   }
 

@@ -33,7 +33,7 @@ class SelfComm : public Communicator {
 
 // What ranks that are threads of one process share.
 struct LocalJob {
-  explicit LocalJob(int ranks) : memory(AlignedBuffer<std::byte>::zeroed(SharedComm::memory_bytes(ranks))) {}
+  explicit LocalJob(int ranks) : memory(SharedComm::memory_bytes(ranks)) { SharedComm::clear(memory.data(), ranks); }
 
   AlignedBuffer<std::byte> memory;
   std::mutex mutex;

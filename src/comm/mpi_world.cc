@@ -83,7 +83,7 @@ std::unique_ptr<SharedComm> make_node_comm(MPI_Comm node, const WorldOptions& op
   void* memory = nullptr;
   MPI_Win_shared_query(window, 0, &size_of_rank0, &unit, &memory);
   std::align(kAlignment, bytes, memory, room);
-  if (rank == 0) std::memset(memory, 0, bytes);
+  if (rank == 0) SharedComm::clear(static_cast<std::byte*>(memory), size);
   MPI_Barrier(node);
   // The window is not freed here, because that would be collective, and a rank that fails leaves alone. MPI_Finalize
   // releases it.

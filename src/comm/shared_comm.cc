@@ -56,6 +56,11 @@ std::size_t SharedComm::memory_bytes(int size) {
   return size * (sizeof(Header) + 2 * half_stride(size));
 }
 
+void SharedComm::clear(std::byte* memory, int size) {
+  // What ranks send is written before it is read: touching those pages here would only take time.
+  std::memset(memory, 0, size * sizeof(Header));
+}
+
 SharedComm::SharedComm(int rank, std::vector<int> nodes, std::byte* memory, double timeout_seconds,
                        std::function<void()> on_destroy)
     : Communicator(rank, std::move(nodes)),

@@ -26,9 +26,11 @@ inline constexpr std::size_t kHalfBytes = std::size_t{1} << 20;
 
 class SharedComm : public Communicator {
  public:
-  // Returns how many bytes of memory `size` ranks share. All of it must be zero before the first SharedComm on it is
-  // made.
+  // Returns how many bytes of memory `size` ranks share.
   static std::size_t memory_bytes(int size);
+
+  // Makes that memory ready. To be called once, before the first SharedComm on it is made.
+  static void clear(std::byte* memory, int size);
 
   // `memory` must be aligned like an AlignedBuffer and outlive this. `on_destroy` runs last in the destructor and may
   // release the memory. `nodes` has the node of each rank: ranks that share memory may pretend to be on several.

@@ -61,7 +61,7 @@ std::vector<int> numbers_of_ranks(const ModelConfig& c) {
   const int most = c.federated() ? c.expert_groups : std::max({heads, experts, (c.vocab_size + 15) / 16});
   std::vector<int> ranks;
   for (const int n : {2, 3, 4, 5, 7, 8, 11})
-    if (n <= most && (n < 5 || !kSanitized)) ranks.push_back(n);
+    if (n <= most && (n < 4 || !kSanitized)) ranks.push_back(n);
   return ranks;
 }
 
