@@ -16,13 +16,13 @@ from corpus.manuals import comment_paragraphs, dictionary_paragraphs, man_paragr
 
 # What is read first keeps a paragraph that others have, too.
 PACKAGES = """
-    dict-gcide dict-devil miscfiles sword-comm-scofield sword-comm-tdavid sword-dict-naves crawl-common freeciv-data
+    dict-gcide dict-devil crawl-common freeciv-data
     debian-reference-en debian-policy developers-reference debian-faq debian-history debian-kernel-handbook
     installation-guide-amd64 debmake-doc aptitude-doc-en fai-doc freedombox-doc-en shorewall-doc
     gnome-user-docs gnome-devel-docs gimp-help-en libreoffice-help-en-us lilypond-doc-html kicad-doc-en linuxcnc-doc-en
     csound-doc povray-doc renpy-doc png-definitive-guide ghostscript-doc imagemagick-6-doc gnuplot-doc snd-doc
-    jmeter-help git-doc vim-runtime mutt bash-doc zsh-doc slurm-wlm-doc openafs-doc bacula-doc icinga2-doc apache2-doc bind9-doc
-    postgresql-doc-15 sqlite3-doc db5.3-doc grass-doc lammps-doc octave-doc maxima-doc gap-doc scilab-doc
+    git-doc vim-runtime mutt bash-doc zsh-doc slurm-wlm-doc openafs-doc bacula-doc icinga2-doc apache2-doc bind9-doc
+    postgresql-doc-15 sqlite3-doc db5.3-doc grass-doc octave-doc maxima-doc gap-doc scilab-doc
     perl-doc python3.11-doc python-django-doc python-djangorestframework-doc python-sqlalchemy-doc python-dask-doc
     python-scipy-doc python-pandas-doc python-sklearn-doc python-statsmodels-doc python-astropy-doc python-biopython-doc
     twisted-doc nova-doc neutron-doc cinder-doc keystone-doc swift-doc glance-doc ironic-doc ansible
