@@ -37,6 +37,7 @@ struct MachineLimits {
 
   // Returns the peak of products of many rows with weights in this format, in operations/s.
   double of_products(WeightFormat format) const {
+    if (in_parts(format)) return dots_per_s;  // tiles do not multiply these
     if (quantised(format)) return std::max(dots_per_s, tiles.dots_per_s);
     return format == WeightFormat::kBF16xBF16 ? std::max(flops_per_s, tiles.flops_per_s) : flops_per_s;
   }

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "core/sum_blocks.h"
+#include "weights/output_blocks.h"
 #include "weights/packed_tensors.h"
 
 namespace foe {
@@ -96,13 +97,14 @@ double matrix_bytes(const StoredTensors& stored, const ModelConfig& config, cons
   double bytes = 0;
   for (const ModelTensor& row : stored.table().rows()) {
     const TensorPart part = part_of(row, config, share);
-    double all = 0;  // bits
-    if (part.size() == 0) continue;
-    if (std::ranges::find(kRouterRoles, row.role) != std::end(kRouterRoles))
-      all = 32;
-    else if (row.format != TensorFormat::kFile && row.format != TensorFormat::kF32)
-      all = bits(format_in_memory(stored, config, formats, row));
-    bytes += static_cast<double>(part.size()) * all / 8;
+    const bool router = std::ranges::find(kRouterRoles, row.role) != std::end(kRouterRoles);
+    const bool vector_or_embedding = row.format == TensorFormat::kFile || row.format == TensorFormat::kF32;
+    if (part.size() == 0 || (vector_or_embedding && !router)) continue;
+    const WeightFormat format = router ? WeightFormat::kF32 : format_in_memory(stored, config, formats, row);
+    const int depth = row.split == TensorSplit::kHeadColumns
+                          ? packed_depth(output_blocks(config, format, share.kv_heads))
+                          : padded_depth(format, part.columns.size());
+    bytes += static_cast<double>(part.count) * part.rows.size() * depth * bits(format) / 8;
   }
   return bytes;
 }

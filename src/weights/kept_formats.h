@@ -18,7 +18,8 @@ void keep_formats(const StoredTensors& stored, const ModelConfig& config, const 
 WeightFormat format_in_memory(const StoredTensors& stored, const ModelConfig& config, const WeightFormats& formats,
                               const ModelTensor& row, int index = 0);
 
-// Returns the bytes in memory of what a share has of such matrices and of routers, without padding.
+// Returns the bytes in memory of what a share has of such matrices and of routers, with the zeros that fill up blocks
+// along the depth, but without those that fill up the last panels.
 double matrix_bytes(const StoredTensors& stored, const ModelConfig& config, const WeightFormats& formats,
                     const Share& share);
 

@@ -106,6 +106,8 @@ TEST(KeptFormats, Q8_0HasRowsOfAnyNumberOfParts) {
   model.expect_kept(w.layers[0].streams[0].q, model.stored.find(model.stored.table().at(TensorRole::kQProj, 0)).tensor);
   EXPECT_EQ(experts_of(w, 0)[0].gate_up.format, kQ8_0);
   EXPECT_EQ(w.head_vD.format, kQ8_0);
+  EXPECT_EQ(matrix_bytes(model.stored, model.config, w.formats, whole_share(model.config)),
+            static_cast<double>(w.packed_bytes()));
 }
 
 TEST(KeptFormats, AreAFilesAndNotAChoice) {
