@@ -144,7 +144,8 @@ void print_table(const ModelConfig& c, const Placement& placement, const std::ve
     fmt::print("sliding windows in {} of {} layers, of at most {} positions\n", windows, c.num_layers(), widest);
   print_experts_of_layers(c);
   if (c.federated())
-    fmt::print("federated: {} groups, group_sync {}\n", c.expert_groups, to_string(c.group_sync));
+    fmt::print("federated: {} groups, group_sync {}, {} sums over groups in {} layers\n", c.expert_groups,
+               to_string(c.group_sync), c.group_sums(), c.num_layers());
   else if (c.expert_groups > 1)
     fmt::print("shared residual, routing in {} groups\n", c.expert_groups);
   fmt::print("QK-norm {}, RoPE theta {:g}{}, {} head\n\n", to_string(c.heads().qk_norm), c.heads().rope_theta,

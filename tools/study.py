@@ -45,7 +45,12 @@ class Run:
 
     def toml(self) -> str:
         def value(x):
-            return json.dumps(x) if isinstance(x, (str, bool, int, list)) else repr(x)
+            if isinstance(x, dict):
+                return "{ " + ", ".join(f"{key} = {value(inner)}" for key, inner in x.items()) + " }"
+            if isinstance(x, list):
+                return "[" + ", ".join(map(value, x)) + "]"
+            return json.dumps(x) if isinstance(x, (str, bool, int)) else repr(x)
+
         return "\n".join(f"[{table}]\n" + "".join(f"{key} = {value(x)}\n" for key, x in keys.items())
                          for table, keys in self.config.items())  # fmt: skip
 

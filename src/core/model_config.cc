@@ -171,7 +171,9 @@ void check_experts(const Layer& layer) {
   check_count("zero_experts", e.zero, 0);
   const int scored = e.count + e.constant + e.copy + e.zero;
   check_range(layer.key("num_experts_per_tok"), e.per_token, 1, scored);
-  check_groups_divide(H, layer.key("num_experts_per_tok"), e.per_token);
+  if (!e.router->across_groups) check_groups_divide(H, layer.key("num_experts_per_tok"), e.per_token);
+  if (e.router->across_groups && scored != e.count)
+    fail("{}: expected false with constant, copy or zero experts, got true", layer.key("router.across_groups"));
   if (e.shared_gate && e.shared == 0)
     fail("{}: expected false without shared experts, got true", layer.key("shared_gate"));
   validate(*e.router, scored, e.per_token, H, layer.key("router."));
@@ -186,10 +188,22 @@ void check_blocks(const Layer& layer) {
     fail("{}: expected attention and then experts, got {} blocks", layer.key("blocks"), blocks.size());
 }
 
+// What a group adds in a layer that does not sync is read by the group's next block.
+void check_synced(const Layer& layer) {
+  if (layer.config.group_sync_every > 1)
+    fail("{}: expected false with group_sync_every = {}, got true", layer.key("parallel"),
+         layer.config.group_sync_every);
+}
+
 void check_attention_block(const Layer& layer) {
   const BlockConfig& block = layer.config.attention_block(layer.index);
   check_factor(layer.key("residual_factor"), block.residual_factor);
-  if (block.parallel) fail("{}: expected false in the first block of a layer, got true", layer.key("parallel"));
+  if (block.parallel && layer.index == 0)
+    fail("{}: expected false in the first block of the first layer, got true", layer.key("parallel"));
+  if (block.parallel && !layer.config.federated())
+    fail("{}: expected false for attention without a federation (residual = \"federated\"), got true",
+         layer.key("parallel"));
+  if (block.parallel) check_synced(layer);
   if (block.norm == BlockNorm::kShared)
     fail("{}: expected before, after or both in the first block of a layer, got shared", layer.key("norm"));
   if (layer.config.federated() && block.residual_factor != 1 && layer.config.attention(layer.index).output_bias)
@@ -201,11 +215,21 @@ void check_attention_block(const Layer& layer) {
          to_string(block.norm));
 }
 
+// Only one update of a group can wait for a sum.
+void check_federated_order(const Layer& layer) {
+  const ModelConfig& config = layer.config;
+  const bool parallel = config.experts_block(layer.index).parallel;
+  if (const bool first = config.experts_block(0).parallel; parallel != first)
+    fail("{}: expected {} as in the first layer of a federated model, got {}", layer.key("parallel"), first, parallel);
+  if (parallel && config.attention_block(layer.index).parallel)
+    fail("{}: expected false behind a parallel block of a federated model, got true", layer.key("parallel"));
+  if (parallel) check_synced(layer);
+}
+
 void check_experts_block(const Layer& layer) {
   const BlockConfig& block = layer.config.experts_block(layer.index);
   check_factor(layer.key("residual_factor"), block.residual_factor);
-  if (block.parallel && layer.config.federated())
-    fail("{}: expected false in a federated model, got true", layer.key("parallel"));
+  if (layer.config.federated()) check_federated_order(layer);
   if (block.norm != BlockNorm::kShared) return;
   if (!block.parallel)
     fail("{}: expected before, after or both in a block that is not parallel, got shared", layer.key("norm"));
@@ -226,6 +250,9 @@ void check_experts_of(const Layer& layer) {
 }
 
 void check_groups(const ModelConfig& config) {
+  check_range("group_sync_every", config.group_sync_every, 1, kMaxLayers);
+  if (config.group_sync_every > 1 && config.residual != Residual::kFederated)
+    fail("group_sync_every: expected 1 without residual = \"federated\", got {}", config.group_sync_every);
   if (!config.dense()) return check_groups_divide(config.expert_groups, "num_key_value_heads", config.heads().kv_heads);
   if (config.expert_groups != 1)
     fail("expert_groups: expected 1 in a dense model (num_experts = 0), got {}", config.expert_groups);
@@ -304,6 +331,13 @@ const BlockConfig& ModelConfig::experts_block(int layer) const {
   return find_block<ExpertsConfig>(layers, layer);
 }
 
+int ModelConfig::group_sums() const {
+  if (!federated()) return 0;
+  int sums = has_pending_updates(num_layers()) ? 1 : 0;
+  for (int l = 0; l < num_layers(); ++l) sums += syncs(l) ? 1 : 0;
+  return sums;
+}
+
 bool ModelConfig::dense() const {
   bool dense = true;
   for_each_experts(*this, [&](const ExpertsConfig& experts) { dense = dense && experts.dense(); });
@@ -336,6 +370,15 @@ int expert_width(const ModelConfig& config, int layer, int id) {
   const ExpertsConfig& experts = config.experts(layer);
   const bool shared = !experts.dense() && expert_table(config, layer).kind_of(id) == ExpertKind::kShared;
   return shared ? experts.width_of_shared() : experts.width;
+}
+
+int most_summed_entries(const ModelConfig& config, int layer) {
+  const ExpertsConfig& experts = config.experts(layer);
+  const int parts = config.federated() ? config.expert_groups : 1;
+  const int routed = experts.router && experts.router->across_groups
+                         ? std::min(experts.per_token, experts.count / parts)
+                         : std::min(experts.per_token, experts.count) / parts;
+  return routed + experts.shared / parts;
 }
 
 int most_entries(const ModelConfig& config, int layer) {

@@ -95,12 +95,13 @@ struct ExpertsConfig {
   bool operator==(const ExpertsConfig&) const = default;
 };
 
-// What reads the residual r and adds to it.
+// What reads the residual r and adds to it. A parallel block reads the same r as the block before it, and not what that
+// adds: experts beside attention (GPT-J), or attention beside the experts of the layer below.
 struct BlockConfig {
   std::variant<AttentionConfig, ExpertsConfig> computes;
   BlockNorm norm = BlockNorm::kBefore;
   double residual_factor = 1;  // multiplies what is added
-  bool parallel = false;       // reads the same r as the block before it, and not what that adds
+  bool parallel = false;
 
   bool operator==(const BlockConfig&) const = default;
 };
@@ -121,6 +122,7 @@ struct ModelConfig {
   int expert_groups = 1;  // H
   Residual residual = Residual::kShared;
   GroupSync group_sync = GroupSync::kMean;
+  int group_sync_every = 1;     // of a federated model's layers, the first of every so many sums over groups
   double norm_offset = 0;       // is added to the weights of norms as they are stored: 1 in Gemma
   double embedding_factor = 1;  // multiplies the embedding
   double logit_factor = 1;      // multiplies the logits
@@ -154,6 +156,21 @@ struct ModelConfig {
     return federated() && group_sync == GroupSync::kMean ? 1.0f / static_cast<float>(expert_groups) : 1.0f;
   }
 
+  // How a layer of a federated model takes part in the federation. Other models have no updates of groups.
+  // Whether its attention ends in the sum over groups. If it does not, what a group's attention adds stays with the
+  // group, and the group's experts read r + M_h.
+  bool syncs(int layer) const { return !federated() || layer % group_sync_every == 0; }
+  // Whether groups have updates that r has not when the layer begins: those of the experts of the layers below.
+  bool has_pending_updates(int layer) const { return federated() && layer > 0 && !experts_block(layer - 1).parallel; }
+  // Whether its attention reads r + M_h, for every group h another one.
+  bool reads_updates(int layer) const { return has_pending_updates(layer) && !attention_block(layer).parallel; }
+  // Whether its attention's sum takes the groups' updates with it, which may be those of the same layer.
+  bool sums_updates(int layer) const {
+    return has_pending_updates(layer) || (federated() && experts_block(layer).parallel);
+  }
+  // How many sums over groups a step has; 0 if the model is not federated.
+  int group_sums() const;
+
   bool operator==(const ModelConfig&) const = default;
 };
 
@@ -165,6 +182,8 @@ int alike_positions(const ModelConfig& config);
 ExpertTable expert_table(const ModelConfig& config, int layer);
 // Returns the hidden width of an expert with rows.
 int expert_width(const ModelConfig& config, int layer, int id);
+// Returns how many experts with rows a token has at most of what adds to one sum: in a federated model a group.
+int most_summed_entries(const ModelConfig& config, int layer);
 // Return how many experts a token of the layer, or of any layer, has at most.
 int most_entries(const ModelConfig& config, int layer);
 int most_entries(const ModelConfig& config);

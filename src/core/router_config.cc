@@ -28,7 +28,7 @@ void check_group_limits(const RouterConfig& router, int experts, int per_token, 
 }  // namespace
 
 void validate(const RouterConfig& router, int experts, int per_token, int expert_groups, const std::string& prefix) {
-  check_group_limits(router, experts, per_token, expert_groups, prefix);
+  check_group_limits(router, experts, per_token, router.across_groups ? 1 : expert_groups, prefix);
   if (!(router.top_p > 0 && router.top_p <= 1))
     fail("{}top_p: expected a number above 0 and at most 1, got {}", prefix, router.top_p);
   if (router.top_p < 1 && router.score != RouterScore::kSoftmax)

@@ -29,6 +29,7 @@ enum class RouterNorm {
 struct RouterConfig {
   RouterScore score = RouterScore::kSoftmax;
   bool selection_bias = false;     // a tensor [experts] is added to what experts are selected by, not to the weights
+  bool across_groups = false;      // the K best of all experts are selected, not K/H in each of the H expert groups
   int groups = 1, top_groups = 1;  // of so many groups of consecutive experts, a token's are in the best `top_groups`
   GroupScore group_score = GroupScore::kMax;
   double top_p = 1;  // a token has no more experts than the best ones whose probabilities reach this sum; 1: all K
@@ -41,7 +42,7 @@ struct RouterConfig {
 };
 
 // Throws Error, naming the key behind `prefix`, for what has no meaning in a router that selects `per_token` of
-// `experts` experts, equally many in each of the model's `expert_groups`.
+// `experts` experts, equally many in each of the model's `expert_groups` unless it selects across them.
 void validate(const RouterConfig& router, int experts, int per_token, int expert_groups, const std::string& prefix);
 
 const char* to_string(RouterScore value);

@@ -2,23 +2,37 @@
 
 #include <algorithm>
 
+#include "kernels/rows/select.h"
+
 namespace foe {
 namespace {
 
-// Returns the probability that a token has none of these experts, if it selects K/H of each group's and all selections
-// are equally likely. It has all that are shared.
+// Returns the probability that none of `own` experts is among so many that are selected of `scored`, if all selections
+// are equally likely.
+double none_of(int own, int scored, int selected) {
+  double none = 1;
+  for (int i = 0; i < selected && own > 0; ++i)
+    none *= std::max(0.0, static_cast<double>(scored - own - i)) / (scored - i);
+  return none;
+}
+
+// Returns the probability that a token has none of these experts, if it selects K/H of each group's or K across groups.
+// It has all that are shared.
 double none_selected(const ModelConfig& config, int layer, Range experts) {
   const ExpertTable table = expert_table(config, layer);
   const int per_group = table.rows_per_group(), routed = table.routed / table.groups;
-  const int scored = table.scored() / table.groups, selected = config.experts(layer).per_token / table.groups;
-  double none = 1;
-  for (int g = 0; g < config.expert_groups; ++g) {
+  const int parts = selection(config, layer).expert_groups;  // that are selected from, each by itself
+  const int scored = table.scored() / parts, selected = config.experts(layer).per_token / parts;
+  std::vector<int> own_of_part(parts);
+  for (int g = 0; g < table.groups; ++g) {
     const int begin = std::max(experts.begin, g * per_group), end = std::min(experts.end, (g + 1) * per_group);
+    if (begin >= end) continue;
     const int own = std::min(end, g * per_group + routed) - begin;  // of the experts that can be selected
-    if (begin < end && own < end - begin) none = 0;
-    for (int i = 0; i < selected && own > 0; ++i)
-      none *= std::max(0.0, static_cast<double>(scored - own - i)) / (scored - i);
+    if (own < end - begin) return 0;
+    own_of_part[g * parts / table.groups] += own;
   }
+  double none = 1;
+  for (const int own : own_of_part) none *= none_of(own, scored, selected);
   return none;
 }
 

@@ -46,9 +46,11 @@ void add_sums(const ModelConfig& config, const Placement& placement, const std::
     cost.sums.node_bytes += times * one.node_bytes;
   };
   const int L = config.num_layers();
-  add(attention, L, sequences * config.hidden_size, wire);
-  for (int layer = 0; layer < (config.federated() ? 1 : L); ++layer)
-    add(SumPlan(placement.expert_begin[layer]), 1, sequences * config.hidden_size, wire);
+  const std::size_t floats = sequences * config.hidden_size;
+  // Attention's terms in a federated model are groups, as are those of its last sum.
+  add(attention, config.federated() ? config.group_sums() : L, floats, wire);
+  for (int layer = 0; layer < L && !config.federated(); ++layer)
+    add(SumPlan(placement.expert_begin[layer]), 1, floats, wire);
   // In each layer, QK-norm over heads that are split over ranks adds a sum of two floats for each token.
   if (!config.federated() && config.heads().qk_norm == QkNorm::kFull) add(attention, L, 2 * sequences, Wire::kF32);
 }

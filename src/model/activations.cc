@@ -38,6 +38,11 @@ int widest_expert(const Model& model, int layer) {
   return experts.dense() ? model.share().expert_width(layer).size() : experts.widest();
 }
 
+// How many rows experts read of each token at most: one, or one for each stream where groups have not synced.
+std::size_t most_expert_rows(const Model& model) {
+  return model.config.group_sync_every > 1 && model.config.federated() ? model.share().streams() : 1;
+}
+
 // Calls f(layer) for every layer, and returns the most that it returns.
 template <typename F>
 std::size_t most_of_layers(const Model& model, const F& f) {
@@ -53,7 +58,8 @@ std::size_t most_experts(const Model& model) {
 ProductScratch make_product_scratch(const Model& model, std::size_t T, std::size_t arrived) {
   const Share& share = model.share();
   const std::size_t D = model.config.hidden_size, G = share.streams();
-  const std::size_t inputs = std::max(T, G * std::min<std::size_t>(T, kInputBlock));
+  const std::size_t of_experts = T * most_expert_rows(model);
+  const std::size_t inputs = std::max(of_experts, G * std::min<std::size_t>(T, kInputBlock));
   ProductScratch scratch{.input_TD = allocate(inputs * D), .codes = {}, .list = {}};
   scratch.list.reserve(std::max<std::size_t>({most_experts(model), 3 * G, kSumBlocks}));
   if (share.idle()) return scratch;
@@ -69,7 +75,7 @@ ProductScratch make_product_scratch(const Model& model, std::size_t T, std::size
   };
   want(formats.attention, formats.kept_attention, inputs, D);
   want(formats.attention, formats.kept_attention, T, packed_depth(model.o_blocks));
-  want(formats.experts, formats.kept_experts, std::max(T, arrived), D);
+  want(formats.experts, formats.kept_experts, std::max(of_experts, arrived), D);
   for (int l = 0; l < model.config.num_layers(); ++l)
     want(formats.experts, formats.kept_experts, rows_of_experts(model, l, T), widest_expert(model, l));
   want(formats.head, formats.kept_head, T, D);
@@ -94,7 +100,7 @@ ExpertsScratch make_experts_scratch(const Model& model, std::size_t T) {
   const ModelConfig& c = model.config;
   const auto most = [&](const auto& f) { return allocate(most_of_layers(model, f)); };
   const auto rows = [&](int layer) { return rows_of_experts(model, layer, T); };
-  return {.scores_TE = most([&](int l) { return T * expert_table(c, l).columns(); }),
+  return {.scores_TE = most([&](int l) { return T * most_expert_rows(model) * expert_table(c, l).columns(); }),
           .hidden_Rf = most([&](int l) { return rows(l) * widest_expert(model, l); }),
           .output_RD = most([&](int l) { return c.experts(l).dense() ? 0 : rows(l) * c.hidden_size; })};
 }
@@ -128,7 +134,8 @@ HeadScratch make_head_scratch(const Model& model, std::size_t S) {
 }  // namespace
 
 StepState::StepState(const Model& model, Communicator& across_groups, int tokens, const ExchangeOptions& options)
-    : routing(most_entries(model.config), static_cast<int>(most_experts(model)), tokens) {
+    : routing(most_entries(model.config), static_cast<int>(most_experts(model)),
+              tokens * static_cast<int>(most_expert_rows(model))) {
   const ModelConfig& c = model.config;
   const Share& share = model.share();
   const std::size_t T = tokens, D = c.hidden_size;
@@ -136,6 +143,7 @@ StepState::StepState(const Model& model, Communicator& across_groups, int tokens
   r_TD = allocate(T * D);
   term_PTD = across_groups.allocate_terms(model.attention_sums.max_partials() * T * D);
   update_GTD = across_groups.allocate_terms(updates * T * D);
+  added_GTD = allocate(c.federated() && c.group_sync_every > 1 ? updates * T * D : 0);
   std::size_t affine = 0;
   for (const LayerSums& layer : model.layers) affine = std::max(affine, layer.affine_parts.size());
   affine_GTD = allocate(affine * T * D);
@@ -152,7 +160,7 @@ StepState::StepState(const Model& model, Communicator& across_groups, int tokens
 std::size_t StepState::bytes() const {
   const std::size_t routed = routing.experts_J.size() * 4 + routing.begin_T.size() + routing.expert_begin.size();
   std::size_t bytes = 4 * (term_PTD.size() + update_GTD.size() + record_TW.capacity() + routed) +
-                      bytes_of(r_TD, affine_GTD) + (exchange ? exchange->bytes() : 0);
+                      bytes_of(r_TD, added_GTD, affine_GTD) + (exchange ? exchange->bytes() : 0);
   for (const Angles& a : angles) bytes += bytes_of(a.cosines_TR, a.sines_TR);
   return bytes;
 }

@@ -39,6 +39,7 @@ struct Angles {
 struct StepState {
   AlignedBuffer<float> r_TD;  // the residual, which every rank holds in full
   TermBuffer update_GTD;  // the update M_h of each stream; with a shared residual [P, T, D], partial sums of experts
+  AlignedBuffer<float> added_GTD;   // what the experts of a layer that does not sync add to it; empty if all do
   AlignedBuffer<float> affine_GTD;  // what affine experts add to the update of each stream; empty if there are none
   TermBuffer term_PTD;              // partial sums of attention's terms
   std::vector<Angles> angles;       // of every rotation that a layer has

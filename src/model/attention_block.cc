@@ -120,23 +120,26 @@ void attend(Step& s, int layer) {
   attention(s.pool, s.batch, shape, x.q.heads, params, x.q.row(0), s.kv.layer(layer), x.attended.row(0));
 }
 
-// From the second layer on, each stream of a federated model has an update that the others have not seen.
-bool has_own_updates(const Step& s, int layer) {
-  return s.model.config.federated() && layer > 0;
+// Whether the sum waits until the experts have read r: beside them, unless their updates are in the same sum.
+bool waits_for_experts(const Step& s, int layer) {
+  return s.model.config.experts_block(layer).parallel && !s.model.config.federated();
 }
 
-// Drops the rows that are not sampled: after the last attention nothing reads them.
-void keep_sampled_rows(Step& s, bool parallel) {
-  const std::size_t D = s.model.config.hidden_size;
+// Drops the rows that are not sampled: after the last attention nothing reads them. What experts or a later sum still
+// read is kept: the terms of a sum that waits, and the updates that a layer without a sum has left.
+void keep_sampled_rows(Step& s, bool with_terms, bool with_updates) {
+  const std::size_t D = s.model.config.hidden_size, before = s.T;
   s.T = s.batch.num_sampled();
-  const auto keep = [&](float* rows_TD) {
+  const auto keep = [&](const float* from_TD, float* to_TD) {
     for (int i = 0; i < s.T; ++i) {
-      const float* row = rows_TD + s.batch.sampled_rows[i] * D;  // rows ascend, so none is overwritten early
-      std::copy(row, row + D, rows_TD + i * D);
+      const float* row = from_TD + s.batch.sampled_rows[i] * D;  // rows ascend, so none is overwritten early
+      std::copy(row, row + D, to_TD + i * D);
     }
   };
-  keep(s.state.r_TD.data());
-  if (parallel) keep(s.state.term_PTD.data());
+  keep(s.state.r_TD.data(), s.state.r_TD.data());
+  if (with_terms) keep(s.state.term_PTD.data(), s.state.term_PTD.data());
+  for (int g = 0; g < s.model.share().streams() && with_updates; ++g)
+    keep(s.state.update_GTD.data() + g * before * D, s.update_TD(g));
 }
 
 // In a federated model what the groups add is summed together with their updates: a factor comes before that.
@@ -151,7 +154,7 @@ void scale_attended(Step& s, double factor) {
 }  // namespace
 
 void begin_attention(Step& s, int layer) {
-  const bool own_updates = has_own_updates(s, layer);
+  const bool own_updates = s.model.config.reads_updates(layer);
   const int block = own_updates ? kInputBlock : s.T;
   const LayerWeights& w = s.model.weights.layers[layer];
   for (int t = 0; t < s.T; t += block) project_qkv(s, w, {t, std::min(s.T, t + block)}, own_updates);
@@ -161,8 +164,8 @@ void begin_attention(Step& s, int layer) {
   if (!a.norm_after_rope) rotate(s, a);
   attend(s, layer);
   scale_attended(s, s.model.config.attention_block(layer).residual_factor);
-  project_output(s, layer, own_updates);
-  begin_sum(s, s.model.attention_sums, s.state.term_PTD.data());
+  project_output(s, layer);
+  if (s.model.config.syncs(layer)) begin_sum(s, s.model.attention_sums, s.state.term_PTD.data());
 }
 
 void add_attention(Step& s, int layer) {
@@ -171,13 +174,13 @@ void add_attention(Step& s, int layer) {
   if (!c.federated())
     finish_output(s, s.model.weights.layers[layer].attention_output_norm_D, c.attention_block(layer).residual_factor,
                   s.T, sum_TD);
-  add_to_residual(s, sum_TD, has_own_updates(s, layer) ? c.sync_scale() : 1.0f);
+  add_to_residual(s, sum_TD, c.sums_updates(layer) ? c.sync_scale() : 1.0f);
 }
 
 void finish_attention(Step& s, int layer) {
-  const bool parallel = s.model.config.experts_block(layer).parallel;
-  if (!parallel) add_attention(s, layer);
-  if (layer + 1 == s.model.config.num_layers()) keep_sampled_rows(s, parallel);
+  const bool waits = waits_for_experts(s, layer), syncs = s.model.config.syncs(layer);
+  if (!waits && syncs) add_attention(s, layer);
+  if (layer + 1 == s.model.config.num_layers()) keep_sampled_rows(s, waits, !syncs);
 }
 
 }  // namespace foe

@@ -6,7 +6,8 @@
 
 namespace foe {
 
-// Starts r += c * sum_h (M_h + Attn_h(norm(r + M_h))) or, with a shared residual, r += Attn(norm(r)).
+// Starts r += c * sum_h (M_h + Attn_h(norm(r + M_h))) or, with a shared residual, r += Attn(norm(r)). In a layer that
+// does not sync: M_h += Attn_h(norm(r + M_h)), where nothing is left to finish.
 void begin_attention(Step& s, int layer);
 void finish_attention(Step& s, int layer);
 // Adds the sum to r: in finish_attention() or, where the experts read the same r (parallel blocks), together with them.

@@ -11,13 +11,14 @@
 //     every layer  M_h = sum of w_e * FFN_e(norm(r)) over the experts e that the token selects in group h
 //     the end      x = r + c * sum_h M_h
 //
-// with c = 1/H (group_sync "mean") or 1 ("sum"). A block may have its norm behind it, a factor on what it adds, and
-// experts beside attention instead of behind it (BlockConfig); what it adds is finished where its sum has come
-// together. Ranks form a grid (model/rank_grid.h): sums go over its group axis. If several ranks share a group, each
-// runs the sequences that it owns, and within the group rows travel to the ranks that hold their experts, and sums
-// travel back (model/expert_exchange.h). In plan "ep" the whole model is one such group, so nothing is summed over
-// ranks. A "stream" is what one attention reads: a federated model has one for each local group, any other model has
-// one.
+// with c = 1/H (group_sync "mean") or 1 ("sum"). A block may have its norm behind it, a factor on what it adds, and it
+// may read what the block before it reads (BlockConfig); what it adds is finished where its sum has come together. What
+// ModelConfig::reads_updates(), sums_updates() and syncs() say of a layer makes it one of the federations of
+// docs/architecture.md, "What blocks read, and when groups sum". Ranks form a grid (model/rank_grid.h): sums go over
+// its group axis. If several ranks share a group, each runs the sequences that it owns, and within the group rows
+// travel to the ranks that hold their experts, and sums travel back (model/expert_exchange.h). In plan "ep" the whole
+// model is one such group, so nothing is summed over ranks. A "stream" is what one attention reads: a federated model
+// has one for each local group, any other model has one.
 //
 // The blocks are in model/attention_block.cc and model/experts_block.cc. How halves of a step overlap is in
 // model/pipeline.cc.
@@ -103,16 +104,21 @@ std::vector<Stage> stages_of(const Model& model, Range layers, bool rows_travel,
   std::vector<Stage> stages;
   for (int layer = layers.begin; layer < layers.end; ++layer) {
     LayerStats& part = stats.layers[layer];
-    stages.push_back({begin_attention, finish_attention, layer, &part.attention});
+    const Stage attention{begin_attention, finish_attention, layer, &part.attention};
+    // The sum at the end of attention takes the updates of a federation's parallel experts with it.
+    const bool behind_experts = model.config.federated() && model.config.experts_block(layer).parallel;
+    if (!behind_experts) stages.push_back(attention);
     if (rows_travel && !model.config.experts(layer).dense()) {
       stages.push_back({begin_dispatch, finish_dispatch, layer, &part.experts});
       stages.push_back({begin_return, finish_return, layer, &part.experts});
     } else {
       stages.push_back({begin_experts, finish_experts, layer, &part.experts});
     }
+    if (behind_experts) stages.push_back(attention);
   }
   if (layers.end < model.config.num_layers()) return stages;
-  if (model.config.federated()) stages.push_back({begin_last_sum, finish_last_sum, layers.end - 1, &stats.last_sum});
+  if (model.config.has_pending_updates(layers.end))
+    stages.push_back({begin_last_sum, finish_last_sum, layers.end - 1, &stats.last_sum});
   stages.push_back({score, nullptr, 0, &stats.scoring});
   return stages;
 }

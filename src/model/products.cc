@@ -154,10 +154,11 @@ void linear(Step& s, const Input& in, const PackedMatrix& w, float* y) {
   linear(s, in, {&product, 1});
 }
 
-void project_output(Step& s, int layer, bool own_updates) {
+void project_output(Step& s, int layer) {
   const std::size_t D = s.model.config.hidden_size;
+  const bool with_updates = s.model.config.sums_updates(layer), syncs = s.model.config.syncs(layer);
   const float* bias = if_any(s.model.weights.layers[layer].o_bias_D);
-  if (bias && own_updates)
+  if (bias && with_updates)
     s.pool.parallel_for(s.model.o_blocks.size() * s.T,
                         [&](std::size_t row) { add_to(s.update_TD(0) + row * D, bias, D); });
   s.a.products.list.clear();
@@ -166,8 +167,9 @@ void project_output(Step& s, int layer, bool own_updates) {
                     .x_stride = s.a.attention.attended.stride(),
                     .count = s.T,
                     .w = &s.model.layers[layer].o[b],
+                    .y = syncs ? nullptr : s.update_TD(static_cast<int>(b)),
                     .y_stride = D};
-    if (own_updates) {
+    if (with_updates) {
       product.plus = s.update_TD(static_cast<int>(b));
       product.plus_stride = D;
     } else if (s.model.config.federated() || (b == 0 && s.model.share().kv_heads.begin == 0)) {
@@ -176,7 +178,10 @@ void project_output(Step& s, int layer, bool own_updates) {
     s.a.products.list.push_back(product);
   }
   round_attended(s, s.a.products.list);
-  multiply_partials(s, s.model.attention_sums, s.state.term_PTD.data());
+  if (syncs)
+    multiply_partials(s, s.model.attention_sums, s.state.term_PTD.data());
+  else
+    multiply(s.pool, s.a.products.list);
 }
 
 void multiply_experts(Step& s, int layer, const Input& in, const Routing& routing) {

@@ -35,9 +35,9 @@ inline const float* if_any(const std::vector<float>& values) {
 }
 
 // Writes attention's partial sums to term_PTD. With a shared residual the terms are blocks of heads, and the first of
-// all has the bias. In a federated model they are the local streams, Attn_h or, with `own_updates`, M_h + Attn_h, and
-// each has the bias, which is added to M_h then.
-void project_output(Step& s, int layer, bool own_updates);
+// all has the bias. In a federated model they are the local streams, Attn_h or, if the sum takes updates with it, M_h +
+// Attn_h, and each has the bias, which is added to M_h then. In a layer that does not sync, this is the new M_h.
+void project_output(Step& s, int layer);
 
 // Writes FFN_e(x) to output_RD for the sorted rows of each local expert e of a layer; `routing` says which rows of x,
 // the input, each expert runs. All experts of a wave (weights/expert_store.h) are multiplied in one parallel loop for

@@ -13,8 +13,8 @@ namespace foe {
 namespace {
 
 // Which token of the step's batch a row is: after the last attention only the sampled ones are left.
-int token_of(const Step& s, int layer, int row) {
-  return layer + 1 == s.model.config.num_layers() ? s.batch.sampled_rows[row] : row;
+int token_of(const Step& s, int row) {
+  return s.T == s.batch.num_tokens() ? row : s.batch.sampled_rows[row];
 }
 
 std::int32_t* record_of(Step& s, int token) {
@@ -77,7 +77,7 @@ void replay(Step& s, int layer) {
   std::vector<std::int32_t> begin_T = {0}, experts_J;
   std::vector<float> weights_J;
   for (int row = 0; row < s.T; ++row) {
-    const int by = s.batch.route_rows[token_of(s, layer, row)];
+    const int by = s.batch.route_rows[token_of(s, row)];
     const Range own = routing.entries(row);
     std::span<const std::int32_t> experts = std::span(routing.experts_J).subspan(own.begin, own.size());
     std::span<const float> weights = std::span(routing.weights_J).subspan(own.begin, own.size());
@@ -100,7 +100,7 @@ void record(Step& s, int layer) {
   const RouteForm& form = s.a.record;
   const Routing& routing = s.state.routing;
   for (int row = 0; row < s.T; ++row) {
-    std::int32_t* words = record_of(s, token_of(s, layer, row));
+    std::int32_t* words = record_of(s, token_of(s, row));
     const Range own = routing.entries(row);
     std::int32_t* experts = words + form.experts_at(layer);
     std::fill_n(std::copy_n(routing.experts_J.data() + own.begin, own.size(), experts), form.entries - own.size(),
@@ -118,6 +118,11 @@ void record(Step& s, int layer) {
 RouteForm record_form(const ModelConfig& config, const RecordOptions& options) {
   if (!options.routes) return {};
   if (config.dense()) fail("a record of routes: expected a model with a router, got a dense one");
+  if (config.federated() && config.group_sync_every > 1)
+    fail(
+        "a record of routes: expected group_sync_every = 1, got {}: where groups do not sync, no rank has all experts "
+        "of a token",
+        config.group_sync_every);
   RouteForm form{.layers = config.num_layers()};
   for (int layer = 0; layer < form.layers; ++layer) {
     form.entries = std::max(form.entries, most_entries(config, layer));
@@ -181,7 +186,7 @@ void record_scores(Step& s, int layer) {
   const ExpertTable table = expert_table(s.model.config, layer);
   const int scored = table.scored(), columns = table.columns();  // of the scores that a token has room for
   for (int row = 0; row < s.T; ++row)
-    std::memcpy(record_of(s, token_of(s, layer, row)) + s.a.record.scores_at(layer),
+    std::memcpy(record_of(s, token_of(s, row)) + s.a.record.scores_at(layer),
                 s.a.experts.scores_TE.data() + static_cast<std::size_t>(row) * columns, scored * sizeof(float));
 }
 

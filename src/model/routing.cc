@@ -88,6 +88,21 @@ void select_experts(ThreadPool& pool, const ExpertTable& table, const Selection&
   close_gaps(tokens, most, routing);
 }
 
+void keep_own_group(const ExpertTable& table, int tokens, int first_group, int rows, Routing& routing) {
+  int kept = 0;
+  for (int row = 0; row < rows; ++row) {
+    const Range all = routing.entries(row);
+    const int group = first_group + row / tokens;
+    routing.begin_T[row] = kept;
+    for (int i = all.begin; i < all.end; ++i) {
+      if (table.group_of(routing.experts_J[i]) != group) continue;
+      routing.experts_J[kept] = routing.experts_J[i];
+      routing.weights_J[kept++] = routing.weights_J[i];
+    }
+  }
+  routing.begin_T[rows] = kept;
+}
+
 void sort_rows(Range local, int tokens, Routing& routing) {
   std::vector<std::int32_t>& begin = routing.expert_begin;
   begin.assign(local.size() + 1, 0);

@@ -46,6 +46,10 @@ struct Routing {
 void select_experts(ThreadPool& pool, const ExpertTable& table, const Selection& how, const Controls<float>& controls,
                     float* scores_TE, int tokens, Routing& routing);
 
+// Keeps those of each row's entries that are of the row's group, where the first `tokens` rows are of the first group,
+// and so on.
+void keep_own_group(const ExpertTable& table, int tokens, int first_group, int rows, Routing& routing);
+
 // Fills expert_begin, token_R and row_J from the entries, on a rank that holds `local` experts.
 void sort_rows(Range local, int tokens, Routing& routing);
 

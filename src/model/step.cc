@@ -29,8 +29,11 @@ std::vector<Step> make_steps(const Model& model, const Batch& batch, KvCache& kv
 void norm_rows(Step& s, std::span<const float> weight_D, Range rows, int own_updates) {
   const std::size_t D = s.model.config.hidden_size, first = rows.begin * D;
   if (weight_D.empty()) {
-    s.pool.parallel_for(rows.size(), [&](std::size_t row) {
-      std::copy_n(s.state.r_TD.data() + first + row * D, D, s.a.products.input_TD.data() + row * D);
+    const std::size_t count = rows.size();
+    s.pool.parallel_for(count * std::max(1, own_updates), [&](std::size_t row) {
+      float* to = s.a.products.input_TD.data() + row * D;
+      std::copy_n(s.state.r_TD.data() + first + row % count * D, D, to);
+      if (own_updates > 0) add_to(to, s.update_TD(static_cast<int>(row / count)) + first + row % count * D, D);
     });
     return;
   }

@@ -33,6 +33,15 @@ struct Step {
   float* update_TD(int stream) {
     return state.update_GTD.data() + static_cast<std::size_t>(stream) * T * model.config.hidden_size;
   }
+  // How many rows a layer's experts read: r or, where groups have not synced, r + M_h for each local stream h.
+  int expert_rows(int layer) const {
+    return model.config.syncs(layer) ? T : static_cast<int>(model.share().streams()) * T;
+  }
+  // Where what a layer's experts add is computed: in place of the updates, or in a layer that does not sync beside
+  // them.
+  float* added_by_experts(int layer) {
+    return model.config.syncs(layer) ? state.update_GTD.data() : state.added_GTD.data();
+  }
 };
 
 // Returns what this rank runs of the batch, all of it or the sequences that it owns: one step or, if a.overlaps(), two
@@ -41,7 +50,7 @@ std::vector<Step> make_steps(const Model& model, const Batch& batch, KvCache& kv
                              ThreadPool& pool);
 
 // input = norm(r) for some of the rows or, with `own_updates` streams, norm(r + M_h) for each of these streams h. A
-// block that reads r itself has no weight: then the rows are copied.
+// block that reads r itself has no weight: then it is r, or r + M_h.
 void norm_rows(Step& s, std::span<const float> weight_D, Range rows, int own_updates = 0);
 // What a block adds to r: x = factor * norm(x), without a norm if there is no weight, for so many rows of D floats.
 void finish_output(Step& s, std::span<const float> weight_D, double factor, int rows, float* x);

@@ -72,9 +72,7 @@ std::vector<std::int32_t> node_of_each_expert(const std::vector<ExpertNode>& nod
 
 int dispatched_entries(const ModelConfig& config, int layer, Dispatch dispatch) {
   if (dispatch == Dispatch::kPerExpert) return 1;
-  const ExpertsConfig& experts = config.experts(layer);
-  return (std::min(experts.per_token, experts.count) + experts.shared) /
-         (config.federated() ? config.expert_groups : 1);
+  return most_summed_entries(config, layer);
 }
 
 std::size_t dispatched_row_bytes(const ModelConfig& config, int layer, const ExchangeOptions& options) {

@@ -1,10 +1,19 @@
 #include <algorithm>
 
-#include "train/model.h"
+#include "train/inputs.h"
 #include "train/rows.h"
 
 namespace foe::train {
 namespace {
+
+// Backward through r = ... + c * sum over h of M_h: writes the gradients of M_h. In an ordinary model, r has M.
+template <typename T>
+void begin_updates_backward(const Model<T>& model, Activations<T>& a) {
+  const std::size_t n = product(a.span.tokens(), model.layout.dims.hidden);
+  const T scale = static_cast<T>(model.layout.config.sync_scale());
+  for (int s = 0; s < model.layout.dims.streams; ++s)
+    for (std::size_t i = 0; i < n; ++i) a.d_moe_STD[s * n + i] = scale * a.d_residual_TD[i];
+}
 
 // Backward through the end: x = r + c * sum over h of M_h, and the final norm.
 template <typename T>
@@ -17,12 +26,41 @@ void end_backward(const Model<T>& model, Activations<T>& a, T* gradients) {
     rms_norm_row_backward(a.end_TD.data() + t * hidden, model.params + layout.final_norm, a.norm_scale_T[t],
                           a.d_norm_TD.data() + t * hidden, d.hidden, a.d_residual_TD.data() + t * hidden,
                           gradients + layout.final_norm);
-  const T scale = static_cast<T>(layout.config.sync_scale());
-  for (int s = 0; s < d.streams; ++s)
-    for (std::size_t i = 0; i < n; ++i) a.d_moe_STD[s * n + i] = scale * a.d_residual_TD[i];
+  begin_updates_backward(model, a);
 }
 
-// Backward through M_h = sum of w_e FFN_e(norm(r)): takes d_moe_STD, and adds to d_residual_TD.
+// A norm before a block.
+template <typename T>
+struct Norm {
+  LayerInput<T> in;
+  std::size_t weight;  // where it is in the parameters
+  const T* scale_ST;   // its inverse RMS
+};
+
+// Backward through the norm of one stream, whose gradient is d_norm_TD: adds to the gradients of r and, unless it is
+// null, of M_h, which the stream reads, too.
+template <typename T>
+void norm_backward(const Model<T>& model, const Norm<T>& norm, int stream, const T* d_norm_TD, Activations<T>& a,
+                   T* d_residual_TD, T* d_moe_TD, T* gradients) {
+  const Dims& d = model.layout.dims;
+  const std::size_t hidden = d.hidden;
+  const int tokens = a.span.tokens();
+  for (int t = 0; t < tokens; ++t) {
+    T* d_residual = d_residual_TD + t * hidden;
+    T* d_row = d_moe_TD ? a.d_row_D.data() : d_residual;
+    if (d_moe_TD) std::fill_n(d_row, hidden, T{0});
+    rms_norm_row_backward(norm.in.row(stream, t, tokens, d.hidden, a.row_D.data()), model.params + norm.weight,
+                          norm.scale_ST[product(stream, tokens) + t], d_norm_TD + t * hidden, d.hidden, d_row,
+                          gradients + norm.weight);
+    if (!d_moe_TD) continue;
+    add_to(d_residual, d_row, hidden);
+    add_to(d_moe_TD + t * hidden, d_row, hidden);
+  }
+}
+
+// Backward through M_h = sum of w_e FFN_e(norm(r)): takes d_moe_STD, and adds to the gradient of r. That of the r that
+// attention reads, too, is d_parallel_TD, until attention has taken d_residual_TD. Where groups do not sync, backward
+// through M_h += sum of w_e FFN_e(norm(r + M_h)): adds to d_moe_STD, too.
 template <typename T>
 void experts_half_backward(const Model<T>& model, int layer, const RouterLosses& losses, Activations<T>& a,
                            T* gradients) {
@@ -31,20 +69,30 @@ void experts_half_backward(const Model<T>& model, int layer, const RouterLosses&
   const LayerOffsets& at = layout.layers[layer];
   const LayerWeights<T>& weights = model.weights.layers[layer];
   const LayerActivations<T>& act = a.layers[layer];
-  const int tokens = a.span.tokens();
-  const std::size_t hidden = d.hidden, experts = d.experts;
+  const int tokens = a.span.tokens(), rows = expert_rows(layout.config, layer, tokens);
+  const std::size_t hidden = d.hidden, experts = d.experts, n = tokens * hidden;
+  const BlockConfig& block = layout.config.experts_block(layer);
 
-  experts_backward(d, tokens, weights, at, act.routing, act.norm2_TD.data(), act.gate_up_R2F.data(), a.d_moe_STD.data(),
+  const T* d_added_STD = a.d_moe_STD.data();
+  if (block.residual_factor != 1) {
+    for (std::size_t i = 0; i < d.streams * n; ++i)
+      a.d_added_STD[i] = static_cast<T>(block.residual_factor) * a.d_moe_STD[i];
+    d_added_STD = a.d_added_STD.data();
+  }
+  experts_backward(d, rows, weights, at, act.routing, act.norm2_TD.data(), act.gate_up_R2F.data(), d_added_STD,
                    a.d_norm_TD.data(), a.d_weight_TK.data(), gradients, a.experts, a.products);
-  route_backward(layout.config, tokens, act.routing, a.d_weight_TK.data(), losses, a.d_scores_TE.data());
-  multiply_transposed<T>(tokens, {a.d_scores_TE.data(), experts}, d.experts, {act.norm2_TD.data(), hidden}, d.hidden,
+  route_backward(layout.config, rows, act.routing, a.d_weight_TK.data(), losses, a.d_scores_TE.data());
+  multiply_transposed<T>(rows, {a.d_scores_TE.data(), experts}, d.experts, {act.norm2_TD.data(), hidden}, d.hidden,
                          {gradients + at.router, hidden}, Into::kAdd, a.products);
-  multiply_packed<T>(tokens, {a.d_scores_TE.data(), experts}, weights.router.backward, {a.d_norm_TD.data(), hidden},
+  multiply_packed<T>(rows, {a.d_scores_TE.data(), experts}, weights.router.backward, {a.d_norm_TD.data(), hidden},
                      Into::kAdd);
-  for (int t = 0; t < tokens; ++t)
-    rms_norm_row_backward(act.residual_TD.data() + t * hidden, model.params + at.post_norm, act.norm2_scale_T[t],
-                          a.d_norm_TD.data() + t * hidden, d.hidden, a.d_residual_TD.data() + t * hidden,
-                          gradients + at.post_norm);
+  const Norm<T> norm{experts_input(layout.config, a, layer), at.post_norm, act.norm2_scale_T.data()};
+  T* d_read_TD = block.parallel ? a.d_parallel_TD.data() : a.d_residual_TD.data();
+  if (block.parallel) std::fill_n(d_read_TD, n, T{0});
+  if (layout.config.syncs(layer))
+    return norm_backward<T>(model, norm, 0, a.d_norm_TD.data(), a, d_read_TD, nullptr, gradients);
+  for (int s = 0; s < d.streams; ++s)
+    norm_backward(model, norm, s, a.d_norm_TD.data() + s * n, a, d_read_TD, a.d_moe_STD.data() + s * n, gradients);
 }
 
 // Adds the gradients of one stream's rows of q, k and v, which are computed in one product.
@@ -64,36 +112,24 @@ void qkv_weight_backward(const Model<T>& model, int layer, int stream, const T* 
   add_to(gradients + at.v + stream * k_size, a.d_qkv_weight.data() + q_size + k_size, k_size);
 }
 
-// Backward through norm(r_prev + M_h) of one stream: the gradient in d_norm_TD goes to both r_prev and M_h. In the
-// first layer there is only x.
+// Writes the gradients of what attention adds: to r, the same for all streams, or where groups do not sync to each M_h.
+// Then d_moe_STD becomes the gradient of the M_h of the layer below, as far as attention does not read it.
 template <typename T>
-void stream_norm_backward(const Model<T>& model, int layer, int stream, Activations<T>& a, T* gradients) {
-  const Dims& d = model.layout.dims;
-  const std::size_t hidden = d.hidden, norm_at = model.layout.layers[layer].input_norm;
-  const int tokens = a.span.tokens();
-  const T* scale_T = a.layers[layer].norm1_scale_ST.data() + product(stream, tokens);
-  for (int t = 0; t < tokens; ++t) {
-    const T* d_norm = a.d_norm_TD.data() + t * hidden;
-    T* d_residual = a.d_residual_TD.data() + t * hidden;
-    if (layer == 0) {
-      rms_norm_row_backward(a.embedded_TD.data() + t * hidden, model.params + norm_at, scale_T[t], d_norm, d.hidden,
-                            d_residual, gradients + norm_at);
-      continue;
-    }
-    const std::size_t stream_at = product(stream, tokens, d.hidden) + t * hidden;
-    const T* r = a.layers[layer - 1].residual_TD.data() + t * hidden;
-    const T* m = a.layers[layer - 1].moe_STD.data() + stream_at;
-    for (int i = 0; i < d.hidden; ++i) a.row_D[i] = r[i] + m[i];
-    std::fill_n(a.d_row_D.data(), hidden, T{0});
-    rms_norm_row_backward(a.row_D.data(), model.params + norm_at, scale_T[t], d_norm, d.hidden, a.d_row_D.data(),
-                          gradients + norm_at);
-    add_to(d_residual, a.d_row_D.data(), hidden);
-    add_to(a.d_moe_STD.data() + stream_at, a.d_row_D.data(), hidden);
+void attention_sum_backward(const Model<T>& model, int layer, Activations<T>& a) {
+  const ModelConfig& config = model.layout.config;
+  const std::size_t n = product(a.span.tokens(), model.layout.dims.hidden);
+  const T factor = static_cast<T>(config.attention_block(layer).residual_factor);
+  if (!config.syncs(layer)) {
+    for (std::size_t i = 0; i < model.layout.dims.streams * n; ++i) a.d_attention_STD[i] = factor * a.d_moe_STD[i];
+    return;
   }
+  const T scale = summed_updates(config, a, layer) ? static_cast<T>(config.sync_scale()) : T{1};
+  for (std::size_t i = 0; i < n; ++i) a.d_attention_STD[i] = scale * factor * a.d_residual_TD[i];
+  if (input_of(config, a, layer).updates_STD) begin_updates_backward(model, a);
 }
 
 // Backward through r = r_prev + c * sum over h of (M_h + Attn_h(norm(r_prev + M_h))): d_residual_TD becomes the
-// gradient of r_prev, and d_moe_STD that of the M_h of the layer before.
+// gradient of r_prev, and d_moe_STD that of the M_h of the layer below.
 template <typename T>
 void attention_half_backward(const Model<T>& model, int layer, Activations<T>& a, T* gradients) {
   const Layout& layout = model.layout;
@@ -104,14 +140,12 @@ void attention_half_backward(const Model<T>& model, int layer, Activations<T>& a
   const int tokens = a.span.tokens();
   const std::size_t hidden = d.hidden, n = tokens * hidden, heads = product(d.heads, d.head_dim), qkv = d.qkv;
 
-  const T scale = layer == 0 ? T{1} : static_cast<T>(layout.config.sync_scale());
-  T* d_attention = a.d_attention_TD.data();
-  for (std::size_t i = 0; i < n; ++i) d_attention[i] = scale * a.d_residual_TD[i];
-  if (layer > 0)
-    for (int s = 0; s < d.streams; ++s) std::copy_n(d_attention, n, a.d_moe_STD.data() + s * n);
+  const LayerInput<T> in = input_of(layout.config, a, layer);
+  attention_sum_backward(model, layer, a);
 
   const std::size_t columns = product(d.stream_heads(), d.head_dim);
   for (int s = 0; s < d.streams; ++s) {
+    const T* d_attention = a.d_attention_STD.data() + (layout.config.syncs(layer) ? 0 : s * n);
     multiply_transposed<T>(tokens, {d_attention, hidden}, d.hidden, {act.o_TNC.data() + s * columns, heads},
                            d.stream_heads() * d.head_dim, {gradients + at.o + s * columns * hidden, columns},
                            Into::kAdd, a.products);
@@ -122,14 +156,35 @@ void attention_half_backward(const Model<T>& model, int layer, Activations<T>& a
                      a.d_qkv_TW.data(), a.attention, a.products);
   qk_backward(layout.config, a.span, a.rope, model.params + at.q_norm, model.params + at.k_norm, act.raw_TW.data(),
               act.qk_scale_TU.data(), a.d_qkv_TW.data(), gradients + at.q_norm, gradients + at.k_norm);
-  // In the first layer all streams read the same norm, so their gradients are added before they go through it.
+  const Norm<T> norm{in, at.input_norm, act.norm1_scale_ST.data()};
+  T* d_norm = a.d_norm_TD.data();
+  // Where all streams read the same norm, their gradients are added before they go through it.
   for (int s = 0; s < d.streams; ++s) {
-    qkv_weight_backward(model, layer, s, act.norm1_STD.data() + (layer == 0 ? 0 : s * n), a, gradients);
-    multiply_packed<T>(tokens, {a.d_qkv_TW.data() + s * d.stream_qkv(), qkv}, weights.qkv[s].backward,
-                       {a.d_norm_TD.data(), hidden}, layer == 0 && s > 0 ? Into::kAdd : Into::kOverwrite);
-    if (layer > 0) stream_norm_backward(model, layer, s, a, gradients);
+    qkv_weight_backward(model, layer, s, act.norm1_STD.data() + (in.read_STD ? s * n : 0), a, gradients);
+    multiply_packed<T>(tokens, {a.d_qkv_TW.data() + s * d.stream_qkv(), qkv}, weights.qkv[s].backward, {d_norm, hidden},
+                       !in.read_STD && s > 0 ? Into::kAdd : Into::kOverwrite);
+    if (in.read_STD)
+      norm_backward(model, norm, s, d_norm, a, a.d_residual_TD.data(), a.d_moe_STD.data() + s * n, gradients);
   }
-  if (layer == 0) stream_norm_backward(model, layer, 0, a, gradients);
+  if (!in.read_STD) norm_backward<T>(model, norm, 0, d_norm, a, a.d_residual_TD.data(), nullptr, gradients);
+}
+
+// Adds the gradient of what parallel experts have read: r and, in an ordinary model, what the layer below adds to it.
+template <typename T>
+void add_parallel_gradient(const Model<T>& model, int layer, Activations<T>& a) {
+  const std::size_t n = product(a.span.tokens(), model.layout.dims.hidden);
+  add_to(a.d_residual_TD.data(), a.d_parallel_TD.data(), n);
+  if (input_of(model.layout.config, a, layer).read_STD) add_to(a.d_moe_STD.data(), a.d_parallel_TD.data(), n);
+}
+
+template <typename T>
+void layer_backward(const Model<T>& model, int layer, const RouterLosses& losses, Activations<T>& a, T* gradients) {
+  const ModelConfig& config = model.layout.config;
+  const bool parallel = config.experts_block(layer).parallel;
+  if (parallel && config.federated()) begin_updates_backward(model, a);
+  experts_half_backward(model, layer, losses, a, gradients);
+  attention_half_backward(model, layer, a, gradients);
+  if (parallel) add_parallel_gradient(model, layer, a);
 }
 
 }  // namespace
@@ -167,8 +222,7 @@ void backward(const Model<T>& model, std::span<const std::int32_t> tokens, const
   end_backward(model, a, gradients);
   completed(0);
   for (int l = d.layers - 1; l >= 0; --l) {
-    experts_half_backward(model, l, per_layer, a, gradients);
-    attention_half_backward(model, l, a, gradients);
+    layer_backward(model, l, per_layer, a, gradients);
     completed(Stages::of_layer(l, d.layers));
   }
   for (int t = 0; t < a.span.tokens(); ++t)

@@ -8,11 +8,13 @@
 #include <sstream>
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 #include <toml++/toml.h>
 
 #include "base/error.h"
 #include "base/strict_json.h"
 #include "base/text_file.h"
+#include "weights/layers_json.h"
 
 namespace foe::train {
 namespace {
@@ -59,6 +61,20 @@ class Table {
       value = *found;
     }
     remember(key, fmt::format("{}", value));
+  }
+
+  // Keys that came later than checkpoints of other models are only read, and part of the identity, if they are there.
+  bool has(const char* key) { return find(key, false) != nullptr; }
+
+  // Returns the value as JSON, or null without the key, which is then not part of the identity.
+  nlohmann::json get_json(const char* key) {
+    const toml::node* node = find(key, false);
+    if (!node) return {};
+    std::ostringstream text;
+    node->visit([&](const auto& value) { text << toml::json_formatter(value); });
+    const nlohmann::json json = parse_strict_json(text.str(), source_);
+    remember(key, json.dump());
+    return json;
   }
 
   void get_bool(const char* key, bool& value) {
@@ -144,6 +160,7 @@ void read_model(Table table, ModelConfig& m, int default_context) {
   table.get_int("expert_groups", m.expert_groups, 1, kMaxInt);
   table.get_enum("residual", m.residual, {Residual::kShared, Residual::kFederated});
   table.get_enum("group_sync", m.group_sync, {GroupSync::kMean, GroupSync::kSum});
+  if (table.has("group_sync_every")) table.get_int("group_sync_every", m.group_sync_every, 1, kMaxInt);
   table.get_enum("qk_norm", attention.qk_norm, {QkNorm::kNone, QkNorm::kHead, QkNorm::kFull});
   table.get_bool("norm_topk_prob", norm_topk_prob);
   table.get_bool("tie_word_embeddings", m.tie_word_embeddings);
@@ -152,9 +169,15 @@ void read_model(Table table, ModelConfig& m, int default_context) {
   table.get_number("rms_norm_eps", m.rms_norm_eps, 1e-12, 1);
   m.max_position_embeddings = default_context;
   table.get_int("max_position_embeddings", m.max_position_embeddings, default_context, kMaxInt);
+  const nlohmann::json blocks = table.get_json("layers");
   table.finish();
   experts.router = RouterConfig{.norm = norm_topk_prob ? RouterNorm::kSelected : RouterNorm::kNone};
   m.layers = uniform_layers(layers, attention, experts);
+  if (!blocks.is_null()) {
+    read_layers(blocks, layers, {attention, experts}, m);
+    if (m.num_layers() != layers)
+      fail("num_hidden_layers: expected {}, as there are in layers, got {}", m.num_layers(), layers);
+  }
   validate(m);
 }
 

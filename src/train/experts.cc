@@ -15,21 +15,27 @@ void combine(const ModelConfig& config, int tokens, const Routing<T>& routing, c
   const Dims d(config);
   const ExpertTable table = expert_table(config, 0);
   const std::size_t hidden = d.hidden;
-  const int count = d.top_k / d.streams;  // ids ascend, so those of a stream are together
-  std::vector<const T*> rows(count);
-  std::vector<int> indices(count);
-  std::vector<Merge> merges(count);
-  for (int s = 0; s < d.streams; ++s)
-    for (int t = 0; t < tokens; ++t) {
-      const std::size_t slot = product(t, d.top_k) + s * count;
-      for (int k = 0; k < count; ++k) {
-        rows[k] = y_RD + routing.row_TK[slot + k] * hidden;
-        indices[k] = expert_tree_index(table, routing.expert_TK[slot + k]);
+  const bool own = routing.group_tokens > 0;  // a token has one stream, whose experts it has
+  std::vector<const T*> rows(d.top_k);
+  std::vector<int> indices(d.top_k);
+  std::vector<Merge> merges(d.top_k);
+  for (int t = 0; t < tokens; ++t) {
+    const std::size_t end = product(t + 1, d.top_k);
+    std::size_t slot = product(t, d.top_k);  // ids ascend, so those of a stream are together
+    for (int s = 0; s < d.streams; ++s) {
+      const std::size_t first = slot;
+      for (; slot < end && d.stream_of(routing.expert_TK[slot]) == s; ++slot) {
+        if (routing.row_TK[slot] < 0) continue;
+        rows[slot - first] = y_RD + routing.row_TK[slot] * hidden;
+        indices[slot - first] = expert_tree_index(table, routing.expert_TK[slot]);
       }
+      if (own && s != t / routing.group_tokens) continue;
+      const int count = static_cast<int>(slot - first);
       sum_tree_merges(indices.data(), count, merges.data());
-      combine_rows(rows.data(), routing.weight_TK.data() + slot, merges.data(), count, d.hidden,
-                   moe_STD + product(s, tokens, d.hidden) + t * hidden);
+      combine_rows(rows.data(), routing.weight_TK.data() + first, merges.data(), count, d.hidden,
+                   moe_STD + (own ? 0 : product(s, tokens, d.hidden)) + t * hidden);
     }
+  }
 }
 
 }  // namespace
@@ -65,11 +71,13 @@ void experts_backward(const Dims& d, int tokens, const LayerWeights<T>& weights,
   T* dh = scratch.dh_RF.data();
   T* dgate_up = scratch.dgate_up_R2F.data();
   std::fill_n(dx_TD, product(tokens, d.hidden), T{0});
+  const bool own = routing.group_tokens > 0;
+  if (own) std::fill_n(dweight_TK, product(tokens, d.top_k), T{0});  // of what has no row
   for (int e = 0; e < d.experts; ++e) {
     const std::size_t first = routing.first_E[e];
     const int rows = routing.rows(e);
     const std::int32_t* token = routing.token_R.data() + first;
-    const Rows<const T> dy{dmoe_STD + product(d.stream_of(e), tokens, d.hidden), hidden, token};
+    const Rows<const T> dy{dmoe_STD + (own ? 0 : product(d.stream_of(e), tokens, d.hidden)), hidden, token};
     const Rows<const T> x{x_TD, hidden, token};
     multiply_packed<T>(rows, dy, weights.down[e].backward, {dh, f}, Into::kOverwrite);
     for (int r = 0; r < rows; ++r) {

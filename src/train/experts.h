@@ -23,7 +23,8 @@ struct ExpertScratch {
 };
 
 // Writes gate_up_R2F, whose rows are those of the routing, for the backward pass, and moe_STD with a [T, D] for each
-// stream. The outputs of a token's experts are added as a tree over the index of the expert, as in inference.
+// stream. Where groups route, `tokens` are those of all groups, and x, moe and the gradients have a row for each. The
+// outputs of a token's experts are added as a tree over the index of the expert, as in inference.
 template <typename T>
 void experts_forward(const ModelConfig& config, int tokens, const LayerWeights<T>& weights, const Routing<T>& routing,
                      const T* x_TD, T* gate_up_R2F, T* moe_STD, ExpertScratch<T>& scratch);

@@ -10,7 +10,7 @@ namespace foe::train {
 // Per token the forward pass has these multiply-adds:
 //   each layer   D (N + 2M) C + N C D     projections
 //                2 N C (length + 1) / 2   scores and values, over the keys that a query sees on average
-//                D E + K 3 D F            router and selected experts
+//                D E + K 3 D F            router (of one group, where each routes by itself) and selected experts
 //   once         D V                      token head
 // Norms, softmax and the like are not counted, nor is what the backward pass computes again (attention's scores).
 inline double training_flops_per_token(const Dims& d, int length) {

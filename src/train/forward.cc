@@ -3,51 +3,37 @@
 #include "base/check.h"
 #include "base/huge_pages.h"
 #include "core/sum_blocks.h"
-#include "train/model.h"
+#include "train/inputs.h"
 #include "train/rows.h"
 
 namespace foe::train {
 namespace {
 
-// What a layer reads: r of the layer before, and M_h of that layer's experts (null in the first layer).
+// Writes norm(r), or norm(r + M_h) for each of the streams that read their updates.
 template <typename T>
-struct LayerInput {
-  const T* residual_TD;
-  const T* moe_STD;
-};
-
-template <typename T>
-LayerInput<T> input_of(const Activations<T>& a, int layer) {
-  if (layer == 0) return {a.embedded_TD.data(), nullptr};
-  return {a.layers[layer - 1].residual_TD.data(), a.layers[layer - 1].moe_STD.data()};
-}
-
-// Computes norm(r_prev + M_h) for every stream or, in the first layer, norm(x) once.
-template <typename T>
-void norm_streams(const Model<T>& model, int layer, Activations<T>& a) {
+void norm_streams(const Model<T>& model, const LayerInput<T>& in, std::size_t weight, Activations<T>& a, T* scale_ST,
+                  T* y_STD) {
   const int hidden = model.layout.dims.hidden, tokens = a.span.tokens();
-  const LayerInput<T> in = input_of(a, layer);
-  LayerActivations<T>& act = a.layers[layer];
-  const T* weight = model.params + model.layout.layers[layer].input_norm;
   const T eps = static_cast<T>(model.layout.config.rms_norm_eps);
-  for (int s = 0; s < (in.moe_STD ? model.layout.dims.streams : 1); ++s)
-    for (int t = 0; t < tokens; ++t) {
-      const std::size_t at = product(t, hidden), stream_at = product(s, tokens, hidden) + at;
-      const T* x = in.residual_TD + at;
-      if (in.moe_STD) {
-        for (int i = 0; i < hidden; ++i) a.row_D[i] = x[i] + in.moe_STD[stream_at + i];
-        x = a.row_D.data();
-      }
-      act.norm1_scale_ST[product(s, tokens) + t] =
-          rms_norm_row(x, weight, eps, hidden, act.norm1_STD.data() + stream_at);
-    }
+  for (int s = 0; s < (in.read_STD ? model.layout.dims.streams : 1); ++s)
+    for (int t = 0; t < tokens; ++t)
+      scale_ST[product(s, tokens) + t] =
+          rms_norm_row(in.row(s, t, tokens, hidden, a.row_D.data()), model.params + weight, eps, hidden,
+                       y_STD + product(s, tokens, hidden) + product(t, hidden));
 }
 
-// y_TD = x, the residual that a layer or the head reads. In an ordinary model it has the experts' sum already.
+// y_TD = the residual that a layer or the head reads. In an ordinary model it has the experts' sum already.
 template <typename T>
 void copy_residual(const ModelConfig& config, const LayerInput<T>& in, std::size_t n, T* y_TD) {
   std::copy_n(in.residual_TD, n, y_TD);
-  if (in.moe_STD && !config.federated()) add_to(y_TD, in.moe_STD, n);
+  if (in.updates_STD && !config.federated()) add_to(y_TD, in.updates_STD, n);
+}
+
+// x *= factor
+template <typename T>
+void scale_all(T* x, double factor, std::size_t n) {
+  if (factor == 1) return;
+  for (std::size_t i = 0; i < n; ++i) x[i] *= static_cast<T>(factor);
 }
 
 // The rows [first, first + depth) of a matrix in panels.
@@ -56,30 +42,65 @@ Panels<T> rows_of(const Panels<T>& matrix, int first, int depth) {
   return {matrix.data + first * std::size_t{16}, depth, matrix.width, matrix.panel_stride};
 }
 
-// y_TD += c * sum over blocks of heads of their output projections. In a federated model a block is a stream, and M_h
-// is part of its term.
+// What some rows of a block of heads have attended to. In a federated model the block's factor is on it, since its
+// output is in one sum with the updates.
+template <typename T>
+Rows<const T> attended_rows(const Model<T>& model, int layer, int t, int rows, int column, int columns,
+                            Activations<T>& a) {
+  const Dims& d = model.layout.dims;
+  const std::size_t heads = product(d.heads, d.head_dim), width = columns;
+  const T* o = a.layers[layer].o_TNC.data() + t * heads + column;
+  const double factor = model.layout.config.attention_block(layer).residual_factor;
+  if (!model.layout.config.federated() || factor == 1) return {o, heads};
+  for (int i = 0; i < rows; ++i) {
+    std::copy_n(o + i * heads, width, a.scaled.data() + i * width);
+    scale_all(a.scaled.data() + i * width, factor, width);
+  }
+  return {a.scaled.data(), width};
+}
+
+// y_TD += c * sum over blocks of heads of their output projections. In a federated model a block is a stream, and the
+// update that is summed with it is part of its term.
 template <typename T>
 void add_attention(const Model<T>& model, int layer, Activations<T>& a, T* y_TD) {
   const ModelConfig& config = model.layout.config;
   const Dims& d = model.layout.dims;
-  const std::size_t hidden = d.hidden, heads = product(d.heads, d.head_dim), stride = kTermRows * hidden;
+  const std::size_t hidden = d.hidden, stride = kTermRows * hidden;
   const std::vector<Linear<T>>& o = model.weights.layers[layer].o;
-  const T* moe_STD = config.federated() ? input_of(a, layer).moe_STD : nullptr;
-  const T scale = moe_STD ? static_cast<T>(config.sync_scale()) : T{1};
+  const T* updates_STD = config.federated() ? summed_updates(config, a, layer) : nullptr;
+  const T scale = updates_STD ? static_cast<T>(config.sync_scale()) : T{1};
   const int tokens = a.span.tokens();
   for (int t = 0; t < tokens; t += kTermRows) {
     const int rows = std::min(kTermRows, tokens - t);
     for (int b = 0; b < a.block_sum.terms(); ++b) {
       const int column = a.block_begin[b], columns = a.block_begin[b + 1] - column;
       T* term = a.terms.data() + b * stride;
-      multiply_packed<T>(rows, {a.layers[layer].o_TNC.data() + t * heads + column, heads},
+      multiply_packed<T>(rows, attended_rows(model, layer, t, rows, column, columns, a),
                          config.federated() ? o[b].forward : rows_of(o[0].forward, column, columns), {term, hidden},
                          Into::kOverwrite);
-      if (moe_STD) add_to(term, moe_STD + product(b, tokens, d.hidden) + t * hidden, rows * hidden);
+      if (updates_STD) add_to(term, updates_STD + product(b, tokens, d.hidden) + t * hidden, rows * hidden);
     }
     a.block_sum.add(a.terms.data(), stride, rows * hidden);
+    if (!config.federated()) scale_all(a.terms.data(), config.attention_block(layer).residual_factor, rows * hidden);
     add_scaled(y_TD + t * hidden, a.terms.data(), scale, rows * hidden);
   }
+}
+
+// Where groups do not sync: y_STD = M_h + Attn_h
+template <typename T>
+void add_attention_to_updates(const Model<T>& model, int layer, Activations<T>& a, T* y_STD) {
+  const Dims& d = model.layout.dims;
+  const std::size_t hidden = d.hidden;
+  const int tokens = a.span.tokens();
+  const T* updates_STD = input_of(model.layout.config, a, layer).updates_STD;
+  for (int s = 0; s < d.streams; ++s)
+    for (int t = 0; t < tokens; t += kTermRows) {
+      const int rows = std::min(kTermRows, tokens - t), column = a.block_begin[s];
+      const std::size_t at = product(s, tokens, d.hidden) + t * hidden;
+      multiply_packed<T>(rows, attended_rows(model, layer, t, rows, column, a.block_begin[s + 1] - column, a),
+                         model.weights.layers[layer].o[s].forward, {y_STD + at, hidden}, Into::kOverwrite);
+      add_to(y_STD + at, updates_STD + at, rows * hidden);
+    }
 }
 
 // The end: y_TD += c * sum over h of M_h
@@ -88,19 +109,19 @@ void add_last_updates(const Model<T>& model, Activations<T>& a, T* y_TD) {
   const Dims& d = model.layout.dims;
   const std::size_t hidden = d.hidden, stride = kTermRows * hidden;
   const int tokens = a.span.tokens();
-  const T* moe_STD = input_of(a, d.layers).moe_STD;
+  const T* updates_STD = a.layers.back().moe_STD.data();
   for (int t = 0; t < tokens; t += kTermRows) {
     const std::size_t n = std::min(kTermRows, tokens - t) * hidden;
     for (int s = 0; s < d.streams; ++s)
-      std::copy_n(moe_STD + product(s, tokens, d.hidden) + t * hidden, n, a.terms.data() + s * stride);
+      std::copy_n(updates_STD + product(s, tokens, d.hidden) + t * hidden, n, a.terms.data() + s * stride);
     a.stream_sum.add(a.terms.data(), stride, n);
     add_scaled(y_TD + t * hidden, a.terms.data(), static_cast<T>(model.layout.config.sync_scale()), n);
   }
 }
 
-// r = r_prev + c * sum over h of (M_h + Attn_h(norm(r_prev + M_h)))
+// What all heads attend to: of norm(r), or in a federation of norm(r + M_h).
 template <typename T>
-void attention_half(const Model<T>& model, int layer, Activations<T>& a) {
+void attend(const Model<T>& model, int layer, Activations<T>& a) {
   const Layout& layout = model.layout;
   const Dims& d = layout.dims;
   const LayerWeights<T>& weights = model.weights.layers[layer];
@@ -108,47 +129,71 @@ void attention_half(const Model<T>& model, int layer, Activations<T>& a) {
   LayerActivations<T>& act = a.layers[layer];
   const int tokens = a.span.tokens();
   const auto hidden = static_cast<std::size_t>(d.hidden), qkv = static_cast<std::size_t>(d.qkv);
-
-  norm_streams(model, layer, a);
+  const LayerInput<T> in = input_of(layout.config, a, layer);
+  norm_streams(model, in, at.input_norm, a, act.norm1_scale_ST.data(), act.norm1_STD.data());
   for (int s = 0; s < d.streams; ++s) {
-    const T* norm = act.norm1_STD.data() + (layer == 0 ? 0 : product(s, tokens, d.hidden));
+    const T* norm = act.norm1_STD.data() + (in.read_STD ? product(s, tokens, d.hidden) : 0);
     multiply_packed<T>(tokens, {norm, hidden}, weights.qkv[s].forward, {act.qkv_TW.data() + s * d.stream_qkv(), qkv},
                        Into::kOverwrite);
   }
   qk_forward(layout.config, a.span, a.rope, model.params + at.q_norm, model.params + at.k_norm, act.qkv_TW.data(),
              act.raw_TW.data(), act.qk_scale_TU.data());
   attention_forward(d, a.span, act.qkv_TW.data(), act.o_TNC.data(), act.log_sum_TN.data(), a.attention);
-  copy_residual(layout.config, input_of(a, layer), tokens * hidden, act.residual_TD.data());
-  add_attention(model, layer, a, act.residual_TD.data());
 }
 
-// M_h = sum over the chosen experts of group h of w_e FFN_e(norm(r))
+// r = r_prev + Attn or, in a federation, r_prev + c * sum over h of (M_h + Attn_h). Where groups do not sync, r stays.
+template <typename T>
+void add_to_residual(const Model<T>& model, int layer, Activations<T>& a) {
+  const ModelConfig& config = model.layout.config;
+  T* y_TD = a.layers[layer].residual_TD.data();
+  copy_residual(config, input_of(config, a, layer), product(a.span.tokens(), model.layout.dims.hidden), y_TD);
+  if (config.syncs(layer))
+    add_attention(model, layer, a, y_TD);
+  else
+    add_attention_to_updates(model, layer, a, a.layers[layer].own_STD.data());
+}
+
+// M_h = sum over the chosen experts of group h of w_e FFN_e(norm(r)). Where groups do not sync, M_h += this sum of
+// norm(r + M_h).
 template <typename T>
 RouterLosses experts_half(const Model<T>& model, int layer, const Route* forced, Activations<T>& a) {
   const Layout& layout = model.layout;
   const Dims& d = layout.dims;
   const LayerWeights<T>& weights = model.weights.layers[layer];
   LayerActivations<T>& act = a.layers[layer];
-  const int tokens = a.span.tokens();
+  const int rows = expert_rows(layout.config, layer, a.span.tokens());
   const auto hidden = static_cast<std::size_t>(d.hidden), experts = static_cast<std::size_t>(d.experts);
-  for (int t = 0; t < tokens; ++t)
-    act.norm2_scale_T[t] =
-        rms_norm_row(act.residual_TD.data() + t * hidden, model.params + layout.layers[layer].post_norm,
-                     static_cast<T>(layout.config.rms_norm_eps), d.hidden, act.norm2_TD.data() + t * hidden);
-  multiply_packed<T>(tokens, {act.norm2_TD.data(), hidden}, weights.router.forward,
+  const std::size_t n = product(d.streams, a.span.tokens(), d.hidden);
+  norm_streams(model, experts_input(layout.config, a, layer), layout.layers[layer].post_norm, a,
+               act.norm2_scale_T.data(), act.norm2_TD.data());
+  multiply_packed<T>(rows, {act.norm2_TD.data(), hidden}, weights.router.forward,
                      {act.routing.share_TE.data(), experts}, Into::kOverwrite);
-  const RouterLosses losses = route(layout.config, layer, tokens, forced, act.routing);
-  experts_forward(layout.config, tokens, weights, act.routing, act.norm2_TD.data(), act.gate_up_R2F.data(),
+  const RouterLosses losses = route(layout.config, layer, rows, forced, act.routing);
+  experts_forward(layout.config, rows, weights, act.routing, act.norm2_TD.data(), act.gate_up_R2F.data(),
                   act.moe_STD.data(), a.experts);
+  scale_all(act.moe_STD.data(), layout.config.experts_block(layer).residual_factor, n);
+  if (!layout.config.syncs(layer)) add_to(act.moe_STD.data(), act.own_STD.data(), n);
+  return losses;
+}
+
+// Experts beside attention read the same r, and a federation adds both in one sum.
+template <typename T>
+RouterLosses run_layer(const Model<T>& model, int layer, const Route* forced, Activations<T>& a) {
+  attend(model, layer, a);
+  const bool parallel = model.layout.config.experts_block(layer).parallel;
+  if (!parallel) add_to_residual(model, layer, a);
+  const RouterLosses losses = experts_half(model, layer, forced, a);
+  if (parallel) add_to_residual(model, layer, a);
   return losses;
 }
 
 }  // namespace
 
 template <typename T>
-LayerActivations<T>::LayerActivations(const ModelConfig& config, int tokens) : routing(Dims(config), tokens) {
+LayerActivations<T>::LayerActivations(const ModelConfig& config, int layer, int tokens)
+    : routing(Dims(config), expert_rows(config, layer, tokens)) {
   const Dims d(config);
-  const int units = qk_norm_units(config);
+  const int units = qk_norm_units(config), rows = expert_rows(config, layer, tokens);
   norm1_STD = large_buffer<T>(product(d.streams, tokens, d.hidden));
   norm1_scale_ST = large_buffer<T>(product(d.streams, tokens));
   qkv_TW = large_buffer<T>(product(tokens, d.qkv));
@@ -157,8 +202,9 @@ LayerActivations<T>::LayerActivations(const ModelConfig& config, int tokens) : r
   o_TNC = large_buffer<T>(product(tokens, d.heads, d.head_dim));
   log_sum_TN = large_buffer<T>(product(tokens, d.heads));
   residual_TD = large_buffer<T>(product(tokens, d.hidden));
-  norm2_TD = large_buffer<T>(product(tokens, d.hidden));
-  norm2_scale_T = AlignedBuffer<T>(tokens);
+  own_STD = large_buffer<T>(config.syncs(layer) ? 0 : product(rows, d.hidden));
+  norm2_TD = large_buffer<T>(product(rows, d.hidden));
+  norm2_scale_T = AlignedBuffer<T>(rows);
   gate_up_R2F = large_buffer<T>(product(tokens, d.top_k, 2 * d.width));
   moe_STD = large_buffer<T>(product(d.streams, tokens, d.hidden));
 }
@@ -176,19 +222,25 @@ Activations<T>::Activations(const Layout& layout, int sequences, int length)
   const Dims& d = layout.dims;
   for (int& begin : block_begin) begin *= d.heads / d.kv_heads * d.head_dim;
   terms = AlignedBuffer<T>(product(block_sum.terms(), kTermRows, d.hidden));
+  scaled = AlignedBuffer<T>(product(kTermRows, d.heads, d.head_dim));
   const int tokens = sequences * length;
-  for (int l = 0; l < d.layers; ++l) layers.emplace_back(layout.config, tokens);
-  for (AlignedBuffer<T>* buffer : {&embedded_TD, &end_TD, &norm_TD, &d_residual_TD, &d_norm_TD, &d_attention_TD})
+  for (int l = 0; l < d.layers; ++l) layers.emplace_back(layout.config, l, tokens);
+  for (AlignedBuffer<T>* buffer : {&embedded_TD, &end_TD, &norm_TD, &d_residual_TD, &d_parallel_TD})
     *buffer = large_buffer<T>(product(tokens, d.hidden));
+  int rows = tokens;  // the most of a layer's experts
+  for (int l = 0; l < d.layers; ++l) rows = std::max(rows, expert_rows(layout.config, l, tokens));
   norm_scale_T = AlignedBuffer<T>(tokens);
   // Not a power of two, so that the rows of a tile are in different cache sets.
   logit_stride = (static_cast<std::size_t>(d.vocab) + 31) / 32 * 32 + 16;
   logits = large_buffer<T>(kHeadRows * logit_stride);
   d_moe_STD = large_buffer<T>(product(d.streams, tokens, d.hidden));
+  d_added_STD = large_buffer<T>(product(d.streams, tokens, d.hidden));
+  d_attention_STD = large_buffer<T>(product(rows, d.hidden));
+  d_norm_TD = large_buffer<T>(product(rows, d.hidden));
   d_qkv_TW = large_buffer<T>(product(tokens, d.qkv));
   d_o_TNC = large_buffer<T>(product(tokens, d.heads, d.head_dim));
-  d_weight_TK = large_buffer<T>(product(tokens, d.top_k));
-  d_scores_TE = large_buffer<T>(product(tokens, d.experts));
+  d_weight_TK = large_buffer<T>(product(rows, d.top_k));
+  d_scores_TE = large_buffer<T>(product(rows, d.experts));
   d_qkv_weight = large_buffer<T>(product(d.stream_qkv(), d.hidden));
   row_D = AlignedBuffer<T>(d.hidden);
   d_row_D = AlignedBuffer<T>(d.hidden);
@@ -211,13 +263,12 @@ RouterLosses forward(const Model<T>& model, std::span<const std::int32_t> tokens
   }
   RouterLosses losses;
   for (int l = 0; l < d.layers; ++l) {
-    attention_half(model, l, a);
-    const RouterLosses layer = experts_half(model, l, forced, a);
+    const RouterLosses layer = run_layer(model, l, forced, a);
     losses.balance += layer.balance / d.layers;
     losses.z += layer.z / d.layers;
   }
-  copy_residual(layout.config, input_of(a, d.layers), product(span.tokens(), d.hidden), a.end_TD.data());
-  if (layout.config.federated()) add_last_updates(model, a, a.end_TD.data());
+  copy_residual(layout.config, input_of(layout.config, a, d.layers), product(span.tokens(), d.hidden), a.end_TD.data());
+  if (layout.config.has_pending_updates(d.layers)) add_last_updates(model, a, a.end_TD.data());
   for (int t = 0; t < span.tokens(); ++t)
     a.norm_scale_T[t] =
         rms_norm_row(a.end_TD.data() + product(t, d.hidden), model.params + layout.final_norm,

@@ -10,6 +10,7 @@
 #include "base/rng.h"
 #include "core/model_tensors.h"
 #include "kernels/rows/rows.h"
+#include "kernels/rows/select.h"
 
 namespace foe::train {
 namespace {
@@ -110,11 +111,9 @@ void refuse_untrained_attention(const ModelConfig& config) {
   }
 }
 
-// Throws Error for blocks that only inference computes.
+// Throws Error for blocks that only inference computes: a parallel block must have a norm of its own.
 void refuse_untrained(const BlockConfig& block) {
   refuse<std::string_view>("norm", to_string(block.norm), to_string(BlockNorm::kBefore));
-  refuse("residual_factor", block.residual_factor, 1);
-  refuse("parallel", block.parallel, false);
 }
 
 // The same for experts and routers.
@@ -152,12 +151,20 @@ void refuse_untrained(const ModelConfig& model) {
     for (const BlockConfig& block : layer.blocks) refuse_untrained(block);
     refuse_untrained(std::get<ExpertsConfig>(layer.blocks[1].computes));
   }
-  if (const int most = kMaxSummedRows * (model.federated() ? model.expert_groups : 1), k = model.experts(0).per_token;
-      k > most)
-    fail("num_experts_per_tok: expected at most {}, got {}", most, k);
+  if (model.group_sync_every > 1) refuse("router.across_groups", model.experts(0).router->across_groups, false);
+  if (const int summed = most_summed_entries(model, 0); summed > kMaxSummedRows)
+    fail("num_experts_per_tok: expected at most {} that add to one sum, got {}", kMaxSummedRows, summed);
   for (int l = 1; l < model.num_layers(); ++l)
-    if (model.layers[l] != model.layers[0])
-      fail("layers: training expects all layers alike, got a layer {} unlike the first", l);
+    for (std::size_t b = 0; b < model.layers[l].blocks.size(); ++b) {
+      BlockConfig first = model.layers[0].blocks[b];
+      first.residual_factor = model.layers[l].blocks[b].residual_factor;
+      first.parallel = model.layers[l].blocks[b].parallel;
+      if (model.layers[l].blocks[b] != first)
+        fail(
+            "layers: training expects layers that differ by residual_factor and parallel alone, got a layer {} unlike "
+            "the first",
+            l);
+    }
 }
 
 }  // namespace
@@ -172,7 +179,7 @@ Dims::Dims(const ModelConfig& config)
       experts(config.experts(0).count),
       top_k(config.experts(0).per_token),
       width(config.experts(0).width),
-      groups(config.expert_groups),
+      groups(selection(config, 0).expert_groups),
       streams(config.federated() ? config.expert_groups : 1),
       qkv((heads + 2 * kv_heads) * head_dim) {}
 

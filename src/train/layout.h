@@ -18,7 +18,7 @@ struct Dims {
 
   int hidden, layers, heads, kv_heads, head_dim, vocab;
   int experts, top_k, width;  // E, K, F
-  int groups;                 // H: each token selects top_k / groups experts in each
+  int groups;                 // each token selects top_k / groups experts in each: H, or 1 if it selects across groups
   int streams;                // hidden states that attention reads: H if federated, otherwise 1
   int qkv;                    // (N + 2M) C: queries, keys and values of one token, stream by stream
   int group_experts() const { return experts / groups; }

@@ -25,16 +25,17 @@ namespace foe::train {
 
 template <typename T>
 struct LayerActivations {
-  LayerActivations(const ModelConfig& config, int tokens);
+  LayerActivations(const ModelConfig& config, int layer, int tokens);
 
   AlignedBuffer<T> norm1_STD, norm1_scale_ST;  // the input of attention, and its inverse RMS
   AlignedBuffer<T> qkv_TW, raw_TW, qk_scale_TU;
   AlignedBuffer<T> o_TNC, log_sum_TN;
   AlignedBuffer<T> residual_TD;  // the residual r before the experts
-  AlignedBuffer<T> norm2_TD, norm2_scale_T;
+  AlignedBuffer<T> own_STD;      // where groups do not sync, the updates before the experts; otherwise empty
+  AlignedBuffer<T> norm2_TD, norm2_scale_T;  // where groups do not sync, of all streams, as are the routing's tokens
   Routing<T> routing;
   AlignedBuffer<T> gate_up_R2F;
-  AlignedBuffer<T> moe_STD;  // M_h
+  AlignedBuffer<T> moe_STD;  // M_h: the updates behind the experts
 };
 
 // All memory of one shard, which is allocated once.
@@ -55,10 +56,14 @@ struct Activations {
   // Sums over blocks of heads and over streams, with the terms of some tokens, and where the blocks begin in o.
   TermSum block_sum, stream_sum;
   std::vector<int> block_begin;
-  AlignedBuffer<T> terms;  // [blocks][kTermRows][D]
+  AlignedBuffer<T> terms;   // [blocks][kTermRows][D]
+  AlignedBuffer<T> scaled;  // [kTermRows][N C]: what the heads of some tokens have attended to, with a factor
 
-  // Gradients of r, of M_h, of a norm's output, of queries, keys and values, and of attention's output.
-  AlignedBuffer<T> d_residual_TD, d_moe_STD, d_norm_TD, d_attention_TD, d_qkv_TW, d_o_TNC, d_weight_TK, d_scores_TE;
+  // Gradients of r, of M_h, of a norm's output (where groups do not sync, of all streams), of queries, keys and values,
+  // and of attention's output. d_parallel_TD: what experts beside attention add to that of the r that both read.
+  // d_attention_STD, d_added_STD: of what attention and experts add to r or M_h.
+  AlignedBuffer<T> d_residual_TD, d_parallel_TD, d_moe_STD, d_added_STD, d_norm_TD, d_attention_STD, d_qkv_TW, d_o_TNC;
+  AlignedBuffer<T> d_weight_TK, d_scores_TE;
   AlignedBuffer<T> d_qkv_weight;  // [stream_qkv][D]
   AlignedBuffer<T> row_D, d_row_D;
   AttentionScratch<T> attention;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "core/share.h"
 #include "kernels/rows/select.h"
 #include "train/rows.h"
 
@@ -34,15 +35,25 @@ template <typename T>
 void sort_by_expert(const Dims& d, int tokens, Routing<T>& r) {
   std::fill(r.first_E.begin(), r.first_E.end(), 0);
   const int slots = tokens * d.top_k;
-  for (int slot = 0; slot < slots; ++slot) ++r.first_E[r.expert_TK[slot] + 1];
+  for (int slot = 0; slot < slots; ++slot)
+    if (r.has_row(d, slot)) ++r.first_E[r.expert_TK[slot] + 1];
   for (int e = 0; e < d.experts; ++e) r.first_E[e + 1] += r.first_E[e];
   std::vector<std::int32_t> next(r.first_E.begin(), r.first_E.end() - 1);
   for (int slot = 0; slot < slots; ++slot) {
+    r.row_TK[slot] = -1;
+    if (!r.has_row(d, slot)) continue;
     const std::int32_t row = next[r.expert_TK[slot]]++;
     r.token_R[row] = slot / d.top_k;
     r.slot_R[row] = slot;
     r.row_TK[slot] = row;
   }
+}
+
+// The groups that count in the losses of a token: all or, where groups route, its own.
+template <typename T>
+Range counted_groups(const Dims& d, const Routing<T>& r, int token) {
+  if (r.group_tokens == 0) return {0, d.groups};
+  return {token / r.group_tokens, token / r.group_tokens + 1};
 }
 
 // Returns f_e: the share of the selections in the expert's group that went to this expert.
@@ -54,13 +65,18 @@ double chosen_share(const Dims& d, int tokens, const Routing<T>& r, int expert) 
 template <typename T>
 RouterLosses router_losses(const Dims& d, int tokens, const Routing<T>& r) {
   std::vector<double> mean(d.experts);
-  for (int t = 0; t < tokens; ++t)
-    for (int e = 0; e < d.experts; ++e) mean[e] += r.p_TE[static_cast<std::size_t>(t) * d.experts + e];
   RouterLosses losses;
+  for (int t = 0; t < tokens; ++t) {
+    const Range groups = counted_groups(d, r, t);
+    for (int e = groups.begin * d.group_experts(); e < groups.end * d.group_experts(); ++e)
+      mean[e] += r.p_TE[product(t, d.experts) + e];
+    for (int g = groups.begin; g < groups.end; ++g)
+      losses.z += static_cast<double>(r.log_sum_TH[product(t, d.groups) + g]) * r.log_sum_TH[product(t, d.groups) + g];
+  }
+  const int of_group = r.group_tokens == 0 ? tokens : r.group_tokens;
   for (int e = 0; e < d.experts; ++e)
-    losses.balance += d.experts * chosen_share(d, tokens, r, e) * mean[e] / tokens / d.groups;
-  for (int i = 0; i < tokens * d.groups; ++i) losses.z += static_cast<double>(r.log_sum_TH[i]) * r.log_sum_TH[i];
-  losses.z /= static_cast<double>(tokens) * d.groups;
+    losses.balance += d.experts * chosen_share(d, of_group, r, e) * mean[e] / of_group / d.groups;
+  losses.z /= static_cast<double>(of_group) * d.groups;
   return losses;
 }
 
@@ -82,6 +98,9 @@ template <typename T>
 RouterLosses route(const ModelConfig& config, int layer, int tokens, const Route* forced, Routing<T>& r) {
   const Dims d(config);
   const Selection how = selection(config, 0);
+  r.group_tokens = config.syncs(layer) ? 0 : tokens / d.streams;
+  if (forced && r.group_tokens > 0)
+    fail("route: expected a model with group_sync_every = 1, got {}", config.group_sync_every);
   for (int t = 0; t < tokens; ++t) {
     T* share = r.share_TE.data() + static_cast<std::size_t>(t) * d.experts;
     T* p = std::copy_n(share, d.experts, r.p_TE.data() + static_cast<std::size_t>(t) * d.experts) - d.experts;
@@ -101,11 +120,11 @@ template <typename T>
 void route_backward(const ModelConfig& config, int tokens, const Routing<T>& r, const T* dweight_TK,
                     const RouterLosses& losses, T* dscores_TE) {
   const Dims d(config);
-  const int n = d.group_experts();
+  const int n = d.group_experts(), of_group = r.group_tokens == 0 ? tokens : r.group_tokens;
   std::vector<T> dp(d.experts), balance(d.experts);
   for (int e = 0; e < d.experts; ++e)
-    balance[e] = static_cast<T>(losses.balance * d.experts * chosen_share(d, tokens, r, e) / tokens / d.groups);
-  const T z = static_cast<T>(losses.z * 2 / (static_cast<double>(tokens) * d.groups));
+    balance[e] = static_cast<T>(losses.balance * d.experts * chosen_share(d, of_group, r, e) / of_group / d.groups);
+  const T z = static_cast<T>(losses.z * 2 / (static_cast<double>(of_group) * d.groups));
   for (int t = 0; t < tokens; ++t) {
     const T* p = r.p_TE.data() + static_cast<std::size_t>(t) * d.experts;
     const T* share = r.share_TE.data() + static_cast<std::size_t>(t) * d.experts;
@@ -114,7 +133,9 @@ void route_backward(const ModelConfig& config, int tokens, const Routing<T>& r, 
     const std::int32_t* chosen = r.expert_TK.data() + static_cast<std::size_t>(t) * d.top_k;
     T* dscores = dscores_TE + static_cast<std::size_t>(t) * d.experts;
 
-    std::copy(balance.begin(), balance.end(), dp.begin());
+    const Range groups = counted_groups(d, r, t);
+    std::fill(dp.begin(), dp.end(), T{0});
+    std::copy(balance.begin() + groups.begin * n, balance.begin() + groups.end * n, dp.begin() + groups.begin * n);
     T total = 1, along = 0;
     if (config.experts(0).router->norm != RouterNorm::kNone) {  // w_i = p_i / S: dw_i/dp_j = ([i = j] - w_i) / S
       total = 0;
@@ -124,7 +145,8 @@ void route_backward(const ModelConfig& config, int tokens, const Routing<T>& r, 
     T inner = 0;
     for (int e = 0; e < d.experts; ++e) inner += p[e] * dp[e];
     for (int e = 0; e < d.experts; ++e)
-      dscores[e] = p[e] * (dp[e] - inner) + z * r.log_sum_TH[static_cast<std::size_t>(t) * d.groups + e / n] * share[e];
+      dscores[e] = p[e] * (dp[e] - inner) +
+                   (groups.contains(e / n) ? z : T{0}) * r.log_sum_TH[product(t, d.groups) + e / n] * share[e];
   }
 }
 

@@ -21,6 +21,9 @@
 namespace foe::train {
 
 // One layer's routing of T tokens. R = T * K rows, sorted by expert and then by token.
+//
+// Where the groups of a federated model have not synced, each routes the tokens by its own residual. Then T stands for
+// the tokens of all groups, group by group, and of what a token selects only the experts of its group have rows.
 template <typename T>
 struct Routing {
   Routing(const Dims& d, int tokens);
@@ -33,7 +36,11 @@ struct Routing {
   std::vector<std::int32_t> first_E;  // rows [first_E[e], first_E[e + 1]) are expert e's; E + 1 entries
   std::vector<std::int32_t> token_R;  // the token of each row
   std::vector<std::int32_t> slot_R;   // the index of each row in expert_TK and weight_TK
-  std::vector<std::int32_t> row_TK;   // and the other way round
+  std::vector<std::int32_t> row_TK;   // and the other way round; -1 without a row
+  int group_tokens = 0;               // where groups route, how many tokens each has; otherwise 0
+  bool has_row(const Dims& d, std::size_t slot) const {
+    return group_tokens == 0 || d.stream_of(expert_TK[slot]) == static_cast<int>(slot / d.top_k) / group_tokens;
+  }
   int rows(int expert) const { return first_E[expert + 1] - first_E[expert]; }
 };
 
@@ -43,7 +50,8 @@ struct RouterLosses {
 
 // Takes the scores in routing.share_TE of a layer, fills the routing, and returns both losses. With `forced`, a route
 // of these tokens, its experts and weights take the place of what the router selects, as in a replay (docs/routes.md).
-// Throws Error if a token has fewer experts there than in training.
+// Throws Error if a token has fewer experts there than in training, or in a layer that does not sync, where `tokens`
+// are those of all groups.
 template <typename T>
 RouterLosses route(const ModelConfig& config, int layer, int tokens, const Route* forced, Routing<T>& routing);
 

@@ -202,6 +202,9 @@ bool run_training(const TrainConfig& config, const RunOptions& options, Communic
     return true;
   }
   const bool record = !options.route_trace.empty();
+  // Where groups do not sync, each routes by its own residual.
+  if (const int every = config.model.group_sync_every; record && config.model.federated() && every > 1)
+    fail("--route-trace: expected a model with group_sync_every = 1, got {}", every);
   if (!record || !leads) return run.train(options.stop, record, nullptr);
   RouteRecord routes(options.route_trace);
   RouteWriter writer(options.route_trace, run.route_form(), run.route_origin(), options.route_trace_bytes);

@@ -29,8 +29,9 @@ constexpr std::size_t kMaxConfigBytes = 16 << 20;
 
 constexpr const char* kOurType = "foe";
 // Our keys of a whole model, which are read in every family's file.
-const std::vector<std::string> kOurKeys = {"expert_groups",    "residual",     "group_sync",    "qk_norm",    "layers",
-                                           "embedding_factor", "logit_factor", "logit_softcap", "norm_offset"};
+const std::vector<std::string> kOurKeys = {"expert_groups", "residual",   "group_sync",       "group_sync_every",
+                                           "qk_norm",       "layers",     "embedding_factor", "logit_factor",
+                                           "logit_softcap", "norm_offset"};
 
 // Our own type, and any type that is not known in a file with our keys, is null.
 const Family* family_of(const json& root) {
@@ -105,15 +106,16 @@ void read_our_keys(const ConfigKeys& keys, ModelConfig& config) {
   config.expert_groups = get_int(root, "expert_groups", 1);
   config.residual = get_choice(root, "residual", Residual::kShared, {Residual::kShared, Residual::kFederated});
   config.group_sync = get_choice(root, "group_sync", GroupSync::kMean, {GroupSync::kMean, GroupSync::kSum});
+  config.group_sync_every = get_int(root, "group_sync_every", config.group_sync_every);
   for_each_attention(config, [&](AttentionConfig& attention) {
     attention.qk_norm = get_choice(root, "qk_norm", attention.qk_norm, {QkNorm::kNone, QkNorm::kHead, QkNorm::kFull});
   });
   if (const json* layers = find(root, "layers")) {
     const BlockDefaults defaults{config.attention(0), config.experts(0), dense_width(root, config.experts(0))};
     config.layers.clear();
-    read_layers(*layers, defaults, config);
-    const int count = get_int(root, "num_hidden_layers", config.num_layers());
-    if (count != config.num_layers())
+    const int count = get_int(root, "num_hidden_layers", 0);
+    read_layers(*layers, count, defaults, config);
+    if (count != 0 && count != config.num_layers())
       fail("num_hidden_layers: expected {}, as there are in layers, got {}", config.num_layers(), count);
   }
 }
@@ -191,6 +193,7 @@ void write_our_keys(const ModelConfig& config, nlohmann::ordered_json& root) {
   other.activation = e.activation;  // hidden_act
   write_network_keys(e, other, root);
   write_expert_keys(e, other, root);
+  write_other(root, "group_sync_every", config.group_sync_every, 1);
   write_other(root, "norm_offset", config.norm_offset, 0);
   write_other(root, "embedding_factor", config.embedding_factor, 1);
   write_other(root, "logit_factor", config.logit_factor, 1);

@@ -14,6 +14,7 @@ void visit_router_keys(Visit&& visit) {
   visit("score", &R::score,
         {RouterScore::kSoftmax, RouterScore::kSigmoid, RouterScore::kSelectedSoftmax, RouterScore::kOne});
   visit("selection_bias", &R::selection_bias);
+  visit("across_groups", &R::across_groups);
   visit("n_group", &R::groups);
   visit("topk_group", &R::top_groups);
   visit("group_score", &R::group_score, {GroupScore::kMax, GroupScore::kTopTwo});

@@ -1,8 +1,7 @@
 // The keys of a model's or a layer's experts in our own dialect of config.json, beside those that Hugging Face has:
 //
-//   "router": {"score": "softmax", "selection_bias": false, "n_group": 1, "topk_group": 1, "group_score": "max",
-//              "top_p": 1.0, "norm": "none", "norm_min": 0.0, "scale": 1.0,
-//              "bias": false}
+//   "router": {"score": "softmax", "selection_bias": false, "across_groups": false, "n_group": 1, "topk_group": 1,
+//              "group_score": "max", "top_p": 1.0, "norm": "none", "norm_min": 0.0, "scale": 1.0, "bias": false}
 //   "num_shared_experts": 0, "shared_intermediate_size": 0, "shared_gate": false, "constant_experts": 0,
 //   "copy_experts": 0, "zero_experts": 0, "expert_storage": "own", "experts_of_layer": null
 //   "swiglu_alpha": 1.0, "swiglu_limit": 0.0, "up_offset": 0.0, "mlp_bias": false, also of dense layers

@@ -132,14 +132,15 @@ nlohmann::ordered_json write_block(const BlockConfig& block, const BlockDefaults
 
 }  // namespace
 
-void read_layers(const json& list, const BlockDefaults& defaults, ModelConfig& config) {
+void read_layers(const json& list, int count, const BlockDefaults& defaults, ModelConfig& config) {
   if (!list.is_array() || list.empty()) fail("layers: expected a list of objects, got {}", excerpt(list));
   config.layers.clear();
   for (std::size_t i = 0; i < list.size(); ++i) {
     const std::string path = fmt::format("layers[{}]", i);
     expect_only(list[i], path, {"repeat", "blocks"});
     const int index = config.num_layers();
-    int repeat = 1;
+    const bool last = i + 1 == list.size();
+    int repeat = last && count <= kMaxLayers ? std::max(1, count - index) : 1;
     within(path, [&] {
       repeat = get_int(list[i], "repeat", repeat);
       if (repeat < 1 || repeat > kMaxLayers - index)

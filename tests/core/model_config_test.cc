@@ -162,9 +162,24 @@ TEST(ModelConfig, RefusesWhatIsNotComputed) {
       {[&](C& c) { block(c).residual_factor = 0; }, "layers[2].blocks[0].residual_factor: expected a number"},
       {[&](C& c) { block(c).residual_factor = 2, c.attention(2).output_bias = true; },
        "layers[2].blocks[0].residual_factor: expected 1 for attention with an output bias in a federated model"},
-      {[&](C& c) { block(c).parallel = true; }, "layers[2].blocks[0].parallel: expected false"},
+      {[](C& c) { c.layers[0].blocks[0].parallel = true; },
+       "layers[0].blocks[0].parallel: expected false in the first block of the first layer"},
+      {[&](C& c) { block(c).parallel = true, c.residual = Residual::kShared; },
+       "layers[2].blocks[0].parallel: expected false for attention without a federation"},
       {[](C& c) { c.layers[2].blocks[1].parallel = true; },
-       "layers[2].blocks[1].parallel: expected false in a federated model"},
+       "layers[2].blocks[1].parallel: expected false as in the first layer of a federated model, got true"},
+      {[&](C& c) {
+         for (LayerConfig& layer : c.layers) layer.blocks[1].parallel = true;
+         block(c).parallel = true;
+       },
+       "layers[2].blocks[1].parallel: expected false behind a parallel block of a federated model, got true"},
+      {[&](C& c) { block(c).parallel = true, c.group_sync_every = 2; },
+       "layers[2].blocks[0].parallel: expected false with group_sync_every = 2, got true"},
+      {[](C& c) { c.residual = Residual::kShared, c.group_sync_every = 2; },
+       "group_sync_every: expected 1 without residual = \"federated\", got 2"},
+      {[](C& c) { c.group_sync_every = 0; }, "group_sync_every: expected an integer from 1 to"},
+      {[](C& c) { c.experts(2).router->across_groups = true, c.experts(2).zero = 8; },
+       "layers[2].blocks[1].experts.router.across_groups: expected false with constant, copy or zero experts"},
       {[](C& c) { c.layers[2].blocks[1].norm = BlockNorm::kShared; },
        "layers[2].blocks[1].norm: expected before, after or both in a block that is not parallel"},
       {[](C& c) { c.experts(2) = dense_experts(192); },
@@ -234,6 +249,20 @@ TEST(ModelConfig, AcceptsLayersThatDiffer) {
   EXPECT_FALSE(config.dense());
   config.layers[7].blocks[0].norm = BlockNorm::kAfter;
   EXPECT_THAT(error_of(config), HasSubstr("layers[7].blocks[1].norm: expected before, after or both behind attention"));
+}
+
+TEST(ModelConfig, CountsTheSumsOfAFederation) {
+  ModelConfig config = paper_config();
+  EXPECT_EQ(config.group_sums(), 17);
+  for (int l = 1; l < 16; ++l) config.layers[l].blocks[0].parallel = true;
+  EXPECT_EQ(config.group_sums(), 17);
+  for (LayerConfig& layer : config.layers) layer.blocks[0].parallel = false, layer.blocks[1].parallel = true;
+  EXPECT_EQ(config.group_sums(), 16);
+  config = paper_config();
+  config.group_sync_every = 2;
+  EXPECT_EQ(config.group_sums(), 9);
+  config.expert_groups = 1;
+  EXPECT_EQ(config.group_sums(), 0);
 }
 
 TEST(ModelConfig, RefusesNetworksThatAreNotComputed) {

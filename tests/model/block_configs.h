@@ -51,6 +51,28 @@ inline std::vector<NamedConfig> block_configs() {
     make_dense(c);
     for (LayerConfig& layer : c.layers) layer.blocks[1].parallel = true, layer.blocks[1].norm = BlockNorm::kShared;
   });
+  add("foe4_parallel", small_federated(4), [](ModelConfig& c) {
+    c.group_sync = GroupSync::kMean;
+    for (LayerConfig& layer : c.layers) layer.blocks[1].parallel = true;
+  });
+  add("foe2_delayed", small_federated(2), [](ModelConfig& c) {
+    for (const int l : {1, 2}) c.layers[l].blocks[0].parallel = true;
+    set(c, &RouterConfig::across_groups, true);
+    set(c, &ExpertsConfig::per_token, 5);
+  });
+  add("foe4_every_second", small_federated(4), [](ModelConfig& c) {
+    c.group_sync_every = 2;
+    c.layers[1].blocks[1].norm = BlockNorm::kBoth;
+    set(c, &ExpertsConfig::shared, 4);
+    set(c, &ExpertsConfig::copy, 4);
+  });
+  add("foe2_every_third", small_federated(2), [](ModelConfig& c) {
+    c.group_sync_every = 3;
+    c.group_sync = GroupSync::kMean;
+    c.layers[1].blocks[1].norm = BlockNorm::kAfter;
+    c.layers[2].blocks[1].residual_factor = 0.6;
+    set(c, &AttentionConfig::output_bias, true);
+  });
   const auto factors = [&](ModelConfig& c) {
     double factor = 0.5;
     each_block(c, [&](BlockConfig& block) { block.residual_factor = factor += 0.1; });

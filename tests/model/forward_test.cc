@@ -225,7 +225,7 @@ TEST_P(ForwardTest, SumsPerStep) {
       const CommCounters after = comm.counters();
       const int split_norms = !c.federated() && c.heads().qk_norm == QkNorm::kFull ? L : 0;
       EXPECT_EQ((after.sum - before.sum).calls,
-                static_cast<std::uint64_t>(c.federated() ? L + 1 : 2 * L + split_norms));
+                static_cast<std::uint64_t>(c.federated() ? c.group_sums() : 2 * L + split_norms));
       EXPECT_EQ((after.gather - before.gather).calls, 1u);
       EXPECT_EQ((after.broadcast - before.broadcast).calls, 0u);  // the engine's
     }

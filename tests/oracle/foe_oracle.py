@@ -12,7 +12,13 @@ layer adds its experts' outputs to r at once, unscaled, and attention reads r; s
 
 A block may have its norm before it, after it (OLMo 2: r + norm(block(r))) or both (Gemma 2), a factor on what it adds
 (Granite), and the experts may read the r that attention reads (Cohere, GPT-NeoX). In a federated model the norm after
-the experts is that of each group's own M_h.
+the experts is that of each group's own M_h. There parallel experts are summed together with the attention beside them:
+
+    r    = r + c * sum_h (Attn_h(norm(r)) + M_h),  M_h of the same r     experts parallel to attention
+    r    = r + c * sum_h (M_h + Attn_h(norm(r)))                         attention parallel to the experts below
+
+With group_sync_every = n only the first of every n layers sums. In the others u_h, what group h has added since the
+last sum, stays with it: u_h += Attn_h(norm(r + u_h)), then u_h += M_h, of norm(r + u_h), which the router reads, too.
 
 T tokens, D model, N query heads, M KV heads, C head dim, E experts, F expert hidden, H groups, V vocabulary.
 """
@@ -247,7 +253,7 @@ def attention_of_group(config, weights, layer, x_TD, groups, h):
 def route(config, scores_TE):
     """Returns the weights [T, E] of the chosen experts, 0 elsewhere, and the smallest margin of a choice."""
     probabilities_TE = softmax(scores_TE)
-    groups = config["expert_groups"]
+    groups = 1 if config.get("router", {}).get("across_groups") else config["expert_groups"]
     k = config["num_experts_per_tok"] // groups
     chosen_TE = np.zeros(scores_TE.shape, bool)
     margin = np.inf
@@ -358,30 +364,41 @@ def forward(config, weights, tokens, routing=None):
         return rms_norm(x, weights[f"model.layers.{layer}.{name}.weight"], eps) if name else x
 
     r = weights["model.embed_tokens.weight"][np.asarray(tokens)] * config.get("embedding_factor", 1.0)
-    m_HTD = None
+    u_HTD = np.zeros((streams,) + r.shape)  # what groups have added since the last sum
+    summed = True  # whether that is nothing
     for layer, (a, e) in enumerate(layers_of(config)):
         before_attention, after_attention, before_experts, after_experts = norm_names(a, e)
-        r_before = r
-        if layer == 0 or not federated:
-            x = norm(before_attention, layer, r)
-            update = sum(attention_of_group(a, weights, layer, x, streams, h) for h in range(streams))
-            r = r + a["residual_factor"] * norm(after_attention, layer, update)
-        else:
-            update = 0
-            for h in range(groups):
-                x = norm(before_attention, layer, r + m_HTD[h])
-                update = update + m_HTD[h] + a["residual_factor"] * attention_of_group(a, weights, layer, x, groups, h)
-            r = r + c * update
-        x = norm(before_experts, layer, r_before if e["parallel"] else r)
-        m_HTD = experts(e, weights, layer, x, result, routing)
+
+        def experts_of(x_TD):
+            m_HTD = experts(e, weights, layer, norm(before_experts, layer, x_TD), result, routing)
+            if not federated:
+                m_HTD = np.sum(m_HTD, axis=0)[None]
+            return e["residual_factor"] * norm(after_experts, layer, m_HTD)
+
+        m_HTD = experts_of(r) if e["parallel"] else 0
+        reads_HTD = r + (0 if a["parallel"] else 1) * u_HTD
+        x_HTD = norm(before_attention, layer, reads_HTD)
+        a_HTD = np.stack([attention_of_group(a, weights, layer, x_HTD[h], streams, h) for h in range(streams)])
+        syncs = layer % config.get("group_sync_every", 1) == 0
         if not federated:
-            m_HTD = np.sum(m_HTD, axis=0)[None]
-        m_HTD = e["residual_factor"] * norm(after_experts, layer, m_HTD)
+            r = r + a["residual_factor"] * norm(after_attention, layer, a_HTD[0])
+        elif syncs:
+            scale = c if not summed or e["parallel"] else 1.0
+            r = r + scale * np.sum(u_HTD + m_HTD + a["residual_factor"] * a_HTD, axis=0)
+            u_HTD = np.zeros_like(u_HTD)
+        else:
+            u_HTD = u_HTD + a["residual_factor"] * a_HTD
+        if not e["parallel"] and syncs:
+            m_HTD = experts_of(r)
+        elif not e["parallel"]:
+            m_HTD = np.stack([experts_of(r + u_HTD[h])[h] for h in range(groups)])
         result.expert_share.append(rms(m_HTD) / rms(r))
         if not federated:
             r = r + m_HTD[0]
-    if federated:
-        r = r + c * np.sum(m_HTD, axis=0)
+        elif not e["parallel"]:
+            u_HTD = u_HTD + m_HTD
+        summed = not federated or e["parallel"]
+    r = r + c * np.sum(u_HTD, axis=0)
     head_VD = weights["model.embed_tokens.weight" if config["tie_word_embeddings"] else "lm_head.weight"]
     logits_TV = rms_norm(r, weights["model.norm.weight"], eps) @ head_VD.T * config.get("logit_factor", 1.0)
     result.logits_TV = soft_cap(logits_TV, config.get("logit_softcap"))

@@ -73,7 +73,7 @@ OTHERS = {
 
 
 def make_config(**overrides):
-    unknown = set(overrides) - set(DEFAULTS) - set(OTHERS) - {"router", "layers"}
+    unknown = set(overrides) - set(DEFAULTS) - set(OTHERS) - {"router", "layers", "group_sync_every"}
     if unknown:
         raise ValueError(f"unknown configuration keys {sorted(unknown)}")
     return DEFAULTS | overrides

@@ -65,6 +65,9 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{"residual = \"federated\"", "residual = 2", "model.residual: expected a string, got 2"},
         Wrong{"qk_norm = \"head\"", "max_position_embeddings = 8",
               "model.max_position_embeddings: expected an integer from 24 to 2147483647, got 8"},
+        Wrong{"qk_norm = \"head\"", "layers = 3", "model.layers: expected a list of objects, got 3"},
+        Wrong{"qk_norm = \"head\"", "layers = [{ repeat = 3 }]",
+              "model.num_hidden_layers: expected 3, as there are in layers, got 2"},
         Wrong{"expert_groups = 2", "expert_groups = 3", "model.expert_groups: expected a divisor of"},
         Wrong{"save_dtype = \"f32\"", "save_dtype = \"f16\"",
               "run.save_dtype: expected one of \"bf16\", \"f32\", got \"f16\""},
@@ -80,6 +83,25 @@ TEST(TrainConfig, ReadsWhatItIsGiven) {
   EXPECT_EQ(c.identity.at("train.learning_rate"), "0.01");
   EXPECT_EQ(c.identity.at("train.beta2"), "0.95");  // defaults count as well
   EXPECT_EQ(c.identity.count("run.log_every"), 0u);
+}
+
+TEST(TrainConfig, LayersAreThoseOfConfigJson) {
+  const TrainConfig c =
+      parse_train_config(edited("qk_norm = \"head\"",
+                                "layers = [{}, { blocks = [{ attention = {}, parallel = true }, "
+                                "{ experts = { router = { across_groups = true } }, residual_factor = 0.5 }] }]"),
+                         "tiny.toml");
+  ASSERT_EQ(c.model.num_layers(), 2);
+  EXPECT_FALSE(c.model.layers[0].blocks[0].parallel);
+  EXPECT_TRUE(c.model.layers[1].blocks[0].parallel);
+  EXPECT_EQ(c.model.layers[1].blocks[1].residual_factor, 0.5);
+  EXPECT_TRUE(c.model.experts(1).router->across_groups);
+  EXPECT_EQ(c.identity.count("model.layers"), 1u);
+  const TrainConfig every = parse_train_config(edited("qk_norm = \"head\"", "group_sync_every = 2"), "tiny.toml");
+  EXPECT_EQ(every.model.group_sync_every, 2);
+  // Checkpoints of models without these keys are still theirs.
+  const TrainConfig plain = parse_train_config(kTinyToml, "tiny.toml");
+  EXPECT_EQ(plain.identity.count("model.layers") + plain.identity.count("model.group_sync_every"), 0u);
 }
 
 TEST(TrainConfig, ShippedConfigurationsDifferOnlyInTheirGroups) {

@@ -74,8 +74,11 @@ TEST(Layout, RefusesAttentionThatIsNotTrained) {
 TEST(Layout, RefusesBlocksAndLayersThatAreNotTrained) {
   const std::pair<std::function<void(ModelConfig&)>, const char*> cases[] = {
       {[](auto& c) { c.layers[1].blocks[1].norm = BlockNorm::kAfter; }, "norm: training expects before, got after"},
-      {[](auto& c) { c.layers[1].blocks[0].residual_factor = 2; }, "residual_factor: training expects 1, got 2"},
-      {[](auto& c) { c.layers[1].blocks[1].parallel = true; }, "parallel: training expects false, got true"},
+      {[](auto& c) {
+         c.group_sync_every = 2, c.residual = Residual::kFederated;
+         for_each_experts(c, [](ExpertsConfig& e) { e.router->across_groups = true; });
+       },
+       "router.across_groups: training expects false, got true"},
       {[](auto& c) { c.experts(1).activation = Activation::kRelu2; }, "hidden_act: training expects silu, got relu2"},
       {[](auto& c) { c.experts(1).gate.limit = 7; }, "swiglu_limit: training expects 0, got 7"},
       {[](auto& c) { c.experts(1).bias = true; }, "mlp_bias: training expects false, got true"},
@@ -83,7 +86,8 @@ TEST(Layout, RefusesBlocksAndLayersThatAreNotTrained) {
       {[](auto& c) { c.experts(1) = dense_experts(16); },
        "num_experts: training expects at least 1 expert in every layer, got a dense layer"},
       {[](auto& c) { c.experts(1).per_token = 1; },
-       "layers: training expects all layers alike, got a layer 1 unlike the first"},
+       "layers: training expects layers that differ by residual_factor and parallel alone, got a layer 1 unlike the "
+       "first"},
       {[](auto& c) { c.embedding_factor = 2; }, "embedding_factor: training expects 1, got 2"},
       {[](auto& c) { c.logit_factor = 2; }, "logit_factor: training expects 1, got 2"},
       {[](auto& c) { c.logit_softcap = 2; }, "logit_softcap: training expects 0, got 2"},

@@ -20,7 +20,26 @@ struct TinyCase {
   QkNorm qk_norm = QkNorm::kNone;
   bool norm_topk_prob = false, tied = false;
   int top_k = 2;
+  void (*change)(ModelConfig&) = nullptr;
 };
+
+// What a layer adds has factors, which differ by layer and block.
+inline void set_factors(ModelConfig& m) {
+  double factor = 0.7;
+  for (LayerConfig& layer : m.layers)
+    for (BlockConfig& block : layer.blocks) block.residual_factor = factor += 0.1;
+}
+
+// Experts beside attention, in all layers or where a shared residual lets layers differ.
+inline void set_parallel(ModelConfig& m) {
+  for (int l = m.federated() ? 0 : 1; l < m.num_layers(); ++l) m.layers[l].blocks[1].parallel = true;
+}
+
+// Attention beside the experts of the layer below, which are selected across groups.
+inline void set_delayed(ModelConfig& m) {
+  for (int l = 1; l < m.num_layers(); ++l) m.layers[l].blocks[0].parallel = true;
+  for_each_experts(m, [](ExpertsConfig& e) { e.router->across_groups = true; });
+}
 
 inline void PrintTo(const TinyCase& tiny, std::ostream* out) {
   *out << tiny.name;
@@ -41,6 +60,7 @@ inline ModelConfig tiny_config(const TinyCase& c) {
   m.expert_groups = c.groups;
   m.residual = c.residual;
   m.group_sync = c.sync;
+  if (c.change) c.change(m);
   return m;
 }
 
@@ -57,6 +77,13 @@ inline std::vector<TinyCase> tiny_cases() {
       {"FoeMean", 4, kFederated, kMean, kHead, true, false, 4},
       {"FoeSumFullNorm", 2, kFederated, kSum, kFull, true, false, 4},
       {"FoeMeanFullNorm", 4, kFederated, kMean, kFull, false, true, 4},
+      {"MoeParallel", 1, kShared, kMean, kHead, false, true, 2,
+       [](ModelConfig& m) { set_factors(m), set_parallel(m); }},
+      {"FoeParallel", 2, kFederated, kMean, kNone, false, true, 2, set_parallel},
+      {"FoeSecond", 2, kFederated, kMean, kHead, true, true, 4,
+       [](ModelConfig& m) { set_factors(m), m.group_sync_every = 2; }},
+      {"FoeDelayed", 2, kFederated, kMean, kHead, true, true, 3,
+       [](ModelConfig& m) { set_factors(m), set_delayed(m); }},
   };
 }
 

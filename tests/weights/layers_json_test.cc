@@ -168,6 +168,7 @@ TEST(LayersJson, ReadsEachKey) {
          e.gate = {1.702, 7, 1};
        })},
       {experts({{"norm_topk_prob", true}}), of_experts([](auto& e) { e.router->norm = RouterNorm::kSelected; })},
+      {experts({{"router", {{"across_groups", true}}}}), of_experts([](auto& e) { e.router->across_groups = true; })},
       {experts({{"router", {{"top_p", 0.5}}}}), of_experts([](auto& e) { e.router->top_p = 0.5; })},
       {experts({{"num_shared_experts", 2}, {"shared_gate", true}}),
        of_experts([](auto& e) { e.shared = 2, e.shared_gate = true; })},
@@ -183,6 +184,14 @@ TEST(LayersJson, ReadsEachKey) {
       {attention({}, {{"residual_factor", 0.25}}), of_block(0, [](auto& b) { b.residual_factor = 0.25; })},
   };
   for (const Case& c : cases) EXPECT_EQ(parse({{"layers", c.layers}}), changed(c.change)) << c.layers;
+}
+
+TEST(LayersJson, TheLastEntryIsAllLayersThatAreLeft) {
+  const json last = attention({}, {{"residual_factor", 0.25}})[0];
+  const ModelConfig config = parse({{"num_hidden_layers", 4}, {"layers", {json::object(), last}}});
+  ASSERT_EQ(config.num_layers(), 4);
+  EXPECT_EQ(config.layers[0].blocks[0].residual_factor, 1);
+  for (int l = 1; l < 4; ++l) EXPECT_EQ(config.layers[l].blocks[0].residual_factor, 0.25);
 }
 
 // A layer's router has the keys that it does not name from the one for all layers.
@@ -257,7 +266,7 @@ TEST(LayersJson, RefusesNamingThePath) {
       {attention({}, {{"norm", "shared"}}),
        "layers[0].blocks[0].norm: expected before, after or both in the first block of a layer, got shared"},
       {attention({}, {{"parallel", true}}),
-       "layers[0].blocks[0].parallel: expected false in the first block of a layer, got true"},
+       "layers[0].blocks[0].parallel: expected false in the first block of the first layer, got true"},
       {attention({}, {{"residual_factor", -1}}),
        "layers[0].blocks[0].residual_factor: expected a number from 1e-06 to 1000000, got -1"},
       {experts({}, {{"norm", "shared"}}),
@@ -279,7 +288,7 @@ TEST(LayersJson, RefusesNamingThePath) {
        "layers[0].blocks[1].experts.experts_of_layer: expected null or the index of a layer below layer 0, got 0"},
   };
   for (const auto& [layers, message] : cases) EXPECT_THAT(refusal(layers), testing::StartsWith(message)) << layers;
-  EXPECT_EQ(refusal(kPlain, {{"num_hidden_layers", 2}}),
+  EXPECT_EQ(refusal({{{"repeat", 1}}}, {{"num_hidden_layers", 2}}),
             "num_hidden_layers: expected 1, as there are in layers, got 2");
   EXPECT_EQ(refusal(attention({}, {{"norm", "both"}}), {{"expert_groups", 2}, {"residual", "federated"}}),
             "layers[0].blocks[0].norm: expected before for the attention of a federated model, got both");

@@ -109,7 +109,7 @@ Selection selection(const ModelConfig& config, int layer) {
   return {.router = *experts.router,
           .experts = table.scored(),
           .per_token = experts.per_token,
-          .expert_groups = config.expert_groups,
+          .expert_groups = experts.router->across_groups ? 1 : config.expert_groups,
           .zero_experts = table.zero / table.groups};
 }
 

@@ -15,7 +15,7 @@ struct Selection {
   RouterConfig router;
   int experts = 0;        // E
   int per_token = 0;      // K
-  int expert_groups = 1;  // H: of each E/H consecutive experts at most K/H are selected
+  int expert_groups = 1;  // H: of each E/H consecutive experts at most K/H are selected; 1 if across groups
   int zero_experts = 0;   // of each group the last so many are zero experts (RouterNorm::kComputing)
 };
 
