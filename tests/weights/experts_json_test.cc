@@ -104,7 +104,7 @@ TEST(ExpertsJson, WritesWhatItReads) {
 TEST(ExpertsJson, RefusesWrongTypesRangesAndCombinations) {
   const std::pair<json, const char*> cases[] = {
       {{{"router", 3}}, "router: expected an object, got 3"},
-      {{{"router", {{"scores", "softmax"}}}}, "router: expected no key but score, selection_bias, n_group"},
+      {{{"router", {{"scores", "softmax"}}}}, "router: expected no key but score, selection_bias, across_groups"},
       {{{"router", {{"score", "tanh"}}}},
        R"(router.score: expected "softmax" or "sigmoid" or "selected_softmax" or "one", got "tanh")"},
       {{{"router", {{"selection_bias", 1}}}}, "router.selection_bias: expected true or false, got 1"},
