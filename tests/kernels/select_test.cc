@@ -119,8 +119,15 @@ TEST(Select, IsItsDefinition) {
           for (const GroupScore group_score : {GroupScore::kMax, GroupScore::kTopTwo})
             for (const double top_p : {1.0, 0.55})
               for (const int variant : {0, 1, 2, 3}) {
-                const Selection how{.router = {score, variant % 2 == 1, groups, top_groups, group_score, top_p, norm,
-                                               2.5, norm != RouterNorm::kNone && variant == 3 ? 0.9 : 0},
+                const Selection how{.router = {.score = score,
+                                               .selection_bias = variant % 2 == 1,
+                                               .groups = groups,
+                                               .top_groups = top_groups,
+                                               .group_score = group_score,
+                                               .top_p = top_p,
+                                               .norm = norm,
+                                               .scale = 2.5,
+                                               .norm_min = norm != RouterNorm::kNone && variant == 3 ? 0.9 : 0},
                                     .experts = 24,
                                     .per_token = 6,
                                     .expert_groups = H,
@@ -155,7 +162,13 @@ TEST(Select, IsItsDefinition) {
 
 // In float the same experts have the same weights but for rounding, and on every instruction set the same bits.
 TEST(Select, FloatAgreesWithDouble) {
-  const Selection how{.router = {RouterScore::kSigmoid, true, 8, 4, GroupScore::kTopTwo, 1, RouterNorm::kSelected, 2.5},
+  const Selection how{.router = {.score = RouterScore::kSigmoid,
+                                 .selection_bias = true,
+                                 .groups = 8,
+                                 .top_groups = 4,
+                                 .group_score = GroupScore::kTopTwo,
+                                 .norm = RouterNorm::kSelected,
+                                 .scale = 2.5},
                       .experts = 256,
                       .per_token = 8};
   for (int seed = 0; seed < 20; ++seed) {
