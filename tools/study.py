@@ -32,7 +32,6 @@ class Run:
     def __init__(self, plan: dict, size: dict, arm: dict, seed: int) -> None:
         self.size, self.arm, self.seed = size["name"], arm["name"], seed
         self.name = f"{self.size}-{self.arm}-{seed}"
-        self.waits_for = arm.get("waits_for")
         self.config = {
             "model": size["model"] | arm.get("model", {}),
             "data": plan["data"],
@@ -158,7 +157,7 @@ class Queue:
             except OSError:
                 sys.exit(f"study: {self.folder}: expected a folder of its own, but another queue works there")
             version = subprocess.check_output([self.foe, "--version"], text=True).strip()
-            left = [run for run in runs if not run.waits_for and run.result() is None]
+            left = [run for run in runs if run.result() is None]
             if not left:
                 print("study: nothing is left to run")
                 return 0
@@ -183,15 +182,13 @@ def print_status(runs: list[Run], folder: Path) -> None:
         lines = read_metrics(folder / run.name / "metrics.jsonl") if result is None else []
         if result:
             state = f"done   {result['held_out_nats']:.4f} nats"
-        elif run.waits_for:
-            state = f"waits for {run.waits_for}"
         elif lines:
             state = f"step {lines[-1]['step']} of {run.config['train']['steps']}"
         else:
             state = "to do"
         print(f"{run.name:<20} {state}")
     done = sum(run.result() is not None for run in runs)
-    print(f"{done} of {len(runs)} runs are done, {sum(bool(r.waits_for) for r in runs)} wait for something")
+    print(f"{done} of {len(runs)} runs are done")
 
 
 def main() -> None:
