@@ -56,7 +56,7 @@ PLAN = """\
     [[size]]
     name = "tiny"
     seeds = 2
-    arms = ["moe", "refused", "later"]
+    arms = ["moe", "refused"]
     [size.model]
     rope_theta = 1e4
     tie = true
@@ -68,9 +68,6 @@ PLAN = """\
     [[arm]]
     name = "refused"
     model = { residual = "unknown" }
-    [[arm]]
-    name = "later"
-    waits_for = "its key"
 """
 
 
