@@ -171,8 +171,9 @@ Tensor copy_in_order(const TensorFolder& folder, const Place& place, const Model
 StoredTensor StoredTensors::find(const ModelTensor& row, int index) const {
   const Place place = place_of(folder_, table_, row, index);
   if (place.order != RowOrder::kBelow) return {copy_in_order(folder_, place, row), 0};
-  // GGUF files have a matrix of one row as a vector.
-  const bool one_row = folder_.gguf() && row.shape.size() == 2 && row.shape[0] == 1 && place.shape == row.shape;
+  // A matrix of one row is a vector in files that llama-quantize wrote, and a matrix in those of its converter.
+  const bool one_row = folder_.gguf() && row.shape.size() == 2 && row.shape[0] == 1 && place.shape == row.shape &&
+                       folder_.contains(place.name) && folder_.find(place.name)->shape.size() == 1;
   Tensor tensor = folder_.tensor(place.name, one_row ? std::vector{row.shape[1]} : place.shape);
   if (one_row) tensor.shape = row.shape;
   if (place.slice >= 0) tensor = slice(tensor, place.slice);

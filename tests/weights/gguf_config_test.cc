@@ -105,6 +105,42 @@ TEST_F(GgufConfig, Qwen3IsNotInterleaved) {
   EXPECT_FALSE(config.heads().interleaved);
 }
 
+// In llama.cpp the whole head turns where nothing is said, also in families that turn half of it elsewhere.
+TEST_F(GgufConfig, WhatGlm4SaysOrHas) {
+  const GgufBytes glm = llama("glm4moe").u32("glm4moe.expert_count", 8).u32("glm4moe.expert_used_count", 2);
+  const auto with = [&](std::uint32_t groups) {
+    GgufBytes file = glm;
+    return file.u32("glm4moe.expert_feed_forward_length", 16)
+        .u32("glm4moe.expert_gating_func", 2)
+        .u32("glm4moe.expert_group_count", groups)
+        .u32("glm4moe.expert_group_used_count", 1);
+  };
+  const ModelConfig config = read(with(4));
+  EXPECT_EQ(config.heads().rotary_share, 1);
+  EXPECT_EQ(config.heads().qk_norm, QkNorm::kNone);
+  EXPECT_EQ(config.experts(0).count, 8);  // no layer is dense
+  EXPECT_EQ(config.experts(0).router->groups, 4);
+  EXPECT_EQ(config.experts(0).router->norm, RouterNorm::kNone);
+  EXPECT_EQ(read(with(1), {"blk.0.attn_q_norm.weight"}).heads().qk_norm, QkNorm::kHead);
+  EXPECT_EQ(read(with(1).u32("glm4moe.rope.dimension_count", 4)).heads().rotary_share, 0.5);
+}
+
+TEST_F(GgufConfig, OfGemma3) {
+  GgufBytes file = llama("gemma3");
+  file.u32("gemma3.attention.sliding_window", 8).f32("gemma3.rope.freq_base", 1e6f);
+  EXPECT_EQ(read(file).attention(0).rope_theta, 1e4);
+  EXPECT_EQ(read(file.f32("gemma3.rope.freq_base_swa", 500)).attention(0).rope_theta, 500);
+}
+
+TEST_F(GgufConfig, RefusesWhatAFamilyDoesNotCompute) {
+  expect_refused(llama("minimax-m2").u32("minimax-m2.expert_gating_func", 1),
+                 "minimax-m2.expert_gating_func: expected 2, which is what foe computes, got 1");
+  expect_refused(llama("granite").flag("granite.rope.scaling.finetuned", false),
+                 "granite.rope.scaling.finetuned: expected 1, which is what foe computes, got false");
+  expect_refused(llama().f32("llama.rope.scaling.attn_factor", 2),
+                 "llama.rope.scaling.attn_factor: expected 1 without factors of pairs, got 2");
+}
+
 TEST_F(GgufConfig, NumbersOfLayersMayBeAlike) {
   EXPECT_EQ(
       read(llama("llama", "attention.head_count_kv").i32s("llama.attention.head_count_kv", {4, 4})).heads().kv_heads,
@@ -156,8 +192,8 @@ TEST_F(GgufConfig, RefusesAFileWithoutEmbedding) {
 }
 
 TEST(GgufTensors, AreThoseOfTheModel) {
-  for (const char* name :
-       {"llama_types", "llama_k", "mixtral", "qwen3", "qwen3moe", "olmoe", "llama_shards-00002-of-00003"}) {
+  for (const char* name : {"llama_types", "llama_k", "mixtral", "qwen3", "qwen3moe", "olmoe", "gpt_oss",
+                           "granitemoeshared", "llama_shards-00002-of-00003"}) {
     const ModelConfig config = load_model_config(golden(name));
     const TensorFolder folder(golden(name));
     const StoredTensors stored(folder, config);

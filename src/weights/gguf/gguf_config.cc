@@ -35,8 +35,8 @@ class Translator {
            name ? "'" + std::string(name->substr(0, 100)) + "'" : "none");
     architecture_ = found;
     prefix_ = std::string(*name) + ".";
-    if (found->name == "llama" && metadata_.integer(key("expert_count")).value_or(0) > 0)
-      architecture_ = find_gguf_architecture("mixtral");
+    if (!found->with_experts.empty() && metadata_.integer(key("expert_count")).value_or(0) > 0)
+      architecture_ = find_gguf_architecture(found->with_experts);
   }
 
   json config() {
@@ -48,7 +48,7 @@ class Translator {
     read_widths();
     read_rope_scaling();
     read_tokens();
-    read_gemma();
+    read_attention_scale();
     return std::move(root_);
   }
 
@@ -85,7 +85,11 @@ class Translator {
       if (!known)
         fail("{}: {}: expected only keys that foe knows of this architecture, since another one may change the answers",
              metadata_.source(), name);
-      if (known->config) root_[known->config] = value_of(name);
+      const json said = known->config || known->only ? value_of(name) : json();
+      if (known->only && (said.is_boolean() ? json(said.get<bool>() ? 1 : 0) : said) != *known->only)
+        fail("{}: {}: expected {}, which is what foe computes, got {}", metadata_.source(), name, *known->only,
+             said.dump());
+      if (known->config) root_[known->config] = said;
     }
     // A dense model of an architecture with experts has none.
     if (const auto experts = root_.find("num_experts"); experts != root_.end() && *experts == 0) {
@@ -102,6 +106,7 @@ class Translator {
            embedding ? to_string(embedding->shape) : "none");
     root_["vocab_size"] = embedding->shape[0];
     root_["tie_word_embeddings"] = !gguf_.contains("output.weight");
+    if (architecture_->qk_norm_flag) root_[architecture_->qk_norm_flag] = gguf_.contains("blk.0.attn_q_norm.weight");
   }
 
   // Layers that predict further tokens are no part of the model.
@@ -134,7 +139,7 @@ class Translator {
     if (rotary < 0 || rotary > width)
       fail("{}: {}: expected at most {}, the width of a head, got {}", metadata_.source(), key("rope.dimension_count"),
            width, rotary);
-    if (rotary != width) root_["partial_rotary_factor"] = static_cast<double>(rotary) / static_cast<double>(width);
+    if (width > 0) root_["partial_rotary_factor"] = static_cast<double>(rotary) / static_cast<double>(width);
     // Families that are not asked for their width by Hugging Face's keys have no other one.
     if (const auto it = root_.find("head_dim");
         it != root_.end() && integer_in("num_attention_heads") * width == integer_in("hidden_size"))
@@ -178,6 +183,9 @@ class Translator {
       const double attention = metadata_.number(key("rope.scaling.attn_factor")).value_or(1);
       return of_pairs("rope_factors_short.weight", "rope_factors_long.weight", as_written(attention));
     }
+    if (const double factor = metadata_.number(key("rope.scaling.attn_factor")).value_or(1); factor != 1)
+      fail("{}: {}: expected 1 without factors of pairs, got {}", metadata_.source(), key("rope.scaling.attn_factor"),
+           factor);
     if (type == "none") return;
     if (type == "yarn") {
       copy_scaling(scaling, "rope.scaling.yarn_beta_fast", "beta_fast");
@@ -185,7 +193,7 @@ class Translator {
       if (metadata_.has(key("rope.scaling.yarn_log_multiplier")))
         fail("{}: {}: expected no such key, since foe does not know its meaning in this architecture",
              metadata_.source(), key("rope.scaling.yarn_log_multiplier"));
-      if (architecture_->name == "gpt-oss") scaling["truncate"] = false;
+      scaling.update(json::parse(architecture_->yarn));
     } else if (type != "linear") {
       fail("{}: {}: expected none, linear or yarn, got '{}'", metadata_.source(), key("rope.scaling.type"),
            type.substr(0, 100));
@@ -199,15 +207,12 @@ class Translator {
       root_["bos_token_id"] = *id;
   }
 
-  // Files of Gemma do not say by what scores are multiplied. It is the width of a head, but in the largest models
-  // (Gemma 2 27B, Gemma 3 27B) that of the model divided by the number of heads.
-  void read_gemma() {
-    if (architecture_->name != "gemma2" && architecture_->name != "gemma3") return;
+  void read_attention_scale() {
+    if (architecture_->layers_of_largest == 0) return;
     const std::int64_t layers = root_.value("num_hidden_layers", 0), heads = root_.value("num_attention_heads", 0);
-    const bool large = layers == (architecture_->name == "gemma2" ? 46 : 62);
+    const bool largest = layers == architecture_->layers_of_largest;
     root_["query_pre_attn_scalar"] =
-        large && heads > 0 ? root_.value("hidden_size", 0) / heads : root_.value("head_dim", 256);
-    root_["hidden_activation"] = "gelu_pytorch_tanh";
+        largest && heads > 0 ? root_.value("hidden_size", 0) / heads : root_.value("head_dim", 256);
   }
 
   const TensorFolder& gguf_;
