@@ -5,12 +5,15 @@
 
 Weights are random; their types, the names of tensors and keys, and the order of rows are those of llama.cpp's converter.
 A file of expected logits has `tokens` (I64 [T]) and `logits` (F32 [T, V]): tests/oracle/foe_oracle.py computes them from
-the weights as the PyPI package `gguf` dequantises them. That package has no quantiser of the K types: here their blocks
-are random. blocks.json has random blocks of each type, and what that package makes of them.
+the weights as the PyPI package `gguf` dequantises them. Files without one are the models of the same name in
+tests/golden/families, by the names and keys of that package, so that the logits of `transformers` are expected.
+The package has no quantiser of the K types: here their blocks are random. blocks.json has random blocks of each type,
+and what that package makes of them.
 Needs numpy and gguf (0.19).
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -24,6 +27,7 @@ sys.path.insert(0, str(ROOT / "tests" / "oracle"))
 
 import foe_oracle  # noqa: E402
 import random_model  # noqa: E402
+import routing_oracle as systems  # noqa: E402
 import safetensors_io  # noqa: E402
 
 TOKENS = 60
@@ -87,9 +91,10 @@ class Model:
     """One file: its architecture, its oracle's configuration, and the types of tensors by the end of their names."""
 
     def __init__(self, name, architecture, types, keys=None, reordered=False, seed=0, names=None, shards=0, fused=False,
-                 **config):
+                 routing=None, **config):
         self.name, self.architecture, self.types, self.keys = name, architecture, types, keys or {}
         self.reordered, self.seed, self.shards, self.fused = reordered, seed, shards, fused
+        self.routing = routing  # as foe_oracle.forward() takes it
         shape = dict(hidden_size=64, num_attention_heads=4, num_key_value_heads=2, head_dim=16, vocab_size=96,
                      num_experts=0, num_experts_per_tok=0, moe_intermediate_size=96, rms_norm_eps=1e-5,
                      max_position_embeddings=128)
@@ -97,9 +102,10 @@ class Model:
         self.config = random_model.make_config(**(shape | config))
         self.names = NAMES | (names or {})
 
-    def type_of(self, name, columns):
-        kind = next((kind for end, kind in self.types.items() if name.endswith(end)), self.types[""])
-        return T.F32 if columns is None else kind
+    def type_of(self, name, array):
+        if array.ndim == 1 or "ffn_gate_inp" in name or name.endswith(".bias"):
+            return T.F32
+        return next((kind for end, kind in self.types.items() if name.endswith(end)), self.types[""])
 
     def tensors(self):
         """Yields (name in the file, names in the oracle, array); experts are one tensor of all."""
@@ -151,8 +157,10 @@ class Model:
             heads = self.heads_of(file_name)
             if heads:
                 array = interleaved(array, heads)
-            kind = self.type_of(file_name, None if array.ndim == 1 or "ffn_gate_inp." in file_name else array.shape[-1])
+            kind = self.type_of(file_name, array)
             data, values = encode(rng, array, kind)
+            # The converter writes the one row of a shared expert's gate as a matrix, llama-quantize as a vector.
+            data = data[0] if file_name == "blk.0.ffn_gate_inp_shexp.weight" else data
             writer.add_tensor(file_name, data, raw_dtype=kind)
             if heads:
                 values = split_halves(values, heads)
@@ -167,7 +175,7 @@ class Model:
         writer.write_tensors_to_file()
         writer.close()
         tokens = np.random.default_rng(self.seed + 1000).integers(0, self.config["vocab_size"], TOKENS)
-        result = foe_oracle.forward(self.config, weights, tokens)
+        result = foe_oracle.forward(self.config, weights, tokens, self.routing)
         assert result.router_margin > 1e-4, (self.name, "choose another seed", result.router_margin)
         safetensors_io.write(OUT / f"{self.name}.expected.safetensors",
                              {"tokens": tokens.astype(np.int64), "logits": result.logits_TV.astype(np.float32)})
@@ -201,23 +209,111 @@ NAMES = {
     "input_layernorm.weight": "attn_norm.weight",
     "post_attention_layernorm.weight": "ffn_norm.weight",
     "mlp.gate.weight": "ffn_gate_inp.weight",
+    "mlp.gate.bias": "ffn_gate_inp.bias",
     "mlp.gate.e_score_correction_bias": "exp_probs_b.bias",
     "mlp.shared_expert_gate.weight": "ffn_gate_inp_shexp.weight",
     "self_attn.sinks": "attn_sinks.weight",
 } | {f"self_attn.{ours}.{end}": f"attn_{theirs}.{end}" for end in ("weight", "bias") for ours, theirs in
      {"q_proj": "q", "k_proj": "k", "v_proj": "v", "o_proj": "output", "q_norm": "q_norm", "k_norm": "k_norm"}.items()
-} | {f"mlp.{ours}{part}_proj.weight": f"ffn_{part}{theirs}.weight" for part in ("gate", "up", "down")
-     for ours, theirs in {"": "", "experts.": "_exps", "shared_experts.": "_shexp"}.items()}
+} | {f"mlp.{ours}{part}_proj.{end}": f"ffn_{part}{theirs}.{end}" for part in ("gate", "up", "down")
+     for ours, theirs in {"": "", "experts.": "_exps", "shared_experts.": "_shexp"}.items() for end in ("weight", "bias")}
 # Gemma 2 and OLMo 2 have norms after blocks.
 NORMS_AFTER = {"post_attention_layernorm.weight": "post_attention_norm.weight",
                "pre_feedforward_layernorm.weight": "ffn_norm.weight",
                "post_feedforward_layernorm.weight": "post_ffw_norm.weight"}
 
 
+# --- the models of tests/golden/families
 
-def layer(attention=None, repeat=1, attends=None, **block):
+class Family:
+    """One of them as llama.cpp's converter writes it. Names of tensors are those that the package `gguf` gives, keys are
+    those of its writer's functions: what the base of all converters writes, and `keys`, what this one adds."""
+
+    def __init__(self, name, architecture, reordered=False, further_layers=0, **keys):
+        self.name, self.architecture, self.reordered = name, architecture, reordered
+        self.further_layers, self.keys = further_layers, keys
+        folder = ROOT / "tests" / "golden" / "families" / name
+        self.config = json.loads((folder / "config.json").read_text())
+        self.weights = safetensors_io.read(folder / "model.safetensors")
+        self.blocks = self.config["num_hidden_layers"] + further_layers
+        self.map = gguf.get_tensor_name_map(architecture, self.blocks)
+
+    def tensors(self):
+        """Yields (name in the file, array)."""
+        experts = {}
+        for name, array in self.weights.items():
+            name = name.replace("e_score_correction_bias", "e_score_correction.bias")
+            layer = re.search(r"\.(\d+)\.", name)
+            if match := re.search(r"\.experts\.\d+", name):
+                experts.setdefault(name.replace(match.group(), ".experts"), []).append(
+                    (int(match.group().rsplit(".")[-1]), array))
+            elif name.endswith("input_linear.weight"):  # Granite's
+                parts = ("FFN_GATE_SHEXP", "FFN_UP_SHEXP") if "shared" in name else ("FFN_GATE_EXP", "FFN_UP_EXP")
+                for part, half in zip(parts, np.split(array, 2, axis=-2)):
+                    tensor = gguf.TENSOR_NAMES[gguf.MODEL_TENSOR[part]]
+                    yield tensor.format(bid=layer.group(1)) + ".weight", half
+            else:
+                yield self.file_name(name), array
+        for name, members in experts.items():
+            yield self.file_name(name), np.stack([array for _, array in sorted(members, key=lambda m: m[0])])
+        for layer in range(self.blocks - self.further_layers, self.blocks):  # which predict further tokens
+            for end in "attn_norm", "nextn.enorm", "nextn.hnorm":
+                yield f"blk.{layer}.{end}.weight", np.ones(self.config["hidden_size"], np.float32)
+
+    def file_name(self, name):
+        found = self.map.get_name(name, try_suffixes=(".weight", ".bias"))
+        assert found, name
+        return found
+
+    def write(self):
+        writer = gguf.GGUFWriter(OUT / f"{self.name}.gguf", gguf.MODEL_ARCH_NAMES[self.architecture])
+        for key, value in (self.common_keys() | self.keys).items():
+            if value is not None:
+                getattr(writer, f"add_{key}")(value)
+        for name, array in self.tensors():
+            heads = {"attn_q": "num_attention_heads", "attn_k": "num_key_value_heads"}.get(name.split(".")[-2])
+            writer.add_tensor(name, interleaved(array, self.config[heads]) if heads and self.reordered else array)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+
+    def common_keys(self):
+        c = self.config
+        get, rope = c.get, c["rope_parameters"]
+        yarn = {"rope_scaling_type": gguf.RopeScalingType.YARN, "rope_scaling_factor": rope.get("factor"),
+                "rope_scaling_orig_ctx_len": rope.get("original_max_position_embeddings")}
+        return {
+            "block_count": self.blocks, "context_length": c["max_position_embeddings"],
+            "embedding_length": c["hidden_size"], "feed_forward_length": get("intermediate_size"),
+            "head_count": c["num_attention_heads"], "head_count_kv": c["num_key_value_heads"],
+            "rope_freq_base": rope["rope_theta"], "layer_norm_rms_eps": c["rms_norm_eps"],
+            "expert_count": get("num_local_experts") or get("n_routed_experts"),
+            "expert_used_count": get("num_experts_per_tok"), "expert_group_count": get("n_group"),
+            "expert_group_used_count": get("topk_group"), "key_length": get("head_dim"), "value_length": get("head_dim"),
+        } | (yarn if rope["rope_type"] == "yarn" else {})
+
+
+SIGMOID = gguf.ExpertGatingFuncType.SIGMOID
+FAMILIES = [
+    Family("glm4_moe", gguf.MODEL_ARCH.GLM4_MOE, further_layers=1, rope_dimension_count=6, expert_feed_forward_length=12,
+           expert_shared_count=1, leading_dense_block_count=1, expert_gating_func=SIGMOID, expert_weights_scale=2.5,
+           expert_weights_norm=True, nextn_predict_layers=1),
+    Family("solar_open", gguf.MODEL_ARCH.GLM4_MOE, rope_dimension_count=12, expert_feed_forward_length=12,
+           expert_shared_count=1, expert_gating_func=SIGMOID, expert_weights_scale=1.0, expert_weights_norm=True),
+    Family("granitemoeshared", gguf.MODEL_ARCH.GRANITE_MOE, reordered=True, vocab_size=72, rope_dimension_count=8,
+           attention_scale=0.3, embedding_scale=4.0, residual_scale=0.5, logit_scale=2.0,
+           expert_shared_feed_forward_length=20),
+    Family("smollm3", gguf.MODEL_ARCH.SMOLLM3, reordered=True, vocab_size=72, rope_dimension_count=8),
+    Family("minimax_m2", gguf.MODEL_ARCH.MINIMAXM2, rope_dimension_count=8, expert_feed_forward_length=12,
+           expert_gating_func=SIGMOID),
+]
+
+
+def layer(attention=None, repeat=1, attends=None, experts=None, **block):
     """An entry of the oracle's "layers"."""
-    return {"repeat": repeat, "blocks": [{"attention": attention or {}} | (attends or {}), {"experts": {}} | block]}
+    return {"repeat": repeat,
+            "blocks": [{"attention": attention or {}} | (attends or {}), {"experts": experts or {}} | block]}
 
 
 MODELS = [
@@ -257,6 +353,42 @@ MODELS = [
           tie_word_embeddings=True, num_hidden_layers=6, moe_intermediate_size=64,
           layers=[layer({"sliding_window": 24, "rope_theta": 1e4}, norm="both", attends={"norm": "both"}, repeat=5),
                   layer(norm="both", attends={"norm": "both"})]),
+    Model("qwen2moe", "qwen2moe", {"": T.Q8_0}, {"expert_feed_forward_length": 32,
+                                                 "expert_shared_feed_forward_length": 64}, seed=11, qkv_bias=True,
+          num_experts=6, num_experts_per_tok=3, moe_intermediate_size=32, intermediate_size=96, num_shared_experts=2,
+          shared_gate=True, hidden_size=32, head_dim=8),
+    Model("dots1", "dots1", {"": T.Q8_0},
+          {"expert_feed_forward_length": 32, "expert_shared_count": 2, "leading_dense_block_count": 1,
+           "expert_weights_scale": 2.5, "expert_weights_norm": True, "expert_gating_func": 2, "expert_group_count": 1,
+           "expert_group_used_count": 1}, seed=12, qk_norm="head", hidden_size=32, head_dim=8, num_experts=6,
+          num_experts_per_tok=2, moe_intermediate_size=32, intermediate_size=64, num_shared_experts=2,
+          routing=lambda z, b: systems.deepseek_v3(z, b, 2, 1, 1, 2.5),
+          router={"score": "sigmoid", "selection_bias": True, "norm": "selected", "scale": 2.5},
+          layers=[layer(experts={"num_experts": 0, "intermediate_size": 64}), layer()]),
+    Model("ernie4_5_moe", "ernie4_5-moe", {"": T.Q8_0},
+          {"expert_feed_forward_length": 32, "expert_shared_count": 2, "leading_dense_block_count": 1,
+           "interleave_moe_layer_step": 1, "expert_shared_feed_forward_length": 32}, seed=13, rope_interleaved=True,
+          rope_theta=500000.0, tie_word_embeddings=True, hidden_size=32, head_dim=8, num_experts=6,
+          num_experts_per_tok=2, moe_intermediate_size=32, intermediate_size=64, num_shared_experts=2,
+          routing=lambda z, b: systems.ernie(z, b, 2, 1e-12),
+          router={"selection_bias": True, "norm": "selected", "norm_min": 1e-12},
+          layers=[layer(experts={"num_experts": 0, "intermediate_size": 64}), layer()]),
+    # The base is what the published alpha of 1000 makes of 10000, as an f32.
+    Model("hunyuan_moe", "hunyuan-moe", {"": T.Q8_0},
+          {"expert_shared_feed_forward_length": 32, "expert_feed_forward_length": 32, "expert_shared_count": 1,
+           "rope.scaling.type": "none", "rope.scaling.factor": 1.0, "rope.scaling.original_context_length": 262144},
+          seed=14, qk_norm="head", qk_norm_after_rope=True, rope_theta=11158840.0, tie_word_embeddings=True,
+          hidden_size=32, head_dim=8, num_experts=6, num_experts_per_tok=2, norm_topk_prob=True,
+          moe_intermediate_size=32, num_shared_experts=1),
+    Model("gpt_oss", "gpt-oss", {"_exps.weight": T.MXFP4, "": T.Q8_0},
+          {"expert_feed_forward_length": 32, "attention.sliding_window": 24, "rope.scaling.type": "yarn",
+           "rope.scaling.factor": 8.0, "rope.scaling.original_context_length": 64}, seed=15,
+          names={"post_attention_layernorm.weight": "post_attention_norm.weight"}, hidden_size=32, head_dim=16,
+          num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32, sinks=True, qkv_bias=True, output_bias=True,
+          mlp_bias=True, swiglu_alpha=1.702, swiglu_limit=7.0, up_offset=1.0, rope_theta=15000.0,
+          rope_scaling={"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 64, "truncate": False},
+          routing=lambda z, b: systems.mixtral(z, 2), router={"score": "selected_softmax", "bias": True},
+          layers=[layer({"sliding_window": 24}), layer()]),
     Model("olmoe", "olmoe", {"attn_k.weight": T.BF16, "": T.Q4_1}, seed=4, qk_norm="full", num_experts=4, num_experts_per_tok=2,
           moe_intermediate_size=32),
 ]
@@ -280,7 +412,7 @@ def main():
     names = sys.argv[1:]
     if not names:
         write_blocks()
-    for model in MODELS:
+    for model in MODELS + FAMILIES:
         if not names or model.name in names:
             model.write()
 
