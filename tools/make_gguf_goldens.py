@@ -91,10 +91,11 @@ class Model:
     """One file: its architecture, its oracle's configuration, and the types of tensors by the end of their names."""
 
     def __init__(self, name, architecture, types, keys=None, reordered=False, seed=0, names=None, shards=0, fused=False,
-                 routing=None, **config):
+                 routing=None, gains=None, **config):
         self.name, self.architecture, self.types, self.keys = name, architecture, types, keys or {}
         self.reordered, self.seed, self.shards, self.fused = reordered, seed, shards, fused
         self.routing = routing  # as foe_oracle.forward() takes it
+        self.gains = gains or {}  # by the end of a tensor's name: what to multiply it by
         shape = dict(hidden_size=64, num_attention_heads=4, num_key_value_heads=2, head_dim=16, vocab_size=96,
                      num_experts=0, num_experts_per_tok=0, moe_intermediate_size=96, rms_norm_eps=1e-5,
                      max_position_embeddings=128)
@@ -157,6 +158,8 @@ class Model:
             heads = self.heads_of(file_name)
             if heads:
                 array = interleaved(array, heads)
+            for end, gain in self.gains.items():
+                array = array * gain if file_name.endswith(end) else array
             kind = self.type_of(file_name, array)
             data, values = encode(rng, array, kind)
             # The converter writes the one row of a shared expert's gate as a matrix, llama-quantize as a vector.
@@ -229,8 +232,8 @@ class Family:
     """One of them as llama.cpp's converter writes it. Names of tensors are those that the package `gguf` gives, keys are
     those of its writer's functions: what the base of all converters writes, and `keys`, what this one adds."""
 
-    def __init__(self, name, architecture, reordered=False, further_layers=0, **keys):
-        self.name, self.architecture, self.reordered = name, architecture, reordered
+    def __init__(self, name, architecture, reordered=False, further_layers=0, fused=False, **keys):
+        self.name, self.architecture, self.reordered, self.fused = name, architecture, reordered, fused
         self.further_layers, self.keys = further_layers, keys
         folder = ROOT / "tests" / "golden" / "families" / name
         self.config = json.loads((folder / "config.json").read_text())
@@ -254,8 +257,12 @@ class Family:
                     yield tensor.format(bid=layer.group(1)) + ".weight", half
             else:
                 yield self.file_name(name), array
-        for name, members in experts.items():
-            yield self.file_name(name), np.stack([array for _, array in sorted(members, key=lambda m: m[0])])
+        stacks = {self.file_name(name): np.stack([array for _, array in sorted(members, key=lambda m: m[0])])
+                  for name, members in experts.items()}
+        for name in [name for name in stacks if self.fused and "ffn_gate_exps" in name]:  # --fuse-gate-up-exps
+            both = [stacks.pop(name), stacks.pop(name.replace("gate", "up"))]
+            stacks[name.replace("gate", "gate_up")] = np.concatenate(both, axis=1)
+        yield from stacks.items()
         for layer in range(self.blocks - self.further_layers, self.blocks):  # which predict further tokens
             for end in "attn_norm", "nextn.enorm", "nextn.hnorm":
                 yield f"blk.{layer}.{end}.weight", np.ones(self.config["hidden_size"], np.float32)
@@ -299,7 +306,7 @@ FAMILIES = [
     Family("glm4_moe", gguf.MODEL_ARCH.GLM4_MOE, further_layers=1, rope_dimension_count=6, expert_feed_forward_length=12,
            expert_shared_count=1, leading_dense_block_count=1, expert_gating_func=SIGMOID, expert_weights_scale=2.5,
            expert_weights_norm=True, nextn_predict_layers=1),
-    Family("solar_open", gguf.MODEL_ARCH.GLM4_MOE, rope_dimension_count=12, expert_feed_forward_length=12,
+    Family("solar_open", gguf.MODEL_ARCH.GLM4_MOE, fused=True, rope_dimension_count=12, expert_feed_forward_length=12,
            expert_shared_count=1, expert_gating_func=SIGMOID, expert_weights_scale=1.0, expert_weights_norm=True),
     Family("granitemoeshared", gguf.MODEL_ARCH.GRANITE_MOE, reordered=True, vocab_size=72, rope_dimension_count=8,
            attention_scale=0.3, embedding_scale=4.0, residual_scale=0.5, logit_scale=2.0,
@@ -383,6 +390,8 @@ MODELS = [
     Model("gpt_oss", "gpt-oss", {"_exps.weight": T.MXFP4, "": T.Q8_0},
           {"expert_feed_forward_length": 32, "attention.sliding_window": 24, "rope.scaling.type": "yarn",
            "rope.scaling.factor": 8.0, "rope.scaling.original_context_length": 64}, seed=15,
+          # Gates beyond the limit of 7, which no key says.
+          gains={"ffn_gate_exps.weight": 4, "ffn_up_exps.weight": 4, "ffn_down_exps.weight": 0.1},
           names={"post_attention_layernorm.weight": "post_attention_norm.weight"}, hidden_size=32, head_dim=16,
           num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32, sinks=True, qkv_bias=True, output_bias=True,
           mlp_bias=True, swiglu_alpha=1.702, swiglu_limit=7.0, up_offset=1.0, rope_theta=15000.0,
