@@ -167,7 +167,7 @@ void multiply_rows_of_parts(const PartsProduct& product, const std::byte* w, flo
   const int tiles = (product.rows + kTallest - 1) / kTallest;
   const std::size_t y_stride = static_cast<std::size_t>(product.panels) * kPanel;
   for (int m = 0; m < product.rows; ++m) std::fill_n(y + m * y_stride, kPanels * kPanel, 0.0f);
-  HWY_ALIGN UnpackedBlock<kFormat, kDots> blocks[kPanels];
+  UnpackedBlock<kFormat, kDots> blocks[kPanels];
   for (int k = 0, block = 0; k < product.depth; k += kCodeBlock, ++block, w += block_bytes(kFormat)) {
     repeat<kPanels>([&](auto p)
                         FOE_INLINE { blocks[p].unpack(PackedBlock<kFormat, kDots>(w + p * product.panel_stride, 0)); });
