@@ -2,6 +2,7 @@
 // folder.
 #include <filesystem>
 #include <memory>
+#include <utility>
 
 #include <fmt/core.h>
 
@@ -24,10 +25,7 @@ ModelConfig config_of(const MakeModelFlags& flags) {
   const Shape shape = load_shape(flags.shape);
   ModelConfig config = shape.config;
   if (flags.layers > 0) set_layers(config, flags.layers);
-  config.expert_groups = flags.form == "moe" ? 1 : shape.groups;
-  config.residual = flags.form == "foe" ? Residual::kFederated : Residual::kShared;
-  config.group_sync = flags.form == "foe" ? GroupSync::kSum : GroupSync::kMean;
-  return config;
+  return in_groups(std::move(config), flags.form == "moe" ? 1 : shape.groups, flags.form == "foe");
 }
 
 void run_make_model(const MakeModelFlags& flags) {

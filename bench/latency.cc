@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <numeric>
+#include <utility>
 
 #include <fmt/core.h>
 
@@ -10,6 +11,7 @@
 #include "base/error.h"
 #include "base/rng.h"
 #include "bench/random_weights.h"
+#include "bench/shapes.h"
 #include "sched/sequence.h"
 
 namespace foe {
@@ -259,9 +261,7 @@ const std::vector<Rung>& all_rungs() {
 }
 
 ModelConfig config_of(const Rung& rung, ModelConfig shape, int groups) {
-  shape.expert_groups = rung.grouped ? groups : 1;
-  shape.residual = rung.federated ? Residual::kFederated : Residual::kShared;
-  if (rung.federated) shape.group_sync = GroupSync::kSum;
+  shape = in_groups(std::move(shape), rung.grouped ? groups : 1, rung.federated);
   validate(shape);
   return shape;
 }

@@ -62,4 +62,16 @@ Shape load_shape(const std::string& name) {
           .built_in = false};
 }
 
+ModelConfig in_groups(ModelConfig shape, int groups, bool federated) {
+  shape.expert_groups = groups;
+  shape.residual = federated ? Residual::kFederated : Residual::kShared;
+  shape.group_sync = federated ? GroupSync::kSum : GroupSync::kMean;
+  if (federated) return shape;
+  shape.group_sync_every = 1;
+  for (LayerConfig& layer : shape.layers) layer.blocks.front().parallel = false;  // attention's
+  for (int l = 0; l < shape.num_layers(); ++l)
+    if (std::optional<RouterConfig>& router = shape.experts(l).router) router->across_groups = false;
+  return shape;
+}
+
 }  // namespace foe

@@ -22,4 +22,8 @@ inline constexpr const char* kShapesHelp =
 // the config.json of a model folder. Throws Error for anything else.
 Shape load_shape(const std::string& name);
 
+// Returns the shape with experts that are selected in so many groups: federated, with sums over groups, or with a
+// shared residual and nothing that only a federation has.
+ModelConfig in_groups(ModelConfig shape, int groups, bool federated);
+
 }  // namespace foe

@@ -61,15 +61,27 @@ class Run:
         path = self.result_path()
         if not path.exists():
             return None
-        result = json.loads(path.read_text("utf-8"))
+        result = read(path, "a result", json.loads, "config_sha256", "held_out_nats")
         if result["config_sha256"] != self.digest:
             sys.exit(f"study: {path}: expected a run of this plan's configuration ({self.digest[:8]}), got one of "
                      f"{result['config_sha256'][:8]}: remove it, or put the plan back")  # fmt: skip
         return result
 
 
+def read(path: Path, what: str, parse, *needed: str):
+    """The file's contents, which must have the keys that are needed."""
+    try:
+        contents = parse(path.read_text("utf-8"))
+        missing = [key for key in needed if key not in contents]
+    except (OSError, ValueError, TypeError) as error:  # what is no TOML or JSON is a ValueError
+        sys.exit(f"study: {path}: expected {what}, got an error: {error}")
+    if missing:
+        sys.exit(f"study: {path}: expected {what} with {', '.join(needed)}, got one without {', '.join(missing)}")
+    return contents
+
+
 def load_runs(path: Path) -> list[Run]:
-    plan = tomllib.loads(path.read_text("utf-8"))
+    plan = read(path, "a plan", tomllib.loads, "data", "train", "run", "size", "arm")
     arms = {arm["name"]: arm for arm in plan["arm"]}
     runs = []
     for size in plan["size"]:
@@ -150,19 +162,27 @@ class Queue:
         return False
 
     def run(self, runs: list[Run], most: int) -> int:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            sys.exit(f"study: --runs: expected a folder that can be written, got an error: {error}")
         with (self.folder / "queue.lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 sys.exit(f"study: {self.folder}: expected a folder of its own, but another queue works there")
-            version = subprocess.check_output([self.foe, "--version"], text=True).strip()
+            try:
+                version = subprocess.check_output([self.foe, "--version"], text=True).strip()
+            except (OSError, subprocess.CalledProcessError) as error:
+                sys.exit(f"study: --foe {self.foe}: expected the program, got an error: {error}")
             left = [run for run in runs if run.result() is None]
             if not left:
                 print("study: nothing is left to run")
                 return 0
             meta = self.data / left[0].config["data"]["tokens"] / "meta.json"
-            tokens = json.loads(meta.read_text("utf-8"))
+            tokens = read(meta, "what tools/pack_tokens.py writes", json.loads, "train", "valid")
+            if not all("sha256" in tokens[split] for split in ("train", "valid")):
+                sys.exit(f"study: {meta}: expected the SHA-256 of the tokens, as tools/pack_tokens.py writes it, got none")
             failed = 0
             for number, run in enumerate(left[:most] if most else left, 1):
                 if self.stopping:
@@ -203,10 +223,16 @@ def main() -> None:
     parser.add_argument("--nice", type=int, default=19, help="niceness of foe train (default: %(default)s)")
     parser.add_argument("--most", type=int, default=0, help="end after so many runs (default: all)")
     arguments = parser.parse_args()
-    runs = [run for run in load_runs(arguments.plan)
+    runs = load_runs(arguments.plan)
+    for flag, wanted, known in (("size", arguments.size, {run.size for run in runs}), ("arm", arguments.arm, {run.arm for run in runs})):
+        for name in set(wanted or []) - known:
+            sys.exit(f"study: --{flag}: expected one of {', '.join(sorted(known))}, got {name}")
+    if arguments.most < 0:
+        sys.exit(f"study: --most: expected a number of runs, got {arguments.most}")
+    runs = [run for run in runs
             if (not arguments.size or run.size in arguments.size) and (not arguments.arm or run.arm in arguments.arm)]
     if not runs:
-        sys.exit("study: expected --size and --arm of the plan, got none that is there")
+        sys.exit("study: expected a --size that has the --arm, got none")
     if arguments.command == "status":
         print_status(runs, arguments.runs)
     else:

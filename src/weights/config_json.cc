@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <utility>
 
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -146,6 +147,9 @@ ModelConfig read_config(const json& root, std::vector<std::string>& unknown) {
   if (family) stretch_context(config);
   read_our_keys(keys, config);
   unknown = check_unread_keys(keys, config.model_type);
+  if (config.model_type == kOurType && !unknown.empty())
+    fail("{}: expected only keys of docs/config.md in a model of type {}, got others", fmt::join(unknown, ", "),
+         kOurType);
   validate(config);
   return config;
 }

@@ -37,5 +37,20 @@ TEST(Shapes, AFolderIsItsOwn) {
   EXPECT_THROW(load_shape("paper-2b"), Error);
 }
 
+// A federation whose blocks are parallel, or which syncs rarely, has other forms to be compared with.
+TEST(Shapes, FormsHaveNothingOfAnotherForm) {
+  ModelConfig shape = load_shape("paper-1b").config;
+  shape.layers[1].blocks[0].parallel = true;
+  shape.experts(1).router->across_groups = true;
+  const ModelConfig federated = in_groups(shape, 8, true), grouped = in_groups(shape, 8, false);
+  EXPECT_NO_THROW(validate(federated));
+  EXPECT_TRUE(federated.reads_updates(2) && !federated.reads_updates(1));
+  EXPECT_NO_THROW(validate(grouped));
+  EXPECT_FALSE(grouped.experts(1).router->across_groups);
+  shape.layers[1].blocks[0].parallel = false;
+  shape.group_sync_every = 2;
+  EXPECT_NO_THROW(validate(in_groups(shape, 1, false)));
+}
+
 }  // namespace
 }  // namespace foe

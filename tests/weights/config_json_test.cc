@@ -224,6 +224,19 @@ TEST(ConfigJson, RefusesOtherArchitectures) {
               HasSubstr("expected a divisor of hidden_size = 16"));
 }
 
+// In our own dialect a key that nobody knows is a slip, such as one of a block or a router at the top.
+TEST(ConfigJson, RefusesKeysThatOurDialectHasNot) {
+  const json ours = {{"model_type", "foe"},      {"vocab_size", 32},           {"hidden_size", 16},
+                     {"num_hidden_layers", 2},   {"num_attention_heads", 2},   {"num_experts", 4},
+                     {"num_experts_per_tok", 2}, {"moe_intermediate_size", 8}, {"max_position_embeddings", 64},
+                     {"rms_norm_eps", 1e-6},     {"rope_theta", 1e4}};
+  EXPECT_EQ(error_with(ours), "no error");
+  EXPECT_EQ(error_with(with(ours, {{"torch_dtype", "bfloat16"}})), "no error");
+  for (const char* key : {"group_sync_evry", "across_groups", "parallel", "residual_factor"})
+    EXPECT_THAT(error_with(with(ours, {{key, 2}})),
+                HasSubstr(std::string(key) + ": expected only keys of docs/config.md in a model of type foe"));
+}
+
 // Keys with the value that changes nothing, or that change no logits, pass; what nobody knows is told.
 TEST(ConfigJson, TellsKeysThatNobodyKnows) {
   const auto unknown = [](const json& more) {
