@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+"""How much formats of weights change a model's answers: foe's beside those of llama.cpp, on the same weights and text.
+
+    quality.py MODEL.gguf TEXT DIR --foe build/foe     # with the Python of bench/peers/run.py's environment
+
+MODEL.gguf has the weights that count as exact, whatever their type. llama.cpp writes them to DIR in F32, and from there in each
+of its types. The reference is foe in f32, which float64 checks (tests/oracle). Each format computes the logits of the same windows of
+TEXT, and the table has, over all positions: the Kullback-Leibler divergence of the reference and the format, in nats, with its
+standard error over positions; how often both have the same largest logit; and the perplexity of the text. Files of llama.cpp's types
+run in both engines, since both round activations to 8 bits, each in its own way. "Bits" are those of foe's memory, without an
+embedding that is mapped, or of llama.cpp's file, divided by the parameters.
+"""
+
+import argparse
+import ctypes
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import llama_cpp.llama_cpp as llama
+import numpy as np
+
+import drive_llama
+from tensor_files import TensorFile
+
+TYPES = {"F32": "LLAMA_FTYPE_ALL_F32", "Q8_0": "LLAMA_FTYPE_MOSTLY_Q8_0", "Q6_K": "LLAMA_FTYPE_MOSTLY_Q6_K",
+         "Q4_K_M": "LLAMA_FTYPE_MOSTLY_Q4_K_M", "Q4_0": "LLAMA_FTYPE_MOSTLY_Q4_0"}  # fmt: skip
+
+
+def run(*command) -> str:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"quality: {' '.join(map(str, command))[:300]}\nended with {done.returncode}:\n{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def write_type(model: Path, out: Path, name: str, threads: int) -> None:
+    if out.exists():
+        return
+    params = llama.llama_model_quantize_default_params()
+    params.ftype, params.allow_requantize, params.nthread = getattr(llama, TYPES[name]), True, threads
+    status = llama.llama_model_quantize(str(model).encode(), str(out).encode(), ctypes.byref(params))
+    if status != 0:
+        sys.exit(f"quality: {model}: expected llama.cpp to write it as {name}, got status {status}")
+
+
+def tokens_of(model: Path, text: bytes, most: int) -> list[int]:
+    params = llama.llama_model_default_params()
+    params.vocab_only = True
+    vocab = llama.llama_model_get_vocab(llama.llama_model_load_from_file(str(model).encode(), params))
+    room = (llama.llama_token * (len(text) + 8))()
+    count = llama.llama_tokenize(vocab, text, len(text), room, len(room), False, True)
+    if count < most:
+        sys.exit(f"quality: expected a text of at least {most} tokens, got {count}")
+    return list(room[:most])
+
+
+def log_softmax(logits_TV: np.ndarray) -> np.ndarray:
+    shifted_TV = logits_TV - logits_TV.max(-1, keepdims=True)
+    return shifted_TV - np.log(np.exp(shifted_TV).sum(-1, keepdims=True))
+
+
+def foe_logits(flags, window: list[int], model: Path, *arguments) -> np.ndarray:
+    tokens, out = flags.dir / "tokens.txt", flags.dir / "logits.safetensors"
+    tokens.write_text(",".join(map(str, window)) + "\n", "utf-8")
+    run(flags.foe, "logits", model, "--tokens", f"@{tokens}", "--output", out, "--threads", flags.threads, *arguments)
+    return TensorFile(out).read("logits").astype(np.float64)
+
+
+def llama_logits(flags, window: list[int], model: Path) -> np.ndarray:
+    values = argparse.Namespace(model=str(model), tokens=window, threads=flags.threads, flash_attn="auto")
+    return drive_llama.logits_of(values)
+
+
+class Score:
+    def __init__(self) -> None:
+        self.divergence, self.same, self.loss = [], [], []
+
+    def add(self, expected_TV: np.ndarray, logits_TV: np.ndarray, window: list[int]) -> None:
+        actual_TV = log_softmax(logits_TV)
+        self.divergence += (np.exp(expected_TV) * (expected_TV - actual_TV)).sum(-1).tolist()
+        self.same += (expected_TV.argmax(-1) == actual_TV.argmax(-1)).tolist()
+        self.loss += (-actual_TV[np.arange(len(window) - 1), window[1:]]).tolist()
+
+    def row(self, name: str, bits: float) -> str:
+        error = np.std(self.divergence) / np.sqrt(len(self.divergence))
+        return (f"| {name} | {bits:.2f} | {np.mean(self.divergence):.4f} ± {error:.4f} | {100 * np.mean(self.same):.1f} % "
+                f"| {np.exp(np.mean(self.loss)):.3f} |")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help="GGUF file whose weights count as exact")
+    parser.add_argument("text", type=Path, help="UTF-8 text")
+    parser.add_argument("dir", type=Path, help="folder for what is written")
+    parser.add_argument("--foe", type=Path, default=Path("build/foe"), help="the program (default: %(default)s)")
+    parser.add_argument("--windows", type=int, default=4, help="windows of the text (default: %(default)s)")
+    parser.add_argument("--window", type=int, default=512, help="tokens of each (default: %(default)s)")
+    parser.add_argument("--skip", type=int, default=2000, help="bytes of the text that are left out first (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="threads (default: %(default)s)")
+    flags = parser.parse_args()
+    flags.dir.mkdir(parents=True, exist_ok=True)
+    llama.llama_backend_init()
+
+    files = {name: flags.dir / f"{name}.gguf" for name in TYPES}
+    for name, file in files.items():
+        write_type(flags.model if name == "F32" else files["F32"], file, name, flags.threads)
+    exact = files["F32"]
+
+    def bits_in_foe(model: Path, *arguments) -> float:
+        inspected = json.loads(run(flags.foe, "inspect", model, "--json", *arguments))
+        return 8 * inspected["ranks"][0]["weight_bytes"] / inspected["parameters"]
+
+    parameters = json.loads(run(flags.foe, "inspect", exact, "--json"))["parameters"]
+    rows = [("foe bf16", bits_in_foe(exact) / 2, lambda w: foe_logits(flags, w, exact, "--dtype", "bf16"))]
+    for quantize in "int8", "int4,head=int8", "int4":
+        rows.append((f"foe {quantize}", bits_in_foe(exact, "--quantize", quantize),
+                     lambda w, q=quantize: foe_logits(flags, w, exact, "--quantize", q)))  # fmt: skip
+    for name in list(TYPES)[1:]:
+        file = files[name]
+        rows.append((f"llama.cpp {name}", 8 * file.stat().st_size / parameters, lambda w, f=file: llama_logits(flags, w, f)))
+        rows.append((f"foe, {name} file", bits_in_foe(file), lambda w, f=file: foe_logits(flags, w, f)))
+
+    tokens = tokens_of(exact, flags.text.read_bytes()[flags.skip :], flags.windows * flags.window)
+    scores = {name: Score() for name, _, _ in rows} | {"f32": Score()}
+    for at in range(0, len(tokens), flags.window):
+        window = tokens[at : at + flags.window]
+        print(f"window {at // flags.window + 1} of {flags.windows}", file=sys.stderr, flush=True)
+        logits_TV = foe_logits(flags, window, exact, "--dtype", "f32")
+        expected_TV = log_softmax(logits_TV)
+        scores["f32"].add(expected_TV, logits_TV, window)
+        for name, _, compute in rows:
+            scores[name].add(expected_TV, compute(window), window)
+    print("| | bits | KL | same largest | perplexity |\n|---|---|---|---|---|")
+    print(scores["f32"].row("f32", 32))
+    for name, bits, _ in rows:
+        print(scores[name].row(name, bits))
+
+
+if __name__ == "__main__":
+    main()
