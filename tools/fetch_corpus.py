@@ -157,6 +157,8 @@ def main() -> None:
     parser.add_argument("--large", action="store_true", help="add documentation, manual pages and comments")
     parser.add_argument("--processes", type=int, default=2, help="with --large (default: %(default)s)")
     arguments = parser.parse_args()
+    if arguments.processes < 1:
+        parser.error(f"--processes: expected at least 1, got {arguments.processes}")
     cache = arguments.cache or arguments.out.parent / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     for split in ("train", "valid"):

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """How much formats of weights change a model's answers: foe's beside those of llama.cpp, on the same weights and text.
 
     quality.py MODEL.gguf TEXT DIR --foe build/foe     # with the Python of bench/peers/run.py's environment

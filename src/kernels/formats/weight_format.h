@@ -18,10 +18,9 @@
 // block, 32 k or in q6_k 16, has a scale of its own:
 //
 //   q8_0       128 k, 8.5 bits a weight: scales [4 parts][16 rows] in f16; codes as in int8. weight = scale * code
-//   q4_k       128 k, 4.75 bits a weight: d [16 rows] and m [16 rows] in f16; for each part s [16 rows] and t [16
-//   rows],
-//              bytes; codes [k / 8][16 rows][4 k], bytes, whose lower half is the code of k and whose upper half that
-//              of k + 4. weight = d * s * code - m * t
+//   q4_k       128 k, 4.75 bits a weight: d [16 rows] and m [16 rows] in f16; for each part bytes s [16 rows] and
+//              t [16 rows]; codes [k / 8][16 rows][4 k], bytes, whose lower half is the code of k and whose upper half
+//              that of k + 4. weight = d * s * code - m * t
 //   q6_k       128 k, 6.75 bits a weight: d [16 rows] in f32; s [8 parts][16 rows], signed bytes; for each part a line
 //              [16 rows][4 k] of bytes, whose bits 2 i and 2 i + 1 are the high bits of the codes of k + 4 i, and then
 //              the low halves of codes as in q4_k. weight = d * s * (code - 32)
