@@ -72,12 +72,14 @@ void print_run(const Engine& engine, const OfflineRun& run) {
 }
 
 nlohmann::json to_json(const Engine& engine, const OfflineFlags& flags, const OfflineRun& run) {
+  const SchedulerStats stats = engine.scheduler().stats();
   return {{"model", flags.model.model},
           {"plan", to_string(engine.model().placement.plan)},
           {"ranks", engine.comm().size()},
           {"threads_per_rank", engine.threads()},
           {"instruction_set", instruction_set()},
           {"max_sequences", flags.engine.max_sequences},
+          {"draft_tokens", flags.engine.max_draft},
           {"dataset", flags.workload.preset.empty() ? flags.workload.dataset : flags.workload.preset},
           {"seed", flags.workload.seed},
           {"requests", run.requests},
@@ -86,6 +88,8 @@ nlohmann::json to_json(const Engine& engine, const OfflineFlags& flags, const Of
           {"prompt_tokens", run.prompt_tokens},
           {"cached_tokens", run.cached_tokens},
           {"output_tokens", run.output_tokens},
+          {"drafted_tokens", stats.drafted_tokens},
+          {"accepted_tokens", stats.accepted_tokens},
           {"requests_per_second", run.per_s(static_cast<std::int64_t>(run.requests))},
           {"prompt_tokens_per_second", run.per_s(run.prompt_tokens)},
           {"output_tokens_per_second", run.per_s(run.output_tokens)},
@@ -130,6 +134,7 @@ void add_offline_command(Command bench) {
       .range(1, 4096)
       .show_default();
   add_kv_tokens(command, flags->engine.kv_tokens);
+  add_draft_tokens(command, flags->engine.max_draft);
   command.option("--json", flags->json, "also write the results to this file");
   runs_on_model(command, flags->model.model, [flags] { run_offline(*flags); });
 }

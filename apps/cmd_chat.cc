@@ -33,6 +33,7 @@ struct ChatFlags {
   std::string system, chat_template;
   int kv_tokens = 0;   // 0: kDefaultPositions
   int max_tokens = 0;  // of an answer; 0: until the KV cache is full
+  int draft_tokens = 0;
 };
 
 // While it exists, Ctrl-C sets asked(), instead of ending the program.
@@ -226,6 +227,7 @@ void run_chat(ChatFlags flags) {
   flags.kv_tokens = std::min(flags.kv_tokens, config.max_position_embeddings);
   EngineOptions options;
   options.max_sequences = 1;
+  options.max_draft = flags.draft_tokens;
   options.kv_tokens = flags.kv_tokens;
   run_on_all_ranks(flags.model, options, [&](Engine& engine) {
     Conversation conversation(flags, engine, tokenizer, chat_template);
@@ -250,6 +252,7 @@ void add_chat_command(Command app) {
       .range(16, 1 << 30);
   command.option("--max-tokens", flags->max_tokens, "most tokens of an answer; default: what --kv-tokens leaves")
       .range(1, 1 << 24);
+  add_draft_tokens(command, flags->draft_tokens);
   flags->sampling.temperature = 0.7f;
   add_sampling_flags(command, flags->sampling);
   runs_on_model(command, flags->model.model, [flags] { run_chat(*flags); });

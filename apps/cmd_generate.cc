@@ -23,6 +23,7 @@ struct GenerateFlags {
   ReplayFlags replay;
   std::string prompt;
   int max_tokens = 64;
+  int draft_tokens = 0;
   SamplingParams sampling;
   bool ignore_eos = false;
   bool stats = false;
@@ -35,10 +36,12 @@ struct Generation {
   FinishReason finish = FinishReason::kLength;
   double first_token_s = 0;
   double decode_s = 0;
+  int decode_steps = 0;
+  std::int64_t drafted = 0, accepted = 0;                       // tokens
   std::vector<CommCounters> prefill_counters, decode_counters;  // by rank, up to the first token and from there on
   LoadReport load;
 
-  int decode_steps() const { return static_cast<int>(tokens.size()) - 1; }
+  int decoded() const { return static_cast<int>(tokens.size()) - 1; }
 };
 
 Generation generate(Engine& engine, const Tokenizer& tokenizer, const GenerateFlags& flags,
@@ -60,12 +63,13 @@ Generation generate(Engine& engine, const Tokenizer& tokenizer, const GenerateFl
     if (!flags.json) print_now(text);
   };
   auto start = Clock::now();
-  while (!engine.idle()) {
+  for (; !engine.idle(); ++result.decode_steps) {
     for (const TokenEvent& event : engine.step()) {
       if (result.tokens.empty()) {
         result.first_token_s = seconds_since(start);
         result.prefill_counters = engine.collect_counters();
         start = Clock::now();
+        result.decode_steps = -1;  // this step does not count
       }
       result.tokens.push_back(event.token);
       if (event.finish) result.finish = *event.finish;
@@ -79,6 +83,8 @@ Generation generate(Engine& engine, const Tokenizer& tokenizer, const GenerateFl
   result.decode_counters = engine.collect_counters();
   for (std::size_t r = 0; r < result.decode_counters.size(); ++r)
     result.decode_counters[r] = result.decode_counters[r] - result.prefill_counters[r];
+  result.drafted = engine.scheduler().stats().drafted_tokens;
+  result.accepted = engine.scheduler().stats().accepted_tokens;
   result.load = report_load(engine.model().config, engine.model().placement, engine.collect_load());
   return result;
 }
@@ -93,7 +99,9 @@ void print_json(const Engine& engine, const Generation& g, std::size_t prompt_to
                            {"prompt_tokens", prompt_tokens},
                            {"ttft_s", g.first_token_s},
                            {"decode_s", g.decode_s},
-                           {"decode_steps", g.decode_steps()},
+                           {"decode_steps", g.decode_steps},
+                           {"drafted_tokens", g.drafted},
+                           {"accepted_tokens", g.accepted},
                            {"prefill_counters_by_rank", to_json(g.prefill_counters)},
                            {"decode_counters_by_rank", to_json(g.decode_counters)},
                            {"experts", to_json(g.load)}};
@@ -104,17 +112,20 @@ void print_times(const Engine& engine, const Generation& g, std::size_t prompt_t
   fmt::print(stderr, "\n{} ranks, {} threads each, plan {}: {} prompt tokens, first token after {:.1f} ms",
              engine.comm().size(), engine.threads(), to_string(engine.model().placement.plan), prompt_tokens,
              1e3 * g.first_token_s);
-  const int steps = g.decode_steps();
-  if (steps == 0) return fmt::print(stderr, "\n");
-  fmt::print(stderr, ", then {:.2f} ms per token ({:.0f} tokens/s)\n", 1e3 * g.decode_s / steps, steps / g.decode_s);
+  const int tokens = g.decoded();
+  if (tokens == 0) return fmt::print(stderr, "\n");
+  fmt::print(stderr, ", then {:.2f} ms per token ({:.0f} tokens/s)\n", 1e3 * g.decode_s / tokens, tokens / g.decode_s);
+  if (g.drafted > 0)
+    fmt::print(stderr, "{} tokens in {} steps: of {} that were guessed, {} were right\n", tokens, g.decode_steps,
+               g.drafted, g.accepted);
   fmt::print(stderr, "per decoded token:  exchanges    messages (all ranks)    bytes (all ranks)\n");
   CommCounters all;
   for (const CommCounters& rank : g.decode_counters) all = all + rank;
   for (const Collective& collective : kCollectives) {
     const CommCounter sum = all.*collective.counter;
     const double calls = static_cast<double>((g.decode_counters[0].*collective.counter).calls);
-    fmt::print(stderr, "  {:<16}  {:>9.2f}    {:>20.2f}    {:>17.1f}\n", collective.name, calls / steps,
-               static_cast<double>(sum.messages) / steps, static_cast<double>(sum.bytes) / steps);
+    fmt::print(stderr, "  {:<16}  {:>9.2f}    {:>20.2f}    {:>17.1f}\n", collective.name, calls / tokens,
+               static_cast<double>(sum.messages) / tokens, static_cast<double>(sum.bytes) / tokens);
   }
 }
 
@@ -138,6 +149,7 @@ void run_generate(const GenerateFlags& flags) {
     fail("--prompt: expected a text of at least one token, got {} bytes that make none", flags.prompt.size());
   EngineOptions options;
   options.max_sequences = 1;
+  options.max_draft = flags.draft_tokens;
   options.kv_tokens = static_cast<int>(prompt.size()) + flags.max_tokens;
   options.record = record_options(flags.record);
   run_on_all_ranks(flags.model, options, [&](Engine& engine) {
@@ -156,7 +168,7 @@ void add_generate_command(Command app) {
   auto flags = std::make_shared<GenerateFlags>();
   Command command = app.subcommand("generate", "Continue a prompt, and print the text as it comes");
   add_model_flags(command, flags->model);
-  add_record_flags(command, flags->record);
+  add_draft_tokens(command, flags->draft_tokens).excludes(add_record_flags(command, flags->record));
   add_replay_flags(command, flags->replay);
   command.option("--prompt", flags->prompt, "text to continue").required().may_be_empty();
   command.option("--max-tokens", flags->max_tokens, "most tokens to generate").range(1, 1 << 24).show_default();

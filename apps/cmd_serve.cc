@@ -26,6 +26,7 @@ struct ServeFlags {
   int ranks = 0;
   int max_sequences = 32;
   int kv_tokens = 0;
+  int draft_tokens = 0;
   double hang_timeout_s = 10;
 };
 
@@ -47,6 +48,7 @@ std::vector<std::string> worker_args(const ServeFlags& flags) {
   add("--start-timeout", fmt::format("{}", flags.model.start_timeout_s));
   add("--max-sequences", std::to_string(flags.max_sequences));
   if (flags.kv_tokens > 0) add("--kv-tokens", std::to_string(flags.kv_tokens));
+  if (flags.draft_tokens > 0) add("--draft-tokens", std::to_string(flags.draft_tokens));
   add("--hang-timeout", fmt::format("{}", flags.hang_timeout_s));
   if (!flags.record.file.empty()) {
     add("--route-trace", std::filesystem::absolute(flags.record.file).string());
@@ -178,7 +180,7 @@ void add_serve_command(Command app) {
       .repeats();
   command.flag("--allow-routes", flags->serve.allow_routes,
                "requests may say in foe_route which experts their tokens get");
-  add_record_flags(command, flags->record);
+  add_draft_tokens(command, flags->draft_tokens).excludes(add_record_flags(command, flags->record));
   command
       .option("--cors-origin", flags->serve.access.cors_origins,
               "origin whose web pages may use the API from a browser (*: any origin); may be given several times")

@@ -54,7 +54,7 @@ void add_worker_command(Command app) {
   auto flags = std::make_shared<WorkerFlags>();
   Command command = app.hidden_subcommand("worker", "One rank of `foe serve`");
   add_model_flags(command, flags->model);
-  add_record_flags(command, flags->record);
+  add_draft_tokens(command, flags->engine.max_draft).excludes(add_record_flags(command, flags->record));
   command.option("--socket", flags->worker.socket_path).required();
   command.option("--max-sequences", flags->engine.max_sequences).range(1, 4096);
   command.option("--kv-tokens", flags->engine.kv_tokens).range(16, 1 << 30);

@@ -128,6 +128,15 @@ void add_kv_tokens(Command command, int& kv_tokens) {
       .range(16, 1 << 30);
 }
 
+Option add_draft_tokens(Command command, int& tokens) {
+  return command
+      .option("--draft-tokens", tokens,
+              "most tokens to guess in a step, from what the text repeats; those that the model chooses too come in one"
+              " step, so that copies and repetitions come sooner, in the same words; 0: none")
+      .range(0, 64)
+      .show_default();
+}
+
 void add_sampling_flags(Command command, SamplingParams& sampling) {
   command.option("--temperature", sampling.temperature, "sampling temperature; 0: always the most likely token")
       .show_default();
@@ -187,6 +196,7 @@ std::vector<Fact> facts_of(const ModelFlags& flags, const ModelConfig& config, c
                              {"the KV cache's tokens", std::to_string(options.kv_tokens)},
                              {"the most sequences", std::to_string(options.max_sequences)},
                              {"the most rows of logits", std::to_string(options.max_sampled)},
+                             {"--draft-tokens", std::to_string(options.max_draft)},
                              {"the record of routes", fmt::format("{} {} {}", options.record.routes,
                                                                   options.record.scores, options.record.inputs)}};
   const nlohmann::json json = nlohmann::json::parse(model_config_json(config));

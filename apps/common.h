@@ -43,6 +43,8 @@ void add_attention(Command command, std::string& attention);
 Option add_quantize(Command command, std::string& quantize);
 // Adds --kv-tokens; 0 stands for default_kv_tokens().
 void add_kv_tokens(Command command, int& kv_tokens);
+// Adds --draft-tokens (EngineOptions::max_draft).
+Option add_draft_tokens(Command command, int& tokens);
 // Adds --temperature, --top-p, --top-k, --min-p and --seed.
 void add_sampling_flags(Command command, SamplingParams& sampling);
 

@@ -39,8 +39,9 @@ class BatchSampler {
   // id that could end the output, or there is no vocabulary to spell it in.
   void admit(const Request& request, std::shared_ptr<const Grammar> grammar = nullptr);
 
-  // Returns a token for each row of a step: a chosen one or, for rows of a prompt, the prompt's own. `logits` are those
-  // of a batch that wants candidates_wanted() of these rows.
+  // Returns a token for each row of a step: a chosen one or, for rows of a prompt, the prompt's own. Of a row that
+  // assumes another token than the row before has chosen, what is returned means nothing. `logits` are those of a batch
+  // that wants candidates_wanted() of these rows.
   std::vector<SampledToken> sample(std::span<const SampledRow> rows, const Logits& logits);
   // The requests whose logits were not finite in the last call of sample(). The tokens chosen for them mean nothing.
   const std::set<std::int64_t>& not_finite() const { return not_finite_; }
@@ -54,10 +55,22 @@ class BatchSampler {
   // How far a request's output has come in its grammar.
   struct Constrained {
     GrammarMatcher matcher;
-    std::size_t accepted = 0;  // how many tokens of the output the matcher has seen
+    std::size_t accepted = 0;  // how many output tokens the matcher has seen
   };
 
-  std::span<const std::uint64_t> allowed(const Request& request, std::span<std::uint64_t> mask);
+  // A sampled row with its logits, and how its token is to be chosen.
+  struct Row {
+    SampledRow at;
+    std::span<const float> logits_V;  // all logits; empty if the row has
+    std::span<const Candidate> candidates;
+    const TokenCounts* counts = nullptr;       // of a request with penalties
+    std::span<const std::uint64_t> allowed{};  // for a request with a constraint
+  };
+
+  static std::vector<Row> rows_with(std::span<const SampledRow> sampled, const Logits& logits, std::size_t vocab_size);
+  static SampledToken sample_row(Sampler& sampler, const Row& row);
+  void prepare(Row& row, std::span<std::uint64_t> mask);
+  std::span<const std::uint64_t> allowed(const SampledRow& row, std::span<std::uint64_t> mask);
 
   ThreadPool& pool_;
   std::function<void()> tell_ = [] {};

@@ -19,7 +19,7 @@ int kv_blocks(const Model& model, const EngineOptions& options) {
 }
 
 int max_sampled(const EngineOptions& options) {
-  return std::max(options.max_sampled, options.max_sequences);
+  return std::max({options.max_sampled, options.max_sequences, options.max_draft + 1});
 }
 
 }  // namespace
@@ -38,10 +38,12 @@ Engine::Engine(Model model, Communicator& comm, const EngineOptions& options)
                   .max_sampled = max_sampled(options),
                   .max_positions = model_.config.max_position_embeddings,
                   .alike_positions = alike_positions(model_.config),
+                  .max_draft = options.max_draft,
                   .owners = owners(),
                   .prefix_caching = !options.record.routes}),
       sampler_(model_.config.vocab_size, pool_),
       timeout_s_(options.timeout_s) {
+  FOE_CHECK(options.max_draft == 0 || !options.record.routes, "{} tokens to guess, and a record", options.max_draft);
   if (timeout_s_ == 0 || options.warms_up) return;
   const CommCounters before = comm_.counters();
   meet(comm_);

@@ -31,7 +31,11 @@ struct EngineOptions {
   int kv_tokens = 0;  // positions that the KV cache of each owner holds; 0: the model's context length
   KvType kv_type = KvType::kBF16;
   AttentionType attention = AttentionType::kF32;  // kBF16 requires KvType::kBF16
-  int max_sampled = 0;  // rows of logits per step; at least max_sequences, which is also the default
+  int max_sampled = 0;                            // rows of logits per step; at least max_sequences and max_draft + 1
+  // Tokens of an output that are guessed in a step and kept if the model chooses the same (sched/draft.h): this changes
+  // how long an answer takes, and no token or logprob of it. Not with routes in `record`, which would have wrong
+  // guesses.
+  int max_draft = 0;
   ExchangeOptions exchange = {};
   RecordOptions record = {};  // with routes, the prefix cache is off: what is in it is not routed
   // The communicator's timeout from the end of the start on, in seconds; 0: the timeout is not changed. The start ends

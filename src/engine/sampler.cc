@@ -40,8 +40,8 @@ constexpr std::uint32_t bucket_of(float weight) {
 }
 constexpr std::uint32_t kLastBucket = bucket_of(1.0f);
 
-bool stop_ids_forbidden(const Request& request) {
-  return static_cast<int>(request.output.size()) < request.sampling.min_tokens && !request.stop_ids.empty();
+bool stop_ids_forbidden(const Request& request, std::size_t index) {
+  return static_cast<int>(index) < request.sampling.min_tokens && !request.stop_ids.empty();
 }
 
 void apply_penalties(const SamplingParams& params, const TokenCounts& counts, std::span<float> logits_V) {
@@ -109,18 +109,17 @@ bool has_penalties(const SamplingParams& params) {
   return params.presence_penalty != 0.0f || params.frequency_penalty != 0.0f || params.repetition_penalty != 1.0f;
 }
 
-void TokenCounts::update(const Request& request) {
-  const std::size_t prompt = request.prompt.size(), total = prompt + request.output.size();
-  for (; counted_ < total; ++counted_)
+void TokenCounts::update(std::span<const std::int32_t> text, std::size_t prompt) {
+  for (; counted_ < text.size(); ++counted_)
     if (counted_ < prompt)
-      output_.try_emplace(request.prompt[counted_], 0);
+      output_.try_emplace(text[counted_], 0);
     else
-      ++output_[request.output[counted_ - prompt]];
+      ++output_[text[counted_]];
 }
 
-int candidates_wanted(const Request& request) {
+int candidates_wanted(const Request& request, std::size_t index) {
   const SamplingParams& p = request.sampling;
-  if (has_penalties(p) || !p.logit_bias.empty() || p.logprobs >= 0 || stop_ids_forbidden(request) ||
+  if (has_penalties(p) || !p.logit_bias.empty() || p.logprobs >= 0 || stop_ids_forbidden(request, index) ||
       request.constraint.kind != Constraint::Kind::kNone)
     return 0;
   if (p.temperature == 0.0f) return 1;
@@ -129,58 +128,58 @@ int candidates_wanted(const Request& request) {
 
 Sampler::Sampler(int vocab_size) : adjusted_V_(vocab_size), weights_V_(vocab_size) {}
 
-std::span<const float> Sampler::adjust(std::span<const float> logits_V, const Request& request,
+std::span<const float> Sampler::adjust(std::span<const float> logits_V, const Request& request, std::size_t index,
                                        const TokenCounts* counts, std::span<const std::uint64_t> allowed) {
   const SamplingParams& params = request.sampling;
-  if (params.logit_bias.empty() && !has_penalties(params) && allowed.empty() && !stop_ids_forbidden(request))
+  if (params.logit_bias.empty() && !has_penalties(params) && allowed.empty() && !stop_ids_forbidden(request, index))
     return logits_V;
   const std::span<float> adjusted_V(adjusted_V_.data(), logits_V.size());
   std::ranges::copy(logits_V, adjusted_V.begin());
   for (const LogitBias& bias : params.logit_bias) adjusted_V[bias.token] += bias.bias;
   if (has_penalties(params)) apply_penalties(params, *counts, adjusted_V);
   if (!allowed.empty()) forbid_others(allowed, adjusted_V);
-  if (stop_ids_forbidden(request))
+  if (stop_ids_forbidden(request, index))
     for (const std::int32_t id : request.stop_ids)
       if (id >= 0 && static_cast<std::size_t>(id) < adjusted_V.size()) adjusted_V[id] = kForbidden;
   return adjusted_V;
 }
 
-std::int32_t Sampler::choose(std::span<const float> logits_V, const Request& request, const TokenCounts* counts,
-                             std::span<const std::uint64_t> allowed) {
+std::int32_t Sampler::choose(std::span<const float> logits_V, const Request& request, std::size_t index,
+                             const TokenCounts* counts, std::span<const std::uint64_t> allowed) {
   const SamplingParams& params = request.sampling;
-  const std::span<const float> adjusted_V = adjust(logits_V, request, counts, allowed);
+  const std::span<const float> adjusted_V = adjust(logits_V, request, index, counts, allowed);
   const bool all = params.top_k == 0 || static_cast<std::size_t>(params.top_k) >= adjusted_V.size();
   std::optional<std::size_t> token;
-  if (params.temperature > 0.0f && all) token = draw(adjusted_V, request);
+  if (params.temperature > 0.0f && all) token = draw(adjusted_V, request, index);
   if (!token) {
     candidates_.clear();
     append_most_likely(adjusted_V, params.temperature > 0.0f && !all ? params.top_k : 1, 0, candidates_);
-    token = choose_candidate(request);
+    token = choose_candidate(request, index);
   }
   return adjusted_V[*token] > kForbidden ? static_cast<std::int32_t>(*token) : first_allowed(allowed);
 }
 
-std::int32_t Sampler::choose(std::span<const Candidate> candidates, const Request& request) {
-  const std::size_t wanted = std::min<std::size_t>(candidates_wanted(request), candidates.size());
+std::int32_t Sampler::choose(std::span<const Candidate> candidates, const Request& request, std::size_t index) {
+  const std::size_t wanted = std::min<std::size_t>(candidates_wanted(request, index), candidates.size());
   candidates_.assign(candidates.begin(), candidates.end());
   std::partial_sort(candidates_.begin(), candidates_.begin() + wanted, candidates_.end(), more_likely);
   candidates_.resize(wanted);
-  const std::int32_t token = choose_candidate(request);
+  const std::int32_t token = choose_candidate(request, index);
   return candidates_.front().logit > kForbidden ? token : 0;
 }
 
 // Chooses one of candidates_: the most likely one if none can be drawn.
-std::int32_t Sampler::choose_candidate(const Request& request) {
+std::int32_t Sampler::choose_candidate(const Request& request, std::size_t index) {
   if (candidates_.size() == 1) return candidates_.front().token;
   candidate_logits_.clear();
   for (const Candidate& c : candidates_) candidate_logits_.push_back(c.logit);
-  return candidates_[draw(candidate_logits_, request).value_or(0)].token;
+  return candidates_[draw(candidate_logits_, request, index).value_or(0)].token;
 }
 
 // Draws the index of a logit, after temperature, min_p and top_p; returns nothing if no logit is finite. Weights are
 // summed in buckets, in each in the order of their indices, and then the buckets from the most likely one down. So only
 // the weights of one bucket have to be looked at one by one, or sorted.
-std::optional<std::size_t> Sampler::draw(std::span<const float> logits, const Request& request) {
+std::optional<std::size_t> Sampler::draw(std::span<const float> logits, const Request& request, std::size_t index) {
   const SamplingParams& params = request.sampling;
   const std::span<float> weights(weights_V_.data(), logits.size());
   softmax_weights(logits, largest_logit(logits), params.temperature, params.min_p, weights.data());
@@ -194,7 +193,7 @@ std::optional<std::size_t> Sampler::draw(std::span<const float> logits, const Re
   while (bucket_sums_[lowest] == 0.0) ++lowest;
   const bool cut = params.top_p < 1.0f;
   if (cut) total = cut_nucleus(weights, params.top_p, total, lowest);
-  double left = random_unit(params.seed, request.output.size()) * total;
+  double left = random_unit(params.seed, index) * total;
   std::uint32_t b = kLastBucket;
   while (b > lowest && left >= bucket_sums_[b]) left -= bucket_sums_[b--];
   if (!cut || b > lowest) find_bucket(weights, b);

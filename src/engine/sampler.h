@@ -31,8 +31,9 @@ bool has_penalties(const SamplingParams& params);
 // The tokens of a request's prompt and output, counted for the penalties.
 class TokenCounts {
  public:
-  // Counts the tokens that have come since the last call. The request's tokens must begin with those of the last call.
-  void update(const Request& request);
+  // Counts the tokens that have come since the last call: `text` is a prompt of so many tokens and an output, and
+  // begins with the text of the last call.
+  void update(std::span<const std::int32_t> text, std::size_t prompt);
   // For each token of prompt or output, how often the output has it.
   const std::unordered_map<std::int32_t, int>& output() const { return output_; }
 
@@ -41,9 +42,9 @@ class TokenCounts {
   std::unordered_map<std::int32_t, int> output_;
 };
 
-// Returns how many of the most likely tokens are enough to choose the request's next token as if from all; 0 if all
-// logits are needed.
-int candidates_wanted(const Request& request);
+// Returns how many of the most likely tokens are enough to choose output token `index` of the request as if from all; 0
+// if all logits are needed.
+int candidates_wanted(const Request& request, std::size_t index);
 
 // Holds scratch memory, so each thread needs its own. It keeps no state between calls.
 class Sampler {
@@ -51,14 +52,14 @@ class Sampler {
   explicit Sampler(int vocab_size);
   int vocab_size() const { return static_cast<int>(weights_V_.size()); }
 
-  // Returns the next output token. `counts` must be up to date; it may be null for a request without penalties.
-  // `allowed` has a bit for each token, the first in the lowest bit of the first word, of which at least one must be
-  // set; if it is empty, all tokens are allowed. If nothing is left to choose from (a constraint allows only stop ids
-  // that min_tokens forbids, or no logit is finite), this returns the first allowed token.
-  std::int32_t choose(std::span<const float> logits_V, const Request& request, const TokenCounts* counts = nullptr,
-                      std::span<const std::uint64_t> allowed = {});
+  // Returns output token `index` of the request. `counts` has all tokens before it; it may be null for a request
+  // without penalties. `allowed` has a bit for each token, the first in the lowest bit of the first word, of which at
+  // least one must be set; if it is empty, all tokens are allowed. If nothing is left to choose from (a constraint
+  // allows only stop ids that min_tokens forbids, or no logit is finite), this returns the first allowed token.
+  std::int32_t choose(std::span<const float> logits_V, const Request& request, std::size_t index,
+                      const TokenCounts* counts = nullptr, std::span<const std::uint64_t> allowed = {});
   // The same from candidates, in any order: at least the candidates_wanted() most likely tokens.
-  std::int32_t choose(std::span<const Candidate> candidates, const Request& request);
+  std::int32_t choose(std::span<const Candidate> candidates, const Request& request, std::size_t index);
 
   // Returns the logprob of `token`, and the `top` most likely tokens with theirs. A logprob is the natural logarithm of
   // the probability, whose denominator is summed in double in the order of the vocabulary; it is -inf where it would
@@ -66,10 +67,10 @@ class Sampler {
   LogprobEntry logprobs(std::span<const float> logits_V, std::int32_t token, int top);
 
  private:
-  std::span<const float> adjust(std::span<const float> logits_V, const Request& request, const TokenCounts* counts,
-                                std::span<const std::uint64_t> allowed);
-  std::int32_t choose_candidate(const Request& request);
-  std::optional<std::size_t> draw(std::span<const float> logits, const Request& request);
+  std::span<const float> adjust(std::span<const float> logits_V, const Request& request, std::size_t index,
+                                const TokenCounts* counts, std::span<const std::uint64_t> allowed);
+  std::int32_t choose_candidate(const Request& request, std::size_t index);
+  std::optional<std::size_t> draw(std::span<const float> logits, const Request& request, std::size_t index);
   void find_bucket(std::span<const float> weights, std::uint32_t bucket);
   double cut_nucleus(std::span<const float> weights, double top_p, double total, std::uint32_t& lowest);
 

@@ -26,6 +26,7 @@ void Scheduler::deal_tokens() {
     if (!sequence.decoding()) part[sequence.owner] -= deal(sequence, part[sequence.owner]);
   }
   for (int i = 0; i < num_running(); ++i) deal(*running_[i], budget_.tokens);
+  if (limits_.max_draft > 0) draft();
 }
 
 // Schedules at most `most` more tokens of the sequence, as far as the budget and the KV blocks reach, and returns how
@@ -67,6 +68,35 @@ bool Scheduler::preempt_behind(const Sequence& sequence) {
       return true;
     }
   return false;
+}
+
+// Guesses next tokens of decoding sequences, which run with the one before them. Guesses get what is left of the step's
+// budget and of the KV blocks, and take nothing from any sequence.
+void Scheduler::draft() {
+  for (Sequence* s : running_) {
+    if (s->scheduled != 1 || !s->decoding() || s->collects_prompt) continue;
+    const int most = s->draft_length.next(room_for_draft(*s));
+    if (most <= 0) continue;
+    const std::vector<std::int32_t> guess = guess_next(s->tokens, most, s->request.stop_ids);
+    const int drafted = static_cast<int>(guess.size());
+    if (drafted == 0) continue;
+    provide_blocks(*s, s->total() + drafted);
+    s->tokens.insert(s->tokens.end(), guess.begin(), guess.end());
+    s->drafted = drafted;
+    s->scheduled += drafted;
+    budget_.tokens -= drafted;
+    budget_.rows -= drafted;
+    stats_.drafted_tokens += drafted;
+  }
+}
+
+// Returns how many tokens may be guessed for a sequence. The last token of an output never runs.
+int Scheduler::room_for_draft(const Sequence& s) const {
+  const int outputs = static_cast<int>(s.request.output.size());
+  const int blocks = static_cast<int>(s.blocks.size()) + pools_[s.owner].available();
+  const std::int64_t positions = std::int64_t{blocks} * kKvBlock - s.total();
+  return static_cast<int>(std::min<std::int64_t>(
+      {limits_.max_draft, budget_.tokens, budget_.rows, s.request.max_tokens - outputs - 1, positions}));
 }
 
 }  // namespace foe

@@ -13,18 +13,19 @@ void Scheduler::check() const {
   FOE_CHECK(std::is_sorted(running_.begin(), running_.end(), RanksBefore()), "{} running, out of order", num_running());
   for (const auto& [id, s] : sequences_) {
     FOE_CHECK(s->request.id == id && !s->ended, "request {} is kept as {}", s->request.id, id);
-    FOE_CHECK(s->tokens.size() == s->request.prompt.size() + s->request.output.size(), "request {}: {} tokens", id,
-              s->tokens.size());
+    FOE_CHECK(s->tokens.size() == s->request.prompt.size() + s->request.output.size() + s->drafted,
+              "request {}: {} tokens, {} guessed", id, s->tokens.size(), s->drafted);
     const bool waits = waiting_.contains(s.get());
     FOE_CHECK(waits != std::binary_search(running_.begin(), running_.end(), s.get(), RanksBefore()),
               "request {} must either run or wait", id);
     FOE_CHECK(!waits || (s->blocks.empty() && s->done == 0 && s->scheduled == 0), "request {} waits with {} blocks", id,
               s->blocks.size());
     const int end = s->done + s->scheduled, blocks = static_cast<int>(s->blocks.size());
-    FOE_CHECK(end <= s->total() && s->done <= s->first_wanted(), "request {}: {} done and {} scheduled of {}", id,
-              s->done, s->scheduled, s->total());
-    FOE_CHECK(blocks >= blocks_for(end) && blocks <= blocks_for(s->total()), "request {}: {} blocks for {} of {}", id,
-              blocks, end, s->total());
+    const int all = s->total() + s->drafted;
+    FOE_CHECK(end <= all && (s->drafted == 0 || end == all) && s->done <= s->first_wanted(),
+              "request {}: {} done and {} scheduled of {}, {} guessed", id, s->done, s->scheduled, all, s->drafted);
+    FOE_CHECK(blocks >= blocks_for(end) && blocks <= blocks_for(all), "request {}: {} blocks for {} of {}", id, blocks,
+              end, all);
     FOE_CHECK(s->published == (shares_blocks(*s) ? s->done / kKvBlock : 0), "request {}: {} of {} published", id,
               s->published, s->done);
     for (int i = 0; i < blocks; ++i) {

@@ -102,7 +102,10 @@ ScheduledStep Scheduler::next() {
 }
 
 void Scheduler::drop_plan() {
-  for (Sequence* sequence : running_) sequence->scheduled = 0;
+  for (Sequence* sequence : running_) {
+    sequence->scheduled = 0;
+    keep_drafted(*sequence, 0);
+  }
   rows_.clear();
   ended_.clear();
 }
@@ -123,12 +126,14 @@ ScheduledStep Scheduler::make_step() {
       step.sequences.push_back(s->request.id);
       for (int position = end - rows; position < end; ++position) rows_.push_back({s, position});
     }
-  for (const Row& row : rows_) step.rows.push_back({&row.sequence->request, row.position});
+  for (const Row& row : rows_)
+    step.rows.push_back({&row.sequence->request, std::span(row.sequence->tokens).first(row.position + 1)});
   return step;
 }
 
 std::vector<TokenEvent> Scheduler::commit(std::span<const SampledToken> tokens) {
   FOE_CHECK(tokens.size() == rows_.size(), "{} tokens for {} rows", tokens.size(), rows_.size());
+  settle_drafts(tokens);
   for (Sequence* sequence : running_) {
     sequence->done += std::exchange(sequence->scheduled, 0);
     publish(*sequence);
@@ -136,8 +141,9 @@ std::vector<TokenEvent> Scheduler::commit(std::span<const SampledToken> tokens) 
   std::vector<TokenEvent> events;
   events.reserve(tokens.size());
   for (std::size_t i = 0; i < tokens.size(); ++i) {
-    if (rows_[i].sequence->ended) continue;
-    take(*rows_[i].sequence, rows_[i].position, tokens[i], events);
+    Sequence& sequence = *rows_[i].sequence;
+    if (sequence.ended || rows_[i].position >= sequence.done) continue;  // aborted, or a guess that was wrong
+    take(sequence, rows_[i].position, tokens[i], events);
   }
   std::erase_if(running_, [](const Sequence* s) { return s->ended; });
   for (const TokenEvent& event : events)
@@ -146,6 +152,32 @@ std::vector<TokenEvent> Scheduler::commit(std::span<const SampledToken> tokens) 
   ended_.clear();
   if (limits_.check_each_step) check();
   return events;
+}
+
+// Keeps of each guess what the model has chosen, too: the tokens before the first other one.
+void Scheduler::settle_drafts(std::span<const SampledToken> tokens) {
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    Sequence& s = *rows_[i].sequence;
+    if (s.drafted == 0 || s.ended) continue;
+    const int next = rows_[i].position + 1, end = s.total() + s.drafted;
+    if (next < end && tokens[i].token == s.tokens[next]) continue;
+    const int accepted = next - s.total();
+    s.scheduled -= s.drafted - accepted;
+    s.draft_length.learn(s.drafted, accepted);
+    stats_.accepted_tokens += accepted;
+    keep_drafted(s, accepted);
+  }
+}
+
+// Ends a guess: its first `accepted` tokens are from now on part of the text. What they do not need of the KV blocks,
+// one more token included, is given back.
+void Scheduler::keep_drafted(Sequence& s, int accepted) {
+  if (s.drafted == 0) return;
+  s.tokens.resize(s.total() + accepted);
+  s.drafted = 0;
+  const auto kept = std::min<std::size_t>(s.blocks.size(), blocks_for(s.total() + 1));
+  pools_[s.owner].release(std::span(s.blocks).subspan(kept));
+  s.blocks.resize(kept);
 }
 
 // Lets other sequences find the blocks that have become full.
@@ -168,7 +200,7 @@ void Scheduler::take(Sequence& s, int position, const SampledToken& sampled, std
   }
   const int before = static_cast<int>(request.output.size());
   request.output.push_back(sampled.token);
-  s.tokens.push_back(sampled.token);
+  if (position + 1 == s.total()) s.tokens.push_back(sampled.token);  // it is there already if it was guessed
   ++stats_.generation_tokens;
   TokenEvent& event = events.emplace_back();
   event.id = request.id;

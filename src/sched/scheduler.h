@@ -39,6 +39,7 @@ struct SchedulerLimits {
   int max_sampled = 0;                  // rows of logits per step; 0: max_sequences
   int max_positions = 0;                // the model's context length
   int alike_positions = 0;              // the model is told the length of longer prompts (core/model_config.h)
+  int max_draft = 0;                    // output tokens of a sequence that are guessed in a step
   int owners = 1;                       // owners of sequences, each with a KV cache (core/batch.h)
   bool prefix_caching = true;           // use cached blocks again where prompts begin alike
   int aging_steps = 256;                // steps of waiting that make up for one level of priority
@@ -48,21 +49,27 @@ struct SchedulerLimits {
 // Priorities are clamped to [-kMaxPriority, kMaxPriority], so that waiting has an end whatever other requests ask for.
 inline constexpr int kMaxPriority = 100;
 
-// A row whose logits are for the token at index position + 1 of prompt + output. If position + 1 < prompt.size(), that
-// is a token of the prompt, of which only the logprob is wanted. Otherwise it is output token position + 1 -
-// prompt.size(), which has to be chosen.
+// A row whose logits are for the token after `text`. If that is a token of the prompt, only its logprob is wanted.
+// Otherwise it is an output token, which has to be chosen.
 struct SampledRow {
   const Request* request;
-  int position;
+  // The tokens up to the row's own: of the prompt, the output and, if tokens were guessed, of the guess. Then it is the
+  // request's text only if the row before has chosen the last of them.
+  std::span<const std::int32_t> text;
 
-  bool of_prompt() const { return position + 1 < static_cast<int>(request->prompt.size()); }
+  int position() const { return static_cast<int>(text.size()) - 1; }
+  bool of_prompt() const { return text.size() < request->prompt.size(); }
+  // How many output tokens come before the one to be chosen.
+  std::size_t outputs() const { return text.size() - request->prompt.size(); }
+  // Whether the row's text is guessed: it goes on from that of `before`, the row before it in the step.
+  bool assumes(const SampledRow& before) const { return before.request == request && !before.of_prompt(); }
 };
 
 // One step's work, which belongs to the caller of Scheduler::next(). It goes one way: the ranks run the batch, the
 // sampler chooses a token for each of the rows, and only these tokens go back to the scheduler.
 struct ScheduledStep {
-  Batch batch;                   // all of whose rows run through all layers
-  std::vector<SampledRow> rows;  // the batch's sampled rows; they refer to the scheduler's requests until commit()
+  Batch batch;                          // all of whose rows run through all layers
+  std::vector<SampledRow> rows;         // the batch's sampled rows; they refer to the scheduler's tokens until commit()
   std::vector<std::int64_t> sequences;  // the ids of the requests that the batch's sequences belong to
 };
 
@@ -98,8 +105,9 @@ class Scheduler {
   // The requests that the last next() has admitted for the first time.
   std::span<const std::int64_t> started() const { return started_; }
 
-  // Ends the last step with a token for each of its rows, in their order; for a row of a prompt, the prompt's own
-  // token. Returns the output tokens in the same order.
+  // Ends the last step with a token for each of its rows, in their order: for a row of a prompt the prompt's own one,
+  // and for a row that assumes another token than the row before has chosen, any. Returns the output tokens in the same
+  // order.
   std::vector<TokenEvent> commit(std::span<const SampledToken> tokens);
 
   // Aborts unless all state here is consistent: blocks and their users, sequences and their order, the index of the
@@ -139,6 +147,8 @@ class Scheduler {
   void stop_running(Sequence& sequence);
   void preempt(Sequence& sequence);
   ScheduledStep make_step();
+  void settle_drafts(std::span<const SampledToken> tokens);
+  void keep_drafted(Sequence& sequence, int accepted);
   void publish(Sequence& sequence);
   void take(Sequence& sequence, int position, const SampledToken& token, std::vector<TokenEvent>& events);
 
@@ -156,6 +166,8 @@ class Scheduler {
   int deal(Sequence& sequence, int most);
   bool preempt_behind(const Sequence& sequence);
   int provide_blocks(Sequence& sequence, int end);
+  void draft();
+  int room_for_draft(const Sequence& sequence) const;
 
   SchedulerLimits limits_;
   std::vector<BlockPool> pools_;                                           // by owner

@@ -9,6 +9,7 @@
 
 #include "core/request.h"
 #include "sched/block_pool.h"
+#include "sched/draft.h"
 
 namespace foe {
 
@@ -19,7 +20,9 @@ inline int blocks_for(std::int64_t positions) {
 
 struct Sequence {
   // The fields that each step reads of all sequences come first, so that they share cache lines.
-  std::vector<std::int32_t> tokens;  // prompt and output
+  std::vector<std::int32_t>
+      tokens;       // prompt, output and, while a batch is planned or runs, what is guessed of the rest
+  int drafted = 0;  // how many of the last tokens are guessed
   std::vector<std::int32_t> blocks;  // its KV blocks; this and the next four are valid while it runs
   int owner = 0;
   int published = 0;             // how many of its first blocks BlockPool::find() can find
@@ -32,9 +35,11 @@ struct Sequence {
   std::int64_t turn = 0;             // lower values are served first (served_before)
   std::int64_t arrival = 0;          // decides among equal turns
   std::optional<int> cached_tokens;  // prompt tokens found in the cache when it was first admitted
+  DraftLength draft_length;
   Request request;
 
-  int total() const { return static_cast<int>(tokens.size()); }
+  // Of the prompt and the output.
+  int total() const { return static_cast<int>(tokens.size()) - drafted; }
   int remaining() const { return total() - done; }
   bool decoding() const { return remaining() == 1; }
   // The first position whose logits are wanted; those of all later positions are wanted, too. Positions before it need

@@ -47,10 +47,10 @@ void step(Engine& engine, Scheduler& scheduler, Choices& choices) {
   Sampler sampler(static_cast<int>(V));
   std::vector<SampledToken> tokens;
   for (int i = 0; i < batch.num_sampled(); ++i) {
-    const auto [request, position] = rows[i];
+    const Request* request = rows[i].request;
     const auto logits_V = logits_SV.subspan(i * V, V);
-    ASSERT_EQ(position + 1, static_cast<int>(request->prompt.size() + request->output.size()));
-    const std::int32_t token = sampler.choose(logits_V, *request);
+    ASSERT_EQ(rows[i].outputs(), request->output.size());
+    const std::int32_t token = sampler.choose(logits_V, *request, rows[i].outputs());
     choices[request->id].push_back({token, {logits_V.begin(), logits_V.end()}});
     tokens.push_back({token});
   }

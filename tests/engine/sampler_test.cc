@@ -28,11 +28,21 @@ Request request(const SamplingParams& params, int output_position = 0) {
   return r;
 }
 
+std::vector<std::int32_t> text_of(const Request& r) {
+  std::vector<std::int32_t> text = r.prompt.tokens();
+  text.insert(text.end(), r.output.begin(), r.output.end());
+  return text;
+}
+
 std::int32_t choose(const std::vector<float>& logits, const Request& r, std::span<const std::uint64_t> allowed = {}) {
   Sampler sampler(static_cast<int>(logits.size()));
   TokenCounts counts;
-  if (has_penalties(r.sampling)) counts.update(r);
-  return sampler.choose(logits, r, &counts, allowed);
+  if (has_penalties(r.sampling)) counts.update(text_of(r), r.prompt.size());
+  return sampler.choose(logits, r, r.output.size(), &counts, allowed);
+}
+
+int wanted_of(const Request& r) {
+  return candidates_wanted(r, r.output.size());
 }
 
 std::map<std::int32_t, int> draw(const std::vector<float>& logits, const SamplingParams& params, int count,
@@ -132,23 +142,24 @@ TEST(Sampler, CandidatesGiveWhatAllLogitsGive) {
         for (float& x : logits) x = std::round(x);  // ties
       if (i == 199) logits.assign(1000, kNan);
       const Request r = request(params, i);
-      const int wanted = candidates_wanted(r);
+      const int wanted = wanted_of(r);
       ASSERT_GT(wanted, 0);
       std::vector<Candidate> candidates;
       for (const auto& [begin, end] : {std::pair{700, 1000}, {0, 30}, {30, 700}})
         append_most_likely(std::span(logits).subspan(begin, end - begin), wanted, begin, candidates);
-      EXPECT_EQ(sampler.choose(candidates, r), sampler.choose(logits, r)) << i;
+      EXPECT_EQ(sampler.choose(candidates, r, r.output.size()), sampler.choose(logits, r, r.output.size())) << i;
       Request reported = r;
       reported.sampling.logprobs = 2;  // whole rows are needed, the text is the same
-      EXPECT_EQ(candidates_wanted(reported), 0);
-      EXPECT_EQ(sampler.choose(logits, reported), sampler.choose(candidates, r));
+      EXPECT_EQ(wanted_of(reported), 0);
+      EXPECT_EQ(sampler.choose(logits, reported, reported.output.size()),
+                sampler.choose(candidates, r, r.output.size()));
     }
 }
 
 TEST(Sampler, WantsWholeRowsForWhatLooksAtAllLogits) {
-  EXPECT_EQ(candidates_wanted(request({})), 1);
-  EXPECT_EQ(candidates_wanted(request({.temperature = 1, .top_k = 64})), 64);
-  EXPECT_EQ(candidates_wanted(request({.temperature = 1, .top_k = 65})), 0);
+  EXPECT_EQ(wanted_of(request({})), 1);
+  EXPECT_EQ(wanted_of(request({.temperature = 1, .top_k = 64})), 64);
+  EXPECT_EQ(wanted_of(request({.temperature = 1, .top_k = 65})), 0);
   const SamplingParams whole[] = {{.temperature = 1},
                                   {.presence_penalty = 0.1f},
                                   {.frequency_penalty = -1},
@@ -156,15 +167,15 @@ TEST(Sampler, WantsWholeRowsForWhatLooksAtAllLogits) {
                                   {.logit_bias = {{1, 1}}},
                                   {.temperature = 1, .top_p = 0.9f},
                                   {.logprobs = 0}};
-  for (const SamplingParams& params : whole) EXPECT_EQ(candidates_wanted(request(params)), 0);
+  for (const SamplingParams& params : whole) EXPECT_EQ(wanted_of(request(params)), 0);
   Request r = request({.min_tokens = 3}, 2);
-  EXPECT_EQ(candidates_wanted(r), 1);  // no stop ids
+  EXPECT_EQ(wanted_of(r), 1);  // no stop ids
   r.stop_ids = {1};
-  EXPECT_EQ(candidates_wanted(r), 0);
+  EXPECT_EQ(wanted_of(r), 0);
   r.output.push_back(0);
-  EXPECT_EQ(candidates_wanted(r), 1);
+  EXPECT_EQ(wanted_of(r), 1);
   r.constraint.kind = Constraint::Kind::kJsonObject;
-  EXPECT_EQ(candidates_wanted(r), 0);
+  EXPECT_EQ(wanted_of(r), 0);
 }
 
 TEST(Sampler, PenaltiesAndBiasChangeLogits) {
@@ -203,12 +214,12 @@ TEST(Sampler, CountsTokensAsTheyCome) {
   r.prompt = {5, 6, 5};
   TokenCounts grown, at_once;
   for (const std::int32_t token : {7, 5, 7}) {
-    grown.update(r);
+    grown.update(text_of(r), r.prompt.size());
     r.output.push_back(token);
   }
-  grown.update(r);
-  grown.update(r);
-  at_once.update(r);
+  grown.update(text_of(r), r.prompt.size());
+  grown.update(text_of(r), r.prompt.size());
+  at_once.update(text_of(r), r.prompt.size());
   EXPECT_EQ(grown.output(), at_once.output());
   EXPECT_EQ(grown.output(), (std::unordered_map<std::int32_t, int>{{5, 1}, {6, 0}, {7, 2}}));
 }

@@ -31,7 +31,7 @@ inline std::int64_t request_of(const Batch& batch, int sequence) {
 
 // Returns the token after the row: that of the prompt or, for output, the next one of the request's own tokens.
 inline std::int32_t token_behind(const SampledRow& row) {
-  if (row.of_prompt()) return row.request->prompt[row.position + 1];
+  if (row.of_prompt()) return row.request->prompt[row.position() + 1];
   return static_cast<std::int32_t>(1000 * row.request->id + 999);
 }
 

@@ -74,7 +74,7 @@ TEST(Scheduler, DecodesBeforeItGivesPromptsTheRest) {
   EXPECT_EQ(b.tokens[0], 1999);
   EXPECT_EQ(b.num_tokens(), 10);  // one decoded token, nine of the prompt
   EXPECT_EQ(rows[0].request->id, 1);
-  EXPECT_EQ(rows[0].position, 2);
+  EXPECT_EQ(rows[0].position(), 2);
 }
 
 TEST(Scheduler, ABatchThatIsNotCommittedIsForgotten) {
@@ -109,7 +109,7 @@ TEST(Scheduler, AResubmittedRequestGoesOnBehindItsOutput) {
   const auto [b, rows, ids] = s.next();
   EXPECT_EQ(b.tokens, (std::vector<std::int32_t>{1000, 1001, 1002, 50, 51}));
   EXPECT_EQ(b.num_sampled(), 1);
-  EXPECT_EQ(rows[0].position, 4);
+  EXPECT_EQ(rows[0].position(), 4);
   EXPECT_FALSE(commit(s, rows).at(0).finish);
   EXPECT_EQ(drain(s).at(0).finish, FinishReason::kLength);
   EXPECT_EQ(s.stats().generation_tokens, 2);
@@ -156,7 +156,7 @@ TEST(Scheduler, LogprobsComeBackWithTheTokens) {
     counts.push_back(b.num_sampled());
     std::vector<SampledToken> tokens;
     for (int i = 0; i < b.num_sampled(); ++i)
-      tokens.push_back({token_behind(rows[i]), LogprobEntry{static_cast<float>(rows[i].position), {}}});
+      tokens.push_back({token_behind(rows[i]), LogprobEntry{static_cast<float>(rows[i].position()), {}}});
     for (TokenEvent& event : s.commit(tokens)) events.push_back(std::move(event));
   }
   EXPECT_THAT(counts, ElementsAre(3, 3, 1, 1));

@@ -19,6 +19,7 @@ struct Mix {
   int arrive_every = 3;          // one in so many of these steps
   int prompt = 60, output = 30;  // at most
   int priorities = 1;
+  int period = 0;  // if not 0, texts repeat after so many tokens, most of the time
 };
 
 class Workload {
@@ -70,10 +71,20 @@ class Workload {
     return r;
   }
 
-  static std::int32_t expected(const Request& r) {
-    std::vector<std::int32_t> tokens = r.prompt.tokens();
-    tokens.insert(tokens.end(), r.output.begin(), r.output.end());
-    return fake_next(fake_kv_of(tokens));
+  static std::vector<std::int32_t> text_of(const Request& r) {
+    std::vector<std::int32_t> text = r.prompt.tokens();
+    text.insert(text.end(), r.output.begin(), r.output.end());
+    return text;
+  }
+
+  std::int32_t next(std::span<const std::int32_t> text, std::uint64_t kv) const {
+    const auto period = static_cast<std::size_t>(mix_.period);
+    return period > 0 && text.size() > period && kv % 16 > 0 ? text[text.size() - period] : fake_next(kv);
+  }
+
+  std::int32_t expected(const Request& r) const {
+    const std::vector<std::int32_t> text = text_of(r);
+    return next(text, fake_kv_of(text));
   }
 
   void change_requests() {
@@ -115,18 +126,20 @@ class Workload {
     for (const TokenEvent& event : events) ASSERT_NO_FATAL_FAILURE(take(event));
   }
 
-  // The row must stand for all tokens of its request up to its position.
+  // The row must stand for all tokens of its request up to its position, and for what is guessed of the rest.
   SampledToken choose(const SampledRow& row, std::uint64_t kv) {
-    const auto [request, position] = row;
+    const Request* request = row.request;
     const Alive& alive = alive_.at(request->id);
     EXPECT_EQ(request->output, alive.request.output);
-    std::vector<std::int32_t> tokens = alive.request.prompt.tokens();
-    tokens.insert(tokens.end(), alive.request.output.begin(), alive.request.output.end());
-    EXPECT_EQ(kv, fake_kv_of(std::span(tokens).first(position + 1))) << "request " << request->id;
-    const LogprobEntry entry{static_cast<float>(position), {}};
-    if (position + 1 < static_cast<int>(request->prompt.size())) return {request->prompt[position + 1], entry};
-    EXPECT_EQ(position + 1, static_cast<int>(tokens.size()));
-    return {fake_next(kv), entry};
+    EXPECT_EQ(kv, fake_kv_of(row.text)) << "request " << request->id;
+    const std::vector<std::int32_t> text = text_of(alive.request);
+    const std::size_t known = std::min(text.size(), row.text.size());
+    EXPECT_TRUE(std::equal(text.begin(), text.begin() + known, row.text.begin())) << "request " << request->id;
+    const LogprobEntry entry{static_cast<float>(row.position()), {}};
+    if (row.of_prompt()) return {request->prompt[row.position() + 1], entry};
+    EXPECT_GE(row.text.size(), text.size());
+    EXPECT_LE(row.text.size(), text.size() + mix_.limits.max_draft);
+    return {next(row.text, kv), entry};
   }
 
   void take(const TokenEvent& event) {
@@ -182,6 +195,37 @@ TEST(Workload, EveryRequestGetsItsTokens) {
   EXPECT_GT(all.preemptions, 300);
   EXPECT_GT(all.prefix_hits, 10000);
   EXPECT_GT(cut_short, 50);
+}
+
+// What is guessed changes no token, whatever becomes of it.
+TEST(Workload, GuessesChangeNoToken) {
+  SchedulerStats all;
+  for (const int owners : {1, 2})
+    for (std::uint64_t seed = 0; seed < 16; ++seed) {
+      SCOPED_TRACE(testing::Message() << owners << " owners, seed " << seed);
+      Mix mix{.seed = seed,
+              .arrive_every = seed % 2 == 0 ? 3 : 30,
+              .output = 60,
+              .priorities = 3,
+              .period = seed % 4 == 3 ? 0 : 5 + 6 * static_cast<int>(seed % 3)};
+      mix.limits = {.kv_blocks = seed % 3 == 0 ? 9 : 24,
+                    .max_tokens = seed % 5 == 0 ? 7 : 24,
+                    .max_sequences = seed % 2 == 0 ? 6 : 16,
+                    .max_sampled = seed % 6 == 0 ? 7 : 20,
+                    .max_positions = 200,
+                    .max_draft = seed % 5 == 1 ? 1 : 9,
+                    .owners = owners,
+                    .prefix_caching = seed % 6 != 5,
+                    .aging_steps = 16};
+      Workload workload(mix);
+      ASSERT_NO_FATAL_FAILURE(workload.run());
+      all.preemptions += workload.stats().preemptions;
+      all.drafted_tokens += workload.stats().drafted_tokens;
+      all.accepted_tokens += workload.stats().accepted_tokens;
+    }
+  EXPECT_GT(all.preemptions, 100);
+  EXPECT_GT(all.accepted_tokens, 5000);
+  EXPECT_GT(all.drafted_tokens, all.accepted_tokens + 1000);
 }
 
 // The budget of one token, one sequence, one row, one request's blocks: slow, but nothing is stuck.

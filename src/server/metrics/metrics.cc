@@ -95,6 +95,8 @@ struct Metrics::Families {
   Counter& cache_hits = counter("prefix_cache_hits_total", "Prompt tokens found there");
   Counter& prompt_tokens = counter("prompt_tokens_total", "Prompt tokens of admitted requests");
   Counter& generation_tokens = counter("generation_tokens_total", "Output tokens");
+  Counter& drafted = counter("spec_decode_num_draft_tokens_total", "Output tokens that were guessed");
+  Counter& accepted = counter("spec_decode_num_accepted_tokens_total", "Guessed tokens that the model chose, too");
   Counter& restarts = counter("engine_restarts_total", "Times that the ranks were started again");
   Family<Counter>& success = counters("request_success_total", "Choices with their last token");
   Family<Counter>& failures = counters("request_failure_total", "Answers that ended with an error");
@@ -149,6 +151,8 @@ void Metrics::update(const EngineStats& stats) {
   f.cache_hits.Increment(static_cast<double>(now.prefix_hits - then.prefix_hits));
   f.prompt_tokens.Increment(static_cast<double>(now.prompt_tokens - then.prompt_tokens));
   f.generation_tokens.Increment(static_cast<double>(now.generation_tokens - then.generation_tokens));
+  f.drafted.Increment(static_cast<double>(now.drafted_tokens - then.drafted_tokens));
+  f.accepted.Increment(static_cast<double>(now.accepted_tokens - then.accepted_tokens));
   for (std::size_t rank = 0; rank < stats.comm.size(); ++rank) {
     const CommCounters sent = stats.comm[rank] - (rank < last_.comm.size() ? last_.comm[rank] : CommCounters{});
     const std::pair<const char*, const CommCounter*> collectives[] = {

@@ -265,6 +265,7 @@ void fields(auto& v, Is<Alive> auto& m) {
 
 void fields(auto& v, Is<SchedulerStats> auto& s) {
   v.numbers(s.preemptions, s.prefix_queries, s.prefix_hits, s.prompt_tokens, s.generation_tokens);
+  v.numbers(s.drafted_tokens, s.accepted_tokens);
   v.numbers(s.running, s.waiting, s.blocks, s.blocks_in_use);
 }
 

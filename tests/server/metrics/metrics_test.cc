@@ -16,6 +16,8 @@ using testing::Not;
 EngineStats stats_of(std::int64_t tokens, std::uint64_t bytes) {
   EngineStats stats;
   stats.scheduler.generation_tokens = tokens;
+  stats.scheduler.drafted_tokens = 10 * tokens;
+  stats.scheduler.accepted_tokens = tokens / 2;
   stats.scheduler.running = 3;
   stats.scheduler.blocks = 8;
   stats.scheduler.blocks_in_use = 2;
@@ -53,6 +55,8 @@ TEST(Metrics, GoOnWhereTheRanksBeginAnew) {
   metrics.update(stats_of(2, 30));
   const std::string text = metrics.text();
   EXPECT_THAT(text, HasSubstr(R"(foe:generation_tokens_total{model_name="m"} 9)"));
+  EXPECT_THAT(text, HasSubstr(R"(foe:spec_decode_num_draft_tokens_total{model_name="m"} 90)"));
+  EXPECT_THAT(text, HasSubstr(R"(foe:spec_decode_num_accepted_tokens_total{model_name="m"} 4)"));
   EXPECT_THAT(text, HasSubstr(R"(foe:comm_bytes_total{collective="sum",model_name="m",rank="1"} 180)"));
   EXPECT_THAT(text, HasSubstr(R"(foe:engine_restarts_total{model_name="m"} 1)"));
   EXPECT_THAT(text, HasSubstr(R"(foe:kv_cache_usage_perc{model_name="m"} 0.25)"));

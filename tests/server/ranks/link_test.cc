@@ -69,6 +69,8 @@ EngineStats sample_stats() {
                      .prefix_hits = 3,
                      .prompt_tokens = 4,
                      .generation_tokens = 5,
+                     .drafted_tokens = 10,
+                     .accepted_tokens = 11,
                      .running = 6,
                      .waiting = 7,
                      .blocks = 8,
@@ -184,6 +186,8 @@ TEST(Link, CarriesTheOtherMessages) {
   const EngineStats stats = std::get<Report>(parse_from_ranks(payload_of(framed(messages[4])))).stats;
   EXPECT_EQ(stats.scheduler.preemptions, 1);
   EXPECT_EQ(stats.scheduler.generation_tokens, 5);
+  EXPECT_EQ(stats.scheduler.drafted_tokens, 10);
+  EXPECT_EQ(stats.scheduler.accepted_tokens, 11);
   EXPECT_EQ(stats.scheduler.blocks_in_use, 9);
   ASSERT_EQ(stats.comm.size(), 2u);
   EXPECT_EQ(stats.comm[1].all_to_all.node_bytes, 4u);
