@@ -178,6 +178,9 @@ void add_serve_command(Command app) {
       .env("FOE_API_KEY")
       .may_be_empty()  // which has an error message of its own
       .repeats();
+  command.flag("--open-objects", flags->serve.open_objects,
+               "objects of a JSON schema may have properties that it does not list, unless it says"
+               " additionalProperties: false; otherwise they may not, unless it says true");
   command.flag("--allow-routes", flags->serve.allow_routes,
                "requests may say in foe_route which experts their tokens get");
   add_draft_tokens(command, flags->draft_tokens).excludes(add_record_flags(command, flags->record));

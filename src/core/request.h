@@ -41,9 +41,15 @@ struct SamplingParams {
 
 // A rule that the text of the output must keep.
 struct Constraint {
-  enum class Kind { kNone, kJsonObject, kJsonSchema };
+  enum class Kind { kNone, kJsonObject, kJsonSchema, kRegex, kChoice };
   Kind kind = Kind::kNone;
-  std::string schema;  // JSON
+  // The schema, in JSON; the regular expression that the whole text matches; or the texts that are allowed, as an array
+  // of JSON.
+  std::string rule = {};
+  // Whether objects for which a schema lists properties may have others, too, where it does not say.
+  bool open_objects = false;
+
+  bool operator==(const Constraint&) const = default;
 };
 
 // The tokens of a prompt, which do not change. Copies share them: the front end's journal keeps a request while the

@@ -31,12 +31,12 @@ BatchSampler::BatchSampler(int vocab_size, ThreadPool& pool) : pool_(pool) {
 
 void BatchSampler::admit(const Request& request, std::shared_ptr<const Grammar> grammar) {
   if (request.constraint.kind == Constraint::Kind::kNone) return;
-  if (!tokens_) fail("response_format: expected a model with a tokenizer, got one without");
+  if (!tokens_) fail("structured output: expected a model with a tokenizer, got one without");
   const int vocab_size = samplers_.front().vocab_size();
   if (std::none_of(request.stop_ids.begin(), request.stop_ids.end(),
                    [=](std::int32_t id) { return 0 <= id && id < vocab_size; }))
     fail(
-        "response_format: expected a stop token that can end the text, got none (ignore_eos is set, or the model has "
+        "structured output: expected a stop token that can end the text, got none (ignore_eos is set, or the model has "
         "none)");
   if (!grammar) grammar = compile_grammar(request.constraint);
   constraints_.insert_or_assign(request.id, Constrained{{std::move(grammar), tokens_}});

@@ -9,7 +9,7 @@ std::shared_ptr<const Grammar> GrammarCache::get(const Constraint& constraint) {
   auto grammar = find(constraint);
   if (!grammar) grammar = compile_grammar(constraint);  // without the lock, so that others do not wait
   const std::lock_guard lock(mutex_);
-  std::weak_ptr<const Grammar>& place = grammars_of(constraint)[constraint.schema];
+  std::weak_ptr<const Grammar>& place = grammars_[{constraint.kind, constraint.open_objects}][constraint.rule];
   if (auto known = place.lock()) grammar = known;  // another thread may have been faster
   place = grammar;
   std::erase(recent_, grammar);
@@ -21,25 +21,23 @@ std::shared_ptr<const Grammar> GrammarCache::get(const Constraint& constraint) {
 
 std::shared_ptr<const Grammar> GrammarCache::find(const Constraint& constraint) {
   const std::lock_guard lock(mutex_);
-  const Grammars& grammars = grammars_of(constraint);
-  const auto place = grammars.find(constraint.schema);
-  return place == grammars.end() ? nullptr : place->second.lock();
+  const auto grammars = grammars_.find({constraint.kind, constraint.open_objects});
+  if (grammars == grammars_.end()) return nullptr;
+  const auto place = grammars->second.find(constraint.rule);
+  return place == grammars->second.end() ? nullptr : place->second.lock();
 }
 
 std::size_t GrammarCache::size() {
   const std::lock_guard lock(mutex_);
   forget_unused();
-  return schemas_.size() + any_object_.size();
-}
-
-GrammarCache::Grammars& GrammarCache::grammars_of(const Constraint& constraint) {
-  return constraint.kind == Constraint::Kind::kJsonObject ? any_object_ : schemas_;
+  std::size_t size = 0;
+  for (const auto& [kind, grammars] : grammars_) size += grammars.size();
+  return size;
 }
 
 void GrammarCache::forget_unused() {
-  const auto unused = [](const auto& entry) { return entry.second.expired(); };
-  std::erase_if(schemas_, unused);
-  std::erase_if(any_object_, unused);
+  for (auto& [kind, grammars] : grammars_)
+    std::erase_if(grammars, [](const auto& entry) { return entry.second.expired(); });
 }
 
 }  // namespace foe

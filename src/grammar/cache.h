@@ -1,12 +1,14 @@
-// Keeps compiled grammars by their schemas, so that requests with the same schema share one.
+// Keeps compiled grammars by their constraints, so that requests with the same constraint share one.
 #pragma once
 
 #include <cstddef>
 #include <deque>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <unordered_map>
+#include <utility>
 
 #include "core/request.h"
 #include "grammar/grammar.h"
@@ -28,15 +30,14 @@ class GrammarCache {
   std::size_t size();
 
  private:
-  using Grammars = std::unordered_map<std::string, std::weak_ptr<const Grammar>>;  // by the text of the schema
+  using Grammars = std::unordered_map<std::string, std::weak_ptr<const Grammar>>;  // by the constraint's rule
 
-  Grammars& grammars_of(const Constraint& constraint);
   void forget_unused();
 
   std::size_t kept_;
   std::mutex mutex_;
-  Grammars schemas_, any_object_;                      // any_object_ has one with an empty text
-  std::deque<std::shared_ptr<const Grammar>> recent_;  // the last one first
+  std::map<std::pair<Constraint::Kind, bool>, Grammars> grammars_;  // by kind, and whether objects are open
+  std::deque<std::shared_ptr<const Grammar>> recent_;               // the last one first
 };
 
 }  // namespace foe

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "grammar/nodes.h"
+#include "grammar/plain_texts.h"
 #include "grammar/schema_compiler.h"
 #include "grammar/stacks.h"
 #include "grammar/token_runs.h"
@@ -22,6 +23,19 @@ class Grammar {
 namespace {
 
 constexpr std::string_view kAnyObject = R"({"type":"object"})";
+
+GrammarProgram compile_rule(const Constraint& constraint) {
+  switch (constraint.kind) {
+    case Constraint::Kind::kRegex:
+      return compile_regex(constraint.rule);
+    case Constraint::Kind::kChoice:
+      return compile_choice(constraint.rule);
+    case Constraint::Kind::kJsonObject:
+      return compile_schema(kAnyObject, constraint.open_objects);
+    default:
+      return compile_schema(constraint.rule, constraint.open_objects);
+  }
+}
 
 // Computes one mask.
 class MaskFiller {
@@ -150,12 +164,7 @@ bool GrammarMatcher::dead() const {
 
 std::shared_ptr<const Grammar> compile_grammar(const Constraint& constraint) {
   FOE_CHECK(constraint.kind != Constraint::Kind::kNone, "no constraint");
-  try {
-    const bool any = constraint.kind == Constraint::Kind::kJsonObject;
-    return std::make_shared<const Grammar>(compile_schema(any ? kAnyObject : std::string_view(constraint.schema)));
-  } catch (const Error& error) {
-    fail("response_format: {}", error.what());
-  }
+  return std::make_shared<const Grammar>(compile_rule(constraint));
 }
 
 }  // namespace foe

@@ -3,8 +3,8 @@
 //
 // A grammar is a pushdown automaton over bytes. It allows less than JSON does, where several texts mean the same or a
 // model could go on for ever:
-// - Whitespace: before a value, a key or a closing bracket there may be one space, or a line end and at most 64 spaces
-//   and tabs.
+// - Whitespace: before a value, a key or a closing bracket inside of the text there may be one space or, but for values
+//   behind a key, a line end and at most 4 spaces and tabs for each array and object that is open.
 // - At most 64 arrays and objects are open at once.
 // - Integers have at most 18 digits, and other numbers 18 before and after the point and 2 in the exponent. Numbers
 // with
@@ -42,7 +42,7 @@ namespace foe {
 class Grammar;
 
 // Compiles a constraint, whose kind must not be kNone. Throws Error naming the place in the schema, such as
-// "response_format: #/properties/a/type: expected ..., got ...", if the schema is not valid or not supported. Takes
+// "#/properties/a/type: expected ..., got ...", if the schema is not valid or not supported. Takes
 // milliseconds, whatever the schema.
 std::shared_ptr<const Grammar> compile_grammar(const Constraint& constraint);
 

@@ -102,24 +102,28 @@ CodePoints complement(CodePoints set) {
   return result;
 }
 
-void add_characters(ByteNfa& nfa, std::uint32_t from, std::uint32_t to, const CodePoints& set) {
-  static const CodePoints kPlain = {{0x20, 0x21},
-                                    {0x23, 0x5b},
-                                    {0x5d, 0x7f},
-                                    {0x80, 0x7ff},
-                                    {0x800, 0xd7ff},
-                                    {0xe000, 0xffff},
-                                    {0x10000, kLastCodePoint}};
-  for (const auto& [low, high] : set) {
-    for (const auto& [first, last] : kPlain) {
-      if (std::max(low, first) <= std::min(high, last)) {
-        add_utf8(nfa, from, to, std::max(low, first), std::min(high, last));
+void add_characters(ByteNfa& nfa, std::uint32_t from, std::uint32_t to, const CodePoints& set, Spelling spelling) {
+  // Of one range, all characters take the same number of bytes.
+  constexpr std::pair<char32_t, char32_t> kRanges[] = {
+      {0x00, 0x7f}, {0x80, 0x7ff}, {0x800, 0xd7ff}, {0xe000, 0xffff}, {0x10000, kLastCodePoint}};
+  const auto escaped = [&](char32_t code) {
+    return spelling == Spelling::kJson && (code < 0x20 || code == '"' || code == '\\');
+  };
+  const auto add = [&](char32_t begin, char32_t end) {
+    if (begin < end) add_utf8(nfa, from, to, begin, end - 1);
+  };
+  for (const auto& [low, high] : set)
+    for (const auto& [first, last] : kRanges) {
+      char32_t next = std::max(low, first);
+      const char32_t end = std::min(high, last) + 1;
+      for (char32_t code = next; code < std::min<char32_t>(end, '\\' + 1); ++code) {
+        if (!escaped(code)) continue;
+        add(next, code);
+        add_escaped(nfa, from, to, code);
+        next = code + 1;
       }
+      add(next, end);
     }
-    for (char32_t code = low; code <= std::min<char32_t>(high, '\\'); ++code) {
-      if (code < 0x20 || code == '"' || code == '\\') add_escaped(nfa, from, to, code);
-    }
-  }
 }
 
 ByteAutomaton make_string_automaton() {

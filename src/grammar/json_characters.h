@@ -13,10 +13,13 @@ using CodePoints = std::vector<std::pair<char32_t, char32_t>>;
 
 CodePoints complement(CodePoints set);
 
-// Adds edges that lead from one state to another by each character of the set, as it is written in a JSON string:
-// unescaped or, for quotes, backslashes and control characters, with the shortest escape. Surrogates in the set are
-// ignored.
-void add_characters(ByteNfa& nfa, std::uint32_t from, std::uint32_t to, const CodePoints& set);
+// How characters are written: as they are, or as in a JSON string, where quotes, backslashes and control characters
+// have their shortest escape.
+enum class Spelling { kPlain, kJson };
+
+// Adds edges that lead from one state to another by each character of the set. Surrogates in the set are ignored.
+void add_characters(ByteNfa& nfa, std::uint32_t from, std::uint32_t to, const CodePoints& set,
+                    Spelling spelling = Spelling::kJson);
 
 // Returns the automaton of all JSON strings, with all escapes that JSON has. Escaped surrogates come in pairs only.
 ByteAutomaton make_string_automaton();

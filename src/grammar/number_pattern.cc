@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <string_view>
 
 #include "base/error.h"
@@ -10,13 +11,15 @@
 namespace foe {
 namespace {
 
-constexpr int kMaxDigits = 18;
-constexpr double kMaxBound = 1e15;           // up to here doubles tell integers apart
-constexpr double kMaxFractionalBound = 1e9;  // up to here they tell numbers with kFraction digits apart
+constexpr int kMaxDigits = 18;               // of numbers without bounds, and of all with a fraction
+constexpr double kMaxBound = 1e18;           // further ones say nothing, or too much
+constexpr double kMaxFractionalBound = 1e9;  // up to here doubles tell numbers with kFraction digits apart
 constexpr int kFraction = 6;
+constexpr WideInteger kLeastInteger = std::numeric_limits<std::int64_t>::min();
+constexpr WideInteger kLargestInteger = std::numeric_limits<std::uint64_t>::max();
 
-std::int64_t power_of_ten(int exponent) {
-  std::int64_t result = 1;
+WideInteger power_of_ten(int exponent) {
+  WideInteger result = 1;
   for (int i = 0; i < exponent; ++i) result *= 10;
   return result;
 }
@@ -28,7 +31,7 @@ class DigitRange {
   DigitRange(std::size_t integer_digits, std::size_t fraction_digits)
       : point_(integer_digits), size_(integer_digits + fraction_digits) {}
 
-  std::string pattern(std::int64_t low, std::int64_t high) const {
+  std::string pattern(WideInteger low, WideInteger high) const {
     return from(0, fmt::format("{:0{}}", low, size_), fmt::format("{:0{}}", high, size_));
   }
 
@@ -64,10 +67,10 @@ class DigitRange {
 };
 
 // Adds the numbers n / 10^fraction with 0 <= low <= n <= high.
-void add_magnitudes(std::string& result, std::string_view sign, std::int64_t low, std::int64_t high, int fraction) {
-  for (int digits = 1; digits + fraction <= kMaxDigits; ++digits) {
-    const std::int64_t first = digits == 1 ? 0 : power_of_ten(digits - 1 + fraction);
-    const std::int64_t last = power_of_ten(digits + fraction) - 1;
+void add_magnitudes(std::string& result, std::string_view sign, WideInteger low, WideInteger high, int fraction) {
+  for (int digits = 1; digits == 1 || power_of_ten(digits - 1 + fraction) <= high; ++digits) {
+    const WideInteger first = digits == 1 ? 0 : power_of_ten(digits - 1 + fraction);
+    const WideInteger last = power_of_ten(digits + fraction) - 1;
     if (std::max(first, low) > std::min(last, high)) continue;
     const DigitRange range(static_cast<std::size_t>(digits), static_cast<std::size_t>(fraction));
     result += result.empty() ? sign : fmt::format("|{}", sign);
@@ -75,10 +78,54 @@ void add_magnitudes(std::string& result, std::string_view sign, std::int64_t low
   }
 }
 
-std::string bounded_pattern(std::optional<NumberBound> low, std::optional<NumberBound> high, int fraction) {
+// Returns a pattern of n / 10^fraction for all n in [first, last].
+std::string range_pattern(WideInteger first, WideInteger last, int fraction) {
+  std::string parts;
+  if (first < 0) add_magnitudes(parts, "-", std::max<WideInteger>(1, -last), -first, fraction);
+  if (last >= 0) add_magnitudes(parts, "", std::max<WideInteger>(0, first), last, fraction);
+  return parts.empty() ? "[]" : parts;
+}
+
+// Returns the first integer from the bound on, towards larger ones for a low bound and towards smaller ones for a high
+// one. Bounds beyond `least` and `most` count as one beyond these.
+WideInteger integer_at(const NumberBound& bound, bool low, WideInteger least, WideInteger most) {
+  const int inwards = low ? 1 : -1;
+  if (bound.integer) return std::clamp(*bound.integer + (bound.exclusive ? inwards : 0), least - 1, most + 1);
+  if (bound.value < static_cast<double>(least)) return least - 1;
+  if (bound.value > static_cast<double>(most)) return most + 1;
+  const double whole = low ? std::ceil(bound.value) : std::floor(bound.value);
+  return static_cast<WideInteger>(whole) + (bound.exclusive && whole == bound.value ? inwards : 0);
+}
+
+}  // namespace
+
+std::string integer_pattern(std::optional<NumberBound> low, std::optional<NumberBound> high) {
+  const WideInteger usual = power_of_ten(kMaxDigits) - 1;
+  WideInteger first = -usual, last = usual;
+  if (low) first = integer_at(*low, true, kLeastInteger, kLargestInteger);
+  if (high) last = integer_at(*high, false, kLeastInteger, kLargestInteger);
+  if (first > kLargestInteger || last < kLeastInteger)
+    fail("expected bounds that leave integers from {} to {}, got {:g}", kLeastInteger, kLargestInteger,
+         first > kLargestInteger ? low->value : high->value);
+  // A bound that says nothing counts as none, and where there is none, integers are as long as the other one wants.
+  if (first < kLeastInteger) first = low->integer || last < -usual ? kLeastInteger : -usual;
+  if (last > kLargestInteger) last = high->integer || first > usual ? kLargestInteger : usual;
+  if (!low && last < -usual) first = kLeastInteger;
+  if (!high && first > usual) last = kLargestInteger;
+  return range_pattern(first, last, 0);
+}
+
+std::string number_pattern(std::optional<NumberBound> low, std::optional<NumberBound> high) {
+  if ((low && low->value >= kMaxBound) || (high && high->value <= -kMaxBound))
+    fail("expected bounds that leave numbers within {:g}, got {:g}", kMaxBound,
+         low && low->value >= kMaxBound ? low->value : high->value);
+  if (low && low->value <= -kMaxBound) low.reset();
+  if (high && high->value >= kMaxBound) high.reset();
+  if (!low && !high) return "-?(?:0|[1-9][0-9]{0,17})(?:\\.[0-9]{1,18})?(?:[eE][-+]?[0-9]{1,2})?";
+  const double largest = std::max(low ? std::abs(low->value) : 0, high ? std::abs(high->value) : 0);
+  const int fraction = largest <= kMaxFractionalBound ? kFraction : 0;
   const auto unit = static_cast<double>(power_of_ten(fraction));
-  std::int64_t last = power_of_ten(kMaxDigits) - 1;
-  std::int64_t first = -last;
+  WideInteger last = power_of_ten(kMaxDigits) - 1, first = -last;
   // The division rounds like a reader of the number does.
   if (low) {
     first = std::llround(low->value * unit);
@@ -90,28 +137,7 @@ std::string bounded_pattern(std::optional<NumberBound> low, std::optional<Number
     const double read = static_cast<double>(last) / unit;
     if (read > high->value || (high->exclusive && read == high->value)) --last;
   }
-  std::string parts;
-  if (first < 0) add_magnitudes(parts, "-", std::max<std::int64_t>(1, -last), -first, fraction);
-  if (last >= 0) add_magnitudes(parts, "", std::max<std::int64_t>(0, first), last, fraction);
-  return parts.empty() ? "[]" : parts;
-}
-
-double largest(std::optional<NumberBound> low, std::optional<NumberBound> high) {
-  const double result = std::max(low ? std::abs(low->value) : 0, high ? std::abs(high->value) : 0);
-  if (!(result <= kMaxBound)) fail("expected bounds of numbers within -{0:g} and {0:g}, got {1:g}", kMaxBound, result);
-  return result;
-}
-
-}  // namespace
-
-std::string integer_pattern(std::optional<NumberBound> low, std::optional<NumberBound> high) {
-  largest(low, high);
-  return bounded_pattern(low, high, 0);
-}
-
-std::string number_pattern(std::optional<NumberBound> low, std::optional<NumberBound> high) {
-  if (!low && !high) return "-?(?:0|[1-9][0-9]{0,17})(?:\\.[0-9]{1,18})?(?:[eE][-+]?[0-9]{1,2})?";
-  return bounded_pattern(low, high, largest(low, high) <= kMaxFractionalBound ? kFraction : 0);
+  return range_pattern(first, last, fraction);
 }
 
 }  // namespace foe

@@ -8,14 +8,14 @@ namespace {
 
 // Adds edges to `nfa` that lead from `from` through a match of `node`, and returns the state at the end. Every copy of
 // a repeated part adds a state, so that the limit on states also stops repeats of an empty part.
-std::uint32_t add_pattern(ByteNfa& nfa, std::uint32_t from, const PatternNode& node);
+std::uint32_t add_pattern(ByteNfa& nfa, std::uint32_t from, const PatternNode& node, Spelling spelling);
 
-std::uint32_t add_repeat(ByteNfa& nfa, std::uint32_t from, const PatternNode& node) {
+std::uint32_t add_repeat(ByteNfa& nfa, std::uint32_t from, const PatternNode& node, Spelling spelling) {
   const PatternNode& part = node.children.front();
   const auto add_copy = [&](std::uint32_t state) {
     const std::uint32_t begin = nfa.add_state();
     nfa.add_empty(state, begin);
-    return add_pattern(nfa, begin, part);
+    return add_pattern(nfa, begin, part, spelling);
   };
   for (std::uint32_t i = 0; i < node.times.min; ++i) from = add_copy(from);
   const std::uint32_t end = nfa.add_state();
@@ -34,18 +34,18 @@ std::uint32_t add_repeat(ByteNfa& nfa, std::uint32_t from, const PatternNode& no
   return end;
 }
 
-std::uint32_t add_pattern(ByteNfa& nfa, std::uint32_t from, const PatternNode& node) {
+std::uint32_t add_pattern(ByteNfa& nfa, std::uint32_t from, const PatternNode& node, Spelling spelling) {
   using Kind = PatternNode::Kind;
-  if (node.kind == Kind::kRepeat) return add_repeat(nfa, from, node);
+  if (node.kind == Kind::kRepeat) return add_repeat(nfa, from, node, spelling);
   if (node.kind == Kind::kSequence) {
-    for (const PatternNode& child : node.children) from = add_pattern(nfa, from, child);
+    for (const PatternNode& child : node.children) from = add_pattern(nfa, from, child, spelling);
     return from;
   }
   const std::uint32_t to = nfa.add_state();
-  if (node.kind == Kind::kCharacters) add_characters(nfa, from, to, node.characters);
+  if (node.kind == Kind::kCharacters) add_characters(nfa, from, to, node.characters, spelling);
   if (node.kind == Kind::kBegin) nfa.add_empty(from, to, ByteNfa::EdgeKind::kBegin);
   if (node.kind == Kind::kEnd) nfa.add_empty(from, to, ByteNfa::EdgeKind::kEnd);
-  for (const PatternNode& child : node.children) nfa.add_empty(add_pattern(nfa, from, child), to);
+  for (const PatternNode& child : node.children) nfa.add_empty(add_pattern(nfa, from, child, spelling), to);
   return to;
 }
 
@@ -57,14 +57,14 @@ ByteAutomaton compile_pattern(std::string_view pattern, PatternUse use, CountRan
   ByteNfa nfa;
   const std::uint32_t start = nfa.add_state();
   if (use == PatternUse::kWhole) {
-    const std::uint32_t end = add_pattern(nfa, start, tree);
+    const std::uint32_t end = add_pattern(nfa, start, tree, Spelling::kPlain);
     return make_automaton(nfa, start, end, /*quoted=*/false, characters, budget);
   }
   const CodePoints any = complement({});
   const std::uint32_t match = nfa.add_state();
   nfa.add_empty(start, match);
   add_characters(nfa, start, start, any);
-  const std::uint32_t matched = add_pattern(nfa, match, tree);
+  const std::uint32_t matched = add_pattern(nfa, match, tree, Spelling::kJson);
   const std::uint32_t end = nfa.add_state();
   nfa.add_empty(matched, end);
   add_characters(nfa, end, end, any);

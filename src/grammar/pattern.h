@@ -9,7 +9,7 @@ namespace foe {
 
 enum class PatternUse {
   kJsonString,  // JSON strings whose value has a match anywhere, as JSON Schema says; spelt as in add_characters()
-  kWhole,       // plain texts that match as a whole
+  kWhole,       // texts that match as a whole, spelt as they are
 };
 
 // Returns the automaton of a pattern. Supported are characters and their escapes, classes, \d \w \s (ASCII digits and

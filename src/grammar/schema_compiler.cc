@@ -25,7 +25,8 @@ constexpr std::size_t kMaxProperties = 10'000;
 
 class SchemaCompiler {
  public:
-  explicit SchemaCompiler(const json& root) : root_(root), gatherer_(root), scalars_(program_) {}
+  SchemaCompiler(const json& root, bool open_objects)
+      : root_(root), open_objects_(open_objects), gatherer_(root), scalars_(program_) {}
 
   GrammarProgram compile() {
     program_.root = value({&root_, "#"});
@@ -186,7 +187,7 @@ class SchemaCompiler {
     for (const Keyword& mention : keywords.all("required")) {
       for (std::size_t i = 0; i < mention.place.array().size(); ++i) {
         const std::string& name = mention.place.element(i).string();
-        if (!places.contains(name)) add(name, node.additional ? *node.additional : value(nothing()), nullptr);
+        if (!places.contains(name)) add(name, unlisted_value(keywords, node), nullptr);
         node.properties[places.at(name)].required = true;
       }
     }
@@ -194,9 +195,17 @@ class SchemaCompiler {
     return node;
   }
 
-  // Returns the value of additional properties, or nothing if there must be none.
+  // Returns the value of a property that is required and not listed.
+  NodeId unlisted_value(const Keywords& keywords, const ObjectNode& node) {
+    if (node.additional) return *node.additional;
+    return value(keywords.has("additionalProperties") ? nothing() : anything());
+  }
+
+  // Returns the value of additional properties, or nothing if there must be none. Where a schema does not say, what it
+  // lists is what is meant: a model could go on with further properties for ever.
   std::optional<NodeId> additional_properties(const Keywords& keywords) {
     const Keyword* additional = keywords.one("additionalProperties");
+    if (!additional && keywords.has("properties") && !open_objects_) return std::nullopt;
     if (!additional || *additional->place.value == true) return value(anything());
     for (const Keyword& mention : keywords.all("additionalProperties")) {
       for (const Keyword& properties : keywords.all("properties")) {
@@ -232,6 +241,7 @@ class SchemaCompiler {
   static constexpr int kMaxMerges = 1000;
 
   const json& root_;
+  const bool open_objects_;
   KeywordGatherer gatherer_;
   GrammarProgram program_;
   ScalarCompiler scalars_;
@@ -246,11 +256,11 @@ class SchemaCompiler {
 
 }  // namespace
 
-GrammarProgram compile_schema(std::string_view schema) {
+GrammarProgram compile_schema(std::string_view schema, bool open_objects) {
   try {
     if (schema.size() > kMaxBytes) fail("expected a schema of at most {} bytes, got {}", kMaxBytes, schema.size());
     const json root = parse_ordered_json(schema, "#");
-    return SchemaCompiler(root).compile();
+    return SchemaCompiler(root, open_objects).compile();
   } catch (const Error& error) {
     if (std::string_view(error.what()).starts_with('#')) throw;
     fail("#: {}", error.what());

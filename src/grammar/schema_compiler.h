@@ -9,6 +9,6 @@ namespace foe {
 
 // Returns the finished program. Throws Error, beginning with the place in the schema, if the schema is not valid or not
 // supported.
-GrammarProgram compile_schema(std::string_view schema);
+GrammarProgram compile_schema(std::string_view schema, bool open_objects);
 
 }  // namespace foe

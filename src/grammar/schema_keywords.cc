@@ -66,10 +66,26 @@ char keyword_type(const std::string& name, const SchemaPlace& keyword) {
 }
 
 bool is_annotation(const std::string& name) {
-  constexpr std::array<std::string_view, 12> kNames = {"title",    "description", "default",  "examples",
-                                                       "$schema",  "$id",         "$defs",    "definitions",
-                                                       "$comment", "deprecated",  "readOnly", "writeOnly"};
-  return std::find(kNames.begin(), kNames.end(), name) != kNames.end();
+  // The last four are OpenAPI's.
+  constexpr std::array<std::string_view, 18> kNames = {"title",
+                                                       "description",
+                                                       "default",
+                                                       "examples",
+                                                       "$schema",
+                                                       "$id",
+                                                       "$defs",
+                                                       "definitions",
+                                                       "$comment",
+                                                       "deprecated",
+                                                       "readOnly",
+                                                       "writeOnly",
+                                                       "contentMediaType",
+                                                       "contentEncoding",
+                                                       "discriminator",
+                                                       "example",
+                                                       "externalDocs",
+                                                       "xml"};
+  return name.starts_with("x-") || std::find(kNames.begin(), kNames.end(), name) != kNames.end();
 }
 
 void KeywordGatherer::gather(const SchemaPlace& schema, Keywords& out, int depth) {

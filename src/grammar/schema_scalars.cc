@@ -18,23 +18,79 @@ using json = nlohmann::ordered_json;
 
 const std::set<std::string> kAllTypes = {"array", "boolean", "integer", "null", "number", "object", "string"};
 
-// Dates and times of RFC 3339, without leap seconds and February 29, which not every minute and year has; UUIDs of RFC
-// 4122; IPv4 addresses as dotted quads.
+// Dates and times of RFC 3339 from year 1 on, without leap seconds and February 29, which not every minute and year
+// has; durations of its appendix A; UUIDs of RFC 4122; IPv4 addresses as dotted quads, IPv6 of RFC 4291 without them.
 constexpr std::string_view kDate =
-    "[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|"
-    "02-(?:0[1-9]|1[0-9]|2[0-8]))";
+    "(?:[0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|"
+    "(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))";
 constexpr std::string_view kTime =
     "(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{1,9})?(?:Z|[-+](?:[01][0-9]|2[0-3]):[0-5][0-9])";
+constexpr std::string_view kDurationTime =
+    "T(?:[0-9]{1,4}H(?:[0-9]{1,4}M(?:[0-9]{1,4}S)?)?|[0-9]{1,4}M(?:[0-9]{1,4}S)?|[0-9]{1,4}S)";
+constexpr std::string_view kDurationDate =
+    "[0-9]{1,4}Y(?:[0-9]{1,4}M(?:[0-9]{1,4}D)?)?|[0-9]{1,4}M(?:[0-9]{1,4}D)?|[0-9]{1,4}D";
 constexpr std::string_view kByteInDecimal = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
+// A label of a host's name, without the length that DNS allows it.
+constexpr std::string_view kLabel = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,20}[A-Za-z0-9])?";
+// The characters of paths, queries and fragments that RFC 3986 allows in all of them.
+constexpr std::string_view kUriCharacter = "(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})";
+constexpr std::string_view kPointer = "(?:/(?:[^~/]|~[01])*)*";
 
+std::string ipv6_pattern() {
+  constexpr std::string_view kPart = "[0-9a-fA-F]{1,4}";
+  std::string result = fmt::format("^(?:(?:{0}:){{7}}{0}|:(?::{0}){{1,7}}|::", kPart);
+  for (int before = 1; before <= 7; ++before)  // parts before ::, and at most 7 - before behind it
+    result += fmt::format("|(?:{0}:){{{1}}}(?::{0}){{0,{2}}}{3}", kPart, before, 7 - before, before == 7 ? ":" : "");
+  return result + ")$";
+}
+
+// Where a format has names for more than ASCII can write, the pattern allows the ASCII ones.
 std::string format_pattern(const SchemaPlace& format) {
   const std::string& name = format.string();
+  const std::string host = fmt::format("{0}(?:\\.{0}){{0,5}}", kLabel);
+  const std::string path = fmt::format("(?:/{0}*)*(?:\\?(?:{0}|[/?])*)?(?:#(?:{0}|[/?])*)?", kUriCharacter);
+  const std::string uri = fmt::format("[A-Za-z][A-Za-z0-9+.-]{{1,15}}://{}(?::[1-9][0-9]{{0,3}})?{}", host, path);
   if (name == "date") return fmt::format("^{}$", kDate);
   if (name == "time") return fmt::format("^{}$", kTime);
   if (name == "date-time") return fmt::format("^{}T{}$", kDate, kTime);
+  if (name == "duration") return fmt::format("^P(?:[0-9]{{1,4}}W|(?:{0})(?:{1})?|{1})$", kDurationDate, kDurationTime);
   if (name == "uuid") return "^[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$";
   if (name == "ipv4") return fmt::format("^(?:{0}\\.){{3}}{0}$", kByteInDecimal);
-  format.wrong("date, time, date-time, uuid or ipv4");
+  if (name == "ipv6") return ipv6_pattern();
+  if (name == "hostname" || name == "idn-hostname") return fmt::format("^{}$", host);
+  if (name == "email" || name == "idn-email")
+    return fmt::format("^[A-Za-z0-9_+-]{{1,24}}(?:\\.[A-Za-z0-9_+-]{{1,24}}){{0,2}}@(?:{}\\.){{1,3}}[A-Za-z]{{2,12}}$",
+                       kLabel);
+  if (name == "uri" || name == "iri") return fmt::format("^{}$", uri);
+  if (name == "uri-reference" || name == "iri-reference")
+    return fmt::format("^(?:{0}|(?:/{1}*)+(?:\\?(?:{1}|[/?])*)?(?:#(?:{1}|[/?])*)?)$", uri, kUriCharacter);
+  if (name == "json-pointer") return fmt::format("^{}$", kPointer);
+  if (name == "relative-json-pointer") return fmt::format("^(?:0|[1-9][0-9]{{0,4}})(?:#|{})$", kPointer);
+  format.wrong(
+      "date, time, date-time, duration, uuid, ipv4, ipv6, hostname, email, uri, uri-reference (idn- and iri- too), "
+      "json-pointer or relative-json-pointer");
+}
+
+// OpenAPI's formats of numbers are bounds.
+void add_format_bounds(const SchemaPlace& format, std::optional<NumberBound>& low, std::optional<NumberBound>& high) {
+  const std::string& name = format.string();
+  if (name == "float" || name == "double") return;
+  const bool is_signed = name == "int32" || name == "int64";
+  if (!is_signed && name != "uint32" && name != "uint64")
+    format.wrong("int32, int64, uint32, uint64, float or double for numbers");
+  const int bits = name.ends_with("32") ? 32 : 64;
+  const WideInteger values = WideInteger{1} << bits, least = is_signed ? -values / 2 : 0, most = least + values - 1;
+  if (!low || low->value < static_cast<double>(least)) low = {static_cast<double>(least), false, least};
+  if (!high || high->value > static_cast<double>(most)) high = {static_cast<double>(most), false, most};
+}
+
+NumberBound bound_of(const SchemaPlace& place, bool exclusive) {
+  NumberBound bound{place.number(), exclusive, {}};
+  if (place.value->is_number_unsigned())
+    bound.integer = place.value->get<std::uint64_t>();
+  else if (place.value->is_number_integer())
+    bound.integer = place.value->get<std::int64_t>();
+  return bound;
 }
 
 std::optional<NumberBound> bound(const Keywords& keywords, std::string_view inclusive, std::string_view exclusive,
@@ -42,9 +98,13 @@ std::optional<NumberBound> bound(const Keywords& keywords, std::string_view incl
   std::optional<NumberBound> result;
   const auto add = [&](std::string_view name, bool excludes) {
     for (const Keyword& mention : keywords.all(name)) {
-      const NumberBound next{mention.place.number(), excludes};
-      const bool stricter = result && (low ? next.value > result->value : next.value < result->value);
-      if (!result || stricter || (next.value == result->value && excludes)) result = next;
+      const NumberBound next = bound_of(mention.place, excludes);
+      const auto compare = [&](const auto& a, const auto& b) { return low ? a > b : a < b; };
+      const bool exact = result && result->integer && next.integer;
+      const bool stricter =
+          result && (exact ? compare(*next.integer, *result->integer) : compare(next.value, result->value));
+      const bool same = result && (exact ? *next.integer == *result->integer : next.value == result->value);
+      if (!result || stricter || (same && excludes)) result = next;
     }
   };
   add(inclusive, false);
@@ -136,8 +196,9 @@ Scalar describe_scalar(const std::string& type, const Keywords& keywords) {
     if (format && result.pattern) format->place.wrong("no format beside a pattern");
     if (format) result.pattern = format_pattern(format->place);
   } else if (type == "integer" || type == "number") {
-    const auto low = bound(keywords, "minimum", "exclusiveMinimum", /*low=*/true);
-    const auto high = bound(keywords, "maximum", "exclusiveMaximum", /*low=*/false);
+    auto low = bound(keywords, "minimum", "exclusiveMinimum", /*low=*/true);
+    auto high = bound(keywords, "maximum", "exclusiveMaximum", /*low=*/false);
+    if (const Keyword* format = keywords.one("format")) add_format_bounds(format->place, low, high);
     result.pattern = type == "integer" ? integer_pattern(low, high) : number_pattern(low, high);
   }
   return result;

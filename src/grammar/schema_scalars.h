@@ -25,8 +25,8 @@ std::vector<std::string> literal_texts(const Keywords& keywords, const std::set<
 // What a schema says about null, booleans, strings or numbers. Equal ones share an automaton.
 struct Scalar {
   std::string type;
-  CountRange characters;               // strings
-  std::optional<std::string> pattern;  // strings: as in JSON Schema; numbers: must match the whole text
+  CountRange characters = {};               // strings
+  std::optional<std::string> pattern = {};  // strings: as in JSON Schema; all else: must match the whole text
   auto operator<=>(const Scalar&) const = default;
 };
 

@@ -13,16 +13,15 @@ namespace {
 
 using Phase = Frame::Phase;
 
-constexpr std::uint8_t kMaxIndent = 64;
-
-// Returns the next value of `blanks` if `byte` is allowed whitespace, otherwise nothing. Before a value, a key or a
-// closing bracket there may be one space, or a line end and up to kMaxIndent spaces and tabs: enough to indent JSON,
-// but not whitespace for ever. `blanks` is 0 at first, 1 after a space, and 2 + n after a line end and n spaces or
-// tabs.
-std::optional<std::uint8_t> next_blanks(std::uint8_t blanks, std::uint8_t byte) {
+// Returns the next value of `blanks` if `byte` is allowed whitespace inside of so many arrays and objects, otherwise
+// nothing. There may be one space, or a line end and up to kIndent spaces and tabs for each level: enough to indent
+// JSON, and so little that a model which likes whitespace comes to the next value soon. `blanks` is 0 at first, 1 after
+// a space, and 2 + n after a line end and n spaces or tabs.
+std::optional<std::uint8_t> next_blanks(std::uint8_t blanks, std::uint8_t byte, std::uint32_t levels) {
+  constexpr std::uint32_t kIndent = 4, kMost = 60 * kIndent;  // what `blanks` can count
   if (blanks == 0 && byte == ' ') return 1;
   if (blanks == 0 && byte == '\n') return 2;
-  if (blanks >= 2 && blanks < 2 + kMaxIndent && (byte == ' ' || byte == '\t')) return blanks + 1;
+  if (blanks >= 2 && blanks < 2 + std::min(levels * kIndent, kMost) && (byte == ' ' || byte == '\t')) return blanks + 1;
   return std::nullopt;
 }
 
@@ -86,14 +85,15 @@ struct Stacks::Step {
   }
 
   void document(const Stack& stack) {
-    if (stack.top.phase != Phase::kValue || take_blank(stack)) return;
-    begin_value(stack, program().root);
+    if (stack.top.phase == Phase::kValue) begin_value(stack, program().root);
   }
 
-  // Takes the byte if it is whitespace. Returns whether it is, even if it is not allowed here.
+  // Takes the byte if it is whitespace. Returns whether it is, even if it is not allowed here: between a key and its
+  // value there is no line end.
   bool take_blank(Stack stack) {
     if (!is_blank(byte)) return false;
-    if (const auto blanks = next_blanks(stack.top.blanks, byte)) {
+    if (byte == '\n' && stack.top.phase == Phase::kValue) return true;
+    if (const auto blanks = next_blanks(stack.top.blanks, byte, nesting(stack))) {
       stack.top.blanks = *blanks;
       emit(stack);
     }

@@ -3,9 +3,8 @@
 // The language is what the templates of real models use, with the meaning that it has in transformers: Jinja 3 with
 // trim_blocks, lstrip_blocks, loop controls and an immutable sandbox. Its statements are if, for (with filter and else,
 // but not recursive), set, macro (outside of loops and macros), break, continue and generation. Anything else throws
-// Error, which names it. Known differences: upper and lower case are mapped character by character; integers have 64
-// bits; dicts have only strings as keys; `safe` and `escape` return plain strings; a loop's filter runs before its
-// first iteration.
+// Error, which names it. Known differences: integers have 64 bits; dicts have only strings as keys; `safe` and `escape`
+// return plain strings; a loop's filter runs before its first iteration.
 #pragma once
 
 #include <ctime>

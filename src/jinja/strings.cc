@@ -2,41 +2,30 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <utf8proc.h>
 
 #include "base/error.h"
+#include "jinja/case_mapping.h"
 #include "text/utf8.h"
 
 namespace foe::jinja {
 namespace {
 
-// Appends map(code) for each character. Ill-formed bytes are kept.
+// Appends map(code, i) for each character, which begins at byte i. Ill-formed bytes are kept.
 template <typename Map>
 std::string map_characters(std::string_view text, Budget& budget, Map map) {
   budget.work(16 * text.size());
   std::string result;
   for (std::size_t i = 0; i < text.size();) {
     const Utf8Step step = read_utf8(text, i);
-    if (step.kind == Utf8Step::kValid) {
-      append_utf8(result, map(step.code));
-    } else {
+    if (step.kind == Utf8Step::kValid)
+      for (const char32_t code : map(step.code, i)) append_utf8(result, code);
+    else
       result += text.substr(i, step.size);
-    }
     i += step.size;
   }
   return result;
-}
-
-char32_t upper(char32_t code) {
-  return static_cast<char32_t>(utf8proc_toupper(static_cast<utf8proc_int32_t>(code)));
-}
-char32_t lower(char32_t code) {
-  return static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(code)));
-}
-
-bool is_cased(char32_t code) {
-  const utf8proc_category_t category = utf8proc_category(static_cast<utf8proc_int32_t>(code));
-  return category == UTF8PROC_CATEGORY_LU || category == UTF8PROC_CATEGORY_LL || category == UTF8PROC_CATEGORY_LT;
 }
 
 // Returns the character that ends at `end`.
@@ -44,6 +33,33 @@ std::string_view last_character(std::string_view text, std::size_t end) {
   std::size_t begin = end - 1;
   while (begin > 0 && end - begin < 4 && (static_cast<unsigned char>(text[begin]) & 0xc0) == 0x80) --begin;
   return text.substr(begin, end - begin);
+}
+
+// Whether the capital sigma at byte `at` is the last letter of a word: then its small letter is another one.
+bool ends_word(std::string_view text, std::size_t at, Budget& budget) {
+  const auto letter = [&](std::string_view character) -> std::optional<bool> {
+    budget.work(8);
+    const char32_t code = read_utf8(character, 0).code;
+    if (is_case_ignorable(code)) return {};
+    return is_cased(code);
+  };
+  std::optional<bool> before, behind;
+  for (std::size_t i = at; i > 0 && !before;) {
+    const std::string_view character = last_character(text, i);
+    before = letter(character);
+    i -= character.size();
+  }
+  for (std::size_t i = at + 2; i < text.size() && !behind;) {
+    const std::string_view character = text.substr(i, character_size(text, i));
+    behind = letter(character);
+    i += character.size();
+  }
+  return before.value_or(false) && !behind.value_or(false);
+}
+
+std::u32string lower_at(std::string_view text, char32_t code, std::size_t at, Budget& budget) {
+  if (code == U'\u03a3' && ends_word(text, at, budget)) return U"\u03c2";
+  return lower_of(code);
 }
 
 bool strips(std::string_view character, const std::string* of) {
@@ -130,29 +146,29 @@ std::string_view strip(std::string_view text, Sides sides, const std::string* of
 }
 
 std::string to_upper(std::string_view text, Budget& budget) {
-  return map_characters(text, budget, upper);
+  return map_characters(text, budget, [](char32_t code, std::size_t) { return upper_of(code); });
 }
 
 std::string to_lower(std::string_view text, Budget& budget) {
-  return map_characters(text, budget, lower);
+  return map_characters(text, budget, [&](char32_t code, std::size_t at) { return lower_at(text, code, at, budget); });
 }
 
 std::string capitalize(std::string_view text, Budget& budget) {
-  return map_characters(text, budget, [first = true](char32_t code) mutable {
-    return std::exchange(first, false) ? upper(code) : lower(code);
+  return map_characters(text, budget, [&](char32_t code, std::size_t at) {
+    return at == 0 ? title_of(code) : lower_at(text, code, at, budget);
   });
 }
 
 std::string title(std::string_view text, Budget& budget) {
-  return map_characters(text, budget, [inside = false](char32_t code) mutable {
-    return std::exchange(inside, is_cased(code)) ? lower(code) : upper(code);
+  return map_characters(text, budget, [&, inside = false](char32_t code, std::size_t at) mutable {
+    return std::exchange(inside, is_cased(code)) ? lower_at(text, code, at, budget) : title_of(code);
   });
 }
 
 std::string title_words(std::string_view text, Budget& budget) {
-  return map_characters(text, budget, [inside = false](char32_t code) mutable {
+  return map_characters(text, budget, [&, inside = false](char32_t code, std::size_t at) mutable {
     const bool separator = is_python_space(code) || std::u32string_view(U"-({[<").find(code) != std::string_view::npos;
-    return std::exchange(inside, !separator) ? lower(code) : upper(code);
+    return std::exchange(inside, !separator) ? lower_at(text, code, at, budget) : upper_of(code);
   });
 }
 

@@ -1,6 +1,5 @@
-// The functions of Python's str, for UTF-8. Private to this folder. Upper and lower case are Unicode's simple mappings,
-// which map a character to one character: "ß" stays "ß", where Python's upper() returns "SS". Functions with a budget
-// throw Error if it is exceeded.
+// The functions of Python's str, for UTF-8. Private to this folder. Functions with a budget throw Error if it is
+// exceeded.
 #pragma once
 
 #include <string>

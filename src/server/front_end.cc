@@ -57,6 +57,7 @@ ServedModel served_model(const ServeOptions& options, const ModelConfig& config)
   model.eos_ids = model.tokenizer.end_ids(config.eos_token_ids);
   for (const std::string& note : config_notes(options.model)) spdlog::warn("{}: {}", options.model, note);
   for (const std::string& note : model.tokenizer.notes(config.vocab_size)) spdlog::warn("{}: {}", options.model, note);
+  model.open_objects = options.open_objects;
   if (options.allow_routes) model.routed_by_requests = config;
   model.chat_template = ChatTemplate::load(options.model, options.chat_template);
   return model;

@@ -20,6 +20,7 @@ struct ServeOptions {
   AccessOptions access;
   std::size_t max_queue = 256;   // the most choices in flight, running and waiting
   double answer_seconds = 3600;  // the longest time for an answer; 0: no limit
+  bool open_objects = false;     // whether schemas' objects may have what they do not list (Constraint)
   bool allow_routes = false;     // whether requests may say what they are routed by (foe_route)
   double drain_s = 10;           // the time that answers in flight get when the server is told to stop
   SupervisorOptions supervisor;

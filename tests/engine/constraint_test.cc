@@ -116,7 +116,7 @@ TEST_F(ConstraintTest, AnIdThatIsHereIsRefused) {
   engine.submit(request_of(1));
   Request plain = request_of(1), other = request_of(1);
   plain.constraint = {};
-  other.constraint.schema = R"({"type": "integer"})";
+  other.constraint.rule = R"({"type": "integer"})";
   Outputs outputs;
   while (!engine.idle()) {
     for (const TokenEvent& event : engine.step()) outputs[event.id].push_back(event.token);
@@ -136,7 +136,7 @@ TEST_F(ConstraintTest, RefusesWhatCannotBeKept) {
   endless.stop_ids = {100000};
   EXPECT_THAT([&] { engine.submit(endless); }, ThrowsMessage<Error>(HasSubstr("expected a stop token")));
   Request broken = request_of(1);
-  broken.constraint.schema = R"({"type": "nothing"})";
+  broken.constraint.rule = R"({"type": "nothing"})";
   EXPECT_THAT([&] { engine.submit(broken); }, ThrowsMessage<Error>(HasSubstr("#/type")));
   EXPECT_TRUE(engine.idle());
 }

@@ -88,7 +88,9 @@ TEST(Draft, KeepsToAGrammar) {
         const std::map<std::int64_t, Answer> all = answers(engine, requests);
         if (draft == 0) expected = all;
         EXPECT_EQ(all, expected) << draft << " tokens, " << ranks << " ranks";
-        if (draft > 0) EXPECT_GT(engine.scheduler().stats().accepted_tokens, 10);
+        if (draft > 0) {
+          EXPECT_GT(engine.scheduler().stats().accepted_tokens, 10);
+        }
       });
 }
 

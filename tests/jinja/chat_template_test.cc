@@ -49,6 +49,12 @@ TEST(ChatTemplate, HasTheVariablesOfTransformers) {
   EXPECT_EQ(ChatTemplate::parse("{{ strftime_now('%Y') }}").render({}, nullptr, {.now = 86400 * 400}), "1971");
 }
 
+// As Python maps it: a character may become several, and a sigma at the end of a word is another letter.
+TEST(ChatTemplate, MapsCase) {
+  EXPECT_EQ(render("{{ 'straße ﬁn İ'|upper }}|{{ 'ΟΔΟΣ ΣΑ İ'|lower }}|{{ 'ﬁn ǆ'.title() }}|{{ 'ßa'|capitalize }}"),
+            "STRASSE FIN İ|οδος σα i\u0307|Fin ǅ|Ssa");
+}
+
 TEST(ChatTemplate, PrintsMembersInTheirOrder) {
   EXPECT_EQ(render("{{ d|tojson }}", {{"d", {{"z", 1}, {"a", {1.0, "\u00e9"}}}}}),
             "{\"z\": 1, \"a\": [1.0, \"\u00e9\"]}");

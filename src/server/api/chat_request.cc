@@ -27,6 +27,30 @@ std::string join_parts(const json& parts) {
   return text;
 }
 
+// OpenAI's API has the arguments of a call as a text of JSON. Templates walk through them as an object.
+void parse_arguments(json& message) {
+  const auto calls = message.find("tool_calls");
+  if (calls == message.end() || calls->is_null()) return;
+  if (!calls->is_array()) refuse("messages", "expected tool_calls to be a list, got {}", excerpt(*calls));
+  for (json& call : *calls) {
+    const auto function = call.is_object() ? call.find("function") : call.end();
+    if (!call.is_object() || function == call.end() || !function->is_object())
+      refuse("messages", "expected tool_calls with a function, an object, got {}", excerpt(call));
+    const auto arguments = function->find("arguments");
+    if (arguments == function->end() || !arguments->is_string()) continue;
+    const std::string text = arguments->get<std::string>();
+    json parsed = json::object();
+    try {
+      if (!text.empty()) parse_ordered_json(text, "arguments", parsed);
+    } catch (const Error& error) {
+      refuse("messages", "expected arguments of a tool call to be JSON, got {}: {}", excerpt(*arguments), error.what());
+    }
+    if (!parsed.is_object())
+      refuse("messages", "expected arguments of a tool call to be an object, got {}", excerpt(*arguments));
+    *arguments = std::move(parsed);
+  }
+}
+
 json read_messages(const json& object) {
   const json* value = find_field(object, "messages");
   if (!value || !value->is_array() || value->empty())
@@ -44,6 +68,7 @@ json read_messages(const json& object) {
       refuse("messages", "expected content to be a string or a list of parts, got {}", excerpt(*content));
     if (!content && !find_field(message, "tool_calls"))
       refuse("messages", "expected messages with content, got {}", excerpt(message));
+    parse_arguments(message);
   }
   return messages;
 }
@@ -53,16 +78,6 @@ void read_logprobs(const json& object, SamplingParams& sampling) {
   const int top = read_int(object, "top_logprobs", 0, kMaxLogprobs, 0);
   if (top > 0 && !wanted) refuse("top_logprobs", "expected it only with logprobs = true");
   sampling.logprobs = wanted ? top : -1;
-}
-
-// Refuses fields of a chat that would change the answer in a way that foe cannot, unless their value asks for nothing.
-void check_unsupported_in_chats(const json& object) {
-  const std::pair<const char*, json> fields[] = {{"continue_final_message", false}, {"echo", false},
-                                                 {"chat_template", nullptr},        {"prompt_logprobs", nullptr},
-                                                 {"functions", json::array()},      {"function_call", "none"}};
-  for (const auto& [name, neutral] : fields)
-    if (const json* value = find_field(object, name); value && *value != neutral)
-      refuse(name, "{} is not supported in chats", excerpt(*value));
 }
 
 }  // namespace
@@ -80,9 +95,14 @@ std::vector<std::int32_t> encode_chat(const json& object, const ServedModel& mod
     if (!given->is_object()) refuse("chat_template_kwargs", "expected an object, got {}", excerpt(*given));
     variables = *given;
   }
-  if (const json* tools = find_field(object, "tools")) {
-    if (!tools->is_array()) refuse("tools", "expected a list, got {}", excerpt(*tools));
-    variables["tools"] = *tools;
+  for (const char* name : {"tools", "documents"})
+    if (const json* list = find_field(object, name)) {
+      if (!list->is_array()) refuse(name, "expected a list, got {}", excerpt(*list));
+      variables[name] = *list;
+    }
+  if (const json* effort = find_field(object, "reasoning_effort")) {
+    if (!effort->is_string()) refuse("reasoning_effort", "expected a string, got {}", excerpt(*effort));
+    variables["reasoning_effort"] = *effort;
   }
   std::string text;
   try {
@@ -91,7 +111,7 @@ std::vector<std::int32_t> encode_chat(const json& object, const ServedModel& mod
     throw ApiError(400, "messages", error.what());
   }
   // The template has written the special tokens into the text.
-  return encode_prompt(text, "messages", model, {.add_special_tokens = false});
+  return encode_prompt(text, "messages", model, {.add_special_tokens = read_bool(object, "add_special_tokens", false)});
 }
 
 GenerationRequest parse_chat_request(std::string_view body, const ServedModel& model) {
@@ -99,11 +119,10 @@ GenerationRequest parse_chat_request(std::string_view body, const ServedModel& m
   GenerationRequest request;
   request.api = Api::kChat;
   read_common(object, model, request);
-  check_unsupported_in_chats(object);
   read_logprobs(object, request.sampling);
   if (const json* choice = find_field(object, "tool_choice"); choice && *choice != "none" && *choice != "auto")
     refuse("tool_choice", "expected none or auto, got {}", excerpt(*choice));
-  request.prompts.push_back(encode_chat(object, model));
+  request.prompts.push_back(truncated(object, model, encode_chat(object, model)));
   const int rest = std::max(1, model.max_positions - static_cast<int>(request.prompts[0].size()));
   const int max_tokens = read_int(object, "max_tokens", 1, model.max_positions, rest);
   request.max_tokens = read_int(object, "max_completion_tokens", 1, model.max_positions, max_tokens);

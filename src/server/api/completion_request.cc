@@ -28,13 +28,16 @@ std::vector<Prompt> read_prompts(const json& object, const ServedModel& model) {
   const std::size_t count = one ? 1 : value->size();
   if (count > model.max_choices) refuse("prompt", "expected at most {} prompts, got {}", model.max_choices, count);
 
+  const EncodeOptions options{.add_special_tokens = read_bool(object, "add_special_tokens", true)};
   std::vector<Prompt> prompts;
   for (std::size_t i = 0; i < count; ++i) {
     const json& prompt = one ? *value : (*value)[i];
     if (!prompt.is_string() && !prompt.is_array())
       refuse("prompt", "expected strings or lists of token ids, got {}", excerpt(prompt));
-    prompts.push_back(prompt.is_string() ? encode_prompt(prompt.get_ref<const std::string&>(), "prompt", model, {})
-                                         : read_ids(prompt, "prompt", prompt.size(), model.vocab_size));
+    prompts.push_back(truncated(object, model,
+                                prompt.is_string()
+                                    ? encode_prompt(prompt.get_ref<const std::string&>(), "prompt", model, options)
+                                    : read_ids(prompt, "prompt", prompt.size(), model.vocab_size)));
   }
   return prompts;
 }
@@ -49,8 +52,6 @@ GenerationRequest parse_completion_request(std::string_view body, const ServedMo
   request.max_tokens = read_int(object, "max_tokens", request.echo ? 0 : 1, model.max_positions, request.max_tokens);
   request.sampling.logprobs = read_logprobs(object);
   request.sampling.prompt_logprobs = request.echo ? request.sampling.logprobs : -1;
-  if (find_field(object, "prompt_logprobs"))
-    refuse("prompt_logprobs", "expected echo with logprobs, which reports those of the prompt, too");
   request.prompts = read_prompts(object, model);
   check_size(request, model);
   return request;

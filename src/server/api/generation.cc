@@ -59,8 +59,11 @@ bool Generation::take(std::size_t index, const TokenEvent& event) {
     choice.characters += characters_in(text);
     piece.text += text;
     piece.finish = choice.stop.stopped() ? FinishReason::kStop : event.finish;
+    const auto stop_token = request_.stop_tokens.find(event.token);
     if (choice.stop.stopped())
       piece.stopped_by = choice.stop.matched();
+    else if (event.finish == FinishReason::kStop && stop_token != request_.stop_tokens.end())
+      piece.stopped_by = stop_token->second;
     else if (event.finish == FinishReason::kStop && contains(request_.stop_ids, event.token))
       piece.stopped_by = event.token;
   }

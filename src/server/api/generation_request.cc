@@ -12,6 +12,7 @@
 #include "engine/sampler.h"
 #include "model/routes.h"
 #include "sched/scheduler.h"
+#include "server/api/known_fields.h"
 #include "server/api/request_fields.h"
 #include "server/ranks/link.h"
 #include "text/base64.h"
@@ -39,6 +40,9 @@ bool read_include_usage(const json& object, bool stream) {
   if (!value) return false;
   if (!stream) refuse("stream_options", "expected it only with stream = true");
   if (!value->is_object()) refuse("stream_options", "expected an object, got {}", excerpt(*value));
+  for (const auto& [name, option] : value->items())  // obfuscation pads the chunks of OpenAI's servers
+    if (name != "include_usage" && name != "include_obfuscation" && !option.is_null() && option != false)
+      refuse("stream_options", "expected include_usage alone, got {} {}", shorten(name), excerpt(option));
   return read_bool(*value, "include_usage", false);
 }
 
@@ -60,52 +64,6 @@ std::vector<LogitBias> read_logit_bias(const json& object, int vocab_size) {
     biases.push_back({id, bias.get<float>()});
   }
   return biases;
-}
-
-// Refuses fields that would change the answer in a way that foe cannot, unless their value asks for nothing.
-void check_unsupported(const json& object) {
-  const std::pair<const char*, std::vector<json>> fields[] = {
-      {"best_of", {1}},
-      {"suffix", {""}},
-      {"length_penalty", {1}},
-      {"use_beam_search", {false}},
-      {"prompt_embeds", {}},
-      {"bad_words", {json::array()}},
-      {"allowed_token_ids", {json::array()}},
-      {"truncate_prompt_tokens", {}},
-      {"guided_json", {}},
-      {"guided_regex", {}},
-      {"guided_choice", {}},
-      {"guided_grammar", {}},
-      {"structured_outputs", {}},
-  };
-  for (const auto& [name, neutral] : fields) {
-    const json* value = find_field(object, name);
-    if (value && std::find(neutral.begin(), neutral.end(), *value) == neutral.end())
-      refuse(name, "{} is not supported", excerpt(*value));
-  }
-}
-
-Constraint read_response_format(const json& object, const ServedModel& model) {
-  const json* value = find_field(object, "response_format");
-  if (!value) return {};
-  constexpr const char* kField = "response_format";
-  if (!value->is_object()) refuse(kField, "expected an object, got {}", excerpt(*value));
-  const json* type = find_field(*value, "type");
-  if (type && *type == "text") return {};
-  if (type && *type == "json_object") return {Constraint::Kind::kJsonObject, ""};
-  if (!type || *type != "json_schema")
-    refuse(kField, "expected a type of text, json_object or json_schema, got {}", type ? excerpt(*type) : "none");
-  const json* format = find_field(*value, "json_schema");
-  const json* schema = format && format->is_object() ? find_field(*format, "schema") : nullptr;
-  if (!schema) refuse(kField, "expected json_schema to be an object with a schema, got {}", excerpt(*value));
-  const Constraint constraint{Constraint::Kind::kJsonSchema, schema->dump()};
-  try {
-    model.grammars->get(constraint);  // rank 0 compiles it again; a bad schema is refused here, before it waits
-  } catch (const Error& error) {
-    throw ApiError(400, kField, error.what());
-  }
-  return constraint;
 }
 
 // Reads a file of routes (trace/route_file.h), in base64, that the model can run. Whether it is of the model's weights
@@ -149,8 +107,9 @@ SamplingParams read_sampling(const json& object, const ServedModel& model) {
   p.logit_bias = read_logit_bias(object, model.vocab_size);
   try {
     validate(p);
-  } catch (const Error& error) {  // the message names the field
-    throw ApiError(400, "", error.what());
+  } catch (const Error& error) {  // its message begins with the field
+    const std::string message = error.what();
+    throw ApiError(400, message.substr(0, message.find(':')), message);
   }
   return p;
 }
@@ -166,6 +125,7 @@ std::vector<Request> engine_requests(const GenerationRequest& request, const std
     r.max_tokens = std::max(request.max_tokens, 1);
     if (!request.ignore_eos) r.stop_ids = eos_ids;
     r.stop_ids.insert(r.stop_ids.end(), request.stop_ids.begin(), request.stop_ids.end());
+    for (const auto& [id, text] : request.stop_tokens) r.stop_ids.push_back(id);
     r.priority = request.priority;
     r.sampling = request.sampling;
     const std::uint64_t j = choice % request.n;
@@ -199,11 +159,17 @@ void check_model(const json& object, const ServedModel& model) {
 
 void read_common(const json& object, const ServedModel& model, GenerationRequest& request) {
   check_model(object, model);
-  check_unsupported(object);
+  check_fields(object, request.api);
   request.n = read_int(object, "n", 1, static_cast<int>(model.max_choices), 1);
+  if (read_int(object, "best_of", 1, static_cast<int>(model.max_choices), request.n) != request.n)
+    refuse("best_of", "expected n = {} (more choices than that are not supported), got {}", request.n,
+           excerpt(object.at("best_of")));
   request.sampling = read_sampling(object, model);
   request.seed = read_seed(object);
   request.stop = read_strings(object, "stop", kMaxStopStrings, kMaxStopBytes);
+  for (const std::string& text : request.stop)
+    if (const auto id = model.tokenizer.token_to_id(text); id && model.tokenizer.is_special(*id))
+      request.stop_tokens.emplace(*id, text);
   request.include_stop = read_bool(object, "include_stop_str_in_output", false);
   if (const json* ids = find_field(object, "stop_token_ids"))
     request.stop_ids = read_ids(*ids, "stop_token_ids", kMaxStopIds, model.vocab_size);
@@ -212,7 +178,7 @@ void read_common(const json& object, const ServedModel& model, GenerationRequest
   request.stream = read_bool(object, "stream", false);
   request.include_usage = read_include_usage(object, request.stream);
   request.priority = read_int(object, "priority", 1 - kMaxPriority, kMaxPriority, 0);
-  request.constraint = read_response_format(object, model);
+  request.constraint = read_constraint(object, model);
   request.route = read_route(object, model);
 }
 
@@ -231,6 +197,13 @@ std::vector<std::int32_t> encode_prompt(const std::string& text, const char* fie
   } catch (const Error& error) {
     throw ApiError(400, field, error.what());
   }
+}
+
+std::vector<std::int32_t> truncated(const json& object, const ServedModel& model, std::vector<std::int32_t> ids) {
+  const int most = read_int(object, "truncate_prompt_tokens", 1, model.max_positions, model.max_positions);
+  if (find_field(object, "truncate_prompt_tokens") && ids.size() > static_cast<std::size_t>(most))
+    ids.erase(ids.begin(), ids.end() - most);
+  return ids;
 }
 
 void check_size(const GenerationRequest& request, const ServedModel& model) {

@@ -1,10 +1,12 @@
 // Reads and checks what a client asks to be generated, at either endpoint: OpenAI's fields and further ones of vLLM's.
 //
-// One default differs from OpenAI's: without `temperature` the answer is greedy (0 instead of 1). Unknown fields are
-// ignored. A field that is null counts as absent. A field that asks for something that foe cannot do is refused.
+// One default differs from OpenAI's: without `temperature` the answer is greedy (0 instead of 1). A field that is null
+// counts as absent. Unknown fields are refused, and so are those that ask for something that foe cannot do
+// (known_fields.h).
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -32,6 +34,7 @@ struct ServedModel {
   ChatTemplate chat_template = {};
   // Set if requests may say what they are routed by.
   std::optional<ModelConfig> routed_by_requests = {};
+  bool open_objects = false;                                                   // what Constraint::open_objects is
   std::shared_ptr<GrammarCache> grammars = std::make_shared<GrammarCache>(8);  // compiled to check schemas
 };
 
@@ -45,8 +48,9 @@ struct GenerationRequest {
   SamplingParams sampling;      // its seed is not used
   std::optional<std::uint64_t> seed;
   std::vector<std::string> stop;
-  bool include_stop = false;           // the text includes the stop string
-  std::vector<std::int32_t> stop_ids;  // in addition to the model's end-of-text ids
+  bool include_stop = false;                        // the text includes the stop string
+  std::vector<std::int32_t> stop_ids;               // in addition to the model's end-of-text ids
+  std::map<std::int32_t, std::string> stop_tokens;  // those of `stop` that are special tokens, which texts leave out
   bool ignore_eos = false;
   bool skip_special_tokens = true;
   bool echo = false;  // the text begins with the prompt
@@ -78,9 +82,14 @@ std::vector<Request> engine_requests(const GenerationRequest& request, const std
 void check_model(const nlohmann::ordered_json& object, const ServedModel& model);
 // Reads the fields that both endpoints have.
 void read_common(const nlohmann::ordered_json& object, const ServedModel& model, GenerationRequest& request);
+// Reads what the text must keep to. Throws ApiError 400 for a rule that cannot be kept, and for more than one.
+Constraint read_constraint(const nlohmann::ordered_json& object, const ServedModel& model);
 // Returns the ids of a prompt. Throws ApiError 400 for a text that cannot fit the context, without tokenising it.
 std::vector<std::int32_t> encode_prompt(const std::string& text, const char* field, const ServedModel& model,
                                         EncodeOptions options);
+// Returns the last ids of a prompt: as many as the field truncate_prompt_tokens says, all if it is absent.
+std::vector<std::int32_t> truncated(const nlohmann::ordered_json& object, const ServedModel& model,
+                                    std::vector<std::int32_t> ids);
 // Writes the conversation in the field `messages` as one text with the chat template, and returns its ids.
 std::vector<std::int32_t> encode_chat(const nlohmann::ordered_json& object, const ServedModel& model);
 // Throws ApiError 400 unless prompts and answers fit the context, the choices max_choices, and a route its prompt.

@@ -127,12 +127,17 @@ void fields(auto& v, Is<SamplingParams> auto& p) {
 
 template <typename V>
 void fields(V& v, Is<Constraint> auto& c) {
-  constexpr auto kLast = static_cast<std::uint8_t>(Constraint::Kind::kJsonSchema);
+  constexpr auto kLast = static_cast<std::uint8_t>(Constraint::Kind::kChoice);
   auto kind = static_cast<std::uint8_t>(c.kind);
-  v.numbers(kind);
+  std::uint8_t open = c.open_objects;
+  v.numbers(kind, open);
+  v.expect(open <= 1, "0 or 1 for open objects, got {}", open);
   v.expect(kind <= kLast, "a kind of constraint of at most {}, got {}", kLast, kind);
-  if constexpr (V::kReads) c.kind = static_cast<Constraint::Kind>(kind);
-  v.text(c.schema);
+  if constexpr (V::kReads) {
+    c.kind = static_cast<Constraint::Kind>(kind);
+    c.open_objects = open == 1;
+  }
+  v.text(c.rule);
 }
 
 void fields(auto& v, Is<SequenceRoute> auto& r) {

@@ -4,22 +4,19 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "server/api/small_model.h"
 #include "server/http/api_error.h"
-#include "tokenizer/gpt2_tokenizer.h"
 
 namespace foe {
 namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::Pair;
 using testing::StartsWith;
 
-ServedModel model() {
-  return {.name = "m", .vocab_size = 561, .max_positions = 64, .max_choices = 3, .tokenizer = gpt2_tokenizer()};
-}
-
 GenerationRequest parse(const std::string& body) {
-  return parse_completion_request(body, model());
+  return parse_completion_request(body, small_model());
 }
 
 // "STATUS PARAM MESSAGE" of the refusal.
@@ -61,8 +58,7 @@ TEST(CompletionRequest, ReadsEveryField) {
       "skip_special_tokens": false, "stream": true, "stream_options": {"include_usage": true}, "user": "me",
       "n": 2, "echo": true, "logprobs": 3, "logit_bias": {"5": -100, "560": 1.5}, "presence_penalty": 0.5,
       "frequency_penalty": -0.5, "repetition_penalty": 1.25, "min_tokens": 2, "stop_token_ids": [7, 8],
-      "include_stop_str_in_output": true, "priority": -3, "response_format": {"type": "json_object"},
-      "something_new": [1]})");
+      "include_stop_str_in_output": true, "priority": -3, "response_format": {"type": "json_object"}})");
   EXPECT_EQ(r.n, 2);
   EXPECT_EQ(r.choices(), 2u);
   EXPECT_TRUE(r.echo);
@@ -161,7 +157,7 @@ TEST(CompletionRequest, RefusesWrongPrompts) {
 }
 
 TEST(CompletionRequest, RefusesTokensThatTheModelLacks) {
-  ServedModel small = model();
+  ServedModel small = small_model();
   small.vocab_size = 560;
   try {
     parse_completion_request(R"({"prompt": "a<|endoftext|>"})", small);
@@ -201,11 +197,14 @@ TEST(CompletionRequest, RefusesWrongNumbers) {
     EXPECT_EQ(refusal_of(field, "1e300"), "expected a number that a float can hold, got 1e+300");
     EXPECT_EQ(refusal_of(field, "-1e300"), "expected a number that a float can hold, got -1e+300");
   }
-  EXPECT_EQ(refusal(R"({"prompt": "x", "temperature": -0.5})"), "400 [] temperature: expected 0 to 100, got -0.5");
-  EXPECT_EQ(refusal(R"({"prompt": "x", "temperature": 101})"), "400 [] temperature: expected 0 to 100, got 101");
-  EXPECT_EQ(refusal(R"({"prompt": "x", "top_p": 0})"), "400 [] top_p: expected more than 0 and at most 1, got 0");
-  EXPECT_EQ(refusal(R"({"prompt": "x", "top_p": 1.5})"), "400 [] top_p: expected more than 0 and at most 1, got 1.5");
-  EXPECT_EQ(refusal(R"({"prompt": "x", "min_p": -0.5})"), "400 [] min_p: expected 0 to 1, got -0.5");
+  EXPECT_EQ(refusal(R"({"prompt": "x", "temperature": -0.5})"),
+            "400 [temperature] temperature: expected 0 to 100, got -0.5");
+  EXPECT_EQ(refusal(R"({"prompt": "x", "temperature": 101})"),
+            "400 [temperature] temperature: expected 0 to 100, got 101");
+  EXPECT_EQ(refusal(R"({"prompt": "x", "top_p": 0})"), "400 [top_p] top_p: expected more than 0 and at most 1, got 0");
+  EXPECT_EQ(refusal(R"({"prompt": "x", "top_p": 1.5})"),
+            "400 [top_p] top_p: expected more than 0 and at most 1, got 1.5");
+  EXPECT_EQ(refusal(R"({"prompt": "x", "min_p": -0.5})"), "400 [min_p] min_p: expected 0 to 1, got -0.5");
 }
 
 TEST(CompletionRequest, RefusesWrongFlags) {
@@ -229,20 +228,6 @@ TEST(CompletionRequest, RefusesWrongStopStrings) {
   std::string many = "[\"a\"";
   for (int i = 0; i < 16; ++i) many += ", \"a\"";
   EXPECT_EQ(refusal_of("stop", many + "]"), "expected at most 16 strings, got 17");
-}
-
-TEST(CompletionRequest, RefusesWhatIsNotThere) {
-  const std::pair<std::string, std::string> fields[] = {{"best_of", "2"},
-                                                        {"suffix", "\"end\""},
-                                                        {"length_penalty", "2"},
-                                                        {"use_beam_search", "true"},
-                                                        {"prompt_embeds", "\"AA==\""},
-                                                        {"bad_words", "[\"a\"]"},
-                                                        {"guided_json", "{}"},
-                                                        {"guided_regex", "\"a\""},
-                                                        {"structured_outputs", "{}"}};
-  for (const auto& [field, value] : fields) EXPECT_EQ(refusal_of(field, value), value + " is not supported");
-  EXPECT_EQ(refusal_of("prompt_logprobs", "1"), "expected echo with logprobs, which reports those of the prompt, too");
 }
 
 TEST(CompletionRequest, TakesNoTokensOnlyWithEcho) {
@@ -279,7 +264,10 @@ TEST(CompletionRequest, ReadsResponseFormats) {
   const GenerationRequest r = parse(
       R"({"prompt": "x", "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "null"}}}})");
   EXPECT_EQ(r.constraint.kind, Constraint::Kind::kJsonSchema);
-  EXPECT_EQ(r.constraint.schema, R"({"type":"null"})");
+  EXPECT_EQ(r.constraint.rule, R"({"type":"null"})");
+  const GenerationRequest with_schema =
+      parse(R"({"prompt": "x", "response_format": {"type": "json_object", "schema": {"type": "null"}}})");
+  EXPECT_EQ(with_schema.constraint, r.constraint);
   EXPECT_EQ(refusal_of("response_format", "\"json\""), "expected an object, got \"json\"");
   EXPECT_EQ(refusal_of("response_format", "{}"), "expected a type of text, json_object or json_schema, got none");
   EXPECT_EQ(refusal_of("response_format", R"({"type": "xml"})"),
@@ -288,88 +276,53 @@ TEST(CompletionRequest, ReadsResponseFormats) {
             R"(expected json_schema to be an object with a schema, got {"json_schema":1,"type":"json_schema"})");
 }
 
-// --- chats ---
-
-ServedModel chat_model() {
-  ServedModel m = model();
-  m.chat_template = ChatTemplate::parse(
-      "{% if messages | length > 2 %}{{ raise_exception('expected at most two messages') }}{% endif %}"
-      "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{{ suffix }}"
-      "{% if add_generation_prompt %}assistant:{% endif %}");
-  return m;
-}
-
-std::string chat_refusal(const std::string& body) {
-  try {
-    parse_chat_request(body, chat_model());
-  } catch (const ApiError& error) {
-    return fmt::format("{} [{}] {}", error.status(), error.param(), error.what());
-  }
-  return "accepted";
-}
-
-TEST(ChatRequest, GivesTheTemplateItsMessages) {
-  const GenerationRequest r = parse_chat_request(
-      R"({"messages": [{"role": "user", "content": [{"type": "text", "text": "h"}, {"type": "text", "text": "i"}]}],
-          "chat_template_kwargs": {"suffix": "!"}, "logprobs": true, "top_logprobs": 2, "max_completion_tokens": 5})",
-      chat_model());
-  EXPECT_EQ(r.api, Api::kChat);
-  EXPECT_THAT(r.prompts, ElementsAre(gpt2_tokenizer().encode("user: hi\n!assistant:", {.add_special_tokens = false})));
-  EXPECT_EQ(r.max_tokens, 5);
-  EXPECT_EQ(r.sampling.logprobs, 2);
-  EXPECT_EQ(r.sampling.prompt_logprobs, -1);
-}
-
-TEST(ChatRequest, MayFillTheContext) {
-  const GenerationRequest r = parse_chat_request(R"({"messages": [{"role": "user", "content": "hi"}]})", chat_model());
-  EXPECT_EQ(r.max_tokens + static_cast<int>(r.prompts[0].size()), 64);
-}
-
-TEST(ChatRequest, RefusesWrongMessages) {
-  const auto messages = [](const std::string& value) {
-    const std::string got = chat_refusal("{\"messages\": " + value + "}");
-    const std::string start = "400 [messages] messages: ";
-    return got.starts_with(start) ? got.substr(start.size()) : got;
+// The same rule as other servers and older clients write it.
+TEST(CompletionRequest, ReadsConstraintsInEveryForm) {
+  using Kind = Constraint::Kind;
+  const auto constraint = [](const std::string& field) {
+    return parse(R"({"prompt": "x", )" + field + "}").constraint;
   };
-  EXPECT_EQ(chat_refusal("{}"), "400 [messages] messages: expected a list of messages, got none");
-  EXPECT_EQ(messages("[]"), "expected a list of messages, got []");
-  EXPECT_EQ(messages("\"hi\""), "expected a list of messages, got \"hi\"");
-  EXPECT_EQ(messages("[1]"), "expected messages with a role, a string, got 1");
-  EXPECT_EQ(messages(R"([{"content": "hi"}])"), R"(expected messages with a role, a string, got {"content":"hi"})");
-  EXPECT_EQ(messages(R"([{"role": "user"}])"), R"(expected messages with content, got {"role":"user"})");
-  EXPECT_EQ(messages(R"([{"role": "user", "content": 5}])"),
-            "expected content to be a string or a list of parts, got 5");
-  EXPECT_EQ(messages(R"([{"role": "user", "content": [{"type": "image_url"}]}])"),
-            R"(expected parts of the type text, got {"type":"image_url"})");
-  const std::string one = R"({"role": "user", "content": "hi"})";
-  EXPECT_THAT(chat_refusal("{\"messages\": [" + one + "," + one + "," + one + "]}"),
-              HasSubstr("expected at most two messages"));
-  EXPECT_THAT(messages(R"([{"role": "user", "content": ")" + std::string(100, 'x') + "\"}]"),
-              StartsWith("this model's maximum context length is 64 tokens, but "));
+  const Constraint schema{Kind::kJsonSchema, R"({"type":"null"})"}, regex{Kind::kRegex, "yes|no"},
+      choice{Kind::kChoice, R"(["yes","no"])"};
+  EXPECT_EQ(constraint(R"("structured_outputs": {"json": {"type": "null"}, "regex": null})"), schema);
+  EXPECT_EQ(constraint(R"("structured_outputs": {"json": "{\"type\":\"null\"}"})"), schema);
+  EXPECT_EQ(constraint(R"("guided_json": {"type": "null"})"), schema);
+  EXPECT_EQ(constraint(R"("json_schema": {"type": "null"})"), schema);
+  EXPECT_EQ(constraint(R"("structured_outputs": {"json_object": true})"), (Constraint{Kind::kJsonObject}));
+  EXPECT_EQ(constraint(R"("structured_outputs": {"regex": "yes|no"})"), regex);
+  EXPECT_EQ(constraint(R"("guided_regex": "yes|no")"), regex);
+  EXPECT_EQ(constraint(R"("regex": "yes|no")"), regex);
+  EXPECT_EQ(constraint(R"("structured_outputs": {"choice": ["yes", "no"]})"), choice);
+  EXPECT_EQ(constraint(R"("guided_choice": ["yes", "no"])"), choice);
+  EXPECT_EQ(constraint(R"("structured_outputs": {})"), Constraint{});
+
+  EXPECT_EQ(refusal_of("structured_outputs", R"({"grammar": "root ::= \"a\""})"),
+            R"(expected json, json_object (true or false), regex or choice, got "grammar": "root ::= \"a\"")");
+  EXPECT_EQ(refusal_of("structured_outputs", "1"), "expected an object, got 1");
+  EXPECT_EQ(refusal_of("guided_regex", "1"), "expected a regular expression, a string, got 1");
+  EXPECT_THAT(refusal_of("guided_regex", "\"(\""), StartsWith("at byte 1: expected"));
+  EXPECT_EQ(refusal_of("guided_choice", "[]"), "expected a list of at least one text, got []");
+  EXPECT_EQ(refusal_of("guided_json", "3"), "expected a JSON schema, got 3");
+  EXPECT_EQ(refusal_of("guided_json", R"({"not": {}})"), "#/not: expected a keyword that is supported, got \"not\"");
+  EXPECT_EQ(refusal(R"({"prompt": "x", "regex": "a", "response_format": {"type": "json_object"}})"),
+            "400 [regex] regex: expected one rule for the text, got another one beside that of response_format");
 }
 
-TEST(ChatRequest, RefusesWrongFields) {
-  const auto with = [](const std::string& field) {
-    return chat_refusal(R"({"messages": [{"role": "user", "content": "hi"}], )" + field + "}");
-  };
-  EXPECT_EQ(with(R"("logprobs": 3)"), "400 [logprobs] logprobs: expected true or false, got 3");
-  EXPECT_EQ(with(R"("top_logprobs": 3)"), "400 [top_logprobs] top_logprobs: expected it only with logprobs = true");
-  EXPECT_EQ(with(R"("echo": true)"), "400 [echo] echo: true is not supported in chats");
-  EXPECT_EQ(with(R"("tools": {})"), "400 [tools] tools: expected a list, got {}");
-  EXPECT_EQ(with(R"("tool_choice": "required")"),
-            "400 [tool_choice] tool_choice: expected none or auto, got \"required\"");
-  EXPECT_EQ(with(R"("chat_template_kwargs": [])"),
-            "400 [chat_template_kwargs] chat_template_kwargs: expected an object, got []");
+TEST(CompletionRequest, ReadsHowThePromptBecomesTokens) {
+  EXPECT_THAT(parse(R"({"prompt": [1, 2, 3], "truncate_prompt_tokens": 2})").prompts, ElementsAre(ElementsAre(2, 3)));
+  EXPECT_THAT(parse(R"({"prompt": [1], "truncate_prompt_tokens": 2})").prompts, ElementsAre(ElementsAre(1)));
+  EXPECT_EQ(refusal_of("truncate_prompt_tokens", "0"), "expected an integer from 1 to 64, got 0");
+  EXPECT_EQ(refusal_of("add_special_tokens", "1"), "expected true or false, got 1");
+  EXPECT_EQ(parse(R"({"prompt": "x", "n": 2, "best_of": 2})").n, 2);
+  EXPECT_EQ(refusal_of("best_of", "2"), "expected n = 1 (more choices than that are not supported), got 2");
 }
 
-TEST(ChatRequest, NeedsATemplate) {
-  try {
-    parse_chat_request(R"({"messages": [{"role": "user", "content": "hi"}]})", model());
-    FAIL();
-  } catch (const ApiError& error) {
-    EXPECT_EQ(error.status(), 400);
-    EXPECT_THAT(error.what(), StartsWith("this model has no chat template"));
-  }
+// Texts leave special tokens out, so that a stop string could never match one.
+TEST(CompletionRequest, AStopStringMaySpellASpecialToken) {
+  const GenerationRequest r = parse(R"({"prompt": "x", "stop": ["a", "<|endoftext|>"]})");
+  const std::int32_t id = gpt2_tokenizer().token_to_id("<|endoftext|>").value();
+  EXPECT_THAT(r.stop_tokens, ElementsAre(Pair(id, "<|endoftext|>")));
+  EXPECT_THAT(engine_requests(r, {2})[0].stop_ids, ElementsAre(2, id));
 }
 
 // --- what the engine gets ---

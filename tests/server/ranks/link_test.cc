@@ -119,7 +119,7 @@ TEST(Link, CarriesRequests) {
   EXPECT_EQ(got.sampling.prompt_logprobs, sent.sampling.prompt_logprobs);
   EXPECT_EQ(got.sampling.prompt_logprobs_from, sent.sampling.prompt_logprobs_from);
   EXPECT_EQ(got.constraint.kind, sent.constraint.kind);
-  EXPECT_EQ(got.constraint.schema, sent.constraint.schema);
+  EXPECT_EQ(got.constraint.rule, sent.constraint.rule);
   ASSERT_TRUE(got.route);
   EXPECT_EQ(got.route->model, sent.route->model);
   EXPECT_EQ(got.route->tokens, sent.route->tokens);
@@ -285,9 +285,12 @@ TEST(Link, RefusesRequestsThatAreNone) {
   const std::string payload = payload_of(framed(ToRanks(Submit{request})));
   EXPECT_THAT([&] { parse_to_ranks(with(payload, payload.size() - 1, std::uint8_t{2})); },
               ThrowsMessage<Error>("link: expected 0 or 1 routes, got 2"));
-  const std::size_t schema = payload.size() - 1 - 2 - 4, kind = schema - 1, bias = kind - 3 * 4 - 8 - 4 - 2 * 8 - 4;
-  EXPECT_THAT([&] { parse_to_ranks(with(payload, kind, std::uint8_t{3})); },
-              ThrowsMessage<Error>("link: expected a kind of constraint of at most 2, got 3"));
+  const std::size_t schema = payload.size() - 1 - 2 - 4, open = schema - 1, kind = open - 1,
+                    bias = kind - 3 * 4 - 8 - 4 - 2 * 8 - 4;
+  EXPECT_THAT([&] { parse_to_ranks(with(payload, kind, std::uint8_t{5})); },
+              ThrowsMessage<Error>("link: expected a kind of constraint of at most 4, got 5"));
+  EXPECT_THAT([&] { parse_to_ranks(with(payload, open, std::uint8_t{2})); },
+              ThrowsMessage<Error>("link: expected 0 or 1 for open objects, got 2"));
   for (const std::size_t at : {std::size_t{9}, bias, schema})
     EXPECT_THAT([&] { parse_to_ranks(with(payload, at, ~std::uint32_t{0})); },
                 ThrowsMessage<Error>(HasSubstr("got 4294967295")));

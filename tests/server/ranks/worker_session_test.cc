@@ -119,7 +119,7 @@ TEST_F(WorkerSession, CompilesSchemasBesideItsSteps) {
   for (int id = 1; id <= 100; ++id) messages.push_back(Submit{with_schema(id, id)});
   for (int id = 101; id <= 130; ++id) messages.push_back(Submit{with_schema(id, 7)});
   messages.push_back(Submit{with_schema(131, 5)});
-  std::get<Submit>(messages.back()).request.constraint.schema = R"({"type": "nothing"})";
+  std::get<Submit>(messages.back()).request.constraint.rule = R"({"type": "nothing"})";
   messages.push_back(Submit{request_of(132, 5)});
   for (int id = 50; id <= 90; ++id) messages.push_back(Abort{id});
   say(messages);

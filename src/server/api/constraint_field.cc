@@ -1,0 +1,106 @@
+// Reads what the text of the answer must keep to: OpenAI's response_format, vLLM's structured_outputs, and the same
+// rules as other servers and older clients write them.
+#include <optional>
+
+#include <nlohmann/json.hpp>
+
+#include "base/strict_json.h"
+#include "server/api/generation_request.h"
+#include "server/api/request_fields.h"
+
+namespace foe {
+namespace {
+
+using json = nlohmann::ordered_json;
+using Kind = Constraint::Kind;
+
+// A constraint, and the field that it comes from.
+struct Rule {
+  std::string field;
+  Constraint constraint = {};
+};
+
+// Returns the text of a schema, which some clients send as JSON and some as a string with JSON.
+std::string schema_text(const std::string& field, const json& schema) {
+  if (schema.is_string()) return schema.get<std::string>();
+  if (!schema.is_object() && !schema.is_boolean()) refuse(field, "expected a JSON schema, got {}", excerpt(schema));
+  return schema.dump();
+}
+
+std::string regex_text(const std::string& field, const json& regex) {
+  if (!regex.is_string()) refuse(field, "expected a regular expression, a string, got {}", excerpt(regex));
+  return regex.get<std::string>();
+}
+
+std::string choice_text(const std::string& field, const json& choice) {
+  if (!choice.is_array()) refuse(field, "expected a list of texts, got {}", excerpt(choice));
+  return choice.dump();
+}
+
+std::optional<Rule> read_response_format(const json& format) {
+  const std::string field = "response_format";
+  if (!format.is_object()) refuse(field, "expected an object, got {}", excerpt(format));
+  const json* type = find_field(format, "type");
+  if (type && *type == "text") return {};
+  if (type && *type == "json_object") {
+    // llama.cpp's clients put a schema here.
+    const json* schema = find_field(format, "schema");
+    if (!schema) return Rule{field, {Kind::kJsonObject}};
+    return Rule{field, {Kind::kJsonSchema, schema_text(field, *schema)}};
+  }
+  if (!type || *type != "json_schema")
+    refuse(field, "expected a type of text, json_object or json_schema, got {}", type ? excerpt(*type) : "none");
+  const json* inner = find_field(format, "json_schema");
+  const json* schema = inner && inner->is_object() ? find_field(*inner, "schema") : nullptr;
+  if (!schema) refuse(field, "expected json_schema to be an object with a schema, got {}", excerpt(format));
+  return Rule{field, {Kind::kJsonSchema, schema_text(field, *schema)}};
+}
+
+void read_structured_outputs(const json& outputs, std::vector<Rule>& rules) {
+  const std::string field = "structured_outputs";
+  if (!outputs.is_object()) refuse(field, "expected an object, got {}", excerpt(outputs));
+  for (const auto& [name, value] : outputs.items()) {
+    if (value.is_null() || value == false) continue;
+    if (name == "json")
+      rules.push_back({field, {Kind::kJsonSchema, schema_text(field, value)}});
+    else if (name == "json_object" && value == true)
+      rules.push_back({field, {Kind::kJsonObject}});
+    else if (name == "regex")
+      rules.push_back({field, {Kind::kRegex, regex_text(field, value)}});
+    else if (name == "choice")
+      rules.push_back({field, {Kind::kChoice, choice_text(field, value)}});
+    else
+      refuse(field, "expected json, json_object (true or false), regex or choice, got \"{}\": {}", shorten(name),
+             excerpt(value));
+  }
+}
+
+}  // namespace
+
+Constraint read_constraint(const json& object, const ServedModel& model) {
+  std::vector<Rule> rules;
+  const auto read = [&](const char* name, Kind kind, auto text) {
+    if (const json* value = find_field(object, name)) rules.push_back({name, {kind, text(name, *value)}});
+  };
+  if (const json* format = find_field(object, "response_format"))
+    if (auto rule = read_response_format(*format)) rules.push_back(std::move(*rule));
+  if (const json* outputs = find_field(object, "structured_outputs")) read_structured_outputs(*outputs, rules);
+  read("guided_json", Kind::kJsonSchema, schema_text);
+  read("json_schema", Kind::kJsonSchema, schema_text);
+  read("guided_regex", Kind::kRegex, regex_text);
+  read("regex", Kind::kRegex, regex_text);
+  read("guided_choice", Kind::kChoice, choice_text);
+  if (rules.empty()) return {};
+  if (rules.size() > 1)
+    refuse(rules[1].field, "expected one rule for the text, got another one beside that of {}", rules[0].field);
+  Constraint& constraint = rules[0].constraint;
+  constraint.open_objects = model.open_objects;
+  try {
+    model.grammars->get(constraint);  // rank 0 compiles it again; a bad rule is refused here, before it waits
+  } catch (const Error& error) {
+    refuse(rules[0].field, "{}", error.what());
+  }
+  return constraint;
+}
+
+}  // namespace foe

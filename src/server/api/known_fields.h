@@ -1,0 +1,36 @@
+// Which fields the bodies of /v1/completions and /v1/chat/completions may have. No field that changes an answer is
+// ignored in silence: a field is read, or it cannot change the answer, or it is refused unless its value asks for
+// nothing.
+#pragma once
+
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "server/api/generation_request.h"
+
+namespace foe {
+
+enum class FieldUse {
+  kRead,      // foe does what it says
+  kNoEffect,  // what it says does not change the answer: accepted, and not read
+  kRefused,   // foe cannot do it: accepted only with a value that asks for nothing
+};
+
+struct KnownField {
+  std::string_view name;
+  FieldUse use;
+  std::string_view neutral = {};  // kRefused: JSON of a list of the values that ask for nothing, besides null
+  std::string_view instead = {};  // kRefused: what to use instead
+};
+
+// The fields of an endpoint: those of OpenAI's API, of vLLM's, and constraints as other servers write them.
+std::span<const KnownField> fields_of_both();
+std::span<const KnownField> fields_of(Api api);
+
+// Throws ApiError 400, with the field's name, for the first field of `object` that is refused or not known.
+void check_fields(const nlohmann::ordered_json& object, Api api);
+
+}  // namespace foe

@@ -1,0 +1,74 @@
+#include "server/api/known_fields.h"
+
+#include <fstream>
+#include <iterator>
+#include <set>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "server/http/api_error.h"
+
+namespace foe {
+namespace {
+
+using json = nlohmann::ordered_json;
+
+std::vector<KnownField> all_of(Api api) {
+  std::vector<KnownField> all(fields_of_both().begin(), fields_of_both().end());
+  all.insert(all.end(), fields_of(api).begin(), fields_of(api).end());
+  return all;
+}
+
+// What is said of a body with one field; empty if it is accepted.
+std::string refusal(Api api, std::string_view name, const json& value) {
+  json body = json::object();
+  body[std::string(name)] = value;
+  try {
+    check_fields(body, api);
+  } catch (const ApiError& error) {
+    EXPECT_EQ(error.status(), 400);
+    EXPECT_EQ(error.param(), name);
+    return error.what();
+  }
+  return "";
+}
+
+TEST(KnownFields, AreRefusedUnlessFoeDoesWhatTheySayOrTheyAskForNothing) {
+  for (const Api api : {Api::kCompletions, Api::kChat}) {
+    std::set<std::string_view> names;
+    for (const KnownField& field : all_of(api)) {
+      EXPECT_TRUE(names.insert(field.name).second) << field.name << " is there twice";
+      EXPECT_EQ(refusal(api, field.name, nullptr), "");
+      const std::string said = refusal(api, field.name, "something");
+      if (field.use != FieldUse::kRefused) {
+        EXPECT_EQ(said, "");
+        continue;
+      }
+      EXPECT_THAT(said, testing::StartsWith(std::string(field.name) + ": \"something\" is not supported"));
+      for (const json& neutral : field.neutral.empty() ? json::array() : json::parse(field.neutral))
+        EXPECT_EQ(refusal(api, field.name, neutral), "") << neutral;
+    }
+  }
+}
+
+TEST(KnownFields, OthersAreRefusedByName) {
+  EXPECT_EQ(refusal(Api::kChat, "temprature", 1), "temprature: expected a field of this endpoint, got an unknown one");
+  EXPECT_EQ(refusal(Api::kChat, "prompt", "x"),
+            "prompt: expected a field of this endpoint, got an unknown one: it is one of the other");
+  EXPECT_EQ(refusal(Api::kCompletions, "messages", json::array()),
+            "messages: expected a field of this endpoint, got an unknown one: it is one of the other");
+  EXPECT_EQ(refusal(Api::kChat, "temprature", nullptr), "");
+}
+
+TEST(KnownFields, AreAllOnThePage) {
+  std::ifstream file(FOE_SOURCE_DIR "/docs/api.md");
+  const std::string page{std::istreambuf_iterator<char>(file), {}};
+  for (const Api api : {Api::kCompletions, Api::kChat})
+    for (const KnownField& field : all_of(api))
+      EXPECT_NE(page.find(fmt::format("`{}`", field.name)), page.npos) << "docs/api.md lacks " << field.name;
+}
+
+}  // namespace
+}  // namespace foe
