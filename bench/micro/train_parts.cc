@@ -41,7 +41,7 @@ void measure(const std::string& path) {
   AlignedBuffer<float> params(layout.size), gradients = AlignedBuffer<float>::zeroed(layout.size);
   initialise(layout, config.seed, params.data());
   ThreadPool pool(1);
-  PackedWeights<float> weights(layout);
+  PackedWeights<float> weights(layout, config.precision);
   Activations<float> a(layout, span.sequences, span.length);
   const Model<float> model{layout, params.data(), weights};
   std::vector<std::int32_t> tokens(span.tokens());
@@ -64,12 +64,13 @@ void measure(const std::string& path) {
   const double whole = milliseconds([&] { forward(model, ids, span, a); });
   const double attention = of_layers([&](int l) {
     LayerActivations<float>& act = a.layers[l];
-    attention_forward(d, span, act.qkv_TW.data(), act.o_TNC.data(), act.log_sum_TN.data(), a.attention);
+    attention_forward(d, span, config.precision, act.qkv_TW.data(), act.o_TNC.data(), act.log_sum_TN.data(),
+                      a.attention);
   });
   const double experts = of_layers([&](int l) {
     LayerActivations<float>& act = a.layers[l];
     experts_forward(layout.config, span.tokens(), weights.layers[l], act.routing, act.norm2_TD.data(),
-                    act.gate_up_R2F.data(), act.moe_STD.data(), a.experts);
+                    act.gate_up_R2F.data(), act.moe_STD.data(), a.experts, a.products);
   });
   print("forward", whole);
   print("  attention", attention);
@@ -80,14 +81,14 @@ void measure(const std::string& path) {
   const double back = milliseconds([&] { backward(model, ids, {1e-2, 1e-3}, a, gradients.data()); });
   const double back_attention = of_layers([&](int l) {
     const LayerActivations<float>& act = a.layers[l];
-    attention_backward(d, span, act.qkv_TW.data(), act.o_TNC.data(), act.log_sum_TN.data(), a.d_o_TNC.data(),
-                       a.d_qkv_TW.data(), a.attention, a.products);
+    attention_backward(d, span, config.precision, act.qkv_TW.data(), act.o_TNC.data(), act.log_sum_TN.data(),
+                       a.d_o_TNC.data(), a.d_qkv_TW.data(), a.attention, a.products);
   });
   const double back_experts = of_layers([&](int l) {
     const LayerActivations<float>& act = a.layers[l];
-    experts_backward(d, span.tokens(), weights.layers[l], layout.layers[l], act.routing, act.norm2_TD.data(),
-                     act.gate_up_R2F.data(), a.d_moe_STD.data(), a.d_norm_TD.data(), a.d_weight_TK.data(),
-                     gradients.data(), a.experts, a.products);
+    experts_backward(d, span.tokens(), config.precision, weights.layers[l], layout.layers[l], act.routing,
+                     act.norm2_TD.data(), act.gate_up_R2F.data(), a.d_moe_STD.data(), a.d_norm_TD.data(),
+                     a.d_weight_TK.data(), gradients.data(), a.experts, a.products);
   });
   print("backward", back);
   print("  attention", back_attention);

@@ -11,7 +11,8 @@
 namespace foe::train {
 namespace {
 
-KvShape kernel_shape(const Dims& d) {
+KvShape kernel_shape(const Dims& d, DType precision) {
+  if (precision == DType::kBF16) return {d.kv_heads, d.head_dim, d.head_dim, KvType::kBF16, AttentionType::kBF16};
   return {d.kv_heads, d.head_dim, d.head_dim, KvType::kF32};
 }
 
@@ -66,10 +67,10 @@ void for_each_group(const Dims& d, Span span, Body&& body) {
 
 // Writes the scores of a block against its keys to scratch.scores[row][key].
 template <typename T>
-void score_block(const HeadGroup& group, const QueryBlock& block, AttentionScratch<T>& s) {
+void score_block(const HeadGroup& group, const QueryBlock& block, AttentionScratch<T>& s, ProductScratch<T>& products) {
   const int c = group.d.head_dim;
-  multiply_packed<T>(block.rows, {s.q.data(), static_cast<std::size_t>(c)}, {s.keys_t.data(), c, block.keys()},
-                     {s.scores.data(), s.score_stride}, Into::kOverwrite);
+  multiply_packed<T>(block.rows, {s.q.data(), static_cast<std::size_t>(c)}, s.keys_t.view(c, block.keys()),
+                     {s.scores.data(), s.score_stride}, Into::kOverwrite, products);
 }
 
 // Copies the block's rows of queries (from qkv) or of outputs (from o, do) to or from a contiguous [rows][C].
@@ -108,14 +109,13 @@ void softmax_block(const HeadGroup& group, const QueryBlock& block, T* log_sum, 
 
 template <typename T>
 void forward_block(const HeadGroup& group, const QueryBlock& block, const T* qkv, T* o, T* log_sum,
-                   AttentionScratch<T>& s) {
+                   AttentionScratch<T>& s, ProductScratch<T>& products) {
   const int c = group.d.head_dim;
   gather_queries(group, block, qkv, s.q.data());
-  score_block(group, block, s);
+  score_block(group, block, s, products);
   softmax_block(group, block, log_sum, s);
-  const Panels<T> values{s.values.data(), block.keys(), c, static_cast<std::size_t>(group.length) * 16};
-  multiply_packed<T>(block.rows, {s.scores.data(), s.score_stride}, values, {s.o.data(), static_cast<std::size_t>(c)},
-                     Into::kOverwrite);
+  multiply_packed<T>(block.rows, {s.scores.data(), s.score_stride}, s.values.view(block.keys(), c),
+                     {s.o.data(), static_cast<std::size_t>(c)}, Into::kOverwrite, products);
   for (int i = 0; i < group.count; ++i)
     for (int p = 0; p < block.positions; ++p)
       std::copy_n(s.o.data() + block.row(i, p) * c, c, o + group.o_at(block.begin + p, i));
@@ -140,27 +140,26 @@ void softmax_block_backward(const HeadGroup& group, const QueryBlock& block, con
 }
 
 template <typename T>
-void backward_block(const HeadGroup& group, const QueryBlock& block, const T* qkv, const T* o, const T* log_sum,
-                    const T* d_o, T* dqkv, AttentionScratch<T>& s, ProductScratch<T>& products) {
+void backward_block(const HeadGroup& group, const QueryBlock& block, DType precision, const T* qkv, const T* o,
+                    const T* log_sum, const T* d_o, T* dqkv, AttentionScratch<T>& s, ProductScratch<T>& products) {
   const int c = group.d.head_dim, keys = block.keys();
   const auto stride = static_cast<std::size_t>(c);
   gather_queries(group, block, qkv, s.q.data());
   gather_outputs(group, block, o, s.o.data());
   gather_outputs(group, block, d_o, s.d_o.data());
-  score_block(group, block, s);
-  multiply_packed<T>(block.rows, {s.d_o.data(), stride}, {s.values_t.data(), c, keys},
-                     {s.d_scores.data(), s.score_stride}, Into::kOverwrite);
+  score_block(group, block, s, products);
+  multiply_packed<T>(block.rows, {s.d_o.data(), stride}, s.values_t.view(c, keys), {s.d_scores.data(), s.score_stride},
+                     Into::kOverwrite, products);
   softmax_block_backward(group, block, log_sum, s);
 
-  multiply_packed<T>(block.rows, {s.d_scores.data(), s.score_stride},
-                     {s.keys.data(), keys, c, static_cast<std::size_t>(group.length) * 16}, {s.dq.data(), stride},
-                     Into::kOverwrite);
+  multiply_packed<T>(block.rows, {s.d_scores.data(), s.score_stride}, s.keys.view(keys, c), {s.dq.data(), stride},
+                     Into::kOverwrite, products);
   for (int i = 0; i < group.count; ++i)
     for (int p = 0; p < block.positions; ++p)
       std::copy_n(s.dq.data() + block.row(i, p) * c, c, dqkv + group.qkv_at(block.begin + p) + group.q_column + i * c);
-  multiply_transposed<T>(block.rows, {s.d_scores.data(), s.score_stride}, keys, {s.q.data(), stride}, c,
+  multiply_transposed<T>(precision, block.rows, {s.d_scores.data(), s.score_stride}, keys, {s.q.data(), stride}, c,
                          {s.dk.data(), stride}, Into::kAdd, products);
-  multiply_transposed<T>(block.rows, {s.scores.data(), s.score_stride}, keys, {s.d_o.data(), stride}, c,
+  multiply_transposed<T>(precision, block.rows, {s.scores.data(), s.score_stride}, keys, {s.d_o.data(), stride}, c,
                          {s.dv.data(), stride}, Into::kAdd, products);
 }
 
@@ -170,12 +169,12 @@ template <typename T>
 AttentionScratch<T>::AttentionScratch(const Dims& d, int sequences, int length)
     : kernel(d, sequences, length),
       // An odd number of cache lines, so that the scores of a column are in different cache sets.
-      score_stride((static_cast<std::size_t>(length) + 31) / 32 * 32 + 16) {
+      score_stride((static_cast<std::size_t>(length) + 31) / 32 * 32 + 16),
+      keys_t(d.head_dim, length),
+      keys(length, d.head_dim),
+      values_t(d.head_dim, length),
+      values(length, d.head_dim) {
   const std::size_t rows = static_cast<std::size_t>(d.heads / d.kv_heads) * kQueryBlock;
-  keys_t = AlignedBuffer<T>::zeroed(panels_size(d.head_dim, length));
-  values_t = AlignedBuffer<T>::zeroed(panels_size(d.head_dim, length));
-  keys = AlignedBuffer<T>::zeroed(panels_size(length, d.head_dim));
-  values = AlignedBuffer<T>::zeroed(panels_size(length, d.head_dim));
   for (AlignedBuffer<T>* buffer : {&q, &o, &dq, &d_o}) *buffer = AlignedBuffer<T>::zeroed(rows * d.head_dim);
   for (AlignedBuffer<T>* buffer : {&scores, &d_scores}) *buffer = AlignedBuffer<T>::zeroed(rows * score_stride);
   for (AlignedBuffer<T>* buffer : {&dk, &dv}) *buffer = AlignedBuffer<T>(product(length, d.head_dim));
@@ -186,7 +185,7 @@ KernelScratch<float>::KernelScratch(const Dims& d, int sequences, int length)
       k_TMC(product(sequences * length, d.kv_heads, d.head_dim)),
       v_TMC(k_TMC.size()) {
   const std::size_t blocks = product(sequences, (length + kKvBlock - 1) / kKvBlock);
-  kv = AlignedBuffer<std::byte>::zeroed(blocks * kernel_shape(d).block_bytes());
+  kv = AlignedBuffer<std::byte>::zeroed(blocks * kernel_shape(d, DType::kF32).block_bytes());
 }
 
 namespace {
@@ -216,49 +215,51 @@ void part_qkv(const Dims& d, int tokens, const float* qkv_TW, KernelScratch<floa
   }
 }
 
-void attend(const Dims& d, Span span, const float* qkv_TW, float* o_TNC, float* log_sum_TN,
+void attend(const Dims& d, Span span, DType precision, const float* qkv_TW, float* o_TNC, float* log_sum_TN,
             AttentionScratch<float>& scratch) {
   KernelScratch<float>& k = scratch.kernel;
   if (span != k.span) k.batch = batch_of(k.span = span);
   part_qkv(d, span.tokens(), qkv_TW, k);
-  const KvShape shape = kernel_shape(d);
+  const KvShape shape = kernel_shape(d, precision);
   write_kv(k.pool, k.batch, shape, k.k_TMC.data(), k.v_TMC.data(), k.kv.data());
   attention(k.pool, k.batch, shape, d.heads, {}, k.q_TNC.data(), k.kv.data(), o_TNC, log_sum_TN);
 }
 
-void attend(const Dims& d, Span span, const double* qkv_TW, double* o_TNC, double* log_sum_TN,
+void attend(const Dims& d, Span span, DType precision, const double* qkv_TW, double* o_TNC, double* log_sum_TN,
             AttentionScratch<double>& scratch) {
   for_each_group(d, span, [&](const HeadGroup& group) {
     const int c = d.head_dim;
-    fill_panels_transposed(column_of(group, qkv_TW, group.k_column), span.length, c, scratch.keys_t.data(), c, 0, 0);
-    fill_panels(column_of(group, qkv_TW, group.v_column), span.length, c, scratch.values.data(), span.length, 0, 0);
-    for_each_block(span.length, group.count,
-                   [&](const QueryBlock& block) { forward_block(group, block, qkv_TW, o_TNC, log_sum_TN, scratch); });
+    scratch.keys_t.pack(precision, column_of(group, qkv_TW, group.k_column), span.length, c, true);
+    scratch.values.pack(precision, column_of(group, qkv_TW, group.v_column), span.length, c, false);
+    for_each_block(span.length, group.count, [&](const QueryBlock& block) {
+      ProductScratch<double> products;
+      forward_block(group, block, qkv_TW, o_TNC, log_sum_TN, scratch, products);
+    });
   });
 }
 
 }  // namespace
 
 template <typename T>
-void attention_forward(const Dims& d, Span span, const T* qkv_TW, T* o_TNC, T* log_sum_TN,
+void attention_forward(const Dims& d, Span span, DType precision, const T* qkv_TW, T* o_TNC, T* log_sum_TN,
                        AttentionScratch<T>& scratch) {
-  attend(d, span, qkv_TW, o_TNC, log_sum_TN, scratch);
+  attend(d, span, precision, qkv_TW, o_TNC, log_sum_TN, scratch);
 }
 
 template <typename T>
-void attention_backward(const Dims& d, Span span, const T* qkv_TW, const T* o_TNC, const T* log_sum_TN, const T* do_TNC,
-                        T* dqkv_TW, AttentionScratch<T>& scratch, ProductScratch<T>& products) {
+void attention_backward(const Dims& d, Span span, DType precision, const T* qkv_TW, const T* o_TNC, const T* log_sum_TN,
+                        const T* do_TNC, T* dqkv_TW, AttentionScratch<T>& scratch, ProductScratch<T>& products) {
   for_each_group(d, span, [&](const HeadGroup& group) {
     const int c = d.head_dim;
     const Rows<const T> k = column_of(group, qkv_TW, group.k_column), v = column_of(group, qkv_TW, group.v_column);
-    fill_panels_transposed(k, span.length, c, scratch.keys_t.data(), c, 0, 0);
-    fill_panels(k, span.length, c, scratch.keys.data(), span.length, 0, 0);
-    fill_panels_transposed(v, span.length, c, scratch.values_t.data(), c, 0, 0);
+    scratch.keys_t.pack(precision, k, span.length, c, true);
+    scratch.keys.pack(precision, k, span.length, c, false);
+    scratch.values_t.pack(precision, v, span.length, c, true);
     // These are added to again and again, so they are together in a cache and not among the queries.
     std::fill_n(scratch.dk.data(), product(span.length, c), T{0});
     std::fill_n(scratch.dv.data(), product(span.length, c), T{0});
     for_each_block(span.length, group.count, [&](const QueryBlock& block) {
-      backward_block(group, block, qkv_TW, o_TNC, log_sum_TN, do_TNC, dqkv_TW, scratch, products);
+      backward_block(group, block, precision, qkv_TW, o_TNC, log_sum_TN, do_TNC, dqkv_TW, scratch, products);
     });
     for (int t = 0; t < span.length; ++t) {
       std::copy_n(scratch.dk.data() + product(t, c), c, dqkv_TW + group.qkv_at(t) + group.k_column);
@@ -267,10 +268,10 @@ void attention_backward(const Dims& d, Span span, const T* qkv_TW, const T* o_TN
   });
 }
 
-#define FOE_INSTANTIATE(T)                                                                        \
-  template struct AttentionScratch<T>;                                                            \
-  template void attention_forward(const Dims&, Span, const T*, T*, T*, AttentionScratch<T>&);     \
-  template void attention_backward(const Dims&, Span, const T*, const T*, const T*, const T*, T*, \
+#define FOE_INSTANTIATE(T)                                                                               \
+  template struct AttentionScratch<T>;                                                                   \
+  template void attention_forward(const Dims&, Span, DType, const T*, T*, T*, AttentionScratch<T>&);     \
+  template void attention_backward(const Dims&, Span, DType, const T*, const T*, const T*, const T*, T*, \
                                    AttentionScratch<T>&, ProductScratch<T>&);
 FOE_INSTANTIATE(float)
 FOE_INSTANTIATE(double)

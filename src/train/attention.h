@@ -49,23 +49,25 @@ struct AttentionScratch {
 
   KernelScratch<T> kernel;
 
-  std::size_t score_stride;                         // larger than `length`, to spread rows over cache sets
-  AlignedBuffer<T> keys_t, keys, values_t, values;  // in panels (Panels in sgemm.h)
-  AlignedBuffer<T> q, o, dq, d_o;                   // [heads of a key's group * kQueryBlock][C]
-  AlignedBuffer<T> scores, d_scores;                // [the same rows][score_stride]
-  AlignedBuffer<T> dk, dv;                          // [length][C]
+  std::size_t score_stride;  // larger than `length`, to spread rows over cache sets
+  OperandMemory<T> keys_t, keys, values_t, values;
+  AlignedBuffer<T> q, o, dq, d_o;     // [heads of a key's group * kQueryBlock][C]
+  AlignedBuffer<T> scores, d_scores;  // [the same rows][score_stride]
+  AlignedBuffer<T> dk, dv;            // [length][C]
 };
 
 // Writes o_TNC = softmax(q k^T / sqrt(C)) v, and log_sum_TN, from which the backward pass computes the softmax again.
-// In f32 this is the attention of inference (kernels/attention/attention.h), which has its own order of operations.
+// In f32 this is the attention of inference (kernels/attention/attention.h), which has its own order of operations;
+// with `precision` bf16 it is that of AttentionType::kBF16.
 template <typename T>
-void attention_forward(const Dims& d, Span span, const T* qkv_TW, T* o_TNC, T* log_sum_TN,
+void attention_forward(const Dims& d, Span span, DType precision, const T* qkv_TW, T* o_TNC, T* log_sum_TN,
                        AttentionScratch<T>& scratch);
 
-// Writes the gradient dqkv_TW from do_TNC, the gradient of o_TNC.
+// Writes the gradient dqkv_TW from do_TNC, the gradient of o_TNC. Products round to `precision`, as in the forward
+// pass.
 template <typename T>
-void attention_backward(const Dims& d, Span span, const T* qkv_TW, const T* o_TNC, const T* log_sum_TN, const T* do_TNC,
-                        T* dqkv_TW, AttentionScratch<T>& scratch, ProductScratch<T>& products);
+void attention_backward(const Dims& d, Span span, DType precision, const T* qkv_TW, const T* o_TNC, const T* log_sum_TN,
+                        const T* do_TNC, T* dqkv_TW, AttentionScratch<T>& scratch, ProductScratch<T>& products);
 
 // Cosines and sines of RoPE for positions [0, length), and the sines of the way back. The angles position / factor *
 // theta^(-2i / C) are computed in double.

@@ -79,13 +79,14 @@ void experts_half_backward(const Model<T>& model, int layer, const RouterLosses&
       a.d_added_STD[i] = static_cast<T>(block.residual_factor) * a.d_moe_STD[i];
     d_added_STD = a.d_added_STD.data();
   }
-  experts_backward(d, rows, weights, at, act.routing, act.norm2_TD.data(), act.gate_up_R2F.data(), d_added_STD,
-                   a.d_norm_TD.data(), a.d_weight_TK.data(), gradients, a.experts, a.products);
+  experts_backward(d, rows, model.weights.precision, weights, at, act.routing, act.norm2_TD.data(),
+                   act.gate_up_R2F.data(), d_added_STD, a.d_norm_TD.data(), a.d_weight_TK.data(), gradients, a.experts,
+                   a.products);
   route_backward(layout.config, rows, act.routing, a.d_weight_TK.data(), losses, a.d_scores_TE.data());
-  multiply_transposed<T>(rows, {a.d_scores_TE.data(), experts}, d.experts, {act.norm2_TD.data(), hidden}, d.hidden,
-                         {gradients + at.router, hidden}, Into::kAdd, a.products);
+  multiply_transposed<T>(DType::kF32, rows, {a.d_scores_TE.data(), experts}, d.experts, {act.norm2_TD.data(), hidden},
+                         d.hidden, {gradients + at.router, hidden}, Into::kAdd, a.products);
   multiply_packed<T>(rows, {a.d_scores_TE.data(), experts}, weights.router.backward, {a.d_norm_TD.data(), hidden},
-                     Into::kAdd);
+                     Into::kAdd, a.products);
   const Norm<T> norm{experts_input(layout.config, a, layer), at.post_norm, act.norm2_scale_T.data()};
   T* d_read_TD = block.parallel ? a.d_parallel_TD.data() : a.d_residual_TD.data();
   if (block.parallel) std::fill_n(d_read_TD, n, T{0});
@@ -102,7 +103,7 @@ void qkv_weight_backward(const Model<T>& model, int layer, int stream, const T* 
   const Dims& d = model.layout.dims;
   const LayerOffsets& at = model.layout.layers[layer];
   const std::size_t hidden = d.hidden;
-  multiply_transposed<T>(a.span.tokens(),
+  multiply_transposed<T>(model.weights.precision, a.span.tokens(),
                          {a.d_qkv_TW.data() + stream * d.stream_qkv(), static_cast<std::size_t>(d.qkv)}, d.stream_qkv(),
                          {norm_TD, hidden}, d.hidden, {a.d_qkv_weight.data(), hidden}, Into::kOverwrite, a.products);
   const std::size_t q_size = product(d.stream_heads(), d.head_dim, d.hidden);
@@ -146,14 +147,14 @@ void attention_half_backward(const Model<T>& model, int layer, Activations<T>& a
   const std::size_t columns = product(d.stream_heads(), d.head_dim);
   for (int s = 0; s < d.streams; ++s) {
     const T* d_attention = a.d_attention_STD.data() + (layout.config.syncs(layer) ? 0 : s * n);
-    multiply_transposed<T>(tokens, {d_attention, hidden}, d.hidden, {act.o_TNC.data() + s * columns, heads},
-                           d.stream_heads() * d.head_dim, {gradients + at.o + s * columns * hidden, columns},
-                           Into::kAdd, a.products);
-    multiply_packed<T>(tokens, {d_attention, hidden}, weights.o[s].backward, {a.d_o_TNC.data() + s * columns, heads},
-                       Into::kOverwrite);
+    multiply_transposed<T>(model.weights.precision, tokens, {d_attention, hidden}, d.hidden,
+                           {act.o_TNC.data() + s * columns, heads}, d.stream_heads() * d.head_dim,
+                           {gradients + at.o + s * columns * hidden, columns}, Into::kAdd, a.products);
+    multiply_packed<T>(tokens, {d_attention, hidden}, weights.o_backward[s], {a.d_o_TNC.data() + s * columns, heads},
+                       Into::kOverwrite, a.products);
   }
-  attention_backward(d, a.span, act.qkv_TW.data(), act.o_TNC.data(), act.log_sum_TN.data(), a.d_o_TNC.data(),
-                     a.d_qkv_TW.data(), a.attention, a.products);
+  attention_backward(d, a.span, model.weights.precision, act.qkv_TW.data(), act.o_TNC.data(), act.log_sum_TN.data(),
+                     a.d_o_TNC.data(), a.d_qkv_TW.data(), a.attention, a.products);
   qk_backward(layout.config, a.span, a.rope, model.params + at.q_norm, model.params + at.k_norm, act.raw_TW.data(),
               act.qk_scale_TU.data(), a.d_qkv_TW.data(), gradients + at.q_norm, gradients + at.k_norm);
   const Norm<T> norm{in, at.input_norm, act.norm1_scale_ST.data()};
@@ -162,7 +163,7 @@ void attention_half_backward(const Model<T>& model, int layer, Activations<T>& a
   for (int s = 0; s < d.streams; ++s) {
     qkv_weight_backward(model, layer, s, act.norm1_STD.data() + (in.read_STD ? s * n : 0), a, gradients);
     multiply_packed<T>(tokens, {a.d_qkv_TW.data() + s * d.stream_qkv(), qkv}, weights.qkv[s].backward, {d_norm, hidden},
-                       !in.read_STD && s > 0 ? Into::kAdd : Into::kOverwrite);
+                       !in.read_STD && s > 0 ? Into::kAdd : Into::kOverwrite, a.products);
     if (in.read_STD)
       norm_backward(model, norm, s, d_norm, a, a.d_residual_TD.data(), a.d_moe_STD.data() + s * n, gradients);
   }
@@ -198,7 +199,7 @@ double head_backward(const Model<T>& model, std::span<const std::int32_t> target
   for (int t = 0; t < a.span.tokens(); t += kHeadRows) {
     const int rows = std::min(kHeadRows, a.span.tokens() - t);
     const Rows<const T> x{a.norm_TD.data() + t * hidden, hidden};
-    multiply_packed<T>(rows, x, model.weights.head.forward, {a.logits.data(), stride}, Into::kOverwrite);
+    multiply_packed<T>(rows, x, model.weights.head.forward, {a.logits.data(), stride}, Into::kOverwrite, a.products);
     for (int i = 0; i < rows; ++i) {
       T* logits = a.logits.data() + i * stride;
       if (targets[t + i] < 0)
@@ -207,8 +208,8 @@ double head_backward(const Model<T>& model, std::span<const std::int32_t> target
         nats += cross_entropy_row_backward(logits, d.vocab, targets[t + i], scale);
     }
     multiply_packed<T>(rows, {a.logits.data(), stride}, model.weights.head.backward,
-                       {a.d_norm_TD.data() + t * hidden, hidden}, Into::kOverwrite);
-    multiply_transposed<T>(rows, {a.logits.data(), stride}, d.vocab, x, d.hidden,
+                       {a.d_norm_TD.data() + t * hidden, hidden}, Into::kOverwrite, a.products);
+    multiply_transposed<T>(model.weights.precision, rows, {a.logits.data(), stride}, d.vocab, x, d.hidden,
                            {gradients + model.layout.head, hidden}, Into::kAdd, a.products);
   }
   return nats;

@@ -11,6 +11,7 @@
 #include "base/digest.h"
 #include "base/error.h"
 #include "base/strict_json.h"
+#include "train/config.h"
 #include "weights/model_folder.h"
 #include "weights/tensor_file.h"
 #include "weights/tensor_writer.h"
@@ -56,7 +57,8 @@ void check_identity(const TensorFile& file, const std::map<std::string, std::str
         file.path(), kFormat, format == saved.end() ? "none" : "format " + shorten(format->second));
   const auto value = [](const std::map<std::string, std::string>& from, const std::string& key) {
     const auto it = from.find(key);
-    return it == from.end() ? std::string("nothing") : it->second;
+    if (it != from.end()) return it->second;
+    return std::string(key == kPrecisionKey ? to_string(DType::kF32) : "nothing");
   };
   for (const auto* keys : {&identity, &saved})
     for (const auto& [key, unused] : *keys)

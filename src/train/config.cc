@@ -202,6 +202,9 @@ void read_train(Table table, TrainConfig& c, const std::string& source) {
   table.get_number("z_loss", c.z_loss, 0, 1e3);
   table.get_number("output_init_scale", c.init.output, 0, 1e3);
   table.get_number("embedding_init_scale", c.init.embedding, 0, 1e6);
+  table.get_enum("precision", c.precision, {DType::kF32, DType::kBF16});
+  // Checkpoints without this key are in f32 (checkpoint.cc), those of before it came among them.
+  if (c.precision == DType::kF32) c.identity.erase(kPrecisionKey);
   table.finish();
   if (c.batch_sequences % c.shards != 0)
     fail("{}: train.batch_sequences: expected a multiple of train.shards = {}, got {}", source, c.shards,

@@ -34,6 +34,9 @@ struct TrainConfig {
   double gradient_clip = 1.0;  // the largest global norm
   double balance_loss = 0.01, z_loss = 0.001;
   InitScales init;  // output_init_scale, embedding_init_scale
+  // What products round their operands to, but the router's: f32, which is not to round, or bf16. Parameters, sums and
+  // moments are f32.
+  DType precision = DType::kF32;
 
   // [run]
   std::string run_dir;  // the folder of checkpoint, metrics and model; or `foe train --run`
@@ -46,6 +49,9 @@ struct TrainConfig {
 
   int batch_tokens() const { return batch_sequences * sequence_length; }
 };
+
+// The key of `precision` in the identity, which has it only if it is not f32.
+inline constexpr const char* kPrecisionKey = "train.precision";
 
 // Both throw Error naming the file, the key, what was expected and what was found. Unknown keys are errors. In the
 // result the model is valid, and paths are as in the file.

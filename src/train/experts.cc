@@ -42,7 +42,8 @@ void combine(const ModelConfig& config, int tokens, const Routing<T>& routing, c
 
 template <typename T>
 void experts_forward(const ModelConfig& config, int tokens, const LayerWeights<T>& weights, const Routing<T>& routing,
-                     const T* x_TD, T* gate_up_R2F, T* moe_STD, ExpertScratch<T>& scratch) {
+                     const T* x_TD, T* gate_up_R2F, T* moe_STD, ExpertScratch<T>& scratch,
+                     ProductScratch<T>& products) {
   const Dims d(config);
   const std::size_t hidden = d.hidden, f = d.width;
   for (int e = 0; e < d.experts; ++e) {
@@ -50,22 +51,23 @@ void experts_forward(const ModelConfig& config, int tokens, const LayerWeights<T
     const int rows = routing.rows(e);
     T* gate_up = gate_up_R2F + first * 2 * f;
     multiply_packed<T>(rows, {x_TD, hidden, routing.token_R.data() + first}, weights.gate_up[e].forward,
-                       {gate_up, 2 * f}, Into::kOverwrite);
+                       {gate_up, 2 * f}, Into::kOverwrite, products);
     for (int r = 0; r < rows; ++r) {
       const T* gate = gate_up + r * 2 * f;
       swiglu_row(gate, gate + f, T{1}, d.width, scratch.h_RF.data() + r * f);
     }
     multiply_packed<T>(rows, {scratch.h_RF.data(), f}, weights.down[e].forward,
-                       {scratch.y_RD.data() + first * hidden, hidden}, Into::kOverwrite);
+                       {scratch.y_RD.data() + first * hidden, hidden}, Into::kOverwrite, products);
   }
   combine(config, tokens, routing, scratch.y_RD.data(), moe_STD);
 }
 
 // What an expert adds is w (h Wd^T) = (w h) Wd^T. So the gradient of w is dh . h with dh = dy Wd, and y is not needed.
 template <typename T>
-void experts_backward(const Dims& d, int tokens, const LayerWeights<T>& weights, const LayerOffsets& at,
-                      const Routing<T>& routing, const T* x_TD, const T* gate_up_R2F, const T* dmoe_STD, T* dx_TD,
-                      T* dweight_TK, T* gradients, ExpertScratch<T>& scratch, ProductScratch<T>& products) {
+void experts_backward(const Dims& d, int tokens, DType precision, const LayerWeights<T>& weights,
+                      const LayerOffsets& at, const Routing<T>& routing, const T* x_TD, const T* gate_up_R2F,
+                      const T* dmoe_STD, T* dx_TD, T* dweight_TK, T* gradients, ExpertScratch<T>& scratch,
+                      ProductScratch<T>& products) {
   const std::size_t hidden = d.hidden, f = d.width;
   T* h = scratch.h_RF.data();
   T* dh = scratch.dh_RF.data();
@@ -79,7 +81,7 @@ void experts_backward(const Dims& d, int tokens, const LayerWeights<T>& weights,
     const std::int32_t* token = routing.token_R.data() + first;
     const Rows<const T> dy{dmoe_STD + (own ? 0 : product(d.stream_of(e), tokens, d.hidden)), hidden, token};
     const Rows<const T> x{x_TD, hidden, token};
-    multiply_packed<T>(rows, dy, weights.down[e].backward, {dh, f}, Into::kOverwrite);
+    multiply_packed<T>(rows, dy, weights.down[e].backward, {dh, f}, Into::kOverwrite, products);
     for (int r = 0; r < rows; ++r) {
       const std::int32_t slot = routing.slot_R[first + r];
       const T* gate = gate_up_R2F + (first + r) * 2 * f;
@@ -87,18 +89,21 @@ void experts_backward(const Dims& d, int tokens, const LayerWeights<T>& weights,
       dweight_TK[slot] = swiglu_row_backward(gate, gate + f, routing.weight_TK[slot], dh + r * f, d.width, dgate,
                                              dgate + f, h + r * f);
     }
-    multiply_transposed<T>(rows, dy, d.hidden, {h, f}, d.width, {gradients + at.down[e], f}, Into::kAdd, products);
-    multiply_transposed<T>(rows, {dgate_up, 2 * f}, 2 * d.width, x, d.hidden, {gradients + at.gate_up[e], hidden},
-                           Into::kAdd, products);
-    multiply_packed<T>(rows, {dgate_up, 2 * f}, weights.gate_up[e].backward, {dx_TD, hidden, token}, Into::kAdd);
+    multiply_transposed<T>(precision, rows, dy, d.hidden, {h, f}, d.width, {gradients + at.down[e], f}, Into::kAdd,
+                           products);
+    multiply_transposed<T>(precision, rows, {dgate_up, 2 * f}, 2 * d.width, x, d.hidden,
+                           {gradients + at.gate_up[e], hidden}, Into::kAdd, products);
+    multiply_packed<T>(rows, {dgate_up, 2 * f}, weights.gate_up[e].backward, {dx_TD, hidden, token}, Into::kAdd,
+                       products);
   }
 }
 
 #define FOE_INSTANTIATE(T)                                                                                            \
   template void experts_forward(const ModelConfig&, int, const LayerWeights<T>&, const Routing<T>&, const T*, T*, T*, \
-                                ExpertScratch<T>&);                                                                   \
-  template void experts_backward(const Dims&, int, const LayerWeights<T>&, const LayerOffsets&, const Routing<T>&,    \
-                                 const T*, const T*, const T*, T*, T*, T*, ExpertScratch<T>&, ProductScratch<T>&);
+                                ExpertScratch<T>&, ProductScratch<T>&);                                               \
+  template void experts_backward(const Dims&, int, DType, const LayerWeights<T>&, const LayerOffsets&,                \
+                                 const Routing<T>&, const T*, const T*, const T*, T*, T*, T*, ExpertScratch<T>&,      \
+                                 ProductScratch<T>&);
 FOE_INSTANTIATE(float)
 FOE_INSTANTIATE(double)
 #undef FOE_INSTANTIATE

@@ -36,12 +36,6 @@ void scale_all(T* x, double factor, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) x[i] *= static_cast<T>(factor);
 }
 
-// The rows [first, first + depth) of a matrix in panels.
-template <typename T>
-Panels<T> rows_of(const Panels<T>& matrix, int first, int depth) {
-  return {matrix.data + first * std::size_t{16}, depth, matrix.width, matrix.panel_stride};
-}
-
 // What some rows of a block of heads have attended to. In a federated model the block's factor is on it, since its
 // output is in one sum with the updates.
 template <typename T>
@@ -66,7 +60,6 @@ void add_attention(const Model<T>& model, int layer, Activations<T>& a, T* y_TD)
   const ModelConfig& config = model.layout.config;
   const Dims& d = model.layout.dims;
   const std::size_t hidden = d.hidden, stride = kTermRows * hidden;
-  const std::vector<Linear<T>>& o = model.weights.layers[layer].o;
   const T* updates_STD = config.federated() ? summed_updates(config, a, layer) : nullptr;
   const T scale = updates_STD ? static_cast<T>(config.sync_scale()) : T{1};
   const int tokens = a.span.tokens();
@@ -76,8 +69,7 @@ void add_attention(const Model<T>& model, int layer, Activations<T>& a, T* y_TD)
       const int column = a.block_begin[b], columns = a.block_begin[b + 1] - column;
       T* term = a.terms.data() + b * stride;
       multiply_packed<T>(rows, attended_rows(model, layer, t, rows, column, columns, a),
-                         config.federated() ? o[b].forward : rows_of(o[0].forward, column, columns), {term, hidden},
-                         Into::kOverwrite);
+                         model.weights.layers[layer].o_forward[b], {term, hidden}, Into::kOverwrite, a.products);
       if (updates_STD) add_to(term, updates_STD + product(b, tokens, d.hidden) + t * hidden, rows * hidden);
     }
     a.block_sum.add(a.terms.data(), stride, rows * hidden);
@@ -98,7 +90,7 @@ void add_attention_to_updates(const Model<T>& model, int layer, Activations<T>& 
       const int rows = std::min(kTermRows, tokens - t), column = a.block_begin[s];
       const std::size_t at = product(s, tokens, d.hidden) + t * hidden;
       multiply_packed<T>(rows, attended_rows(model, layer, t, rows, column, a.block_begin[s + 1] - column, a),
-                         model.weights.layers[layer].o[s].forward, {y_STD + at, hidden}, Into::kOverwrite);
+                         model.weights.layers[layer].o_forward[s], {y_STD + at, hidden}, Into::kOverwrite, a.products);
       add_to(y_STD + at, updates_STD + at, rows * hidden);
     }
 }
@@ -134,11 +126,12 @@ void attend(const Model<T>& model, int layer, Activations<T>& a) {
   for (int s = 0; s < d.streams; ++s) {
     const T* norm = act.norm1_STD.data() + (in.read_STD ? product(s, tokens, d.hidden) : 0);
     multiply_packed<T>(tokens, {norm, hidden}, weights.qkv[s].forward, {act.qkv_TW.data() + s * d.stream_qkv(), qkv},
-                       Into::kOverwrite);
+                       Into::kOverwrite, a.products);
   }
   qk_forward(layout.config, a.span, a.rope, model.params + at.q_norm, model.params + at.k_norm, act.qkv_TW.data(),
              act.raw_TW.data(), act.qk_scale_TU.data());
-  attention_forward(d, a.span, act.qkv_TW.data(), act.o_TNC.data(), act.log_sum_TN.data(), a.attention);
+  attention_forward(d, a.span, model.weights.precision, act.qkv_TW.data(), act.o_TNC.data(), act.log_sum_TN.data(),
+                    a.attention);
 }
 
 // r = r_prev + Attn or, in a federation, r_prev + c * sum over h of (M_h + Attn_h). Where groups do not sync, r stays.
@@ -167,10 +160,10 @@ RouterLosses experts_half(const Model<T>& model, int layer, const Route* forced,
   norm_streams(model, experts_input(layout.config, a, layer), layout.layers[layer].post_norm, a,
                act.norm2_scale_T.data(), act.norm2_TD.data());
   multiply_packed<T>(rows, {act.norm2_TD.data(), hidden}, weights.router.forward,
-                     {act.routing.share_TE.data(), experts}, Into::kOverwrite);
+                     {act.routing.share_TE.data(), experts}, Into::kOverwrite, a.products);
   const RouterLosses losses = route(layout.config, layer, rows, forced, act.routing);
   experts_forward(layout.config, rows, weights, act.routing, act.norm2_TD.data(), act.gate_up_R2F.data(),
-                  act.moe_STD.data(), a.experts);
+                  act.moe_STD.data(), a.experts, a.products);
   scale_all(act.moe_STD.data(), layout.config.experts_block(layer).residual_factor, n);
   if (!layout.config.syncs(layer)) add_to(act.moe_STD.data(), act.own_STD.data(), n);
   return losses;
@@ -284,7 +277,7 @@ double head_loss(const Model<T>& model, std::span<const std::int32_t> targets, A
   for (int t = 0; t < a.span.tokens(); t += kHeadRows) {
     const int rows = std::min(kHeadRows, a.span.tokens() - t);
     multiply_packed<T>(rows, {a.norm_TD.data() + t * hidden, hidden}, model.weights.head.forward,
-                       {a.logits.data(), stride}, Into::kOverwrite);
+                       {a.logits.data(), stride}, Into::kOverwrite, a.products);
     for (int i = 0; i < rows; ++i)
       if (targets[t + i] >= 0) nats += cross_entropy_row(a.logits.data() + i * stride, d.vocab, targets[t + i]);
   }
@@ -292,10 +285,10 @@ double head_loss(const Model<T>& model, std::span<const std::int32_t> targets, A
 }
 
 template <typename T>
-void all_logits(const Model<T>& model, const Activations<T>& a, T* logits_TV) {
+void all_logits(const Model<T>& model, Activations<T>& a, T* logits_TV) {
   const auto hidden = static_cast<std::size_t>(model.layout.dims.hidden);
   multiply_packed<T>(a.span.tokens(), {a.norm_TD.data(), hidden}, model.weights.head.forward,
-                     {logits_TV, static_cast<std::size_t>(model.layout.dims.vocab)}, Into::kOverwrite);
+                     {logits_TV, static_cast<std::size_t>(model.layout.dims.vocab)}, Into::kOverwrite, a.products);
 }
 
 #define FOE_INSTANTIATE(T)                                                                                            \
@@ -303,7 +296,7 @@ void all_logits(const Model<T>& model, const Activations<T>& a, T* logits_TV) {
   template struct Activations<T>;                                                                                     \
   template RouterLosses forward(const Model<T>&, std::span<const std::int32_t>, Span, Activations<T>&, const Route*); \
   template double head_loss(const Model<T>&, std::span<const std::int32_t>, Activations<T>&);                         \
-  template void all_logits(const Model<T>&, const Activations<T>&, T*);
+  template void all_logits(const Model<T>&, Activations<T>&, T*);
 FOE_INSTANTIATE(float)
 FOE_INSTANTIATE(double)
 #undef FOE_INSTANTIATE

@@ -110,6 +110,6 @@ void backward(
 
 // To be called after forward(). Writes the logits of all tokens to logits_TV.
 template <typename T>
-void all_logits(const Model<T>& model, const Activations<T>& a, T* logits_TV);
+void all_logits(const Model<T>& model, Activations<T>& a, T* logits_TV);
 
 }  // namespace foe::train

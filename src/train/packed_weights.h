@@ -6,22 +6,23 @@
 
 #include "base/aligned.h"
 #include "base/thread_pool.h"
-#include "kernels/products/sgemm.h"
 #include "train/layout.h"
+#include "train/products.h"
 
 namespace foe::train {
 
 // A linear layer W [N, K].
 template <typename T>
 struct Linear {
-  Panels<T> forward;   // W^T [K, N], for y = x W^T
-  Panels<T> backward;  // W [N, K], for dx = dy W
+  Operand<T> forward;   // W^T [K, N], for y = x W^T
+  Operand<T> backward;  // W [N, K], for dx = dy W
 };
 
 template <typename T>
 struct LayerWeights {
-  std::vector<Linear<T>> qkv;  // for each stream: the rows of q, k and v of its heads, one after the other
-  std::vector<Linear<T>> o;    // for each stream: the columns of its heads
+  std::vector<Linear<T>> qkv;          // for each stream: the rows of q, k and v of its heads, one after the other
+  std::vector<Operand<T>> o_forward;   // for each block of the sum over heads (core/sum_blocks.h): its columns
+  std::vector<Operand<T>> o_backward;  // for each stream: the columns of its heads
   Linear<T> router;
   std::vector<Linear<T>> gate_up, down;  // of each expert
 };
@@ -29,32 +30,43 @@ struct LayerWeights {
 template <typename T>
 class PackedWeights {
  public:
-  explicit PackedWeights(const Layout& layout);
-  PackedWeights(const PackedWeights&) = delete;  // the panels point into buffer_
+  // With kBF16 all weights but the router's are rounded to bf16, as products with them are to round their other
+  // operand, too. Only f32 weights can be rounded.
+  explicit PackedWeights(const Layout& layout, DType precision = DType::kF32);
+  PackedWeights(const PackedWeights&) = delete;  // the panels point into the buffers
   PackedWeights& operator=(const PackedWeights&) = delete;
 
   // Packs the parameters, in parallel. To be called again whenever they have changed.
   void pack(ThreadPool& pool, const T* params);
 
+  const DType precision;
   std::vector<LayerWeights<T>> layers;
   Linear<T> head;
 
  private:
-  // The rows [row, row + rows) of a packed matrix are the matrix [rows, columns] at params + offset.
-  struct Block {
-    std::size_t offset;
-    int rows, columns;
-    std::size_t forward, backward;  // where the panels of the matrix begin in buffer_
-    int row, total_rows;
-  };
+  // Consecutive rows of a matrix, at params + offset.
   struct Source {
     std::size_t offset;
     int rows;
   };
+  // An operand: the columns [column, column + columns) of the rows of all sources, which are `stride` apart, or the
+  // transposed of that.
+  struct Packing {
+    std::vector<Source> sources;
+    int stride, column, columns;
+    bool transposed, rounded;
+    std::size_t at;  // where it begins in the buffer
+    Operand<T>* operand;
+  };
 
-  std::vector<Block> blocks_;
-  std::size_t reserved_ = 0;
+  void reserve(Operand<T>& operand, Packing packing);
+  void reserve(Linear<T>& linear, const std::vector<Source>& sources, int columns, bool rounded);
+  void pack(const Packing& packing, const T* params);
+
+  std::vector<Packing> packings_;
+  std::size_t reserved_ = 0, reserved_pairs_ = 0;
   AlignedBuffer<T> buffer_;
+  AlignedBuffer<BF16> pairs_;
 };
 
 }  // namespace foe::train

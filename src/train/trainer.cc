@@ -23,7 +23,7 @@ Trainer::Trainer(const TrainConfig& config, const TokenData& data, ThreadPool& p
       layout_(config.model, config.init),
       exchange_(layout_, config.shards, comm),
       params_(large_buffer<float>(layout_.size)),
-      weights_(layout_),
+      weights_(layout_, config.precision),
       optimizer_(exchange_.own_pieces(), exchange_.parts().moments(comm.rank()), config) {
   if (data.vocab_size > config.model.vocab_size)
     fail("model.vocab_size: expected at least the tokenizer's {}, got {}", data.vocab_size, config.model.vocab_size);

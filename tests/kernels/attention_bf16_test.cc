@@ -43,8 +43,9 @@ float tangent(float x) {
   return std::copysign(std::fma(flushed(x * x2), p, x), x);
 }
 
-// One query's outputs: spans from zero, merged in ascending order into what a sink begins.
-std::vector<float> attend_plainly(const Layer& layer, const Sequence& s, int position, int head) {
+// One query's outputs, and the logarithm of its sum: spans from zero, merged in ascending order into what a sink
+// begins.
+std::vector<float> attend_plainly(const Layer& layer, const Sequence& s, int position, int head, float& log_sum) {
   const int C = layer.shape.key_width, W = layer.shape.value_width, m = layer.heads.kv, n = layer.heads.query;
   const int kv_head = head / (n / m), window = layer.rule.window;
   const float* q = s.q_SnC.data() + (position * n + head) * C;
@@ -70,7 +71,7 @@ std::vector<float> attend_plainly(const Layer& layer, const Sequence& s, int pos
       if (cap > 0) w[j] = tangent(flushed(w[j] * squash));
       if (j < hidden) w[j] = -std::numeric_limits<float>::infinity();
     }
-    const float here = *std::max_element(w.begin(), w.end()) * scale;
+    const float here = flushed(*std::max_element(w.begin(), w.end()) * scale);
     for (float& x : w) x = weight(std::fma(x, scale, -here));
     const auto weights = [&](int j) { return w[j]; };
     const float both = std::max(largest, here), keep = exponential((largest - both) * 0.693147181f),
@@ -83,6 +84,7 @@ std::vector<float> attend_plainly(const Layer& layer, const Sequence& s, int pos
     }
   }
   for (float& x : out) x = flushed(x / sum) + 0.0f;
+  log_sum = flushed(static_cast<float>(largest / kBase)) + std::log(sum);
   return out;
 }
 
@@ -95,16 +97,18 @@ std::vector<std::uint32_t> bits_of(const std::vector<float>& x) {
 
 void expect_plain_bits(Layer& layer, int length) {
   const int C = layer.shape.key_width, n = layer.heads.query;
-  std::vector<float> expected;
+  std::vector<float> expected, log_sums(length * n);
   for (int position = 0; position < length; ++position)
     for (int head = 0; head < n; ++head) {
-      const std::vector<float> out = attend_plainly(layer, layer.sequences[0], position, head);
+      const std::vector<float> out =
+          attend_plainly(layer, layer.sequences[0], position, head, log_sums[position * n + head]);
       expected.insert(expected.end(), out.begin(), out.end());
     }
   ThreadPool pool(2);
   for_each_target_of(kRounded, [&] {
     layer.run_whole(pool);
     ASSERT_EQ(bits_of(layer.sequences[0].out_SnW), bits_of(expected)) << n << " heads of " << C << ", all at once";
+    ASSERT_EQ(bits_of(layer.log_sum_Tn), bits_of(log_sums)) << n << " heads of " << C << ", all at once";
     layer.clear();
     layer.run_in_chunks(pool, 1);
     ASSERT_EQ(bits_of(layer.sequences[0].out_SnW), bits_of(expected)) << n << " heads of " << C << ", one by one";

@@ -64,7 +64,7 @@ struct Layer {
   std::vector<float> sinks_n;  // around the scores
   std::vector<Sequence> sequences;
   std::vector<std::byte> kv;
-  std::vector<float> log_sum_Tn;  // of the last run, if attention is in f32
+  std::vector<float> log_sum_Tn;  // of the last run
 
   Layer(Heads heads_, Widths widths, Types types, const std::vector<int>& lengths, std::uint64_t seed, Rule rule_ = {})
       : heads(heads_), shape{heads_.kv, widths.key, widths.value, types.kv, types.attention}, rule(rule_) {
@@ -119,9 +119,8 @@ struct Layer {
     }
     std::vector<float> out_TnW(batch.num_tokens() * n * W);
     write_kv(pool, batch, shape, k_TmC.data(), v_TmW.data(), kv.data());
-    log_sum_Tn.resize(shape.attention == AttentionType::kF32 ? batch.num_tokens() * n : 0);
-    attention(pool, batch, shape, heads.query, params(), q_TnC.data(), kv.data(), out_TnW.data(),
-              log_sum_Tn.empty() ? nullptr : log_sum_Tn.data());
+    log_sum_Tn.resize(batch.num_tokens() * n);
+    attention(pool, batch, shape, heads.query, params(), q_TnC.data(), kv.data(), out_TnW.data(), log_sum_Tn.data());
     const float* out = out_TnW.data();
     for (const Chunk& c : chunks) {
       std::copy(out, out + c.count * n * W, sequences[c.sequence].out_SnW.begin() + c.first * n * W);

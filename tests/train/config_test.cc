@@ -69,6 +69,8 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{"qk_norm = \"head\"", "layers = [{ repeat = 3 }]",
               "model.num_hidden_layers: expected 3, as there are in layers, got 2"},
         Wrong{"expert_groups = 2", "expert_groups = 3", "model.expert_groups: expected a divisor of"},
+        Wrong{"seed = 3", "seed = 3\nprecision = \"f16\"",
+              "train.precision: expected one of \"f32\", \"bf16\", got \"f16\""},
         Wrong{"save_dtype = \"f32\"", "save_dtype = \"f16\"",
               "run.save_dtype: expected one of \"bf16\", \"f32\", got \"f16\""},
         Wrong{"log_every = 1", "log_every = 0", "run.log_every: expected an integer from 1"}));

@@ -30,11 +30,11 @@ struct Result {
 };
 
 template <typename T>
-Result<T> run(const Layout& layout, const AlignedBuffer<float>& params32) {
+Result<T> run(const Layout& layout, const AlignedBuffer<float>& params32, DType precision = DType::kF32) {
   ThreadPool pool(1);
   AlignedBuffer<T> params(layout.size);
   std::copy_n(params32.data(), layout.size, params.data());
-  PackedWeights<T> weights(layout);
+  PackedWeights<T> weights(layout, precision);
   weights.pack(pool, params.data());
   Activations<T> a(layout, kSpan.sequences, kSpan.length);
   const Model<T> model{layout, params.data(), weights};
@@ -64,26 +64,53 @@ constexpr double kU = 0x1.0p-24;
 const double kLogitTolerance = 10 * std::sqrt(1500.0) * kU;
 const double kGradientTolerance = 10 * std::sqrt(4500.0) * kU;
 
-TEST_P(Float, AgreesWithDouble) {
-  const Layout layout(wide_config(GetParam()), {});
+AlignedBuffer<float> small_params(const Layout& layout) {
   auto params = tiny_params<float>(layout, 5);
   for (const TensorSlot& tensor : layout.tensors)
     if (tensor.init_std != 0)
       for (std::size_t i = 0; i < tensor.size; ++i) params[tensor.offset + i] *= 0.3f;
-  const Result<float> f = run<float>(layout, params);
-  const Result<double> d = run<double>(layout, params);
-  ASSERT_EQ(f.experts, d.experts) << "a routing margin is below f32's resolution: choose another seed";
+  return params;
+}
+
+void expect_near(const Layout& layout, const Result<float>& f, const Result<double>& d, double logit_tolerance,
+                 double gradient_tolerance) {
   double largest = 0;
   for (const double x : d.logits) largest = std::max(largest, std::abs(x));
   for (std::size_t i = 0; i < d.logits.size(); ++i)
-    ASSERT_NEAR(f.logits[i], d.logits[i], kLogitTolerance * largest) << i;
+    ASSERT_NEAR(f.logits[i], d.logits[i], logit_tolerance * largest) << i;
   for (const TensorSlot& tensor : layout.tensors) {
     largest = 0;
     for (std::size_t i = tensor.offset; i < tensor.offset + tensor.size; ++i)
       largest = std::max(largest, std::abs(d.gradients[i]));
     for (std::size_t i = tensor.offset; i < tensor.offset + tensor.size; ++i)
-      ASSERT_NEAR(f.gradients[i], d.gradients[i], kGradientTolerance * largest) << tensor.name;
+      ASSERT_NEAR(f.gradients[i], d.gradients[i], gradient_tolerance * largest) << tensor.name;
   }
+}
+
+TEST_P(Float, AgreesWithDouble) {
+  const Layout layout(wide_config(GetParam()), {});
+  const auto params = small_params(layout);
+  const Result<float> f = run<float>(layout, params);
+  const Result<double> d = run<double>(layout, params);
+  ASSERT_EQ(f.experts, d.experts) << "a routing margin is below f32's resolution: choose another seed";
+  expect_near(layout, f, d, kLogitTolerance, kGradientTolerance);
+}
+
+// With precision bf16, a product rounds both of its operands by at most u = 2^-9 of each. On its way to the logits a
+// token passes four such products in each of 3 layers, and the head: n = 26 roundings, and three times as many on the
+// way to a gradient. They add up as above. A rounded score could change the selected experts, so all are selected.
+constexpr double kU16 = 0x1.0p-9;
+const double kRoundedLogitTolerance = 10 * std::sqrt(26.0) * kU16;
+const double kRoundedGradientTolerance = 10 * std::sqrt(78.0) * kU16;
+
+TEST_P(Float, InBf16AgreesWithDouble) {
+  ModelConfig config = wide_config(GetParam());
+  set(config, &ExpertsConfig::count, 4);
+  set(config, &ExpertsConfig::per_token, 4);
+  const Layout layout(config, {});
+  const auto params = small_params(layout);
+  expect_near(layout, run<float>(layout, params, DType::kBF16), run<double>(layout, params), kRoundedLogitTolerance,
+              kRoundedGradientTolerance);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Float, testing::ValuesIn(tiny_cases()),

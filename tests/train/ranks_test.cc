@@ -65,7 +65,7 @@ TEST(Parts, HaveEveryParameterOnce) {
   }
 }
 
-class Ranks : public testing::TestWithParam<int> {
+class Ranks : public testing::TestWithParam<std::tuple<int, const char*>> {
  protected:
   // Trains on so many ranks, which stop after each step if `stop` is set. Returns whether the run has ended.
   static bool train(const TrainConfig& config, int ranks, int threads, bool stop) {
@@ -82,8 +82,8 @@ class Ranks : public testing::TestWithParam<int> {
     return read_all(config.run_dir + "/checkpoint.safetensors") + read_all(config.run_dir + "/model/model.safetensors");
   }
 
-  static std::string toml() {
-    std::string toml = kTinyToml;
+  static std::string toml(const std::string& precision = "f32") {
+    std::string toml = with_train_key(kTinyToml, "precision = \"" + precision + "\"");
     toml.replace(toml.find("steps = 40"), 10, "steps = 12");
     toml.replace(toml.find("shards = 2"), 10, "shards = 4");
     return toml;
@@ -91,24 +91,27 @@ class Ranks : public testing::TestWithParam<int> {
 };
 
 TEST_P(Ranks, GiveTheBitsOfOne) {
+  const auto& [ranks, precision] = GetParam();
   TemporaryDir alone, shared;
-  const TrainConfig expected = tiny_run(alone, toml()), config = tiny_run(shared, toml());
+  const TrainConfig expected = tiny_run(alone, toml(precision)), config = tiny_run(shared, toml(precision));
   ASSERT_TRUE(run_training(expected, {1, nullptr, false, true}));
-  ASSERT_TRUE(train(config, GetParam(), 2, false));
+  ASSERT_TRUE(train(config, ranks, 2, false));
   EXPECT_EQ(files_of(config), files_of(expected));
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Ranks, testing::Values(1, 2, 3, 4));
+INSTANTIATE_TEST_SUITE_P(All, Ranks, testing::Combine(testing::Values(1, 2, 3, 4), testing::Values("f32", "bf16")));
 
 // Every step on another number of ranks than the one before.
 TEST_F(Ranks, ResumeOnOthersToTheSameBits) {
-  TemporaryDir alone, shared;
-  const TrainConfig expected = tiny_run(alone, toml()), config = tiny_run(shared, toml());
-  ASSERT_TRUE(run_training(expected, {1, nullptr, false, true}));
-  int step = 1;
-  for (; !train(config, 1 + step % 4, 1 + step % 2, true); ++step) ASSERT_LE(step, config.steps);
-  EXPECT_EQ(step, config.steps);
-  EXPECT_EQ(files_of(config), files_of(expected));
+  for (const char* precision : {"f32", "bf16"}) {
+    TemporaryDir alone, shared;
+    const TrainConfig expected = tiny_run(alone, toml(precision)), config = tiny_run(shared, toml(precision));
+    ASSERT_TRUE(run_training(expected, {1, nullptr, false, true}));
+    int step = 1;
+    for (; !train(config, 1 + step % 4, 1 + step % 2, true); ++step) ASSERT_LE(step, config.steps);
+    EXPECT_EQ(step, config.steps);
+    EXPECT_EQ(files_of(config), files_of(expected)) << precision;
+  }
 }
 
 TEST_F(Ranks, OnSeveralNodesGiveTheBitsOfOne) {

@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 
 #include "base/error.h"
+#include "kernels/each_target.h"
 #include "tiny_run.h"
 #include "train/trainer.h"
 #include "weights/config_json.h"
@@ -109,6 +110,20 @@ TEST(Run, BitsDoNotDependOnThreads) {
   EXPECT_EQ(results[0], results[2]);
 }
 
+TEST(Run, InBf16BitsDependNeitherOnThreadsNorOnInstructions) {
+  std::vector<std::string> results;
+  for_each_target_of_codes([&] {
+    for (const int threads : {1, 2}) {
+      TemporaryDir dir;
+      TrainConfig config = tiny_run(dir, with_train_key(kTinyToml, "precision = \"bf16\""));
+      config.steps = 3;
+      ASSERT_TRUE(run_training(config, {threads, nullptr, false, true}));
+      results.push_back(results_of(config));
+    }
+  });
+  for (const std::string& result : results) EXPECT_TRUE(result == results[0]);
+}
+
 TEST(Run, StopsWithACheckpointAndResumesToTheSameBits) {
   TemporaryDir whole, parts;
   std::string toml = kTinyToml;
@@ -181,6 +196,24 @@ TEST(Run, RefusesACheckpointOfAnotherConfiguration) {
   write_all(dir / "tokens/train.u16", u16_bytes(tiny_text(2000, 61, 9)));
   EXPECT_THAT([&] { run_training(config, kQuiet); },
               ThrowsMessage<Error>(HasSubstr("data.train is 2000 tokens, hash")));
+}
+
+// A checkpoint in f32 does not name its precision, so that those from before there was one are like it.
+TEST(Run, RefusesACheckpointOfAnotherPrecision) {
+  const std::string f32 = with_train_key(kTinyToml, "precision = \"f32\""),
+                    bf16 = with_train_key(kTinyToml, "precision = \"bf16\"");
+  TemporaryDir in_f32, in_bf16;
+  for (const auto& [dir, toml] : {std::pair{&in_f32, std::string(kTinyToml)}, {&in_f32, f32}, {&in_bf16, bf16}}) {
+    TrainConfig config = tiny_run(*dir, toml);
+    config.steps = 2;
+    ASSERT_TRUE(run_training(config, kQuiet));
+  }
+  EXPECT_THAT(
+      [&] { run_training(tiny_run(in_f32, bf16), kQuiet); },
+      ThrowsMessage<Error>(HasSubstr("train.precision is f32 in this checkpoint and bf16 in the configuration")));
+  EXPECT_THAT(
+      [&] { run_training(tiny_run(in_bf16), kQuiet); },
+      ThrowsMessage<Error>(HasSubstr("train.precision is bf16 in this checkpoint and f32 in the configuration")));
 }
 
 // Whichever bit of its contents a disk has lost.

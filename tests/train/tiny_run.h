@@ -44,6 +44,11 @@ checkpoint_every = 2
 save_dtype = "f32"
 )";
 
+// The same with a key of [train].
+inline std::string with_train_key(std::string toml, const std::string& line) {
+  return toml.insert(toml.find("[train]") + 7, "\n" + line);
+}
+
 inline std::string u16_bytes(const std::vector<std::uint16_t>& tokens) {
   std::string bytes;
   for (const std::uint16_t token : tokens) {

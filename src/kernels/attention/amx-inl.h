@@ -69,7 +69,7 @@ class TiledSpans {
     // The first tile has the last rows of the sequence.
     for (auto tile = tiles.rbegin(); tile != tiles.rend(); ++tile)
       for (int r = 0; r < tile->rows; ++r)
-        rows_.push_back({tile->q[r], tile->out[r], tile->position[r], tile->first[r], tile->running[r]});
+        rows_.push_back({tile->q[r], tile->out[r], tile->position[r], tile->first[r], &tile->running[r]});
     groups_ = static_cast<int>(rows_.size() + kGroupRows - 1) / kGroupRows;
     const std::size_t groups = groups_, panels = panels_, depth = depth_;
     queries_ = AlignedBuffer<BF16>(groups * depth * kTileBf16);
@@ -82,8 +82,8 @@ class TiledSpans {
     largest_ = AlignedBuffer<float>(groups * kGroupRows);
     span_largest_ = AlignedBuffer<float>(groups * kGroupRows);
     for (int i = 0; i < groups_ * kGroupRows; ++i) {
-      largest_.data()[i] = row(i).start.largest;
-      std::fill_n(sum(i), kLanes16, row(i).start.sum);
+      largest_.data()[i] = row(i).running->largest;
+      std::fill_n(sum(i), kLanes16, row(i).running->sum);
     }
     for (int g = 0; g < groups_; ++g) pack_queries(g);
   }
@@ -102,7 +102,7 @@ class TiledSpans {
     const float* q;
     float* out;
     int position, first;
-    Running start;
+    Running* running;  // before the first span, and in the end over all
   };
 
   const Row& row(int i) const { return rows_[std::min<std::size_t>(i, rows_.size() - 1)]; }
@@ -315,6 +315,7 @@ class TiledSpans {
 
   void normalise() {
     for (std::size_t i = 0; i < rows_.size(); ++i) {
+      *rows_[i].running = {largest_[i], *sum(static_cast<int>(i))};
       const float* from = outputs_.data() + i / kGroupRows * (panels_ + 1) * kTileF32 + i % kGroupRows * kLanes16;
       const V16 weights = load16(sum(static_cast<int>(i))), zero = set16(sign_of_zero(shape_));
       for (int p = 0; p < panels_; ++p) {

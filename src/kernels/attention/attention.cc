@@ -186,7 +186,7 @@ void keep_log_sums(const Job& job, const AttentionTile& tile) {
   if (job.log_sum_Tn == nullptr) return;
   for (int r = 0; r < tile.rows; ++r)
     job.log_sum_Tn[(tile.out[r] - job.out_TnW) / job.shape.value_width] =
-        tile.running[r].largest + std::log(tile.running[r].sum);
+        static_cast<float>(tile.running[r].largest / job.scoring.base) + std::log(tile.running[r].sum);
 }
 
 // Sets the floating-point mode in which a thread computes.
@@ -225,7 +225,6 @@ void attention(ThreadPool& pool, const Batch& batch, const KvShape& shape, int q
             params.scale, params.softcap, params.window);
   FOE_CHECK(params.sinks_n.empty() || static_cast<int>(params.sinks_n.size()) == query_heads,
             "{} sinks, {} query heads", params.sinks_n.size(), query_heads);
-  FOE_CHECK(log_sum_Tn == nullptr || shape.attention == AttentionType::kF32, "sums of attention in bf16");
   const Job job{batch, shape, query_heads, Scoring(shape, params), q_TnC, layer_kv, out_TnW, log_sum_Tn};
   const std::vector<Cut> cuts = cut_work(job, pool.threads());
   const Cut& end = cuts.back();

@@ -39,8 +39,8 @@ struct AttentionParams {
 // mean. If there are too few queries to keep all threads busy, threads share the spans of a query, whose results are
 // kept until they are merged.
 //
-// With kF32, log_sum_Tn may take the logarithm of the sum of e^score over the keys that a query sees, with which a
-// backward pass has the weights again: e^(score - log_sum).
+// log_sum_Tn may take the logarithm of the sum of e^score over the keys that a query sees, in base e, with which a
+// backward pass has the weights again: e^(score - log_sum). With kBF16 it is that of the sum of the rounded weights.
 void attention(ThreadPool& pool, const Batch& batch, const KvShape& shape, int query_heads,
                const AttentionParams& params, const float* q_TnC, const std::byte* layer_kv, float* out_TnW,
                float* log_sum_Tn = nullptr);

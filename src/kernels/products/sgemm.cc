@@ -214,11 +214,6 @@ namespace {
 HWY_EXPORT(panels_kernel);
 HWY_EXPORT(transposed_kernel);
 
-// Writes zeros: the product over no terms.
-void clear(Rows<float> c, int m, int n) {
-  for (int i = 0; i < m; ++i) std::fill_n(c.row(i), n, 0.0f);
-}
-
 }  // namespace
 
 SgemmScratch::SgemmScratch() : a(kSgemmRows * kSgemmDepth), b(kSgemmWidth * kSgemmDepth) {}

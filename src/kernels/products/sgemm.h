@@ -7,6 +7,7 @@
 // the old C, so the bits depend neither on blocking, nor on the number of rows, nor on the instruction set.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -46,6 +47,11 @@ struct Rows {
 
 // Whether the old C is overwritten or added to.
 enum class Into { kOverwrite, kAdd };
+
+// C [m, n] = 0: the product over no terms.
+inline void clear(Rows<float> c, int m, int n) {
+  for (int i = 0; i < m; ++i) std::fill_n(c.row(i), n, 0.0f);
+}
 
 // C [count, b.width] (+)= A [count, b.depth] B. The rows of C must be distinct.
 void sgemm_panels(int count, Rows<const float> a, Panels<float> b, Rows<float> c, Into into);
