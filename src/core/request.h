@@ -19,8 +19,9 @@ struct LogitBias {
   float bias = 0.0f;  // in [-100, 100], added to the token's logit
 };
 
-// How an output token is chosen. The logits first get the bias and the penalties. Then tokens that the constraint or
-// min_tokens forbids are removed. Then temperature, min_p, top_k and top_p are applied, in this order.
+// How an output token is chosen. The logits first get the bias and the penalties. Then tokens are removed that are not
+// allowed, complete a bad word, or that the constraint or min_tokens forbids. Then temperature, min_p, top_k and top_p
+// are applied, in this order.
 struct SamplingParams {
   float temperature = 0.0f;         // 0: greedy, the most likely token; among equals the lowest id
   float top_p = 1.0f;               // in (0, 1]
@@ -30,7 +31,9 @@ struct SamplingParams {
   float frequency_penalty = 0.0f;   // in [-2, 2]: subtracted as often as the output has the token
   float repetition_penalty = 1.0f;  // in (0, 2]: for tokens of prompt or output, divides logits > 0, multiplies others
   std::vector<LogitBias> logit_bias = {};
-  int min_tokens = 0;        // stop ids are not chosen until the output has so many tokens
+  std::vector<std::int32_t> allowed_tokens = {};          // only these are chosen, in ascending order; empty: all
+  std::vector<std::vector<std::int32_t>> bad_words = {};  // runs of tokens that the output may not have, none empty
+  int min_tokens = 0;                                     // stop ids are not chosen until the output has so many tokens
   std::uint64_t seed = 0;    // output token n is drawn with random number (seed, n), whatever else runs
   int logprobs = -1;         // report each output token's logprob and so many of the most likely tokens; -1: nothing
   int prompt_logprobs = -1;  // the same for the tokens of the prompt

@@ -20,8 +20,7 @@ bool finite(std::span<const float> logits_V, std::span<const Candidate> candidat
 
 std::vector<std::int32_t> candidates_wanted(std::span<const SampledRow> rows) {
   std::vector<std::int32_t> wanted;
-  for (const SampledRow& row : rows)
-    wanted.push_back(row.of_prompt() ? 0 : candidates_wanted(*row.request, row.outputs()));
+  for (const SampledRow& row : rows) wanted.push_back(row.of_prompt() ? 0 : candidates_wanted(*row.request, row.text));
   return wanted;
 }
 
@@ -92,8 +91,8 @@ SampledToken BatchSampler::sample_row(Sampler& sampler, const Row& row) {
     const std::int32_t token = request.prompt[row.at.text.size()];
     return {token, sampler.logprobs(row.logits_V, token, params.prompt_logprobs)};
   }
-  if (!row.candidates.empty()) return {sampler.choose(row.candidates, request, row.at.outputs())};
-  const std::int32_t token = sampler.choose(row.logits_V, request, row.at.outputs(), row.counts, row.allowed);
+  if (!row.candidates.empty()) return {sampler.choose(row.candidates, request, row.at.text)};
+  const std::int32_t token = sampler.choose(row.logits_V, request, row.at.text, row.counts, row.allowed);
   if (params.logprobs < 0) return {token};
   return {token, sampler.logprobs(row.logits_V, token, params.logprobs)};
 }

@@ -40,8 +40,12 @@ constexpr std::uint32_t bucket_of(float weight) {
 }
 constexpr std::uint32_t kLastBucket = bucket_of(1.0f);
 
-bool stop_ids_forbidden(const Request& request, std::size_t index) {
-  return static_cast<int>(index) < request.sampling.min_tokens && !request.stop_ids.empty();
+std::size_t outputs(const Request& request, Text text) {
+  return text.size() - request.prompt.size();
+}
+
+bool stop_ids_forbidden(const Request& request, Text text) {
+  return static_cast<int>(outputs(request, text)) < request.sampling.min_tokens && !request.stop_ids.empty();
 }
 
 void apply_penalties(const SamplingParams& params, const TokenCounts& counts, std::span<float> logits_V) {
@@ -63,10 +67,29 @@ void forbid_others(std::span<const std::uint64_t> allowed, std::span<float> logi
   }
 }
 
-std::int32_t first_allowed(std::span<const std::uint64_t> allowed) {
+void keep_only(std::span<const std::int32_t> ascending, std::span<float> logits_V) {
+  std::size_t next = 0;
+  for (std::size_t i = 0; i < logits_V.size(); ++i)
+    if (next < ascending.size() && static_cast<std::size_t>(ascending[next]) == i)
+      ++next;
+    else
+      logits_V[i] = kForbidden;
+}
+
+// Forbids the last token of each run whose other tokens are the end of the output.
+void forbid_bad_words(std::span<const std::vector<std::int32_t>> bad_words, Text output, std::span<float> logits_V) {
+  for (const std::vector<std::int32_t>& word : bad_words) {
+    const std::size_t before = word.size() - 1;
+    if (before <= output.size() && std::equal(word.begin(), word.end() - 1, output.end() - before))
+      logits_V[word.back()] = kForbidden;
+  }
+}
+
+// What is chosen if nothing is left to choose from.
+std::int32_t first_allowed(std::span<const std::uint64_t> allowed, std::span<const std::int32_t> allowed_tokens) {
   for (std::size_t i = 0; i < allowed.size(); ++i)
     if (allowed[i] != 0) return static_cast<std::int32_t>(64 * i + std::countr_zero(allowed[i]));
-  return 0;
+  return allowed_tokens.empty() ? 0 : allowed_tokens.front();
 }
 
 }  // namespace
@@ -93,6 +116,13 @@ void validate(const Request& request, int vocab_size) {
   for (const auto* tokens : {&request.prompt.tokens(), &request.output})
     for (const std::int32_t token : *tokens) check_token("token", token, vocab_size);
   for (const LogitBias& bias : p.logit_bias) check_token("logit_bias", bias.token, vocab_size);
+  for (const std::int32_t token : p.allowed_tokens) check_token("allowed_token_ids", token, vocab_size);
+  if (!std::ranges::is_sorted(p.allowed_tokens, std::ranges::less_equal()))
+    fail("allowed_token_ids: expected ids in ascending order, each once");
+  for (const std::vector<std::int32_t>& word : p.bad_words) {
+    if (word.empty()) fail("bad_words: expected words of at least one token, got an empty one");
+    for (const std::int32_t token : word) check_token("bad_words", token, vocab_size);
+  }
   if (p.min_tokens > request.max_tokens)
     fail("min_tokens: expected at most max_tokens = {}, got {}", request.max_tokens, p.min_tokens);
   if (p.prompt_logprobs_from < 1 ||
@@ -117,10 +147,10 @@ void TokenCounts::update(std::span<const std::int32_t> text, std::size_t prompt)
       ++output_[text[counted_]];
 }
 
-int candidates_wanted(const Request& request, std::size_t index) {
+int candidates_wanted(const Request& request, Text text) {
   const SamplingParams& p = request.sampling;
-  if (has_penalties(p) || !p.logit_bias.empty() || p.logprobs >= 0 || stop_ids_forbidden(request, index) ||
-      request.constraint.kind != Constraint::Kind::kNone)
+  if (has_penalties(p) || !p.logit_bias.empty() || !p.allowed_tokens.empty() || !p.bad_words.empty() ||
+      p.logprobs >= 0 || stop_ids_forbidden(request, text) || request.constraint.kind != Constraint::Kind::kNone)
     return 0;
   if (p.temperature == 0.0f) return 1;
   return p.top_k <= kMaxCandidates ? p.top_k : 0;
@@ -128,58 +158,62 @@ int candidates_wanted(const Request& request, std::size_t index) {
 
 Sampler::Sampler(int vocab_size) : adjusted_V_(vocab_size), weights_V_(vocab_size) {}
 
-std::span<const float> Sampler::adjust(std::span<const float> logits_V, const Request& request, std::size_t index,
+std::span<const float> Sampler::adjust(std::span<const float> logits_V, const Request& request, Text text,
                                        const TokenCounts* counts, std::span<const std::uint64_t> allowed) {
   const SamplingParams& params = request.sampling;
-  if (params.logit_bias.empty() && !has_penalties(params) && allowed.empty() && !stop_ids_forbidden(request, index))
+  if (params.logit_bias.empty() && !has_penalties(params) && params.allowed_tokens.empty() &&
+      params.bad_words.empty() && allowed.empty() && !stop_ids_forbidden(request, text))
     return logits_V;
   const std::span<float> adjusted_V(adjusted_V_.data(), logits_V.size());
   std::ranges::copy(logits_V, adjusted_V.begin());
   for (const LogitBias& bias : params.logit_bias) adjusted_V[bias.token] += bias.bias;
   if (has_penalties(params)) apply_penalties(params, *counts, adjusted_V);
+  if (!params.allowed_tokens.empty()) keep_only(params.allowed_tokens, adjusted_V);
+  forbid_bad_words(params.bad_words, text.subspan(request.prompt.size()), adjusted_V);
   if (!allowed.empty()) forbid_others(allowed, adjusted_V);
-  if (stop_ids_forbidden(request, index))
+  if (stop_ids_forbidden(request, text))
     for (const std::int32_t id : request.stop_ids)
       if (id >= 0 && static_cast<std::size_t>(id) < adjusted_V.size()) adjusted_V[id] = kForbidden;
   return adjusted_V;
 }
 
-std::int32_t Sampler::choose(std::span<const float> logits_V, const Request& request, std::size_t index,
+std::int32_t Sampler::choose(std::span<const float> logits_V, const Request& request, Text text,
                              const TokenCounts* counts, std::span<const std::uint64_t> allowed) {
   const SamplingParams& params = request.sampling;
-  const std::span<const float> adjusted_V = adjust(logits_V, request, index, counts, allowed);
+  const std::span<const float> adjusted_V = adjust(logits_V, request, text, counts, allowed);
   const bool all = params.top_k == 0 || static_cast<std::size_t>(params.top_k) >= adjusted_V.size();
   std::optional<std::size_t> token;
-  if (params.temperature > 0.0f && all) token = draw(adjusted_V, request, index);
+  if (params.temperature > 0.0f && all) token = draw(adjusted_V, request, text);
   if (!token) {
     candidates_.clear();
     append_most_likely(adjusted_V, params.temperature > 0.0f && !all ? params.top_k : 1, 0, candidates_);
-    token = choose_candidate(request, index);
+    token = choose_candidate(request, text);
   }
-  return adjusted_V[*token] > kForbidden ? static_cast<std::int32_t>(*token) : first_allowed(allowed);
+  return adjusted_V[*token] > kForbidden ? static_cast<std::int32_t>(*token)
+                                         : first_allowed(allowed, params.allowed_tokens);
 }
 
-std::int32_t Sampler::choose(std::span<const Candidate> candidates, const Request& request, std::size_t index) {
-  const std::size_t wanted = std::min<std::size_t>(candidates_wanted(request, index), candidates.size());
+std::int32_t Sampler::choose(std::span<const Candidate> candidates, const Request& request, Text text) {
+  const std::size_t wanted = std::min<std::size_t>(candidates_wanted(request, text), candidates.size());
   candidates_.assign(candidates.begin(), candidates.end());
   std::partial_sort(candidates_.begin(), candidates_.begin() + wanted, candidates_.end(), more_likely);
   candidates_.resize(wanted);
-  const std::int32_t token = choose_candidate(request, index);
+  const std::int32_t token = choose_candidate(request, text);
   return candidates_.front().logit > kForbidden ? token : 0;
 }
 
 // Chooses one of candidates_: the most likely one if none can be drawn.
-std::int32_t Sampler::choose_candidate(const Request& request, std::size_t index) {
+std::int32_t Sampler::choose_candidate(const Request& request, Text text) {
   if (candidates_.size() == 1) return candidates_.front().token;
   candidate_logits_.clear();
   for (const Candidate& c : candidates_) candidate_logits_.push_back(c.logit);
-  return candidates_[draw(candidate_logits_, request, index).value_or(0)].token;
+  return candidates_[draw(candidate_logits_, request, text).value_or(0)].token;
 }
 
 // Draws the index of a logit, after temperature, min_p and top_p; returns nothing if no logit is finite. Weights are
 // summed in buckets, in each in the order of their indices, and then the buckets from the most likely one down. So only
 // the weights of one bucket have to be looked at one by one, or sorted.
-std::optional<std::size_t> Sampler::draw(std::span<const float> logits, const Request& request, std::size_t index) {
+std::optional<std::size_t> Sampler::draw(std::span<const float> logits, const Request& request, Text text) {
   const SamplingParams& params = request.sampling;
   const std::span<float> weights(weights_V_.data(), logits.size());
   softmax_weights(logits, largest_logit(logits), params.temperature, params.min_p, weights.data());
@@ -193,7 +227,7 @@ std::optional<std::size_t> Sampler::draw(std::span<const float> logits, const Re
   while (bucket_sums_[lowest] == 0.0) ++lowest;
   const bool cut = params.top_p < 1.0f;
   if (cut) total = cut_nucleus(weights, params.top_p, total, lowest);
-  double left = random_unit(params.seed, index) * total;
+  double left = random_unit(params.seed, outputs(request, text)) * total;
   std::uint32_t b = kLastBucket;
   while (b > lowest && left >= bucket_sums_[b]) left -= bucket_sums_[b--];
   if (!cut || b > lowest) find_bucket(weights, b);

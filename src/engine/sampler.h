@@ -42,9 +42,12 @@ class TokenCounts {
   std::unordered_map<std::int32_t, int> output_;
 };
 
-// Returns how many of the most likely tokens are enough to choose output token `index` of the request as if from all; 0
-// if all logits are needed.
-int candidates_wanted(const Request& request, std::size_t index);
+// The tokens of a request before the one that is to be chosen: its prompt, and an output.
+using Text = std::span<const std::int32_t>;
+
+// Returns how many of the most likely tokens are enough to choose the token after `text` as if from all; 0 if all
+// logits are needed.
+int candidates_wanted(const Request& request, Text text);
 
 // Holds scratch memory, so each thread needs its own. It keeps no state between calls.
 class Sampler {
@@ -56,10 +59,10 @@ class Sampler {
   // without penalties. `allowed` has a bit for each token, the first in the lowest bit of the first word, of which at
   // least one must be set; if it is empty, all tokens are allowed. If nothing is left to choose from (a constraint
   // allows only stop ids that min_tokens forbids, or no logit is finite), this returns the first allowed token.
-  std::int32_t choose(std::span<const float> logits_V, const Request& request, std::size_t index,
+  std::int32_t choose(std::span<const float> logits_V, const Request& request, Text text,
                       const TokenCounts* counts = nullptr, std::span<const std::uint64_t> allowed = {});
   // The same from candidates, in any order: at least the candidates_wanted() most likely tokens.
-  std::int32_t choose(std::span<const Candidate> candidates, const Request& request, std::size_t index);
+  std::int32_t choose(std::span<const Candidate> candidates, const Request& request, Text text);
 
   // Returns the logprob of `token`, and the `top` most likely tokens with theirs. A logprob is the natural logarithm of
   // the probability, whose denominator is summed in double in the order of the vocabulary; it is -inf where it would
@@ -67,10 +70,10 @@ class Sampler {
   LogprobEntry logprobs(std::span<const float> logits_V, std::int32_t token, int top);
 
  private:
-  std::span<const float> adjust(std::span<const float> logits_V, const Request& request, std::size_t index,
+  std::span<const float> adjust(std::span<const float> logits_V, const Request& request, Text text,
                                 const TokenCounts* counts, std::span<const std::uint64_t> allowed);
-  std::int32_t choose_candidate(const Request& request, std::size_t index);
-  std::optional<std::size_t> draw(std::span<const float> logits, const Request& request, std::size_t index);
+  std::int32_t choose_candidate(const Request& request, Text text);
+  std::optional<std::size_t> draw(std::span<const float> logits, const Request& request, Text text);
   void find_bucket(std::span<const float> weights, std::uint32_t bucket);
   double cut_nucleus(std::span<const float> weights, double top_p, double total, std::uint32_t& lowest);
 

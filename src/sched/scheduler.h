@@ -59,8 +59,6 @@ struct SampledRow {
 
   int position() const { return static_cast<int>(text.size()) - 1; }
   bool of_prompt() const { return text.size() < request->prompt.size(); }
-  // How many output tokens come before the one to be chosen.
-  std::size_t outputs() const { return text.size() - request->prompt.size(); }
   // Whether the row's text is guessed: it goes on from that of `before`, the row before it in the step.
   bool assumes(const SampledRow& before) const { return before.request == request && !before.of_prompt(); }
 };

@@ -64,6 +64,8 @@ inline std::vector<Request> every_way_to_sample() {
       {.temperature = 1, .presence_penalty = -1, .frequency_penalty = 0.5f, .repetition_penalty = 0.9f},
       {.logit_bias = {{3, 2.0f}, {69, 1.5f}, {0, -100.0f}}},
       {.min_tokens = 9},
+      {.allowed_tokens = {1, 5, 8, 13, 40, 69}},
+      {.temperature = 1, .bad_words = {{3}, {5}, {8}, {11}, {14}, {17}, {20}, {23}, {26}, {29}, {32}, {35, 1}}},
       {.temperature = 1, .min_tokens = 4, .logprobs = 3},
       {.logprobs = 0},
       {.temperature = 1, .top_k = 3, .logprobs = 20, .prompt_logprobs = 0},

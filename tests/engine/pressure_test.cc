@@ -49,8 +49,8 @@ void step(Engine& engine, Scheduler& scheduler, Choices& choices) {
   for (int i = 0; i < batch.num_sampled(); ++i) {
     const Request* request = rows[i].request;
     const auto logits_V = logits_SV.subspan(i * V, V);
-    ASSERT_EQ(rows[i].outputs(), request->output.size());
-    const std::int32_t token = sampler.choose(logits_V, *request, rows[i].outputs());
+    ASSERT_EQ(rows[i].text.size(), request->prompt.size() + request->output.size());
+    const std::int32_t token = sampler.choose(logits_V, *request, rows[i].text);
     choices[request->id].push_back({token, {logits_V.begin(), logits_V.end()}});
     tokens.push_back({token});
   }

@@ -38,11 +38,11 @@ std::int32_t choose(const std::vector<float>& logits, const Request& r, std::spa
   Sampler sampler(static_cast<int>(logits.size()));
   TokenCounts counts;
   if (has_penalties(r.sampling)) counts.update(text_of(r), r.prompt.size());
-  return sampler.choose(logits, r, r.output.size(), &counts, allowed);
+  return sampler.choose(logits, r, text_of(r), &counts, allowed);
 }
 
 int wanted_of(const Request& r) {
-  return candidates_wanted(r, r.output.size());
+  return candidates_wanted(r, text_of(r));
 }
 
 std::map<std::int32_t, int> draw(const std::vector<float>& logits, const SamplingParams& params, int count,
@@ -147,12 +147,11 @@ TEST(Sampler, CandidatesGiveWhatAllLogitsGive) {
       std::vector<Candidate> candidates;
       for (const auto& [begin, end] : {std::pair{700, 1000}, {0, 30}, {30, 700}})
         append_most_likely(std::span(logits).subspan(begin, end - begin), wanted, begin, candidates);
-      EXPECT_EQ(sampler.choose(candidates, r, r.output.size()), sampler.choose(logits, r, r.output.size())) << i;
+      EXPECT_EQ(sampler.choose(candidates, r, text_of(r)), sampler.choose(logits, r, text_of(r))) << i;
       Request reported = r;
       reported.sampling.logprobs = 2;  // whole rows are needed, the text is the same
       EXPECT_EQ(wanted_of(reported), 0);
-      EXPECT_EQ(sampler.choose(logits, reported, reported.output.size()),
-                sampler.choose(candidates, r, r.output.size()));
+      EXPECT_EQ(sampler.choose(logits, reported, text_of(reported)), sampler.choose(candidates, r, text_of(r)));
     }
 }
 
@@ -160,13 +159,10 @@ TEST(Sampler, WantsWholeRowsForWhatLooksAtAllLogits) {
   EXPECT_EQ(wanted_of(request({})), 1);
   EXPECT_EQ(wanted_of(request({.temperature = 1, .top_k = 64})), 64);
   EXPECT_EQ(wanted_of(request({.temperature = 1, .top_k = 65})), 0);
-  const SamplingParams whole[] = {{.temperature = 1},
-                                  {.presence_penalty = 0.1f},
-                                  {.frequency_penalty = -1},
-                                  {.repetition_penalty = 1.1f},
-                                  {.logit_bias = {{1, 1}}},
-                                  {.temperature = 1, .top_p = 0.9f},
-                                  {.logprobs = 0}};
+  const SamplingParams whole[] = {
+      {.temperature = 1},           {.presence_penalty = 0.1f},        {.frequency_penalty = -1},
+      {.repetition_penalty = 1.1f}, {.logit_bias = {{1, 1}}},          {.allowed_tokens = {1}},
+      {.bad_words = {{1}}},         {.temperature = 1, .top_p = 0.9f}, {.logprobs = 0}};
   for (const SamplingParams& params : whole) EXPECT_EQ(wanted_of(request(params)), 0);
   Request r = request({.min_tokens = 3}, 2);
   EXPECT_EQ(wanted_of(r), 1);  // no stop ids
@@ -222,6 +218,23 @@ TEST(Sampler, CountsTokensAsTheyCome) {
   at_once.update(text_of(r), r.prompt.size());
   EXPECT_EQ(grown.output(), at_once.output());
   EXPECT_EQ(grown.output(), (std::unordered_map<std::int32_t, int>{{5, 1}, {6, 0}, {7, 2}}));
+}
+
+TEST(Sampler, ChoosesAmongAllowedTokensAndNoBadWords) {
+  for (const float temperature : {0.0f, 1.0f})
+    for (int i = 0; i < 40; ++i) {
+      EXPECT_THAT(choose(kLogits, request({.temperature = temperature, .allowed_tokens = {0, 4}}, i)),
+                  testing::AnyOf(0, 4));
+      Request r = request({.temperature = temperature, .bad_words = {{1}, {0, 3}, {7, 2}}}, i);
+      const std::int32_t token = choose(kLogits, r);
+      EXPECT_NE(token, 1);
+      EXPECT_TRUE(i == 0 || token != 3) << "3 after 0";  // the output is 0, 0, ...
+      EXPECT_TRUE(temperature > 0 || token == (i == 0 ? 3 : 2)) << i;
+    }
+  EXPECT_EQ(choose(kLogits, request({.allowed_tokens = {2}, .bad_words = {{2}}})), 2);  // nothing is left
+  const std::vector<std::uint64_t> mask{0b11000};
+  EXPECT_EQ(choose(kLogits, request({.allowed_tokens = {2, 4}}), mask), 4);
+  EXPECT_EQ(choose(kLogits, request({.allowed_tokens = {2}}), mask), 3);  // the constraint holds in any case
 }
 
 TEST(Sampler, StopIdsComeAfterMinTokens) {

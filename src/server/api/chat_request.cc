@@ -80,6 +80,23 @@ void read_logprobs(const json& object, SamplingParams& sampling) {
   sampling.logprobs = wanted ? top : -1;
 }
 
+// Cuts what the template writes behind the content of the last message, which the answer continues.
+void end_in_message(std::string& text, const json& message) {
+  const json* content = find_field(message, "content");
+  std::string last = content ? content->get<std::string>() : "";
+  std::size_t at = text.rfind(last);
+  if (at == text.npos) {  // some templates write it without the spaces around it
+    constexpr const char* kSpaces = " \t\r\n";
+    last.erase(last.find_last_not_of(kSpaces) + 1);
+    last.erase(0, last.find_first_not_of(kSpaces));
+    at = text.rfind(last);
+  }
+  if (last.empty() || at == text.npos)
+    refuse("continue_final_message", "expected a last message with content that the template writes as it is, got {}",
+           excerpt(message));
+  text.resize(at + last.size());
+}
+
 }  // namespace
 
 std::vector<std::int32_t> encode_chat(const json& object, const ServedModel& model) {
@@ -89,7 +106,10 @@ std::vector<std::int32_t> encode_chat(const json& object, const ServedModel& mod
         400, "messages",
         "this model has no chat template; use /v1/completions, or start the server with --chat-template FILE");
   ChatTemplateOptions options;
-  options.add_generation_prompt = read_bool(object, "add_generation_prompt", true);
+  const bool continues = read_bool(object, "continue_final_message", false);
+  options.add_generation_prompt = read_bool(object, "add_generation_prompt", !continues);
+  if (continues && options.add_generation_prompt)
+    refuse("continue_final_message", "expected it without add_generation_prompt = true");
   json variables = json::object();
   if (const json* given = find_field(object, "chat_template_kwargs")) {
     if (!given->is_object()) refuse("chat_template_kwargs", "expected an object, got {}", excerpt(*given));
@@ -110,6 +130,7 @@ std::vector<std::int32_t> encode_chat(const json& object, const ServedModel& mod
   } catch (const Error& error) {
     throw ApiError(400, "messages", error.what());
   }
+  if (continues) end_in_message(text, messages.back());
   // The template has written the special tokens into the text.
   return encode_prompt(text, "messages", model, {.add_special_tokens = read_bool(object, "add_special_tokens", false)});
 }

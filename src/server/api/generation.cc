@@ -37,6 +37,9 @@ Generation::Generation(AnswerHeader header, GenerationRequest request, const Tok
                         StopStrings(request_.stop, request_.include_stop),
                         {.index = i, .text = ""}});
     if (request_.sampling.logprobs >= 0) choices_[i].piece.logprobs.emplace();
+    if (!request_.return_ids) continue;
+    choices_[i].piece.token_ids.emplace();
+    choices_[i].piece.prompt_token_ids = &prompt_of(i);
   }
   if (!request_.stream) return;
   reply_->begin_stream("text/event-stream");
@@ -55,6 +58,7 @@ bool Generation::take(std::size_t index, const TokenEvent& event) {
     piece.finish = FinishReason::kLength;
   } else {
     if (piece.logprobs) report(choice, event.token, event.logprobs);
+    if (piece.token_ids) piece.token_ids->push_back(event.token);
     const std::string text = text_of(choice, event);
     choice.characters += characters_in(text);
     piece.text += text;
@@ -73,6 +77,8 @@ bool Generation::take(std::size_t index, const TokenEvent& event) {
     write(answer_chunk(header_, piece, request_.include_usage));
     piece.text.clear();
     if (piece.logprobs) piece.logprobs->clear();
+    if (piece.token_ids) piece.token_ids->clear();
+    piece.prompt_token_ids = nullptr;
   }
   if (finished && --unfinished_ == 0) end();
   return finished;
@@ -111,7 +117,9 @@ std::string Generation::text_of(Choice& choice, const TokenEvent& event) {
 }
 
 void Generation::report(Choice& choice, std::int32_t token, const std::optional<LogprobEntry>& entry) {
-  const auto name = [&](std::int32_t id) { return std::string(tokenizer_.token_bytes(id)); };
+  const auto name = [&](std::int32_t id) {
+    return request_.tokens_as_ids ? fmt::format("token_id:{}", id) : std::string(tokenizer_.token_bytes(id));
+  };
   TokenReport report{name(token), {}, {}, choice.characters};
   if (entry) {
     report.logprob = entry->logprob;
@@ -163,7 +171,8 @@ void Generation::send_answer() {
   };
   const auto parts = std::make_shared<Parts>();
   for (Choice& choice : choices_) parts->pieces.push_back(std::move(choice.piece));
-  const auto make = [parts, header = header_, usage = usage()] {
+  // The prompts' ids, which pieces refer to, are those of the request.
+  const auto make = [parts, header = header_, usage = usage(), prompts = request_.prompts] {
     parts->body = answer_body(header, parts->pieces, usage);
     parts->pieces.clear();
   };

@@ -26,6 +26,7 @@ using json = nlohmann::ordered_json;
 constexpr std::size_t kMaxStopStrings = 16;
 constexpr std::size_t kMaxStopBytes = 1024;
 constexpr std::size_t kMaxStopIds = 128;
+constexpr std::size_t kMaxBadWords = 256, kMaxBadWordBytes = 256;
 constexpr std::size_t kMaxRouteBytes = kMaxLinkMessage / 2;  // the rest of a request has to fit, too
 
 std::optional<std::uint64_t> read_seed(const json& object) {
@@ -93,6 +94,33 @@ std::shared_ptr<const SequenceRoute> read_route(const json& object, const Served
   }
 }
 
+std::vector<std::int32_t> read_allowed_tokens(const json& object, int vocab_size) {
+  const json* value = find_field(object, "allowed_token_ids");
+  if (!value) return {};
+  std::vector<std::int32_t> ids =
+      read_ids(*value, "allowed_token_ids", static_cast<std::size_t>(vocab_size), vocab_size);
+  if (ids.empty()) refuse("allowed_token_ids", "expected at least one token id, got none");
+  std::ranges::sort(ids);
+  ids.erase(std::ranges::unique(ids).begin(), ids.end());
+  return ids;
+}
+
+// As vLLM reads them: a word at the beginning of a text, and behind a space if that is other tokens of the same number.
+std::vector<std::vector<std::int32_t>> read_bad_words(const json& object, const ServedModel& model) {
+  std::vector<std::vector<std::int32_t>> words;
+  for (const std::string& word : read_strings(object, "bad_words", kMaxBadWords, kMaxBadWordBytes)) {
+    const auto ids = [&](const std::string& text) {
+      return encode_prompt(text, "bad_words", model, {.add_special_tokens = false});
+    };
+    const std::string text = word.substr(std::min(word.find_first_not_of(' '), word.size()));
+    const std::vector<std::int32_t> plain = ids(text), spaced = ids(" " + text);
+    if (text.empty() || plain.empty()) refuse("bad_words", "expected words that are more than spaces, got {}", word);
+    words.push_back(plain);
+    if (spaced.size() == plain.size() && spaced != plain) words.push_back(spaced);
+  }
+  return words;
+}
+
 SamplingParams read_sampling(const json& object, const ServedModel& model) {
   SamplingParams p;
   p.temperature = read_float(object, "temperature", p.temperature);
@@ -105,6 +133,8 @@ SamplingParams read_sampling(const json& object, const ServedModel& model) {
   p.repetition_penalty = read_float(object, "repetition_penalty", p.repetition_penalty);
   p.min_tokens = read_int(object, "min_tokens", 0, model.max_positions, 0);
   p.logit_bias = read_logit_bias(object, model.vocab_size);
+  p.allowed_tokens = read_allowed_tokens(object, model.vocab_size);
+  p.bad_words = read_bad_words(object, model);
   try {
     validate(p);
   } catch (const Error& error) {  // its message begins with the field
@@ -175,6 +205,8 @@ void read_common(const json& object, const ServedModel& model, GenerationRequest
     request.stop_ids = read_ids(*ids, "stop_token_ids", kMaxStopIds, model.vocab_size);
   request.ignore_eos = read_bool(object, "ignore_eos", false);
   request.skip_special_tokens = read_bool(object, "skip_special_tokens", true);
+  request.return_ids = read_bool(object, "return_token_ids", false);
+  request.tokens_as_ids = read_bool(object, "return_tokens_as_token_ids", false);
   request.stream = read_bool(object, "stream", false);
   request.include_usage = read_include_usage(object, request.stream);
   request.priority = read_int(object, "priority", 1 - kMaxPriority, kMaxPriority, 0);

@@ -53,7 +53,9 @@ struct GenerationRequest {
   std::map<std::int32_t, std::string> stop_tokens;  // those of `stop` that are special tokens, which texts leave out
   bool ignore_eos = false;
   bool skip_special_tokens = true;
-  bool echo = false;  // the text begins with the prompt
+  bool echo = false;           // the text begins with the prompt
+  bool return_ids = false;     // report the ids of prompt and answer
+  bool tokens_as_ids = false;  // name tokens "token_id:ID" in logprobs
   bool stream = false;
   bool include_usage = false;  // at the end of a stream
   int priority = 0;

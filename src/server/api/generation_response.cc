@@ -88,6 +88,8 @@ json choice_of(Api api, const ChoicePiece& choice, bool chunk) {
     result["message"] = {{"role", "assistant"}, {"content", choice.text}};
   result["logprobs"] = logprobs_of(api, choice);
   result["finish_reason"] = choice.finish ? json(to_string(*choice.finish)) : json(nullptr);
+  if (choice.token_ids) result["token_ids"] = *choice.token_ids;
+  if (choice.prompt_token_ids) result["prompt_token_ids"] = *choice.prompt_token_ids;
   result["stop_reason"] = nullptr;
   if (const auto* text = std::get_if<std::string>(&choice.stopped_by)) result["stop_reason"] = *text;
   if (const auto* id = std::get_if<std::int32_t>(&choice.stopped_by)) result["stop_reason"] = *id;

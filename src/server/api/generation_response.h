@@ -32,7 +32,9 @@ struct TokenReport {
 struct ChoicePiece {
   std::size_t index = 0;
   std::string text;
-  std::optional<std::vector<TokenReport>> logprobs = {};  // none if they were not asked for
+  std::optional<std::vector<TokenReport>> logprobs = {};        // none if they were not asked for
+  std::optional<std::vector<std::int32_t>> token_ids = {};      // likewise
+  const std::vector<std::int32_t>* prompt_token_ids = nullptr;  // in the first piece if ids were asked for; not owned
   std::optional<FinishReason> finish = {};
   std::variant<std::monostate, std::string, std::int32_t> stopped_by =
       {};  // a stop string, or an id that was asked for

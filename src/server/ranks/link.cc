@@ -122,6 +122,9 @@ concept Is = std::is_same_v<std::remove_const_t<T>, U>;
 void fields(auto& v, Is<SamplingParams> auto& p) {
   v.numbers(p.temperature, p.top_p, p.top_k, p.min_p, p.presence_penalty, p.frequency_penalty, p.repetition_penalty);
   v.list(p.logit_bias, sizeof(std::int32_t) + sizeof(float), [&](auto& bias) { v.numbers(bias.token, bias.bias); });
+  v.list(p.allowed_tokens, sizeof(std::int32_t), [&](auto& token) { v.numbers(token); });
+  v.list(p.bad_words, sizeof(std::uint32_t),
+         [&](auto& word) { v.list(word, sizeof(std::int32_t), [&](auto& token) { v.numbers(token); }); });
   v.numbers(p.min_tokens, p.seed, p.logprobs, p.prompt_logprobs, p.prompt_logprobs_from);
 }
 

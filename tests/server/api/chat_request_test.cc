@@ -43,6 +43,23 @@ TEST(ChatRequest, GivesTheTemplateItsMessages) {
   EXPECT_EQ(r.sampling.prompt_logprobs, -1);
 }
 
+TEST(ChatRequest, MayContinueTheLastMessage) {
+  const auto prompt = [](const std::string& content, const std::string& more) {
+    return parse_chat_request(R"({"messages": [{"role": "assistant", "content": ")" + content +
+                                  R"("}], "continue_final_message": true)" + more + "}",
+                              chat_model())
+        .prompts[0];
+  };
+  const auto ids = [](const std::string& text) { return gpt2_tokenizer().encode(text, {.add_special_tokens = false}); };
+  EXPECT_EQ(prompt("It was ", "").tokens(), ids("assistant: It was "));
+  EXPECT_EQ(prompt("It was", R"(, "add_generation_prompt": false)").tokens(), ids("assistant: It was"));
+  const std::string one = R"({"messages": [{"role": "assistant", "content": ")";
+  EXPECT_THAT(chat_refusal(one + R"(a"}], "continue_final_message": true, "add_generation_prompt": true})"),
+              StartsWith("400 [continue_final_message] continue_final_message: expected it without"));
+  EXPECT_THAT(chat_refusal(one + R"("}], "continue_final_message": true})"),
+              StartsWith("400 [continue_final_message] continue_final_message: expected a last message with content"));
+}
+
 TEST(ChatRequest, MayFillTheContext) {
   const GenerationRequest r = parse_chat_request(R"({"messages": [{"role": "user", "content": "hi"}]})", chat_model());
   EXPECT_EQ(r.max_tokens + static_cast<int>(r.prompts[0].size()), 64);

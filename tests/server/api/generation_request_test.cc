@@ -317,6 +317,21 @@ TEST(CompletionRequest, ReadsHowThePromptBecomesTokens) {
   EXPECT_EQ(refusal_of("best_of", "2"), "expected n = 1 (more choices than that are not supported), got 2");
 }
 
+TEST(CompletionRequest, ReadsWhichTokensMayCome) {
+  const GenerationRequest r = parse(R"({"prompt": "x", "allowed_token_ids": [7, 3, 7], "bad_words": ["the", " the"]})");
+  EXPECT_THAT(r.sampling.allowed_tokens, ElementsAre(3, 7));
+  const auto ids = [](const std::string& text) { return gpt2_tokenizer().encode(text, {.add_special_tokens = false}); };
+  ASSERT_FALSE(r.sampling.bad_words.empty());
+  EXPECT_EQ(r.sampling.bad_words[0], ids("the"));
+  if (ids(" the").size() == ids("the").size()) {
+    EXPECT_EQ(r.sampling.bad_words[1], ids(" the"));
+  }
+  EXPECT_EQ(refusal_of("allowed_token_ids", "[]"), "expected at least one token id, got none");
+  EXPECT_EQ(refusal_of("allowed_token_ids", "[561]"), "expected token ids in [0, 561), got 561");
+  EXPECT_EQ(refusal_of("bad_words", "[\" \"]"), "expected words that are more than spaces, got  ");
+  EXPECT_EQ(refusal_of("bad_words", "[1]"), "expected a string or a list of strings, got [1]");
+}
+
 // Texts leave special tokens out, so that a stop string could never match one.
 TEST(CompletionRequest, AStopStringMaySpellASpecialToken) {
   const GenerationRequest r = parse(R"({"prompt": "x", "stop": ["a", "<|endoftext|>"]})");

@@ -294,6 +294,33 @@ TEST(Generation, ReportsLogprobsWithEcho) {
   }
 }
 
+TEST(Generation, ReportsIdsWhenAsked) {
+  for (const bool stream : {false, true}) {
+    GenerationRequest request = request_of(1, stream);
+    request.return_ids = request.tokens_as_ids = true;
+    request.sampling.logprobs = 1;
+    Exchange exchange(request);
+    const std::vector<std::int32_t> ids{5, 6};
+    exchange.generation.take(0, {1, ids[0], std::nullopt, 0, LogprobEntry{-1.0f, {{7, -0.5f}}}});
+    exchange.generation.take(0, {1, ids[1], FinishReason::kLength, 0, LogprobEntry{-2.0f, {}}});
+    std::vector<json> choices;
+    if (stream)
+      for (const std::string& event : exchange.reply->events()) {
+        if (event != "[DONE]") choices.push_back(json::parse(event)["choices"][0]);
+      }
+    else
+      choices.push_back(json::parse(exchange.reply->responses.at(0).body)["choices"][0]);
+    std::vector<std::int32_t> reported;
+    for (const json& choice : choices)
+      for (const json& id : choice["token_ids"]) reported.push_back(id);
+    EXPECT_EQ(reported, ids);
+    EXPECT_EQ(choices.front()["prompt_token_ids"], json({1, 2, 3}));
+    EXPECT_EQ(choices.back().contains("prompt_token_ids"), !stream || choices.size() == 1);
+    EXPECT_EQ(choices.front()["logprobs"]["tokens"][0], "token_id:5");
+    EXPECT_EQ(choices.front()["logprobs"]["top_logprobs"][0]["token_id:7"], -0.5);
+  }
+}
+
 TEST(Generation, GivesOnlyThePromptForNoTokens) {
   GenerationRequest request = request_of(0);
   request.prompts = {gpt2_tokenizer().encode("ab c")};

@@ -43,6 +43,8 @@ Request sample_request() {
                       .frequency_penalty = 1.25f,
                       .repetition_penalty = 1.1f,
                       .logit_bias = {{9, -100.0f}, {10, 2.5f}},
+                      .allowed_tokens = {1, 2},
+                      .bad_words = {{3}, {4, 5}},
                       .min_tokens = 2,
                       .seed = ~std::uint64_t{0},
                       .logprobs = 20,
@@ -114,6 +116,8 @@ TEST(Link, CarriesRequests) {
   ASSERT_EQ(got.sampling.logit_bias.size(), 2u);
   EXPECT_EQ(got.sampling.logit_bias[1].token, 10);
   EXPECT_EQ(got.sampling.logit_bias[1].bias, 2.5f);
+  EXPECT_EQ(got.sampling.allowed_tokens, sent.sampling.allowed_tokens);
+  EXPECT_EQ(got.sampling.bad_words, sent.sampling.bad_words);
   EXPECT_EQ(got.sampling.min_tokens, sent.sampling.min_tokens);
   EXPECT_EQ(got.sampling.logprobs, sent.sampling.logprobs);
   EXPECT_EQ(got.sampling.prompt_logprobs, sent.sampling.prompt_logprobs);
@@ -286,12 +290,13 @@ TEST(Link, RefusesRequestsThatAreNone) {
   EXPECT_THAT([&] { parse_to_ranks(with(payload, payload.size() - 1, std::uint8_t{2})); },
               ThrowsMessage<Error>("link: expected 0 or 1 routes, got 2"));
   const std::size_t schema = payload.size() - 1 - 2 - 4, open = schema - 1, kind = open - 1,
-                    bias = kind - 3 * 4 - 8 - 4 - 2 * 8 - 4;
+                    words = kind - 3 * 4 - 8 - 4 - (4 + 4) - (4 + 8) - 4, allowed = words - 2 * 4 - 4,
+                    bias = allowed - 2 * 8 - 4;
   EXPECT_THAT([&] { parse_to_ranks(with(payload, kind, std::uint8_t{5})); },
               ThrowsMessage<Error>("link: expected a kind of constraint of at most 4, got 5"));
   EXPECT_THAT([&] { parse_to_ranks(with(payload, open, std::uint8_t{2})); },
               ThrowsMessage<Error>("link: expected 0 or 1 for open objects, got 2"));
-  for (const std::size_t at : {std::size_t{9}, bias, schema})
+  for (const std::size_t at : {std::size_t{9}, bias, allowed, words, words + 4, schema})
     EXPECT_THAT([&] { parse_to_ranks(with(payload, at, ~std::uint32_t{0})); },
                 ThrowsMessage<Error>(HasSubstr("got 4294967295")));
 }
