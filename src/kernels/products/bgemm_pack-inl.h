@@ -173,14 +173,15 @@ void pack_row_tiles(const float* const* rows, int count, int columns, BF16* to) 
       pack_row_tile<kTiles>(rows + m, std::min(kLanes16, count - m), k, columns - k, to);
 }
 
-// Writes A = x^T in that form, of the columns [column, column + columns) of x.
+// Writes A = x^T in that form, of the columns [column, column + columns) of x, which is read along its rows.
 template <bool kTiles>
 void pack_transposed_tiles(const float* const* rows, int count, int column, int columns, BF16* to) {
   alignas(64) BF16 tile[kPairTile];
-  for (int m = 0; m < columns; m += kLanes16)
-    for (int k = 0; k < count; k += kPairDepth, to += kPairTile) {
+  const std::size_t row_of_tiles = static_cast<std::size_t>(pair_blocks(count)) * kPairTile;
+  for (int k = 0; k < count; k += kPairDepth, to += kPairTile)
+    for (int m = 0; m < columns; m += kLanes16) {
       pack_pair_tile<kTiles>(rows + k, std::min(kPairDepth, count - k), column + m, columns - m, tile);
-      transpose_tile(tile, to);
+      transpose_tile(tile, to + m / kLanes16 * row_of_tiles);
     }
 }
 

@@ -102,6 +102,16 @@ HWY_NOINLINE void multiply_on_vectors(const PairBlock& t) {
 
 #if HWY_TARGET == HWY_AVX3
 
+// Prefetches part `part` of `parts` of the rows of C that the next two tiles of rows write.
+HWY_INLINE void ask_for_results(const PairBlock& t, int row, int column, int part, int parts) {
+  const int next = row + 2 * kLanes16, rows = std::min(2 * kLanes16, t.rows - next);
+  for (int i = rows * part / parts; i < rows * (part + 1) / parts; ++i) {
+    const float* c = t.c.row(t.row + next + i) + t.column + column;
+    __builtin_prefetch(c, 1);
+    __builtin_prefetch(c + kLanes16, 1);
+  }
+}
+
 // kTiles tiles of rows times kPanels panels.
 template <int kTiles, int kPanels>
 HWY_NOINLINE void multiply_tile_registers(const PairBlock& t, int row, int column) {
@@ -129,6 +139,7 @@ HWY_NOINLINE void multiply_tile_registers(const PairBlock& t, int row, int colum
       amx::load<kA + m>(a + m * a_tile);
       repeat<kPanels>([&](auto p) FOE_INLINE { amx::multiply_bf16<2 * m + p, kA + m, kB + p>(); });
     });
+    ask_for_results(t, row, column, block, t.blocks);
   }
   each_tile([&](auto m, auto p) FOE_INLINE {
     ResultTile& tile = c[2 * m + p];
