@@ -20,7 +20,7 @@ LAYERS = [
     ["kernels"],
     ["weights", "comm", "placement", "sched", "text"],
     ["tokenizer", "jinja", "trace"],
-    ["model", "train", "costs", "grammar", "load", "eval"],
+    ["model", "train", "federate", "costs", "grammar", "load", "eval"],
     ["engine"],
     ["server/log"],
     ["server/http", "server/ranks", "server/metrics"],

@@ -122,9 +122,9 @@ Model load_model(const std::string& model_dir, Plan plan, const Communicator& co
   Weights weights = share.idle() ? Weights{} : load_weights(pool, model_dir, config, share, formats);
   std::string identity;
   if (weights.folder)
-    identity = fmt::format("{:016x}", tensors_digest(pool, *weights.folder));
+    identity = model_identity(pool, *weights.folder);
   else if (comm.rank() == 0)  // idle, but what it is asked to run by must be of this model
-    identity = fmt::format("{:016x}", tensors_digest(pool, TensorFolder(model_dir)));
+    identity = model_identity(pool, TensorFolder(model_dir));
   Model model = make_model(std::move(config), std::move(placement), comm.rank(), std::move(weights));
   model.identity = std::move(identity);
   return model;

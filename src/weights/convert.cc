@@ -5,9 +5,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
-#include "weights/atomic_file.h"
 #include "weights/finite.h"
-#include "weights/model_folder.h"
 #include "weights/output_blocks.h"
 #include "weights/packed_tensors.h"
 
@@ -47,16 +45,9 @@ class Converter {
   void copy(const ModelTensor& row, int index) {
     const Tensor tensor = stored_.find(row, index).tensor;
     require_finite(pool_, tensor);
-    if (tensor.own) copies_.push_back(tensor);
-    if (tensor.dtype == DType::kF32 || tensor.dtype == DType::kBF16)
-      return sources_.push_back(
-          byte_source(name_of(row, index), tensor.dtype == DType::kF32 ? "F32" : "BF16", tensor.shape, tensor.bytes));
     // The embedding of a GGUF file may be large: it is rounded as matrices are.
     const bool rounded = row.format == TensorFormat::kFile && in_blocks(tensor.dtype);
-    sources_.push_back(generated_source(name_of(row, index), rounded ? DType::kBF16 : DType::kF32, tensor.shape,
-                                        [tensor](std::size_t first, std::span<float> out) {
-                                          read_floats(tensor, static_cast<std::int64_t>(first), out);
-                                        }));
+    sources_.push_back(weight_source(name_of(row, index), tensor, rounded ? DType::kBF16 : DType::kF32));
   }
 
   // Adds a packed tensor. `make` returns each of its matrices when it is written.
@@ -125,14 +116,12 @@ class Converter {
   const ModelConfig& config_;
   WeightFormats formats_;
   std::vector<TensorSource> sources_;
-  std::vector<Tensor> copies_;  // which sources read
 };
 
 }  // namespace
 
 void convert_model(ThreadPool& pool, const std::string& model_dir, const ModelConfig& config,
-                   const FormatChoice& formats, const std::string& out,
-                   const std::function<void(std::size_t, std::size_t)>& progress,
+                   const FormatChoice& formats, const std::string& out, const WriteProgress& progress,
                    const std::map<std::string, std::string>& files) {
   const TensorFolder folder(model_dir);
   const StoredTensors stored(folder, config);
@@ -143,23 +132,8 @@ void convert_model(ThreadPool& pool, const std::string& model_dir, const ModelCo
          to_string(in_file.head.format));
   check_tensors(stored, in_file);
   Converter converter(pool, stored, config, formats_in_memory(folder, in_file, formats));
-  std::vector<TensorSource> sources = converter.sources();  // they call it
-  std::size_t total = 0, written = 0;
-  for (TensorSource& source : sources) {
-    std::int64_t bytes = source.type->bits / 8;
-    for (const std::int64_t size : source.shape) bytes *= size;
-    total += bytes;
-    source.write = [&written, &total, &progress, write = std::move(source.write)](const TensorSource::Sink& sink) {
-      write([&](std::span<const std::byte> piece) {
-        sink(piece);
-        progress(written += piece.size(), total);
-      });
-    };
-  }
-  NewFolder new_folder(out);
-  write_model_folder(new_folder.partial(), config, std::move(sources), model_dir);
-  for (const auto& [name, contents] : files) write_text_file(new_folder.partial() + "/" + name, contents);
-  new_folder.commit();
+  // The sources call the converter.
+  write_new_model_folder(out, config, converter.sources(), model_dir, progress, files);
 }
 
 }  // namespace foe

@@ -1,13 +1,12 @@
 // Writes a model folder with packed, usually quantised, weights.
 #pragma once
 
-#include <cstddef>
-#include <functional>
 #include <map>
 #include <string>
 
 #include "base/thread_pool.h"
 #include "core/model_config.h"
+#include "weights/model_folder.h"
 #include "weights/weight_formats.h"
 
 namespace foe {
@@ -20,8 +19,7 @@ namespace foe {
 // something exists at `out`, or the disk refuses. If the process is killed, nothing is left at `out` (NewFolder in
 // model_folder.h).
 void convert_model(ThreadPool& pool, const std::string& model_dir, const ModelConfig& config,
-                   const FormatChoice& formats, const std::string& out,
-                   const std::function<void(std::size_t, std::size_t)>& progress,
+                   const FormatChoice& formats, const std::string& out, const WriteProgress& progress,
                    const std::map<std::string, std::string>& files = {});
 
 }  // namespace foe

@@ -1,8 +1,9 @@
 #include "weights/identity.h"
 
 #include <algorithm>
-#include <string>
 #include <vector>
+
+#include <fmt/format.h>
 
 #include "base/digest.h"
 
@@ -41,6 +42,10 @@ std::uint64_t tensors_digest(ThreadPool& pool, const TensorFolder& folder) {
   Digest all;
   all.add(std::as_bytes(std::span<const std::uint64_t>(values)));
   return all.value();
+}
+
+std::string model_identity(ThreadPool& pool, const TensorFolder& folder) {
+  return fmt::format("{:016x}", tensors_digest(pool, folder));
 }
 
 }  // namespace foe

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "base/thread_pool.h"
 #include "weights/tensor_folder.h"
@@ -13,5 +14,7 @@ namespace foe {
 // model. Two models that were trained apart, or an incomplete copy, differ nearly everywhere, so the digest shows it.
 // It does not show a small change within a large tensor.
 std::uint64_t tensors_digest(ThreadPool& pool, const TensorFolder& folder);
+// The same as text, as records of routes have it.
+std::string model_identity(ThreadPool& pool, const TensorFolder& folder);
 
 }  // namespace foe

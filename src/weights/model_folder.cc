@@ -40,12 +40,38 @@ void write_model_folder(const std::string& dir, const ModelConfig& config, std::
     if (entry.path().extension() == ".tiktoken") copy(entry.path().filename());
 }
 
+void write_new_model_folder(const std::string& path, const ModelConfig& config, std::vector<TensorSource> tensors,
+                            const std::string& tokenizer_dir, const WriteProgress& progress,
+                            const std::map<std::string, std::string>& files) {
+  std::size_t total = 0, written = 0;
+  for (TensorSource& source : tensors) {
+    std::int64_t bytes = source.type->bits / 8;
+    for (const std::int64_t size : source.shape) bytes *= size;
+    total += bytes;
+    source.write = [&written, &total, &progress, write = std::move(source.write)](const TensorSource::Sink& sink) {
+      write([&](std::span<const std::byte> piece) {
+        sink(piece);
+        progress(written += piece.size(), total);
+      });
+    };
+  }
+  NewFolder folder(path);
+  write_model_folder(folder.partial(), config, std::move(tensors), tokenizer_dir);
+  for (const auto& [name, contents] : files) write_text_file(folder.partial() + "/" + name, contents);
+  folder.commit();
+}
+
+void require_new(const std::string& path) {
+  std::error_code ignored;
+  if (std::filesystem::exists(std::filesystem::symlink_status(path, ignored)))
+    fail("{}: expected a folder that is not there yet, but it exists: choose another name, or remove it", path);
+}
+
 NewFolder::NewFolder(std::string path) : path_(std::move(path)) {
   namespace fs = std::filesystem;
   while (path_.size() > 1 && path_.ends_with('/')) path_.pop_back();
+  require_new(path_);
   std::error_code error;
-  if (fs::exists(fs::symlink_status(path_, error)))
-    fail("{}: expected a folder that is not there yet, but it exists: choose another name, or remove it", path_);
   partial_ = path_ + ".partial";
   fs::create_directories(partial_, error);
   if (error) fail("{}: expected to make a folder, got: {}", partial_, error.message());

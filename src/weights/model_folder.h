@@ -1,6 +1,9 @@
 // Writes model folders.
 #pragma once
 
+#include <cstddef>
+#include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -14,6 +17,18 @@ namespace foe {
 // `tokenizer_dir` has. Throws Error if the disk refuses.
 void write_model_folder(const std::string& dir, const ModelConfig& config, std::vector<TensorSource> tensors,
                         const std::string& tokenizer_dir);
+
+// Is called now and then with the bytes that are written and their total.
+using WriteProgress = std::function<void(std::size_t written, std::size_t total)>;
+
+// Does the same where nothing exists yet, as a NewFolder. `files` are written as well, by their names. Throws Error in
+// all of these cases.
+void write_new_model_folder(const std::string& path, const ModelConfig& config, std::vector<TensorSource> tensors,
+                            const std::string& tokenizer_dir, const WriteProgress& progress,
+                            const std::map<std::string, std::string>& files = {});
+
+// Throws Error if something exists at `path`.
+void require_new(const std::string& path);
 
 // A new folder that exists with all of its files or not at all, even if the process is killed: it is written as
 // PATH.partial, and commit() renames it. What a killed process has left at PATH.partial is replaced.

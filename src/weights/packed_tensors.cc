@@ -56,6 +56,23 @@ StoredFormat format_of_part(const StoredFormats& formats, TensorFormat part) {
 
 }  // namespace
 
+void check_plain(const StoredTensors& stored, const ModelConfig& config) {
+  const std::string& folder = stored.folder().model_dir();
+  const StoredFormats formats = stored_formats(stored, config);
+  for (const StoredFormat& part : {formats.attention, formats.experts, formats.head})
+    if (part.packed)
+      fail("{}: expected weights in f32, bf16 or f16, got a model that is packed in {}", folder,
+           to_string(part.format));
+  check_tensors(stored, formats);
+  for_each_tensor(stored.table(), [&](const ModelTensor& row, int index) {
+    if (const Tensor tensor = stored.find(row, index).tensor; in_blocks(tensor.dtype))
+      fail("{}: {}: expected weights in f32, bf16 or f16, got {}", folder, tensor.name, to_string(tensor.dtype));
+  });
+  if (const std::string& head = stored.table().at(TensorRole::kHead).name;
+      config.tie_word_embeddings && stored.folder().contains(head))
+    fail("{}: expected no {} in a model whose head is its embedding, got one", folder, head);
+}
+
 StoredMatrix matrix(const Tensor& tensor) {
   const int rows = static_cast<int>(tensor.shape[0]), depth = static_cast<int>(tensor.shape[1]);
   return {tensor.dtype, tensor.bytes.data(), bytes_of(tensor.dtype, depth), rows, depth};

@@ -35,6 +35,10 @@ WeightFormats formats_in_memory(const TensorFolder& folder, const StoredFormats&
 // answers wrong. Shapes are checked of what is not packed.
 void check_tensors(const StoredTensors& stored, const StoredFormats& formats);
 
+// The same for a folder whose weights are wanted one by one: Error if a part is packed, if a tensor is in blocks of a
+// quantised type, or if a model that ties its head to the embedding has one all the same.
+void check_plain(const StoredTensors& stored, const ModelConfig& config);
+
 // Returns a tensor with two dimensions as the StoredMatrix that pack() takes.
 StoredMatrix matrix(const Tensor& tensor);
 

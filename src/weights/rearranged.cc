@@ -45,15 +45,31 @@ std::array<BF16, 16> scaled_levels(int e) {
 
 }  // namespace
 
-Tensor strided_rows(const Tensor& tensor, const RowsOf& rows) {
-  check_rows(rows, tensor.shape[0]);
+namespace {
+
+// Row i of the result is row row_at(i) of the tensor.
+template <typename RowAt>
+Tensor gathered_rows(const Tensor& tensor, std::int64_t count, RowAt&& row_at) {
   std::vector<std::int64_t> shape = tensor.shape;
-  shape[0] = rows.count;
+  shape[0] = count;
   const std::size_t row = tensor.shape[0] == 0 ? 0 : tensor.bytes.size() / static_cast<std::size_t>(tensor.shape[0]);
   NewTensor made = new_tensor(tensor.dtype, std::move(shape), tensor.name);
-  for (std::int64_t i = 0; i < rows.count; ++i)
-    std::memcpy(made.bytes + i * row, tensor.bytes.data() + (rows.first + i * rows.step) * row, row);
+  for (std::int64_t i = 0; i < count; ++i)
+    std::memcpy(made.bytes + i * row, tensor.bytes.data() + row_at(i) * row, row);
   return std::move(made.tensor);
+}
+
+}  // namespace
+
+Tensor strided_rows(const Tensor& tensor, const RowsOf& rows) {
+  check_rows(rows, tensor.shape[0]);
+  return gathered_rows(tensor, rows.count, [&](std::int64_t i) { return rows.first + i * rows.step; });
+}
+
+Tensor rows_in_order(const Tensor& tensor, std::span<const int> order) {
+  const std::int64_t all = tensor.shape[0];
+  for (const int row : order) FOE_CHECK(row >= 0 && row < all, "row {} of {}", row, all);
+  return gathered_rows(tensor, static_cast<std::int64_t>(order.size()), [&](std::int64_t i) { return order[i]; });
 }
 
 Tensor transposed_rows(const Tensor& tensor, const RowsOf& rows) {

@@ -16,6 +16,8 @@ struct RowsOf {
 
 // Returns such rows of a tensor [out, in], or such elements of a vector.
 Tensor strided_rows(const Tensor& tensor, const RowsOf& rows);
+// Returns a tensor's rows in this order, or a vector's elements.
+Tensor rows_in_order(const Tensor& tensor, std::span<const int> order);
 // Returns such rows of the transpose of a tensor [in, out].
 Tensor transposed_rows(const Tensor& tensor, const RowsOf& rows);
 

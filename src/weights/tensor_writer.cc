@@ -98,6 +98,16 @@ TensorSource generated_source(std::string name, DType dtype, std::vector<std::in
   return source;
 }
 
+TensorSource weight_source(std::string name, const Tensor& tensor, DType otherwise) {
+  if (tensor.dtype != DType::kF32 && tensor.dtype != DType::kBF16)
+    return generated_source(std::move(name), otherwise, tensor.shape,
+                            [tensor](std::size_t first, std::span<float> out) {
+                              read_floats(tensor, static_cast<std::int64_t>(first), out);
+                            });
+  return {std::move(name), stored_type(tensor.dtype), tensor.shape,
+          [tensor](const TensorSource::Sink& sink) { sink(tensor.bytes); }};
+}
+
 TensorSource byte_source(std::string name, std::string_view type, std::vector<std::int64_t> shape,
                          std::span<const std::byte> bytes) {
   TensorSource source{std::move(name), find_stored_type(type), std::move(shape), {}};

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "weights/stored_type.h"
+#include "weights/tensor_file.h"
 
 namespace foe {
 
@@ -32,6 +33,9 @@ TensorSource float_source(std::string name, DType dtype, std::vector<std::int64_
 // and writes the values from element `first` on.
 TensorSource generated_source(std::string name, DType dtype, std::vector<std::int64_t> shape,
                               std::function<void(std::size_t first, std::span<float> out)> fill);
+// Makes a source from weights, whose file must stay open until they are written: in their own type if it is f32 or
+// bf16, and otherwise in `otherwise`.
+TensorSource weight_source(std::string name, const Tensor& tensor, DType otherwise = DType::kF32);
 // Makes a source from bytes, which must live until the file is written, of a type of safetensors such as "U64".
 TensorSource byte_source(std::string name, std::string_view type, std::vector<std::int64_t> shape,
                          std::span<const std::byte> bytes);
