@@ -89,6 +89,7 @@ struct Request {
   int max_tokens = 16;                 // limit on output tokens, including those in `output`
   std::vector<std::int32_t> stop_ids;  // tokens that end the output (and are part of it)
   int priority = 0;                    // lower values are served first
+  std::uint64_t cache_salt = 0;        // requests with different ones do not use each other's KV blocks
   SamplingParams sampling;
   Constraint constraint = {};
   // What its first positions are routed by, instead of the router. Copies share it.

@@ -58,7 +58,7 @@ std::vector<std::int32_t> Scheduler::find_hits(const Sequence& sequence, int own
   std::vector<std::int32_t> hits;
   if (!shares_blocks(sequence)) return hits;
   for (int i = 0; (i + 1) * kKvBlock <= sequence.first_wanted(); ++i) {
-    const std::int32_t parent = hits.empty() ? BlockPool::kNone : hits.back();
+    const BlockPool::Parent parent = hits.empty() ? BlockPool::start(sequence.request.cache_salt) : hits.back();
     const std::int32_t block = pools_[owner].find(parent, sequence.block_tokens(i));
     if (block == BlockPool::kNone) break;
     hits.push_back(block);
@@ -75,7 +75,7 @@ int Scheduler::find_coming(const Sequence& sequence, int owner, std::span<const 
   for (const Sequence* s : running_) {
     if (!served_before(*s, sequence)) break;
     if (!shares_blocks(*s) || s->owner != owner || s->published != count ||
-        (count > 0 && s->blocks[count - 1] != hits.back()))
+        s->request.cache_salt != sequence.request.cache_salt || (count > 0 && s->blocks[count - 1] != hits.back()))
       continue;
     const auto first = s->tokens.begin() + begin, last = s->tokens.begin() + std::min(end, s->total());
     const auto alike = std::mismatch(first, last, sequence.tokens.begin() + begin).first - first;

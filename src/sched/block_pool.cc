@@ -10,12 +10,12 @@ namespace foe {
 
 std::size_t BlockPool::Hash::operator()(const Key& key) const {
   const auto word = [](std::int32_t v) { return static_cast<std::uint64_t>(static_cast<std::uint32_t>(v)); };
-  std::uint64_t hash = word(key.parent);
+  auto hash = static_cast<std::uint64_t>(key.parent);
   for (int i = 0; i < kKvBlock; i += 2) hash = random_bits(hash, word(key.tokens[i]) << 32 | word(key.tokens[i + 1]));
   return hash;
 }
 
-BlockPool::Key BlockPool::make_key(std::int32_t parent, Tokens tokens) {
+BlockPool::Key BlockPool::make_key(Parent parent, Tokens tokens) {
   Key key{.parent = parent};
   std::copy(tokens.begin(), tokens.end(), key.tokens.begin());
   return key;
@@ -65,12 +65,12 @@ void BlockPool::release(std::span<const std::int32_t> table) {
   for (auto id = table.rbegin(); id != table.rend(); ++id) release(*id);
 }
 
-std::int32_t BlockPool::find(std::int32_t parent, Tokens tokens) const {
+std::int32_t BlockPool::find(Parent parent, Tokens tokens) const {
   const auto it = known_.find(make_key(parent, tokens));
   return it == known_.end() ? kNone : it->second;
 }
 
-std::int32_t BlockPool::publish(std::int32_t block, std::int32_t parent, Tokens tokens) {
+std::int32_t BlockPool::publish(std::int32_t block, Parent parent, Tokens tokens) {
   Block& b = blocks_[block];
   FOE_CHECK(b.users == 1 && !b.known, "block {} has {} users and {} contents", block, b.users,
             b.known ? "known" : "no");
@@ -104,7 +104,7 @@ void BlockPool::check(std::span<const int> users) const {
     ++known;
     const auto it = known_.find(b.key);
     FOE_CHECK(it != known_.end() && it->second == id, "block {} is not found by its contents", id);
-    if (b.key.parent == kNone) continue;
+    if (b.key.parent < 0) continue;  // it starts a sequence
     const Block& parent = blocks_[b.key.parent];
     FOE_CHECK(parent.known && parent.users >= b.users, "block {} with {} users is behind block {} with {}", id, b.users,
               b.key.parent, parent.users);

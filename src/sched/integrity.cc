@@ -31,8 +31,7 @@ void Scheduler::check() const {
     for (int i = 0; i < blocks; ++i) {
       ++users[s->owner][s->blocks[i]];
       if (i >= s->published) continue;
-      const std::int32_t parent = i > 0 ? s->blocks[i - 1] : BlockPool::kNone;
-      const std::int32_t found = pools_[s->owner].find(parent, s->block_tokens(i));
+      const std::int32_t found = pools_[s->owner].find(s->parent_of(i), s->block_tokens(i));
       FOE_CHECK(found == s->blocks[i], "request {}: its block {} is {}, but {} is found", id, i, s->blocks[i], found);
     }
   }

@@ -184,9 +184,8 @@ void Scheduler::keep_drafted(Sequence& s, int accepted) {
 void Scheduler::publish(Sequence& s) {
   if (!shares_blocks(s)) return;
   for (; (s.published + 1) * kKvBlock <= s.done; ++s.published) {
-    const std::int32_t parent = s.published > 0 ? s.blocks[s.published - 1] : BlockPool::kNone;
     std::int32_t& block = s.blocks[s.published];
-    block = pools_[s.owner].publish(block, parent, s.block_tokens(s.published));
+    block = pools_[s.owner].publish(block, s.parent_of(s.published), s.block_tokens(s.published));
   }
 }
 

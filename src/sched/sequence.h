@@ -50,6 +50,10 @@ struct Sequence {
   }
   // Returns how many rows of logits are wanted among the positions before `end`.
   int rows_before(int end) const { return std::max(0, end - first_wanted()); }
+  // What comes before one of its blocks.
+  BlockPool::Parent parent_of(int block) const {
+    return block > 0 ? blocks[block - 1] : BlockPool::start(request.cache_salt);
+  }
   BlockPool::Tokens block_tokens(int block) const {
     return BlockPool::Tokens(tokens.data() + static_cast<std::ptrdiff_t>(block) * kKvBlock, kKvBlock);
   }

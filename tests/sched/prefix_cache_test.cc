@@ -50,6 +50,30 @@ TEST(PrefixCache, FindsFullBlocksButRunsTheLastToken) {
   EXPECT_EQ(s.stats().prompt_tokens, 48 + 48 + 49 + 67 + 45);
 }
 
+// So nobody learns from `cached_tokens` what others have asked.
+TEST(PrefixCache, RequestsWithDifferentSaltsShareNothing) {
+  Scheduler s(kLimits);
+  constexpr std::uint64_t kLarge = ~std::uint64_t{0};
+  const auto salted = [](std::int64_t id, std::uint64_t salt) {
+    Request r = alike(id, 48, 1);
+    r.cache_salt = salt;
+    return r;
+  };
+  std::int64_t id = 0;
+  for (const auto& [salt, hits] :
+       {std::pair{std::uint64_t{0}, 0}, {12, 0}, {kLarge, 0}, {0, 48}, {12, 48}, {kLarge, 48}}) {
+    s.add(salted(++id, salt));
+    EXPECT_EQ(cached(drain(s), id), hits) << salt;
+  }
+  // Nor do they wait for what the others are about to compute.
+  s.add(alike(++id, 200, 1));
+  Request other = alike(++id, 200, 1);
+  other.cache_salt = 9;
+  s.add(other);
+  s.next();
+  EXPECT_EQ(s.num_running(), 2);
+}
+
 TEST(PrefixCache, OutputIsFoundToo) {
   Scheduler s(kLimits);
   s.add(request(1, 10, 30));

@@ -7,6 +7,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/digest.h"
 #include "base/rng.h"
 #include "base/strict_json.h"
 #include "engine/sampler.h"
@@ -26,6 +27,7 @@ using json = nlohmann::ordered_json;
 constexpr std::size_t kMaxStopStrings = 16;
 constexpr std::size_t kMaxStopBytes = 1024;
 constexpr std::size_t kMaxStopIds = 128;
+constexpr std::size_t kMaxSaltBytes = 1024;
 constexpr std::size_t kMaxBadWords = 256, kMaxBadWordBytes = 256;
 constexpr std::size_t kMaxRouteBytes = kMaxLinkMessage / 2;  // the rest of a request has to fit, too
 
@@ -65,6 +67,20 @@ std::vector<LogitBias> read_logit_bias(const json& object, int vocab_size) {
     biases.push_back({id, bias.get<float>()});
   }
   return biases;
+}
+
+// Returns a digest of the salt, which is never 0. It begins with a secret of this process, so that nobody can choose a
+// salt with the digest of another.
+std::uint64_t read_cache_salt(const json& object) {
+  const std::vector<std::string> salt = read_strings(object, "cache_salt", 1, kMaxSaltBytes);
+  if (salt.empty()) return 0;
+  static const std::string kSecret = [] {
+    std::random_device random;
+    return fmt::format("{} {} {} {} ", random(), random(), random(), random());
+  }();
+  Digest digest;
+  digest.add(kSecret + salt.front());
+  return digest.value() | 4;  // the lowest two bits do not count
 }
 
 // Reads a file of routes (trace/route_file.h), in base64, that the model can run. Whether it is of the model's weights
@@ -157,6 +173,7 @@ std::vector<Request> engine_requests(const GenerationRequest& request, const std
     r.stop_ids.insert(r.stop_ids.end(), request.stop_ids.begin(), request.stop_ids.end());
     for (const auto& [id, text] : request.stop_tokens) r.stop_ids.push_back(id);
     r.priority = request.priority;
+    r.cache_salt = request.cache_salt;
     r.sampling = request.sampling;
     const std::uint64_t j = choice % request.n;
     const std::uint64_t seed = request.seed.value_or(std::uint64_t{random()} << 32 | random());
@@ -210,6 +227,7 @@ void read_common(const json& object, const ServedModel& model, GenerationRequest
   request.stream = read_bool(object, "stream", false);
   request.include_usage = read_include_usage(object, request.stream);
   request.priority = read_int(object, "priority", 1 - kMaxPriority, kMaxPriority, 0);
+  request.cache_salt = read_cache_salt(object);
   request.constraint = read_constraint(object, model);
   request.route = read_route(object, model);
 }

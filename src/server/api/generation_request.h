@@ -59,6 +59,7 @@ struct GenerationRequest {
   bool stream = false;
   bool include_usage = false;  // at the end of a stream
   int priority = 0;
+  std::uint64_t cache_salt = 0;  // what Request::cache_salt is
   Constraint constraint;
   std::shared_ptr<const SequenceRoute> route;
 

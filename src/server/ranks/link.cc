@@ -179,7 +179,7 @@ void fields(auto& v, Is<Submit> auto& m) {
   v.numbers(r.output);
   v.numbers(r.max_tokens);
   v.numbers(r.stop_ids);
-  v.numbers(r.priority);
+  v.numbers(r.priority, r.cache_salt);
   fields(v, r.sampling);
   fields(v, r.constraint);
   fields(v, r.route);

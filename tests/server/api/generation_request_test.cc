@@ -332,6 +332,18 @@ TEST(CompletionRequest, ReadsWhichTokensMayCome) {
   EXPECT_EQ(refusal_of("bad_words", "[1]"), "expected a string or a list of strings, got [1]");
 }
 
+TEST(CompletionRequest, ReadsASaltAsADigest) {
+  const auto salt = [](const std::string& value) {
+    return engine_requests(parse(R"({"prompt": "x", "cache_salt": )" + value + "}"), {}).at(0).cache_salt;
+  };
+  EXPECT_EQ(salt("null"), 0u);
+  EXPECT_EQ(salt("\"a\""), salt("\"a\""));
+  EXPECT_NE(salt("\"a\""), salt("\"b\""));
+  EXPECT_GT(salt("\"a\""), 1u);
+  EXPECT_EQ(refusal_of("cache_salt", "\"\""), "expected strings of 1 to 1024 bytes, got one of 0");
+  EXPECT_EQ(refusal_of("cache_salt", "7"), "expected a string or a list of strings, got 7");
+}
+
 // Texts leave special tokens out, so that a stop string could never match one.
 TEST(CompletionRequest, AStopStringMaySpellASpecialToken) {
   const GenerationRequest r = parse(R"({"prompt": "x", "stop": ["a", "<|endoftext|>"]})");
