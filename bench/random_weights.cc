@@ -32,11 +32,11 @@ void write_parts(PackedMatrix& matrix) {
   }
 }
 
-// Sets the scale of all blocks to one that gives random codes a standard deviation near 1. In int4 the choices of
-// factors stay random.
+// Sets the scale of all blocks to one that gives weights a standard deviation near 1. Those of int8 are rotated, and
+// have one of 1 / sqrt(kCodeBlock) then. In int4 the choices of factors stay random.
 void write_scales(PackedMatrix& matrix) {
   if (in_parts(matrix.format)) return write_parts(matrix);
-  constexpr float kScale8 = 1 / 73.9f, kScale4 = 1 / 54.8f;  // the deviations of all bytes, and of kInt4Products
+  constexpr float kScale8 = 0.0884f / 73.9f, kScale4 = 1 / 54.8f;  // the deviations of all bytes, and of kInt4Products
   const BF16 half = to_bf16(kScale4);
   for (std::size_t at = 0; at < matrix.own.size(); at += block_bytes(matrix.format))
     for (int r = 0; r < kPanel; ++r)

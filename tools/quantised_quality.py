@@ -24,7 +24,7 @@ import tokenizers
 import int4_levels
 
 ROOT = Path(__file__).resolve().parents[1]
-FORMATS = (ROOT / "src" / "kernels" / "weight_format.h").read_text()
+FORMATS = (ROOT / "src" / "kernels" / "formats" / "weight_format.h").read_text()
 
 
 def constants(name: str) -> list[float]:
@@ -55,14 +55,24 @@ def in_blocks(matrix: np.ndarray, depth: int) -> np.ndarray:
     return padded.reshape(-1, depth)
 
 
+def rotated(blocks: np.ndarray) -> np.ndarray:
+    """The Walsh-Hadamard transform of each block, with unchanged lengths."""
+    width = blocks.shape[1]
+    signs = np.array([[1]])
+    while len(signs) < width:
+        signs = np.block([[signs, signs], [signs, -signs]])
+    return blocks @ signs / np.sqrt(width)
+
+
 def weight_errors(model: Path) -> None:
     matrices = [v for name, v in read_tensors(model / "model.safetensors") if v.ndim == 2 and "mlp.gate." not in name]
     blocks = np.concatenate([in_blocks(m, int4_levels.BLOCK) for m in matrices]).astype(float)
     blocks = blocks[np.abs(blocks).max(1) > 0]
-    scale = np.abs(blocks).max(1, keepdims=True) / 127
+    turned = rotated(blocks)
+    scale = np.abs(turned).max(1, keepdims=True) / 127
     norm = np.sqrt((blocks**2).sum())
     print("relative error of the matrices:")
-    print(f"  int8, blocks of 128                                  {np.sqrt(((np.round(blocks / scale) * scale - blocks) ** 2).sum()) / norm:.4f}")
+    print(f"  int8, rotated blocks of 128                          {np.sqrt(((np.round(turned / scale) * scale - turned) ** 2).sum()) / norm:.4f}")
     print(f"  int4, blocks of 128, a factor for each 16            {int4_levels.relative_error(blocks, INT4_LEVELS, INT4_FACTORS):.4f}")
     print(f"  these levels, a scale for each 32 and no factors     {int4_levels.one_scale_error(blocks, INT4_LEVELS, 32):.4f}")
     print(f"  uniform levels, a scale for each 32 and no factors   {int4_levels.one_scale_error(blocks, np.arange(-8.0, 8.0), 32):.4f}")

@@ -17,7 +17,7 @@ static_assert(kSumBlockUnit % block_depth(WeightFormat::kBF16xBF16) == 0 &&
               kSumBlockUnit % block_depth(WeightFormat::kQ8_0) == 0);
 
 // Returns the format for which the input of these products is to be rounded, if any needs that. All that do, need the
-// same: those of a part have one format, or they keep formats of integers, beside which rows are rounded alike.
+// same: those of a part have one format, or they keep formats in parts, beside which rows are rounded alike.
 std::optional<WeightFormat> rounding_of(std::span<const Product> products) {
   for (const Product& product : products)
     if (rounds_rows(product.w->format)) return product.w->format;

@@ -14,7 +14,7 @@ namespace {
 const char* layout_of(WeightFormat format) {
   switch (format) {
     case WeightFormat::kInt8:
-      return "int8x128";
+      return "rotated_int8x128";
     case WeightFormat::kInt4:
       return "int4x128";
     default:

@@ -1,8 +1,8 @@
 // Matrices that a model folder has packed already, which are mapped without copying. Such a matrix is a tensor
 // "NAME.panels.LAYOUT" of bytes, of shape [matrices, panels of 16 rows, bytes of a panel]
-// (kernels/formats/weight_format.h). LAYOUT is f32, bf16, int8 or int4x128. For attention, a federated model has a
-// matrix for each group, with the group's heads, and any other model has one. Gate and up of an expert are one matrix,
-// as pack_gate_up() makes it.
+// (kernels/formats/weight_format.h). LAYOUT is f32, bf16, rotated_int8x128 or int4x128. For attention, a federated
+// model has a matrix for each group, with the group's heads, and any other model has one. Gate and up of an expert are
+// one matrix, as pack_gate_up() makes it.
 #pragma once
 
 #include <optional>

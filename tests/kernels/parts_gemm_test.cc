@@ -85,19 +85,19 @@ struct Rows {
 float expected_bits(DType type, const std::uint8_t* w, int skip, const QuantisedRows& x, int i, int depth) {
   const int part = type == DType::kQ6_K ? 16 : 32;
   float y = 0;
-  for (int block = 0; block < depth; block += kCodeBlock) {
+  for (int begin = 0; begin < depth; begin += kRowPart) {
     float sum = 0;
-    for (int k = block; k < std::min(depth, block + kCodeBlock); k += part) {
+    for (int k = begin; k < begin + kRowPart; k += part) {
       int dot = 0, codes = 0;
       for (int j = k; j < k + part; ++j) {
         dot += quantised_code(x, i, j) * weight_of(type, w, skip + j).code;
         codes += quantised_code(x, i, j);
       }
       const Weight first = weight_of(type, w, skip + k);
-      sum = std::fma(static_cast<float>(codes), -static_cast<float>(first.min), sum);
       sum = std::fma(static_cast<float>(dot), static_cast<float>(first.scale), sum);
+      sum = std::fma(static_cast<float>(codes), -static_cast<float>(first.min), sum);
     }
-    y = std::fma(sum, row_block_of(x, i, block).scale, y);
+    y = std::fma(sum, scale_in_parts(x, i, begin), y);
   }
   return y;
 }
@@ -158,12 +158,12 @@ TEST(PartsGemm, MatchesDecodedWeights) {
               weight_of(type, reinterpret_cast<const std::uint8_t*>(bytes.data()) + n * matrix.row_bytes, k);
           ASSERT_NEAR(row[k], weight.scale * weight.code - weight.min,
                       gamma(3) * (std::abs(weight.scale * weight.code) + std::abs(weight.min)));
-          expected += quantised_value(x.view, i, k) * (weight.scale * weight.code - weight.min);
+          expected += value_in_parts(x.view, i, k) * (weight.scale * weight.code - weight.min);
           magnitude +=
-              std::abs(quantised_value(x.view, i, k)) * (std::abs(weight.scale * weight.code) + std::abs(weight.min));
+              std::abs(value_in_parts(x.view, i, k)) * (std::abs(weight.scale * weight.code) + std::abs(weight.min));
         }
-        // Two additions for each part of a block, one for each block.
-        const double roundings = 2.0 * kCodeBlock / part_depth(w.format) + kDepth / kCodeBlock + 1;
+        // Each term is in up to four sums of kRowPart, and then in one for each kRowPart.
+        const double roundings = 4 + kDepth / kRowPart + 1;
         ASSERT_NEAR(y[i * kWidth + n], expected, gamma(roundings) * magnitude) << to_string(type);
       }
     }

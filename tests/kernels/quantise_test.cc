@@ -3,11 +3,13 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
-#include <utility>
+#include <numeric>
+#include <type_traits>
 
 #include <gtest/gtest.h>
 
 #include "each_target.h"
+#include "kernels/formats/float_offset.h"
 #include "numerics.h"
 #include "quantised_values.h"
 
@@ -18,13 +20,15 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 struct Rounded {
   float scale = 0;
-  std::vector<float> values;  // what the codes say
+  std::vector<float> exact, values;  // what the codes stand for, and what they say
 };
 
 Rounded round_block(WeightFormat format, const std::vector<float>& w) {
-  const WeightBlock block = quantise_block(format, w.data(), static_cast<int>(w.size()));
-  Rounded r{block.scale, {}};
-  for (std::size_t k = 0; k < w.size(); ++k) r.values.push_back(weight_value(format, block, static_cast<int>(k)));
+  const int n = static_cast<int>(w.size());
+  const WeightBlock block = quantise_block(format, w.data(), n);
+  const CodedFloats exact = coded_weights(format, w.data(), n);
+  Rounded r{block.scale, {exact.begin(), exact.end()}, {}};
+  for (int k = 0; k < kCodeBlock; ++k) r.values.push_back(weight_value(format, block, k));
   return r;
 }
 
@@ -42,10 +46,25 @@ double squares(const std::vector<float>& w) {
 // Half a step, and what a multiple's own roundings add.
 TEST(QuantiseBlock, Int8IsTheNearestMultiple) {
   for (const int n : {1, 15, 127, 128}) {
-    const std::vector<float> w = random_values(n, n);
-    const Rounded r = round_block(WeightFormat::kInt8, w);
+    const Rounded r = round_block(WeightFormat::kInt8, random_values(n, n));
+    for (int k = 0; k < kCodeBlock; ++k)
+      EXPECT_NEAR(r.values[k], r.exact[k], r.scale * (0.5 + 3 * 127 * kUnitRoundoff)) << n << ", " << k;
+  }
+}
+
+// A product of rotated weights and rotated activations is that of what they were: both sums of kCodeBlock numbers have
+// seven roundings, and so many signs of the terms cancel.
+TEST(QuantiseBlock, RotationKeepsProducts) {
+  for (const int n : {1, 100, kCodeBlock}) {
+    const std::vector<float> w = random_values(n, 1), x = random_values(n, 2);
+    const CodedFloats rotated_w = coded_weights(WeightFormat::kInt8, w.data(), n);
+    const CodedFloats rotated_x = coded_row(WeightFormat::kInt8, x.data(), n);
+    double expected = 0, actual = 0, magnitude = 0;
+    for (int k = 0; k < n; ++k) expected += static_cast<double>(w[k]) * x[k];
+    for (int k = 0; k < kCodeBlock; ++k) actual += static_cast<double>(rotated_w[k]) * rotated_x[k];
     for (int k = 0; k < n; ++k)
-      EXPECT_NEAR(r.values[k], w[k], r.scale * (0.5 + 3 * 127 * kUnitRoundoff)) << n << ", " << k;
+      for (int j = 0; j < n; ++j) magnitude += std::abs(static_cast<double>(w[k]) * x[j]);
+    EXPECT_NEAR(actual, expected, gamma(2 * 7) * magnitude);
   }
 }
 
@@ -72,9 +91,9 @@ double least_error(const std::vector<float>& w) {
 TEST(QuantiseBlock, Int4HasNearlyTheLeastError) {
   double error = 0, least = 0;
   for (int seed = 0; seed < 100; ++seed) {
-    const std::vector<float> w = random_values(32, seed);
-    error += squared_error(w, round_block(WeightFormat::kInt4, w).values);
-    least += least_error(w);
+    const Rounded r = round_block(WeightFormat::kInt4, random_values(kCodeBlock, seed));
+    error += squared_error(r.exact, r.values);
+    least += least_error(r.exact);
   }
   EXPECT_LT(error, 1.05 * least);
 }
@@ -83,9 +102,8 @@ TEST(QuantiseBlock, Int4HasNearlyTheLeastError) {
 TEST(QuantiseBlock, Int8HasTheErrorOfItsStep) {
   double error = 0, expected = 0;
   for (int seed = 0; seed < 400; ++seed) {
-    const std::vector<float> w = random_values(128, seed);
-    const Rounded r = round_block(WeightFormat::kInt8, w);
-    error += squared_error(w, r.values);
+    const Rounded r = round_block(WeightFormat::kInt8, random_values(kCodeBlock, seed));
+    error += squared_error(r.exact, r.values);
     expected += 128 * static_cast<double>(r.scale) * r.scale / 12;
   }
   EXPECT_NEAR(error / expected, 1, 0.05);
@@ -104,7 +122,7 @@ TEST(QuantiseBlock, NothingAndNearlyNothingIsZero) {
   for (const WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4})
     for (const float small : {0.0f, 1e-45f, 1e-38f}) {
       const std::vector<float> w(32, small);
-      EXPECT_EQ(round_block(format, w).values, std::vector<float>(32)) << small;
+      EXPECT_EQ(round_block(format, w).values, std::vector<float>(kCodeBlock)) << small;
     }
 }
 
@@ -116,72 +134,95 @@ TEST(QuantiseBlock, ExtremesOfFloatsAreFinite) {
   }
 }
 
-constexpr WeightFormat kFormats[] = {WeightFormat::kInt8, WeightFormat::kInt4};
-
 // All that rows of integers say, without what fills cache lines.
+template <typename Block>
 std::vector<std::byte> written_bytes(const QuantisedRows& rows, int count, int n) {
+  constexpr std::size_t kUsed = std::is_same_v<Block, RowBlock>
+                                    ? offsetof(RowBlock, part_offsets) + sizeof(RowBlock::part_offsets)
+                                    : sizeof(RowBlockOfParts);
   std::vector<std::byte> all;
   for (int i = 0; i < count; ++i)
     for (int k = 0; k < n; k += kCodeBlock) {
-      const auto* block = reinterpret_cast<const std::byte*>(&row_block_of(rows, i, k));
-      const std::size_t used = offsetof(RowBlock, wide_offsets) + sizeof(RowBlock::wide_offsets);
-      all.insert(all.end(), block, block + used);
+      const auto* block = reinterpret_cast<const std::byte*>(&row_block_of<Block>(rows, i, k));
+      all.insert(all.end(), block, block + kUsed);
     }
   return all;
 }
 
-TEST(QuantiseRows, NearestMultipleOnEveryTargetAndAnyThreads) {
-  const auto pools = thread_pools();
-  for (const WeightFormat format : kFormats)
-    for (const int n : {1, 15, 16, 33, 127, 128, 129, 1000}) {
-      constexpr int kRows = 40;
-      const std::size_t stride = quantised_row_bytes(format, n);
-      const std::vector<float> x = random_values(kRows * n, n);
-      std::vector<std::byte> first;
-      for_each_target([&] {
-        for (const auto& pool : pools) {
-          AlignedBuffer<std::byte> bytes(kRows * stride);
-          const QuantisedRows rows{bytes.data(), stride};
-          quantise_rows(*pool, format, x.data(), n, kRows, n, rows);
-          const std::vector<std::byte> written = written_bytes(rows, kRows, n);
-          if (first.empty()) first = written;
-          ASSERT_EQ(written, first);
-          for (int i = 0; i < kRows; ++i) {
-            int sums[2] = {}, wide = 0, all = 0;
-            for (int k = 0; k < padded_depth(format, n); ++k) {
-              const RowBlock& block = row_block_of(rows, i, k);
-              const double value = quantised_value(rows, i, k), scale = block.scale;
-              sums[k % 4 / 2] += quantised_code(rows, i, k);
-              wide += quantised_code(rows, i, k);
-              // A multiple's own roundings may move it across half a step.
-              if (k < n) {
-                ASSERT_NEAR(value, x[i * n + k], scale * (0.5 + 3 * kMostCode * kUnitRoundoff));
-              } else {
-                ASSERT_EQ(value, 0);
-              }
-              if (k % kInt4Part == kInt4Part - 1)
-                for (int& sum : sums) {
-                  const std::int16_t* offsets = block.part_offsets[k % kCodeBlock / kInt4Part];
-                  ASSERT_EQ(offsets[&sum - sums], -kLevelOffset * std::exchange(sum, 0));
-                }
-              if (k % 32 == 31) {
-                ASSERT_EQ(block.wide_offsets[k % kCodeBlock / 32], -kCodeOffset * wide);
-                all += std::exchange(wide, 0);
-              }
-              if (k % kCodeBlock == kCodeBlock - 1) {
-                ASSERT_EQ(block.offset, -kCodeOffset * std::exchange(all, 0));
-              }
-            }
-          }
-        }
-      });
+// Codes are the nearest multiples of the scale that takes the largest to 127, to within a multiple's own roundings.
+void check_codes(const float* exact, int n, float scale, const std::int8_t* codes) {
+  float largest = 0;
+  for (int k = 0; k < n; ++k) largest = std::max(largest, std::abs(exact[k]));
+  ASSERT_EQ(scale, std::max(largest * 0x1.020406p-7f, std::numeric_limits<float>::min()));
+  for (int k = 0; k < n; ++k)
+    ASSERT_NEAR(static_cast<double>(scale) * codes[k], exact[k], scale * (0.5 + 3 * kMostCode * kUnitRoundoff));
+}
+
+int sum_of(const std::int8_t* codes, int n) {
+  return std::accumulate(codes, codes + n, 0);
+}
+
+template <typename Block>
+void check_part_offsets(const Block& block) {
+  for (int part = 0; part < kCodeBlock / kInt4Part; ++part)
+    for (int half = 0; half < 2; ++half) {
+      int sum = 0;
+      for (int k = 2 * half; k < kInt4Part; k += 4) sum += sum_of(block.codes + part * kInt4Part + k, 2);
+      ASSERT_EQ(block.part_offsets[part][half], -kLevelOffset * sum);
     }
+}
+
+// The block of these n activations, with zeros after them.
+void check_block(WeightFormat format, const RowBlock& block, const float* x, int n) {
+  check_codes(coded_row(format, x, n).data(), kCodeBlock, block.scale, block.codes);
+  check_part_offsets(block);
+  ASSERT_EQ(block.offset, -kCodeOffset * sum_of(block.codes, kCodeBlock));
+}
+void check_block(WeightFormat format, const RowBlockOfParts& block, const float* x, int n) {
+  const CodedFloats all = coded_row(format, x, n);
+  for (int k = 0; k < kCodeBlock; k += kRowPart) {
+    check_codes(all.data() + k, kRowPart, block.scales[k / kRowPart], block.codes + k);
+    ASSERT_EQ(block.wide_offsets[k / kRowPart], kFloatOffset - kCodeOffset * sum_of(block.codes + k, kRowPart));
+  }
+  check_part_offsets(block);
+}
+
+template <typename Block>
+void check_rows(WeightFormat format, int n) {
+  constexpr int kRows = 40;
+  const std::size_t stride = quantised_row_bytes(format, n);
+  const std::vector<float> x = random_values(kRows * n, n);
+  std::vector<std::byte> first;
+  for_each_target([&] {
+    for (const auto& pool : thread_pools()) {
+      AlignedBuffer<std::byte> bytes(kRows * stride);
+      const QuantisedRows rows{bytes.data(), stride};
+      quantise_rows(*pool, format, x.data(), n, kRows, n, rows);
+      const std::vector<std::byte> written = written_bytes<Block>(rows, kRows, n);
+      if (!first.empty()) {
+        ASSERT_EQ(written, first);
+        continue;
+      }
+      first = written;
+      for (int i = 0; i < kRows; ++i)
+        for (int k = 0; k < n; k += kCodeBlock)
+          check_block(format, row_block_of<Block>(rows, i, k), x.data() + i * n + k, std::min(kCodeBlock, n - k));
+    }
+  });
+}
+
+TEST(QuantiseRows, NearestMultipleOnEveryTargetAndAnyThreads) {
+  for (const int n : {1, 15, 16, 33, 127, 128, 129, 1000}) {
+    check_rows<RowBlock>(WeightFormat::kInt8, n);
+    check_rows<RowBlock>(WeightFormat::kInt4, n);
+    check_rows<RowBlockOfParts>(WeightFormat::kQ8_0, n);
+  }
 }
 
 TEST(QuantiseRows, ExtremesAndWhatIsNotANumber) {
   constexpr int kN = 140;
   ThreadPool pool(1);
-  for (const WeightFormat format : kFormats)
+  for (const WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4, WeightFormat::kQ8_0})
     for (const float special :
          {std::nanf(""), kInfinity, -kInfinity, std::numeric_limits<float>::max(), 1e-45f, 0.0f}) {
       std::vector<float> x(kN);
@@ -190,14 +231,12 @@ TEST(QuantiseRows, ExtremesAndWhatIsNotANumber) {
       const QuantisedRows rows{bytes.data(), bytes.size()};
       for_each_target([&] {
         quantise_rows(pool, format, x.data(), kN, 1, kN, rows);
-        const float scale = row_block_of(rows, 0, 17).scale;
+        const float scale = in_parts(format) ? scale_in_parts(rows, 0, 17) : row_block_of(rows, 0, 17).scale;
         EXPECT_EQ(std::isfinite(special), std::isfinite(scale)) << special;
-        if (std::isfinite(special)) {
-          EXPECT_NEAR(quantised_value(rows, 0, 17), special, scale / 2);
-        }
         for (int k = 0; k < padded_depth(format, kN); ++k) {
-          if (k == 17) continue;
-          EXPECT_EQ(quantised_code(rows, 0, k), 0);
+          const int most =
+              k == 17 || (k < kCodeBlock && format == WeightFormat::kInt8) ? kMostCode : 0;  // rotation spreads it
+          EXPECT_EQ(std::abs(quantised_code(rows, 0, k)), std::abs(special) > 1 && std::isfinite(special) ? most : 0);
         }
       });
     }

@@ -36,10 +36,11 @@ double element(const PackedMatrix& w, int row, int k) {
   return static_cast<double>(to_float(scale)) * factor * level;
 }
 
+// With what rotation makes of the zeros that fill up the last block.
 ref::Values elements(const PackedMatrix& w) {
   ref::Values values;
   for (int row = 0; row < w.rows; ++row)
-    for (int k = 0; k < w.depth; ++k) values.push_back(element(w, row, k));
+    for (int k = 0; k < padded_depth(w.format, w.depth); ++k) values.push_back(element(w, row, k));
   return values;
 }
 
@@ -75,11 +76,12 @@ struct Case {
         x(format, random_values(static_cast<std::size_t>(count) * depth, seed + 1), count, depth),
         y(static_cast<std::size_t>(count) * width) {
     ref::Values rows;
+    const int padded = padded_depth(format, depth);
     for (int i = 0; i < count; ++i)
-      for (int k = 0; k < depth; ++k) rows.push_back(x.value(i, k));
+      for (int k = 0; k < padded; ++k) rows.push_back(x.value(i, k));
     const ref::Values weights = elements(w);
-    expected = ref::matmul(rows, weights, count, width, depth);
-    magnitude = ref::matmul(absolute(rows), absolute(weights), count, width, depth);
+    expected = ref::matmul(rows, weights, count, width, padded);
+    magnitude = ref::matmul(absolute(rows), absolute(weights), count, width, padded);
   }
   Case(const Case&) = delete;
 
@@ -200,7 +202,11 @@ TEST(QuantisedGemm, LargestCodesAreExact) {
       const PackedMatrix w = filled(kWidth, kDepth, format, byte, choice);
       ASSERT_EQ(element(w, 3, 5), weight);
       for (const int rows : {1, 2, 3, 60}) {
-        const CodedRows x(format, std::vector<float>(rows * kDepth, sign * kMostCode), rows, kDepth);
+        // Rotation makes all of a block equal to its first, if that is the only one.
+        const int step = format == WeightFormat::kInt8 ? kCodeBlock : 1;
+        std::vector<float> values(rows * kDepth);
+        for (int k = 0; k < rows * kDepth; k += step) values[k] = sign * kMostCode;
+        const CodedRows x(format, values, rows, kDepth);
         ASSERT_EQ(quantised_code(x.view, 0, 0), sign * kMostCode);
         const double expected = kDepth * weight * x.value(0, 0);
         std::vector<float> y(rows * kWidth);

@@ -30,7 +30,10 @@ double error_of_product(WeightFormat format, int depth) {
           for (int k = 0; k < depth; k += kCodeBlock) {
             const int at = row * depth + k, n = std::min(kCodeBlock, depth - k);
             const WeightBlock block = quantise_block(format, x.data() + at, n);
-            for (int i = 0; i < n; ++i) rounded[at + i] = weight_value(format, block, i);
+            CodedFloats values;
+            for (int i = 0; i < kCodeBlock; ++i) values[i] = weight_value(format, block, i);
+            if (format == WeightFormat::kInt8) values = rotated(values);
+            std::copy_n(values.begin(), n, rounded.begin() + at);
           }
       });
   const double of_rows = relative_error(kRows * depth, [&](const std::vector<float>& x, std::vector<float>& rounded) {
@@ -39,8 +42,14 @@ double error_of_product(WeightFormat format, int depth) {
     const QuantisedRows rows{bytes.data(), stride};
     ThreadPool one(1);
     quantise_rows(one, format, x.data(), depth, kRows, depth, rows);
-    for (int i = 0; i < kRows * depth; ++i)
-      rounded[i] = static_cast<float>(quantised_value(rows, i / depth, i % depth));
+    for (int i = 0; i < kRows; ++i)
+      for (int k = 0; k < depth; k += kCodeBlock) {
+        CodedFloats values;
+        for (int j = 0; j < kCodeBlock; ++j) values[j] = static_cast<float>(quantised_value(rows, i, k + j));
+        if (format == WeightFormat::kInt8)
+          for (float& value : values = rotated(values)) value /= kCodeBlock;
+        std::copy_n(values.begin(), std::min(kCodeBlock, depth - k), rounded.begin() + i * depth + k);
+      }
   });
   return std::hypot(of_weights, of_rows);
 }

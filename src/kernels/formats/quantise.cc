@@ -7,12 +7,14 @@
 #include <limits>
 
 #include "base/check.h"
+#include "kernels/formats/float_offset.h"
 #include "kernels/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/formats/quantise.cc"
 #include <hwy/foreach_target.h>
 
+#include "kernels/formats/rotate-inl.h"
 #include "kernels/products/int8-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -20,8 +22,9 @@ namespace foe {
 namespace HWY_NAMESPACE {
 namespace {
 
-// Computes the offsets of a block from its codes.
-void store_offsets(RowBlock& block) {
+// Computes the offsets of a block's parts from its codes.
+template <typename Block>
+void store_part_offsets(Block& block) {
   const VU8 ones = hn::Set(DU8(), 1);
   HWY_ALIGN std::int32_t parts[kCodeBlock / 4];
   for (int k = 0; k < kCodeBlock; k += 4 * kVecLanes) {
@@ -34,42 +37,64 @@ void store_offsets(RowBlock& block) {
   static_assert(kLevelOffset == 1 << 5 && kInt4Part == 16);
   for (int part = 0; part < kCodeBlock / kInt4Part; ++part)
     std::memcpy(block.part_offsets[part], parts + part * 4, sizeof block.part_offsets[part]);
-  static_assert(kCodeOffset == 4 * kLevelOffset);
-  block.offset = 0;
-  for (int i = 0; i < kCodeBlock / 32; ++i) {
-    const auto& first = block.part_offsets[2 * i];
-    const auto& second = block.part_offsets[2 * i + 1];
-    block.wide_offsets[i] = 4 * (first[0] + first[1] + second[0] + second[1]);
-    block.offset += block.wide_offsets[i];
+}
+
+// Returns -kCodeOffset * the sum of the codes of parts 2 i and 2 i + 1.
+template <typename Block>
+std::int32_t wide_offset(const Block& block, int i) {
+  static_assert(kCodeOffset == 4 * kLevelOffset && kRowPart == 2 * kInt4Part);
+  const auto& first = block.part_offsets[2 * i];
+  const auto& second = block.part_offsets[2 * i + 1];
+  return 4 * (first[0] + first[1] + second[0] + second[1]);
+}
+
+// Rounds n floats to codes, and returns their scale. If it is NaN, the codes are zero.
+float round_to_codes(const float* x, int n, std::int8_t* codes) {
+  const float scale = int8_scale(x, n);
+  if (std::isnan(scale)) {
+    std::fill_n(codes, n, std::int8_t{0});
+    return scale;
   }
+  const V16 inverse = set16(1 / scale);
+  const hn::Rebind<std::int8_t, DF> d8;
+  for (int k = 0; k < n; k += kLanes16) {
+    const V16 multiple = mul(load16(x + k), inverse);
+    for (int j = 0; j < kVecs; ++j)
+      hn::StoreU(hn::DemoteTo(d8, hn::NearestInt(multiple.v[j])), d8, codes + k + j * kVecLanes);
+  }
+  return scale;
 }
 
 void quantise_row_block(const float* x, RowBlock& block) {
-  block.scale = int8_scale(x, kCodeBlock);
-  if (std::isnan(block.scale)) {
-    const float scale = block.scale;
-    block = {};
-    block.scale = scale;
-    return;
-  }
-  const V16 inverse = set16(1 / block.scale);
-  const hn::Rebind<std::int8_t, DF> d8;
-  for (int k = 0; k < kCodeBlock; k += kLanes16) {
-    const V16 multiple = mul(load16(x + k), inverse);
-    for (int j = 0; j < kVecs; ++j)
-      hn::StoreU(hn::DemoteTo(d8, hn::NearestInt(multiple.v[j])), d8, block.codes + k + j * kVecLanes);
-  }
-  store_offsets(block);
+  block.scale = round_to_codes(x, kCodeBlock, block.codes);
+  store_part_offsets(block);
+  block.offset = 0;
+  for (int i = 0; i < kCodeBlock / kRowPart; ++i) block.offset += wide_offset(block, i);
 }
 
+void quantise_row_block(const float* x, RowBlockOfParts& block) {
+  for (int i = 0; i < kCodeBlock / kRowPart; ++i)
+    block.scales[i] = round_to_codes(x + i * kRowPart, kRowPart, block.codes + i * kRowPart);
+  store_part_offsets(block);
+  for (int i = 0; i < kCodeBlock / kRowPart; ++i) block.wide_offsets[i] = kFloatOffset + wide_offset(block, i);
+}
+
+// Beside int8.
+void quantise_rotated_block(const float* x, RowBlock& block) {
+  HWY_ALIGN float rotated[kCodeBlock];
+  rotate(x, rotated);
+  quantise_row_block(rotated, block);
+}
+
+template <typename Block, void (*kQuantise)(const float*, Block&)>
 void quantise_blocks(const float* x, int n, std::byte* to) {
-  auto* block = reinterpret_cast<RowBlock*>(to);
+  auto* block = reinterpret_cast<Block*>(to);
   int k = 0;
-  for (; k + kCodeBlock <= n; k += kCodeBlock) quantise_row_block(x + k, *block++);
+  for (; k + kCodeBlock <= n; k += kCodeBlock) kQuantise(x + k, *block++);
   if (k == n) return;
   float rest[kCodeBlock] = {};
   std::copy(x + k, x + n, rest);
-  quantise_row_block(rest, *block);
+  kQuantise(rest, *block);
 }
 
 void round_to_bf16(const float* x, int n, std::byte* to) {
@@ -79,8 +104,12 @@ void round_to_bf16(const float* x, int n, std::byte* to) {
 }
 
 void quantise_row(WeightFormat format, const float* x, int n, std::byte* to) {
-  if (quantised(format))
-    quantise_blocks(x, n, to);
+  if (in_parts(format))
+    quantise_blocks<RowBlockOfParts, quantise_row_block>(x, n, to);
+  else if (format == WeightFormat::kInt8)
+    quantise_blocks<RowBlock, quantise_rotated_block>(x, n, to);
+  else if (format == WeightFormat::kInt4)
+    quantise_blocks<RowBlock, quantise_row_block>(x, n, to);
   else
     round_to_bf16(x, n, to);
 }
@@ -157,10 +186,10 @@ struct Int4Search {
 // Tries several scales of both signs, each of which puts the largest weight near the last level of the largest factor.
 // For each it finds the products and then the best scale for these. The best of all is rounded to bf16, and gets the
 // nearest products for the rounded scale.
-void quantise_int4(const float* weights, int n, float largest, WeightBlock& block) {
+void quantise_int4(const float* weights, float largest, WeightBlock& block) {
   constexpr float kTop[] = {104, 111, 118, 126, 135, 145};
   Int4Search search = {};  // in units of the largest weight, so that squares neither overflow nor vanish
-  for (int k = 0; k < n; ++k) {
+  for (int k = 0; k < kCodeBlock; ++k) {
     search.w[k] = weights[k] / largest;
     float& most = search.largest[k / kInt4Part];
     most = std::max(most, std::abs(search.w[k]));
@@ -186,6 +215,13 @@ void quantise_int4(const float* weights, int n, float largest, WeightBlock& bloc
   }
 }
 
+// Rotates kCodeBlock weights and divides them by kCodeBlock, so that products with rotated activations stay what they
+// were. Dividing first keeps sums finite.
+void rotate_weights(float* w) {
+  for (int k = 0; k < kCodeBlock; ++k) w[k] *= 1.0f / kCodeBlock;
+  rotate(w, w);
+}
+
 }  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace foe
@@ -197,23 +233,27 @@ namespace {
 
 HWY_EXPORT(quantise_row);
 HWY_EXPORT(quantise_int4);
+HWY_EXPORT(rotate_weights);
 
 // Blocks whose weights are all smaller become zero, because the inverse of their scale may be infinite.
 constexpr float kSmallest = 0x1p-100f;
 
-void encode_int8(const float* w, int n, WeightBlock& block) {
+void encode_int8(const float* w, WeightBlock& block) {
   const float inverse = 1 / block.scale;
-  for (int k = 0; k < n; ++k)
+  for (int k = 0; k < kCodeBlock; ++k)
     block.codes[k] = static_cast<std::int8_t>(std::clamp(std::nearbyint(w[k] * inverse), -127.0f, 127.0f));
 }
 
 }  // namespace
 
-WeightBlock quantise_block(WeightFormat format, const float* w, int n) {
+WeightBlock quantise_block(WeightFormat format, const float* weights, int n) {
   FOE_CHECK(quantised(format) && !in_parts(format) && 0 < n && n <= kCodeBlock, "{} of {}", n, to_string(format));
+  float w[kCodeBlock] = {};
+  std::copy_n(weights, n, w);
+  if (format == WeightFormat::kInt8) HWY_DYNAMIC_DISPATCH(rotate_weights)(w);
   float largest = 0;
   bool finite = true;
-  for (int k = 0; k < n; ++k) {
+  for (int k = 0; k < kCodeBlock; ++k) {
     largest = std::max(largest, std::abs(w[k]));
     finite &= std::isfinite(w[k]);
   }
@@ -221,11 +261,11 @@ WeightBlock quantise_block(WeightFormat format, const float* w, int n) {
   if (largest < kSmallest) return {};
   WeightBlock block;
   if (format == WeightFormat::kInt4) {
-    HWY_DYNAMIC_DISPATCH(quantise_int4)(w, n, largest, block);
+    HWY_DYNAMIC_DISPATCH(quantise_int4)(w, largest, block);
     return block;
   }
   block.scale = largest * 0x1.020406p-7f;  // a hair less than 1 / 127, so that no weight overflows
-  encode_int8(w, n, block);
+  encode_int8(w, block);
   return block;
 }
 

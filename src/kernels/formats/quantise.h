@@ -11,21 +11,23 @@
 
 namespace foe {
 
-// One output row of a block of weights. In int8, weight k is scale * codes[k]. In int4 it is scale *
-// kInt4Products[codes[k]], where the kInt4Part codes of one part all have the same factor, and the scale is a number
-// that bf16 holds.
+// One output row of a block of weights. In int8, rotated weight k (weight_format.h) is scale * codes[k]. In int4,
+// weight k is scale * kInt4Products[codes[k]], where the kInt4Part codes of one part all have the same factor, and the
+// scale is a number that bf16 holds.
 struct WeightBlock {
   float scale = 0;
   std::array<std::int8_t, kCodeBlock> codes{};
 };
-// Returns the block of n <= kCodeBlock weights w. `format` is kInt8, whose scale is the largest magnitude / 127, or
-// kInt4, which tries several scales and takes the one with the least squared error. A block of weights below 2^-100
-// becomes zero. If a weight is not finite, the scale is NaN, and the whole block is read as NaNs.
+// Returns the block of n <= kCodeBlock weights w, filled up with zeros. `format` is kInt8, which rotates them and has a
+// scale of the largest magnitude / 127, or kInt4, which tries several scales and takes the one with the least squared
+// error. A block of numbers below 2^-100 becomes zero. If a weight is not finite, the scale is NaN, and the whole block
+// is read as NaNs.
 WeightBlock quantise_block(WeightFormat format, const float* w, int n);
 
-// Rows of activations as products with rounded weights take them: bf16 beside bf16xbf16, and blocks of codes (RowBlock)
-// beside int8 and int4. Rows are padded with zeros to the padded depth of the weights, and each begins at a cache line.
-// This is a view; the caller owns the memory.
+// Rows of activations as products with rounded weights take them: bf16 beside bf16xbf16, blocks of codes beside formats
+// of integers, RowBlock for int8 and int4 and RowBlockOfParts for those in parts. Rows are padded with zeros to the
+// padded depth of the weights before they are rotated, and each begins at a cache line. This is a view; the caller owns
+// the memory.
 struct QuantisedRows {
   std::byte* data = nullptr;
   std::size_t stride = 0;  // bytes from row to row: quantised_row_bytes()
@@ -36,16 +38,24 @@ struct QuantisedRows {
 inline constexpr int kCodeOffset = 128, kLevelOffset = 32;
 inline constexpr int kMostCode = 127;  // the largest code of an activation
 
-// kCodeBlock activations of one row: activation k is scale * codes[k]. The other fields are what the offsets of the
-// weights add to a product, with the opposite sign.
+// kCodeBlock activations of one row beside int4, or rotated ones beside int8: number k is scale * codes[k]. The other
+// fields are what the offsets of the weights add to a product, with the opposite sign.
 struct alignas(64) RowBlock {
   std::int8_t codes[kCodeBlock];
   float scale;
   std::int32_t offset;  // -kCodeOffset * the sum of all codes
   // For each part of the block: -kLevelOffset * the sum of its codes with k % 4 < 2, and the same for its other codes.
   std::int16_t part_offsets[kCodeBlock / kInt4Part][2];
-  std::int32_t wide_offsets[kCodeBlock / 32];  // -kCodeOffset * the sum of each 32 codes
 };
+// The same beside formats in parts (and float_offset.h): activation k is scales[k / kRowPart] * codes[k].
+inline constexpr int kRowPart = 32;
+struct alignas(64) RowBlockOfParts {
+  std::int8_t codes[kCodeBlock];
+  float scales[kCodeBlock / kRowPart];
+  std::int16_t part_offsets[kCodeBlock / kInt4Part][2];
+  std::int32_t wide_offsets[kCodeBlock / kRowPart];  // kFloatOffset - kCodeOffset * the sum of kRowPart codes
+};
+static_assert(sizeof(RowBlock) == sizeof(RowBlockOfParts));
 static_assert(kLevelOffset * kMostCode * kInt4Part / 2 <= 32767);
 
 // Returns the rows from `first` on.
@@ -68,8 +78,8 @@ constexpr std::size_t quantised_row_bytes(WeightFormat format, int n) {
 }
 
 // Rounds x [rows, n], whose rows are `x_stride` floats apart, for weights in `format`, and writes row i to the i-th row
-// of `to`. A value becomes the nearest bf16 or the nearest multiple of its block's scale, ties to even. If a value of a
-// block is not finite, the scale of the block is NaN.
+// of `to`. A value becomes the nearest bf16 or the nearest multiple of its scale, ties to even. If a value, or in a
+// rotated block a sum of values, is not finite, its scale is NaN.
 void quantise_rows(ThreadPool& pool, WeightFormat format, const float* x, std::size_t x_stride, int rows, int n,
                    const QuantisedRows& to);
 

@@ -14,6 +14,10 @@
 //              weight = scale * kInt4Factors[choice] * kInt4Levels[index]; the product of the two integers fits into a
 //              signed byte
 //
+// int8 has rotated weights: a block of a row is its Walsh-Hadamard transform / 128 (formats/rotate-inl.h), and the
+// activations beside it are transformed, too. This changes no product, spreads what is large over all numbers of a
+// block, and so makes the steps to which they are rounded smaller.
+//
 // Three formats have the very numbers of GGUF's types of the same names (kernels/formats/stored_blocks.h). A part of a
 // block, 32 k or in q6_k 16, has a scale of its own:
 //
@@ -32,7 +36,8 @@
 // lines of signed bytes or of pairs are what a tile register loads (kernels/products/amx.h).
 //
 // Activations are f32 beside f32 and bf16. Beside bf16xbf16 they are rounded to bf16, and beside all formats of
-// integers to 8 bits with a scale for each block (kernels/formats/quantise.h).
+// integers to 8 bits, with a scale for each 32 beside formats in parts and for each block beside int8 and int4
+// (kernels/formats/quantise.h).
 #pragma once
 
 #include <algorithm>

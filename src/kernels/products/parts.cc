@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "kernels/cpu.h"
+#include "kernels/formats/float_offset.h"
 #include "kernels/targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -24,16 +25,14 @@ constexpr int kPlanes = kFormat == WeightFormat::kQ8_0 && !kDots ? 2 : 1;
 
 template <WeightFormat kFormat>
 constexpr int kQuads = part_depth(kFormat) / 4;
-template <WeightFormat kFormat>
-constexpr int kParts = kCodeBlock / part_depth(kFormat);
 
-// The sums of integers of a part, for 16 outputs.
+// The sums of integers of a part, for 16 outputs. They end as the bits of floats that are kFloatBase larger.
 template <WeightFormat kFormat, bool kDots>
 struct PartSum {
   VI16 sum[kPlanes<kFormat, false>][kVecs];
 
   // In q6_k from the offsets, so that sums fit into 16 bits.
-  HWY_INLINE void begin(const RowBlock& row, int part) {
+  HWY_INLINE void begin(const RowBlockOfParts& row, int part) {
     const VI16 first =
         kFormat == WeightFormat::kQ6_K ? hn::BitCast(DI16(), set_four(row.part_offsets[part])) : hn::Zero(DI16());
     repeat<kPlanes<kFormat, false>>(
@@ -43,10 +42,10 @@ struct PartSum {
     sum[plane][i] = hn::Add(sum[plane][i], multiply_pairs(w, hn::BitCast(DI8(), x)));
     keep_in_place(sum[plane][i]);
   }
-  HWY_INLINE VI32 end(const RowBlock& row, int part, int i) const {
+  HWY_INLINE VI32 end(const RowBlockOfParts& row, int part, int i) const {
     Dot16 all = zero_dot16();
     add_pairs(sum[0][i], hn::Set(DI16(), 1), i, all);
-    if constexpr (kFormat != WeightFormat::kQ8_0) return total(all, i);
+    if constexpr (kFormat != WeightFormat::kQ8_0) return hn::Add(total(all, i), hn::Set(DI32(), kFloatOffset));
     add_pairs(sum[kPlanes<kFormat, false> - 1][i], hn::Set(DI16(), 16), i, all);
     return hn::Add(total(all, i), set_four(row.wide_offsets + part));
   }
@@ -55,59 +54,67 @@ template <WeightFormat kFormat>
 struct PartSum<kFormat, true> {
   VI32 sum;
 
-  HWY_INLINE void begin(const RowBlock& row, int part) {
+  HWY_INLINE void begin(const RowBlockOfParts& row, int part) {
     if constexpr (kFormat == WeightFormat::kQ8_0) {
       sum = set_four(row.wide_offsets + part);
     } else if constexpr (kFormat == WeightFormat::kQ4_K) {
-      sum = hn::Zero(DI32());
+      sum = hn::Set(DI32(), kFloatOffset);
     } else {
       Dot16 all = zero_dot16();
       add_pairs(hn::BitCast(DI16(), set_four(row.part_offsets[part])), hn::Set(DI16(), 1), 0, all);
-      sum = total(all, 0);
+      sum = hn::Add(total(all, 0), hn::Set(DI32(), kFloatOffset));
     }
   }
   HWY_INLINE void add(int, int, VU8 w, VI32 x) { dot_quads(w, x, sum); }
-  HWY_INLINE VI32 end(const RowBlock&, int, int) const { return sum; }
+  HWY_INLINE VI32 end(const RowBlockOfParts&, int, int) const { return sum; }
 };
 
-// sums[m][p] += part `part` of row m times that of panel p.
+// acc[m][p] += the products of kRowPart of a block, the `of_row`-th ones, of row m and panel p.
 template <WeightFormat kFormat, bool kDots, int kRows, int kPanels, typename Block>
-HWY_INLINE void add_part(const RowBlock* const (&x)[kRows], const Block* w, int part, V16 (*sums)[kPanels]) {
-  PartSum<kFormat, kDots> sum[kRows][kPanels];
-  repeat<kRows>([&](auto m) FOE_INLINE {
-    sum[m][0].begin(*x[m], part);
-    repeat<kPanels>([&](auto p) FOE_INLINE { sum[m][p] = sum[m][0]; });
-  });
-  repeat<kQuads<kFormat>>([&](auto quad) FOE_INLINE {
-    const int k = part * part_depth(kFormat) + 4 * quad;
-    repeat<kPanels>([&](auto p) FOE_INLINE { w[p].ahead(part, quad); });
-    repeat<kPlanes<kFormat, kDots>>([&](auto plane) FOE_INLINE {
-      repeat<kVecs>([&](auto i) FOE_INLINE {
-        VU8 four_w[kPanels];
-        repeat<kPanels>([&](auto p) FOE_INLINE { four_w[p] = w[p].codes(part, quad, plane, i); });
-        repeat<kRows>([&](auto m) FOE_INLINE {
-          const VI32 four_x = set_four(x[m]->codes + k);
-          repeat<kPanels>([&](auto p) FOE_INLINE { sum[m][p].add(plane, i, four_w[p], four_x); });
+HWY_INLINE void add_row_part(const RowBlockOfParts* const (&x)[kRows], const Block* w, int of_row,
+                             V16 (*acc)[kPanels]) {
+  constexpr int kParts = kRowPart / part_depth(kFormat);
+  V16 sums[kRows][kPanels];
+  repeat<kParts>([&](auto i) FOE_INLINE {
+    const int part = kParts * of_row + i;
+    PartSum<kFormat, kDots> sum[kRows][kPanels];
+    repeat<kRows>([&](auto m) FOE_INLINE {
+      sum[m][0].begin(*x[m], part);
+      repeat<kPanels>([&](auto p) FOE_INLINE { sum[m][p] = sum[m][0]; });
+    });
+    repeat<kQuads<kFormat>>([&](auto quad) FOE_INLINE {
+      const int k = part * part_depth(kFormat) + 4 * quad;
+      repeat<kPanels>([&](auto p) FOE_INLINE { w[p].ahead(part, quad); });
+      repeat<kPlanes<kFormat, kDots>>([&](auto plane) FOE_INLINE {
+        repeat<kVecs>([&](auto v) FOE_INLINE {
+          VU8 four_w[kPanels];
+          repeat<kPanels>([&](auto p) FOE_INLINE { four_w[p] = w[p].codes(part, quad, plane, v); });
+          repeat<kRows>([&](auto m) FOE_INLINE {
+            const VI32 four_x = set_four(x[m]->codes + k);
+            repeat<kPanels>([&](auto p) FOE_INLINE { sum[m][p].add(plane, v, four_w[p], four_x); });
+          });
         });
       });
     });
-  });
-  V16 scale[kPanels], min[kPanels];
-  repeat<kPanels>([&](auto p) FOE_INLINE {
-    scale[p] = w[p].scale(part);
-    if constexpr (kFormat == WeightFormat::kQ4_K) min[p] = w[p].min(part);
-  });
-  repeat<kRows>([&](auto m) FOE_INLINE {
-    if constexpr (kFormat == WeightFormat::kQ4_K) {
-      const VF codes = hn::ConvertTo(DF(), set_four(x[m]->wide_offsets + part));
-      repeat<kPanels>([&](auto p) FOE_INLINE {
-        sums[m][p] = fma(make16([&](int) FOE_INLINE { return codes; }), min[p], sums[m][p]);
-      });
-    }
     repeat<kPanels>([&](auto p) FOE_INLINE {
-      sums[m][p] = fma(make16([&](int i) FOE_INLINE { return hn::ConvertTo(DF(), sum[m][p].end(*x[m], part, i)); }),
-                       scale[p], sums[m][p]);
+      // The scale has so few bits that its product with the base is exact, and so the first part's product is rounded
+      // once, as if the base had been subtracted before.
+      const V16 scale = w[p].scale(part), less = mul(scale, set16(-kFloatBase));
+      repeat<kRows>([&](auto m) FOE_INLINE {
+        const V16 codes = make16([&](int v) FOE_INLINE { return hn::BitCast(DF(), sum[m][p].end(*x[m], part, v)); });
+        sums[m][p] = i == 0 ? fma(codes, scale, less) : fma(sub(codes, set16(kFloatBase)), scale, sums[m][p]);
+      });
     });
+  });
+  if constexpr (kFormat == WeightFormat::kQ4_K)
+    repeat<kRows>([&](auto m) FOE_INLINE {
+      const VF biased = hn::BitCast(DF(), set_four(x[m]->wide_offsets + of_row));
+      const V16 codes = sub(make16([&](int) FOE_INLINE { return biased; }), set16(kFloatBase));
+      repeat<kPanels>([&](auto p) FOE_INLINE { sums[m][p] = fma(codes, w[p].min(of_row), sums[m][p]); });
+    });
+  repeat<kRows>([&](auto m) FOE_INLINE {
+    const V16 scale = set16(x[m]->scales[of_row]);
+    repeat<kPanels>([&](auto p) FOE_INLINE { acc[m][p] = fma(sums[m][p], scale, acc[m][p]); });
   });
 }
 
@@ -117,22 +124,17 @@ HWY_NOINLINE void multiply_row(const PartsProduct& product, const std::byte* w, 
   V16 acc[kPanels];
   repeat<kPanels>([&](auto p) FOE_INLINE { acc[p] = zero16(); });
   for (int k = 0, block = 0; k < product.depth; k += kCodeBlock, ++block, w += block_bytes(kFormat)) {
-    const RowBlock* const x[1] = {&row_block(product.x[0], block)};
+    const RowBlockOfParts* const x[1] = {&row_block<RowBlockOfParts>(product.x[0], block)};
     const std::size_t ahead = distance_ahead<kPanels>(panel_bytes(kFormat, product.depth - k), product.panel_stride);
     using Block = PackedBlock<kFormat, kDots>;
     Block blocks[kPanels];
-    V16 sums[kPanels];
-    repeat<kPanels>([&](auto p) FOE_INLINE {
-      blocks[p] = Block(w + p * product.panel_stride, ahead);
-      sums[p] = zero16();
-    });
+    repeat<kPanels>([&](auto p) FOE_INLINE { blocks[p] = Block(w + p * product.panel_stride, ahead); });
     // Where there are registers for it, panels take turns with each line, as memory is faster then.
     constexpr int kTogether = kDots ? kPanels : 1;
-    for (int part = 0; part < kParts<kFormat>; ++part)
+    for (int part = 0; part < kCodeBlock / kRowPart; ++part)
       repeat<kPanels / kTogether>([&](auto p) FOE_INLINE {
-        add_part<kFormat, kDots>(x, blocks + p, part, reinterpret_cast<V16(*)[kTogether]>(sums + p));
+        add_row_part<kFormat, kDots>(x, blocks + p, part, reinterpret_cast<V16(*)[kTogether]>(acc + p));
       });
-    repeat<kPanels>([&](auto p) FOE_INLINE { acc[p] = fma(sums[p], set16(x[0]->scale), acc[p]); });
   }
   repeat<kPanels>([&](auto p) FOE_INLINE { store16(acc[p], y + p * kPanel); });
 }
@@ -141,18 +143,18 @@ HWY_NOINLINE void multiply_row(const PartsProduct& product, const std::byte* w, 
 template <WeightFormat kFormat, bool kDots, int kRows, int kPanels>
 HWY_NOINLINE void add_rows(const std::byte* const* x, int rows, int block, const UnpackedBlock<kFormat, kDots>* w,
                            float* y, std::size_t y_stride) {
-  const RowBlock* row[kRows];
-  V16 sums[kRows][kPanels];
-  clear_tile(sums);
-  repeat<kRows>([&](auto m) FOE_INLINE { row[m] = &row_block(x[std::min<int>(m, rows - 1)], block); });
-  for (int part = 0; part < kParts<kFormat>; ++part) add_part<kFormat, kDots>(row, w, part, sums);
+  const RowBlockOfParts* row[kRows];
+  float* to[kRows];
+  V16 acc[kRows][kPanels];
   repeat<kRows>([&](auto m) FOE_INLINE {
-    if (m < rows)
-      repeat<kPanels>([&](auto p) FOE_INLINE {
-        float* const to = y + m * y_stride + p * kPanel;
-        store16(fma(sums[m][p], set16(row[m]->scale), load16(to)), to);
-      });
+    const int i = std::min<int>(m, rows - 1);
+    row[m] = &row_block<RowBlockOfParts>(x[i], block);
+    to[m] = y + i * y_stride;
+    repeat<kPanels>([&](auto p) FOE_INLINE { acc[m][p] = load16(to[m] + p * kPanel); });
   });
+  for (int part = 0; part < kCodeBlock / kRowPart; ++part) add_row_part<kFormat, kDots>(row, w, part, acc);
+  repeat<kRows>(
+      [&](auto m) FOE_INLINE { repeat<kPanels>([&](auto p) FOE_INLINE { store16(acc[m][p], to[m] + p * kPanel); }); });
 }
 
 // The most rows of a tile. Tiles have even heights, for fewer functions.

@@ -91,7 +91,7 @@ class PackedBlock {
     else
       return mul(d_, load16(reinterpret_cast<const std::int8_t*>(at_) + 64 + part * kPanel));
   }
-  // The minimum of a part of q4_k / kCodeOffset, which RowBlock::wide_offsets multiplies.
+  // The minimum of a part of q4_k / kCodeOffset, which -kCodeOffset * the sum of codes multiplies.
   HWY_INLINE V16 min(int part) const {
     return mul(m_, load16(reinterpret_cast<const std::uint8_t*>(at_) + 64 + (2 * part + 1) * kPanel));
   }

@@ -81,8 +81,9 @@ HWY_INLINE VI32 set_four(const void* x) {
 }
 
 // Returns a block of a row.
-HWY_INLINE const RowBlock& row_block(const std::byte* row, std::size_t block) {
-  return *reinterpret_cast<const RowBlock*>(row + block * sizeof(RowBlock));
+template <typename Block = RowBlock>
+HWY_INLINE const Block& row_block(const std::byte* row, std::size_t block) {
+  return *reinterpret_cast<const Block*>(row + block * sizeof(Block));
 }
 
 // Returns the scales of a panel's block.
