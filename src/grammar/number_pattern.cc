@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <limits>
 #include <string_view>
+#include <tuple>
+#include <utility>
 
 #include "base/error.h"
 
@@ -12,7 +14,8 @@ namespace foe {
 namespace {
 
 constexpr int kMaxDigits = 18;               // of numbers without bounds, and of all with a fraction
-constexpr double kMaxBound = 1e18;           // further ones say nothing, or too much
+constexpr double kMaxBound = 1e18;           // all numbers with kMaxDigits and no exponent are smaller
+constexpr double kBeyondAll = 1e118;         // all numbers with kMaxDigits and an exponent of 2 digits are smaller
 constexpr double kMaxFractionalBound = 1e9;  // up to here doubles tell numbers with kFraction digits apart
 constexpr int kFraction = 6;
 constexpr WideInteger kLeastInteger = std::numeric_limits<std::int64_t>::min();
@@ -97,47 +100,71 @@ WideInteger integer_at(const NumberBound& bound, bool low, WideInteger least, Wi
   return static_cast<WideInteger>(whole) + (bound.exclusive && whole == bound.value ? inwards : 0);
 }
 
+// Returns the range of integers that all bounds leave of [least, most]. If they leave none, its end lies before its
+// beginning or outside.
+std::pair<WideInteger, WideInteger> integers_in(const NumberBounds& bounds, WideInteger least, WideInteger most) {
+  WideInteger first = least, last = most;
+  for (const NumberBound& bound : bounds.low) first = std::max(first, integer_at(bound, true, least, most));
+  for (const NumberBound& bound : bounds.high) last = std::min(last, integer_at(bound, false, least, most));
+  return {first, last};
+}
+
+// Returns the strictest of some bounds as doubles; none if there are none.
+std::optional<NumberBound> strictest(const std::vector<NumberBound>& bounds, bool low) {
+  std::optional<NumberBound> result;
+  for (const NumberBound& bound : bounds) {
+    const bool stricter = result && (low ? bound.value > result->value : bound.value < result->value);
+    if (!result || stricter || (bound.value == result->value && bound.exclusive)) result = bound;
+  }
+  return result;
+}
+
 }  // namespace
 
-std::string integer_pattern(std::optional<NumberBound> low, std::optional<NumberBound> high) {
+std::string integer_pattern(const NumberBounds& bounds) {
   const WideInteger usual = power_of_ten(kMaxDigits) - 1;
-  WideInteger first = -usual, last = usual;
-  if (low) first = integer_at(*low, true, kLeastInteger, kLargestInteger);
-  if (high) last = integer_at(*high, false, kLeastInteger, kLargestInteger);
+  auto [first, last] = integers_in(bounds, kLeastInteger, kLargestInteger);
   if (first > kLargestInteger || last < kLeastInteger)
-    fail("expected bounds that leave integers from {} to {}, got {:g}", kLeastInteger, kLargestInteger,
-         first > kLargestInteger ? low->value : high->value);
-  // A bound that says nothing counts as none, and where there is none, integers are as long as the other one wants.
-  if (first < kLeastInteger) first = low->integer || last < -usual ? kLeastInteger : -usual;
-  if (last > kLargestInteger) last = high->integer || first > usual ? kLargestInteger : usual;
-  if (!low && last < -usual) first = kLeastInteger;
-  if (!high && first > usual) last = kLargestInteger;
+    fail("expected bounds that leave integers from {} to {}, got none of them", kLeastInteger, kLargestInteger);
+  // Where no integer of 64 bits is a bound, integers have the usual length, unless the other bound wants longer ones.
+  const auto is_bound = [](const std::vector<NumberBound>& some) {
+    return std::ranges::any_of(some, [](const NumberBound& bound) { return bound.integer.has_value(); });
+  };
+  if (first == kLeastInteger && !is_bound(bounds.low) && last >= -usual) first = -usual;
+  if (last == kLargestInteger && !is_bound(bounds.high) && first <= usual) last = usual;
   return range_pattern(first, last, 0);
 }
 
-std::string number_pattern(std::optional<NumberBound> low, std::optional<NumberBound> high) {
+std::string number_pattern(const NumberBounds& bounds) {
+  const std::string digits = "-?(?:0|[1-9][0-9]{0,17})(?:\\.[0-9]{1,18})?";
+  auto low = strictest(bounds.low, true), high = strictest(bounds.high, false);
+  if (low && low->value <= -kBeyondAll) low.reset();
+  if (high && high->value >= kBeyondAll) high.reset();
+  if (!low && !high) return digits + "(?:[eE][-+]?[0-9]{1,2})?";
   if ((low && low->value >= kMaxBound) || (high && high->value <= -kMaxBound))
     fail("expected bounds that leave numbers within {:g}, got {:g}", kMaxBound,
          low && low->value >= kMaxBound ? low->value : high->value);
-  if (low && low->value <= -kMaxBound) low.reset();
-  if (high && high->value >= kMaxBound) high.reset();
-  if (!low && !high) return "-?(?:0|[1-9][0-9]{0,17})(?:\\.[0-9]{1,18})?(?:[eE][-+]?[0-9]{1,2})?";
-  const double largest = std::max(low ? std::abs(low->value) : 0, high ? std::abs(high->value) : 0);
-  const int fraction = largest <= kMaxFractionalBound ? kFraction : 0;
-  const auto unit = static_cast<double>(power_of_ten(fraction));
+  const bool lower = low && low->value > -kMaxBound, upper = high && high->value < kMaxBound;
+  if (!lower && !upper) return digits;
+  const double largest = std::max(lower ? std::abs(low->value) : 0, upper ? std::abs(high->value) : 0);
   WideInteger last = power_of_ten(kMaxDigits) - 1, first = -last;
+  if (largest > kMaxFractionalBound) {
+    std::tie(first, last) = integers_in(bounds, first, last);
+    return range_pattern(first, last, 0);
+  }
   // The division rounds like a reader of the number does.
-  if (low) {
+  const auto unit = static_cast<double>(power_of_ten(kFraction));
+  if (lower) {
     first = std::llround(low->value * unit);
     const double read = static_cast<double>(first) / unit;
     if (read < low->value || (low->exclusive && read == low->value)) ++first;
   }
-  if (high) {
+  if (upper) {
     last = std::llround(high->value * unit);
     const double read = static_cast<double>(last) / unit;
     if (read > high->value || (high->exclusive && read == high->value)) --last;
   }
-  return range_pattern(first, last, fraction);
+  return range_pattern(first, last, kFraction);
 }
 
 }  // namespace foe

@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace foe {
 
@@ -15,17 +16,22 @@ struct NumberBound {
   std::optional<WideInteger> integer = {};  // the value, if it is written as an integer of 64 bits
 };
 
+// What a schema says of a number: all of these hold.
+struct NumberBounds {
+  std::vector<NumberBound> low, high;
+};
+
 // All numbers have a bounded length. Integers fit into 64 bits, and other numbers into a double.
 
 // Returns a pattern of the JSON integers within the bounds, without fraction, exponent or -0. Where there is no bound
 // they have at most 18 digits, if the other bound allows; and they are at least -2^63 and less than 2^64. Throws Error
 // if a bound leaves none of these.
-std::string integer_pattern(std::optional<NumberBound> low, std::optional<NumberBound> high);
+std::string integer_pattern(const NumberBounds& bounds);
 
-// Returns a pattern of the JSON numbers within the bounds, with at most 18 digits before and after the point and 2 of
-// an exponent. If there is a bound within 10^18, numbers have no exponent, no -0, at most 18 digits, and at most 6 of
-// them after the point, or none if a bound is beyond 10^9. A lower bound below -10^18 or an upper one above 10^18
-// counts as none. Throws Error if a bound leaves no number within 10^18.
-std::string number_pattern(std::optional<NumberBound> low, std::optional<NumberBound> high);
+// Returns a pattern of the JSON numbers within the bounds, with at most 18 digits before and after the point. Without
+// bounds they may have an exponent of 2 digits. If there is a bound within 10^18, they have no -0, at most 18 digits,
+// and at most 6 of them after the point, or none if a bound is beyond 10^9. Throws Error if a bound leaves no number
+// within 10^18.
+std::string number_pattern(const NumberBounds& bounds);
 
 }  // namespace foe

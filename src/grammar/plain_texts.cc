@@ -25,6 +25,10 @@ GrammarProgram finished(GrammarProgram program, decltype(GrammarNode::body) body
 }  // namespace
 
 GrammarProgram compile_regex(std::string_view pattern) {
+  // ECMAScript reads these as plain characters, Python and POSIX otherwise: whoever writes them may mean either.
+  for (const char* unclear : {"{,", "[[:"})
+    if (pattern.find(unclear) != pattern.npos)
+      fail("expected no {} in a pattern (write {{0,n}}, or the characters of the class)", unclear);
   GrammarProgram program;
   auto body = ScalarCompiler(program).make({.type = "text", .pattern = std::string(pattern)});
   program = finished(std::move(program), std::move(body));

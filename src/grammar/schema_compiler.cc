@@ -40,8 +40,12 @@ class SchemaCompiler {
     finish_program(program_);
     check_exclusion(program_, one_ofs_);
     if (program_.nodes[program_.root].height == kUnreachable) {
-      fail("#: expected a schema that some value satisfies, nested at most {} deep, got one that none does",
-           kMaxNesting);
+      fail(
+          "#: expected a schema that some value satisfies, nested at most {} deep, got one that none does (objects "
+          "have "
+          "only the properties that it lists, unless it says additionalProperties; numbers with bounds have 6 digits "
+          "behind the point)",
+          kMaxNesting);
     }
     return std::move(program_);
   }

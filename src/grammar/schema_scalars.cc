@@ -72,7 +72,7 @@ std::string format_pattern(const SchemaPlace& format) {
 }
 
 // OpenAPI's formats of numbers are bounds.
-void add_format_bounds(const SchemaPlace& format, std::optional<NumberBound>& low, std::optional<NumberBound>& high) {
+void add_format(const SchemaPlace& format, NumberBounds& bounds) {
   const std::string& name = format.string();
   if (name == "float" || name == "double") return;
   const bool is_signed = name == "int32" || name == "int64";
@@ -80,8 +80,8 @@ void add_format_bounds(const SchemaPlace& format, std::optional<NumberBound>& lo
     format.wrong("int32, int64, uint32, uint64, float or double for numbers");
   const int bits = name.ends_with("32") ? 32 : 64;
   const WideInteger values = WideInteger{1} << bits, least = is_signed ? -values / 2 : 0, most = least + values - 1;
-  if (!low || low->value < static_cast<double>(least)) low = {static_cast<double>(least), false, least};
-  if (!high || high->value > static_cast<double>(most)) high = {static_cast<double>(most), false, most};
+  bounds.low.push_back({static_cast<double>(least), false, least});
+  bounds.high.push_back({static_cast<double>(most), false, most});
 }
 
 NumberBound bound_of(const SchemaPlace& place, bool exclusive) {
@@ -93,23 +93,14 @@ NumberBound bound_of(const SchemaPlace& place, bool exclusive) {
   return bound;
 }
 
-std::optional<NumberBound> bound(const Keywords& keywords, std::string_view inclusive, std::string_view exclusive,
-                                 bool low) {
-  std::optional<NumberBound> result;
-  const auto add = [&](std::string_view name, bool excludes) {
-    for (const Keyword& mention : keywords.all(name)) {
-      const NumberBound next = bound_of(mention.place, excludes);
-      const auto compare = [&](const auto& a, const auto& b) { return low ? a > b : a < b; };
-      const bool exact = result && result->integer && next.integer;
-      const bool stricter =
-          result && (exact ? compare(*next.integer, *result->integer) : compare(next.value, result->value));
-      const bool same = result && (exact ? *next.integer == *result->integer : next.value == result->value);
-      if (!result || stricter || (same && excludes)) result = next;
-    }
-  };
-  add(inclusive, false);
-  add(exclusive, true);
-  return result;
+NumberBounds bounds_of(const Keywords& keywords) {
+  NumberBounds bounds;
+  for (const Keyword& mention : keywords.all("minimum")) bounds.low.push_back(bound_of(mention.place, false));
+  for (const Keyword& mention : keywords.all("exclusiveMinimum")) bounds.low.push_back(bound_of(mention.place, true));
+  for (const Keyword& mention : keywords.all("maximum")) bounds.high.push_back(bound_of(mention.place, false));
+  for (const Keyword& mention : keywords.all("exclusiveMaximum")) bounds.high.push_back(bound_of(mention.place, true));
+  if (const Keyword* format = keywords.one("format")) add_format(format->place, bounds);
+  return bounds;
 }
 
 std::set<std::string> named_types(const SchemaPlace& place) {
@@ -196,10 +187,8 @@ Scalar describe_scalar(const std::string& type, const Keywords& keywords) {
     if (format && result.pattern) format->place.wrong("no format beside a pattern");
     if (format) result.pattern = format_pattern(format->place);
   } else if (type == "integer" || type == "number") {
-    auto low = bound(keywords, "minimum", "exclusiveMinimum", /*low=*/true);
-    auto high = bound(keywords, "maximum", "exclusiveMaximum", /*low=*/false);
-    if (const Keyword* format = keywords.one("format")) add_format_bounds(format->place, low, high);
-    result.pattern = type == "integer" ? integer_pattern(low, high) : number_pattern(low, high);
+    const NumberBounds bounds = bounds_of(keywords);
+    result.pattern = type == "integer" ? integer_pattern(bounds) : number_pattern(bounds);
   }
   return result;
 }

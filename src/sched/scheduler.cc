@@ -208,7 +208,9 @@ void Scheduler::take(Sequence& s, int position, const SampledToken& sampled, std
   event.logprobs = sampled.logprobs;
   if (std::exchange(s.collects_prompt, false)) event.prompt = std::move(s.prompt_logprobs);
   const auto& stops = request.stop_ids;
-  if (before >= request.sampling.min_tokens && std::find(stops.begin(), stops.end(), sampled.token) != stops.end())
+  // A constraint that allows nothing else ends the text before min_tokens.
+  const bool may_end = before >= request.sampling.min_tokens || request.constraint.kind != Constraint::Kind::kNone;
+  if (may_end && std::find(stops.begin(), stops.end(), sampled.token) != stops.end())
     event.finish = FinishReason::kStop;
   else if (before + 1 == request.max_tokens)
     event.finish = FinishReason::kLength;

@@ -61,6 +61,13 @@ TEST(Grammar, SchemasAllowWhatTheySay) {
   expect_texts(R"({"type":"integer","maximum":1e300})", {"123456789012345678", "-1"}, {"1234567890123456789"});
   expect_texts(R"({"type":"number","minimum":-1.7976931348623157e308,"maximum":1.7976931348623157e308})",
                {"-1.5e10", "0.25"}, {"1e100"});
+  expect_texts(R"({"type":"number","maximum":1e18})", {"-5", "999999999999999999.5"}, {"1e1", "1000000000000000000"});
+  expect_texts(R"({"type":"integer","format":"int64","minimum":9223372036854775806,"maximum":9223372036854775808})",
+               {"9223372036854775807"}, {"9223372036854775808"});
+  expect_texts(R"({"type":"integer","minimum":1e18,"exclusiveMinimum":999999999999999995})", {"1000000000000000000"},
+               {"999999999999999999"});
+  expect_texts(R"({"type":"number","minimum":9007199254740992.0,"maximum":9007199254740995})", {"9007199254740995"},
+               {"9007199254740996"});
   expect_texts(R"({"type":"number","minimum":0,"maximum":1e300})", {"0", "1.5"}, {"-0.5", "1e1"});
   expect_texts(R"({"type":"number","minimum":1e16,"maximum":2e16})", {"10000000000000000", "15000000000000001"},
                {"9999999999999999", "20000000000000001"});

@@ -100,6 +100,18 @@ TEST(Scheduler, StopsAtAStopTokenButNotBeforeMinTokens) {
   }
 }
 
+// Where a constraint allows nothing but the end, the text ends.
+TEST(Scheduler, AConstraintMayEndATextBeforeMinTokens) {
+  Scheduler s(kLimits);
+  Request r = request(1, 2, 5);
+  r.stop_ids = {42};
+  r.sampling.min_tokens = 4;
+  r.constraint = {Constraint::Kind::kChoice, "[\"a\"]"};
+  s.add(r);
+  s.next();
+  EXPECT_EQ(s.commit(std::vector<SampledToken>{{42}}).at(0).finish, FinishReason::kStop);
+}
+
 TEST(Scheduler, AResubmittedRequestGoesOnBehindItsOutput) {
   Scheduler s(kLimits);
   Request r = request(1, 3, 4);

@@ -105,16 +105,17 @@ std::vector<std::int32_t> encode_chat(const json& object, const ServedModel& mod
     throw ApiError(
         400, "messages",
         "this model has no chat template; use /v1/completions, or start the server with --chat-template FILE");
-  ChatTemplateOptions options;
-  const bool continues = read_bool(object, "continue_final_message", false);
-  options.add_generation_prompt = read_bool(object, "add_generation_prompt", !continues);
-  if (continues && options.add_generation_prompt)
-    refuse("continue_final_message", "expected it without add_generation_prompt = true");
   json variables = json::object();
   if (const json* given = find_field(object, "chat_template_kwargs")) {
     if (!given->is_object()) refuse("chat_template_kwargs", "expected an object, got {}", excerpt(*given));
     variables = *given;
+    if (variables.contains("messages")) refuse("chat_template_kwargs", "expected messages as a field of the request");
   }
+  const bool continues = read_bool(object, "continue_final_message", false);
+  const bool begins = read_bool(variables, "add_generation_prompt", !continues);
+  const ChatTemplateOptions options{.add_generation_prompt = read_bool(object, "add_generation_prompt", begins)};
+  if (continues && options.add_generation_prompt)
+    refuse("continue_final_message", "expected it without add_generation_prompt = true");
   for (const char* name : {"tools", "documents"})
     if (const json* list = find_field(object, name)) {
       if (!list->is_array()) refuse(name, "expected a list, got {}", excerpt(*list));

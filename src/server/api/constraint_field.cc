@@ -1,7 +1,11 @@
 // Reads what the text of the answer must keep to: OpenAI's response_format, vLLM's structured_outputs, and the same
 // rules as other servers and older clients write them.
+#include <algorithm>
+#include <initializer_list>
 #include <optional>
+#include <string_view>
 
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "base/strict_json.h"
@@ -23,7 +27,7 @@ struct Rule {
 // Returns the text of a schema, which some clients send as JSON and some as a string with JSON.
 std::string schema_text(const std::string& field, const json& schema) {
   if (schema.is_string()) return schema.get<std::string>();
-  if (!schema.is_object() && !schema.is_boolean()) refuse(field, "expected a JSON schema, got {}", excerpt(schema));
+  if (!schema.is_object() && schema != true) refuse(field, "expected a JSON schema, got {}", excerpt(schema));
   return schema.dump();
 }
 
@@ -37,22 +41,34 @@ std::string choice_text(const std::string& field, const json& choice) {
   return choice.dump();
 }
 
+// Refuses members that would be ignored.
+void require_members(const std::string& field, const json& object, std::initializer_list<std::string_view> known) {
+  for (const auto& [name, value] : object.items())
+    if (!value.is_null() && std::ranges::find(known, name) == known.end())
+      refuse(field, "expected {}, got \"{}\"", fmt::join(known, ", "), shorten(name));
+}
+
 std::optional<Rule> read_response_format(const json& format) {
   const std::string field = "response_format";
   if (!format.is_object()) refuse(field, "expected an object, got {}", excerpt(format));
   const json* type = find_field(format, "type");
-  if (type && *type == "text") return {};
+  if (type && *type == "text") {
+    require_members(field, format, {"type"});
+    return {};
+  }
   if (type && *type == "json_object") {
-    // llama.cpp's clients put a schema here.
+    require_members(field, format, {"type", "schema"});  // llama.cpp's clients put a schema here
     const json* schema = find_field(format, "schema");
     if (!schema) return Rule{field, {Kind::kJsonObject}};
     return Rule{field, {Kind::kJsonSchema, schema_text(field, *schema)}};
   }
   if (!type || *type != "json_schema")
     refuse(field, "expected a type of text, json_object or json_schema, got {}", type ? excerpt(*type) : "none");
+  require_members(field, format, {"type", "json_schema"});
   const json* inner = find_field(format, "json_schema");
   const json* schema = inner && inner->is_object() ? find_field(*inner, "schema") : nullptr;
   if (!schema) refuse(field, "expected json_schema to be an object with a schema, got {}", excerpt(format));
+  require_members(field, *inner, {"schema", "name", "strict", "description"});
   return Rule{field, {Kind::kJsonSchema, schema_text(field, *schema)}};
 }
 
@@ -60,7 +76,7 @@ void read_structured_outputs(const json& outputs, std::vector<Rule>& rules) {
   const std::string field = "structured_outputs";
   if (!outputs.is_object()) refuse(field, "expected an object, got {}", excerpt(outputs));
   for (const auto& [name, value] : outputs.items()) {
-    if (value.is_null() || value == false) continue;
+    if (value.is_null() || (name == "json_object" && value == false)) continue;
     if (name == "json")
       rules.push_back({field, {Kind::kJsonSchema, schema_text(field, value)}});
     else if (name == "json_object" && value == true)

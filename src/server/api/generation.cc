@@ -110,6 +110,10 @@ std::string Generation::text_of(Choice& choice, const TokenEvent& event) {
   const bool is_text = event.finish != FinishReason::kStop || request_.include_stop;
   std::string text = is_text ? choice.decoder.push(event.token) : "";
   if (event.finish) text += choice.decoder.finish();
+  const auto stop_token = request_.stop_tokens.find(event.token);
+  if (event.finish == FinishReason::kStop && request_.include_stop && request_.skip_special_tokens &&
+      stop_token != request_.stop_tokens.end())
+    text += stop_token->second;
   if (choice.tokens <= request_.sampling.min_tokens) return text;
   text = choice.stop.push(text);
   if (event.finish) text += choice.stop.finish();

@@ -151,16 +151,16 @@ void check_fields(const json& object, Api api) {
     if (value.is_null()) continue;
     const KnownField* field = find(kBoth, name);
     if (!field) field = find(fields_of(api), name);
-    const std::string shown = shorten(name);
-    if (!field)
-      refuse(
-          shown.c_str(), "expected a field of this endpoint, got an unknown one{}",
-          find(fields_of(api == Api::kChat ? Api::kCompletions : Api::kChat), name) ? ": it is one of the other" : "");
+    const std::string shown = name.empty() ? "\"\"" : shorten(name);
+    if (!field) {
+      const Api other = api == Api::kChat ? Api::kCompletions : Api::kChat;
+      refuse(shown, "expected a field of this endpoint, got {}",
+             find(fields_of(other), name) ? "one of the other" : "an unknown one");
+    }
     if (field->use != kRefused) continue;
     const json neutral = field->neutral.empty() ? json::array() : json::parse(field->neutral);
     if (std::ranges::find(neutral, value) != neutral.end()) continue;
-    refuse(shown.c_str(), "{} is not supported{}{}", excerpt(value), field->instead.empty() ? "" : "; ",
-           field->instead);
+    refuse(shown, "{} is not supported{}{}", excerpt(value), field->instead.empty() ? "" : "; ", field->instead);
   }
 }
 

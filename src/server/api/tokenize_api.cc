@@ -1,5 +1,10 @@
 #include "server/api/tokenize_api.h"
 
+#include <algorithm>
+#include <iterator>
+#include <string_view>
+
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "base/strict_json.h"
@@ -11,6 +16,19 @@ namespace foe {
 using json = nlohmann::ordered_json;
 
 namespace {
+
+constexpr std::string_view kTokenizeFields[] = {"model",
+                                                "prompt",
+                                                "messages",
+                                                "add_special_tokens",
+                                                "return_token_strs",
+                                                "tools",
+                                                "documents",
+                                                "chat_template_kwargs",
+                                                "add_generation_prompt",
+                                                "continue_final_message",
+                                                "reasoning_effort",
+                                                "truncate_prompt_tokens"};
 
 std::vector<std::int32_t> read_text(const json& object, const ServedModel& model) {
   if (find_field(object, "messages")) return encode_chat(object, model);
@@ -25,8 +43,11 @@ std::vector<std::int32_t> read_text(const json& object, const ServedModel& model
 
 std::string tokenize(std::string_view body, const ServedModel& model) {
   const JsonBody object = parse_object(body);
+  for (const auto& [name, value] : object.items())
+    if (!value.is_null() && std::ranges::find(kTokenizeFields, name) == std::end(kTokenizeFields))
+      refuse(shorten(name), "expected {}, got an unknown field", fmt::join(kTokenizeFields, ", "));
   check_model(object, model);
-  const std::vector<std::int32_t> ids = read_text(object, model);
+  const std::vector<std::int32_t> ids = truncated(object, model, read_text(object, model));
   json answer{{"count", ids.size()}, {"max_model_len", model.max_positions}, {"tokens", ids}, {"token_strs", nullptr}};
   if (read_bool(object, "return_token_strs", false)) {
     answer["token_strs"] = json::array();

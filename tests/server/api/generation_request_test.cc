@@ -10,6 +10,7 @@
 namespace foe {
 namespace {
 
+using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Pair;
@@ -268,6 +269,14 @@ TEST(CompletionRequest, ReadsResponseFormats) {
   const GenerationRequest with_schema =
       parse(R"({"prompt": "x", "response_format": {"type": "json_object", "schema": {"type": "null"}}})");
   EXPECT_EQ(with_schema.constraint, r.constraint);
+  for (const char* ignored : {R"({"type": "text", "schema": {}})", R"({"type": "json_object", "json_schema": {}})",
+                              R"({"type": "json_schema", "schema": {}, "json_schema": {"schema": {}}})",
+                              R"({"type": "json_schema", "json_schema": {"schema": {}, "regex": "x"}})"})
+    EXPECT_THAT(refusal_of("response_format", ignored), AllOf(StartsWith("expected "), HasSubstr(", got \"")))
+        << ignored;
+  EXPECT_EQ(refusal_of("structured_outputs", R"({"json": false})"), "expected a JSON schema, got false");
+  EXPECT_THAT(refusal(R"({"prompt": "x", "ignore_eos": true, "response_format": {"type": "json_object"}})"),
+              StartsWith("400 [ignore_eos] ignore_eos: expected false, or a stop token"));
   EXPECT_EQ(refusal_of("response_format", "\"json\""), "expected an object, got \"json\"");
   EXPECT_EQ(refusal_of("response_format", "{}"), "expected a type of text, json_object or json_schema, got none");
   EXPECT_EQ(refusal_of("response_format", R"({"type": "xml"})"),

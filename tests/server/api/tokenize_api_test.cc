@@ -1,5 +1,6 @@
 #include "server/api/tokenize_api.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
@@ -43,6 +44,8 @@ TEST(Tokenize, RefusesWhatIsNoText) {
             "400 prompt: expected a string, or messages, got [1]");
   EXPECT_EQ(refusal([] { tokenize(R"({"messages": []})", model()); }),
             "400 messages: expected a list of messages, got []");
+  EXPECT_THAT(refusal([] { tokenize(R"({"prompt": "a", "promt": 1})", model()); }),
+              testing::StartsWith("400 promt: expected model, prompt, "));
 }
 
 TEST(Detokenize, GivesTheTextBack) {

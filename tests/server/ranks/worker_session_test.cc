@@ -38,7 +38,7 @@ class WorkerSession : public testing::Test {
     model_.emplace(config);
     rank_ = std::thread([this] {
       const auto comm = make_self_comm();
-      Engine engine(load_model(model_->path(), Plan::kEp, *comm), *comm, {.kv_tokens = 4096});
+      Engine engine(load_model(model_->path(), Plan::kEp, *comm), *comm, {.kv_tokens = 4096, .max_draft = 8});
       engine.allow_constraints(std::make_shared<TokenTable>(gpt2_tokenizer(), engine.model().config.vocab_size));
       serve_front_end(engine, {.socket_path = path_, .max_batch_tokens = 512, .kv_tokens = 4096});
     });
@@ -112,6 +112,34 @@ TEST_F(WorkerSession, SaysAtOnceWhatItRefuses) {
     break;
   }
   EXPECT_FALSE(more_at_hand());
+}
+
+// A step may have several tokens of a sequence. They come in their order beside events that travel alone, as those with
+// logprobs of a prompt do.
+TEST_F(WorkerSession, SaysTokensInTheirOrder) {
+  Request repeats = request_of(1, 200);
+  repeats.constraint = {Constraint::Kind::kRegex, "(abcdefgh){20}"};
+  say({Submit{repeats}});
+  std::vector<std::int32_t> output;
+  bool ended = false;
+  for (std::int64_t id = 2; !ended;) {
+    const FromRanks message = next();
+    const auto* tokens = std::get_if<NewTokens>(&message);
+    if (!tokens) continue;
+    for (const TokenEvent& event : tokens->events) {
+      if (event.id != 1) continue;
+      output.push_back(event.token);
+      ended = event.finish.has_value();
+    }
+    Request reports = request_of(id++, 1);
+    reports.sampling.prompt_logprobs = 0;
+    reports.priority = -5;
+    if (!ended) say({Submit{reports}});
+  }
+  if (output.back() == kEnd) output.pop_back();
+  std::string expected;
+  for (int i = 0; i < 20; ++i) expected += "abcdefgh";
+  EXPECT_EQ(gpt2_tokenizer().decode(output), expected);
 }
 
 TEST_F(WorkerSession, CompilesSchemasBesideItsSteps) {
