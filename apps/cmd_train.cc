@@ -28,10 +28,6 @@ struct TrainFlags {
   RecordFlags record;
 };
 
-std::string resolve(const std::string& path, const std::filesystem::path& base) {
-  return (base / path).string();
-}
-
 // What every rank must have in common.
 std::vector<Fact> facts_of(const TrainFlags& flags, const train::TrainConfig& config) {
   std::vector<Fact> facts = {{"the version of foe", FOE_VERSION},
@@ -46,11 +42,7 @@ std::vector<Fact> facts_of(const TrainFlags& flags, const train::TrainConfig& co
 }
 
 void run_train(const TrainFlags& flags) {
-  train::TrainConfig config = train::load_train_config(flags.config);
-  const std::filesystem::path base =
-      flags.data.empty() ? std::filesystem::path(flags.config).parent_path() : std::filesystem::path(flags.data);
-  config.tokens = resolve(config.tokens, base);
-  config.tokenizer = resolve(config.tokenizer, base);
+  train::TrainConfig config = train::load_train_config(flags.config, flags.data);
   if (!flags.run.empty()) config.run_dir = flags.run;
   const std::unique_ptr<Communicator> comm = make_world_comm({.timeout_seconds = flags.timeout_s});
   // The first two of several ranks say what becomes of the run: mpirun also sends a signal when another rank has died,

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "train/distillation.h"
 #include "train/inputs.h"
 #include "train/rows.h"
 
@@ -188,11 +189,21 @@ void layer_backward(const Model<T>& model, int layer, const RouterLosses& losses
   if (parallel) add_parallel_gradient(model, layer, a);
 }
 
+// The logits of some rows, which are as far apart as those of the model in training: the vocabularies are the same.
+template <typename T>
+T* logits_of_teacher(Distillation<T>& distillation, int t, int rows) {
+  Activations<T>& a = distillation.activations;
+  const std::size_t hidden = distillation.teacher.layout.dims.hidden;
+  multiply_packed<T>(rows, {a.norm_TD.data() + t * hidden, hidden}, distillation.teacher.weights.head.forward,
+                     {a.logits.data(), a.logit_stride}, Into::kOverwrite, a.products);
+  return a.logits.data();
+}
+
 }  // namespace
 
 template <typename T>
 double head_backward(const Model<T>& model, std::span<const std::int32_t> targets, T scale, Activations<T>& a,
-                     T* gradients) {
+                     T* gradients, Distillation<T>* distillation) {
   const Dims& d = model.layout.dims;
   const std::size_t hidden = d.hidden, stride = a.logit_stride;
   double nats = 0;
@@ -200,10 +211,13 @@ double head_backward(const Model<T>& model, std::span<const std::int32_t> target
     const int rows = std::min(kHeadRows, a.span.tokens() - t);
     const Rows<const T> x{a.norm_TD.data() + t * hidden, hidden};
     multiply_packed<T>(rows, x, model.weights.head.forward, {a.logits.data(), stride}, Into::kOverwrite, a.products);
+    T* teacher_logits = distillation ? logits_of_teacher(*distillation, t, rows) : nullptr;
     for (int i = 0; i < rows; ++i) {
       T* logits = a.logits.data() + i * stride;
       if (targets[t + i] < 0)
         std::fill_n(logits, d.vocab, T{0});
+      else if (distillation)
+        nats += distilled_row_backward(logits, teacher_logits + i * stride, targets[t + i], scale, *distillation);
       else
         nats += cross_entropy_row_backward(logits, d.vocab, targets[t + i], scale);
     }
@@ -233,7 +247,8 @@ void backward(const Model<T>& model, std::span<const std::int32_t> tokens, const
 }
 
 #define FOE_INSTANTIATE(T)                                                                                         \
-  template double head_backward(const Model<T>&, std::span<const std::int32_t>, T, Activations<T>&, T*);           \
+  template double head_backward(const Model<T>&, std::span<const std::int32_t>, T, Activations<T>&, T*,            \
+                                Distillation<T>*);                                                                 \
   template void backward(const Model<T>&, std::span<const std::int32_t>, const RouterLosses&, Activations<T>&, T*, \
                          const std::function<void(int)>&);
 FOE_INSTANTIATE(float)

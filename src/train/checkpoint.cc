@@ -11,8 +11,12 @@
 #include "base/digest.h"
 #include "base/error.h"
 #include "base/strict_json.h"
+#include "core/model_tensors.h"
 #include "train/config.h"
+#include "weights/finite.h"
 #include "weights/model_folder.h"
+#include "weights/packed_tensors.h"
+#include "weights/stored_tensors.h"
 #include "weights/tensor_file.h"
 #include "weights/tensor_writer.h"
 
@@ -114,6 +118,21 @@ void save_model(const std::string& dir, const Layout& layout, std::span<const fl
     sources.push_back(float_source(tensor.name, dtype, tensor.shape, values));
   }
   write_model_folder(dir, layout.config, std::move(sources), tokenizer_dir);
+}
+
+void load_params(ThreadPool& pool, const std::string& model_dir, const Layout& layout, float* params) {
+  const TensorFolder folder(model_dir);
+  const StoredTensors stored(folder, layout.config);
+  check_plain(stored, layout.config);
+  auto slot = layout.tensors.begin();
+  std::vector<float> values;
+  for_each_tensor(stored.table(), [&](const ModelTensor& row, int index) {
+    const Tensor tensor = stored.find(row, index).tensor;
+    require_finite(pool, tensor);
+    values.resize(slot->size);
+    read_floats(tensor, 0, values);
+    copy_from_row_major(*slot++, values.data(), params);
+  });
 }
 
 }  // namespace foe::train

@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 
+#include "base/thread_pool.h"
 #include "core/dtype.h"
 #include "train/layout.h"
 
@@ -31,5 +32,9 @@ int load_checkpoint(const std::string& path, const TrainState& state,
 // Writes a model folder (weights/model_folder.h) with weights of type `dtype`. Throws Error if the disk refuses.
 void save_model(const std::string& dir, const Layout& layout, std::span<const float> params, DType dtype,
                 const std::string& tokenizer_dir);
+
+// Reads the parameters of a model folder, whose configuration must be that of the layout, in f32, bf16 or f16. Throws
+// Error if tensors are missing, packed or of another shape or type, or have weights that are not finite.
+void load_params(ThreadPool& pool, const std::string& model_dir, const Layout& layout, float* params);
 
 }  // namespace foe::train

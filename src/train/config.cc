@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <limits>
 #include <optional>
 #include <set>
@@ -11,9 +12,13 @@
 #include <nlohmann/json.hpp>
 #include <toml++/toml.h>
 
+#include "base/digest.h"
 #include "base/error.h"
 #include "base/strict_json.h"
 #include "base/text_file.h"
+#include "base/thread_pool.h"
+#include "weights/config_json.h"
+#include "weights/identity.h"
 #include "weights/layers_json.h"
 
 namespace foe::train {
@@ -65,6 +70,15 @@ class Table {
 
   // Keys that came later than checkpoints of other models are only read, and part of the identity, if they are there.
   bool has(const char* key) { return find(key, false) != nullptr; }
+
+  // Reads the path of a folder, which is not part of the identity: what is in the folder is.
+  void get_folder(const char* key, std::string& value, const std::filesystem::path& base) {
+    if (const toml::node* node = find(key, false)) {
+      if (!node->is_string()) fail("{}: {}.{}: expected a string, got {}", source_, name_, key, describe(*node));
+      value = node->as_string()->get();
+    }
+    if (!value.empty()) value = (base / value).string();
+  }
 
   // Returns the value as JSON, or null without the key, which is then not part of the identity.
   nlohmann::json get_json(const char* key) {
@@ -181,7 +195,47 @@ void read_model(Table table, ModelConfig& m, int default_context) {
   validate(m);
 }
 
-void read_train(Table table, TrainConfig& c, const std::string& source) {
+// Which model a folder has.
+std::string identity_of(const std::string& model_dir, const ModelConfig& config) {
+  ThreadPool pool(1);
+  Digest digest;
+  digest.add(model_config_json(config));
+  return fmt::format("weights {}, config {:016x}", model_identity(pool, TensorFolder(model_dir)), digest.value());
+}
+
+void read_folders(Table& table, TrainConfig& c, const std::string& source, const std::string& base) {
+  table.get_folder("init_from", c.init_from, base);
+  table.get_folder("distill_from", c.distill_from, base);
+  if (!c.init_from.empty()) {
+    c.model = load_model_config(c.init_from);
+    c.identity["train.init_from"] = identity_of(c.init_from, c.model);
+  }
+  if (!c.distill_from.empty()) {
+    c.identity["train.distill_from"] = identity_of(c.distill_from, load_model_config(c.distill_from));
+    table.get_number("distill_weight", c.distill_weight, 0, 1);
+  } else if (table.has("distill_weight")) {
+    fail("{}: train.distill_weight: expected train.distill_from beside it, got none", source);
+  }
+}
+
+// The model of the table or, without one, of the folder that the run begins with.
+void read_model_table(const toml::table& file, const std::string& source, TrainConfig& c) {
+  if (c.init_from.empty()) {
+    try {
+      return read_model(Table(file, source, "model", &c.identity), c.model, c.sequence_length);
+    } catch (const Error& error) {
+      if (std::string_view(error.what()).starts_with(source)) throw;
+      fail("{}: model.{}", source, error.what());
+    }
+  }
+  if (file.contains("model"))
+    fail("{}: model: expected no such table beside train.init_from, whose folder says what the model is", source);
+  if (c.sequence_length > c.model.max_position_embeddings)
+    fail("{}: train.sequence_length: expected at most the context of the model in train.init_from, {}, got {}", source,
+         c.model.max_position_embeddings, c.sequence_length);
+}
+
+void read_train(Table table, TrainConfig& c, const std::string& source, const std::string& base) {
   table.get_int("sequence_length", c.sequence_length, 2, 1 << 16, true);
   table.get_int("batch_sequences", c.batch_sequences, 1, 1 << 16, true);
   table.get_int("shards", c.shards, 1, 1 << 10);
@@ -205,6 +259,7 @@ void read_train(Table table, TrainConfig& c, const std::string& source) {
   table.get_enum("precision", c.precision, {DType::kF32, DType::kBF16});
   // Checkpoints without this key are in f32 (checkpoint.cc), those of before it came among them.
   if (c.precision == DType::kF32) c.identity.erase(kPrecisionKey);
+  read_folders(table, c, source, base);
   table.finish();
   if (c.batch_sequences % c.shards != 0)
     fail("{}: train.batch_sequences: expected a multiple of train.shards = {}, got {}", source, c.shards,
@@ -248,7 +303,7 @@ void check_nesting(std::string_view text, const std::string& source) {
 
 }  // namespace
 
-TrainConfig parse_train_config(std::string_view text, const std::string& source) {
+TrainConfig parse_train_config(std::string_view text, const std::string& source, const std::string& base) {
   check_nesting(text, source);
   toml::table file;
   try {
@@ -260,18 +315,13 @@ TrainConfig parse_train_config(std::string_view text, const std::string& source)
   for (const auto& [key, node] : file)
     if (const std::string name(key.str()); name != "model" && name != "data" && name != "train" && name != "run")
       fail("{}: unknown table or key \"{}\"; expected [model], [data], [train], [run]", source, shorten(name));
-  read_train(Table(file, source, "train", &c.identity), c, source);
-  try {
-    read_model(Table(file, source, "model", &c.identity), c.model, c.sequence_length);
-  } catch (const Error& error) {
-    if (std::string_view(error.what()).starts_with(source)) throw;
-    fail("{}: model.{}", source, error.what());
-  }
+  read_train(Table(file, source, "train", &c.identity), c, source, base);
+  read_model_table(file, source, c);
   c.model.model_type = "foe";
 
   Table data(file, source, "data", nullptr);
-  data.get_string("tokens", c.tokens);
-  data.get_string("tokenizer", c.tokenizer);
+  data.get_folder("tokens", c.tokens, base);
+  data.get_folder("tokenizer", c.tokenizer, base);
   data.finish();
 
   Table run(file, source, "run", nullptr);
@@ -285,8 +335,9 @@ TrainConfig parse_train_config(std::string_view text, const std::string& source)
   return c;
 }
 
-TrainConfig load_train_config(const std::string& path) {
-  return parse_train_config(read_text_file(path, kMaxConfigBytes), path);
+TrainConfig load_train_config(const std::string& path, const std::string& base) {
+  const std::string folder = std::filesystem::path(path).parent_path().string();
+  return parse_train_config(read_text_file(path, kMaxConfigBytes), path, base.empty() ? folder : base);
 }
 
 }  // namespace foe::train

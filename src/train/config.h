@@ -13,9 +13,11 @@
 namespace foe::train {
 
 struct TrainConfig {
-  ModelConfig model;  // [model]: the keys of config.json; max_position_embeddings defaults to sequence_length
+  // [model]: the keys of config.json; max_position_embeddings defaults to sequence_length. With init_from, that of its
+  // folder.
+  ModelConfig model;
 
-  // [data]: folders. Relative paths start at the folder of the configuration, or at `foe train --data`.
+  // [data]: folders.
   std::string tokens = "tokens";        // written by tools/pack_tokens.py
   std::string tokenizer = "tokenizer";  // its files are copied into the saved model
 
@@ -37,6 +39,9 @@ struct TrainConfig {
   // What products round their operands to, but the router's: f32, which is not to round, or bf16. Parameters, sums and
   // moments are f32.
   DType precision = DType::kF32;
+  std::string init_from;        // a model folder, whose parameters the run begins with; empty: random ones
+  std::string distill_from;     // a model folder to learn from (distillation.h); empty: none
+  double distill_weight = 0.5;  // of what is learned from it, and 1 less this of the text's next tokens
 
   // [run]
   std::string run_dir;  // the folder of checkpoint, metrics and model; or `foe train --run`
@@ -54,8 +59,9 @@ struct TrainConfig {
 inline constexpr const char* kPrecisionKey = "train.precision";
 
 // Both throw Error naming the file, the key, what was expected and what was found. Unknown keys are errors. In the
-// result the model is valid, and paths are as in the file.
-TrainConfig parse_train_config(std::string_view text, const std::string& source);
-TrainConfig load_train_config(const std::string& path);
+// result the model is valid. Relative paths of folders but `dir` start at `base`, or of a file without one at its
+// folder.
+TrainConfig parse_train_config(std::string_view text, const std::string& source, const std::string& base = "");
+TrainConfig load_train_config(const std::string& path, const std::string& base = "");
 
 }  // namespace foe::train

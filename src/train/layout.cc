@@ -217,6 +217,11 @@ void copy_row_major(const TensorSlot& tensor, const T* params, T* out) {
 }
 
 template <typename T>
+void copy_from_row_major(const TensorSlot& tensor, const T* in, T* params) {
+  for_each_place(tensor, [&](std::size_t to, std::size_t from) { params[tensor.offset + to] = in[from]; });
+}
+
+template <typename T>
 void initialise(const Layout& layout, std::uint64_t seed, T* params) {
   std::fill_n(params, layout.size, T{0});
   std::uint64_t stream = 0;
@@ -230,6 +235,7 @@ void initialise(const Layout& layout, std::uint64_t seed, T* params) {
 }
 
 template void copy_row_major(const TensorSlot&, const float*, float*);
+template void copy_from_row_major(const TensorSlot&, const float*, float*);
 template void initialise(const Layout&, std::uint64_t, float*);
 template void initialise(const Layout&, std::uint64_t, double*);
 

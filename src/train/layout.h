@@ -77,6 +77,10 @@ struct Layout {
 template <typename T>
 void copy_row_major(const TensorSlot& tensor, const T* params, T* out);
 
+// The reverse: reads a tensor as a model folder has it.
+template <typename T>
+void copy_from_row_major(const TensorSlot& tensor, const T* in, T* params);
+
 // Writes initial parameters: normally distributed with a standard deviation of 0.02, which for o_proj and down_proj is
 // divided by sqrt(2 L), because 2 L of their outputs are added (GPT-2's scheme). They are a pure function of the seed,
 // so models of the same shape start from the same numbers.

@@ -30,7 +30,7 @@ std::uintmax_t kept_length(const std::string& path, int last_step) {
 
 }  // namespace
 
-Metrics::Metrics(const std::string& path, int steps_done) : path_(path) {
+Metrics::Metrics(const std::string& path, int steps_done, bool distilled) : path_(path), distilled_(distilled) {
   std::error_code error;
   if (std::filesystem::exists(path)) std::filesystem::resize_file(path, kept_length(path, steps_done), error);
   if (error) fail("{}: {}", path, error.message());
@@ -41,9 +41,10 @@ Metrics::Metrics(const std::string& path, int steps_done) : path_(path) {
 void Metrics::step(int step, std::int64_t tokens, const StepReport& report, const Speed& speed) {
   write(
       fmt::format("{{\"step\":{},\"tokens\":{},\"loss\":{:.5f},\"balance_loss\":{:.5f},\"z_loss\":{:.5f},"
-                  "\"grad_norm\":{:.5f},\"lr\":{:.6g},\"tokens_per_s\":{:.1f},\"peak_share\":{:.4f}}}\n",
+                  "\"grad_norm\":{:.5f},\"lr\":{:.6g},\"tokens_per_s\":{:.1f},\"peak_share\":{:.4f}{}}}\n",
                   step, tokens, report.loss, report.router.balance, report.router.z, report.gradient_norm,
-                  report.learning_rate, speed.tokens_per_second, speed.peak_share));
+                  report.learning_rate, speed.tokens_per_second, speed.peak_share,
+                  distilled_ ? fmt::format(",\"divergence\":{:.5f}", report.divergence) : ""));
 }
 
 void Metrics::validation(int step, std::int64_t tokens, double nats_per_token, double bits_per_byte, bool complete) {

@@ -19,7 +19,8 @@ class Metrics {
  public:
   // Opens the file to append. Lines of steps after `steps_done`, which an interrupted run has left, and an incomplete
   // last line are removed. Throws Error, naming the file, if the system refuses.
-  Metrics(const std::string& path, int steps_done);
+  // With `distilled`, steps have the divergence from the teacher, too.
+  Metrics(const std::string& path, int steps_done, bool distilled = false);
 
   void step(int step, std::int64_t tokens, const StepReport& report, const Speed& speed);
   // `complete` says whether the whole held-out file was scored, with overlapping windows.
@@ -32,6 +33,7 @@ class Metrics {
     void operator()(std::FILE* file) const { std::fclose(file); }
   };
   std::string path_;
+  bool distilled_;
   std::unique_ptr<std::FILE, Close> file_;
 };
 

@@ -95,10 +95,14 @@ RouterLosses forward(const Model<T>& model, std::span<const std::int32_t> tokens
 template <typename T>
 double head_loss(const Model<T>& model, std::span<const std::int32_t> targets, Activations<T>& a);
 
+template <typename T>
+struct Distillation;
+
 // The same, and starts the backward pass of `scale` times that sum: writes d_norm_TD and adds to the head's gradient.
+// With a distillation (distillation.h), the backward pass is that of its loss.
 template <typename T>
 double head_backward(const Model<T>& model, std::span<const std::int32_t> targets, T scale, Activations<T>& a,
-                     T* gradients);
+                     T* gradients, Distillation<T>* distillation = nullptr);
 
 // To be called after head_backward(). Runs the rest of the backward pass, and adds to `gradients` (a flat array in the
 // layout of the parameters). `router` has the factors with which the router losses, averaged over layers, count in the

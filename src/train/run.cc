@@ -75,7 +75,8 @@ class Run {
   // Returns false if it was stopped. `routes` is used on rank 0.
   bool train(const std::atomic<bool>* stop, bool record, RouteWriter* routes) {
     std::optional<Metrics> metrics;
-    if (leads()) metrics.emplace(config_.run_dir + "/metrics.jsonl", trainer_.steps_done());
+    if (leads())
+      metrics.emplace(config_.run_dir + "/metrics.jsonl", trainer_.steps_done(), !config_.distill_from.empty());
     while (trainer_.steps_done() < config_.steps) {
       if (leads()) measure_peak_again();
       const Clock::time_point start = Clock::now();

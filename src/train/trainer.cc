@@ -28,9 +28,14 @@ Trainer::Trainer(const TrainConfig& config, const TokenData& data, ThreadPool& p
   if (data.vocab_size > config.model.vocab_size)
     fail("model.vocab_size: expected at least the tokenizer's {}, got {}", data.vocab_size, config.model.vocab_size);
   initialise(layout_, config.seed, params_.data());
+  if (!config.init_from.empty()) load_params(pool, config.init_from, layout_, params_.data());
+  if (!config.distill_from.empty()) teacher_.emplace(pool, config.distill_from, config.model.vocab_size);
   for (int s = 0; s < exchange_.shards().size(); ++s) {
     shards_.push_back(std::make_unique<Shard>(layout_, shard_sequences(), config.sequence_length));
     gradients_.push_back(large_zeroed_buffer<float>(layout_.size));
+    if (teacher_)
+      shards_.back()->teacher =
+          std::make_unique<Activations<float>>(teacher_->layout, shard_sequences(), config.sequence_length);
   }
 }
 
@@ -40,9 +45,17 @@ void Trainer::train_shard(std::size_t i) {
   fill_batch(data_.train, config_, static_cast<std::uint64_t>(steps_done_), first_sequence(i), shard_sequences(),
              shard.inputs, shard.targets);
   const std::span<const std::int32_t> inputs = shard.inputs, targets = shard.targets;
-  shard.router = forward(model(), inputs, {shard_sequences(), config_.sequence_length}, shard.activations);
-  shard.nats =
-      head_backward(model(), targets, 1.0f / static_cast<float>(config_.batch_tokens()), shard.activations, gradients);
+  const Span span{shard_sequences(), config_.sequence_length};
+  const float scale = 1.0f / static_cast<float>(config_.batch_tokens());
+  shard.router = forward(model(), inputs, span, shard.activations);
+  if (teacher_) {
+    forward(teacher(), inputs, span, *shard.teacher);
+    Distillation<float> distillation(teacher(), *shard.teacher, static_cast<float>(config_.distill_weight));
+    shard.nats = head_backward(model(), targets, scale, shard.activations, gradients, &distillation);
+    shard.divergence = distillation.divergence;
+  } else {
+    shard.nats = head_backward(model(), targets, scale, shard.activations, gradients);
+  }
   // The router losses are means over a shard, and the whole loss has their mean over shards.
   backward(model(), inputs, {config_.balance_loss / config_.shards, config_.z_loss / config_.shards}, shard.activations,
            gradients, [this](int stage) { exchange_.arrive(stage); });
@@ -69,9 +82,10 @@ StepReport Trainer::step() {
 
 // Returns the losses of all shards, each a tree over them.
 StepReport Trainer::reduce_losses() {
-  constexpr std::size_t kLosses = 3;
+  constexpr std::size_t kLosses = 4;
   std::vector<double> own;
-  for (const auto& shard : shards_) own.insert(own.end(), {shard->nats, shard->router.balance, shard->router.z});
+  for (const auto& shard : shards_)
+    own.insert(own.end(), {shard->nats, shard->router.balance, shard->router.z, shard->divergence});
   const std::vector<double> all = exchange_.all_of_shards(own);
   const auto sum = [&](std::size_t loss) {
     std::vector<double> terms;
@@ -81,6 +95,7 @@ StepReport Trainer::reduce_losses() {
   StepReport report;
   report.loss = sum(0) / config_.batch_tokens();
   report.router = {sum(1) / config_.shards, sum(2) / config_.shards};
+  report.divergence = sum(3) / config_.batch_tokens();
   return report;
 }
 

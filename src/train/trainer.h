@@ -7,6 +7,7 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "train/checkpoint.h"
 #include "train/config.h"
 #include "train/data.h"
+#include "train/distillation.h"
 #include "train/exchange.h"
 #include "train/model.h"
 #include "train/optimizer.h"
@@ -22,7 +24,8 @@
 namespace foe::train {
 
 struct StepReport {
-  double loss = 0;  // mean nats per token, without the router losses
+  double loss = 0;        // mean nats per token, without the router losses
+  double divergence = 0;  // the mean KL divergence from the teacher's predictions, if there is a teacher
   RouterLosses router;
   double gradient_norm = 0;  // before clipping
   double learning_rate = 0;
@@ -62,10 +65,12 @@ class Trainer {
     Activations<float> activations;
     std::vector<std::int32_t> inputs, targets;
     RouterLosses router;
-    double nats = 0;
+    double nats = 0, divergence = 0;
+    std::unique_ptr<Activations<float>> teacher;  // of the teacher, if there is one
   };
 
   Model<float> model() const { return {layout_, params_.data(), weights_}; }
+  Model<float> teacher() const { return {teacher_->layout, teacher_->params.data(), teacher_->weights}; }
   // Rank 0's view of all state. With several ranks the moments are in `moments`, which this allocates.
   TrainState whole_state(std::array<AlignedBuffer<float>, 2>& moments);
   bool leads() const { return exchange_.rank() == 0; }
@@ -92,6 +97,7 @@ class Trainer {
   AlignedBuffer<float> params_;
   PackedWeights<float> weights_;
   AdamW optimizer_;
+  std::optional<Teacher> teacher_;
   std::vector<std::unique_ptr<Shard>> shards_;  // of this rank
   int steps_done_ = 0;
 };

@@ -1,17 +1,20 @@
 // Every parameter's gradient against central differences, in double.
 #include <cmath>
+#include <optional>
 
 #include <gtest/gtest.h>
 
 #include "base/sanitized.h"
 #include "core/change_config.h"
 #include "tiny_model.h"
+#include "train/distillation.h"
 
 namespace foe::train {
 namespace {
 
 // Weights of the losses: large, so that a wrong gradient of either router loss is seen beside the cross entropy.
 constexpr RouterLosses kLossWeights{0.5, 0.05};
+constexpr double kDistillWeight = 0.7;
 
 struct Problem {
   Problem(const ModelConfig& config, Span s, std::uint64_t seed)
@@ -28,14 +31,27 @@ struct Problem {
   double loss() {
     weights.pack(pool, params.data());
     const RouterLosses router = forward(model(), std::span<const std::int32_t>(tokens), span, activations);
-    const double nats = head_loss(model(), std::span<const std::int32_t>(targets), activations);
+    const double nats =
+        teacher ? distilled_nats() : head_loss(model(), std::span<const std::int32_t>(targets), activations);
     return nats / span.tokens() + kLossWeights.balance * router.balance + kLossWeights.z * router.z;
+  }
+
+  // What a teacher makes of the cross entropy. Each pass leaves the teacher's activations as they are.
+  double distilled_nats() {
+    auto unused = AlignedBuffer<double>::zeroed(layout.size);
+    Distillation<double> distillation(teacher->model(), teacher->activations, kDistillWeight);
+    const double nats =
+        head_backward(model(), std::span<const std::int32_t>(targets), 1.0, activations, unused.data(), &distillation);
+    return (1 - kDistillWeight) * nats + kDistillWeight * distillation.divergence;
   }
 
   AlignedBuffer<double> gradient() {
     auto gradients = AlignedBuffer<double>::zeroed(layout.size);
     loss();
-    head_backward(model(), std::span<const std::int32_t>(targets), 1.0 / span.tokens(), activations, gradients.data());
+    std::optional<Distillation<double>> distillation;
+    if (teacher) distillation.emplace(teacher->model(), teacher->activations, kDistillWeight);
+    head_backward(model(), std::span<const std::int32_t>(targets), 1.0 / span.tokens(), activations, gradients.data(),
+                  distillation ? &*distillation : nullptr);
     backward(model(), std::span<const std::int32_t>(tokens), kLossWeights, activations, gradients.data());
     return gradients;
   }
@@ -56,6 +72,7 @@ struct Problem {
   PackedWeights<double> weights;
   Activations<double> activations;
   std::vector<std::int32_t> tokens, targets;
+  Problem* teacher = nullptr;  // after its loss(), with the same tokens
 };
 
 // The error of D(h) = (f(p + h) - f(p - h)) / 2h is that of the formula and that of f.
@@ -127,6 +144,16 @@ TEST(Gradient, AcrossQueryBlocks) {
   set(config, &ExpertsConfig::count, 4);
   set(config, &ExpertsConfig::width, 2);
   Problem s(config, {1, 2 * kQueryBlock + 5}, 3);
+  int zeros = 0;
+  check_all_gradients(s, zeros);
+}
+
+// An ordinary model teaches a federation.
+TEST(Gradient, OfDistillation) {
+  Problem teacher(tiny_config(tiny_cases()[0]), {2, 5}, 11), s(tiny_config(tiny_cases()[4]), {2, 5}, 7);
+  teacher.tokens = s.tokens;
+  teacher.loss();
+  s.teacher = &teacher;
   int zeros = 0;
   check_all_gradients(s, zeros);
 }
