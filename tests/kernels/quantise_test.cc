@@ -175,7 +175,9 @@ void check_part_offsets(const Block& block) {
 // The block of these n activations, with zeros after them.
 void check_block(WeightFormat format, const RowBlock& block, const float* x, int n) {
   check_codes(coded_row(format, x, n).data(), kCodeBlock, block.scale, block.codes);
-  check_part_offsets(block);
+  if (format == WeightFormat::kInt4) check_part_offsets(block);
+  for (const auto& offsets : block.part_offsets)
+    for (const std::int16_t offset : offsets) ASSERT_TRUE(format == WeightFormat::kInt4 || offset == 0);
   ASSERT_EQ(block.offset, -kCodeOffset * sum_of(block.codes, kCodeBlock));
 }
 void check_block(WeightFormat format, const RowBlockOfParts& block, const float* x, int n) {

@@ -48,25 +48,35 @@ std::int32_t wide_offset(const Block& block, int i) {
   return 4 * (first[0] + first[1] + second[0] + second[1]);
 }
 
-// Rounds n floats to codes, and returns their scale. If it is NaN, the codes are zero.
-float round_to_codes(const float* x, int n, std::int8_t* codes) {
+struct Rounded {
+  float scale;
+  std::int32_t sum;  // of the codes
+};
+
+// Rounds n floats to codes. If the scale is NaN, the codes are zero.
+Rounded round_to_codes(const float* x, int n, std::int8_t* codes) {
   const float scale = int8_scale(x, n);
   if (std::isnan(scale)) {
     std::fill_n(codes, n, std::int8_t{0});
-    return scale;
+    return {scale, 0};
   }
   const V16 inverse = set16(1 / scale);
   const hn::Rebind<std::int8_t, DF> d8;
+  VI32 sum = hn::Zero(DI32());
   for (int k = 0; k < n; k += kLanes16) {
     const V16 multiple = mul(load16(x + k), inverse);
-    for (int j = 0; j < kVecs; ++j)
-      hn::StoreU(hn::DemoteTo(d8, hn::NearestInt(multiple.v[j])), d8, codes + k + j * kVecLanes);
+    for (int j = 0; j < kVecs; ++j) {
+      const VI32 rounded = hn::NearestInt(multiple.v[j]);
+      sum = hn::Add(sum, rounded);
+      hn::StoreU(hn::DemoteTo(d8, rounded), d8, codes + k + j * kVecLanes);
+    }
   }
-  return scale;
+  return {scale, hn::GetLane(hn::SumOfLanes(DI32(), sum))};
 }
 
+// Beside int4.
 void quantise_row_block(const float* x, RowBlock& block) {
-  block.scale = round_to_codes(x, kCodeBlock, block.codes);
+  block.scale = round_to_codes(x, kCodeBlock, block.codes).scale;
   store_part_offsets(block);
   block.offset = 0;
   for (int i = 0; i < kCodeBlock / kRowPart; ++i) block.offset += wide_offset(block, i);
@@ -74,16 +84,20 @@ void quantise_row_block(const float* x, RowBlock& block) {
 
 void quantise_row_block(const float* x, RowBlockOfParts& block) {
   for (int i = 0; i < kCodeBlock / kRowPart; ++i)
-    block.scales[i] = round_to_codes(x + i * kRowPart, kRowPart, block.codes + i * kRowPart);
+    block.scales[i] = round_to_codes(x + i * kRowPart, kRowPart, block.codes + i * kRowPart).scale;
   store_part_offsets(block);
   for (int i = 0; i < kCodeBlock / kRowPart; ++i) block.wide_offsets[i] = kFloatOffset + wide_offset(block, i);
 }
 
-// Beside int8.
+// Beside int8, whose products have no parts: reading the codes again, which were stored in pieces, would take as long
+// as rounding them.
 void quantise_rotated_block(const float* x, RowBlock& block) {
   HWY_ALIGN float rotated[kCodeBlock];
   rotate(x, rotated);
-  quantise_row_block(rotated, block);
+  const Rounded rounded = round_to_codes(rotated, kCodeBlock, block.codes);
+  block.scale = rounded.scale;
+  block.offset = -kCodeOffset * rounded.sum;
+  std::memset(block.part_offsets, 0, sizeof block.part_offsets);
 }
 
 template <typename Block, void (*kQuantise)(const float*, Block&)>

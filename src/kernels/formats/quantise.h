@@ -45,6 +45,7 @@ struct alignas(64) RowBlock {
   float scale;
   std::int32_t offset;  // -kCodeOffset * the sum of all codes
   // For each part of the block: -kLevelOffset * the sum of its codes with k % 4 < 2, and the same for its other codes.
+  // Beside int8 they are 0.
   std::int16_t part_offsets[kCodeBlock / kInt4Part][2];
 };
 // The same beside formats in parts (and float_offset.h): activation k is scales[k / kRowPart] * codes[k].
