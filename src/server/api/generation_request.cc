@@ -116,8 +116,8 @@ std::vector<std::int32_t> read_allowed_tokens(const json& object, int vocab_size
   std::vector<std::int32_t> ids =
       read_ids(*value, "allowed_token_ids", static_cast<std::size_t>(vocab_size), vocab_size);
   if (ids.empty()) refuse("allowed_token_ids", "expected at least one token id, got none");
-  std::ranges::sort(ids);
-  ids.erase(std::ranges::unique(ids).begin(), ids.end());
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
   return ids;
 }
 
