@@ -32,8 +32,8 @@ void check_guesses(const ModelConfig& config, Plan plan) {
   SchedulerStats all;
   for (const auto& [ranks, sequences] : {std::pair{1, 20}, {2, 2}, {4, 20}}) {
     const EngineOptions options{.max_batch_tokens = 40, .max_sequences = sequences, .kv_tokens = 400, .max_draft = 7};
-    with_engine(folder.path(), plan, ranks, options, [&](Engine& engine) {
-      EXPECT_EQ(answers(engine, requests), expected) << ranks << " ranks";
+    with_engine(folder.path(), plan, ranks, options, [&, count = ranks](Engine& engine) {
+      EXPECT_EQ(answers(engine, requests), expected) << count << " ranks";
       all.drafted_tokens += engine.scheduler().stats().drafted_tokens;
       all.accepted_tokens += engine.scheduler().stats().accepted_tokens;
     });

@@ -107,7 +107,11 @@ TEST(GrammarRefusals, TextsThatAreNotJson) {
            {Kind::kChoice, "[\"\"]", "expected texts of at least one character, got \"\""},
            {Kind::kChoice, "[", "expected JSON"},
        })
-    EXPECT_THAT([&] { compile_grammar({kind, rule}); }, ThrowsMessage<Error>(HasSubstr(message))) << rule;
+    EXPECT_THAT(([kind = kind, rule = rule] {
+                  compile_grammar({kind, rule});
+                }),
+                ThrowsMessage<Error>(HasSubstr(message)))
+        << rule;
 }
 
 TEST(GrammarRefusals, PatternsThatNoAutomatonReads) {
