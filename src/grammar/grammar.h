@@ -1,30 +1,13 @@
 // Constrained decoding (structured output): says which tokens may come next so that the output will be JSON that a
-// schema allows.
+// schema allows, a text that a regular expression matches as a whole, or one of some texts.
 //
-// A grammar is a pushdown automaton over bytes. It allows less than JSON does, where several texts mean the same or a
-// model could go on for ever:
-// - Whitespace: before a value, a key or a closing bracket inside of the text there may be one space or, but for values
-//   behind a key, a line end and at most 4 spaces and tabs for each array and object that is open.
-// - At most 64 arrays and objects are open at once.
-// - Integers have at most 18 digits, and other numbers 18 before and after the point and 2 in the exponent. Numbers
-// with
-//   bounds have no exponent and at most 6 digits after the point.
-// - Properties come in the order of the schema, and those that it does not list after them. No key comes twice.
+// A grammar is a pushdown automaton over bytes. Of JSON it allows less than the standard, where several texts mean the
+// same or a model could go on for ever. docs/structured_output.md says what it leaves out, and lists the keywords of
+// schemas that are supported; any other keyword is an Error. Besides:
+// - If a schema has several of anyOf, oneOf, allOf and $ref, or others beside them, they are merged if it is plain how.
+// - A schema without a type whose keywords are all about one type means that type.
 // - The texts of enum and const, listed keys, and strings with a pattern or a format are written without escapes where
 //   JSON needs none.
-//
-// Supported in schemas (draft 2020-12); any other keyword is an Error:
-// - any value: type, enum, const, anyOf, oneOf (if its alternatives plainly exclude each other), allOf, $ref (to "#" or
-// a
-//   pointer below it, also recursive), true, false. If a schema has several of these, or others beside them, they are
-//   merged if it is plain how.
-// - strings: minLength, maxLength, pattern (see pattern.h), format (date, time, date-time, uuid, ipv4)
-// - numbers: minimum, maximum, exclusiveMinimum, exclusiveMaximum, within 10^15
-// - arrays: items, prefixItems, minItems, maxItems
-// - objects: properties, required, additionalProperties, minProperties, maxProperties
-// - annotations, which have no effect: title, description, default, examples, $schema, $id, $comment, deprecated,
-//   readOnly, writeOnly
-// A schema without a type whose keywords are all about one type means that type.
 #pragma once
 
 #include <cstdint>

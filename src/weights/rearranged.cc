@@ -43,10 +43,6 @@ std::array<BF16, 16> scaled_levels(int e) {
   return numbers;
 }
 
-}  // namespace
-
-namespace {
-
 // Row i of the result is row row_at(i) of the tensor.
 template <typename RowAt>
 Tensor gathered_rows(const Tensor& tensor, std::int64_t count, RowAt&& row_at) {
