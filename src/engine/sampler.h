@@ -55,10 +55,10 @@ class Sampler {
   explicit Sampler(int vocab_size);
   int vocab_size() const { return static_cast<int>(weights_V_.size()); }
 
-  // Returns output token `index` of the request. `counts` has all tokens before it; it may be null for a request
-  // without penalties. `allowed` has a bit for each token, the first in the lowest bit of the first word, of which at
-  // least one must be set; if it is empty, all tokens are allowed. If nothing is left to choose from (a constraint
-  // allows only stop ids that min_tokens forbids, or no logit is finite), this returns the first allowed token.
+  // Returns the token after `text`. `counts` has all tokens of the text; it may be null for a request without
+  // penalties. `allowed` has a bit for each token, the first in the lowest bit of the first word, of which at least one
+  // must be set; if it is empty, all tokens are allowed. If nothing is left to choose from (a constraint allows only
+  // stop ids that min_tokens forbids, or no logit is finite), this returns the first allowed token.
   std::int32_t choose(std::span<const float> logits_V, const Request& request, Text text,
                       const TokenCounts* counts = nullptr, std::span<const std::uint64_t> allowed = {});
   // The same from candidates, in any order: at least the candidates_wanted() most likely tokens.
