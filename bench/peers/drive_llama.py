@@ -1,10 +1,13 @@
-"""Drives llama.cpp through the low-level interface of llama-cpp-python.
+"""Drives llama.cpp or its fork ik_llama.cpp, whichever this Python has, through the low-level interface of its package.
 
-    drive_llama.py engine MODEL.gguf --json OUT   what `foe bench engine` does: the same points, the same JSON
+    drive_llama.py engine MODEL.gguf --json OUT   measures the points of points.py
     drive_llama.py logits MODEL.gguf --tokens 1,2,3 --against F.safetensors
                                                   compares logits with those of `foe logits`, and prints the agreement as JSON
 
 A step's time is that of llama_decode and of waiting for the logits of each sequence's last token; batches are filled before it.
+Neither the start of Python nor its memory count. Files are mapped, the KV cache has 16 bits an element (with logits 32, in
+llama.cpp), and the engine chooses how it computes attention. On a processor with AMX llama.cpp repacks no weights (`use_extra_bufts`), as the code
+for that ends in an illegal instruction there; the JSON's "system" says so.
 """
 
 import argparse
@@ -12,37 +15,32 @@ import json
 import time
 from pathlib import Path
 
-import llama_cpp.llama_cpp as llama
 import numpy as np
 
+import llama_library as library
+import points
 from tensor_files import TensorFile
 
-FIRST_PROMPT = 16  # tokens, as foe's
 DISTINCT_PROMPTS = 8  # of streams: the others get copies, in cells of their own
 CELLS = 256  # a sequence's cells are a multiple
-F32, F16 = 0, 1  # ggml types of the KV cache
 
-
-def memory(field: str) -> int:
-    """Bytes of this process, from /proc."""
-    line = next(line for line in Path("/proc/self/status").read_text("utf-8").splitlines() if line.startswith(field))
-    return 1024 * int(line.split()[1])
+llama = library.llama
 
 
 class Context:
     """A context with one batch of at most `batch` tokens."""
 
-    def __init__(self, model, flags, *, sequences: int, positions: int, batch: int, kv=F16):
+    def __init__(self, model, flags, *, sequences: int, positions: int, batch: int, kv=library.F16):
         params = llama.llama_context_default_params()
         each = -(-positions // CELLS) * CELLS
         params.n_ctx, params.n_seq_max, params.n_batch, params.n_ubatch = sequences * each, sequences, batch, min(batch, 512)
         params.n_threads = params.n_threads_batch = flags.threads
         params.type_k = params.type_v = kv
-        params.flash_attn_type = {"auto": -1, "off": 0, "on": 1}[flags.flash_attn]
+        library.set_flash_attention(params, flags.flash_attn)
         self.pointer = llama.llama_init_from_model(model, params)
         if not self.pointer:
-            raise SystemExit("drive_llama: expected llama.cpp to make a context, got none; is there enough memory?")
-        self.memory = llama.llama_get_memory(self.pointer)
+            raise SystemExit("drive_llama: expected the library to make a context, got none; is there enough memory?")
+        self.cells = library.Cells(self.pointer)
         self.batch = llama.llama_batch_init(batch, 0, 1)
 
     def fill(self, rows: list[tuple[int, int, int, bool]]) -> None:
@@ -55,7 +53,7 @@ class Context:
     def run(self) -> float:
         start = time.perf_counter()
         status = llama.llama_decode(self.pointer, self.batch)
-        llama.llama_synchronize(self.pointer)
+        library.synchronize(self.pointer)
         seconds = time.perf_counter() - start
         if status != 0:
             raise SystemExit(f"drive_llama: expected llama_decode to return 0, got {status}")
@@ -67,71 +65,68 @@ class Context:
 
 
 def load(path: str):
-    model = llama.llama_model_load_from_file(path.encode(), llama.llama_model_default_params())
+    params = llama.llama_model_default_params()
+    library.choose_buffers(params)
+    model = llama.llama_model_load_from_file(str(path).encode(), params)
     if not model:
-        raise SystemExit(f"drive_llama: expected a GGUF file that llama.cpp loads, got {path}")
+        raise SystemExit(f"drive_llama: expected a GGUF file that this library loads, got {path}")
     return model
 
 
+def vocabulary(model) -> int:
+    return llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model))
+
+
 def prompt_rows(tokens, sequence: int) -> list[tuple[int, int, int, bool]]:
-    return [(int(token), i, sequence, i == len(tokens) - 1) for i, token in enumerate(tokens)]
+    return [(token, i, sequence, i == len(tokens) - 1) for i, token in enumerate(tokens)]
 
 
-def repeat(flags, run) -> list[float]:
-    seconds = []
-    while sum(seconds) <= flags.seconds and len(seconds) < flags.repetitions:
-        seconds.append(run(len(seconds)))
-    return seconds
-
-
-def bench_prefill(model, flags, draw) -> list[dict]:
+def measure_prefill(model, flags, tokens: points.RandomTokens) -> list[dict]:
     longest = max(flags.prefill)
     context = Context(model, flags, sequences=1, positions=longest, batch=longest)
 
-    def run(tokens: int) -> float:
-        llama.llama_memory_clear(context.memory, False)
-        context.fill(prompt_rows(draw(tokens), 0))
+    def run(count: int) -> float:
+        context.cells.clear()
+        context.fill(prompt_rows(tokens.draw(count), 0))
         return context.run()
 
-    points = [{"load": "prefill", "sequences": 1, "tokens": tokens, "seconds": repeat(flags, lambda _: run(tokens))}
-              for tokens in flags.prefill]
+    result = [points.prefill_point(count) | {"seconds": points.repeat(flags, lambda _: run(count))} for count in flags.prefill]
     context.close()
-    return points
+    return result
 
 
-def bench_decode(model, flags, draw) -> list[dict]:
-    streams = max(flags.decode)
-    context = Context(model, flags, sequences=streams, positions=flags.prompt_len + 1 + flags.repetitions,
-                      batch=max(streams, flags.prompt_len))
+def measure_decode(model, flags, tokens: points.RandomTokens, load: points.Decode) -> list[dict]:
+    streams, positions = max(load.streams), load.positions
+    context = Context(model, flags, sequences=streams, positions=positions + 1 + flags.repetitions, batch=max(streams, positions))
     for s in range(streams):
         if s < DISTINCT_PROMPTS:
-            context.fill(prompt_rows(draw(flags.prompt_len), s))
+            context.fill(prompt_rows(tokens.draw(positions), s))
             context.run()
         else:
-            llama.llama_memory_seq_cp(context.memory, s % DISTINCT_PROMPTS, s, -1, -1)
+            context.cells.copy(s % DISTINCT_PROMPTS, s)
 
     def run(count: int, step: int) -> float:
-        context.fill([(int(token), flags.prompt_len + step, s, True) for s, token in enumerate(draw(count))])
+        context.fill([(token, positions + step, s, True) for s, token in enumerate(tokens.draw(count))])
         return context.run()
 
-    points = []
-    for count in flags.decode:
+    result = []
+    for count in load.streams:
         for s in range(streams):
-            llama.llama_memory_seq_rm(context.memory, s, flags.prompt_len, -1)
+            context.cells.remove(s, positions)
         run(count, 0)  # does not count
-        seconds = repeat(flags, lambda i: run(count, i + 1))
-        points.append({"load": "decode", "sequences": count, "tokens": 1, "seconds": seconds})
+        seconds = points.repeat(flags, lambda i: run(count, i + 1))
+        result.append(points.decode_point(count, positions) | {"seconds": seconds})
     context.close()
-    return points
+    return result
 
 
-def first_token(path: str, flags, draw):
+def first_token(flags):
     """Returns the model, and seconds until it has made the logits of a first token."""
     start = time.perf_counter()
     llama.llama_backend_init()
-    model = load(path)
-    context = Context(model, flags, sequences=1, positions=FIRST_PROMPT, batch=FIRST_PROMPT)
-    context.fill(prompt_rows(draw(FIRST_PROMPT), 0))
+    model = load(flags.model)
+    context = Context(model, flags, sequences=1, positions=points.FIRST_PROMPT, batch=points.FIRST_PROMPT)
+    context.fill(prompt_rows(points.RandomTokens(256).draw(points.FIRST_PROMPT), 0))
     context.run()
     seconds = time.perf_counter() - start
     context.close()
@@ -139,31 +134,26 @@ def first_token(path: str, flags, draw):
 
 
 def engine(flags) -> None:
-    generator = np.random.default_rng(0)
-    before = memory("VmRSS")
-    model, first_token_s = first_token(flags.model, flags, lambda n: generator.integers(0, 256, n))
-    vocab = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model))
-
-    def draw(n: int):
-        return generator.integers(0, vocab, n)
-
-    points = bench_prefill(model, flags, draw) if flags.prefill else []
-    points += bench_decode(model, flags, draw) if flags.decode else []
-    result = {"first_token_s": first_token_s, "peak_bytes": memory("VmHWM") - before, "points": points,
-              "system": llama.llama_print_system_info().decode()}
-    flags.json.write_text(json.dumps(result), "utf-8")
+    before = points.process_memory("VmRSS")
+    model, first_token_s = first_token(flags)
+    tokens = points.RandomTokens(vocabulary(model))
+    measured = measure_prefill(model, flags, tokens) if flags.prefill else []
+    for load in flags.decode:
+        measured += measure_decode(model, flags, tokens, load) if load.streams else []
+    points.write(flags.json, {"first_token_s": first_token_s, "peak_bytes": points.process_memory("VmHWM") - before,
+                              "points": measured, "system": library.system(flags.flash_attn)})
 
 
-def logits_of(flags) -> np.ndarray:
-    """[T, V], with the KV cache in f32."""
+def logits_of(model_path, tokens: list[int], threads: int, flash_attn: str = "auto") -> np.ndarray:
+    """[T, V], with the most exact KV cache that the library has."""
     llama.llama_backend_init()
-    model = load(flags.model)
-    vocab = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model))
-    context = Context(model, flags, sequences=1, positions=len(flags.tokens), batch=len(flags.tokens), kv=F32)
-    context.fill([(token, i, 0, True) for i, token in enumerate(flags.tokens)])
+    model = load(model_path)
+    values = argparse.Namespace(threads=threads, flash_attn=flash_attn)
+    context = Context(model, values, sequences=1, positions=len(tokens), batch=len(tokens), kv=library.MOST_EXACT_KV)
+    context.fill([(token, i, 0, True) for i, token in enumerate(tokens)])
     context.run()
-    values = llama.llama_get_logits(context.pointer)
-    return np.ctypeslib.as_array(values, (len(flags.tokens) * vocab,)).reshape(-1, vocab).astype(np.float64)
+    rows = [np.ctypeslib.as_array(llama.llama_get_logits_ith(context.pointer, i), (vocabulary(model),)) for i in range(len(tokens))]
+    return np.stack(rows).astype(np.float64)
 
 
 def agreement(a_TV: np.ndarray, b_TV: np.ndarray) -> dict:
@@ -174,33 +164,25 @@ def agreement(a_TV: np.ndarray, b_TV: np.ndarray) -> dict:
             "same_largest": float((a_TV.argmax(-1) == b_TV.argmax(-1)).mean())}
 
 
-def numbers(text: str) -> list[int]:
-    return [int(number) for number in text.split(",")] if text else []
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("engine", "logits"), help="what to do, as above")
-    parser.add_argument("model", help="GGUF file")
-    parser.add_argument("--threads", type=int, default=2, help="threads of llama.cpp (default: %(default)s)")
-    parser.add_argument("--flash-attn", choices=("auto", "on", "off"), default="auto",
-                        help="llama.cpp's flash attention (default: %(default)s)")
-    parser.add_argument("--prefill", type=numbers, default=[128, 512, 2048],
-                        help="tokens of a prompt (default: 128,512,2048)")
-    parser.add_argument("--decode", type=numbers, default=[1, 4, 8, 16, 32],
-                        help="streams that decode together (default: 1,4,8,16,32)")
-    parser.add_argument("--prompt-len", type=int, default=128,
-                        help="positions that a stream has before it decodes (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=2, help="time for each point (default: %(default)s)")
-    parser.add_argument("--repetitions", type=int, default=64, help="most steps of a point (default: %(default)s)")
-    parser.add_argument("--json", type=Path, help="with engine: file to write")
-    parser.add_argument("--tokens", type=numbers, help="with logits: token ids, as in 1,2,3")
-    parser.add_argument("--against", type=Path, help="with logits: the file that `foe logits` wrote")
+    kinds = parser.add_subparsers(dest="what", required=True)
+    measuring, comparing = kinds.add_parser("engine"), kinds.add_parser("logits")
+    measuring.add_argument("--json", type=Path, required=True, help="file to write")
+    points.add_measuring_flags(measuring)
+    comparing.add_argument("--tokens", type=points.numbers, required=True, help="token ids, as in 1,2,3")
+    comparing.add_argument("--against", type=Path, required=True, help="the file that `foe logits` wrote")
+    comparing.add_argument("--threads", type=int, default=2, help="threads of the engine (default: %(default)s)")
+    for kind in measuring, comparing:
+        kind.add_argument("model", type=Path, help="GGUF file")
+        kind.add_argument("--flash-attn", choices=("auto", "on", "off"), default="auto",
+                          help="flash attention; auto: as the library's authors have it (default: %(default)s)")
     flags = parser.parse_args()
     if flags.what == "engine":
         engine(flags)
     else:
-        print(json.dumps(agreement(logits_of(flags), TensorFile(flags.against).read("logits").astype(np.float64))))
+        theirs = logits_of(flags.model, flags.tokens, flags.threads, flags.flash_attn)
+        print(json.dumps(agreement(theirs, TensorFile(flags.against).read("logits").astype(np.float64))))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How much formats of weights change a model's answers: foe's beside those of llama.cpp, on the same weights and text.
 
-    quality.py MODEL.gguf TEXT DIR --foe build/foe     # with the Python of bench/peers/run.py's environment
+    build/peers/llama.cpp/bin/python bench/peers/quality.py MODEL.gguf TEXT DIR --foe build/foe     # after bench/peers/peers.py llama.cpp
 
 MODEL.gguf has the weights that count as exact, whatever their type. llama.cpp writes them to DIR in F32, and from there in each
 of its types. The reference is foe in f32, which float64 checks (tests/oracle). Each format computes the logits of the same windows of
@@ -11,7 +11,6 @@ embedding that is mapped, or of llama.cpp's file, divided by the parameters.
 """
 
 import argparse
-import ctypes
 import json
 import subprocess
 import sys
@@ -21,27 +20,14 @@ import llama_cpp.llama_cpp as llama
 import numpy as np
 
 import drive_llama
+from requantize import TYPES, write_type
 from tensor_files import TensorFile
-
-TYPES = {"F32": "LLAMA_FTYPE_ALL_F32", "Q8_0": "LLAMA_FTYPE_MOSTLY_Q8_0", "Q6_K": "LLAMA_FTYPE_MOSTLY_Q6_K",
-         "Q4_K_M": "LLAMA_FTYPE_MOSTLY_Q4_K_M", "Q4_0": "LLAMA_FTYPE_MOSTLY_Q4_0"}  # fmt: skip
-
 
 def run(*command) -> str:
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"quality: {' '.join(map(str, command))[:300]}\nended with {done.returncode}:\n{done.stderr[-2000:]}")
     return done.stdout
-
-
-def write_type(model: Path, out: Path, name: str, threads: int) -> None:
-    if out.exists():
-        return
-    params = llama.llama_model_quantize_default_params()
-    params.ftype, params.allow_requantize, params.nthread = getattr(llama, TYPES[name]), True, threads
-    status = llama.llama_model_quantize(str(model).encode(), str(out).encode(), ctypes.byref(params))
-    if status != 0:
-        sys.exit(f"quality: {model}: expected llama.cpp to write it as {name}, got status {status}")
 
 
 def tokens_of(model: Path, text: bytes, most: int) -> list[int]:
@@ -68,8 +54,7 @@ def foe_logits(flags, window: list[int], model: Path, *arguments) -> np.ndarray:
 
 
 def llama_logits(flags, window: list[int], model: Path) -> np.ndarray:
-    values = argparse.Namespace(model=str(model), tokens=window, threads=flags.threads, flash_attn="auto")
-    return drive_llama.logits_of(values)
+    return drive_llama.logits_of(model, window, flags.threads)
 
 
 class Score:

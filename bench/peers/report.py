@@ -1,4 +1,4 @@
-"""What measurements beside a peer come to: bytes and operations that a model cannot do without, spreads, ratios, tables."""
+"""What measurements beside peers come to: bytes and operations that a model cannot do without, spreads, ratios, tables."""
 
 import json
 from pathlib import Path
@@ -12,8 +12,8 @@ def part_of(name: str) -> str:
         return "embedding"
     if name.startswith("lm_head"):
         return "head"
-    if ".experts." in name:
-        return "experts"
+    if ".experts." in name or any(f".mlp.{matrix}_proj" in name for matrix in ("gate", "up", "down")):
+        return "experts"  # a dense layer is one that each token selects
     return "router" if ".mlp.gate." in name else "attention"
 
 
@@ -27,20 +27,21 @@ def folder_parts(folder: Path) -> dict[str, int]:
             if name != "__metadata__":
                 begin, end = tensor["data_offsets"]
                 parts[part_of(name)] = parts.get(part_of(name), 0) + end - begin
-    return parts
+    return parts if "head" in parts else parts | {"head": parts["embedding"], "embedding": 0}  # one matrix is both
 
 
 def experts_touched(config: dict, tokens: int) -> float:
-    """Returns the experts of a layer that some of the tokens select, in expectation over equally likely selections."""
-    experts, selected = config["num_experts"], config["num_experts_per_tok"]
-    return experts * (1 - (1 - selected / experts) ** tokens)
+    """Returns the share of a layer's experts that some of the tokens select, in expectation over equally likely selections."""
+    experts = config.get("num_experts") or 1
+    selected = config.get("num_experts_per_tok") or 1
+    return 1 - (1 - selected / experts) ** tokens
 
 
 def decode_bytes(config: dict, parts: dict[str, int], sequences: int, context: float) -> float:
     """Returns what a step must read: all weights but those of the embedding and of experts that nobody selects, and the KV
     cache, 16 bits an element."""
     weights = sum(parts.get(part, 0) for part in ("attention", "router", "head", "norms"))
-    weights += parts["experts"] * experts_touched(config, sequences) / config["num_experts"]
+    weights += parts["experts"] * experts_touched(config, sequences)
     elements = 2 * config["num_hidden_layers"] * config["num_key_value_heads"] * config["head_dim"]
     return weights + 2 * elements * context * sequences
 
@@ -50,8 +51,8 @@ def prefill_operations(config: dict, tokens: int) -> float:
     hidden, heads, kv_heads, head_dim = (config[key] for key in ("hidden_size", "num_attention_heads", "num_key_value_heads",
                                                                   "head_dim"))
     width = config.get("moe_intermediate_size") or config["intermediate_size"]
-    layer = hidden * head_dim * (2 * heads + 2 * kv_heads) + hidden * config["num_experts"]
-    layer += 3 * hidden * width * config["num_experts_per_tok"]
+    layer = hidden * head_dim * (2 * heads + 2 * kv_heads) + hidden * (config.get("num_experts") or 0)
+    layer += 3 * hidden * width * (config.get("num_experts_per_tok") or 1)
     attention = heads * head_dim * tokens * (tokens + 1)  # scores and values of half a square
     return 2 * (config["num_hidden_layers"] * (layer * tokens + attention) + hidden * config["vocab_size"])
 
@@ -64,81 +65,125 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    return {name: percentile(values, share) for name, share in (("median", 0.5), ("p10", 0.1), ("p90", 0.9))}
+def median(values: list[float]) -> float:
+    return percentile(values, 0.5)
 
 
-def ratio(ours: list[list[float]], theirs: list[list[float]]) -> dict[str, float]:
-    """Returns how many times less ours is, from lists for each round: of all medians, and of the rounds with least and most."""
-    rounds = [percentile(b, 0.5) / percentile(a, 0.5) for a, b in zip(ours, theirs)]
-    overall = percentile(sum(theirs, []), 0.5) / percentile(sum(ours, []), 0.5)
-    return {"median": overall, "least": min(rounds), "most": max(rounds)}
-
-
-def point_limit(config: dict, parts: dict[str, int], point: dict, limits: dict, prompt: int, quantised: bool) -> float | None:
-    """Returns the least seconds that a point can take: decoding by what memory reads, prefill by what arithmetic does (of
-    integers, in quantised formats)."""
+def least_seconds(config: dict, system: dict, point: dict, limits: dict, repetitions: int) -> float | None:
+    """Returns the least time of a step: decoding by what memory reads, prefill by what arithmetic does (of 8-bit integers, where
+    the system rounds activations to them)."""
     if point["load"] == "decode":
-        # Steps after the prompt and one step: the token at position p attends to p + 1.
-        context = prompt + 1 + (point["repetitions"] + 1) / 2
-        return decode_bytes(config, parts, point["sequences"], context) / limits["read_bytes_per_second"]
-    peak = limits.get("dots_per_second" if quantised else "flops_per_second")
+        # Steps after the positions and one step: the token at position p attends to p + 1.
+        context = point["positions"] + 1 + (repetitions + 1) / 2
+        return decode_bytes(config, system["parts"], point["sequences"], context) / limits["read_bytes_per_second"]
+    peak = limits.get("dots_per_second" if system["integers"] else "flops_per_second")
     return prefill_operations(config, point["tokens"]) / peak if peak else None
 
 
-def compare_points(rounds: list[dict], limit_of) -> list[dict]:
-    """Returns the points of all rounds, each with both systems' tokens/s and shares of their limits, and the ratio.
-    `limit_of(system, point)` are a point's least seconds."""
-    points = []
-    for i, first in enumerate(rounds[0]["foe"]["points"]):
-        point = {key: first[key] for key in ("load", "sequences", "tokens")}
-        tokens = point["sequences"] * point["tokens"]
-        seconds = {system: [a_round[system]["points"][i]["seconds"] for a_round in rounds] for system in ("foe", "peer")}
-        for system, by_round in seconds.items():
-            point["repetitions"] = max(map(len, by_round))
-            limit = limit_of(system, point)
-            values = sum(by_round, [])
-            point[system] = {"tokens_per_s": spread([tokens / s for s in values]), "seconds": by_round,
-                             "share_of_limit": limit and limit / percentile(values, 0.5)}
-        point["ratio"] = ratio(seconds["foe"], seconds["peer"])
-        points.append(point)
-    return points
+def point_name(point: dict) -> str:
+    if point["load"] == "prefill":
+        return f"prefill {point['tokens']:,}"
+    return f"decode {point['sequences']}" + (f" at {point['positions']:,}" if point["positions"] != 128 else "")
 
 
-def compare_costs(rounds: list[dict], key: str) -> dict:
-    values = {system: [a_round[system][key] for a_round in rounds] for system in ("foe", "peer")}
-    return {**{system: spread(v) for system, v in values.items()},
-            "ratio": ratio([[v] for v in values["foe"]], [[v] for v in values["peer"]])}
+def seconds_of(a_round: dict, system: str, name: str) -> list[float]:
+    """Returns the times of a point in a round; none if the system could not measure it."""
+    measured = a_round["systems"].get(system, {}).get("points", [])
+    return next((point["seconds"] for point in measured if point_name(point) == name and "seconds" in point), [])
 
 
-def row(name: str, foe: str, peer: str, times: dict) -> str:
-    return f"{name:<22} {foe:>34} {peer:>34} {times['median']:>7.2f} {times['least']:>7.2f}-{times['most']:<6.2f}"
+def compare(result: dict) -> None:
+    """Adds each system's speed at each point, over all rounds, to the result: tokens/s (the median of all repetitions, and the
+    medians of the rounds with least and most), and the median share of the limit that the round before it measured."""
+    rounds, config = result["rounds"], result["config"]
+    for key in ("flops_per_second", "dots_per_second"):  # a processor has a peak, the speed of memory changes
+        for a_round in rounds:
+            a_round["limits"][key] = max(other["limits"].get(key) or 0 for other in rounds)
+    for system in result["systems"]:
+        system["speeds"] = {}
+        for point in result["points"]:
+            name, tokens = point_name(point), point["sequences"] * point["tokens"]
+            taken = [(seconds, a_round) for a_round in rounds if (seconds := seconds_of(a_round, system["name"], name))]
+            if not taken:
+                continue
+            shares = [limit / median(seconds) for seconds, a_round in taken
+                      if (limit := least_seconds(config, system, point, a_round["limits"], len(seconds)))]
+            by_round = [tokens / median(seconds) for seconds, _ in taken]
+            system["speeds"][name] = {"tokens_per_s": tokens / median(sum((seconds for seconds, _ in taken), [])),
+                                      "least": min(by_round), "most": max(by_round), "share_of_limit": median(shares) if shares else None}
 
 
-def figure(numbers: dict, scale: float = 1, share: float | None = None) -> str:
-    text = f"{numbers['median'] * scale:.2f} ({numbers['p10'] * scale:.2f}-{numbers['p90'] * scale:.2f})"
-    return text + (f" {100 * share:4.0f} %" if share else "       ")
+def strongest(result: dict, name: str) -> dict | None:
+    peers = [system for system in result["systems"] if system["peer"] != "foe" and name in system["speeds"]]
+    return max(peers, key=lambda system: system["speeds"][name]["tokens_per_s"], default=None)
+
+
+def ratio(result: dict, ours: str, theirs: str, name: str) -> str:
+    """Returns how many times faster ours is, over all rounds and in the rounds with least and most."""
+    by_round = [(median(b), median(a)) for a_round in result["rounds"]
+                if (a := seconds_of(a_round, ours, name)) and (b := seconds_of(a_round, theirs, name))]
+    speeds = {system["name"]: system["speeds"][name]["tokens_per_s"] for system in result["systems"] if name in system["speeds"]}
+    if not by_round or ours not in speeds:
+        return "-"
+    ratios = [b / a for b, a in by_round]
+    return f"{speeds[ours] / speeds[theirs]:.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def cell(speed: dict | None) -> str:
+    if speed is None:
+        return "-"
+    share = f", {100 * speed['share_of_limit']:.0f} %" if speed["share_of_limit"] else ""
+    return f"{number(speed['tokens_per_s'])} ({number(speed['least'])}-{number(speed['most'])}){share}"
+
+
+def cost(result: dict, system: str, key: str, scale: float) -> str:
+    values = [a_round["systems"][system][key] * scale for a_round in result["rounds"] if key in a_round["systems"].get(system, {})]
+    return number(median(values)) if values else "-"
+
+
+def limit_lines(result: dict) -> list[str]:
+    lines = []
+    for i, a_round in enumerate(result["rounds"], 1):
+        limits = a_round["limits"]
+        lines.append(f"Round {i}: memory reads {limits['read_bytes_per_second'] / 1e9:.1f} GB/s; peaks of all rounds"
+                     f" {limits['flops_per_second'] / 1e9:,.0f} GFLOP/s in f32 and {limits['dots_per_second'] / 1e9:,.0f} Gop/s of 8-bit"
+                     f" integers; other processes took {100 * a_round['others']:.0f} % of the processors.")  # fmt: skip
+    return lines
+
+
+def failures(result: dict) -> list[str]:
+    """Returns a line for each point that a system did not measure, and why."""
+    lines = list(result.get("notes", []))
+    for system in result["systems"]:
+        for a_round in result["rounds"]:
+            measured = a_round["systems"].get(system["name"], {})
+            lines += [f"{system['name']}: {measured['failed']}"] if "failed" in measured else []
+            lines += [f"{system['name']}: no {point_name(point)}: {point['cannot']}" for point in measured.get("points", []) if "cannot" in point]
+    return list(dict.fromkeys(lines))
 
 
 def table(result: dict) -> str:
-    """Returns the table of one model in one format."""
-    limits = result["limits"]
-    lines = [f"{result['shape']}, {result['layers']} of {result['model_layers']} layers, foe {result['format']} beside llama.cpp"
-             f" {result['peer_format']}; {result['threads']} threads, {len(result['rounds'])} rounds;"
-             f" memory reads {limits['read_bytes_per_second'] / 1e9:.1f} GB/s; other processes took"
-             f" {100 * max(a_round['others'] for a_round in result['rounds']):.0f} % of the processors at most",
-             f"{'tokens/s':<22} {'foe (p10-p90), of limit':>34} {'llama.cpp (p10-p90), of limit':>34} {'ratio':>7}"
-             f" {'by round':>14}"]
-    for point in result["points"]:
-        name = (f"decode of {point['sequences']}" if point["load"] == "decode" else f"prefill of {point['tokens']}")
-        lines.append(row(name, *(figure(point[s]["tokens_per_s"], 1, point[s]["share_of_limit"]) for s in ("foe", "peer")),
-                         point["ratio"]))
-    for key, name, scale in (("peak_bytes", "peak memory, MB", 1e-6), ("first_token_s", "start to token, s", 1)):
-        costs = result[key]
-        lines.append(row(name, figure(costs["foe"], scale), figure(costs["peer"], scale), costs["ratio"]))
-    lines += [f"{'file, MB':<22} {sum(result['parts']['foe'].values()) / 1e6:>27.1f}       "
-              f" {sum(result['parts']['peer'].values()) / 1e6:>27.1f}", agreement_line("these two", result["agreement"])]
-    return "\n".join(lines)
+    """Returns the table of one model, in Markdown."""
+    names = [point_name(point) for point in result["points"]]
+    lines = [f"### {result['title']}", "",
+             f"{result['threads']} threads, {len(result['rounds'])} rounds in turn. Tokens/s: median (least and most round), share of"
+             " the round's limit.", "", *(f"- {line}" for line in limit_lines(result)), "",
+             f"| | {' | '.join(names)} | first token, s | peak memory, MB | weights, MB |", f"|{'---|' * (len(names) + 4)}"]
+    for system in result["systems"]:
+        costs = [cost(result, system["name"], "first_token_s", 1), cost(result, system["name"], "peak_bytes", 1e-6),
+                 number(sum(system["parts"].values()) / 1e6)]
+        lines.append(f"| {system['name']} | {' | '.join(cell(system['speeds'].get(name)) for name in names)} | {' | '.join(costs)} |")
+    best = {name: strongest(result, name) for name in names}
+    for system in result["systems"]:
+        if system["peer"] == "foe" and any(best.values()):
+            ratios = [f"{ratio(result, system['name'], best[name]['name'], name)} {best[name]['peer']}" if best[name] else "-" for name in names]
+            lines.append(f"| {system['name']} / strongest peer | {' | '.join(ratios)} | | | |")
+    notes = failures(result) + [agreement_line(f"foe and {name}", found) for name, found in result.get("agreement", {}).items()]
+    return "\n".join([*lines, "", *(f"- {note}" for note in notes)])
 
 
 def agreement_line(what: str, a: dict) -> str:

