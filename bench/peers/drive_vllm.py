@@ -3,17 +3,17 @@
     drive_vllm.py FOLDER --json OUT
 
 The folder is as transformers has it. A prompt's time is that of a request for one token; a step of decoding is the time from one
-token of all streams to the next, greedy sampling included, since vLLM gives no logits. The prefix cache is off. One process, whose
-environment variables peers.py sets; the time to a first token counts from the start of Python, which is part of vLLM.
+token of all streams to the next, greedy sampling included, since vLLM gives no logits. The prefix cache is off; compiling, and the
+processes of engine and worker, are as vLLM has them, and peers.py sets the environment variables that it asks for on CPUs. The time to
+a first token counts from the start of Python, which is part of vLLM, and memory is that of all its processes.
 """
 
+import json
 import os
 import time
+from pathlib import Path
 
 STARTED = time.perf_counter()
-os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # the engine in this process, so that step() is one step
-
-import json  # noqa: E402
 
 import points  # noqa: E402
 
@@ -33,7 +33,7 @@ class Engine:
         self.requests = 0
 
     def sampling(self, tokens: int):
-        return self.params(temperature=0, max_tokens=tokens, min_tokens=tokens, ignore_eos=True, detokenize=False)
+        return self.params(temperature=0, max_tokens=tokens, ignore_eos=True, detokenize=False)
 
     def run_prompt(self, prompt: list[int]) -> None:
         self.llm.generate([{"prompt_token_ids": prompt}], self.sampling(1), use_tqdm=False)
@@ -59,6 +59,19 @@ class Engine:
         return times[1:]
 
 
+def parent(process: Path) -> int:
+    return int((process / "stat").read_text("utf-8").rpartition(")")[2].split()[1])
+
+
+def memory_of_all() -> int:
+    """Returns the most memory that this process and those that it started have had, each at its own time."""
+    parents = {int(process.name): parent(process) for process in Path("/proc").glob("[0-9]*")}
+    family = {os.getpid()}
+    while more := {child for child, of in parents.items() if of in family} - family:
+        family |= more
+    return sum(points.process_memory("VmHWM", process) for process in family)
+
+
 def main() -> None:
     flags = points.parse(__doc__, lambda parser: parser.add_argument(
         "--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="format of weights and activations (default: %(default)s)"))
@@ -75,7 +88,7 @@ def main() -> None:
             prompts = [tokens.draw(load.positions) for _ in range(count)]
             seconds = engine.decode_steps(prompts, flags.repetitions, flags.seconds)
             measured.append(points.decode_point(count, load.positions) | {"seconds": seconds})
-    points.write(flags.json, {"first_token_s": first_token_s, "peak_bytes": points.process_memory("VmHWM"), "points": measured,
+    points.write(flags.json, {"first_token_s": first_token_s, "peak_bytes": memory_of_all(), "points": measured,
                               "system": f"{flags.dtype}, VLLM_CPU_KVCACHE_SPACE={os.environ.get('VLLM_CPU_KVCACHE_SPACE')} GB"})
 
 

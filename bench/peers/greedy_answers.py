@@ -30,6 +30,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # with more, torch may wait for ever beside other processes
@@ -95,6 +96,13 @@ class FoeServer:
         with urllib.request.urlopen(request) as reply:
             choice = json.load(reply)["choices"][0]
         return choice["prompt_token_ids"], choice["token_ids"]
+
+
+def foe_answers(flags, prompts) -> list[tuple[list[int], list[int]]]:
+    """Returns the ids of each prompt and answer. They run together, which changes no answer."""
+    print(f"foe answers {len(prompts)} prompts", file=sys.stderr, flush=True)
+    with FoeServer(flags) as server, ThreadPoolExecutor(len(prompts)) as pool:
+        return list(pool.map(lambda prompt: server.answer(prompt, flags.tokens), prompts))
 
 
 @torch.no_grad()
@@ -175,19 +183,16 @@ def main() -> None:
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     tokenizer = AutoTokenizer.from_pretrained(flags.model.parent, gguf_file=flags.model.name)
     model, exact = load(flags.model, torch.float32), load(flags.model, torch.float32).double()
-    results = []
-    with FoeServer(flags) as server:
-        for number, text in enumerate(PROMPTS[: flags.prompts], 1):
-            prompt, ours = server.answer(text, flags.tokens)
-            expected = tokenizer.apply_chat_template([{"role": "user", "content": text}], add_generation_prompt=True, return_dict=False)
-            theirs, logits = greedy(model, prompt, flags.tokens)
-            result = compare(flags, prompt, ours, theirs, logits, exact, tolerance(model.config, len(prompt) + flags.tokens))
-            result |= {"prompt": text, "prompt_tokens": len(prompt), "same_prompt": prompt == expected,
-                       "answer": tokenizer.decode(ours), "tokens": flags.tokens}
-            results.append(result)
-            print(line(number, result, flags.tokens), flush=True)
-            if flags.json:
-                flags.json.write_text(json.dumps(results, indent=1), "utf-8")
+    results, prompts = [], PROMPTS[: flags.prompts]
+    for number, (text, (prompt, ours)) in enumerate(zip(prompts, foe_answers(flags, prompts)), 1):
+        expected = tokenizer.apply_chat_template([{"role": "user", "content": text}], add_generation_prompt=True, return_dict=False)
+        theirs, logits = greedy(model, prompt, flags.tokens)
+        result = compare(flags, prompt, ours, theirs, logits, exact, tolerance(model.config, len(prompt) + flags.tokens))
+        result |= {"prompt": text, "prompt_tokens": len(prompt), "same_prompt": prompt == expected, "answer": tokenizer.decode(ours)}
+        results.append(result)
+        print(line(number, result, flags.tokens), flush=True)
+        if flags.json:
+            flags.json.write_text(json.dumps(results, indent=1), "utf-8")
     equal = sum(result["equal"] == flags.tokens for result in results)
     good = all(result["within"] and result["same_prompt"] for result in results)
     print(f"{equal} of {len(results)} answers equal; {'all others' if good else 'NOT all others'} first differ within the tolerance")

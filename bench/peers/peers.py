@@ -37,11 +37,15 @@ class Peer:
     pip: tuple[str, ...] = ()
     without_requirements: tuple[str, ...] = ()  # packages that are installed after the others, with --no-deps
     installs_with: dict[str, str] = field(default_factory=dict)  # environment variables
-    runs_with: dict[str, str] = field(default_factory=dict)
+    runs_with: dict[str, str] = field(default_factory=dict)  # "{cores}" in a value: the cores of its threads, as in 0,1
     cannot: str = ""  # what this peer is not measured with, and why
 
     def python(self, environments: Path) -> Path:
         return environments / self.name / "bin" / "python" if self.requirements else Path(sys.executable)
+
+    def environment(self, threads: int) -> dict[str, str]:
+        cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[:threads]))
+        return os.environ | {name: value.format(cores=cores) for name, value in self.runs_with.items()}
 
     def version(self) -> str:
         if not self.requirements:
@@ -68,8 +72,8 @@ class Peer:
 
 
 MORE_THAN_AVX2 = processor_has("avx512f", "avx_vnni", "amx_int8")
-# vLLM's threads are bound to the cores that this process may use; a KV cache of so many GB holds 32 streams and 8,192 tokens.
-VLLM = {"VLLM_CPU_KVCACHE_SPACE": "4", "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, sorted(os.sched_getaffinity(0)))),
+# vLLM's threads are bound to as many cores as the others have threads; 4 GB of KV cache hold 32 streams, and 8,192 tokens.
+VLLM = {"VLLM_CPU_KVCACHE_SPACE": "4", "VLLM_CPU_OMP_THREADS_BIND": "{cores}",
         "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}  # fmt: skip
 
 PEERS = {peer.name: peer for peer in (

@@ -100,9 +100,9 @@ def timed(run) -> float:
     return time.perf_counter() - start
 
 
-def process_memory(field: str) -> int:
-    """Returns bytes of this process, from /proc: VmRSS now, VmHWM at most."""
-    line = next(line for line in Path("/proc/self/status").read_text("utf-8").splitlines() if line.startswith(field))
+def process_memory(field: str, process: int | str = "self") -> int:
+    """Returns bytes of a process, from /proc: VmRSS now, VmHWM at most."""
+    line = next(line for line in Path(f"/proc/{process}/status").read_text("utf-8").splitlines() if line.startswith(field))
     return 1024 * int(line.split()[1])
 
 

@@ -102,7 +102,7 @@ def measure_system(flags, system: System, config: dict) -> dict:
         driver, *first = system.peer.driver
         command = [system.peer.python(flags.environments), HERE / driver, *first, system.model, "--json", out,
                    *points.as_arguments(prefill, decode, flags), *system.options_of_driver(flags)]
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=os.environ | system.peer.runs_with)
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=system.peer.environment(flags.threads))
         if done.returncode != 0 or not out.exists():
             lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
             return {"failed": f"its driver ended with {done.returncode}: {lines[-1][:300]}", "stderr": done.stderr[-4000:]}

@@ -47,7 +47,7 @@ class Server:
             self.command = [PEERS[name].python(flags.environments), "-m", "vllm.entrypoints.openai.api_server", "--model", model,
                             "--host", "127.0.0.1", "--dtype", "bfloat16", "--max-num-seqs", flags.max_sequences, "--max-model-len",
                             flags.context, *common]
-        self.environment = os.environ | PEERS[name].runs_with
+        self.environment = PEERS[name].environment(flags.threads)
 
     def __enter__(self):
         self.log = tempfile.TemporaryFile("w+", encoding="utf-8")
@@ -101,7 +101,7 @@ def parse_flags():
     parser.add_argument("--output-len", type=int, default=32, help="tokens of an answer (default: %(default)s)")
     parser.add_argument("--context", type=int, default=2048, help="the longest sequence that vLLM plans for (default: %(default)s)")
     parser.add_argument("--max-sequences", type=int, default=32, help="most sequences in a batch (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads of foe (default: all cores)")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads of each server (default: all cores)")
     parser.add_argument("--foe", type=Path, default=ROOT / "build" / "foe", help="the program (default: build/foe)")
     add_peer_flags(parser)
     parser.add_argument("--json", type=Path, help="also write all results to this file")
