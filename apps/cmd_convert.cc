@@ -8,14 +8,18 @@
 #include <fmt/core.h>
 
 #include "base/clock.h"
+#include "base/digest.h"
 #include "base/error.h"
 #include "base/inherited.h"
+#include "base/text_file.h"
 #include "commands.h"
 #include "common.h"
 #include "federate/choices.h"
 #include "federate/deal.h"
 #include "federate/federate.h"
+#include "model/calibrate.h"
 #include "tokenizer/gguf_tokenizer_files.h"
+#include "tokenizer/tokenizer.h"
 #include "weights/config_json.h"
 #include "weights/convert.h"
 #include "weights/gguf/gguf_shards.h"
@@ -27,6 +31,8 @@ namespace {
 
 struct ConvertFlags {
   std::string model, out, quantize;
+  std::string calibrate;
+  int calibrate_tokens = 16384;
   FederateOptions groups;
   std::string residual = "federated", group_sync = "sum", routes;
   int threads = 0;
@@ -35,15 +41,19 @@ struct ConvertFlags {
 // Shows progress: on a terminal one line that changes, otherwise a line now and then.
 class Progress {
  public:
-  void operator()(std::size_t written, std::size_t total) {
+  explicit Progress(const char* unit = "MB", double of_unit = 1e6) : unit_(unit), of_unit_(of_unit) {}
+
+  void operator()(std::size_t done, std::size_t total) {
     const bool terminal = isatty(STDERR_FILENO) == 1;
-    if (written < total && seconds_since(last_) < (terminal ? 0.2 : 10)) return;
+    if (done < total && seconds_since(last_) < (terminal ? 0.2 : 10)) return;
     last_ = Clock::now();
-    fmt::print(stderr, "{}{:.1f} of {:.1f} MB{}", terminal ? "\r" : "", written / 1e6, total / 1e6,
-               terminal && written < total ? "" : "\n");
+    fmt::print(stderr, "{}{:.1f} of {:.1f} {}{}", terminal ? "\r" : "", static_cast<double>(done) / of_unit_,
+               static_cast<double>(total) / of_unit_, unit_, terminal && done < total ? "" : "\n");
   }
 
  private:
+  const char* unit_;
+  double of_unit_;
   Clock::time_point last_ = Clock::now();
 };
 
@@ -115,6 +125,52 @@ void run_federate(ThreadPool& pool, ConvertFlags flags) {
   write_federated(pool, flags.model, from, to, deal(pool, flags, from), flags.out, Progress());
 }
 
+// Returns the token that the tokenizer puts before a text, if it does.
+std::optional<std::int32_t> first_token(const Tokenizer& tokenizer) {
+  const std::vector<std::int32_t> with = tokenizer.encode("a");
+  const std::vector<std::int32_t> without = tokenizer.encode("a", {.add_special_tokens = false});
+  if (with.empty() || (!without.empty() && with.front() == without.front())) return std::nullopt;
+  return with.front();
+}
+
+CalibrationText read_calibration_text(const ConvertFlags& flags, const ModelConfig& config, std::string& source) {
+  constexpr std::size_t kMaxText = (std::size_t{1} << 30) - 1;
+  const std::string text = read_text_file(flags.calibrate, kMaxText);
+  if (!is_gguf_path(flags.model) && !Tokenizer::exists(flags.model))
+    fail("expected a model with a tokenizer, got none in {}", flags.model);
+  const Tokenizer tokenizer = Tokenizer::of_model(flags.model);
+  CalibrationText calibration{tokenizer.encode(text, {.add_special_tokens = false}), first_token(tokenizer),
+                              flags.calibrate_tokens};
+  tokenizer.check_ids(calibration.tokens, config.vocab_size);
+  Digest digest;
+  digest.add(text);
+  source = fmt::format("at most {} tokens of a text of {} bytes with the XXH64 digest {:016x}", flags.calibrate_tokens,
+                       text.size(), digest.value());
+  return calibration;
+}
+
+// Runs the model over the text.
+Importance measure_importance(ThreadPool& pool, const ConvertFlags& flags, const ModelConfig& config,
+                              const FormatChoice& formats) {
+  const auto int4 = [](const std::optional<WeightFormat>& format) { return format == WeightFormat::kInt4; };
+  if (!int4(formats.attention) && !int4(formats.experts) && !int4(formats.head))
+    fail("--calibrate: expected --quantize with int4, which is all that a text can improve, got {}", flags.quantize);
+  const auto naming_text = [&](const auto& f) {
+    try {
+      return f();
+    } catch (const Error& error) {
+      fail("--calibrate: {}: {}", flags.calibrate, error.what());
+    }
+  };
+  std::string source;
+  const CalibrationText text = naming_text([&] { return read_calibration_text(flags, config, source); });
+  const Model model = load_model(flags.model, default_plan(config), *make_self_comm(),
+                                 FormatChoice::all(WeightFormat::kBF16), pool.threads());
+  Importance importance = naming_text([&] { return calibrate(model, pool, text, Progress("thousand tokens", 1e3)); });
+  importance.source = source;
+  return importance;
+}
+
 void run_convert(const ConvertFlags& flags) {
   require_one_process("convert");
   if (flags.quantize.empty() == (flags.groups.groups == 0))
@@ -122,8 +178,12 @@ void run_convert(const ConvertFlags& flags) {
          flags.quantize.empty() ? "neither" : "both");
   ThreadPool pool(flags.threads > 0 ? flags.threads : available_threads());
   if (flags.groups.groups != 0) return run_federate(pool, flags);
-  convert_model(pool, flags.model, load_model_config(flags.model), parse_format_choice("--quantize", flags.quantize),
-                flags.out, Progress(), tokenizer_files(flags.model));
+  const ModelConfig config = load_model_config(flags.model);
+  const FormatChoice formats = parse_format_choice("--quantize", flags.quantize);
+  require_new(flags.out);
+  Importance importance;
+  if (!flags.calibrate.empty()) importance = measure_importance(pool, flags, config, formats);
+  convert_model(pool, flags.model, config, formats, flags.out, Progress(), tokenizer_files(flags.model), importance);
 }
 
 }  // namespace
@@ -137,9 +197,20 @@ void add_convert_command(Command app) {
   add_model(command, flags->model, "; in f32, f16 or bf16, or (--quantize) a GGUF file of any types");
   command.option("OUT", flags->out, "folder to write, which must not exist yet").required();
   add_quantize(command, flags->quantize);
+  const Option calibrate = command.option(
+      "--calibrate", flags->calibrate,
+      "text file (UTF-8) like those that the model will read: it is run over it first, and what becomes int4 is rounded"
+      " so that errors are small where its activations are large");
+  command
+      .option("--calibrate-tokens", flags->calibrate_tokens,
+              "run so many tokens of it at most, in windows that are spread over the text")
+      .range(1, 1 << 30)
+      .show_default()
+      .needs(calibrate);
   const Option groups =
       command.option("--groups", flags->groups.groups, "make H groups of each layer's heads and experts")
-          .range(2, 1024);
+          .range(2, 1024)
+          .excludes(calibrate);
   command
       .option("--residual", flags->residual,
               "with --groups: federated (FoE), shared (grouped routing alone) or delayed (one sum, experts selected"

@@ -2,6 +2,8 @@
 
     build/peers/llama.cpp/bin/python bench/peers/quality.py MODEL.gguf TEXT DIR --foe build/foe     # after bench/peers/peers.py llama.cpp
 
+With --calibrate OTHER, which must be another text, foe's formats with int4 are there twice: as they are, and calibrated by it.
+
 MODEL.gguf has the weights that count as exact, whatever their type. llama.cpp writes them to DIR in F32, and from there in each
 of its types. The reference is foe in f32, which float64 checks (tests/oracle). Each format computes the logits of the same windows of
 TEXT, and the table has, over all positions: the Kullback-Leibler divergence of the reference and the format, in nats, with its
@@ -22,6 +24,9 @@ import numpy as np
 import drive_llama
 from requantize import TYPES, write_type
 from tensor_files import TensorFile
+
+FORMATS = ("int8", "int4,attention=int8,head=int8", "int4,head=int8", "int4")
+
 
 def run(*command) -> str:
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
@@ -44,6 +49,15 @@ def tokens_of(model: Path, text: bytes, most: int) -> list[int]:
 def log_softmax(logits_TV: np.ndarray) -> np.ndarray:
     shifted_TV = logits_TV - logits_TV.max(-1, keepdims=True)
     return shifted_TV - np.log(np.exp(shifted_TV).sum(-1, keepdims=True))
+
+
+def calibrated(flags, model: Path, quantize: str) -> Path:
+    """The folder that foe makes of the model in these formats by the text --calibrate."""
+    out = flags.dir / f"calibrated-{quantize}"
+    if not out.exists():
+        run(flags.foe, "convert", model, out, "--quantize", quantize, "--calibrate", flags.calibrate, "--calibrate-tokens",
+            flags.calibrate_tokens, "--threads", flags.threads)  # fmt: skip
+    return out
 
 
 def foe_logits(flags, window: list[int], model: Path, *arguments) -> np.ndarray:
@@ -82,8 +96,12 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=4, help="windows of the text (default: %(default)s)")
     parser.add_argument("--window", type=int, default=512, help="tokens of each (default: %(default)s)")
     parser.add_argument("--skip", type=int, default=2000, help="bytes of the text that are left out first (default: %(default)s)")
+    parser.add_argument("--calibrate", type=Path, help="UTF-8 text for foe's int4, which must not be the one that is scored")
+    parser.add_argument("--calibrate-tokens", type=int, default=16384, help="tokens of it at most (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="threads (default: %(default)s)")
     flags = parser.parse_args()
+    if flags.calibrate and flags.calibrate.samefile(flags.text):
+        sys.exit(f"quality: expected another text to calibrate by than the one that is scored, got {flags.text} twice")
     flags.dir.mkdir(parents=True, exist_ok=True)
     llama.llama_backend_init()
 
@@ -98,9 +116,12 @@ def main() -> None:
 
     parameters = json.loads(run(flags.foe, "inspect", exact, "--json"))["parameters"]
     rows = [("foe bf16", bits_in_foe(exact) / 2, lambda w: foe_logits(flags, w, exact, "--dtype", "bf16"))]
-    for quantize in "int8", "int4,head=int8", "int4":
+    for quantize in FORMATS:
         rows.append((f"foe {quantize}", bits_in_foe(exact, "--quantize", quantize),
                      lambda w, q=quantize: foe_logits(flags, w, exact, "--quantize", q)))  # fmt: skip
+    for quantize in FORMATS[1:] if flags.calibrate else ():
+        folder = calibrated(flags, exact, quantize)
+        rows.append((f"foe {quantize}, calibrated", bits_in_foe(folder), lambda w, f=folder: foe_logits(flags, w, f)))
     for name in list(TYPES)[1:]:
         file = files[name]
         rows.append((f"llama.cpp {name}", 8 * file.stat().st_size / parameters, lambda w, f=file: llama_logits(flags, w, f)))

@@ -13,15 +13,19 @@ namespace foe {
 namespace {
 
 // q, k, v = the projections of all streams, for a block of rows, in one parallel loop.
-void project_qkv(Step& s, const LayerWeights& w, Range rows, bool own_updates) {
+void project_qkv(Step& s, int layer, Range rows, bool own_updates) {
+  const LayerWeights& w = s.model.weights.layers[layer];
   const std::size_t streams = w.streams.size();
   norm_rows(s, w.attention_norm_D, rows, own_updates ? static_cast<int>(streams) : 0);
   const Input in = input_rows(s, own_updates ? static_cast<int>(streams) * rows.size() : rows.size());
   s.a.products.list.clear();
   for (std::size_t g = 0; g < streams; ++g) {
+    const float* x = in.x + (own_updates ? g * rows.size() * in.stride : 0);
+    const int group = s.model.share().groups.begin + static_cast<int>(g);
+    show(s, {ModelInput::kAttention, layer, group}, {x, in.stride, nullptr, rows.size(), in.depth});
     const auto project = [&](const PackedMatrix& matrix, const std::vector<float>& bias, HeadRows& y) {
       const std::size_t column = g * (y.stride() / streams);
-      s.a.products.list.push_back({.x = in.x + (own_updates ? g * rows.size() * in.stride : 0),
+      s.a.products.list.push_back({.x = x,
                                    .x_stride = in.stride,
                                    .count = rows.size(),
                                    .w = &matrix,
@@ -157,7 +161,7 @@ void begin_attention(Step& s, int layer) {
   const bool own_updates = s.model.config.reads_updates(layer);
   const int block = own_updates ? kInputBlock : s.T;
   const LayerWeights& w = s.model.weights.layers[layer];
-  for (int t = 0; t < s.T; t += block) project_qkv(s, w, {t, std::min(s.T, t + block)}, own_updates);
+  for (int t = 0; t < s.T; t += block) project_qkv(s, layer, {t, std::min(s.T, t + block)}, own_updates);
   const AttentionConfig& a = s.model.config.attention(layer);
   if (a.norm_after_rope) rotate(s, a);
   norm_queries_and_keys(s, w);

@@ -96,7 +96,9 @@ void score(Step& s, int) {
   norm_rows(s, model.weights.final_norm_D, {0, s.T});
   const std::size_t v = model.share().vocab.size();
   float* logits_Sv = s.a.head.logits_Sv.data() + s.first_sampled * v;
-  linear(s, input_rows(s, s.T), model.weights.head_vD, logits_Sv);
+  const Input in = input_rows(s, s.T);
+  show(s, {ModelInput::kHead}, {in.x, in.stride, nullptr, in.rows, in.depth});
+  linear(s, in, model.weights.head_vD, logits_Sv);
   finish_logits(model, s.pool, s.T, logits_Sv);
 }
 
@@ -125,7 +127,8 @@ std::vector<Stage> stages_of(const Model& model, Range layers, bool rows_travel,
 
 }  // namespace
 
-Logits forward(const Model& model, const Batch& batch, KvCache& kv, Activations& a, RankGrid& grid, ThreadPool& pool) {
+Logits forward(const Model& model, const Batch& batch, KvCache& kv, Activations& a, RankGrid& grid, ThreadPool& pool,
+               InputObserver* observer) {
   FOE_CHECK(batch.num_tokens() <= a.max_tokens && batch.num_sampled() <= a.max_sampled,
             "{} tokens of {}, {} sampled of {}", batch.num_tokens(), a.max_tokens, batch.num_sampled(), a.max_sampled);
   const int end = model.config.num_layers();
@@ -136,7 +139,10 @@ Logits forward(const Model& model, const Batch& batch, KvCache& kv, Activations&
   const RankGrid::Scope scope(grid);  // after an Error no exchange may go on that uses them
   std::fill(a.stats.layers.begin(), a.stats.layers.end(), LayerStats{});
   a.stats.last_sum = a.stats.scoring = {};
-  for (Step& s : halves) enter(s, layers.begin);
+  for (Step& s : halves) {
+    s.observer = observer;
+    enter(s, layers.begin);
+  }
   run_stages(halves, stages_of(model, layers, a.states.front().exchange.has_value(), a.stats));
   for (Step& s : halves) s.state.next_layer = ends ? 0 : layers.end;
   if (!ends) return {};

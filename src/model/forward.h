@@ -3,6 +3,7 @@
 #include "base/thread_pool.h"
 #include "core/batch.h"
 #include "model/activations.h"
+#include "model/input_observer.h"
 #include "model/kv_cache.h"
 #include "model/model.h"
 #include "model/rank_grid.h"
@@ -15,6 +16,8 @@ namespace foe {
 // valid until the next call; on the other ranks the result is empty. docs/architecture.md, "The layer", has the
 // equations. With the f32 wire, the bits of the logits do not depend on how tokens are batched, on threads, or on the
 // number of ranks. Throws Error if another rank has died, is silent for too long, or sends what it should not.
-Logits forward(const Model& model, const Batch& batch, KvCache& kv, Activations& a, RankGrid& grid, ThreadPool& pool);
+// `observer`, unless it is null, sees what the matrices of this rank multiply.
+Logits forward(const Model& model, const Batch& batch, KvCache& kv, Activations& a, RankGrid& grid, ThreadPool& pool,
+               InputObserver* observer = nullptr);
 
 }  // namespace foe

@@ -79,11 +79,15 @@ std::span<Product> products_of_experts(Step& s, const Routing& routing, const Ex
   return s.a.products.list;
 }
 
-// The hidden units that this rank has of one of its experts, which are counted from its first one on.
+// The id of one of this rank's experts, which are counted from its first one on.
+int id_of(const Step& s, int layer, int e) {
+  return s.model.share().experts(layer).begin + e;
+}
+
+// The hidden units that this rank has of it.
 int local_width(const Step& s, int layer, int e) {
-  const Share& share = s.model.share();
-  const int width = expert_width(s.model.config, layer, share.experts(layer).begin + e);
-  return own_units(width, layer, s.model.config, share).size();
+  const int width = expert_width(s.model.config, layer, id_of(s, layer, e));
+  return own_units(width, layer, s.model.config, s.model.share()).size();
 }
 
 // The beginning of a wave, from expert `first` on, whose experts are equally wide.
@@ -99,6 +103,8 @@ ExpertWave equally_wide(const Step& s, int layer, const ExpertWave& wave, int fi
 void multiply_gate_up(Step& s, int layer, const ExpertWave& wave, const Input& in, const Routing& routing) {
   const std::size_t f = local_width(s, layer, wave.experts.begin);
   const auto gate_up = [&](int e, std::size_t row, int count) {
+    show(s, {ModelInput::kExpert, layer, id_of(s, layer, e)},
+         {in.x, in.stride, routing.token_R.data() + row, count, in.depth});
     return Product{.x = in.x,
                    .x_stride = in.stride,
                    .rows = routing.token_R.data() + row,
@@ -126,7 +132,9 @@ void multiply_down(Step& s, int layer, const ExpertWave& wave, const Routing& ro
   const std::size_t D = s.model.config.hidden_size;
   const Input hidden = hidden_rows(s, layer, wave, routing);
   const auto down = [&](int e, std::size_t row, int count) {
-    return Product{.x = s.a.experts.hidden_Rf.data() + row * hidden.stride,
+    const float* x = s.a.experts.hidden_Rf.data() + row * hidden.stride;
+    show(s, {ModelInput::kHidden, layer, id_of(s, layer, e)}, {x, hidden.stride, nullptr, count, hidden.depth});
+    return Product{.x = x,
                    .x_stride = hidden.stride,
                    .count = count,
                    .w = &wave.weights[e].down,
@@ -177,6 +185,9 @@ void project_output(Step& s, int layer) {
     }
     s.a.products.list.push_back(product);
   }
+  const HeadRows& attended = s.a.attention.attended;
+  const auto width = static_cast<int>(attended.stride());
+  show(s, {ModelInput::kAttended, layer}, {attended.x.data(), attended.stride(), nullptr, s.T, width});
   round_attended(s, s.a.products.list);
   if (syncs)
     multiply_partials(s, s.model.attention_sums, s.state.term_PTD.data());
@@ -222,6 +233,7 @@ void multiply_dense(Step& s, int layer) {
                                  .y_stride = static_cast<std::size_t>(s.model.config.hidden_size),
                                  .plus = first && b == 0 ? if_any(wave.weights[0].down_bias_D) : nullptr});
   }
+  show(s, {ModelInput::kHidden, layer}, {hidden.x, hidden.stride, nullptr, hidden.rows, hidden.depth});
   round_input(s, hidden, s.a.products.list);
   multiply_partials(s, s.model.layers[layer].experts, s.state.update_GTD.data());
   store.release(layer);

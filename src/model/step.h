@@ -8,6 +8,7 @@
 #include "base/thread_pool.h"
 #include "core/batch.h"
 #include "model/activations.h"
+#include "model/input_observer.h"
 #include "model/kv_cache.h"
 #include "model/model.h"
 #include "model/rank_grid.h"
@@ -28,6 +29,7 @@ struct Step {
   int first_sampled;  // where the rows of this half begin in the rank's logits
   std::optional<RankGrid::Ticket> pending = {};  // the exchange that was started
   CommCounter exchanged = {};                    // what the finished exchanges have sent
+  InputObserver* observer = nullptr;
 
   // Returns the update M_h of a local stream.
   float* update_TD(int stream) {
@@ -52,6 +54,11 @@ std::vector<Step> make_steps(const Model& model, const Batch& batch, KvCache& kv
 // input = norm(r) for some of the rows or, with `own_updates` streams, norm(r + M_h) for each of these streams h. A
 // block that reads r itself has no weight: then it is r, or r + M_h.
 void norm_rows(Step& s, std::span<const float> weight_D, Range rows, int own_updates = 0);
+// Shows the observer, if there is one, what matrices multiply.
+inline void show(Step& s, const InputPlace& place, const SeenRows& rows) {
+  if (s.observer) s.observer->see(place, rows);
+}
+
 // What a block adds to r: x = factor * norm(x), without a norm if there is no weight, for so many rows of D floats.
 void finish_output(Step& s, std::span<const float> weight_D, double factor, int rows, float* x);
 // r += scale * sum

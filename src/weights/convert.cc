@@ -14,13 +14,14 @@ namespace {
 
 class Converter {
  public:
-  Converter(ThreadPool& pool, const StoredTensors& stored, const ModelConfig& config, const WeightFormats& formats)
-      : pool_(pool), stored_(stored), config_(config), formats_(formats) {}
+  Converter(ThreadPool& pool, const StoredTensors& stored, const ModelConfig& config, const WeightFormats& formats,
+            const Importance& importance)
+      : pool_(pool), stored_(stored), config_(config), formats_(formats), importance_(importance) {}
 
   std::vector<TensorSource> sources() {
     for (const ModelTensor& row : table().rows()) add(row);
     for (int l = 0; l < config_.num_layers(); ++l)
-      for (int e = 0; e < expert_table(config_, l).with_rows(); ++e) add(expert_matrices(table(), config_, l, e));
+      for (int e = 0; e < expert_table(config_, l).with_rows(); ++e) add_expert(l, e);
     return std::move(sources_);
   }
 
@@ -69,7 +70,8 @@ class Converter {
     const int groups = attention_matrices(config_), rows = row.rows() / groups, depth = row.columns();
     add(packed_stem(row), formats_.attention, groups, rows, depth, [=, this](int g) {
       const StoredMatrix part = finite_part(pool_, tensor, g * rows, rows, 0, depth, formats_.attention);
-      return pack(pool_, {&part, 1}, formats_.attention);
+      return pack(pool_, {&part, 1}, formats_.attention, nullptr,
+                  importance_.find({ModelInput::kAttention, row.layer, g}));
     });
   }
 
@@ -82,7 +84,8 @@ class Converter {
     };
     add(packed_stem(row), formats_.attention, groups, rows, packed_depth(blocks(0)), [=, this](int g) {
       const StoredMatrix part = finite_part(pool_, tensor, 0, rows, g * depth, depth, formats_.attention);
-      return pack_output(pool_, part, blocks(g), formats_.attention);
+      return pack_output(pool_, part, blocks(g), formats_.attention, nullptr,
+                         importance_.find({ModelInput::kAttended, row.layer}, g * depth));
     });
   }
 
@@ -90,11 +93,12 @@ class Converter {
     const Tensor tensor = stored_.head();
     add(packed_stem(row), formats_.head, 1, row.rows(), row.columns(), [=, this](int) {
       const StoredMatrix part = finite_part(pool_, tensor, 0, row.rows(), 0, row.columns(), formats_.head);
-      return pack(pool_, {&part, 1}, formats_.head);
+      return pack(pool_, {&part, 1}, formats_.head, nullptr, importance_.find({ModelInput::kHead}));
     });
   }
 
-  void add(const ExpertMatrices& m) {
+  void add_expert(int layer, int id) {
+    const ExpertMatrices m = expert_matrices(table(), config_, layer, id);
     if (m.gate.count == 0) return;  // it is another layer's
     const int D = m.gate.columns(), F = m.gate.rows();
     const WeightFormat format = formats_.experts;
@@ -102,12 +106,13 @@ class Converter {
     add(packed_stem(m.gate, m.index), format, 1, 2 * kPanel * ((F + kPanel - 1) / kPanel), D, [=, this](int) {
       const Tensor gate = stored_.find(m.gate, m.index).tensor, up = stored_.find(m.up, m.index).tensor;
       return pack_gate_up(pool_, finite_part(pool_, gate, 0, F, 0, D, format),
-                          finite_part(pool_, up, 0, F, 0, D, format), format);
+                          finite_part(pool_, up, 0, F, 0, D, format), format, nullptr,
+                          importance_.find({ModelInput::kExpert, layer, id}));
     });
     add(packed_stem(m.down, m.index), format, 1, D, F, [=, this](int) {
       const StoredTensor down = stored_.find(m.down, m.index);
       const StoredMatrix part = finite_part(pool_, down.tensor, 0, D, down.column, F, format);
-      return pack(pool_, {&part, 1}, format);
+      return pack(pool_, {&part, 1}, format, nullptr, importance_.find({ModelInput::kHidden, layer, id}));
     });
   }
 
@@ -115,6 +120,7 @@ class Converter {
   const StoredTensors& stored_;
   const ModelConfig& config_;
   WeightFormats formats_;
+  const Importance& importance_;
   std::vector<TensorSource> sources_;
 };
 
@@ -122,7 +128,7 @@ class Converter {
 
 void convert_model(ThreadPool& pool, const std::string& model_dir, const ModelConfig& config,
                    const FormatChoice& formats, const std::string& out, const WriteProgress& progress,
-                   const std::map<std::string, std::string>& files) {
+                   const std::map<std::string, std::string>& files, const Importance& importance) {
   const TensorFolder folder(model_dir);
   const StoredTensors stored(folder, config);
   const StoredFormats in_file = stored_formats(stored, config);
@@ -131,9 +137,11 @@ void convert_model(ThreadPool& pool, const std::string& model_dir, const ModelCo
          model_dir, to_string(in_file.attention.format), to_string(in_file.experts.format),
          to_string(in_file.head.format));
   check_tensors(stored, in_file);
-  Converter converter(pool, stored, config, formats_in_memory(folder, in_file, formats));
+  Converter converter(pool, stored, config, formats_in_memory(folder, in_file, formats), importance);
   // The sources call the converter.
-  write_new_model_folder(out, config, converter.sources(), model_dir, progress, files);
+  std::map<std::string, std::string> metadata = kDefaultMetadata;
+  if (!importance.source.empty()) metadata["calibrated_with"] = importance.source;
+  write_new_model_folder(out, config, converter.sources(), model_dir, progress, files, metadata);
 }
 
 }  // namespace foe

@@ -19,10 +19,10 @@
 namespace foe {
 
 void write_model_folder(const std::string& dir, const ModelConfig& config, std::vector<TensorSource> tensors,
-                        const std::string& tokenizer_dir) {
+                        const std::string& tokenizer_dir, const std::map<std::string, std::string>& metadata) {
   constexpr std::size_t kMaxTokenizerBytes = std::size_t{256} << 20;
   std::filesystem::create_directories(dir);
-  write_tensor_file(dir + "/model.safetensors", std::move(tensors));
+  write_tensor_file(dir + "/model.safetensors", std::move(tensors), metadata);
   write_text_file(dir + "/config.json", model_config_json(config));
   nlohmann::json generation = nlohmann::json::object();
   if (!config.eos_token_ids.empty()) generation["eos_token_id"] = config.eos_token_ids;
@@ -42,7 +42,8 @@ void write_model_folder(const std::string& dir, const ModelConfig& config, std::
 
 void write_new_model_folder(const std::string& path, const ModelConfig& config, std::vector<TensorSource> tensors,
                             const std::string& tokenizer_dir, const WriteProgress& progress,
-                            const std::map<std::string, std::string>& files) {
+                            const std::map<std::string, std::string>& files,
+                            const std::map<std::string, std::string>& metadata) {
   std::size_t total = 0, written = 0;
   for (TensorSource& source : tensors) {
     std::int64_t bytes = source.type->bits / 8;
@@ -56,7 +57,7 @@ void write_new_model_folder(const std::string& path, const ModelConfig& config, 
     };
   }
   NewFolder folder(path);
-  write_model_folder(folder.partial(), config, std::move(tensors), tokenizer_dir);
+  write_model_folder(folder.partial(), config, std::move(tensors), tokenizer_dir, metadata);
   for (const auto& [name, contents] : files) write_text_file(folder.partial() + "/" + name, contents);
   folder.commit();
 }

@@ -16,7 +16,8 @@ namespace foe {
 // does not exist, and writes config.json, generation_config.json, model.safetensors and the tokenizer's files that
 // `tokenizer_dir` has. Throws Error if the disk refuses.
 void write_model_folder(const std::string& dir, const ModelConfig& config, std::vector<TensorSource> tensors,
-                        const std::string& tokenizer_dir);
+                        const std::string& tokenizer_dir,
+                        const std::map<std::string, std::string>& metadata = kDefaultMetadata);
 
 // Is called now and then with the bytes that are written and their total.
 using WriteProgress = std::function<void(std::size_t written, std::size_t total)>;
@@ -25,7 +26,8 @@ using WriteProgress = std::function<void(std::size_t written, std::size_t total)
 // all of these cases.
 void write_new_model_folder(const std::string& path, const ModelConfig& config, std::vector<TensorSource> tensors,
                             const std::string& tokenizer_dir, const WriteProgress& progress,
-                            const std::map<std::string, std::string>& files = {});
+                            const std::map<std::string, std::string>& files = {},
+                            const std::map<std::string, std::string>& metadata = kDefaultMetadata);
 
 // Throws Error if something exists at `path`.
 void require_new(const std::string& path);

@@ -26,16 +26,16 @@ int packed_depth(std::span<const OutputBlock> blocks) {
 }
 
 PackedMatrix pack_output(ThreadPool& pool, const StoredMatrix& o, std::span<const OutputBlock> blocks,
-                         WeightFormat format, PackingSpace* space) {
+                         WeightFormat format, PackingSpace* space, const ColumnErrors& errors) {
   const int depth = packed_depth(blocks);
-  if (depth == o.depth) return pack(pool, {&o, 1}, format, space);  // there is nothing to fill up
+  if (depth == o.depth) return pack(pool, {&o, 1}, format, space, errors);  // there is nothing to fill up
   PackedMatrix packed = empty_packed(space ? 0 : o.rows, depth, format);
   packed.rows = o.rows;
   std::byte* const data = space ? space->take(packed.bytes()) : packed.own.data();
   packed.data = data;
   for (const OutputBlock& block : blocks) {
     const StoredMatrix columns = o.slice(0, o.rows, block.column, block.columns);
-    const PackedMatrix part = pack(pool, {&columns, 1}, format);
+    const PackedMatrix part = pack(pool, {&columns, 1}, format, nullptr, errors.from(block.column));
     const std::size_t at = panel_bytes(format, block.at);
     for (int p = 0; p < packed.panels(); ++p)
       std::memcpy(data + p * packed.panel_stride + at, part.data + p * part.panel_stride, part.panel_stride);

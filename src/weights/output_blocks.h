@@ -26,6 +26,6 @@ std::vector<OutputBlock> output_blocks(const ModelConfig& config, WeightFormat f
 int packed_depth(std::span<const OutputBlock> blocks);
 // Packs `o` [D, columns of all blocks]. Like pack() in kernels/products/gemm.h.
 PackedMatrix pack_output(ThreadPool& pool, const StoredMatrix& o, std::span<const OutputBlock> blocks,
-                         WeightFormat format, PackingSpace* space = nullptr);
+                         WeightFormat format, PackingSpace* space = nullptr, const ColumnErrors& errors = {});
 
 }  // namespace foe

@@ -4,10 +4,12 @@
 #include <cstddef>
 #include <limits>
 #include <numeric>
+#include <span>
 #include <type_traits>
 
 #include <gtest/gtest.h>
 
+#include "base/digest.h"
 #include "each_target.h"
 #include "kernels/formats/float_offset.h"
 #include "numerics.h"
@@ -15,6 +17,10 @@
 
 namespace foe {
 namespace {
+
+double square(double x) {
+  return x * x;
+}
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
@@ -96,6 +102,100 @@ TEST(QuantiseBlock, Int4HasNearlyTheLeastError) {
     least += least_error(r.exact);
   }
   EXPECT_LT(error, 1.05 * least);
+}
+
+std::uint64_t digest_of(const WeightBlock& block) {
+  Digest digest;
+  digest.add(std::as_bytes(std::span(&block.scale, 1)));
+  digest.add(std::as_bytes(std::span(block.codes)));
+  return digest.value();
+}
+
+// Folders that were converted with an earlier version are what this one would write.
+TEST(QuantiseBlock, Int4WithoutImportanceKeepsItsBits) {
+  std::uint64_t all = 0;
+  for (int seed = 0; seed < 100; ++seed) {
+    const int n = seed < 90 ? kCodeBlock : 10 * (seed - 89);
+    std::vector<float> w;
+    for (int k = 0; k < n; ++k) w.push_back(static_cast<float>(random_bits(seed, k) % 4001) - 2000);
+    all = 31 * all + digest_of(quantise_block(WeightFormat::kInt4, w.data(), n));
+  }
+  EXPECT_EQ(all, 0x93d2b034037be88au);
+}
+
+// As the mean squares of activations are: some channels count a hundred times as much as others.
+std::vector<float> random_importance(int n, std::uint64_t seed) {
+  std::vector<float> importance = random_values(n, 1000 + seed);
+  for (float& x : importance) x = std::exp(1.5f * x);
+  return importance;
+}
+
+double weighted_error(const std::vector<float>& w, const std::vector<float>& importance, const WeightBlock& block) {
+  double sum = 0;
+  for (std::size_t k = 0; k < w.size(); ++k)
+    sum += importance[k] *
+           square(static_cast<double>(w[k]) - weight_value(WeightFormat::kInt4, block, static_cast<int>(k)));
+  return sum;
+}
+
+TEST(QuantiseBlock, ImportanceLowersTheErrorsThatCount) {
+  double plain = 0, weighted = 0, alike = 0, squared = 0;
+  for (int seed = 0; seed < 200; ++seed) {
+    const std::vector<float> w = random_values(kCodeBlock, seed), importance = random_importance(kCodeBlock, seed);
+    const std::vector<float> same(kCodeBlock, 7);
+    const WeightBlock without = quantise_block(WeightFormat::kInt4, w.data(), kCodeBlock);
+    const WeightBlock with = quantise_block(WeightFormat::kInt4, w.data(), kCodeBlock, importance.data());
+    plain += weighted_error(w, importance, without);
+    weighted += weighted_error(w, importance, with);
+    squared += weighted_error(w, same, without);
+    alike += weighted_error(w, same, quantise_block(WeightFormat::kInt4, w.data(), kCodeBlock, same.data()));
+  }
+  EXPECT_LT(weighted, 0.8 * plain);
+  EXPECT_LT(alike, squared);  // more scales are tried
+}
+
+TEST(QuantiseBlock, OnlyRatiosOfImportanceMatter) {
+  for (const int n : {1, 16, 100, kCodeBlock}) {
+    const std::vector<float> w = random_values(n, n);
+    std::vector<float> importance = random_importance(n, n);
+    const std::uint64_t expected = digest_of(quantise_block(WeightFormat::kInt4, w.data(), n, importance.data()));
+    for (float& x : importance) x *= 0x1p-90f;
+    EXPECT_EQ(digest_of(quantise_block(WeightFormat::kInt4, w.data(), n, importance.data())), expected);
+    const std::vector<float> none(n);
+    EXPECT_EQ(digest_of(quantise_block(WeightFormat::kInt4, w.data(), n, none.data())),
+              digest_of(quantise_block(WeightFormat::kInt4, w.data(), n)));
+    EXPECT_EQ(digest_of(quantise_block(WeightFormat::kInt8, w.data(), n, importance.data())),
+              digest_of(quantise_block(WeightFormat::kInt8, w.data(), n)));
+  }
+}
+
+TEST(QuantiseBlock, ImportanceGivesTheSameBitsOnEveryTarget) {
+  for (int seed = 0; seed < 20; ++seed) {
+    const std::vector<float> w = random_values(kCodeBlock, seed), importance = random_importance(kCodeBlock, seed);
+    std::uint64_t first = 0;
+    for_each_target([&] {
+      const std::uint64_t digest =
+          digest_of(quantise_block(WeightFormat::kInt4, w.data(), kCodeBlock, importance.data()));
+      if (first == 0) first = digest;
+      EXPECT_EQ(digest, first);
+    });
+  }
+}
+
+// Where one channel is all that counts, its weight may be nothing, or much smaller than the others.
+TEST(QuantiseBlock, ImportanceOfOneChannel) {
+  std::vector<float> w = random_values(kCodeBlock, 1), importance(kCodeBlock);
+  importance[20] = std::numeric_limits<float>::max();
+  for (const float value : {0.0f, 1e-44f, 1e-30f, 1e-6f, -0.01f, 1.0f, -1e30f}) {
+    w[20] = value;
+    const WeightBlock block = quantise_block(WeightFormat::kInt4, w.data(), kCodeBlock, importance.data());
+    EXPECT_TRUE(std::isfinite(block.scale));
+    EXPECT_NE(block.scale, 0);
+    float largest = 0;
+    for (const float x : w) largest = std::max(largest, std::abs(x));
+    for (int k = 0; k < kCodeBlock; ++k)
+      EXPECT_NEAR(weight_value(WeightFormat::kInt4, block, k), w[k], largest) << value << ", " << k;
+  }
 }
 
 // Errors of int8 are spread evenly over a step, so their mean square is step^2 / 12; the largest has none.

@@ -54,27 +54,53 @@ void place_int4(const WeightBlock& row, int r, std::byte* block) {
     out[(k / 8 * kPanel + r) * 4 + k % 4] |= static_cast<std::byte>(row.codes[k] % 16 << (k / 4 % 2 * 4));
 }
 
-void pack_codes(std::span<const float> row, const PackedMatrix& packed, std::byte* data, int to) {
+void pack_codes(std::span<const float> row, const float* importance, const PackedMatrix& packed, std::byte* data,
+                int to) {
   std::byte* block = data + (to / kPanel) * packed.panel_stride;
   for (std::size_t k = 0; k < row.size(); k += kCodeBlock, block += block_bytes(packed.format)) {
     const auto weights = row.subspan(k, std::min<std::size_t>(kCodeBlock, row.size() - k));
-    const WeightBlock coded = quantise_block(packed.format, weights.data(), static_cast<int>(weights.size()));
+    const WeightBlock coded = quantise_block(packed.format, weights.data(), static_cast<int>(weights.size()),
+                                             importance ? importance + k : nullptr);
     (packed.format == WeightFormat::kInt8 ? place_int8 : place_int4)(coded, to % kPanel, block);
   }
 }
 
 // Packs row `from` of `source` as row `to` of the packed matrix, whose data is `data`.
-void pack_row(const StoredMatrix& source, int from, const PackedMatrix& packed, std::byte* data, int to) {
+void pack_row(const StoredMatrix& source, int from, const float* importance, const PackedMatrix& packed,
+              std::byte* data, int to) {
   if (in_parts(packed.format))
     return place_parts(source, from, to % kPanel, data + (to / kPanel) * packed.panel_stride);
   std::vector<float> row(source.depth);
   source.read_row(from, row.data());
   if (quantised(packed.format))
-    pack_codes(row, packed, data, to);
+    pack_codes(row, importance, packed, data, to);
   else if (packed.format == WeightFormat::kBF16xBF16)
     pack_pairs(row, packed, data, to);
   else
     pack_floats(row, packed, data, to);
+}
+
+// The rows of a panel that are to be packed: of which matrix, and which of its rows.
+using SourceRow = std::pair<const StoredMatrix*, int>;
+
+// Packs them as the rows of the packed matrix from `first` on.
+void pack_panel(std::span<const SourceRow> rows, const ColumnErrors& errors, const PackedMatrix& packed,
+                std::byte* data, int first) {
+  const int count = static_cast<int>(rows.size());
+  if (packed.format != WeightFormat::kInt4 || !errors.correlations) {
+    for (int r = 0; r < count; ++r)
+      pack_row(*rows[r].first, rows[r].second, errors.importance, packed, data, first + r);
+    return;
+  }
+  const std::size_t depth = packed.depth, blocks = (depth + kCodeBlock - 1) / kCodeBlock;
+  std::vector<float> w(count * depth);
+  for (int r = 0; r < count; ++r) rows[r].first->read_row(rows[r].second, w.data() + r * depth);
+  std::vector<WeightBlock> coded(count * blocks);
+  quantise_with_feedback(w.data(), count, packed.depth, errors, coded.data());
+  for (int r = 0; r < count; ++r)
+    for (std::size_t b = 0; b < blocks; ++b)
+      place_int4(coded[r * blocks + b], r,
+                 data + first / kPanel * packed.panel_stride + b * block_bytes(packed.format));
 }
 
 PackedMatrix without_data(int rows, int depth, WeightFormat format) {
@@ -142,8 +168,9 @@ void StoredMatrix::read_row(int row, float* out) const {
   std::copy_n(whole.data() + skip, depth, out);
 }
 
-PackedMatrix pack(ThreadPool& pool, std::span<const StoredMatrix> parts, WeightFormat format, PackingSpace* space) {
-  std::vector<std::pair<const StoredMatrix*, int>> rows;  // for each row: its part, and its number there
+PackedMatrix pack(ThreadPool& pool, std::span<const StoredMatrix> parts, WeightFormat format, PackingSpace* space,
+                  const ColumnErrors& errors) {
+  std::vector<SourceRow> rows;
   for (const StoredMatrix& part : parts) {
     FOE_CHECK(part.depth == parts[0].depth, "depths {} and {}", part.depth, parts[0].depth);
     FOE_CHECK(!in_parts(format) || keeps_parts(part) == format, "{} as {}", to_string(part.type), to_string(format));
@@ -152,15 +179,15 @@ PackedMatrix pack(ThreadPool& pool, std::span<const StoredMatrix> parts, WeightF
   PackedMatrix packed = without_data(static_cast<int>(rows.size()), parts[0].depth, format);
   std::byte* data = give_data(packed, space);
   pool.parallel_for(packed.panels(), [&](std::size_t panel) {
-    const int first = static_cast<int>(panel) * kPanel;
-    for (int to = first; to < std::min(first + kPanel, packed.rows); ++to)
-      pack_row(*rows[to].first, rows[to].second, packed, data, to);
+    const std::size_t first = panel * kPanel;
+    const auto here = std::span(rows).subspan(first, std::min<std::size_t>(kPanel, rows.size() - first));
+    pack_panel(here, errors, packed, data, static_cast<int>(first));
   });
   return packed;
 }
 
 PackedMatrix pack_gate_up(ThreadPool& pool, const StoredMatrix& gate, const StoredMatrix& up, WeightFormat format,
-                          PackingSpace* space) {
+                          PackingSpace* space, const ColumnErrors& errors) {
   FOE_CHECK(gate.rows == up.rows && gate.depth == up.depth, "gate [{}, {}], up [{}, {}]", gate.rows, gate.depth,
             up.rows, up.depth);
   FOE_CHECK(!in_parts(format) || (keeps_parts(gate) == format && keeps_parts(up) == format), "{} and {} as {}",
@@ -169,9 +196,11 @@ PackedMatrix pack_gate_up(ThreadPool& pool, const StoredMatrix& gate, const Stor
   PackedMatrix packed = without_data(2 * panels * kPanel, gate.depth, format);
   std::byte* data = give_data(packed, space);
   pool.parallel_for(2 * panels, [&](std::size_t panel) {
+    std::vector<SourceRow> rows;
     const int first = static_cast<int>(panel) / 2 * kPanel;
     for (int f = first; f < std::min(first + kPanel, gate.rows); ++f)
-      pack_row(panel % 2 == 0 ? gate : up, f, packed, data, static_cast<int>(panel) * kPanel + f % kPanel);
+      rows.emplace_back(panel % 2 == 0 ? &gate : &up, f);
+    pack_panel(rows, errors, packed, data, static_cast<int>(panel) * kPanel);
   });
   return packed;
 }

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <span>
 
 #include "base/check.h"
 #include "kernels/formats/float_offset.h"
@@ -135,12 +136,12 @@ constexpr std::array<float, 15> kInt4Thresholds = [] {
   return t;
 }();
 
-// A part of a block in int4: its nearest levels for one scale, and their squared error.
+// A part of a block in int4: its nearest levels for one scale, and their squared error, weighted by importance.
 struct Int4Part {
   V16 levels;
   float error;
 };
-Int4Part nearest_levels(V16 w, float scale) {
+Int4Part nearest_levels(V16 w, V16 importance, float scale) {
   const V16 v = mul(w, set16(1 / scale));
   V16 levels = set16(kInt4Levels[0]);
   for (int i = 0; i < 15; ++i)
@@ -148,14 +149,21 @@ Int4Part nearest_levels(V16 w, float scale) {
       levels.v[j] = hn::IfThenElse(hn::Gt(v.v[j], hn::Set(DF(), kInt4Thresholds[i])), hn::Set(DF(), kInt4Levels[i + 1]),
                                    levels.v[j]);
   const V16 e = sub(w, mul(set16(scale), levels));
-  return {levels, sum_lanes(mul(e, e))};
+  return {levels, sum_lanes(mul(mul(importance, e), e))};
 }
+
+// What the largest weight becomes, among products, in the scales that are tried. Where errors are weighted, the largest
+// weight may count little, so that more scales are.
+constexpr float kTops[] = {104, 111, 118, 126, 135, 145};
+constexpr float kWeightedTops[] = {90, 97, 104, 111, 118, 126, 135, 145, 160, 180, 210};
+constexpr int kWeightedRounds = 2;
 
 // A block in int4 while the best scale is searched for.
 struct Int4Search {
   static constexpr int kParts = kCodeBlock / kInt4Part;
   static_assert(kInt4Part == kLanes16);
   HWY_ALIGN float w[kCodeBlock];
+  HWY_ALIGN float importance[kCodeBlock];  // all 1: squared errors are not weighted
   float largest[kParts];
   // The results of encode(): the choice of a factor for each part, and the products of factors and levels.
   int choice[kParts];
@@ -166,12 +174,12 @@ struct Int4Search {
   void encode(float scale) {
     constexpr float kLeast = 0.55f * kMostLevel, kMost = 1.35f * kMostLevel;
     for (int part = 0; part < kParts; ++part) {
-      const V16 here = load16(w + part * kInt4Part);
+      const V16 here = load16(w + part * kInt4Part), counts = load16(importance + part * kInt4Part);
       float least = std::numeric_limits<float>::infinity();
       for (int i = 0; i < 4; ++i) {
         const float factor = kInt4Factors[i], reach = largest[part] / std::abs(scale * factor);
         if ((reach > kMost && std::abs(factor) != kMostFactor) || (reach < kLeast && i != 0)) continue;
-        const Int4Part coded = nearest_levels(here, scale * factor);
+        const Int4Part coded = nearest_levels(here, counts, scale * factor);
         if (!(coded.error < least)) continue;
         least = coded.error;
         choice[part] = i;
@@ -179,18 +187,18 @@ struct Int4Search {
       }
     }
   }
-  // Returns the scale with the least squared error for the products, and that error.
+  // Returns the scale with the least weighted squared error for the products, and that error.
   float best_scale(float& error) const {
     V16 wp = zero16(), pp = zero16(), ee = zero16();
     for (int k = 0; k < kCodeBlock; k += kLanes16) {
-      const V16 p = load16(products + k);
-      wp = fma(load16(w + k), p, wp);
-      pp = fma(p, p, pp);
+      const V16 p = load16(products + k), weighted = mul(load16(importance + k), p);
+      wp = fma(load16(w + k), weighted, wp);
+      pp = fma(p, weighted, pp);
     }
     const float scale = sum_lanes(wp) / sum_lanes(pp);
     for (int k = 0; k < kCodeBlock; k += kLanes16) {
       const V16 e = sub(load16(w + k), mul(set16(scale), load16(products + k)));
-      ee = fma(e, e, ee);
+      ee = fma(mul(load16(importance + k), e), e, ee);
     }
     error = sum_lanes(ee);
     return scale;
@@ -198,23 +206,26 @@ struct Int4Search {
 };
 
 // Tries several scales of both signs, each of which puts the largest weight near the last level of the largest factor.
-// For each it finds the products and then the best scale for these. The best of all is rounded to bf16, and gets the
-// nearest products for the rounded scale.
-void quantise_int4(const float* weights, float largest, WeightBlock& block) {
-  constexpr float kTop[] = {104, 111, 118, 126, 135, 145};
+// For each it finds the products and then the best scale for these; if errors are weighted, by `importance`, this
+// several times. The best of all is rounded to bf16, and gets the nearest products for the rounded scale.
+void quantise_int4(const float* weights, float largest, const float* importance, WeightBlock& block) {
   Int4Search search = {};  // in units of the largest weight, so that squares neither overflow nor vanish
   for (int k = 0; k < kCodeBlock; ++k) {
     search.w[k] = weights[k] / largest;
+    search.importance[k] = importance ? importance[k] : 1;
     float& most = search.largest[k / kInt4Part];
     most = std::max(most, std::abs(search.w[k]));
   }
-  float best = 0, least = std::numeric_limits<float>::infinity();
-  for (const float top : kTop)
+  float best = 1 / kTops[2], least = std::numeric_limits<float>::infinity();
+  for (const float top : importance ? std::span<const float>(kWeightedTops) : std::span<const float>(kTops))
     for (const float sign : {1.0f, -1.0f}) {
-      float error;
-      search.encode(sign / top);
-      const float scale = search.best_scale(error);
-      if (error < least) least = error, best = scale;
+      float error, scale = sign / top;
+      for (int round = 0; round < (importance ? kWeightedRounds : 1); ++round) {
+        search.encode(scale);
+        scale = search.best_scale(error);
+        if (!(scale * sign > 0)) break;  // where nearly all that counts is zero
+        if (error < least) least = error, best = scale;
+      }
     }
   // The limit keeps all weights finite, even if the scale is rounded up.
   constexpr float kMost = std::numeric_limits<float>::max() / (kMostFactor * kMostLevel + 1);
@@ -258,9 +269,21 @@ void encode_int8(const float* w, WeightBlock& block) {
     block.codes[k] = static_cast<std::int8_t>(std::clamp(std::nearbyint(w[k] * inverse), -127.0f, 127.0f));
 }
 
+// Writes the importance of a block relative to its largest, with zeros behind it; false if all are zero. The floor is
+// for blocks in which all that counts is tiny: their other weights should not become zero for it.
+bool relative_importance(const float* importance, int n, float* out) {
+  constexpr float kLeast = 1e-6f;
+  const float most = *std::max_element(importance, importance + n);
+  FOE_CHECK(most >= 0 && std::isfinite(most) && *std::min_element(importance, importance + n) >= 0, "importance {}",
+            most);
+  if (most == 0) return false;
+  for (int k = 0; k < kCodeBlock; ++k) out[k] = k < n ? std::max(importance[k] / most, kLeast) : 0;
+  return true;
+}
+
 }  // namespace
 
-WeightBlock quantise_block(WeightFormat format, const float* weights, int n) {
+WeightBlock quantise_block(WeightFormat format, const float* weights, int n, const float* importance) {
   FOE_CHECK(quantised(format) && !in_parts(format) && 0 < n && n <= kCodeBlock, "{} of {}", n, to_string(format));
   float w[kCodeBlock] = {};
   std::copy_n(weights, n, w);
@@ -275,7 +298,9 @@ WeightBlock quantise_block(WeightFormat format, const float* weights, int n) {
   if (largest < kSmallest) return {};
   WeightBlock block;
   if (format == WeightFormat::kInt4) {
-    HWY_DYNAMIC_DISPATCH(quantise_int4)(w, largest, block);
+    float counts[kCodeBlock];
+    const bool weighted = importance && relative_importance(importance, n, counts);
+    HWY_DYNAMIC_DISPATCH(quantise_int4)(w, largest, weighted ? counts : nullptr, block);
     return block;
   }
   block.scale = largest * 0x1.020406p-7f;  // a hair less than 1 / 127, so that no weight overflows

@@ -22,7 +22,12 @@ struct WeightBlock {
 // scale of the largest magnitude / 127, or kInt4, which tries several scales and takes the one with the least squared
 // error. A block of numbers below 2^-100 becomes zero. If a weight is not finite, the scale is NaN, and the whole block
 // is read as NaNs.
-WeightBlock quantise_block(WeightFormat format, const float* w, int n);
+//
+// With `importance`, n numbers that are finite and not negative, the squared error of weight k counts importance[k]
+// times in int4, and more scales are tried. Only their ratios matter, which are at least a millionth of the largest. If
+// all are zero, or it is null, all weights count alike. int8 has nothing to choose by it: each of its rotated weights
+// comes from all channels.
+WeightBlock quantise_block(WeightFormat format, const float* w, int n, const float* importance = nullptr);
 
 // Rows of activations as products with rounded weights take them: bf16 beside bf16xbf16, blocks of codes beside formats
 // of integers, RowBlock for int8 and int4 and RowBlockOfParts for those in parts. Rows are padded with zeros to the

@@ -20,6 +20,7 @@
 #include "core/activation.h"
 #include "core/dtype.h"
 #include "core/sum_tree.h"
+#include "kernels/formats/feedback.h"
 #include "kernels/formats/quantise.h"
 #include "kernels/formats/weight_format.h"
 
@@ -79,13 +80,14 @@ PackedMatrix empty_packed(int rows, int depth, WeightFormat format);
 // before it. The weights are converted to `format`, those in blocks from the f32 that they decode to: f32 becomes the
 // nearest bf16, ties to even, and quantise_block() says how int8 and int4 round. q8_0, q4_k and q6_k take only parts
 // for which keeps_parts() returns them. With `space`, the matrix lies there; without it, the matrix owns its memory.
+// `errors` says how those of the columns count in int4.
 PackedMatrix pack(ThreadPool& pool, std::span<const StoredMatrix> parts, WeightFormat format,
-                  PackingSpace* space = nullptr);
+                  PackingSpace* space = nullptr, const ColumnErrors& errors = {});
 
 // Packs gate and up, [F, D] each, as one matrix whose panels alternate (gate 0, up 0, gate 1, ...), as multiply_gated
 // requires. The matrix has 2 * 16 * ceil(F / 16) rows.
 PackedMatrix pack_gate_up(ThreadPool& pool, const StoredMatrix& gate, const StoredMatrix& up, WeightFormat format,
-                          PackingSpace* space = nullptr);
+                          PackingSpace* space = nullptr, const ColumnErrors& errors = {});
 
 // The biases of gate and up, [F] each, in the order of the rows of that matrix, with zeros where these are.
 std::vector<float> pack_gate_up_bias(std::span<const float> gate, std::span<const float> up);
