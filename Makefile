@@ -33,7 +33,7 @@ test: $(if $(filter ON,$(ci)),setup-dev) build  ## compile everything and run th
 
 asan: setup-dev  ## the tests under the address and undefined-behaviour sanitizers (20 minutes)
 tsan: setup-test  ## tests of threads, collectives, forward pass and engine under the thread sanitizer (8 minutes)
-fuzz: setup-dev  ## each fuzzer for half a minute, in the build of asan (3 minutes after it)
+fuzz: setup-dev  ## each fuzzer for ten seconds, in the build of asan (a minute after it)
 neon: setup-dev  ## the tests of the kernels for ARM, in an emulator (8 minutes)
 asan tsan fuzz neon:
 	cmake --preset $@

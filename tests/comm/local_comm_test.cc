@@ -17,8 +17,6 @@ namespace {
 
 using testing::HasSubstr;
 
-constexpr double kTimeout = 60;  // longer than any machine needs: a wait that ends by it is a failure
-
 void expect_counter(const CommCounter& counter, std::uint64_t calls, std::uint64_t messages, std::uint64_t bytes) {
   EXPECT_EQ(counter.calls, calls);
   EXPECT_EQ(counter.messages, messages);

@@ -14,8 +14,6 @@
 namespace foe {
 namespace {
 
-constexpr double kTimeout = 60;
-
 using Nodes = std::vector<int>;
 
 TEST(NodeGrid, SaysWhereARankIs) {

@@ -13,6 +13,8 @@
 
 namespace foe {
 
+constexpr double kTimeout = 60;  // seconds; longer than any machine needs: a wait that ends by it is a failure
+
 // Calls body(communicator) on a thread for each rank. A rank's communicator is destroyed when its body ends. Rank r
 // pretends to be on nodes[r].
 inline void run_ranks(const std::vector<int>& nodes, double timeout_seconds,

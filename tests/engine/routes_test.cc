@@ -237,14 +237,14 @@ std::vector<Request> requests(const std::map<std::int64_t, SequenceRoute>& route
   return all;
 }
 
-struct Outcome {
+struct Replay {
   std::map<std::int64_t, std::vector<std::int32_t>> texts;
   SchedulerStats stats;
 };
 
-Outcome generate(const RandomModel& folder, Plan plan, int ranks, int kv_tokens, std::vector<Request> all,
-                 const std::string& record = "") {
-  Outcome outcome;
+Replay generate(const RandomModel& folder, Plan plan, int ranks, int kv_tokens, std::vector<Request> all,
+                const std::string& record = "") {
+  Replay outcome;
   const EngineOptions options{
       .max_batch_tokens = 24, .max_sequences = 4, .kv_tokens = kv_tokens, .record = {.routes = !record.empty()}};
   std::optional<RouteRecord> file;
@@ -273,8 +273,8 @@ std::map<std::int64_t, SequenceRoute> all_routes(const std::string& path) {
 TEST(Routes, ARecordDoesNotDependOnTheScheduler) {
   const RandomModel folder(small_config());
   const TempFolder place;
-  const Outcome calm = generate(folder, Plan::kTp, 1, 512, requests(), place / "calm");
-  const Outcome pressed = generate(folder, Plan::kEp, 2, 112, requests(), place / "pressed");
+  const Replay calm = generate(folder, Plan::kTp, 1, 512, requests(), place / "calm");
+  const Replay pressed = generate(folder, Plan::kEp, 2, 112, requests(), place / "pressed");
   EXPECT_EQ(calm.stats.preemptions, 0);
   EXPECT_GT(pressed.stats.preemptions, 0);
   EXPECT_EQ(pressed.texts, calm.texts);
@@ -301,7 +301,7 @@ TEST(Routes, ARecordDoesNotDependOnTheScheduler) {
 TEST(Routes, RequestsAreRoutedByTheirRecordsAndOthersAreNot) {
   const RandomModel folder(small_config());
   const TempFolder place;
-  const Outcome calm = generate(folder, Plan::kTp, 1, 512, requests(), place / "calm");
+  const Replay calm = generate(folder, Plan::kTp, 1, 512, requests(), place / "calm");
   std::map<std::int64_t, SequenceRoute> routes = all_routes(place / "calm");
   // The same routes, only of the prompt in one case; for the requests 2 and 5 others.
   SequenceRoute& shorter = routes.at(4);
@@ -311,11 +311,11 @@ TEST(Routes, RequestsAreRoutedByTheirRecordsAndOthersAreNot) {
   shorter.route.weights_TLK.resize(prompt * 12);
   routes.erase(1);
   for (const std::int64_t id : {2, 5}) routes.at(id) = changed({routes.at(id)}, folder.config()).front();
-  const Outcome forced = generate(folder, Plan::kTp, 1, 512, requests(routes));
+  const Replay forced = generate(folder, Plan::kTp, 1, 512, requests(routes));
   for (const int id : {1, 3, 4, 6}) EXPECT_EQ(forced.texts.at(id), calm.texts.at(id)) << id;
   for (const int id : {2, 5}) EXPECT_NE(forced.texts.at(id), calm.texts.at(id)) << id;
   // Under pressure, on other ranks, and recorded at the same time.
-  const Outcome pressed = generate(folder, Plan::kEp, 3, 112, requests(routes), place / "forced");
+  const Replay pressed = generate(folder, Plan::kEp, 3, 112, requests(routes), place / "forced");
   EXPECT_GT(pressed.stats.preemptions, 0);
   EXPECT_EQ(pressed.texts, forced.texts);
   for (const auto& [id, route] : routes) {

@@ -14,7 +14,7 @@
 namespace foe {
 namespace {
 
-constexpr int kTokens = 40;
+constexpr int kPromptTokens = 40;
 
 // Two layers. All experts are selected, so that a rounding does not change which.
 ModelConfig base_config(bool federated) {
@@ -115,16 +115,16 @@ TEST_P(AttentionByLayer, IsThatOfTheFormulas) {
   const RandomModel folder(config);
   const auto comm = make_self_comm();
   Runner runner(load_model(folder.path(), default_plan(config), *comm), *comm, 2);
-  const std::vector<std::int32_t> tokens = random_tokens(kTokens, config.vocab_size, 4);
-  const std::vector<float> logits = in_chunks(runner, tokens, kTokens);
+  const std::vector<std::int32_t> tokens = random_tokens(kPromptTokens, config.vocab_size, 4);
+  const std::vector<float> logits = in_chunks(runner, tokens, kPromptTokens);
   const int V = config.vocab_size;
-  ASSERT_EQ(logits.size(), static_cast<std::size_t>(kTokens) * V);
+  ASSERT_EQ(logits.size(), static_cast<std::size_t>(kPromptTokens) * V);
   // Returns how many logits are not those of a configuration.
   const auto differences = [&](const ModelConfig& c) {
     const Matrix expected = ReferenceModel(folder.path(), c).logits(tokens);
     int count = 0;
     double largest = 0, deviation = 0;
-    for (int t = 0; t < kTokens; ++t)
+    for (int t = 0; t < kPromptTokens; ++t)
       for (int i = 0; i < V; ++i) {
         const Number& e = expected[t][i];
         count += std::abs(logits[t * V + i] - e.value) > 8 * std::sqrt(e.variance);

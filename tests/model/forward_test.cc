@@ -60,8 +60,8 @@ std::vector<int> numbers_of_ranks(const ModelConfig& c) {
             experts = c.dense() ? width_blocks(c, 0).count() : expert_table(c, 0).with_rows();
   const int most = c.federated() ? c.expert_groups : std::max({heads, experts, (c.vocab_size + 15) / 16});
   std::vector<int> ranks;
-  for (const int n : {2, 3, 4, 5, 7, 8, 11})
-    if (n <= most && (n < 4 || !kSanitized)) ranks.push_back(n);
+  for (const int n : kSanitized ? std::vector{2} : std::vector{2, 3, 4, 5, 7, 8, 11})
+    if (n <= most) ranks.push_back(n);
   return ranks;
 }
 
@@ -137,13 +137,15 @@ class ForwardTest : public testing::TestWithParam<Variant> {};
 TEST_P(ForwardTest, ChunksAndThreadsGiveTheSameBits) {
   const RandomModel folder(GetParam().config);
   const auto comm = make_self_comm();
-  const std::vector<std::int32_t> tokens = random_tokens(300, folder.config().vocab_size, 3);
+  const int length = kSanitized ? 150 : 300;
+  const std::vector<std::int32_t> tokens = random_tokens(length, folder.config().vocab_size, 3);
   Runner one(load(folder, *comm, GetParam().formats), *comm, 1);
-  const std::vector<float> whole = in_chunks(one, tokens, 300);
+  const std::vector<float> whole = in_chunks(one, tokens, length);
   ASSERT_EQ(whole.size(), tokens.size() * folder.config().vocab_size);
   for (const float x : whole) ASSERT_TRUE(std::isfinite(x));
-  for (const int chunk : {1, 7, 64, 130}) EXPECT_EQ(in_chunks(one, tokens, chunk), whole) << "chunks of " << chunk;
-  for (const int threads : {2, 3}) {
+  for (const int chunk : kSanitized ? std::vector{7, 130} : std::vector{1, 7, 64, 130})
+    EXPECT_EQ(in_chunks(one, tokens, chunk), whole) << "chunks of " << chunk;
+  for (const int threads : kSanitized ? std::vector{3} : std::vector{2, 3}) {
     Runner several(load(folder, *comm, GetParam().formats), *comm, threads);
     EXPECT_EQ(in_chunks(several, tokens, 97), whole) << threads << " threads";
   }
@@ -181,7 +183,8 @@ TEST_P(ForwardTest, AnyNumberOfRanksGivesTheBitsOfOne) {
   for (const int ranks : numbers_of_ranks(c)) {
     std::vector<float> logits;
     run_ranks(ranks, 60, [&](Communicator& comm) {
-      Runner runner(load(folder, comm, GetParam().formats), comm, 2);
+      // Threads that wait for one another while others compute on the same cores take long.
+      Runner runner(load(folder, comm, GetParam().formats), comm, ranks < 4 && !kSanitized ? 2 : 1);
       const std::vector<float> mine = in_chunks(runner, tokens, 64);
       if (comm.rank() == 0)
         logits = mine;
@@ -192,6 +195,10 @@ TEST_P(ForwardTest, AnyNumberOfRanksGivesTheBitsOfOne) {
   }
 }
 
+const std::vector<std::vector<int>> kNodes =
+    kSanitized ? std::vector<std::vector<int>>{{0, 0, 1}}
+               : std::vector<std::vector<int>>{{0, 0, 1}, {0, 1, 1, 1}, {0, 0, 1, 1, 2}};
+
 // The ranks of each node add their parts before nodes exchange what they have.
 TEST_P(ForwardTest, SumsInTwoLevelsGiveTheBitsOfOneRank) {
   const RandomModel folder(GetParam().config);
@@ -200,7 +207,7 @@ TEST_P(ForwardTest, SumsInTwoLevelsGiveTheBitsOfOneRank) {
   const auto self = make_self_comm();
   Runner alone(load(folder, *self, GetParam().formats), *self, 1);
   const std::vector<float> expected = in_chunks(alone, tokens, 150);
-  for (const std::vector<int>& nodes : {std::vector{0, 0, 1}, {0, 1, 1, 1}, {0, 0, 1, 1, 2}}) {
+  for (const std::vector<int>& nodes : kNodes) {
     if (c.federated() && static_cast<int>(nodes.size()) > c.expert_groups) continue;
     run_ranks(nodes, 60, [&](Communicator& comm) {
       Runner runner(load(folder, comm, GetParam().formats), comm, 1);

@@ -93,12 +93,12 @@ std::vector<float> run(const RandomModel& folder, Plan plan, Communicator& comm,
   return all;
 }
 
-struct Variant {
+struct RangesVariant {
   std::string name;
   ModelConfig config;
 };
 
-std::vector<Variant> variants() {
+std::vector<RangesVariant> ranges_variants() {
   ModelConfig full = small_config(), moge = small_config(), dense = small_config(), mean = small_federated(4);
   set(full, &AttentionConfig::qk_norm, QkNorm::kFull);
   set(full, &RouterConfig::norm, RouterNorm::kSelected);
@@ -106,14 +106,15 @@ std::vector<Variant> variants() {
   make_dense(dense);
   mean.group_sync = GroupSync::kMean;
   set(mean, &AttentionConfig::qk_norm, QkNorm::kHead);
-  std::vector<Variant> all = {{"moe_full", full},  {"moge", moge},
-                              {"dense", dense},    {"foe2", small_federated(2)},
-                              {"foe4_mean", mean}, {"every_parameter_of_attention", attention_configs()[7].config}};
-  for (Variant& v : all) set_layers(v.config, kLayers);
+  std::vector<RangesVariant> all = {
+      {"moe_full", full},  {"moge", moge},
+      {"dense", dense},    {"foe2", small_federated(2)},
+      {"foe4_mean", mean}, {"every_parameter_of_attention", attention_configs()[7].config}};
+  for (RangesVariant& v : all) set_layers(v.config, kLayers);
   return all;
 }
 
-class LayerRanges : public testing::TestWithParam<Variant> {};
+class LayerRanges : public testing::TestWithParam<RangesVariant> {};
 
 TEST_P(LayerRanges, GiveTheBitsOfAllLayersAtOnce) {
   const RandomModel folder(GetParam().config);
@@ -147,7 +148,7 @@ TEST_P(LayerRanges, GiveTheSameBitsOnSeveralRanks) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Variants, LayerRanges, testing::ValuesIn(variants()),
+INSTANTIATE_TEST_SUITE_P(Variants, LayerRanges, testing::ValuesIn(ranges_variants()),
                          [](const auto& variant) { return variant.param.name; });
 
 TEST(LayerRanges, ABatchContinuesOnlyTheOneBeforeIt) {

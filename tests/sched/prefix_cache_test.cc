@@ -14,7 +14,7 @@ namespace {
 using testing::ElementsAre;
 using testing::Pair;
 
-constexpr SchedulerLimits kLimits{.kv_blocks = 32, .max_tokens = 64, .max_sequences = 8, .max_positions = 400};
+constexpr SchedulerLimits kCacheLimits{.kv_blocks = 32, .max_tokens = 64, .max_sequences = 8, .max_positions = 400};
 
 // `shared` tokens that all of them have, and then `own` ones.
 Request alike(std::int64_t id, int shared, int own, int max_tokens = 2) {
@@ -32,7 +32,7 @@ int cached(const std::vector<TokenEvent>& events, std::int64_t id) {
 }
 
 TEST(PrefixCache, FindsFullBlocksButRunsTheLastToken) {
-  Scheduler s(kLimits);
+  Scheduler s(kCacheLimits);
   s.add(alike(1, 48, 0));
   EXPECT_EQ(cached(drain(s), 1), 0);
   for (const auto& [id, shared, own, hits] :
@@ -52,7 +52,7 @@ TEST(PrefixCache, FindsFullBlocksButRunsTheLastToken) {
 
 // So nobody learns from `cached_tokens` what others have asked.
 TEST(PrefixCache, RequestsWithDifferentSaltsShareNothing) {
-  Scheduler s(kLimits);
+  Scheduler s(kCacheLimits);
   constexpr std::uint64_t kLarge = ~std::uint64_t{0};
   const auto salted = [](std::int64_t id, std::uint64_t salt) {
     Request r = alike(id, 48, 1);
@@ -75,7 +75,7 @@ TEST(PrefixCache, RequestsWithDifferentSaltsShareNothing) {
 }
 
 TEST(PrefixCache, OutputIsFoundToo) {
-  Scheduler s(kLimits);
+  Scheduler s(kCacheLimits);
   s.add(request(1, 10, 30));
   drain(s);
   Request r = request(2, 1, 1);
@@ -87,7 +87,7 @@ TEST(PrefixCache, OutputIsFoundToo) {
 }
 
 TEST(PrefixCache, CanBeTurnedOff) {
-  SchedulerLimits limits = kLimits;
+  SchedulerLimits limits = kCacheLimits;
   limits.prefix_caching = false;
   Scheduler s(limits);
   for (int id = 1; id <= 3; ++id) {
@@ -98,7 +98,7 @@ TEST(PrefixCache, CanBeTurnedOff) {
 }
 
 TEST(PrefixCache, RequestsForLogprobsOfThePromptRunAllOfIt) {
-  Scheduler s(kLimits);
+  Scheduler s(kCacheLimits);
   s.add(alike(1, 48, 0));
   drain(s);
   Request r = alike(2, 48, 3);
@@ -112,7 +112,7 @@ TEST(PrefixCache, RequestsForLogprobsOfThePromptRunAllOfIt) {
 }
 
 TEST(PrefixCache, RequestsForLogprobsFromATokenOnShareWhatIsBefore) {
-  Scheduler s(kLimits);
+  Scheduler s(kCacheLimits);
   s.add(alike(1, 48, 0));
   drain(s);
   for (const int from : {1, 17, 34, 51}) {  // of 51 tokens: all that can be reported, from the third block on, and none
@@ -128,7 +128,7 @@ TEST(PrefixCache, RequestsForLogprobsFromATokenOnShareWhatIsBefore) {
 
 TEST(PrefixCache, PromptsThatArriveTogetherAreComputedOnce) {
   for (const int owners : {1, 2}) {
-    SchedulerLimits limits = kLimits;
+    SchedulerLimits limits = kCacheLimits;
     limits.owners = owners;
     Scheduler s(limits);
     for (int id = 1; id <= 4; ++id) s.add(alike(id, 200, 0, 3));  // n = 4
@@ -155,7 +155,7 @@ TEST(PrefixCache, ARequestWithARouteSharesNothing) {
     r.route = std::make_shared<const SequenceRoute>(std::move(route));
     return r;
   };
-  Scheduler s(kLimits);
+  Scheduler s(kCacheLimits);
   s.add(routed(1));
   const auto [batch, rows, ids] = s.next();
   EXPECT_EQ(batch.route_rows.size(), 64u);
@@ -174,7 +174,7 @@ TEST(PrefixCache, ARequestWithARouteSharesNothing) {
 
 // Where RoPE goes by the length of the prompt, keys of a long one are not those of another that begins like it.
 TEST(PrefixCache, LongPromptsShareNothingWhereTheirLengthCounts) {
-  SchedulerLimits limits = kLimits;
+  SchedulerLimits limits = kCacheLimits;
   limits.alike_positions = 40;
   Scheduler s(limits);
   for (const int id : {1, 2}) {
@@ -196,7 +196,7 @@ TEST(PrefixCache, LongPromptsShareNothingWhereTheirLengthCounts) {
 }
 
 TEST(PrefixCache, WhoWaitsForOthersGoesOnWithoutThem) {
-  Scheduler s(kLimits);
+  Scheduler s(kCacheLimits);
   s.add(alike(1, 200, 0));
   s.add(alike(2, 200, 0));
   step(s);
@@ -208,7 +208,7 @@ TEST(PrefixCache, WhoWaitsForOthersGoesOnWithoutThem) {
 }
 
 TEST(PrefixCache, WhoWaitsForOthersDoesNotHoldUpThoseBehind) {
-  Scheduler s(kLimits);
+  Scheduler s(kCacheLimits);
   for (const int id : {1, 2}) s.add(alike(id, 200, 0));
   s.add(request(3, 5, 1));
   s.next();
@@ -217,7 +217,7 @@ TEST(PrefixCache, WhoWaitsForOthersDoesNotHoldUpThoseBehind) {
 }
 
 TEST(PrefixCache, NobodyWaitsForARequestBehind) {
-  SchedulerLimits limits = kLimits;
+  SchedulerLimits limits = kCacheLimits;
   limits.max_tokens = 20;
   Scheduler s(limits);
   Request last = alike(1, 200, 0), first = alike(2, 200, 0);
@@ -233,7 +233,7 @@ TEST(PrefixCache, NobodyWaitsForARequestBehind) {
 
 // How many of `count` requests for a prompt that owner 1 has in its cache each owner runs.
 std::map<std::int32_t, std::size_t> run_alike(int count) {
-  SchedulerLimits limits = kLimits;
+  SchedulerLimits limits = kCacheLimits;
   limits.owners = 2;
   limits.max_sequences = 16;
   Scheduler s(limits);

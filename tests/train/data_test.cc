@@ -65,15 +65,15 @@ TEST(TokenFile, BitsPerByte) {
   EXPECT_DOUBLE_EQ(file.bits_per_byte(std::log(2.0)), 0.25);
 }
 
-struct Wrong {
+struct WrongTokens {
   std::string meta, message;
 };
 
-void PrintTo(const Wrong& wrong, std::ostream* out) {
+void PrintTo(const WrongTokens& wrong, std::ostream* out) {
   *out << wrong.meta;
 }
 
-class WrongData : public testing::TestWithParam<Wrong> {};
+class WrongData : public testing::TestWithParam<WrongTokens> {};
 
 TEST_P(WrongData, SaysWhatWasExpected) {
   TemporaryDir dir;
@@ -85,23 +85,27 @@ TEST_P(WrongData, SaysWhatWasExpected) {
 INSTANTIATE_TEST_SUITE_P(
     All, WrongData,
     testing::Values(
-        Wrong{"[]", "expected an object, got []"},
-        Wrong{R"({"end_of_text": 0})", "vocab_size: expected an integer, found none"},
-        Wrong{R"({"vocab_size": 65537})", "vocab_size: expected an integer from 1 to 65536, got 65537"},
-        Wrong{R"({"vocab_size": 61, "end_of_text": 61})", "end_of_text: expected an integer from 0 to 60, got 61"},
-        Wrong{R"({"vocab_size": 61, "end_of_text": 0})", "train: expected an object, got nothing"},
-        Wrong{R"({"vocab_size": 61, "end_of_text": 0, "train": {"file": "../x"}})",
-              "file: expected a name in this folder, got \"../x\""},
-        Wrong{R"({"vocab_size": 61, "end_of_text": 0, "train": {"file": "train.u16", "tokens": 48, "bytes": 9}})",
-              "tokens: expected an integer from 49"},
-        Wrong{R"({"vocab_size": 61, "end_of_text": 0, "train": {"file": "train.u16", "tokens": 2001, "bytes": 9}})",
-              "expected 4002 bytes (two for each token of meta.json), got 4000"},
-        Wrong{R"({"vocab_size": 61, "end_of_text": 0, "train": {"file": "none", "tokens": 2000, "bytes": 9}})",
-              "No such file"},
-        Wrong{R"({"vocab_size": 61, "end_of_text": 0, "train": {"file": "train.u16", "tokens": 2000, "bytes": 0}})",
-              "bytes: expected an integer from 1"},
-        Wrong{R"({"vocab_size": 5, "end_of_text": 0, "train": {"file": "train.u16", "tokens": 2000, "bytes": 9}})",
-              "expected an id below 5, got"}));
+        WrongTokens{"[]", "expected an object, got []"},
+        WrongTokens{R"({"end_of_text": 0})", "vocab_size: expected an integer, found none"},
+        WrongTokens{R"({"vocab_size": 65537})", "vocab_size: expected an integer from 1 to 65536, got 65537"},
+        WrongTokens{R"({"vocab_size": 61, "end_of_text": 61})",
+                    "end_of_text: expected an integer from 0 to 60, got 61"},
+        WrongTokens{R"({"vocab_size": 61, "end_of_text": 0})", "train: expected an object, got nothing"},
+        WrongTokens{R"({"vocab_size": 61, "end_of_text": 0, "train": {"file": "../x"}})",
+                    "file: expected a name in this folder, got \"../x\""},
+        WrongTokens{R"({"vocab_size": 61, "end_of_text": 0, "train": {"file": "train.u16", "tokens": 48, "bytes": 9}})",
+                    "tokens: expected an integer from 49"},
+        WrongTokens{
+            R"({"vocab_size": 61, "end_of_text": 0, "train": {"file": "train.u16", "tokens": 2001, "bytes": 9}})",
+            "expected 4002 bytes (two for each token of meta.json), got 4000"},
+        WrongTokens{R"({"vocab_size": 61, "end_of_text": 0, "train": {"file": "none", "tokens": 2000, "bytes": 9}})",
+                    "No such file"},
+        WrongTokens{
+            R"({"vocab_size": 61, "end_of_text": 0, "train": {"file": "train.u16", "tokens": 2000, "bytes": 0}})",
+            "bytes: expected an integer from 1"},
+        WrongTokens{
+            R"({"vocab_size": 5, "end_of_text": 0, "train": {"file": "train.u16", "tokens": 2000, "bytes": 9}})",
+            "expected an id below 5, got"}));
 
 }  // namespace
 }  // namespace foe::train

@@ -21,8 +21,6 @@ namespace {
 using testing::HasSubstr;
 using testing::ThrowsMessage;
 
-const RunOptions kQuiet{1, nullptr, false, true};
-
 std::string edited(std::string text, const std::string& from, const std::string& to) {
   return text.replace(text.find(from), from.size(), to);
 }

@@ -13,7 +13,7 @@ namespace foe::train {
 namespace {
 
 // Weights of the losses: large, so that a wrong gradient of either router loss is seen beside the cross entropy.
-constexpr RouterLosses kLossWeights{0.5, 0.05};
+constexpr RouterLosses kGradientLosses{0.5, 0.05};
 constexpr double kDistillWeight = 0.7;
 
 struct Problem {
@@ -33,7 +33,7 @@ struct Problem {
     const RouterLosses router = forward(model(), std::span<const std::int32_t>(tokens), span, activations);
     const double nats =
         teacher ? distilled_nats() : head_loss(model(), std::span<const std::int32_t>(targets), activations);
-    return nats / span.tokens() + kLossWeights.balance * router.balance + kLossWeights.z * router.z;
+    return nats / span.tokens() + kGradientLosses.balance * router.balance + kGradientLosses.z * router.z;
   }
 
   // What a teacher makes of the cross entropy. Each pass leaves the teacher's activations as they are.
@@ -52,7 +52,7 @@ struct Problem {
     if (teacher) distillation.emplace(teacher->model(), teacher->activations, kDistillWeight);
     head_backward(model(), std::span<const std::int32_t>(targets), 1.0 / span.tokens(), activations, gradients.data(),
                   distillation ? &*distillation : nullptr);
-    backward(model(), std::span<const std::int32_t>(tokens), kLossWeights, activations, gradients.data());
+    backward(model(), std::span<const std::int32_t>(tokens), kGradientLosses, activations, gradients.data());
     return gradients;
   }
 

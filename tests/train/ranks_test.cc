@@ -94,7 +94,7 @@ TEST_P(Ranks, GiveTheBitsOfOne) {
   const auto& [ranks, precision] = GetParam();
   TemporaryDir alone, shared;
   const TrainConfig expected = tiny_run(alone, toml(precision)), config = tiny_run(shared, toml(precision));
-  ASSERT_TRUE(run_training(expected, {1, nullptr, false, true}));
+  ASSERT_TRUE(run_training(expected, kQuiet));
   ASSERT_TRUE(train(config, ranks, 2, false));
   EXPECT_EQ(files_of(config), files_of(expected));
 }
@@ -106,7 +106,7 @@ TEST_F(Ranks, ResumeOnOthersToTheSameBits) {
   for (const char* precision : {"f32", "bf16"}) {
     TemporaryDir alone, shared;
     const TrainConfig expected = tiny_run(alone, toml(precision)), config = tiny_run(shared, toml(precision));
-    ASSERT_TRUE(run_training(expected, {1, nullptr, false, true}));
+    ASSERT_TRUE(run_training(expected, kQuiet));
     int step = 1;
     for (; !train(config, 1 + step % 4, 1 + step % 2, true); ++step) ASSERT_LE(step, config.steps);
     EXPECT_EQ(step, config.steps);
@@ -117,9 +117,9 @@ TEST_F(Ranks, ResumeOnOthersToTheSameBits) {
 TEST_F(Ranks, OnSeveralNodesGiveTheBitsOfOne) {
   TemporaryDir alone, shared;
   const TrainConfig expected = tiny_run(alone, toml()), config = tiny_run(shared, toml());
-  ASSERT_TRUE(run_training(expected, {1, nullptr, false, true}));
+  ASSERT_TRUE(run_training(expected, kQuiet));
   on_ranks(make_local_comms(std::vector<int>{0, 0, 1}), [&](Communicator& comm) {
-    run_training(config, {1, nullptr, false, true}, comm);
+    run_training(config, kQuiet, comm);
   });
   EXPECT_EQ(files_of(config), files_of(expected));
 }
@@ -139,11 +139,11 @@ TEST_F(Ranks, RefuseOtherTokensThanThoseOfRank0) {
   write_all(other / "tokens/train.u16", u16_bytes(tiny_text(2000, 61, 9)));
   on_ranks(make_local_comms(2, 10), [&](Communicator& comm) {
     if (comm.rank() == 0) {
-      EXPECT_THROW(run_training(config, {1, nullptr, false, true}, comm), RankLost);
+      EXPECT_THROW(run_training(config, kQuiet, comm), RankLost);
     } else {
       EXPECT_THAT(
           [&] {
-            run_training(others, {1, nullptr, false, true}, comm);
+            run_training(others, kQuiet, comm);
           },
           ThrowsMessage<Error>(HasSubstr("rank 1: data.train: expected the tokens of rank 0")));
     }

@@ -14,7 +14,7 @@
 namespace foe::train {
 namespace {
 
-constexpr double kU = 0x1.0p-24;
+constexpr double kHalfUlp = 0x1.0p-24;
 constexpr int kWidths[] = {1, 3, 15, 16, 17, 31, 48, 64, 100, 257};
 
 template <typename Body>
@@ -57,7 +57,7 @@ TEST(Rows, Dot) {
   for_each_width([](int n) {
     const auto a = random_row(n, 1), b = random_row(n, 2);
     EXPECT_NEAR(dot(narrow(a).data(), narrow(b).data(), n), dot(a.data(), b.data(), n),
-                (n + 1) * kU * sum_of_magnitudes(a, b));
+                (n + 1) * kHalfUlp * sum_of_magnitudes(a, b));
   });
 }
 
@@ -69,7 +69,7 @@ TEST(Rows, RmsNormForwardAndBackward) {
     const double scale = rms_norm_row(x.data(), w.data(), 1e-6, n, y.data());
     const float scale32 = rms_norm_row(narrow(x).data(), narrow(w).data(), 1e-6f, n, y32.data());
     // A sum of n squares (all positive, so n u relative), a root, a division, two products.
-    const double relative = (n + 8) * kU;
+    const double relative = (n + 8) * kHalfUlp;
     EXPECT_NEAR(scale32, scale, relative * scale);
     expect_near(y32, y, relative * largest(y));
 
@@ -79,8 +79,8 @@ TEST(Rows, RmsNormForwardAndBackward) {
     std::vector<double> dyw(n);
     for (int i = 0; i < n; ++i) dyw[i] = dy[i] * w[i];
     const double along = scale * scale * scale / n * largest(x) * sum_of_magnitudes(dyw, x);
-    expect_near(dx32, dx, (4 * relative) * (along + scale * largest(dyw)) + 2 * kU * largest(dx));
-    expect_near(dw32, dw, 2 * relative * scale * largest(dy) * largest(x) + 2 * kU * largest(dw));
+    expect_near(dx32, dx, (4 * relative) * (along + scale * largest(dyw)) + 2 * kHalfUlp * largest(dx));
+    expect_near(dw32, dw, 2 * relative * scale * largest(dy) * largest(x) + 2 * kHalfUlp * largest(dw));
   });
 }
 
@@ -93,7 +93,7 @@ TEST(Rows, SoftmaxForwardAndBackward) {
     const float log_sum32 = softmax_row(y32.data(), n, 0.3f);
     // exp's argument is rounded at the size of the largest score: an error of |x| u in it is |x| u relative in exp.
     const double scores = 0.3 * largest(x);
-    const double relative = (n + 8 + 8 * scores) * kU;
+    const double relative = (n + 8 + 8 * scores) * kHalfUlp;
     EXPECT_NEAR(log_sum32, log_sum, relative * (1 + std::abs(log_sum)));
     expect_near(y32, y, relative);
 
@@ -101,7 +101,7 @@ TEST(Rows, SoftmaxForwardAndBackward) {
     softmax_row_backward(again32.data(), dx32.data(), n, 0.3f, log_sum32, 0.25f);
     const double relative_again = 2 * relative * (1 + std::abs(log_sum));
     expect_near(again32, again, relative_again);
-    expect_near(dx32, dx, 0.3 * (relative_again + 4 * kU) * (largest(dy) + 0.25));
+    expect_near(dx32, dx, 0.3 * (relative_again + 4 * kHalfUlp) * (largest(dy) + 0.25));
   });
 }
 
@@ -118,7 +118,7 @@ TEST(Rows, SwigluForwardAndBackward) {
     std::vector<float> h32(n), again32(n), dgate32(n), dup32(n);
     swiglu_row(gate.data(), up.data(), 0.7, n, h.data());
     swiglu_row(narrow(gate).data(), narrow(up).data(), 0.7f, n, h32.data());
-    const double relative = 12 * kU;  // exp (2 ulp), three sums and up to five products
+    const double relative = 12 * kHalfUlp;  // exp (2 ulp), three sums and up to five products
     expect_near(h32, h, relative * largest(gate) * largest(up));
 
     const double dweight =
@@ -126,7 +126,7 @@ TEST(Rows, SwigluForwardAndBackward) {
     const float dweight32 = swiglu_row_backward(narrow(gate).data(), narrow(up).data(), 0.7f, narrow(dh).data(), n,
                                                 dgate32.data(), dup32.data(), again32.data());
     expect_near(again32, again, relative * largest(gate) * largest(up));
-    EXPECT_NEAR(dweight32, dweight, (n + 12) * kU * n * largest(gate) * largest(up) * largest(dh));
+    EXPECT_NEAR(dweight32, dweight, (n + 12) * kHalfUlp * n * largest(gate) * largest(up) * largest(dh));
     // |d silu / d gate| <= 1 + |gate|
     expect_near(dgate32, dgate, relative * largest(dh) * largest(up) * (1 + largest(gate)));
     expect_near(dup32, dup, relative * largest(dh) * largest(gate));
@@ -139,7 +139,7 @@ TEST(Rows, CrossEntropyForwardAndBackward) {
     auto d = x;
     auto d32 = narrow(x);
     const int target = n / 2;
-    const double relative = (n + 8 + 8 * largest(x)) * kU;
+    const double relative = (n + 8 + 8 * largest(x)) * kHalfUlp;
     const double nats = cross_entropy_row(x.data(), n, target);
     EXPECT_NEAR(cross_entropy_row(narrow(x).data(), n, target), nats, relative * (1 + largest(x)));
     EXPECT_NEAR(cross_entropy_row_backward(d.data(), n, target, 0.125), nats, 1e-12);

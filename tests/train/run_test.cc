@@ -26,8 +26,6 @@ namespace {
 using testing::HasSubstr;
 using testing::ThrowsMessage;
 
-const RunOptions kQuiet{1, nullptr, false, true};
-
 std::vector<nlohmann::json> metrics_of(const TrainConfig& config) {
   std::ifstream in(config.run_dir + "/metrics.jsonl");
   std::vector<nlohmann::json> lines;

@@ -6,8 +6,11 @@
 #include "base/rng.h"
 #include "temporary_dir.h"
 #include "train/config.h"
+#include "train/run.h"
 
 namespace foe::train {
+
+inline const RunOptions kQuiet{1, nullptr, false, true};
 
 constexpr const char* kTinyToml = R"(
 [model]

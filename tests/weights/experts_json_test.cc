@@ -21,41 +21,41 @@ json ours() {
           {"num_experts_per_tok", 4},      {"moe_intermediate_size", 12}};
 }
 
-ModelConfig parse(const json& more) {
+ModelConfig parse_experts(const json& more) {
   json root = ours();
   root.update(more);
   return parse_model_config(root.dump(), "config.json");
 }
 
-std::string refusal(const json& more) {
-  return error_of([&] { parse(more); });
+std::string refusal_of_experts(const json& more) {
+  return error_of([&] { parse_experts(more); });
 }
 
 TEST(ExpertsJson, DefaultsWrittenOutAreTheDefaults) {
-  EXPECT_EQ(parse({{"router",
-                    {{"score", "softmax"},
-                     {"bias", false},
-                     {"selection_bias", false},
-                     {"n_group", 1},
-                     {"topk_group", 1},
-                     {"group_score", "max"},
-                     {"top_p", 1.0},
-                     {"norm", "none"},
-                     {"norm_min", 0.0},
-                     {"scale", 1.0}}},
-                   {"num_shared_experts", 0},
-                   {"shared_intermediate_size", 0},
-                   {"shared_gate", false},
-                   {"constant_experts", 0},
-                   {"copy_experts", 0},
-                   {"zero_experts", 0},
-                   {"expert_storage", "own"},
-                   {"experts_of_layer", nullptr},
-                   {"mlp_bias", false},
-                   {"swiglu_alpha", 1.0},
-                   {"swiglu_limit", 0.0},
-                   {"up_offset", 0.0}}),
-            parse(json::object()));
+  EXPECT_EQ(parse_experts({{"router",
+                            {{"score", "softmax"},
+                             {"bias", false},
+                             {"selection_bias", false},
+                             {"n_group", 1},
+                             {"topk_group", 1},
+                             {"group_score", "max"},
+                             {"top_p", 1.0},
+                             {"norm", "none"},
+                             {"norm_min", 0.0},
+                             {"scale", 1.0}}},
+                           {"num_shared_experts", 0},
+                           {"shared_intermediate_size", 0},
+                           {"shared_gate", false},
+                           {"constant_experts", 0},
+                           {"copy_experts", 0},
+                           {"zero_experts", 0},
+                           {"expert_storage", "own"},
+                           {"experts_of_layer", nullptr},
+                           {"mlp_bias", false},
+                           {"swiglu_alpha", 1.0},
+                           {"swiglu_limit", 0.0},
+                           {"up_offset", 0.0}}),
+            parse_experts(json::object()));
 }
 
 TEST(ExpertsJson, WritesWhatItReads) {
@@ -86,10 +86,10 @@ TEST(ExpertsJson, WritesWhatItReads) {
       {{"qk_norm", "head"}, {"qk_norm_after_rope", true}},
   };
   for (const json& more : configs) {
-    const ModelConfig config = parse(more);
+    const ModelConfig config = parse_experts(more);
     EXPECT_EQ(parse_model_config(model_config_json(config), "written"), config) << more;
   }
-  const ExpertsConfig e = parse(configs[1]).experts(1);
+  const ExpertsConfig e = parse_experts(configs[1]).experts(1);
   EXPECT_EQ(*e.router, (RouterConfig{.score = RouterScore::kSigmoid,
                                      .selection_bias = true,
                                      .groups = 4,
@@ -152,8 +152,8 @@ TEST(ExpertsJson, RefusesWrongTypesRangesAndCombinations) {
       {{{"experts_of_layer", 0}}, "experts_of_layer: expected null or the index of a layer below layer 0, got 0"},
       {{{"num_experts_per_tok", 9}}, "num_experts_per_tok: expected an integer from 1 to 8, got 9"},
   };
-  for (const auto& [more, message] : cases) EXPECT_THAT(refusal(more), HasSubstr(message)) << more;
-  EXPECT_EQ(refusal({{"num_experts_per_tok", 9}, {"zero_experts", 1}}), "no error");
+  for (const auto& [more, message] : cases) EXPECT_THAT(refusal_of_experts(more), HasSubstr(message)) << more;
+  EXPECT_EQ(refusal_of_experts({{"num_experts_per_tok", 9}, {"zero_experts", 1}}), "no error");
 }
 
 }  // namespace

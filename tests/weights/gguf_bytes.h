@@ -1,4 +1,4 @@
-// Makes the bytes of GGUF files.
+// GGUF files for tests: makes their bytes, and says where those of tests/golden are.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +9,11 @@
 #include "weights/gguf/gguf_header.h"
 
 namespace foe {
+
+// The path of tests/golden/gguf/NAME.gguf.
+inline std::string golden_gguf(const std::string& name) {
+  return FOE_SOURCE_DIR "/tests/golden/gguf/" + name + ".gguf";
+}
 
 class GgufBytes {
  public:

@@ -21,10 +21,6 @@ using testing::HasSubstr;
 using testing::StartsWith;
 using testing::ThrowsMessage;
 
-std::string golden(const std::string& name) {
-  return FOE_SOURCE_DIR "/tests/golden/gguf/" + name + ".gguf";
-}
-
 // The keys of a small llama, but for those that begin with `without`.
 GgufBytes llama(const std::string& architecture = "llama", const std::string& without = "-") {
   GgufBytes file;
@@ -194,8 +190,8 @@ TEST_F(GgufConfig, RefusesAFileWithoutEmbedding) {
 TEST(GgufTensors, AreThoseOfTheModel) {
   for (const char* name : {"llama_types", "llama_k", "mixtral", "qwen3", "qwen3moe", "olmoe", "gpt_oss",
                            "granitemoeshared", "llama_shards-00002-of-00003"}) {
-    const ModelConfig config = load_model_config(golden(name));
-    const TensorFolder folder(golden(name));
+    const ModelConfig config = load_model_config(golden_gguf(name));
+    const TensorFolder folder(golden_gguf(name));
     const StoredTensors stored(folder, config);
     std::set<std::string, std::less<>> used;
     for_each_tensor(stored.table(), [&](const ModelTensor& row, int index) {
@@ -207,8 +203,8 @@ TEST(GgufTensors, AreThoseOfTheModel) {
 }
 
 TEST(GgufTensors, AMissingOneIsNamedAsInTheFile) {
-  const ModelConfig config = load_model_config(golden("llama_k"));
-  const TensorFolder folder(golden("qwen3"));
+  const ModelConfig config = load_model_config(golden_gguf("llama_k"));
+  const TensorFolder folder(golden_gguf("qwen3"));
   const StoredTensors stored(folder, config);
   EXPECT_THAT([&] { stored.find(stored.table().at(TensorRole::kEmbedding)); },
               ThrowsMessage<Error>(HasSubstr("token_embd.weight: expected shape [64, 256], got [96, 64]")));

@@ -16,12 +16,13 @@ using testing::HasSubstr;
 using testing::StartsWith;
 using testing::ThrowsMessage;
 
-GgufHeader parse(const std::string& bytes) {
+GgufHeader parse_gguf(const std::string& bytes) {
   return parse_gguf_header(std::as_bytes(std::span(bytes)), "m.gguf");
 }
 
 void expect_refused(const std::string& bytes, const std::string& message) {
-  EXPECT_THAT([&] { parse(bytes); }, ThrowsMessage<Error>(testing::AllOf(StartsWith("m.gguf: "), HasSubstr(message))));
+  EXPECT_THAT([&] { parse_gguf(bytes); },
+              ThrowsMessage<Error>(testing::AllOf(StartsWith("m.gguf: "), HasSubstr(message))));
 }
 
 TEST(GgufHeader, ReadsKeysAndTensors) {
@@ -37,7 +38,7 @@ TEST(GgufHeader, ReadsKeysAndTensors) {
                                 .tensor("z", {32, 3}, 8, 0)  // Q8_0: three rows of 34 bytes
                                 .tensor("b", {2}, 0, 128)
                                 .file(128 + 8);
-  const GgufHeader header = parse(bytes);
+  const GgufHeader header = parse_gguf(bytes);
   const GgufMetadata& keys = header.metadata;
   EXPECT_EQ(keys.text("general.architecture"), "llama");
   EXPECT_EQ(keys.integer("a.count"), 7);
@@ -74,7 +75,7 @@ TEST(GgufHeader, RefusesValuesOfOtherTypes) {
                                 .i32s("array", {1})
                                 .add("huge", GgufBytes::Type::kU64, GgufBytes::raw(~std::uint64_t{0}))
                                 .file();
-  const GgufHeader header = parse(bytes);
+  const GgufHeader header = parse_gguf(bytes);
   const GgufMetadata& keys = header.metadata;
   const auto refused = [](auto read, const std::string& message) {
     EXPECT_THAT(read, ThrowsMessage<Error>("m.gguf: " + message));
@@ -94,7 +95,7 @@ TEST(GgufHeader, ReadsAnotherAlignment) {
   const auto of = [](std::uint32_t alignment, std::uint64_t offset) {
     return GgufBytes().u32("general.alignment", alignment).tensor("t", {1}, 0, offset).file(256, alignment);
   };
-  EXPECT_NO_THROW(parse(of(8, 8)));
+  EXPECT_NO_THROW(parse_gguf(of(8, 8)));
   expect_refused(of(64, 32), "t: expected an offset that is a multiple of general.alignment = 64, got 32");
   expect_refused(GgufBytes().u32("general.alignment", 24).file(), "general.alignment: expected a power of two");
   expect_refused(GgufBytes().u32("general.alignment", 0).file(), "general.alignment: expected a power of two");
@@ -104,9 +105,9 @@ TEST(GgufHeader, ReadsAnotherAlignment) {
 TEST(GgufHeader, RefusesFilesThatEndAnywhere) {
   const std::string bytes =
       GgufBytes().text("k", "value").texts("l", {"a", "b"}).u32("n", 1).tensor("t", {8, 2}, 0, 0).file(64);
-  ASSERT_NO_THROW(parse(bytes));
+  ASSERT_NO_THROW(parse_gguf(bytes));
   for (std::size_t size = 0; size < bytes.size(); ++size)
-    EXPECT_THAT([&] { parse(bytes.substr(0, size)); }, ThrowsMessage<Error>(StartsWith("m.gguf: "))) << size;
+    EXPECT_THAT([&] { parse_gguf(bytes.substr(0, size)); }, ThrowsMessage<Error>(StartsWith("m.gguf: "))) << size;
 }
 
 TEST(GgufHeader, RefusesOtherFilesAndVersions) {
@@ -116,7 +117,7 @@ TEST(GgufHeader, RefusesOtherFilesAndVersions) {
                                          {4u, "expected GGUF version 2 or 3, got 4"},
                                          {0x03000000u, "got a file of a big-endian machine"}})
     expect_refused("GGUF" + GgufBytes::raw(version) + bytes.substr(8), message);
-  EXPECT_NO_THROW(parse("GGUF" + GgufBytes::raw(2u) + bytes.substr(8)));
+  EXPECT_NO_THROW(parse_gguf("GGUF" + GgufBytes::raw(2u) + bytes.substr(8)));
 }
 
 TEST(GgufHeader, RefusesCountsThatDoNotFit) {

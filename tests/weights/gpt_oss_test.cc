@@ -39,7 +39,7 @@ json small(int layers, int experts) {
   return root;
 }
 
-ModelConfig parse(const json& root) {
+ModelConfig parse_gpt_oss(const json& root) {
   return parse_model_config(root.dump(), "config.json");
 }
 
@@ -48,7 +48,7 @@ TEST(GptOss, PublishedConfigurationsAreRead) {
   const std::tuple<const char*, double, double> models[] = {{"gpt-oss-20b", 20.91, 3.61},
                                                             {"gpt-oss-120b", 116.83, 5.13}};
   for (const auto& [name, all, active] : models) {
-    const ModelConfig config = parse(published(name));
+    const ModelConfig config = parse_gpt_oss(published(name));
     const double embedding = 201088.0 * 2880;
     EXPECT_NEAR(static_cast<double>(parameter_count(config)) / 1e9, all, 0.006);
     EXPECT_NEAR((static_cast<double>(active_parameter_count(config)) - embedding) / 1e9, active, 0.006);
@@ -66,7 +66,7 @@ TEST(GptOss, RefusesWhatItDoesNotCompute) {
   const auto refusal = [](const json& more) {
     json root = small(2, 4);
     root.update(more);
-    return error_of([&] { parse(root); });
+    return error_of([&] { parse_gpt_oss(root); });
   };
   EXPECT_THAT(refusal({{"hidden_act", "gelu"}}), HasSubstr("hidden_act: expected \"silu\", got \"gelu\""));
   EXPECT_THAT(refusal({{"num_experts", 8}}), HasSubstr("num_experts: expected 4, got 8"));
@@ -145,7 +145,7 @@ class Folder {
                  {"head_dim", 4},
                  {"num_experts_per_tok", 2},
                  {"experts_per_token", 2}});
-    return parse(root);
+    return parse_gpt_oss(root);
   }
 
   Folder() {

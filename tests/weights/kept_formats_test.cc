@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "core/configs.h"
 #include "experts_of.h"
+#include "gguf_bytes.h"
 #include "weights/config_json.h"
 #include "weights/format_notes.h"
 #include "weights/model_weights.h"
@@ -21,17 +22,13 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using enum WeightFormat;
 
-std::string golden(const std::string& name) {
-  return FOE_SOURCE_DIR "/tests/golden/gguf/" + name + ".gguf";
-}
-
 struct Opened {
   std::string path;
   ModelConfig config = load_model_config(path);
   TensorFolder folder{path};
   StoredTensors stored{folder, config};
 
-  explicit Opened(const std::string& name) : path(golden(name)) {}
+  explicit Opened(const std::string& name) : path(golden_gguf(name)) {}
   WeightFormats formats(const FormatChoice& choice = {}) const {
     WeightFormats formats = formats_in_memory(folder, stored_formats(stored, config), choice);
     keep_formats(stored, config, choice, formats);

@@ -28,15 +28,15 @@ json model(const json& more) {
   return root;
 }
 
-ModelConfig parse(const json& more) {
+ModelConfig parse_layers(const json& more) {
   return parse_model_config(model(more).dump());
 }
 
 // The message about a model with these layers, without the file's name.
-std::string refusal(const json& layers, json more = json::object()) {
+std::string refusal_of_layers(const json& layers, json more = json::object()) {
   more["layers"] = layers;
   try {
-    parse(more);
+    parse_layers(more);
   } catch (const Error& error) {
     return std::string(error.what()).substr(std::string("config.json: ").size());
   }
@@ -64,15 +64,15 @@ ModelConfig changed(const std::function<void(ModelConfig&)>& change) {
 }
 
 TEST(LayersJson, RepeatsLayersAndKeepsWhatIsSaidForAll) {
-  EXPECT_EQ(parse({{"layers", {{{"repeat", 3}}}}}), small_config());
-  EXPECT_EQ(parse({{"layers", {json::object(), json::object(), {{"repeat", 1}}}}}), small_config());
-  EXPECT_EQ(parse({{"layers", {{{"repeat", 2}}, json::object()}}, {"num_hidden_layers", 3}}), small_config());
+  EXPECT_EQ(parse_layers({{"layers", {{{"repeat", 3}}}}}), small_config());
+  EXPECT_EQ(parse_layers({{"layers", {json::object(), json::object(), {{"repeat", 1}}}}}), small_config());
+  EXPECT_EQ(parse_layers({{"layers", {{{"repeat", 2}}, json::object()}}, {"num_hidden_layers", 3}}), small_config());
   ModelConfig config = small_config();
   config.experts(0) = dense_experts(96, Activation::kRelu2);
   config.experts(2).per_token = 2;
   const json dense{{"num_experts", 0}, {"intermediate_size", 96}, {"hidden_act", "relu2"}};
   const json all{experts(dense)[0], json::object(), experts({{"num_experts_per_tok", 2}})[0]};
-  EXPECT_EQ(parse({{"layers", all}}), config);
+  EXPECT_EQ(parse_layers({{"layers", all}}), config);
 }
 
 // Every key at its default, of the file and of its blocks, is as if it were not there.
@@ -132,13 +132,13 @@ TEST(LayersJson, DefaultsMayBeWrittenOut) {
             {"embedding_factor", 1.0},
             {"logit_factor", 1},
             {"logit_softcap", 0.0}};
-  EXPECT_EQ(parse(root), small_config());
+  EXPECT_EQ(parse_layers(root), small_config());
   root.update(attention);
   root.update(experts);
-  EXPECT_EQ(parse(root), small_config());
+  EXPECT_EQ(parse_layers(root), small_config());
   root.erase("layers");
   root["num_hidden_layers"] = 3;
-  EXPECT_EQ(parse(root), small_config());
+  EXPECT_EQ(parse_layers(root), small_config());
 }
 
 TEST(LayersJson, ReadsEachKey) {
@@ -183,12 +183,12 @@ TEST(LayersJson, ReadsEachKey) {
        of_block(1, [](auto& b) { b.norm = BlockNorm::kShared, b.parallel = true; })},
       {attention({}, {{"residual_factor", 0.25}}), of_block(0, [](auto& b) { b.residual_factor = 0.25; })},
   };
-  for (const Case& c : cases) EXPECT_EQ(parse({{"layers", c.layers}}), changed(c.change)) << c.layers;
+  for (const Case& c : cases) EXPECT_EQ(parse_layers({{"layers", c.layers}}), changed(c.change)) << c.layers;
 }
 
 TEST(LayersJson, TheLastEntryIsAllLayersThatAreLeft) {
   const json last = attention({}, {{"residual_factor", 0.25}})[0];
-  const ModelConfig config = parse({{"num_hidden_layers", 4}, {"layers", {json::object(), last}}});
+  const ModelConfig config = parse_layers({{"num_hidden_layers", 4}, {"layers", {json::object(), last}}});
   ASSERT_EQ(config.num_layers(), 4);
   EXPECT_EQ(config.layers[0].blocks[0].residual_factor, 1);
   for (int l = 1; l < 4; ++l) EXPECT_EQ(config.layers[l].blocks[0].residual_factor, 0.25);
@@ -196,8 +196,8 @@ TEST(LayersJson, TheLastEntryIsAllLayersThatAreLeft) {
 
 // A layer's router has the keys that it does not name from the one for all layers.
 TEST(LayersJson, ARouterIsChangedKeyByKey) {
-  const ModelConfig config =
-      parse({{"router", {{"score", "sigmoid"}, {"scale", 2.0}}}, {"layers", experts({{"router", {{"scale", 3.0}}}})}});
+  const ModelConfig config = parse_layers(
+      {{"router", {{"score", "sigmoid"}, {"scale", 2.0}}}, {"layers", experts({{"router", {{"scale", 3.0}}}})}});
   EXPECT_EQ(config.experts(0).router->score, RouterScore::kSigmoid);
   EXPECT_EQ(config.experts(0).router->scale, 3.0);
 }
@@ -205,8 +205,8 @@ TEST(LayersJson, ARouterIsChangedKeyByKey) {
 // Qwen3-MoE's intermediate_size beside moe_intermediate_size.
 TEST(LayersJson, DenseLayersHaveTheWidthThatIsSaidForAll) {
   const json layers{experts({{"num_experts", 0}})[0], json::object()};
-  EXPECT_EQ(parse({{"intermediate_size", 96}, {"layers", layers}}).experts(0), dense_experts(96));
-  EXPECT_EQ(refusal(layers), "layers[0].blocks[1].experts.intermediate_size: expected a value, got none");
+  EXPECT_EQ(parse_layers({{"intermediate_size", 96}, {"layers", layers}}).experts(0), dense_experts(96));
+  EXPECT_EQ(refusal_of_layers(layers), "layers[0].blocks[1].experts.intermediate_size: expected a value, got none");
 }
 
 TEST(LayersJson, SparseLayersInADenseModelSayEverything) {
@@ -214,18 +214,18 @@ TEST(LayersJson, SparseLayersInADenseModelSayEverything) {
   const json full{{"num_experts", 8}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 20}};
   json root = dense;
   root["layers"] = {json::object(), experts(full)[0]};
-  const ModelConfig config = parse(root);
+  const ModelConfig config = parse_layers(root);
   EXPECT_EQ(config.experts(0), dense_experts(96));
   EXPECT_EQ(config.experts(1).count, 8);
   EXPECT_FALSE(config.dense());
-  EXPECT_EQ(refusal({json::object(), experts({{"num_experts", 8}})[0]}, dense),
+  EXPECT_EQ(refusal_of_layers({json::object(), experts({{"num_experts", 8}})[0]}, dense),
             "layers[1].blocks[1].experts.num_experts_per_tok: expected a value, got none");
 }
 
 // As of windows of all layers.
 TEST(LayersJson, WindowsThatHideNothingAreNone) {
-  EXPECT_EQ(parse({{"layers", attention({{"sliding_window", 511}})}}).attention(0).window, 511);
-  EXPECT_EQ(parse({{"layers", attention({{"sliding_window", 512}})}}).attention(0).window, 0);
+  EXPECT_EQ(parse_layers({{"layers", attention({{"sliding_window", 511}})}}).attention(0).window, 511);
+  EXPECT_EQ(parse_layers({{"layers", attention({{"sliding_window", 512}})}}).attention(0).window, 0);
 }
 
 TEST(LayersJson, RefusesNamingThePath) {
@@ -287,20 +287,22 @@ TEST(LayersJson, RefusesNamingThePath) {
       {experts({{"experts_of_layer", 0}}),
        "layers[0].blocks[1].experts.experts_of_layer: expected null or the index of a layer below layer 0, got 0"},
   };
-  for (const auto& [layers, message] : cases) EXPECT_THAT(refusal(layers), testing::StartsWith(message)) << layers;
-  EXPECT_EQ(refusal({{{"repeat", 1}}}, {{"num_hidden_layers", 2}}),
+  for (const auto& [layers, message] : cases)
+    EXPECT_THAT(refusal_of_layers(layers), testing::StartsWith(message)) << layers;
+  EXPECT_EQ(refusal_of_layers({{{"repeat", 1}}}, {{"num_hidden_layers", 2}}),
             "num_hidden_layers: expected 1, as there are in layers, got 2");
-  EXPECT_EQ(refusal(attention({}, {{"norm", "both"}}), {{"expert_groups", 2}, {"residual", "federated"}}),
+  EXPECT_EQ(refusal_of_layers(attention({}, {{"norm", "both"}}), {{"expert_groups", 2}, {"residual", "federated"}}),
             "layers[0].blocks[0].norm: expected before for the attention of a federated model, got both");
-  EXPECT_EQ(refusal(kPlain, {{"expert_groups", 0}}), "expert_groups: expected an integer from 1 to 1024, got 0");
+  EXPECT_EQ(refusal_of_layers(kPlain, {{"expert_groups", 0}}),
+            "expert_groups: expected an integer from 1 to 1024, got 0");
 }
 
 TEST(LayersJson, FactorsAreChecked) {
   for (const char* key : {"embedding_factor", "logit_factor"})
     for (const double bad : {0.0, -2.0, 1e7})
-      EXPECT_THAT(refusal(kPlain, {{key, bad}}),
+      EXPECT_THAT(refusal_of_layers(kPlain, {{key, bad}}),
                   testing::StartsWith(std::string(key) + ": expected a number from 1e-06 to 1000000, got "));
-  EXPECT_THAT(refusal(kPlain, {{"logit_softcap", -30}}), HasSubstr("logit_softcap: expected a number from"));
+  EXPECT_THAT(refusal_of_layers(kPlain, {{"logit_softcap", -30}}), HasSubstr("logit_softcap: expected a number from"));
 }
 
 TEST(LayersJson, WritesWhatItReads) {

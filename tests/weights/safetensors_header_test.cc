@@ -15,7 +15,7 @@ using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-SafetensorsHeader parse(const std::string& file) {
+SafetensorsHeader parse_safetensors(const std::string& file) {
   return parse_safetensors_header(std::as_bytes(std::span(file)), "some.safetensors");
 }
 
@@ -38,11 +38,11 @@ std::string one(const std::string& fields, std::size_t data_bytes = 0) {
 class HeaderRefuses : public testing::TestWithParam<Refusal> {};
 
 TEST_P(HeaderRefuses, NamingFileExpectedAndActual) {
-  EXPECT_THAT(error_of([] { parse(GetParam().file); }),
+  EXPECT_THAT(error_of([] { parse_safetensors(GetParam().file); }),
               AllOf(HasSubstr("some.safetensors"), HasSubstr(GetParam().expected), HasSubstr(GetParam().actual)));
 }
 
-const std::string kF32 = "\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]";
+const std::string kOneFloat = "\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]";
 const std::string kEight = safetensors_bytes("");
 
 INSTANTIATE_TEST_SUITE_P(
@@ -81,7 +81,7 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"metadata_key_twice", safetensors_bytes("{\"__metadata__\":{\"a\":\"\",\"a\":\"\"}}"), "every key once",
                 "got \"a\" twice"},
         Refusal{"tensor_twice",
-                safetensors_bytes("{\"w\":{" + kF32 +
+                safetensors_bytes("{\"w\":{" + kOneFloat +
                                       "},\"w\":{\"dtype\":\"F32\",\"shape\":[1],"
                                       "\"data_offsets\":[4,8]}}",
                                   8),
@@ -140,8 +140,8 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST(SafetensorsHeader, ShortensWhatItQuotes) {
   const std::string name(5000, 'x');
-  EXPECT_LT(error_of([&] { parse(safetensors_bytes("{\"" + name + "\":1}")); }).size(), 400u);
-  EXPECT_LT(error_of([&] { parse(safetensors_bytes("{\"" + name)); }).size(), 400u);
+  EXPECT_LT(error_of([&] { parse_safetensors(safetensors_bytes("{\"" + name + "\":1}")); }).size(), 400u);
+  EXPECT_LT(error_of([&] { parse_safetensors(safetensors_bytes("{\"" + name)); }).size(), 400u);
 }
 
 TEST(SafetensorsHeader, ReadsTensorsInAnyOrder) {
@@ -151,7 +151,7 @@ TEST(SafetensorsHeader, ReadsTensorsInAnyOrder) {
       "\"a\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[6,10]},"
       "\"empty\":{\"dtype\":\"I64\",\"shape\":[2,0],\"data_offsets\":[6,6]}}   ",
       10);
-  const SafetensorsHeader header = parse(file);
+  const SafetensorsHeader header = parse_safetensors(file);
   const std::size_t data = file.size() - 10;
   ASSERT_EQ(header.tensors.size(), 3u);
   EXPECT_EQ(header.tensors[0].name, "a");
@@ -165,7 +165,7 @@ TEST(SafetensorsHeader, ReadsTensorsInAnyOrder) {
   EXPECT_THAT(header.tensors[2].shape, ElementsAre(1, 3));
   EXPECT_EQ(header.tensors[2].end, data + 6);
   EXPECT_EQ(header.metadata.at("format"), "pt");
-  EXPECT_TRUE(parse(safetensors_bytes("{}")).tensors.empty());
+  EXPECT_TRUE(parse_safetensors(safetensors_bytes("{}")).tensors.empty());
 }
 
 TEST(SafetensorsHeader, KnowsTheSizeOfEveryType) {

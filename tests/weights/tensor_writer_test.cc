@@ -23,13 +23,13 @@ using testing::AllOf;
 using testing::HasSubstr;
 using testing::StartsWith;
 
-const std::vector<float> kValues = {1, 2, 3, 4, 5, 6};
+const std::vector<float> kWritten = {1, 2, 3, 4, 5, 6};
 
 TEST(TensorWriter, TheSameTensorsGiveTheSameBytesInAnyOrder) {
   const TempFolder folder;
-  const auto a = float_source("a", DType::kBF16, {3}, {kValues.data(), 3});
-  const auto b = float_source("b", DType::kF32, {6}, kValues);
-  const auto c = byte_source("c", "U8", {3}, std::as_bytes(std::span(kValues)).first(3));
+  const auto a = float_source("a", DType::kBF16, {3}, {kWritten.data(), 3});
+  const auto b = float_source("b", DType::kF32, {6}, kWritten);
+  const auto c = byte_source("c", "U8", {3}, std::as_bytes(std::span(kWritten)).first(3));
   write_tensor_file(folder / "abc", {a, b, c});
   write_tensor_file(folder / "cba", {c, b, a});
   EXPECT_EQ(folder.read("abc"), folder.read("cba"));
@@ -59,7 +59,7 @@ TEST(TensorWriter, WritesValuesAsTheyAreMade) {
 TEST(TensorWriter, EscapesNames) {
   const TempFolder folder;
   const std::string name = "quote \" slash \\ newline \n ü";
-  write_tensor_file(folder / "f", {float_source(name, DType::kF32, {6}, kValues)}, {});
+  write_tensor_file(folder / "f", {float_source(name, DType::kF32, {6}, kWritten)}, {});
   const TensorFile file(folder / "f");
   EXPECT_NE(file.find(name), nullptr);
   EXPECT_TRUE(file.metadata().empty());
@@ -88,10 +88,10 @@ TEST(TensorWriter, StreamsPiecesOfAnySize) {
 
 TEST(TensorWriterDeathTest, WrongSizesAndNamesAreBugs) {
   const TempFolder folder;
-  EXPECT_DEATH(float_source("w", DType::kF32, {5}, kValues), "6 values for shape \\[5\\]");
+  EXPECT_DEATH(float_source("w", DType::kF32, {5}, kWritten), "6 values for shape \\[5\\]");
   EXPECT_DEATH(byte_source("w", "U9", {5}, {}), "U9");
   EXPECT_DEATH(byte_source("w", "U8", {5}, {}), "0 bytes for shape \\[5\\]");
-  const auto w = float_source("w", DType::kF32, {6}, kValues);
+  const auto w = float_source("w", DType::kF32, {6}, kWritten);
   EXPECT_DEATH(write_tensor_file(folder / "f", {w, w}), "w twice");
   TensorSource silent{"w", find_stored_type("U8"), {5}, [](const TensorSource::Sink&) {}};
   EXPECT_DEATH(write_tensor_file(folder / "f", {silent}), "0 bytes for shape \\[5\\]");

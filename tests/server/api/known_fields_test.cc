@@ -13,7 +13,7 @@
 namespace foe {
 namespace {
 
-using json = nlohmann::ordered_json;
+using nlohmann::ordered_json;
 
 std::vector<KnownField> all_of(Api api) {
   std::vector<KnownField> all(fields_of_both().begin(), fields_of_both().end());
@@ -22,8 +22,8 @@ std::vector<KnownField> all_of(Api api) {
 }
 
 // What is said of a body with one field; empty if it is accepted.
-std::string refusal(Api api, std::string_view name, const json& value) {
-  json body = json::object();
+std::string refusal(Api api, std::string_view name, const ordered_json& value) {
+  ordered_json body = ordered_json::object();
   body[std::string(name)] = value;
   try {
     check_fields(body, api);
@@ -47,7 +47,8 @@ TEST(KnownFields, AreRefusedUnlessFoeDoesWhatTheySayOrTheyAskForNothing) {
         continue;
       }
       EXPECT_THAT(said, testing::StartsWith(std::string(field.name) + ": \"something\" is not supported"));
-      for (const json& neutral : field.neutral.empty() ? json::array() : json::parse(field.neutral))
+      for (const ordered_json& neutral :
+           field.neutral.empty() ? ordered_json::array() : ordered_json::parse(field.neutral))
         EXPECT_EQ(refusal(api, field.name, neutral), "") << neutral;
     }
   }
@@ -56,7 +57,7 @@ TEST(KnownFields, AreRefusedUnlessFoeDoesWhatTheySayOrTheyAskForNothing) {
 TEST(KnownFields, OthersAreRefusedByName) {
   EXPECT_EQ(refusal(Api::kChat, "temprature", 1), "temprature: expected a field of this endpoint, got an unknown one");
   EXPECT_EQ(refusal(Api::kChat, "prompt", "x"), "prompt: expected a field of this endpoint, got one of the other");
-  EXPECT_EQ(refusal(Api::kCompletions, "messages", json::array()),
+  EXPECT_EQ(refusal(Api::kCompletions, "messages", ordered_json::array()),
             "messages: expected a field of this endpoint, got one of the other");
   EXPECT_EQ(refusal(Api::kChat, "temprature", nullptr), "");
 }
