@@ -22,7 +22,7 @@ namespace {
 
 struct TrainFlags {
   std::string config, run, data;
-  int threads = 0;
+  int threads = 0, group_ranks = 1;
   double timeout_s = 600;
   bool evaluate = false;
   RecordFlags record;
@@ -35,6 +35,7 @@ std::vector<Fact> facts_of(const TrainFlags& flags, const train::TrainConfig& co
                              {"run.valid_every", std::to_string(config.valid_every)},
                              {"run.valid_tokens", std::to_string(config.valid_tokens)},
                              {"run.checkpoint_every", std::to_string(config.checkpoint_every)},
+                             {"--group-ranks", std::to_string(flags.group_ranks)},
                              {"--evaluate", flags.evaluate ? "on" : "off"},
                              {"--route-trace", flags.record.file.empty() ? "off" : "on"}};
   for (const auto& [key, value] : config.identity) facts.push_back({key, value});
@@ -53,8 +54,8 @@ void run_train(const TrainFlags& flags) {
   if (const std::string note = require_agreement(*comm, facts_of(flags, config)); !note.empty())
     print_error("foe: " + note + "; this changes no result");
   const int threads = flags.threads > 0 ? flags.threads : local_share(*comm).threads;
-  const train::RunOptions options{threads, &stop_requested,   flags.evaluate,
-                                  false,   flags.record.file, flags.record.most_bytes};
+  const train::RunOptions options{threads,           &stop_requested,         flags.evaluate,   false,
+                                  flags.record.file, flags.record.most_bytes, flags.group_ranks};
   try {
     train::run_training(config, options, *comm);
   } catch (const RankLost& error) {
@@ -78,6 +79,13 @@ void add_train_command(Command app) {
       .option("--threads", flags->threads,
               "number of threads of each rank; default: the machine's cores, divided by the ranks on it")
       .range(1, 1024);
+  command
+      .option(
+          "--group-ranks", flags->group_ranks,
+          "of a federated model: so many ranks share its groups, and sets of so many the batch; with 1 each rank has "
+          "all groups")
+      .range(1, 4096)
+      .show_default();
   command.option("--timeout", flags->timeout_s, "seconds that ranks wait for each other before the run ends")
       .number_in(1, 86400)
       .show_default();

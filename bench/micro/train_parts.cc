@@ -69,7 +69,7 @@ void measure(const std::string& path) {
   });
   const double experts = of_layers([&](int l) {
     LayerActivations<float>& act = a.layers[l];
-    experts_forward(layout.config, span.tokens(), weights.layers[l], act.routing, act.norm2_TD.data(),
+    experts_forward(layout.config, d, span.tokens(), weights.layers[l], act.routing, act.norm2_TD.data(),
                     act.gate_up_R2F.data(), act.moe_STD.data(), a.experts, a.products);
   });
   print("forward", whole);
@@ -87,7 +87,7 @@ void measure(const std::string& path) {
   const double back_experts = of_layers([&](int l) {
     const LayerActivations<float>& act = a.layers[l];
     experts_backward(d, span.tokens(), config.precision, weights.layers[l], layout.layers[l], act.routing,
-                     act.norm2_TD.data(), act.gate_up_R2F.data(), a.d_moe_STD.data(), a.d_norm_TD.data(),
+                     act.norm2_TD.data(), act.gate_up_R2F.data(), a.d_moe_STD.data(), a.d_norm_STD.data(),
                      a.d_weight_TK.data(), gradients.data(), a.experts, a.products);
   });
   print("backward", back);

@@ -81,18 +81,20 @@ struct RopeTable {
 
 // Returns how many RMSNorms the QK-norm of one token consists of: one for each head, or with a full QK-norm one for all
 // query heads and one for all KV heads of each stream.
-int qk_norm_units(const ModelConfig& config);
+int qk_norm_units(const ModelConfig& config, const Dims& d);
 
 // Normalises queries and keys as the config says, and rotates them, in place. For the backward pass it writes the
 // original rows to raw_TW and the inverse RMS of each norm to scale_TU; both are unused without QK-norm. q_norm and
-// k_norm are the weights.
+// k_norm are the weights, of all streams.
 template <typename T>
-void qk_forward(const ModelConfig& config, Span span, const RopeTable<T>& rope, const T* q_norm, const T* k_norm,
-                T* qkv_TW, T* raw_TW, T* scale_TU);
+void qk_forward(const ModelConfig& config, const Dims& d, Span span, const RopeTable<T>& rope, const T* q_norm,
+                const T* k_norm, T* qkv_TW, T* raw_TW, T* scale_TU);
 
-// Takes the gradient dqkv_TW back through rotation and norm, in place, and adds to the gradients of the norm weights.
+// Takes the gradient dqkv_TW back through rotation and norm, in place, and adds to the gradients of the norm weights:
+// those of the norms of heads at a place for each stream, which are `norm_stride` numbers apart.
 template <typename T>
-void qk_backward(const ModelConfig& config, Span span, const RopeTable<T>& rope, const T* q_norm, const T* k_norm,
-                 const T* raw_TW, const T* scale_TU, T* dqkv_TW, T* dq_norm, T* dk_norm);
+void qk_backward(const ModelConfig& config, const Dims& d, Span span, const RopeTable<T>& rope, const T* q_norm,
+                 const T* k_norm, const T* raw_TW, const T* scale_TU, T* dqkv_TW, T* dq_norm, T* dk_norm,
+                 std::size_t norm_stride);
 
 }  // namespace foe::train

@@ -25,9 +25,7 @@ namespace {
 
 constexpr const char* kStepKey = "steps_done";
 constexpr const char* kDigestKey = "digest";
-// Which arithmetic the run has: its number changes whenever the bits of a step do.
 constexpr const char* kFormatKey = "format";
-constexpr const char* kFormat = "3";
 
 // Returns a digest of everything from which a run resumes.
 std::string digest_of(const TrainState& state, int steps_done, const std::map<std::string, std::string>& identity) {
@@ -48,17 +46,17 @@ void read_array(const TensorFile& file, const char* name, std::span<float> out) 
   std::memcpy(out.data(), tensor.bytes.data(), tensor.bytes.size());
 }
 
-void check_identity(const TensorFile& file, const std::map<std::string, std::string>& identity) {
+void check_identity(const TensorFile& file, const std::map<std::string, std::string>& identity,
+                    CheckpointFormat expected) {
   const auto& saved = file.metadata();
   if (!saved.contains(kDigestKey) || !saved.contains(kStepKey))
     fail("{}: expected the checkpoint of a run, with {} and {}, got a file without them", file.path(), kStepKey,
          kDigestKey);
-  if (const auto format = saved.find(kFormatKey); format == saved.end() || format->second != kFormat)
+  if (const auto format = saved.find(kFormatKey); format == saved.end() || format->second != std::to_string(expected))
     fail(
         "{}: expected a checkpoint of format {}, got {}: another version of foe began this run, and its steps have "
-        "other"
-        " bits; go on with that version, or begin again in a new run directory",
-        file.path(), kFormat, format == saved.end() ? "none" : "format " + shorten(format->second));
+        "other bits; go on with that version, or begin again in a new run directory",
+        file.path(), expected, format == saved.end() ? "none" : "format " + shorten(format->second));
   const auto value = [](const std::map<std::string, std::string>& from, const std::string& key) {
     const auto it = from.find(key);
     if (it != from.end()) return it->second;
@@ -73,10 +71,14 @@ void check_identity(const TensorFile& file, const std::map<std::string, std::str
 
 }  // namespace
 
+CheckpointFormat checkpoint_format(const ModelConfig& model) {
+  return model.federated() ? 4 : 3;
+}
+
 void save_checkpoint(const std::string& path, const TrainState& state, int steps_done,
-                     const std::map<std::string, std::string>& identity) {
+                     const std::map<std::string, std::string>& identity, CheckpointFormat format) {
   std::map<std::string, std::string> metadata = identity;
-  metadata[kFormatKey] = kFormat;
+  metadata[kFormatKey] = std::to_string(format);
   metadata[kStepKey] = std::to_string(steps_done);
   metadata[kDigestKey] = digest_of(state, steps_done, identity);
   const auto array = [](const char* name, std::span<const float> values) {
@@ -87,9 +89,9 @@ void save_checkpoint(const std::string& path, const TrainState& state, int steps
 }
 
 int load_checkpoint(const std::string& path, const TrainState& state,
-                    const std::map<std::string, std::string>& identity) {
+                    const std::map<std::string, std::string>& identity, CheckpointFormat format) {
   const TensorFile file(path);
-  check_identity(file, identity);
+  check_identity(file, identity, format);
   const std::string& text = file.metadata().at(kStepKey);
   int steps = -1;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), steps);

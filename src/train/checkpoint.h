@@ -18,16 +18,21 @@ struct TrainState {
   std::span<float> params, first, second;
 };
 
+// Which arithmetic a run has: its number changes whenever the bits of a step do. 4 is that of federated models, whose
+// gradients are trees over groups.
+using CheckpointFormat = int;
+CheckpointFormat checkpoint_format(const ModelConfig& model);
+
 // Replaces the file atomically: the old checkpoint stays until the new one is complete and on disk. Throws Error if the
 // disk refuses.
 void save_checkpoint(const std::string& path, const TrainState& state, int steps_done,
-                     const std::map<std::string, std::string>& identity);
+                     const std::map<std::string, std::string>& identity, CheckpointFormat format);
 
 // Fills `state` and returns the number of finished steps. Throws Error if a key of the identity differs, naming the
 // first one and both values, if a version of foe with other bits wrote the file, or if it is damaged: each checkpoint
 // has a digest of all of its contents.
 int load_checkpoint(const std::string& path, const TrainState& state,
-                    const std::map<std::string, std::string>& identity);
+                    const std::map<std::string, std::string>& identity, CheckpointFormat format);
 
 // Writes a model folder (weights/model_folder.h) with weights of type `dtype`. Throws Error if the disk refuses.
 void save_model(const std::string& dir, const Layout& layout, std::span<const float> params, DType dtype,

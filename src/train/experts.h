@@ -23,18 +23,19 @@ struct ExpertScratch {
 };
 
 // Writes gate_up_R2F, whose rows are those of the routing, for the backward pass, and moe_STD with a [T, D] for each
-// stream. Where groups route, `tokens` are those of all groups, and x, moe and the gradients have a row for each. The
-// outputs of a token's experts are added as a tree over the index of the expert, as in inference.
+// stream of this rank. Where groups route, `tokens` are those of all groups, and x, moe and the gradients have a row
+// for each. The outputs of a token's experts are added as a tree over the index of the expert, as in inference.
 template <typename T>
-void experts_forward(const ModelConfig& config, int tokens, const LayerWeights<T>& weights, const Routing<T>& routing,
-                     const T* x_TD, T* gate_up_R2F, T* moe_STD, ExpertScratch<T>& scratch, ProductScratch<T>& products);
+void experts_forward(const ModelConfig& config, const Dims& d, int tokens, const LayerWeights<T>& weights,
+                     const Routing<T>& routing, const T* x_TD, T* gate_up_R2F, T* moe_STD, ExpertScratch<T>& scratch,
+                     ProductScratch<T>& products);
 
-// Writes the gradients of x and of weight_TK, and adds to the experts' gradients in `gradients` (a flat array in the
-// layout of the parameters). Products round to `precision`.
+// Writes what each stream adds to the gradient of x, and those of this rank's experts in weight_TK, and adds to the
+// experts' gradients in `gradients` (a flat array in the layout of the parameters). Products round to `precision`.
 template <typename T>
 void experts_backward(const Dims& d, int tokens, DType precision, const LayerWeights<T>& weights,
                       const LayerOffsets& at, const Routing<T>& routing, const T* x_TD, const T* gate_up_R2F,
-                      const T* dmoe_STD, T* dx_TD, T* dweight_TK, T* gradients, ExpertScratch<T>& scratch,
+                      const T* dmoe_STD, T* dx_STD, T* dweight_TK, T* gradients, ExpertScratch<T>& scratch,
                       ProductScratch<T>& products);
 
 }  // namespace foe::train

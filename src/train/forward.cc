@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/huge_pages.h"
 #include "core/sum_blocks.h"
+#include "train/block_sum.h"
 #include "train/inputs.h"
 #include "train/rows.h"
 
@@ -13,9 +14,9 @@ namespace {
 template <typename T>
 void norm_streams(const Model<T>& model, const LayerInput<T>& in, std::size_t weight, Activations<T>& a, T* scale_ST,
                   T* y_STD) {
-  const int hidden = model.layout.dims.hidden, tokens = a.span.tokens();
+  const int hidden = a.dims.hidden, tokens = a.span.tokens();
   const T eps = static_cast<T>(model.layout.config.rms_norm_eps);
-  for (int s = 0; s < (in.read_STD ? model.layout.dims.streams : 1); ++s)
+  for (int s = 0; s < (in.read_STD ? a.dims.streams : 1); ++s)
     for (int t = 0; t < tokens; ++t)
       scale_ST[product(s, tokens) + t] =
           rms_norm_row(in.row(s, t, tokens, hidden, a.row_D.data()), model.params + weight, eps, hidden,
@@ -29,19 +30,12 @@ void copy_residual(const ModelConfig& config, const LayerInput<T>& in, std::size
   if (in.updates_STD && !config.federated()) add_to(y_TD, in.updates_STD, n);
 }
 
-// x *= factor
-template <typename T>
-void scale_all(T* x, double factor, std::size_t n) {
-  if (factor == 1) return;
-  for (std::size_t i = 0; i < n; ++i) x[i] *= static_cast<T>(factor);
-}
-
 // What some rows of a block of heads have attended to. In a federated model the block's factor is on it, since its
 // output is in one sum with the updates.
 template <typename T>
 Rows<const T> attended_rows(const Model<T>& model, int layer, int t, int rows, int column, int columns,
                             Activations<T>& a) {
-  const Dims& d = model.layout.dims;
+  const Dims& d = a.dims;
   const std::size_t heads = product(d.heads, d.head_dim), width = columns;
   const T* o = a.layers[layer].o_TNC.data() + t * heads + column;
   const double factor = model.layout.config.attention_block(layer).residual_factor;
@@ -58,30 +52,22 @@ Rows<const T> attended_rows(const Model<T>& model, int layer, int t, int rows, i
 template <typename T>
 void add_attention(const Model<T>& model, int layer, Activations<T>& a, T* y_TD) {
   const ModelConfig& config = model.layout.config;
-  const Dims& d = model.layout.dims;
-  const std::size_t hidden = d.hidden, stride = kTermRows * hidden;
+  const std::size_t hidden = a.dims.hidden;
   const T* updates_STD = config.federated() ? summed_updates(config, a, layer) : nullptr;
+  const double factor = config.federated() ? 1 : config.attention_block(layer).residual_factor;
   const T scale = updates_STD ? static_cast<T>(config.sync_scale()) : T{1};
-  const int tokens = a.span.tokens();
-  for (int t = 0; t < tokens; t += kTermRows) {
-    const int rows = std::min(kTermRows, tokens - t);
-    for (int b = 0; b < a.block_sum.terms(); ++b) {
-      const int column = a.block_begin[b], columns = a.block_begin[b + 1] - column;
-      T* term = a.terms.data() + b * stride;
-      multiply_packed<T>(rows, attended_rows(model, layer, t, rows, column, columns, a),
-                         model.weights.layers[layer].o_forward[b], {term, hidden}, Into::kOverwrite, a.products);
-      if (updates_STD) add_to(term, updates_STD + product(b, tokens, d.hidden) + t * hidden, rows * hidden);
-    }
-    a.block_sum.add(a.terms.data(), stride, rows * hidden);
-    if (!config.federated()) scale_all(a.terms.data(), config.attention_block(layer).residual_factor, rows * hidden);
-    add_scaled(y_TD + t * hidden, a.terms.data(), scale, rows * hidden);
-  }
+  add_block_sum(a, factor, scale, SumAt::kAllRanks, y_TD, [&](int b, int t, int rows, T* term) {
+    const int column = a.block_begin[b], columns = a.block_begin[b + 1] - column;
+    multiply_packed<T>(rows, attended_rows(model, layer, t, rows, column, columns, a),
+                       model.weights.layers[layer].o_forward[b], {term, hidden}, Into::kOverwrite, a.products);
+    if (updates_STD) add_to(term, updates_STD + (product(b, a.span.tokens()) + t) * hidden, rows * hidden);
+  });
 }
 
 // Where groups do not sync: y_STD = M_h + Attn_h
 template <typename T>
 void add_attention_to_updates(const Model<T>& model, int layer, Activations<T>& a, T* y_STD) {
-  const Dims& d = model.layout.dims;
+  const Dims& d = a.dims;
   const std::size_t hidden = d.hidden;
   const int tokens = a.span.tokens();
   const T* updates_STD = input_of(model.layout.config, a, layer).updates_STD;
@@ -98,24 +84,19 @@ void add_attention_to_updates(const Model<T>& model, int layer, Activations<T>& 
 // The end: y_TD += c * sum over h of M_h
 template <typename T>
 void add_last_updates(const Model<T>& model, Activations<T>& a, T* y_TD) {
-  const Dims& d = model.layout.dims;
-  const std::size_t hidden = d.hidden, stride = kTermRows * hidden;
-  const int tokens = a.span.tokens();
+  const std::size_t hidden = a.dims.hidden;
   const T* updates_STD = a.layers.back().moe_STD.data();
-  for (int t = 0; t < tokens; t += kTermRows) {
-    const std::size_t n = std::min(kTermRows, tokens - t) * hidden;
-    for (int s = 0; s < d.streams; ++s)
-      std::copy_n(updates_STD + product(s, tokens, d.hidden) + t * hidden, n, a.terms.data() + s * stride);
-    a.stream_sum.add(a.terms.data(), stride, n);
-    add_scaled(y_TD + t * hidden, a.terms.data(), static_cast<T>(model.layout.config.sync_scale()), n);
-  }
+  const T scale = static_cast<T>(model.layout.config.sync_scale());
+  add_block_sum(a, 1, scale, SumAt::kOwner, y_TD, [&](int s, int t, int rows, T* term) {
+    std::copy_n(updates_STD + (product(s, a.span.tokens()) + t) * hidden, rows * hidden, term);
+  });
 }
 
 // What all heads attend to: of norm(r), or in a federation of norm(r + M_h).
 template <typename T>
 void attend(const Model<T>& model, int layer, Activations<T>& a) {
   const Layout& layout = model.layout;
-  const Dims& d = layout.dims;
+  const Dims& d = a.dims;
   const LayerWeights<T>& weights = model.weights.layers[layer];
   const LayerOffsets& at = layout.layers[layer];
   LayerActivations<T>& act = a.layers[layer];
@@ -128,7 +109,7 @@ void attend(const Model<T>& model, int layer, Activations<T>& a) {
     multiply_packed<T>(tokens, {norm, hidden}, weights.qkv[s].forward, {act.qkv_TW.data() + s * d.stream_qkv(), qkv},
                        Into::kOverwrite, a.products);
   }
-  qk_forward(layout.config, a.span, a.rope, model.params + at.q_norm, model.params + at.k_norm, act.qkv_TW.data(),
+  qk_forward(layout.config, d, a.span, a.rope, model.params + at.q_norm, model.params + at.k_norm, act.qkv_TW.data(),
              act.raw_TW.data(), act.qk_scale_TU.data());
   attention_forward(d, a.span, model.weights.precision, act.qkv_TW.data(), act.o_TNC.data(), act.log_sum_TN.data(),
                     a.attention);
@@ -139,7 +120,7 @@ template <typename T>
 void add_to_residual(const Model<T>& model, int layer, Activations<T>& a) {
   const ModelConfig& config = model.layout.config;
   T* y_TD = a.layers[layer].residual_TD.data();
-  copy_residual(config, input_of(config, a, layer), product(a.span.tokens(), model.layout.dims.hidden), y_TD);
+  copy_residual(config, input_of(config, a, layer), product(a.span.tokens(), a.dims.hidden), y_TD);
   if (config.syncs(layer))
     add_attention(model, layer, a, y_TD);
   else
@@ -149,44 +130,79 @@ void add_to_residual(const Model<T>& model, int layer, Activations<T>& a) {
 // M_h = sum over the chosen experts of group h of w_e FFN_e(norm(r)). Where groups do not sync, M_h += this sum of
 // norm(r + M_h).
 template <typename T>
-RouterLosses experts_half(const Model<T>& model, int layer, const Route* forced, Activations<T>& a) {
+void experts_half(const Model<T>& model, int layer, const Route* forced, Activations<T>& a) {
   const Layout& layout = model.layout;
-  const Dims& d = layout.dims;
+  const Dims& d = a.dims;
   const LayerWeights<T>& weights = model.weights.layers[layer];
   LayerActivations<T>& act = a.layers[layer];
-  const int rows = expert_rows(layout.config, layer, a.span.tokens());
+  const int rows = expert_rows(layout.config, d, layer, a.span.tokens());
   const auto hidden = static_cast<std::size_t>(d.hidden), experts = static_cast<std::size_t>(d.experts);
   const std::size_t n = product(d.streams, a.span.tokens(), d.hidden);
   norm_streams(model, experts_input(layout.config, a, layer), layout.layers[layer].post_norm, a,
                act.norm2_scale_T.data(), act.norm2_TD.data());
   multiply_packed<T>(rows, {act.norm2_TD.data(), hidden}, weights.router.forward,
                      {act.routing.share_TE.data(), experts}, Into::kOverwrite, a.products);
-  const RouterLosses losses = route(layout.config, layer, rows, forced, act.routing);
-  experts_forward(layout.config, rows, weights, act.routing, act.norm2_TD.data(), act.gate_up_R2F.data(),
+  route(layout.config, d, layer, rows, forced, act.routing);
+  experts_forward(layout.config, d, rows, weights, act.routing, act.norm2_TD.data(), act.gate_up_R2F.data(),
                   act.moe_STD.data(), a.experts, a.products);
   scale_all(act.moe_STD.data(), layout.config.experts_block(layer).residual_factor, n);
   if (!layout.config.syncs(layer)) add_to(act.moe_STD.data(), act.own_STD.data(), n);
-  return losses;
 }
 
 // Experts beside attention read the same r, and a federation adds both in one sum.
 template <typename T>
-RouterLosses run_layer(const Model<T>& model, int layer, const Route* forced, Activations<T>& a) {
+void run_layer(const Model<T>& model, int layer, const Route* forced, Activations<T>& a) {
   attend(model, layer, a);
   const bool parallel = model.layout.config.experts_block(layer).parallel;
   if (!parallel) add_to_residual(model, layer, a);
-  const RouterLosses losses = experts_half(model, layer, forced, a);
+  experts_half(model, layer, forced, a);
   if (parallel) add_to_residual(model, layer, a);
-  return losses;
+}
+
+// Returns the mean over layers of the router losses. Where groups route, the loss of a layer is a sum over groups,
+// which ranks have in parts.
+template <typename T>
+RouterLosses mean_losses(const ModelConfig& config, const Activations<T>& a) {
+  const int S = a.dims.streams, layers = a.dims.layers;
+  std::vector<RouterLosses> own, all;
+  for (int l = 0; l < layers; ++l)
+    if (!config.syncs(l)) own.insert(own.end(), a.layers[l].routing.losses.begin(), a.layers[l].routing.losses.end());
+  all = own;
+  if (a.peers && !own.empty()) {
+    all.resize(own.size() / S * a.dims.all_streams);
+    a.peers->gather(std::as_bytes(std::span(own)), std::as_writable_bytes(std::span(all)));
+  }
+  const std::vector<int> begin = a.peers ? a.peers->plan().begin() : std::vector{0, a.dims.all_streams};
+  const int routed = static_cast<int>(own.size()) / S;  // layers in which groups route
+  RouterLosses mean;
+  int row = 0;
+  for (int l = 0; l < layers; ++l) {
+    RouterLosses layer;
+    if (config.syncs(l)) {
+      layer = a.layers[l].routing.losses[0];
+    } else {
+      std::vector<double> balance, z;
+      for (std::size_t r = 0; r + 1 < begin.size(); ++r)
+        for (int s = 0; s < begin[r + 1] - begin[r]; ++s) {
+          const RouterLosses& part = all[begin[r] * routed + row * (begin[r + 1] - begin[r]) + s];
+          balance.push_back(part.balance);
+          z.push_back(part.z);
+        }
+      layer = {tree_sum(balance), tree_sum(z)};
+      ++row;
+    }
+    mean.balance += layer.balance / layers;
+    mean.z += layer.z / layers;
+  }
+  return mean;
 }
 
 }  // namespace
 
 template <typename T>
-LayerActivations<T>::LayerActivations(const ModelConfig& config, int layer, int tokens)
-    : routing(Dims(config), expert_rows(config, layer, tokens)) {
-  const Dims d(config);
-  const int units = qk_norm_units(config), rows = expert_rows(config, layer, tokens);
+LayerActivations<T>::LayerActivations(const ModelConfig& config, const Dims& d, int layer, int tokens)
+    : routing(d, expert_rows(config, d, layer, tokens)) {
+  const int units = qk_norm_units(config, d), rows = expert_rows(config, d, layer, tokens);
   norm1_STD = large_buffer<T>(product(d.streams, tokens, d.hidden));
   norm1_scale_ST = large_buffer<T>(product(d.streams, tokens));
   qkv_TW = large_buffer<T>(product(tokens, d.qkv));
@@ -202,34 +218,72 @@ LayerActivations<T>::LayerActivations(const ModelConfig& config, int layer, int 
   moe_STD = large_buffer<T>(product(d.streams, tokens, d.hidden));
 }
 
+CommonLayout::CommonLayout(const ModelConfig& config, const Dims& d)
+    : norm_size(d.hidden),
+      head_norm_size(config.heads().qk_norm == QkNorm::kHead ? d.head_dim : 0),
+      router_size(config.federated() && config.group_sync_every > 1 ? product(d.experts, d.hidden) : 0) {
+  input_norm = 0;
+  post_norm = norm_size;
+  q_norm = post_norm + norm_size;
+  k_norm = q_norm + head_norm_size;
+  router = k_norm + head_norm_size;
+  size = router + router_size;
+}
+
+namespace {
+
+SumPlan plan_of_blocks(const ModelConfig& config, const GroupPeers* peers) {
+  return peers ? peers->plan() : SumPlan({0, head_blocks(config).count()});
+}
+
+Dims dims_of(const ModelConfig& config, const GroupPeers* peers) {
+  if (!peers) return Dims(config);
+  return {config, {peers->plan().begin()[peers->rank()], peers->plan().begin()[peers->rank() + 1]}};
+}
+
+// Where the blocks of heads of a sum begin in o, of which a rank of a federation has those of its streams.
+std::vector<int> block_columns(const ModelConfig& config, const Dims& d) {
+  std::vector<int> begin = head_blocks(config).begin;
+  if (d.streams < d.all_streams) begin.resize(d.streams + 1);  // all are alike
+  for (int& column : begin) column *= d.heads / d.kv_heads * d.head_dim;
+  return begin;
+}
+
+}  // namespace
+
 template <typename T>
-Activations<T>::Activations(const Layout& layout, int sequences, int length)
-    : max_sequences(sequences),
+Activations<T>::Activations(const Layout& layout, int sequences, int length, GroupPeers* group_peers)
+    : dims(dims_of(layout.config, group_peers)),
+      peers(group_peers),
+      max_sequences(sequences),
       max_length(length),
       rope(layout.config, length),
-      block_sum(head_blocks(layout.config).count()),
-      stream_sum(layout.dims.streams),
-      block_begin(head_blocks(layout.config).begin),
-      attention(layout.dims, sequences, length),
-      experts(layout.dims, sequences * length) {
-  const Dims& d = layout.dims;
-  for (int& begin : block_begin) begin *= d.heads / d.kv_heads * d.head_dim;
+      block_sum(plan_of_blocks(layout.config, peers), peers ? peers->rank() : 0),
+      block_begin(block_columns(layout.config, dims)),
+      common(layout.config, dims),
+      attention(dims, sequences, length),
+      experts(dims, sequences * length) {
+  const Dims& d = dims;
   terms = AlignedBuffer<T>(product(block_sum.terms(), kTermRows, d.hidden));
   scaled = AlignedBuffer<T>(product(kTermRows, d.heads, d.head_dim));
   const int tokens = sequences * length;
-  for (int l = 0; l < d.layers; ++l) layers.emplace_back(layout.config, l, tokens);
+  const bool several = d.all_streams > 1;
+  partials_TD = large_buffer<T>(peers ? product(block_sum.partials(), tokens, d.hidden) : 0);
+  for (int l = 0; l < d.layers; ++l) layers.emplace_back(layout.config, d, l, tokens);
   for (AlignedBuffer<T>* buffer : {&embedded_TD, &end_TD, &norm_TD, &d_residual_TD, &d_parallel_TD})
     *buffer = large_buffer<T>(product(tokens, d.hidden));
   int rows = tokens;  // the most of a layer's experts
-  for (int l = 0; l < d.layers; ++l) rows = std::max(rows, expert_rows(layout.config, l, tokens));
+  for (int l = 0; l < d.layers; ++l) rows = std::max(rows, expert_rows(layout.config, d, l, tokens));
   norm_scale_T = AlignedBuffer<T>(tokens);
   // Not a power of two, so that the rows of a tile are in different cache sets.
   logit_stride = (static_cast<std::size_t>(d.vocab) + 31) / 32 * 32 + 16;
   logits = large_buffer<T>(kHeadRows * logit_stride);
-  d_moe_STD = large_buffer<T>(product(d.streams, tokens, d.hidden));
-  d_added_STD = large_buffer<T>(product(d.streams, tokens, d.hidden));
+  for (AlignedBuffer<T>* buffer : {&d_moe_STD, &d_added_STD, &d_norm_STD})
+    *buffer = large_buffer<T>(product(d.streams, tokens, d.hidden));
+  d_read_STD = large_buffer<T>(several ? product(d.streams, tokens, d.hidden) : 0);
+  d_common = AlignedBuffer<T>::zeroed(several ? d.streams * common.size : 0);
+  d_common_partials = AlignedBuffer<T>(peers ? product(block_sum.partials(), d.layers) * common.size : 0);
   d_attention_STD = large_buffer<T>(product(rows, d.hidden));
-  d_norm_TD = large_buffer<T>(product(rows, d.hidden));
   d_qkv_TW = large_buffer<T>(product(tokens, d.qkv));
   d_o_TNC = large_buffer<T>(product(tokens, d.heads, d.head_dim));
   d_weight_TK = large_buffer<T>(product(rows, d.top_k));
@@ -243,7 +297,7 @@ template <typename T>
 RouterLosses forward(const Model<T>& model, std::span<const std::int32_t> tokens, Span span, Activations<T>& a,
                      const Route* forced) {
   const Layout& layout = model.layout;
-  const Dims& d = layout.dims;
+  const Dims& d = a.dims;
   FOE_CHECK(span.sequences <= a.max_sequences && span.length <= a.max_length, "{} x {} in {} x {}", span.sequences,
             span.length, a.max_sequences, a.max_length);
   FOE_CHECK(tokens.size() == static_cast<std::size_t>(span.tokens()), "{} tokens, expected {}", tokens.size(),
@@ -254,19 +308,15 @@ RouterLosses forward(const Model<T>& model, std::span<const std::int32_t> tokens
     std::copy_n(model.params + layout.embedding + product(tokens[t], d.hidden), d.hidden,
                 a.embedded_TD.data() + product(t, d.hidden));
   }
-  RouterLosses losses;
-  for (int l = 0; l < d.layers; ++l) {
-    const RouterLosses layer = run_layer(model, l, forced, a);
-    losses.balance += layer.balance / d.layers;
-    losses.z += layer.z / d.layers;
-  }
+  for (int l = 0; l < d.layers; ++l) run_layer(model, l, forced, a);
   copy_residual(layout.config, input_of(layout.config, a, d.layers), product(span.tokens(), d.hidden), a.end_TD.data());
   if (layout.config.has_pending_updates(d.layers)) add_last_updates(model, a, a.end_TD.data());
-  for (int t = 0; t < span.tokens(); ++t)
-    a.norm_scale_T[t] =
-        rms_norm_row(a.end_TD.data() + product(t, d.hidden), model.params + layout.final_norm,
-                     static_cast<T>(layout.config.rms_norm_eps), d.hidden, a.norm_TD.data() + product(t, d.hidden));
-  return losses;
+  if (a.owns_ends())
+    for (int t = 0; t < span.tokens(); ++t)
+      a.norm_scale_T[t] =
+          rms_norm_row(a.end_TD.data() + product(t, d.hidden), model.params + layout.final_norm,
+                       static_cast<T>(layout.config.rms_norm_eps), d.hidden, a.norm_TD.data() + product(t, d.hidden));
+  return mean_losses(layout.config, a);
 }
 
 template <typename T>

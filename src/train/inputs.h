@@ -43,8 +43,8 @@ LayerInput<T> experts_input(const ModelConfig& config, const Activations<T>& a, 
 }
 
 // How many rows a layer's experts have of so many tokens.
-inline int expert_rows(const ModelConfig& config, int layer, int tokens) {
-  return config.syncs(layer) ? tokens : config.expert_groups * tokens;
+inline int expert_rows(const ModelConfig& config, const Dims& d, int layer, int tokens) {
+  return config.syncs(layer) ? tokens : d.streams * tokens;
 }
 
 // The updates of the groups of a federated model that the sum at the end of attention takes in; null if there are none.

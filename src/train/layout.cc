@@ -37,16 +37,20 @@ class Builder {
     const bool matrix = row.initial == InitialValues::kRandom;
     const auto size = static_cast<std::size_t>(row.size());
     const std::size_t offset = layout_.size;
-    layout_.tensors.push_back({.name = name_of(row, index),
-                               .shape = row.shape,
-                               .offset = offset,
-                               .size = size,
-                               .init_std = matrix ? kInitStd * scale_of(row.role) : 0,
-                               .decay = matrix,
-                               .stage = stage_of(row),
-                               .parts = parts_of(row),
-                               .columns = row.split == TensorSplit::kHeadColumns ? row.columns() : 0});
-    layout_.size += (size + 15) / 16 * 16;
+    layout_.tensors.push_back(
+        {.name = name_of(row, index),
+         .shape = row.shape,
+         .offset = offset,
+         .size = size,
+         .init_std = matrix ? kInitStd * scale_of(row.role) : 0,
+         .decay = matrix,
+         .stage = stage_of(row),
+         .parts = parts_of(row),
+         .columns = row.split == TensorSplit::kHeadColumns ? row.columns() : 0,
+         .gradient = gradient_of(row),
+         .stream = row.count > 1 ? layout_.dims.stream_of(index) : 0,
+         .everywhere = gradient_of(row) != GradientOf::kStream || row.role == TensorRole::kRouter});
+    layout_.size += padded(size);
     offset_of(row) = offset;
   }
 
@@ -59,7 +63,13 @@ class Builder {
 
   int parts_of(const ModelTensor& row) const {
     const bool heads = row.split == TensorSplit::kHeadRows || row.split == TensorSplit::kHeadColumns;
-    return heads ? layout_.dims.streams : 1;
+    return heads || row.role == TensorRole::kRouter ? layout_.dims.streams : 1;
+  }
+
+  static GradientOf gradient_of(const ModelTensor& row) {
+    if (row.layer < 0) return GradientOf::kEnds;
+    const bool norm = row.initial != InitialValues::kRandom;
+    return norm && row.split == TensorSplit::kWhole ? GradientOf::kAll : GradientOf::kStream;
   }
 
   int stage_of(const ModelTensor& row) const {
@@ -181,7 +191,15 @@ Dims::Dims(const ModelConfig& config)
       width(config.experts(0).width),
       groups(selection(config, 0).expert_groups),
       streams(config.federated() ? config.expert_groups : 1),
-      qkv((heads + 2 * kv_heads) * head_dim) {}
+      qkv((heads + 2 * kv_heads) * head_dim),
+      all_streams(streams) {}
+
+Dims::Dims(const ModelConfig& config, Range own) : Dims(config) {
+  const auto part = [&](int& size) { size = size / all_streams * own.size(); };
+  for (int* size : {&heads, &kv_heads, &qkv}) part(*size);
+  streams = own.size();
+  first_stream = own.begin;
+}
 
 Layout::Layout(const ModelConfig& model, const InitScales& scales) : config(model), dims(model) {
   validate(model);
@@ -197,13 +215,13 @@ Layout::Layout(const ModelConfig& model, const InitScales& scales) : config(mode
 
 namespace {
 
-// Calls body(place in the layout, place in the row-major tensor) for each element.
+// Calls body(place in the layout, place in the row-major tensor) for each element of some parts.
 template <typename Body>
-void for_each_place(const TensorSlot& tensor, Body&& body) {
+void for_each_place(const TensorSlot& tensor, const Range& parts, Body&& body) {
   const std::size_t part_size = tensor.size / tensor.parts;
   const std::size_t width = tensor.columns > 0 ? tensor.columns / tensor.parts : part_size;
   const std::size_t stride = tensor.columns > 0 ? tensor.columns : 0, next = tensor.columns > 0 ? width : part_size;
-  for (std::size_t i = 0; i < tensor.size; ++i) {
+  for (std::size_t i = parts.begin * part_size; i < parts.end * part_size; ++i) {
     const std::size_t part = i / part_size, in_part = i % part_size;
     body(i, part * next + in_part / width * stride + in_part % width);
   }
@@ -213,22 +231,28 @@ void for_each_place(const TensorSlot& tensor, Body&& body) {
 
 template <typename T>
 void copy_row_major(const TensorSlot& tensor, const T* params, T* out) {
-  for_each_place(tensor, [&](std::size_t from, std::size_t to) { out[to] = params[tensor.offset + from]; });
+  for_each_place(tensor, {0, tensor.parts},
+                 [&](std::size_t from, std::size_t to) { out[to] = params[tensor.offset + from]; });
 }
 
 template <typename T>
 void copy_from_row_major(const TensorSlot& tensor, const T* in, T* params) {
-  for_each_place(tensor, [&](std::size_t to, std::size_t from) { params[tensor.offset + to] = in[from]; });
+  for_each_place(tensor, {0, tensor.parts},
+                 [&](std::size_t to, std::size_t from) { params[tensor.offset + to] = in[from]; });
 }
 
 template <typename T>
-void initialise(const Layout& layout, std::uint64_t seed, T* params) {
-  std::fill_n(params, layout.size, T{0});
+void initialise(const Layout& layout, std::uint64_t seed, T* params, Range streams) {
   std::uint64_t stream = 0;
   for (const TensorSlot& tensor : layout.tensors) {
     const std::uint64_t tensor_seed = random_bits(seed, stream++);
     T* out = params + tensor.offset;
-    for_each_place(tensor, [&](std::size_t to, std::size_t i) {
+    std::fill(out + tensor.size, out + padded(tensor.size), T{0});
+    Range parts{0, tensor.parts};
+    if (!tensor.everywhere)
+      parts = {std::clamp(streams.begin - tensor.stream, 0, tensor.parts),
+               std::clamp(streams.end - tensor.stream, 0, tensor.parts)};
+    for_each_place(tensor, parts, [&](std::size_t to, std::size_t i) {
       out[to] = tensor.decay ? static_cast<T>(tensor.init_std * random_normal(tensor_seed, i)) : T{1};
     });
   }
@@ -236,7 +260,7 @@ void initialise(const Layout& layout, std::uint64_t seed, T* params) {
 
 template void copy_row_major(const TensorSlot&, const float*, float*);
 template void copy_from_row_major(const TensorSlot&, const float*, float*);
-template void initialise(const Layout&, std::uint64_t, float*);
-template void initialise(const Layout&, std::uint64_t, double*);
+template void initialise(const Layout&, std::uint64_t, float*, Range);
+template void initialise(const Layout&, std::uint64_t, double*, Range);
 
 }  // namespace foe::train

@@ -38,19 +38,21 @@ void PackedWeights<T>::reserve(Linear<T>& linear, const std::vector<Source>& sou
 }
 
 template <typename T>
-PackedWeights<T>::PackedWeights(const Layout& layout, DType product_precision)
+PackedWeights<T>::PackedWeights(const Layout& layout, DType product_precision, const Dims& own)
     : precision(product_precision), layers(layout.layers.size()) {
   FOE_CHECK(precision == DType::kF32 || (precision == DType::kBF16 && std::is_same_v<T, float>), "weights in {}",
             to_string(precision));
-  const Dims& d = layout.dims;
+  const Dims& d = own;
   const bool rounded = precision == DType::kBF16;
-  const std::vector<int> blocks = head_blocks(layout.config).begin;
+  std::vector<int> blocks = head_blocks(layout.config).begin;
+  if (d.streams < d.all_streams)
+    blocks = {blocks.begin() + d.first_stream, blocks.begin() + d.first_stream + d.streams + 1};
   for (std::size_t l = 0; l < layers.size(); ++l) {
     const LayerOffsets& at = layout.layers[l];
     LayerWeights<T>& layer = layers[l];
     const int q_rows = d.stream_heads() * d.head_dim, kv_rows = d.stream_kv_heads() * d.head_dim;
     const auto rows_of = [&](std::size_t matrix, int stream, int rows) {
-      return Source{matrix + static_cast<std::size_t>(stream) * rows * d.hidden, rows};
+      return Source{matrix + static_cast<std::size_t>(d.first_stream + stream) * rows * d.hidden, rows};
     };
     layer.qkv.resize(d.streams);
     for (int s = 0; s < d.streams; ++s)
@@ -73,11 +75,12 @@ PackedWeights<T>::PackedWeights(const Layout& layout, DType product_precision)
     for (std::size_t b = 0; b + 1 < blocks.size(); ++b)
       reserve_o(layer.o_forward[b], blocks[b] * width, blocks[b + 1] * width, true);
     layer.o_backward.resize(d.streams);
-    for (int s = 0; s < d.streams; ++s) reserve_o(layer.o_backward[s], s * q_rows, (s + 1) * q_rows, false);
+    for (int s = 0; s < d.streams; ++s)
+      reserve_o(layer.o_backward[s], (d.first_stream + s) * q_rows, (d.first_stream + s + 1) * q_rows, false);
     reserve(layer.router, {{at.router, d.experts}}, d.hidden, false);
     layer.gate_up.resize(d.experts);
     layer.down.resize(d.experts);
-    for (int e = 0; e < d.experts; ++e) {
+    for (int e = d.own_experts().begin; e < d.own_experts().end; ++e) {
       reserve(layer.gate_up[e], {{at.gate_up[e], 2 * d.width}}, d.hidden, rounded);
       reserve(layer.down[e], {{at.down[e], d.hidden}}, d.width, rounded);
     }

@@ -20,11 +20,11 @@ struct Linear {
 
 template <typename T>
 struct LayerWeights {
-  std::vector<Linear<T>> qkv;          // for each stream: the rows of q, k and v of its heads, one after the other
+  std::vector<Linear<T>> qkv;          // for each stream here: the rows of q, k and v of its heads, one after the other
   std::vector<Operand<T>> o_forward;   // for each block of the sum over heads (core/sum_blocks.h): its columns
   std::vector<Operand<T>> o_backward;  // for each stream: the columns of its heads
   Linear<T> router;
-  std::vector<Linear<T>> gate_up, down;  // of each expert
+  std::vector<Linear<T>> gate_up, down;  // of each expert; empty where it is another rank's
 };
 
 template <typename T>
@@ -32,7 +32,10 @@ class PackedWeights {
  public:
   // With kBF16 all weights but the router's are rounded to bf16, as products with them are to round their other
   // operand, too. Only f32 weights can be rounded.
-  explicit PackedWeights(const Layout& layout, DType precision = DType::kF32);
+  explicit PackedWeights(const Layout& layout, DType product_precision = DType::kF32)
+      : PackedWeights(layout, product_precision, layout.dims) {}
+  // Those of the streams in `own`.
+  PackedWeights(const Layout& layout, DType product_precision, const Dims& own);
   PackedWeights(const PackedWeights&) = delete;  // the panels point into the buffers
   PackedWeights& operator=(const PackedWeights&) = delete;
 

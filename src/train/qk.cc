@@ -10,7 +10,7 @@
 namespace foe::train {
 namespace {
 
-// Calls body(unit, column, width, weight offset, is_query) for every RMSNorm in a row of qkv.
+// Calls body(unit, stream, column, width, weight offset, is_query) for every RMSNorm in a row of qkv.
 template <typename Body>
 void for_each_unit(const ModelConfig& config, const Dims& d, Body&& body) {
   if (config.heads().qk_norm == QkNorm::kNone) return;
@@ -20,12 +20,12 @@ void for_each_unit(const ModelConfig& config, const Dims& d, Body&& body) {
   for (int s = 0; s < d.streams; ++s) {
     const int q_column = s * d.stream_qkv(), k_column = q_column + q_width;
     if (full) {
-      body(unit++, q_column, q_width, s * q_width, true);
-      body(unit++, k_column, k_width, s * k_width, false);
+      body(unit++, s, q_column, q_width, (d.first_stream + s) * q_width, true);
+      body(unit++, s, k_column, k_width, (d.first_stream + s) * k_width, false);
       continue;
     }
-    for (int i = 0; i < d.stream_heads(); ++i) body(unit++, q_column + i * d.head_dim, d.head_dim, 0, true);
-    for (int i = 0; i < d.stream_kv_heads(); ++i) body(unit++, k_column + i * d.head_dim, d.head_dim, 0, false);
+    for (int i = 0; i < d.stream_heads(); ++i) body(unit++, s, q_column + i * d.head_dim, d.head_dim, 0, true);
+    for (int i = 0; i < d.stream_kv_heads(); ++i) body(unit++, s, k_column + i * d.head_dim, d.head_dim, 0, false);
   }
 }
 
@@ -78,17 +78,16 @@ RopeTable<T>::RopeTable(const ModelConfig& config, int table_length)
   for (std::size_t i = 0; i < sines.size(); ++i) back[i] = -sines[i];
 }
 
-int qk_norm_units(const ModelConfig& config) {
+int qk_norm_units(const ModelConfig& config, const Dims& d) {
   int units = 0;
-  for_each_unit(config, Dims(config), [&](auto...) { ++units; });
+  for_each_unit(config, d, [&](auto...) { ++units; });
   return units;
 }
 
 template <typename T>
-void qk_forward(const ModelConfig& config, Span span, const RopeTable<T>& rope, const T* q_norm, const T* k_norm,
-                T* qkv_TW, T* raw_TW, T* scale_TU) {
-  const Dims d(config);
-  const int units = qk_norm_units(config);
+void qk_forward(const ModelConfig& config, const Dims& d, Span span, const RopeTable<T>& rope, const T* q_norm,
+                const T* k_norm, T* qkv_TW, T* raw_TW, T* scale_TU) {
+  const int units = qk_norm_units(config, d);
   const T eps = static_cast<T>(config.rms_norm_eps);
   const bool whole = config.heads().qk_norm == QkNorm::kFull && !config.federated();
   const std::vector<int> blocks = whole ? head_blocks(config).begin : std::vector{0, 1};
@@ -96,7 +95,7 @@ void qk_forward(const ModelConfig& config, Span span, const RopeTable<T>& rope, 
   for (int t = 0; t < span.tokens(); ++t) {
     T* row = qkv_TW + product(t, d.qkv);
     if (units) std::copy_n(row, d.qkv, raw_TW + product(t, d.qkv));
-    for_each_unit(config, d, [&](int unit, int column, int width, int weight, bool query) {
+    for_each_unit(config, d, [&](int unit, int, int column, int width, int weight, bool query) {
       scale_TU[product(t, units) + unit] =
           norm_unit(blocks, blocks.back(), sum, (query ? q_norm : k_norm) + weight, eps, width, row + column);
     });
@@ -106,30 +105,31 @@ void qk_forward(const ModelConfig& config, Span span, const RopeTable<T>& rope, 
 }
 
 template <typename T>
-void qk_backward(const ModelConfig& config, Span span, const RopeTable<T>& rope, const T* q_norm, const T* k_norm,
-                 const T* raw_TW, const T* scale_TU, T* dqkv_TW, T* dq_norm, T* dk_norm) {
-  const Dims d(config);
-  const int units = qk_norm_units(config);
+void qk_backward(const ModelConfig& config, const Dims& d, Span span, const RopeTable<T>& rope, const T* q_norm,
+                 const T* k_norm, const T* raw_TW, const T* scale_TU, T* dqkv_TW, T* dq_norm, T* dk_norm,
+                 std::size_t norm_stride) {
+  const int units = qk_norm_units(config, d);
   std::vector<T> through(d.qkv);  // a copy of a row's gradient, while its own place is overwritten
   for (int t = 0; t < span.tokens(); ++t) {
     T* row = dqkv_TW + product(t, d.qkv);
     const std::size_t angle = product(t % span.length, rope.half);
     rotate_row(d, rope.cosines.data() + angle, rope.back.data() + angle, row);
-    for_each_unit(config, d, [&](int unit, int column, int width, int weight, bool query) {
+    for_each_unit(config, d, [&](int unit, int stream, int column, int width, int weight, bool query) {
       std::copy_n(row + column, width, through.data());
       std::fill_n(row + column, width, T{0});
       rms_norm_row_backward(raw_TW + product(t, d.qkv) + column, (query ? q_norm : k_norm) + weight,
                             scale_TU[product(t, units) + unit], through.data(), width, row + column,
-                            (query ? dq_norm : dk_norm) + weight);
+                            (query ? dq_norm : dk_norm) + weight + stream * norm_stride);
     });
   }
 }
 
-#define FOE_INSTANTIATE(T)                                                                                             \
-  template struct RopeTable<T>;                                                                                        \
-  template void qk_forward(const ModelConfig&, Span, const RopeTable<T>&, const T*, const T*, T*, T*, T*);             \
-  template void qk_backward(const ModelConfig&, Span, const RopeTable<T>&, const T*, const T*, const T*, const T*, T*, \
-                            T*, T*);
+#define FOE_INSTANTIATE(T)                                                                                            \
+  template struct RopeTable<T>;                                                                                       \
+  template void qk_forward(const ModelConfig&, const Dims&, Span, const RopeTable<T>&, const T*, const T*, T*, T*,    \
+                           T*);                                                                                       \
+  template void qk_backward(const ModelConfig&, const Dims&, Span, const RopeTable<T>&, const T*, const T*, const T*, \
+                            const T*, T*, T*, T*, std::size_t);
 FOE_INSTANTIATE(float)
 FOE_INSTANTIATE(double)
 #undef FOE_INSTANTIATE

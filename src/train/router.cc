@@ -53,7 +53,8 @@ void sort_by_expert(const Dims& d, int tokens, Routing<T>& r) {
 template <typename T>
 Range counted_groups(const Dims& d, const Routing<T>& r, int token) {
   if (r.group_tokens == 0) return {0, d.groups};
-  return {token / r.group_tokens, token / r.group_tokens + 1};
+  const int group = d.first_stream + token / r.group_tokens;
+  return {group, group + 1};
 }
 
 // Returns f_e: the share of the selections in the expert's group that went to this expert.
@@ -62,21 +63,22 @@ double chosen_share(const Dims& d, int tokens, const Routing<T>& r, int expert) 
   return static_cast<double>(r.rows(expert)) * d.groups / (static_cast<double>(tokens) * d.top_k);
 }
 
+// What some tokens, of which the same groups count, add to the losses.
 template <typename T>
-RouterLosses router_losses(const Dims& d, int tokens, const Routing<T>& r) {
+RouterLosses router_losses(const Dims& d, const Range& tokens, const Routing<T>& r) {
   std::vector<double> mean(d.experts);
   RouterLosses losses;
-  for (int t = 0; t < tokens; ++t) {
+  for (int t = tokens.begin; t < tokens.end; ++t) {
     const Range groups = counted_groups(d, r, t);
     for (int e = groups.begin * d.group_experts(); e < groups.end * d.group_experts(); ++e)
       mean[e] += r.p_TE[product(t, d.experts) + e];
     for (int g = groups.begin; g < groups.end; ++g)
       losses.z += static_cast<double>(r.log_sum_TH[product(t, d.groups) + g]) * r.log_sum_TH[product(t, d.groups) + g];
   }
-  const int of_group = r.group_tokens == 0 ? tokens : r.group_tokens;
-  for (int e = 0; e < d.experts; ++e)
-    losses.balance += d.experts * chosen_share(d, of_group, r, e) * mean[e] / of_group / d.groups;
-  losses.z /= static_cast<double>(of_group) * d.groups;
+  const Range groups = counted_groups(d, r, tokens.begin);
+  for (int e = groups.begin * d.group_experts(); e < groups.end * d.group_experts(); ++e)
+    losses.balance += d.experts * chosen_share(d, tokens.size(), r, e) * mean[e] / tokens.size() / d.groups;
+  losses.z /= static_cast<double>(tokens.size()) * d.groups;
   return losses;
 }
 
@@ -95,8 +97,7 @@ Routing<T>::Routing(const Dims& d, int tokens)
       row_TK(expert_TK.size()) {}
 
 template <typename T>
-RouterLosses route(const ModelConfig& config, int layer, int tokens, const Route* forced, Routing<T>& r) {
-  const Dims d(config);
+void route(const ModelConfig& config, const Dims& d, int layer, int tokens, const Route* forced, Routing<T>& r) {
   const Selection how = selection(config, 0);
   r.group_tokens = config.syncs(layer) ? 0 : tokens / d.streams;
   if (forced && r.group_tokens > 0)
@@ -113,13 +114,14 @@ RouterLosses route(const ModelConfig& config, int layer, int tokens, const Route
   }
   if (forced) force(d, layer, tokens, *forced, r);
   sort_by_expert(d, tokens, r);
-  return router_losses(d, tokens, r);
+  r.losses.clear();
+  const int counted = r.group_tokens == 0 ? tokens : r.group_tokens;
+  for (int t = 0; t < tokens; t += counted) r.losses.push_back(router_losses(d, {t, t + counted}, r));
 }
 
 template <typename T>
-void route_backward(const ModelConfig& config, int tokens, const Routing<T>& r, const T* dweight_TK,
+void route_backward(const ModelConfig& config, const Dims& d, int tokens, const Routing<T>& r, const T* dweight_TK,
                     const RouterLosses& losses, T* dscores_TE) {
-  const Dims d(config);
   const int n = d.group_experts(), of_group = r.group_tokens == 0 ? tokens : r.group_tokens;
   std::vector<T> dp(d.experts), balance(d.experts);
   for (int e = 0; e < d.experts; ++e)
@@ -150,10 +152,11 @@ void route_backward(const ModelConfig& config, int tokens, const Routing<T>& r, 
   }
 }
 
-#define FOE_INSTANTIATE(T)                                                              \
-  template struct Routing<T>;                                                           \
-  template RouterLosses route(const ModelConfig&, int, int, const Route*, Routing<T>&); \
-  template void route_backward(const ModelConfig&, int, const Routing<T>&, const T*, const RouterLosses&, T*);
+#define FOE_INSTANTIATE(T)                                                                                             \
+  template struct Routing<T>;                                                                                          \
+  template void route(const ModelConfig&, const Dims&, int, int, const Route*, Routing<T>&);                           \
+  template void route_backward(const ModelConfig&, const Dims&, int, const Routing<T>&, const T*, const RouterLosses&, \
+                               T*);
 FOE_INSTANTIATE(float)
 FOE_INSTANTIATE(double)
 #undef FOE_INSTANTIATE

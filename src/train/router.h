@@ -20,10 +20,15 @@
 
 namespace foe::train {
 
+struct RouterLosses {
+  double balance = 0, z = 0;
+};
+
 // One layer's routing of T tokens. R = T * K rows, sorted by expert and then by token.
 //
 // Where the groups of a federated model have not synced, each routes the tokens by its own residual. Then T stands for
-// the tokens of all groups, group by group, and of what a token selects only the experts of its group have rows.
+// the tokens of all groups (on this rank), group by group, and of what a token selects only the experts of its group
+// have rows.
 template <typename T>
 struct Routing {
   Routing(const Dims& d, int tokens);
@@ -38,27 +43,24 @@ struct Routing {
   std::vector<std::int32_t> slot_R;   // the index of each row in expert_TK and weight_TK
   std::vector<std::int32_t> row_TK;   // and the other way round; -1 without a row
   int group_tokens = 0;               // where groups route, how many tokens each has; otherwise 0
+  std::vector<RouterLosses> losses;   // of the layer or, where groups route, what each group adds to it
   bool has_row(const Dims& d, std::size_t slot) const {
     return group_tokens == 0 || d.stream_of(expert_TK[slot]) == static_cast<int>(slot / d.top_k) / group_tokens;
   }
   int rows(int expert) const { return first_E[expert + 1] - first_E[expert]; }
 };
 
-struct RouterLosses {
-  double balance = 0, z = 0;
-};
-
-// Takes the scores in routing.share_TE of a layer, fills the routing, and returns both losses. With `forced`, a route
-// of these tokens, its experts and weights take the place of what the router selects, as in a replay (docs/routes.md).
-// Throws Error if a token has fewer experts there than in training, or in a layer that does not sync, where `tokens`
-// are those of all groups.
+// Takes the scores in routing.share_TE of a layer, and fills the routing. With `forced`, a route of these tokens, its
+// experts and weights take the place of what the router selects, as in a replay (docs/routes.md). Throws Error if a
+// token has fewer experts there than in training, or in a layer that does not sync, where `tokens` are those of all
+// groups.
 template <typename T>
-RouterLosses route(const ModelConfig& config, int layer, int tokens, const Route* forced, Routing<T>& routing);
+void route(const ModelConfig& config, const Dims& d, int layer, int tokens, const Route* forced, Routing<T>& routing);
 
 // Writes dscores_TE from the gradient of weight_TK and from both losses. `losses` has the factors with which they count
 // in the whole loss.
 template <typename T>
-void route_backward(const ModelConfig& config, int tokens, const Routing<T>& routing, const T* dweight_TK,
-                    const RouterLosses& losses, T* dscores_TE);
+void route_backward(const ModelConfig& config, const Dims& d, int tokens, const Routing<T>& routing,
+                    const T* dweight_TK, const RouterLosses& losses, T* dscores_TE);
 
 }  // namespace foe::train

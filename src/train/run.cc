@@ -58,7 +58,7 @@ class Run {
         data_(data),
         pool_(pool),
         comm_(comm),
-        trainer_(config, data, pool, comm),
+        trainer_(config, data, pool, comm, options.group_ranks),
         checkpoint_(config.run_dir + "/checkpoint.safetensors"),
         progress_(options.quiet || !leads(), config.steps, config.batch_tokens()),
         peak_(leads() ? measure_fma_peak(pool) : 1),

@@ -20,6 +20,7 @@ struct RunOptions {
   // A record of the routes of the training steps that this run makes (trace/route_writer.h); empty: none.
   std::string route_trace = {};
   std::int64_t route_trace_bytes = 0;  // the most bytes of it; 0: any number
+  int group_ranks = 1;                 // so many ranks share the groups of a federated model (split.h)
 };
 
 // Trains to the configured number of steps, from the checkpoint in the run directory if there is one. Returns false if

@@ -11,32 +11,36 @@
 
 namespace foe::train {
 
-Trainer::Shard::Shard(const Layout& layout, int sequences, int length)
-    : activations(layout, sequences, length),
+Trainer::Shard::Shard(const Layout& layout, int sequences, int length, GroupPeers* peers)
+    : activations(layout, sequences, length, peers),
       inputs(static_cast<std::size_t>(sequences) * length),
       targets(inputs.size()) {}
 
-Trainer::Trainer(const TrainConfig& config, const TokenData& data, ThreadPool& pool, Communicator& comm)
+Trainer::Trainer(const TrainConfig& config, const TokenData& data, ThreadPool& pool, Communicator& comm,
+                 int group_ranks)
     : config_(config),
       data_(data),
       pool_(pool),
       layout_(config.model, config.init),
-      exchange_(layout_, config.shards, comm),
+      split_(config.shards, layout_.dims.streams, comm.size(), group_ranks),
+      peers_(split_, comm, pool.threads()),
+      exchange_(layout_, split_, comm),
       params_(large_buffer<float>(layout_.size)),
-      weights_(layout_, config.precision),
+      weights_(layout_, config.precision, Dims(config.model, split_.streams(comm.rank()))),
       optimizer_(exchange_.own_pieces(), exchange_.parts().moments(comm.rank()), config) {
   if (data.vocab_size > config.model.vocab_size)
     fail("model.vocab_size: expected at least the tokenizer's {}, got {}", data.vocab_size, config.model.vocab_size);
-  initialise(layout_, config.seed, params_.data());
+  initialise(layout_, config.seed, params_.data(), split_.streams(comm.rank()));
   if (!config.init_from.empty()) load_params(pool, config.init_from, layout_, params_.data());
   if (!config.distill_from.empty()) teacher_.emplace(pool, config.distill_from, config.model.vocab_size);
   for (int s = 0; s < exchange_.shards().size(); ++s) {
-    shards_.push_back(std::make_unique<Shard>(layout_, shard_sequences(), config.sequence_length));
-    gradients_.push_back(large_zeroed_buffer<float>(layout_.size));
-    if (teacher_)
+    shards_.push_back(std::make_unique<Shard>(layout_, shard_sequences(), config.sequence_length, peers_.of_shard(s)));
+    gradients_.push_back(large_buffer<float>(layout_.size));
+    if (teacher_ && own_ends().contains(s))
       shards_.back()->teacher =
           std::make_unique<Activations<float>>(teacher_->layout, shard_sequences(), config.sequence_length);
   }
+  clear_gradients();
 }
 
 void Trainer::train_shard(std::size_t i) {
@@ -48,7 +52,9 @@ void Trainer::train_shard(std::size_t i) {
   const Span span{shard_sequences(), config_.sequence_length};
   const float scale = 1.0f / static_cast<float>(config_.batch_tokens());
   shard.router = forward(model(), inputs, span, shard.activations);
-  if (teacher_) {
+  if (!own_ends().contains(static_cast<int>(i))) {
+    // Another rank has the shard's loss.
+  } else if (teacher_) {
     forward(teacher(), inputs, span, *shard.teacher);
     Distillation<float> distillation(teacher(), *shard.teacher, static_cast<float>(config_.distill_weight));
     shard.nats = head_backward(model(), targets, scale, shard.activations, gradients, &distillation);
@@ -64,7 +70,7 @@ void Trainer::train_shard(std::size_t i) {
 StepReport Trainer::step() {
   weights_.pack(pool_, params_.data());
   exchange_.begin(gradients_);
-  pool_.parallel_for(shards_.size(), [&](std::size_t i) { train_shard(i); });
+  peers_.run(pool_, [&](std::size_t i) { train_shard(i); });
   exchange_.finish(pool_);
   StepReport report = reduce_losses();
   const float* gradient = gradients_[0].data();
@@ -84,9 +90,11 @@ StepReport Trainer::step() {
 StepReport Trainer::reduce_losses() {
   constexpr std::size_t kLosses = 4;
   std::vector<double> own;
-  for (const auto& shard : shards_)
-    own.insert(own.end(), {shard->nats, shard->router.balance, shard->router.z, shard->divergence});
-  const std::vector<double> all = exchange_.all_of_shards(own);
+  for (int i = own_ends().begin; i < own_ends().end; ++i) {
+    const Shard& shard = *shards_[i];
+    own.insert(own.end(), {shard.nats, shard.router.balance, shard.router.z, shard.divergence});
+  }
+  const std::vector<double> all = exchange_.all_of_shards(own, kLosses);
   const auto sum = [&](std::size_t loss) {
     std::vector<double> terms;
     for (std::size_t i = loss; i < all.size(); i += kLosses) terms.push_back(all[i]);
@@ -99,12 +107,12 @@ StepReport Trainer::reduce_losses() {
   return report;
 }
 
+// What this rank has no part in, it does not touch.
 void Trainer::clear_gradients() {
-  constexpr std::size_t kPart = std::size_t{1} << 16;
-  const std::size_t parts = (layout_.size + kPart - 1) / kPart;
-  pool_.parallel_for(gradients_.size() * parts, [&](std::size_t i) {
-    const std::size_t at = i % parts * kPart;
-    std::fill_n(gradients_[i / parts].data() + at, std::min(kPart, layout_.size - at), 0.0f);
+  const std::span<const Piece> pieces = exchange_.parts().pieces();
+  pool_.parallel_for(gradients_.size() * pieces.size(), [&](std::size_t i) {
+    const Piece& piece = pieces[i % pieces.size()];
+    if (exchange_.has(piece)) std::fill_n(gradients_[i / pieces.size()].data() + piece.offset, piece.size, 0.0f);
   });
 }
 
@@ -113,7 +121,7 @@ void Trainer::record_routes(RouteWriter* writer) {
   const int length = config_.sequence_length, K = form.entries, batch = config_.batch_sequences * length;
   std::vector<RoutedToken> tokens, all_tokens(leads() ? batch : 0);
   std::vector<std::int32_t> rows_TW, all_rows_TW(leads() ? batch * form.words() : 0);
-  for (std::size_t i = 0; i < shards_.size(); ++i) {
+  for (int i = own_ends().begin; i < own_ends().end; ++i) {
     const Shard& shard = *shards_[i];
     const std::int64_t first = std::int64_t{steps_done_ - 1} * config_.batch_sequences + first_sequence(i);
     for (int t = 0; t < shard_sequences() * length; ++t) {
@@ -127,8 +135,11 @@ void Trainer::record_routes(RouteWriter* writer) {
       }
     }
   }
-  exchange_.gather_shards(std::as_bytes(std::span(tokens)), std::as_writable_bytes(std::span(all_tokens)));
-  exchange_.gather_shards(std::as_bytes(std::span(rows_TW)), std::as_writable_bytes(std::span(all_rows_TW)));
+  const std::size_t shard_tokens = product(shard_sequences(), length);
+  exchange_.gather_shards(std::as_bytes(std::span(tokens)), shard_tokens * sizeof(RoutedToken),
+                          std::as_writable_bytes(std::span(all_tokens)));
+  exchange_.gather_shards(std::as_bytes(std::span(rows_TW)), shard_tokens * form.words() * sizeof(std::int32_t),
+                          std::as_writable_bytes(std::span(all_rows_TW)));
   if (leads()) writer->add_step(all_tokens, all_rows_TW);
 }
 
@@ -154,16 +165,18 @@ double Trainer::evaluate(const TokenFile& file, std::size_t limit, int stride) {
   const std::size_t windows = limit <= length ? 1 : 1 + (limit - length + stride - 1) / stride;
   weights_.pack(pool_, params_.data());
   const std::size_t batches = (windows + config_.batch_sequences - 1) / config_.batch_sequences;
-  std::vector<double> own(shards_.size() * batches);  // a number of nats for each shard and batch of windows
+  std::vector<double> own(own_ends().size() * batches);  // a number of nats for each shard and batch of windows
   for (std::size_t batch = 0; batch < batches; ++batch)
-    pool_.parallel_for(shards_.size(), [&](std::size_t i) {
+    peers_.run(pool_, [&](std::size_t i) {
       Shard& shard = *shards_[i];
       fill_windows(file, limit, stride, batch * config_.batch_sequences + first_sequence(i), shard);
       forward(model(), std::span<const std::int32_t>(shard.inputs), {shard_sequences(), config_.sequence_length},
               shard.activations);
-      own[i * batches + batch] = head_loss(model(), std::span<const std::int32_t>(shard.targets), shard.activations);
+      if (own_ends().contains(static_cast<int>(i)))
+        own[(i - own_ends().begin) * batches + batch] =
+            head_loss(model(), std::span<const std::int32_t>(shard.targets), shard.activations);
     });
-  return tree_sum(exchange_.all_of_shards(own)) / static_cast<double>(limit);
+  return tree_sum(exchange_.all_of_shards(own, batches)) / static_cast<double>(limit);
 }
 
 std::map<std::string, std::string> Trainer::identity() const {
@@ -183,16 +196,17 @@ void Trainer::save(const std::string& path) {
   std::array<AlignedBuffer<float>, 2> moments;
   const TrainState state = whole_state(moments);
   if (exchange_.ranks() > 1) {
+    exchange_.gather_params(params_.data());
     exchange_.gather_moments(optimizer_.first.data(), state.first.data());
     exchange_.gather_moments(optimizer_.second.data(), state.second.data());
   }
-  if (leads()) save_checkpoint(path, state, steps_done_, identity());
+  if (leads()) save_checkpoint(path, state, steps_done_, identity(), format());
 }
 
 void Trainer::load(const std::string& path) {
   std::array<AlignedBuffer<float>, 2> moments;
   const TrainState state = whole_state(moments);
-  if (leads()) steps_done_ = load_checkpoint(path, state, identity());
+  if (leads()) steps_done_ = load_checkpoint(path, state, identity(), format());
   if (exchange_.ranks() > 1) {
     steps_done_ = exchange_.from_lead(steps_done_);
     exchange_.spread_params(params_.data());

@@ -1,8 +1,9 @@
 // A model in training: parameters, optimiser and the memory of every shard.
 //
 // A batch is cut into a fixed number of shards, each with activations and gradients of its own. Ranks share the shards,
-// which run on any free thread, and gradients are added over shards as a tree (exchange.h). So the bits after a step do
-// not depend on the number of ranks or threads, or on timing. All functions that compute are collective.
+// or the groups of a federated model, or both (split.h). Shards run on any free thread, and gradients are added over
+// groups and over shards as trees (exchange.h). So the bits after a step do not depend on the number of ranks or
+// threads, on what ranks share, or on timing. All functions that compute are collective.
 #pragma once
 
 #include <array>
@@ -20,6 +21,7 @@
 #include "train/exchange.h"
 #include "train/model.h"
 #include "train/optimizer.h"
+#include "train/set_peers.h"
 
 namespace foe::train {
 
@@ -33,12 +35,14 @@ struct StepReport {
 
 class Trainer {
  public:
-  // The arguments must outlive this. More threads than shards of a rank speed up only the optimiser. Throws Error for a
-  // model that cannot be trained, or more ranks than shards.
-  Trainer(const TrainConfig& config, const TokenData& data, ThreadPool& pool, Communicator& comm);
+  // The arguments must outlive this. So many ranks share the groups of the model; with 1 each has all. More threads
+  // than shards of a rank speed up only the optimiser. Throws Error for a model that cannot be trained, or ranks that
+  // cannot share it.
+  Trainer(const TrainConfig& config, const TokenData& data, ThreadPool& pool, Communicator& comm, int group_ranks = 1);
 
   int steps_done() const { return steps_done_; }
   const Layout& layout() const { return layout_; }
+  // Those of all groups only on rank 0, after save() or load().
   std::span<const float> params() const { return params_.span(); }
 
   // Runs one step. Throws Error if the loss is not finite.
@@ -61,7 +65,7 @@ class Trainer {
 
  private:
   struct Shard {
-    Shard(const Layout& layout, int sequences, int length);
+    Shard(const Layout& layout, int sequences, int length, GroupPeers* peers);
     Activations<float> activations;
     std::vector<std::int32_t> inputs, targets;
     RouterLosses router;
@@ -76,7 +80,13 @@ class Trainer {
   bool leads() const { return exchange_.rank() == 0; }
   // Returns what a checkpoint must agree with: the keys of the configuration, and the digest of the training tokens.
   std::map<std::string, std::string> identity() const;
+  CheckpointFormat format() const { return checkpoint_format(layout_.config); }
   int shard_sequences() const { return config_.batch_sequences / config_.shards; }
+  // The shards whose ends this rank computes, as this rank counts.
+  Range own_ends() const {
+    const int first = exchange_.shards().begin;
+    return {exchange_.ends().begin - first, exchange_.ends().end - first};
+  }
   // The number in the batch of the first sequence of this rank's shard i.
   int first_sequence(std::size_t i) const {
     return (exchange_.shards().begin + static_cast<int>(i)) * shard_sequences();
@@ -90,6 +100,8 @@ class Trainer {
   const TokenData& data_;
   ThreadPool& pool_;
   Layout layout_;
+  Split split_;
+  SetPeers peers_;
   // Of each shard of this rank; zero between steps. They outlive the exchange, whose thread may still be adding them
   // when an error ends a step.
   std::vector<AlignedBuffer<float>> gradients_;

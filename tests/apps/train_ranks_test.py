@@ -136,14 +136,14 @@ class TrainTest(unittest.TestCase):
             header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
         return int(header["__metadata__"]["steps_done"])
 
-    def test_killed_and_resumed_on_other_counts(self):
+    def test_killed_and_resumed_in_other_ways(self):
         self.train("alone", 1)
         seed = random.randrange(1 << 30)
         draw = random.Random(seed)
-        kills, counts = 0, [2, 3, 4, 1]
+        kills, ways = 0, [(2, 2), (3, 1), (4, 2), (1, 1)]  # ranks, and how many share groups
         while self.steps_done("shared") < STEPS:
-            ranks = counts[kills % len(counts)]
-            process = self.start("shared", ranks)
+            ranks, group_ranks = ways[kills % len(ways)]
+            process = self.start("shared", ranks, "--group-ranks", str(group_ranks))
             # Some steps further than the checkpoint, so that the run gets on whatever is killed.
             step = self.steps_done("shared") + draw.randrange(6, 10)
             if kills < KILLS and step < STEPS and self.wait_for_step("shared", step, process):
@@ -154,7 +154,7 @@ class TrainTest(unittest.TestCase):
                 self.assertNotEqual(process.returncode, 0, text)
                 self.assertEqual(ranks_of(self.job), {})
                 if ranks > 1:
-                    self.assertIn("the same command resumes the run", text, f"rank {victim} of {ranks}")
+                    self.assertIn("the same command resumes the run", text, f"rank {victim} of {ranks}, {group_ranks} share groups")
                 kills += 1
             else:
                 text, _ = process.communicate(timeout=PATIENCE_S)
@@ -177,6 +177,10 @@ class TrainTest(unittest.TestCase):
     def test_refusals(self):
         text = self.train("run", 5, status=1)
         self.assertIn("train.shards: expected at least one shard for each of the 5 ranks, got 4", text)
+        text = self.train("run", 3, "--group-ranks", "2", status=1)
+        self.assertIn("--group-ranks: expected a divisor of the 3 ranks, got 2", text)
+        text = self.train("run", 3, "--group-ranks", "3", status=1)
+        self.assertIn("--group-ranks: expected 1 to 2, the groups of the model, got 3", text)
         (self.folder / "run.toml").write_text(CONFIG.replace(f"steps = {STEPS}", "steps = 2"))
         self.train("run", 2)
         (self.folder / "run.toml").write_text(CONFIG.replace(f"steps = {STEPS}", "steps = 2").replace("1e-2", "1e-3"))
@@ -186,8 +190,9 @@ class TrainTest(unittest.TestCase):
     def test_evaluates_to_the_same_loss(self):
         (self.folder / "run.toml").write_text(CONFIG.replace(f"steps = {STEPS}", "steps = 2"))
         self.train("run", 1)
-        losses = {re.search(r"([0-9.]+) nats per token", self.train("run", ranks, "--evaluate")).group(1)
-                  for ranks in (1, 2, 3)}
+        losses = {re.search(r"([0-9.]+) nats per token",
+                            self.train("run", ranks, "--evaluate", "--group-ranks", str(group_ranks))).group(1)
+                  for ranks, group_ranks in ((1, 1), (2, 1), (3, 1), (2, 2))}
         self.assertEqual(len(losses), 1, losses)
 
 

@@ -34,7 +34,8 @@ TEST(AdamW, FollowsItsDefinition) {
   c.weight_decay = 0.5;
   c.gradient_clip = 3;
   const auto comm = make_self_comm();
-  Exchange exchange(layout, 2, *comm);
+  const Split split(2, layout.dims.streams, comm->size(), 1);
+  Exchange exchange(layout, split, *comm);
   AdamW adam(exchange.own_pieces(), exchange.parts().moments(0), c);
   ThreadPool pool(2);
   auto params = tiny_params<float>(layout, 1);

@@ -9,8 +9,10 @@
 #include "comm/rank_lost.h"
 #include "tiny_model.h"
 #include "tiny_run.h"
-#include "train/exchange.h"
+#include "train/parts.h"
 #include "train/run.h"
+#include "train/split.h"
+#include "train/sums.h"
 
 namespace foe::train {
 namespace {
@@ -38,11 +40,13 @@ TEST(TreeSum, AddsByTheBitsOfTheIndex) {
   EXPECT_EQ(tree_sum(x), ((x[0] + x[1]) + (x[2] + x[3])) + ((x[4] + x[5]) + x[6]));
 }
 
-// Every float of a parameter is in one piece, every piece has one owner, and moments of a rank do not overlap.
+// Every float of a parameter is in one piece, every piece has one owner, which has its parameters, and moments of a
+// rank do not overlap.
 TEST(Parts, HaveEveryParameterOnce) {
-  const Layout layout(tiny_config(tiny_cases()[4]));
-  for (const int ranks : {1, 2, 3, 5}) {
-    const Parts parts(layout, ranks);
+  const Layout layout(tiny_config(tiny_cases()[5]));
+  for (const auto& [ranks, group_ranks] : {std::pair{1, 1}, {2, 1}, {3, 1}, {5, 1}, {2, 2}, {3, 3}, {4, 2}, {6, 3}}) {
+    const Split split(ranks, layout.dims.streams, ranks, group_ranks);
+    const Parts parts(layout, split);
     std::vector<int> covered(layout.size);
     std::vector<std::size_t> moments(ranks);
     int next = 0;
@@ -52,6 +56,7 @@ TEST(Parts, HaveEveryParameterOnce) {
         next = bucket.begin[r + 1];
         for (const Piece& piece : parts.pieces_of(bucket, r)) {
           EXPECT_EQ(piece.owner, r);
+          EXPECT_TRUE(piece.everywhere || split.place_of(r) == piece.place);
           moments[r] += (piece.size + 15) / 16 * 16;
           EXPECT_LE(piece.moment + piece.size, parts.moments(r));
           EXPECT_TRUE(ranks > 1 || piece.moment == piece.offset);
@@ -65,14 +70,46 @@ TEST(Parts, HaveEveryParameterOnce) {
   }
 }
 
+// The parts of shards, of their ends and of groups that each rank has.
+TEST(Split, GivesEachRankItsPartOfShardsAndGroups) {
+  const Split split(5, 4, 6, 3);
+  EXPECT_EQ(split.sets(), 2);
+  std::vector<std::vector<int>> parts;
+  for (int r = 0; r < 6; ++r)
+    parts.push_back({split.shards(r).begin, split.shards(r).end, split.ends(r).begin, split.ends(r).end,
+                     split.streams(r).begin, split.streams(r).end});
+  EXPECT_THAT(parts, testing::ElementsAreArray<std::vector<int>>({{0, 2, 0, 0, 0, 1},
+                                                                  {0, 2, 0, 1, 1, 2},
+                                                                  {0, 2, 1, 2, 2, 4},
+                                                                  {2, 5, 2, 3, 0, 1},
+                                                                  {2, 5, 3, 4, 1, 2},
+                                                                  {2, 5, 4, 5, 2, 4}}));
+  EXPECT_EQ(split.place_with(3), 2);
+  EXPECT_EQ(split.place_with_ends(0), 1);
+  EXPECT_EQ(split.place_with_ends(4), 2);
+}
+
+TEST(Split, RefusesRanksThatCannotShare) {
+  const auto refused = [](int shards, int streams, int ranks, int group_ranks, const char* message) {
+    EXPECT_THAT([&] { Split(shards, streams, ranks, group_ranks); }, ThrowsMessage<Error>(HasSubstr(message)));
+  };
+  refused(2, 4, 3, 1, "train.shards: expected at least one shard for each of the 3 ranks, got 2");
+  refused(1, 4, 4, 2, "train.shards: expected at least one shard for each of the 2 sets of ranks that share groups");
+  refused(4, 1, 2, 2, "--group-ranks: expected 1 for a model whose groups have no updates of their own");
+  refused(4, 2, 4, 4, "--group-ranks: expected 1 to 2, the groups of the model, got 4");
+  refused(4, 4, 3, 2, "--group-ranks: expected a divisor of the 3 ranks, got 2");
+}
+
 class Ranks : public testing::TestWithParam<std::tuple<int, const char*>> {
  protected:
   // Trains on so many ranks, which stop after each step if `stop` is set. Returns whether the run has ended.
-  static bool train(const TrainConfig& config, int ranks, int threads, bool stop) {
+  static bool train(const TrainConfig& config, int ranks, int threads, bool stop, int group_ranks = 1) {
     const std::atomic<bool> stopped{stop};
     std::atomic<bool> ended{false};
     on_ranks(make_local_comms(ranks), [&](Communicator& comm) {
-      const bool end = run_training(config, {threads, &stopped, false, true}, comm);
+      RunOptions options{threads, &stopped, false, true};
+      options.group_ranks = group_ranks;
+      const bool end = run_training(config, options, comm);
       if (comm.rank() == 0) ended = end;
     });
     return ended;
@@ -122,15 +159,6 @@ TEST_F(Ranks, OnSeveralNodesGiveTheBitsOfOne) {
     run_training(config, kQuiet, comm);
   });
   EXPECT_EQ(files_of(config), files_of(expected));
-}
-
-TEST_F(Ranks, AreAtMostAsManyAsShards) {
-  const Layout layout(tiny_config(tiny_cases()[0]));
-  on_ranks(make_local_comms(3), [&](Communicator& comm) {
-    EXPECT_THAT(
-        [&] { Exchange(layout, 2, comm); },
-        ThrowsMessage<Error>(HasSubstr("train.shards: expected at least one shard for each of the 3 ranks, got 2")));
-  });
 }
 
 TEST_F(Ranks, RefuseOtherTokensThanThoseOfRank0) {

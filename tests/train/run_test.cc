@@ -249,8 +249,8 @@ TEST(Run, RefusesADamagedCheckpoint) {
   bytes.replace(bytes.find("\"digest\""), 8, "\"dihest\"");
   refused(bytes, "expected the checkpoint of a run, with steps_done and digest");
   bytes = whole;
-  bytes.replace(bytes.find("\"format\":\"3\""), 12, "\"format\":\"2\"");
-  refused(bytes, "expected a checkpoint of format 3, got format 2: another version of foe began this run");
+  bytes.replace(bytes.find("\"format\":\"4\""), 12, "\"format\":\"3\"");
+  refused(bytes, "expected a checkpoint of format 4, got format 3: another version of foe began this run");
   write_all(path, whole);
   EXPECT_TRUE(run_training(config, kQuiet));
 }
