@@ -5,7 +5,8 @@
 #   bench/train_ways.sh OUT [RATE...]     RATE is one of tools/netlab/lab (default: node 1gbit); 2 minutes each on two cores
 #
 # The tokens are random, with few common ones. Prints, for each way in turn, the median seconds of the steps but the first two, and the
-# megabytes that node 0 has sent for each step, headers included. Writes OUT/RATE-WAY-TIME/metrics.jsonl. Needs root for the nodes.
+# megabytes that node 0 has sent in the whole run, divided by its steps: with headers, the checkpoint and the evaluation at the end.
+# Writes OUT/RATE-WAY-TIME/metrics.jsonl. Needs root for the nodes.
 # STEPS (12) and TIMES (3) in the environment change how long it takes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
