@@ -155,9 +155,8 @@ TEST_F(Ranks, OnSeveralNodesGiveTheBitsOfOne) {
   TemporaryDir alone, shared;
   const TrainConfig expected = tiny_run(alone, toml()), config = tiny_run(shared, toml());
   ASSERT_TRUE(run_training(expected, kQuiet));
-  on_ranks(make_local_comms(std::vector<int>{0, 0, 1}), [&](Communicator& comm) {
-    run_training(config, kQuiet, comm);
-  });
+  on_ranks(make_local_comms(std::vector<int>{0, 0, 1}),
+           [&](Communicator& comm) { run_training(config, kQuiet, comm); });
   EXPECT_EQ(files_of(config), files_of(expected));
 }
 
@@ -169,11 +168,8 @@ TEST_F(Ranks, RefuseOtherTokensThanThoseOfRank0) {
     if (comm.rank() == 0) {
       EXPECT_THROW(run_training(config, kQuiet, comm), RankLost);
     } else {
-      EXPECT_THAT(
-          [&] {
-            run_training(others, kQuiet, comm);
-          },
-          ThrowsMessage<Error>(HasSubstr("rank 1: data.train: expected the tokens of rank 0")));
+      EXPECT_THAT([&] { run_training(others, kQuiet, comm); },
+                  ThrowsMessage<Error>(HasSubstr("rank 1: data.train: expected the tokens of rank 0")));
     }
   });
 }
