@@ -2,7 +2,7 @@
 
     greedy_answers.py MODEL.gguf --foe build/foe [--tokens 200] [--json FILE]
 
-Needs torch, transformers and gguf: the Python of vLLM's environment has them (bench/peers/peers.py vLLM). transformers loads the file by
+Needs torch, transformers and gguf: the Python of vLLM's environment has them, and accelerate (bench/peers/peers.py vLLM). transformers loads the file by
 itself, decoding its blocks with the package gguf, and computes in float32; foe serves the file with --dtype f32 --kv-dtype f32. Both
 answer ten prompts, written as a chat by the file's template, with --tokens tokens each, going on past the end of the text. A line a
 prompt says whether the prompts' ids and the answers are equal, or else where the first difference is and how near to a tie the two
@@ -198,7 +198,9 @@ def main() -> None:
             flags.json.write_text(json.dumps(results, indent=1), "utf-8")
     equal = sum(result["equal"] == flags.tokens for result in results)
     good = all(result["within"] and result["same_prompt"] for result in results)
-    print(f"{equal} of {len(results)} answers equal; {'all others' if good else 'NOT all others'} first differ within the tolerance")
+    rest = "" if equal == len(results) else "; others first differ within the tolerance"
+    rest = rest if good else "; an answer differs beyond the tolerance, or the ids of a prompt do"
+    print(f"{equal} of {len(results)} answers equal{rest}")
     sys.exit(0 if good else 1)
 
 
