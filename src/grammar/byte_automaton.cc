@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bitset>
+#include <deque>
 #include <map>
 #include <string_view>
 #include <utility>
@@ -36,6 +37,7 @@ class SubsetBuilder {
       result_.states[end_].accepting = true;
     }
     for (std::size_t i = 0; i < subsets_.size(); ++i) expand(i);
+    if (!result_.calls.empty()) result_.calls.resize(result_.states.size());
     result_.start = quoted_ ? first : body;
     trim();
     return std::move(result_);
@@ -141,6 +143,20 @@ class SubsetBuilder {
       const std::uint16_t next = find_or_add({count, closure(std::move(targets[c]), ByteNfa::EdgeKind::kByte)});
       result_.next[id * result_.classes + c] = next;
     }
+    expand_calls(subset, id);
+  }
+
+  void expand_calls(const Subset& subset, std::uint16_t id) {
+    std::map<std::uint32_t, std::vector<std::uint32_t>> targets;  // by rule
+    for (const std::uint32_t state : subset.states)
+      for (const ByteNfa::Edge& edge : nfa_.states()[state].edges)
+        if (edge.kind == ByteNfa::EdgeKind::kCall) targets[edge.rule].push_back(edge.to);
+    for (auto& [rule, to] : targets) {
+      const std::uint16_t next = find_or_add({0, closure(std::move(to), ByteNfa::EdgeKind::kByte)});
+      spend(budget_.cells, 1, "cells of automata");
+      result_.calls.resize(std::max<std::size_t>(result_.calls.size(), id + 1u));
+      result_.calls[id].push_back({rule, next});
+    }
   }
 
   void accept(const Subset& subset, std::uint16_t id) {
@@ -167,6 +183,8 @@ class SubsetBuilder {
         const std::uint16_t to = result_.next[s * result_.classes + c];
         if (to != ByteAutomaton::kDead) sources[to].push_back(static_cast<std::uint16_t>(s));
       }
+      if (result_.has_calls(static_cast<std::uint16_t>(s)))
+        for (const auto& call : result_.calls[s]) sources[call.to].push_back(static_cast<std::uint16_t>(s));
       if (result_.states[s].accepting) visit(static_cast<std::uint16_t>(s));
     }
     for (std::size_t i = 0; i < alive.size(); ++i) {
@@ -175,11 +193,13 @@ class SubsetBuilder {
     for (std::uint16_t& to : result_.next) {
       if (to != ByteAutomaton::kDead && !is_alive[to]) to = ByteAutomaton::kDead;
     }
+    for (auto& calls : result_.calls) std::erase_if(calls, [&](const auto& call) { return !is_alive[call.to]; });
     for (std::size_t s = 0; s < result_.states.size(); ++s) {
       const auto row = result_.next.begin() + static_cast<std::ptrdiff_t>(s * result_.classes);
       const bool ends = std::all_of(row, row + static_cast<std::ptrdiff_t>(result_.classes),
                                     [](std::uint16_t to) { return to == ByteAutomaton::kDead; });
-      result_.states[s].final = result_.states[s].accepting && ends;
+      result_.states[s].final =
+          result_.states[s].accepting && ends && !result_.has_calls(static_cast<std::uint16_t>(s));
     }
     if (!is_alive[result_.start]) result_.start = ByteAutomaton::kDead;
   }
@@ -207,11 +227,43 @@ std::uint32_t ByteNfa::add_state(bool inside_character) {
 }
 
 void ByteNfa::add_bytes(std::uint32_t from, std::uint32_t to, std::uint8_t low, std::uint8_t high) {
-  states_[from].edges.push_back({EdgeKind::kByte, low, high, to});
+  states_[from].edges.push_back({EdgeKind::kByte, low, high, to, 0});
+}
+
+void ByteNfa::add_call(std::uint32_t from, std::uint32_t to, std::uint32_t rule) {
+  states_[from].edges.push_back({EdgeKind::kCall, 0, 0, to, rule});
 }
 
 void ByteNfa::add_empty(std::uint32_t from, std::uint32_t to, EdgeKind kind) {
-  states_[from].edges.push_back({kind, 0, 0, to});
+  states_[from].edges.push_back({kind, 0, 0, to, 0});
+}
+
+void add_distances(ByteAutomaton& automaton) {
+  const std::size_t size = automaton.states.size();
+  std::vector<std::vector<std::pair<std::uint16_t, bool>>> sources(size);  // with whether a character begins
+  for (std::size_t s = 0; s < size; ++s)
+    for (unsigned byte = 0; byte < 256; ++byte) {
+      const std::uint16_t to = automaton.step(static_cast<std::uint16_t>(s), static_cast<std::uint8_t>(byte));
+      const std::pair<std::uint16_t, bool> edge(s, automaton.states[s].between_characters && byte != '"');
+      if (to != ByteAutomaton::kDead && (sources[to].empty() || sources[to].back() != edge))
+        sources[to].push_back(edge);
+    }
+  // States in the order of their distances: those at the same distance first, those one further last.
+  constexpr std::uint32_t kUnknown = kNoLimit;
+  std::deque<std::pair<std::uint16_t, std::uint32_t>> open;
+  for (std::size_t s = 0; s < size; ++s) {
+    automaton.states[s].distance = kUnknown;
+    if (automaton.states[s].accepting) open.emplace_back(static_cast<std::uint16_t>(s), 0);
+  }
+  while (!open.empty()) {
+    const auto [state, distance] = open.front();
+    open.pop_front();
+    if (automaton.states[state].distance != kUnknown) continue;
+    automaton.states[state].distance = distance;
+    automaton.most_distance = std::max(automaton.most_distance, distance);
+    for (const auto& [source, begins] : sources[state])
+      begins ? open.emplace_back(source, distance + 1) : open.emplace_front(source, distance);
+  }
 }
 
 ByteAutomaton make_automaton(const ByteNfa& nfa, std::uint32_t start, std::uint32_t accept, bool quoted,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <bitset>
 #include <compare>
 #include <cstddef>
 #include <cstdint>
@@ -20,11 +21,13 @@ class ByteNfa {
     kEmpty,  // takes nothing
     kBegin,  // takes nothing, and only before the first byte
     kEnd,    // takes nothing, and only after the last byte
+    kCall,   // takes a text of a rule
   };
   struct Edge {
     EdgeKind kind;
     std::uint8_t low, high;
     std::uint32_t to;
+    std::uint32_t rule = 0;  // kCall
   };
   struct State {
     bool inside_character;
@@ -35,6 +38,7 @@ class ByteNfa {
   std::uint32_t add_state(bool inside_character = false);
   void add_bytes(std::uint32_t from, std::uint32_t to, std::uint8_t low, std::uint8_t high);
   void add_empty(std::uint32_t from, std::uint32_t to, EdgeKind kind = EdgeKind::kEmpty);
+  void add_call(std::uint32_t from, std::uint32_t to, std::uint32_t rule);
   const std::vector<State>& states() const { return states_; }
 
  private:
@@ -49,23 +53,40 @@ struct CountRange {
   auto operator<=>(const CountRange&) const = default;
 };
 
-// A DFA. An accepting state can be reached from every state that step() returns, except kDead.
+// A DFA. An accepting state can be reached from every state that step() returns, except kDead. In the automaton of a
+// rule, a text of another rule may also lead from one state to the next: a call.
 struct ByteAutomaton {
   static constexpr std::uint16_t kDead = 0xffff;
   struct State {
     bool accepting = false;
-    bool final = false;               // it is accepting, and no byte can follow
+    bool final = false;               // it is accepting, and nothing can follow
     bool between_characters = false;  // quoted texts: any next byte but the closing quote begins a character
+    std::uint32_t distance = 0;       // after add_distances(): the fewest characters that are still needed
+    std::uint16_t height = 0;         // rules: how many calls are open at once in the flattest text from here on
+  };
+  struct Call {
+    std::uint32_t rule;
+    std::uint16_t to;
   };
 
   std::array<std::uint8_t, 256> byte_class{};
   std::size_t classes = 0;
   std::vector<std::uint16_t> next;  // [state][class of a byte]
   std::vector<State> states;
-  std::uint16_t start = kDead;  // kDead: no text is accepted
+  std::uint16_t start = kDead;               // kDead: no text is accepted
+  std::vector<std::vector<Call>> calls;      // [state]; empty if no state has any
+  std::vector<std::bitset<256>> call_bytes;  // [state], like `calls`: the bytes with which its calls can begin
+  std::bitset<256> first;                    // rules: the bytes with which a text can begin
+  std::uint32_t most_distance = 0;           // the greatest of a state's distances
+  std::uint16_t height = 0;                  // the greatest height of a state that has texts
+
+  bool has_calls(std::uint16_t state) const { return !calls.empty() && !calls[state].empty(); }
 
   std::uint16_t step(std::uint16_t state, std::uint8_t byte) const { return next[state * classes + byte_class[byte]]; }
 };
+
+// Sets the distance of each state of an automaton of quoted texts.
+void add_distances(ByteAutomaton& automaton);
 
 // A quota on the work of making automata: each spends from it.
 struct AutomatonBudget {

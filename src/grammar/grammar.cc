@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "grammar/nodes.h"
 #include "grammar/plain_texts.h"
+#include "grammar/rule_compiler.h"
 #include "grammar/schema_compiler.h"
 #include "grammar/stacks.h"
 #include "grammar/token_runs.h"
@@ -30,6 +31,8 @@ GrammarProgram compile_rule(const Constraint& constraint) {
       return compile_regex(constraint.rule);
     case Constraint::Kind::kChoice:
       return compile_choice(constraint.rule);
+    case Constraint::Kind::kGrammar:
+      return compile_rules(constraint.rule);
     case Constraint::Kind::kJsonObject:
       return compile_schema(kAnyObject, constraint.open_objects);
     default:
@@ -43,23 +46,42 @@ class MaskFiller {
   MaskFiller(const Grammar& grammar, const TokenTable& table, Stacks& stacks, std::span<std::uint64_t> bits)
       : grammar_(grammar), table_(table), stacks_(stacks), bits_(bits), base_(stacks.mark()) {}
 
-  // Adds the tokens that may follow with `stack`.
-  void add(const Stack& stack) {
-    const auto read = stacks_.automaton(stack);
-    if (!read) return walk(0, {stack});
-    const TokenRun& run = grammar_.runs.get(table_, read->automaton, *grammar_.program.automata[read->automaton],
-                                            stack.top.state, read->characters);
-    for (std::size_t i = 0; i < run.bits.size(); ++i) bits_[i] |= run.bits[i];
-    for (const TokenRun::Exit& exit : run.exits) {
-      stacks_.text += table_.path(exit.node);
-      std::vector<Stack> behind;
-      stacks_.leave(stack, exit.characters, behind, 0);
-      walk(exit.node, std::move(behind));
-      stacks_.rewind(base_);
+  // Adds the tokens that may follow with one of the stacks. Of a very ambiguous grammar of rules only some may be
+  // added.
+  void add(const std::vector<Stack>& stacks) {
+    for (const Stack& one : stacks_.without_byte(stacks)) {
+      if (steps_ > kMaxSteps && std::any_of(bits_.begin(), bits_.end(), [](std::uint64_t word) { return word != 0; }))
+        break;
+      add_as_it_is(one);
     }
+    stacks_.rewind(base_);
   }
 
  private:
+  void add_as_it_is(const Stack& stack) {
+    const Stacks::Mark mark = stacks_.mark();
+    const bool rule = stacks_.rule(stack) != nullptr;
+    const auto read = stacks_.automaton(stack);
+    if (!read) return walk(0, {stack});
+    const TokenRun& run = grammar_.runs.get(table_, read->automaton, *grammar_.program.automata[read->automaton],
+                                            stack.top.state, read->characters, read->levels);
+    for (std::size_t i = 0; i < run.bits.size(); ++i) bits_[i] |= run.bits[i];
+    for (const TokenRun::Exit& exit : run.exits) {
+      if (rule && exit.node == 0) continue;  // without_byte() has been through it
+      stacks_.text += table_.path(exit.node);
+      std::vector<Stack> behind;
+      stacks_.leave(rule ? behind_rule(stack, exit) : stack, exit.characters, behind, 0);
+      walk(exit.node, std::move(behind));
+      stacks_.rewind(mark);
+    }
+  }
+
+  static Stack behind_rule(Stack stack, const TokenRun::Exit& exit) {
+    stack.top.state = exit.state;
+    stack.top.phase = Frame::Phase::kAfter;
+    return stack;
+  }
+
   // Adds the tokens at and below a node of the trie. `open` has the stacks at that node.
   void walk(std::uint32_t node, std::vector<Stack> open) {
     if (open.empty()) return;
@@ -77,6 +99,7 @@ class MaskFiller {
       stacks_.rewind(level.mark);
       stacks_.text.push_back(static_cast<char>(nodes[i].byte));
       for (std::size_t k = level.begin; k < level.end; ++k) stacks_.step(open[k], open, level.end);
+      if (stacks_.of_rules()) steps_ += level.end - level.begin;
       if (open.size() == level.end) {
         i = nodes[i].end;
         continue;
@@ -93,6 +116,8 @@ class MaskFiller {
   Stacks& stacks_;
   std::span<std::uint64_t> bits_;
   Stacks::Mark base_;
+  std::size_t steps_ = 0;                              // of stacks by bytes, of rules
+  static constexpr std::size_t kMaxSteps = 1'000'000;  // these take some tenths of a second
 };
 
 }  // namespace
@@ -122,32 +147,16 @@ void GrammarMatcher::fill_mask(std::span<std::uint64_t> bits) const {
   FOE_CHECK(bits.size() >= table_->mask_words(), "{} {}", bits.size(), table_->mask_words());
   std::fill(bits.begin(), bits.end(), 0);
   MaskFiller filler(*grammar_, *table_, state_->stacks, bits);
-  for (const Stack& stack : state_->open) filler.add(stack);
+  filler.add(state_->open);
 }
 
 void GrammarMatcher::accept(std::int32_t token) {
   Stacks& stacks = state_->stacks;
-  const std::size_t length = stacks.text.size();
   const std::string_view bytes = table_->bytes(token);
-  std::vector<Stack> result, now, next;
-  // Each stack is stepped by itself, as in fill_mask(), so that the same stacks are given up beyond kMaxStacks.
-  for (const Stack& stack : state_->open) {
-    if (bytes.empty()) break;
-    stacks.text.resize(length);
-    now = {stack};
-    for (const char byte : bytes) {
-      stacks.text.push_back(byte);
-      next.clear();
-      for (const Stack& one : now) stacks.step(one, next, 0);
-      now.swap(next);
-    }
-    for (const Stack& one : now) {
-      if (result.size() < kMaxStacks && std::find(result.begin(), result.end(), one) == result.end()) {
-        result.push_back(one);
-      }
-    }
-  }
-  stacks.text.resize(length);
+  std::vector<Stack> result;
+  // Each stack is followed by itself, as in fill_mask(), so that the same stacks are given up beyond kMaxStacks.
+  if (!bytes.empty())
+    for (const Stack& one : stacks.without_byte(state_->open)) stacks.follow(one, bytes, result);
   stacks.text += bytes;
   stacks.compact(result);
   state_->open = std::move(result);

@@ -1,5 +1,6 @@
 // Constrained decoding (structured output): says which tokens may come next so that the output will be JSON that a
-// schema allows, a text that a regular expression matches as a whole, or one of some texts.
+// schema allows, a text that a regular expression matches as a whole, one of some texts, or a text of a context-free
+// grammar.
 //
 // A grammar is a pushdown automaton over bytes. Of JSON it allows less than the standard, where several texts mean the
 // same or a model could go on for ever. docs/structured_output.md says what it leaves out, and lists the keywords of

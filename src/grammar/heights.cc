@@ -55,7 +55,16 @@ struct HeightOf {
   }
   std::uint32_t operator()(const LiteralsNode& node) const { return node.texts.empty() ? kUnreachable : 0; }
   std::uint32_t operator()(const AutomatonNode& node) const {
-    return program.automata[node.automaton]->start == ByteAutomaton::kDead ? kUnreachable : 0;
+    const ByteAutomaton& automaton = *program.automata[node.automaton];
+    const bool has_texts =
+        automaton.start != ByteAutomaton::kDead && automaton.states[automaton.start].distance <= node.max_characters;
+    return has_texts ? 0 : kUnreachable;
+  }
+  std::uint32_t operator()(const RuleNode& node) const {
+    const ByteAutomaton& automaton = *program.automata[node.automaton];
+    const bool has_texts =
+        automaton.start != ByteAutomaton::kDead && automaton.states[automaton.start].height <= kMaxCalls;
+    return has_texts ? 0 : kUnreachable;
   }
   std::uint32_t operator()(const StringNode& node) const {
     return node.characters.min <= node.characters.max ? 0 : kUnreachable;

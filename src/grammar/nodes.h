@@ -1,4 +1,4 @@
-// The nodes that a schema is compiled to. Private to this folder.
+// The nodes that a schema or a grammar of rules is compiled to. Private to this folder.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +19,8 @@ using NodeId = std::uint32_t;
 
 // The most arrays and objects that may be open at once. Texts that would need more are not allowed.
 constexpr std::uint32_t kMaxNesting = 64;
+// The most calls of rules that may be open at once; one at the end of a rule takes the place of that rule.
+constexpr std::uint32_t kMaxCalls = 128;
 constexpr std::uint32_t kUnreachable = std::numeric_limits<std::uint32_t>::max();
 
 // One of several values. finish_program() replaces alternatives that are choices by theirs.
@@ -33,7 +35,13 @@ struct LiteralsNode {
 
 // A number, or a string with a pattern.
 struct AutomatonNode {
-  std::uint32_t automaton;  // an index into GrammarProgram::automata
+  std::uint32_t automaton;                  // an index into GrammarProgram::automata
+  std::uint32_t max_characters = kNoLimit;  // the most characters, if the automaton does not count them
+};
+
+// A text of a rule. A program has either such nodes, one for each rule that is called, or the others.
+struct RuleNode {
+  std::uint32_t automaton;  // an index into GrammarProgram::automata; its calls have the ids of nodes
 };
 
 // Any string with so many characters, read by automaton kStringAutomaton.
@@ -63,7 +71,7 @@ struct ObjectNode {
 };
 
 struct GrammarNode {
-  std::variant<ChoiceNode, LiteralsNode, AutomatonNode, StringNode, ArrayNode, ObjectNode> body;
+  std::variant<ChoiceNode, LiteralsNode, AutomatonNode, RuleNode, StringNode, ArrayNode, ObjectNode> body;
   std::uint32_t height = kUnreachable;  // how many arrays and objects the flattest value has open at once
 };
 
@@ -73,6 +81,8 @@ struct GrammarProgram {
   std::vector<GrammarNode> nodes;
   std::vector<std::shared_ptr<const ByteAutomaton>> automata;
   NodeId root = 0;
+  bool of_rules = false;      // whether the root is a RuleNode
+  bool allows_empty = false;  // whether the empty text is allowed
 };
 
 // Flattens the choices and computes the heights. A height stays kUnreachable if there is no value, or none that is flat

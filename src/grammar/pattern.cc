@@ -6,16 +6,13 @@
 namespace foe {
 namespace {
 
-// Adds edges to `nfa` that lead from `from` through a match of `node`, and returns the state at the end. Every copy of
-// a repeated part adds a state, so that the limit on states also stops repeats of an empty part.
-std::uint32_t add_pattern(ByteNfa& nfa, std::uint32_t from, const PatternNode& node, Spelling spelling);
-
-std::uint32_t add_repeat(ByteNfa& nfa, std::uint32_t from, const PatternNode& node, Spelling spelling) {
+std::uint32_t add_repeat(ByteNfa& nfa, std::uint32_t from, const PatternNode& node, Spelling spelling,
+                         const AddRule& add_rule) {
   const PatternNode& part = node.children.front();
   const auto add_copy = [&](std::uint32_t state) {
     const std::uint32_t begin = nfa.add_state();
     nfa.add_empty(state, begin);
-    return add_pattern(nfa, begin, part, spelling);
+    return add_pattern(nfa, begin, part, spelling, add_rule);
   };
   for (std::uint32_t i = 0; i < node.times.min; ++i) from = add_copy(from);
   const std::uint32_t end = nfa.add_state();
@@ -34,22 +31,24 @@ std::uint32_t add_repeat(ByteNfa& nfa, std::uint32_t from, const PatternNode& no
   return end;
 }
 
-std::uint32_t add_pattern(ByteNfa& nfa, std::uint32_t from, const PatternNode& node, Spelling spelling) {
+}  // namespace
+
+std::uint32_t add_pattern(ByteNfa& nfa, std::uint32_t from, const PatternNode& node, Spelling spelling,
+                          const AddRule& add_rule) {
   using Kind = PatternNode::Kind;
-  if (node.kind == Kind::kRepeat) return add_repeat(nfa, from, node, spelling);
+  if (node.kind == Kind::kRepeat) return add_repeat(nfa, from, node, spelling, add_rule);
+  if (node.kind == Kind::kRule) return add_rule(nfa, from, node.rule);
   if (node.kind == Kind::kSequence) {
-    for (const PatternNode& child : node.children) from = add_pattern(nfa, from, child, spelling);
+    for (const PatternNode& child : node.children) from = add_pattern(nfa, from, child, spelling, add_rule);
     return from;
   }
   const std::uint32_t to = nfa.add_state();
   if (node.kind == Kind::kCharacters) add_characters(nfa, from, to, node.characters, spelling);
   if (node.kind == Kind::kBegin) nfa.add_empty(from, to, ByteNfa::EdgeKind::kBegin);
   if (node.kind == Kind::kEnd) nfa.add_empty(from, to, ByteNfa::EdgeKind::kEnd);
-  for (const PatternNode& child : node.children) nfa.add_empty(add_pattern(nfa, from, child, spelling), to);
+  for (const PatternNode& child : node.children) nfa.add_empty(add_pattern(nfa, from, child, spelling, add_rule), to);
   return to;
 }
-
-}  // namespace
 
 ByteAutomaton compile_pattern(std::string_view pattern, PatternUse use, CountRange characters,
                               AutomatonBudget& budget) {

@@ -61,7 +61,7 @@ class PatternParser {
 
   PatternNode alternatives() {
     if (++depth_ > kMaxGroupDepth) fail("expected groups nested at most {} deep, got more", kMaxGroupDepth);
-    PatternNode result{Kind::kAlternatives, {}, {}, {}};
+    PatternNode result{.kind = Kind::kAlternatives};
     do {
       result.children.push_back(sequence());
     } while (accept("|"));
@@ -76,13 +76,13 @@ class PatternParser {
   }
 
   PatternNode term() {
-    if (accept("^")) return {Kind::kBegin, {}, {}, {}};
-    if (accept("$")) return {Kind::kEnd, {}, {}, {}};
-    if (accept(".")) return {Kind::kCharacters, complement(kLineEnds), {}, {}};
+    if (accept("^")) return {.kind = Kind::kBegin};
+    if (accept("$")) return {.kind = Kind::kEnd};
+    if (accept(".")) return {.kind = Kind::kCharacters, .characters = complement(kLineEnds)};
     if (starts_with("(")) return group();
-    if (starts_with("[")) return {Kind::kCharacters, character_class(), {}, {}};
+    if (starts_with("[")) return {.kind = Kind::kCharacters, .characters = character_class()};
     if (starts_with("*") || starts_with("+") || starts_with("?") || interval(at_)) bad("something to repeat");
-    return {Kind::kCharacters, character(/*in_class=*/false), {}, {}};
+    return {.kind = Kind::kCharacters, .characters = character(/*in_class=*/false)};
   }
 
   PatternNode group() {
@@ -116,7 +116,7 @@ class PatternParser {
     }
     accept("?");  // a lazy repeat allows the same texts
     if (starts_with("*") || starts_with("+") || starts_with("?") || interval(at_)) bad("one repeat");
-    PatternNode result{Kind::kRepeat, {}, times, {}};
+    PatternNode result{.kind = Kind::kRepeat, .times = times};
     result.children.push_back(std::move(part));
     return result;
   }

@@ -1,4 +1,4 @@
-// The syntax tree of a regular expression. Private to this folder.
+// The syntax tree of a regular expression, and of the right side of a rule. Private to this folder.
 #pragma once
 
 #include <cstdint>
@@ -11,11 +11,12 @@
 namespace foe {
 
 struct PatternNode {
-  enum class Kind : std::uint8_t { kCharacters, kSequence, kAlternatives, kRepeat, kBegin, kEnd };
+  enum class Kind : std::uint8_t { kCharacters, kSequence, kAlternatives, kRepeat, kBegin, kEnd, kRule };
   Kind kind = Kind::kSequence;
-  CodePoints characters;              // kCharacters
-  CountRange times;                   // kRepeat
-  std::vector<PatternNode> children;  // kSequence (empty: the empty text), kAlternatives, kRepeat (one)
+  CodePoints characters = {};              // kCharacters
+  CountRange times = {};                   // kRepeat
+  std::vector<PatternNode> children = {};  // kSequence (empty: the empty text), kAlternatives, kRepeat (one)
+  std::uint32_t rule = 0;                  // kRule, in grammars with rules: a text of this rule
 };
 
 // Parses a pattern. Throws Error, with the byte, where it is wrong or not supported.

@@ -31,6 +31,10 @@ GrammarProgram compile_regex(std::string_view pattern) {
       fail("expected no {} in a pattern (write {{0,n}}, or the characters of the class)", unclear);
   GrammarProgram program;
   auto body = ScalarCompiler(program).make({.type = "text", .pattern = std::string(pattern)});
+  if (const auto* node = std::get_if<AutomatonNode>(&body)) {
+    const ByteAutomaton& automaton = *program.automata[node->automaton];
+    program.allows_empty = automaton.start != ByteAutomaton::kDead && automaton.states[automaton.start].accepting;
+  }
   program = finished(std::move(program), std::move(body));
   if (program.nodes[program.root].height == kUnreachable)
     fail("expected a pattern that some text matches, got one that none does");

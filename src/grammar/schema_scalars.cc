@@ -136,6 +136,19 @@ bool has_type(const json& value, const std::set<std::string>& types) {
   return types.contains(whole ? "integer" : "number");
 }
 
+// Returns the text of a listed value. An integer beyond 64 bits has been rounded when the schema was read, so that it
+// cannot be told from others.
+std::string literal_text(const SchemaPlace& place, const json& value) {
+  constexpr double kMost = 0x1p63;  // -2^63 is an integer, and the doubles up to 2^64 may be rounded ones
+  const auto check = [&](const auto& self, const json& part) -> void {
+    if (part.is_number_float() && std::abs(part.get<double>()) >= kMost) place.wrong("numbers within 64 bits");
+    if (part.is_structured())
+      for (const json& inner : part) self(self, inner);
+  };
+  check(check, value);
+  return value.dump();
+}
+
 }  // namespace
 
 std::set<std::string> allowed_types(const Keywords& keywords) {
@@ -166,12 +179,13 @@ std::vector<std::string> literal_texts(const Keywords& keywords, const std::set<
     result = std::move(texts);
   };
   for (const Keyword& mention : keywords.all("const")) {
-    intersect(has_type(*mention.place.value, types) ? std::set{mention.place.value->dump()} : std::set<std::string>());
+    intersect(has_type(*mention.place.value, types) ? std::set{literal_text(mention.place, *mention.place.value)}
+                                                    : std::set<std::string>());
   }
   for (const Keyword& mention : keywords.all("enum")) {
     std::set<std::string> texts;
     for (const json& value : mention.place.array()) {
-      if (has_type(value, types)) texts.insert(value.dump());
+      if (has_type(value, types)) texts.insert(literal_text(mention.place, value));
     }
     intersect(std::move(texts));
   }
@@ -203,9 +217,15 @@ decltype(GrammarNode::body) ScalarCompiler::make(const Scalar& scalar) {
   if (scalar.type == "boolean") return LiteralsNode{{"false", "true"}};
   if (!scalar.pattern) return StringNode{scalar.characters};
   const PatternUse use = scalar.type == "string" ? PatternUse::kJsonString : PatternUse::kWhole;
-  program_.automata.push_back(
-      std::make_shared<const ByteAutomaton>(compile_pattern(*scalar.pattern, use, scalar.characters, budget_)));
-  return AutomatonNode{static_cast<std::uint32_t>(program_.automata.size() - 1)};
+  // A long text has many states if they count its characters; the most characters can be counted beside them.
+  constexpr std::uint32_t kCountedByStates = 32;
+  const bool beside = scalar.characters.max != kNoLimit && scalar.characters.max > kCountedByStates;
+  const CountRange characters{scalar.characters.min, beside ? kNoLimit : scalar.characters.max};
+  ByteAutomaton automaton = compile_pattern(*scalar.pattern, use, characters, budget_);
+  if (beside) add_distances(automaton);
+  program_.automata.push_back(std::make_shared<const ByteAutomaton>(std::move(automaton)));
+  return AutomatonNode{static_cast<std::uint32_t>(program_.automata.size() - 1),
+                       beside ? scalar.characters.max : kNoLimit};
 }
 
 }  // namespace foe

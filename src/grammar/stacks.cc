@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/check.h"
+#include "grammar/rule_step.h"
 
 namespace foe {
 namespace {
@@ -56,24 +57,8 @@ std::string canonical(std::string_view name) {
 }  // namespace
 
 // One step of one stack.
-struct Stacks::Step {
-  Stacks& stacks;
-  std::vector<Stack>& out;
-  std::size_t begin;
-  std::uint8_t byte;
-
-  const GrammarProgram& program() const { return *stacks.program_; }
+struct Stacks::Step : RuleStep {
   const std::string& text() const { return stacks.text; }
-
-  void emit(const Stack& stack) {
-    const auto first = out.begin() + static_cast<std::ptrdiff_t>(begin);
-    if (out.size() - begin < kMaxStacks && std::find(first, out.end(), stack) == out.end()) out.push_back(stack);
-  }
-
-  Stack popped(const Stack& stack) const {
-    const Below& below = stacks.frames_[stack.below];
-    return {below.frame, below.below};
-  }
 
   bool fits(NodeId id, std::uint32_t nesting) const { return program().nodes[id].height <= kMaxNesting - nesting; }
   // Returns how many arrays and objects are open, for a stack whose top is an array or an object.
@@ -129,6 +114,11 @@ struct Stacks::Step {
     stack.top.state = program().automata[node.automaton]->start;
     run(node, stack);
   }
+  void open(const RuleNode& node, Stack stack) {
+    stack.top.state = automaton(node).start;
+    run_rule(node, stack);
+  }
+  void run(const RuleNode& node, const Stack& stack) { run_rule(node, stack); }
   void open(const StringNode& node, Stack stack) {
     stack.top.state = program().automata[kStringAutomaton]->start;
     run(node, stack);
@@ -156,8 +146,11 @@ struct Stacks::Step {
   void run(const AutomatonNode& node, Stack stack) {
     const ByteAutomaton& automaton = *program().automata[node.automaton];
     if (automaton.states[stack.top.state].accepting) run(popped(stack));
+    if (node.max_characters != kNoLimit && automaton.states[stack.top.state].between_characters && byte != '"')
+      ++stack.top.count;
     stack.top.state = automaton.step(stack.top.state, byte);
-    if (stack.top.state == ByteAutomaton::kDead) return;
+    if (stack.top.state == ByteAutomaton::kDead || stack.top.count > node.max_characters) return;
+    if (automaton.states[stack.top.state].distance > node.max_characters - stack.top.count) return;
     emit(automaton.states[stack.top.state].final ? popped(stack) : stack);
   }
 
@@ -313,7 +306,7 @@ struct Stacks::Step {
 
 void Stacks::step(const Stack& stack, std::vector<Stack>& out, std::size_t begin) {
   const Stack copy = stack;  // `stack` may be an element of `out`, which grows
-  Step{*this, out, begin, static_cast<std::uint8_t>(text.back())}.run(copy);
+  Step{{*this, out, begin, static_cast<std::uint8_t>(text.back())}}.run(copy);
 }
 
 bool Stacks::complete(Stack stack) const {
@@ -321,18 +314,32 @@ bool Stacks::complete(Stack stack) const {
     const auto& body = program_->nodes[stack.top.node].body;
     const auto* literals = std::get_if<LiteralsNode>(&body);
     const auto* automaton = std::get_if<AutomatonNode>(&body);
+    const auto* rule_node = std::get_if<RuleNode>(&body);
     const bool whole = (literals && literals->texts[stack.top.low].size() == stack.top.matched) ||
-                       (automaton && program_->automata[automaton->automaton]->states[stack.top.state].accepting);
+                       (automaton && program_->automata[automaton->automaton]->states[stack.top.state].accepting) ||
+                       (rule_node && program_->automata[rule_node->automaton]->states[stack.top.state].accepting);
     if (!whole) return false;
     stack = {frames_[stack.below].frame, frames_[stack.below].below};
   }
-  return stack.top.phase == Phase::kAfter;
+  return stack.top.phase == Phase::kAfter || program_->allows_empty;
+}
+
+const RuleNode* Stacks::rule(const Stack& stack) const {
+  return stack.top.node == Frame::kDocument ? nullptr : std::get_if<RuleNode>(&program_->nodes[stack.top.node].body);
 }
 
 std::optional<AutomatonRead> Stacks::automaton(const Stack& stack) const {
   if (stack.top.node == Frame::kDocument) return std::nullopt;
   const auto& body = program_->nodes[stack.top.node].body;
-  if (const auto* node = std::get_if<AutomatonNode>(&body)) return AutomatonRead{node->automaton, kNoLimit};
+  if (const auto* node = std::get_if<AutomatonNode>(&body)) {
+    const std::uint32_t max = node->max_characters;
+    return AutomatonRead{node->automaton, max == kNoLimit ? kNoLimit : max - stack.top.count};
+  }
+  if (const auto* node = std::get_if<RuleNode>(&body)) {
+    const std::uint32_t levels = kMaxCalls - frames_[stack.below].nesting;
+    const std::uint32_t height = program_->automata[node->automaton]->height;  // with more, nothing more is allowed
+    return AutomatonRead{node->automaton, kNoLimit, std::min(levels, height)};
+  }
   if (const auto* node = std::get_if<StringNode>(&body)) {
     const std::uint32_t max = node->characters.max;
     return AutomatonRead{kStringAutomaton, max == kNoLimit ? kNoLimit : max - stack.top.count};
@@ -342,9 +349,14 @@ std::optional<AutomatonRead> Stacks::automaton(const Stack& stack) const {
 }
 
 void Stacks::leave(Stack stack, std::uint32_t characters, std::vector<Stack>& out, std::size_t begin) {
-  Step step{*this, out, begin, 0};
+  Step step{{*this, out, begin, 0}};
   const auto& body = program_->nodes[stack.top.node].body;
   if (const auto* node = std::get_if<ObjectNode>(&body)) return step.end_name(*node, stack);
+  if (const auto* node = std::get_if<RuleNode>(&body)) {
+    step.each_call(*node, stack, [&](const Stack& callee) { step.emit(callee); });
+    if (step.automaton(*node).states[stack.top.state].accepting) step.emit(step.popped(stack));
+    return;
+  }
   const auto* node = std::get_if<StringNode>(&body);
   if (!node || stack.top.count + std::uint64_t{characters} >= node->characters.min) step.emit(step.popped(stack));
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "grammar/nodes.h"
@@ -14,13 +15,13 @@ namespace foe {
 // How much of a value has come. Each kind of node uses some of the fields.
 struct Frame {
   enum class Phase : std::uint8_t {
-    kOpen,   // arrays, objects: after the opening bracket
+    kOpen,   // arrays, objects: after the opening bracket; rules: before the first byte
     kComma,  // arrays, objects: after a comma
     kKey,    // objects: inside a listed key
     kName,   // objects: inside the name of another property
     kColon,  // objects: the colon is next
     kValue,  // objects, the document: a value is next
-    kAfter,  // arrays, objects, the document: after a value
+    kAfter,  // arrays, objects, the document: after a value; rules: after a byte or a call
   };
   static constexpr NodeId kDocument = kUnreachable;  // the document, whose only value is the root
 
@@ -47,13 +48,16 @@ struct Stack {
 };
 
 struct AutomatonRead {
-  std::uint32_t automaton;   // an index into GrammarProgram::automata
-  std::uint32_t characters;  // how many characters may follow at most
+  std::uint32_t automaton;          // an index into GrammarProgram::automata
+  std::uint32_t characters;         // how many characters may follow at most
+  std::uint32_t levels = kNoLimit;  // rules: the greatest height of a state that is allowed
 };
 
 // The most alternatives that are followed at once. If there are more, the last ones are given up. Then the output is
 // still an allowed text, but not every allowed text can come.
 constexpr std::size_t kMaxStacks = 128;
+constexpr std::size_t kMaxRuleStacks = 32;     // of rules, which can be far more ambiguous than JSON
+constexpr std::size_t kMaxClosedStacks = 128;  // with those that they may become without a byte
 
 class Stacks {
  public:
@@ -68,8 +72,17 @@ class Stacks {
   bool complete(Stack stack) const;
   // Returns the automaton that reads the next byte, if one does. Its state is in the top frame.
   std::optional<AutomatonRead> automaton(const Stack& stack) const;
+  bool of_rules() const { return program_->of_rules; }
+  // Returns the node of the top frame if it is of a rule, otherwise null.
+  const RuleNode* rule(const Stack& stack) const;
+  // Returns the stacks, and those that they may become without a byte by calls and ends of rules.
+  std::vector<Stack> without_byte(const std::vector<Stack>& stacks);
+  // Appends the stacks that `stack` becomes by `bytes` to `out`, which may have no more than kMaxStacks. Where the
+  // automaton of a rule reads, what follows it is followed apart, as for masks, so that the same stacks are given up.
+  void follow(const Stack& stack, std::string_view bytes, std::vector<Stack>& out);
   // Appends, like step(), the stack after the value or name that such an automaton has accepted, when `characters` more
-  // have come and are in `text`. Appends nothing if these are too few, or if the name has come before.
+  // have come and are in `text`; of a rule, the stacks after a call or the end, with the state that it has now. Appends
+  // nothing if these are too few, or if the name has come before.
   void leave(Stack stack, std::uint32_t characters, std::vector<Stack>& out, std::size_t begin);
 
   struct Mark {
@@ -91,7 +104,10 @@ class Stacks {
     std::size_t hash = 0;
   };
 
+  struct RuleStep;
   struct Step;
+  std::optional<Stack> begun_rule(const Stack& stack);
+  void follow_from(std::vector<Stack> now, std::string_view bytes, std::vector<Stack>& out);
   std::uint32_t push(const Stack& stack);
   std::uint32_t add_name(std::uint32_t previous, std::size_t hash);
 

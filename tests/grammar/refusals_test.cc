@@ -57,6 +57,8 @@ TEST(GrammarRefusals, SaysWhereAndWhat) {
            {R"({"required":[1]})", "#/required/0", "expected a string"},
            {R"({"enum":1})", "#/enum", "expected an array"},
            {R"({"enum":["a"],"minLength":1})", "#/minLength", "expected no keyword but type beside enum"},
+           {R"({"const":100000000000000000001})", "#/const", "expected numbers within 64 bits"},
+           {R"({"enum":[1,[36893488147419103232]]})", "#/enum", "expected numbers within 64 bits"},
            {R"({"anyOf":[]})", "#/anyOf", "expected at least one schema"},
            {R"({"anyOf":[1]})", "#/anyOf/0", "expected a schema"},
            {R"({"format":"regex"})", "#/format", "expected date, time"},
@@ -134,7 +136,7 @@ TEST(GrammarRefusals, WhatBlowsUp) {
   }
   expect_refused(pattern(repeated("(", 100) + repeated(")", 100)), "#/pattern", "nested at most 64 deep");
   expect_refused(pattern(repeated("a", 5000)), "#/pattern", "at most 4096 bytes");
-  expect_refused(R"({"type":"string","pattern":"^(ab?)*$","maxLength":1000000})", "#/pattern", "the limit on");
+  expect_refused(R"({"type":"string","pattern":"^(ab?)*$","minLength":1000000})", "#/pattern", "the limit on");
   expect_refused(repeated(R"({"items":)", 32) + "{}" + repeated("}", 32), "#", "nested at most 32 deep");
   expect_refused(repeated("[", 100'000), "#", "nested at most 32 deep");
   expect_refused("\"" + repeated("a", 200'000) + "\"", "#", "at most 131072 bytes");

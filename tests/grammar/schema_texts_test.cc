@@ -99,6 +99,31 @@ TEST(Grammar, ObjectsHaveWhatTheirSchemaListsUnlessItSaysMore) {
                {R"({"t":1})"}, {});
 }
 
+// The characters of a long text are counted beside the automaton of its pattern.
+TEST(Grammar, LongPatternsHaveAMostLength) {
+  const std::string uri = R"({"type":"string","format":"uri","maxLength":2083})";
+  const auto text = [](std::size_t size) { return "\"https://a.b/" + std::string(size - 12, 'x') + "\""; };
+  EXPECT_TRUE(after(uri, text(2083)).complete());
+  EXPECT_FALSE(after(uri, text(2084)).complete());
+  expect_texts(R"({"type":"string","pattern":"^(é|ab\\n){2,}$","maxLength":40})", {R"("éé")", R"("ab\néab\n")"},
+               {R"("é")"});
+  // Only what can still come to its end in time may come: 38 characters, and three more that belong together.
+  const std::string pairs = R"({"type":"string","pattern":"^(abc)*$","maxLength":40})";
+  std::string most;
+  for (int i = 0; i < 13; ++i) most += "abc";
+  EXPECT_TRUE(after(pairs, "\"" + most + "\"").complete());
+  EXPECT_TRUE(after(pairs, "\"" + most + "a").dead());
+  EXPECT_THAT([] { compile(R"({"type":"string","pattern":"^a{50}$","maxLength":40})"); },
+              testing::ThrowsMessage<Error>(testing::HasSubstr("expected a schema that some value satisfies")));
+  const auto table = shipped_table();
+  for (std::uint64_t seed = 0; seed < 5; ++seed) {
+    const std::string one =
+        random_output(compile(R"({"type":"string","pattern":"^([a-z]+ )+the end$","maxLength":60})"), table, seed);
+    EXPECT_LE(one.size(), 62u) << one;
+    EXPECT_TRUE(one.ends_with(" the end\"")) << one;
+  }
+}
+
 TEST(Grammar, TextsThatAreNotJson) {
   const auto matches = [](Constraint::Kind kind, const std::string& rule, std::string_view text) {
     GrammarMatcher matcher(compile_grammar({kind, rule}), make_table({"yes", "es or", "no\""}));
@@ -116,6 +141,7 @@ TEST(Grammar, TextsThatAreNotJson) {
   EXPECT_TRUE(regex("\"[^\"]*\"\n", "\"a\\b\xc3\xa9\"\n"));  // nothing is escaped
   EXPECT_FALSE(regex("\"[^\"]*\"", "\"a\"b\""));
   EXPECT_TRUE(regex("[\\s\\S]{2}", "\t\""));
+  EXPECT_TRUE(regex("a*", ""));
   const auto choice = [&](std::string_view text) {
     return matches(Constraint::Kind::kChoice, R"(["yes", "yes or no", "n\"\n", "é"])", text);
   };
