@@ -115,6 +115,16 @@ struct SetBlock {
 struct Scoped {  // {% generation %}, which only has a scope of its own
   Block body;
 };
+// The variable that stands for the text of a filter block. No template can name it.
+inline constexpr const char* kFiltered = "";
+struct FilterBlock {
+  ExprPtr value;  // filters of kFiltered
+  Block body;
+};
+struct With {
+  std::vector<std::pair<Target, ExprPtr>> assignments;
+  Block body;
+};
 struct Break {};
 struct Continue {};
 struct Macro {
@@ -124,7 +134,7 @@ struct Macro {
 };
 
 struct Stmt {
-  std::variant<TextStmt, Output, If, For, Set, SetBlock, Scoped, Break, Continue, Macro> node;
+  std::variant<TextStmt, Output, If, For, Set, SetBlock, Scoped, FilterBlock, With, Break, Continue, Macro> node;
   int line;
 };
 

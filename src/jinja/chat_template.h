@@ -2,9 +2,9 @@
 //
 // The language is what the templates of real models use, with the meaning that it has in transformers: Jinja 3 with
 // trim_blocks, lstrip_blocks, loop controls and an immutable sandbox. Its statements are if, for (with filter and else,
-// but not recursive), set, macro (outside of loops and macros), break, continue and generation. Anything else throws
-// Error, which names it. Known differences: integers have 64 bits; dicts have only strings as keys; `safe` and `escape`
-// return plain strings; a loop's filter runs before its first iteration.
+// but not recursive), set, macro (outside of loops and macros), filter, with, raw, break, continue and generation.
+// Anything else throws Error, which names it. Known differences: integers have 64 bits; dicts have only strings and
+// integers as keys; a loop's filter runs before its first iteration.
 #pragma once
 
 #include <ctime>
@@ -30,8 +30,9 @@ class ChatTemplate {
 
   // Loads the template of a model folder: chat_template.jinja or `chat_template` in tokenizer_config.json (a string, or
   // a list of {name, template} with one named "default"), and the special tokens of tokenizer_config.json; or those of
-  // a GGUF file. If there is no template, present() is false. `template_path`, unless empty, is a file that replaces
-  // the model's template. Throws Error, with the line of the template, if something is malformed.
+  // a GGUF file. A template named "tool_use", of that list or additional_chat_templates/tool_use.jinja, takes the place
+  // of the other where there are tools. If there is no template, present() is false. `template_path`, unless empty, is
+  // a file that replaces the model's templates. Throws Error, with the line of the template, if something is malformed.
   static ChatTemplate load(const std::string& model_dir, const std::string& template_path = "");
   // Parses a template. `special_tokens` is an object of strings, such as {"bos_token": "<s>"}, or null. Throws Error
   // with the line.
@@ -39,6 +40,13 @@ class ChatTemplate {
   static ChatTemplate parse(std::string_view source);
 
   bool present() const { return program_ != nullptr; }
+  // Whether the template walks through the parts of a message's content, {"type": "text", "text": ...}. If so, parts
+  // are to be given as they are, otherwise as one text. `needs_parts`: it can do nothing else, so a text is to be given
+  // as a part.
+  bool reads_parts(const nlohmann::ordered_json& variables) const;
+  bool needs_parts(const nlohmann::ordered_json& variables) const;
+  // The text of the template; empty if there is none.
+  std::string source() const;
 
   // Returns the prompt for `messages`, an array of objects. `variables`, an object or null, has further names for the
   // template: `tools` and `documents`, which are null by default, `enable_thinking` and so on. Members are printed in
@@ -50,7 +58,8 @@ class ChatTemplate {
 
  private:
   struct Program;
-  std::shared_ptr<const Program> program_;
+  const Program& program_for(const nlohmann::ordered_json& variables) const;
+  std::shared_ptr<const Program> program_, with_tools_;
 };
 
 }  // namespace foe

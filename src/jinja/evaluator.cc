@@ -166,6 +166,27 @@ class Evaluator {
     return run_block(scoped.body);
   }
 
+  Flow run(const FilterBlock& filter) {
+    Value text;
+    {
+      const Inner inner(*this, scope_);
+      capture(filter.body, text);
+    }
+    const Inner inner(*this, scope_);
+    scope_->variables[kFiltered] = text;
+    const Value value = evaluate(*filter.value);
+    write(to_text(value, budget_));
+    return Flow::kOn;
+  }
+
+  Flow run(const With& with) {
+    std::vector<Value> values;
+    for (const auto& [target, expr] : with.assignments) values.push_back(evaluate(*expr));
+    const Inner inner(*this, scope_);
+    for (std::size_t i = 0; i < values.size(); ++i) assign(with.assignments[i].first, values[i]);
+    return run_block(with.body);
+  }
+
   Flow run(const Break&) { return Flow::kBreak; }
   Flow run(const Continue&) { return Flow::kContinue; }
 
@@ -223,9 +244,9 @@ class Evaluator {
     std::vector<std::pair<Text, Value>> entries;
     for (const auto& [key_expr, value_expr] : dict.entries) {
       const Value key = evaluate(*key_expr);
-      const Text* text = as<Text>(key);
-      if (text == nullptr) wrong_type("a dict", "texts as keys", key);
-      entries.emplace_back(*text, evaluate(*value_expr));
+      Text text = key_of(key);
+      if (text == nullptr) wrong_type("a dict", "texts and integers as keys", key);
+      entries.emplace_back(std::move(text), evaluate(*value_expr));
     }
     return make_dict(std::move(entries), budget_);
   }

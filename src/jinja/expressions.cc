@@ -70,6 +70,13 @@ class Parser {
     return make(line, ListExpr{Sequence::kTuple, std::move(items)}, nesting);
   }
 
+  // Reads filters of a variable, as `name|name(argument)` without what they are of.
+  ExprPtr filters_of(const std::string& variable) {
+    ExprPtr value = filter(make(tokens_.peek().line, Name{variable}, 0));
+    while (tokens_.accept_sign("|")) value = filter(std::move(value));
+    return value;
+  }
+
  private:
   // Counts the depth of the parser's own recursion.
   struct Level {
@@ -387,6 +394,9 @@ ExprPtr parse_tuple(TokenStream& tokens) {
 }
 ExprPtr parse_plain_tuple(TokenStream& tokens) {
   return Parser(tokens).tuple(&Parser::either);
+}
+ExprPtr parse_filters(TokenStream& tokens, const std::string& variable) {
+  return Parser(tokens).filters_of(variable);
 }
 ExprPtr parse_plain_expression(TokenStream& tokens) {
   return Parser(tokens).either();

@@ -13,5 +13,7 @@ ExprPtr parse_tuple(TokenStream& tokens);
 // The same without a conditional at the outermost level, where "if" belongs to the statement.
 ExprPtr parse_plain_tuple(TokenStream& tokens);
 ExprPtr parse_plain_expression(TokenStream& tokens);
+// Reads the filters of a filter block, which apply to a variable: `trim|indent(2)`.
+ExprPtr parse_filters(TokenStream& tokens, const std::string& variable);
 
 }  // namespace foe::jinja

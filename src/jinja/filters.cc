@@ -13,29 +13,54 @@ namespace {
 
 // -- texts ----------------------------------------------------------------------------------------------------------
 
+// Markup stays markup.
+Value same_kind(const FilterCall& call, std::string text) {
+  return is_markup(call.input) ? make_markup(std::move(text), call.budget) : make_text(std::move(text), call.budget);
+}
+
 template <std::string (*map)(std::string_view, Budget&)>
 Value map_text(const FilterCall& call) {
   call.bind({});
-  return make_text(map(call.text(), call.budget), call.budget);
+  return same_kind(call, map(call.text(), call.budget));
+}
+
+Value title_filter(const FilterCall& call) {
+  call.bind({});
+  return make_text(title_words(call.text(), call.budget), call.budget);
 }
 
 Value trim(const FilterCall& call) {
   const Bound args = call.bind({"chars"});
-  return make_text(std::string(strip(call.text(), kBothSides, args.text_or_null(0), call.budget)), call.budget);
+  return same_kind(call, std::string(strip(call.text(), kBothSides, args.text_or_null(0), call.budget)));
 }
 
 Value string(const FilterCall& call) {
   call.bind({});
-  return make_text(call.text(), call.budget);
+  return same_kind(call, call.text());
+}
+
+Value safe(const FilterCall& call) {
+  call.bind({});
+  return make_markup(call.text(), call.budget);
 }
 
 Value escape(const FilterCall& call) {
   call.bind({});
-  std::string text = call.text();
-  constexpr std::pair<std::string_view, std::string_view> kEntities[] = {
-      {"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"'", "&#39;"}, {"\"", "&#34;"}};
-  for (const auto& [character, entity] : kEntities) text = replace_all(text, character, entity, -1, call.budget);
-  return make_text(std::move(text), call.budget);
+  return make_markup(escaped_unless_markup(call.input, call.budget), call.budget);
+}
+
+Value force_escape(const FilterCall& call) {
+  call.bind({});
+  return make_markup(escaped(call.text(), call.budget), call.budget);
+}
+
+// "%s: %d"|format(a, b), or with names.
+Value format_filter(const FilterCall& call) {
+  const auto& [positional, named] = call.arguments;
+  if (!positional.empty() && !named.empty()) fail("format: expected values with names or without, got both");
+  const Value values =
+      named.empty() ? make_sequence(positional, call.budget, Sequence::kTuple) : make_dict(call.arguments, call.budget);
+  return percent(call.input, call.text(), values, call.budget);
 }
 
 Value replace(const FilterCall& call) {
@@ -66,7 +91,7 @@ Value indent(const FilterCall& call) {
     if (i == 0 ? args.truthy_or(1, false) : blank || !lines[i].empty()) out.add(margin);
     out.add(lines[i]);
   }
-  return out.value();
+  return same_kind(call, out.take());
 }
 
 Value tojson(const FilterCall& call) {
@@ -175,14 +200,16 @@ constexpr Filter kFilters[] = {
     {"e", escape},
     {"escape", escape},
     {"float", to_double},
+    {"forceescape", force_escape},
+    {"format", format_filter},
     {"indent", indent},
     {"int", to_int},
     {"lower", map_text<to_lower>},
     {"replace", replace},
     {"round", round_number},
-    {"safe", string},
+    {"safe", safe},
     {"string", string},
-    {"title", map_text<title_words>},
+    {"title", title_filter},
     {"tojson", tojson},
     {"trim", trim},
     {"upper", map_text<to_upper>},

@@ -44,6 +44,8 @@ class Lexer {
       position_ = tag + (has_sign(tag + 2) ? 3 : 2);
       if (kind == '#') {
         skip_comment();
+      } else if (const std::size_t end = kind == '%' ? end_of_word("raw", position_) : 0) {
+        raw(end);
       } else {
         add(kind == '{' ? Token::kOutputBegin : Token::kBlockBegin, "");
         inside_tag(kind == '{');
@@ -111,6 +113,34 @@ class Lexer {
     const char sign = end > position_ ? source_[end - 1] : '\0';
     position_ = end + 2;
     after_tag(sign, /*trim=*/true);
+  }
+
+  // Returns where a tag that has only this word ends, or 0 if it is another tag. `position` is behind its sign.
+  std::size_t end_of_word(std::string_view word, std::size_t position) const {
+    const auto spaces = [&] {
+      while (at(position) != '\0' && std::isspace(static_cast<unsigned char>(at(position)))) ++position;
+    };
+    spaces();
+    if (source_.compare(position, word.size(), word) != 0) return 0;
+    position += word.size();
+    spaces();
+    if (has_sign(position)) ++position;
+    return source_.compare(position, 2, "%}") == 0 ? position + 2 : 0;
+  }
+
+  // Takes the text up to {% endraw %} as it is. `begin` is behind {% raw %}, which does not trim a line end.
+  void raw(std::size_t begin) {
+    position_ = begin;
+    after_tag(source_[begin - 3], /*trim=*/false);
+    for (std::size_t tag = source_.find("{%", position_); tag != std::string::npos; tag = source_.find("{%", tag + 1)) {
+      const std::size_t end = end_of_word("endraw", tag + (has_sign(tag + 2) ? 3 : 2));
+      if (end == 0) continue;
+      text_until(tag);
+      position_ = end;
+      after_tag(source_[end - 3], /*trim=*/true);
+      return;
+    }
+    refuse("expected {% endraw %} after {% raw %}, got the end of the template");
   }
 
   void after_tag(char sign, bool trim) {

@@ -66,7 +66,7 @@ Value reverse(const FilterCall& call) {
   if (as_text(call.input) == nullptr) return call.list(std::move(items), Sequence::kIterator);
   TextBuilder out(call.budget);
   for (const Value& item : items) print(item, out);
-  return out.value();
+  return is_markup(call.input) ? make_markup(out.take(), call.budget) : out.value();
 }
 
 Value items(const FilterCall& call) {
@@ -76,7 +76,7 @@ Value items(const FilterCall& call) {
   std::vector<Value> pairs;
   if (dict != nullptr) {
     for (const auto& [key, value] : dict->entries) {
-      pairs.push_back(make_sequence({key, value}, call.budget, Sequence::kTuple));
+      pairs.push_back(make_sequence({key_value(key), value}, call.budget, Sequence::kTuple));
     }
   }
   return call.list(std::move(pairs), Sequence::kIterator);
@@ -132,8 +132,8 @@ Value dictsort(const FilterCall& call) {
   if (dict == nullptr) wrong_type("dictsort", "a dict", call.input);
   std::vector<Keyed> entries;
   for (const auto& [key, value] : dict->entries) {
-    entries.push_back({sort_key(by == "key" ? Value(key) : value, args.truthy_or(0, false), call.budget),
-                       make_sequence({key, value}, call.budget, Sequence::kTuple)});
+    entries.push_back({sort_key(by == "key" ? key_value(key) : value, args.truthy_or(0, false), call.budget),
+                       make_sequence({key_value(key), value}, call.budget, Sequence::kTuple)});
   }
   return call.list(sorted(std::move(entries), args.truthy_or(2, false), call.budget));
 }
@@ -197,6 +197,7 @@ const std::string& name_at(const FilterCall& call, std::size_t i, std::string_vi
 // map(attribute="name", default=...) or map("filter", its arguments)
 Value map(const FilterCall& call) {
   std::vector<Value> result;
+  if (!truthy(call.input)) return call.list({}, Sequence::kIterator);  // none, as well as an empty list
   const std::vector<Value> inputs = iterate(call.input, call.budget);
   if (call.arguments.positional.empty()) {
     const Bound args = call.bind({"attribute", "default"}, 1);
@@ -219,6 +220,7 @@ Value map(const FilterCall& call) {
 template <bool kKeep, bool kByAttribute>
 Value select(const FilterCall& call) {
   constexpr std::size_t kTest = kByAttribute ? 1 : 0;
+  if (!truthy(call.input)) return call.list({}, Sequence::kIterator);  // none, as well as an empty list
   const bool has_test = call.arguments.positional.size() > kTest;
   const Arguments rest = rest_of(call.arguments, kTest + 1);
   if (kByAttribute && call.arguments.positional.empty())

@@ -4,6 +4,7 @@
 #include <cctype>
 
 #include "base/error.h"
+#include "jinja/formatting.h"
 #include "jinja/operators.h"
 #include "jinja/strings.h"
 #include "text/utf8.h"
@@ -164,6 +165,7 @@ Value call_text_method(const TextCall& call) {
   if (name == "count") return text_count(call);
   if (name == "removeprefix" || name == "removesuffix") return text_remove_affix(call, name == "removeprefix");
   if (name == "splitlines") return text_lines(call);
+  if (name == "format") return make_text(format_fields(call.text, call.arguments, call.budget), call.budget);
   if (name == "isspace") return text_is_space(call);
   if (name == "isdigit" || name == "isnumeric" || name == "isdecimal") return text_is(call, std::isdigit);
   if (name == "isalpha") return text_is(call, std::isalpha);
@@ -171,19 +173,42 @@ Value call_text_method(const TextCall& call) {
   fail("the method '{}' of a text is not supported in a chat template", name);
 }
 
+// The methods of markup escape the texts that they are given, where these become part of the result, which is markup.
+Value call_markup_method(const std::string& text, std::string_view name, const Arguments& arguments, Budget& budget) {
+  constexpr std::string_view kPlain[] = {"find", "rfind", "index", "rindex", "count", "startswith", "endswith"};
+  if (holds(kPlain, name) || name.starts_with("is")) return call_text_method({text, name, arguments, budget});
+  Arguments safe = arguments;
+  const auto make_safe = [&](Value& value) {
+    if (as_text(value)) value = make_markup(escaped_unless_markup(value, budget), budget);
+  };
+  if (name == "join" && safe.positional.size() == 1) {
+    std::vector<Value> items = iterate(safe.positional[0], budget);
+    for (Value& item : items) item = make_markup(escaped_unless_markup(item, budget), budget);
+    safe.positional[0] = make_sequence(std::move(items), budget);
+  } else if (name != "split" && name != "rsplit") {
+    for (Value& value : safe.positional) make_safe(value);
+    for (auto& [parameter, value] : safe.named) make_safe(value);
+  }
+  const Value result = call_text_method({text, name, safe, budget});
+  if (const std::string* one = as_text(result)) return make_markup(*one, budget);
+  const Sequence* parts = as_sequence(result);
+  if (!parts) return result;
+  std::vector<Value> items;
+  for (const Value& part : parts->items) items.push_back(make_markup(*as_text(part), budget));
+  return make_sequence(std::move(items), budget, parts->kind);
+}
+
 Value call_dict_method(const DictPtr& dict, std::string_view name, const Arguments& arguments, Budget& budget) {
   if (name == "get") {
     const Bound args(name, arguments, {"key", "default"}, 1);
-    const std::string* key = as_text(args[0]);
-    if (key != nullptr) budget.work(key->size());
-    const Value* found = key == nullptr ? nullptr : dict->find(*key);
+    const Value* found = dict->find(args[0], budget);
     return found != nullptr ? *found : args.has(1) ? args[1] : Value(None{});
   }
   Bound(name, arguments, {});
   if (name == "keys") return make_sequence(iterate(dict, budget), budget, Sequence::kKeys);
   std::vector<Value> items;
   for (const auto& [key, value] : dict->entries) {
-    items.push_back(name == "values" ? value : make_sequence({key, value}, budget, Sequence::kTuple));
+    items.push_back(name == "values" ? value : make_sequence({key_value(key), value}, budget, Sequence::kTuple));
   }
   if (name == "values") return make_sequence(std::move(items), budget, Sequence::kValues);
   if (name == "items") return make_sequence(std::move(items), budget, Sequence::kItems);
@@ -261,6 +286,7 @@ bool is_method(const Value& value, std::string_view name) {
 
 Value call_method(const Method& method, const Arguments& arguments, Budget& budget) {
   if (const std::string* text = as_text(method.self)) {
+    if (is_markup(method.self)) return call_markup_method(*text, method.name, arguments, budget);
     return call_text_method({*text, method.name, arguments, budget});
   }
   if (const DictPtr* dict = as<DictPtr>(method.self)) return call_dict_method(*dict, method.name, arguments, budget);

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "jinja/formatting.h"
 #include "jinja/methods.h"
 #include "jinja/strings.h"
 
@@ -117,7 +118,8 @@ Items repeated(const Items& items, std::size_t times, Budget& budget) {
 Value repeat(const Value& value, std::int64_t count, Budget& budget) {
   const auto times = static_cast<std::size_t>(std::max<std::int64_t>(count, 0));
   if (const std::string* text = as_text(value)) {
-    return std::make_shared<const std::string>(repeated(*text, times, budget));
+    const std::string result = repeated(*text, times, budget);
+    return is_markup(value) ? make_markup(result, budget) : Value(std::make_shared<const std::string>(result));
   }
   const Sequence& sequence = *as_sequence(value);
   return make_sequence(repeated(sequence.items, times, budget), budget, sequence.kind);
@@ -182,8 +184,11 @@ Value binary(Binary::Op op, const Value& a, const Value& b, Budget& budget) {
     if (const auto count = as_integer(b); count && is_repeatable(a)) return repeat(a, *count, budget);
     if (const auto count = as_integer(a); count && is_repeatable(b)) return repeat(b, *count, budget);
   }
+  if (const std::string* format = as_text(a); format && op == Binary::kModulo) return percent(a, *format, b, budget);
   if (op != Binary::kAdd) wrong_operands("numbers", a, b);
   if (const std::string* x = as_text(a), *y = as_text(b); x && y) {
+    if (is_markup(a) || is_markup(b))
+      return make_markup(escaped_unless_markup(a, budget) + escaped_unless_markup(b, budget), budget);
     TextBuilder out(budget);
     out.add(*x);
     out.add(*y);
@@ -195,6 +200,20 @@ Value binary(Binary::Op op, const Value& a, const Value& b, Budget& budget) {
   std::vector<Value> items = x->items;
   items.insert(items.end(), y->items.begin(), y->items.end());
   return make_sequence(std::move(items), budget, x->kind);
+}
+
+Value percent(const Value& self, const std::string& format, const Value& values, Budget& budget) {
+  if (!is_markup(self)) return make_text(format_percent(format, values, budget), budget);
+  const auto safe = [&](const Value& value) {
+    return as_text(value) ? make_markup(escaped_unless_markup(value, budget), budget) : value;
+  };
+  const Sequence* tuple = as_sequence(values);
+  if (!tuple || tuple->kind != Sequence::kTuple)
+    return make_markup(format_percent(format, safe(values), budget), budget);
+  std::vector<Value> items;
+  for (const Value& item : tuple->items) items.push_back(safe(item));
+  const Value all = make_sequence(std::move(items), budget, Sequence::kTuple);
+  return make_markup(format_percent(format, all, budget), budget);
 }
 
 Value negate(const Value& value) {
@@ -211,9 +230,7 @@ bool contains(const Value& container, const Value& item, Budget& budget) {
     return find(*text, *part, 0, budget) != std::string::npos;
   }
   if (const Dict* dict = as_dict(container)) {
-    const std::string* key = as_text(item);
-    if (key != nullptr) budget.work(key->size());
-    return key != nullptr && dict->find(*key) != nullptr;
+    return dict->find(item, budget) != nullptr;
   }
   if (is_undefined(container)) return false;
   const Sequence* sequence = as_sequence(container);
@@ -272,8 +289,16 @@ Value get_item(const Value& object, const Value& index, Budget& budget) {
     const Value* member = dict == nullptr ? nullptr : dict->find(*name);
     return member != nullptr ? *member : get_attribute(object, *name);
   }
+  if (const Dict* dict = as_dict(object)) {
+    const Value* member = dict->find(index, budget);
+    if (member != nullptr) return *member;
+  }
   const auto at = as_integer(index);
-  if (const std::string* text = as_text(object); text && at) return text_at(*text, *at, budget);
+  if (const std::string* text = as_text(object); text && at) {
+    const Value character = text_at(*text, *at, budget);
+    const std::string* one = as_text(character);
+    return one && is_markup(object) ? make_markup(*one, budget) : character;
+  }
   const Sequence* sequence = as_sequence(object);
   if (sequence && sequence->kind <= Sequence::kRange && at) {
     const auto size = static_cast<std::int64_t>(sequence->items.size());
@@ -288,7 +313,7 @@ Value get_slice(const Value& object, const Value& start, const Value& stop, cons
     const std::vector<std::string_view> all = characters(*text, budget);
     TextBuilder out(budget);
     for_each_in_slice(all.size(), start, stop, step, [&](std::size_t i) { out.add(all[i]); });
-    return out.value();
+    return is_markup(object) ? make_markup(out.take(), budget) : out.value();
   }
   const Sequence* sequence = as_sequence(object);
   if (!sequence || sequence->kind > Sequence::kRange) wrong_type("a slice", "a text or a list", object);

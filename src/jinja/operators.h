@@ -19,4 +19,7 @@ Value get_item(const Value& object, const Value& index, Budget& budget);
 // x[start:stop:step] of a text or a list. A bound that is none counts as left out.
 Value get_slice(const Value& object, const Value& start, const Value& stop, const Value& step, Budget& budget);
 
+// Returns `format % values`, escaping the texts if `self`, the format as a value, is markup.
+Value percent(const Value& self, const std::string& format, const Value& values, Budget& budget);
+
 }  // namespace foe::jinja

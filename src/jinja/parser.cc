@@ -57,6 +57,8 @@ class TemplateParser {
     if (name == "for") return for_statement();
     if (name == "set") return set_statement();
     if (name == "macro") return macro_statement();
+    if (name == "filter") return filter_statement();
+    if (name == "with") return with_statement();
     if (name == "generation") return Scoped{function_body("endgeneration")};
     if (name == "break" || name == "continue") {
       if (loops_ == 0) fail("line {}: expected '{}' inside a loop", tag_.line, name);
@@ -81,6 +83,26 @@ class TemplateParser {
     Block body = scope({end});
     loops_ = loops;
     return body;
+  }
+
+  FilterBlock filter_statement() {
+    FilterBlock result;
+    result.value = parse_filters(tokens_, kFiltered);
+    result.body = function_body("endfilter");
+    return result;
+  }
+
+  With with_statement() {
+    With result;
+    while (tokens_.peek().kind != Token::kBlockEnd) {
+      if (!result.assignments.empty() && !tokens_.accept_sign(",")) tokens_.refuse("','");
+      Target to;
+      to.names.push_back(assignable_name());
+      tokens_.expect_sign("=");
+      result.assignments.emplace_back(std::move(to), parse_expression(tokens_));
+    }
+    result.body = scope({"endwith"});
+    return result;
   }
 
   If if_statement() {

@@ -86,7 +86,9 @@ void print_sequence(const Value& value, const Sequence& sequence, TextBuilder& o
 
 void print_repr(const Value& value, TextBuilder& out) {
   if (const std::string* text = as_text(value)) {
+    if (is_markup(value)) out.add("Markup(");
     print_escaped(*text, out);
+    if (is_markup(value)) out.add(")");
   } else if (is_undefined(value)) {
     out.add("Undefined");
   } else if (is_none(value)) {
@@ -103,7 +105,7 @@ void print_repr(const Value& value, TextBuilder& out) {
     out.add("{");
     for (std::size_t i = 0; i < dict->entries.size(); ++i) {
       if (i > 0) out.add(", ");
-      print_escaped(*dict->entries[i].first, out);
+      print_repr(key_value(dict->entries[i].first), out);
       out.add(": ");
       print_repr(dict->entries[i].second, out);
     }
@@ -115,7 +117,7 @@ void print_repr(const Value& value, TextBuilder& out) {
 
 class JsonWriter {
  public:
-  JsonWriter(const JsonStyle& style, TextBuilder& out) : style_(style), out_(out) {}
+  JsonWriter(const JsonStyle& style, TextBuilder& out, Budget& budget) : style_(style), out_(out), budget_(budget) {}
 
   void write(const Value& value, int level) {
     if (const std::string* text = as_text(value)) return write_text(*text);
@@ -152,10 +154,11 @@ class JsonWriter {
     std::vector<const std::pair<Text, Value>*> entries;
     for (const auto& entry : dict.entries) entries.push_back(&entry);
     if (style_.sort_keys) {
-      std::sort(entries.begin(), entries.end(), [](auto* a, auto* b) { return *a->first < *b->first; });
+      std::sort(entries.begin(), entries.end(),
+                [&](auto* a, auto* b) { return less(key_value(a->first), key_value(b->first), budget_); });
     }
     write_group('{', '}', entries.size(), level, [&](std::size_t i) {
-      write_text(*entries[i]->first);
+      write_text(to_text(key_value(entries[i]->first), budget_));
       out_.add(style_.key_separator);
       write(entries[i]->second, level + 1);
     });
@@ -194,6 +197,7 @@ class JsonWriter {
 
   const JsonStyle& style_;
   TextBuilder& out_;
+  Budget& budget_;
 };
 
 }  // namespace
@@ -209,9 +213,15 @@ std::string to_text(const Value& value, Budget& budget) {
   return out.take();
 }
 
+std::string to_repr(const Value& value, Budget& budget) {
+  TextBuilder out(budget);
+  print_repr(value, out);
+  return out.take();
+}
+
 std::string to_json(const Value& value, const JsonStyle& style, Budget& budget) {
   TextBuilder out(budget);
-  JsonWriter(style, out).write(value, 0);
+  JsonWriter(style, out, budget).write(value, 0);
   return out.take();
 }
 

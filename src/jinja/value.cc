@@ -1,6 +1,7 @@
 #include "jinja/value.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include <nlohmann/json.hpp>
 
@@ -45,6 +46,55 @@ void Budget::memory(std::size_t bytes) {
 const Value* Dict::find(std::string_view key) const {
   const auto found = index.find(key);
   return found == index.end() ? nullptr : &entries[found->second].second;
+}
+
+const Value* Dict::find(const Value& key, Budget& budget) const {
+  const double* number = as<double>(key);
+  if (number && *number == std::floor(*number) && std::abs(*number) < 0x1p53)
+    return find(Value(static_cast<std::int64_t>(*number)), budget);
+  const Text text = as<bool>(key) ? key_of(*as_integer(key)) : key_of(key);
+  if (!text) return nullptr;
+  budget.work(text->size());
+  return find(*text);
+}
+
+Text key_of(const Value& value) {
+  if (const Text* text = as<Text>(value)) return *text;
+  const auto* integer = as<std::int64_t>(value);
+  return integer ? std::make_shared<const std::string>(fmt::format("\xff{}", *integer)) : nullptr;
+}
+
+Value key_value(const Text& key) {
+  if (!key->starts_with('\xff')) return key;
+  return static_cast<std::int64_t>(std::stoll(key->substr(1)));
+}
+
+namespace {
+// What tells markup from other texts: the way in which its memory is freed.
+struct MarkupDeleter {
+  void operator()(const std::string* text) const { delete text; }
+};
+}  // namespace
+
+Value make_markup(std::string text, Budget& budget) {
+  budget.memory(text.size());
+  return Text(new std::string(std::move(text)), MarkupDeleter{});
+}
+
+bool is_markup(const Value& value) {
+  const Text* text = as<Text>(value);
+  return text != nullptr && std::get_deleter<MarkupDeleter>(*text) != nullptr;
+}
+
+std::string escaped(std::string text, Budget& budget) {
+  constexpr std::pair<std::string_view, std::string_view> kEntities[] = {
+      {"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"'", "&#39;"}, {"\"", "&#34;"}};
+  for (const auto& [character, entity] : kEntities) text = replace_all(text, character, entity, -1, budget);
+  return text;
+}
+
+std::string escaped_unless_markup(const Value& value, Budget& budget) {
+  return is_markup(value) ? to_text(value, budget) : escaped(to_text(value, budget), budget);
 }
 
 Value undefined(std::string why) {
@@ -168,7 +218,7 @@ std::vector<Value> iterate(const Value& value, Budget& budget) {
   }
   if (const Dict* dict = as_dict(value)) {
     budget.memory(dict->entries.size() * sizeof(Value));
-    for (const auto& [key, unused] : dict->entries) items.emplace_back(key);
+    for (const auto& [key, unused] : dict->entries) items.push_back(key_value(key));
     return items;
   }
   if (const std::string* text = as_text(value)) {

@@ -67,14 +67,20 @@ struct Sequence {
   mutable std::size_t used = 0;  // how many items an iterator has returned already
 };
 
-// Keys are strings. Entries are in the order in which their keys were first set.
+// Keys are texts and integers. An integer is kept as a text that is no UTF-8 (key_of), so that no text is equal to it.
+// Entries are in the order in which their keys were first set.
 struct Dict {
   std::vector<std::pair<Text, Value>> entries;
   std::map<std::string_view, std::size_t> index;  // of each key in `entries`, whose texts it refers to
   int nesting = 1;
 
   const Value* find(std::string_view key) const;
+  // Returns the value of a key of any type; null if there is none.
+  const Value* find(const Value& key, Budget& budget) const;
 };
+// Returns how a dict keeps a key, or null if it is neither a text nor an integer, and the key that is kept so.
+Text key_of(const Value& value);
+Value key_value(const Text& key);
 
 struct Namespace {
   std::map<std::string, Value, std::less<>> members;
@@ -93,6 +99,13 @@ struct Method {
 
 Value undefined(std::string why);
 Value make_text(std::string text, Budget& budget);
+// Makes a text that is marked as safe, as by the filter `safe`: MarkupSafe's Markup. It is like any other text, but
+// what is added to it is escaped first, and `escape` leaves it as it is.
+Value make_markup(std::string text, Budget& budget);
+bool is_markup(const Value& value);
+std::string escaped(std::string text, Budget& budget);  // HTML's special characters as entities
+// Returns the text of a value that is added to markup.
+std::string escaped_unless_markup(const Value& value, Budget& budget);
 Value make_sequence(std::vector<Value> items, Budget& budget, Sequence::Kind kind = Sequence::kList);
 // If a key comes twice, its last value counts.
 Value make_dict(std::vector<std::pair<Text, Value>> entries, Budget& budget);
@@ -163,7 +176,8 @@ bool less(const Value& a, const Value& b, Budget& budget);
 
 // -- printing (print.cc) --------------------------------------------------------------------------------------------
 
-// Returns Python's str(value).
+// Returns Python's str(value), and repr(value).
+std::string to_repr(const Value& value, Budget& budget);
 std::string to_text(const Value& value, Budget& budget);
 void print(const Value& value, TextBuilder& out);
 

@@ -72,6 +72,37 @@ class ModelFolder : public testing::Test {
       std::filesystem::path(testing::TempDir()) / testing::UnitTest::GetInstance()->current_test_info()->name();
 };
 
+TEST_F(ModelFolder, MayHaveATemplateForTools) {
+  const ordered_json tools{{"tools", {{{"type", "function"}}}}}, none{{"tools", ordered_json::array()}};
+  write("tokenizer_config.json", R"({"chat_template": [{"name": "default", "template": "plain"},
+                                                         {"name": "tool_use", "template": "{{ tools|length }} tools"}]})");
+  EXPECT_EQ(load().render(ordered_json::array(), tools), "1 tools");
+  EXPECT_EQ(load().render(ordered_json::array(), none), "plain");
+  EXPECT_EQ(rendered(), "plain");
+  std::filesystem::create_directory(dir_ / "additional_chat_templates");
+  write("additional_chat_templates/tool_use.jinja", "from a file");
+  write("chat_template.jinja", "from another");
+  EXPECT_EQ(load().render(ordered_json::array(), tools), "from a file");
+  EXPECT_EQ(rendered(), "from another");
+}
+
+TEST(ChatTemplate, SaysWhetherItReadsParts) {
+  struct Case {
+    const char* source;
+    bool reads, needs;
+  };
+  for (const auto& [source, reads, needs] :
+       {Case{"{% for m in messages %}{{ m.content }}{% endfor %}", false, false},
+        {"{% for m in messages %}{% for part in m['content'] %}{{ part.text }}{% endfor %}{% endfor %}", true, true},
+        {"{% for m in messages %}{%- set content = m.content -%}{% if content is not string %}"
+         "{% for p in content %}{{ p.text }}{% endfor %}{% endif %}{% endfor %}",
+         true, false},
+        {"{% for content in messages %}{% for p in content %}{% endfor %}{% endfor %}", false, false}}) {
+    EXPECT_EQ(ChatTemplate::parse(source).reads_parts(nullptr), reads) << source;
+    EXPECT_EQ(ChatTemplate::parse(source).needs_parts(nullptr), needs) << source;
+  }
+}
+
 TEST_F(ModelFolder, NeedHaveNoTemplate) {
   EXPECT_FALSE(load().present());
   EXPECT_THAT([&] { rendered(); }, ThrowsMessage<Error>(HasSubstr("no chat template")));
