@@ -110,6 +110,8 @@ void run_serve(ServeFlags& flags) {
   launch.ranks = flags.ranks > 0 ? flags.ranks : default_ranks(launch, enough_ranks);
   make_placement(config, plan, launch.ranks);  // throws before anything is started
   flags.serve.model = flags.model.model;
+  flags.serve.version = std::string_view(FOE_VERSION).substr(std::string_view("foe ").size());
+  flags.serve.kv_dtype = flags.model.kv_dtype;
   if (flags.serve.model_name.empty()) flags.serve.model_name = model_name_of(flags.model.model);
   serve_recorded(flags);
 }
@@ -170,6 +172,11 @@ void add_serve_command(Command app) {
                  "name of the model in the API; default: the folder's name");
   command.option("--chat-template", flags->serve.chat_template,
                  "file with the Jinja template that turns a chat into a prompt; default: the model folder's own");
+  command
+      .option("--generation-config", flags->serve.generation_config,
+              "where requests get what they do not say of sampling: auto: generation_config.json of the model's folder;"
+              " none: they are greedy; or a folder with such a file")
+      .show_default();
   command
       .option(
           "--api-key", flags->serve.access.api_keys,

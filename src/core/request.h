@@ -44,10 +44,10 @@ struct SamplingParams {
 
 // A rule that the text of the output must keep.
 struct Constraint {
-  enum class Kind { kNone, kJsonObject, kJsonSchema, kRegex, kChoice };
+  enum class Kind { kNone, kJsonObject, kJsonSchema, kRegex, kChoice, kGrammar };
   Kind kind = Kind::kNone;
-  // The schema, in JSON; the regular expression that the whole text matches; or the texts that are allowed, as an array
-  // of JSON.
+  // The schema, in JSON; the regular expression that the whole text matches; the texts that are allowed, as an array of
+  // JSON; or the rules of a context-free grammar, in GBNF or Lark's notation.
   std::string rule = {};
   // Whether objects for which a schema lists properties may have others, too, where it does not say.
   bool open_objects = false;
@@ -112,6 +112,7 @@ struct TokenLogprob {
 struct LogprobEntry {
   float logprob = 0.0f;           // of the token at this place
   std::vector<TokenLogprob> top;  // the most likely tokens at this place, in descending order; equals by ascending id
+  int rank = 1;                   // of the token: one more than there are tokens that are likelier
 };
 
 // One more output token of a request.

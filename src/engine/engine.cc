@@ -74,11 +74,12 @@ void Engine::abort(std::int64_t id) {
   sampler_.forget(id);
 }
 
-std::vector<TokenEvent> Engine::step() {
+std::vector<TokenEvent> Engine::step(const std::function<void()>& planned) {
   failed_.clear();
   ScheduledStep step = scheduler_.next();
   batch_ = std::move(step.batch);
   if (batch_.empty()) return {};
+  if (planned) planned();
   batch_.candidates = candidates_wanted(step.rows);
   const Logits logits = run_on_all_ranks(batch_, step.sequences);
   const std::vector<SampledToken> tokens = sampler_.sample(step.rows, logits);

@@ -78,8 +78,9 @@ class Engine {
   void abort(std::int64_t id);
   bool idle() const { return scheduler_.idle(); }
   const Scheduler& scheduler() const { return scheduler_; }
-  // Rank 0. Runs one step, if there is work, and returns its output tokens.
-  std::vector<TokenEvent> step();
+  // Rank 0. Runs one step, if there is work, and returns its output tokens. `planned` is called when it is known what
+  // will run, before anything does.
+  std::vector<TokenEvent> step(const std::function<void()>& planned = {});
   // The requests that the last step has ended, without an event, because their logits were not finite (kNotFinite).
   const std::vector<std::int64_t>& failed() const { return failed_; }
   // The batch of the last step.

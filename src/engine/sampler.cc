@@ -272,7 +272,8 @@ LogprobEntry Sampler::logprobs(std::span<const float> logits_V, std::int32_t tok
   };
   candidates_.clear();
   if (top > 0) append_most_likely(logits_V, top, 0, candidates_);
-  LogprobEntry entry{logprob(logits_V[token]), {}};
+  LogprobEntry entry{logprob(logits_V[token]), {}, 1};
+  for (const float x : logits_V) entry.rank += x > logits_V[token];
   for (const Candidate& c : candidates_) entry.top.push_back({c.token, logprob(c.logit)});
   return entry;
 }

@@ -86,6 +86,7 @@ void Scheduler::draft() {
     s->scheduled += drafted;
     budget_.tokens -= drafted;
     budget_.rows -= drafted;
+    ++stats_.drafts;
     stats_.drafted_tokens += drafted;
   }
 }

@@ -135,6 +135,7 @@ std::vector<TokenEvent> Scheduler::commit(std::span<const SampledToken> tokens) 
   FOE_CHECK(tokens.size() == rows_.size(), "{} tokens for {} rows", tokens.size(), rows_.size());
   settle_drafts(tokens);
   for (Sequence* sequence : running_) {
+    stats_.tokens_run += sequence->scheduled;
     sequence->done += std::exchange(sequence->scheduled, 0);
     publish(*sequence);
   }

@@ -17,6 +17,8 @@
 #include "base/strict_json.h"
 #include "sched/scheduler.h"
 #include "server/api/generation.h"
+#include "server/api/generation_defaults.h"
+#include "server/api/info_api.h"
 #include "server/api/tokenize_api.h"
 #include "server/api/work_pool.h"
 #include "server/health_probe.h"
@@ -58,6 +60,10 @@ ServedModel served_model(const ServeOptions& options, const ModelConfig& config)
   for (const std::string& note : config_notes(options.model)) spdlog::warn("{}: {}", options.model, note);
   for (const std::string& note : model.tokenizer.notes(config.vocab_size)) spdlog::warn("{}: {}", options.model, note);
   model.open_objects = options.open_objects;
+  model.defaults = load_generation_defaults(options.model, options.generation_config);
+  if (!model.defaults.described.empty())
+    spdlog::info("{}: requests that do not say otherwise have {}, as {} says (--generation-config none: not)",
+                 options.model, model.defaults.described, model.defaults.path);
   if (options.allow_routes) model.routed_by_requests = config;
   model.chat_template = ChatTemplate::load(options.model, options.chat_template);
   return model;
@@ -69,7 +75,8 @@ class FrontEnd {
       : options_(with_text_as_name(options)),
         config_(load_model_config(options.model)),
         model_(served_model(options_, config_)),
-        metrics_(options_.model_name),
+        tokenizer_info_(tokenizer_info_body(options.model, model_)),
+        metrics_(options_.model_name, config_.max_position_embeddings),
         in_flight_(options.max_queue + kMaxProbes, options.answer_seconds,
                    {.submit = [this](const Request& request) { supervisor_.submit(request); },
                     .abort = [this](std::int64_t id) { supervisor_.abort(id); }}),
@@ -86,6 +93,7 @@ class FrontEnd {
              .tokens = [this](const NewTokens& tokens) { take(tokens); },
              .refused = [this](const Refused& refused) { in_flight_.fail(refused.id, refused.status, refused.reason); },
              .report = [this](const Report& report) { metrics_.update(report.stats); },
+             .load = [this](const Load& load) { metrics_.update(load.stats); },
              .gone = [this] { return in_flight_.ranks_lost(); },
              .lost = [this](const std::string& reason) { ranks_lost(reason); },
              .failed = [this](const std::string& reason) { ranks_failed(reason); },
@@ -161,15 +169,21 @@ class FrontEnd {
     static constexpr Route kRoutes[] = {{"/v1/completions", "POST", &FrontEnd::complete},
                                         {"/v1/chat/completions", "POST", &FrontEnd::chat},
                                         {"/v1/models", "GET", &FrontEnd::list_models},
+                                        {"/v1/models/", "GET", &FrontEnd::show_model},
+                                        {"/version", "GET", &FrontEnd::show_version},
+                                        {"/load", "GET", &FrontEnd::report_load},
+                                        {"/tokenizer_info", "GET", &FrontEnd::show_tokenizer},
                                         {"/tokenize", "POST", &FrontEnd::tokenize_text},
                                         {"/detokenize", "POST", &FrontEnd::detokenize_ids},
                                         {"/health", "GET", &FrontEnd::report_health},
+                                        {"/ping", "GET", &FrontEnd::report_health},
                                         {"/health_generate", "GET", &FrontEnd::probe_health},
                                         {"/metrics", "GET", &FrontEnd::report_metrics},
                                         {"/", "GET", &FrontEnd::show_page},
                                         {"/live", "GET", &FrontEnd::report_live}};
     for (const Route& candidate : kRoutes) {
-      if (request.path != candidate.path) continue;
+      const bool below = candidate.answer == &FrontEnd::show_model && request.path.starts_with(candidate.path);
+      if (request.path != candidate.path && !below) continue;
       const std::string method = request.method == "HEAD" ? "GET" : request.method;
       if (method == candidate.method) return candidate;
       reply->add_headers(fmt::format("Allow: {}\r\n", candidate.method));
@@ -202,6 +216,15 @@ class FrontEnd {
 
   void list_models(const Call&, const Reply& reply) {
     reply->send({.body = models_body(model_.name, started_, model_.max_positions)});
+  }
+
+  void show_model(const Call& call, const Reply& reply) {
+    reply->send({.body = model_body(call->path, model_.name, started_, model_.max_positions)});
+  }
+  void show_version(const Call&, const Reply& reply) { reply->send({.body = version_body(options_.version)}); }
+  void show_tokenizer(const Call&, const Reply& reply) { reply->send({.body = tokenizer_info_}); }
+  void report_load(const Call&, const Reply& reply) {
+    reply->send({.body = fmt::format("{{\"server_load\":{}}}", in_flight_.answers())});
   }
 
   void tokenize_text(const Call& call, const Reply& reply) {
@@ -325,6 +348,7 @@ class FrontEnd {
       spdlog::warn("the model is now on {} ranks instead of {}; with --wire bf16 or int8, this changes texts slightly",
                    ready.ranks, ready_.ranks);
     ready_ = ready;
+    metrics_.ranks_up(ready.ranks, config_.num_layers(), ready.kv_tokens, options_.kv_dtype);
     in_flight_.ranks_up();
     if (supervisor_.restarts() > 0) return spdlog::info("the ranks are up again; {} requests go on", in_flight_.size());
     spdlog::info("{}: {} ranks, plan {}, {} threads each, context {}, KV cache {} tokens", model_.name, ready.ranks,
@@ -410,6 +434,7 @@ class FrontEnd {
   ServeOptions options_;
   ModelConfig config_;
   ServedModel model_;
+  std::string tokenizer_info_;
   Metrics metrics_;
   InFlight in_flight_;
   std::int64_t started_ = std::time(nullptr);

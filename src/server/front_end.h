@@ -11,9 +11,11 @@
 namespace foe {
 
 struct ServeOptions {
-  std::string model;          // the model folder
-  std::string model_name;     // the model's name in the API
-  std::string chat_template;  // a file; empty: the model's own template, if it has one
+  std::string model;                       // the model folder
+  std::string model_name;                  // the model's name in the API
+  std::string version;                     // what /version says
+  std::string chat_template;               // a file; empty: the model's own template, if it has one
+  std::string generation_config = "auto";  // load_generation_defaults()
   std::string host = "127.0.0.1";
   int port = 8000;  // 0: any free port
   HttpLimits http;
@@ -21,6 +23,7 @@ struct ServeOptions {
   std::size_t max_queue = 256;   // the most choices in flight, running and waiting
   double answer_seconds = 3600;  // the longest time for an answer; 0: no limit
   bool open_objects = false;     // whether schemas' objects may have what they do not list (Constraint)
+  std::string kv_dtype;          // of the ranks' KV cache, for metrics
   bool allow_routes = false;     // whether requests may say what they are routed by (foe_route)
   double drain_s = 10;           // the time that answers in flight get when the server is told to stop
   SupervisorOptions supervisor;

@@ -281,6 +281,11 @@ std::string_view Tokenizer::token_bytes(std::int32_t id) const {
   return token ? std::string_view(token->bytes) : std::string_view();
 }
 
+std::string_view Tokenizer::token_name(std::int32_t id) const {
+  const TokenEntry* token = tables_->find(id);
+  return token ? std::string_view(token->name) : std::string_view();
+}
+
 std::size_t Tokenizer::bytes_per_token() const {
   return tables_->bytes_per_token;
 }

@@ -55,6 +55,10 @@ class Tokenizer {
   // token. The view is valid as long as a copy of this tokenizer exists.
   std::string_view token_bytes(std::int32_t id) const;
 
+  // Returns the token's name in the vocabulary, as "Ġthe" or "▁the"; empty for an id without a token. The view is
+  // valid as long.
+  std::string_view token_name(std::int32_t id) const;
+
   // Returns how many bytes of a text one id stands for at most; 0 if there is no limit, since characters can be removed
   // or left out.
   std::size_t bytes_per_token() const;

@@ -293,6 +293,7 @@ TEST(Sampler, ReportsTheModelsProbabilities) {
   const LogprobEntry entry = sampler.logprobs(kLogits, 4, 3);
   // Both are a double rounded once, and doubles that differ by less than 1e-14.
   EXPECT_FLOAT_EQ(entry.logprob, static_cast<float>(-1 - std::log(total)));
+  EXPECT_EQ(entry.rank, std::ranges::count_if(kLogits, [](float x) { return x > kLogits[4]; }) + 1);
   ASSERT_EQ(entry.top.size(), 3u);
   const std::int32_t tokens[] = {1, 3, 2};
   for (int i = 0; i < 3; ++i) {

@@ -248,8 +248,37 @@ class Api:
         status, _, body = self.server.request("GET", "/v1/models")
         self.assertEqual(status, 200)
         self.assertEqual([model["id"] for model in json.loads(body)["data"]], ["tiny"])
+        self.assertEqual(json.loads(self.server.request("GET", "/v1/models/tiny")[2])["max_model_len"],
+                         json.loads(body)["data"][0]["max_model_len"])
+        self.assertEqual(self.server.request("GET", "/v1/models/other")[0], 404)
         self.assertEqual(self.server.request("GET", "/health")[0], 200)
+        self.assertEqual(self.server.request("GET", "/ping")[0], 200)
+        self.assertRegex(json.loads(self.server.request("GET", "/version")[2])["version"], r"^\d")
+        self.assertEqual(json.loads(self.server.request("GET", "/load")[2]), {"server_load": 0})
+        self.assertIn("tokenizer_class", json.loads(self.server.request("GET", "/tokenizer_info")[2]))
         self.assertEqual(len(self.server.ranks()), self.ranks)
+
+    def test_metrics_do_not_lag(self):
+        self.server.complete(prompt="hello there", max_tokens=3)
+        text = self.server.request("GET", "/metrics")[2].decode()
+        steps = re.search(r'foe:iteration_tokens_total_count\{[^}]*\} (\d+)', text)
+        self.assertGreaterEqual(int(steps[1]), 3)  # of this request alone, which has just ended
+        self.assertRegex(text, r'foe:generation_tokens_total\{[^}]*\} [1-9]')
+        self.assertRegex(text, r'foe:comm_bytes_total\{collective="sum",[^}]*\} ')
+
+    def test_a_grammar_holds(self):
+        text = self.server.text(prompt="a sum: ", max_tokens=40, structured_outputs={
+            "grammar": 'root ::= term ("+" term){2}\nterm ::= [0-9]{1,2} | "(" root ")"'})
+        self.assertRegex(text, r"^[0-9+()]+$")
+
+    def test_logprobs_of_the_prompt(self):
+        choice = self.server.complete(prompt="hello there", max_tokens=1, prompt_logprobs=2)["choices"][0]
+        places = choice["prompt_logprobs"]
+        self.assertIsNone(places[0])
+        for place in places[1:]:
+            ranks = sorted(named["rank"] for named in place.values())
+            self.assertEqual(ranks[:2], [1, 2])
+            self.assertTrue(all(named["logprob"] <= 0 for named in place.values()))
 
     def test_an_answer_has_openais_fields(self):
         answer = self.server.complete(model="tiny", prompt="hello there", max_tokens=5)

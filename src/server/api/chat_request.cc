@@ -27,6 +27,20 @@ std::string join_parts(const json& parts) {
   return text;
 }
 
+// Gives the contents of messages the form that the template reads: parts where it walks through them, otherwise texts.
+void form_contents(json& messages, const ChatTemplate& chat_template, const json& variables) {
+  for (json& message : messages) {
+    const auto content = message.find("content");
+    if (content == message.end()) continue;
+    if (content->is_array()) {
+      const std::string text = join_parts(*content);  // refuses other parts
+      if (!chat_template.reads_parts(variables)) *content = text;
+    } else if (content->is_string() && chat_template.needs_parts(variables)) {
+      *content = json::array({{{"type", "text"}, {"text", *content}}});
+    }
+  }
+}
+
 // OpenAI's API has the arguments of a call as a text of JSON. Templates walk through them as an object.
 void parse_arguments(json& message) {
   const auto calls = message.find("tool_calls");
@@ -37,7 +51,9 @@ void parse_arguments(json& message) {
     if (!call.is_object() || function == call.end() || !function->is_object())
       refuse("messages", "expected tool_calls with a function, an object, got {}", excerpt(call));
     const auto arguments = function->find("arguments");
-    if (arguments == function->end() || !arguments->is_string()) continue;
+    if (arguments == function->end() || arguments->is_null() || arguments->is_object()) continue;
+    if (!arguments->is_string())
+      refuse("messages", "expected arguments of a tool call to be an object, got {}", excerpt(*arguments));
     const std::string text = arguments->get<std::string>();
     json parsed = json::object();
     try {
@@ -63,7 +79,6 @@ json read_messages(const json& object) {
     if (!role || !role->is_string())
       refuse("messages", "expected messages with a role, a string, got {}", excerpt(message));
     const json* content = find_field(message, "content");
-    if (content && content->is_array()) message["content"] = join_parts(*content);
     if (content && !content->is_array() && !content->is_string())
       refuse("messages", "expected content to be a string or a list of parts, got {}", excerpt(*content));
     if (!content && !find_field(message, "tool_calls"))
@@ -83,7 +98,7 @@ void read_logprobs(const json& object, SamplingParams& sampling) {
 // Cuts what the template writes behind the content of the last message, which the answer continues.
 void end_in_message(std::string& text, const json& message) {
   const json* content = find_field(message, "content");
-  std::string last = content ? content->get<std::string>() : "";
+  std::string last = !content ? "" : content->is_array() ? join_parts(*content) : content->get<std::string>();
   std::size_t at = text.rfind(last);
   if (at == text.npos) {  // some templates write it without the spaces around it
     constexpr const char* kSpaces = " \t\r\n";
@@ -100,7 +115,7 @@ void end_in_message(std::string& text, const json& message) {
 }  // namespace
 
 std::vector<std::int32_t> encode_chat(const json& object, const ServedModel& model) {
-  const json messages = read_messages(object);
+  json messages = read_messages(object);
   if (!model.chat_template.present())
     throw ApiError(
         400, "messages",
@@ -125,13 +140,15 @@ std::vector<std::int32_t> encode_chat(const json& object, const ServedModel& mod
     if (!effort->is_string()) refuse("reasoning_effort", "expected a string, got {}", excerpt(*effort));
     variables["reasoning_effort"] = *effort;
   }
+  const json last = messages.back();
+  form_contents(messages, model.chat_template, variables);
   std::string text;
   try {
     text = model.chat_template.render(messages, variables, options);
   } catch (const Error& error) {
     throw ApiError(400, "messages", error.what());
   }
-  if (continues) end_in_message(text, messages.back());
+  if (continues) end_in_message(text, last);
   // The template has written the special tokens into the text.
   return encode_prompt(text, "messages", model, {.add_special_tokens = read_bool(object, "add_special_tokens", false)});
 }
@@ -145,7 +162,9 @@ GenerationRequest parse_chat_request(std::string_view body, const ServedModel& m
   if (const json* choice = find_field(object, "tool_choice"); choice && *choice != "none" && *choice != "auto")
     refuse("tool_choice", "expected none or auto, got {}", excerpt(*choice));
   request.prompts.push_back(truncated(object, model, encode_chat(object, model)));
-  const int rest = std::max(1, model.max_positions - static_cast<int>(request.prompts[0].size()));
+  request.sampling.prompt_logprobs = request.prompt_logprobs;
+  int rest = std::max(1, model.max_positions - static_cast<int>(request.prompts[0].size()));
+  rest = std::min(rest, model.defaults.max_tokens.value_or(rest));
   const int max_tokens = read_int(object, "max_tokens", 1, model.max_positions, rest);
   request.max_tokens = read_int(object, "max_completion_tokens", 1, model.max_positions, max_tokens);
   check_size(request, model);

@@ -1,4 +1,6 @@
 // Reads the body of POST /v1/completions.
+#include <algorithm>
+
 #include <nlohmann/json.hpp>
 
 #include "base/strict_json.h"
@@ -49,9 +51,10 @@ GenerationRequest parse_completion_request(std::string_view body, const ServedMo
   GenerationRequest request;
   read_common(object, model, request);
   request.echo = read_bool(object, "echo", false);
+  request.max_tokens = std::min(request.max_tokens, model.defaults.max_tokens.value_or(request.max_tokens));
   request.max_tokens = read_int(object, "max_tokens", request.echo ? 0 : 1, model.max_positions, request.max_tokens);
   request.sampling.logprobs = read_logprobs(object);
-  request.sampling.prompt_logprobs = request.echo ? request.sampling.logprobs : -1;
+  request.sampling.prompt_logprobs = std::max(request.echo ? request.sampling.logprobs : -1, request.prompt_logprobs);
   request.prompts = read_prompts(object, model);
   check_size(request, model);
   return request;

@@ -41,6 +41,11 @@ std::string choice_text(const std::string& field, const json& choice) {
   return choice.dump();
 }
 
+std::string grammar_text(const std::string& field, const json& grammar) {
+  if (!grammar.is_string()) refuse(field, "expected a grammar, a string, got {}", excerpt(grammar));
+  return grammar.get<std::string>();
+}
+
 // Refuses members that would be ignored.
 void require_members(const std::string& field, const json& object, std::initializer_list<std::string_view> known) {
   for (const auto& [name, value] : object.items())
@@ -85,9 +90,11 @@ void read_structured_outputs(const json& outputs, std::vector<Rule>& rules) {
       rules.push_back({field, {Kind::kRegex, regex_text(field, value)}});
     else if (name == "choice")
       rules.push_back({field, {Kind::kChoice, choice_text(field, value)}});
+    else if (name == "grammar")
+      rules.push_back({field, {Kind::kGrammar, grammar_text(field, value)}});
     else
-      refuse(field, "expected json, json_object (true or false), regex or choice, got \"{}\": {}", shorten(name),
-             excerpt(value));
+      refuse(field, "expected json, json_object (true or false), regex, choice or grammar, got \"{}\": {}",
+             shorten(name), excerpt(value));
   }
 }
 
@@ -106,6 +113,7 @@ Constraint read_constraint(const json& object, const ServedModel& model) {
   read("guided_regex", Kind::kRegex, regex_text);
   read("regex", Kind::kRegex, regex_text);
   read("guided_choice", Kind::kChoice, choice_text);
+  for (const char* name : {"grammar", "guided_grammar", "ebnf"}) read(name, Kind::kGrammar, grammar_text);
   if (rules.empty()) return {};
   if (rules.size() > 1)
     refuse(rules[1].field, "expected one rule for the text, got another one beside that of {}", rules[0].field);

@@ -32,6 +32,7 @@ Generation::Generation(AnswerHeader header, GenerationRequest request, const Tok
       metrics_(metrics),
       work_pool_(work_pool),
       unfinished_(request_.choices()) {
+  metrics_.accepted(request_.n);
   for (std::size_t i = 0; i < request_.choices(); ++i) {
     choices_.push_back({StreamDecoder(tokenizer, request_.skip_special_tokens),
                         StopStrings(request_.stop, request_.include_stop),
@@ -44,7 +45,7 @@ Generation::Generation(AnswerHeader header, GenerationRequest request, const Tok
   if (!request_.stream) return;
   reply_->begin_stream("text/event-stream");
   for (std::size_t i = 0; header_.api == Api::kChat && i < choices_.size(); ++i)
-    write(role_chunk(header_, i, request_.include_usage));
+    write(role_chunk(header_, with_usage(i), request_.include_usage));
 }
 
 bool Generation::take(std::size_t index, const TokenEvent& event) {
@@ -74,7 +75,7 @@ bool Generation::take(std::size_t index, const TokenEvent& event) {
   measure(choice, event);
   const bool finished = piece.finish.has_value();
   if (request_.stream && (!piece.text.empty() || finished)) {
-    write(answer_chunk(header_, piece, request_.include_usage));
+    write(answer_chunk(header_, with_usage(index), request_.include_usage));
     piece.text.clear();
     if (piece.logprobs) piece.logprobs->clear();
     if (piece.token_ids) piece.token_ids->clear();
@@ -90,11 +91,12 @@ void Generation::begin(std::size_t index, const TokenEvent& event) {
   choice.cached_tokens = event.cached_tokens;
   const std::vector<std::int32_t>& prompt = prompt_of(index);
   choice.decoder.begin_after(prompt);
+  if (request_.sampling.prompt_logprobs >= 0 && event.prompt.size() + 1 != prompt.size())
+    foe::fail("expected logprobs of {} prompt tokens from the ranks, got {}", prompt.size() - 1, event.prompt.size());
+  if (request_.prompt_logprobs >= 0) report_prompt(choice, prompt, event.prompt);
   if (!request_.echo) return;
   choice.piece.text = tokenizer_.decode(prompt, request_.skip_special_tokens);
   if (choice.piece.logprobs) {
-    if (event.prompt.size() + 1 != prompt.size())
-      foe::fail("expected logprobs of {} prompt tokens from the ranks, got {}", prompt.size() - 1, event.prompt.size());
     StreamDecoder decoder(tokenizer_, request_.skip_special_tokens);
     for (std::size_t i = 0; i < prompt.size(); ++i) {
       report(choice, prompt[i], i == 0 ? std::optional<LogprobEntry>() : event.prompt[i - 1]);
@@ -127,23 +129,58 @@ void Generation::report(Choice& choice, std::int32_t token, const std::optional<
   TokenReport report{name(token), {}, {}, choice.characters};
   if (entry) {
     report.logprob = entry->logprob;
-    for (const TokenLogprob& top : entry->top) report.top.emplace_back(name(top.token), top.logprob);
+    for (const TokenLogprob& top : entry->top) {
+      if (static_cast<int>(report.top.size()) == request_.sampling.logprobs) break;  // prompt_logprobs may want more
+      report.top.emplace_back(name(top.token), top.logprob);
+    }
   }
   choice.piece.logprobs->push_back(std::move(report));
+}
+
+void Generation::report_prompt(Choice& choice, const std::vector<std::int32_t>& prompt,
+                               const std::vector<LogprobEntry>& entries) {
+  std::vector<PromptReport>& places = choice.piece.prompt_logprobs.emplace(prompt.size());
+  const auto bytes = [&](std::int32_t id) { return std::string(tokenizer_.token_bytes(id)); };
+  for (std::size_t i = 1; i < prompt.size(); ++i) {
+    const LogprobEntry& entry = entries[i - 1];
+    places[i].tokens.push_back({prompt[i], bytes(prompt[i]), entry.logprob, entry.rank});
+    for (int k = 0; k < request_.prompt_logprobs && k < static_cast<int>(entry.top.size()); ++k)
+      if (entry.top[k].token == prompt[i])
+        places[i].tokens.front().rank = k + 1;
+      else
+        places[i].tokens.push_back({entry.top[k].token, bytes(entry.top[k].token), entry.top[k].logprob, k + 1});
+  }
+}
+
+// Returns the piece of a choice, with the usage so far if chunks have that.
+const ChoicePiece& Generation::with_usage(std::size_t index) {
+  Choice& choice = choices_[index];
+  if (request_.usage_in_chunks)
+    choice.piece.usage = {static_cast<std::int64_t>(prompt_of(index).size()),
+                          request_.max_tokens > 0 ? choice.tokens : 0, choice.cached_tokens};
+  return choice.piece;
 }
 
 void Generation::measure(Choice& choice, const TokenEvent& event) {
   const auto now = Clock::now();
   const auto seconds = [](Clock::duration time) { return std::chrono::duration<double>(time).count(); };
+  const std::vector<std::int32_t>& prompt = prompt_of(choice.piece.index);
   if (choice.tokens == 1) {
     choice.first_token = now;
-    metrics_.first_token(seconds(now - start_), event.queue_s, event.prefill_s);
+    choice.queue_s = event.queue_s;
+    metrics_.first_token(seconds(now - start_), event.queue_s, event.prefill_s, static_cast<int>(prompt.size()),
+                         event.cached_tokens);
   } else {
     metrics_.next_token(seconds(now - choice.last_token));
   }
   choice.last_token = now;
   if (choice.piece.finish)
-    metrics_.finished({seconds(choice.first_token - start_), seconds(now - start_), choice.tokens},
+    metrics_.finished({.first_token = seconds(choice.first_token - start_),
+                       .last_token = seconds(now - start_),
+                       .queue_s = choice.queue_s,
+                       .tokens = choice.tokens,
+                       .prompt_tokens = static_cast<int>(prompt.size()),
+                       .max_tokens = request_.max_tokens},
                       *choice.piece.finish);
 }
 
@@ -196,7 +233,7 @@ void Generation::send_answer() {
 
 void Generation::fail(int status, const std::string& message) {
   end_with(fmt::format("error {}: {:?}", status, shorten(message, kMaxMessageBytes)));
-  metrics_.failed(status);
+  metrics_.failed(status, unfinished_);
   if (!request_.stream) return send_error(*reply_, status, message);
   write(error_chunk(status, message));
   write(done_chunk());
@@ -209,7 +246,7 @@ void Generation::reassure() {
 
 void Generation::client_left() {
   end_with("client left");
-  metrics_.failed(499);
+  metrics_.failed(499, unfinished_);
 }
 
 AnswerUsage Generation::usage() const {

@@ -45,12 +45,15 @@ class Generation : public Answer {
     std::size_t characters = 0;  // characters of the text before the next token
     int tokens = 0;
     int cached_tokens = 0;
+    double queue_s = 0;
     Clock::time_point first_token = {}, last_token = {};
   };
 
   void begin(std::size_t index, const TokenEvent& event);
   std::string text_of(Choice& choice, const TokenEvent& event);
   void report(Choice& choice, std::int32_t token, const std::optional<LogprobEntry>& entry);
+  void report_prompt(Choice& choice, const std::vector<std::int32_t>& prompt, const std::vector<LogprobEntry>& entries);
+  const ChoicePiece& with_usage(std::size_t index);
   void measure(Choice& choice, const TokenEvent& event);
   void write(std::string_view piece);
   void end();

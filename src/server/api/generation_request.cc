@@ -38,15 +38,29 @@ std::optional<std::uint64_t> read_seed(const json& object) {
   return value->get<std::uint64_t>();  // a negative one wraps around: any 64 bits are a seed
 }
 
-bool read_include_usage(const json& object, bool stream) {
+void read_stream_options(const json& object, bool stream, GenerationRequest& request) {
   const json* value = find_field(object, "stream_options");
-  if (!value) return false;
+  if (!value) return;
   if (!stream) refuse("stream_options", "expected it only with stream = true");
   if (!value->is_object()) refuse("stream_options", "expected an object, got {}", excerpt(*value));
   for (const auto& [name, option] : value->items())  // obfuscation pads the chunks of OpenAI's servers
-    if (name != "include_usage" && name != "include_obfuscation" && !option.is_null() && option != false)
-      refuse("stream_options", "expected include_usage alone, got {} {}", shorten(name), excerpt(option));
-  return read_bool(*value, "include_usage", false);
+    if (name != "include_usage" && name != "continuous_usage_stats" && name != "include_obfuscation" &&
+        !option.is_null() && option != false)
+      refuse("stream_options", "expected include_usage and continuous_usage_stats, got {} {}", shorten(name),
+             excerpt(option));
+  request.include_usage = read_bool(*value, "include_usage", false);
+  request.usage_in_chunks = read_bool(*value, "continuous_usage_stats", false);
+  if (request.usage_in_chunks && !request.include_usage)
+    refuse("stream_options", "expected include_usage = true beside continuous_usage_stats = true");
+}
+
+// Reads how many of the most likely tokens are reported for each token of the prompt. vLLM's -1, for all of the
+// vocabulary, is more than is kept.
+int read_prompt_logprobs(const json& object, bool stream) {
+  constexpr const char* kField = "prompt_logprobs";
+  const int most = read_int(object, kField, 0, kMaxLogprobs, -1);
+  if (most >= 0 && stream) refuse(kField, "expected it only with stream = false");
+  return most;
 }
 
 // Reads {"50256": -100}, whose keys are ids as strings.
@@ -138,12 +152,12 @@ std::vector<std::vector<std::int32_t>> read_bad_words(const json& object, const 
 }
 
 SamplingParams read_sampling(const json& object, const ServedModel& model) {
-  SamplingParams p;
+  SamplingParams p = model.defaults.sampling;
   p.temperature = read_float(object, "temperature", p.temperature);
   p.top_p = read_float(object, "top_p", p.top_p);
   p.min_p = read_float(object, "min_p", p.min_p);
   // In vLLM's API -1 means all tokens.
-  p.top_k = std::max(0, read_int(object, "top_k", -1, std::numeric_limits<int>::max(), 0));
+  p.top_k = std::max(0, read_int(object, "top_k", -1, std::numeric_limits<int>::max(), p.top_k));
   p.presence_penalty = read_float(object, "presence_penalty", p.presence_penalty);
   p.frequency_penalty = read_float(object, "frequency_penalty", p.frequency_penalty);
   p.repetition_penalty = read_float(object, "repetition_penalty", p.repetition_penalty);
@@ -190,6 +204,9 @@ std::size_t reply_bytes(const GenerationRequest& request) {
   std::size_t tokens = request.choices() * static_cast<std::size_t>(request.max_tokens);
   if (request.echo)
     for (const auto& prompt : request.prompts) tokens += request.n * prompt.size();
+  if (request.prompt_logprobs >= 0)
+    for (const auto& prompt : request.prompts)
+      tokens += request.n * prompt.size() * static_cast<std::size_t>(2 + request.prompt_logprobs);
   const int reports = request.sampling.logprobs < 0 ? 0 : 2 + request.sampling.logprobs;
   return tokens * (kTokenBytes + kReportBytes * static_cast<std::size_t>(reports));
 }
@@ -225,7 +242,8 @@ void read_common(const json& object, const ServedModel& model, GenerationRequest
   request.return_ids = read_bool(object, "return_token_ids", false);
   request.tokens_as_ids = read_bool(object, "return_tokens_as_token_ids", false);
   request.stream = read_bool(object, "stream", false);
-  request.include_usage = read_include_usage(object, request.stream);
+  read_stream_options(object, request.stream, request);
+  request.prompt_logprobs = read_prompt_logprobs(object, request.stream);
   request.priority = read_int(object, "priority", 1 - kMaxPriority, kMaxPriority, 0);
   request.cache_salt = read_cache_salt(object);
   request.constraint = read_constraint(object, model);
@@ -254,7 +272,13 @@ std::vector<std::int32_t> encode_prompt(const std::string& text, const char* fie
 
 std::vector<std::int32_t> truncated(const json& object, const ServedModel& model, std::vector<std::int32_t> ids) {
   const int most = read_int(object, "truncate_prompt_tokens", 1, model.max_positions, model.max_positions);
-  if (find_field(object, "truncate_prompt_tokens") && ids.size() > static_cast<std::size_t>(most))
+  const json* side = find_field(object, "truncation_side");
+  if (side && *side != "left" && *side != "right")
+    refuse("truncation_side", "expected left or right, got {}", excerpt(*side));
+  if (!find_field(object, "truncate_prompt_tokens") || ids.size() <= static_cast<std::size_t>(most)) return ids;
+  if (side && *side == "right")
+    ids.resize(static_cast<std::size_t>(most));
+  else
     ids.erase(ids.begin(), ids.end() - most);
   return ids;
 }

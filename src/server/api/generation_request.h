@@ -1,6 +1,7 @@
 // Reads and checks what a client asks to be generated, at either endpoint: OpenAI's fields and further ones of vLLM's.
 //
-// One default differs from OpenAI's: without `temperature` the answer is greedy (0 instead of 1). A field that is null
+// One default differs from OpenAI's: without `temperature` the answer is greedy (0 instead of 1), unless the model's
+// generation_config.json says otherwise (ServedModel::defaults). A field that is null
 // counts as absent. Unknown fields are refused, and so are those that ask for something that foe cannot do
 // (known_fields.h).
 #pragma once
@@ -19,6 +20,7 @@
 #include "core/request.h"
 #include "grammar/cache.h"
 #include "jinja/chat_template.h"
+#include "server/api/generation_defaults.h"
 #include "tokenizer/tokenizer.h"
 
 namespace foe {
@@ -34,7 +36,8 @@ struct ServedModel {
   ChatTemplate chat_template = {};
   // Set if requests may say what they are routed by.
   std::optional<ModelConfig> routed_by_requests = {};
-  bool open_objects = false;                                                   // what Constraint::open_objects is
+  GenerationDefaults defaults = {};  // for requests that do not say it themselves
+  bool open_objects = false;         // what Constraint::open_objects is
   std::shared_ptr<GrammarCache> grammars = std::make_shared<GrammarCache>(8);  // compiled to check schemas
 };
 
@@ -57,7 +60,9 @@ struct GenerationRequest {
   bool return_ids = false;     // report the ids of prompt and answer
   bool tokens_as_ids = false;  // name tokens "token_id:ID" in logprobs
   bool stream = false;
-  bool include_usage = false;  // at the end of a stream
+  bool include_usage = false;    // at the end of a stream
+  bool usage_in_chunks = false;  // and in each of its chunks, of the choice so far
+  int prompt_logprobs = -1;      // report the prompt's tokens and so many of the most likely ones; -1: nothing
   int priority = 0;
   std::uint64_t cache_salt = 0;  // what Request::cache_salt is
   Constraint constraint;
@@ -90,7 +95,8 @@ Constraint read_constraint(const nlohmann::ordered_json& object, const ServedMod
 // Returns the ids of a prompt. Throws ApiError 400 for a text that cannot fit the context, without tokenising it.
 std::vector<std::int32_t> encode_prompt(const std::string& text, const char* field, const ServedModel& model,
                                         EncodeOptions options);
-// Returns the last ids of a prompt: as many as the field truncate_prompt_tokens says, all if it is absent.
+// Returns the last ids of a prompt, or with truncation_side = "right" the first ones: as many as the field
+// truncate_prompt_tokens says, all if it is absent.
 std::vector<std::int32_t> truncated(const nlohmann::ordered_json& object, const ServedModel& model,
                                     std::vector<std::int32_t> ids);
 // Writes the conversation in the field `messages` as one text with the chat template, and returns its ids.

@@ -78,6 +78,21 @@ json logprobs_of(Api api, const ChoicePiece& choice) {
   return api == Api::kChat ? chat_logprobs(*choice.logprobs) : completion_logprobs(*choice.logprobs);
 }
 
+json prompt_logprobs_of(const std::vector<PromptReport>& places) {
+  json list = json::array();
+  for (const PromptReport& place : places) {
+    json tokens = json::object();
+    for (const PromptReport::Named& named : place.tokens) {
+      std::string text;
+      append_lossy_utf8(text, named.bytes, /*last=*/true);
+      tokens.emplace(std::to_string(named.token),
+                     json{{"logprob", named.logprob}, {"rank", named.rank}, {"decoded_token", std::move(text)}});
+    }
+    list.push_back(place.tokens.empty() ? json(nullptr) : std::move(tokens));
+  }
+  return list;
+}
+
 json choice_of(Api api, const ChoicePiece& choice, bool chunk) {
   json result{{"index", choice.index}};
   if (api == Api::kCompletions)
@@ -90,6 +105,8 @@ json choice_of(Api api, const ChoicePiece& choice, bool chunk) {
   result["finish_reason"] = choice.finish ? json(to_string(*choice.finish)) : json(nullptr);
   if (choice.token_ids) result["token_ids"] = *choice.token_ids;
   if (choice.prompt_token_ids) result["prompt_token_ids"] = *choice.prompt_token_ids;
+  if (choice.prompt_logprobs && api == Api::kCompletions)
+    result["prompt_logprobs"] = prompt_logprobs_of(*choice.prompt_logprobs);
   result["stop_reason"] = nullptr;
   if (const auto* text = std::get_if<std::string>(&choice.stopped_by)) result["stop_reason"] = *text;
   if (const auto* id = std::get_if<std::int32_t>(&choice.stopped_by)) result["stop_reason"] = *id;
@@ -103,10 +120,11 @@ json usage_of(const AnswerUsage& usage) {
           {"prompt_tokens_details", {{"cached_tokens", usage.cached_tokens}}}};
 }
 
-std::string chunk_of(const AnswerHeader& header, json choices, bool null_usage) {
+std::string chunk_of(const AnswerHeader& header, json choices, bool null_usage,
+                     const std::optional<AnswerUsage>& usage) {
   json body = object_of(header, true);
   body["choices"] = std::move(choices);
-  if (null_usage) body["usage"] = nullptr;
+  if (null_usage) body["usage"] = usage ? usage_of(*usage) : json(nullptr);
   return event(dump(body));
 }
 
@@ -121,19 +139,22 @@ std::string answer_body(const AnswerHeader& header, const std::vector<ChoicePiec
     if (&choice != &choices.front()) body += ',';
     body += dump(choice_of(header.api, choice, false));
   }
-  return body + "],\"usage\":" + dump(usage_of(usage)) + '}';
+  body += "],\"usage\":" + dump(usage_of(usage));
+  if (header.api == Api::kChat && choices.front().prompt_logprobs)  // a chat has one prompt
+    body += ",\"prompt_logprobs\":" + dump(prompt_logprobs_of(*choices.front().prompt_logprobs));
+  return body + '}';
 }
 
-std::string role_chunk(const AnswerHeader& header, std::size_t index, bool null_usage) {
-  const json choice{{"index", index},
-                    {"delta", {{"role", "assistant"}, {"content", ""}}},
-                    {"logprobs", nullptr},
-                    {"finish_reason", nullptr}};
-  return chunk_of(header, json::array({choice}), null_usage);
+std::string role_chunk(const AnswerHeader& header, const ChoicePiece& choice, bool null_usage) {
+  const json first{{"index", choice.index},
+                   {"delta", {{"role", "assistant"}, {"content", ""}}},
+                   {"logprobs", nullptr},
+                   {"finish_reason", nullptr}};
+  return chunk_of(header, json::array({first}), null_usage, choice.usage);
 }
 
 std::string answer_chunk(const AnswerHeader& header, const ChoicePiece& choice, bool null_usage) {
-  return chunk_of(header, json::array({choice_of(header.api, choice, true)}), null_usage);
+  return chunk_of(header, json::array({choice_of(header.api, choice, true)}), null_usage, choice.usage);
 }
 
 std::string usage_chunk(const AnswerHeader& header, const AnswerUsage& usage) {
@@ -153,17 +174,6 @@ std::string done_chunk() {
 
 std::string comment() {
   return ": waiting\n\n";
-}
-
-std::string models_body(const std::string& model, std::int64_t created, int max_positions) {
-  return dump({{"object", "list"},
-               {"data", json::array({{{"id", model},
-                                      {"object", "model"},
-                                      {"created", created},
-                                      {"owned_by", "foe"},
-                                      {"root", model},
-                                      {"parent", nullptr},
-                                      {"max_model_len", max_positions}}})}});
 }
 
 }  // namespace foe

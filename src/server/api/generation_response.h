@@ -1,4 +1,4 @@
-// Writes the JSON of replies to POST /v1/completions, POST /v1/chat/completions and GET /v1/models, as text.
+// Writes the JSON of replies to POST /v1/completions and POST /v1/chat/completions, as text.
 #pragma once
 
 #include <cstdint>
@@ -28,16 +28,15 @@ struct TokenReport {
   std::size_t offset = 0;  // where it is in the choice's text, in characters
 };
 
-// One choice of an answer, or a piece of it.
-struct ChoicePiece {
-  std::size_t index = 0;
-  std::string text;
-  std::optional<std::vector<TokenReport>> logprobs = {};        // none if they were not asked for
-  std::optional<std::vector<std::int32_t>> token_ids = {};      // likewise
-  const std::vector<std::int32_t>* prompt_token_ids = nullptr;  // in the first piece if ids were asked for; not owned
-  std::optional<FinishReason> finish = {};
-  std::variant<std::monostate, std::string, std::int32_t> stopped_by =
-      {};  // a stop string, or an id that was asked for
+// What is reported of one place in a prompt: the token that is there first, then the most likely ones.
+struct PromptReport {
+  struct Named {
+    std::int32_t token;
+    std::string bytes;
+    float logprob;
+    int rank;  // 1: the most likely
+  };
+  std::vector<Named> tokens;  // none for the first place
 };
 
 struct AnswerUsage {
@@ -46,18 +45,30 @@ struct AnswerUsage {
   std::int64_t cached_tokens = 0;  // tokens of the prompt that were in the prefix cache
 };
 
+// One choice of an answer, or a piece of it.
+struct ChoicePiece {
+  std::size_t index = 0;
+  std::string text;
+  std::optional<std::vector<TokenReport>> logprobs = {};          // none if they were not asked for
+  std::optional<std::vector<std::int32_t>> token_ids = {};        // likewise
+  const std::vector<std::int32_t>* prompt_token_ids = nullptr;    // in the first piece if ids were asked for; not owned
+  std::optional<std::vector<PromptReport>> prompt_logprobs = {};  // likewise
+  std::optional<AnswerUsage> usage = {};                          // chunks: of the choice so far, if that was asked for
+  std::optional<FinishReason> finish = {};
+  std::variant<std::monostate, std::string, std::int32_t> stopped_by =
+      {};  // a stop string, or an id that was asked for
+};
+
 std::string answer_body(const AnswerHeader& header, const std::vector<ChoicePiece>& choices, const AnswerUsage& usage);
 
 // Each returns one event of a stream, including "data:" and the empty line after it. `null_usage` says that the client
 // has asked for usage, which is null in all chunks but the last.
-std::string role_chunk(const AnswerHeader& header, std::size_t index,
-                       bool null_usage);  // the first of a choice in a chat
+// The first of a choice in a chat.
+std::string role_chunk(const AnswerHeader& header, const ChoicePiece& choice, bool null_usage);
 std::string answer_chunk(const AnswerHeader& header, const ChoicePiece& choice, bool null_usage);
 std::string usage_chunk(const AnswerHeader& header, const AnswerUsage& usage);
 std::string error_chunk(int status, const std::string& message);
 std::string done_chunk();
 std::string comment();  // keeps a silent connection open
-
-std::string models_body(const std::string& model, std::int64_t created, int max_positions);
 
 }  // namespace foe

@@ -39,6 +39,8 @@ constexpr KnownField kBoth[] = {
     {"skip_special_tokens", kRead},
     {"add_special_tokens", kRead},
     {"truncate_prompt_tokens", kRead},
+    {"truncation_side", kRead},
+    {"prompt_logprobs", kRead},
     {"stream", kRead},
     {"stream_options", kRead},
     {"return_token_ids", kRead},
@@ -52,6 +54,9 @@ constexpr KnownField kBoth[] = {
     {"guided_choice", kRead},
     {"json_schema", kRead},
     {"regex", kRead},
+    {"grammar", kRead},
+    {"guided_grammar", kRead},
+    {"ebnf", kRead},
     {"foe_route", kRead},
 
     {"user", kNoEffect},
@@ -65,17 +70,13 @@ constexpr KnownField kBoth[] = {
     {"cache_prompt", kNoEffect},
     {"guided_decoding_backend", kNoEffect},
 
-    {"guided_grammar", kRefused, {}, "use guided_regex or guided_json"},
     {"guided_whitespace_pattern", kRefused},
     {"guided_decoding", kRefused, {}, "use structured_outputs"},
-    {"grammar", kRefused, {}, "use structured_outputs with regex or json"},
-    {"ebnf", kRefused, {}, "use structured_outputs with regex or json"},
     {"use_beam_search", kRefused, "[false]"},
     {"length_penalty", kRefused, "[1]"},
     {"early_stopping", kRefused, "[false]"},
     {"logits_processors", kRefused, "[[]]"},
     {"prompt_embeds", kRefused},
-    {"truncation_side", kRefused, R"(["left"])"},
     {"return_prompt_token_ids", kRefused, "[false]"},
     {"spaces_between_special_tokens", kRefused, "[true]"},
     {"detokenize", kRefused, "[true]"},
@@ -100,7 +101,6 @@ constexpr KnownField kCompletions[] = {
     {"prompt", kRead},
     {"echo", kRead},
     {"suffix", kRefused, R"([""])"},
-    {"prompt_logprobs", kRefused, {}, "use echo with logprobs, which reports those of the prompt, too"},
     {"tools", kRefused, "[[]]", "use /v1/chat/completions"},
 };
 
@@ -120,7 +120,6 @@ constexpr KnownField kChat[] = {
 
     {"echo", kRefused, "[false]"},
     {"chat_template", kRefused, {}, "start the server with --chat-template"},
-    {"prompt_logprobs", kRefused, {}, "use /v1/completions with echo and logprobs"},
     {"functions", kRefused, "[[]]", "use tools"},
     {"function_call", kRefused, R"(["none"])", "use tool_choice"},
     {"modalities", kRefused, R"([["text"]])"},

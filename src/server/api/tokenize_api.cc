@@ -28,7 +28,8 @@ constexpr std::string_view kTokenizeFields[] = {"model",
                                                 "add_generation_prompt",
                                                 "continue_final_message",
                                                 "reasoning_effort",
-                                                "truncate_prompt_tokens"};
+                                                "truncate_prompt_tokens",
+                                                "truncation_side"};
 
 std::vector<std::int32_t> read_text(const json& object, const ServedModel& model) {
   if (find_field(object, "messages")) return encode_chat(object, model);
@@ -52,8 +53,8 @@ std::string tokenize(std::string_view body, const ServedModel& model) {
   if (read_bool(object, "return_token_strs", false)) {
     answer["token_strs"] = json::array();
     for (const std::int32_t id : ids) {
-      std::string text;  // with its space, if it has one: only the first token begins a text
-      append_lossy_utf8(text, model.tokenizer.token_bytes(id), /*last=*/true);
+      std::string text;  // as in the vocabulary, where a space is another character
+      append_lossy_utf8(text, model.tokenizer.token_name(id), /*last=*/true);
       answer["token_strs"].push_back(std::move(text));
     }
   }

@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::size_t kMaxId = 128;
 constexpr std::size_t kMaxOrigin = 512;
+constexpr std::size_t kMaxAskedHeaders = 2048;
 
 bool is_id(const std::string& text) {
   return !text.empty() && text.size() <= kMaxId && std::all_of(text.begin(), text.end(), [](unsigned char c) {
@@ -48,6 +49,16 @@ std::string bearer_key(const std::string& header) {
   return key == header.npos ? "" : header.substr(key);
 }
 
+// Returns the headers that a page asks to send, as OpenAI's client sends some of its own. Anything but names of headers
+// and commas between them, or a long list, is not repeated.
+std::string allowed_headers(const std::string& asked) {
+  const bool names = std::all_of(asked.begin(), asked.end(), [](unsigned char c) {
+    return std::isalnum(c) != 0 || std::string_view("-_., ").find(static_cast<char>(c)) != std::string_view::npos;
+  });
+  if (asked.empty() || asked.size() > kMaxAskedHeaders || !names) return "Authorization, Content-Type, X-Request-Id";
+  return asked;
+}
+
 }  // namespace
 
 void check_options(const AccessOptions& options) {
@@ -75,8 +86,8 @@ std::string access_headers(const HttpRequest& request, const std::string& id, co
   if (is_preflight(request, options))
     lines +=
         "Access-Control-Allow-Methods: GET, POST\r\n"
-        "Access-Control-Allow-Headers: Authorization, Content-Type, X-Request-Id\r\n"
-        "Access-Control-Max-Age: 600\r\n";
+        "Access-Control-Allow-Headers: " +
+        allowed_headers(request.header("access-control-request-headers")) + "\r\nAccess-Control-Max-Age: 600\r\n";
   return lines;
 }
 

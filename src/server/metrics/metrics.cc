@@ -1,6 +1,7 @@
 #include "server/metrics/metrics.h"
 
 #include <algorithm>
+#include <utility>
 
 #include <prometheus/counter.h>
 #include <prometheus/gauge.h>
@@ -8,6 +9,7 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
+#include "core/batch.h"
 #include "model/expert_load.h"
 
 namespace foe {
@@ -28,7 +30,19 @@ const Histogram::BucketBoundaries kTokenBuckets{.01, .025, .05, .075, .1,  .15, 
 const Histogram::BucketBoundaries kRequestBuckets{.3, .5, .8, 1,  1.5, 2,   2.5, 5,   10,   15,  20,
                                                   30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680};
 
+const Histogram::BucketBoundaries kStepBuckets{1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384};
+const Histogram::BucketBoundaries kChoiceBuckets{1, 2, 5, 10, 20};
+
 constexpr std::size_t kRecent = 512;
+
+// 1, 2, 5, 10, 20, 50 and so on, up to the longest text: as many buckets as vLLM has for numbers of tokens.
+Histogram::BucketBoundaries token_buckets(int context) {
+  Histogram::BucketBoundaries buckets;
+  for (double decade = 1; decade <= context; decade *= 10)
+    for (const double digit : {1, 2, 5})
+      if (digit * decade <= context) buckets.push_back(digit * decade);
+  return buckets;
+}
 
 }  // namespace
 
@@ -47,7 +61,12 @@ std::array<double, 3> RecentTimes::percentiles() const {
 }
 
 struct Metrics::Families {
-  explicit Families(const std::string& model_name) : labels{{"model_name", model_name}} {}
+  Families(const std::string& model_name, int context)
+      : labels{{"model_name", model_name}}, token_counts(token_buckets(context)) {
+    for (const char* reason : {"stop", "length", "abort", "error"}) with(success, {{"finished_reason", reason}});
+    for (const char* status : {"400", "499", "500", "503", "504"}) with(failures, {{"status", status}});
+    for (const char* source : {"local_compute", "local_cache_hit"}) with(by_source, {{"source", source}});
+  }
 
   Histogram& histogram(const char* name, const char* help, const Histogram::BucketBoundaries& buckets) {
     return prometheus::BuildHistogram()
@@ -70,6 +89,7 @@ struct Metrics::Families {
 
   Registry registry;
   Labels labels;
+  Histogram::BucketBoundaries token_counts;
 
   Histogram& first_token =
       histogram("time_to_first_token_seconds", "From a request's arrival to its first token", kFirstTokenBuckets);
@@ -85,6 +105,18 @@ struct Metrics::Families {
       histogram("request_prefill_time_seconds", "From a request's first step to its first token", kRequestBuckets);
   Histogram& decode =
       histogram("request_decode_time_seconds", "From the first token of a choice to the last", kRequestBuckets);
+  Histogram& inference =
+      histogram("request_inference_time_seconds", "From a choice's first step to its last token", kRequestBuckets);
+  Histogram& prompt_length = histogram("request_prompt_tokens", "Tokens of a choice's prompt", token_counts);
+  Histogram& output_length = histogram("request_generation_tokens", "Output tokens of a choice", token_counts);
+  Histogram& most_output =
+      histogram("request_max_num_generation_tokens", "The most output tokens of a request's choices", token_counts);
+  Histogram& params_max_tokens =
+      histogram("request_params_max_tokens", "The field max_tokens of a choice", token_counts);
+  Histogram& params_n = histogram("request_params_n", "The field n of a request", kChoiceBuckets);
+  Histogram& computed = histogram("request_prefill_kv_computed_tokens",
+                                  "Prompt tokens of a choice that were not in the prefix cache", token_counts);
+  Histogram& step_tokens = histogram("iteration_tokens_total", "Tokens that run in one step", kStepBuckets);
   Gauge& running = gauge("num_requests_running", "Requests in the engine's batches");
   Gauge& waiting = gauge("num_requests_waiting", "Requests that wait for a place in them");
   Gauge& kv_usage = gauge("kv_cache_usage_perc", "KV blocks in use; 1 is all");
@@ -95,9 +127,16 @@ struct Metrics::Families {
   Counter& cache_hits = counter("prefix_cache_hits_total", "Prompt tokens found there");
   Counter& prompt_tokens = counter("prompt_tokens_total", "Prompt tokens of admitted requests");
   Counter& generation_tokens = counter("generation_tokens_total", "Output tokens");
+  Counter& cached_tokens = counter("prompt_tokens_cached_total", "Prompt tokens that the prefix cache had");
+  Family<Counter>& by_source = counters("prompt_tokens_by_source_total", "Prompt tokens by where they came from");
+  Counter& drafts = counter("spec_decode_num_drafts_total", "Times that output tokens were guessed");
   Counter& drafted = counter("spec_decode_num_draft_tokens_total", "Output tokens that were guessed");
   Counter& accepted = counter("spec_decode_num_accepted_tokens_total", "Guessed tokens that the model chose, too");
   Counter& restarts = counter("engine_restarts_total", "Times that the ranks were started again");
+  Family<Gauge>& cache_config = prometheus::BuildGauge()
+                                    .Name("foe:cache_config_info")
+                                    .Help("How the KV cache is made, in labels")
+                                    .Register(registry);
   Family<Counter>& success = counters("request_success_total", "Choices with their last token");
   Family<Counter>& failures = counters("request_failure_total", "Answers that ended with an error");
   Family<Counter>& comm_bytes = counters("comm_bytes_total", "Payload that ranks have sent to others");
@@ -105,13 +144,42 @@ struct Metrics::Families {
   Family<Counter>& expert_tokens = counters("expert_tokens_total", "Rows that a rank's experts have run in a layer");
 };
 
-Metrics::Metrics(const std::string& model_name) : families_(std::make_unique<Families>(model_name)) {}
+Metrics::Metrics(const std::string& model_name, int context)
+    : families_(std::make_unique<Families>(model_name, context)) {}
 Metrics::~Metrics() = default;
 
-void Metrics::first_token(double seconds, double queue_s, double prefill_s) {
-  families_->first_token.Observe(seconds);
-  families_->queue.Observe(queue_s);
-  families_->prefill.Observe(prefill_s);
+void Metrics::ranks_up(int ranks, int layers, int kv_tokens, const std::string& kv_dtype) {
+  Families& f = *families_;
+  for (int rank = 0; rank < ranks; ++rank) {
+    const std::string name = std::to_string(rank);
+    for (const char* collective : {"broadcast", "sum", "gather", "all_to_all"})
+      f.with(f.comm_bytes, {{"collective", collective}, {"rank", name}});
+    for (int layer = 0; layer < layers; ++layer)
+      f.with(f.expert_tokens, {{"layer", std::to_string(layer)}, {"rank", name}});
+  }
+  for (const char* collective : {"broadcast", "sum", "gather", "all_to_all"})
+    f.with(f.comm_seconds, {{"collective", collective}});
+  Labels cache{{"block_size", std::to_string(kKvBlock)},
+               {"cache_dtype", kv_dtype},
+               {"enable_prefix_caching", "True"},
+               {"num_gpu_blocks", std::to_string(kv_tokens / kKvBlock)}};
+  cache.insert(f.labels.begin(), f.labels.end());
+  f.cache_config.Add(cache).Set(1);
+}
+
+void Metrics::accepted(int n) {
+  families_->params_n.Observe(n);
+}
+
+void Metrics::first_token(double seconds, double queue_s, double prefill_s, int prompt_tokens, int cached) {
+  Families& f = *families_;
+  f.first_token.Observe(seconds);
+  f.queue.Observe(queue_s);
+  f.prefill.Observe(prefill_s);
+  f.computed.Observe(prompt_tokens - cached);
+  f.cached_tokens.Increment(cached);
+  f.with(f.by_source, {{"source", "local_compute"}}).Increment(prompt_tokens - cached);
+  f.with(f.by_source, {{"source", "local_cache_hit"}}).Increment(cached);
   recent_.first_token.add(seconds);
 }
 
@@ -125,27 +193,33 @@ void Metrics::finished(const ChoiceTimes& times, FinishReason reason) {
   f.whole.Observe(times.last_token);
   recent_.whole.add(times.last_token);
   f.decode.Observe(times.last_token - times.first_token);
+  f.inference.Observe(times.last_token - times.queue_s);
+  f.prompt_length.Observe(times.prompt_tokens);
+  f.output_length.Observe(times.tokens);
+  f.most_output.Observe(times.tokens);
+  f.params_max_tokens.Observe(times.max_tokens);
   if (times.tokens > 1) f.per_token.Observe((times.last_token - times.first_token) / (times.tokens - 1));
   f.with(f.success, {{"finished_reason", to_string(reason)}}).Increment();
 }
 
-void Metrics::failed(int status) {
+void Metrics::failed(int status, std::size_t choices) {
   Families& f = *families_;
+  f.with(f.success, {{"finished_reason", status == 499 ? "abort" : "error"}}).Increment(static_cast<double>(choices));
   f.with(f.failures, {{"status", std::to_string(status)}}).Increment();
 }
 
 void Metrics::restarted() {
   families_->restarts.Increment();
+  families_->running.Set(0);
   last_ = {};
 }
 
-void Metrics::update(const EngineStats& stats) {
+void Metrics::update(const SchedulerStats& now) {
   Families& f = *families_;
-  const SchedulerStats &now = stats.scheduler, &then = last_.scheduler;
+  const SchedulerStats then = std::exchange(last_.scheduler, now);
   f.running.Set(now.running);
   f.waiting.Set(now.waiting);
   f.kv_usage.Set(now.blocks > 0 ? static_cast<double>(now.blocks_in_use) / now.blocks : 0);
-  f.local.Set(stats.local_activation_rate);
   f.preemptions.Increment(static_cast<double>(now.preemptions - then.preemptions));
   f.cache_queries.Increment(static_cast<double>(now.prefix_queries - then.prefix_queries));
   f.cache_hits.Increment(static_cast<double>(now.prefix_hits - then.prefix_hits));
@@ -153,6 +227,14 @@ void Metrics::update(const EngineStats& stats) {
   f.generation_tokens.Increment(static_cast<double>(now.generation_tokens - then.generation_tokens));
   f.drafted.Increment(static_cast<double>(now.drafted_tokens - then.drafted_tokens));
   f.accepted.Increment(static_cast<double>(now.accepted_tokens - then.accepted_tokens));
+  f.drafts.Increment(static_cast<double>(now.drafts - then.drafts));
+  if (now.tokens_run > then.tokens_run) f.step_tokens.Observe(static_cast<double>(now.tokens_run - then.tokens_run));
+}
+
+void Metrics::update(const EngineStats& stats) {
+  Families& f = *families_;
+  update(stats.scheduler);
+  f.local.Set(stats.local_activation_rate);
   for (std::size_t rank = 0; rank < stats.comm.size(); ++rank) {
     const CommCounters sent = stats.comm[rank] - (rank < last_.comm.size() ? last_.comm[rank] : CommCounters{});
     const std::pair<const char*, const CommCounter*> collectives[] = {

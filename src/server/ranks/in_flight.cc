@@ -1,6 +1,7 @@
 #include "server/ranks/in_flight.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include <fmt/core.h>
@@ -24,6 +25,12 @@ Request for_one_token(Request request) {
 }
 
 }  // namespace
+
+std::size_t InFlight::answers() const {
+  std::set<const Answer*> all;
+  for (const auto& [id, place] : places_) all.insert(place.answer.get());
+  return all.size();
+}
 
 void InFlight::accept(const std::shared_ptr<Answer>& answer, std::vector<Request> requests, double seconds) {
   const auto now = Clock::now();

@@ -39,6 +39,7 @@ class InFlight {
   // How many requests are in flight, and how many more may be. Each choice of an answer is one request.
   std::size_t size() const { return journal_.size(); }
   std::size_t room() const { return journal_.room(); }
+  std::size_t answers() const;  // how many answers these belong to
 
   // Enters the requests of an answer, one for each choice, and submits them to the ranks. Requires room() for all of
   // them. `seconds`, unless it is 0, is a shorter time limit for this answer.

@@ -130,7 +130,7 @@ void fields(auto& v, Is<SamplingParams> auto& p) {
 
 template <typename V>
 void fields(V& v, Is<Constraint> auto& c) {
-  constexpr auto kLast = static_cast<std::uint8_t>(Constraint::Kind::kChoice);
+  constexpr auto kLast = static_cast<std::uint8_t>(Constraint::Kind::kGrammar);
   auto kind = static_cast<std::uint8_t>(c.kind);
   std::uint8_t open = c.open_objects;
   v.numbers(kind, open);
@@ -211,7 +211,7 @@ void logprob(auto& v, auto& value) {
 }
 
 constexpr std::size_t kNamedBytes = sizeof(std::int32_t) + sizeof(float);
-constexpr std::size_t kEntryBytes = sizeof(float) + sizeof(std::uint32_t);  // at least
+constexpr std::size_t kEntryBytes = sizeof(float) + 2 * sizeof(std::uint32_t);  // at least
 
 void fields(auto& v, Is<LogprobEntry> auto& entry) {
   logprob(v, entry.logprob);
@@ -219,6 +219,8 @@ void fields(auto& v, Is<LogprobEntry> auto& entry) {
     not_negative(v, named.token, "a token");
     logprob(v, named.logprob);
   });
+  v.numbers(entry.rank);
+  v.expect(entry.rank > 0, "a rank of at least 1, got {}", entry.rank);
 }
 
 // One byte for TokenEvent::finish.
@@ -273,7 +275,7 @@ void fields(auto& v, Is<Alive> auto& m) {
 
 void fields(auto& v, Is<SchedulerStats> auto& s) {
   v.numbers(s.preemptions, s.prefix_queries, s.prefix_hits, s.prompt_tokens, s.generation_tokens);
-  v.numbers(s.drafted_tokens, s.accepted_tokens);
+  v.numbers(s.tokens_run, s.drafts, s.drafted_tokens, s.accepted_tokens);
   v.numbers(s.running, s.waiting, s.blocks, s.blocks_in_use);
 }
 
@@ -303,6 +305,10 @@ void fields(auto& v, Is<Report> auto& m) {
   auto& rate = m.stats.local_activation_rate;
   v.numbers(rate);
   v.expect(rate >= 0 && rate <= 1, "a rate from 0 to 1, got {}", rate);
+}
+
+void fields(auto& v, Is<Load> auto& m) {
+  fields(v, m.stats);
 }
 
 template <typename Message>

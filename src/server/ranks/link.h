@@ -20,7 +20,7 @@
 
 namespace foe {
 
-constexpr std::uint32_t kLinkVersion = 5;
+constexpr std::uint32_t kLinkVersion = 6;
 constexpr std::size_t kMaxLinkMessage = std::size_t{64} << 20;  // bytes of one payload
 
 // Front end to rank 0.
@@ -56,7 +56,10 @@ struct Alive {  // a promise: the next message comes within this many millisecon
 struct Report {  // now and then
   EngineStats stats;
 };
-using FromRanks = std::variant<Ready, NewTokens, Refused, Alive, Report>;
+struct Load {  // after each step, and before one in which other requests run than in the last
+  SchedulerStats stats;
+};
+using FromRanks = std::variant<Ready, NewTokens, Refused, Alive, Report, Load>;
 
 void append_message(std::string& out, const ToRanks& message);
 void append_message(std::string& out, const FromRanks& message);

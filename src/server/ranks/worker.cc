@@ -167,10 +167,11 @@ class Session {
     if (!send()) return;  // run() notices that, too
     stepped_ = true;
     const auto start = Clock::now();
-    std::vector<TokenEvent> events = engine_.step();
+    std::vector<TokenEvent> events = engine_.step([this] { say_who_runs(); });
     const double seconds = seconds_since(start);
     decoding ? limit_.step_took(tokens, seconds) : limit_.step_of_at_most_took(tokens, seconds);
     note_times(start, events);
+    say_load();
     say_tokens(std::move(events));
     for (const std::int64_t id : engine_.failed()) {
       say(Refused{id, 500, kNotFinite});
@@ -197,6 +198,18 @@ class Session {
     say(Report{collect_stats(engine_)});
     reported_ = Clock::now();
     stepped_ = false;
+  }
+
+  // A step may take long, so what runs in it is said before it if this has changed.
+  void say_who_runs() {
+    const SchedulerStats now = engine_.scheduler().stats();
+    if (now.running == said_.running && now.waiting == said_.waiting) return;
+    say_load();
+    send();  // run() notices if the front end is gone
+  }
+  void say_load() {
+    said_ = engine_.scheduler().stats();
+    say(Load{said_});
   }
 
   void say_tokens(std::vector<TokenEvent> events) {
@@ -272,6 +285,7 @@ class Session {
   };
   std::unordered_map<std::int64_t, Waiting> waiting_;  // by id
   Clock::time_point reported_ = Clock::now(), promised_ = Clock::now();
+  SchedulerStats said_;   // by the last Load
   int step_tokens_ = 0;   // of the current step
   bool stepped_ = false;  // whether there has been a step since the last report
 };

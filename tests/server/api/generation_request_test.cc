@@ -304,9 +304,15 @@ TEST(CompletionRequest, ReadsConstraintsInEveryForm) {
   EXPECT_EQ(constraint(R"("structured_outputs": {"choice": ["yes", "no"]})"), choice);
   EXPECT_EQ(constraint(R"("guided_choice": ["yes", "no"])"), choice);
   EXPECT_EQ(constraint(R"("structured_outputs": {})"), Constraint{});
+  const Constraint grammar{Kind::kGrammar, R"(root ::= "a")"};
+  EXPECT_EQ(constraint(R"("structured_outputs": {"grammar": "root ::= \"a\""})"), grammar);
+  for (const char* name : {"grammar", "guided_grammar", "ebnf"})
+    EXPECT_EQ(constraint(fmt::format(R"("{}": "root ::= \"a\"")", name)), grammar);
 
-  EXPECT_EQ(refusal_of("structured_outputs", R"({"grammar": "root ::= \"a\""})"),
-            R"(expected json, json_object (true or false), regex or choice, got "grammar": "root ::= \"a\"")");
+  EXPECT_EQ(refusal_of("structured_outputs", R"({"structural_tag": "{}"})"),
+            R"(expected json, json_object (true or false), regex, choice or grammar, got "structural_tag": "{}")");
+  EXPECT_EQ(refusal_of("grammar", R"("root ::= \"a\"\n  ]")"),
+            "line 2, column 3: expected an alternative, or the next rule, got ']'");
   EXPECT_EQ(refusal_of("structured_outputs", "1"), "expected an object, got 1");
   EXPECT_EQ(refusal_of("guided_regex", "1"), "expected a regular expression, a string, got 1");
   EXPECT_THAT(refusal_of("guided_regex", "\"(\""), StartsWith("at byte 1: expected"));
@@ -320,10 +326,45 @@ TEST(CompletionRequest, ReadsConstraintsInEveryForm) {
 TEST(CompletionRequest, ReadsHowThePromptBecomesTokens) {
   EXPECT_THAT(parse(R"({"prompt": [1, 2, 3], "truncate_prompt_tokens": 2})").prompts, ElementsAre(ElementsAre(2, 3)));
   EXPECT_THAT(parse(R"({"prompt": [1], "truncate_prompt_tokens": 2})").prompts, ElementsAre(ElementsAre(1)));
+  EXPECT_THAT(parse(R"({"prompt": [1, 2, 3], "truncate_prompt_tokens": 2, "truncation_side": "right"})").prompts,
+              ElementsAre(ElementsAre(1, 2)));
+  EXPECT_EQ(refusal_of("truncation_side", "\"middle\""), "expected left or right, got \"middle\"");
   EXPECT_EQ(refusal_of("truncate_prompt_tokens", "0"), "expected an integer from 1 to 64, got 0");
   EXPECT_EQ(refusal_of("add_special_tokens", "1"), "expected true or false, got 1");
   EXPECT_EQ(parse(R"({"prompt": "x", "n": 2, "best_of": 2})").n, 2);
   EXPECT_EQ(refusal_of("best_of", "2"), "expected n = 1 (more choices than that are not supported), got 2");
+}
+
+TEST(CompletionRequest, ReadsWhatIsReported) {
+  const GenerationRequest r = parse(R"({"prompt": "x", "prompt_logprobs": 3, "echo": true, "logprobs": 1})");
+  EXPECT_EQ(r.prompt_logprobs, 3);
+  EXPECT_EQ(r.sampling.prompt_logprobs, 3);
+  EXPECT_EQ(r.sampling.logprobs, 1);
+  EXPECT_EQ(parse(R"({"prompt": "x", "prompt_logprobs": 0})").sampling.prompt_logprobs, 0);
+  EXPECT_EQ(parse(R"({"prompt": "x"})").sampling.prompt_logprobs, -1);
+  EXPECT_EQ(refusal_of("prompt_logprobs", "-1"), "expected an integer from 0 to 20, got -1");
+  EXPECT_EQ(refusal(R"({"prompt": "x", "prompt_logprobs": 0, "stream": true})"),
+            "400 [prompt_logprobs] prompt_logprobs: expected it only with stream = false");
+  const auto streamed = [](const std::string& options) {
+    return R"({"prompt": "x", "stream": true, "stream_options": )" + options + "}";
+  };
+  EXPECT_TRUE(parse(streamed(R"({"include_usage": true, "continuous_usage_stats": true})")).usage_in_chunks);
+  EXPECT_FALSE(parse(streamed(R"({"include_usage": true})")).usage_in_chunks);
+  EXPECT_THAT(refusal(streamed(R"({"continuous_usage_stats": true})")), HasSubstr("expected include_usage = true"));
+}
+
+// What a request does not say is the model's to say.
+TEST(CompletionRequest, TakesTheModelsDefaults) {
+  ServedModel model = small_model();
+  model.defaults.sampling = {.temperature = 0.5f, .top_p = 0.75f, .top_k = 7};
+  model.defaults.max_tokens = 5;
+  const GenerationRequest r = parse_completion_request(R"({"prompt": "x", "top_p": 1})", model);
+  EXPECT_EQ(r.sampling.temperature, 0.5f);
+  EXPECT_EQ(r.sampling.top_p, 1.0f);
+  EXPECT_EQ(r.sampling.top_k, 7);
+  EXPECT_EQ(r.max_tokens, 5);
+  EXPECT_EQ(parse_completion_request(R"({"prompt": "x", "max_tokens": 9, "top_k": -1})", model).max_tokens, 9);
+  EXPECT_EQ(parse_completion_request(R"({"prompt": "x", "top_k": -1})", model).sampling.top_k, 0);
 }
 
 TEST(CompletionRequest, ReadsWhichTokensMayCome) {

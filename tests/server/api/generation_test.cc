@@ -321,6 +321,45 @@ TEST(Generation, ReportsIdsWhenAsked) {
   }
 }
 
+// As vLLM answers: by the token's id, the token of the prompt first, with its rank.
+TEST(Generation, ReportsThePromptsLogprobs) {
+  for (const Api api : {Api::kCompletions, Api::kChat}) {
+    GenerationRequest request = request_of(1);
+    request.api = api;
+    request.prompt_logprobs = request.sampling.prompt_logprobs = 1;
+    Exchange exchange(request);
+    TokenEvent event{.id = 1, .token = 5, .finish = FinishReason::kLength};
+    event.prompt = {{-2.0f, {{9, -0.5f}}, 4}, {-0.25f, {{3, -0.25f}}, 1}};
+    exchange.generation.take(0, event);
+    const json body = json::parse(exchange.reply->responses.at(0).body);
+    const json& places = api == Api::kChat ? body["prompt_logprobs"] : body["choices"][0]["prompt_logprobs"];
+    const auto name = [](std::int32_t id) { return gpt2_tokenizer().decode({&id, 1}); };
+    const json expected{nullptr,
+                        {{"2", {{"logprob", -2.0}, {"rank", 4}, {"decoded_token", name(2)}}},
+                         {"9", {{"logprob", -0.5}, {"rank", 1}, {"decoded_token", name(9)}}}},
+                        {{"3", {{"logprob", -0.25}, {"rank", 1}, {"decoded_token", name(3)}}}}};
+    EXPECT_EQ(places, expected);
+  }
+}
+
+TEST(Generation, ReportsUsageInEveryChunkWhenAsked) {
+  GenerationRequest request = request_of(1, true);
+  request.api = Api::kChat;
+  request.include_usage = request.usage_in_chunks = true;
+  Exchange exchange(request);
+  exchange.generation.take(0, {1, gpt2_tokenizer().encode("a")[0], std::nullopt});
+  exchange.generation.take(0, {1, gpt2_tokenizer().encode("b")[0], FinishReason::kLength});
+  std::vector<int> counts;
+  for (const std::string& event : exchange.reply->events()) {
+    if (event == "[DONE]") continue;
+    const json usage = json::parse(event)["usage"];
+    EXPECT_EQ(usage["prompt_tokens"], 3);
+    counts.push_back(usage["completion_tokens"]);
+    EXPECT_EQ(usage["total_tokens"], 3 + counts.back());
+  }
+  EXPECT_EQ(counts, (std::vector<int>{0, 1, 2, 2}));
+}
+
 TEST(Generation, GivesOnlyThePromptForNoTokens) {
   GenerationRequest request = request_of(0);
   request.prompts = {gpt2_tokenizer().encode("ab c")};
@@ -407,15 +446,6 @@ TEST(ErrorBody, NamesTypeParameterAndCode) {
             std::string(kMaxMessageBytes, 'x') + "...");
   // A message may quote bytes that are no UTF-8.
   EXPECT_EQ(json::parse(error_body(400, "\xff"))["error"]["message"], "\xef\xbf\xbd");
-}
-
-TEST(ModelsBody, IsAListOfOne) {
-  const json body = json::parse(models_body("m", 5, 64));
-  EXPECT_EQ(body["object"], "list");
-  ASSERT_EQ(body["data"].size(), 1u);
-  EXPECT_EQ(body["data"][0]["id"], "m");
-  EXPECT_EQ(body["data"][0]["object"], "model");
-  EXPECT_EQ(body["data"][0]["max_model_len"], 64);
 }
 
 }  // namespace

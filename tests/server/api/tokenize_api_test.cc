@@ -32,9 +32,12 @@ TEST(Tokenize, GivesIdsAndTheirTexts) {
   EXPECT_EQ(answer["tokens"], ids);
   EXPECT_EQ(answer["count"], ids.size());
   EXPECT_EQ(answer["max_model_len"], 8);
-  std::string joined;
+  std::string joined;  // of the vocabulary's strings, which have another character for a space
   for (const json& token : answer["token_strs"]) joined += token.get<std::string>();
-  EXPECT_EQ(joined, "a b");
+  EXPECT_EQ(joined, "a\u0120b");
+  const json right = json::parse(
+      tokenize(R"({"prompt": "a b c d", "truncate_prompt_tokens": 1, "truncation_side": "right"})", model()));
+  EXPECT_EQ(right["tokens"], json({gpt2_tokenizer().encode("a b c d")[0]}));
   EXPECT_EQ(json::parse(tokenize(R"({"prompt": ""})", model()))["count"], 0);
 }
 

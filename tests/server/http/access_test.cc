@@ -85,6 +85,17 @@ TEST(Cors, IsForListedOriginsOnly) {
   EXPECT_FALSE(is_preflight(preflight, {}));
   EXPECT_FALSE(is_preflight(request_of("OPTIONS", "/v1/completions"), options));
   EXPECT_THAT(access_headers(preflight, "1", options), HasSubstr("Access-Control-Allow-Headers: Authorization"));
+  // OpenAI's client in a page sends headers of its own.
+  const auto allowed = [&](const std::string& asked) {
+    HttpRequest request = preflight;
+    request.headers.emplace_back("access-control-request-headers", asked);
+    const std::string lines = access_headers(request, "1", options), name = "Access-Control-Allow-Headers: ";
+    const std::size_t begin = lines.find(name) + name.size();
+    return lines.substr(begin, lines.find('\r', begin) - begin);
+  };
+  EXPECT_EQ(allowed("authorization,content-type,x-stainless-os"), "authorization,content-type,x-stainless-os");
+  for (const std::string& bad : {std::string("a\tb"), std::string("x:y"), "x-" + std::string(3000, 'a')})
+    EXPECT_EQ(allowed(bad), "Authorization, Content-Type, X-Request-Id") << bad;
 }
 
 }  // namespace

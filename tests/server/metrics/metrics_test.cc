@@ -46,6 +46,53 @@ TEST(Metrics, HaveVllmsNamesAndBuckets) {
   EXPECT_THAT(text, HasSubstr(R"(foe:request_failure_total{model_name="m",status="503"} 1)"));
 }
 
+// A rate over a counter that begins to exist at 1 would miss the first event.
+TEST(Metrics, ExistWithEveryLabelFromTheStart) {
+  Metrics metrics("m", 300);
+  metrics.ranks_up(2, 1, 640, "bf16");
+  const std::string text = metrics.text();
+  for (const char* line :
+       {R"(foe:request_success_total{finished_reason="stop",model_name="m"} 0)",
+        R"(foe:request_success_total{finished_reason="abort",model_name="m"} 0)",
+        R"(foe:request_failure_total{model_name="m",status="503"} 0)",
+        R"(foe:comm_bytes_total{collective="all_to_all",model_name="m",rank="1"} 0)",
+        R"(foe:comm_seconds_total{collective="sum",model_name="m"} 0)",
+        R"(foe:expert_tokens_total{layer="0",model_name="m",rank="1"} 0)",
+        R"(foe:prompt_tokens_by_source_total{model_name="m",source="local_cache_hit"} 0)",
+        R"(foe:request_prompt_tokens_bucket{model_name="m",le="200"} 0)", R"(block_size="16",cache_dtype="bf16")"})
+    EXPECT_THAT(text, HasSubstr(line));
+  EXPECT_THAT(text, Not(HasSubstr(R"(le="500")")));
+}
+
+TEST(Metrics, CountTokensOfRequestsAndSteps) {
+  Metrics metrics("m", 300);
+  metrics.accepted(2);
+  metrics.first_token(0.1, 0.01, 0.05, 12, 8);
+  metrics.finished(
+      {.first_token = 0.1, .last_token = 0.3, .queue_s = 0.1, .tokens = 5, .prompt_tokens = 12, .max_tokens = 16},
+      FinishReason::kStop);
+  metrics.failed(499, 2);
+  metrics.failed(500);
+  metrics.update(SchedulerStats{.tokens_run = 20, .drafts = 3, .running = 4});
+  metrics.update(SchedulerStats{.tokens_run = 20, .drafts = 3, .running = 4});
+  metrics.update(SchedulerStats{.tokens_run = 21, .drafts = 3, .running = 1});
+  const std::string text = metrics.text();
+  for (const char* line :
+       {R"(foe:request_params_n_sum{model_name="m"} 2)", R"(foe:request_prompt_tokens_sum{model_name="m"} 12)",
+        R"(foe:request_generation_tokens_sum{model_name="m"} 5)",
+        R"(foe:request_max_num_generation_tokens_count{model_name="m"} 1)",
+        R"(foe:request_params_max_tokens_sum{model_name="m"} 16)",
+        R"(foe:request_prefill_kv_computed_tokens_sum{model_name="m"} 4)",
+        R"(foe:prompt_tokens_cached_total{model_name="m"} 8)",
+        R"(foe:request_inference_time_seconds_count{model_name="m"} 1)",
+        R"(foe:request_success_total{finished_reason="abort",model_name="m"} 2)",
+        R"(foe:request_success_total{finished_reason="error",model_name="m"} 1)",
+        R"(foe:spec_decode_num_drafts_total{model_name="m"} 3)",
+        R"(foe:iteration_tokens_total_count{model_name="m"} 2)", R"(foe:iteration_tokens_total_sum{model_name="m"} 21)",
+        R"(foe:num_requests_running{model_name="m"} 1)"})
+    EXPECT_THAT(text, HasSubstr(line));
+}
+
 TEST(Metrics, GoOnWhereTheRanksBeginAnew) {
   Metrics metrics("m");
   metrics.update(stats_of(5, 100));

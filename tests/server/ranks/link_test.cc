@@ -60,7 +60,7 @@ TokenEvent event_with_logprobs() {
   return {.id = 13,
           .token = 14,
           .cached_tokens = 15,
-          .logprobs = LogprobEntry{-0.5f, {{14, -0.5f}, {2, -1.25f}}},
+          .logprobs = LogprobEntry{-0.5f, {{14, -0.5f}, {2, -1.25f}}, 3},
           .prompt = {{-3.0f, {{7, -0.0f}}}, {-std::numeric_limits<float>::infinity(), {}}}};
 }
 
@@ -71,6 +71,8 @@ EngineStats sample_stats() {
                      .prefix_hits = 3,
                      .prompt_tokens = 4,
                      .generation_tokens = 5,
+                     .tokens_run = 12,
+                     .drafts = 13,
                      .drafted_tokens = 10,
                      .accepted_tokens = 11,
                      .running = 6,
@@ -93,7 +95,10 @@ std::vector<ToRanks> to_ranks() {
 std::vector<FromRanks> from_ranks() {
   return {Ready{kLinkVersion, 2, 3, 4096, "foe", "a digest"},
           NewTokens{{{7, 8, {}}, {9, 10, FinishReason::kStop}, {11, 12, FinishReason::kLength}, event_with_logprobs()}},
-          Refused{5, 500, "why"}, Alive{1500}, Report{sample_stats()}};
+          Refused{5, 500, "why"},
+          Alive{1500},
+          Report{sample_stats()},
+          Load{sample_stats().scheduler}};
 }
 
 TEST(Link, CarriesRequests) {
@@ -176,6 +181,7 @@ TEST(Link, CarriesTheOtherMessages) {
   EXPECT_EQ(event.cached_tokens, 15);
   EXPECT_EQ(event.logprobs->logprob, -0.5f);
   ASSERT_EQ(event.logprobs->top.size(), 2u);
+  EXPECT_EQ(event.logprobs->rank, 3);
   EXPECT_EQ(event.logprobs->top[1].token, 2);
   EXPECT_EQ(event.logprobs->top[1].logprob, -1.25f);
   ASSERT_EQ(event.prompt.size(), 2u);
@@ -199,6 +205,10 @@ TEST(Link, CarriesTheOtherMessages) {
   EXPECT_EQ(stats.expert_rows, sample_stats().expert_rows);
   EXPECT_EQ(stats.rank_rows, sample_stats().rank_rows);
   EXPECT_EQ(stats.local_activation_rate, 0.75);
+  const SchedulerStats load = std::get<Load>(parse_from_ranks(payload_of(framed(messages[5])))).stats;
+  EXPECT_EQ(load.running, 6);
+  EXPECT_EQ(load.tokens_run, 12);
+  EXPECT_EQ(load.drafts, 13);
 }
 
 TEST(Link, RefusesEveryTruncationAndAnythingBehind) {
@@ -221,12 +231,12 @@ TEST(Link, RefusesWhatIsNoMessage) {
   EXPECT_THAT([] { parse_to_ranks(""); }, ThrowsMessage<Error>("link: expected 1 bytes more in a message, got 0"));
   EXPECT_THAT([] { parse_to_ranks("\x03"); }, ThrowsMessage<Error>("link: expected a kind of message below 3, got 3"));
   EXPECT_THAT([] { parse_from_ranks("\xff"); },
-              ThrowsMessage<Error>("link: expected a kind of message below 5, got 255"));
+              ThrowsMessage<Error>("link: expected a kind of message below 6, got 255"));
 
   std::string ready = payload_of(framed(from_ranks()[0]));
   ready[1] = 77;
   EXPECT_THAT([&] { parse_from_ranks(ready); },
-              ThrowsMessage<Error>("link: expected version 5 of the protocol, got 77"));
+              ThrowsMessage<Error>("link: expected version 6 of the protocol, got 77"));
 
   // A count of four thousand million, in a message of a few bytes.
   std::string tokens = payload_of(framed(FromRanks(NewTokens{})));
@@ -247,11 +257,11 @@ std::string with(std::string payload, std::size_t at, T value) {
 TEST(Link, RefusesEventsThatAreOutOfRange) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   // Kind, number of events; id, token, finish, cached tokens, two times, one entry of logprobs: its own, the others'
-  // number and the first of these; the second; number of the prompt's entries.
+  // number and the first of these; the second; its rank; number of the prompt's entries.
   const std::string payload = payload_of(framed(FromRanks(NewTokens{{event_with_logprobs()}})));
   const std::size_t event = 5, token = event + 8, finish = token + 4, cached = finish + 1, queue = cached + 4,
                     has_entry = queue + 8, logprob = has_entry + 1, top = logprob + 4, named = top + 4,
-                    prompt = named + 16;
+                    prompt = named + 16 + 4;
   ASSERT_NO_THROW(parse_from_ranks(payload));
   const std::pair<std::string, std::string> cases[] = {
       {with(payload, token, std::int32_t{-1}), "expected a token of at least 0, got -1"},
@@ -265,7 +275,8 @@ TEST(Link, RefusesEventsThatAreOutOfRange) {
       {with(payload, top, ~std::uint32_t{0}), "elements of 8 bytes, got 4294967295"},
       {with(payload, named, std::int32_t{-2}), "expected a token of at least 0, got -2"},
       {with(payload, named + 4, nan), "expected a logprob of at most 0, got nan"},
-      {with(payload, prompt, ~std::uint32_t{0}), "elements of 8 bytes, got 4294967295"},
+      {with(payload, prompt - 4, std::int32_t{0}), "expected a rank of at least 1, got 0"},
+      {with(payload, prompt, ~std::uint32_t{0}), "elements of 12 bytes, got 4294967295"},
       {with(payload, prompt, std::uint32_t{1}), "expected the end of the message"},
   };
   for (const auto& c : cases)
@@ -292,8 +303,8 @@ TEST(Link, RefusesRequestsThatAreNone) {
   const std::size_t schema = payload.size() - 1 - 2 - 4, open = schema - 1, kind = open - 1,
                     words = kind - 3 * 4 - 8 - 4 - (4 + 4) - (4 + 8) - 4, allowed = words - 2 * 4 - 4,
                     bias = allowed - 2 * 8 - 4;
-  EXPECT_THAT([&] { parse_to_ranks(with(payload, kind, std::uint8_t{5})); },
-              ThrowsMessage<Error>("link: expected a kind of constraint of at most 4, got 5"));
+  EXPECT_THAT([&] { parse_to_ranks(with(payload, kind, std::uint8_t{6})); },
+              ThrowsMessage<Error>("link: expected a kind of constraint of at most 5, got 6"));
   EXPECT_THAT([&] { parse_to_ranks(with(payload, open, std::uint8_t{2})); },
               ThrowsMessage<Error>("link: expected 0 or 1 for open objects, got 2"));
   for (const std::size_t at : {std::size_t{9}, bias, allowed, words, words + 4, schema})

@@ -114,6 +114,22 @@ TEST_F(WorkerSession, SaysAtOnceWhatItRefuses) {
   EXPECT_FALSE(more_at_hand());
 }
 
+// A step may take long: who runs in it is said before it, and what has run with its tokens.
+TEST_F(WorkerSession, SaysWhoRunsBeforeItsTokens) {
+  say({Submit{request_of(1, 2)}});
+  std::vector<SchedulerStats> before;
+  for (bool ended = false; !ended;) {
+    const FromRanks message = next();
+    if (const auto* load = std::get_if<Load>(&message)) before.push_back(load->stats);
+    if (const auto* tokens = std::get_if<NewTokens>(&message)) ended = tokens->events.back().finish.has_value();
+  }
+  ASSERT_GE(before.size(), 3u);  // before the first step, and after each
+  EXPECT_EQ(before[0].running, 1);
+  EXPECT_EQ(before[1].tokens_run - before[0].tokens_run, 3);
+  EXPECT_EQ(before.back().running, 0);
+  EXPECT_EQ(before.back().tokens_run - before[0].tokens_run, 4);
+}
+
 // A step may have several tokens of a sequence. They come in their order beside events that travel alone, as those with
 // logprobs of a prompt do.
 TEST_F(WorkerSession, SaysTokensInTheirOrder) {

@@ -1,0 +1,78 @@
+#include "server/api/info_api.h"
+
+#include <optional>
+
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include "server/http/api_error.h"
+#include "text/tokenizer_config.h"
+#include "weights/gguf/gguf_chat.h"
+#include "weights/gguf/gguf_shards.h"
+
+namespace foe {
+namespace {
+
+using json = nlohmann::ordered_json;
+
+std::string as_text(const json& value) {
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+json card(const std::string& model, std::int64_t created, int max_positions) {
+  return {{"id", model},
+          {"object", "model"},
+          {"created", created},
+          {"owned_by", "foe"},
+          {"root", model},
+          {"parent", nullptr},
+          {"max_model_len", max_positions}};
+}
+
+// Returns the text that a part of a path means; an ill-formed escape stands for itself.
+std::string percent_decoded(std::string_view text) {
+  const auto digit = [](char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+    return -1;
+  };
+  std::string result;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const bool escape = text[i] == '%' && i + 2 < text.size() && digit(text[i + 1]) >= 0 && digit(text[i + 2]) >= 0;
+    if (!escape) {
+      result += text[i];
+      continue;
+    }
+    result += static_cast<char>(16 * digit(text[i + 1]) + digit(text[i + 2]));
+    i += 2;
+  }
+  return result;
+}
+
+}  // namespace
+
+std::string models_body(const std::string& model, std::int64_t created, int max_positions) {
+  return as_text({{"object", "list"}, {"data", json::array({card(model, created, max_positions)})}});
+}
+
+std::string model_body(const std::string& path, const std::string& model, std::int64_t created, int max_positions) {
+  const std::string id = percent_decoded(std::string_view(path).substr(std::string_view("/v1/models/").size()));
+  if (id != model)
+    throw ApiError(404, "model",
+                   fmt::format("The model `{}` does not exist: this server has `{}`.", shorten(id), model));
+  return as_text(card(model, created, max_positions));
+}
+
+std::string version_body(const std::string& version) {
+  return as_text({{"version", version}});
+}
+
+std::string tokenizer_info_body(const std::string& model_dir, const ServedModel& model) {
+  json info = is_gguf_path(model_dir) ? gguf_tokenizer_config(model_dir) : load_tokenizer_config(model_dir);
+  if (!info.contains("tokenizer_class")) info["tokenizer_class"] = "PreTrainedTokenizerFast";
+  if (const std::string source = model.chat_template.source(); !source.empty()) info["chat_template"] = source;
+  return as_text(info);
+}
+
+}  // namespace foe
