@@ -57,9 +57,11 @@ int read_original_positions(const json& object, RopeType type, const RopeContext
   return context.positions > 0 ? keys::get_int(object, kKey, context.positions) : keys::get_int(object, kKey);
 }
 
-// By which texts may be longer; where YaRN and LongRoPE do not say it, what follows from the two lengths.
+// By which texts may be longer. Where LongRoPE does not say it, or YaRN says null, it follows from the two lengths; of
+// YaRN without the key, transformers refuses it, too.
 double read_factor(const json& object, const RopeScaling& scaling, const RopeContext& context) {
-  const bool follows = scaling.type == RopeType::kYarn || scaling.type == RopeType::kLongRope;
+  const bool follows =
+      (scaling.type == RopeType::kYarn && object.contains("factor")) || scaling.type == RopeType::kLongRope;
   if (keys::find(object, "factor") || !follows || context.positions == 0 || scaling.original_positions < 1)
     return keys::as_double(keys::require(object, "factor"), "factor");
   return static_cast<double>(context.positions) / scaling.original_positions;

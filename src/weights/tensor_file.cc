@@ -54,6 +54,9 @@ TensorFile::TensorFile(const std::string& path) : path_(path), file_(map_file(pa
       GgufHeader header = parse_gguf_header(file_, path);
       header_.tensors = std::move(header.tensors);
       gguf_ = std::move(header.metadata);
+    } else if (path.ends_with(".gguf")) {
+      fail("{}: expected a GGUF file, which begins with the letters GGUF, got one of {} bytes without them", path,
+           file_.size());
     } else {
       header_ = parse_safetensors_header(file_, path);
     }

@@ -139,6 +139,9 @@ TEST(ConfigJson, RefusesOtherRope) {
   EXPECT_THAT(error({{"factor", 4}}), HasSubstr("\"longrope\", got none"));
   EXPECT_THAT(error({{"rope_type", 1}}), HasSubstr("\"longrope\", got 1"));
   EXPECT_THAT(error({{"type", "linear"}}), HasSubstr("rope_scaling.factor: expected a value, got none"));
+  EXPECT_THAT(error({{"rope_type", "yarn"}}), HasSubstr("rope_scaling.factor: expected a value, got none"));
+  EXPECT_THAT(error({{"rope_type", "yarn"}, {"original_max_position_embeddings", 1024}}),
+              HasSubstr("rope_scaling.factor: expected a value, got none"));
   EXPECT_THAT(error({{"type", "linear"}, {"factor", "4"}}),
               HasSubstr("rope_scaling.factor: expected a number, got \"4\""));
   EXPECT_THAT(error({{"type", "linear"}, {"factor", 0.5}}),
