@@ -93,7 +93,7 @@ class FrontEnd {
              .tokens = [this](const NewTokens& tokens) { take(tokens); },
              .refused = [this](const Refused& refused) { in_flight_.fail(refused.id, refused.status, refused.reason); },
              .report = [this](const Report& report) { metrics_.update(report.stats); },
-             .load = [this](const Load& load) { metrics_.update(load.stats); },
+             .scheduler = [this](const SchedulerReport& report) { metrics_.update(report.stats); },
              .gone = [this] { return in_flight_.ranks_lost(); },
              .lost = [this](const std::string& reason) { ranks_lost(reason); },
              .failed = [this](const std::string& reason) { ranks_failed(reason); },

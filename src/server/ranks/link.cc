@@ -307,7 +307,7 @@ void fields(auto& v, Is<Report> auto& m) {
   v.expect(rate >= 0 && rate <= 1, "a rate from 0 to 1, got {}", rate);
 }
 
-void fields(auto& v, Is<Load> auto& m) {
+void fields(auto& v, Is<SchedulerReport> auto& m) {
   fields(v, m.stats);
 }
 

@@ -56,10 +56,10 @@ struct Alive {  // a promise: the next message comes within this many millisecon
 struct Report {  // now and then
   EngineStats stats;
 };
-struct Load {  // after each step, and before one in which other requests run than in the last
+struct SchedulerReport {  // after each step, and before one in which other requests run than in the last
   SchedulerStats stats;
 };
-using FromRanks = std::variant<Ready, NewTokens, Refused, Alive, Report, Load>;
+using FromRanks = std::variant<Ready, NewTokens, Refused, Alive, Report, SchedulerReport>;
 
 void append_message(std::string& out, const ToRanks& message);
 void append_message(std::string& out, const FromRanks& message);

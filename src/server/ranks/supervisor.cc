@@ -336,7 +336,7 @@ class Supervisor::Impl : public std::enable_shared_from_this<Impl> {
     if (const auto* tokens = std::get_if<NewTokens>(&message)) events_.tokens(*tokens);
     if (const auto* refused = std::get_if<Refused>(&message)) events_.refused(*refused);
     if (const auto* report = std::get_if<Report>(&message)) events_.report(*report);
-    if (const auto* load = std::get_if<Load>(&message)) events_.load(*load);
+    if (const auto* scheduler = std::get_if<SchedulerReport>(&message)) events_.scheduler(*scheduler);
   }
 
   // Gives up: answers that are half done must not be continued with other weights.

@@ -38,7 +38,7 @@ struct SupervisorEvents {
   std::function<void(const NewTokens&)> tokens;
   std::function<void(const Refused&)> refused;
   std::function<void(const Report&)> report;
-  std::function<void(const Load&)> load;
+  std::function<void(const SchedulerReport&)> scheduler;
   // Called at each loss. Returns how many of the last losses, this one included, had a cause that has been removed:
   // these do not count as restarts.
   std::function<int()> gone;

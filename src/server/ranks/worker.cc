@@ -209,7 +209,7 @@ class Session {
   }
   void say_load() {
     said_ = engine_.scheduler().stats();
-    say(Load{said_});
+    say(SchedulerReport{said_});
   }
 
   void say_tokens(std::vector<TokenEvent> events) {
@@ -285,7 +285,7 @@ class Session {
   };
   std::unordered_map<std::int64_t, Waiting> waiting_;  // by id
   Clock::time_point reported_ = Clock::now(), promised_ = Clock::now();
-  SchedulerStats said_;   // by the last Load
+  SchedulerStats said_;   // by the last SchedulerReport
   int step_tokens_ = 0;   // of the current step
   bool stepped_ = false;  // whether there has been a step since the last report
 };

@@ -98,7 +98,7 @@ std::vector<FromRanks> from_ranks() {
           Refused{5, 500, "why"},
           Alive{1500},
           Report{sample_stats()},
-          Load{sample_stats().scheduler}};
+          SchedulerReport{sample_stats().scheduler}};
 }
 
 TEST(Link, CarriesRequests) {
@@ -205,7 +205,7 @@ TEST(Link, CarriesTheOtherMessages) {
   EXPECT_EQ(stats.expert_rows, sample_stats().expert_rows);
   EXPECT_EQ(stats.rank_rows, sample_stats().rank_rows);
   EXPECT_EQ(stats.local_activation_rate, 0.75);
-  const SchedulerStats load = std::get<Load>(parse_from_ranks(payload_of(framed(messages[5])))).stats;
+  const SchedulerStats load = std::get<SchedulerReport>(parse_from_ranks(payload_of(framed(messages[5])))).stats;
   EXPECT_EQ(load.running, 6);
   EXPECT_EQ(load.tokens_run, 12);
   EXPECT_EQ(load.drafts, 13);

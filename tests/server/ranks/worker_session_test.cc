@@ -120,7 +120,7 @@ TEST_F(WorkerSession, SaysWhoRunsBeforeItsTokens) {
   std::vector<SchedulerStats> before;
   for (bool ended = false; !ended;) {
     const FromRanks message = next();
-    if (const auto* load = std::get_if<Load>(&message)) before.push_back(load->stats);
+    if (const auto* load = std::get_if<SchedulerReport>(&message)) before.push_back(load->stats);
     if (const auto* tokens = std::get_if<NewTokens>(&message)) ended = tokens->events.back().finish.has_value();
   }
   ASSERT_GE(before.size(), 3u);  // before the first step, and after each
