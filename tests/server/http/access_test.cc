@@ -89,9 +89,9 @@ TEST(Cors, IsForListedOriginsOnly) {
   const auto allowed = [&](const std::string& asked) {
     HttpRequest request = preflight;
     request.headers.emplace_back("access-control-request-headers", asked);
-    const std::string lines = access_headers(request, "1", options), name = "Access-Control-Allow-Headers: ";
-    const std::size_t begin = lines.find(name) + name.size();
-    return lines.substr(begin, lines.find('\r', begin) - begin);
+    const std::string all = access_headers(request, "1", options), name = "Access-Control-Allow-Headers: ";
+    const std::size_t begin = all.find(name) + name.size();
+    return all.substr(begin, all.find('\r', begin) - begin);
   };
   EXPECT_EQ(allowed("authorization,content-type,x-stainless-os"), "authorization,content-type,x-stainless-os");
   for (const std::string& bad : {std::string("a\tb"), std::string("x:y"), "x-" + std::string(3000, 'a')})
