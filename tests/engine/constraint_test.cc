@@ -51,7 +51,7 @@ Request request_of(std::int64_t id, std::vector<std::int32_t> output = {}) {
 
 using Outputs = std::map<std::int64_t, std::vector<std::int32_t>>;
 
-Outputs run(const RandomModel& folder, Communicator& comm, const std::vector<Request>& requests) {
+Outputs run_constrained(const RandomModel& folder, Communicator& comm, const std::vector<Request>& requests) {
   Engine engine(load_model(folder.path(), Plan::kEp, comm), comm, {.kv_tokens = 2048});
   engine.allow_constraints(std::make_shared<TokenTable>(gpt2_tokenizer(), engine.model().config.vocab_size));
   Outputs outputs;
@@ -67,7 +67,7 @@ Outputs run(const RandomModel& folder, Communicator& comm, const std::vector<Req
 // Between two masks rank 0 can tell the others that it is alive.
 TEST_F(ConstraintTest, TellsBetweenMasksAndMayHeartbeatThen) {
   const std::vector<Request> requests = {request_of(1), request_of(2), request_of(3)};
-  const Outputs expected = run(*folder_, *comm_, requests);
+  const Outputs expected = run_constrained(*folder_, *comm_, requests);
   std::size_t tokens = 0, told = 0;
   for (const auto& [id, output] : expected) tokens += output.size();
   Outputs outputs;
@@ -88,7 +88,7 @@ TEST_F(ConstraintTest, TellsBetweenMasksAndMayHeartbeatThen) {
 TEST_F(ConstraintTest, OutputsFitTheSchema) {
   std::vector<Request> requests;
   for (int id = 1; id <= 8; ++id) requests.push_back(request_of(id));
-  const Outputs together = run(*folder_, *comm_, requests);
+  const Outputs together = run_constrained(*folder_, *comm_, requests);
   for (const Request& r : requests) {
     std::vector<std::int32_t> output = together.at(r.id);
     ASSERT_EQ(output.back(), kEnd);
@@ -96,21 +96,21 @@ TEST_F(ConstraintTest, OutputsFitTheSchema) {
     const auto value = nlohmann::json::parse(gpt2_tokenizer().decode(output));
     EXPECT_TRUE(value.at("name").is_string() && value.at("age").is_number_integer() && value.size() == 2) << value;
     // The same alone, and where it goes on behind a part of it.
-    EXPECT_EQ(run(*folder_, *comm_, {r}), (Outputs{{r.id, together.at(r.id)}}));
+    EXPECT_EQ(run_constrained(*folder_, *comm_, {r}), (Outputs{{r.id, together.at(r.id)}}));
     const std::vector<std::int32_t> part(output.begin(), output.begin() + output.size() / 2);
-    EXPECT_EQ(run(*folder_, *comm_, {request_of(r.id, part)}), (Outputs{{r.id, together.at(r.id)}}));
+    EXPECT_EQ(run_constrained(*folder_, *comm_, {request_of(r.id, part)}), (Outputs{{r.id, together.at(r.id)}}));
   }
 }
 
 TEST_F(ConstraintTest, EndsWhereNothingCanFollow) {
   // What it brings is no beginning of such an object.
-  const Outputs outputs = run(*folder_, *comm_, {request_of(1, gpt2_tokenizer().encode("[1"))});
+  const Outputs outputs = run_constrained(*folder_, *comm_, {request_of(1, gpt2_tokenizer().encode("[1"))});
   EXPECT_EQ(outputs.at(1).back(), kEnd);
 }
 
 // Whatever comes under an id that is here: what is there keeps its constraint and its place in it.
 TEST_F(ConstraintTest, AnIdThatIsHereIsRefused) {
-  const Outputs expected = run(*folder_, *comm_, {request_of(1)});
+  const Outputs expected = run_constrained(*folder_, *comm_, {request_of(1)});
   Engine engine(load_model(folder_->path(), Plan::kEp, *comm_), *comm_, {.kv_tokens = 2048});
   engine.allow_constraints(std::make_shared<TokenTable>(gpt2_tokenizer(), engine.model().config.vocab_size));
   engine.submit(request_of(1));

@@ -17,7 +17,7 @@
 namespace foe {
 namespace {
 
-Request request(std::int64_t id, int prompt, int max_tokens, float temperature = 0) {
+Request request_that_fails(std::int64_t id, int prompt, int max_tokens, float temperature = 0) {
   Request r;
   r.id = id;
   r.prompt = random_tokens(prompt, small_config().vocab_size, static_cast<std::uint64_t>(id));
@@ -49,11 +49,12 @@ TEST(Engine, EndsRequestsWhoseLogitsAreNotFinite) {
   replace_tensor(model.path(), "model.norm.weight", 3e38f);
   for (const int ranks : {1, 2})
     with_engine(model.path(), ranks, {}, [](Engine& engine) {
-      Request greedy = request(1, 5, 3), drawn = request(2, 6, 3, 1.0f), scored = request(3, 7, 3), biased = greedy;
+      Request greedy = request_that_fails(1, 5, 3), drawn = request_that_fails(2, 6, 3, 1.0f),
+              scored = request_that_fails(3, 7, 3), biased = greedy;
       scored.sampling.logprobs = 2;
       biased.id = 4;
       biased.sampling.logit_bias = {{7, 1.5f}};
-      Request prompt = request(5, 8, 3);
+      Request prompt = request_that_fails(5, 8, 3);
       prompt.sampling.prompt_logprobs = 0;
       for (const Request& r : {greedy, drawn, scored, biased, prompt}) engine.submit(r);
       EXPECT_TRUE(engine.step().empty());
@@ -80,7 +81,7 @@ TEST(Engine, RanksMayLoadUnevenly) {
       if (comm.rank() != 0) {
         engine.follow();
       } else {
-        engine.submit(request(1, 5, 1));
+        engine.submit(request_that_fails(1, 5, 1));
         EXPECT_EQ(engine.step().size(), 1u);
         EXPECT_EQ(comm.timeout(), 3);
         engine.stop();

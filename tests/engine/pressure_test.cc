@@ -21,7 +21,7 @@ struct Choice {
 using Choices = std::map<std::int64_t, std::vector<Choice>>;
 
 // Prompts that begin with one of two others, and some that are the same.
-std::vector<Request> requests(int count) {
+std::vector<Request> requests_under_pressure(int count) {
   std::vector<Request> all;
   for (int id = 1; id <= count; ++id) {
     Request r;
@@ -104,7 +104,7 @@ void check_under_pressure(const RandomModel& folder, int ranks, const std::vecto
 
 TEST(Pressure, LogitsAreThoseOfEachRequestAlone) {
   const RandomModel folder(small_config());
-  const std::vector<Request> all = requests(24);
+  const std::vector<Request> all = requests_under_pressure(24);
   for (const KvType type : {KvType::kF32, KvType::kBF16, KvType::kInt8}) {
     const Choices expected = alone(folder, all, type);
     for (const int ranks : {1, 2}) check_under_pressure(folder, ranks, all, expected, type);
@@ -114,7 +114,7 @@ TEST(Pressure, LogitsAreThoseOfEachRequestAlone) {
 // The same through Engine itself.
 TEST(Pressure, TokensAreThoseOfEachRequestAlone) {
   const RandomModel folder(small_config());
-  const std::vector<Request> all = requests(24);
+  const std::vector<Request> all = requests_under_pressure(24);
   const Choices expected = alone(folder, all, KvType::kBF16);
   for (const int ranks : {1, 2}) {
     const EngineOptions options{.max_batch_tokens = 30, .max_sequences = 16, .kv_tokens = 11 * kKvBlock};

@@ -76,7 +76,7 @@ struct Outcome {
 };
 
 // Runs a prompt in steps; with `most` experts in memory, or 0: with all of them.
-Outcome run(const std::string& path, Plan plan, const FormatChoice& formats, int ranks, int most) {
+Outcome run_stored(const std::string& path, Plan plan, const FormatChoice& formats, int ranks, int most) {
   Outcome result;
   std::mutex mutex;
   run_ranks(ranks, 60, [&](Communicator& comm) {
@@ -123,10 +123,10 @@ TEST(ExpertStore, WavesGiveTheSameBitsAndHaveWhatTheRoutingSelects) {
         std::tuple{dense, Plan::kTp, 2}}) {
     const RandomModel folder(config);
     for (const FormatChoice& choice : formats) {
-      const Outcome all = run(folder.path(), plan, choice, ranks, 0);
+      const Outcome all = run_stored(folder.path(), plan, choice, ranks, 0);
       for (const int most : {1, 3, 100}) {
         SCOPED_TRACE(fmt::format("plan {} on {} ranks, {} experts at a time", to_string(plan), ranks, most));
-        const Outcome some = run(folder.path(), plan, choice, ranks, most);
+        const Outcome some = run_stored(folder.path(), plan, choice, ranks, most);
         EXPECT_EQ(some.logits, all.logits);
         EXPECT_EQ(some.copied, some.touched);
         EXPECT_GT(some.copied, 0);

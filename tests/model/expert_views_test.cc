@@ -51,7 +51,7 @@ class Rewriter {
   std::vector<TensorSource> sources_;
 };
 
-std::vector<float> logits_of(Model model, Communicator& comm) {
+std::vector<float> logits_of_views(Model model, Communicator& comm) {
   const std::vector<std::int32_t> tokens = random_tokens(40, model.config.vocab_size, 3);
   Runner runner(std::move(model), comm, 2);
   return in_chunks(runner, tokens, 40);
@@ -84,8 +84,8 @@ TEST(ExpertViews, SlicesAreExpertsOfTheirOwn) {
   const TempFolder own;
   rewriter.write(own, small_config());
   const auto comm = make_self_comm();
-  EXPECT_EQ(logits_of(load_model(folder.path(), Plan::kTp, *comm), *comm),
-            logits_of(load_model(own.path(), Plan::kTp, *comm), *comm));
+  EXPECT_EQ(logits_of_views(load_model(folder.path(), Plan::kTp, *comm), *comm),
+            logits_of_views(load_model(own.path(), Plan::kTp, *comm), *comm));
 }
 
 TEST(ExpertViews, ALayerMayUseTheExpertsOfAnother) {
@@ -110,8 +110,8 @@ TEST(ExpertViews, ALayerMayUseTheExpertsOfAnother) {
   ThreadPool pool(1);
   Weights weights = load_weights(pool, without.path(), reusing, placement.ranks[0], {});
   for (int e = 0; e < 16; ++e) EXPECT_EQ(experts_of(weights, 2)[e].down.data, experts_of(weights, 0)[e].down.data);
-  EXPECT_EQ(logits_of(make_model(reusing, std::move(placement), 0, std::move(weights)), *comm),
-            logits_of(load_model(copied.path(), Plan::kTp, *comm), *comm));
+  EXPECT_EQ(logits_of_views(make_model(reusing, std::move(placement), 0, std::move(weights)), *comm),
+            logits_of_views(load_model(copied.path(), Plan::kTp, *comm), *comm));
 }
 
 }  // namespace

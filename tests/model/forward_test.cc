@@ -39,7 +39,7 @@ Model load(const RandomModel& folder, Communicator& comm, const FormatChoice& fo
 }
 
 // As wide as it takes for every format to have several blocks: 8 KV heads with 2 query heads of 32 each.
-ModelConfig wide_config() {
+ModelConfig wide_forward_config() {
   ModelConfig c = small_config();
   set(c, &AttentionConfig::key_width, 32);
   set(c, &AttentionConfig::query_heads, 16);
@@ -48,7 +48,7 @@ ModelConfig wide_config() {
 }
 
 ModelConfig dense_config(int width) {
-  ModelConfig c = wide_config();
+  ModelConfig c = wide_forward_config();
   make_dense(c);
   set(c, &ExpertsConfig::width, width);
   return c;
@@ -108,12 +108,12 @@ std::vector<Variant> variants() {
        {WeightFormat::kBF16, WeightFormat::kBF16xBF16, WeightFormat::kInt8, WeightFormat::kInt4}) {
     const std::string name = to_string(format);
     const auto full = [](ModelConfig& c) { set(c, &AttentionConfig::qk_norm, QkNorm::kFull); };
-    add("moe_wide_" + name, wide_config(), full, FormatChoice::all(format));
+    add("moe_wide_" + name, wide_forward_config(), full, FormatChoice::all(format));
     add("dense_wide_" + name, dense_config(1100), nothing, FormatChoice::all(format));
   }
   // Whose blocks of heads are whole blocks of the format.
   add(
-      "moe_wider_int8", wide_config(), [](ModelConfig& c) { set(c, &AttentionConfig::key_width, 64); },
+      "moe_wider_int8", wide_forward_config(), [](ModelConfig& c) { set(c, &AttentionConfig::key_width, 64); },
       FormatChoice::all(WeightFormat::kInt8));
   for (const NamedConfig& routing : routing_configs()) add(routing.name, routing.config, nothing);
   for (const NamedConfig& attention : attention_configs()) add(attention.name, attention.config, nothing);

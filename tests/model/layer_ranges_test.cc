@@ -62,7 +62,7 @@ struct Sequence {
 const Sequence kSequences[] = {
     {40, {38, 39, 40}}, {200, {30, 190, 200}}, {3, {1, 2, 3}}, {90, {0, 88, 89}}, {25, {25, 25, 25}}};
 
-Batch batch_of(int step, int vocab, int owners) {
+Batch batch_of_ranges(int step, int vocab, int owners) {
   Batch batch;
   std::int32_t block = 0;
   for (int s = 0; s < static_cast<int>(std::size(kSequences)); ++s) {
@@ -81,13 +81,13 @@ Batch batch_of(int step, int vocab, int owners) {
   return batch;
 }
 
-std::vector<float> run(const RandomModel& folder, Plan plan, Communicator& comm, const ExchangeOptions& options,
-                       const Splits& splits) {
+std::vector<float> run_ranges_of(const RandomModel& folder, Plan plan, Communicator& comm,
+                                 const ExchangeOptions& options, const Splits& splits) {
   Rank rank(folder, plan, comm, options);
   std::vector<float> all;
   for (int step = 0; step < 3; ++step) {
     const std::vector<float> logits =
-        rank.run(batch_of(step, folder.config().vocab_size, rank.model.placement.members), splits);
+        rank.run(batch_of_ranges(step, folder.config().vocab_size, rank.model.placement.members), splits);
     all.insert(all.end(), logits.begin(), logits.end());
   }
   return all;
@@ -120,12 +120,12 @@ TEST_P(LayerRanges, GiveTheBitsOfAllLayersAtOnce) {
   const RandomModel folder(GetParam().config);
   const Plan plan = default_plan(folder.config());
   const auto self = make_self_comm();
-  const std::vector<float> expected = run(folder, plan, *self, {}, kWhole);
+  const std::vector<float> expected = run_ranges_of(folder, plan, *self, {}, kWhole);
   // All 200 rows of the second sequence, and eight last ones of the others.
   ASSERT_EQ(expected.size(), 208u * folder.config().vocab_size);
   for (const Splits& splits : kSplits)
     for (const bool overlap : {false, true})
-      EXPECT_EQ(run(folder, plan, *self, {.overlap = overlap}, splits), expected)
+      EXPECT_EQ(run_ranges_of(folder, plan, *self, {.overlap = overlap}, splits), expected)
           << splits.size() << " ranges, overlap " << overlap;
 }
 
@@ -133,7 +133,7 @@ TEST_P(LayerRanges, GiveTheSameBitsOnSeveralRanks) {
   const RandomModel folder(GetParam().config);
   const ModelConfig& c = folder.config();
   const auto self = make_self_comm();
-  const std::vector<float> expected = run(folder, default_plan(c), *self, {}, kWhole);
+  const std::vector<float> expected = run_ranges_of(folder, default_plan(c), *self, {}, kWhole);
   std::vector<std::pair<Plan, int>> jobs = {{default_plan(c), 2}};
   if (c.federated()) jobs.push_back({Plan::kFoe, 2 * c.expert_groups + 1});  // groups of two ranks, and one idle rank
   if (!c.federated() && !c.dense()) jobs.push_back({Plan::kEp, 4});
@@ -141,7 +141,7 @@ TEST_P(LayerRanges, GiveTheSameBitsOnSeveralRanks) {
     for (const bool overlap : {false, true}) {
       const Plan plan = plan_of_job;  // a lambda may capture it
       run_ranks(ranks, 60, [&](Communicator& comm) {
-        const std::vector<float> logits = run(folder, plan, comm, {.overlap = overlap}, kSplits[3]);
+        const std::vector<float> logits = run_ranges_of(folder, plan, comm, {.overlap = overlap}, kSplits[3]);
         if (comm.rank() != 0) return;
         EXPECT_EQ(logits, expected) << to_string(plan) << ", overlap " << overlap;
       });
@@ -161,7 +161,7 @@ TEST(LayerRanges, ABatchContinuesOnlyTheOneBeforeIt) {
     batch.layers = layers;
     return error_of([&] { rank.run(batch); });
   };
-  Batch batch = batch_of(0, config.vocab_size, 1), other = batch_of(2, config.vocab_size, 1);
+  Batch batch = batch_of_ranges(0, config.vocab_size, 1), other = batch_of_ranges(2, config.vocab_size, 1);
   EXPECT_EQ(
       refusal(batch, {1, 2}),
       fmt::format("batch: expected to continue with 0 rows at layer 0, got {} rows at layer 1", batch.num_tokens()));

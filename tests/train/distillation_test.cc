@@ -21,7 +21,7 @@ namespace {
 using testing::HasSubstr;
 using testing::ThrowsMessage;
 
-std::string edited(std::string text, const std::string& from, const std::string& to) {
+std::string edited_toml(std::string text, const std::string& from, const std::string& to) {
   return text.replace(text.find(from), from.size(), to);
 }
 
@@ -31,8 +31,8 @@ std::string healing(const std::string& first, const std::string& teacher = "") {
   text.erase(text.find("[model]"), text.find("[train]") - text.find("[model]"));
   const std::string folders = "init_from = \"" + first + "\"\n" +
                               (teacher.empty() ? "" : "distill_from = \"" + teacher + "\"\ndistill_weight = 0.25\n");
-  return edited(edited(edited(text, "steps = 40", "steps = 6\n" + folders), "warmup_steps = 4\n", ""),
-                "decay_steps = 10", "decay_steps = 2");
+  return edited_toml(edited_toml(edited_toml(text, "steps = 40", "steps = 6\n" + folders), "warmup_steps = 4\n", ""),
+                     "decay_steps = 10", "decay_steps = 2");
 }
 
 // A model folder in f32 with random parameters.
@@ -45,8 +45,9 @@ void write_model(const std::string& path, const TrainConfig& config, std::uint64
 // Folders with a federation and an ordinary model of the same sizes.
 struct Models {
   Models() {
-    const TrainConfig foe = tiny_run(dir), moe = tiny_run(dir, edited(edited(kTinyToml, "\"federated\"", "\"shared\""),
-                                                                      "expert_groups = 2", "expert_groups = 1"));
+    const TrainConfig foe = tiny_run(dir),
+                      moe = tiny_run(dir, edited_toml(edited_toml(kTinyToml, "\"federated\"", "\"shared\""),
+                                                      "expert_groups = 2", "expert_groups = 1"));
     write_model(first, foe, 1);
     write_model(teacher, moe, 2);
   }
@@ -174,15 +175,15 @@ TEST(InitFrom, RefusesWhatDoesNotFit) {
   };
   const std::string text = healing(models.first, models.teacher);
   refused(text + "\n[model]\nvocab_size = 61\n", "model: expected no such table beside train.init_from");
-  refused(edited(text, "sequence_length = 24", "sequence_length = 25"),
+  refused(edited_toml(text, "sequence_length = 24", "sequence_length = 25"),
           "train.sequence_length: expected at most the context of the model in train.init_from, 24, got 25");
-  refused(edited(text, "distill_weight = 0.25", "distill_weight = 1.5"),
+  refused(edited_toml(text, "distill_weight = 0.25", "distill_weight = 1.5"),
           "train.distill_weight: expected a number from 0");
   refused(healing("/nowhere/model"), "/nowhere/model");
-  refused(edited(healing(models.first), "[run]", "distill_weight = 0.25\n[run]"),
+  refused(edited_toml(healing(models.first), "[run]", "distill_weight = 0.25\n[run]"),
           "train.distill_weight: expected train.distill_from beside it");
   // A teacher with another vocabulary.
-  TrainConfig other = tiny_run(models.dir, edited(kTinyToml, "vocab_size = 61", "vocab_size = 62"));
+  TrainConfig other = tiny_run(models.dir, edited_toml(kTinyToml, "vocab_size = 61", "vocab_size = 62"));
   write_model(models.dir / "other", other, 3);
   const TrainConfig config = tiny_run(models.dir, healing(models.first, models.dir / "other"));
   EXPECT_THAT([&] { run_training(config, kQuiet); },

@@ -43,7 +43,7 @@ double sum_of_magnitudes(const std::vector<double>& a, const std::vector<double>
   return sum;
 }
 
-void expect_near(const std::vector<float>& actual, const std::vector<double>& expected, double tolerance) {
+void expect_rows_near(const std::vector<float>& actual, const std::vector<double>& expected, double tolerance) {
   for (std::size_t i = 0; i < actual.size(); ++i) ASSERT_NEAR(actual[i], expected[i], tolerance) << "at " << i;
 }
 
@@ -71,7 +71,7 @@ TEST(Rows, RmsNormForwardAndBackward) {
     // A sum of n squares (all positive, so n u relative), a root, a division, two products.
     const double relative = (n + 8) * kHalfUlp;
     EXPECT_NEAR(scale32, scale, relative * scale);
-    expect_near(y32, y, relative * largest(y));
+    expect_rows_near(y32, y, relative * largest(y));
 
     rms_norm_row_backward(x.data(), w.data(), scale, dy.data(), n, dx.data(), dw.data());
     rms_norm_row_backward(narrow(x).data(), narrow(w).data(), scale32, narrow(dy).data(), n, dx32.data(), dw32.data());
@@ -79,8 +79,8 @@ TEST(Rows, RmsNormForwardAndBackward) {
     std::vector<double> dyw(n);
     for (int i = 0; i < n; ++i) dyw[i] = dy[i] * w[i];
     const double along = scale * scale * scale / n * largest(x) * sum_of_magnitudes(dyw, x);
-    expect_near(dx32, dx, (4 * relative) * (along + scale * largest(dyw)) + 2 * kHalfUlp * largest(dx));
-    expect_near(dw32, dw, 2 * relative * scale * largest(dy) * largest(x) + 2 * kHalfUlp * largest(dw));
+    expect_rows_near(dx32, dx, (4 * relative) * (along + scale * largest(dyw)) + 2 * kHalfUlp * largest(dx));
+    expect_rows_near(dw32, dw, 2 * relative * scale * largest(dy) * largest(x) + 2 * kHalfUlp * largest(dw));
   });
 }
 
@@ -95,13 +95,13 @@ TEST(Rows, SoftmaxForwardAndBackward) {
     const double scores = 0.3 * largest(x);
     const double relative = (n + 8 + 8 * scores) * kHalfUlp;
     EXPECT_NEAR(log_sum32, log_sum, relative * (1 + std::abs(log_sum)));
-    expect_near(y32, y, relative);
+    expect_rows_near(y32, y, relative);
 
     softmax_row_backward(again.data(), dx.data(), n, 0.3, log_sum, 0.25);
     softmax_row_backward(again32.data(), dx32.data(), n, 0.3f, log_sum32, 0.25f);
     const double relative_again = 2 * relative * (1 + std::abs(log_sum));
-    expect_near(again32, again, relative_again);
-    expect_near(dx32, dx, 0.3 * (relative_again + 4 * kHalfUlp) * (largest(dy) + 0.25));
+    expect_rows_near(again32, again, relative_again);
+    expect_rows_near(dx32, dx, 0.3 * (relative_again + 4 * kHalfUlp) * (largest(dy) + 0.25));
   });
 }
 
@@ -119,17 +119,17 @@ TEST(Rows, SwigluForwardAndBackward) {
     swiglu_row(gate.data(), up.data(), 0.7, n, h.data());
     swiglu_row(narrow(gate).data(), narrow(up).data(), 0.7f, n, h32.data());
     const double relative = 12 * kHalfUlp;  // exp (2 ulp), three sums and up to five products
-    expect_near(h32, h, relative * largest(gate) * largest(up));
+    expect_rows_near(h32, h, relative * largest(gate) * largest(up));
 
     const double dweight =
         swiglu_row_backward(gate.data(), up.data(), 0.7, dh.data(), n, dgate.data(), dup.data(), again.data());
     const float dweight32 = swiglu_row_backward(narrow(gate).data(), narrow(up).data(), 0.7f, narrow(dh).data(), n,
                                                 dgate32.data(), dup32.data(), again32.data());
-    expect_near(again32, again, relative * largest(gate) * largest(up));
+    expect_rows_near(again32, again, relative * largest(gate) * largest(up));
     EXPECT_NEAR(dweight32, dweight, (n + 12) * kHalfUlp * n * largest(gate) * largest(up) * largest(dh));
     // |d silu / d gate| <= 1 + |gate|
-    expect_near(dgate32, dgate, relative * largest(dh) * largest(up) * (1 + largest(gate)));
-    expect_near(dup32, dup, relative * largest(dh) * largest(gate));
+    expect_rows_near(dgate32, dgate, relative * largest(dh) * largest(up) * (1 + largest(gate)));
+    expect_rows_near(dup32, dup, relative * largest(dh) * largest(gate));
   });
 }
 
@@ -144,7 +144,7 @@ TEST(Rows, CrossEntropyForwardAndBackward) {
     EXPECT_NEAR(cross_entropy_row(narrow(x).data(), n, target), nats, relative * (1 + largest(x)));
     EXPECT_NEAR(cross_entropy_row_backward(d.data(), n, target, 0.125), nats, 1e-12);
     EXPECT_NEAR(cross_entropy_row_backward(d32.data(), n, target, 0.125f), nats, relative * (1 + largest(x)));
-    expect_near(d32, d, 0.125 * relative);
+    expect_rows_near(d32, d, 0.125 * relative);
   });
 }
 

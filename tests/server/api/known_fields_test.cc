@@ -22,7 +22,7 @@ std::vector<KnownField> all_of(Api api) {
 }
 
 // What is said of a body with one field; empty if it is accepted.
-std::string refusal(Api api, std::string_view name, const ordered_json& value) {
+std::string refusal_of_field(Api api, std::string_view name, const ordered_json& value) {
   ordered_json body = ordered_json::object();
   body[std::string(name)] = value;
   try {
@@ -40,8 +40,8 @@ TEST(KnownFields, AreRefusedUnlessFoeDoesWhatTheySayOrTheyAskForNothing) {
     std::set<std::string_view> names;
     for (const KnownField& field : all_of(api)) {
       EXPECT_TRUE(names.insert(field.name).second) << field.name << " is there twice";
-      EXPECT_EQ(refusal(api, field.name, nullptr), "");
-      const std::string said = refusal(api, field.name, "something");
+      EXPECT_EQ(refusal_of_field(api, field.name, nullptr), "");
+      const std::string said = refusal_of_field(api, field.name, "something");
       if (field.use != FieldUse::kRefused) {
         EXPECT_EQ(said, "");
         continue;
@@ -49,17 +49,19 @@ TEST(KnownFields, AreRefusedUnlessFoeDoesWhatTheySayOrTheyAskForNothing) {
       EXPECT_THAT(said, testing::StartsWith(std::string(field.name) + ": \"something\" is not supported"));
       for (const ordered_json& neutral :
            field.neutral.empty() ? ordered_json::array() : ordered_json::parse(field.neutral))
-        EXPECT_EQ(refusal(api, field.name, neutral), "") << neutral;
+        EXPECT_EQ(refusal_of_field(api, field.name, neutral), "") << neutral;
     }
   }
 }
 
 TEST(KnownFields, OthersAreRefusedByName) {
-  EXPECT_EQ(refusal(Api::kChat, "temprature", 1), "temprature: expected a field of this endpoint, got an unknown one");
-  EXPECT_EQ(refusal(Api::kChat, "prompt", "x"), "prompt: expected a field of this endpoint, got one of the other");
-  EXPECT_EQ(refusal(Api::kCompletions, "messages", ordered_json::array()),
+  EXPECT_EQ(refusal_of_field(Api::kChat, "temprature", 1),
+            "temprature: expected a field of this endpoint, got an unknown one");
+  EXPECT_EQ(refusal_of_field(Api::kChat, "prompt", "x"),
+            "prompt: expected a field of this endpoint, got one of the other");
+  EXPECT_EQ(refusal_of_field(Api::kCompletions, "messages", ordered_json::array()),
             "messages: expected a field of this endpoint, got one of the other");
-  EXPECT_EQ(refusal(Api::kChat, "temprature", nullptr), "");
+  EXPECT_EQ(refusal_of_field(Api::kChat, "temprature", nullptr), "");
 }
 
 TEST(KnownFields, AreAllOnThePage) {

@@ -17,7 +17,7 @@ ServedModel model() {
 }
 
 template <typename Call>
-std::string refusal(Call&& call) {
+std::string refusal_of_tokenizing(Call&& call) {
   try {
     call();
   } catch (const ApiError& error) {
@@ -42,12 +42,13 @@ TEST(Tokenize, GivesIdsAndTheirTexts) {
 }
 
 TEST(Tokenize, RefusesWhatIsNoText) {
-  EXPECT_EQ(refusal([] { tokenize("{}", model()); }), "400 prompt: expected a string, or messages, got none");
-  EXPECT_EQ(refusal([] { tokenize(R"({"prompt": [1]})", model()); }),
+  EXPECT_EQ(refusal_of_tokenizing([] { tokenize("{}", model()); }),
+            "400 prompt: expected a string, or messages, got none");
+  EXPECT_EQ(refusal_of_tokenizing([] { tokenize(R"({"prompt": [1]})", model()); }),
             "400 prompt: expected a string, or messages, got [1]");
-  EXPECT_EQ(refusal([] { tokenize(R"({"messages": []})", model()); }),
+  EXPECT_EQ(refusal_of_tokenizing([] { tokenize(R"({"messages": []})", model()); }),
             "400 messages: expected a list of messages, got []");
-  EXPECT_THAT(refusal([] { tokenize(R"({"prompt": "a", "promt": 1})", model()); }),
+  EXPECT_THAT(refusal_of_tokenizing([] { tokenize(R"({"prompt": "a", "promt": 1})", model()); }),
               testing::StartsWith("400 promt: expected model, prompt, "));
 }
 
@@ -60,12 +61,13 @@ TEST(Detokenize, GivesTheTextBack) {
 }
 
 TEST(Detokenize, RefusesWhatAreNoIds) {
-  EXPECT_EQ(refusal([] { detokenize("{}", model()); }), "400 tokens: expected a list of token ids, got none");
-  EXPECT_EQ(refusal([] { detokenize(R"({"tokens": "a"})", model()); }),
+  EXPECT_EQ(refusal_of_tokenizing([] { detokenize("{}", model()); }),
+            "400 tokens: expected a list of token ids, got none");
+  EXPECT_EQ(refusal_of_tokenizing([] { detokenize(R"({"tokens": "a"})", model()); }),
             "400 tokens: expected a list of token ids, got \"a\"");
-  EXPECT_EQ(refusal([] { detokenize(R"({"tokens": [561]})", model()); }),
+  EXPECT_EQ(refusal_of_tokenizing([] { detokenize(R"({"tokens": [561]})", model()); }),
             "400 tokens: expected token ids in [0, 561), got 561");
-  EXPECT_EQ(refusal([] {
+  EXPECT_EQ(refusal_of_tokenizing([] {
               detokenize(json{{"tokens", std::vector<int>(33)}}.dump(), model());
             }),
             "400 tokens: expected at most 32 token ids, got 33");

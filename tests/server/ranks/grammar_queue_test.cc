@@ -11,7 +11,7 @@ namespace {
 
 using testing::HasSubstr;
 
-Request request_of(std::int64_t id, const std::string& schema, int priority = 0) {
+Request request_with(std::int64_t id, const std::string& schema, int priority = 0) {
   Request request;
   request.id = id;
   request.priority = priority;
@@ -39,7 +39,7 @@ std::list<GrammarQueue::Compilation> take(GrammarQueue& queue, std::size_t count
 
 TEST(GrammarQueue, CompilesASchemaOnce) {
   GrammarQueue queue(64);
-  for (int id = 1; id <= 20; ++id) queue.add(request_of(id, schema_of(id % 2)));
+  for (int id = 1; id <= 20; ++id) queue.add(request_with(id, schema_of(id % 2)));
   std::set<const Grammar*> grammars;
   std::int64_t expected = 1;
   for (const auto& ready : take(queue, 20)) {
@@ -54,7 +54,7 @@ TEST(GrammarQueue, CompilesASchemaOnce) {
 
 TEST(GrammarQueue, SaysWhyASchemaIsNone) {
   GrammarQueue queue(64);
-  queue.add(request_of(1, R"({"type": "nothing"})"));
+  queue.add(request_with(1, R"({"type": "nothing"})"));
   const auto ready = take(queue, 1);
   EXPECT_EQ(ready.front().grammar, nullptr);
   EXPECT_THAT(ready.front().refusal, HasSubstr("#/type"));
@@ -64,10 +64,10 @@ TEST(GrammarQueue, SaysWhyASchemaIsNone) {
 TEST(GrammarQueue, BoundsTheGrammarsInUse) {
   constexpr int kMost = 12;
   GrammarQueue queue(kMost);
-  for (int id = 1; id <= kMost; ++id) queue.add(request_of(id, schema_of(id)));
+  for (int id = 1; id <= kMost; ++id) queue.add(request_with(id, schema_of(id)));
   auto in_use = take(queue, kMost);
-  for (int id = 21; id <= 24; ++id) queue.add(request_of(id, schema_of(id), 24 - id));
-  queue.add(request_of(30, schema_of(30), 1));
+  for (int id = 21; id <= 24; ++id) queue.add(request_with(id, schema_of(id), 24 - id));
+  queue.add(request_with(30, schema_of(30), 1));
   queue.abort(22);
   EXPECT_TRUE(queue.take().empty());
   EXPECT_EQ(queue.size(), 4u);
@@ -79,17 +79,17 @@ TEST(GrammarQueue, BoundsTheGrammarsInUse) {
 
 TEST(GrammarQueue, ForgetsWhatIsAborted) {
   GrammarQueue queue(64);
-  for (int id = 1; id <= 50; ++id) queue.add(request_of(id, schema_of(id)));
+  for (int id = 1; id <= 50; ++id) queue.add(request_with(id, schema_of(id)));
   for (int id = 2; id <= 50; ++id) queue.abort(id);
   const auto ready = take(queue, 1);
   EXPECT_EQ(ready.front().request.id, 1);
-  queue.add(request_of(60, schema_of(60)));
+  queue.add(request_with(60, schema_of(60)));
   for (const auto& next : take(queue, 1)) EXPECT_EQ(next.request.id, 60);
 }
 
 TEST(GrammarQueue, EndsWhileRequestsWait) {
   GrammarQueue queue(64);
-  for (int id = 1; id <= 1000; ++id) queue.add(request_of(id, schema_of(id)));
+  for (int id = 1; id <= 1000; ++id) queue.add(request_with(id, schema_of(id)));
 }
 
 }  // namespace

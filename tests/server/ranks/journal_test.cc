@@ -11,7 +11,7 @@ namespace {
 using testing::ElementsAre;
 using testing::ThrowsMessage;
 
-Request request_of(std::int32_t token, int max_tokens) {
+Request journalled_request(std::int32_t token, int max_tokens) {
   Request request;
   request.prompt = {token};
   request.max_tokens = max_tokens;
@@ -20,8 +20,8 @@ Request request_of(std::int32_t token, int max_tokens) {
 
 TEST(Journal, GivesBackWhatIsInFlightWithItsTokens) {
   Journal journal(3);
-  const std::int64_t a = journal.add(request_of(10, 4)).id;
-  const std::int64_t b = journal.add(request_of(20, 4)).id;
+  const std::int64_t a = journal.add(journalled_request(10, 4)).id;
+  const std::int64_t b = journal.add(journalled_request(20, 4)).id;
   EXPECT_EQ(journal.room(), 1u);
   EXPECT_TRUE(journal.record({a, 11, {}}));
   EXPECT_TRUE(journal.record({b, 21, {}}));
@@ -38,7 +38,7 @@ TEST(Journal, GivesBackWhatIsInFlightWithItsTokens) {
 
 TEST(Journal, AsksForThePromptsLogprobsOnce) {
   Journal journal(1);
-  Request request = request_of(10, 4);
+  Request request = journalled_request(10, 4);
   request.sampling.prompt_logprobs = 2;
   const std::int64_t id = journal.add(request).id;
   EXPECT_EQ(journal.in_flight()[0].sampling.prompt_logprobs, 2);
@@ -48,7 +48,7 @@ TEST(Journal, AsksForThePromptsLogprobsOnce) {
 
 TEST(Journal, EndsWithTheLastToken) {
   Journal journal(1);
-  const std::int64_t id = journal.add(request_of(1, 4)).id;
+  const std::int64_t id = journal.add(journalled_request(1, 4)).id;
   EXPECT_TRUE(journal.record({id, 2, FinishReason::kStop}));
   EXPECT_EQ(journal.size(), 0u);
   EXPECT_FALSE(journal.record({id, 3, {}}));
@@ -56,14 +56,14 @@ TEST(Journal, EndsWithTheLastToken) {
 
 TEST(Journal, NeverGivesAnIdTwice) {
   Journal journal(1);
-  const std::int64_t first = journal.add(request_of(1, 1)).id;
+  const std::int64_t first = journal.add(journalled_request(1, 1)).id;
   journal.erase(first);
-  EXPECT_NE(journal.add(request_of(1, 1)).id, first);
+  EXPECT_NE(journal.add(journalled_request(1, 1)).id, first);
 }
 
 TEST(Journal, IgnoresTokensOfForgottenRequests) {
   Journal journal(1);
-  const std::int64_t id = journal.add(request_of(1, 4)).id;
+  const std::int64_t id = journal.add(journalled_request(1, 4)).id;
   journal.erase(id);
   journal.erase(id);
   EXPECT_FALSE(journal.record({id, 2, {}}));
@@ -72,7 +72,7 @@ TEST(Journal, IgnoresTokensOfForgottenRequests) {
 
 TEST(Journal, RefusesMoreTokensThanWereAskedFor) {
   Journal journal(1);
-  const std::int64_t id = journal.add(request_of(1, 1)).id;
+  const std::int64_t id = journal.add(journalled_request(1, 1)).id;
   EXPECT_TRUE(journal.record({id, 2, {}}));
   EXPECT_THAT(
       [&] {
@@ -83,9 +83,9 @@ TEST(Journal, RefusesMoreTokensThanWereAskedFor) {
 
 TEST(Journal, SuspectsWhatWasLostTwiceWithoutAToken) {
   Journal journal(3);
-  const std::int64_t a = journal.add(request_of(1, 4)).id;
-  const std::int64_t b = journal.add(request_of(2, 4)).id;
-  const std::int64_t c = journal.add(request_of(3, 4)).id;
+  const std::int64_t a = journal.add(journalled_request(1, 4)).id;
+  const std::int64_t b = journal.add(journalled_request(2, 4)).id;
+  const std::int64_t c = journal.add(journalled_request(3, 4)).id;
   const auto suspect = [&] { return journal.suspect() ? journal.suspect()->id : 0; };
   for (const std::int64_t id : {a, b, c}) EXPECT_EQ(journal.count_loss(id), 1);
   EXPECT_EQ(suspect(), 0);
@@ -104,8 +104,8 @@ TEST(Journal, SuspectsWhatWasLostTwiceWithoutAToken) {
 
 TEST(JournalDeathTest, IsNotFilledPastItsCapacity) {
   Journal journal(1);
-  journal.add(request_of(1, 1));
-  EXPECT_DEATH(journal.add(request_of(1, 1)), "a journal of 1 requests is full");
+  journal.add(journalled_request(1, 1));
+  EXPECT_DEATH(journal.add(journalled_request(1, 1)), "a journal of 1 requests is full");
 }
 
 }  // namespace
