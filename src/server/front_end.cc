@@ -17,7 +17,6 @@
 #include "base/strict_json.h"
 #include "sched/scheduler.h"
 #include "server/api/generation.h"
-#include "server/api/generation_defaults.h"
 #include "server/api/info_api.h"
 #include "server/api/tokenize_api.h"
 #include "server/api/work_pool.h"
@@ -26,8 +25,7 @@
 #include "server/log/log.h"
 #include "server/metrics/live_view.h"
 #include "server/ranks/in_flight.h"
-#include "text/utf8.h"
-#include "weights/config_json.h"
+#include "server/served_model.h"
 
 namespace foe {
 
@@ -36,38 +34,9 @@ using boost::system::error_code;
 
 namespace {
 
-constexpr int kFlushSeconds = 2;           // for sending the last replies, besides what is left of drain_s
-constexpr int kProbeSeconds = 30;          // how long /health_generate waits for its token
-constexpr std::size_t kMaxProbes = 8;      // at a time; they do not count in max_queue
-constexpr std::size_t kMaxChoices = 1024;  // of one HTTP request
-
-// The model's name goes into JSON and into metrics, but a folder's name may be any bytes. Makes it valid UTF-8.
-ServeOptions with_text_as_name(ServeOptions options) {
-  std::string name;
-  append_lossy_utf8(name, options.model_name, true);
-  options.model_name = name;
-  return options;
-}
-
-ServedModel served_model(const ServeOptions& options, const ModelConfig& config) {
-  ServedModel model{.name = options.model_name,
-                    .vocab_size = config.vocab_size,
-                    .max_positions = config.max_position_embeddings,
-                    .max_choices = std::min(options.max_queue, kMaxChoices),
-                    .eos_ids = {},
-                    .tokenizer = Tokenizer::of_model(options.model)};
-  model.eos_ids = model.tokenizer.end_ids(config.eos_token_ids);
-  for (const std::string& note : config_notes(options.model)) spdlog::warn("{}: {}", options.model, note);
-  for (const std::string& note : model.tokenizer.notes(config.vocab_size)) spdlog::warn("{}: {}", options.model, note);
-  model.open_objects = options.open_objects;
-  model.defaults = load_generation_defaults(options.model, options.generation_config);
-  if (!model.defaults.described.empty())
-    spdlog::info("{}: requests that do not say otherwise have {}, as {} says (--generation-config none: not)",
-                 options.model, model.defaults.described, model.defaults.path);
-  if (options.allow_routes) model.routed_by_requests = config;
-  model.chat_template = ChatTemplate::load(options.model, options.chat_template);
-  return model;
-}
+constexpr int kFlushSeconds = 2;       // for sending the last replies, besides what is left of drain_s
+constexpr int kProbeSeconds = 30;      // how long /health_generate waits for its token
+constexpr std::size_t kMaxProbes = 8;  // at a time; they do not count in max_queue
 
 class FrontEnd {
  public:

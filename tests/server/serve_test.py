@@ -267,7 +267,7 @@ class Api:
         self.assertRegex(text, r'foe:comm_bytes_total\{collective="sum",[^}]*\} ')
 
     def test_a_grammar_holds(self):
-        text = self.server.text(prompt="a sum: ", max_tokens=40, structured_outputs={
+        text = self.server.text(prompt="a sum: ", max_tokens=40, stop_token_ids=[0], structured_outputs={
             "grammar": 'root ::= term ("+" term){2}\nterm ::= [0-9]{1,2} | "(" root ")"'})
         self.assertRegex(text, r"^[0-9+()]+$")
 
