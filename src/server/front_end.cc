@@ -26,6 +26,7 @@
 #include "server/metrics/live_view.h"
 #include "server/ranks/in_flight.h"
 #include "server/served_model.h"
+#include "weights/config_json.h"
 
 namespace foe {
 
