@@ -50,8 +50,7 @@ class MaskFiller {
   // added.
   void add(const std::vector<Stack>& stacks) {
     for (const Stack& one : stacks_.without_byte(stacks)) {
-      if (steps_ > kMaxSteps && std::any_of(bits_.begin(), bits_.end(), [](std::uint64_t word) { return word != 0; }))
-        break;
+      if (spent()) break;
       add_as_it_is(one);
     }
     stacks_.rewind(base_);
@@ -82,6 +81,12 @@ class MaskFiller {
     return stack;
   }
 
+  // Whether enough has been tried for a grammar of rules that allows some token.
+  bool spent() const {
+    return stacks_.compared > limit_ && stacks_.of_rules() &&
+           std::any_of(bits_.begin(), bits_.end(), [](std::uint64_t word) { return word != 0; });
+  }
+
   // Adds the tokens at and below a node of the trie. `open` has the stacks at that node.
   void walk(std::uint32_t node, std::vector<Stack> open) {
     if (open.empty()) return;
@@ -99,7 +104,7 @@ class MaskFiller {
       stacks_.rewind(level.mark);
       stacks_.text.push_back(static_cast<char>(nodes[i].byte));
       for (std::size_t k = level.begin; k < level.end; ++k) stacks_.step(open[k], open, level.end);
-      if (stacks_.of_rules()) steps_ += level.end - level.begin;
+      if (spent()) break;
       if (open.size() == level.end) {
         i = nodes[i].end;
         continue;
@@ -116,8 +121,8 @@ class MaskFiller {
   Stacks& stacks_;
   std::span<std::uint64_t> bits_;
   Stacks::Mark base_;
-  std::size_t steps_ = 0;                              // of stacks by bytes, of rules
-  static constexpr std::size_t kMaxSteps = 1'000'000;  // these take some tenths of a second
+  std::uint64_t limit_ = stacks_.compared + kMaxCompared;
+  static constexpr std::uint64_t kMaxCompared = 8'000'000;  // these take some tenths of a second
 };
 
 }  // namespace

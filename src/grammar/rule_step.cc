@@ -11,6 +11,7 @@ using Phase = Frame::Phase;
 void Stacks::RuleStep::run_rule(const RuleNode& node, const Stack& stack) {
   const ByteAutomaton& rule = automaton(node);
   const bool open = stack.top.phase == Phase::kOpen;
+  stacks.compared += 8 + called.size();  // a step of an automaton costs some comparisons
   if (full() || (open && !rule.first[byte])) return;
   if (open && std::find(called.begin(), called.end(), stack) != called.end()) return;
   if (open) called.push_back(stack);

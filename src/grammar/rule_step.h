@@ -30,6 +30,7 @@ struct Stacks::RuleStep {
 
   bool full() const { return out.size() - begin >= most; }
   void emit(const Stack& stack) {
+    stacks.compared += out.size() - begin;
     const auto first = out.begin() + static_cast<std::ptrdiff_t>(begin);
     if (!full() && std::find(first, out.end(), stack) == out.end()) out.push_back(stack);
   }

@@ -369,6 +369,7 @@ void Stacks::rewind(const Mark& mark) {
 
 // Returns the number of the frame. An equal frame on the same frames below has the same number.
 std::uint32_t Stacks::push(const Stack& stack) {
+  compared += frames_.size() - stack.below;
   for (std::size_t i = stack.below + 1; i < frames_.size(); ++i) {
     if (frames_[i].below == stack.below && frames_[i].frame == stack.top) return static_cast<std::uint32_t>(i);
   }

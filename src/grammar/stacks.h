@@ -63,7 +63,8 @@ class Stacks {
  public:
   explicit Stacks(const GrammarProgram& program) : program_(&program), frames_(1), names_(1) {}
 
-  std::string text;  // the whole text so far
+  std::string text;            // the whole text so far
+  std::uint64_t compared = 0;  // stacks and frames with others so far, which is what steps cost
 
   // Appends the stacks that `stack` becomes by the last byte of `text` to `out`, without those that are there already
   // from element `begin` on.
