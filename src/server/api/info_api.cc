@@ -5,6 +5,7 @@
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
+#include "base/strict_json.h"
 #include "server/http/api_error.h"
 #include "text/tokenizer_config.h"
 #include "weights/gguf/gguf_chat.h"
