@@ -80,10 +80,9 @@ void add_train_command(Command app) {
               "number of threads of each rank; default: the machine's cores, divided by the ranks on it")
       .range(1, 1024);
   command
-      .option(
-          "--group-ranks", flags->group_ranks,
-          "of a federated model: so many ranks share its groups, and sets of so many the batch; with 1 each rank has "
-          "all groups")
+      .option("--group-ranks", flags->group_ranks,
+              "of a federated model: so many ranks share its groups, and sets of so many the batch; with 1 each rank"
+              " has all groups")
       .range(1, 4096)
       .show_default();
   command.option("--timeout", flags->timeout_s, "seconds that ranks wait for each other before the run ends")

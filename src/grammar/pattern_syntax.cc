@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "text/hex.h"
 #include "text/utf8.h"
 
 namespace foe {
@@ -21,13 +22,6 @@ const CodePoints kWordCharacters = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z
 const CodePoints kSpaces = {{0x09, 0x0d},     {0x20, 0x20},     {0xa0, 0xa0},     {0x1680, 0x1680}, {0x2000, 0x200a},
                             {0x2028, 0x2029}, {0x202f, 0x202f}, {0x205f, 0x205f}, {0x3000, 0x3000}, {0xfeff, 0xfeff}};
 const CodePoints kLineEnds = {{'\n', '\n'}, {'\r', '\r'}, {0x2028, 0x2029}};
-
-int hex_value(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
 
 class PatternParser {
  public:
@@ -224,7 +218,7 @@ class PatternParser {
   CodePoints hex_escape(std::size_t skip, std::size_t digits) {
     char32_t code = 0;
     for (std::size_t i = 0; i < digits; ++i) {
-      const int value = at_ + skip + i < text_.size() ? hex_value(text_[at_ + skip + i]) : -1;
+      const int value = at_ + skip + i < text_.size() ? hex_digit(text_[at_ + skip + i]) : -1;
       if (value < 0) bad("hexadecimal digits");
       code = code * 16 + static_cast<char32_t>(value);
     }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "text/hex.h"
 #include "text/utf8.h"
 
 namespace foe {
@@ -13,13 +14,6 @@ bool begins_name(char c) {
 
 bool is_digit(char c) {
   return c >= '0' && c <= '9';
-}
-
-int hex_digit(char c) {
-  if (is_digit(c)) return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
 }
 
 }  // namespace

@@ -82,7 +82,7 @@ class FrontEnd {
   using Reply = std::shared_ptr<HttpReply>;
   using Call = std::shared_ptr<HttpRequest>;
   struct Route {
-    const char* path;
+    std::string_view path;  // with a slash at its end: all paths below it, but for the root
     const char* method;
     void (FrontEnd::*answer)(const Call&, const Reply&);
   };
@@ -152,8 +152,9 @@ class FrontEnd {
                                         {"/", "GET", &FrontEnd::show_page},
                                         {"/live", "GET", &FrontEnd::report_live}};
     for (const Route& candidate : kRoutes) {
-      const bool below = candidate.answer == &FrontEnd::show_model && request.path.starts_with(candidate.path);
-      if (request.path != candidate.path && !below) continue;
+      const std::string_view path = candidate.path;
+      const bool below = path.size() > 1 && path.ends_with('/') && request.path.starts_with(path);
+      if (request.path != path && !below) continue;
       const std::string method = request.method == "HEAD" ? "GET" : request.method;
       if (method == candidate.method) return candidate;
       reply->add_headers(fmt::format("Allow: {}\r\n", candidate.method));

@@ -6,6 +6,7 @@
 #include <fmt/core.h>
 
 #include "base/error.h"
+#include "text/hex.h"
 
 namespace foe {
 namespace {
@@ -29,12 +30,6 @@ struct Rewriting {
     text = normalize({ReplaceText{step.character, first && step.drops_first ? "" : " "}}, text, false);
   }
 };
-
-int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
 
 }  // namespace
 

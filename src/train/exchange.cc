@@ -104,8 +104,8 @@ void Exchange::sum_over_ranks(const Bucket& bucket) {
   }
   comm_.all_to_all(std::as_bytes(std::span(send_.data(), to)), send_bytes_, std::as_writable_bytes(receive_.span()),
                    receive_bytes_);
-  std::vector<const float*> next{receive_.data()},
-      partials;  // what comes next of each sender
+  std::vector<const float*> next{receive_.data()};  // what comes next of each sender
+  std::vector<const float*> partials;
   for (int r = 0; r < ranks(); ++r) next.push_back(next[r] + receive_bytes_[r] / sizeof(float));
   for (const Piece& piece : parts_.pieces_of(bucket, rank())) {
     if (stays(piece)) continue;

@@ -5,6 +5,8 @@
 #include <thread>
 #include <utility>
 
+#include <fmt/core.h>
+
 #include "base/error.h"
 
 namespace foe::train {
@@ -25,14 +27,9 @@ void Turns::run(const std::function<void(int)>& body) {
     try {
       for (int s = 0; s < shards_; ++s) threads.emplace_back([this, s, &body] { run_shard(s, body); });
     } catch (const std::system_error& error) {
-      try {
-        fail(
-            "expected a thread for each of {} shards, got: {} (a limit of "
-            "processes, as of ulimit -u)",
-            shards_, error.code().message());
-      } catch (const Error&) {
-        error_ = std::current_exception();
-      }
+      error_ = std::make_exception_ptr(
+          Error(fmt::format("expected a thread for each of {} shards, got: {} (a limit of processes, as of ulimit -u)",
+                            shards_, error.code().message())));
     }
     while (run_round(lock)) continue;
     changed_.notify_all();

@@ -20,15 +20,6 @@ namespace {
 
 constexpr FormatChoice kAllInt4 = {WeightFormat::kInt4, WeightFormat::kInt4, WeightFormat::kInt4};
 
-ModelConfig config_to_calibrate() {
-  ModelConfig c = small_config();
-  c.hidden_size = 128;
-  set(c, &AttentionConfig::key_width, 16);
-  set(c, &ExpertsConfig::width, 128);
-  set_layers(c, 1);
-  return c;
-}
-
 void expect_same_panels(const PackedMatrix& a, const PackedMatrix& b) {
   ASSERT_EQ(a.format, b.format);
   ASSERT_EQ(a.rows, b.rows);
@@ -80,13 +71,13 @@ Importance random_importance_of(const ModelConfig& config, bool correlated) {
 
 // Every matrix in int4 is what pack() makes of its part of the file with its own channels.
 TEST(ConvertByImportance, RoundsEachMatrixByItsImportance) {
-  ModelConfig federated = config_to_calibrate(), slices = config_to_calibrate(), dense = config_to_calibrate();
+  ModelConfig federated = whole_block_config(1), slices = whole_block_config(1), dense = whole_block_config(1);
   federated.expert_groups = 4;
   federated.residual = Residual::kFederated;
   set(slices, &ExpertsConfig::storage, ExpertStorage::kSlices);
   make_dense(dense);
   set(dense, &ExpertsConfig::width, 200);
-  for (const ModelConfig& config : {config_to_calibrate(), federated, slices, dense}) {
+  for (const ModelConfig& config : {whole_block_config(1), federated, slices, dense}) {
     const RandomModel original(config);
     const Importance importance = random_importance_of(config, config.expert_groups == 4 || config.experts(0).dense());
     const TempFolder folder;
@@ -142,7 +133,7 @@ TEST(ConvertByImportance, RoundsEachMatrixByItsImportance) {
 }
 
 TEST(ConvertByImportance, SaysWhatItWasCalibratedWith) {
-  const ModelConfig config = config_to_calibrate();
+  const ModelConfig config = whole_block_config(1);
   const RandomModel original(config);
   const TempFolder folder;
   ThreadPool pool(1);

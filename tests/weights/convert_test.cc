@@ -27,17 +27,8 @@ using testing::HasSubstr;
 
 constexpr FormatChoice kInt4 = {WeightFormat::kInt4, WeightFormat::kInt4, WeightFormat::kInt4};
 
-ModelConfig wide_config() {
-  ModelConfig c = small_config();
-  c.hidden_size = 128;
-  set(c, &AttentionConfig::key_width, 16);
-  set(c, &ExpertsConfig::width, 128);
-  set_layers(c, 2);
-  return c;
-}
-
 ModelConfig federated_in(int groups) {
-  ModelConfig c = wide_config();
+  ModelConfig c = whole_block_config(2);
   c.expert_groups = groups;
   c.residual = Residual::kFederated;
   return c;
@@ -65,7 +56,7 @@ struct Converted {
   TempFolder folder;
   std::string path = folder / "converted";
 
-  explicit Converted(const ModelConfig& c = wide_config()) : config(c) {
+  explicit Converted(const ModelConfig& c = whole_block_config(2)) : config(c) {
     convert(original.path(), config, kInt4, path);
   }
 };
@@ -137,7 +128,7 @@ TEST(LoadWeights, KeepsNoPagesOfWhatItPacked) {
 
 // Converted once or quantised at load: the same bytes, in every format, whole and for a rank's share.
 TEST(Convert, MapsWhatLoadingWouldPack) {
-  for (const ModelConfig& config : {wide_config(), federated_in(4)})
+  for (const ModelConfig& config : {whole_block_config(2), federated_in(4)})
     for (const FormatChoice& formats :
          {FormatChoice::all(WeightFormat::kBF16), FormatChoice::all(WeightFormat::kBF16xBF16),
           FormatChoice::all(WeightFormat::kInt8), kInt4, FormatChoice{WeightFormat::kInt8, WeightFormat::kInt4, {}}}) {
@@ -158,7 +149,7 @@ TEST(Convert, MapsWhatLoadingWouldPack) {
 }
 
 TEST(Convert, KeepsBiases) {
-  ModelConfig config = wide_config();
+  ModelConfig config = whole_block_config(2);
   set(config, &ExpertsConfig::bias, true);
   set(config, &RouterConfig::bias, true);
   const Converted model(config);
@@ -174,7 +165,7 @@ TEST(Convert, KeepsBiases) {
 // head are not whole blocks, and those of 64 are.
 TEST(Convert, SharesOfHeadsAndWidthAreViews) {
   for (const int head_dim : {16, 64}) {
-    ModelConfig dense = wide_config();
+    ModelConfig dense = whole_block_config(2);
     make_dense(dense);
     set(dense, &AttentionConfig::key_width, head_dim);
     set(dense, &ExpertsConfig::width, 200);
@@ -211,7 +202,7 @@ TEST(Convert, SharesOfNothing) {
 
 // What belongs to text comes along.
 TEST(Convert, KeepsTokenizerAndChatTemplate) {
-  const ModelConfig config = wide_config();
+  const ModelConfig config = whole_block_config(2);
   const RandomModel original(config);
   const TempFolder folder;
   const std::vector<std::string> names = {"tokenizer.json",        "tokenizer.model",         "hy.tiktoken",
@@ -275,7 +266,7 @@ TEST(Convert, RefusesLayoutsItDoesNotKnow) {
 
 // Killed in the middle: nothing stands at the new folder's name, and the next try takes over what is beside it.
 TEST(Convert, MayBeKilledAndRunAgain) {
-  const ModelConfig config = wide_config();
+  const ModelConfig config = whole_block_config(2);
   const RandomModel original(config);
   const TempFolder folder;
   const std::string out = folder / "converted/";

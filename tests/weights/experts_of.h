@@ -5,9 +5,21 @@
 #include <cstdint>
 #include <span>
 
+#include "core/change_config.h"
+#include "core/configs.h"
 #include "weights/model_weights.h"
 
 namespace foe {
+
+// A small model whose matrices have depths of whole blocks of integers.
+inline ModelConfig whole_block_config(int layers) {
+  ModelConfig c = small_config();
+  c.hidden_size = 128;
+  set(c, &AttentionConfig::key_width, 16);
+  set(c, &ExpertsConfig::width, 128);
+  set_layers(c, layers);
+  return c;
+}
 
 // Returns a rank's experts of a layer, which stay in memory as long as the weights.
 inline std::span<const ExpertWeights> experts_of(const Weights& weights, int layer) {

@@ -7,6 +7,7 @@
 
 #include "base/strict_json.h"
 #include "server/http/api_error.h"
+#include "text/hex.h"
 #include "text/tokenizer_config.h"
 #include "weights/gguf/gguf_chat.h"
 #include "weights/gguf/gguf_shards.h"
@@ -32,20 +33,15 @@ json card(const std::string& model, std::int64_t created, int max_positions) {
 
 // Returns the text that a part of a path means; an ill-formed escape stands for itself.
 std::string percent_decoded(std::string_view text) {
-  const auto digit = [](char c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-    return -1;
-  };
   std::string result;
   for (std::size_t i = 0; i < text.size(); ++i) {
-    const bool escape = text[i] == '%' && i + 2 < text.size() && digit(text[i + 1]) >= 0 && digit(text[i + 2]) >= 0;
+    const bool escape =
+        text[i] == '%' && i + 2 < text.size() && hex_digit(text[i + 1]) >= 0 && hex_digit(text[i + 2]) >= 0;
     if (!escape) {
       result += text[i];
       continue;
     }
-    result += static_cast<char>(16 * digit(text[i + 1]) + digit(text[i + 2]));
+    result += static_cast<char>(16 * hex_digit(text[i + 1]) + hex_digit(text[i + 2]));
     i += 2;
   }
   return result;
