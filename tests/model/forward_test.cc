@@ -68,6 +68,8 @@ std::vector<int> numbers_of_ranks(const ModelConfig& c) {
 std::vector<Variant> variants() {
   std::vector<Variant> all;
   const auto add = [&](std::string name, ModelConfig c, auto&& change, FormatChoice formats = {}) {
+    // A sanitizer sees all of a format in the models of MoE.
+    if (kSanitized && formats.experts && name.rfind("moe_", 0) != 0) return;
     change(c);
     all.push_back({std::move(name), c, formats});
   };
@@ -195,9 +197,7 @@ TEST_P(ForwardTest, AnyNumberOfRanksGivesTheBitsOfOne) {
   }
 }
 
-const std::vector<std::vector<int>> kNodes =
-    kSanitized ? std::vector<std::vector<int>>{{0, 0, 1}}
-               : std::vector<std::vector<int>>{{0, 0, 1}, {0, 1, 1, 1}, {0, 0, 1, 1, 2}};
+const std::vector<std::vector<int>> kNodes = {{0, 0, 1}, {0, 1, 1, 1}, {0, 0, 1, 1, 2}};
 
 // The ranks of each node add their parts before nodes exchange what they have.
 TEST_P(ForwardTest, SumsInTwoLevelsGiveTheBitsOfOneRank) {

@@ -26,7 +26,7 @@ TEXT_BYTES = 3_000_000
 
 
 def setUpModule():
-    serve_test.PATIENCE_S = 600  # under a sanitizer, hundreds of large schemas take minutes on a slow machine
+    serve_test.PATIENCE_S = 600  # hundreds of large schemas take minutes on a slow machine
     serve_test.setUpModule()
 
 
