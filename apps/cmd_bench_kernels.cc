@@ -81,7 +81,7 @@ void add_kernels_command(Command bench) {
   command.option("--shape", flags->shape, kShapesHelp).show_default();
   command.option("--formats", flags->formats, "formats of the weights")
       .list()
-      .one_of({"f32", "bf16", "bf16xbf16", "int8", "int4", "q8_0", "q4_k", "q6_k"})
+      .one_of({"f32", "bf16", "bf16xbf16", "int8", "int4", "q8_0", "q4_1", "q4_k", "q6_k"})
       .show_default();
   command.option("--tokens", flags->tokens, "numbers of tokens, the rows of activations that are multiplied")
       .list()

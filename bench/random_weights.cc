@@ -21,12 +21,15 @@ void write_parts(PackedMatrix& matrix) {
   constexpr F16 kScale8{0x22ee};                     // 1 / 73.9
   constexpr F16 kScale4{0x1400}, kMinimum4{0x2000};  // 2^-10 and 2^-7; bytes s and t are used as they are
   constexpr float kScale6 = 0x1p-10f;
+  constexpr F16 kScale4_1{0x32f1}, kMinimum4_1{0x3e82};  // 1 / 4.61 and 7.5 times that
   for (std::size_t at = 0; at < matrix.own.size(); at += block_bytes(matrix.format)) {
     std::byte* const head = matrix.own.data() + at;
     const auto fill = [&](const auto& value, int first, int count) {
       for (int i = first; i < first + count; ++i) std::memcpy(head + i * sizeof value, &value, sizeof value);
     };
-    if (matrix.format == WeightFormat::kQ8_0) fill(kScale8, 0, kCodeBlock / part_depth(matrix.format) * kPanel);
+    const int scales = kCodeBlock / part_depth(matrix.format) * kPanel;
+    if (matrix.format == WeightFormat::kQ8_0) fill(kScale8, 0, scales);
+    if (matrix.format == WeightFormat::kQ4_1) fill(kScale4_1, 0, scales), fill(kMinimum4_1, scales, scales);
     if (matrix.format == WeightFormat::kQ4_K) fill(kScale4, 0, kPanel), fill(kMinimum4, kPanel, kPanel);
     if (matrix.format == WeightFormat::kQ6_K) fill(kScale6, 0, kPanel);
   }

@@ -39,13 +39,14 @@ const ModelTensor& partner(const TensorTable& table, const ModelTensor& row) {
 std::optional<WeightFormat> kept_format(const StoredTensors& stored, const ModelConfig& config, const ModelTensor& row,
                                         int index) {
   if (!stored.folder().gguf()) return std::nullopt;
-  const StoredTensor found = stored_matrix(stored, row, index);
-  const StoredMatrix whole = matrix(found.tensor);
-  const auto format = keeps_parts(whole.slice(0, whole.rows, found.column, row.columns()));
   if (row.split == TensorSplit::kHeadColumns && !cuts_whole_blocks(config)) return std::nullopt;
-  const ModelTensor& other = partner(stored.table(), row);
-  if (&other != &row && stored.find(other, index).tensor.dtype != found.tensor.dtype) return std::nullopt;
-  return format;
+  const auto of = [&](const ModelTensor& one) {
+    const StoredTensor found = stored_matrix(stored, one, index);
+    const StoredMatrix whole = matrix(found.tensor);
+    return keeps_parts(whole.slice(0, whole.rows, found.column, one.columns()));
+  };
+  const auto format = of(row);
+  return of(partner(stored.table(), row)) == format ? format : std::nullopt;
 }
 
 // Calls f(row, index) for each matrix of a part that the file has.

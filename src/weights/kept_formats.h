@@ -1,7 +1,7 @@
-// Which matrices of a GGUF file keep the format that they have there: those of the types q8_0, q4_k and q6_k, unless
-// another format is asked for. Their numbers are moved to panels, and none is rounded. A matrix cannot keep its format
-// if a block of a sum (core/sum_blocks.h) begins inside one of its blocks, or if gate and up, which are one matrix, are
-// of two types. This depends on the model, but not on the number of ranks.
+// Which matrices of a GGUF file keep the format that they have there: those of the types q8_0, q4_0, q4_1, q4_k and
+// q6_k, unless another format is asked for. Their numbers are moved to panels, and none is rounded. A matrix cannot
+// keep its format if a block of a sum (core/sum_blocks.h) begins inside one of its blocks, or if gate and up, which are
+// one matrix, are of two types. This depends on the model, but not on the number of ranks.
 #pragma once
 
 #include "core/model_config.h"

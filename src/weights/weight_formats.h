@@ -10,7 +10,7 @@
 
 namespace foe {
 
-// A part whose matrices keep the formats that they have in a file, if these are q8_0, q4_k or q6_k.
+// A part whose matrices keep the formats that they have in a file, if these have panels (in_parts).
 struct KeptFormats {
   std::vector<WeightFormat> formats = {};  // of all matrices of the part, ascending; empty: none is kept
   double bits = 0;                         // of a weight, in the mean

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/error.h"
 #include "each_target.h"
 #include "kernels/products/gemm.h"
 #include "numerics.h"
@@ -12,13 +13,19 @@
 namespace foe {
 namespace {
 
-constexpr DType kTypes[] = {DType::kQ8_0, DType::kQ4_K, DType::kQ6_K};
-constexpr WeightFormat kFormats[] = {WeightFormat::kQ8_0, WeightFormat::kQ4_K, WeightFormat::kQ6_K};
+constexpr DType kTypes[] = {DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ4_K, DType::kQ6_K};
+constexpr WeightFormat kFormats[] = {WeightFormat::kQ8_0, WeightFormat::kQ4_1, WeightFormat::kQ4_K,
+                                     WeightFormat::kQ6_K};
 
 float half(const std::uint8_t* at) {
   F16 value;
   std::memcpy(&value, at, sizeof value);
   return to_float(value);
+}
+
+// Whether a block has a number for a minimum beside its scale.
+bool stores_minimum(DType type) {
+  return type == DType::kQ4_1 || type == DType::kQ4_K;
 }
 
 // One weight: scale * code - min, of whose parts each is exact.
@@ -33,6 +40,10 @@ Weight weight_of(DType type, const std::uint8_t* row, int k) {
   const std::uint8_t* b = row + k / info.elements * info.bytes;
   k %= info.elements;
   if (type == DType::kQ8_0) return {half(b), 0, static_cast<std::int8_t>(b[2 + k])};
+  if (type == DType::kQ4_0 || type == DType::kQ4_1) {
+    const int byte = b[(type == DType::kQ4_0 ? 2 : 4) + k % 16], code = k < 16 ? byte & 15 : byte >> 4;
+    return {half(b), type == DType::kQ4_0 ? 8.0 * half(b) : -static_cast<double>(half(b + 2)), code};
+  }
   if (type == DType::kQ4_K) {  // get_scale_min_k4() of ggml-quants.c
     const int j = k / 32;
     const std::uint8_t* q = b + 4;
@@ -61,7 +72,7 @@ std::vector<std::byte> random_blocks(DType type, int rows, int depth, std::uint6
       std::memcpy(bytes.data() + at + offset, &h, sizeof h);
     };
     place(type == DType::kQ6_K ? 208 : 0, random_bits(seed + 1, at));
-    if (type == DType::kQ4_K) place(2, random_bits(seed + 2, at));
+    if (stores_minimum(type)) place(2, random_bits(seed + 2, at));
   }
   return bytes;
 }
@@ -201,24 +212,45 @@ TEST(PartsGemm, SharesHaveTheBitsOfTheirColumns) {
   }
 }
 
-// q8_0 has blocks of 32: a matrix may end inside a block of panels, and begin at any part.
-TEST(PartsGemm, Q8_0BeginsAndEndsAtAnyPart) {
+// Types with blocks of 32: a matrix may end inside a block of panels, and begin at any part.
+TEST(PartsGemm, BlocksOf32BeginAndEndAtAnyPart) {
   constexpr int kRows = 20, kDepth = 608, kColumn = 96, kColumns = 416;
-  const auto bytes = random_blocks(DType::kQ8_0, kRows, kDepth, 2);
-  const StoredMatrix slice = stored(DType::kQ8_0, bytes, kRows, kDepth).slice(0, kRows, kColumn, kColumns);
-  const PackedMatrix w = pack(one_thread(), {&slice, 1}, WeightFormat::kQ8_0);
-  const Rows x(random_values(3 * kColumns, 3), 3, kColumns);
-  for_each_target_of_codes([&] {
-    std::vector<float> y(3 * kRows);
-    const Product product{.count = 3, .w = &w, .y = y.data(), .y_stride = kRows, .quantised = x.view};
-    multiply(one_thread(), {&product, 1});
-    for (int i = 0; i < 3; ++i)
-      for (int n = 0; n < kRows; ++n)
-        ASSERT_EQ(y[i * kRows + n], expected_bits(DType::kQ8_0,
-                                                  reinterpret_cast<const std::uint8_t*>(bytes.data()) +
-                                                      n * bytes_of(DType::kQ8_0, kDepth),
-                                                  kColumn, x.view, i, kColumns));
-  });
+  for (const DType type : {DType::kQ8_0, DType::kQ4_0, DType::kQ4_1}) {
+    const auto bytes = random_blocks(type, kRows, kDepth, 2);
+    const StoredMatrix slice = stored(type, bytes, kRows, kDepth).slice(0, kRows, kColumn, kColumns);
+    const PackedMatrix w = pack(one_thread(), {&slice, 1}, *keeps_parts(slice));
+    const Rows x(random_values(3 * kColumns, 3), 3, kColumns);
+    for_each_target_of_codes([&] {
+      std::vector<float> y(3 * kRows);
+      const Product product{.count = 3, .w = &w, .y = y.data(), .y_stride = kRows, .quantised = x.view};
+      multiply(one_thread(), {&product, 1});
+      for (int i = 0; i < 3; ++i)
+        for (int n = 0; n < kRows; ++n)
+          ASSERT_EQ(
+              y[i * kRows + n],
+              expected_bits(type, reinterpret_cast<const std::uint8_t*>(bytes.data()) + n * bytes_of(type, kDepth),
+                            kColumn, x.view, i, kColumns))
+              << to_string(type);
+    });
+  }
+}
+
+// All scales that a panel can hold, the smallest and those of either sign too.
+TEST(PartsGemm, MinimumsOfQ4_0AreExact) {
+  std::vector<std::byte> block(bytes_of(DType::kQ4_0, 32));
+  const StoredMatrix one = stored(DType::kQ4_0, block, 1, 32);
+  for (std::uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const F16 d{static_cast<std::uint16_t>(bits)};
+    std::memcpy(block.data(), &d, sizeof d);
+    if ((bits & 0x7fffu) >= 0x7000u) {  // 8192
+      EXPECT_THROW(pack(one_thread(), {&one, 1}, WeightFormat::kQ4_1), Error) << bits;
+      continue;
+    }
+    const PackedMatrix w = pack(one_thread(), {&one, 1}, WeightFormat::kQ4_1);
+    F16 m;
+    std::memcpy(&m, w.data + 4 * kPanel * sizeof m, sizeof m);
+    ASSERT_EQ(to_float(m), 8 * to_float(d)) << bits;
+  }
 }
 
 // The largest codes and scales there are, of one sign.
@@ -232,7 +264,7 @@ TEST(PartsGemm, LargestCodesAreExact) {
         const std::uint16_t one = 0x3c00;
         for (std::size_t at = 0; at < bytes.size(); at += info.bytes) {
           std::memcpy(bytes.data() + at + (type == DType::kQ6_K ? 208 : 0), &one, sizeof one);
-          if (type == DType::kQ4_K) std::memcpy(bytes.data() + at + 2, &one, sizeof one);
+          if (stores_minimum(type)) std::memcpy(bytes.data() + at + 2, &one, sizeof one);
         }
         const StoredMatrix matrix = stored(type, bytes, kWidth, kDepth);
         const PackedMatrix w = pack(one_thread(), {&matrix, 1}, *keeps_parts(matrix));
@@ -293,11 +325,12 @@ TEST(PartsGemm, OnlyWholePartsAreKept) {
   const StoredMatrix eight{DType::kQ8_0, bytes.data(), bytes_of(DType::kQ8_0, 128), 2, 128};
   EXPECT_EQ(keeps_parts(eight.slice(0, 1, 32, 64)), WeightFormat::kQ8_0);
   EXPECT_EQ(keeps_parts(eight.slice(0, 1, 16, 64)), std::nullopt);
-  EXPECT_EQ(keeps_parts({DType::kQ4_0, bytes.data(), 72, 2, 128}), std::nullopt);
+  EXPECT_EQ(keeps_parts({DType::kQ5_0, bytes.data(), 88, 2, 128}), std::nullopt);
 }
 
 TEST(PartsGemm, BitsOfAWeight) {
   EXPECT_EQ(bits(WeightFormat::kQ8_0), 8.5);
+  EXPECT_EQ(bits(WeightFormat::kQ4_1), 5);
   EXPECT_EQ(bits(WeightFormat::kQ4_K), 4.75);
   EXPECT_EQ(bits(WeightFormat::kQ6_K), 6.75);
   for (const WeightFormat format : kFormats) EXPECT_TRUE(in_parts(format) && quantised(format));

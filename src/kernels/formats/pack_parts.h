@@ -1,4 +1,4 @@
-// Packs rows of q8_0, q4_k and q6_k as they stand in a file: numbers are moved, and none is computed.
+// Packs rows of q8_0, q4_0, q4_1, q4_k and q6_k as they stand in a file: numbers are moved, and none is rounded.
 #pragma once
 
 #include <cstddef>

@@ -118,6 +118,7 @@ void multiply_rows(const Product& product, int first_row, int panel, float* y, s
         return multiply_int4<kRows, kPanels>(x, w, stride, depth, y, y_stride);
       break;
     case WeightFormat::kQ8_0:
+    case WeightFormat::kQ4_1:
     case WeightFormat::kQ4_K:
     case WeightFormat::kQ6_K:
       break;  // multiply_parts()

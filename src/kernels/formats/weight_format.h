@@ -18,10 +18,12 @@
 // activations beside it are transformed, too. This changes no product, spreads what is large over all numbers of a
 // block, and so makes the steps to which they are rounded smaller.
 //
-// Three formats have the very numbers of GGUF's types of the same names (kernels/formats/stored_blocks.h). A part of a
-// block, 32 k or in q6_k 16, has a scale of its own:
+// Four formats have the very numbers of GGUF's types of the same names (kernels/formats/stored_blocks.h), and q4_1 also
+// has those of q4_0, whose m is 8 * d. A part of a block, 32 k or in q6_k 16, has a scale of its own:
 //
 //   q8_0       128 k, 8.5 bits a weight: scales [4 parts][16 rows] in f16; codes as in int8. weight = scale * code
+//   q4_1       128 k, 5 bits a weight: d [4 parts][16 rows] and m [4 parts][16 rows] in f16; codes as in q4_k.
+//              weight = d * code - m, so m is what the file has, negated
 //   q4_k       128 k, 4.75 bits a weight: d [16 rows] and m [16 rows] in f16; for each part bytes s [16 rows] and
 //              t [16 rows]; codes [k / 8][16 rows][4 k], bytes, whose lower half is the code of k and whose upper half
 //              that of k + 4. weight = d * s * code - m * t
@@ -29,8 +31,9 @@
 //              [16 rows][4 k] of bytes, whose bits 2 i and 2 i + 1 are the high bits of the codes of k + 4 i, and then
 //              the low halves of codes as in q4_k. weight = d * s * (code - 32)
 //
-// In files the last two have blocks of 256 k, and take 4.5 and 6.5625 bits. Here each half has its d and m, so that a
-// matrix can be cut at multiples of 128 k, and s and t are whole bytes.
+// In files q4_0 takes 4.5 bits, as its m is not stored. The last two have blocks of 256 k there, and take 4.5
+// and 6.5625 bits; here each half has its d and m, so that a matrix can be cut at multiples of 128 k, and s and t are
+// whole bytes.
 //
 // What comes before a block's codes, its head, takes whole cache lines of 64 bytes. Codes come in such lines, too; 16
 // lines of signed bytes or of pairs are what a tile register loads (kernels/products/amx.h).
@@ -50,10 +53,10 @@
 
 namespace foe {
 
-enum class WeightFormat { kF32, kBF16, kBF16xBF16, kInt8, kInt4, kQ8_0, kQ4_K, kQ6_K };
+enum class WeightFormat { kF32, kBF16, kBF16xBF16, kInt8, kInt4, kQ8_0, kQ4_1, kQ4_K, kQ6_K };
 inline constexpr WeightFormat kWeightFormats[] = {WeightFormat::kF32,  WeightFormat::kBF16, WeightFormat::kBF16xBF16,
                                                   WeightFormat::kInt8, WeightFormat::kInt4, WeightFormat::kQ8_0,
-                                                  WeightFormat::kQ4_K, WeightFormat::kQ6_K};
+                                                  WeightFormat::kQ4_1, WeightFormat::kQ4_K, WeightFormat::kQ6_K};
 
 inline constexpr int kPanel = 16;  // output rows of a panel
 
@@ -88,7 +91,12 @@ constexpr WeightFormat format_of(DType type) {
 // Whether parts of a block have scales of their own, which are those of a type of GGUF. Nothing is ever rounded to such
 // a format.
 constexpr bool in_parts(WeightFormat format) {
-  return format == WeightFormat::kQ8_0 || format == WeightFormat::kQ4_K || format == WeightFormat::kQ6_K;
+  return format == WeightFormat::kQ8_0 || format == WeightFormat::kQ4_1 || format == WeightFormat::kQ4_K ||
+         format == WeightFormat::kQ6_K;
+}
+// Whether something is subtracted from what the scale and a code give.
+constexpr bool has_minimums(WeightFormat format) {
+  return format == WeightFormat::kQ4_1 || format == WeightFormat::kQ4_K;
 }
 // Whether weights are integers with scales.
 constexpr bool quantised(WeightFormat format) {
@@ -122,6 +130,8 @@ constexpr std::size_t head_bytes(WeightFormat format) {
     case WeightFormat::kQ4_K:
     case WeightFormat::kQ6_K:
       return 192;
+    case WeightFormat::kQ4_1:
+      return 256;
     default:
       return 0;
   }
@@ -138,6 +148,7 @@ constexpr std::size_t block_bytes(WeightFormat format) {
     case WeightFormat::kQ8_0:
       return head_bytes(format) + kPanel * kCodeBlock;
     case WeightFormat::kInt4:
+    case WeightFormat::kQ4_1:
     case WeightFormat::kQ4_K:
       return head_bytes(format) + kPanel * kCodeBlock / 2;
     case WeightFormat::kQ6_K:

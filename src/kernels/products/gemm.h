@@ -69,8 +69,9 @@ struct StoredMatrix {
   void read_row(int row, float* out) const;
 };
 
-// Returns the format that has exactly the numbers of a matrix of a type in blocks: q8_0, q4_k or q6_k. None if the
-// matrix is of another type, or is a slice that begins inside a part of q8_0 or a half block of q4_k or q6_k.
+// Returns the format that has exactly the numbers of a matrix of a type in blocks: q8_0, q4_1 (also of q4_0), q4_k or
+// q6_k. None if the matrix is of another type, or is a slice that begins or ends inside a block of 32 or a half block
+// of q4_k or q6_k.
 std::optional<WeightFormat> keeps_parts(const StoredMatrix& matrix);
 
 // Returns a matrix of zeros that owns its memory.
@@ -78,9 +79,9 @@ PackedMatrix empty_packed(int rows, int depth, WeightFormat format);
 
 // Packs `parts`, which must all have the same depth, as one matrix: the rows of each part follow those of the one
 // before it. The weights are converted to `format`, those in blocks from the f32 that they decode to: f32 becomes the
-// nearest bf16, ties to even, and quantise_block() says how int8 and int4 round. q8_0, q4_k and q6_k take only parts
-// for which keeps_parts() returns them. With `space`, the matrix lies there; without it, the matrix owns its memory.
-// `errors` says how those of the columns count in int4.
+// nearest bf16, ties to even, and quantise_block() says how int8 and int4 round. Formats in parts take only
+// matrices for which keeps_parts() returns them, and throw Error for a scale of q4_0 of 8192 or more. With `space`, the
+// matrix lies there; without it, the matrix owns its memory. `errors` says how those of the columns count in int4.
 PackedMatrix pack(ThreadPool& pool, std::span<const StoredMatrix> parts, WeightFormat format,
                   PackingSpace* space = nullptr, const ColumnErrors& errors = {});
 

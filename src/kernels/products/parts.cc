@@ -57,7 +57,7 @@ struct PartSum<kFormat, true> {
   HWY_INLINE void begin(const RowBlockOfParts& row, int part) {
     if constexpr (kFormat == WeightFormat::kQ8_0) {
       sum = set_four(row.wide_offsets + part);
-    } else if constexpr (kFormat == WeightFormat::kQ4_K) {
+    } else if constexpr (has_minimums(kFormat)) {
       sum = hn::Set(DI32(), kFloatOffset);
     } else {
       Dot16 all = zero_dot16();
@@ -106,7 +106,7 @@ HWY_INLINE void add_row_part(const RowBlockOfParts* const (&x)[kRows], const Blo
       });
     });
   });
-  if constexpr (kFormat == WeightFormat::kQ4_K)
+  if constexpr (has_minimums(kFormat))
     repeat<kRows>([&](auto m) FOE_INLINE {
       const VF biased = hn::BitCast(DF(), set_four(x[m]->wide_offsets + of_row));
       const V16 codes = sub(make16([&](int) FOE_INLINE { return biased; }), set16(kFloatBase));
@@ -212,6 +212,8 @@ void multiply_format(const PartsProduct& product) {
   switch (product.format) {
     case WeightFormat::kQ8_0:
       return multiply_panels<WeightFormat::kQ8_0, kDots>(product);
+    case WeightFormat::kQ4_1:
+      return multiply_panels<WeightFormat::kQ4_1, kDots>(product);
     case WeightFormat::kQ4_K:
       return multiply_panels<WeightFormat::kQ4_K, kDots>(product);
     case WeightFormat::kQ6_K:

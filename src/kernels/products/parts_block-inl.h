@@ -1,7 +1,8 @@
-// Blocks of weights in q8_0, q4_k and q6_k as the tiles of parts.cc read them: as they are packed (weight_format.h), or
-// unpacked once for many rows. Codes are unsigned: those of q8_0 with 128 added, and those of q6_k as they are. With
-// dot product instructions a vector has four codes of 16 rows. Without them products of bytes are added in 16 bits,
-// which suffice for codes of six bits; a code of q8_0 is two of four bits, and a vector has one plane of these.
+// Blocks of weights in q8_0, q4_1, q4_k and q6_k as the tiles of parts.cc read them: as they are packed
+// (weight_format.h), or unpacked once for many rows. Codes are unsigned: those of q8_0 with 128 added, and those of
+// q6_k as they are. With dot product instructions a vector has four codes of 16 rows. Without them products of bytes
+// are added in 16 bits, which suffice for codes of six bits; a code of q8_0 is two of four bits, and a vector has one
+// plane of these.
 
 #if defined(FOE_KERNELS_PARTS_BLOCK_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef FOE_KERNELS_PARTS_BLOCK_INL_H_
@@ -69,7 +70,7 @@ class PackedBlock {
       const VU8 code = hn::Xor(line(8 * part + quad), hn::Set(DU8(), kCodeOffset));
       if constexpr (kDots) return code;
       return plane == 0 ? hn::And(code, half) : hn::And(shift_right<4>(code), half);
-    } else if constexpr (kFormat == WeightFormat::kQ4_K) {
+    } else if constexpr (has_minimums(kFormat)) {
       const VU8 both = line(4 * part + quad / 2);
       return hn::And(quad % 2 == 0 ? both : shift_right<4>(both), half);
     } else {
@@ -84,15 +85,17 @@ class PackedBlock {
   }
   // The scale of a part. A product of d and s is exact.
   HWY_INLINE V16 scale(int part) const {
-    if constexpr (kFormat == WeightFormat::kQ8_0)
+    if constexpr (kFormat == WeightFormat::kQ8_0 || kFormat == WeightFormat::kQ4_1)
       return load16(reinterpret_cast<const F16*>(at_) + part * kPanel);
     else if constexpr (kFormat == WeightFormat::kQ4_K)
       return mul(d_, load16(reinterpret_cast<const std::uint8_t*>(at_) + 64 + 2 * part * kPanel));
     else
       return mul(d_, load16(reinterpret_cast<const std::int8_t*>(at_) + 64 + part * kPanel));
   }
-  // The minimum of a part of q4_k / kCodeOffset, which -kCodeOffset * the sum of codes multiplies.
+  // The minimum of a part / kCodeOffset, which -kCodeOffset * the sum of codes multiplies.
   HWY_INLINE V16 min(int part) const {
+    if constexpr (kFormat == WeightFormat::kQ4_1)
+      return mul(load16(reinterpret_cast<const F16*>(at_) + (4 + part) * kPanel), set16(1.0f / kCodeOffset));
     return mul(m_, load16(reinterpret_cast<const std::uint8_t*>(at_) + 64 + (2 * part + 1) * kPanel));
   }
   // Prefetches what a quad's share of lines is, and with the first one the head.
@@ -102,7 +105,7 @@ class PackedBlock {
     if (part == 0 && quad < kHead) read_ahead(from + quad * kCacheLine);
     if constexpr (kFormat == WeightFormat::kQ8_0) {
       read_ahead(from + (kHead + 8 * part + quad) * kCacheLine);
-    } else if constexpr (kFormat == WeightFormat::kQ4_K) {
+    } else if constexpr (has_minimums(kFormat)) {
       if (quad % 2 == 1) read_ahead(from + (kHead + 4 * part + quad / 2) * kCacheLine);
     } else {
       if (quad < 3) read_ahead(from + (kHead + 3 * part + quad) * kCacheLine);
@@ -132,7 +135,7 @@ class UnpackedBlock {
         });
       });
       store16(block.scale(part), scales_[part]);
-      if constexpr (kFormat == WeightFormat::kQ4_K) store16(block.min(part), mins_[part]);
+      if constexpr (has_minimums(kFormat)) store16(block.min(part), mins_[part]);
     }
   }
   HWY_INLINE VU8 codes(int part, int quad, int plane, int i) const {
@@ -148,7 +151,7 @@ class UnpackedBlock {
   }
   alignas(64) std::uint8_t codes_[kPlanes * kCodeBlock / 4][4 * kPanel];
   float scales_[kParts][kPanel];
-  float mins_[kFormat == WeightFormat::kQ4_K ? kParts : 1][kPanel];
+  float mins_[has_minimums(kFormat) ? kParts : 1][kPanel];
 };
 
 }  // namespace HWY_NAMESPACE
