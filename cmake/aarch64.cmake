@@ -7,4 +7,4 @@ set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)
 set(CMAKE_CXX_FLAGS_INIT "-idirafter /usr/include")
 set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64 -L /usr/aarch64-linux-gnu)
 # The preset leaves out death tests, which start the program anew without the emulator, and those of attention's bits over
-# chunks, threads and spans, which pass and take a minute and a half each there.
+# chunks, threads and spans, which pass and take five minutes there.
