@@ -107,6 +107,17 @@ TEST(KeptFormats, Q8_0HasRowsOfAnyNumberOfParts) {
             static_cast<double>(w.packed_bytes()));
 }
 
+// k is in Q4_0, the attention's output in Q4_1, with blocks of a sum that are no whole blocks of panels.
+TEST(KeptFormats, Q4_0HasThePanelsOfQ4_1) {
+  const Opened model("llama_types");
+  const Weights w = model.load();
+  model.expect_kept(w.layers[0].streams[0].k, model.stored.find(model.stored.table().at(TensorRole::kKProj, 0)).tensor);
+  EXPECT_EQ(w.layers[0].streams[0].k.format, kQ4_1);
+  EXPECT_EQ(model.of(w.formats, TensorRole::kOProj), kBF16);
+  EXPECT_EQ(matrix_bytes(model.stored, model.config, w.formats, whole_share(model.config)),
+            static_cast<double>(w.packed_bytes()));
+}
+
 TEST(KeptFormats, AreAFilesAndNotAChoice) {
   EXPECT_THAT([] { parse_format_choice("--quantize", "head=q6_k"); },
               testing::ThrowsMessage<Error>(HasSubstr("got 'q6_k', to which nothing is rounded")));
