@@ -74,10 +74,11 @@ ProductScratch make_product_scratch(const Model& model, std::size_t T, std::size
     std::ranges::for_each(kept.formats, fit);
   };
   want(formats.attention, formats.kept_attention, inputs, D);
-  want(formats.attention, formats.kept_attention, T, packed_depth(model.o_blocks));
   want(formats.experts, formats.kept_experts, std::max(of_experts, arrived), D);
-  for (int l = 0; l < model.config.num_layers(); ++l)
+  for (int l = 0; l < model.config.num_layers(); ++l) {
+    want(formats.attention, formats.kept_attention, T, packed_depth(model.layers[l].o_blocks));
     want(formats.experts, formats.kept_experts, rows_of_experts(model, l, T), widest_expert(model, l));
+  }
   want(formats.head, formats.kept_head, T, D);
   scratch.codes = AlignedBuffer<std::byte>(bytes);
   return scratch;
@@ -85,7 +86,8 @@ ProductScratch make_product_scratch(const Model& model, std::size_t T, std::size
 
 AttentionScratch make_attention_scratch(const Model& model, std::size_t T) {
   const AttentionConfig& a = model.config.heads();
-  const int n = model.query_heads(), m = model.share().kv_heads.size(), W = a.head_value_width();
+  const Range kv_heads = model.share().kv_heads;
+  const int n = model.query_heads(), m = kv_heads.size(), W = a.head_value_width();
   const auto rows = [T](int heads, int width) {
     return HeadRows{heads, width, allocate(T * heads * static_cast<std::size_t>(width))};
   };
@@ -93,7 +95,7 @@ AttentionScratch make_attention_scratch(const Model& model, std::size_t T) {
           .k = rows(m, a.key_width),
           .v = rows(m, W),
           .attended = rows(n, W),
-          .squares_BT2 = allocate(std::max<std::size_t>(1, model.o_blocks.size()) * T * 2)};
+          .squares_BT2 = allocate(std::max<std::size_t>(1, head_blocks(model.config).within(kv_heads).size()) * T * 2)};
 }
 
 ExpertsScratch make_experts_scratch(const Model& model, std::size_t T) {

@@ -60,14 +60,16 @@ void norm_heads(Step& s, HeadRows& x, std::span<const float> weight) {
 
 // QK-norm over all heads together, for models with a shared residual. Squares are added in each block of heads, and the
 // blocks in the order of attention's terms; if heads are split over ranks, this is a sum over ranks.
-void norm_whole_width(Step& s, const LayerWeights& w) {
+void norm_whole_width(Step& s, int layer) {
+  const LayerWeights& w = s.model.weights.layers[layer];
+  const std::span<const OutputBlock> blocks = s.model.layers[layer].o_blocks;
   const AttentionConfig& attention = s.model.config.heads();
   const std::size_t count = 2 * static_cast<std::size_t>(s.T);
   HeadRows &q = s.a.attention.q, &k = s.a.attention.k;
   float* squares_BT2 = s.a.attention.squares_BT2.data();
   s.pool.parallel_for(s.T, [&](std::size_t t) {
-    for (std::size_t b = 0; b < s.model.o_blocks.size(); ++b) {
-      const Range heads = s.model.o_blocks[b].kv_heads;
+    for (std::size_t b = 0; b < blocks.size(); ++b) {
+      const Range heads = blocks[b].kv_heads;
       const int column = heads.begin * k.width, columns = heads.size() * k.width, per_kv = attention.per_kv_head();
       squares_BT2[b * count + 2 * t] = sum_of_squares(q.row(t) + column * per_kv, columns * per_kv);
       squares_BT2[b * count + 2 * t + 1] = sum_of_squares(k.row(t) + column, columns);
@@ -90,10 +92,11 @@ void norm_whole_width(Step& s, const LayerWeights& w) {
   });
 }
 
-void norm_queries_and_keys(Step& s, const LayerWeights& w) {
+void norm_queries_and_keys(Step& s, int layer) {
+  const LayerWeights& w = s.model.weights.layers[layer];
   const QkNorm norm = s.model.config.heads().qk_norm;
   if (norm == QkNorm::kFull && !s.model.config.federated()) {
-    norm_whole_width(s, w);
+    norm_whole_width(s, layer);
   } else if (norm != QkNorm::kNone) {
     norm_heads(s, s.a.attention.q, w.q_norm);
     norm_heads(s, s.a.attention.k, w.k_norm);
@@ -164,7 +167,7 @@ void begin_attention(Step& s, int layer) {
   for (int t = 0; t < s.T; t += block) project_qkv(s, layer, {t, std::min(s.T, t + block)}, own_updates);
   const AttentionConfig& a = s.model.config.attention(layer);
   if (a.norm_after_rope) rotate(s, a);
-  norm_queries_and_keys(s, w);
+  norm_queries_and_keys(s, layer);
   if (!a.norm_after_rope) rotate(s, a);
   attend(s, layer);
   scale_attended(s, s.model.config.attention_block(layer).residual_factor);

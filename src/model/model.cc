@@ -47,10 +47,11 @@ std::vector<Range> parts_of_affine(const Model& model, int layer) {
   return parts;
 }
 
-std::vector<PackedMatrix> views_of_output(const Model& model, const LayerWeights& layer) {
+std::vector<PackedMatrix> views_of_output(const Model& model, const LayerWeights& layer,
+                                          std::span<const OutputBlock> blocks) {
   std::vector<PackedMatrix> views;
-  for (std::size_t b = 0; b < model.o_blocks.size(); ++b) {
-    const OutputBlock& block = model.o_blocks[b];
+  for (std::size_t b = 0; b < blocks.size(); ++b) {
+    const OutputBlock& block = blocks[b];
     const bool own_stream = model.config.federated();  // then each stream has one block
     const PackedMatrix& o = layer.streams[own_stream ? b : 0].o;
     views.push_back(o.view(0, o.rows, own_stream ? 0 : block.at, block.depth));
@@ -60,7 +61,10 @@ std::vector<PackedMatrix> views_of_output(const Model& model, const LayerWeights
 
 LayerSums sums_of_layer(const Model& model, int l) {
   const LayerWeights& layer = model.weights.layers[l];
-  LayerSums sums{views_of_output(model, layer), SumPlan(model.placement.expert_begin[l])};
+  LayerSums sums{.experts = SumPlan(model.placement.expert_begin[l])};
+  if (!layer.streams.empty())
+    sums.o_blocks = output_blocks(model.config, layer.streams[0].o.format, model.share().kv_heads);
+  sums.o = views_of_output(model, layer, sums.o_blocks);
   if (!model.config.experts(l).dense()) {
     sums.expert_parts = parts_of_experts(model, l, sums.experts);
     sums.affine_parts = parts_of_affine(model, l);
@@ -99,7 +103,6 @@ Model make_model(ModelConfig config, Placement placement, int rank, Weights weig
               .attention_sums = std::move(attention_sums)};
   const Share& share = model.share();
   if (share.idle()) return model;
-  model.o_blocks = output_blocks(model.config, model.weights.formats.attention, share.kv_heads);
   for (int l = 0; l < model.config.num_layers(); ++l) {
     LayerWeights& w = model.weights.layers[l];
     if (model.config.experts_block(l).norm == BlockNorm::kShared) w.expert_norm_D = w.attention_norm_D;

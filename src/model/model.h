@@ -16,7 +16,9 @@ namespace foe {
 
 // The sums that a layer's products end in (core/sum_blocks.h), and views of its weights that are cut into their terms.
 struct LayerSums {
-  std::vector<PackedMatrix> o;  // attention's output projection, cut as Model::o_blocks says
+  // This rank's blocks of heads. Their `at` and `depth` count as if the streams had one matrix together.
+  std::vector<OutputBlock> o_blocks = {};
+  std::vector<PackedMatrix> o = {};  // attention's output projection, cut into these blocks
   SumPlan experts;
   std::vector<int> down_begin = {};  // a dense layer: where this rank's blocks of hidden units begin, and the last ends
   // Other layers: which experts each of this rank's partial sums adds, and which affine experts each local stream adds,
@@ -33,8 +35,6 @@ struct Model {
   std::string identity = {};  // tensors_digest() of its folder; empty if it was not read from a folder
 
   SumPlan attention_sums;
-  // This rank's blocks of heads. Their `at` and `depth` count as if the streams had one matrix together.
-  std::vector<OutputBlock> o_blocks = {};
   std::vector<LayerSums> layers = {};
 
   const Share& share() const { return placement.ranks[rank]; }

@@ -41,8 +41,7 @@ void round_input(Step& s, const Input& in, std::span<Product> products) {
 
 // The same for what heads have attended to and products with the blocks of the output projection. Each block of heads
 // is rounded by itself, and filled up as output_blocks() says.
-void round_attended(Step& s, std::span<Product> products) {
-  const std::span<const OutputBlock> blocks = s.model.o_blocks;
+void round_attended(Step& s, std::span<const OutputBlock> blocks, std::span<Product> products) {
   const std::optional<WeightFormat> rounding = rounding_of(products);
   if (!rounding) return;
   const WeightFormat format = *rounding;
@@ -164,14 +163,14 @@ void linear(Step& s, const Input& in, const PackedMatrix& w, float* y) {
 
 void project_output(Step& s, int layer) {
   const std::size_t D = s.model.config.hidden_size;
+  const std::span<const OutputBlock> blocks = s.model.layers[layer].o_blocks;
   const bool with_updates = s.model.config.sums_updates(layer), syncs = s.model.config.syncs(layer);
   const float* bias = if_any(s.model.weights.layers[layer].o_bias_D);
   if (bias && with_updates)
-    s.pool.parallel_for(s.model.o_blocks.size() * s.T,
-                        [&](std::size_t row) { add_to(s.update_TD(0) + row * D, bias, D); });
+    s.pool.parallel_for(blocks.size() * s.T, [&](std::size_t row) { add_to(s.update_TD(0) + row * D, bias, D); });
   s.a.products.list.clear();
-  for (std::size_t b = 0; b < s.model.o_blocks.size(); ++b) {
-    Product product{.x = s.a.attention.attended.row(0) + s.model.o_blocks[b].column,
+  for (std::size_t b = 0; b < blocks.size(); ++b) {
+    Product product{.x = s.a.attention.attended.row(0) + blocks[b].column,
                     .x_stride = s.a.attention.attended.stride(),
                     .count = s.T,
                     .w = &s.model.layers[layer].o[b],
@@ -188,7 +187,7 @@ void project_output(Step& s, int layer) {
   const HeadRows& attended = s.a.attention.attended;
   const auto width = static_cast<int>(attended.stride());
   show(s, {ModelInput::kAttended, layer}, {attended.x.data(), attended.stride(), nullptr, s.T, width});
-  round_attended(s, s.a.products.list);
+  round_attended(s, blocks, s.a.products.list);
   if (syncs)
     multiply_partials(s, s.model.attention_sums, s.state.term_PTD.data());
   else

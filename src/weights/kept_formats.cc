@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <set>
 
-#include "core/sum_blocks.h"
 #include "weights/output_blocks.h"
 #include "weights/packed_tensors.h"
 
@@ -20,10 +19,27 @@ PartFormats of_part(const WeightFormats& formats, TensorFormat part) {
   return {formats.head, formats.kept_head};
 }
 
-// Whether the blocks of attention's output are whole blocks of every format, so that these pack them alike.
-bool cuts_whole_blocks(const ModelConfig& config) {
-  const int width = config.heads().per_kv_head() * config.heads().head_value_width();
-  return std::ranges::all_of(head_blocks(config).begin, [&](int head) { return head * width % kCodeBlock == 0; });
+// Returns the columns of a matrix, counted in the tensor that has them, which are packed by themselves: the blocks of
+// attention's sum (output_blocks.h), or all.
+std::vector<Range> packed_columns(const ModelConfig& config, const ModelTensor& row, const StoredTensor& found) {
+  if (row.split != TensorSplit::kHeadColumns) return {{found.column, found.column + row.columns()}};
+  std::vector<Range> all;
+  for (const OutputBlock& block : output_blocks(config, WeightFormat::kF32, {0, config.heads().kv_heads}))
+    all.push_back({found.column + block.column, found.column + block.column + block.columns});
+  return all;
+}
+
+// Returns the format that has the numbers of a matrix, if there is one for all of its columns.
+std::optional<WeightFormat> format_with_parts(const StoredTensors& stored, const ModelConfig& config,
+                                              const ModelTensor& row, int index) {
+  const StoredTensor found = stored_matrix(stored, row, index);
+  const StoredMatrix whole = matrix(found.tensor);
+  std::optional<WeightFormat> format;
+  for (const Range columns : packed_columns(config, row, found)) {
+    format = keeps_parts(whole.slice(0, whole.rows, columns.begin, columns.size()));
+    if (!format) break;
+  }
+  return format;
 }
 
 // Gate of up, and up of gate; the row itself, if it is neither.
@@ -39,14 +55,9 @@ const ModelTensor& partner(const TensorTable& table, const ModelTensor& row) {
 std::optional<WeightFormat> kept_format(const StoredTensors& stored, const ModelConfig& config, const ModelTensor& row,
                                         int index) {
   if (!stored.folder().gguf()) return std::nullopt;
-  if (row.split == TensorSplit::kHeadColumns && !cuts_whole_blocks(config)) return std::nullopt;
-  const auto of = [&](const ModelTensor& one) {
-    const StoredTensor found = stored_matrix(stored, one, index);
-    const StoredMatrix whole = matrix(found.tensor);
-    return keeps_parts(whole.slice(0, whole.rows, found.column, one.columns()));
-  };
-  const auto format = of(row);
-  return of(partner(stored.table(), row)) == format ? format : std::nullopt;
+  const auto format = format_with_parts(stored, config, row, index);
+  const ModelTensor& other = partner(stored.table(), row);
+  return &other == &row || format_with_parts(stored, config, other, index) == format ? format : std::nullopt;
 }
 
 // Calls f(row, index) for each matrix of a part that the file has.

@@ -59,17 +59,17 @@ TEST(KeptFormats, AreThoseOfEachTensor) {
   EXPECT_EQ(model.of(formats, TensorRole::kQProj), kQ4_K);
   EXPECT_EQ(model.of(formats, TensorRole::kKProj), kBF16);  // Q5_K has no panels
   EXPECT_EQ(model.of(formats, TensorRole::kVProj), kQ6_K);
-  EXPECT_EQ(model.of(formats, TensorRole::kOProj), kBF16);     // a block of a sum is 64 columns of two heads
+  EXPECT_EQ(model.of(formats, TensorRole::kOProj), kQ8_0);     // a block of a sum is 64 columns of two heads
   EXPECT_EQ(model.of(formats, TensorRole::kGateProj), kBF16);  // up is of another type
   EXPECT_EQ(model.of(formats, TensorRole::kUpProj), kBF16);
   EXPECT_EQ(model.of(formats, TensorRole::kDownProj), kQ6_K);
   EXPECT_EQ(model.of(formats, TensorRole::kHead), kQ6_K);
-  EXPECT_THAT(formats.kept_attention.formats, ElementsAre(kBF16, kQ4_K, kQ6_K));
-  EXPECT_EQ(names(formats.attention, formats.kept_attention), "bf16+q4_k+q6_k");
+  EXPECT_THAT(formats.kept_attention.formats, ElementsAre(kBF16, kQ8_0, kQ4_K, kQ6_K));
+  EXPECT_EQ(names(formats.attention, formats.kept_attention), "bf16+q8_0+q4_k+q6_k");
   EXPECT_EQ(names(formats.head, formats.kept_head), "q6_k");
   EXPECT_EQ(bits(formats.head, formats.kept_head), 6.75);
   EXPECT_THAT(format_notes(model.stored, model.config, formats),
-              ElementsAre(HasSubstr("q4_k, q6_k keep their numbers"), HasSubstr("q4_k, q5_k, q8_0 are decoded")));
+              ElementsAre(HasSubstr("q4_k, q6_k, q8_0 keep their numbers"), HasSubstr("q4_k, q5_k are decoded")));
 
   const Weights w = model.load();
   const TensorTable& table = model.stored.table();
@@ -107,13 +107,13 @@ TEST(KeptFormats, Q8_0HasRowsOfAnyNumberOfParts) {
             static_cast<double>(w.packed_bytes()));
 }
 
-// k is in Q4_0, the attention's output in Q4_1, with blocks of a sum that are no whole blocks of panels.
+// k is in Q4_0, and attention's output in Q4_1, with blocks of a sum of 32 columns.
 TEST(KeptFormats, Q4_0HasThePanelsOfQ4_1) {
   const Opened model("llama_types");
   const Weights w = model.load();
   model.expect_kept(w.layers[0].streams[0].k, model.stored.find(model.stored.table().at(TensorRole::kKProj, 0)).tensor);
   EXPECT_EQ(w.layers[0].streams[0].k.format, kQ4_1);
-  EXPECT_EQ(model.of(w.formats, TensorRole::kOProj), kBF16);
+  EXPECT_EQ(w.layers[0].streams[0].o.format, kQ4_1);
   EXPECT_EQ(matrix_bytes(model.stored, model.config, w.formats, whole_share(model.config)),
             static_cast<double>(w.packed_bytes()));
 }
