@@ -1,10 +1,10 @@
-// Whether this build has a sanitizer. With one, tests take ten times as long, and it matters that every path of the
-// code runs, not that every number is compared; so loops that only repeat a path may be shorter.
+// Whether this build has a sanitizer (tests/CMakeLists.txt). With one, tests take ten times as long, and it matters
+// that every path of the code runs, not that every number is compared; so loops that only repeat a path may be shorter.
 #pragma once
 
 namespace foe {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef FOE_SANITIZED
 inline constexpr bool kSanitized = true;
 #else
 inline constexpr bool kSanitized = false;
