@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "bench/comm.h"
-#include "bench/report.h"
+#include "bench/json_file.h"
 #include "commands.h"
 #include "common.h"
 
@@ -50,13 +50,14 @@ void run_comm(const CommFlags& flags) {
   std::vector<std::size_t> sizes;
   for (const int kilobytes : flags.kilobytes) sizes.push_back(std::size_t{1024} * kilobytes);
   CommLimits limits{flags.link_mbit, 0};
+  const JsonFile file("--json", comm->rank() == 0 ? flags.json : "");
   if (comm->rank() == 0) {
     if (comm->nodes().back() == 0) limits.read_bytes_per_s = memory_limit(*comm);
     print_comm_header(*comm, wire, limits);
   }
   const auto points =
       bench_comm(*comm, sizes, wire, flags.seconds, [&](const CommPoint& p) { print_comm_point(p, limits); });
-  if (comm->rank() != 0 || flags.json.empty()) return;
+  if (comm->rank() != 0) return;
   nlohmann::json out{{"ranks", comm->size()},
                      {"wire", to_string(wire)},
                      {"link_mbit", limits.link_mbit},
@@ -74,7 +75,7 @@ void run_comm(const CommFlags& flags) {
                              {"mpi_p90_s", p.mpi_high},
                              {"least_bytes", p.least_bytes},
                              {"read_bytes", p.read_bytes}});
-  write_json("--json", flags.json, out);
+  file.write(out);
 }
 
 }  // namespace

@@ -8,7 +8,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "bench/engine.h"
-#include "bench/report.h"
+#include "bench/json_file.h"
 #include "commands.h"
 #include "common.h"
 #include "kernels/cpu.h"
@@ -57,6 +57,7 @@ void run_bench_engine(EngineFlags flags) {
   EngineOptions options = engine_options(flags);
   flags.model.chunk = std::max(flags.model.chunk, options.max_sequences);  // room for a token of each sequence
   run_on_all_ranks(flags.model, options, [&](Engine& engine) {
+    const JsonFile file("--json", flags.json);
     run_first_token(engine);
     const double first_token_s = seconds_since(start);
     // A script that reads this line can measure the time since the start of the process.
@@ -71,9 +72,7 @@ void run_bench_engine(EngineFlags flags) {
       print_point(p);
       points.push_back(to_json(p));
     });
-    if (flags.json.empty()) return;
-    write_json("--json", flags.json,
-               {{"model", flags.model.model},
+    file.write({{"model", flags.model.model},
                 {"ranks", engine.comm().size()},
                 {"threads_per_rank", engine.threads()},
                 {"instruction_set", instruction_set()},

@@ -4,8 +4,8 @@
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
+#include "bench/json_file.h"
 #include "bench/kernels.h"
-#include "bench/report.h"
 #include "bench/shapes.h"
 #include "commands.h"
 #include "common.h"
@@ -23,6 +23,7 @@ struct KernelFlags {
 };
 
 void run_bench_kernels(const KernelFlags& flags) {
+  const JsonFile file("--json", flags.json);
   KernelOptions options{.shape = load_shape(flags.shape).config,
                         .formats = {},
                         .tokens = flags.tokens,
@@ -58,17 +59,15 @@ void run_bench_kernels(const KernelFlags& flags) {
                       {"share_of_reading", p.share_of_reading(limits)},
                       {"share_of_peak", p.share_of_peak(limits)}});
   });
-  if (!flags.json.empty())
-    write_json("--json", flags.json,
-               {{"shape", flags.shape},
-                {"threads", pool.threads()},
-                {"instruction_set", instruction_set()},
-                {"read_bytes_per_second", limits.read_bytes_per_s},
-                {"flops_per_second", limits.flops_per_s},
-                {"dots_per_second", limits.dots_per_s},
-                {"tile_flops_per_second", limits.tiles.flops_per_s},
-                {"tile_dots_per_second", limits.tiles.dots_per_s},
-                {"points", points}});
+  file.write({{"shape", flags.shape},
+              {"threads", pool.threads()},
+              {"instruction_set", instruction_set()},
+              {"read_bytes_per_second", limits.read_bytes_per_s},
+              {"flops_per_second", limits.flops_per_s},
+              {"dots_per_second", limits.dots_per_s},
+              {"tile_flops_per_second", limits.tiles.flops_per_s},
+              {"tile_dots_per_second", limits.tiles.dots_per_s},
+              {"points", points}});
 }
 
 }  // namespace

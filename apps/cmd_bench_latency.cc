@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "bench/json_file.h"
 #include "bench/latency.h"
 #include "bench/routing_skew.h"
 #include "bench/shapes.h"
@@ -148,12 +149,12 @@ void run_latency(const LatencyFlags& flags) {
                          .exchange = exchange_of(flags.ranks),
                          .router_bias_E = skewed_router_bias(shape.config, comm->size(), flags.skew)};
   for (const std::string& load : flags.loads) options.loads.push_back(parse_load(load));
+  const JsonFile file("--json", comm->rank() == 0 ? flags.json : "");
   if (comm->rank() == 0) print_header(flags, shape, options, comm->size());
   const std::vector<LatencyPoint> points =
       bench_latency(options, *comm, [&](const LatencyPoint& p) { print_point(p, shape.layers); });
   if (comm->rank() != 0) return;
   print_bottom_line(points);
-  if (flags.json.empty()) return;
   nlohmann::json out{{"shape", flags.shape},
                      {"layers", shape.config.num_layers()},
                      {"model_layers", shape.layers},
@@ -169,7 +170,7 @@ void run_latency(const LatencyFlags& flags) {
                      {"instruction_set", instruction_set()},
                      {"points", nlohmann::json::array()}};
   for (const LatencyPoint& p : points) out["points"].push_back(to_json(p));
-  write_json("--json", flags.json, out);
+  file.write(out);
 }
 
 }  // namespace

@@ -8,7 +8,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "bench/decode_steps.h"
-#include "bench/report.h"
+#include "bench/json_file.h"
 #include "commands.h"
 #include "common.h"
 #include "kernels/cpu.h"
@@ -107,16 +107,16 @@ void run_offline(OfflineFlags flags) {
       fail("{}: expected prompts of at least one token, got an empty one; texts need a tokenizer in the model folder",
            flags.model.model);
   run_on_all_ranks(flags.model, flags.engine, [&](Engine& engine) {
+    const JsonFile file("--json", flags.json);
     print_notes(workload);
     std::optional<DecodeWatch> watch;
     if (engine.comm().nodes().back() == 0) watch.emplace(engine);  // all ranks are on this machine
     const OfflineRun run = run_all(engine, workload.prompts, watch);
     print_run(engine, run);
     if (watch) print_decode(*watch);
-    if (flags.json.empty()) return;
     nlohmann::json out = to_json(engine, flags, run);
     if (watch) out["decode"] = to_json(*watch);
-    write_json("--json", flags.json, out);
+    file.write(out);
   });
 }
 

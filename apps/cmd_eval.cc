@@ -13,7 +13,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/text_file.h"
-#include "bench/report.h"
+#include "bench/json_file.h"
 #include "commands.h"
 #include "common.h"
 #include "eval/scored_text.h"
@@ -303,6 +303,7 @@ void run_eval(EvalFlags flags) {
   stop_at_signals();
   bool stopped = false;
   run_on_all_ranks(flags.model, flags.engine, [&](Engine& engine) {
+    const JsonFile file("--json", flags.json);
     nlohmann::json out{{"model", flags.model.model}};
     run_recorded(engine, flags.record, [&](Engine& recorded) {
       Scorer scorer{recorded, 2 * static_cast<std::size_t>(flags.engine.max_sequences)};
@@ -313,7 +314,7 @@ void run_eval(EvalFlags flags) {
         stopped = true;
       }
     });
-    if (!stopped && !flags.json.empty()) write_json("--json", flags.json, out);
+    if (!stopped) file.write(out);
   });
   if (stopped) fail("stopped by a signal: what is printed is whole, the rest was not evaluated");
 }

@@ -6,9 +6,6 @@
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
-#include "base/error.h"
-#include "weights/atomic_file.h"
-
 namespace foe {
 
 nlohmann::json to_json(std::span<const CommCounters> ranks) {
@@ -63,15 +60,6 @@ void print_load(std::FILE* out, const LoadReport& load) {
     fmt::print(out, " {:.2f}", mean > 0 ? static_cast<double>(std::ranges::max(rows)) / mean : 1);
   }
   fmt::print(out, "\n");
-}
-
-void write_json(const std::string& flag, const std::string& path, const nlohmann::json& json) {
-  try {
-    // The values of flags need not be UTF-8.
-    write_text_file(path, json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + '\n');
-  } catch (const Error& error) {
-    fail("{}: {}", flag, error.what());
-  }
 }
 
 }  // namespace foe

@@ -43,7 +43,4 @@ nlohmann::json to_json(const LoadReport& load);
 // Prints two lines, and one with the fullest expert of every layer if the model has several experts.
 void print_load(std::FILE* out, const LoadReport& load);
 
-// Writes JSON to a file (weights/atomic_file.h). Throws Error, naming the flag, if the system refuses.
-void write_json(const std::string& flag, const std::string& path, const nlohmann::json& json);
-
 }  // namespace foe

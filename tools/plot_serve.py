@@ -3,8 +3,8 @@
 
     tools/plot_serve.py "foe=results/foe-*qps-*.json" "ep=results/ep-*qps-*.json" --png serve.png
 
-Each TITLE=FILES, FILES being a path or a pattern, is a line in every picture. Files of `vllm bench serve` have the same keys, and
-can stand beside foe's. Runs at an infinite rate have no place on the axis, and are left out.
+Each TITLE=FILES, FILES being a path or a pattern, is a line in every picture. A file may have several results (`--append-result`).
+Files of `vllm bench serve` have the same keys, and can stand beside foe's. Runs at an infinite rate have no place on the axis, and are left out.
 """
 
 import argparse
@@ -21,12 +21,22 @@ from matplotlib.ticker import LogLocator, NullLocator  # noqa: E402
 LATENCIES = (("ttft", "time to first token"), ("tpot", "time per output token"), ("e2el", "end-to-end latency"))
 
 
+def results(path: str) -> list[dict]:
+    """Returns what a file has, one result after the other."""
+    text, found = Path(path).read_text("utf-8").strip(), []
+    while text:
+        result, end = json.JSONDecoder().raw_decode(text)
+        found.append(result)
+        text = text[end:].lstrip()
+    return found
+
+
 def load(pattern: str) -> list[dict]:
     """Returns the runs in order of their rates."""
     paths = sorted(glob.glob(pattern))
     if not paths:
         raise SystemExit(f"plot_serve: expected files that match {pattern}, found none")
-    runs = [json.loads(Path(path).read_text("utf-8")) for path in paths]
+    runs = [run for path in paths for run in results(path)]
     return sorted((run for run in runs if run["request_rate"] != "inf"), key=lambda run: run["request_rate"])
 
 

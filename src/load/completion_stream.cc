@@ -16,6 +16,7 @@ using nlohmann::json;
 namespace {
 
 constexpr std::size_t kErrorBytes = 16 << 10;  // how much of an error's body is kept
+constexpr std::size_t kMostText = 16 << 20;    // bytes of an answer whose text is kept
 
 // Returns the member of an object, or null.
 const json& member(const json& object, const char* key) {
@@ -120,11 +121,22 @@ void CompletionStream::take_event(std::string_view data, double at) {
   if (!choices.is_array() || choices.empty()) return;
   if (member(choices[0], "finish_reason").is_string()) done_ = true;
   if (!has_tokens(choices[0])) return;
+  if (keep_text_) take_text(choices[0]);
   if (completion_.chunks++ == 0)
     completion_.ttft = at;
   else
     completion_.itls.push_back(at - completion_.latency);
   completion_.latency = at;
+}
+
+void CompletionStream::take_text(const json& choice) {
+  if (const json& index = member(choice, "index"); !index.is_null() && index != 0) return;
+  const json& delta = member(choice, "delta");
+  const json& text = delta.is_null() ? member(choice, "text") : member(delta, "content");
+  if (!text.is_string()) return;
+  completion_.text += text.get_ref<const std::string&>();
+  if (completion_.text.size() > kMostText)
+    completion_.error = fmt::format("expected a text of at most {} MiB, got a longer one", kMostText >> 20);
 }
 
 Completion CompletionStream::finish(int status, const std::string& error, const std::string& retry_after) {

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include <nlohmann/json_fwd.hpp>
+
 namespace foe {
 
 // Parses server-sent events, as the HTML standard defines them, from bytes in any pieces. Only their data is of
@@ -38,6 +40,7 @@ struct Completion {
   std::vector<double> itls = {};                                  // times between events with tokens
   int chunks = 0;                                                 // how many events had tokens
   std::optional<int> prompt_tokens = {}, completion_tokens = {};  // from the stream's usage, if it has one
+  std::string text = "";                                          // of the first choice, if it is kept
 
   bool ok() const { return error.empty(); }
   // Returns the tokens that usage reports or, without it, the number of events: most servers send one token in each.
@@ -47,6 +50,8 @@ struct Completion {
 // Takes a reply, which is a stream or an error with a body.
 class CompletionStream {
  public:
+  explicit CompletionStream(bool keep_text = false) : keep_text_(keep_text) {}
+
   // Takes bytes of the body, which came `at` seconds after the request was sent. Returns an error message if the reply
   // is invalid, otherwise an empty string.
   std::string feed(int status, std::string_view bytes, double at);
@@ -55,7 +60,9 @@ class CompletionStream {
 
  private:
   void take_event(std::string_view data, double at);
+  void take_text(const nlohmann::json& choice);
 
+  bool keep_text_;
   SseParser events_;
   Completion completion_;
   std::string error_body_;

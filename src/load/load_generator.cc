@@ -54,6 +54,7 @@ class Generator {
       if (!error) interrupt();
     });
     const double cpu = thread_cpu_seconds();
+    run_.start = std::chrono::system_clock::now();
     start_ = Clock::now();
     send_what_is_due();
     show_progress();
@@ -87,17 +88,17 @@ class Generator {
 
   void send(std::size_t i) {
     struct Call {
-      SentRequest request;
       CompletionStream stream;
+      SentRequest request = {};
     };
-    auto call = std::make_shared<Call>();
+    auto call = std::make_shared<Call>(Call{CompletionStream(options_.keep_texts)});
     call->request.prompt = i;
     call->request.due = times_[i];
     std::string body = request_body(prompts_[i], options_);
     run_.peak_in_flight = std::max(run_.peak_in_flight, ++in_flight_);
     call->request.sent = seconds_since(start_);
     client_.send(
-        {"POST", options_.endpoint, options_.headers, std::move(body)},
+        {"POST", options_.endpoint, request_headers(i, options_), std::move(body)},
         [this, call](int status, std::string_view piece) {
           return call->stream.feed(status, piece, seconds_since(start_) - call->request.sent);
         },
@@ -162,7 +163,12 @@ std::string request_body(const WorkloadPrompt& prompt, const LoadOptions& option
   else
     body += prompt.ids.empty() ? "\"prompt\":" + quoted(prompt.text)
                                : fmt::format("\"prompt\":[{}]", fmt::join(prompt.ids, ","));
-  return body + fmt::format(",\"max_tokens\":{}}}", prompt.output_tokens);
+  return body + (options.length_in_fields ? "}" : fmt::format(",\"max_tokens\":{}}}", prompt.output_tokens));
+}
+
+std::string request_headers(std::size_t i, const LoadOptions& options) {
+  if (options.id_prefix.empty()) return options.headers;
+  return options.headers + fmt::format("X-Request-Id: {}{}\r\n", options.id_prefix, i);
 }
 
 LoadRun run_load(const HttpTarget& target, const std::vector<WorkloadPrompt>& prompts, const std::vector<double>& times,

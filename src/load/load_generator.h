@@ -2,6 +2,7 @@
 // and does not depend on answers.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <string>
 #include <vector>
@@ -17,6 +18,9 @@ struct LoadOptions {
   bool chat = false;              // whether the endpoint takes chats instead of prompts
   std::string headers = "";       // each ending in \r\n
   std::string fields = "";        // a JSON object whose members are added to that of each request
+  bool length_in_fields = false;  // whether they say how long answers may be, instead of the workload
+  std::string id_prefix = "";     // of a header X-Request-Id that each request has; empty: none has it
+  bool keep_texts = false;        // whether the text of each answer is kept
   int max_concurrency = 0;        // 0: no limit; with a limit, requests may have to wait for others
   double timeout_s = 3600;        // for one request
   double progress_every_s = 0.5;  // how often `progress` is called; 0: never
@@ -34,6 +38,7 @@ struct LoadProgress {
 };
 
 struct LoadRun {
+  std::chrono::system_clock::time_point start;
   std::vector<SentRequest> requests;  // the requests that have ended, in the order in which they were sent
   double duration = 0;                // from the start to the end of the last request
   double cpu_seconds = 0;             // the processor time of the generator
@@ -41,8 +46,9 @@ struct LoadRun {
   bool interrupted = false;  // by SIGINT, SIGTERM or SIGHUP: then `requests` lacks those that had not ended
 };
 
-// Returns the body of a request.
+// Return the body of a request, and the headers of the request with this prompt.
 std::string request_body(const WorkloadPrompt& prompt, const LoadOptions& options);
+std::string request_headers(std::size_t i, const LoadOptions& options);
 
 // Runs on this thread until all requests have ended or a signal comes. `times` says when to send each prompt, in
 // ascending seconds since the start. Throws Error if the host is unknown.

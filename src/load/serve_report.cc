@@ -2,28 +2,23 @@
 
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <cmath>
+#include <ctime>
 #include <numeric>
 
+#include <fmt/chrono.h>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "load/arrivals.h"
 
 namespace foe {
 namespace {
 
 constexpr double kMs = 1e3;
 constexpr std::size_t kErrorsKept = 10;
-
-struct Metric {
-  const char* key;
-  const char* title;
-};
-constexpr Metric kMetrics[] = {{"ttft", "Time to First Token"},
-                               {"tpot", "Time per Output Token (excl. 1st token)"},
-                               {"itl", "Inter-token Latency"},
-                               {"e2el", "End-to-end Latency"}};
 
 // Returns nothing for an answer of one token, which has no time per further token.
 std::optional<double> tpot_of(const Completion& c) {
@@ -38,6 +33,24 @@ bool is_good(const Completion& c, const Goodput& limits) {
 
 int input_tokens_of(const SentRequest& request, const std::vector<WorkloadPrompt>& prompts) {
   return request.completion.prompt_tokens.value_or(prompts[request.prompt].tokens);
+}
+
+// Returns the most events with tokens in one second of those since the first completed request was sent.
+double peak_tokens_per_s(const std::vector<SentRequest>& requests) {
+  double first = INFINITY;
+  for (const SentRequest& request : requests)
+    if (request.completion.ok()) first = std::min(first, request.sent);
+  std::map<std::int64_t, std::size_t> by_second;
+  for (const SentRequest& request : requests) {
+    const Completion& c = request.completion;
+    if (!c.ok()) continue;
+    double at = request.sent - first + c.ttft;
+    ++by_second[static_cast<std::int64_t>(at)];
+    for (const double itl : c.itls) ++by_second[static_cast<std::int64_t>(at += itl)];
+  }
+  std::size_t most = 0;
+  for (const auto& [second, tokens] : by_second) most = std::max(most, tokens);
+  return static_cast<double>(most);
 }
 
 void count_failure(const Completion& c, ServeReport& report) {
@@ -65,9 +78,9 @@ void print_line(std::FILE* out, const std::string& label, const T& value) {
     fmt::print(out, "{:<40} {:<10}\n", label + ":", value);
 }
 
-void print_distribution(std::FILE* out, const Metric& metric, const Distribution& d, const ReportOptions& options) {
-  std::string name = metric.key;
-  std::ranges::transform(name, name.begin(), [](unsigned char c) { return std::toupper(c); });
+void print_distribution(std::FILE* out, const ReportMetric& metric, const Distribution& d,
+                        const ReportOptions& options) {
+  const char* name = metric.name;
   fmt::print(out, "{:-^50}\n", metric.title);
   print_line(out, fmt::format("Mean {} (ms)", name), d.mean);
   print_line(out, fmt::format("Median {} (ms)", name), d.median);
@@ -123,13 +136,15 @@ ServeReport report_serve(const LoadRun& run, const std::vector<WorkloadPrompt>& 
   ServeReport report;
   report.duration = run.duration;
   report.peak_in_flight = run.peak_in_flight;
+  report.peak_tokens_per_s = peak_tokens_per_s(run.requests);
   report.cpu_share = run.duration > 0 ? run.cpu_seconds / run.duration : 0;
   std::map<std::string, std::vector<double>> ms;
   std::vector<double> delays, refusals;
   std::size_t good = 0, by_usage = 0;
   for (const SentRequest& request : run.requests) {
     const Completion& c = request.completion;
-    delays.push_back(kMs * (request.sent - request.due));
+    const double queued = request.sent - request.due;
+    delays.push_back(kMs * queued);
     if (!c.ok()) {
       count_failure(c, report);
       if (c.status >= 400) refusals.push_back(kMs * (request.ended - request.sent));
@@ -144,6 +159,8 @@ ServeReport report_serve(const LoadRun& run, const std::vector<WorkloadPrompt>& 
     ms["e2el"].push_back(kMs * c.latency);
     if (const auto tpot = tpot_of(c)) ms["tpot"].push_back(kMs * *tpot);
     for (const double itl : c.itls) ms["itl"].push_back(kMs * itl);
+    ms["client_queue_time"].push_back(kMs * queued);
+    ms["e2el_including_client_queue"].push_back(kMs * (c.latency + queued));
   }
   report.tokens_from = by_usage == report.completed ? "usage" : by_usage == 0 ? "chunks" : "both";
   report.good_per_s = report.per_s(good);
@@ -166,9 +183,10 @@ void print_serve_report(std::FILE* out, const ServeReport& r, const ReportOption
   print_line(out, "Request throughput (req/s)", r.per_s(r.completed));
   if (options.goodput.asked()) print_line(out, "Request goodput (req/s)", r.good_per_s);
   print_line(out, "Output token throughput (tok/s)", r.per_s(r.output_tokens));
+  print_line(out, "Peak output token throughput (tok/s)", r.peak_tokens_per_s);
   print_line(out, "Total token throughput (tok/s)", r.per_s(r.input_tokens + r.output_tokens));
   print_line(out, "Peak concurrent requests", r.peak_in_flight);
-  for (const Metric& metric : kMetrics)
+  for (const ReportMetric& metric : kReportMetrics)
     if (r.ms.contains(metric.key)) print_distribution(out, metric, r.ms.at(metric.key), options);
   fmt::print(out, "{:-^50}\n", "Load generator");
   print_line(out, "Median send delay (ms)", r.send_delay_ms.median);
@@ -197,7 +215,9 @@ nlohmann::json to_json(const ServeReport& r, const ReportOptions& options) {
                      {"request_goodput", options.goodput.asked() ? nlohmann::json(r.good_per_s) : nlohmann::json()},
                      {"output_throughput", r.per_s(r.output_tokens)},
                      {"total_token_throughput", r.per_s(r.input_tokens + r.output_tokens)},
+                     {"max_output_tokens_per_s", r.peak_tokens_per_s},
                      {"max_concurrent_requests", r.peak_in_flight},
+                     {"rtfx", 0.0},  // seconds of audio that went in, per second
                      {"output_tokens_from", r.tokens_from},
                      {"send_delay_ms",
                       {{"mean", r.send_delay_ms.mean},
@@ -219,20 +239,41 @@ nlohmann::json to_json(const ServeReport& r, const ReportOptions& options) {
   return out;
 }
 
-nlohmann::json details_json(const LoadRun& run, const std::vector<WorkloadPrompt>& prompts) {
-  nlohmann::json out{{"input_lens", nlohmann::json::array()},  {"output_lens", nlohmann::json::array()},
-                     {"ttfts", nlohmann::json::array()},       {"itls", nlohmann::json::array()},
-                     {"start_times", nlohmann::json::array()}, {"due_times", nlohmann::json::array()},
-                     {"errors", nlohmann::json::array()}};
+nlohmann::json requests_json(const LoadRun& run, const std::vector<WorkloadPrompt>& prompts, bool detailed) {
+  nlohmann::json out;
+  for (const char* key : {"latencies", "queue_times"}) out[key] = nlohmann::json::array();
+  if (detailed)
+    for (const char* key :
+         {"input_lens", "output_lens", "ttfts", "itls", "start_times", "due_times", "generated_texts", "errors"})
+      out[key] = nlohmann::json::array();
   for (const SentRequest& request : run.requests) {
     const Completion& c = request.completion;
+    out["latencies"].push_back(c.latency);
+    out["queue_times"].push_back(request.sent - request.due);
+    if (!detailed) continue;
     out["input_lens"].push_back(input_tokens_of(request, prompts));
-    out["output_lens"].push_back(c.output_tokens());
+    out["output_lens"].push_back(c.ok() ? c.output_tokens() : 0);
     out["ttfts"].push_back(c.ttft);
     out["itls"].push_back(c.itls);
     out["start_times"].push_back(request.sent);
     out["due_times"].push_back(request.due);
+    out["generated_texts"].push_back(c.text);
     out["errors"].push_back(c.error);
+  }
+  return out;
+}
+
+nlohmann::json rate_changes_json(const LoadRun& run, const std::vector<double>& rates) {
+  nlohmann::json out = nlohmann::json::array();
+  for (const RateChange& change : rate_changes(rates)) {
+    // Of an interrupted run, some requests are missing.
+    const auto sent = std::ranges::lower_bound(run.requests, change.request, {}, &SentRequest::prompt);
+    if (sent == run.requests.end() || sent->prompt != change.request) continue;
+    const auto at = run.start + std::chrono::microseconds(std::llround(1e6 * sent->due));
+    const auto us = std::chrono::duration_cast<std::chrono::microseconds>(at.time_since_epoch()).count();
+    const std::string time = fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:06}",
+                                         fmt::localtime(static_cast<std::time_t>(us / 1'000'000)), us % 1'000'000);
+    out.push_back({{"rps", change.rps}, {"timestamp", time}});
   }
   return out;
 }

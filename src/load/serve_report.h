@@ -21,8 +21,22 @@ struct Goodput {
 // Reads {"ttft:200", "tpot:50"}. Throws Error for anything else.
 Goodput parse_goodput(const std::vector<std::string>& terms);
 
+// The latencies that a report may have.
+struct ReportMetric {
+  const char* key;
+  const char* name;
+  const char* title;
+};
+inline constexpr ReportMetric kReportMetrics[] = {
+    {"ttft", "TTFT", "Time to First Token"},
+    {"tpot", "TPOT", "Time per Output Token (excl. 1st token)"},
+    {"itl", "ITL", "Inter-token Latency"},
+    {"e2el", "E2EL", "End-to-end Latency"},
+    {"client_queue_time", "Client Queue Time", "Client-side Queueing"},
+    {"e2el_including_client_queue", "E2EL incl. Client Queue", "Queue-inclusive End-to-end Latency"}};
+
 struct ReportOptions {
-  std::vector<std::string> metrics{"ttft", "tpot", "itl", "e2el"};
+  std::vector<std::string> metrics{"ttft", "tpot", "itl", "e2el"};  // of kReportMetrics
   std::vector<double> percentiles{99};
   Goodput goodput;
 };
@@ -43,8 +57,9 @@ struct ServeReport {
   std::int64_t input_tokens = 0, output_tokens = 0;  // of completed requests
   std::string tokens_from;  // how outputs were counted: by "usage", by "chunks", or "both" (some so and some so)
   std::size_t peak_in_flight = 0;
+  double peak_tokens_per_s = 0;            // events with tokens in the fullest second, of completed requests
   double good_per_s = 0;                   // completed requests per second within all limits of the goodput
-  std::map<std::string, Distribution> ms;  // by metric: ttft, tpot, itl, e2el
+  std::map<std::string, Distribution> ms;  // by the key of a metric
   Distribution send_delay_ms;              // how much later than due requests were sent
   double max_send_delay_ms = 0;
   Distribution refusal_ms;                         // the time until replies with an error status were complete
@@ -60,8 +75,11 @@ ServeReport report_serve(const LoadRun& run, const std::vector<WorkloadPrompt>& 
 
 void print_serve_report(std::FILE* out, const ServeReport& report, const ReportOptions& options);
 
-// Return the report as JSON with vLLM's keys (without those that repeat the options), and the details of each request.
+// Return the report as JSON with vLLM's keys (without those that repeat the options), and lists with an entry for each
+// request: few, as vLLM always has them, or with `detailed` all.
 nlohmann::json to_json(const ServeReport& report, const ReportOptions& options);
-nlohmann::json details_json(const LoadRun& run, const std::vector<WorkloadPrompt>& prompts);
+nlohmann::json requests_json(const LoadRun& run, const std::vector<WorkloadPrompt>& prompts, bool detailed);
+// Returns vLLM's `rps_change_events` of a run whose requests were sent at these growing rates.
+nlohmann::json rate_changes_json(const LoadRun& run, const std::vector<double>& rates);
 
 }  // namespace foe

@@ -157,7 +157,7 @@ int output_of(const FilePrompt& prompt, const WorkloadOptions& options, const Vo
 
 void take_file_prompts(const WorkloadOptions& options, const Vocabulary& vocabulary, Workload& workload) {
   std::vector<FilePrompt> prompts = read_prompts(options);
-  if (options.dataset != "custom") shuffle(prompts, options.seed);
+  if (options.dataset != "custom" && options.shuffled) shuffle(prompts, options.seed);
   std::size_t too_long = 0;
   for (FilePrompt& from : prompts) {
     if (workload.prompts.size() == static_cast<std::size_t>(options.prompts)) break;
@@ -180,6 +180,21 @@ void take_file_prompts(const WorkloadOptions& options, const Vocabulary& vocabul
                     too_long, options.context));
 }
 
+// What would be ignored is refused.
+void refuse_what_does_not_apply(const WorkloadOptions& options) {
+  const std::string which = options.preset.empty() ? "--dataset-name " + options.dataset : "--preset " + options.preset;
+  const bool random = options.preset.empty() && options.dataset == "random";
+  const bool paper = !options.preset.empty(), trace = !paper && options.dataset == "trace";
+  const auto refuse = [&](bool given, const char* flag, const char* needs) {
+    if (given) fail("{}: expected it with {}, got it with {}", flag, needs, which);
+  };
+  refuse((random || paper) && !options.path.empty(), "--dataset-path", "a dataset that is a file");
+  refuse(!random && options.range_ratio != 0, "--random-range-ratio", "random prompts");
+  refuse(!random && options.prefix_len != 0, "--random-prefix-len", "random prompts");
+  refuse(!paper && !trace && options.scale != 1, "--scale", "--preset paper or --dataset-name trace");
+  refuse((random || paper || trace) && !options.shuffled, "--disable-shuffle", "prompts of a file");
+}
+
 }  // namespace
 
 Vocabulary load_vocabulary(const std::string& model_dir) {
@@ -192,6 +207,7 @@ Vocabulary load_vocabulary(const std::string& model_dir) {
 Workload make_workload(const WorkloadOptions& options, const Vocabulary& vocabulary) {
   Workload workload;
   const bool has_lengths = !options.preset.empty() || options.dataset == "random" || options.dataset == "trace";
+  refuse_what_does_not_apply(options);
   if (has_lengths && vocabulary.as_text && vocabulary.size > 0 && !vocabulary.tokenizer)
     fail("--tokenizer: expected a folder with a tokenizer, as chats are sent as text, got one without");
   if (options.preset.empty() && options.dataset != "random" && options.path.empty())
@@ -215,14 +231,6 @@ Workload make_workload(const WorkloadOptions& options, const Vocabulary& vocabul
     workload.notes.push_back(
         fmt::format("only {} prompts, as {} has no more that fit", workload.prompts.size(), options.path));
   return workload;
-}
-
-std::vector<double> arrival_times(std::size_t n, double rate, double burstiness, std::uint64_t seed) {
-  std::vector<double> times(n, 0.0);
-  if (std::isinf(rate)) return times;
-  Draws draws(seed, DrawsFor::kArrivals);
-  for (std::size_t i = 1; i < n; ++i) times[i] = times[i - 1] + draws.gamma(burstiness) / burstiness / rate;
-  return times;
 }
 
 // The paper names LongBench's NarrativeQA, HotpotQA, TriviaQA and PassageCount, of which we assume equal numbers, and

@@ -32,6 +32,7 @@ struct WorkloadOptions {
   std::string preset = "";         // "paper", or empty
   int prompts = 1000;              // the most prompts
   std::uint64_t seed = 0;
+  bool shuffled = true;    // sharegpt, longbench: whether prompts are in an order that the seed decides
   int input_len = 1024;    // random: tokens of a prompt without the prefix
   int output_len = 0;      // 0: as the dataset says, or its default
   double range_ratio = 0;  // random: lengths are uniform in [1 - r, 1 + r] times the two above
@@ -51,11 +52,6 @@ Vocabulary load_vocabulary(const std::string& model_dir);
 
 // Makes a workload. Throws Error if the options or the files do not make one.
 Workload make_workload(const WorkloadOptions& options, const Vocabulary& vocabulary);
-
-// Returns when n requests are sent, in seconds. The first is sent at 0. The gaps have the mean 1 / rate and are gamma
-// distributed with the shape `burstiness` (1: a Poisson process; larger values are more even). With an infinite rate
-// all are sent at 0.
-std::vector<double> arrival_times(std::size_t n, double rate, double burstiness, std::uint64_t seed);
 
 // Returns lengths of prompts as in the paper (arXiv 2605.06206, section 4), each with its 256 output tokens.
 std::vector<Lengths> paper_lengths(int n, double scale, std::uint64_t seed);

@@ -122,4 +122,14 @@ void write_text_file(const std::string& path, std::string_view text) {
   file.commit();
 }
 
+void require_writable(const std::string& path) {
+  struct stat there {};
+  // Opening a pipe would wait for its reader, and closing it would end what is read.
+  const bool is_device = stat(path.c_str(), &there) == 0 && !S_ISREG(there.st_mode) && !S_ISDIR(there.st_mode);
+  if (!is_device)
+    AtomicFile made_and_removed(path);
+  else if (access(path.c_str(), W_OK) != 0)
+    fail("{}: expected to open it, got: {}", path, std::strerror(errno));
+}
+
 }  // namespace foe

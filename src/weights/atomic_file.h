@@ -43,4 +43,8 @@ class AtomicFile {
 // Writes a whole file like AtomicFile. Throws Error in the same cases.
 void write_text_file(const std::string& path, std::string_view text);
 
+// Throws Error if the system would not let this process write to the file now, and changes nothing: for commands that
+// write after minutes of work.
+void require_writable(const std::string& path);
+
 }  // namespace foe

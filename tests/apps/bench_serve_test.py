@@ -25,6 +25,18 @@ MODEL = Path(__file__).parents[2] / "models" / "foe-8m"
 PATIENCE_S = 120
 FOE = None
 METRICS = ["ttft", "tpot", "itl", "e2el"]
+# The keys of a result of `vllm bench serve` without audio, speculation or diffusion: what main_async() and benchmark() of
+# vllm/benchmarks/serve.py put into it (vLLM's repository at 009e6d4a1cd6ba3fb2a9fc00f4ec06f5297232a1), and which of these it
+# leaves out without --save-detailed.
+VLLM_KEYS = ["date", "endpoint_type", "backend", "label", "model_id", "tokenizer_id", "num_prompts", "request_rate", "burstiness",
+             "max_concurrency", "duration", "completed", "failed", "total_input_tokens", "total_output_tokens",
+             "request_throughput", "request_goodput", "output_throughput", "total_token_throughput", "latencies", "queue_times",
+             "max_output_tokens_per_s", "max_concurrent_requests", "rtfx",
+             "mean_ttft_ms", "median_ttft_ms", "std_ttft_ms", "p99_ttft_ms",
+             "mean_tpot_ms", "median_tpot_ms", "std_tpot_ms", "p99_tpot_ms",
+             "mean_itl_ms", "median_itl_ms", "std_itl_ms", "p99_itl_ms"]
+VLLM_RAMP_KEYS = ["ramp_up_strategy", "ramp_up_start_rps", "ramp_up_end_rps", "rps_change_events"]
+VLLM_DETAILS = ["input_lens", "output_lens", "start_times", "ttfts", "itls", "generated_texts", "errors"]
 
 
 @contextlib.contextmanager
@@ -59,9 +71,20 @@ def wait_for_answers(port, count):
         time.sleep(0.02)
 
 
+def body_after(head, connection):
+    """The body of the request that begins like this."""
+    head, _, body = head.partition(b"\r\n\r\n")
+    length = int(re.search(rb"(?mi)^content-length: (\d+)", head).group(1))
+    while len(body) < length:
+        body += connection.recv(65536)
+    return body
+
+
 @contextlib.contextmanager
-def scripted_server(answer):
-    """Gives the port of a server that lists a model, and otherwise does what answer(connection) does."""
+def scripted_server(answer, seen=None):
+    """Gives the port of a server that lists a model, and otherwise does what answer(connection) does. What it was sent is put
+    into `seen`, heads and bodies.
+    """
     models = b'{"data": [{"id": "m"}]}'
     listener = socket.create_server(("127.0.0.1", 0))
 
@@ -74,6 +97,8 @@ def scripted_server(answer):
                 head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(models)
                 connection.sendall(head + models)
             else:
+                if seen is not None:
+                    seen.append((request.partition(b"\r\n\r\n")[0].decode(), json.loads(body_after(request, connection))))
                 answer(connection)
 
     def accept():
@@ -105,8 +130,10 @@ class Bench(unittest.TestCase):
         self.folder = Path(folder.name)
 
     def start(self, port, *flags):
-        command = [FOE, "bench", "serve", "--port", port, "--save-detailed", "--result-dir", self.folder,
-                   "--result-filename", "r.json", *flags]
+        return self.run_foe(port, "--save-detailed", "--result-dir", self.folder, "--result-filename", "r.json", *flags)
+
+    def run_foe(self, port, *flags):
+        command = [FOE, "bench", "serve", "--port", port, *flags]
         return subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def bench(self, port, *flags, status=0):
@@ -117,26 +144,35 @@ class Bench(unittest.TestCase):
         path = self.folder / "r.json"
         return out + err, json.loads(path.read_text("utf-8")) if path.exists() else None
 
+    def plain(self, port, *flags, status=0):
+        """Returns what a run without flags for its result printed."""
+        process = self.run_foe(port, *flags)
+        out, err = process.communicate(timeout=PATIENCE_S)
+        self.assertEqual(process.returncode, status, out + err)
+        return out + err
+
     def check_sums(self, result):
-        for key in ["date", "model_id", "num_prompts", "request_rate", "burstiness", "max_concurrency", "duration", "completed",
-                    "failed", "total_input_tokens", "total_output_tokens", "request_throughput", "output_throughput",
-                    "total_token_throughput", "input_lens", "output_lens", "ttfts", "itls", "start_times", "errors",
-                    *(f"{figure}_{metric}_ms" for figure in ("mean", "median", "std", "p99") for metric in METRICS)]:
-            self.assertIn(key, result)
+        self.assertLessEqual({*VLLM_KEYS, *VLLM_DETAILS}, set(result))
+        self.assertLessEqual({f"{figure}_{metric}_ms" for figure in ("mean", "median", "std", "p99") for metric in METRICS},
+                             set(result))
         ended = result["completed"] + result["failed"]
-        for key in "input_lens", "output_lens", "ttfts", "itls", "start_times", "errors":
+        for key in "latencies", "queue_times", *VLLM_DETAILS:
             self.assertEqual(len(result[key]), ended, key)
         ok = [error == "" for error in result["errors"]]
         self.assertEqual(sum(ok), result["completed"])
         self.assertEqual(sum(result["failures_by_status"].values()), result["failed"])
         for total, lens in ("total_input_tokens", "input_lens"), ("total_output_tokens", "output_lens"):
             self.assertEqual(result[total], sum(length for length, good in zip(result[lens], ok) if good))
+        self.assertEqual(result["total_output_tokens"], sum(result["output_lens"]))
         self.assertAlmostEqual(result["request_throughput"] * result["duration"], result["completed"])
         self.assertAlmostEqual(result["output_throughput"] * result["duration"], result["total_output_tokens"])
         mean = sum(t for t, good in zip(result["ttfts"], ok) if good) / max(1, sum(ok))
         self.assertAlmostEqual(result["mean_ttft_ms"], 1000 * mean)
-        for due, sent in zip(result["due_times"], result["start_times"]):
+        for ttft, itls, latency in zip(result["ttfts"], result["itls"], result["latencies"]):
+            self.assertAlmostEqual(ttft + sum(itls), latency)
+        for due, sent, queued in zip(result["due_times"], result["start_times"], result["queue_times"]):
             self.assertGreaterEqual(sent, due)
+            self.assertAlmostEqual(sent - due, queued)
 
 
 class RealServer(Bench):
@@ -157,6 +193,70 @@ class RealServer(Bench):
         self.assertEqual(result["p50_ttft_ms"], result["median_ttft_ms"])
         self.assertRegex(text, r"(?m)^Successful requests: +12 *$")
         self.assertRegex(text, r"(?m)^Total generated tokens: +96 *$")
+
+    def test_results_have_vllms_keys(self):
+        flags = ["--num-prompts", 3, "--input-len", 3, "--output-len", 2, "--result-dir", self.folder, "--label", "mine"]
+        self.plain(self.port, *flags, "--save-result")
+        self.plain(self.port, *flags, "--save-detailed", "--ramp-up-strategy", "linear", "--ramp-up-start-rps", 100,
+                   "--ramp-up-end-rps", 102, "--max-concurrency", 3)
+        (plain,) = self.folder.glob("mine-infqps-foe-8m-*.json")
+        (ramp,) = self.folder.glob("mine-ramp-up-linear-100qps-102qps-concurrency3-foe-8m-*.json")
+        for path, there, absent in (plain, VLLM_KEYS, VLLM_DETAILS), (ramp, VLLM_KEYS + VLLM_DETAILS + VLLM_RAMP_KEYS, []):
+            text = path.read_text("utf-8")
+            result = json.loads(text)
+            self.assertEqual([key for key in there if key not in result], [])
+            self.assertEqual([key for key in absent if key in result], [])
+            self.assertEqual(text.count("\n"), 1)
+            self.assertEqual((result["label"], result["rtfx"], result["request_rate"]), ("mine", 0, "inf"))
+            self.assertIsNone(result["tokenizer_id"])
+            self.assertIsNone(result["request_goodput"])
+
+    def test_texts_and_backends(self):
+        for backend, path in ("vllm", "/v1/completions"), ("openai-chat", "/v1/chat/completions"):
+            with self.subTest(backend):
+                _, result = self.bench(self.port, "--backend", backend, "--num-prompts", 2, "--input-len", 3, "--output-len", 5)
+                self.check_sums(result)
+                self.assertEqual((result["backend"], result["endpoint_type"], result["failed"]), (backend, backend, 0))
+                for text in result["generated_texts"]:
+                    self.assertGreater(len(text), 0)
+                again = self.bench(self.port, "--endpoint", path, "--num-prompts", 2, "--input-len", 3, "--output-len", 5)[1]
+                self.assertEqual(again["generated_texts"], result["generated_texts"])
+        self.assertEqual(again["backend"], "openai-chat")
+
+    def test_a_growing_rate(self):
+        flags = ["--num-prompts", 5, "--input-len", 3, "--output-len", 1, "--burstiness", 1e6]
+        for strategy, rates in ("linear", [125, 250, 375, 500]), ("exponential", [200, 400, 800, 1600]):
+            text, result = self.bench(self.port, *flags, "--ramp-up-strategy", strategy, "--ramp-up-start-rps",
+                                      100 if strategy == "exponential" else 0.001, "--ramp-up-end-rps", rates[-1])
+            due = result["due_times"]
+            for a, b, rate in zip(due, due[1:], rates):
+                self.assertAlmostEqual((b - a) * rate, 1, delta=0.02)
+            self.assertIn(f"to {rates[-1]} per second", text)
+            self.assertEqual((result["ramp_up_strategy"], result["ramp_up_end_rps"]), (strategy, rates[-1]))
+            rps = [event["rps"] for event in result["rps_change_events"]]
+            self.assertEqual(rps, list(range(rps[0], rates[-1] + 1)))
+
+    def test_one_file_grows(self):
+        flags = ["--num-prompts", 2, "--input-len", 3, "--output-len", 1, "--append-result", "--result-dir", self.folder,
+                 "--result-filename", "all.jsonl"]
+        self.plain(self.port, *flags, "--request-rate", "50,100")
+        self.plain(self.port, *flags, "--metadata", "a=1", "b=x=y")
+        lines = [json.loads(line) for line in (self.folder / "all.jsonl").read_text("utf-8").splitlines()]
+        self.assertEqual([line["request_rate"] for line in lines], [50, 100, "inf"])
+        self.assertEqual((lines[2]["a"], lines[2]["b"]), ("1", "x=y"))
+        self.assertEqual([path.name for path in self.folder.iterdir()], ["all.jsonl"])
+
+    def test_waiting_for_others(self):
+        text, result = self.bench(self.port, "--num-prompts", 4, "--input-len", 3, "--output-len", 3, "--max-concurrency", 1,
+                                  "--percentile-metrics", "client_queue_time,e2el_including_client_queue",
+                                  "--metric-percentiles", "100")
+        queues = result["queue_times"]
+        self.assertEqual(queues, sorted(queues))
+        self.assertAlmostEqual(result["p100_client_queue_time_ms"], 1000 * queues[-1])
+        self.assertAlmostEqual(result["p100_e2el_including_client_queue_ms"],
+                               1000 * max(map(sum, zip(queues, result["latencies"]))))
+        self.assertNotIn("mean_ttft_ms", result)
+        self.assertRegex(text, r"(?m)^P100 Client Queue Time \(ms\): ")
 
     def test_the_seed_decides_when(self):
         flags = ["--num-prompts", 5, "--request-rate", 200, "--input-len", 3, "--output-len", 1, "--burstiness", 0.5]
@@ -302,6 +402,52 @@ class BadServers(Bench):
         self.assertEqual((result["completed"], result["output_lens"]), (3, [2, 2, 2]))
         self.assertEqual(result["output_tokens_from"], "chunks")
 
+    def test_what_requests_carry(self):
+        def answer(connection):
+            connection.sendall(STREAM + chunk(TOKEN) + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+        seen = []
+        with scripted_server(answer, seen) as port:
+            _, result = self.bench(port, "--num-prompts", 2, "--input-len", 2, "--output-len", 4, "--model", "org/mine",
+                                   "--served-model-name", "theirs", "--header", "X-A=1", "authorization=Basic x=",
+                                   "--request-id-prefix", "run-", "--logprobs", 2, "--top-k", 3, "--temperature", 0.5,
+                                   "--extra-body", '{"temperature": 0.75, "x": [1]}', "--num-warmups", 1,
+                                   "--max-concurrency", 1)
+            self.bench(port, "--num-prompts", 1, "--input-len", 2, "--backend", "openai-chat", "--logprobs", 2,
+                       "--extra-body", '{"max_completion_tokens": 9}')
+        self.assertEqual((result["model_id"], result["generated_texts"]), ("org/mine", ["x", "x"]))
+        heads = [head.lower().splitlines() for head, _ in seen]
+        for head, number in zip(heads, (None, 0, 1)):
+            self.assertEqual(head[0], "post /v1/completions http/1.1")
+            self.assertIn("x-a: 1", head)
+            self.assertEqual([line for line in head if line.startswith("authorization:")], ["authorization: basic x="])
+            self.assertEqual([line for line in head if line.startswith("x-request-id:")],
+                             [] if number is None else [f"x-request-id: run-{number}"])
+        for _, body in seen[:3]:
+            self.assertEqual(body | {"prompt": ""}, {
+                "model": "theirs", "prompt": "", "max_tokens": 4, "logprobs": 2, "top_k": 3, "temperature": 0.75, "x": [1],
+                "ignore_eos": True, "stream": True, "stream_options": {"include_usage": True}})
+        (_, chat), = seen[3:]
+        self.assertEqual((chat["model"], chat["logprobs"], chat["top_logprobs"]), ("m", True, 2))
+        self.assertEqual((chat["max_completion_tokens"], "max_tokens" in chat), (9, False))
+        self.assertEqual(heads[3][0], "post /v1/chat/completions http/1.1")
+
+    def test_results_that_cannot_be_written_cost_no_run(self):
+        seen = []
+        (self.folder / "file").write_text("")
+        with scripted_server(lambda connection: None, seen) as port:
+            for flags, message in (
+                (["--save-result", "--result-dir", self.folder / "file/x"], "--result-dir: expected to make "),
+                (["--save-result", "--result-filename", self.folder], "--save-result: .*: expected to open it, got: Is a dir"),
+                (["--append-result", "--result-filename", self.folder], "--append-result: .*: expected to open it, got: Is a "),
+                (["--save-result", "--result-filename", 300 * "x"], "--save-result: .*: expected to create it, got: File name t"),
+                (["--save-result", "--metadata", "ttfts=1"], "--metadata: expected a KEY that the result does not have itself"),
+                (["--save-result", "--metadata", "a=1", "a=2"], "--metadata: expected a KEY that the result does not have"),
+            ):
+                with self.subTest(flags):
+                    self.assertRegex(self.plain(port, *self.FLAGS, *flags, status=1), message)
+        self.assertEqual(seen, [])
+        self.assertEqual([path.name for path in self.folder.iterdir()], ["file"])
+
     def test_no_server(self):
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
@@ -310,6 +456,7 @@ class BadServers(Bench):
         self.assertIsNone(result)
 
     def test_flags(self):
+        ramp = ["--ramp-up-strategy", "linear", "--ramp-up-start-rps"]
         for flags, status, message in (
             (["--request-rate", "0"], 2, "--request-rate"),
             (["--request-rate", "nan"], 2, "--request-rate"),
@@ -324,12 +471,37 @@ class BadServers(Bench):
             (["--endpoint", "/v1/embeddings"], 2, "--endpoint"),
             (["--goodput", "ttft"], 2, "--goodput: expected"),
             (["--metadata", "x"], 2, "--metadata: expected"),
+            (["--label", "a/b"], 2, "--label: expected"),
+            (["--backend", "tgi"], 2, "expected openai or vllm (completions), or openai-chat (chats), got 'tgi'"),
+            (["--backend", "openai-chat", "--endpoint", "/v1/completions"], 1, "--endpoint: expected one for chats"),
+            (["--header", "x"], 2, "--header: expected KEY=VALUE"),
+            (["--header", "Host=x"], 2, "--header: expected a header that the client does not send itself"),
+            (["--header", "Authorization=x", "--api-key", "y"], 1, "--api-key: expected no --header Authorization"),
+            (["--header", "X-Request-Id=x", "--request-id-prefix", "y"], 1, "--request-id-prefix: expected no --header"),
+            (["--logprobs", "-1"], 2, "--logprobs"),
+            (["--logprobs", "1.5"], 2, "--logprobs"),
+            (["--extra-body", '{"prompt": ""}'], 1, "--extra-body: expected fields besides prompt"),
+            (["--extra-body", '{"stream": false}'], 1, '--extra-body: expected "stream": true'),
+            (["--ramp-up-strategy", "cubic"], 2, "--ramp-up-strategy"),
+            (["--ramp-up-strategy", "linear"], 2, "--ramp-up-strategy requires --ramp-up-start-rps"),
+            (["--ramp-up-start-rps", "1", "--ramp-up-end-rps", "2"], 2, "requires --ramp-up-strategy"),
+            ([*ramp, "0", "--ramp-up-end-rps", "2"], 2, "--ramp-up-start-rps"),
+            ([*ramp, "3", "--ramp-up-end-rps", "2"], 1, "--ramp-up-end-rps: expected at least --ramp-up-start-rps, 3, got 2"),
+            ([*ramp, "1", "--ramp-up-end-rps", "2", "--request-rate", "2"], 2, "excludes"),
+            ([*ramp, "1", "--ramp-up-end-rps", "2", "--preset", "paper", "--gap", "1"], 1, "--gap: expected no --request-rate"),
+            (["--gap", "1"], 1, "--gap: expected --preset paper"),
+            (["--burstiness", "2"], 1, "--burstiness: expected a finite --request-rate"),
+            (["--model", "m", "--disable-shuffle"], 1, "--disable-shuffle: expected it with prompts of a file"),
+            (["--model", "m", "--dataset-path", "x"], 1, "--dataset-path: expected it with a dataset that is a file"),
             (["--base-url", "https://x"], 2, "--base-url: expected http://"),
             (["--base-url", "http://x:99999"], 2, "--base-url: expected http://"),
             (["--tokenizer", "/nowhere"], 1, "/nowhere"),
         ):
             with self.subTest(flags):
                 self.assertIn(message, self.bench(1, *flags, status=status)[0])
+        for flag in ("--result-dir", "--result-filename", "--label", "--metadata"):
+            self.assertIn(f"{flag}: expected --save-result, --save-detailed or --append-result beside it",
+                          self.plain(1, flag, "a=b", status=1))
 
 
 class Offline(Bench):

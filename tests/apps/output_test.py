@@ -97,6 +97,18 @@ class Output(unittest.TestCase):
                 self.assertRegex(result.stderr, "full: expected to write it, got: No space left on device")
                 self.assertTrue((self.folder / "full").is_symlink())
 
+    def test_what_cannot_be_written_is_found_before_the_work(self):
+        short = ["--num-prompts", 2, "--random-input-len", 4, "--random-output-len", 4]
+        (self.folder / "text").write_text("It was.")
+        for arguments in (["bench", "offline", MODEL, *short], ["bench", "comm", "--kilobytes", 4, "--seconds", 0],
+                          ["bench", "kernels", "--seconds", 0], ["bench", "engine", MODEL],
+                          ["bench", "latency"], ["eval", MODEL, "--text", self.folder / "text"]):
+            for place, reason in (("none/x.json", "No such file or directory"), ("", "Is a directory")):
+                with self.subTest(arguments=arguments, place=place):
+                    result = foe(*arguments, "--json", self.folder / place)
+                    self.assertEqual((result.returncode, result.stdout), (1, ""), result.stderr)
+                    self.assertRegex(result.stderr, f"--json: {self.folder}.*expected to .*, got: {reason}")
+
     def test_devices_and_links_stay(self):
         (self.folder / "null").symlink_to("/dev/null")
         (self.folder / "real").write_text("old")

@@ -91,6 +91,27 @@ TEST(CompletionStream, ARoleIsNoToken) {
   EXPECT_EQ(c.chunks, 2);
 }
 
+std::string text_of(const std::string& stream, bool keep = true) {
+  CompletionStream parser(keep);
+  parser.feed(200, stream, 1);
+  return parser.finish(200, "", "").text;
+}
+
+TEST(CompletionStream, KeepsTextsIfAsked) {
+  const std::string stream = token("a") + token("\\u00e4\\n") + token("", R"("stop")");
+  EXPECT_EQ(text_of(stream), "a\u00e4\n");
+  EXPECT_EQ(text_of(stream, false), "");
+  EXPECT_EQ(text_of(event(R"({"choices": [{"delta": {"role": "assistant", "content": "Hi"}}]})") +
+                    event(R"({"choices": [{"delta": {"content": null, "tool_calls": []}}]})") +
+                    event(R"({"choices": [{"index": 1, "delta": {"content": "other"}}]})") +
+                    event(R"({"choices": [{"index": 0, "delta": {"content": "!"}}]})")),
+            "Hi!");
+  CompletionStream endless(true);
+  std::string error;
+  for (int i = 0; i < 100 && error.empty(); ++i) error = endless.feed(200, token(std::string(500'000, 'x')), 1);
+  EXPECT_EQ(error, "expected a text of at most 16 MiB, got a longer one");
+}
+
 TEST(CompletionStream, WhatIsNoAnswer) {
   const std::string done = event("[DONE]");
   EXPECT_THAT(complete({token("a")}).error, HasSubstr("without a finish_reason"));

@@ -33,6 +33,17 @@ TEST(RequestBody, IdsTextAndChats) {
   options.fields = "{}";
   EXPECT_EQ(request_body({.ids = {}, .text = "hi", .output_tokens = 1}, options),
             R"({"messages":[{"role":"user","content":"hi"}],"max_tokens":1})");
+  options.fields = R"({"max_tokens":7})";
+  options.length_in_fields = true;
+  EXPECT_EQ(request_body({.ids = {}, .text = "hi", .output_tokens = 1}, options),
+            R"({"max_tokens":7,"messages":[{"role":"user","content":"hi"}]})");
+}
+
+TEST(RequestHeaders, MayHaveAnId) {
+  LoadOptions options{.headers = "X-A: 1\r\n"};
+  EXPECT_EQ(request_headers(3, options), "X-A: 1\r\n");
+  options.id_prefix = "run-";
+  EXPECT_EQ(request_headers(3, options), "X-A: 1\r\nX-Request-Id: run-3\r\n");
 }
 
 }  // namespace

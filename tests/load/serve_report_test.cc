@@ -97,10 +97,55 @@ TEST(Report, Sums) {
   EXPECT_EQ(json["failures_by_status"], nlohmann::json({{"503", 2}}));
   EXPECT_EQ(json["retry_after"], nlohmann::json({{"1", 2}}));
   EXPECT_EQ(json["refusal_ms"]["median"], 750);
-  const nlohmann::json details = details_json(run, prompts);
+  EXPECT_EQ(json["max_output_tokens_per_s"], 2);
+  EXPECT_EQ(json["rtfx"], 0);
+  const nlohmann::json details = requests_json(run, prompts, true);
   EXPECT_EQ(details["input_lens"], nlohmann::json({10, 3, 3, 3}));
   EXPECT_EQ(details["output_lens"], nlohmann::json({5, 1, 0, 0}));
   EXPECT_EQ(details["errors"], nlohmann::json({"", "", "status 503: full", "status 503: full"}));
+}
+
+TEST(Report, RequestsHaveListsInSeconds) {
+  LoadRun run = run_of({answer(2, {3, 1}, 5), refusal()});
+  run.requests[0].completion.text = "abc";
+  run.requests[1].completion.chunks = 1;  // part of an answer is none
+  const std::vector<WorkloadPrompt> prompts(2);
+  const nlohmann::json few = requests_json(run, prompts, false), all = requests_json(run, prompts, true);
+  EXPECT_EQ(few, nlohmann::json({{"latencies", {6, 0}}, {"queue_times", {0.25, 0.25}}}));
+  EXPECT_EQ(all["latencies"], few["latencies"]);
+  EXPECT_EQ(all["ttfts"], nlohmann::json({2, 0}));
+  EXPECT_EQ(all["itls"], nlohmann::json({{3, 1}, nlohmann::json::array()}));
+  EXPECT_EQ(all["output_lens"], nlohmann::json({5, 0}));
+  EXPECT_EQ(all["start_times"], nlohmann::json({0.25, 1.25}));
+  EXPECT_EQ(all["generated_texts"], nlohmann::json({"abc", ""}));
+}
+
+TEST(Report, WaitingBeforeItIsSent) {
+  const ReportOptions options{.metrics = {"client_queue_time", "e2el_including_client_queue"}};
+  const ServeReport report = report_serve(run_of({answer(2, {1}), refusal()}), std::vector<WorkloadPrompt>(2), options);
+  const nlohmann::json json = to_json(report, options);
+  EXPECT_EQ(json["mean_client_queue_time_ms"], 250);
+  EXPECT_EQ(json["p99_e2el_including_client_queue_ms"], 3250);
+  EXPECT_FALSE(json.contains("mean_ttft_ms"));
+}
+
+TEST(Report, PeakOfTokensInASecond) {
+  // Sent at 0.25 and 1.25: tokens 0.5, 0.75, 1.0 and 2.5 s after the first was sent, and 1.5, 1.5 and 2.75 s.
+  const LoadRun run = run_of({answer(0.5, {0.25, 0.25, 1.5}), answer(0.5, {0, 1.25}), refusal()});
+  const ServeReport report = report_serve(run, std::vector<WorkloadPrompt>(3), {});
+  EXPECT_EQ(report.peak_tokens_per_s, 3);
+}
+
+TEST(Report, WhenTheRateGrew) {
+  LoadRun run = run_of({answer(1, {}), answer(1, {}), answer(1, {})});
+  run.start += std::chrono::milliseconds(1500);
+  run.requests.erase(run.requests.begin() + 1);  // the run was interrupted
+  const nlohmann::json events = rate_changes_json(run, {1, 2, 3});
+  ASSERT_EQ(events.size(), 2u);
+  EXPECT_EQ(events[0]["rps"], 1);
+  EXPECT_EQ(events[1]["rps"], 3);
+  EXPECT_THAT(events[0]["timestamp"].get<std::string>(), testing::MatchesRegex("19.*T.*:..:01.500000"));
+  EXPECT_THAT(events[1]["timestamp"].get<std::string>(), testing::MatchesRegex("19.*T.*:..:03.500000"));
 }
 
 TEST(Report, SaysWhereCountsAreFrom) {

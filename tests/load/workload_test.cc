@@ -1,14 +1,11 @@
 #include "load/workload.h"
 
 #include <cmath>
-#include <limits>
-#include <numeric>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "base/error.h"
-#include "load/draws.h"
 #include "weights/temp_folder.h"
 
 namespace foe {
@@ -20,69 +17,6 @@ using testing::ElementsAre;
 using testing::Ge;
 using testing::HasSubstr;
 using testing::Le;
-
-constexpr double kInf = std::numeric_limits<double>::infinity();
-
-struct Moments {
-  double mean = 0, variance = 0;
-};
-Moments moments(const std::vector<double>& values) {
-  Moments m;
-  const auto n = static_cast<double>(values.size());
-  m.mean = std::accumulate(values.begin(), values.end(), 0.0) / n;
-  for (const double v : values) m.variance += (v - m.mean) * (v - m.mean) / n;
-  return m;
-}
-
-TEST(Draws, GammaHasItsMoments) {
-  constexpr int kN = 20000;
-  for (const double k : {0.25, 0.5, 1.0, 2.0, 20.0}) {
-    Draws draws(1, DrawsFor::kArrivals);
-    std::vector<double> values(kN);
-    for (double& v : values) v = draws.gamma(k);
-    EXPECT_THAT(values, Each(Ge(0)));
-    const Moments m = moments(values);
-    // Mean and variance are k, and the fourth central moment 3k^2 + 6k. Five standard errors of each.
-    EXPECT_NEAR(m.mean, k, 5 * std::sqrt(k / kN)) << k;
-    EXPECT_NEAR(m.variance, k, 5 * std::sqrt((3 * k * k + 6 * k - k * k) / kN)) << k;
-  }
-}
-
-TEST(Draws, IntegersFillTheirRange) {
-  Draws draws(1, DrawsFor::kTokens);
-  std::vector<int> counts(4);
-  for (int i = 0; i < 4000; ++i) ++counts.at(draws.between(-2, 1) + 2);
-  for (const int count : counts) EXPECT_NEAR(count, 1000, 5 * std::sqrt(4000 * 0.25 * 0.75));
-  EXPECT_EQ(draws.between(7, 7), 7);
-}
-
-TEST(Arrivals, FollowFromTheSeed) {
-  const std::vector<double> times = arrival_times(1000, 4, 1, 9);
-  EXPECT_EQ(times, arrival_times(1000, 4, 1, 9));
-  EXPECT_NE(times, arrival_times(1000, 4, 1, 10));
-  EXPECT_TRUE(std::ranges::is_sorted(times));
-  EXPECT_EQ(times.front(), 0);
-  // The same pattern at any rate, so that the runs of a sweep differ in nothing else; a power of two is exact.
-  const std::vector<double> slower = arrival_times(1000, 2, 1, 9);
-  for (std::size_t i = 0; i < times.size(); ++i) ASSERT_EQ(slower[i], 2 * times[i]);
-  EXPECT_THAT(arrival_times(3, kInf, 1, 9), ElementsAre(0, 0, 0));
-  EXPECT_THAT(arrival_times(1, 5, 1, 9), ElementsAre(0));
-  EXPECT_THAT(arrival_times(0, 5, 1, 9), ElementsAre());
-}
-
-TEST(Arrivals, GapsHaveTheRateAndTheBurstiness) {
-  constexpr int kN = 20000;
-  for (const double burstiness : {0.5, 1.0, 4.0}) {
-    std::vector<double> gaps = arrival_times(kN + 1, 5, burstiness, 3);
-    std::adjacent_difference(gaps.begin(), gaps.end(), gaps.begin());
-    gaps.erase(gaps.begin());
-    // A gap's mean is 1/5, its standard deviation that over the root of the shape.
-    const Moments m = moments(gaps);
-    const double sigma = 0.2 / std::sqrt(burstiness);
-    EXPECT_NEAR(m.mean, 0.2, 5 * sigma / std::sqrt(kN)) << burstiness;
-    EXPECT_NEAR(m.variance, sigma * sigma, 5 * sigma * sigma * std::sqrt((2 + 6 / burstiness) / kN)) << burstiness;
-  }
-}
 
 TEST(Paper, LengthsHaveThePapersMean) {
   const std::vector<Lengths> lengths = paper_lengths(20000, 1, 5);
@@ -153,6 +87,16 @@ TEST(Workload, FitsTheContextAndSaysSo) {
   const Workload halves = make_workload({.preset = "paper", .prompts = 3, .context = 200}, {});
   for (const WorkloadPrompt& p : halves.prompts) EXPECT_EQ(p.tokens, p.output_tokens);
   EXPECT_THAT(halves.notes, testing::Contains(HasSubstr("3 of 3 outputs are cut to 100 tokens")));
+}
+
+TEST(Workload, RefusesWhatItWouldIgnore) {
+  for (const WorkloadOptions& options :
+       {WorkloadOptions{.path = "/x"}, WorkloadOptions{.path = "/x", .preset = "paper"},
+        WorkloadOptions{.preset = "paper", .range_ratio = 0.5}, WorkloadOptions{.preset = "paper", .prefix_len = 1},
+        WorkloadOptions{.dataset = "custom", .path = "/x", .prefix_len = 1}, WorkloadOptions{.scale = 2},
+        WorkloadOptions{.shuffled = false}, WorkloadOptions{.dataset = "trace", .path = "/x", .shuffled = false}})
+    EXPECT_THAT([&] { make_workload(options, {}); },
+                testing::ThrowsMessage<Error>(AllOf(HasSubstr("expected it with"), HasSubstr("got it with"))));
 }
 
 TEST(Workload, RefusesWhatIsNotThere) {
@@ -240,6 +184,24 @@ TEST(Files, Traces) {
     EXPECT_THAT(error_of(parse_trace, header + bad), HasSubstr("FILE line 2: expected")) << bad;
   EXPECT_THAT(error_of(parse_trace, "a,b\n"), HasSubstr("FILE line 1: expected a column"));
   EXPECT_THAT(error_of(parse_trace, "{\"timestamp\": \"now\"}"), HasSubstr("FILE line 1: expected a number"));
+}
+
+TEST(Files, AreShuffledUnlessTheyMustNotBe) {
+  const TempFolder folder;
+  std::string lines;
+  for (int i = 0; i < 50; ++i) lines += R"({"context": ")" + std::to_string(i) + "\", \"input\": \"?\"}\n";
+  folder.write("bench.jsonl", lines);
+  WorkloadOptions options{.dataset = "longbench", .path = folder / "bench.jsonl", .shuffled = false};
+  const auto texts = [&] {
+    std::vector<std::string> out;
+    for (const WorkloadPrompt& prompt : make_workload(options, {}).prompts) out.push_back(prompt.text);
+    return out;
+  };
+  const std::vector<std::string> in_order = texts();
+  for (int i = 0; i < 50; ++i) EXPECT_EQ(in_order[i], std::to_string(i) + "\n\n?");
+  options.shuffled = true;
+  EXPECT_NE(texts(), in_order);
+  EXPECT_THAT(texts(), testing::UnorderedElementsAreArray(in_order));
 }
 
 TEST(Files, ATraceIsAWorkload) {
