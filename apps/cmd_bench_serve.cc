@@ -197,6 +197,7 @@ LoadRun run_it(const Run& run, const HttpTarget& target, const ServeBenchFlags& 
 
 void save(const Run& run, const LoadRun& load, const ServeReport& report, const ServeBenchFlags& flags,
           const Workload& workload) {
+  if (!flags.result.any()) return;
   nlohmann::json result = run.asked;
   result["interrupted"] = load.interrupted;
   result.update(to_json(report, flags.report));
