@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/strict_json.h"
+#include "load/ascii.h"
 
 namespace foe {
 namespace {
@@ -19,11 +20,6 @@ constexpr std::string_view kChatBackend = "openai-chat";
 constexpr std::array<std::string_view, 3> kBackends = {"openai", "vllm", kChatBackend};
 constexpr std::array<std::string_view, 6> kOwnHeaders = {"host",       "content-type",      "content-length",
                                                          "connection", "transfer-encoding", "expect"};
-
-std::string lower(std::string text) {
-  std::ranges::transform(text, text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return text;
-}
 
 std::string trimmed(const std::string& text) {
   const std::size_t first = text.find_first_not_of(" \t"), last = text.find_last_not_of(" \t");
@@ -69,13 +65,13 @@ std::string header_line(const std::string& pair) {
     fail("expected KEY=VALUE with the name of a header, got the name {}", excerpt(nlohmann::json(name)));
   if (std::ranges::any_of(value, [](unsigned char c) { return (c < ' ' && c != '\t') || c == 127; }))
     fail("expected KEY=VALUE with a value on one line, got control characters in that of {}", name);
-  if (std::ranges::find(kOwnHeaders, lower(name)) != kOwnHeaders.end())
+  if (std::ranges::find(kOwnHeaders, lower_ascii(name)) != kOwnHeaders.end())
     fail("expected a header that the client does not send itself, got {}", name);
   return name + ": " + value + "\r\n";
 }
 
 bool has_header(const std::string& lines, const std::string& name) {
-  return ("\n" + lower(lines)).find("\n" + name + ":") != std::string::npos;
+  return ("\n" + lower_ascii(lines)).find("\n" + name + ":") != std::string::npos;
 }
 
 nlohmann::json fields_json(const RequestFields& fields, bool chat) {

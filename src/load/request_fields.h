@@ -28,7 +28,7 @@ bool has_header(const std::string& lines, const std::string& name);
 struct RequestFields {
   std::map<std::string, double> sampling = {{"temperature", 0}};
   std::string model, extra_body;  // extra_body: a JSON object, or empty
-  std::optional<int> logprobs;
+  std::optional<int> logprobs = {};
   bool ignore_eos = false;
 };
 // Returns the fields that all requests have, those of `extra_body` instead of others with their names. Throws Error if

@@ -38,7 +38,7 @@ inline constexpr ReportMetric kReportMetrics[] = {
 struct ReportOptions {
   std::vector<std::string> metrics{"ttft", "tpot", "itl", "e2el"};  // of kReportMetrics
   std::vector<double> percentiles{99};
-  Goodput goodput;
+  Goodput goodput = {};
 };
 
 // Returns a percentile of ascending values, interpolated linearly as is NumPy's default; 0 if there are none.

@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/strict_json.h"
+#include "load/ascii.h"
 
 namespace foe {
 
@@ -57,12 +58,6 @@ int tokens_of(double value, const std::string& name, const std::string& source) 
 
 // --- traces ---
 
-std::string lower(std::string_view text) {
-  std::string result(text);
-  std::ranges::transform(result, result.begin(), [](unsigned char c) { return std::tolower(c); });
-  return result;
-}
-
 // The names that known traces have for one column, in lower case.
 using Names = std::initializer_list<const char*>;
 constexpr Names kTime = {"timestamp", "arrival_time", "time"};
@@ -70,7 +65,7 @@ constexpr Names kInput = {"contexttokens", "request tokens", "input_length", "in
 constexpr Names kOutput = {"generatedtokens", "response tokens", "output_length", "output_tokens", "completion_tokens"};
 
 bool is_one_of(const std::string& name, Names names) {
-  return std::ranges::find(names, lower(name)) != names.end();
+  return std::ranges::find(names, lower_ascii(name)) != names.end();
 }
 
 double parse_number(std::string_view text, const std::string& name, const std::string& source) {
