@@ -101,7 +101,7 @@ class Output(unittest.TestCase):
         short = ["--num-prompts", 2, "--random-input-len", 4, "--random-output-len", 4]
         (self.folder / "text").write_text("It was.")
         for arguments in (["bench", "offline", MODEL, *short], ["bench", "comm", "--kilobytes", 4, "--seconds", 0],
-                          ["bench", "kernels", "--seconds", 0], ["bench", "engine", MODEL],
+                          ["bench", "kernels"], ["bench", "engine", MODEL, "--prefill", 8, "--prompt-len", 8],
                           ["bench", "latency"], ["eval", MODEL, "--text", self.folder / "text"]):
             for place, reason in (("none/x.json", "No such file or directory"), ("", "Is a directory")):
                 with self.subTest(arguments=arguments, place=place):
