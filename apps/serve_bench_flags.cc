@@ -4,6 +4,9 @@
 #include <cmath>
 #include <cstdlib>
 
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
 #include "workload_flags.h"
 
