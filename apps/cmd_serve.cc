@@ -5,12 +5,14 @@
 #include <memory>
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include "base/error.h"
 #include "commands.h"
 #include "common.h"
 #include "engine/processors.h"
 #include "route_flags.h"
+#include "server/api/tool_syntax.h"
 #include "server/front_end.h"
 #include "trace/route_writer.h"
 #include "weights/config_json.h"
@@ -172,6 +174,14 @@ void add_serve_command(Command app) {
                  "name of the model in the API; default: the folder's name");
   command.option("--chat-template", flags->serve.chat_template,
                  "file with the Jinja template that turns a chat into a prompt; default: the model folder's own");
+  command
+      .option(
+          "--tool-call-parser", flags->serve.tool_call_parser,
+          fmt::format("how the model writes calls of tools that it decides on, one of {}; auto: as its chat template"
+                      " shows; none: calls are text",
+                      fmt::join(tool_syntax_names(), ", ")))
+      .parsed_by([](const std::string& name) { tool_syntax_for(name, ""); })
+      .show_default();
   command
       .option("--generation-config", flags->serve.generation_config,
               "where requests get what they do not say of sampling: auto: generation_config.json of the model's folder;"

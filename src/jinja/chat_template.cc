@@ -150,7 +150,8 @@ const ChatTemplate::Program& ChatTemplate::program_for(const ordered_json& varia
   return tools && with_tools_ ? *with_tools_ : *program_;
 }
 
-std::string ChatTemplate::source() const {
+std::string ChatTemplate::source(bool with_tools) const {
+  if (with_tools && with_tools_) return with_tools_->source;
   return program_ ? program_->source : "";
 }
 

@@ -45,8 +45,8 @@ class ChatTemplate {
   // as a part.
   bool reads_parts(const nlohmann::ordered_json& variables) const;
   bool needs_parts(const nlohmann::ordered_json& variables) const;
-  // The text of the template; empty if there is none.
-  std::string source() const;
+  // The text of the template, or of the one for chats with tools; empty if there is none.
+  std::string source(bool with_tools = false) const;
 
   // Returns the prompt for `messages`, an array of objects. `variables`, an object or null, has further names for the
   // template: `tools` and `documents`, which are null by default, `enable_thinking` and so on. Members are printed in

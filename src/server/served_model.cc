@@ -5,6 +5,7 @@
 #include <spdlog/spdlog.h>
 
 #include "server/api/generation_defaults.h"
+#include "server/api/tool_syntax.h"
 #include "text/utf8.h"
 #include "weights/config_json.h"
 
@@ -39,6 +40,10 @@ ServedModel served_model(const ServeOptions& options, const ModelConfig& config)
                  options.model, model.defaults.described, model.defaults.path);
   if (options.allow_routes) model.routed_by_requests = config;
   model.chat_template = ChatTemplate::load(options.model, options.chat_template);
+  model.tool_syntax = tool_syntax_for(options.tool_call_parser, model.chat_template.source(/*with_tools=*/true));
+  if (model.tool_syntax)
+    spdlog::info("{}: calls of tools are read as {} writes them (--tool-call-parser)", options.model,
+                 model.tool_syntax->name);
   return model;
 }
 

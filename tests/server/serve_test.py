@@ -38,7 +38,8 @@ PATIENCE_S = 120  # for what must come: generous, as it only ends a test that fa
 CONTEXT = 4096
 MODEL = None  # the folder, made once
 CHAT_TEMPLATE = ("{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}"
-                 "{{ m.role }}: {{ m.content | trim }}\n{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}")
+                 "{{ m.role }}: {{ m.content | trim }}\n{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+                 "{# calls are as in <tool_call>{...}</tool_call> #}")
 
 
 def setUpModule():
@@ -481,6 +482,69 @@ class Api:
             client.completions.create(model="tiny", prompt="x", max_tokens=20, temperature=-1)
         with self.assertRaises(openai.NotFoundError):
             client.completions.create(model="other", prompt="x")
+
+    def test_calls_of_tools(self):
+        import jsonschema
+        schemas = {
+            "weather": {"type": "object", "required": ["city", "unit"], "properties": {
+                "city": {"type": "string", "maxLength": 8}, "unit": {"enum": ["C", "F"]},
+                "days": {"type": "array", "items": {"$ref": "#/$defs/day"}, "maxItems": 2}},
+                "$defs": {"day": {"type": "integer", "minimum": 1, "maximum": 7}}},
+            "now": {"type": "object", "properties": {}},
+        }
+        tools = [{"type": "function", "function": {"name": name, "parameters": schema}}
+                 for name, schema in schemas.items()]
+        named = {"type": "function", "function": {"name": "weather"}}
+        fields = dict(tools=tools, n=2, max_tokens=300, temperature=1, stop_token_ids=[0], parallel_tool_calls=False)
+        cut = 0
+        for seed in range(4):
+            for choice in ("required", named):
+                asked = fields | dict(tool_choice=choice, seed=seed)
+                whole = self.server.chat("hi", **asked)["choices"]
+                joined = [{"calls": []} for _ in whole]
+                with self.server.stream("/v1/chat/completions", messages=[{"role": "user", "content": "hi"}],
+                                        **asked) as chunks:
+                    for chunk in chunks:
+                        piece, = chunk["choices"]
+                        calls = joined[piece["index"]]["calls"]
+                        for call in piece["delta"].get("tool_calls", []):
+                            if "id" in call:
+                                calls.append([call["function"]["name"], ""])
+                            self.assertEqual(call["index"], len(calls) - 1)
+                            calls[-1][1] += call["function"]["arguments"]
+                        joined[piece["index"]]["finish"] = piece["finish_reason"]
+                for answer, pieces in zip(whole, joined, strict=True):
+                    calls = [call["function"] for call in answer["message"]["tool_calls"]]
+                    self.assertEqual([[call["name"], call["arguments"]] for call in calls], pieces["calls"])
+                    self.assertEqual(answer["finish_reason"], pieces["finish"])
+                    if answer["finish_reason"] == "length":
+                        cut += 1
+                        continue
+                    self.assertEqual(answer["finish_reason"], "stop" if choice == named else "tool_calls")
+                    call, = calls
+                    jsonschema.validate(json.loads(call["arguments"]), schemas[call["name"]])
+                    self.assertTrue(choice == "required" or call["name"] == "weather")
+        self.assertLess(cut, 8)
+
+    def test_calls_that_the_model_decides_on(self):
+        import openai
+        client = openai.OpenAI(base_url=f"http://127.0.0.1:{self.server.port}/v1", api_key="none", max_retries=0)
+        call = '<tool_call>\n{"name": "f", "arguments": {"a": "</tool_call>"}}\n</tool_call>'
+        for text, content, arguments in [(f"Well.\n{call}\n{call}", "Well.", ['{"a": "</tool_call>"}'] * 2),
+                                         (call[:-12], None, ['{"a": "</tool_call>"}']),
+                                         (call.replace('"f"', '"g"'), call.replace('"f"', '"g"'), [])]:
+            # A rule for the text stands for what a model has learnt to write.
+            asked = dict(model="tiny", messages=[{"role": "user", "content": "hi"}], max_tokens=200,
+                         tools=[{"type": "function", "function": {"name": "f", "strict": True,
+                                                                    "parameters": {"type": "object"}}}],
+                         extra_body={"structured_outputs": {"choice": [text]}, "stop_token_ids": [0]})
+            whole = client.chat.completions.create(**asked).choices[0]
+            with client.chat.completions.stream(**asked) as stream:
+                streamed = stream.get_final_completion().choices[0]
+            for choice in (whole, streamed):
+                self.assertEqual(choice.message.content or None, content)
+                self.assertEqual([call.function.arguments for call in choice.message.tool_calls or []], arguments)
+                self.assertEqual(choice.finish_reason, "tool_calls" if arguments else "stop")
 
     def test_an_idle_server_costs_nothing(self):
         self.server.text(prompt="warm", max_tokens=1)

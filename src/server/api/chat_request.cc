@@ -159,8 +159,6 @@ GenerationRequest parse_chat_request(std::string_view body, const ServedModel& m
   request.api = Api::kChat;
   read_common(object, model, request);
   read_logprobs(object, request.sampling);
-  if (const json* choice = find_field(object, "tool_choice"); choice && *choice != "none" && *choice != "auto")
-    refuse("tool_choice", "expected none or auto, got {}", excerpt(*choice));
   request.prompts.push_back(truncated(object, model, encode_chat(object, model)));
   request.sampling.prompt_logprobs = request.prompt_logprobs;
   int rest = std::max(1, model.max_positions - static_cast<int>(request.prompts[0].size()));

@@ -1,5 +1,5 @@
 // Reads what the text of the answer must keep to: OpenAI's response_format, vLLM's structured_outputs, and the same
-// rules as other servers and older clients write them.
+// rules as other servers and older clients write them. A choice of tools that must be called is such a rule, too.
 #include <algorithm>
 #include <initializer_list>
 #include <optional>
@@ -100,8 +100,10 @@ void read_structured_outputs(const json& outputs, std::vector<Rule>& rules) {
 
 }  // namespace
 
-Constraint read_constraint(const json& object, const ServedModel& model) {
+Constraint read_constraint(const json& object, const ToolUse& tools, const ServedModel& model) {
   std::vector<Rule> rules;
+  if (auto calls = calls_constraint(object, tools); calls.kind != Kind::kNone)
+    rules.push_back({"tools", std::move(calls)});
   const auto read = [&](const char* name, Kind kind, auto text) {
     if (const json* value = find_field(object, name)) rules.push_back({name, {kind, text(name, *value)}});
   };
@@ -115,6 +117,8 @@ Constraint read_constraint(const json& object, const ServedModel& model) {
   read("guided_choice", Kind::kChoice, choice_text);
   for (const char* name : {"grammar", "guided_grammar", "ebnf"}) read(name, Kind::kGrammar, grammar_text);
   if (rules.empty()) return {};
+  if (rules.size() > 1 && rules[0].field == "tools")
+    refuse("tool_choice", "expected none or auto beside {}, which is another rule for the text", rules[1].field);
   if (rules.size() > 1)
     refuse(rules[1].field, "expected one rule for the text, got another one beside that of {}", rules[0].field);
   Constraint& constraint = rules[0].constraint;

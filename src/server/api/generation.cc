@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "base/strict_json.h"
+#include "server/api/tool_syntax.h"
 #include "server/http/api_error.h"
 
 namespace foe {
@@ -32,10 +33,12 @@ Generation::Generation(AnswerHeader header, GenerationRequest request, const Tok
       metrics_(metrics),
       work_pool_(work_pool),
       unfinished_(request_.choices()) {
+  header_.tools = request_.tools.choice;
   metrics_.accepted(request_.n);
   for (std::size_t i = 0; i < request_.choices(); ++i) {
     choices_.push_back({StreamDecoder(tokenizer, request_.skip_special_tokens),
                         StopStrings(request_.stop, request_.include_stop),
+                        make_tool_call_reader(request_.tools),
                         {.index = i, .text = ""}});
     if (request_.sampling.logprobs >= 0) choices_[i].piece.logprobs.emplace();
     if (!request_.return_ids) continue;
@@ -62,8 +65,8 @@ bool Generation::take(std::size_t index, const TokenEvent& event) {
     if (piece.token_ids) piece.token_ids->push_back(event.token);
     const std::string text = text_of(choice, event);
     choice.characters += characters_in(text);
-    piece.text += text;
     piece.finish = choice.stop.stopped() ? FinishReason::kStop : event.finish;
+    take_text(choice, text, piece.finish.has_value());
     const auto stop_token = request_.stop_tokens.find(event.token);
     if (choice.stop.stopped())
       piece.stopped_by = choice.stop.matched();
@@ -74,9 +77,10 @@ bool Generation::take(std::size_t index, const TokenEvent& event) {
   }
   measure(choice, event);
   const bool finished = piece.finish.has_value();
-  if (request_.stream && (!piece.text.empty() || finished)) {
+  if (request_.stream && (!piece.text.empty() || !piece.calls.empty() || finished)) {
     write(answer_chunk(header_, with_usage(index), request_.include_usage));
     piece.text.clear();
+    piece.calls.clear();
     if (piece.logprobs) piece.logprobs->clear();
     if (piece.token_ids) piece.token_ids->clear();
     piece.prompt_token_ids = nullptr;
@@ -106,11 +110,22 @@ void Generation::begin(std::size_t index, const TokenEvent& event) {
   choice.characters = characters_in(choice.piece.text);
 }
 
+// Whether the token is a special one that calls of tools are read by.
+bool Generation::is_marker(std::int32_t token) const {
+  if (request_.tools.choice != ToolChoice::kAuto || !request_.tools.syntax || !tokenizer_.is_special(token))
+    return false;
+  const auto& markers = request_.tools.syntax->markers;
+  return std::find(markers.begin(), markers.end(), tokenizer_.token_name(token)) != markers.end();
+}
+
 // Returns the text that the token completes, up to a stop string.
 std::string Generation::text_of(Choice& choice, const TokenEvent& event) {
   // A stop id is not part of the text, unless the request asks for it.
   const bool is_text = event.finish != FinishReason::kStop || request_.include_stop;
-  std::string text = is_text ? choice.decoder.push(event.token) : "";
+  std::string text = !is_text ? ""
+                     : is_marker(event.token)
+                         ? choice.decoder.finish() + std::string(tokenizer_.token_name(event.token))
+                         : choice.decoder.push(event.token);
   if (event.finish) text += choice.decoder.finish();
   const auto stop_token = request_.stop_tokens.find(event.token);
   if (event.finish == FinishReason::kStop && request_.include_stop && request_.skip_special_tokens &&
@@ -120,6 +135,25 @@ std::string Generation::text_of(Choice& choice, const TokenEvent& event) {
   text = choice.stop.push(text);
   if (event.finish) text += choice.stop.finish();
   return text;
+}
+
+// Adds text to the content of the choice, or to its calls.
+void Generation::take_text(Choice& choice, const std::string& text, bool last) {
+  ChoicePiece& piece = choice.piece;
+  if (!choice.reader) {
+    piece.text += text;
+    return;
+  }
+  const auto add = [&](AnswerPart part) {
+    piece.text += part.content;
+    for (ToolCallPiece& call : part.calls)
+      if (!call.name.empty()) call.id = new_call_id(request_.tools.syntax);
+    append_calls(piece.calls, std::move(part.calls));
+  };
+  add(choice.reader->push(text));
+  if (!last) return;
+  add(choice.reader->finish());
+  piece.ends_in_calls = choice.reader->complete() && request_.tools.choice != ToolChoice::kNamed;
 }
 
 void Generation::report(Choice& choice, std::int32_t token, const std::optional<LogprobEntry>& entry) {

@@ -41,8 +41,9 @@ class Generation : public Answer {
   struct Choice {
     StreamDecoder decoder;
     StopStrings stop;
-    ChoicePiece piece;           // what has not been sent yet
-    std::size_t characters = 0;  // characters of the text before the next token
+    std::unique_ptr<ToolCallReader> reader;  // null: all of the text is content
+    ChoicePiece piece;                       // what has not been sent yet
+    std::size_t characters = 0;              // characters of the text before the next token
     int tokens = 0;
     int cached_tokens = 0;
     double queue_s = 0;
@@ -50,7 +51,9 @@ class Generation : public Answer {
   };
 
   void begin(std::size_t index, const TokenEvent& event);
+  bool is_marker(std::int32_t token) const;
   std::string text_of(Choice& choice, const TokenEvent& event);
+  void take_text(Choice& choice, const std::string& text, bool last);
   void report(Choice& choice, std::int32_t token, const std::optional<LogprobEntry>& entry);
   void report_prompt(Choice& choice, const std::vector<std::int32_t>& prompt, const std::vector<LogprobEntry>& entries);
   const ChoicePiece& with_usage(std::size_t index);

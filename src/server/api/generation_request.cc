@@ -246,7 +246,8 @@ void read_common(const json& object, const ServedModel& model, GenerationRequest
   request.prompt_logprobs = read_prompt_logprobs(object, request.stream);
   request.priority = read_int(object, "priority", 1 - kMaxPriority, kMaxPriority, 0);
   request.cache_salt = read_cache_salt(object);
-  request.constraint = read_constraint(object, model);
+  if (request.api == Api::kChat) request.tools = read_tool_use(object, model.tool_syntax);
+  request.constraint = read_constraint(object, request.tools, model);
   if (request.constraint.kind != Constraint::Kind::kNone && request.ignore_eos && request.stop_ids.empty() &&
       request.stop_tokens.empty())
     refuse("ignore_eos", "expected false, or a stop token of the request that can end the text that a rule allows");

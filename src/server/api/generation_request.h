@@ -21,6 +21,7 @@
 #include "grammar/cache.h"
 #include "jinja/chat_template.h"
 #include "server/api/generation_defaults.h"
+#include "server/api/tool_request.h"
 #include "tokenizer/tokenizer.h"
 
 namespace foe {
@@ -34,6 +35,7 @@ struct ServedModel {
   std::vector<std::int32_t> eos_ids = {};  // what ends a text
   Tokenizer tokenizer;
   ChatTemplate chat_template = {};
+  const ToolSyntax* tool_syntax = nullptr;  // how it writes calls of tools; null: they are text
   // Set if requests may say what they are routed by.
   std::optional<ModelConfig> routed_by_requests = {};
   GenerationDefaults defaults = {};  // for requests that do not say it themselves
@@ -66,6 +68,7 @@ struct GenerationRequest {
   int priority = 0;
   std::uint64_t cache_salt = 0;  // what Request::cache_salt is
   Constraint constraint;
+  ToolUse tools;
   std::shared_ptr<const SequenceRoute> route;
 
   // Choice c is choice c % n of prompt c / n.
@@ -90,8 +93,9 @@ std::vector<Request> engine_requests(const GenerationRequest& request, const std
 void check_model(const nlohmann::ordered_json& object, const ServedModel& model);
 // Reads the fields that both endpoints have.
 void read_common(const nlohmann::ordered_json& object, const ServedModel& model, GenerationRequest& request);
-// Reads what the text must keep to. Throws ApiError 400 for a rule that cannot be kept, and for more than one.
-Constraint read_constraint(const nlohmann::ordered_json& object, const ServedModel& model);
+// Reads what the text must keep to, which may be the calls of tools. Throws ApiError 400 for a rule that cannot be
+// kept, and for more than one.
+Constraint read_constraint(const nlohmann::ordered_json& object, const ToolUse& tools, const ServedModel& model);
 // Returns the ids of a prompt. Throws ApiError 400 for a text that cannot fit the context, without tokenising it.
 std::vector<std::int32_t> encode_prompt(const std::string& text, const char* field, const ServedModel& model,
                                         EncodeOptions options);

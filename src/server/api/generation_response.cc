@@ -93,19 +93,57 @@ json prompt_logprobs_of(const std::vector<PromptReport>& places) {
   return list;
 }
 
-json choice_of(Api api, const ChoicePiece& choice, bool chunk) {
+// Calls as a message has them or, with `chunk`, as pieces: with an index, and id and name only in the first one.
+json calls_of(const std::vector<ToolCallPiece>& calls, bool chunk) {
+  json list = json::array();
+  for (const ToolCallPiece& piece : calls) {
+    json call = json::object(), function = json::object();
+    if (chunk) call["index"] = piece.index;
+    if (!piece.name.empty()) {
+      call["id"] = piece.id;
+      call["type"] = "function";
+      function["name"] = piece.name;
+    }
+    function["arguments"] = piece.arguments;
+    call["function"] = std::move(function);
+    list.push_back(std::move(call));
+  }
+  return list;
+}
+
+json delta_of(const ChoicePiece& choice) {
+  json delta = json::object();
+  if (!choice.text.empty()) delta["content"] = choice.text;
+  if (!choice.calls.empty()) delta["tool_calls"] = calls_of(choice.calls, true);
+  return delta;
+}
+
+json message_of(const AnswerHeader& header, const ChoicePiece& choice) {
+  const bool must_call = header.tools == ToolChoice::kRequired || header.tools == ToolChoice::kNamed;
+  json message{{"role", "assistant"}, {"content", choice.text}};
+  if (must_call || !choice.calls.empty()) message["tool_calls"] = calls_of(choice.calls, false);
+  if (!must_call && !choice.calls.empty() && choice.text.empty()) message["content"] = nullptr;
+  return message;
+}
+
+const char* finish_reason_of(const ChoicePiece& choice) {
+  if (choice.ends_in_calls && *choice.finish == FinishReason::kStop) return "tool_calls";
+  return to_string(*choice.finish);
+}
+
+json choice_of(const AnswerHeader& header, const ChoicePiece& choice, bool chunk) {
   json result{{"index", choice.index}};
-  if (api == Api::kCompletions)
+  if (header.api == Api::kCompletions)
     result["text"] = choice.text;
   else if (chunk)
-    result["delta"] = choice.text.empty() ? json::object() : json{{"content", choice.text}};
+    result["delta"] = delta_of(choice);
   else
-    result["message"] = {{"role", "assistant"}, {"content", choice.text}};
-  result["logprobs"] = logprobs_of(api, choice);
-  result["finish_reason"] = choice.finish ? json(to_string(*choice.finish)) : json(nullptr);
+    result["message"] = message_of(header, choice);
+  result["logprobs"] = logprobs_of(header.api, choice);
+  result["finish_reason"] = choice.finish ? json(finish_reason_of(choice)) : json(nullptr);
   if (choice.token_ids) result["token_ids"] = *choice.token_ids;
   if (choice.prompt_token_ids) result["prompt_token_ids"] = *choice.prompt_token_ids;
-  if (choice.prompt_logprobs && api == Api::kCompletions)
+  if (choice.prompt_logprobs && header.api == Api::kCompletions)
     result["prompt_logprobs"] = prompt_logprobs_of(*choice.prompt_logprobs);
   result["stop_reason"] = nullptr;
   if (const auto* text = std::get_if<std::string>(&choice.stopped_by)) result["stop_reason"] = *text;
@@ -137,7 +175,7 @@ std::string answer_body(const AnswerHeader& header, const std::vector<ChoicePiec
   body += ",\"choices\":[";
   for (const ChoicePiece& choice : choices) {
     if (&choice != &choices.front()) body += ',';
-    body += dump(choice_of(header.api, choice, false));
+    body += dump(choice_of(header, choice, false));
   }
   body += "],\"usage\":" + dump(usage_of(usage));
   if (header.api == Api::kChat && choices.front().prompt_logprobs)  // a chat has one prompt
@@ -154,7 +192,7 @@ std::string role_chunk(const AnswerHeader& header, const ChoicePiece& choice, bo
 }
 
 std::string answer_chunk(const AnswerHeader& header, const ChoicePiece& choice, bool null_usage) {
-  return chunk_of(header, json::array({choice_of(header.api, choice, true)}), null_usage, choice.usage);
+  return chunk_of(header, json::array({choice_of(header, choice, true)}), null_usage, choice.usage);
 }
 
 std::string usage_chunk(const AnswerHeader& header, const AnswerUsage& usage) {

@@ -9,6 +9,7 @@
 
 #include "core/request.h"
 #include "server/api/generation_request.h"
+#include "server/api/tool_calls.h"
 
 namespace foe {
 
@@ -18,6 +19,7 @@ struct AnswerHeader {
   std::string id;  // "cmpl-..." or "chatcmpl-..."
   std::string model;
   std::int64_t created = 0;  // seconds since 1970
+  ToolChoice tools = ToolChoice::kNone;
 };
 
 // What is reported of one token. Tokens are given as bytes, which need not be UTF-8.
@@ -49,6 +51,8 @@ struct AnswerUsage {
 struct ChoicePiece {
   std::size_t index = 0;
   std::string text;
+  std::vector<ToolCallPiece> calls = {};
+  bool ends_in_calls = false;  // whether the finish reason is tool_calls where it would be stop
   std::optional<std::vector<TokenReport>> logprobs = {};          // none if they were not asked for
   std::optional<std::vector<std::int32_t>> token_ids = {};        // likewise
   const std::vector<std::int32_t>* prompt_token_ids = nullptr;    // in the first piece if ids were asked for; not owned

@@ -110,13 +110,12 @@ constexpr KnownField kChat[] = {
     {"top_logprobs", kRead},
     {"tools", kRead},
     {"tool_choice", kRead},
+    {"parallel_tool_calls", kRead},
     {"documents", kRead},
     {"reasoning_effort", kRead},
     {"chat_template_kwargs", kRead},
     {"add_generation_prompt", kRead},
     {"continue_final_message", kRead},
-
-    {"parallel_tool_calls", kNoEffect},
 
     {"echo", kRefused, "[false]"},
     {"chat_template", kRefused, {}, "start the server with --chat-template"},

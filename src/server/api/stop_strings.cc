@@ -4,16 +4,12 @@
 #include <utility>
 
 namespace foe {
-namespace {
 
-// Returns the length of the longest end of `text` that is a beginning of `string`, but not all of it.
 std::size_t overlap(std::string_view text, std::string_view string) {
   std::size_t n = std::min(text.size(), string.size() - 1);
   while (n > 0 && !text.ends_with(string.substr(0, n))) --n;
   return n;
 }
-
-}  // namespace
 
 std::string StopStrings::push(std::string_view piece) {
   if (stopped()) return {};

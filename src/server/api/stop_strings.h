@@ -7,6 +7,9 @@
 
 namespace foe {
 
+// Returns the length of the longest end of `text` that is a beginning of `string`, but not all of it.
+std::size_t overlap(std::string_view text, std::string_view string);
+
 // The pieces that push() and finish() return are, joined, the text up to the first stop string (of two that end at the
 // same byte, the longer one). Only what may be the beginning of a stop string is held back. One thread.
 class StopStrings {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "server/api/recorded_reply.h"
 #include "tokenizer/gpt2_tokenizer.h"
 
 namespace foe {
@@ -13,52 +14,6 @@ using nlohmann::json;
 using testing::EndsWith;
 using testing::HasSubstr;
 using testing::StartsWith;
-
-// Keeps what was sent.
-struct RecordedReply : HttpReply {
-  void add_headers(std::string_view) override {}
-  void send(HttpResponse response) override { responses.push_back(std::move(response)); }
-  void begin_stream(const std::string& content_type) override { streamed = content_type; }
-  void write(std::string_view piece) override { stream += piece; }
-  void end() override { ended = true; }
-  void when_gone(std::function<void()>) override {}
-
-  // The data of each event, after a check of the framing.
-  std::vector<std::string> events() const {
-    std::vector<std::string> all;
-    std::string left = stream;
-    while (!left.empty()) {
-      const std::size_t end = left.find("\n\n");
-      EXPECT_NE(end, std::string::npos) << left;
-      EXPECT_THAT(left, StartsWith("data: "));
-      all.push_back(left.substr(6, end - 6));
-      EXPECT_EQ(all.back().find('\n'), std::string::npos);
-      left.erase(0, end + 2);
-    }
-    return all;
-  }
-
-  std::vector<HttpResponse> responses;
-  std::string streamed, stream;
-  bool ended = false;
-};
-
-struct Exchange {
-  std::shared_ptr<RecordedReply> reply = std::make_shared<RecordedReply>();
-  Metrics metrics{"m"};
-  Generation generation;
-
-  explicit Exchange(const GenerationRequest& request, const Tokenizer& tokenizer = gpt2_tokenizer())
-      : generation({request.api, "cmpl-1", "m", 1234}, request, tokenizer, reply, metrics) {}
-
-  // Gives choice `index` the tokens of `text`, the last one with `finish`. Whether the choice has ended.
-  bool take(int index, const std::string& text, std::optional<FinishReason> finish) {
-    const auto ids = gpt2_tokenizer().encode(text);
-    for (std::size_t i = 0; i < ids.size(); ++i)
-      if (generation.take(index, {1, ids[i], i + 1 == ids.size() ? finish : std::nullopt})) return true;
-    return false;
-  }
-};
 
 GenerationRequest request_of(int prompts, bool stream = false) {
   GenerationRequest request;

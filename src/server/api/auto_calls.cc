@@ -1,0 +1,114 @@
+#include "server/api/auto_calls.h"
+
+#include <algorithm>
+
+#include "server/api/json_scanner.h"
+#include "server/api/stop_strings.h"
+
+namespace foe {
+namespace {
+
+// After so many texts that were no calls, all of an answer is content: each takes the time of parsing what follows.
+constexpr int kMaxFailures = 128;
+
+// Returns the length of the text without the white space at its end.
+std::size_t trimmed(std::string_view text) {
+  return text.find_last_not_of(" \t\r\n") + 1;
+}
+
+bool ends_in_string(std::string_view text) {
+  JsonScanner scanner;
+  for (const char c : text) scanner.ends_with(c);
+  return scanner.in_string();
+}
+
+}  // namespace
+
+AnswerPart AutoCallReader::push(std::string_view text) {
+  AnswerPart part;
+  held_ += text;
+  if (syntax_.begin.empty()) {
+    if (!may_be_whole_call()) give(held_.size(), part);
+    return part;
+  }
+  while (in_call_ ? find_end(part, false) : find_begin(part)) {
+  }
+  return part;
+}
+
+AnswerPart AutoCallReader::finish() {
+  AnswerPart part;
+  if (syntax_.begin.empty()) {
+    if (may_be_whole_call() && take_calls(held_, part)) held_.clear();
+  } else {
+    while (in_call_ ? find_end(part, true) : find_begin(part)) {
+    }
+  }
+  if (calls_ > 0 && !content_ && trimmed(held_) == 0) held_.clear();
+  give(held_.size(), part);
+  return part;
+}
+
+// Gives what comes before the next call. Returns whether one begins.
+bool AutoCallReader::find_begin(AnswerPart& part) {
+  const std::size_t at = failures_ < kMaxFailures ? held_.find(syntax_.begin) : held_.npos;
+  in_call_ = at != held_.npos;
+  const std::size_t content = in_call_ ? at : held_.size() - overlap(held_, syntax_.begin);
+  const std::size_t given = trimmed(std::string_view(held_).substr(0, content));
+  give(given, part);
+  text_at_ = searched_ = content - given + syntax_.begin.size();
+  return in_call_;
+}
+
+// Takes the calls up to the end, or gives the beginning as content if there are none. Returns whether to go on.
+bool AutoCallReader::find_end(AnswerPart& part, bool last) {
+  const std::string_view end = syntax_.end.empty() ? syntax_.begin : syntax_.end;
+  const std::size_t at = held_.find(end, searched_);
+  if (at == held_.npos && !last) {
+    searched_ = std::max(text_at_, held_.size() - std::min(held_.size(), end.size() - 1));
+    return false;
+  }
+  const std::string_view text = std::string_view(held_).substr(text_at_, at == held_.npos ? at : at - text_at_);
+  if (take_calls(text, part)) {
+    held_.erase(0, at == held_.npos ? at : syntax_.end.empty() ? at : at + end.size());
+    in_call_ = content_ = false;
+    return true;
+  }
+  ++failures_;
+  if (at != held_.npos && failures_ < kMaxFailures && ends_in_string(text)) {  // the end is a part of an argument
+    searched_ = at + 1;
+    return true;
+  }
+  give(text_at_, part);
+  in_call_ = false;
+  return true;
+}
+
+bool AutoCallReader::may_be_whole_call() const {
+  if (content_) return false;
+  const std::string_view text = trim(held_);
+  const auto may_begin_with = [&](std::string_view begin) {
+    return text.size() < begin.size() ? begin.starts_with(text) : text.starts_with(begin);
+  };
+  return may_begin_with(syntax_.whole) || std::ranges::any_of(syntax_.markers, may_begin_with);
+}
+
+bool AutoCallReader::take_calls(std::string_view text, AnswerPart& part) {
+  const auto calls = syntax_.parse(text, use_);
+  if (!calls) return false;
+  for (const WrittenCall& call : *calls)
+    if (std::ranges::find(use_.names, call.name) == use_.names.end()) return false;
+  for (const WrittenCall& call : *calls) {
+    if (calls_ > 0 && !use_.parallel) break;
+    part.calls.push_back({.index = calls_++, .name = call.name, .arguments = call.arguments});
+  }
+  return true;
+}
+
+void AutoCallReader::give(std::size_t bytes, AnswerPart& part) {
+  part.content += held_.substr(0, bytes);
+  held_.erase(0, bytes);
+  content_ |= bytes > 0;
+}
+
+}  // namespace foe

@@ -1,0 +1,191 @@
+// Calls of tools that a model decides on, as models write them.
+#include <fstream>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "server/api/recorded_reply.h"
+#include "server/api/tool_calls.h"
+#include "server/api/tool_syntax.h"
+
+namespace foe {
+namespace {
+
+using nlohmann::json;
+
+ToolUse auto_use(const char* syntax) {
+  return {.choice = ToolChoice::kAuto, .names = {"f", "get-it"}, .syntax = tool_syntax_for(syntax, "")};
+}
+
+// Returns content and calls of a text in pieces of `size` bytes, as in `content` f{...} get-it{...}.
+std::string read_in_pieces(const ToolUse& use, const std::string& text, std::size_t size) {
+  const std::unique_ptr<ToolCallReader> reader = make_tool_call_reader(use);
+  std::string content;
+  std::vector<ToolCallPiece> calls;
+  const auto add = [&](AnswerPart part) {
+    content += part.content;
+    append_calls(calls, std::move(part.calls));
+  };
+  for (std::size_t at = 0; at < text.size(); at += size) add(reader->push(text.substr(at, size)));
+  add(reader->finish());
+  EXPECT_EQ(reader->complete(), !calls.empty());
+  std::string result = "`" + content + "`";
+  for (std::size_t i = 0; i < calls.size(); ++i) {
+    EXPECT_EQ(calls[i].index, i);
+    EXPECT_TRUE(json::parse(calls[i].arguments).is_object());
+    result += " " + calls[i].name + calls[i].arguments;
+  }
+  return result;
+}
+
+std::string read_all(const ToolUse& use, const std::string& text) {
+  const std::string result = read_in_pieces(use, text, text.size() + 1);
+  for (const std::size_t size : {1, 2, 3, 7, 13}) EXPECT_EQ(read_in_pieces(use, text, size), result) << text;
+  return result;
+}
+
+void expect_content(const char* syntax, const std::string& text) {
+  EXPECT_EQ(read_all(auto_use(syntax), text), "`" + text + "`");
+}
+
+TEST(AutoCalls, Hermes) {
+  const auto read = [](const std::string& text) { return read_all(auto_use("hermes"), text); };
+  const std::string f = R"(<tool_call>
+{"name": "f", "arguments": {"a": "</tool_call> \"", "b": 1.50}}
+</tool_call>)";
+  const std::string f_read = R"( f{"a": "</tool_call> \"", "b": 1.50})";
+  EXPECT_EQ(read(f), "``" + f_read);
+  EXPECT_EQ(read("Let me see.\n" + f + "\n"), "`Let me see.`" + f_read);
+  EXPECT_EQ(read(f + "\n" + R"(<tool_call>{"name": "get-it"}</tool_call>)" + "\n\nDone. "),
+            "`\n\nDone. `" + f_read + " get-it{}");
+  EXPECT_EQ(read(f.substr(0, f.size() - 12)), "``" + f_read);  // the end may be a token that ends the answer
+  EXPECT_EQ(read(R"(<tool_call>{"arguments": "{\"a\": 3}", "name": "f"}</tool_call>)"), R"(`` f{"a": 3})");
+  EXPECT_EQ(read(R"(<tool_call>{"name": "h"}</tool_call> and )" + f),
+            R"(`<tool_call>{"name": "h"}</tool_call> and`)" + f_read);
+  EXPECT_EQ(read("<tool_call>" + f), "`<tool_call>`" + f_read);
+}
+
+TEST(AutoCalls, WhatIsNoCallStays) {
+  for (const std::string text :
+       {"", "  Hi <tool_cal", "a <tool_call>", " \n", "<tool_call></tool_call>", "<tool_call>{\"name\": \"f\"",
+        R"(<tool_call>{"name": "f", "arguments": [1]}</tool_call>)",
+        R"(<tool_call>{"name": "f", "arguments": "x"}</tool_call>)",
+        R"(<tool_call>{"name": "f", "arguments": {"a": NaN}}</tool_call>)", R"(<tool_call>["f"]</tool_call>)",
+        R"(<tool_call>{"name": "f", "name": "f"}</tool_call>)", R"(<tool_call>{"name": 3}</tool_call> )",
+        "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": \"</tool_call>", "</tool_call>\n<tool_call>\n"})
+    expect_content("hermes", text);
+  for (const std::string text :
+       {"[TOOL_CALLS]", "[TOOL_CALLS][]", "[TOOL_CALLS]f", "[TOOL_CALLS]h{}", "x [TOOL_CALLS]{}", "[TOOL_CALLS]f{} no",
+        R"([TOOL_CALLS][{"name": "f"}, {"name": "h"}])"})
+    expect_content("mistral", text);
+  for (const std::string text :
+       {"", " ", "{", R"({"name": "f")", R"({"name": "f"}; and)", R"({"name": "h"})", "{} ", R"(So: {"name": "f"})",
+        "<|python_tag|>print(3)", "<|python", R"({"name": "f"} {"name": "f"})"})
+    expect_content("llama3_json", text);
+}
+
+TEST(AutoCalls, StopsToLookAfterManyThatAreNone) {
+  std::string text;
+  for (int i = 0; i < 20000; ++i) text += R"(<tool_call>{"a": "</tool_call>)";
+  EXPECT_EQ(read_in_pieces(auto_use("hermes"), text, 5), "`" + text + "`");
+}
+
+TEST(AutoCalls, MistralAndLlama) {
+  const auto mistral = [](const std::string& text) { return read_all(auto_use("mistral"), text); };
+  EXPECT_EQ(
+      mistral(R"([TOOL_CALLS] [{"name": "f", "arguments": {"a": [1, "]"]}}, {"name": "get-it", "arguments": {}}])"),
+      R"(`` f{"a": [1, "]"]} get-it{})");
+  EXPECT_EQ(mistral(R"(I see. [TOOL_CALLS]f{"a": "[TOOL_CALLS]"}[TOOL_CALLS]get-it[CALL_ID]abc[ARGS]{} )"),
+            R"(`I see.` f{"a": "[TOOL_CALLS]"} get-it{})");
+  const auto llama = [](const std::string& text) { return read_all(auto_use("llama3_json"), text); };
+  EXPECT_EQ(llama(R"( {"name": "f", "parameters": {"a": ";"}}; {"name": "get-it", "parameters": {}} )"),
+            R"(`` f{"a": ";"} get-it{})");
+  EXPECT_EQ(llama(R"(<|python_tag|>{"name": "f", "parameters": {}})"), "`` f{}");
+}
+
+TEST(AutoCalls, WithArgumentsAsTexts) {
+  ToolUse use = auto_use("qwen3_coder");
+  use.strings.emplace("f", "a");
+  const auto coder = [&](const std::string& text) { return read_all(use, "<tool_call>" + text + "</tool_call>"); };
+  EXPECT_EQ(coder("\n<function=f>\n<parameter=a>\n3\n</parameter>\n<parameter=b>\n[1, 2]\n</parameter>\n"
+                  "<parameter=c>\n\"x\ny\n</parameter>\n</function>\n"),
+            R"(`` f{"a": "3", "b": [1, 2], "c": "\"x\ny"})");
+  EXPECT_EQ(coder("<function=get-it></function>"), "`` get-it{}");
+  for (const std::string text : {"<function=f>", "<function=f>x</function>", "<function></function>", "f", "",
+                                 "<function=f><parameter=a>3</parameter><parameter=a>3</parameter></function>"})
+    EXPECT_EQ(coder(text), "`<tool_call>" + text + "</tool_call>`");
+  use.syntax = tool_syntax_for("glm45", "");
+  EXPECT_EQ(coder("f\n<arg_key>a</arg_key>\n<arg_value>true</arg_value>\n<arg_key>b</arg_key>\n"
+                  "<arg_value>true</arg_value>\n"),
+            R"(`` f{"a": "true", "b": true})");
+  EXPECT_EQ(coder("get-it"), "`` get-it{}");
+  for (const std::string text : {"f\n<arg_key>a</arg_key>", "<arg_key>a</arg_key><arg_value></arg_value>", ""})
+    EXPECT_EQ(coder(text), "`<tool_call>" + text + "</tool_call>`");
+}
+
+TEST(AutoCalls, Deepseek) {
+  const auto read = [&](const std::string& text) {
+    return read_all(auto_use("deepseek_v3"), "Hm. <｜tool▁calls▁begin｜>" + text + "<｜tool▁calls▁end｜>");
+  };
+  EXPECT_EQ(read("<｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{\"a\": 1}\n```<｜tool▁call▁end｜>\n"
+                 "<｜tool▁call▁begin｜>get-it<｜tool▁sep｜>{}<｜tool▁call▁end｜>"),
+            R"(`Hm.` f{"a": 1} get-it{})");
+  for (const std::string text :
+       {"", "<｜tool▁call▁begin｜>f<｜tool▁call▁end｜>", "<｜tool▁call▁begin｜>f<｜tool▁sep｜>3<｜tool▁call▁end｜>"})
+    EXPECT_EQ(read(text), "`Hm. <｜tool▁calls▁begin｜>" + text + "<｜tool▁calls▁end｜>`");
+}
+
+TEST(AutoCalls, AtMostOneIfThatIsAskedFor) {
+  ToolUse use = auto_use("hermes");
+  use.parallel = false;
+  EXPECT_EQ(read_all(use, R"(<tool_call>{"name": "f"}</tool_call><tool_call>{"name": "get-it"}</tool_call>)"),
+            "`` f{}");
+}
+
+TEST(AutoCalls, TheTemplateShowsHowTheyAreWritten) {
+  const auto name = [](const char* source) {
+    const ToolSyntax* syntax = tool_syntax_for("auto", source);
+    return syntax ? std::string(syntax->name) : "none";
+  };
+  EXPECT_EQ(name("{{ '<tool_call>\\n' }}"), "hermes");
+  EXPECT_EQ(name("{{ '<tool_call>\\n<function=' }}"), "qwen3_coder");
+  EXPECT_EQ(name("{{ '[TOOL_CALLS]' }}"), "mistral");
+  EXPECT_EQ(name("{{ m.content }}"), "none");
+  EXPECT_EQ(tool_syntax_for("none", "<tool_call>"), nullptr);
+  EXPECT_EQ(tool_syntax_for("mistral", "<tool_call>")->name, "mistral");
+  EXPECT_THROW(tool_syntax_for("other", ""), Error);
+}
+
+// Special tokens that calls are read by are part of the text, and others are not.
+TEST(AutoCalls, AreReadByTheirTokens) {
+  json file = json::parse(std::ifstream(FOE_SOURCE_DIR "/tests/golden/tokenizer/gpt2.json"));
+  int id = 561;
+  for (const char* name : {"<tool_call>", "</tool_call>", "<|other|>"})
+    file["added_tokens"].push_back({{"id", id++}, {"content", name}, {"special", true}, {"normalized", false}});
+  const Tokenizer tokenizer = Tokenizer::from_json(file.dump());
+  for (const bool stream : {false, true}) {
+    GenerationRequest request{.api = Api::kChat, .prompts = {{1, 2, 3}}, .max_tokens = 100};
+    request.stream = stream;
+    request.tools = auto_use("hermes");
+    Exchange exchange(request, tokenizer);
+    for (const std::int32_t token : tokenizer.encode(R"(Yes<|other|> <tool_call>{"name": "f"}</tool_call>)"))
+      exchange.generation.take(0, {1, token});
+    exchange.generation.take(0, {1, 0, FinishReason::kStop});
+    if (stream) {
+      EXPECT_THAT(exchange.reply->stream, testing::HasSubstr(R"("function":{"name":"f","arguments":"{}"}})"));
+      EXPECT_THAT(exchange.reply->stream, testing::HasSubstr(R"("finish_reason":"tool_calls")"));
+      continue;
+    }
+    json choice = json::parse(exchange.reply->responses.at(0).body)["choices"][0];
+    EXPECT_EQ(choice["finish_reason"], "tool_calls");
+    json call = choice["message"]["tool_calls"][0];
+    call.erase("id");
+    EXPECT_EQ(call, (json{{"type", "function"}, {"function", {{"name", "f"}, {"arguments", "{}"}}}}));
+    EXPECT_EQ(choice["message"]["content"], "Yes");
+  }
+}
+
+}  // namespace
+}  // namespace foe
