@@ -495,9 +495,9 @@ class Api:
         tools = [{"type": "function", "function": {"name": name, "parameters": schema}}
                  for name, schema in schemas.items()]
         named = {"type": "function", "function": {"name": "weather"}}
-        fields = dict(tools=tools, n=2, max_tokens=300, temperature=1, stop_token_ids=[0], parallel_tool_calls=False)
+        fields = dict(tools=tools, n=2, max_tokens=200, temperature=1, stop_token_ids=[0], parallel_tool_calls=False)
         cut = 0
-        for seed in range(4):
+        for seed in range(2):
             for choice in ("required", named):
                 asked = fields | dict(tool_choice=choice, seed=seed)
                 whole = self.server.chat("hi", **asked)["choices"]
@@ -524,7 +524,7 @@ class Api:
                     call, = calls
                     jsonschema.validate(json.loads(call["arguments"]), schemas[call["name"]])
                     self.assertTrue(choice == "required" or call["name"] == "weather")
-        self.assertLess(cut, 8)
+        self.assertLess(cut, 4)
 
     def test_calls_that_the_model_decides_on(self):
         import openai

@@ -166,7 +166,9 @@ TEST(AutoCalls, AreReadByTheirTokens) {
     file["added_tokens"].push_back({{"id", id++}, {"content", name}, {"special", true}, {"normalized", false}});
   const Tokenizer tokenizer = Tokenizer::from_json(file.dump());
   for (const bool stream : {false, true}) {
-    GenerationRequest request{.api = Api::kChat, .prompts = {{1, 2, 3}}, .max_tokens = 100};
+    GenerationRequest request;
+    request.api = Api::kChat;
+    request.prompts.push_back({1, 2, 3});
     request.stream = stream;
     request.tools = auto_use("hermes");
     Exchange exchange(request, tokenizer);

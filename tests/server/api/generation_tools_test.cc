@@ -16,7 +16,10 @@ const std::string kCalls =
     R"([{"name": "f", "parameters": {"a": "}]\"", "b": [{}]}}, {"name":"name","parameters": {}}])";
 
 GenerationRequest request_with_tools(ToolChoice choice, bool stream, int n = 1) {
-  GenerationRequest request{.api = Api::kChat, .prompts = {{1, 2, 3}}, .n = n};
+  GenerationRequest request;
+  request.api = Api::kChat;
+  request.prompts.push_back({1, 2, 3});
+  request.n = n;
   request.stream = stream;
   request.tools = {.choice = choice, .names = {"f", "name"}};
   if (choice == ToolChoice::kNamed) request.tools.names = {"f"};
@@ -58,7 +61,8 @@ json joined_choices(const RecordedReply& reply) {
 // The same of a whole answer.
 json choices_of(const RecordedReply& reply) {
   json choices = json::array();
-  for (const json& choice : json::parse(reply.responses.at(0).body)["choices"]) {
+  const json body = json::parse(reply.responses.at(0).body);
+  for (const json& choice : body["choices"]) {
     json calls = json::array();
     for (const json& call : choice["message"]["tool_calls"]) {
       EXPECT_EQ(call.size(), 3u);
