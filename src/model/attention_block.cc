@@ -163,7 +163,6 @@ void scale_attended(Step& s, double factor) {
 void begin_attention(Step& s, int layer) {
   const bool own_updates = s.model.config.reads_updates(layer);
   const int block = own_updates ? kInputBlock : s.T;
-  const LayerWeights& w = s.model.weights.layers[layer];
   for (int t = 0; t < s.T; t += block) project_qkv(s, layer, {t, std::min(s.T, t + block)}, own_updates);
   const AttentionConfig& a = s.model.config.attention(layer);
   if (a.norm_after_rope) rotate(s, a);
