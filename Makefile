@@ -26,7 +26,7 @@ build: setup-test  ## compile everything into build/ (9 minutes)
 	cmake --preset release -DFOE_CI=$(ci) -DFOE_WERROR=$(ci)
 	cmake --build --preset release
 
-test: $(if $(filter ON,$(ci)),setup-dev) build  ## compile everything and run the tests (20 minutes)
+test: $(if $(filter ON,$(ci)),setup-dev) build  ## compile everything and run the tests (30 minutes)
 	@tools/venv.sh build/venv tools/requirements-test.txt
 	@tools/netlab/lab check || echo "The tests on several nodes will be SKIPPED."
 	ctest --preset release --parallel $(jobs)
