@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -11,29 +12,6 @@
 
 namespace foe {
 namespace {
-
-void write_element(WeightFormat format, std::byte* p, float value) {
-  if (format == WeightFormat::kF32) {
-    std::memcpy(p, &value, sizeof value);
-  } else {
-    const BF16 half = to_bf16(value);
-    std::memcpy(p, &half, sizeof half);
-  }
-}
-
-void pack_floats(std::span<const float> row, const PackedMatrix& packed, std::byte* data, int to) {
-  const std::size_t step = block_bytes(packed.format), element = step / kPanel;
-  std::byte* out = data + (to / kPanel) * packed.panel_stride + (to % kPanel) * element;
-  for (const float value : row) {
-    write_element(packed.format, out, value);
-    out += step;
-  }
-}
-
-void pack_pairs(std::span<const float> row, const PackedMatrix& packed, std::byte* data, int to) {
-  auto* out = reinterpret_cast<BF16*>(data + (to / kPanel) * packed.panel_stride);
-  for (std::size_t k = 0; k < row.size(); ++k) out[(k / 2 * kPanel + to % kPanel) * 2 + k % 2] = to_bf16(row[k]);
-}
 
 // Write a row of a block where weight_format.h says.
 void place_int8(const WeightBlock& row, int r, std::byte* block) {
@@ -65,27 +43,56 @@ void pack_codes(std::span<const float> row, const float* importance, const Packe
   }
 }
 
-// Packs row `from` of `source` as row `to` of the packed matrix, whose data is `data`.
+// Packs row `from` of `source` as row `to` of the packed matrix, whose data is `data` and whose format has codes.
 void pack_row(const StoredMatrix& source, int from, const float* importance, const PackedMatrix& packed,
               std::byte* data, int to) {
   if (in_parts(packed.format))
     return place_parts(source, from, to % kPanel, data + (to / kPanel) * packed.panel_stride);
   std::vector<float> row(source.depth);
   source.read_row(from, row.data());
-  if (quantised(packed.format))
-    pack_codes(row, importance, packed, data, to);
-  else if (packed.format == WeightFormat::kBF16xBF16)
-    pack_pairs(row, packed, data, to);
-  else
-    pack_floats(row, packed, data, to);
+  pack_codes(row, importance, packed, data, to);
 }
 
 // The rows of a panel that are to be packed: of which matrix, and which of its rows.
 using SourceRow = std::pair<const StoredMatrix*, int>;
 
-// Packs them as the rows of the packed matrix from `first` on.
+// Packs them as the rows of a panel of numbers, [k / kBlock][row][k % kBlock]: row by row first, because writing a
+// panel from its beginning to its end takes less time than scattering its rows.
+template <typename Element, int kBlock>
+void pack_numbers(std::span<const SourceRow> rows, int depth, std::byte* panel) {
+  constexpr int kApart = AlignedBuffer<Element>::kAlignment / sizeof(Element);  // rows of 2^n would share a cache set
+  const std::size_t stride = depth + kApart;
+  std::vector<float> row(depth);
+  std::vector<Element> lines(kPanel * stride);
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    rows[r].first->read_row(rows[r].second, row.data());
+    std::transform(row.begin(), row.end(), lines.begin() + r * stride, [](float x) {
+      if constexpr (std::is_same_v<Element, BF16>)
+        return to_bf16(x);
+      else
+        return x;
+    });
+  }
+  auto* out = reinterpret_cast<Element*>(panel);
+  for (int k = 0; k < depth; k += kBlock)
+    for (int r = 0; r < kPanel; ++r)
+      for (int i = 0; i < kBlock; ++i) *out++ = lines[r * stride + k + i];
+}
+
+// Packs them as the rows of the packed matrix from `first` on, which begins a panel.
 void pack_panel(std::span<const SourceRow> rows, const ColumnErrors& errors, const PackedMatrix& packed,
                 std::byte* data, int first) {
+  std::byte* panel = data + first / kPanel * packed.panel_stride;
+  switch (packed.format) {
+    case WeightFormat::kF32:
+      return pack_numbers<float, 1>(rows, packed.depth, panel);
+    case WeightFormat::kBF16:
+      return pack_numbers<BF16, 1>(rows, packed.depth, panel);
+    case WeightFormat::kBF16xBF16:
+      return pack_numbers<BF16, 2>(rows, packed.depth, panel);
+    default:
+      break;
+  }
   const int count = static_cast<int>(rows.size());
   if (packed.format != WeightFormat::kInt4 || !errors.correlations) {
     for (int r = 0; r < count; ++r)
@@ -99,8 +106,7 @@ void pack_panel(std::span<const SourceRow> rows, const ColumnErrors& errors, con
   quantise_with_feedback(w.data(), count, packed.depth, errors, coded.data());
   for (int r = 0; r < count; ++r)
     for (std::size_t b = 0; b < blocks; ++b)
-      place_int4(coded[r * blocks + b], r,
-                 data + first / kPanel * packed.panel_stride + b * block_bytes(packed.format));
+      place_int4(coded[r * blocks + b], r, panel + b * block_bytes(packed.format));
 }
 
 PackedMatrix without_data(int rows, int depth, WeightFormat format) {
