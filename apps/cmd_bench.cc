@@ -14,6 +14,7 @@ void add_bench_command(Command app) {
   add_comm_command(bench);
   add_make_model_command(bench);
   add_kernels_command(bench);
+  add_machine_command(bench);
 }
 
 }  // namespace foe

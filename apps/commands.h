@@ -23,6 +23,7 @@ void add_offline_command(Command bench);
 void add_engine_command(Command bench);
 void add_make_model_command(Command bench);
 void add_kernels_command(Command bench);
+void add_machine_command(Command bench);
 // The rank that `foe serve` launches, which connects to the front end's socket. Not shown in --help.
 void add_worker_command(Command app);
 

@@ -42,6 +42,22 @@ class BenchTest(unittest.TestCase):
         flags = ["--shape", MODELS / "moe-8m", "--tokens", TOKENS, "--repetitions", "2", "--threads", "1"]
         return self.points("latency", *map(str, flags), ranks=ranks)
 
+    def test_machine_reports_what_it_measured(self):
+        done = run("bench", "machine", "--shape", MODELS / "moe-8m", "--seconds", "0.001", "--formats", "int8", "bf16")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("measuring steps in bf16", done.stderr)  # its progress
+        tables = [[line.strip("| ").split(" | ") for line in part.splitlines() if line.startswith("|")][2:]
+                  for part in done.stdout.split("## ")]  # fmt: skip
+        facts, limits, products, steps = tables
+        processors = len(os.sched_getaffinity(0))
+        self.assertIn(["processors that foe may use", str(processors)], facts)
+        self.assertEqual([int(row[0]) for row in limits][-1], processors)
+        self.assertEqual([row[1] for row in products], 3 * ["int8"] + 3 * ["bf16"])
+        self.assertEqual({row[0] for row in steps}, {"int8", "bf16"})
+        for row in steps:
+            self.assertEqual(len(row), 6)
+            self.assertTrue(all(float(speed) > 0 for speed in row[3:]), row)
+
     def test_latency_on_one_rank_sends_nothing(self):
         points = self.latency(1)
         expected = [(load, rung) for load in ("one-prompt", "many-prompts", "decode") for rung in RUNGS]
