@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/inherited.h"
 #include "base/strict_json.h"
+#include "core/expert_table.h"
 #include "sched/scheduler.h"
 #include "server/api/generation.h"
 #include "server/api/info_api.h"
@@ -62,8 +63,8 @@ class FrontEnd {
             {.ready = [this](const Ready& ready) { ranks_ready(ready); },
              .tokens = [this](const NewTokens& tokens) { take(tokens); },
              .refused = [this](const Refused& refused) { in_flight_.fail(refused.id, refused.status, refused.reason); },
-             .report = [this](const Report& report) { metrics_.update(report.stats); },
-             .scheduler = [this](const SchedulerReport& report) { metrics_.update(report.stats); },
+             .report = [this](const Report& report) { output_.add(metrics_.update(report.stats)); },
+             .scheduler = [this](const SchedulerReport& report) { output_.add(metrics_.update(report.stats)); },
              .gone = [this] { return in_flight_.ranks_lost(); },
              .lost = [this](const std::string& reason) { ranks_lost(reason); },
              .failed = [this](const std::string& reason) { ranks_failed(reason); },
@@ -221,10 +222,20 @@ class FrontEnd {
                                     .context = model_.max_positions,
                                     .up = supervisor_.up(),
                                     .chat = model_.chat_template.present(),
+                                    .needs_key = !options_.access.api_keys.empty(),
                                     .restarts = supervisor_.restarts(),
                                     .in_flight = in_flight_.size(),
                                     .latencies = metrics_.recent(),
-                                    .stats = metrics_.last()})});
+                                    .stats = stats_so_far(),
+                                    .tokens_by_second = output_.last()})});
+  }
+  // A job says what its experts have run after its first step. Until then it is nothing.
+  EngineStats stats_so_far() const {
+    EngineStats stats = metrics_.last();
+    if (!stats.expert_rows.empty() || config_.dense()) return stats;
+    for (int layer = 0; layer < config_.num_layers(); ++layer)
+      stats.expert_rows.emplace_back(expert_table(config_, layer).with_rows());
+    return stats;
   }
 
   void check_up() {
@@ -407,6 +418,7 @@ class FrontEnd {
   ServedModel model_;
   std::string tokenizer_info_;
   Metrics metrics_;
+  TokensBySecond output_;
   InFlight in_flight_;
   std::int64_t started_ = std::time(nullptr);
   Ready ready_;

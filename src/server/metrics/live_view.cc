@@ -1,6 +1,11 @@
 #include "server/metrics/live_view.h"
 
+#include <chrono>
+#include <utility>
+
 #include <nlohmann/json.hpp>
+
+#include "base/clock.h"
 
 namespace foe {
 namespace {
@@ -19,6 +24,26 @@ json collective(const CommCounter& c) {
 
 }  // namespace
 
+std::int64_t TokensBySecond::now() {
+  return std::chrono::duration_cast<std::chrono::seconds>(Clock::now().time_since_epoch()).count();
+}
+
+void TokensBySecond::add(std::int64_t tokens, std::int64_t second) {
+  const std::size_t place = static_cast<std::size_t>(second) % kPlaces;
+  if (std::exchange(second_[place], second) != second) tokens_[place] = 0;
+  tokens_[place] += tokens;
+}
+
+TokensBySecond::Counts TokensBySecond::last(std::int64_t second) const {
+  Counts counts{};
+  for (std::size_t i = 0; i < counts.size(); ++i) {
+    const std::int64_t past = second - static_cast<std::int64_t>(counts.size() - i);
+    const std::size_t place = static_cast<std::size_t>(past) % kPlaces;
+    if (past >= 0 && second_[place] == past) counts[i] = tokens_[place];
+  }
+  return counts;
+}
+
 std::string live_body(const LiveState& state) {
   const SchedulerStats& s = state.stats.scheduler;
   const auto share = [](std::int64_t part, std::int64_t all) {
@@ -32,6 +57,7 @@ std::string live_body(const LiveState& state) {
               {"context", state.context},
               {"up", state.up},
               {"chat", state.chat},
+              {"needs_key", state.needs_key},
               {"restarts", state.restarts},
               {"in_flight", state.in_flight},
               {"running", s.running},
@@ -41,6 +67,7 @@ std::string live_body(const LiveState& state) {
               {"preemptions", s.preemptions},
               {"prompt_tokens", s.prompt_tokens},
               {"generation_tokens", s.generation_tokens},
+              {"tokens_by_second", state.tokens_by_second},
               {"local_activation_rate", state.stats.local_activation_rate},
               {"latencies_ms",
                {{"first token", milliseconds(state.latencies.first_token)},

@@ -214,7 +214,7 @@ void Metrics::restarted() {
   last_ = {};
 }
 
-void Metrics::update(const SchedulerStats& now) {
+std::int64_t Metrics::update(const SchedulerStats& now) {
   Families& f = *families_;
   const SchedulerStats then = std::exchange(last_.scheduler, now);
   f.running.Set(now.running);
@@ -229,11 +229,12 @@ void Metrics::update(const SchedulerStats& now) {
   f.accepted.Increment(static_cast<double>(now.accepted_tokens - then.accepted_tokens));
   f.drafts.Increment(static_cast<double>(now.drafts - then.drafts));
   if (now.tokens_run > then.tokens_run) f.step_tokens.Observe(static_cast<double>(now.tokens_run - then.tokens_run));
+  return now.generation_tokens - then.generation_tokens;
 }
 
-void Metrics::update(const EngineStats& stats) {
+std::int64_t Metrics::update(const EngineStats& stats) {
   Families& f = *families_;
-  update(stats.scheduler);
+  const std::int64_t tokens = update(stats.scheduler);
   f.local.Set(stats.local_activation_rate);
   for (std::size_t rank = 0; rank < stats.comm.size(); ++rank) {
     const CommCounters sent = stats.comm[rank] - (rank < last_.comm.size() ? last_.comm[rank] : CommCounters{});
@@ -257,6 +258,7 @@ void Metrics::update(const EngineStats& stats) {
   }
   f.balance.Set(balance);
   last_ = stats;
+  return tokens;
 }
 
 std::string Metrics::text() const {

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -60,10 +61,11 @@ class Metrics {
   // An answer has ended with an error of this HTTP status (499: the client left), and so many of its choices with it.
   void failed(int status, std::size_t choices = 1);
   void restarted();
-  // Takes a report of the ranks. Their counts start from 0 after each restart; the metrics go on counting.
-  void update(const EngineStats& stats);
+  // Takes a report of the ranks. Their counts start from 0 after each restart; the metrics go on counting. Returns how
+  // many output tokens it adds.
+  std::int64_t update(const EngineStats& stats);
   // Takes what the scheduler says of itself after each step.
-  void update(const SchedulerStats& stats);
+  std::int64_t update(const SchedulerStats& stats);
 
   // Returns all metrics in Prometheus' text format.
   std::string text() const;

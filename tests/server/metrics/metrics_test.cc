@@ -1,5 +1,7 @@
 #include "server/metrics/metrics.h"
 
+#include <numeric>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -9,6 +11,7 @@
 namespace foe {
 namespace {
 
+using testing::Each;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Not;
@@ -123,6 +126,21 @@ TEST(RecentTimes, ForgetTheOldest) {
   for (int i = 0; i < 10000; ++i) times.add(5);
   for (int i = 1; i <= 512; ++i) times.add(i);
   EXPECT_THAT(times.percentiles(), ElementsAre(257, 461, 507));
+}
+
+TEST(TokensBySecond, ForgetsTheOldest) {
+  TokensBySecond tokens;
+  tokens.add(3, 1000);
+  tokens.add(4, 1000);
+  tokens.add(5, 1119);
+  tokens.add(9, 1120);
+  const TokensBySecond::Counts counts = tokens.last(1120);
+  EXPECT_EQ(counts.front(), 7);
+  EXPECT_EQ(counts.back(), 5);
+  EXPECT_EQ(std::accumulate(counts.begin(), counts.end(), 0), 12);
+  EXPECT_EQ(tokens.last(1121).front(), 0);
+  EXPECT_EQ(tokens.last(1121).back(), 9);
+  EXPECT_THAT(tokens.last(2000), Each(0));
 }
 
 TEST(LiveView, SumsOverRanks) {
