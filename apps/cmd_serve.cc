@@ -12,6 +12,7 @@
 #include "common.h"
 #include "engine/processors.h"
 #include "route_flags.h"
+#include "server/api/reasoning.h"
 #include "server/api/tool_syntax.h"
 #include "server/front_end.h"
 #include "trace/route_writer.h"
@@ -181,6 +182,13 @@ void add_serve_command(Command app) {
                       " shows; none: calls are text",
                       fmt::join(tool_syntax_names(), ", ")))
       .parsed_by([](const std::string& name) { tool_syntax_for(name, ""); })
+      .show_default();
+  command
+      .option("--reasoning-parser", flags->serve.reasoning_parser,
+              fmt::format("how the model writes its reasoning, one of {}; auto: as its chat template shows; none:"
+                          " reasoning is text",
+                          fmt::join(reasoning_syntax_names(), ", ")))
+      .parsed_by([](const std::string& name) { reasoning_syntax_for(name, ""); })
       .show_default();
   command
       .option("--generation-config", flags->serve.generation_config,

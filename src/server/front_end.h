@@ -16,6 +16,7 @@ struct ServeOptions {
   std::string version;                     // what /version says
   std::string chat_template;               // a file; empty: the model's own template, if it has one
   std::string tool_call_parser = "auto";   // tool_syntax_for()
+  std::string reasoning_parser = "auto";   // reasoning_syntax_for()
   std::string generation_config = "auto";  // load_generation_defaults()
   std::string host = "127.0.0.1";
   int port = 8000;  // 0: any free port

@@ -5,6 +5,7 @@
 #include <spdlog/spdlog.h>
 
 #include "server/api/generation_defaults.h"
+#include "server/api/reasoning.h"
 #include "server/api/tool_syntax.h"
 #include "text/utf8.h"
 #include "weights/config_json.h"
@@ -44,6 +45,9 @@ ServedModel served_model(const ServeOptions& options, const ModelConfig& config)
   if (model.tool_syntax)
     spdlog::info("{}: calls of tools are read as {} writes them (--tool-call-parser)", options.model,
                  model.tool_syntax->name);
+  model.reasoning = reasoning_syntax_for(options.reasoning_parser, model.chat_template.source());
+  if (model.reasoning)
+    spdlog::info("{}: reasoning is read as {} writes it (--reasoning-parser)", options.model, model.reasoning->name);
   return model;
 }
 

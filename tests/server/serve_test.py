@@ -38,8 +38,9 @@ PATIENCE_S = 120  # for what must come: generous, as it only ends a test that fa
 CONTEXT = 4096
 MODEL = None  # the folder, made once
 CHAT_TEMPLATE = ("{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}"
-                 "{{ m.role }}: {{ m.content | trim }}\n{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
-                 "{# calls are as in <tool_call>{...}</tool_call> #}")
+                 "{{ m.role }}: {{ m.content | trim }}\n{% endfor %}"
+                 "{% if add_generation_prompt %}assistant:{{ opening }}{% endif %}"
+                 "{# calls are as in <tool_call>{...}</tool_call>, reasoning is as in <think>...</think> #}")
 
 
 def setUpModule():
@@ -372,7 +373,8 @@ class Api:
         answer = self.server.chat("  hi there ")
         self.assertTrue(answer["id"].startswith("chatcmpl-"))
         self.assertEqual(answer["object"], "chat.completion")
-        self.assertEqual(answer["choices"][0]["message"], {"role": "assistant", "content": text})
+        self.assertEqual(answer["choices"][0]["message"],
+                         {"role": "assistant", "content": text, "reasoning_content": None, "reasoning": None})
         messages = [{"role": "user", "content": "hi there"}]
         with self.server.stream("/v1/chat/completions", messages=messages, max_tokens=20) as chunks:
             first, *rest = [chunk["choices"][0] for chunk in chunks]
@@ -545,6 +547,42 @@ class Api:
                 self.assertEqual(choice.message.content or None, content)
                 self.assertEqual([call.function.arguments for call in choice.message.tool_calls or []], arguments)
                 self.assertEqual(choice.finish_reason, "tool_calls" if arguments else "stop")
+
+    def test_reasoning(self):
+        import openai
+        client = openai.OpenAI(base_url=f"http://127.0.0.1:{self.server.port}/v1", api_key="none", max_retries=0)
+        call = '<tool_call>{"name": "f", "arguments": {}}</tool_call>'
+        asked = dict(model="tiny", messages=[{"role": "user", "content": "hi"}], max_tokens=200, n=2,
+                     tools=[{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}])
+        # A rule for the text stands for what a model has learnt to write.
+        rule = {"structured_outputs": {"choice": [f"<think>\nWell. {call}\n</think>\n\nSo.\n{call}"]}, "stop_token_ids": [0]}
+        for extra, reasoning in ((rule, f"Well. {call}"), (rule | {"include_reasoning": False}, None)):
+            whole = client.chat.completions.create(**asked, extra_body=extra)
+            with client.chat.completions.stream(**asked, extra_body=extra,
+                                                stream_options={"include_usage": True}) as stream:
+                parts = {}
+                for event in stream:
+                    if event.type == "chunk" and event.chunk.choices:
+                        piece, = event.chunk.choices
+                        parts.setdefault(piece.index, []).append(getattr(piece.delta, "reasoning_content", ""))
+                streamed = stream.get_final_completion()
+            for i, choice in enumerate(whole.choices):
+                self.assertEqual(getattr(choice.message, "reasoning_content", None), reasoning)
+                self.assertEqual("".join(parts[i]), reasoning or "")
+            for answer in (whole, streamed):
+                for choice in answer.choices:
+                    self.assertEqual((choice.message.content, choice.finish_reason), ("So.", "tool_calls"))
+                    self.assertEqual([call.function.name for call in choice.message.tool_calls], ["f"])
+                tokens = answer.usage.completion_tokens_details.reasoning_tokens
+                self.assertEqual(tokens, whole.usage.completion_tokens_details.reasoning_tokens)
+                self.assertTrue(0 < tokens < answer.usage.completion_tokens, answer.usage)
+        # A prompt that begins the reasoning, which max_tokens cuts.
+        cut = self.server.chat("hi", max_tokens=5, chat_template_kwargs={"opening": "<think>\n"})
+        choice, = cut["choices"]
+        self.assertEqual(choice["message"]["reasoning_content"],
+                         self.server.text(prompt="user: hi\nassistant:<think>\n", max_tokens=5).lstrip(" \t\r\n"))
+        self.assertEqual((choice["message"]["content"] or "", choice["finish_reason"]), ("", "length"))
+        self.assertEqual(cut["usage"]["completion_tokens_details"]["reasoning_tokens"], 5)
 
     def test_an_idle_server_costs_nothing(self):
         self.server.text(prompt="warm", max_tokens=1)

@@ -11,11 +11,6 @@ namespace {
 // After so many texts that were no calls, all of an answer is content: each takes the time of parsing what follows.
 constexpr int kMaxFailures = 128;
 
-// Returns the length of the text without the white space at its end.
-std::size_t trimmed(std::string_view text) {
-  return text.find_last_not_of(" \t\r\n") + 1;
-}
-
 bool ends_in_string(std::string_view text) {
   JsonScanner scanner;
   for (const char c : text) scanner.ends_with(c);
@@ -44,7 +39,7 @@ AnswerPart AutoCallReader::finish() {
     while (in_call_ ? find_end(part, true) : find_begin(part)) {
     }
   }
-  if (calls_ > 0 && !content_ && trimmed(held_) == 0) held_.clear();
+  if (calls_ > 0 && !content_ && trimmed_size(held_) == 0) held_.clear();
   give(held_.size(), part);
   return part;
 }
@@ -54,7 +49,7 @@ bool AutoCallReader::find_begin(AnswerPart& part) {
   const std::size_t at = failures_ < kMaxFailures ? held_.find(syntax_.begin) : held_.npos;
   in_call_ = at != held_.npos;
   const std::size_t content = in_call_ ? at : held_.size() - overlap(held_, syntax_.begin);
-  const std::size_t given = trimmed(std::string_view(held_).substr(0, content));
+  const std::size_t given = trimmed_size(std::string_view(held_).substr(0, content));
   give(given, part);
   text_at_ = searched_ = content - given + syntax_.begin.size();
   return in_call_;

@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-#include "server/api/tool_calls.h"
+#include "server/api/answer_reader.h"
 #include "server/api/tool_syntax.h"
 
 namespace foe {
@@ -12,7 +12,7 @@ namespace foe {
 // Content goes out as it comes, except for what may be the beginning of a call. A call goes out when it has been read
 // to its end. What does not parse, has arguments that are no object, or calls what is no tool, is content. White space
 // before a call is left out, and so is what ends an answer behind one.
-class AutoCallReader : public ToolCallReader {
+class AutoCallReader : public AnswerReader {
  public:
   // `use` must outlive this.
   explicit AutoCallReader(const ToolUse& use) : use_(use), syntax_(*use.syntax) {}

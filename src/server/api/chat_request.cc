@@ -1,5 +1,6 @@
 // Reads the body of POST /v1/chat/completions.
 #include <algorithm>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 
@@ -67,6 +68,16 @@ void parse_arguments(json& message) {
   }
 }
 
+// Templates read a message's reasoning as `reasoning_content`. Clients that know vLLM's name for it send `reasoning`,
+// and those that send an answer back as it was may have null. Returns whether there is any.
+bool name_reasoning(json& message) {
+  for (const char* name : {"reasoning", "reasoning_content"})
+    if (message.contains(name) && message[name].is_null()) message.erase(name);
+  if (const json* text = find_field(message, "reasoning"); text && !message.contains("reasoning_content"))
+    message["reasoning_content"] = json(*text);
+  return message.contains("reasoning_content");
+}
+
 json read_messages(const json& object) {
   const json* value = find_field(object, "messages");
   if (!value || !value->is_array() || value->empty())
@@ -78,11 +89,13 @@ json read_messages(const json& object) {
     const json* role = message.is_object() ? find_field(message, "role") : nullptr;
     if (!role || !role->is_string())
       refuse("messages", "expected messages with a role, a string, got {}", excerpt(message));
+    const bool reasons = name_reasoning(message);
     const json* content = find_field(message, "content");
     if (content && !content->is_array() && !content->is_string())
       refuse("messages", "expected content to be a string or a list of parts, got {}", excerpt(*content));
-    if (!content && !find_field(message, "tool_calls"))
-      refuse("messages", "expected messages with content, got {}", excerpt(message));
+    const bool empty = !content && !find_field(message, "tool_calls");
+    if (empty && !reasons) refuse("messages", "expected messages with content, got {}", excerpt(message));
+    if (empty) message["content"] = "";  // an answer that ended in its reasoning
     parse_arguments(message);
   }
   return messages;
@@ -95,10 +108,38 @@ void read_logprobs(const json& object, SamplingParams& sampling) {
   sampling.logprobs = wanted ? top : -1;
 }
 
+std::string text_of(const json& message) {
+  const json* content = find_field(message, "content");
+  return !content ? "" : content->is_array() ? join_parts(*content) : content->get<std::string>();
+}
+
+// Returns where the reasoning of an answer to the prompt begins. `continued`, if not null, is the message that the
+// answer continues.
+ReasoningStart start_of_reasoning(const ReasoningSyntax* syntax, const std::string& prompt, const json& variables,
+                                  const json* continued) {
+  if (!syntax) return ReasoningStart::kNowhere;
+  if (continued) return reasoning_start_within(*syntax, text_of(*continued));
+  const auto is_off = [&](const char* name) { return variables.contains(name) && variables[name] == false; };
+  return reasoning_start(*syntax, prompt, !is_off("enable_thinking") && !is_off("thinking"));
+}
+
+// A rule holds from the first token on, so there is reasoning only if it allows the mark there, and none beside calls
+// that must come.
+ReasoningUse read_reasoning(const json& object, const ServedModel& model, const GenerationRequest& request,
+                            ReasoningStart start) {
+  const bool include = read_bool(object, "include_reasoning", true);
+  if (!include && !model.reasoning)
+    refuse("include_reasoning", "expected true, as this server does not read reasoning (--reasoning-parser)");
+  const bool must_call = request.tools.choice == ToolChoice::kRequired || request.tools.choice == ToolChoice::kNamed;
+  if (must_call) start = ReasoningStart::kNowhere;
+  if (request.constraint.kind != Constraint::Kind::kNone && start == ReasoningStart::kAtOnce)
+    start = ReasoningStart::kAtMark;
+  return {model.reasoning, start, include};
+}
+
 // Cuts what the template writes behind the content of the last message, which the answer continues.
 void end_in_message(std::string& text, const json& message) {
-  const json* content = find_field(message, "content");
-  std::string last = !content ? "" : content->is_array() ? join_parts(*content) : content->get<std::string>();
+  std::string last = text_of(message);
   std::size_t at = text.rfind(last);
   if (at == text.npos) {  // some templates write it without the spaces around it
     constexpr const char* kSpaces = " \t\r\n";
@@ -114,7 +155,7 @@ void end_in_message(std::string& text, const json& message) {
 
 }  // namespace
 
-std::vector<std::int32_t> encode_chat(const json& object, const ServedModel& model) {
+ChatPrompt encode_chat(const json& object, const ServedModel& model) {
   json messages = read_messages(object);
   if (!model.chat_template.present())
     throw ApiError(
@@ -150,7 +191,9 @@ std::vector<std::int32_t> encode_chat(const json& object, const ServedModel& mod
   }
   if (continues) end_in_message(text, last);
   // The template has written the special tokens into the text.
-  return encode_prompt(text, "messages", model, {.add_special_tokens = read_bool(object, "add_special_tokens", false)});
+  const EncodeOptions encoding{.add_special_tokens = read_bool(object, "add_special_tokens", false)};
+  return {encode_prompt(text, "messages", model, encoding),
+          start_of_reasoning(model.reasoning, text, variables, continues ? &last : nullptr)};
 }
 
 GenerationRequest parse_chat_request(std::string_view body, const ServedModel& model) {
@@ -159,7 +202,9 @@ GenerationRequest parse_chat_request(std::string_view body, const ServedModel& m
   request.api = Api::kChat;
   read_common(object, model, request);
   read_logprobs(object, request.sampling);
-  request.prompts.push_back(truncated(object, model, encode_chat(object, model)));
+  ChatPrompt prompt = encode_chat(object, model);
+  request.reasoning = read_reasoning(object, model, request, prompt.reasoning);
+  request.prompts.push_back(truncated(object, model, std::move(prompt.ids)));
   request.sampling.prompt_logprobs = request.prompt_logprobs;
   int rest = std::max(1, model.max_positions - static_cast<int>(request.prompts[0].size()));
   rest = std::min(rest, model.defaults.max_tokens.value_or(rest));

@@ -22,6 +22,15 @@ bool contains(const std::vector<std::int32_t>& ids, std::int32_t id) {
   return std::find(ids.begin(), ids.end(), id) != ids.end();
 }
 
+// Returns the names of special tokens that an answer is read by, so that they belong to its text.
+std::vector<std::string_view> markers_of(const GenerationRequest& request) {
+  std::vector<std::string_view> markers;
+  if (request.tools.choice == ToolChoice::kAuto && request.tools.syntax) markers = request.tools.syntax->markers;
+  if (const ReasoningUse& use = request.reasoning; use.syntax && use.start != ReasoningStart::kNowhere)
+    markers.insert(markers.end(), {use.syntax->begin, use.syntax->end});
+  return markers;
+}
+
 }  // namespace
 
 Generation::Generation(AnswerHeader header, GenerationRequest request, const Tokenizer& tokenizer,
@@ -34,11 +43,13 @@ Generation::Generation(AnswerHeader header, GenerationRequest request, const Tok
       work_pool_(work_pool),
       unfinished_(request_.choices()) {
   header_.tools = request_.tools.choice;
+  header_.reasoning = request_.reasoning.syntax && request_.reasoning.include;
+  markers_ = markers_of(request_);
   metrics_.accepted(request_.n);
   for (std::size_t i = 0; i < request_.choices(); ++i) {
     choices_.push_back({StreamDecoder(tokenizer, request_.skip_special_tokens),
                         StopStrings(request_.stop, request_.include_stop),
-                        make_tool_call_reader(request_.tools),
+                        make_answer_reader(request_.tools, request_.reasoning),
                         {.index = i, .text = ""}});
     if (request_.sampling.logprobs >= 0) choices_[i].piece.logprobs.emplace();
     if (!request_.return_ids) continue;
@@ -77,8 +88,9 @@ bool Generation::take(std::size_t index, const TokenEvent& event) {
   }
   measure(choice, event);
   const bool finished = piece.finish.has_value();
-  if (request_.stream && (!piece.text.empty() || !piece.calls.empty() || finished)) {
+  if (request_.stream && (!piece.reasoning.empty() || !piece.text.empty() || !piece.calls.empty() || finished)) {
     write(answer_chunk(header_, with_usage(index), request_.include_usage));
+    piece.reasoning.clear();
     piece.text.clear();
     piece.calls.clear();
     if (piece.logprobs) piece.logprobs->clear();
@@ -110,12 +122,10 @@ void Generation::begin(std::size_t index, const TokenEvent& event) {
   choice.characters = characters_in(choice.piece.text);
 }
 
-// Whether the token is a special one that calls of tools are read by.
+// Whether the token is a special one that the answer is read by.
 bool Generation::is_marker(std::int32_t token) const {
-  if (request_.tools.choice != ToolChoice::kAuto || !request_.tools.syntax || !tokenizer_.is_special(token))
-    return false;
-  const auto& markers = request_.tools.syntax->markers;
-  return std::find(markers.begin(), markers.end(), tokenizer_.token_name(token)) != markers.end();
+  return !markers_.empty() && tokenizer_.is_special(token) &&
+         std::find(markers_.begin(), markers_.end(), tokenizer_.token_name(token)) != markers_.end();
 }
 
 // Returns the text that the token completes, up to a stop string.
@@ -127,6 +137,8 @@ std::string Generation::text_of(Choice& choice, const TokenEvent& event) {
                          ? choice.decoder.finish() + std::string(tokenizer_.token_name(event.token))
                          : choice.decoder.push(event.token);
   if (event.finish) text += choice.decoder.finish();
+  if (request_.reasoning.syntax) choice.begins.push_back(choice.bytes);
+  choice.bytes += text.size();
   const auto stop_token = request_.stop_tokens.find(event.token);
   if (event.finish == FinishReason::kStop && request_.include_stop && request_.skip_special_tokens &&
       stop_token != request_.stop_tokens.end())
@@ -137,7 +149,7 @@ std::string Generation::text_of(Choice& choice, const TokenEvent& event) {
   return text;
 }
 
-// Adds text to the content of the choice, or to its calls.
+// Adds text to the content of the choice, to its reasoning, or to its calls.
 void Generation::take_text(Choice& choice, const std::string& text, bool last) {
   ChoicePiece& piece = choice.piece;
   if (!choice.reader) {
@@ -145,6 +157,7 @@ void Generation::take_text(Choice& choice, const std::string& text, bool last) {
     return;
   }
   const auto add = [&](AnswerPart part) {
+    piece.reasoning += part.reasoning;
     piece.text += part.content;
     for (ToolCallPiece& call : part.calls)
       if (!call.name.empty()) call.id = new_call_id(request_.tools.syntax);
@@ -154,6 +167,16 @@ void Generation::take_text(Choice& choice, const std::string& text, bool last) {
   if (!last) return;
   add(choice.reader->finish());
   piece.ends_in_calls = choice.reader->complete() && request_.tools.choice != ToolChoice::kNamed;
+}
+
+// Returns how many tokens so far are reasoning, with its marks: those whose text begins in it.
+std::optional<std::int64_t> Generation::reasoning_tokens(const Choice& choice) const {
+  if (!request_.reasoning.syntax) return {};
+  std::int64_t tokens = 0;
+  if (!choice.reader) return tokens;
+  const auto at = [&](std::size_t byte) { return std::ranges::lower_bound(choice.begins, byte); };
+  for (const TextSpan& span : choice.reader->reasoning_spans()) tokens += at(span.end) - at(span.begin);
+  return tokens;
 }
 
 void Generation::report(Choice& choice, std::int32_t token, const std::optional<LogprobEntry>& entry) {
@@ -191,7 +214,7 @@ const ChoicePiece& Generation::with_usage(std::size_t index) {
   Choice& choice = choices_[index];
   if (request_.usage_in_chunks)
     choice.piece.usage = {static_cast<std::int64_t>(prompt_of(index).size()),
-                          request_.max_tokens > 0 ? choice.tokens : 0, choice.cached_tokens};
+                          request_.max_tokens > 0 ? choice.tokens : 0, choice.cached_tokens, reasoning_tokens(choice)};
   return choice.piece;
 }
 
@@ -289,6 +312,8 @@ AnswerUsage Generation::usage() const {
   for (std::size_t i = 0; i < choices_.size(); ++i) {
     if (request_.max_tokens > 0) usage.completion_tokens += choices_[i].tokens;
     if (i % request_.n == 0) usage.cached_tokens += choices_[i].cached_tokens;
+    if (const auto tokens = reasoning_tokens(choices_[i]))
+      usage.reasoning_tokens = usage.reasoning_tokens.value_or(0) + *tokens;
   }
   return usage;
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "server/api/answer_reader.h"
 #include "server/api/generation_response.h"
 #include "server/api/stop_strings.h"
 #include "server/api/work_pool.h"
@@ -41,9 +42,11 @@ class Generation : public Answer {
   struct Choice {
     StreamDecoder decoder;
     StopStrings stop;
-    std::unique_ptr<ToolCallReader> reader;  // null: all of the text is content
-    ChoicePiece piece;                       // what has not been sent yet
-    std::size_t characters = 0;              // characters of the text before the next token
+    std::unique_ptr<AnswerReader> reader;  // null: all of the text is content
+    ChoicePiece piece;                     // what has not been sent yet
+    std::size_t characters = 0;            // characters of the text before the next token
+    std::size_t bytes = 0;                 // bytes of it, without a prompt
+    std::vector<std::size_t> begins = {};  // where the text of each token begins, in bytes, if reasoning is read
     int tokens = 0;
     int cached_tokens = 0;
     double queue_s = 0;
@@ -54,6 +57,7 @@ class Generation : public Answer {
   bool is_marker(std::int32_t token) const;
   std::string text_of(Choice& choice, const TokenEvent& event);
   void take_text(Choice& choice, const std::string& text, bool last);
+  std::optional<std::int64_t> reasoning_tokens(const Choice& choice) const;
   void report(Choice& choice, std::int32_t token, const std::optional<LogprobEntry>& entry);
   void report_prompt(Choice& choice, const std::vector<std::int32_t>& prompt, const std::vector<LogprobEntry>& entries);
   const ChoicePiece& with_usage(std::size_t index);
@@ -73,6 +77,7 @@ class Generation : public Answer {
   std::shared_ptr<HttpReply> reply_;
   Metrics& metrics_;
   WorkPool* work_pool_;
+  std::vector<std::string_view> markers_;  // the special tokens that answers are read by
   std::vector<Choice> choices_;
   std::size_t unfinished_;
   bool ended_ = false;

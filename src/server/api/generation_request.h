@@ -21,6 +21,7 @@
 #include "grammar/cache.h"
 #include "jinja/chat_template.h"
 #include "server/api/generation_defaults.h"
+#include "server/api/reasoning.h"
 #include "server/api/tool_request.h"
 #include "tokenizer/tokenizer.h"
 
@@ -35,7 +36,8 @@ struct ServedModel {
   std::vector<std::int32_t> eos_ids = {};  // what ends a text
   Tokenizer tokenizer;
   ChatTemplate chat_template = {};
-  const ToolSyntax* tool_syntax = nullptr;  // how it writes calls of tools; null: they are text
+  const ToolSyntax* tool_syntax = nullptr;     // how it writes calls of tools; null: they are text
+  const ReasoningSyntax* reasoning = nullptr;  // how it writes its reasoning; null: that is text
   // Set if requests may say what they are routed by.
   std::optional<ModelConfig> routed_by_requests = {};
   GenerationDefaults defaults = {};  // for requests that do not say it themselves
@@ -69,6 +71,7 @@ struct GenerationRequest {
   std::uint64_t cache_salt = 0;  // what Request::cache_salt is
   Constraint constraint;
   ToolUse tools;
+  ReasoningUse reasoning;
   std::shared_ptr<const SequenceRoute> route;
 
   // Choice c is choice c % n of prompt c / n.
@@ -103,8 +106,13 @@ std::vector<std::int32_t> encode_prompt(const std::string& text, const char* fie
 // truncate_prompt_tokens says, all if it is absent.
 std::vector<std::int32_t> truncated(const nlohmann::ordered_json& object, const ServedModel& model,
                                     std::vector<std::int32_t> ids);
-// Writes the conversation in the field `messages` as one text with the chat template, and returns its ids.
-std::vector<std::int32_t> encode_chat(const nlohmann::ordered_json& object, const ServedModel& model);
+// A conversation as the chat template writes it.
+struct ChatPrompt {
+  std::vector<std::int32_t> ids;
+  ReasoningStart reasoning = ReasoningStart::kNowhere;  // of an answer without a rule
+};
+// Writes the conversation in the field `messages` as one text with the chat template.
+ChatPrompt encode_chat(const nlohmann::ordered_json& object, const ServedModel& model);
 // Throws ApiError 400 unless prompts and answers fit the context, the choices max_choices, and a route its prompt.
 void check_size(const GenerationRequest& request, const ServedModel& model);
 

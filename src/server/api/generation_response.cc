@@ -111,8 +111,15 @@ json calls_of(const std::vector<ToolCallPiece>& calls, bool chunk) {
   return list;
 }
 
+// Adds the reasoning under both names that clients read: DeepSeek's and vLLM's.
+void add_reasoning(json& message, const json& text) {
+  message["reasoning_content"] = text;
+  message["reasoning"] = text;
+}
+
 json delta_of(const ChoicePiece& choice) {
   json delta = json::object();
+  if (!choice.reasoning.empty()) add_reasoning(delta, choice.reasoning);
   if (!choice.text.empty()) delta["content"] = choice.text;
   if (!choice.calls.empty()) delta["tool_calls"] = calls_of(choice.calls, true);
   return delta;
@@ -122,7 +129,9 @@ json message_of(const AnswerHeader& header, const ChoicePiece& choice) {
   const bool must_call = header.tools == ToolChoice::kRequired || header.tools == ToolChoice::kNamed;
   json message{{"role", "assistant"}, {"content", choice.text}};
   if (must_call || !choice.calls.empty()) message["tool_calls"] = calls_of(choice.calls, false);
-  if (!must_call && !choice.calls.empty() && choice.text.empty()) message["content"] = nullptr;
+  if (!must_call && choice.text.empty() && !(choice.calls.empty() && choice.reasoning.empty()))
+    message["content"] = nullptr;
+  if (header.reasoning) add_reasoning(message, choice.reasoning.empty() ? json(nullptr) : json(choice.reasoning));
   return message;
 }
 
@@ -152,10 +161,12 @@ json choice_of(const AnswerHeader& header, const ChoicePiece& choice, bool chunk
 }
 
 json usage_of(const AnswerUsage& usage) {
-  return {{"prompt_tokens", usage.prompt_tokens},
-          {"total_tokens", usage.prompt_tokens + usage.completion_tokens},
-          {"completion_tokens", usage.completion_tokens},
-          {"prompt_tokens_details", {{"cached_tokens", usage.cached_tokens}}}};
+  json result{{"prompt_tokens", usage.prompt_tokens},
+              {"total_tokens", usage.prompt_tokens + usage.completion_tokens},
+              {"completion_tokens", usage.completion_tokens},
+              {"prompt_tokens_details", {{"cached_tokens", usage.cached_tokens}}}};
+  if (usage.reasoning_tokens) result["completion_tokens_details"] = {{"reasoning_tokens", *usage.reasoning_tokens}};
+  return result;
 }
 
 std::string chunk_of(const AnswerHeader& header, json choices, bool null_usage,

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "core/request.h"
+#include "server/api/answer_reader.h"
 #include "server/api/generation_request.h"
-#include "server/api/tool_calls.h"
 
 namespace foe {
 
@@ -20,6 +20,7 @@ struct AnswerHeader {
   std::string model;
   std::int64_t created = 0;  // seconds since 1970
   ToolChoice tools = ToolChoice::kNone;
+  bool reasoning = false;  // whether messages say what the reasoning was, or that there was none
 };
 
 // What is reported of one token. Tokens are given as bytes, which need not be UTF-8.
@@ -44,13 +45,15 @@ struct PromptReport {
 struct AnswerUsage {
   std::int64_t prompt_tokens = 0;
   std::int64_t completion_tokens = 0;
-  std::int64_t cached_tokens = 0;  // tokens of the prompt that were in the prefix cache
+  std::int64_t cached_tokens = 0;                     // tokens of the prompt that were in the prefix cache
+  std::optional<std::int64_t> reasoning_tokens = {};  // of the completion; none if nobody knows
 };
 
 // One choice of an answer, or a piece of it.
 struct ChoicePiece {
   std::size_t index = 0;
   std::string text;
+  std::string reasoning = {};
   std::vector<ToolCallPiece> calls = {};
   bool ends_in_calls = false;  // whether the finish reason is tool_calls where it would be stop
   std::optional<std::vector<TokenReport>> logprobs = {};          // none if they were not asked for

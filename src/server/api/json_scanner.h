@@ -38,12 +38,18 @@ class JsonScanner {
   bool in_string_ = false, escaped_ = false;
 };
 
+inline constexpr std::string_view kWhiteSpace = " \t\r\n";
+
+// Returns the length of the text without the white space at its end.
+inline std::size_t trimmed_size(std::string_view text) {
+  return text.find_last_not_of(kWhiteSpace) + 1;
+}
+
 // Returns the text without the white space around it.
 inline std::string_view trim(std::string_view text) {
-  constexpr std::string_view kSpaces = " \t\r\n";
-  const std::size_t begin = text.find_first_not_of(kSpaces);
+  const std::size_t begin = text.find_first_not_of(kWhiteSpace);
   if (begin == text.npos) return {};
-  return text.substr(begin, text.find_last_not_of(kSpaces) + 1 - begin);
+  return text.substr(begin, trimmed_size(text) - begin);
 }
 
 // Returns the elements of a well-formed array, or the members of an object, as they are written.

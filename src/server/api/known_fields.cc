@@ -113,6 +113,7 @@ constexpr KnownField kChat[] = {
     {"parallel_tool_calls", kRead},
     {"documents", kRead},
     {"reasoning_effort", kRead},
+    {"include_reasoning", kRead},
     {"chat_template_kwargs", kRead},
     {"add_generation_prompt", kRead},
     {"continue_final_message", kRead},
@@ -125,7 +126,6 @@ constexpr KnownField kChat[] = {
     {"audio", kRefused},
     {"web_search_options", kRefused},
     {"verbosity", kRefused, R"(["medium"])"},
-    {"include_reasoning", kRefused, "[true]"},
 };
 
 const KnownField* find(std::span<const KnownField> fields, std::string_view name) {

@@ -32,7 +32,7 @@ constexpr std::string_view kTokenizeFields[] = {"model",
                                                 "truncation_side"};
 
 std::vector<std::int32_t> read_text(const json& object, const ServedModel& model) {
-  if (find_field(object, "messages")) return encode_chat(object, model);
+  if (find_field(object, "messages")) return encode_chat(object, model).ids;
   const json* prompt = find_field(object, "prompt");
   if (!prompt || !prompt->is_string())
     refuse("prompt", "expected a string, or messages, got {}", prompt ? excerpt(*prompt) : "none");

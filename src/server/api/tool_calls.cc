@@ -12,7 +12,7 @@ namespace foe {
 namespace {
 
 // A text that is the arguments of one call.
-class NamedCallReader : public ToolCallReader {
+class NamedCallReader : public AnswerReader {
  public:
   explicit NamedCallReader(std::string name) : name_(std::move(name)) {}
 
@@ -43,7 +43,7 @@ class NamedCallReader : public ToolCallReader {
 
 // A text that is an array of {"name": ..., "parameters": {...}}, as calls_constraint() has it: with the members in this
 // order, and names without escapes. Arguments go out as they come.
-class RequiredCallsReader : public ToolCallReader {
+class RequiredCallsReader : public AnswerReader {
  public:
   AnswerPart push(std::string_view text) override {
     AnswerPart part;
@@ -103,7 +103,7 @@ class RequiredCallsReader : public ToolCallReader {
 
 }  // namespace
 
-std::unique_ptr<ToolCallReader> make_tool_call_reader(const ToolUse& use) {
+std::unique_ptr<AnswerReader> make_tool_call_reader(const ToolUse& use) {
   switch (use.choice) {
     case ToolChoice::kNamed:
       return std::make_unique<NamedCallReader>(use.names.front());

@@ -21,7 +21,7 @@ ToolUse auto_use(const char* syntax) {
 
 // Returns content and calls of a text in pieces of `size` bytes, as in `content` f{...} get-it{...}.
 std::string read_in_pieces(const ToolUse& use, const std::string& text, std::size_t size) {
-  const std::unique_ptr<ToolCallReader> reader = make_tool_call_reader(use);
+  const std::unique_ptr<AnswerReader> reader = make_tool_call_reader(use);
   std::string content;
   std::vector<ToolCallPiece> calls;
   const auto add = [&](AnswerPart part) {

@@ -166,7 +166,7 @@ TEST(GenerationTools, ReadsWhatTheGrammarAllows) {
     ++ended;
     json expected = json::array();
     for (const json& call : json::parse(text)) expected.push_back({call["name"], call["parameters"]});
-    const std::unique_ptr<ToolCallReader> reader = make_tool_call_reader(use);
+    const std::unique_ptr<AnswerReader> reader = make_tool_call_reader(use);
     std::vector<ToolCallPiece> calls;
     for (std::size_t at = 0, n = 0; at < text.size(); at += n) {
       n = 1 + (seed + at) % 7;

@@ -1,0 +1,61 @@
+#include "server/api/reasoning.h"
+
+#include <algorithm>
+
+#include <fmt/ranges.h>
+
+#include "base/error.h"
+#include "base/strict_json.h"
+#include "server/api/json_scanner.h"
+
+namespace foe {
+
+std::span<const ReasoningSyntax> reasoning_syntaxes() {
+  static constexpr std::string_view kBegin = "<think>", kEnd = "</think>";
+  static const ReasoningSyntax kRows[] = {
+      {.name = "mistral", .in_source = {"[THINK]"}, .begin = "[THINK]", .end = "[/THINK]"},
+      {.name = "seed_oss", .in_source = {"<seed:think>"}, .begin = "<seed:think>", .end = "</seed:think>"},
+      {.name = "deepseek_r1", .in_source = {"<｜Assistant｜>", kEnd}, .begin = kBegin, .end = kEnd, .from_start = true},
+      {.name = "minimax_m2", .in_source = {"]~b]", kEnd}, .begin = kBegin, .end = kEnd, .from_start = true},
+      {.name = "qwen3", .in_source = {kEnd}, .begin = kBegin, .end = kEnd},
+      {.name = "deepseek_v3", .begin = kBegin, .end = kEnd},
+      {.name = "glm45", .begin = kBegin, .end = kEnd},
+      {.name = "holo2", .begin = kBegin, .end = kEnd},
+      {.name = "kimi_k2", .begin = kBegin, .end = kEnd},
+      {.name = "nemotron_v3", .begin = kBegin, .end = kEnd},
+      {.name = "olmo3", .begin = kBegin, .end = kEnd},
+      {.name = "step3", .begin = kBegin, .end = kEnd, .from_start = true},
+  };
+  return kRows;
+}
+
+const ReasoningSyntax* reasoning_syntax_for(std::string_view name, std::string_view template_source) {
+  if (name == "none") return nullptr;
+  const auto shows = [&](std::string_view sign) { return template_source.find(sign) != template_source.npos; };
+  for (const ReasoningSyntax& row : reasoning_syntaxes())
+    if (name == "auto" ? !row.in_source.empty() && std::ranges::all_of(row.in_source, shows) : name == row.name)
+      return &row;
+  if (name == "auto") return nullptr;
+  fail("expected one of {}, got {}", fmt::join(reasoning_syntax_names(), ", "), shorten(std::string(name)));
+}
+
+std::vector<std::string> reasoning_syntax_names() {
+  std::vector<std::string> names = {"auto", "none"};
+  for (const ReasoningSyntax& row : reasoning_syntaxes()) names.emplace_back(row.name);
+  return names;
+}
+
+ReasoningStart reasoning_start(const ReasoningSyntax& syntax, std::string_view prompt, bool thinks) {
+  const std::string_view text = prompt.substr(0, trimmed_size(prompt));
+  if (text.ends_with(syntax.begin)) return ReasoningStart::kAtOnce;
+  if (text.ends_with(syntax.end)) return ReasoningStart::kNowhere;
+  return syntax.from_start && thinks ? ReasoningStart::kAtOnce : ReasoningStart::kAtMark;
+}
+
+ReasoningStart reasoning_start_within(const ReasoningSyntax& syntax, std::string_view content) {
+  const std::size_t begin = content.rfind(syntax.begin);
+  const bool open = begin != content.npos && content.find(syntax.end, begin) == content.npos;
+  return open ? ReasoningStart::kAtOnce : ReasoningStart::kNowhere;
+}
+
+}  // namespace foe
