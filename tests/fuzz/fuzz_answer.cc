@@ -24,7 +24,7 @@ foe::AnswerPart read(const foe::ToolUse& tools, const foe::ReasoningUse& reasoni
   for (std::size_t at = 0; at < text.size(); at += size) append(answer, reader->push(text.substr(at, size)));
   append(answer, reader->finish());
   for (const foe::TextSpan& span : reader->reasoning_spans())
-    FOE_CHECK(span.begin < span.end && (span.end == text.npos || span.end <= text.size()), "{} to {}", span.begin,
+    FOE_CHECK(span.begin <= span.end && (span.end == text.npos || span.end <= text.size()), "{} to {}", span.begin,
               span.end);
   return answer;
 }
@@ -52,7 +52,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   FOE_CHECK(whole.reasoning == pieces.reasoning, "'{}' and '{}'", whole.reasoning, pieces.reasoning);
   FOE_CHECK(whole.content == pieces.content, "'{}' and '{}'", whole.content, pieces.content);
   FOE_CHECK(whole.calls.size() == pieces.calls.size(), "{} and {}", whole.calls.size(), pieces.calls.size());
-  const bool reasons = reasoning.syntax && reasoning.start != foe::ReasoningStart::kNowhere;
+  const bool reasons =
+      (reasoning.syntax && reasoning.start != foe::ReasoningStart::kNowhere) || (use.syntax && use.syntax->harmony);
   FOE_CHECK(reasons || whole.reasoning.empty(), "'{}'", whole.reasoning);
   FOE_CHECK(reasons || !whole.calls.empty() || whole.content == text, "'{}' of '{}'", whole.content, text);
   for (std::size_t i = 0; i < whole.calls.size(); ++i) {

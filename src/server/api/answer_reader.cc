@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <utility>
 
+#include "server/api/harmony.h"
 #include "server/api/json_scanner.h"
 #include "server/api/stop_strings.h"
 #include "server/api/tool_calls.h"
+#include "server/api/tool_syntax.h"
 
 namespace foe {
 namespace {
@@ -119,8 +121,12 @@ void append(AnswerPart& part, AnswerPart more) {
 }
 
 std::unique_ptr<AnswerReader> make_answer_reader(const ToolUse& tools, const ReasoningUse& reasoning) {
+  const bool reasons = reasoning.syntax && reasoning.start != ReasoningStart::kNowhere;
+  const bool may_call = tools.choice == ToolChoice::kAuto && tools.syntax;
+  if ((reasons && reasoning.syntax->harmony) || (may_call && tools.syntax->harmony))
+    return make_harmony_reader(tools, reasoning);
   std::unique_ptr<AnswerReader> reader = make_tool_call_reader(tools);
-  if (!reasoning.syntax || reasoning.start == ReasoningStart::kNowhere) return reader;
+  if (!reasons) return reader;
   if (!reader) reader = std::make_unique<ContentReader>();
   return std::make_unique<ReasoningReader>(reasoning, std::move(reader));
 }

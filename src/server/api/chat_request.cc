@@ -68,6 +68,16 @@ void parse_arguments(json& message) {
   }
 }
 
+// The template of gpt-oss has the reasoning before a call as `thinking`, and looks for its markers in any content.
+void form_harmony_call(json& message) {
+  const json* reasoning = find_field(message, "reasoning_content");
+  if (!find_field(message, "tool_calls")) return;
+  const json* content = find_field(message, "content");
+  if (reasoning && (!content || *content == "") && !message.contains("thinking"))
+    message["thinking"] = json(*reasoning);
+  if (message.contains("content") && message["content"].is_null()) message["content"] = "";
+}
+
 // Templates read a message's reasoning as `reasoning_content`. Clients that know vLLM's name for it send `reasoning`,
 // and those that send an answer back as it was may have null. Returns whether there is any.
 bool name_reasoning(json& message) {
@@ -78,7 +88,7 @@ bool name_reasoning(json& message) {
   return message.contains("reasoning_content");
 }
 
-json read_messages(const json& object) {
+json read_messages(const json& object, bool harmony) {
   const json* value = find_field(object, "messages");
   if (!value || !value->is_array() || value->empty())
     refuse("messages", "expected a list of messages, got {}", value ? excerpt(*value) : "none");
@@ -97,6 +107,7 @@ json read_messages(const json& object) {
     if (empty && !reasons) refuse("messages", "expected messages with content, got {}", excerpt(message));
     if (empty) message["content"] = "";  // an answer that ended in its reasoning
     parse_arguments(message);
+    if (harmony) form_harmony_call(message);
   }
   return messages;
 }
@@ -156,7 +167,7 @@ void end_in_message(std::string& text, const json& message) {
 }  // namespace
 
 ChatPrompt encode_chat(const json& object, const ServedModel& model) {
-  json messages = read_messages(object);
+  json messages = read_messages(object, model.reasoning && model.reasoning->harmony);
   if (!model.chat_template.present())
     throw ApiError(
         400, "messages",

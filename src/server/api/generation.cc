@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "base/strict_json.h"
+#include "server/api/harmony.h"
 #include "server/api/tool_syntax.h"
 #include "server/http/api_error.h"
 
@@ -26,8 +27,10 @@ bool contains(const std::vector<std::int32_t>& ids, std::int32_t id) {
 std::vector<std::string_view> markers_of(const GenerationRequest& request) {
   std::vector<std::string_view> markers;
   if (request.tools.choice == ToolChoice::kAuto && request.tools.syntax) markers = request.tools.syntax->markers;
-  if (const ReasoningUse& use = request.reasoning; use.syntax && use.start != ReasoningStart::kNowhere)
-    markers.insert(markers.end(), {use.syntax->begin, use.syntax->end});
+  const ReasoningUse& use = request.reasoning;
+  if (!use.syntax || use.start == ReasoningStart::kNowhere) return markers;
+  if (use.syntax->harmony) return harmony_markers();
+  markers.insert(markers.end(), {use.syntax->begin, use.syntax->end});
   return markers;
 }
 

@@ -131,7 +131,8 @@ json message_of(const AnswerHeader& header, const ChoicePiece& choice) {
   if (must_call || !choice.calls.empty()) message["tool_calls"] = calls_of(choice.calls, false);
   if (!must_call && choice.text.empty() && !(choice.calls.empty() && choice.reasoning.empty()))
     message["content"] = nullptr;
-  if (header.reasoning) add_reasoning(message, choice.reasoning.empty() ? json(nullptr) : json(choice.reasoning));
+  if (header.reasoning || !choice.reasoning.empty())
+    add_reasoning(message, choice.reasoning.empty() ? json(nullptr) : json(choice.reasoning));
   return message;
 }
 

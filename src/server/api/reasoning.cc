@@ -13,6 +13,11 @@ namespace foe {
 std::span<const ReasoningSyntax> reasoning_syntaxes() {
   static constexpr std::string_view kBegin = "<think>", kEnd = "</think>";
   static const ReasoningSyntax kRows[] = {
+      {.name = "openai_gptoss",
+       .in_source = {"<|channel|>analysis"},
+       .begin = "<|channel|>analysis<|message|>",
+       .end = "<|channel|>final<|message|>",
+       .harmony = true},
       {.name = "mistral", .in_source = {"[THINK]"}, .begin = "[THINK]", .end = "[/THINK]"},
       {.name = "seed_oss", .in_source = {"<seed:think>"}, .begin = "<seed:think>", .end = "</seed:think>"},
       {.name = "deepseek_r1", .in_source = {"<｜Assistant｜>", kEnd}, .begin = kBegin, .end = kEnd, .from_start = true},

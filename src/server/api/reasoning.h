@@ -13,6 +13,7 @@ struct ReasoningSyntax {
   // What the templates of models have that write so, all of these texts. Without any, only its name selects the row.
   std::vector<std::string_view> in_source = {};
   std::string_view begin = {}, end = {};  // the texts between which the reasoning is
+  bool harmony = false;                   // the format of gpt-oss, which has a reader of its own
   bool from_start = false;                // an answer begins in its reasoning, unless the prompt has ended that
 };
 

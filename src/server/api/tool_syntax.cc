@@ -7,7 +7,9 @@
 
 #include "base/error.h"
 #include "base/strict_json.h"
+#include "server/api/harmony.h"
 #include "server/api/json_scanner.h"
+#include "server/api/python_calls.h"
 
 namespace foe {
 namespace {
@@ -25,18 +27,6 @@ std::optional<json> parsed(std::string_view text) {
 
 std::string quoted(const std::string& text) {
   return json(text).dump(-1, ' ', false, json::error_handler_t::replace);
-}
-
-// Returns the arguments of a call: `text` if it is an object, what is in it if it is a string with an object. Without
-// any they are empty.
-std::optional<std::string> arguments_in(std::string_view text) {
-  if (trim(text).empty()) return "{}";
-  std::optional<json> value = parsed(text);
-  if (!value || !value->is_string())
-    return value && value->is_object() ? std::optional(std::string(text)) : std::nullopt;
-  std::string inner = value->get<std::string>();
-  value = parsed(inner);
-  return value && value->is_object() ? std::optional(inner) : std::nullopt;
 }
 
 // Reads an object with a name and arguments, which some models call parameters.
@@ -191,6 +181,16 @@ Calls deepseek_calls(std::string_view text, const ToolUse&) {
 
 }  // namespace
 
+std::optional<std::string> arguments_in(std::string_view text) {
+  if (trim(text).empty()) return "{}";
+  std::optional<json> value = parsed(text);
+  if (!value || !value->is_string())
+    return value && value->is_object() ? std::optional(std::string(text)) : std::nullopt;
+  std::string inner = value->get<std::string>();
+  value = parsed(inner);
+  return value && value->is_object() ? std::optional(inner) : std::nullopt;
+}
+
 std::span<const ToolSyntax> tool_syntaxes() {
   static const std::vector<std::string_view> kTags = {"<tool_call>", "</tool_call>"};
   static const std::vector<std::string_view> kGlmTags = {"<tool_call>", "</tool_call>", "<arg_key>",
@@ -198,6 +198,7 @@ std::span<const ToolSyntax> tool_syntaxes() {
   static const std::vector<std::string_view> kDeepseek = {"<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>",
                                                           "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>",
                                                           "<｜tool▁sep｜>"};
+  static const std::vector<std::string_view> kPython = {"<|python_start|>", "<|python_end|>", "<|python_tag|>"};
   static const ToolSyntax kRows[] = {
       {.name = "glm45",
        .in_source = "<arg_key>",
@@ -240,6 +241,9 @@ std::span<const ToolSyntax> tool_syntaxes() {
        .whole = "{",
        .markers = {"<|python_tag|>"},
        .parse = llama_calls},
+      {.name = "pythonic", .in_source = "[func_name1(", .whole = "[", .markers = kPython, .parse = python_calls},
+      {.name = "openai", .in_source = "<|channel|>analysis", .markers = harmony_markers(), .harmony = true},
+      {.name = "llama4_pythonic", .in_source = "[func_name1(", .whole = "[", .markers = kPython, .parse = python_calls},
   };
   return kRows;
 }

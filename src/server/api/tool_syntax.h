@@ -25,10 +25,15 @@ struct ToolSyntax {
       {};  // without `begin`: what an answer begins with that is calls as a whole, unless with a marker
   // Texts that may be special tokens. They belong to the text, though other special tokens are left out.
   std::vector<std::string_view> markers = {};
+  bool harmony = false;    // whether calls are messages of gpt-oss' format, which has a reader of its own
   bool short_ids = false;  // whether the templates refuse ids of calls that are not nine letters and digits
-  // Returns the calls in what is between `begin` and `end`, or nothing if it is something else.
+  // Returns the calls in what is between `begin` and `end`, or nothing if it is something else. Null with `harmony`.
   std::optional<std::vector<WrittenCall>> (*parse)(std::string_view text, const ToolUse& use) = nullptr;
 };
+
+// Returns the arguments of a call: `text` if it is an object, what is in it if it is a string with an object. Without
+// any they are empty.
+std::optional<std::string> arguments_in(std::string_view text);
 
 // The rows. Of those whose `in_source` a template has, the first counts.
 std::span<const ToolSyntax> tool_syntaxes();

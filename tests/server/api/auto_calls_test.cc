@@ -105,6 +105,49 @@ TEST(AutoCalls, MistralAndLlama) {
   EXPECT_EQ(llama(R"(<|python_tag|>{"name": "f", "parameters": {}})"), "`` f{}");
 }
 
+TEST(AutoCalls, Pythonic) {
+  const auto read = [](const std::string& text) { return read_all(auto_use("pythonic"), text); };
+  EXPECT_EQ(read("[f(city='Oslo', days=3), get-it()]"), R"(`` f{"city": "Oslo", "days": 3} get-it{})");
+  EXPECT_EQ(read(" [ f ( a = [1, -2.5, ( ], b = 1) ]"), "` [ f ( a = [1, -2.5, ( ], b = 1) ]`");
+  EXPECT_EQ(read(" [ f ( a = [1, -2.5, ] , b = {'k': None, \"l\": {}}, c=[True, False,], ) , ] \n"),
+            R"(`` f{"a": [1, -2.5], "b": {"k": null, "l": {}}, "c": [true, false]})");
+  EXPECT_EQ(read("<|python_start|>[f(a=.5, b=+1_000, c=2., d=1e-3)]<|python_end|>"),
+            R"(`` f{"a": 0.5, "b": 1000, "c": 2.0, "d": 1e-3})");
+  EXPECT_EQ(
+      read(R"x([f(a='it\'s "so"\n', b="\x41\u00e9\U0001F600\d", c='\\', d='[])', e='é')])x"),
+      R"x(`` f{"a": "it's \u0022so\u0022\n", "b": "\u0041\u00e9\ud83d\ude00\\d", "c": "\\", "d": "[])", "e": "é"})x");
+  const std::string deep(40, '['), end(40, ']');
+  for (const std::string text : {"[]",
+                                 "[",
+                                 "[f]",
+                                 "[f(]",
+                                 "[f()",
+                                 "[f(3)]",
+                                 "[f(a=b)]",
+                                 "[f(a=3)] and",
+                                 "[f(a=3, a=4)]",
+                                 "[h(a=3)]",
+                                 "f(a=3)",
+                                 "[f(a='x)]",
+                                 "[f(a={1: 2})]",
+                                 "[f(a=f())]",
+                                 "[f(a=1 2)]",
+                                 "[f(,)]",
+                                 "[,]",
+                                 "[f(a=01)]",
+                                 "[f(a='\\ud83d')]",
+                                 "[f(a='\\U00110000')]",
+                                 "[f(a='\\12')]",
+                                 "[f(a='\\",
+                                 "[f(a=--1)]",
+                                 "[f(a=[,])]",
+                                 "[1] See there.",
+                                 "Hi [f()]"})
+    expect_content("pythonic", text);
+  expect_content("llama4_pythonic", "[f(a=" + deep + end + ")]");
+  EXPECT_EQ(read_all(auto_use("llama4_pythonic"), "[f()]"), "`` f{}");
+}
+
 TEST(AutoCalls, WithArgumentsAsTexts) {
   ToolUse use = auto_use("qwen3_coder");
   use.strings.emplace("f", "a");
@@ -152,6 +195,8 @@ TEST(AutoCalls, TheTemplateShowsHowTheyAreWritten) {
   EXPECT_EQ(name("{{ '<tool_call>\\n' }}"), "hermes");
   EXPECT_EQ(name("{{ '<tool_call>\\n<function=' }}"), "qwen3_coder");
   EXPECT_EQ(name("{{ '[TOOL_CALLS]' }}"), "mistral");
+  EXPECT_EQ(name("{{ '[func_name1(param=value), ...]' }}"), "pythonic");
+  EXPECT_EQ(name("{{ '<|channel|>analysis' }}"), "openai");
   EXPECT_EQ(name("{{ m.content }}"), "none");
   EXPECT_EQ(tool_syntax_for("none", "<tool_call>"), nullptr);
   EXPECT_EQ(tool_syntax_for("mistral", "<tool_call>")->name, "mistral");

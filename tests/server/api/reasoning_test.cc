@@ -101,6 +101,7 @@ TEST(Reasoning, TheTemplateShowsHowItIsWritten) {
   EXPECT_EQ(name("{% set c = m.content.split('</think>')[-1] %}"), "qwen3");
   EXPECT_EQ(name("{{ '<｜Assistant｜>' }}{{ c.split('</think>') }}"), "deepseek_r1");
   EXPECT_EQ(name("{{ '[THINK]' }}"), "mistral");
+  EXPECT_EQ(name("{{ '<|channel|>analysis<|message|>' }}"), "openai_gptoss");
   EXPECT_EQ(name("{{ m.content }}"), "none");
   EXPECT_EQ(reasoning_syntax_for("none", "</think>"), nullptr);
   EXPECT_EQ(reasoning_syntax_for("glm45", "[THINK]")->name, "glm45");
