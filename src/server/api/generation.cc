@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/strict_json.h"
 #include "server/api/harmony.h"
+#include "server/api/tool_calls.h"
 #include "server/api/tool_syntax.h"
 #include "server/http/api_error.h"
 

@@ -25,11 +25,14 @@ std::span<const ReasoningSyntax> reasoning_syntaxes() {
       {.name = "qwen3", .in_source = {kEnd}, .begin = kBegin, .end = kEnd},
       {.name = "deepseek_v3", .begin = kBegin, .end = kEnd},
       {.name = "glm45", .begin = kBegin, .end = kEnd},
+      {.name = "glm47", .begin = kBegin, .end = kEnd},
       {.name = "holo2", .begin = kBegin, .end = kEnd},
       {.name = "kimi_k2", .begin = kBegin, .end = kEnd},
+      {.name = "mimo", .begin = kBegin, .end = kEnd},
       {.name = "nemotron_v3", .begin = kBegin, .end = kEnd},
       {.name = "olmo3", .begin = kBegin, .end = kEnd},
       {.name = "step3", .begin = kBegin, .end = kEnd, .from_start = true},
+      {.name = "step3p5", .begin = kBegin, .end = kEnd, .from_start = true},
   };
   return kRows;
 }

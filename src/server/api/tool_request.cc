@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <string_view>
 
 #include <nlohmann/json.hpp>
@@ -72,9 +73,32 @@ const std::string& chosen_name(const json& choice) {
   const json* function = choice.is_object() ? find_field(choice, "function") : nullptr;
   const json* name = function && function->is_object() ? find_field(*function, "name") : nullptr;
   if (!name || !name->is_string() || (type && *type != "function"))
-    refuse("tool_choice", "expected none, auto, required or {}, got {}",
-           R"({"type": "function", "function": {"name": ...}})", excerpt(choice));
+    refuse("tool_choice", "expected none, auto, required, {} or {}, got {}",
+           R"({"type": "function", "function": {"name": ...}})",
+           R"({"type": "allowed_tools", "allowed_tools": {"mode": ..., "tools": [...]}})", excerpt(choice));
   return name->get_ref<const std::string&>();
+}
+
+// Returns the names that {"type": "allowed_tools", "allowed_tools": {"mode": ..., "tools": [...]}} lists, in the order
+// of `names`, and sets whether one of these tools must be called.
+std::vector<std::string> allowed_names(const json& choice, const std::vector<std::string>& names, bool& required) {
+  const json* allowed = find_field(choice, "allowed_tools");
+  const json* mode = allowed && allowed->is_object() ? find_field(*allowed, "mode") : nullptr;
+  const json* tools = mode ? find_field(*allowed, "tools") : nullptr;
+  if (!tools || !tools->is_array() || tools->empty() || (*mode != "auto" && *mode != "required"))
+    refuse("tool_choice", "expected allowed_tools with the mode auto or required, and tools, got {}", excerpt(choice));
+  required = *mode == "required";
+  std::set<std::string> listed;
+  for (const json& tool : *tools) {
+    const std::string& name = chosen_name(tool);
+    if (std::ranges::find(names, name) == names.end())
+      refuse("tool_choice", "expected names of the tools, got {}", excerpt(name));
+    listed.insert(name);
+  }
+  std::vector<std::string> result;
+  std::ranges::copy_if(names, std::back_inserter(result),
+                       [&](const std::string& name) { return listed.contains(name); });
+  return result;
 }
 
 // Makes references within a schema refer to the same place of a larger one, which has the schema at `path`.
@@ -123,6 +147,13 @@ ToolUse read_tool_use(const json& object, const ToolSyntax* syntax) {
   if (*choice == "none") return {};
   if (*choice == "required") {
     use.choice = ToolChoice::kRequired;
+    return use;
+  }
+  if (const json* type = choice->is_object() ? find_field(*choice, "type") : nullptr;
+      type && *type == "allowed_tools") {
+    bool required = false;
+    use.names = allowed_names(*choice, use.names, required);
+    if (required) use.choice = ToolChoice::kRequired;
     return use;
   }
   const std::string& name = chosen_name(*choice);

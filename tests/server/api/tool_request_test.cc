@@ -81,6 +81,26 @@ TEST(ToolRequest, ANamedCallIsItsArguments) {
                  {"{}", R"({"a": [1]})"}, {"3", "[]", "null"});
 }
 
+std::string allowed(const std::string& mode, const std::string& tools) {
+  return kTwo + R"(, "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": ")" + mode +
+         R"(", "tools": [)" + tools + "]}}";
+}
+
+const std::string kOnlyG = R"({"type": "function", "function": {"name": "g"}})";
+
+// The template gets all tools, so that its beginning stays in the prefix cache; only some may be called.
+TEST(ToolRequest, AllowedToolsAreSomeOfThem) {
+  const GenerationRequest r = parse_with(allowed("auto", kOnlyG));
+  EXPECT_EQ(r.tools.choice, ToolChoice::kAuto);
+  EXPECT_THAT(r.tools.names, testing::ElementsAre("g"));
+  EXPECT_EQ(r.constraint.kind, Constraint::Kind::kNone);
+  EXPECT_EQ(r.prompts[0].tokens(), parse_with(kTwo).prompts[0].tokens());
+  const std::string f = R"({"name":"f","parameters":{"city":"a"}})", g = R"({"name":"g","parameters":{}})";
+  expect_answers(allowed("required", kOnlyG), {"[" + g + "]", "[" + g + "," + g + "]"}, {"[" + f + "]", "[]", "{}"});
+  expect_answers(allowed("required", kOnlyG + R"(, {"type": "function", "function": {"name": "f"}})"),
+                 {"[" + g + "]", "[" + f + "," + g + "]"}, {"[]"});
+}
+
 TEST(ToolRequest, ReferencesStayWithinTheirTool) {
   const std::string list = R"({"type": "object", "required": ["v"], "properties": {"v": {"$ref": "#/$defs/v"},)"
                            R"( "next": {"$ref": "#"}, "enum": {"const": {"$ref": "#/x"}}}, "$defs": {"v": {"type": )";
@@ -128,7 +148,8 @@ TEST(ToolRequest, RefusesToolsThatAreNoFunctions) {
 TEST(ToolRequest, RefusesChoicesThatCannotBe) {
   const auto choice = [](const std::string& value) { return refusal_with(kTwo + R"(, "tool_choice": )" + value); };
   const std::string one_of =
-      R"(tool_choice: expected none, auto, required or {"type": "function", "function": {"name": ...}}, got )";
+      R"(tool_choice: expected none, auto, required, {"type": "function", "function": {"name": ...}} or )"
+      R"({"type": "allowed_tools", "allowed_tools": {"mode": ..., "tools": [...]}}, got )";
   EXPECT_EQ(choice(R"({"type": "function", "function": {"name": "h"}})"),
             "tool_choice: expected the name of one of the tools, got \"h\"");
   EXPECT_EQ(choice("{}"), one_of + "{}");
@@ -143,6 +164,14 @@ TEST(ToolRequest, RefusesChoicesThatCannotBe) {
     EXPECT_THAT(choice(value + R"(, "ignore_eos": true)"), StartsWith("ignore_eos: expected false"));
     EXPECT_EQ(choice(value + R"(, "response_format": {"type": "text"})"), "accepted");
   }
+  const auto of = [](const std::string& mode, const std::string& tools) { return refusal_with(allowed(mode, tools)); };
+  const std::string unknown = R"({"type": "function", "function": {"name": "h"}})";
+  EXPECT_EQ(of("auto", kOnlyG + ", " + unknown), "tool_choice: expected names of the tools, got \"h\"");
+  EXPECT_EQ(of("required", "3"), one_of + "3");
+  for (const std::string& wrong : {of("auto", ""), of("any", kOnlyG), choice(R"({"type": "allowed_tools"})"),
+                                   choice(R"({"type": "allowed_tools", "allowed_tools": {"tools": []}})")})
+    EXPECT_THAT(wrong,
+                StartsWith("tool_choice: expected allowed_tools with the mode auto or required, and tools, got "));
   EXPECT_EQ(choice(R"("required", "parallel_tool_calls": 1)"), "parallel_tool_calls: expected true or false, got 1");
 }
 
