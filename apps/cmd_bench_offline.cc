@@ -125,7 +125,7 @@ void run_offline(OfflineFlags flags) {
 void add_offline_command(Command bench) {
   auto flags = std::make_shared<OfflineFlags>();
   flags->workload.prompts = 64;
-  flags->workload.input_len = 128;
+  flags->workload.default_input_len = 128;
   Command command = bench.subcommand(
       "offline", "Throughput of the engine without a server: all requests at once, greedy, each to its full length");
   add_model_flags(command, flags->model);

@@ -55,6 +55,10 @@ void complete_rates(ServeBenchFlags& flags) {
   if (paper && !flags.paced)
     for (const double gap : flags.gaps) flags.rates.push_back(1 / (gap * flags.workload.scale));
   if (flags.rates.empty()) flags.rates = {INFINITY};
+  std::vector<double> ascending = flags.rates;
+  std::ranges::sort(ascending);
+  if (const auto twice = std::ranges::adjacent_find(ascending); twice != ascending.end())
+    fail("{}: expected each rate once, got {} requests per second again", paper ? "--gap" : "--request-rate", *twice);
   if (flags.burstiness != 1 && !flags.is_ramp() &&
       std::ranges::all_of(flags.rates, [](double r) { return r == INFINITY; }))
     fail("--burstiness: expected a finite --request-rate or --ramp-up-strategy beside it, got none");

@@ -28,9 +28,9 @@ void add_workload_flags(Command command, WorkloadOptions& options) {
   command.option("--num-prompts", options.prompts, "most requests to send").range(1, 10'000'000).show_default();
   command
       .option("--random-input-len,--input-len", options.input_len,
-              "tokens of a random prompt, not counting --random-prefix-len")
-      .range(1, kMaxTokens)
-      .show_default();
+              fmt::format("tokens of a random prompt, not counting --random-prefix-len; default: {}",
+                          options.default_input_len))
+      .range(1, kMaxTokens);
   command
       .option("--random-output-len,--output-len", options.output_len,
               "tokens of an answer; default: what the file says, or else 256; for random prompts 128")

@@ -27,13 +27,14 @@ Two files of a model must fit into memory: olmoe has half its layers in bf16. Ne
 import argparse
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import points
 import report
 import rounds
-from models import SHAPES, Models, run
+from models import SHAPES, Models
 from peers import PEERS, ROOT, add_flags as add_peer_flags
 
 FORMATS = ("int4", "int8", "bf16")
@@ -105,7 +106,8 @@ def compare_file(flags, models: Models, file: Path) -> dict | None:
 def machine() -> dict:
     cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines()
                 if line.startswith("model name")), "unknown")
-    return {"cpu": cpu, "cores": os.cpu_count(), "commit": run("git", "-C", ROOT, "describe", "--always", "--dirty").strip()}
+    git = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True)  # a tarball has none
+    return {"cpu": cpu, "cores": os.cpu_count(), "commit": git.stdout.strip() or "unknown"}
 
 
 def parse_flags():

@@ -33,9 +33,10 @@ std::vector<Lengths> random_lengths(const WorkloadOptions& options) {
     const double low = std::floor(mean * (1 - options.range_ratio)), high = std::ceil(mean * (1 + options.range_ratio));
     return draws.between(std::max(1, static_cast<int>(low)), std::max(1, static_cast<int>(high)));
   };
+  const int input = options.input_len > 0 ? options.input_len : options.default_input_len;
   const int output = options.output_len > 0 ? options.output_len : kDefaultRandomOutput;
   std::vector<Lengths> lengths(options.prompts);
-  for (Lengths& l : lengths) l.input = draw(options.input_len) + options.prefix_len, l.output = draw(output);
+  for (Lengths& l : lengths) l.input = draw(input) + options.prefix_len, l.output = draw(output);
   return lengths;
 }
 
@@ -189,6 +190,7 @@ void refuse_what_does_not_apply(const WorkloadOptions& options) {
     if (given) fail("{}: expected it with {}, got it with {}", flag, needs, which);
   };
   refuse((random || paper) && !options.path.empty(), "--dataset-path", "a dataset that is a file");
+  refuse(!random && options.input_len != 0, "--random-input-len", "random prompts");
   refuse(!random && options.range_ratio != 0, "--random-range-ratio", "random prompts");
   refuse(!random && options.prefix_len != 0, "--random-prefix-len", "random prompts");
   refuse(!paper && !trace && options.scale != 1, "--scale", "--preset paper or --dataset-name trace");

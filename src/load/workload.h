@@ -32,8 +32,9 @@ struct WorkloadOptions {
   std::string preset = "";         // "paper", or empty
   int prompts = 1000;              // the most prompts
   std::uint64_t seed = 0;
-  bool shuffled = true;    // sharegpt, longbench: whether prompts are in an order that the seed decides
-  int input_len = 1024;    // random: tokens of a prompt without the prefix
+  bool shuffled = true;  // sharegpt, longbench: whether prompts are in an order that the seed decides
+  int input_len = 0;     // random: tokens of a prompt without the prefix; 0: default_input_len
+  int default_input_len = 1024;
   int output_len = 0;      // 0: as the dataset says, or its default
   double range_ratio = 0;  // random: lengths are uniform in [1 - r, 1 + r] times the two above
   int prefix_len = 0;      // random: tokens at the beginning that all prompts share

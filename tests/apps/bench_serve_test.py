@@ -460,6 +460,7 @@ class BadServers(Bench):
         for flags, status, message in (
             (["--request-rate", "0"], 2, "--request-rate"),
             (["--request-rate", "nan"], 2, "--request-rate"),
+            (["--request-rate", "2,1,2"], 1, "--request-rate: expected each rate once, got 2"),
             (["--request-rate", "1,x"], 2, "--request-rate"),
             (["--burstiness", "0"], 2, "--burstiness"),
             (["--scale", "nan"], 2, "--scale"),

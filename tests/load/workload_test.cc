@@ -91,8 +91,10 @@ TEST(Workload, FitsTheContextAndSaysSo) {
 
 TEST(Workload, RefusesWhatItWouldIgnore) {
   for (const WorkloadOptions& options :
-       {WorkloadOptions{.path = "/x"}, WorkloadOptions{.path = "/x", .preset = "paper"},
-        WorkloadOptions{.preset = "paper", .range_ratio = 0.5}, WorkloadOptions{.preset = "paper", .prefix_len = 1},
+       {WorkloadOptions{.path = "/x"}, WorkloadOptions{.preset = "paper", .input_len = 1024},
+        WorkloadOptions{.dataset = "custom", .path = "/x", .input_len = 1024},
+        WorkloadOptions{.path = "/x", .preset = "paper"}, WorkloadOptions{.preset = "paper", .range_ratio = 0.5},
+        WorkloadOptions{.preset = "paper", .prefix_len = 1},
         WorkloadOptions{.dataset = "custom", .path = "/x", .prefix_len = 1}, WorkloadOptions{.scale = 2},
         WorkloadOptions{.shuffled = false}, WorkloadOptions{.dataset = "trace", .path = "/x", .shuffled = false}})
     EXPECT_THAT([&] { make_workload(options, {}); },
