@@ -19,6 +19,7 @@
 #include "sched/scheduler.h"
 #include "server/api/generation.h"
 #include "server/api/info_api.h"
+#include "server/api/messages_api.h"
 #include "server/api/tokenize_api.h"
 #include "server/api/work_pool.h"
 #include "server/health_probe.h"
@@ -108,7 +109,7 @@ class FrontEnd {
       // Path and message may contain bytes that the client chose, so they are escaped and cut.
       spdlog::info("{} {} {:?} is refused with {}: {:?}", request.id, shorten(request.method), shorten(request.path),
                    status, shorten(message, kMaxMessageBytes));
-      send_error(*reply, status, message, param);
+      send_error(*reply, status, message, param, error_form(request.path));
     };
     try {
       action();
@@ -139,6 +140,9 @@ class FrontEnd {
   static const Route& route_of(const HttpRequest& request, const Reply& reply) {
     static constexpr Route kRoutes[] = {{"/v1/completions", "POST", &FrontEnd::complete},
                                         {"/v1/chat/completions", "POST", &FrontEnd::chat},
+                                        {"/v1/messages", "POST", &FrontEnd::message},
+                                        {"/v1/messages/count_tokens", "POST", &FrontEnd::count_tokens},
+                                        {"/v1/responses", "POST", &FrontEnd::respond},
                                         {"/v1/models", "GET", &FrontEnd::list_models},
                                         {"/v1/models/", "GET", &FrontEnd::show_model},
                                         {"/version", "GET", &FrontEnd::show_version},
@@ -201,11 +205,14 @@ class FrontEnd {
 
   void tokenize_text(const Call& call, const Reply& reply) {
     check_unread(16 * call->body.size());
-    in_background<std::string>(call, reply, tokenize,
-                               [reply](std::string body) { reply->send({.body = std::move(body)}); });
+    send_what(tokenize, call, reply);
   }
-  void detokenize_ids(const Call& call, const Reply& reply) {
-    in_background<std::string>(call, reply, detokenize,
+  void detokenize_ids(const Call& call, const Reply& reply) { send_what(detokenize, call, reply); }
+  void count_tokens(const Call& call, const Reply& reply) { send_what(count_message_tokens, call, reply); }
+
+  // Replies with what `makes` returns for the request's body, in the work pool.
+  void send_what(std::string (*makes)(std::string_view, const ServedModel&), const Call& call, const Reply& reply) {
+    in_background<std::string>(call, reply, makes,
                                [reply](std::string body) { reply->send({.body = std::move(body)}); });
   }
 
@@ -265,6 +272,8 @@ class FrontEnd {
 
   void complete(const Call& call, const Reply& reply) { generate("cmpl-", parse_completion_request, call, reply); }
   void chat(const Call& call, const Reply& reply) { generate("chatcmpl-", parse_chat_request, call, reply); }
+  void respond(const Call& call, const Reply& reply) { generate("resp_", parse_responses_request, call, reply); }
+  void message(const Call& call, const Reply& reply) { generate("msg_", parse_messages_request, call, reply); }
 
   void generate(const char* prefix, GenerationRequest (*read)(std::string_view, const ServedModel&), const Call& call,
                 const Reply& reply) {

@@ -209,6 +209,10 @@ ChatPrompt encode_chat(const json& object, const ServedModel& model) {
 
 GenerationRequest parse_chat_request(std::string_view body, const ServedModel& model) {
   const JsonBody object = parse_object(body);
+  return read_chat_request(object, model);
+}
+
+GenerationRequest read_chat_request(const json& object, const ServedModel& model) {
   GenerationRequest request;
   request.api = Api::kChat;
   read_common(object, model, request);

@@ -1,11 +1,8 @@
 // Reads what the text of the answer must keep to: OpenAI's response_format, vLLM's structured_outputs, and the same
 // rules as other servers and older clients write them. A choice of tools that must be called is such a rule, too.
-#include <algorithm>
-#include <initializer_list>
 #include <optional>
 #include <string_view>
 
-#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "base/strict_json.h"
@@ -44,13 +41,6 @@ std::string choice_text(const std::string& field, const json& choice) {
 std::string grammar_text(const std::string& field, const json& grammar) {
   if (!grammar.is_string()) refuse(field, "expected a grammar, a string, got {}", excerpt(grammar));
   return grammar.get<std::string>();
-}
-
-// Refuses members that would be ignored.
-void require_members(const std::string& field, const json& object, std::initializer_list<std::string_view> known) {
-  for (const auto& [name, value] : object.items())
-    if (!value.is_null() && std::ranges::find(known, name) == known.end())
-      refuse(field, "expected {}, got \"{}\"", fmt::join(known, ", "), shorten(name));
 }
 
 std::optional<Rule> read_response_format(const json& format) {

@@ -49,6 +49,7 @@ Generation::Generation(AnswerHeader header, GenerationRequest request, const Tok
   header_.tools = request_.tools.choice;
   header_.reasoning = request_.reasoning.syntax && request_.reasoning.include;
   markers_ = markers_of(request_);
+  writer_ = make_answer_writer(header_, request_);
   metrics_.accepted(request_.n);
   for (std::size_t i = 0; i < request_.choices(); ++i) {
     choices_.push_back({StreamDecoder(tokenizer, request_.skip_special_tokens),
@@ -62,8 +63,7 @@ Generation::Generation(AnswerHeader header, GenerationRequest request, const Tok
   }
   if (!request_.stream) return;
   reply_->begin_stream("text/event-stream");
-  for (std::size_t i = 0; header_.api == Api::kChat && i < choices_.size(); ++i)
-    write(role_chunk(header_, with_usage(i), request_.include_usage));
+  for (std::size_t i = 0; i < choices_.size(); ++i) write(writer_->begin(with_usage(i), usage()));
 }
 
 bool Generation::take(std::size_t index, const TokenEvent& event) {
@@ -92,17 +92,23 @@ bool Generation::take(std::size_t index, const TokenEvent& event) {
   }
   measure(choice, event);
   const bool finished = piece.finish.has_value();
-  if (request_.stream && (!piece.reasoning.empty() || !piece.text.empty() || !piece.calls.empty() || finished)) {
-    write(answer_chunk(header_, with_usage(index), request_.include_usage));
-    piece.reasoning.clear();
-    piece.text.clear();
-    piece.calls.clear();
-    if (piece.logprobs) piece.logprobs->clear();
-    if (piece.token_ids) piece.token_ids->clear();
-    piece.prompt_token_ids = nullptr;
-  }
+  if (!piece.reasoning.empty() || !piece.text.empty() || !piece.calls.empty() || finished) write_piece(index);
   if (finished && --unfinished_ == 0) end();
   return finished;
+}
+
+// Gives the writer what has come of a choice, unless the reply is written as a whole.
+void Generation::write_piece(std::size_t index) {
+  if (!request_.stream && !writer_->collects()) return;
+  const std::string events = writer_->piece(with_usage(index));
+  if (request_.stream) write(events);
+  ChoicePiece& piece = choices_[index].piece;
+  piece.reasoning.clear();
+  piece.text.clear();
+  piece.calls.clear();
+  if (piece.logprobs) piece.logprobs->clear();
+  if (piece.token_ids) piece.token_ids->clear();
+  piece.prompt_token_ids = nullptr;
 }
 
 // Takes what the first token of a choice says of the prompt. With echo, the text begins with the prompt.
@@ -170,7 +176,7 @@ void Generation::take_text(Choice& choice, const std::string& text, bool last) {
   add(choice.reader->push(text));
   if (!last) return;
   add(choice.reader->finish());
-  piece.ends_in_calls = choice.reader->complete() && request_.tools.choice != ToolChoice::kNamed;
+  piece.ends_in_calls = choice.reader->complete();
 }
 
 // Returns how many tokens so far are reasoning, with its marks: those whose text begins in it.
@@ -254,16 +260,16 @@ void Generation::end_with(const std::string& status) {
 void Generation::end() {
   end_with(to_string(*choices_.back().piece.finish));
   if (request_.stream) {
-    if (request_.include_usage) write(usage_chunk(header_, usage()));
-    write(done_chunk());
+    write(writer_->end(usage()));
     return reply_->end();
   }
   send_answer();
 }
 
-void Generation::write(std::string_view piece) {
+void Generation::write(std::string_view events) {
+  if (events.empty()) return;
   written_ = Clock::now();
-  reply_->write(piece);
+  reply_->write(events);
 }
 
 void Generation::send_answer() {
@@ -274,13 +280,14 @@ void Generation::send_answer() {
   const auto parts = std::make_shared<Parts>();
   for (Choice& choice : choices_) parts->pieces.push_back(std::move(choice.piece));
   // The prompts' ids, which pieces refer to, are those of the request.
-  const auto make = [parts, header = header_, usage = usage(), prompts = request_.prompts] {
-    parts->body = answer_body(header, parts->pieces, usage);
+  const auto make = [parts, writer = writer_, usage = usage(), prompts = request_.prompts] {
+    parts->body = writer->body(parts->pieces, usage);
     parts->pieces.clear();
   };
-  const auto send = [parts, reply = reply_](const std::exception_ptr& error) {
+  const auto send = [parts, reply = reply_, form = error_form()](const std::exception_ptr& error) {
     if (error)
-      return send_error(*reply, 500, "out of memory for this reply; ask for a shorter one, or for fewer choices");
+      return send_error(*reply, 500, "out of memory for this reply; ask for a shorter one, or for fewer choices", "",
+                        form);
     reply->send({.body = std::move(parts->body)});
   };
   const std::size_t bytes = reply_bytes(request_);
@@ -295,14 +302,13 @@ void Generation::send_answer() {
 void Generation::fail(int status, const std::string& message) {
   end_with(fmt::format("error {}: {:?}", status, shorten(message, kMaxMessageBytes)));
   metrics_.failed(status, unfinished_);
-  if (!request_.stream) return send_error(*reply_, status, message);
-  write(error_chunk(status, message));
-  write(done_chunk());
+  if (!request_.stream) return send_error(*reply_, status, message, "", error_form());
+  write(writer_->failure(status, message));
   reply_->end();
 }
 
 void Generation::reassure() {
-  if (request_.stream && !ended_ && seconds_since(written_) > kSilentSeconds) write(comment());
+  if (request_.stream && !ended_ && seconds_since(written_) > kSilentSeconds) write(writer_->silence());
 }
 
 void Generation::client_left() {

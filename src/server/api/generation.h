@@ -1,5 +1,5 @@
-// The answer to one POST /v1/completions or /v1/chat/completions: it takes tokens and writes the reply, as one body or
-// as a stream.
+// The answer to one request for a text: it takes tokens and writes the reply, as one body or as a stream, in the form
+// of the request's endpoint (AnswerWriter).
 #pragma once
 
 #include <memory>
@@ -9,9 +9,10 @@
 
 #include "base/clock.h"
 #include "server/api/answer_reader.h"
-#include "server/api/generation_response.h"
+#include "server/api/answer_writer.h"
 #include "server/api/stop_strings.h"
 #include "server/api/work_pool.h"
+#include "server/http/api_error.h"
 #include "server/http/server.h"
 #include "server/metrics/metrics.h"
 #include "server/ranks/answer.h"
@@ -32,7 +33,7 @@ class Generation : public Answer {
   // reply ends with its last choice. Returns whether the choice has ended.
   bool take(std::size_t choice, const TokenEvent& event) override;
   void fail(int status, const std::string& message) override;
-  // Writes a comment to a stream that has been silent for kSilentSeconds.
+  // Writes something to a stream that has been silent for kSilentSeconds.
   void reassure() override;
   void client_left() override;
   bool ended() const override { return ended_; }
@@ -62,11 +63,13 @@ class Generation : public Answer {
   void report_prompt(Choice& choice, const std::vector<std::int32_t>& prompt, const std::vector<LogprobEntry>& entries);
   const ChoicePiece& with_usage(std::size_t index);
   void measure(Choice& choice, const TokenEvent& event);
-  void write(std::string_view piece);
+  void write(std::string_view events);
+  void write_piece(std::size_t index);
   void end();
   void send_answer();
   void end_with(const std::string& status);
   AnswerUsage usage() const;
+  ErrorForm error_form() const { return header_.api == Api::kMessages ? ErrorForm::kAnthropic : ErrorForm::kOpenAi; }
   const std::vector<std::int32_t>& prompt_of(std::size_t choice) const {
     return request_.prompts[choice / request_.n].tokens();
   }
@@ -75,6 +78,7 @@ class Generation : public Answer {
   GenerationRequest request_;
   Tokenizer tokenizer_;
   std::shared_ptr<HttpReply> reply_;
+  std::shared_ptr<AnswerWriter> writer_;
   Metrics& metrics_;
   WorkPool* work_pool_;
   std::vector<std::string_view> markers_;  // the special tokens that answers are read by

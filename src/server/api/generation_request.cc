@@ -208,7 +208,7 @@ std::size_t reply_bytes(const GenerationRequest& request) {
     for (const auto& prompt : request.prompts)
       tokens += request.n * prompt.size() * static_cast<std::size_t>(2 + request.prompt_logprobs);
   const int reports = request.sampling.logprobs < 0 ? 0 : 2 + request.sampling.logprobs;
-  return tokens * (kTokenBytes + kReportBytes * static_cast<std::size_t>(reports));
+  return tokens * (kTokenBytes + kReportBytes * static_cast<std::size_t>(reports)) + 3 * request.repeated.size();
 }
 
 void check_model(const json& object, const ServedModel& model) {

@@ -1,4 +1,5 @@
-// Reads and checks what a client asks to be generated, at either endpoint: OpenAI's fields and further ones of vLLM's.
+// Reads and checks what a client asks to be generated, at any endpoint: OpenAI's fields and further ones of vLLM's.
+// Other APIs are read as the same chat in OpenAI's (other_api.h).
 //
 // One default differs from OpenAI's: without `temperature` the answer is greedy (0 instead of 1), unless the model's
 // generation_config.json says otherwise (ServedModel::defaults). A field that is null
@@ -45,7 +46,8 @@ struct ServedModel {
   std::shared_ptr<GrammarCache> grammars = std::make_shared<GrammarCache>(8);  // compiled to check schemas
 };
 
-enum class Api { kCompletions, kChat };
+enum class Api { kCompletions, kChat, kMessages, kResponses };
+inline constexpr Api kAllApis[] = {Api::kCompletions, Api::kChat, Api::kMessages, Api::kResponses};
 
 struct GenerationRequest {
   Api api = Api::kCompletions;
@@ -73,6 +75,8 @@ struct GenerationRequest {
   ToolUse tools;
   ReasoningUse reasoning;
   std::shared_ptr<const SequenceRoute> route;
+  // Responses: what the reply repeats of the request, the members of an object of JSON, each with a comma behind it.
+  std::string repeated = {};
 
   // Choice c is choice c % n of prompt c / n.
   std::size_t choices() const { return prompts.size() * n; }
@@ -81,10 +85,12 @@ struct GenerationRequest {
 // Returns about how many bytes the reply may have at most.
 std::size_t reply_bytes(const GenerationRequest& request);
 
-// Read the bodies of POST /v1/completions and POST /v1/chat/completions, which may be any bytes. Throw ApiError with
-// status 400, naming the field, or 404 for another model.
+// Read the bodies of POST /v1/completions, /v1/chat/completions, /v1/messages and /v1/responses, which may be any
+// bytes. Throw ApiError with status 400, naming the field, or 404 for another model.
 GenerationRequest parse_completion_request(std::string_view body, const ServedModel& model);
 GenerationRequest parse_chat_request(std::string_view body, const ServedModel& model);
+GenerationRequest parse_messages_request(std::string_view body, const ServedModel& model);
+GenerationRequest parse_responses_request(std::string_view body, const ServedModel& model);
 
 // Returns a request to the engine for each choice. Without a seed each choice gets a random one; otherwise the seed of
 // choice j of a prompt follows from the seed and j. `eos_ids` are the model's end-of-text ids.
@@ -106,6 +112,8 @@ std::vector<std::int32_t> encode_prompt(const std::string& text, const char* fie
 // truncate_prompt_tokens says, all if it is absent.
 std::vector<std::int32_t> truncated(const nlohmann::ordered_json& object, const ServedModel& model,
                                     std::vector<std::int32_t> ids);
+// Reads a chat in OpenAI's form.
+GenerationRequest read_chat_request(const nlohmann::ordered_json& object, const ServedModel& model);
 // A conversation as the chat template writes it.
 struct ChatPrompt {
   std::vector<std::int32_t> ids;

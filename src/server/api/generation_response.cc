@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
+#include "server/api/json_text.h"
 #include "server/http/api_error.h"
 #include "text/utf8.h"
 
@@ -10,11 +11,6 @@ namespace foe {
 namespace {
 
 using json = nlohmann::ordered_json;
-
-// Tokens, and what an error quotes from a request, need not be valid UTF-8. Ill-formed bytes are replaced.
-std::string dump(const json& value) {
-  return value.dump(-1, ' ', false, json::error_handler_t::replace);
-}
 
 std::string event(const std::string& data) {
   return "data: " + data + "\n\n";
@@ -62,20 +58,10 @@ json chat_token(const std::string& token, float logprob) {
   return {{"token", name_of(token)}, {"logprob", logprob}, {"bytes", bytes}};
 }
 
-json chat_logprobs(const std::vector<TokenReport>& tokens) {
-  json content = json::array();
-  for (const TokenReport& t : tokens) {
-    json report = chat_token(t.token, t.logprob.value_or(0.0f));
-    report["top_logprobs"] = json::array();
-    for (const auto& [token, logprob] : t.top) report["top_logprobs"].push_back(chat_token(token, logprob));
-    content.push_back(std::move(report));
-  }
-  return {{"content", std::move(content)}};
-}
-
 json logprobs_of(Api api, const ChoicePiece& choice) {
   if (!choice.logprobs) return nullptr;
-  return api == Api::kChat ? chat_logprobs(*choice.logprobs) : completion_logprobs(*choice.logprobs);
+  return api == Api::kChat ? json{{"content", chat_token_reports(*choice.logprobs)}}
+                           : completion_logprobs(*choice.logprobs);
 }
 
 json prompt_logprobs_of(const std::vector<PromptReport>& places) {
@@ -136,8 +122,10 @@ json message_of(const AnswerHeader& header, const ChoicePiece& choice) {
   return message;
 }
 
-const char* finish_reason_of(const ChoicePiece& choice) {
-  if (choice.ends_in_calls && *choice.finish == FinishReason::kStop) return "tool_calls";
+// As with OpenAI and vLLM, a call of the one named tool ends with "stop".
+const char* finish_reason_of(const AnswerHeader& header, const ChoicePiece& choice) {
+  const bool calls = choice.ends_in_calls && header.tools != ToolChoice::kNamed;
+  if (calls && *choice.finish == FinishReason::kStop) return "tool_calls";
   return to_string(*choice.finish);
 }
 
@@ -150,7 +138,7 @@ json choice_of(const AnswerHeader& header, const ChoicePiece& choice, bool chunk
   else
     result["message"] = message_of(header, choice);
   result["logprobs"] = logprobs_of(header.api, choice);
-  result["finish_reason"] = choice.finish ? json(finish_reason_of(choice)) : json(nullptr);
+  result["finish_reason"] = choice.finish ? json(finish_reason_of(header, choice)) : json(nullptr);
   if (choice.token_ids) result["token_ids"] = *choice.token_ids;
   if (choice.prompt_token_ids) result["prompt_token_ids"] = *choice.prompt_token_ids;
   if (choice.prompt_logprobs && header.api == Api::kCompletions)
@@ -175,23 +163,34 @@ std::string chunk_of(const AnswerHeader& header, json choices, bool null_usage,
   json body = object_of(header, true);
   body["choices"] = std::move(choices);
   if (null_usage) body["usage"] = usage ? usage_of(*usage) : json(nullptr);
-  return event(dump(body));
+  return event(json_text(body));
 }
 
 }  // namespace
 
+json chat_token_reports(const std::vector<TokenReport>& tokens) {
+  json content = json::array();
+  for (const TokenReport& t : tokens) {
+    json report = chat_token(t.token, t.logprob.value_or(0.0f));
+    report["top_logprobs"] = json::array();
+    for (const auto& [token, logprob] : t.top) report["top_logprobs"].push_back(chat_token(token, logprob));
+    content.push_back(std::move(report));
+  }
+  return content;
+}
+
 std::string answer_body(const AnswerHeader& header, const std::vector<ChoicePiece>& choices, const AnswerUsage& usage) {
   // As a JSON value a choice takes many times the memory that it takes as text, so only one at a time is made.
-  std::string body = dump(object_of(header, false));
+  std::string body = json_text(object_of(header, false));
   body.pop_back();
   body += ",\"choices\":[";
   for (const ChoicePiece& choice : choices) {
     if (&choice != &choices.front()) body += ',';
-    body += dump(choice_of(header, choice, false));
+    body += json_text(choice_of(header, choice, false));
   }
-  body += "],\"usage\":" + dump(usage_of(usage));
+  body += "],\"usage\":" + json_text(usage_of(usage));
   if (header.api == Api::kChat && choices.front().prompt_logprobs)  // a chat has one prompt
-    body += ",\"prompt_logprobs\":" + dump(prompt_logprobs_of(*choices.front().prompt_logprobs));
+    body += ",\"prompt_logprobs\":" + json_text(prompt_logprobs_of(*choices.front().prompt_logprobs));
   return body + '}';
 }
 
@@ -211,7 +210,7 @@ std::string usage_chunk(const AnswerHeader& header, const AnswerUsage& usage) {
   json body = object_of(header, true);
   body["choices"] = json::array();
   body["usage"] = usage_of(usage);
-  return event(dump(body));
+  return event(json_text(body));
 }
 
 std::string error_chunk(int status, const std::string& message) {

@@ -7,6 +7,8 @@
 #include <variant>
 #include <vector>
 
+#include <nlohmann/json_fwd.hpp>
+
 #include "core/request.h"
 #include "server/api/answer_reader.h"
 #include "server/api/generation_request.h"
@@ -16,7 +18,7 @@ namespace foe {
 // The fields that all parts of an answer share.
 struct AnswerHeader {
   Api api = Api::kCompletions;
-  std::string id;  // "cmpl-..." or "chatcmpl-..."
+  std::string id;  // "cmpl-...", "chatcmpl-...", "msg_..." or "resp_..."
   std::string model;
   std::int64_t created = 0;  // seconds since 1970
   ToolChoice tools = ToolChoice::kNone;
@@ -30,6 +32,9 @@ struct TokenReport {
   std::vector<std::pair<std::string, float>> top;
   std::size_t offset = 0;  // where it is in the choice's text, in characters
 };
+
+// Returns the reports in the form that chats have them in.
+nlohmann::ordered_json chat_token_reports(const std::vector<TokenReport>& tokens);
 
 // What is reported of one place in a prompt: the token that is there first, then the most likely ones.
 struct PromptReport {
@@ -55,7 +60,7 @@ struct ChoicePiece {
   std::string text;
   std::string reasoning = {};
   std::vector<ToolCallPiece> calls = {};
-  bool ends_in_calls = false;  // whether the finish reason is tool_calls where it would be stop
+  bool ends_in_calls = false;  // with finish: whether there are calls, and the last one is complete
   std::optional<std::vector<TokenReport>> logprobs = {};          // none if they were not asked for
   std::optional<std::vector<std::int32_t>> token_ids = {};        // likewise
   const std::vector<std::int32_t>* prompt_token_ids = nullptr;    // in the first piece if ids were asked for; not owned

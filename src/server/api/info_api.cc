@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/strict_json.h"
+#include "server/api/json_text.h"
 #include "server/http/api_error.h"
 #include "text/hex.h"
 #include "text/tokenizer_config.h"
@@ -16,10 +17,6 @@ namespace foe {
 namespace {
 
 using json = nlohmann::ordered_json;
-
-std::string as_text(const json& value) {
-  return value.dump(-1, ' ', false, json::error_handler_t::replace);
-}
 
 json card(const std::string& model, std::int64_t created, int max_positions) {
   return {{"id", model},
@@ -50,7 +47,7 @@ std::string percent_decoded(std::string_view text) {
 }  // namespace
 
 std::string models_body(const std::string& model, std::int64_t created, int max_positions) {
-  return as_text({{"object", "list"}, {"data", json::array({card(model, created, max_positions)})}});
+  return json_text({{"object", "list"}, {"data", json::array({card(model, created, max_positions)})}});
 }
 
 std::string model_body(const std::string& path, const std::string& model, std::int64_t created, int max_positions) {
@@ -58,18 +55,18 @@ std::string model_body(const std::string& path, const std::string& model, std::i
   if (id != model)
     throw ApiError(404, "model",
                    fmt::format("The model `{}` does not exist: this server has `{}`.", shorten(id), model));
-  return as_text(card(model, created, max_positions));
+  return json_text(card(model, created, max_positions));
 }
 
 std::string version_body(const std::string& version) {
-  return as_text({{"version", version}});
+  return json_text({{"version", version}});
 }
 
 std::string tokenizer_info_body(const std::string& model_dir, const ServedModel& model) {
   json info = is_gguf_path(model_dir) ? gguf_tokenizer_config(model_dir) : load_tokenizer_config(model_dir);
   if (!info.contains("tokenizer_class")) info["tokenizer_class"] = "PreTrainedTokenizerFast";
   if (const std::string source = model.chat_template.source(); !source.empty()) info["chat_template"] = source;
-  return as_text(info);
+  return json_text(info);
 }
 
 }  // namespace foe

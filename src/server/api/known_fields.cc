@@ -14,7 +14,7 @@ namespace {
 using json = nlohmann::ordered_json;
 using enum FieldUse;
 
-constexpr KnownField kBoth[] = {
+constexpr KnownField kShared[] = {
     {"model", kRead},
     {"max_tokens", kRead},
     {"n", kRead},
@@ -128,6 +128,81 @@ constexpr KnownField kChat[] = {
     {"verbosity", kRefused, R"(["medium"])"},
 };
 
+// Chats that are written in Anthropic's form. Of a chat's own fields, its answers have no place for these results:
+// several choices, log probabilities and ids.
+constexpr KnownField kMessagesFields[] = {
+    {"messages", kRead},
+    {"system", kRead},
+    {"stop_sequences", kRead},
+    {"tools", kRead},
+    {"tool_choice", kRead},
+    {"thinking", kRead},
+    {"output_config", kRead},
+    {"chat_template_kwargs", kRead},
+
+    {"cache_control", kNoEffect},
+    {"user_profile_id", kNoEffect},
+    {"workspace_id", kNoEffect},
+
+    {"container", kRefused},
+    {"context_management", kRefused},
+    {"diagnostics", kRefused},
+    {"inference_geo", kRefused},
+    {"mcp_servers", kRefused, "[[]]"},
+    {"speed", kRefused, R"(["standard"])"},
+    {"output_format", kRefused, {}, "use output_config.format"},
+    {"stop", kRefused, "[[]]", "use stop_sequences"},
+    {"response_format", kRefused, R"([{"type": "text"}])", "use output_config.format"},
+    {"stream_options", kRefused},
+    {"n", kRefused, "[1]"},
+    {"best_of", kRefused, "[1]"},
+    {"logprobs", kRefused, "[false]"},
+    {"prompt_logprobs", kRefused},
+    {"return_token_ids", kRefused, "[false]"},
+    {"return_tokens_as_token_ids", kRefused, "[false]"},
+};
+
+// Chats that are written in the form of OpenAI's Responses API. Nothing is kept between requests.
+constexpr KnownField kResponsesFields[] = {
+    {"input", kRead},
+    {"instructions", kRead},
+    {"max_output_tokens", kRead},
+    {"tools", kRead},
+    {"tool_choice", kRead},
+    {"parallel_tool_calls", kRead},
+    {"text", kRead},
+    {"reasoning", kRead},
+    {"include", kRead},
+    {"top_logprobs", kRead},
+    {"chat_template_kwargs", kRead},
+
+    {"max_tool_calls", kNoEffect},
+
+    {"store", kRefused, "[false]", "this server keeps no responses"},
+    {"previous_response_id", kRefused, {}, "this server keeps no responses: send the whole conversation as input"},
+    {"conversation", kRefused, {}, "this server keeps no conversations: send the whole conversation as input"},
+    {"background", kRefused, "[false]"},
+    {"background_options", kRefused},
+    {"prompt", kRefused},
+    {"truncation", kRefused, R"(["disabled"])"},
+    {"stream_options", kRefused, R"([{}, {"include_obfuscation": false}])"},
+    {"context_management", kRefused, "[[]]"},
+    {"moderation", kRefused},
+    {"prompt_cache_options", kRefused},
+    {"access_programs", kRefused},
+    {"image", kRefused},
+    {"enable_response_messages", kRefused, "[false]"},
+    {"previous_input_messages", kRefused},
+    {"max_tokens", kRefused, {}, "use max_output_tokens"},
+    {"response_format", kRefused, R"([{"type": "text"}])", "use text.format"},
+    {"n", kRefused, "[1]"},
+    {"best_of", kRefused, "[1]"},
+    {"logprobs", kRefused, "[false]", "use include"},
+    {"prompt_logprobs", kRefused},
+    {"return_token_ids", kRefused, "[false]"},
+    {"return_tokens_as_token_ids", kRefused, "[false]"},
+};
+
 const KnownField* find(std::span<const KnownField> fields, std::string_view name) {
   const auto found = std::ranges::find(fields, name, &KnownField::name);
   return found == fields.end() ? nullptr : &*found;
@@ -135,25 +210,38 @@ const KnownField* find(std::span<const KnownField> fields, std::string_view name
 
 }  // namespace
 
-std::span<const KnownField> fields_of_both() {
-  return kBoth;
+std::span<const KnownField> shared_fields() {
+  return kShared;
 }
 
 std::span<const KnownField> fields_of(Api api) {
-  if (api == Api::kChat) return kChat;
-  return kCompletions;
+  switch (api) {
+    case Api::kCompletions:
+      return kCompletions;
+    case Api::kChat:
+      return kChat;
+    case Api::kMessages:
+      return kMessagesFields;
+    case Api::kResponses:
+      break;
+  }
+  return kResponsesFields;
+}
+
+const KnownField* find_known_field(Api api, std::string_view name) {
+  const KnownField* field = find(fields_of(api), name);
+  return field ? field : find(kShared, name);
 }
 
 void check_fields(const json& object, Api api) {
   for (const auto& [name, value] : object.items()) {
     if (value.is_null()) continue;
-    const KnownField* field = find(kBoth, name);
-    if (!field) field = find(fields_of(api), name);
+    const KnownField* field = find_known_field(api, name);
     const std::string shown = name.empty() ? "\"\"" : shorten(name);
     if (!field) {
-      const Api other = api == Api::kChat ? Api::kCompletions : Api::kChat;
-      refuse(shown, "expected a field of this endpoint, got {}",
-             find(fields_of(other), name) ? "one of the other" : "an unknown one");
+      const bool of_another =
+          std::ranges::any_of(kAllApis, [&](Api other) { return find_known_field(other, name) != nullptr; });
+      refuse(shown, "expected a field of this endpoint, got {}", of_another ? "one of another" : "an unknown one");
     }
     if (field->use != kRefused) continue;
     const json neutral = field->neutral.empty() ? json::array() : json::parse(field->neutral);

@@ -1,6 +1,6 @@
-// Which fields the bodies of /v1/completions and /v1/chat/completions may have. No field that changes an answer is
-// ignored in silence: a field is read, or it cannot change the answer, or it is refused unless its value asks for
-// nothing.
+// Which fields the bodies of the endpoints that write texts may have. No field that changes an
+// answer is ignored in silence: a field is read, or it cannot change the answer, or it is refused unless its value asks
+// for nothing.
 #pragma once
 
 #include <span>
@@ -25,9 +25,13 @@ struct KnownField {
   std::string_view instead = {};  // kRefused: what to use instead
 };
 
-// The fields of an endpoint: those of OpenAI's API, of vLLM's, and constraints as other servers write them.
-std::span<const KnownField> fields_of_both();
+// The fields of an endpoint: those of its API, of vLLM's, and constraints as other servers write them. What fields_of()
+// says of a field comes before what shared_fields() says.
+std::span<const KnownField> shared_fields();
 std::span<const KnownField> fields_of(Api api);
+
+// Returns the entry of a field; null if the endpoint does not have it.
+const KnownField* find_known_field(Api api, std::string_view name);
 
 // Throws ApiError 400, with the field's name, for the first field of `object` that is refused or not known.
 void check_fields(const nlohmann::ordered_json& object, Api api);

@@ -1,7 +1,10 @@
 #include "server/api/request_fields.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+
+#include <fmt/ranges.h>
 
 #include "base/strict_json.h"
 
@@ -43,6 +46,12 @@ JsonBody parse_object(std::string_view body) {
 const json* find_field(const json& object, const char* name) {
   const auto field = object.find(name);
   return field == object.end() || field->is_null() ? nullptr : &*field;
+}
+
+void require_members(const std::string& field, const json& object, std::initializer_list<std::string_view> known) {
+  for (const auto& [name, value] : object.items())
+    if (!value.is_null() && std::ranges::find(known, name) == known.end())
+      refuse(field, "expected {}, got \"{}\"", fmt::join(known, ", "), shorten(name));
 }
 
 bool read_bool(const json& object, const char* name, bool otherwise) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,6 +25,10 @@ JsonBody parse_object(std::string_view body);
 
 // Returns the field, or null if it is absent or null.
 const nlohmann::ordered_json* find_field(const nlohmann::ordered_json& object, const char* name);
+
+// Refuses members of a field's object that would be ignored: all but `known`, unless they are null.
+void require_members(const std::string& field, const nlohmann::ordered_json& object,
+                     std::initializer_list<std::string_view> known);
 
 bool read_bool(const nlohmann::ordered_json& object, const char* name, bool otherwise);
 int read_int(const nlohmann::ordered_json& object, const char* name, int low, int high, int otherwise);

@@ -98,10 +98,10 @@ bool is_preflight(const HttpRequest& request, const AccessOptions& options) {
 
 void check_key(const HttpRequest& request, const AccessOptions& options) {
   if (options.api_keys.empty() || !request.path.starts_with("/v1")) return;
-  const std::string given = bearer_key(request.header("authorization"));
   bool known = false;
-  for (const std::string& key : options.api_keys) known = equal_in_constant_time(key, given) || known;
-  if (!known) throw ApiError(401, "", "expected a valid API key as Authorization: Bearer KEY");
+  for (const std::string& given : {bearer_key(request.header("authorization")), request.header("x-api-key")})
+    for (const std::string& key : options.api_keys) known = equal_in_constant_time(key, given) || known;
+  if (!known) throw ApiError(401, "", "expected a valid API key as Authorization: Bearer KEY, or as X-Api-Key: KEY");
 }
 
 }  // namespace foe

@@ -1,7 +1,8 @@
-// Refuses a request, with an HTTP status and OpenAI's error body.
+// Refuses a request, with an HTTP status and the error body of OpenAI's API or of Anthropic's.
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "base/error.h"
@@ -30,12 +31,22 @@ template <typename... Args>
 // Messages are cut to so many bytes in replies and in the log, because they may quote a request, which may be long.
 inline constexpr std::size_t kMaxMessageBytes = 512;
 
-// Returns {"error": {"message", "type", "param", "code"}}, the body of every reply with a status of 400 or more. The
-// message is cut to kMaxMessageBytes.
-std::string error_body(int status, const std::string& message, const std::string& param = "");
+// Whose API an error is written for.
+enum class ErrorForm {
+  kOpenAi,     // {"error": {"message", "type", "param", "code"}}
+  kAnthropic,  // {"type": "error", "error": {"type", "message"}}, where the message names the field
+};
+
+// Returns the form that clients of the path expect: Anthropic's for /v1/messages and paths below it.
+ErrorForm error_form(std::string_view path);
+
+// Returns the body of every reply with a status of 400 or more. The message is cut to kMaxMessageBytes.
+std::string error_body(int status, const std::string& message, const std::string& param = "",
+                       ErrorForm form = ErrorForm::kOpenAi);
 
 // Replies with error_body().
 class HttpReply;
-void send_error(HttpReply& reply, int status, const std::string& message, const std::string& param = "");
+void send_error(HttpReply& reply, int status, const std::string& message, const std::string& param = "",
+                ErrorForm form = ErrorForm::kOpenAi);
 
 }  // namespace foe

@@ -209,7 +209,8 @@ void HttpConnection::fail_request(int status, const std::string& message, const 
   phase_ = Phase::kReplying;
   keep_alive_ = false;
   room_.reset();
-  send({.status = status, .body = error_body(status, message), .headers = headers});
+  const ErrorForm form = error_form(plain_head(parser_->get().base()).path);
+  send({.status = status, .body = error_body(status, message, "", form), .headers = headers});
 }
 
 void HttpConnection::dispatch() {

@@ -15,9 +15,11 @@ namespace {
 
 using nlohmann::ordered_json;
 
+// The fields of an endpoint, without the shared ones that it has an entry of its own for.
 std::vector<KnownField> all_of(Api api) {
-  std::vector<KnownField> all(fields_of_both().begin(), fields_of_both().end());
-  all.insert(all.end(), fields_of(api).begin(), fields_of(api).end());
+  std::vector<KnownField> all(fields_of(api).begin(), fields_of(api).end());
+  for (const KnownField& field : shared_fields())
+    if (find_known_field(api, field.name) == &field) all.push_back(field);
   return all;
 }
 
@@ -36,7 +38,7 @@ std::string refusal_of_field(Api api, std::string_view name, const ordered_json&
 }
 
 TEST(KnownFields, AreRefusedUnlessFoeDoesWhatTheySayOrTheyAskForNothing) {
-  for (const Api api : {Api::kCompletions, Api::kChat}) {
+  for (const Api api : kAllApis) {
     std::set<std::string_view> names;
     for (const KnownField& field : all_of(api)) {
       EXPECT_TRUE(names.insert(field.name).second) << field.name << " is there twice";
@@ -58,18 +60,24 @@ TEST(KnownFields, OthersAreRefusedByName) {
   EXPECT_EQ(refusal_of_field(Api::kChat, "temprature", 1),
             "temprature: expected a field of this endpoint, got an unknown one");
   EXPECT_EQ(refusal_of_field(Api::kChat, "prompt", "x"),
-            "prompt: expected a field of this endpoint, got one of the other");
+            "prompt: expected a field of this endpoint, got one of another");
   EXPECT_EQ(refusal_of_field(Api::kCompletions, "messages", ordered_json::array()),
-            "messages: expected a field of this endpoint, got one of the other");
+            "messages: expected a field of this endpoint, got one of another");
   EXPECT_EQ(refusal_of_field(Api::kChat, "temprature", nullptr), "");
 }
 
-TEST(KnownFields, AreAllOnThePage) {
-  std::ifstream file(FOE_SOURCE_DIR "/docs/api.md");
-  const std::string page{std::istreambuf_iterator<char>(file), {}};
-  for (const Api api : {Api::kCompletions, Api::kChat})
-    for (const KnownField& field : all_of(api))
-      EXPECT_NE(page.find(fmt::format("`{}`", field.name)), page.npos) << "docs/api.md lacks " << field.name;
+TEST(KnownFields, AreAllOnTheirPage) {
+  const auto expect_on = [](const std::string& name, std::span<const KnownField> fields) {
+    std::ifstream file(std::string(FOE_SOURCE_DIR "/docs/") + name);
+    const std::string page{std::istreambuf_iterator<char>(file), {}};
+    for (const KnownField& field : fields)
+      EXPECT_NE(page.find(fmt::format("`{}`", field.name)), page.npos) << name << " lacks " << field.name;
+  };
+  expect_on("api.md", shared_fields());
+  expect_on("api.md", fields_of(Api::kCompletions));
+  expect_on("api.md", fields_of(Api::kChat));
+  expect_on("messages_api.md", fields_of(Api::kMessages));
+  expect_on("responses_api.md", fields_of(Api::kResponses));
 }
 
 }  // namespace

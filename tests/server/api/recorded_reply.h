@@ -8,6 +8,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "server/api/generation.h"
 #include "tokenizer/gpt2_tokenizer.h"
@@ -23,16 +24,25 @@ struct RecordedReply : HttpReply {
   void end() override { ended = true; }
   void when_gone(std::function<void()>) override {}
 
-  // The data of each event, after a check of the framing.
+  // The data of each event, after a check of the framing. Events with a name, as other APIs than OpenAI's first ones
+  // have them, say it in their data, too.
   std::vector<std::string> events() const {
     std::vector<std::string> all;
     std::string left = stream;
     while (!left.empty()) {
       const std::size_t end = left.find("\n\n");
       EXPECT_NE(end, std::string::npos) << left;
-      EXPECT_THAT(left, testing::StartsWith("data: "));
-      all.push_back(left.substr(6, end - 6));
+      std::string event = left.substr(0, end), name;
+      if (event.starts_with("event: ")) {
+        name = event.substr(7, event.find('\n') - 7);
+        event.erase(0, event.find('\n') + 1);
+      }
+      EXPECT_THAT(event, testing::StartsWith("data: "));
+      all.push_back(event.substr(6));
       EXPECT_EQ(all.back().find('\n'), std::string::npos);
+      if (!name.empty()) {
+        EXPECT_EQ(nlohmann::json::parse(all.back())["type"], name);
+      }
       left.erase(0, end + 2);
     }
     return all;
@@ -49,7 +59,8 @@ struct Exchange {
   Generation generation;
 
   explicit Exchange(const GenerationRequest& request, const Tokenizer& tokenizer = gpt2_tokenizer())
-      : generation({request.api, "cmpl-1", "m", 1234}, request, tokenizer, reply, metrics) {}
+      : generation({request.api, request.api == Api::kResponses ? "resp_1" : "cmpl-1", "m", 1234}, request, tokenizer,
+                   reply, metrics) {}
 
   // Gives choice `index` the tokens of `text`, the last one with `finish`. Whether the choice has ended.
   bool take(int index, const std::string& text, std::optional<FinishReason> finish) {

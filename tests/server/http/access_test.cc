@@ -46,6 +46,18 @@ TEST(Keys, OpenOnlyV1) {
        {"", "secret", "Bearer", "Bearer ", "Bearer secre", "Bearer secrets", "Bearer secretsecret", "Bearersecret",
         "Basic secret", "Bearer\tsecret", "Bearerx secret"})
     EXPECT_FALSE(opens("/v1/completions", wrong, options)) << wrong;
+  const auto opens_with_header = [&](const std::string& key, const std::string& authorization) {
+    try {
+      check_key(request_of("POST", "/v1/messages", {{"authorization", authorization}, {"x-api-key", key}}), options);
+      return true;
+    } catch (const ApiError&) {
+      return false;
+    }
+  };
+  EXPECT_TRUE(opens_with_header("other", ""));
+  EXPECT_TRUE(opens_with_header("secret", "Bearer wrong"));
+  EXPECT_TRUE(opens_with_header("wrong", "Bearer secret"));
+  for (const std::string wrong : {"", "secre", "Bearer secret"}) EXPECT_FALSE(opens_with_header(wrong, "")) << wrong;
   EXPECT_TRUE(opens("/health", "", options));
   EXPECT_TRUE(opens("/metrics", "", options));
   EXPECT_TRUE(opens("/v1/completions", "", {}));
