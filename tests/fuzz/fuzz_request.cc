@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "server/api/generation_request.h"
+#include "server/api/messages_api.h"
 #include "server/api/tokenize_api.h"
 #include "server/http/api_error.h"
 
@@ -38,7 +39,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (size == 0) return 0;
   const std::string_view body(reinterpret_cast<const char*>(data) + 1, size - 1);
   try {
-    switch (data[0] % 4) {
+    switch (data[0] % 6) {
       case 0:
         check(foe::parse_completion_request(body, model()));
         break;
@@ -50,6 +51,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         break;
       case 3:
         foe::detokenize(body, model());
+        break;
+      case 4:
+        foe::count_message_tokens(body, model());
+        check(foe::parse_messages_request(body, model()));
+        break;
+      case 5:
+        check(foe::parse_responses_request(body, model()));
         break;
     }
   } catch (const foe::ApiError&) {
