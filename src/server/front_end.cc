@@ -84,8 +84,7 @@ class FrontEnd {
   using Reply = std::shared_ptr<HttpReply>;
   using Call = std::shared_ptr<HttpRequest>;
   struct Route {
-    std::string_view path;  // with a slash at its end: all paths below it, but for the root
-    const char* method;
+    std::string_view path, method;  // as is_for() has them
     void (FrontEnd::*answer)(const Call&, const Reply&);
   };
 
@@ -156,16 +155,8 @@ class FrontEnd {
                                         {"/metrics", "GET", &FrontEnd::report_metrics},
                                         {"/", "GET", &FrontEnd::show_page},
                                         {"/live", "GET", &FrontEnd::report_live}};
-    for (const Route& candidate : kRoutes) {
-      const std::string_view path = candidate.path;
-      const bool below = path.size() > 1 && path.ends_with('/') && request.path.starts_with(path);
-      if (request.path != path && !below) continue;
-      const std::string method = request.method == "HEAD" ? "GET" : request.method;
-      if (method == candidate.method) return candidate;
-      reply->add_headers(fmt::format("Allow: {}\r\n", candidate.method));
-      throw ApiError(405, "",
-                     fmt::format("expected {} {}, got {}", candidate.method, candidate.path, shorten(request.method)));
-    }
+    for (const Route& candidate : kRoutes)
+      if (is_for(request, candidate.path, candidate.method, *reply)) return candidate;
     throw ApiError(
         404, "", "expected a path of this server, such as /v1/completions; there is none at " + shorten(request.path));
   }

@@ -7,6 +7,7 @@
 
 #include <fmt/core.h>
 
+#include "base/strict_json.h"
 #include "server/http/api_error.h"
 
 namespace foe {
@@ -69,6 +70,14 @@ void check_options(const AccessOptions& options) {
           "--api-key, FOE_API_KEY: expected a key without spaces and control characters, got one that no request "
           "could have");
   }
+}
+
+bool is_for(const HttpRequest& request, std::string_view path, std::string_view method, HttpReply& reply) {
+  const bool below = path.size() > 1 && path.ends_with('/') && request.path.starts_with(path);
+  if (request.path != path && !below) return false;
+  if ((request.method == "HEAD" ? "GET" : request.method) == method) return true;
+  reply.add_headers(fmt::format("Allow: {}\r\n", method));
+  throw ApiError(405, "", fmt::format("expected {} {}, got {}", method, path, shorten(request.method)));
 }
 
 std::string request_id(const HttpRequest& request) {

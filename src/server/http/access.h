@@ -1,7 +1,8 @@
-// What is checked before a request's body is read: its API key, its origin (CORS) and its id.
+// What is checked before a request's body is read: its path, its API key, its origin (CORS) and its id.
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "server/http/server.h"
@@ -16,6 +17,11 @@ struct AccessOptions {
 // Throws Error for a key that is empty, as if from an environment variable that is not set, or that no request can
 // send.
 void check_options(const AccessOptions& options);
+
+// Whether the request is for this path and method, where GET stands for HEAD, too. A path with a slash at its end, but
+// for the root, stands for all below it. Throws ApiError 405, and names the method in a header, if only that is
+// another.
+bool is_for(const HttpRequest& request, std::string_view path, std::string_view method, HttpReply& reply);
 
 // Returns the client's X-Request-Id, if it is at most 128 letters, digits, '-', '_' and '.'; otherwise a new id.
 std::string request_id(const HttpRequest& request);
