@@ -55,6 +55,14 @@ struct Constraint {
   bool operator==(const Constraint&) const = default;
 };
 
+// The tokens between which the reasoning of an output is; -1: there is none.
+struct ReasoningMarks {
+  std::int32_t begin = -1, end = -1;
+  bool begun = false;  // whether the prompt has begun the reasoning
+
+  bool operator==(const ReasoningMarks&) const = default;
+};
+
 // The tokens of a prompt, which do not change. Copies share them: the front end's journal keeps a request while the
 // ranks run it, and all choices of one reply have the same prompt.
 class Prompt {
@@ -92,6 +100,7 @@ struct Request {
   std::uint64_t cache_salt = 0;        // requests with different ones do not use each other's KV blocks
   SamplingParams sampling;
   Constraint constraint = {};
+  ReasoningMarks reasoning = {};  // the constraint holds behind it, if the output has any
   // What its first positions are routed by, instead of the router. Copies share it.
   std::shared_ptr<const SequenceRoute> route = {};
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <utility>
 
 #include "base/error.h"
@@ -38,22 +39,47 @@ void BatchSampler::admit(const Request& request, std::shared_ptr<const Grammar> 
         "structured output: expected a stop token that can end the text, got none (ignore_eos is set, or the model has "
         "none)");
   if (!grammar) grammar = compile_grammar(request.constraint);
-  constraints_.insert_or_assign(request.id, Constrained{{std::move(grammar), tokens_}});
+  constraints_.insert_or_assign(request.id, Constrained{{std::move(grammar), tokens_}, request.reasoning});
+}
+
+// If the grammar itself allows the mark at the beginning, it is a part of the text that the grammar is for.
+void BatchSampler::Constrained::accept(std::int32_t token) {
+  const bool may_be_mark = may_begin() && token == marks.begin;
+  ++accepted;
+  if (reasons) {
+    reasons = token != marks.end;
+    return;
+  }
+  std::optional<GrammarMatcher> before;
+  if (may_be_mark) before = matcher;
+  matcher.accept(token);
+  if (!before || !matcher.dead()) return;
+  matcher = *std::move(before);
+  reasons = true;
 }
 
 // Fills `mask` with the tokens that may come next in the row's output, and returns it.
 std::span<const std::uint64_t> BatchSampler::allowed(const SampledRow& row, std::span<std::uint64_t> mask) {
   Constrained& constrained = constraints_.at(row.request->id);
   const std::span<const std::int32_t> output = row.text.subspan(row.request->prompt.size());
-  for (; constrained.accepted < output.size(); ++constrained.accepted)
-    constrained.matcher.accept(output[constrained.accepted]);
+  while (constrained.accepted < output.size()) constrained.accept(output[constrained.accepted]);
+  const auto set = [&](std::int32_t id, bool on) {
+    if (id < 0 || id >= samplers_.front().vocab_size()) return;
+    const std::uint64_t bit = std::uint64_t{1} << (id % 64);
+    mask[id / 64] = on ? mask[id / 64] | bit : mask[id / 64] & ~bit;
+  };
+  if (constrained.reasons) {  // all but what would end the output before its text
+    std::ranges::fill(mask, ~std::uint64_t{0});
+    for (const std::int32_t id : row.request->stop_ids) set(id, id == constrained.marks.end);
+    return mask;
+  }
   constrained.matcher.fill_mask(mask);
   // If no token can follow (because a client has resubmitted an output that breaks the grammar, or because the
   // vocabulary cannot spell what must follow), the output may end.
   const bool stuck = std::all_of(mask.begin(), mask.end(), [](std::uint64_t word) { return word == 0; });
-  if (!stuck && !constrained.matcher.complete()) return mask;
-  for (const std::int32_t id : row.request->stop_ids)
-    if (0 <= id && id < samplers_.front().vocab_size()) mask[id / 64] |= std::uint64_t{1} << (id % 64);
+  if (stuck || constrained.matcher.complete())
+    for (const std::int32_t id : row.request->stop_ids) set(id, true);
+  if (constrained.may_begin()) set(constrained.marks.begin, true);
   return mask;
 }
 

@@ -52,10 +52,16 @@ class BatchSampler {
   }
 
  private:
-  // How far a request's output has come in its grammar.
+  // How far a request's output has come in its reasoning, and behind that in its grammar.
   struct Constrained {
     GrammarMatcher matcher;
-    std::size_t accepted = 0;  // how many output tokens the matcher has seen
+    ReasoningMarks marks;
+    bool reasons = marks.begun;
+    std::size_t accepted = 0;  // how many output tokens have been seen
+
+    void accept(std::int32_t token);
+    // Whether the next token may begin the reasoning.
+    bool may_begin() const { return accepted == 0 && !reasons && marks.begin >= 0 && marks.end >= 0; }
   };
 
   // A sampled row with its logits, and how its token is to be chosen.

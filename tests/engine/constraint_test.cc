@@ -1,4 +1,5 @@
 // Outputs that have to be JSON: they are, whatever else runs, and go on behind what a request brings.
+#include <algorithm>
 #include <map>
 #include <memory>
 
@@ -100,6 +101,46 @@ TEST_F(ConstraintTest, OutputsFitTheSchema) {
     const std::vector<std::int32_t> part(output.begin(), output.begin() + output.size() / 2);
     EXPECT_EQ(run_constrained(*folder_, *comm_, {request_of(r.id, part)}), (Outputs{{r.id, together.at(r.id)}}));
   }
+}
+
+// Reasoning, whose marks are tokens, is free; the text behind it fits the schema, also where a request goes on within
+// it.
+TEST_F(ConstraintTest, HoldsBehindTheReasoning) {
+  constexpr std::int32_t kBegin = 500, kBehind = 501;
+  const auto thinking = [](std::int64_t id, bool begun, float bias) {
+    Request r = request_of(id);
+    r.max_tokens = 400;
+    r.reasoning = {kBegin, kBehind, begun};
+    r.sampling.logit_bias = {{kBegin, bias}, {kBehind, std::max(4.0f, bias)}};
+    return r;
+  };
+  const auto expect_schema = [](std::vector<std::int32_t> output) {
+    ASSERT_EQ(output.back(), kEnd);
+    output.pop_back();
+    const std::string text = gpt2_tokenizer().decode(output);
+    EXPECT_EQ(nlohmann::json::parse(text).size(), 2u) << text;
+  };
+  for (std::int64_t id = 1; id <= 4; ++id) {
+    const bool begun = id % 2 == 0;
+    const Request r = thinking(id, begun, begun ? 0.0f : 12.0f);
+    const std::vector<std::int32_t> output = run_constrained(*folder_, *comm_, {r}).at(id);
+    const auto behind = std::ranges::find(output, kBehind);
+    ASSERT_NE(behind, output.end());
+    EXPECT_EQ(output.front() == kBegin, !begun);
+    EXPECT_EQ(std::find(output.begin(), behind, kEnd), behind);
+    expect_schema({behind + 1, output.end()});
+    for (const std::ptrdiff_t size : {std::ptrdiff_t{1}, behind - output.begin(), behind - output.begin() + 2}) {
+      Request again = r;
+      again.output.assign(output.begin(), output.begin() + size);
+      EXPECT_EQ(run_constrained(*folder_, *comm_, {again}).at(id), output) << size;
+    }
+    expect_schema(run_constrained(*folder_, *comm_, {thinking(id, false, -100)}).at(id));  // without any reasoning
+  }
+  // A mark that the rule itself allows is a part of its text.
+  Request choice = thinking(5, false, 0);
+  choice.constraint = {Constraint::Kind::kChoice, nlohmann::json::array({gpt2_tokenizer().token_bytes(kBegin)}).dump()};
+  EXPECT_EQ(gpt2_tokenizer().decode(run_constrained(*folder_, *comm_, {choice}).at(5)),
+            std::string(gpt2_tokenizer().token_bytes(kBegin)) + gpt2_tokenizer().decode(std::vector{kEnd}));
 }
 
 TEST_F(ConstraintTest, EndsWhereNothingCanFollow) {

@@ -134,18 +134,20 @@ ReasoningStart start_of_reasoning(const ReasoningSyntax* syntax, const std::stri
   return reasoning_start(*syntax, prompt, !is_off("enable_thinking") && !is_off("thinking"));
 }
 
-// A rule holds from the first token on, so there is reasoning only if it allows the mark there, and none beside calls
-// that must come.
-ReasoningUse read_reasoning(const json& object, const ServedModel& model, const GenerationRequest& request,
-                            ReasoningStart start) {
+// A rule holds behind the reasoning if its marks are tokens. Otherwise it holds from the first token on, so that there
+// is reasoning only if the rule allows the mark there.
+void read_reasoning(const json& object, const ServedModel& model, ReasoningStart start, GenerationRequest& request) {
   const bool include = read_bool(object, "include_reasoning", true);
   if (!include && !model.reasoning)
     refuse("include_reasoning", "expected true, as this server does not read reasoning (--reasoning-parser)");
-  const bool must_call = request.tools.choice == ToolChoice::kRequired || request.tools.choice == ToolChoice::kNamed;
-  if (must_call) start = ReasoningStart::kNowhere;
-  if (request.constraint.kind != Constraint::Kind::kNone && start == ReasoningStart::kAtOnce)
-    start = ReasoningStart::kAtMark;
-  return {model.reasoning, start, include};
+  request.reasoning = {model.reasoning, start, include};
+  if (request.constraint.kind == Constraint::Kind::kNone || start == ReasoningStart::kNowhere) return;
+  const auto begin = model.tokenizer.token_to_id(model.reasoning->begin);
+  const auto end = model.tokenizer.token_to_id(model.reasoning->end);
+  if (begin && end && std::max(*begin, *end) < model.vocab_size)
+    request.reasoning_marks = {*begin, *end, start == ReasoningStart::kAtOnce};
+  else
+    request.reasoning.start = ReasoningStart::kAtMark;
 }
 
 // Cuts what the template writes behind the content of the last message, which the answer continues.
@@ -218,7 +220,7 @@ GenerationRequest read_chat_request(const json& object, const ServedModel& model
   read_common(object, model, request);
   read_logprobs(object, request.sampling);
   ChatPrompt prompt = encode_chat(object, model);
-  request.reasoning = read_reasoning(object, model, request, prompt.reasoning);
+  read_reasoning(object, model, prompt.reasoning, request);
   request.prompts.push_back(truncated(object, model, std::move(prompt.ids)));
   request.sampling.prompt_logprobs = request.prompt_logprobs;
   int rest = std::max(1, model.max_positions - static_cast<int>(request.prompts[0].size()));

@@ -193,6 +193,7 @@ std::vector<Request> engine_requests(const GenerationRequest& request, const std
     const std::uint64_t seed = request.seed.value_or(std::uint64_t{random()} << 32 | random());
     r.sampling.seed = j == 0 ? seed : random_bits(seed, j);
     r.constraint = request.constraint;
+    r.reasoning = request.reasoning_marks;
     r.route = request.route;
     requests.push_back(std::move(r));
   }

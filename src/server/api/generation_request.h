@@ -74,6 +74,7 @@ struct GenerationRequest {
   Constraint constraint;
   ToolUse tools;
   ReasoningUse reasoning;
+  ReasoningMarks reasoning_marks;  // what Request::reasoning is
   std::shared_ptr<const SequenceRoute> route;
   // Responses: what the reply repeats of the request, the members of an object of JSON, each with a comma behind it.
   std::string repeated = {};

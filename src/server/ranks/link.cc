@@ -143,6 +143,14 @@ void fields(V& v, Is<Constraint> auto& c) {
   v.text(c.rule);
 }
 
+template <typename V>
+void fields(V& v, Is<ReasoningMarks> auto& m) {
+  std::uint8_t begun = m.begun;
+  v.numbers(m.begin, m.end, begun);
+  v.expect(begun <= 1, "0 or 1 for reasoning that has begun, got {}", begun);
+  if constexpr (V::kReads) m.begun = begun == 1;
+}
+
 void fields(auto& v, Is<SequenceRoute> auto& r) {
   v.text(r.model);
   v.numbers(r.tokens);
@@ -180,6 +188,7 @@ void fields(auto& v, Is<Submit> auto& m) {
   v.numbers(r.max_tokens);
   v.numbers(r.stop_ids);
   v.numbers(r.priority, r.cache_salt);
+  fields(v, r.reasoning);
   fields(v, r.sampling);
   fields(v, r.constraint);
   fields(v, r.route);

@@ -87,6 +87,19 @@ TEST(Reasoning, CallsAreReadBehindIt) {
   EXPECT_EQ(read(call), "`` `` f{}");
 }
 
+TEST(Reasoning, RequiredCallsAreReadBehindItToo) {
+  const ToolUse tools{.choice = ToolChoice::kRequired, .names = {"f"}};
+  const std::string calls = R"([{"name": "f", "parameters": {"a": 1}}])";
+  for (const std::string& text : {"<think>[{" + calls + "</think>\n" + calls, calls})
+    for (const std::size_t size : {1, 3, 100}) {
+      const AnswerPart part = part_in_pieces(tools, reasoning_of("qwen3", kAtMark), text, size);
+      EXPECT_EQ(part.reasoning, text == calls ? "" : "[{" + calls);
+      EXPECT_EQ(part.content, "");
+      ASSERT_EQ(part.calls.size(), 1u);
+      EXPECT_EQ(part.calls[0].arguments, R"({"a": 1})");
+    }
+}
+
 TEST(Reasoning, MayBeLeftOut) {
   const ReasoningUse use{reasoning_syntax_for("qwen3", ""), kAtMark, /*include=*/false};
   EXPECT_EQ(parts_of(use, "<think>a</think>b"), "`` `b`");
@@ -150,15 +163,46 @@ TEST(Reasoning, MayBeInTheMessageThatGoesOn) {
   EXPECT_EQ(start("The"), kNowhere);
 }
 
+// A tokenizer in which the marks are tokens, special ones or not, as models have both.
+Tokenizer marking_tokenizer(const char* begin, const char* end, bool special) {
+  json file = json::parse(std::ifstream(FOE_SOURCE_DIR "/tests/golden/tokenizer/gpt2.json"));
+  int id = 561;
+  for (const char* name : {begin, end, "<|other|>"})
+    file["added_tokens"].push_back({{"id", id++}, {"content", name}, {"special", special}, {"normalized", false}});
+  return Tokenizer::from_json(file.dump());
+}
+
+// Where the marks are no tokens, a rule holds from the first token on.
 TEST(Reasoning, IsOnlyWhatARuleAllows) {
   const auto start = [](const std::string& fields, const char* syntax = "deepseek_r1") {
-    return thinking_request(fields, thinking_model(syntax)).reasoning.start;
+    const GenerationRequest request = thinking_request(fields, thinking_model(syntax));
+    EXPECT_EQ(request.reasoning_marks, ReasoningMarks());
+    return request.reasoning.start;
   };
   const std::string tools = R"(, "tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": )";
   EXPECT_EQ(start(R"(, "regex": "<think>a</think>b")"), kAtMark);
   EXPECT_EQ(start(R"(, "chat_template_kwargs": {"ending": "</think>"}, "regex": "a")"), kNowhere);
   EXPECT_EQ(start(tools + "\"auto\""), kAtOnce);
-  EXPECT_EQ(start(tools + "\"required\""), kNowhere);
+  EXPECT_EQ(start(tools + "\"required\""), kAtMark);
+}
+
+TEST(Reasoning, ARuleHoldsBehindItWhereMarksAreTokens) {
+  const auto marks = [](const std::string& fields, const char* syntax) {
+    ServedModel model = thinking_model(syntax);
+    model.tokenizer = marking_tokenizer("<think>", "</think>", false);
+    model.vocab_size = 564;
+    const GenerationRequest request = thinking_request(fields, model);
+    EXPECT_EQ(engine_requests(request, {0}).at(0).reasoning, request.reasoning_marks);
+    return request.reasoning_marks;
+  };
+  const std::string closed = R"(, "chat_template_kwargs": {"ending": "</think>"})";
+  const std::string tools = R"(, "tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": )";
+  EXPECT_EQ(marks("", "qwen3"), ReasoningMarks());
+  EXPECT_EQ(marks(R"(, "regex": "a")", "qwen3"), (ReasoningMarks{561, 562, false}));
+  EXPECT_EQ(marks(R"(, "regex": "a")", "deepseek_r1"), (ReasoningMarks{561, 562, true}));
+  EXPECT_EQ(marks(tools + "\"required\"", "deepseek_r1"), (ReasoningMarks{561, 562, true}));
+  EXPECT_EQ(marks(closed + R"(, "regex": "a")", "deepseek_r1"), ReasoningMarks());
+  EXPECT_EQ(marks(R"(, "regex": "a")", "none"), ReasoningMarks());
 }
 
 TEST(Reasoning, IncludeReasoningIsRefusedWhereItIsNotRead) {
@@ -186,15 +230,6 @@ TEST(Reasoning, OfMessagesReachesTheTemplate) {
   EXPECT_EQ(prompt(R"("content": "c", "reasoning": "no", "reasoning_content": "r")"), "assistant: cr\nassistant:");
   EXPECT_EQ(prompt(R"("content": "c", "reasoning": null, "reasoning_content": null)"), "assistant: c\nassistant:");
   EXPECT_EQ(prompt(R"("content": null, "reasoning": "r", "reasoning_content": "r")"), "assistant: r\nassistant:");
-}
-
-// A tokenizer in which the marks are tokens, special ones or not, as models have both.
-Tokenizer marking_tokenizer(const char* begin, const char* end, bool special) {
-  json file = json::parse(std::ifstream(FOE_SOURCE_DIR "/tests/golden/tokenizer/gpt2.json"));
-  int id = 561;
-  for (const char* name : {begin, end, "<|other|>"})
-    file["added_tokens"].push_back({{"id", id++}, {"content", name}, {"special", special}, {"normalized", false}});
-  return Tokenizer::from_json(file.dump());
 }
 
 GenerationRequest request_that_thinks(const char* syntax, bool stream) {

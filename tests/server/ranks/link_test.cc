@@ -51,6 +51,7 @@ Request sample_request() {
                       .prompt_logprobs = 0,
                       .prompt_logprobs_from = 2};
   request.constraint = {Constraint::Kind::kJsonSchema, "{}"};
+  request.reasoning = {7, 8, true};
   request.route = std::make_shared<const SequenceRoute>(
       SequenceRoute{"a digest", {1, 2}, {2, 1, {5, kNotRun, 3, kNoExpert}, {0.1f, 0, 1e-30f, 0}}});
   return request;
@@ -129,6 +130,7 @@ TEST(Link, CarriesRequests) {
   EXPECT_EQ(got.sampling.prompt_logprobs_from, sent.sampling.prompt_logprobs_from);
   EXPECT_EQ(got.constraint.kind, sent.constraint.kind);
   EXPECT_EQ(got.constraint.rule, sent.constraint.rule);
+  EXPECT_EQ(got.reasoning, sent.reasoning);
   ASSERT_TRUE(got.route);
   EXPECT_EQ(got.route->model, sent.route->model);
   EXPECT_EQ(got.route->tokens, sent.route->tokens);
@@ -236,7 +238,7 @@ TEST(Link, RefusesWhatIsNoMessage) {
   std::string ready = payload_of(framed(from_ranks()[0]));
   ready[1] = 77;
   EXPECT_THAT([&] { parse_from_ranks(ready); },
-              ThrowsMessage<Error>("link: expected version 6 of the protocol, got 77"));
+              ThrowsMessage<Error>("link: expected version 7 of the protocol, got 77"));
 
   // A count of four thousand million, in a message of a few bytes.
   std::string tokens = payload_of(framed(FromRanks(NewTokens{})));
