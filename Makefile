@@ -28,6 +28,7 @@ build: setup-test  ## compile everything into build/ (9 minutes)
 
 test: $(if $(filter ON,$(ci)),setup-dev) build  ## compile everything and run the tests (30 minutes)
 	@tools/venv.sh build/venv tools/requirements-test.txt
+	@tools/venv.sh build/venv-clients tools/requirements-clients.txt
 	@tools/netlab/lab check || echo "The tests on several nodes will be SKIPPED."
 	ctest --preset release --parallel $(jobs)
 

@@ -7,7 +7,9 @@ cmp -s "$requirements" "$folder/installed.txt" && exit 0
 
 echo "venv: installing $requirements into $folder"
 rm -rf "$folder"
-if python3 -m venv "$folder" && "$folder/bin/pip" install --quiet --disable-pip-version-check -r "$requirements"; then
+# Not compiled in advance: the packages have many modules that no test imports, and that would take as long as the rest.
+if python3 -m venv "$folder" &&
+  "$folder/bin/pip" install --quiet --disable-pip-version-check --no-compile -r "$requirements"; then
   cp "$requirements" "$folder/installed.txt"
   exit 0
 fi

@@ -306,10 +306,7 @@ class PageTest(Browser):
 
     def test_reasoning_is_folded(self):
         page = self.open()
-        chunks = [{"delta": {"role": "assistant", "content": ""}}, {"delta": {"reasoning_content": "let me "}},
-                  {"delta": {"reasoning_content": "see"}}, {"delta": {"content": "yes"}}, {"delta": {}, "finish_reason": "stop"}]
-        events = "".join(f"data: {json.dumps({'choices': [chunk]})}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
-        page.route("**/v1/chat/completions", lambda route: route.fulfill(content_type="text/event-stream", body=events))
+        self.force(page, "<think>\nlet me see\n</think>\n\nyes")
         self.ask(page, "x")
         expect(page.locator(".assistant .body")).to_have_text("yes")
         reasoning = page.locator(".assistant .reasoning")
