@@ -306,6 +306,7 @@ class PageTest(Browser):
 
     def test_reasoning_is_folded(self):
         page = self.open()
+        self.set(page, max_tokens=5)
         self.force(page, "<think>\nlet me see\n</think>\n\nyes")
         self.ask(page, "x")
         expect(page.locator(".assistant .body")).to_have_text("yes")
