@@ -208,6 +208,11 @@ const KnownField* find(std::span<const KnownField> fields, std::string_view name
   return found == fields.end() ? nullptr : &*found;
 }
 
+// Whether some endpoint has the field.
+bool is_known(std::string_view name) {
+  return std::ranges::any_of(kAllApis, [&](Api api) { return find_known_field(api, name) != nullptr; });
+}
+
 }  // namespace
 
 std::span<const KnownField> shared_fields() {
@@ -238,11 +243,8 @@ void check_fields(const json& object, Api api) {
     if (value.is_null()) continue;
     const KnownField* field = find_known_field(api, name);
     const std::string shown = name.empty() ? "\"\"" : shorten(name);
-    if (!field) {
-      const bool of_another =
-          std::ranges::any_of(kAllApis, [&](Api other) { return find_known_field(other, name) != nullptr; });
-      refuse(shown, "expected a field of this endpoint, got {}", of_another ? "one of another" : "an unknown one");
-    }
+    if (!field)
+      refuse(shown, "expected a field of this endpoint, got {}", is_known(name) ? "one of another" : "an unknown one");
     if (field->use != kRefused) continue;
     const json neutral = field->neutral.empty() ? json::array() : json::parse(field->neutral);
     if (std::ranges::find(neutral, value) != neutral.end()) continue;
