@@ -148,25 +148,31 @@ class ClientsTest(unittest.TestCase):
                 done.append(f"with_structured_output, {method}")
             self.assertTrue(OpenAI(model="tiny", max_tokens=5, **self.where).invoke("It was"))
             done.append("completions")
+            model = ChatOpenAI(model="tiny", max_tokens=400, max_retries=0, use_responses_api=True, **self.where)
+            self.assertTrue(model.invoke("hello", max_tokens=5).text)
+            self.assertTrue("".join(chunk.text for chunk in model.stream("hello", max_tokens=5)))
+            self.assertIsInstance(model.with_structured_output(City, method="json_schema").invoke("Which city?"), City)
+            done.append("responses: invoke, stream, with_structured_output")
 
     def test_pydantic_ai(self):
         with client("pydantic-ai-slim") as done:
             from pydantic_ai import Agent, NativeOutput
-            from pydantic_ai.models.openai import OpenAIChatModel
+            from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
             from pydantic_ai.providers.openai import OpenAIProvider
-            model = OpenAIChatModel("tiny", provider=OpenAIProvider(**self.where))
-            self.assertTrue(Agent(model, tools=[weather]).run_sync("Hello?", model_settings={"max_tokens": 5}).output)
-            done.append("text beside tools")
-            for name, kind in {"output_type": City, "NativeOutput": NativeOutput(City)}.items():
-                agent = Agent(model, output_type=kind, system_prompt="Be brief.", model_settings={"max_tokens": 400})
-                self.assertIsInstance(agent.run_sync("Which city?").output, City)
-                done.append(name)
+            for of_api in (OpenAIChatModel, OpenAIResponsesModel):
+                model = of_api("tiny", provider=OpenAIProvider(**self.where))
+                self.assertTrue(Agent(model, tools=[weather]).run_sync("Hello?", model_settings={"max_tokens": 5}).output)
+                done.append(f"{of_api.__name__}: text beside tools")
+                for name, kind in {"output_type": City, "NativeOutput": NativeOutput(City)}.items():
+                    agent = Agent(model, output_type=kind, system_prompt="Be brief.", model_settings={"max_tokens": 400})
+                    self.assertIsInstance(agent.run_sync("Which city?").output, City)
+                    done.append(name)
 
-                async def streamed():
-                    async with agent.run_stream("Which city?") as run:
-                        return await run.get_output()
-                self.assertIsInstance(asyncio.run(streamed()), City)
-                done.append(f"{name}, streamed")
+                    async def streamed():
+                        async with agent.run_stream("Which city?") as run:
+                            return await run.get_output()
+                    self.assertIsInstance(asyncio.run(streamed()), City)
+                    done.append(f"{name}, streamed")
 
     def test_openai_agents(self):
         with client("openai-agents") as done:
@@ -186,17 +192,20 @@ class ClientsTest(unittest.TestCase):
                 run = Runner.run_streamed(agent, "What is the weather?")
                 events = [event async for event in run.stream_events()]
                 return events and run.final_output
-            agents.set_default_openai_api("chat_completions")
-            agent = Agent(name="a", model="tiny", instructions="Be brief.", output_type=City,
-                          model_settings=ModelSettings(max_tokens=400))
-            self.assertIsInstance(Runner.run_sync(agent, "Which city?").final_output, City)
-            done.append("output_type")
-            agent = Agent(name="a", model="tiny", tools=[forecast],
-                          model_settings=ModelSettings(max_tokens=50, tool_choice="forecast"))
-            self.assertTrue(Runner.run_sync(agent, "What is the weather?").final_output)
-            self.assertTrue(asyncio.run(streamed(agent)))
-            self.assertEqual(len(asked), 2)
-            done.append("a tool and the answer behind it, whole and streamed")
+            ends = {"min_tokens": 5, "logit_bias": {"560": 100}}  # agents take no responses that were cut
+            for api in ("responses", "chat_completions"):
+                agents.set_default_openai_api(api)
+                asked.clear()
+                agent = Agent(name="a", model="tiny", instructions="Be brief.", output_type=City,
+                              model_settings=ModelSettings(max_tokens=400))
+                self.assertIsInstance(Runner.run_sync(agent, "Which city?").final_output, City)
+                done.append(f"{api}: output_type")
+                agent = Agent(name="a", model="tiny", tools=[forecast],
+                              model_settings=ModelSettings(tool_choice="forecast", extra_body=ends))
+                self.assertTrue(Runner.run_sync(agent, "What is the weather?").final_output)
+                self.assertTrue(asyncio.run(streamed(agent)))
+                self.assertEqual(len(asked), 2)
+                done.append(f"{api}: a tool and the answer behind it, whole and streamed")
 
     def test_litellm(self):
         with client("litellm") as done:
@@ -214,6 +223,13 @@ class ClientsTest(unittest.TestCase):
                 answer = litellm.completion(max_tokens=400, response_format=City, **where).choices[0].message
                 City.model_validate_json(answer.content)
                 done.append(f"{provider}: chat, stream, tools, response_format")
+            where = {"model": "anthropic/tiny", "api_base": self.url.removesuffix("/v1"), "api_key": "secret", "messages": ask}
+            whole = litellm.completion(max_tokens=5, **where).choices[0].message.content
+            pieces = litellm.completion(max_tokens=5, stream=True, **where)
+            self.assertEqual("".join(chunk.choices[0].delta.content or "" for chunk in pieces), whole)
+            answer = litellm.completion(max_tokens=400, tools=tools, tool_choice="required", **where).choices[0].message
+            self.assertIn(json.loads(answer.tool_calls[0].function.arguments)["city"], ["Oslo", "Rome"])
+            done.append("anthropic: chat, stream, tools")
             where = {"model": "text-completion-openai/tiny", "api_base": self.url, "api_key": "secret"}
             self.assertTrue(litellm.text_completion(prompt="It was", max_tokens=5, **where).choices[0].text)
             done.append("text_completion")
