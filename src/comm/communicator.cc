@@ -147,6 +147,23 @@ void Communicator::check_lengths(std::span<const std::byte> send, std::span<cons
   FOE_CHECK(send.size() == announced, "{} bytes, announced {}", send.size(), announced);
 }
 
+void Communicator::send(int peer, std::vector<std::byte> message) {
+  const Call call(*counters_, counters_->send, "a message");
+  FOE_CHECK(0 <= peer && peer < size_ && peer != rank_, "a message from rank {} to {} of {}", rank_, peer, size_);
+  count_message(counters_->send, peer, message.size());
+  do_send(peer, std::move(message));
+}
+
+void Communicator::receive(int peer, std::size_t bytes, std::vector<std::byte>& message) {
+  const Call call(*counters_, counters_->send, "a message");
+  FOE_CHECK(0 <= peer && peer < size_ && peer != rank_, "a message from rank {} to {} of {}", peer, rank_, size_);
+  do_receive(peer, bytes, message);
+}
+
+void Communicator::refuse_message(int peer, std::size_t bytes, std::size_t got) const {
+  fail("rank {}: expected a message of {} bytes from rank {}, got one of {}", rank_, bytes, peer, got);
+}
+
 void Communicator::check_room(std::span<const std::size_t> receive_bytes, std::size_t room) const {
   std::size_t left = room;
   for (std::size_t peer = 0; peer < receive_bytes.size(); left -= receive_bytes[peer++])

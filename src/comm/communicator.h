@@ -1,13 +1,14 @@
 // Communication between the ranks of one job.
 //
-// Every call is collective: all ranks make the same calls in the same order, each from one thread (the engine's). After
-// a broadcast or a sum all ranks hold identical bits, whatever the wire, because a rank rounds what it keeps like what
-// it sends. A rank alone sends nothing and rounds nothing. A call throws RankLost, an Error (rank_lost.h), if a peer
-// has died, or has been silent for longer than the timeout.
+// Every call but send() and receive() is collective: all ranks make the same calls in the same order, each from one
+// thread (the engine's). After a broadcast or a sum all ranks hold identical bits, whatever the wire, because a rank
+// rounds what it keeps like what it sends. A rank alone sends nothing and rounds nothing. A call throws RankLost, an
+// Error (rank_lost.h), if a peer has died, or has been silent for longer than the timeout.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <type_traits>
@@ -48,13 +49,14 @@ struct CommCounters {
   CommCounter sum;
   CommCounter gather;
   CommCounter all_to_all;
+  CommCounter send;  // send(), and the calls and the time of receive()
 
-  CommCounter total() const { return broadcast + sum + gather + all_to_all; }
+  CommCounter total() const { return broadcast + sum + gather + all_to_all + send; }
   CommCounters operator-(const CommCounters& o) const {
-    return {broadcast - o.broadcast, sum - o.sum, gather - o.gather, all_to_all - o.all_to_all};
+    return {broadcast - o.broadcast, sum - o.sum, gather - o.gather, all_to_all - o.all_to_all, send - o.send};
   }
   CommCounters operator+(const CommCounters& o) const {
-    return {broadcast + o.broadcast, sum + o.sum, gather + o.gather, all_to_all + o.all_to_all};
+    return {broadcast + o.broadcast, sum + o.sum, gather + o.gather, all_to_all + o.all_to_all, send + o.send};
   }
 };
 
@@ -123,6 +125,18 @@ class Communicator {
   void all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
                   std::span<std::byte> receive, std::span<std::size_t> receive_bytes);
 
+  // Passes a message to one other rank, which has to receive it. It returns at once. The message goes on while this
+  // rank waits in any call, and while it computes, if it calls progress() now and then. Messages between two ranks
+  // arrive in the order in which they were sent. A communicator with such messages on the way must not be used for
+  // all-to-alls: split one off.
+  void send(int peer, std::vector<std::byte> message);
+  // Waits for the next message from `peer`. Throws Error if it does not have so many bytes.
+  void receive(int peer, std::size_t bytes, std::vector<std::byte>& message);
+  // Lets messages go on that have been sent and not yet taken. Costs next to nothing if there are none.
+  virtual void progress() {}
+  // Waits until all have been taken: before this is destroyed, if nothing else says so.
+  virtual void flush() {}
+
   const CommCounters& counters() const { return *counters_; }
   // Sets the counters back to an earlier state, so that exchanges about the counters themselves are not counted.
   void restore_counters(const CommCounters& counters) { static_cast<CommCounters&>(*counters_) = counters; }
@@ -137,6 +151,8 @@ class Communicator {
   virtual void do_gather(std::span<const std::byte> send, std::span<const std::size_t> bytes, std::byte* out) = 0;
   virtual void do_all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
                              std::span<std::byte> receive, std::span<std::size_t> receive_bytes) = 0;
+  virtual void do_send(int peer, std::vector<std::byte> message) = 0;
+  virtual void do_receive(int peer, std::size_t bytes, std::vector<std::byte>& message) = 0;
 
  protected:
   // Returns a communicator of the ranks `part_ranks` of this one, in this order. All ranks call this, each with ranks
@@ -152,6 +168,8 @@ class Communicator {
   }
   // Throws Error if the messages that other ranks announce do not fit into `room` bytes: what a peer sends is input.
   void check_room(std::span<const std::size_t> receive_bytes, std::size_t room) const;
+  // Throws Error because the next message from `peer` does not have so many bytes.
+  [[noreturn]] void refuse_message(int peer, std::size_t bytes, std::size_t got) const;
   // Counts one message to another rank.
   void count_message(CommCounter& counter, int peer, std::size_t bytes) const;
 
@@ -160,6 +178,9 @@ class Communicator {
     double waited_s = 0;          // the time spent waiting for other ranks, in all calls
     const char* collective = "";  // the name of the last call, for error messages
     double timeout_s = 60;
+    // Lets messages go on that were sent, and returns whether there are any; null if none ever were. Whoever waits for
+    // something else in the meantime has to call it.
+    std::function<bool()> push_messages;
   };
   std::shared_ptr<Counters> counters_ = std::make_shared<Counters>();
   const int rank_;

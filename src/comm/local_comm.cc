@@ -1,10 +1,15 @@
 #include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
 #include <map>
 #include <mutex>
 #include <numeric>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "comm/nodes_comm.h"
+#include "comm/rank_lost.h"
 
 namespace foe {
 namespace {
@@ -24,6 +29,8 @@ class SelfComm : public Communicator {
     std::copy(send.begin(), send.end(), receive.begin());
     receive_bytes[0] = send_bytes[0];
   }
+  void do_send(int, std::vector<std::byte>) override {}  // nobody calls these: there is no peer
+  void do_receive(int, std::size_t, std::vector<std::byte>&) override {}
 
  protected:
   std::unique_ptr<Communicator> make_part(std::span<const int>, int color) override {
@@ -33,10 +40,15 @@ class SelfComm : public Communicator {
 
 // What ranks that are threads of one process share.
 struct LocalJob {
-  explicit LocalJob(int ranks) : memory(SharedComm::memory_bytes(ranks)) { SharedComm::clear(memory.data(), ranks); }
+  explicit LocalJob(int ranks) : memory(SharedComm::memory_bytes(ranks)), gone(ranks) {
+    SharedComm::clear(memory.data(), ranks);
+  }
 
   AlignedBuffer<std::byte> memory;
   std::mutex mutex;
+  std::condition_variable changed;                                         // `mail` or `gone`
+  std::map<std::pair<int, int>, std::deque<std::vector<std::byte>>> mail;  // by sender and receiver
+  std::vector<char> gone;                                                  // by rank: it was destroyed
   std::map<std::pair<int, int>, std::shared_ptr<LocalJob>> parts;  // the jobs that were split off, by call and colour
 };
 
@@ -44,6 +56,23 @@ class LocalComm : public SharedComm {
  public:
   LocalComm(int rank, std::vector<int> nodes, std::shared_ptr<LocalJob> job, double timeout_seconds)
       : SharedComm(rank, std::move(nodes), job->memory.data(), timeout_seconds, [job] {}), job_(std::move(job)) {}
+
+  ~LocalComm() override {
+    {
+      const std::lock_guard lock(job_->mutex);
+      job_->gone[rank()] = true;
+    }
+    job_->changed.notify_all();
+  }
+
+  void do_send(int peer, std::vector<std::byte> message) override {
+    {
+      const std::lock_guard lock(job_->mutex);
+      job_->mail[{rank(), peer}].push_back(std::move(message));
+    }
+    job_->changed.notify_all();
+  }
+  void do_receive(int peer, std::size_t bytes, std::vector<std::byte>& message) override;
 
   // Returns the job of the ranks that pass the same key, which they share with nobody else.
   std::shared_ptr<LocalJob> part(std::pair<int, int> key, int size) const {
@@ -60,6 +89,20 @@ class LocalComm : public SharedComm {
   std::shared_ptr<LocalJob> job_;
   int splits_ = 0;
 };
+
+void LocalComm::do_receive(int peer, std::size_t bytes, std::vector<std::byte>& message) {
+  const auto start = Clock::now();
+  std::unique_lock lock(job_->mutex);
+  auto& queue = job_->mail[{peer, rank()}];
+  const bool heard = job_->changed.wait_for(lock, std::chrono::duration<double>(timeout()),
+                                            [&] { return !queue.empty() || job_->gone[peer]; });
+  counters_->waited_s += seconds_since(start);
+  if (!heard) throw_silent(peer);
+  if (queue.empty()) throw_gone(peer);
+  message = std::move(queue.front());
+  queue.pop_front();
+  if (message.size() != bytes) refuse_message(peer, bytes, message.size());
+}
 
 // Makes a rank's communicator, which has two levels if there are several nodes.
 std::unique_ptr<Communicator> make_local_comm(int rank, const std::vector<int>& nodes,

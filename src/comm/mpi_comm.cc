@@ -2,23 +2,18 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <numeric>
-#include <sched.h>
-#include <thread>
 
 #include "base/check.h"
-#include "base/clock.h"
 #include "base/error.h"
-#include "comm/background.h"
-#include "comm/rank_lost.h"
+#include "comm/mpi_wait.h"
 
 namespace foe {
 namespace {
 
 constexpr std::size_t kMostBytes = std::size_t{1} << 31;  // MPI counts in int
-// The tags of messages between two ranks. Only all-to-alls send such messages: a whole message, or its length and then
-// its pieces.
+// The tags of the messages of all-to-alls: a whole message, or its length and then its pieces. (mpi_messages.cc has
+// another one.)
 constexpr int kMessageTag = 1, kLengthTag = 2, kPieceTag = 3;
 constexpr std::size_t kPieceBytes = std::size_t{1} << 18;
 constexpr std::size_t kSumPiece = 1024 * kWireBlock;  // floats of a piece of a sum that is not done in slices
@@ -39,6 +34,10 @@ bool mpi_is_usable() {
   return !requests_are_left;
 }
 
+void leave_requests() {
+  requests_are_left = true;
+}
+
 void check_mpi(int status, const char* call) {
   if (status == MPI_SUCCESS) return;
   char text[MPI_MAX_ERROR_STRING];
@@ -49,7 +48,11 @@ void check_mpi(int status, const char* call) {
 
 MpiComm::MpiComm(MPI_Comm comm, int rank, std::vector<int> nodes, const WorldOptions& options,
                  std::function<void()> on_destroy)
-    : Communicator(rank, std::move(nodes)), comm_(comm), options_(options), on_destroy_(std::move(on_destroy)) {
+    : Communicator(rank, std::move(nodes)),
+      comm_(comm),
+      options_(options),
+      on_destroy_(std::move(on_destroy)),
+      messages_(comm) {
   for (auto* each : {&send_counts_, &send_at_, &receive_counts_, &receive_at_}) each->resize(size_);
   incoming_.resize(size_);
   outgoing_.reserve(size_);  // it must not move: requests point into it
@@ -57,6 +60,7 @@ MpiComm::MpiComm(MPI_Comm comm, int rank, std::vector<int> nodes, const WorldOpt
 }
 
 MpiComm::~MpiComm() {
+  counters_->push_messages = nullptr;
   if (on_destroy_) on_destroy_();
 }
 
@@ -315,6 +319,19 @@ void MpiComm::start_receptions(int peer, std::span<std::byte> to) {
               "MPI_Irecv");
 }
 
+void MpiComm::do_send(int peer, std::vector<std::byte> message) {
+  require_usable();
+  messages_.send(peer, std::move(message));
+  counters_->push_messages = [this] { return messages_.progress(); };
+}
+
+void MpiComm::do_receive(int peer, std::size_t bytes, std::vector<std::byte>& message) {
+  require_usable();
+  message.resize(bytes);
+  if (const std::size_t got = messages_.receive(peer, message, rank_, timeout()); got != bytes)
+    refuse_message(peer, bytes, got);
+}
+
 void MpiComm::wait(MPI_Request& request, const char* what) {
   wait_until(what, [&] {
     int done = 0;
@@ -323,28 +340,9 @@ void MpiComm::wait(MPI_Request& request, const char* what) {
   });
 }
 
-// Spins a little, then yields, then sleeps for short times: a rank that waits for work must not take a core from a rank
-// that has work.
 template <typename Ready>
 void MpiComm::wait_until(const char* what, Ready&& ready) {
-  const auto start = Clock::now();
-  const bool naps = in_background();
-  try {
-    for (int tries = 0; !ready(); ++tries) {
-      if (tries < 100 && !naps) continue;
-      const double waited = seconds_since(start);
-      if (waited > timeout())
-        throw RankLost(fmt::format("rank {}: {} did not end within {} s: another rank died, or its host is cut off",
-                                   rank_, what, timeout()));
-      if (waited < 0.05 && !naps)
-        sched_yield();
-      else
-        std::this_thread::sleep_for(std::chrono::microseconds(waited < 1 ? 100 : 1000));
-    }
-  } catch (...) {
-    requests_are_left = true;
-    throw;
-  }
+  wait_for_mpi(rank_, timeout(), what, ready);
 }
 
 }  // namespace foe

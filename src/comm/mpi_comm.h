@@ -10,6 +10,7 @@
 
 #include "comm/communicator.h"
 #include "comm/encoded_sum.h"
+#include "comm/mpi_messages.h"
 
 namespace foe {
 
@@ -32,6 +33,10 @@ class MpiComm : public Communicator {
   void do_gather(std::span<const std::byte> send, std::span<const std::size_t> bytes, std::byte* out) override;
   void do_all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
                      std::span<std::byte> receive, std::span<std::size_t> receive_bytes) override;
+  void do_send(int peer, std::vector<std::byte> message) override;
+  void do_receive(int peer, std::size_t bytes, std::vector<std::byte>& message) override;
+  void progress() override { messages_.progress(); }
+  void flush() override { messages_.flush(rank_, timeout()); }
 
  protected:
   std::unique_ptr<Communicator> make_part(std::span<const int> part_ranks, int color) override;
@@ -65,6 +70,7 @@ class MpiComm : public Communicator {
   WorldOptions options_;
   std::function<void()> on_destroy_;
   EncodedSum sum_;
+  MpiMessages messages_;
   std::vector<std::int32_t> head_;                                        // the first part of a broadcast
   std::vector<std::byte> send_, receive_;                                 // as large as the largest sum so far
   std::vector<int> send_counts_, send_at_, receive_counts_, receive_at_;  // in bytes, by rank

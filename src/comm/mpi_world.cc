@@ -9,9 +9,11 @@
 #include <string>
 
 #include "base/aligned.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "comm/mpi_comm.h"
 #include "comm/nodes_comm.h"
+#include "comm/rank_lost.h"
 
 namespace foe {
 namespace {
@@ -44,7 +46,35 @@ class NodeComm : public SharedComm {
            std::function<void()> on_destroy)
       : SharedComm(rank, std::vector<int>(size), memory, options.timeout_seconds, std::move(on_destroy)),
         node_(node),
-        options_(options) {}
+        options_(options),
+        messages_(node) {}
+
+  ~NodeComm() override { counters_->push_messages = nullptr; }
+
+  void do_send(int peer, std::vector<std::byte> message) override {
+    messages_.send(peer, std::move(message));
+    counters_->push_messages = [this] { return messages_.progress(); };
+  }
+  void do_receive(int peer, std::size_t bytes, std::vector<std::byte>& message) override {
+    const auto start = Clock::now();
+    message.resize(bytes);
+    std::size_t got = 0;
+    try {
+      got = messages_.receive(peer, message, rank_, timeout());
+    } catch (const RankLost&) {
+      throw_silent(peer);
+    }
+    counters_->waited_s += seconds_since(start);
+    if (got != bytes) refuse_message(peer, bytes, got);
+  }
+  void progress() override { messages_.progress(); }
+  void flush() override {
+    try {
+      messages_.flush(rank_, timeout());
+    } catch (const RankLost&) {
+      throw_silent(messages_.waits_for());
+    }
+  }
 
  protected:
   std::unique_ptr<Communicator> make_part(std::span<const int> part_ranks, int color) override {
@@ -54,6 +84,7 @@ class NodeComm : public SharedComm {
  private:
   MPI_Comm node_;
   WorldOptions options_;
+  MpiMessages messages_;
 };
 
 // Returns an MPI communicator of the ranks with one colour, in the order of their ranks.

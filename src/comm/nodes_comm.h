@@ -1,7 +1,7 @@
 // The Communicator of ranks on several nodes. Broadcasts and sums have two levels, through shared memory inside a node
 // and over the network between nodes, so that what all ranks of a node need crosses the network once. In a sum each
 // rank exchanges a slice with the ranks of the same place in the other nodes, and Wire rounds only what it sends to
-// them. All-to-alls and gathers go straight to their receivers.
+// them. All-to-alls, gathers and messages go straight to their receivers.
 #pragma once
 
 #include <map>
@@ -26,6 +26,12 @@ class NodesComm : public Communicator {
   void do_gather(std::span<const std::byte> send, std::span<const std::size_t> bytes, std::byte* out) override;
   void do_all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_bytes,
                      std::span<std::byte> receive, std::span<std::size_t> receive_bytes) override;
+  void do_send(int peer, std::vector<std::byte> message) override { world_->do_send(peer, std::move(message)); }
+  void do_receive(int peer, std::size_t bytes, std::vector<std::byte>& message) override {
+    world_->do_receive(peer, bytes, message);
+  }
+  void progress() override { world_->progress(); }
+  void flush() override { world_->flush(); }
 
  protected:
   std::unique_ptr<Communicator> make_part(std::span<const int> part_ranks, int color) override;

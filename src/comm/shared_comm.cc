@@ -118,21 +118,29 @@ void SharedComm::wait_until(const Ready& ready, Header& theirs, int peer) {
     if (ready()) return;
   }
   const auto deadline = Clock::now() + std::chrono::duration<double>(timeout());
-  const timespec nap{0, 100'000'000};
+  const timespec nap{0, 100'000'000}, short_nap{0, 50'000};
   theirs.sleepers.fetch_add(1);
   for (unsigned seen; !reached(seen = theirs.written.load(), step_);) {
     const bool gone = theirs.gone.load() != 0 && !ready();
     if (gone || Clock::now() > deadline) {
       theirs.sleepers.fetch_sub(1);
-      const char* collective = counters_->collective;
-      if (gone) throw RankLost(fmt::format("rank {} in {}: rank {} left the job", rank_, collective, peer));
-      throw RankLost(
-          fmt::format("rank {} in {}: heard nothing from rank {} for {} s: it died, hangs, or needs a longer --timeout",
-                      rank_, collective, peer, timeout()));
+      if (gone) throw_gone(peer);
+      throw_silent(peer);
     }
-    futex(theirs.written, FUTEX_WAIT, seen, &nap);
+    const bool pushes = counters_->push_messages && counters_->push_messages();
+    futex(theirs.written, FUTEX_WAIT, seen, pushes ? &short_nap : &nap);
   }
   theirs.sleepers.fetch_sub(1);
+}
+
+void SharedComm::throw_gone(int peer) const {
+  throw RankLost(fmt::format("rank {} in {}: rank {} left the job", rank_, counters_->collective, peer));
+}
+
+void SharedComm::throw_silent(int peer) const {
+  throw RankLost(
+      fmt::format("rank {} in {}: heard nothing from rank {} for {} s: it died, hangs, or needs a longer --timeout",
+                  rank_, counters_->collective, peer, timeout()));
 }
 
 void SharedComm::wait_for_all() {

@@ -53,6 +53,11 @@ class SharedComm : public Communicator {
   // all_gather() gives every rank the other ranks' slices of x.
   void all_gather(float* x, const Slices& slices, Wire wire);
 
+ protected:
+  // Throw RankLost because `peer` has left the job, or has been silent until the timeout.
+  [[noreturn]] void throw_gone(int peer) const;
+  [[noreturn]] void throw_silent(int peer) const;
+
  private:
   struct alignas(64) Header {
     std::atomic<unsigned> written;   // the last collective for which what the rank sends is in its slot

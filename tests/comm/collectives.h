@@ -352,6 +352,35 @@ inline void check_random_sequence(Communicator& comm, int steps, std::uint64_t s
   }
 }
 
+// Checks that messages between all pairs of ranks arrive, in the order in which they were sent, empty ones and long
+// ones among them, and that they are counted once.
+inline void check_messages(Communicator& comm, std::uint64_t seed) {
+  const std::size_t lengths[] = {0, 1, 61439, 61440, 61441, 7, 400000};
+  const std::unique_ptr<Communicator> part = comm.split(0, comm.rank());
+  const CommCounter before = comm.counters().send;
+  std::uint64_t peers = 0, bytes = 0;
+  for (const std::size_t length : lengths)
+    for (int peer = 0; peer < comm.size(); ++peer)
+      if (peer != comm.rank()) {
+        part->send(peer, bytes_between(seed + length, comm.rank(), peer, length));
+        bytes += length;
+        ++peers;
+      }
+  part->progress();
+  std::vector<std::byte> message;
+  for (const std::size_t length : lengths)
+    for (int peer = 0; peer < comm.size(); ++peer)
+      if (peer != comm.rank()) {
+        part->receive(peer, length, message);
+        EXPECT_TRUE(message == bytes_between(seed + length, peer, comm.rank(), length)) << length << " bytes";
+      }
+  part->flush();
+  const CommCounter sent = comm.counters().send - before;
+  EXPECT_EQ(sent.calls, 2 * peers);
+  EXPECT_EQ(sent.messages, peers);
+  EXPECT_EQ(sent.bytes, bytes);
+}
+
 // Checks split(). Every third rank is left out. The others are split by parity, in descending order, and each part once
 // more. The parts work at the same time, and their calls are counted by the whole communicator.
 inline void check_split(Communicator& comm, std::uint64_t seed) {

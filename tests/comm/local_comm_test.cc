@@ -163,6 +163,10 @@ TEST_P(LocalComm, AllToAll) {
   run_ranks(GetParam(), kTimeout, [](Communicator& comm) { check_all_to_all_shapes(comm, 1 << 20); });
 }
 
+TEST_P(LocalComm, Messages) {
+  run_ranks(GetParam(), kTimeout, [](Communicator& comm) { check_messages(comm, 1); });
+}
+
 TEST_P(LocalComm, RandomSequences) {
   for (std::uint64_t seed = 0; seed < 2; ++seed)
     run_ranks(GetParam(), kTimeout, [&](Communicator& comm) { check_random_sequence(comm, 200, 10000 * seed); });
@@ -288,6 +292,13 @@ const std::vector<Collective>& collectives() {
       [](Communicator& comm) {
         std::vector<float> out(comm.size());
         comm.gather(std::vector<float>{1.0f}, std::vector<std::size_t>(comm.size(), 1), out.data());
+      },
+      [](Communicator& comm) {
+        std::vector<std::byte> message;
+        for (int peer = 0; peer < comm.size(); ++peer)
+          if (peer != comm.rank()) comm.send(peer, std::vector<std::byte>(10));
+        for (int peer = 0; peer < comm.size(); ++peer)
+          if (peer != comm.rank()) comm.receive(peer, 10, message);
       },
       [](Communicator& comm) { exchange(comm, 10); },
       [](Communicator& comm) { exchange(comm, 600000); }};

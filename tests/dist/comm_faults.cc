@@ -62,6 +62,18 @@ void all_to_all(Communicator& comm, std::size_t count) {
   comm.all_to_all(send, std::vector<std::size_t>(ranks, bytes), receive, lengths);
 }
 
+// The last rank sends one to each, and receives one of each.
+void message(Communicator& comm, std::size_t count) {
+  const int last = comm.size() - 1;
+  std::vector<std::byte> received;
+  for (int peer = 0; peer <= last; ++peer) {
+    if (comm.rank() == peer || (comm.rank() != last && peer != last)) continue;
+    comm.send(peer, std::vector<std::byte>(count));
+    comm.receive(peer, count, received);
+  }
+  comm.flush();
+}
+
 const std::map<std::string, std::function<void(Communicator&)>> kCollectives{
     {"broadcast", [](Communicator& comm) { broadcast(comm, kShort); }},
     {"broadcast-long", [](Communicator& comm) { broadcast(comm, kLong); }},
@@ -70,6 +82,8 @@ const std::map<std::string, std::function<void(Communicator&)>> kCollectives{
     {"gather", [](Communicator& comm) { gather(comm, kShort); }},
     {"all-to-all", [](Communicator& comm) { all_to_all(comm, kShort); }},
     {"all-to-all-long", [](Communicator& comm) { all_to_all(comm, kLong / comm.size()); }},
+    {"message", [](Communicator& comm) { message(comm, kShort); }},
+    {"message-long", [](Communicator& comm) { message(comm, kLong); }},
 };
 
 // Hits this process while its main thread goes from one collective to the next.

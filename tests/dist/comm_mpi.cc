@@ -86,6 +86,10 @@ TEST(WorldComm, ManyAllToAlls) {
   for (int i = 0; i < 500; ++i) check_all_to_all(*world, random_bytes(ranks, i % 10 == 0 ? 100000 : 16, i), i);
 }
 
+TEST(WorldComm, Messages) {
+  for (std::uint64_t seed = 0; seed < 3; ++seed) check_messages(*world, seed);
+}
+
 TEST(WorldComm, RandomSequences) {
   for (std::uint64_t seed = 0; seed < 3; ++seed) check_random_sequence(*world, 200, 10000 * seed);
 }
