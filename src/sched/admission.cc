@@ -29,11 +29,11 @@ void Scheduler::admit() {
   }
 }
 
-// Preempts the last running sequence that comes after `waiting` in the order and has a lower priority. Returns false if
-// there is none.
+// Preempts the last running sequence that comes after `waiting` in the order, has a lower priority, and is in no step
+// of another lane that is under way. Returns false if there is none.
 bool Scheduler::preempt_for(const Sequence& waiting) {
   for (auto it = running_.rbegin(); it != running_.rend() && served_before(waiting, **it); ++it)
-    if ((*it)->request.priority > waiting.request.priority) {
+    if ((*it)->request.priority > waiting.request.priority && (*it)->scheduled == 0) {
       preempt(**it);
       return true;
     }
@@ -90,7 +90,7 @@ int Scheduler::find_coming(const Sequence& sequence, int owner, std::span<const 
 std::optional<Scheduler::Place> Scheduler::find_place(const Sequence& sequence) const {
   std::optional<Place> best;
   std::int64_t least = 0;
-  for (int owner = 0; owner < limits_.owners; ++owner) {
+  for (int owner = 0; owner < limits_.owners * limits_.lanes; ++owner) {
     const Load load = load_of(owner);
     Place place{.owner = owner, .hits = find_hits(sequence, owner), .coming = 0};
     place.coming = find_coming(sequence, owner, place.hits);

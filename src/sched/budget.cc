@@ -10,23 +10,28 @@ namespace foe {
 // a quarter of the tokens and one row of logits to the others; only the first sequence in the order gets its token in
 // any case. The rest is first dealt in even parts to the owners, because all ranks wait for the owner with the most
 // tokens; a second round deals what some owners did not use.
-void Scheduler::deal_tokens() {
+void Scheduler::deal_tokens(int lane) {
   budget_ = {.tokens = limits_.max_tokens, .rows = limits_.max_sampled};
   if (running_.empty()) return;
   Budget kept = {.tokens = std::max(1, limits_.max_tokens / 4), .rows = 1};
   if (decoding()) kept = {};
-  // These loops use an index, because deal() may preempt sequences behind the current one, which removes them from
-  // running_.
-  for (int i = 0; i < num_running(); ++i)
-    if (running_[i]->decoding() && (i == 0 || (budget_.tokens > kept.tokens && budget_.rows > kept.rows)))
-      deal(*running_[i], 1);
+  // Uses an index, because deal() may preempt sequences behind the current one, which removes them from running_.
+  const auto each = [&](const auto& f) {
+    for (int i = 0; i < num_running(); ++i)
+      if (lane_of(*running_[i]) == lane) f(*running_[i]);
+  };
+  bool first = true;
+  each([&](Sequence& s) {
+    if (s.decoding() && (first || (budget_.tokens > kept.tokens && budget_.rows > kept.rows))) deal(s, 1);
+    first = false;
+  });
   std::vector<int> part(limits_.owners, (budget_.tokens + limits_.owners - 1) / limits_.owners);
-  for (int i = 0; i < num_running(); ++i) {
-    Sequence& sequence = *running_[i];
-    if (!sequence.decoding()) part[sequence.owner] -= deal(sequence, part[sequence.owner]);
-  }
-  for (int i = 0; i < num_running(); ++i) deal(*running_[i], budget_.tokens);
-  if (limits_.max_draft > 0) draft();
+  each([&](Sequence& s) {
+    int& left = part[s.owner % limits_.owners];
+    if (!s.decoding()) left -= deal(s, left);
+  });
+  each([&](Sequence& s) { deal(s, budget_.tokens); });
+  if (limits_.max_draft > 0) draft(lane);
 }
 
 // Schedules at most `most` more tokens of the sequence, as far as the budget and the KV blocks reach, and returns how
@@ -72,9 +77,9 @@ bool Scheduler::preempt_behind(const Sequence& sequence) {
 
 // Guesses next tokens of decoding sequences, which run with the one before them. Guesses get what is left of the step's
 // budget and of the KV blocks, and take nothing from any sequence.
-void Scheduler::draft() {
+void Scheduler::draft(int lane) {
   for (Sequence* s : running_) {
-    if (s->scheduled != 1 || !s->decoding() || s->collects_prompt) continue;
+    if (lane_of(*s) != lane || s->scheduled != 1 || !s->decoding() || s->collects_prompt) continue;
     const int most = s->draft_length.next(room_for_draft(*s));
     if (most <= 0) continue;
     const std::vector<std::int32_t> guess = guess_next(s->tokens, most, s->request.stop_ids);

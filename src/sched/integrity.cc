@@ -6,7 +6,7 @@
 namespace foe {
 
 void Scheduler::check() const {
-  std::vector<std::vector<int>> users(limits_.owners, std::vector<int>(limits_.kv_blocks));
+  std::vector<std::vector<int>> users(pools_.size(), std::vector<int>(limits_.kv_blocks));
   FOE_CHECK(sequences_.size() == running_.size() + waiting_.size(), "{} sequences, {} running, {} waiting",
             sequences_.size(), running_.size(), waiting_.size());
   FOE_CHECK(num_running() <= limits_.max_sequences, "{} running of {}", num_running(), limits_.max_sequences);
@@ -35,7 +35,7 @@ void Scheduler::check() const {
       FOE_CHECK(found == s->blocks[i], "request {}: its block {} is {}, but {} is found", id, i, s->blocks[i], found);
     }
   }
-  for (int owner = 0; owner < limits_.owners; ++owner) pools_[owner].check(users[owner]);
+  for (std::size_t owner = 0; owner < pools_.size(); ++owner) pools_[owner].check(users[owner]);
 }
 
 }  // namespace foe

@@ -14,7 +14,9 @@ Scheduler::Scheduler(const SchedulerLimits& limits) : limits_(limits) {
             "{} tokens, {} sequences, {} owners, {} rows", limits_.max_tokens, limits_.max_sequences, limits_.owners,
             limits_.max_sampled);
   FOE_CHECK(limits_.aging_steps >= 1, "{} steps", limits_.aging_steps);
-  pools_.assign(limits_.owners, BlockPool(limits_.kv_blocks));
+  FOE_CHECK(limits_.lanes >= 1, "{} lanes", limits_.lanes);
+  pools_.assign(limits_.owners * limits_.lanes, BlockPool(limits_.kv_blocks));
+  lanes_.resize(limits_.lanes);
 }
 
 void Scheduler::add(Request request) {
@@ -70,7 +72,7 @@ void Scheduler::abort(std::int64_t id) {
     std::erase(running_, &sequence);
   }
   sequence.ended = true;
-  if (sequence.scheduled > 0) ended_.push_back(std::move(it->second));
+  if (sequence.scheduled > 0) lanes_[lane_of(sequence)].ended.push_back(std::move(it->second));
   sequences_.erase(it);
 }
 
@@ -90,51 +92,57 @@ bool Scheduler::decoding() const {
          std::all_of(running_.begin(), running_.end(), [](const Sequence* s) { return s->decoding(); });
 }
 
-ScheduledStep Scheduler::next() {
-  drop_plan();
+ScheduledStep Scheduler::next(int lane) {
+  drop_plan(lane);
   started_.clear();
   ++steps_;
   admit();
-  deal_tokens();
-  ScheduledStep step = make_step();
+  deal_tokens(lane);
+  ScheduledStep step = make_step(lane);
   if (limits_.check_each_step) check();
   return step;
 }
 
-void Scheduler::drop_plan() {
+void Scheduler::drop_plan(int lane) {
   for (Sequence* sequence : running_) {
+    if (lane_of(*sequence) != lane) continue;
     sequence->scheduled = 0;
     keep_drafted(*sequence, 0);
   }
-  rows_.clear();
-  ended_.clear();
+  lanes_[lane] = {};
 }
 
-ScheduledStep Scheduler::make_step() {
+// The blocks of a lane follow those of the lanes before it.
+ScheduledStep Scheduler::make_step(int lane) {
   ScheduledStep step;
+  std::vector<Row>& sampled = lanes_[lane].rows;
+  std::vector<std::int32_t> ids;
   for (int owner = 0; owner < limits_.owners; ++owner)
     for (Sequence* s : running_) {
-      if (s->owner != owner || s->scheduled == 0) continue;
+      if (s->owner != lane * limits_.owners + owner || s->scheduled == 0) continue;
       const int end = s->done + s->scheduled, rows = s->rows_before(end);
       const auto sample = rows == 0              ? Batch::Sample::kNone
                           : rows == s->scheduled ? Batch::Sample::kAll
                                                  : Batch::Sample::kLast;
-      step.batch.add_sequence(std::span(s->tokens).subspan(s->done, s->scheduled), s->done,
-                              std::span(s->blocks).first(blocks_for(end)), sample, owner,
+      ids.assign(s->blocks.begin(), s->blocks.begin() + blocks_for(end));
+      for (std::int32_t& id : ids) id += lane * limits_.kv_blocks;
+      step.batch.add_sequence(std::span(s->tokens).subspan(s->done, s->scheduled), s->done, ids, sample, owner,
                               is_long(*s) ? static_cast<int>(s->request.prompt.size()) : 0);
       if (s->request.route) step.batch.route_last_sequence(s->request.route->route);
       step.sequences.push_back(s->request.id);
-      for (int position = end - rows; position < end; ++position) rows_.push_back({s, position});
+      for (int position = end - rows; position < end; ++position) sampled.push_back({s, position});
     }
-  for (const Row& row : rows_)
+  for (const Row& row : sampled)
     step.rows.push_back({&row.sequence->request, std::span(row.sequence->tokens).first(row.position + 1)});
   return step;
 }
 
-std::vector<TokenEvent> Scheduler::commit(std::span<const SampledToken> tokens) {
-  FOE_CHECK(tokens.size() == rows_.size(), "{} tokens for {} rows", tokens.size(), rows_.size());
-  settle_drafts(tokens);
+std::vector<TokenEvent> Scheduler::commit(std::span<const SampledToken> tokens, int lane) {
+  const std::vector<Row>& rows = lanes_[lane].rows;
+  FOE_CHECK(tokens.size() == rows.size(), "{} tokens for {} rows", tokens.size(), rows.size());
+  settle_drafts(tokens, rows);
   for (Sequence* sequence : running_) {
+    if (lane_of(*sequence) != lane) continue;
     stats_.tokens_run += sequence->scheduled;
     sequence->done += std::exchange(sequence->scheduled, 0);
     publish(*sequence);
@@ -142,25 +150,24 @@ std::vector<TokenEvent> Scheduler::commit(std::span<const SampledToken> tokens) 
   std::vector<TokenEvent> events;
   events.reserve(tokens.size());
   for (std::size_t i = 0; i < tokens.size(); ++i) {
-    Sequence& sequence = *rows_[i].sequence;
-    if (sequence.ended || rows_[i].position >= sequence.done) continue;  // aborted, or a guess that was wrong
-    take(sequence, rows_[i].position, tokens[i], events);
+    Sequence& sequence = *rows[i].sequence;
+    if (sequence.ended || rows[i].position >= sequence.done) continue;  // aborted, or a guess that was wrong
+    take(sequence, rows[i].position, tokens[i], events);
   }
   std::erase_if(running_, [](const Sequence* s) { return s->ended; });
   for (const TokenEvent& event : events)
     if (event.finish) sequences_.erase(event.id);
-  rows_.clear();
-  ended_.clear();
+  lanes_[lane] = {};
   if (limits_.check_each_step) check();
   return events;
 }
 
 // Keeps of each guess what the model has chosen, too: the tokens before the first other one.
-void Scheduler::settle_drafts(std::span<const SampledToken> tokens) {
+void Scheduler::settle_drafts(std::span<const SampledToken> tokens, std::span<const Row> rows) {
   for (std::size_t i = 0; i < tokens.size(); ++i) {
-    Sequence& s = *rows_[i].sequence;
+    Sequence& s = *rows[i].sequence;
     if (s.drafted == 0 || s.ended) continue;
-    const int next = rows_[i].position + 1, end = s.total() + s.drafted;
+    const int next = rows[i].position + 1, end = s.total() + s.drafted;
     if (next < end && tokens[i].token == s.tokens[next]) continue;
     const int accepted = next - s.total();
     s.scheduled -= s.drafted - accepted;

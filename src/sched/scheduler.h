@@ -7,6 +7,10 @@
 // preempted loses its blocks, goes back to waiting, and later computes again what is no longer in the cache. The first
 // request in the order advances in every step, so every request ends.
 //
+// With several lanes, as many steps may be under way at once (between next() and commit()): each has the sequences of
+// one lane, which have KV blocks of their own. So a sequence's next step comes when the one before it has ended, and
+// those of other sequences need not wait for that.
+//
 // There are no floats, no communication and no clock here. All calls come from one thread.
 #pragma once
 
@@ -41,6 +45,7 @@ struct SchedulerLimits {
   int alike_positions = 0;              // the model is told the length of longer prompts (core/model_config.h)
   int max_draft = 0;                    // output tokens of a sequence that are guessed in a step
   int owners = 1;                       // owners of sequences, each with a KV cache (core/batch.h)
+  int lanes = 1;                        // steps that may be under way at once, each of sequences of its own
   bool prefix_caching = true;           // use cached blocks again where prompts begin alike
   int aging_steps = 256;                // steps of waiting that make up for one level of priority
   bool check_each_step = kDebugChecks;  // call check() after each next() and commit()
@@ -89,24 +94,25 @@ class Scheduler {
 
   bool contains(std::int64_t id) const { return sequences_.contains(id); }
   bool idle() const { return sequences_.empty(); }
+  int lanes() const { return limits_.lanes; }
   int num_running() const { return static_cast<int>(running_.size()); }
   int num_waiting() const { return static_cast<int>(waiting_.size()); }
   SchedulerStats stats() const;
   // Whether the next batch has at most one token of each sequence, because none waits and all running ones decode.
   bool decoding() const;
 
-  // Returns the next step, whose batch is empty only if idle(). Decoding sequences get their token before prompts get
-  // chunks, but leave prompts a quarter of the budget. A step that was not committed is forgotten: its tokens are
-  // scheduled again.
-  ScheduledStep next();
+  // Returns the lane's next step, whose batch is empty only if no sequence runs there. Decoding sequences get their
+  // token before prompts get chunks, but leave prompts a quarter of the budget. A step of the lane that was not
+  // committed is forgotten: its tokens are scheduled again.
+  ScheduledStep next(int lane = 0);
 
   // The requests that the last next() has admitted for the first time.
   std::span<const std::int64_t> started() const { return started_; }
 
-  // Ends the last step with a token for each of its rows, in their order: for a row of a prompt the prompt's own one,
-  // and for a row that assumes another token than the row before has chosen, any. Returns the output tokens in the same
-  // order.
-  std::vector<TokenEvent> commit(std::span<const SampledToken> tokens);
+  // Ends the lane's last step with a token for each of its rows, in their order: for a row of a prompt the prompt's own
+  // one, and for a row that assumes another token than the row before has chosen, any. Returns the output tokens in the
+  // same order.
+  std::vector<TokenEvent> commit(std::span<const SampledToken> tokens, int lane = 0);
 
   // Aborts unless all state here is consistent: blocks and their users, sequences and their order, the index of the
   // cache.
@@ -141,11 +147,12 @@ class Scheduler {
   }
   // Whether its blocks may be those of other sequences. What is routed by a record has keys and values of its own.
   bool shares_blocks(const Sequence& s) const { return limits_.prefix_caching && !s.request.route && !is_long(s); }
-  void drop_plan();
+  int lane_of(const Sequence& s) const { return s.owner / limits_.owners; }
+  void drop_plan(int lane);
   void stop_running(Sequence& sequence);
   void preempt(Sequence& sequence);
-  ScheduledStep make_step();
-  void settle_drafts(std::span<const SampledToken> tokens);
+  ScheduledStep make_step(int lane);
+  void settle_drafts(std::span<const SampledToken> tokens, std::span<const Row> rows);
   void keep_drafted(Sequence& sequence, int accepted);
   void publish(Sequence& sequence);
   void take(Sequence& sequence, int position, const SampledToken& token, std::vector<TokenEvent>& events);
@@ -160,15 +167,15 @@ class Scheduler {
   void start(Sequence& sequence, const Place& place);
 
   // budget.cc
-  void deal_tokens();
+  void deal_tokens(int lane);
   int deal(Sequence& sequence, int most);
   bool preempt_behind(const Sequence& sequence);
   int provide_blocks(Sequence& sequence, int end);
-  void draft();
+  void draft(int lane);
   int room_for_draft(const Sequence& sequence) const;
 
   SchedulerLimits limits_;
-  std::vector<BlockPool> pools_;                                           // by owner
+  std::vector<BlockPool> pools_;                                           // by Sequence::owner
   std::unordered_map<std::int64_t, std::unique_ptr<Sequence>> sequences_;  // by id
   std::vector<std::int64_t> started_;
   std::set<Sequence*, RanksBefore> waiting_;
@@ -177,10 +184,13 @@ class Scheduler {
   std::int64_t arrivals_ = 0;
   SchedulerStats stats_;  // only what is counted since the start
 
-  // The current batch.
-  Budget budget_ = {};                            // what is left of the step's budget
-  std::vector<Row> rows_;                         // the sampled rows
-  std::vector<std::unique_ptr<Sequence>> ended_;  // aborted sequences that rows_ still points to
+  Budget budget_ = {};  // what is left of the current step's budget
+  // The current batch of a lane.
+  struct Lane {
+    std::vector<Row> rows;                         // the sampled rows
+    std::vector<std::unique_ptr<Sequence>> ended;  // aborted sequences that rows still points to
+  };
+  std::vector<Lane> lanes_;
 };
 
 }  // namespace foe

@@ -24,12 +24,12 @@ struct Sequence {
       tokens;       // prompt, output and, while a batch is planned or runs, what is guessed of the rest
   int drafted = 0;  // how many of the last tokens are guessed
   std::vector<std::int32_t> blocks;  // its KV blocks; this and the next four are valid while it runs
-  int owner = 0;
-  int published = 0;             // how many of its first blocks BlockPool::find() can find
-  int done = 0;                  // positions whose keys and values are in the cache
-  int scheduled = 0;             // how many of its tokens the current batch has
-  bool ended = false;            // it has finished or was aborted; the current batch may still have its rows
-  bool collects_prompt = false;  // whether logprobs of the prompt are still collected
+  int owner = 0;                     // of all lanes: the lane's first one is lane * SchedulerLimits::owners
+  int published = 0;                 // how many of its first blocks BlockPool::find() can find
+  int done = 0;                      // positions whose keys and values are in the cache
+  int scheduled = 0;                 // how many of its tokens the current batch has
+  bool ended = false;                // it has finished or was aborted; the current batch may still have its rows
+  bool collects_prompt = false;      // whether logprobs of the prompt are still collected
   std::vector<LogprobEntry> prompt_logprobs;
 
   std::int64_t turn = 0;             // lower values are served first (served_before)

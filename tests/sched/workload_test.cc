@@ -1,6 +1,7 @@
 // Random workloads: whatever arrives, goes, and runs out, each request gets the tokens that it gets alone, in time.
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -25,7 +26,10 @@ struct Mix {
 class Workload {
  public:
   explicit Workload(const Mix& mix)
-      : mix_(mix), scheduler_(mix.limits), model_(mix.limits.owners, mix.limits.kv_blocks) {}
+      : mix_(mix),
+        scheduler_(mix.limits),
+        model_(mix.limits.owners, mix.limits.lanes * mix.limits.kv_blocks),
+        under_way_(mix.limits.lanes) {}
 
   void run() {
     // Whoever waits, or is preempted, runs again no more than all that there is.
@@ -40,6 +44,7 @@ class Workload {
 
   SchedulerStats stats() const { return scheduler_.stats(); }
   int cut_short() const { return aborted_in_flight_; }
+  int most_under_way() const { return most_under_way_; }
 
  private:
   struct Alive {
@@ -107,21 +112,27 @@ class Workload {
     return alive_.erase(gone) > 0;
   }
 
+  // Begins a step of one lane, and ends that of the next one, which has been under way while others began.
   void run_step() {
     const SchedulerLimits& limits = mix_.limits;
-    const auto [b, rows, ids] = scheduler_.next();
+    const int lane = step_ % limits.lanes;
+    const auto [b, rows, ids] = scheduler_.next(lane);
     scheduler_.check();
-    ASSERT_EQ(b.empty(), alive_.empty());
+    ASSERT_TRUE(limits.lanes > 1 || b.empty() == alive_.empty());
+    most_under_way_ = std::max(most_under_way_, static_cast<int>(std::ranges::count_if(
+                                                    under_way_, [](const auto& tokens) { return !tokens.empty(); })));
     ASSERT_LE(b.num_tokens(), limits.max_tokens);
     ASSERT_LE(b.num_sequences(), limits.max_sequences);
     ASSERT_LE(b.num_sampled(), limits.max_sampled > 0 ? limits.max_sampled : limits.max_sequences);
-    ASSERT_NO_THROW(decode(encode(b), 1, kFakeVocabulary, limits.kv_blocks, limits.owners));
+    ASSERT_NO_THROW(decode(encode(b), 1, kFakeVocabulary, limits.lanes * limits.kv_blocks, limits.owners));
     const std::vector<std::uint64_t> kv = model_.run(b);
-    std::vector<SampledToken> tokens;
+    std::vector<SampledToken>& tokens = under_way_[lane];
     ASSERT_EQ(static_cast<int>(rows.size()), b.num_sampled());
     for (std::size_t i = 0; i < rows.size(); ++i) ASSERT_NO_FATAL_FAILURE(tokens.push_back(choose(rows[i], kv[i])));
     if (random(20) == 0 && abort_one()) ++aborted_in_flight_;
-    const std::vector<TokenEvent> events = scheduler_.commit(tokens);
+    const int ends = (lane + 1) % limits.lanes;
+    if (step_ + 1 < limits.lanes) return;  // it has not begun
+    const std::vector<TokenEvent> events = scheduler_.commit(std::exchange(under_way_[ends], {}), ends);
     scheduler_.check();
     for (const TokenEvent& event : events) ASSERT_NO_FATAL_FAILURE(take(event));
   }
@@ -167,7 +178,8 @@ class Workload {
   std::map<std::int64_t, Alive> alive_;
   std::uint64_t draw_ = 0;
   std::int64_t last_id_ = 0;
-  int step_ = 0, aborted_in_flight_ = 0;
+  std::vector<std::vector<SampledToken>> under_way_;  // by lane: the tokens with which its step will end
+  int step_ = 0, aborted_in_flight_ = 0, most_under_way_ = 0;
 };
 
 TEST(Workload, EveryRequestGetsItsTokens) {
@@ -195,6 +207,33 @@ TEST(Workload, EveryRequestGetsItsTokens) {
   EXPECT_GT(all.preemptions, 300);
   EXPECT_GT(all.prefix_hits, 10000);
   EXPECT_GT(cut_short, 50);
+}
+
+// With steps of several lanes under way at once, too: requests come, go and are preempted while others' steps run.
+TEST(Workload, EveryRequestGetsItsTokensInLanes) {
+  SchedulerStats all;
+  for (const int lanes : {2, 3})
+    for (const int owners : {1, 2})
+      for (std::uint64_t seed = 0; seed < 12; ++seed) {
+        SCOPED_TRACE(testing::Message() << lanes << " lanes, " << owners << " owners, seed " << seed);
+        Mix mix{.seed = seed, .arrive_every = 2, .priorities = seed % 2 == 0 ? 1 : 5};
+        mix.limits = {.kv_blocks = seed % 3 == 0 ? 8 : 24,
+                      .max_tokens = seed % 4 == 0 ? 5 : 20,
+                      .max_sequences = seed % 2 == 0 ? 6 : 16,
+                      .max_sampled = seed % 5 == 0 ? 3 : 0,
+                      .max_positions = 200,
+                      .max_draft = seed % 3 == 1 ? 4 : 0,
+                      .owners = owners,
+                      .lanes = lanes,
+                      .aging_steps = 16};
+        Workload workload(mix);
+        ASSERT_NO_FATAL_FAILURE(workload.run());
+        EXPECT_EQ(workload.most_under_way(), lanes - 1);
+        all.preemptions += workload.stats().preemptions;
+        all.prefix_hits += workload.stats().prefix_hits;
+      }
+  EXPECT_GT(all.preemptions, 20);
+  EXPECT_GT(all.prefix_hits, 1000);
 }
 
 // What is guessed changes no token, whatever becomes of it.
