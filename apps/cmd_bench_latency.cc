@@ -1,5 +1,6 @@
 // foe bench latency: the ladder's command line, tables and JSON.
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <memory>
 
@@ -46,8 +47,8 @@ Shape shape_of(const LatencyFlags& flags) {
 }
 
 std::vector<Rung> rungs_of(const std::vector<std::string>& names) {
-  if (names.empty()) return all_rungs();
   std::vector<Rung> rungs;
+  if (names.empty()) std::ranges::copy_if(all_rungs(), std::back_inserter(rungs), &Rung::in_ladder);
   for (const std::string& name : names) {
     const auto found =
         std::find_if(all_rungs().begin(), all_rungs().end(), [&](const Rung& r) { return r.name == name; });
@@ -94,7 +95,7 @@ void print_bottom_line(const std::vector<LatencyPoint>& points) {
   std::map<std::pair<Load, int>, std::map<Plan, double>> best;
   for (const LatencyPoint& p : points) {
     const auto rung = std::ranges::find(all_rungs(), p.rung, &Rung::name);
-    if (rung->plan == Plan::kTp && rung->grouped) continue;
+    if (!rung->in_ladder() || (rung->plan == Plan::kTp && rung->grouped)) continue;
     const auto [of_plan, is_first] = best[{p.load, p.tokens}].try_emplace(rung->plan, p.layer.seconds());
     if (!is_first) of_plan->second = std::min(of_plan->second, p.layer.seconds());
   }
@@ -187,7 +188,9 @@ void add_latency_command(Command bench) {
       .range(2, 1024);
   latency
       .option("--rungs", flags->rungs,
-              "which to compare, as in 'A ep,D foe': A ep, A ep per expert, B tp, C tp grouped, D foe; default: all")
+              "which to compare, as in 'A ep,D foe': A ep, A ep per expert, B tp, C tp grouped, D foe, and those whose"
+              " ranks have some layers, so that they need --layers: E pp, and F pp x ep, G pp x foe with two stages;"
+              " default: A to D")
       .list()
       .parsed_by([](const std::string& name) { rungs_of({name}); });
   latency

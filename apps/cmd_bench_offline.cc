@@ -110,7 +110,8 @@ void run_offline(OfflineFlags flags) {
     const JsonFile file("--json", flags.json);
     print_notes(workload);
     std::optional<DecodeWatch> watch;
-    if (engine.comm().nodes().back() == 0) watch.emplace(engine);  // all ranks are on this machine
+    // All ranks are on this machine, and no two steps are under way at once: it counts after each.
+    if (engine.comm().nodes().back() == 0 && engine.model().placement.stages == 1) watch.emplace(engine);
     const OfflineRun run = run_all(engine, workload.prompts, watch);
     print_run(engine, run);
     if (watch) print_decode(*watch);

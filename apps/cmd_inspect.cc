@@ -23,6 +23,8 @@ namespace {
 struct InspectFlags {
   std::string model;
   std::string plan;
+  std::vector<int> stage_layers;
+  int stages = 0;
   std::string dispatch = "rank";
   std::string wire = "f32";
   std::string kv_dtype = "bf16", quantize;
@@ -33,7 +35,8 @@ struct InspectFlags {
 
 struct RankReport {
   Share share;
-  double weight_bytes = 0;          // of packed matrices; every rank maps the whole embedding
+  Range layers;
+  double weight_bytes = 0;          // of packed matrices; the first stage's ranks map the whole embedding
   std::int64_t kv_token_bytes = 0;  // per cached position
   WireCost decode;
 };
@@ -46,7 +49,8 @@ RankReport report(const ModelConfig& c, const Placement& placement, const std::v
   if (r.share.idle()) return r;
   r.weight_bytes = stored ? matrix_bytes(*stored, c, formats, r.share) : matrix_elements(c, r.share).bytes(formats);
   const KvShape kv{r.share.kv_heads.size(), c.heads().key_width, c.heads().head_value_width(), kv_type};
-  r.kv_token_bytes = c.num_layers() * static_cast<std::int64_t>(kv.block_bytes()) / kKvBlock;
+  r.layers = {r.share.stage_layers.begin, std::min(r.share.stage_layers.end, c.num_layers())};
+  r.kv_token_bytes = r.layers.size() * static_cast<std::int64_t>(kv.block_bytes()) / kKvBlock;
   r.decode = decode_wire_cost(c, placement, nodes, rank, options);
   return r;
 }
@@ -55,17 +59,20 @@ nlohmann::json range_json(Range r) {
   return {r.begin, r.end};
 }
 
-// Whether the rank has the same of every layer.
-bool layers_alike(const Share& share, Range ExpertsShare::*part) {
-  return std::ranges::all_of(share.layers, [&](const ExpertsShare& layer) {
-    const Range own = layer.*part, first = share.layers[0].*part;
-    return own.begin == first.begin && own.end == first.end;
-  });
+// What the rank has of the experts of every layer that it runs, or nothing if it is not the same of all.
+std::optional<Range> of_every_layer(const Share& share, Range ExpertsShare::*part) {
+  if (share.layers.empty()) return Range{};
+  const Range first = share.layers[share.stage_layers.begin].*part;
+  for (std::size_t l = 0; l < share.layers.size(); ++l)
+    if (const Range own = share.layers[l].*part;
+        share.runs(static_cast<int>(l)) && (own.begin != first.begin || own.end != first.end))
+      return std::nullopt;
+  return first;
 }
 
 // What the rank has of the experts: the same of every layer, or a list by layer.
 nlohmann::json experts_json(const Share& share, Range ExpertsShare::*part) {
-  if (layers_alike(share, part)) return range_json(share.layers.empty() ? Range{} : share.layers[0].*part);
+  if (const std::optional<Range> same = of_every_layer(share, part)) return range_json(*same);
   nlohmann::json list = nlohmann::json::array();
   for (const ExpertsShare& layer : share.layers) list.push_back(range_json(layer.*part));
   return list;
@@ -84,7 +91,8 @@ void print_json(const ModelConfig& c, const Placement& placement, const std::vec
                      {"plan", to_string(placement.plan)},
                      {"ranks", nlohmann::json::array()}};
   for (const RankReport& r : reports)
-    out["ranks"].push_back({{"groups", range_json(r.share.groups)},
+    out["ranks"].push_back({{"layers", range_json(r.layers)},
+                            {"groups", range_json(r.share.groups)},
                             {"kv_heads", range_json(r.share.kv_heads)},
                             {"experts", experts_json(r.share, &ExpertsShare::experts)},
                             {"expert_width", experts_json(r.share, &ExpertsShare::width)},
@@ -96,6 +104,10 @@ void print_json(const ModelConfig& c, const Placement& placement, const std::vec
                             {"decode_sum_bytes", r.decode.sums.bytes},
                             {"decode_sum_node_bytes", r.decode.sums.node_bytes},
                             {"decode_gather_bytes", r.decode.gather_bytes},
+                            {"decode_sends", r.decode.send_calls},
+                            {"decode_send_messages", r.decode.sends.messages},
+                            {"decode_send_bytes", r.decode.sends.bytes},
+                            {"decode_send_node_bytes", r.decode.sends.node_bytes},
                             {"decode_all_to_alls", r.decode.all_to_all_calls},
                             {"expected_dispatch_bytes", r.decode.dispatch_bytes},
                             {"expected_return_bytes", r.decode.return_bytes}});
@@ -159,16 +171,20 @@ void print_table(const ModelConfig& c, const Placement& placement, const std::ve
              "gather bytes");
   const auto text = [](Range r) { return fmt::format("[{}, {})", r.begin, r.end); };
   const auto of_experts = [&](const Share& share, Range ExpertsShare::*part) {
-    if (!layers_alike(share, part)) return std::string("by layer");
-    return text(share.layers.empty() ? Range{} : share.layers[0].*part);
+    const std::optional<Range> same = of_every_layer(share, part);
+    return same ? text(*same) : std::string("by layer");
   };
   for (std::size_t i = 0; i < reports.size(); ++i) {
     const RankReport& r = reports[i];
     fmt::print("{:>4}  {:>9}  {:>9}  {:>11}  {:>14}  {:>10.2f}  {:>11}  {:>5}  {:>10}  {:>13}  {:>12}\n", i,
-               placement.plan == Plan::kFoe ? text(r.share.groups) : "-", text(r.share.kv_heads),
+               c.federated() ? text(r.share.groups) : "-", text(r.share.kv_heads),
                of_experts(r.share, &ExpertsShare::experts), of_experts(r.share, &ExpertsShare::width),
                r.weight_bytes / 1e6, r.kv_token_bytes, r.decode.sum_calls, r.decode.sums.bytes,
                r.decode.sums.node_bytes, r.decode.gather_bytes);
+    if (placement.stages > 1)
+      fmt::print(
+          "      layers {}; {} bytes of rows to the next stage or of logits to rank 0, {} of them between nodes\n",
+          text(r.layers), r.decode.sends.bytes, r.decode.sends.node_bytes);
     if (r.decode.all_to_all_calls > 0)
       fmt::print(
           "      {} all-to-alls; {:.0f} bytes to experts elsewhere for a token of its own, {:.0f} back for another"
@@ -256,7 +272,8 @@ WeightFormats formats_of_bf16(const FormatChoice& choice) {
 
 void run_inspect(const InspectFlags& flags) {
   const ModelConfig config = load_model_config(flags.model);
-  const Plan plan = flags.plan.empty() ? default_plan(config) : parse_plan(flags.plan);
+  const PlanChoice plan{flags.plan.empty() ? default_plan(config) : parse_plan(flags.plan), flags.stage_layers,
+                        flags.stages};
   if (flags.nodes > flags.ranks)
     fail("--nodes: expected at most {}, one for each rank, got {}", flags.ranks, flags.nodes);
   std::vector<int> nodes;
@@ -303,10 +320,7 @@ void add_inspect_command(Command app) {
   command.option("--nodes", flags->nodes, "number of machines, each with an equal part of the ranks")
       .range(1, 4096)
       .show_default();
-  command
-      .option("--plan", flags->plan,
-              "how ranks share the model: foe, tp or ep; default: foe for federated models, tp for others")
-      .one_of({"foe", "tp", "ep"});
+  add_plan(command, flags->plan, flags->stages, flags->stage_layers);
   command
       .option(
           "--dispatch", flags->dispatch,

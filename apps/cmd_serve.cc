@@ -37,6 +37,9 @@ std::vector<std::string> worker_args(const ServeFlags& flags) {
   std::vector<std::string> args{std::filesystem::absolute(flags.model.model).string()};
   const auto add = [&](const char* name, const std::string& value) { args.insert(args.end(), {name, value}); };
   if (!flags.model.plan.empty()) add("--plan", flags.model.plan);
+  if (flags.model.stages > 0) add("--stages", std::to_string(flags.model.stages));
+  if (!flags.model.stage_layers.empty())
+    add("--stage-layers", fmt::format("{}", fmt::join(flags.model.stage_layers, ",")));
   add("--dispatch", flags.model.dispatch);
   add("--wire", flags.model.wire);
   if (flags.model.overlap) args.push_back("--overlap");
@@ -99,7 +102,7 @@ void run_serve(ServeFlags& flags) {
   attention_of(flags.model);  // throws before anything is started
   launch.worker_args = worker_args(flags);
   const ModelConfig config = load_model_config(flags.model.model);
-  const Plan plan = plan_of(flags.model, config);
+  const PlanChoice plan = plan_of(flags.model, config);
   const auto enough_ranks = [config, plan](int ranks) {
     try {
       make_placement(config, plan, ranks);
@@ -111,7 +114,7 @@ void run_serve(ServeFlags& flags) {
   flags.serve.supervisor.enough_ranks = enough_ranks;
   flags.serve.supervisor.start_timeout_s = flags.model.start_timeout_s;
   launch.ranks = flags.ranks > 0 ? flags.ranks : default_ranks(launch, enough_ranks);
-  make_placement(config, plan, launch.ranks);  // throws before anything is started
+  check_overlap(make_placement(config, plan, launch.ranks), flags.model.overlap);  // throws before anything is started
   flags.serve.model = flags.model.model;
   flags.serve.version = std::string_view(FOE_VERSION).substr(std::string_view("foe ").size());
   flags.serve.kv_dtype = flags.model.kv_dtype;

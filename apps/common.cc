@@ -9,6 +9,7 @@
 #include <utility>
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -77,13 +78,30 @@ void runs_on_model(Command command, std::string& model, std::function<void()> ru
   });
 }
 
+void add_plan(Command command, std::string& plan, int& stages, std::vector<int>& stage_layers) {
+  command
+      .option("--plan", plan,
+              "how ranks share the model: foe (federation, for federated models), tp (tensor parallelism) or ep (expert"
+              " parallelism, both for all others), or pp (pipeline parallelism: each rank has some of the layers);"
+              " default: foe for federated models, tp for others")
+      .one_of({"foe", "tp", "ep", "pp"});
+  command
+      .option(
+          "--stages", stages,
+          "share the layers among so many sets of ranks, one after the other; the ranks of a set share its layers as"
+          " --plan says; default: 1, in plan pp one for each rank")
+      .range(1, 1 << 20);
+  command
+      .option("--stage-layers", stage_layers,
+              "how many layers each stage has, in order, as in 9,7; default: as many as make the stages' weights even,"
+              " those of the token head with the last one's")
+      .list()
+      .range(1, 1 << 20);
+}
+
 void add_model_flags(Command command, ModelFlags& flags) {
   add_model(command, flags.model);
-  command
-      .option("--plan", flags.plan,
-              "how ranks share the model: foe (federation, for federated models), tp (tensor parallelism) or ep (expert"
-              " parallelism, both for all others); default: foe for federated models, tp for others")
-      .one_of({"foe", "tp", "ep"});
+  add_plan(command, flags.plan, flags.stages, flags.stage_layers);
   command
       .option(
           "--dispatch", flags.dispatch,
@@ -153,8 +171,8 @@ void add_sampling_flags(Command command, SamplingParams& sampling) {
       .show_default();
 }
 
-Plan plan_of(const ModelFlags& flags, const ModelConfig& config) {
-  return flags.plan.empty() ? default_plan(config) : parse_plan(flags.plan);
+PlanChoice plan_of(const ModelFlags& flags, const ModelConfig& config) {
+  return {flags.plan.empty() ? default_plan(config) : parse_plan(flags.plan), flags.stage_layers, flags.stages};
 }
 
 ExchangeOptions exchange_of(const ModelFlags& flags) {
@@ -184,7 +202,9 @@ void place_threads(bool pin, const LocalShare& share, EngineOptions& options) {
 std::vector<Fact> facts_of(const ModelFlags& flags, const ModelConfig& config, const EngineOptions& options) {
   std::vector<Fact> facts = {{"the version of foe", FOE_VERSION},
                              {"the instruction set", instruction_set(), true},
-                             {"--plan", to_string(plan_of(flags, config))},
+                             {"--plan", to_string(plan_of(flags, config).plan)},
+                             {"--stages", std::to_string(flags.stages)},
+                             {"--stage-layers", fmt::format("{}", fmt::join(flags.stage_layers, ","))},
                              {"--dispatch", flags.dispatch},
                              {"--wire", flags.wire},
                              {"--overlap", flags.overlap ? "on" : "off"},

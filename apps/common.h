@@ -16,7 +16,9 @@ namespace foe {
 
 struct ModelFlags {
   std::string model;
-  std::string plan;  // empty: default_plan() of the model
+  std::string plan;               // empty: default_plan() of the model
+  std::vector<int> stage_layers;  // PlanChoice
+  int stages = 0;
   std::string dispatch = "rank";
   std::string wire = "f32";
   bool overlap = false;
@@ -48,7 +50,10 @@ Option add_draft_tokens(Command command, int& tokens);
 // Adds --temperature, --top-p, --top-k, --min-p and --seed.
 void add_sampling_flags(Command command, SamplingParams& sampling);
 
-Plan plan_of(const ModelFlags& flags, const ModelConfig& config);
+// Adds --plan, --stages and --stage-layers.
+void add_plan(Command command, std::string& plan, int& stages, std::vector<int>& stage_layers);
+
+PlanChoice plan_of(const ModelFlags& flags, const ModelConfig& config);
 ExchangeOptions exchange_of(const ModelFlags& flags);
 // Returns what --dtype and --quantize ask for; --quantize overrides --dtype. Throws Error for an unknown format.
 FormatChoice format_choice(const std::string& dtype, const std::string& quantize);

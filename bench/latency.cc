@@ -41,7 +41,7 @@ Batch make_batch(Load load, int tokens, int owners, int vocab) {
 }
 
 // Fills the KV cache of decoding sequences, because zeros would give every position the same weight.
-void fill_with_noise(ThreadPool& pool, KvCache& kv, int layers, const Batch& batch) {
+void fill_with_noise(ThreadPool& pool, KvCache& kv, Range layers, const Batch& batch) {
   const KvShape& shape = kv.shape();
   const int width = std::max(shape.key_width, shape.value_width);
   std::vector<float> noise(static_cast<std::size_t>(kDecodeContext) * shape.kv_heads * width);
@@ -51,7 +51,7 @@ void fill_with_noise(ThreadPool& pool, KvCache& kv, int layers, const Batch& bat
     const int begin = batch.table_begin[s], end = batch.table_begin[s + 1];
     Batch context;
     context.add_sequence(tokens, 0, std::span(batch.block_table).subspan(begin, end - begin), Batch::Sample::kNone);
-    for (int layer = 0; layer < layers; ++layer)
+    for (int layer = layers.begin; layer < layers.end; ++layer)
       write_kv(pool, context, shape, noise.data(), noise.data(), kv.layer(layer));
   }
 }
@@ -68,6 +68,27 @@ struct Pass {
 LayerStats typical_layer(const std::vector<LayerStats>& layers) {
   const LayerStats& before = layers[layers.size() - 2];
   return {layers.back().attention, before.experts, before.rows};
+}
+
+// Returns the same where a rank runs some of the layers: what it has of the mean over all layers. The rows that stages
+// pass count as attention's.
+LayerStats mean_layer(const ForwardStats& stats) {
+  const auto L = static_cast<double>(stats.layers.size());
+  LayerStats mean;
+  const auto add = [L](PartStats& sum, const PartStats& part) {
+    sum.arithmetic_s += part.arithmetic_s / L;
+    sum.moving_s += part.moving_s / L;
+    sum.bytes += part.bytes;
+  };
+  for (const LayerStats& layer : stats.layers) {
+    add(mean.attention, layer.attention);
+    add(mean.experts, layer.experts);
+    mean.rows += layer.rows;
+  }
+  add(mean.attention, stats.passing);
+  mean.attention.bytes /= stats.layers.size();
+  mean.rows /= static_cast<std::int64_t>(stats.layers.size());
+  return mean;
 }
 
 // The passes of a rung so far at one point.
@@ -92,13 +113,34 @@ struct Contestant {
 
   static Model random_model(const Rung& rung, const LatencyOptions& options, Communicator& comm) {
     ModelConfig config = config_of(rung, options.shape, options.groups);
-    Placement placement = make_placement(config, rung.plan, comm.size(), comm.nodes());
+    Placement placement = make_placement(config, {rung.plan, {}, rung.stages}, comm.size(), comm.nodes());
     Weights weights = random_weights(config, placement.ranks[comm.rank()], options.dtype, 1);
     if (!options.router_bias_E.empty())
       for (LayerWeights& layer : weights.layers) layer.router_bias_E = options.router_bias_E;
     return make_model(std::move(config), std::move(placement), comm.rank(), std::move(weights));
   }
 };
+
+// Returns the values of all ranks, by rank, on rank 0.
+template <typename T>
+std::vector<T> gather_structs(Communicator& comm, const T& mine) {
+  std::vector<T> all(comm.rank() == 0 ? comm.size() : 0);
+  std::vector<std::size_t> sent(comm.size()), received(comm.size());
+  sent[0] = sizeof mine;
+  comm.all_to_all(std::as_bytes(std::span(&mine, 1)), sent, std::as_writable_bytes(std::span(all)), received);
+  return all;
+}
+
+// Returns the time of the token head in the last pass: on rank 0, of the ranks of the last stage, which it waits for.
+double scoring_s(const Placement& placement, const PartStats& own, Communicator& comm) {
+  const double mine = own.arithmetic_s + own.moving_s + own.waiting_s;
+  if (placement.stages == 1) return mine;
+  const std::vector<double> all = gather_structs(comm, mine);
+  double last = 0;
+  for (std::size_t rank = 0; rank < all.size(); ++rank)
+    if (placement.ranks[rank].vocab.size() > 0) last = std::max(last, all[rank]);
+  return last;
+}
 
 // Takes one turn: at most `most` passes. Rank 0 decides for all ranks when it is enough.
 void take_turn(Contestant& contestant, const Rung& rung, const LatencyOptions& options, Load load, int tokens, int most,
@@ -107,9 +149,9 @@ void take_turn(Contestant& contestant, const Rung& rung, const LatencyOptions& o
   Communicator& comm = contestant.grid.world();
   if (agree(comm, turns.last_pass_s > options.most_seconds)) return;
   const Batch batch = make_batch(load, tokens, model.placement.members, options.shape.vocab_size);
-  KvCache kv(model.config.num_layers(), 1 + *std::max_element(batch.block_table.begin(), batch.block_table.end()),
+  KvCache kv(model.own_layers(), 1 + *std::max_element(batch.block_table.begin(), batch.block_table.end()),
              model.kv_shape(options.kv_type, options.attention));
-  if (load == Load::kDecode) fill_with_noise(pool, kv, model.config.num_layers(), batch);
+  if (load == Load::kDecode) fill_with_noise(pool, kv, model.own_layers(), batch);
   ExchangeOptions exchange = options.exchange;
   exchange.dispatch = rung.dispatch;
   Activations a(model, contestant.grid.across_groups(), batch.num_tokens(), batch.num_sampled(), exchange);
@@ -130,22 +172,14 @@ void take_turn(Contestant& contestant, const Rung& rung, const LatencyOptions& o
     // The first pass is for warming up, if there is time for two.
     const bool keep = agree(comm, warm || spent + seconds > budget);
     if (keep) {
-      const double scoring = a.stats.scoring.arithmetic_s + a.stats.scoring.moving_s + a.stats.scoring.waiting_s;
-      turns.passes.push_back({seconds - scoring, typical_layer(a.stats.layers), sent, a.stats.load});
+      const double scoring = scoring_s(model.placement, a.stats.scoring, comm);
+      turns.passes.push_back({seconds - scoring,
+                              model.placement.stages > 1 ? mean_layer(a.stats) : typical_layer(a.stats.layers), sent,
+                              a.stats.load});
       ++kept;
     }
     more = agree(comm, kept < most && (kept == 0 || spent + seconds < budget));
   }
-}
-
-// Returns the values of all ranks, by rank, on rank 0.
-template <typename T>
-std::vector<T> gather_structs(Communicator& comm, const T& mine) {
-  std::vector<T> all(comm.rank() == 0 ? comm.size() : 0);
-  std::vector<std::size_t> sent(comm.size()), received(comm.size());
-  sent[0] = sizeof mine;
-  comm.all_to_all(std::as_bytes(std::span(&mine, 1)), sent, std::as_writable_bytes(std::span(all)), received);
-  return all;
 }
 
 LayerPoint layer_point(const std::vector<LayerStats>& ranks, bool federated) {
@@ -192,7 +226,12 @@ LatencyPoint summarise(const Contestant& contestant, const Rung& rung, Load load
     std::vector<LayerStats> busy;
     for (std::size_t r = 0; r < ranks.size(); ++r)
       if (!model.placement.ranks[r].idle()) busy.push_back(ranks[r]);
-    if (comm.rank() == 0) layers.push_back(layer_point(busy, rung.federated));
+    if (comm.rank() != 0) continue;
+    LayerPoint& point = layers.emplace_back(layer_point(busy, rung.federated));
+    if (model.placement.stages == 1) continue;
+    // What is left of the pass. A stage may wait in any exchange, for the others before it and behind it.
+    point.uneven = 0;
+    point.waiting = std::max(0.0, pass.seconds / model.config.num_layers() - point.seconds());
   }
   // The median pass, as rank 0 sees it.
   std::vector<std::int32_t> order(passes.size());
@@ -256,7 +295,10 @@ const std::vector<Rung>& all_rungs() {
                                        {"A ep per expert", Plan::kEp, Dispatch::kPerExpert, false, false},
                                        {"B tp", Plan::kTp, Dispatch::kPerRank, false, false},
                                        {"C tp grouped", Plan::kTp, Dispatch::kPerRank, true, false},
-                                       {"D foe", Plan::kFoe, Dispatch::kPerRank, true, true}};
+                                       {"D foe", Plan::kFoe, Dispatch::kPerRank, true, true},
+                                       {"E pp", Plan::kPp, Dispatch::kPerRank, false, false},
+                                       {"F pp x ep", Plan::kEp, Dispatch::kPerRank, false, false, 2},
+                                       {"G pp x foe", Plan::kFoe, Dispatch::kPerRank, true, true, 2}};
   return rungs;
 }
 
@@ -281,8 +323,8 @@ std::vector<LatencyPoint> bench_latency(const LatencyOptions& options, Communica
   if (options.shape.num_layers() < 2)
     fail("layers: expected at least 2 (the first and the last are special), got {}", options.shape.num_layers());
   ThreadPool pool(options.threads);
-  std::map<Plan, Contestant> contestants;
-  for (const Rung& rung : options.rungs) contestants.try_emplace(rung.plan, rung, options, comm);
+  std::map<std::pair<Plan, int>, Contestant> contestants;  // by plan and stages
+  for (const Rung& rung : options.rungs) contestants.try_emplace({rung.plan, rung.stages}, rung, options, comm);
   Announcer announcer(options, comm.rank() == 0);
   std::vector<LatencyPoint> points;
   for (std::size_t l = 0; l < options.loads.size(); ++l)
@@ -295,7 +337,7 @@ std::vector<LatencyPoint> bench_latency(const LatencyOptions& options, Communica
       for (int round = 0; round < kRounds; ++round)
         for (std::size_t i = 0; i < options.rungs.size(); ++i) {
           const Rung& rung = options.rungs[i];
-          Contestant& contestant = contestants.at(rung.plan);
+          Contestant& contestant = contestants.at({rung.plan, rung.stages});
           contestant.model.config = config_of(rung, options.shape, options.groups);
           announcer.before(l, t, round, i);
           take_turn(contestant, rung, options, load, tokens, per_round, pool, turns[i]);
@@ -303,7 +345,8 @@ std::vector<LatencyPoint> bench_latency(const LatencyOptions& options, Communica
         }
       for (std::size_t i = 0; i < options.rungs.size(); ++i) {
         const Rung& rung = options.rungs[i];
-        points.push_back(summarise(contestants.at(rung.plan), rung, load, tokens, turns[i].passes, comm));
+        points.push_back(
+            summarise(contestants.at({rung.plan, rung.stages}), rung, load, tokens, turns[i].passes, comm));
         if (comm.rank() == 0) progress(points.back());
       }
     }

@@ -13,13 +13,18 @@
 
 namespace foe {
 
-// One way to run a shape. The rungs make up a ladder from expert parallelism to federation.
+// One way to run a shape. The rungs make up a ladder from expert parallelism to federation; pipeline parallelism stands
+// beside it.
 struct Rung {
   std::string name;
   Plan plan;
   Dispatch dispatch;
   bool grouped;    // experts are selected in each group
   bool federated;  // and groups are synchronised once per layer
+  int stages = 0;  // PlanChoice::stages
+
+  // Whether all its ranks run every layer, so that few layers show what a model takes.
+  bool in_ladder() const { return plan != Plan::kPp && stages <= 1; }
 };
 const std::vector<Rung>& all_rungs();
 
@@ -51,7 +56,8 @@ struct LatencyOptions {
   std::vector<float> router_bias_E;  // added to the scores of all rungs; empty: none
 };
 
-// A typical layer. Times are means over ranks, in seconds.
+// A typical layer. Times are means over ranks, in seconds. In plan pp it is the mean over all layers: a rank has its
+// part of them, and what its pass takes longer is waiting.
 struct LayerPoint {
   double attention = 0, experts = 0;  // arithmetic
   double moving = 0, waiting = 0;     // in exchanges

@@ -109,7 +109,7 @@ void RandomMatrices::fill(std::span<std::byte> out) {
 
 Weights random_weights(const ModelConfig& c, const Share& share, WeightFormat format, std::uint64_t seed) {
   RandomMatrices every_rank(WeightFormat::kF32, seed);
-  RandomMatrices own(format, seed + 1 + static_cast<std::uint64_t>(share.experts(0).begin));
+  RandomMatrices own(format, seed + 1 + static_cast<std::uint64_t>(share.experts(0).begin + share.stage));
   const TensorTable table(c);
   const auto floats = [&](TensorRole role, int l) {
     const ModelTensor* row = table.find(role, l);
@@ -118,13 +118,19 @@ Weights random_weights(const ModelConfig& c, const Share& share, WeightFormat fo
   Weights w;
   w.formats = {format, format, format};
   std::vector<std::vector<ExpertWeights>> experts(c.num_layers());
-  const ModelTensor& embedding = table.at(TensorRole::kEmbedding);
-  w.own_embedding = AlignedBuffer<std::byte>(embedding.size() * sizeof(float));
-  every_rank.fill(w.own_embedding.span());
-  w.embedding_VD = {DType::kF32, w.own_embedding.data(), embedding.columns() * sizeof(float), embedding.rows(),
-                    embedding.columns()};
+  if (share.runs(0)) {
+    const ModelTensor& embedding = table.at(TensorRole::kEmbedding);
+    w.own_embedding = AlignedBuffer<std::byte>(embedding.size() * sizeof(float));
+    every_rank.fill(w.own_embedding.span());
+    w.embedding_VD = {DType::kF32, w.own_embedding.data(), embedding.columns() * sizeof(float), embedding.rows(),
+                      embedding.columns()};
+  }
   for (int l = 0; l < c.num_layers(); ++l) {
     LayerWeights layer;
+    if (!share.runs(l)) {
+      w.layers.push_back(std::move(layer));
+      continue;
+    }
     for_each_vector(layer, [&](TensorRole role, std::vector<float>& values) { values = floats(role, l); });
     for (int g = 0; g < share.streams(); ++g)
       layer.streams.push_back(random_stream(own, table, c, share, format, l, g));

@@ -21,7 +21,8 @@ struct Collective {
 inline constexpr Collective kCollectives[] = {{"broadcast", "broadcast", &CommCounters::broadcast},
                                               {"sum", "sum", &CommCounters::sum},
                                               {"gather", "gather", &CommCounters::gather},
-                                              {"all_to_all", "all-to-all", &CommCounters::all_to_all}};
+                                              {"all_to_all", "all-to-all", &CommCounters::all_to_all},
+                                              {"send", "message", &CommCounters::send}};
 
 // Returns an object for each rank. For each collective it has the calls, messages, bytes, bytes to other nodes, and
 // seconds of moving data and of waiting for others.

@@ -1,5 +1,3 @@
-#include "comm/mpi_messages.h"
-
 #include <algorithm>
 #include <utility>
 

@@ -19,9 +19,6 @@ namespace foe {
 inline constexpr int kKvBlock = 16;        // positions per KV block
 inline constexpr int kMaxCandidates = 64;  // candidates of one sampled row
 
-// From the first layer to the last one, however many a model has.
-inline constexpr Range kAllLayers{0, std::numeric_limits<std::int32_t>::max()};
-
 // Rows, and the layers that they run through. The rows of one batch may take several steps, one for each range of
 // layers, in ascending order and with no other batch in between: a batch whose layers do not begin with the first one
 // continues the batch before it, and only one that ends with the last layer gives logits.

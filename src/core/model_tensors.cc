@@ -234,6 +234,9 @@ Range own_units(int width, int layer, const ModelConfig& config, const Share& sh
 }
 
 TensorPart part_of(const ModelTensor& tensor, const ModelConfig& config, const Share& share) {
+  // What comes before the layers is of the first stage, and what comes behind them of the last one.
+  const int layer = tensor.layer >= 0 ? tensor.layer : tensor.role == kEmbedding ? 0 : config.num_layers() - 1;
+  if (!share.runs(layer)) return {{}, {}, 0};
   TensorPart part{{0, tensor.rows()}, {0, tensor.columns()}};
   switch (tensor.split) {
     case kWhole:

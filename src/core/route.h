@@ -4,10 +4,13 @@
 // width, W words.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
+
+#include "core/share.h"
 
 namespace foe {
 
@@ -44,6 +47,14 @@ struct RouteForm {
   std::size_t scores_at(int layer) const { return experts_at(2 * layers) + std::size_t{1} * layer * scores; }
   std::size_t inputs_at(int layer) const { return scores_at(layers) + std::size_t{1} * layer * inputs; }
   std::size_t words() const { return inputs_at(layers); }  // W
+  // Copies a token's parts of some layers.
+  void copy_layers(Range some, const std::int32_t* from, std::int32_t* to) const {
+    const auto copy = [&](std::size_t begin, std::size_t end) { std::copy(from + begin, from + end, to + begin); };
+    copy(experts_at(some.begin), experts_at(some.end));
+    copy(weights_at(some.begin), weights_at(some.end));
+    copy(scores_at(some.begin), scores_at(some.end));
+    copy(inputs_at(some.begin), inputs_at(some.end));
+  }
 
   bool operator==(const RouteForm&) const = default;
 };

@@ -104,12 +104,13 @@ StepWork decode_work(const ModelConfig& c, const Placement& placement, int rank,
   const double position_bytes = static_cast<double>(kv.block_bytes()) / kKvBlock;
   const double position_flops = 2.0 * share.kv_heads.size() * c.heads().per_kv_head() * (kv.key_width + kv.value_width);
   double positions = 0;
-  for_each_attention(c, [&](const AttentionConfig& a) {
-    positions += own * (a.window > 0 ? std::min<double>(a.window, step.context) : step.context);
-  });
-
   Work experts;
-  for (int l = 0; l < c.num_layers(); ++l) experts += experts_work(c, l, share, placement.members, step);
+  for (int l = 0; l < c.num_layers(); ++l) {
+    if (!share.runs(l)) continue;
+    const int window = c.attention(l).window;
+    positions += own * (window > 0 ? std::min<double>(window, step.context) : step.context);
+    experts += experts_work(c, l, share, placement.members, step);
+  }
   return {.projections = product_work(static_cast<double>(elements.attention), step.weights.attention,
                                       step.weights.kept_attention, own),
           .attention = {.bytes = positions * position_bytes, .flops = positions * position_flops},

@@ -13,7 +13,7 @@ void add_expert_exchanges(const ModelConfig& config, const Placement& placement,
   const int own = placement.ranks[rank].member, others = placement.members - 1;
   const auto sum_bytes = static_cast<double>(wire_bytes(options.wire, config.hidden_size));
   for (int layer = 0; layer < config.num_layers(); ++layer) {
-    if (config.experts(layer).dense()) continue;
+    if (config.experts(layer).dense() || !placement.ranks[rank].runs(layer)) continue;
     const ExpectedTraffic traffic =
         expected_traffic(config, layer, experts_of_members(placement, rank, layer), options.dispatch);
     double rows = 0;
@@ -28,9 +28,12 @@ void add_expert_exchanges(const ModelConfig& config, const Placement& placement,
 void add_sums(const ModelConfig& config, const Placement& placement, const std::vector<int>& nodes, int rank, Wire wire,
               std::size_t sequences, WireCost& cost) {
   // The ranks with the same sequences, in the order of their terms (RankGrid::groups).
+  const Share& own = placement.ranks[rank];
   std::vector<int> column;
   for (int r = 0; r < static_cast<int>(placement.ranks.size()); ++r)
-    if (!placement.ranks[r].idle() && placement.ranks[r].member == placement.ranks[rank].member) column.push_back(r);
+    if (const Share& share = placement.ranks[r];
+        !share.idle() && share.member == own.member && share.stage == own.stage)
+      column.push_back(r);
   std::stable_sort(column.begin(), column.end(),
                    [&](int a, int b) { return placement.ranks[a].groups.begin < placement.ranks[b].groups.begin; });
   std::vector<int> column_nodes;
@@ -47,17 +50,46 @@ void add_sums(const ModelConfig& config, const Placement& placement, const std::
   };
   const int L = config.num_layers();
   const std::size_t floats = sequences * config.hidden_size;
-  // Attention's terms in a federated model are groups, as are those of its last sum.
-  add(attention, config.federated() ? config.group_sums() : L, floats, wire);
-  for (int layer = 0; layer < L && !config.federated(); ++layer)
+  for (int layer = 0; layer < L; ++layer) {
+    if (!own.runs(layer)) continue;
+    if (config.syncs(layer)) add(attention, 1, floats, wire);
+    if (config.federated()) continue;
     add(SumPlan(placement.expert_begin[layer]), 1, floats, wire);
-  // In each layer, QK-norm over heads that are split over ranks adds a sum of two floats for each token.
-  if (!config.federated() && config.heads().qk_norm == QkNorm::kFull) add(attention, L, 2 * sequences, Wire::kF32);
+    // QK-norm over heads that are split over ranks adds a sum of two floats for each token.
+    if (config.heads().qk_norm == QkNorm::kFull) add(attention, 1, 2 * sequences, Wire::kF32);
+  }
+  // The terms of a federated model's last sum are groups, as are those of attention's.
+  if (own.runs(L - 1) && config.has_pending_updates(L)) add(attention, 1, floats, wire);
 }
 
 std::uint64_t gathered_bytes(Wire wire, std::size_t rows, int part, int candidates) {
   if (candidates == 0) return wire_bytes(wire, rows * part);
   return rows * std::min(candidates, part) * sizeof(Candidate);
+}
+
+// Each micro-batch takes its rows from the stage before, and gives as many to the next one. The last one gives what is
+// wanted of its logits to rank 0.
+void add_messages(const ModelConfig& config, const Placement& placement, const std::vector<int>& nodes, int rank,
+                  Wire wire, int sequences, int candidates, WireCost& cost) {
+  const Share& share = placement.ranks[rank];
+  const int parts = micro_batches(placement, sequences * placement.members);
+  const auto send = [&](int peer, std::uint64_t bytes) {
+    ++cost.send_calls;
+    ++cost.sends.messages;
+    cost.sends.bytes += bytes;
+    if (nodes[peer] != nodes[rank]) cost.sends.node_bytes += bytes;
+  };
+  if (rank_of_stage(placement, rank, -1) >= 0) cost.send_calls += parts;
+  if (rank == 0)
+    cost.send_calls += static_cast<int>(
+        std::ranges::count_if(placement.ranks, [](const Share& other) { return other.vocab.size() > 0; }));
+  if (share.vocab.size() > 0) send(0, gathered_bytes(wire, sequences, share.vocab.size(), candidates));
+  const int next = rank_of_stage(placement, rank, 1);
+  const auto vectors = static_cast<std::uint64_t>(passed_vectors(config, share, share.stage_layers.end));
+  for (std::int64_t i = 0; i < parts && next >= 0; ++i) {
+    const std::size_t rows = cut_of_rows(sequences, parts, i + 1) - cut_of_rows(sequences, parts, i);
+    send(next, vectors * wire_bytes(wire, rows * config.hidden_size));
+  }
 }
 
 }  // namespace
@@ -69,7 +101,10 @@ WireCost decode_wire_cost(const ModelConfig& config, const Placement& placement,
   if (share.idle()) return cost;
   if (placement.group_ranks() > 1) add_sums(config, placement, nodes, rank, options.wire, sequences, cost);
   if (placement.members > 1) add_expert_exchanges(config, placement, rank, options, sequences, cost);
-  if (rank != 0) cost.gather_bytes = gathered_bytes(options.wire, sequences, share.vocab.size(), candidates);
+  if (placement.stages > 1)
+    add_messages(config, placement, nodes, rank, options.wire, sequences, candidates, cost);
+  else if (rank != 0)
+    cost.gather_bytes = gathered_bytes(options.wire, sequences, share.vocab.size(), candidates);
   return cost;
 }
 

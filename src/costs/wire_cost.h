@@ -16,6 +16,10 @@ struct WireCost {
   int sum_calls = 0;
   SumTraffic sums;
   std::uint64_t gather_bytes = 0;  // to rank 0: logits or candidates of the rank's part of the vocabulary
+  // Where ranks are stages (plan pp): calls of send() and receive(); and what is sent, rows to the next stage or, in
+  // place of a gather, logits or candidates to rank 0.
+  int send_calls = 0;
+  SumTraffic sends;
   // The following are for ranks that share a group, in expectation if all selections of experts are equally likely.
   int all_to_all_calls = 0;
   double dispatch_bytes = 0;  // rows of its own tokens, to other members' experts

@@ -18,6 +18,11 @@ int kv_blocks(const Model& model, const EngineOptions& options) {
   return (tokens + kKvBlock - 1) / kKvBlock;
 }
 
+// A record of routes is gathered at the end of each step, by all ranks together.
+int lanes(const Model& model, const EngineOptions& options) {
+  return options.record.routes ? 1 : model.placement.stages;
+}
+
 int max_sampled(const EngineOptions& options) {
   return std::max({options.max_sampled, options.max_sequences, options.max_draft + 1});
 }
@@ -29,7 +34,8 @@ Engine::Engine(Model model, Communicator& comm, const EngineOptions& options)
       comm_(comm),
       grid_(model_.placement, comm, options.exchange.overlap),
       pool_(options.threads, options.pinned),
-      kv_(model_.config.num_layers(), kv_blocks(model_, options), model_.kv_shape(options.kv_type, options.attention)),
+      kv_(model_.own_layers(), lanes(model_, options) * kv_blocks(model_, options),
+          model_.kv_shape(options.kv_type, options.attention)),
       activations_(model_, grid_.across_groups(), options.max_batch_tokens, max_sampled(options), options.exchange,
                    options.record),
       scheduler_({.kv_blocks = kv_blocks(model_, options),
@@ -40,6 +46,7 @@ Engine::Engine(Model model, Communicator& comm, const EngineOptions& options)
                   .alike_positions = alike_positions(model_.config),
                   .max_draft = options.max_draft,
                   .owners = owners(),
+                  .lanes = lanes(model_, options),
                   .prefix_caching = !options.record.routes}),
       sampler_(model_.config.vocab_size, pool_),
       timeout_s_(options.timeout_s) {
@@ -70,45 +77,83 @@ void Engine::submit(Request request, std::shared_ptr<const Grammar> grammar) {
 }
 
 void Engine::abort(std::int64_t id) {
+  // Its rows may be under way.
+  if (scheduler_.contains(id)) end_all();
+  std::erase_if(early_, [id](const TokenEvent& event) { return event.id == id; });
   scheduler_.abort(id);
   sampler_.forget(id);
 }
 
 std::vector<TokenEvent> Engine::step(const std::function<void()>& planned) {
+  started_.clear();
+  if (std::exchange(ended_early_, false)) return std::exchange(early_, {});
   failed_.clear();
-  ScheduledStep step = scheduler_.next();
-  batch_ = std::move(step.batch);
-  if (batch_.empty()) return {};
-  if (planned) planned();
-  batch_.candidates = candidates_wanted(step.rows);
-  const Logits logits = run_on_all_ranks(batch_, step.sequences);
-  const std::vector<SampledToken> tokens = sampler_.sample(step.rows, logits);
-  failed_.assign(sampler_.not_finite().begin(), sampler_.not_finite().end());
-  for (const std::int64_t id : failed_) abort(id);  // its rows give no events
-  std::vector<TokenEvent> events = scheduler_.commit(tokens);
-  for (const TokenEvent& event : events)
-    if (event.finish) sampler_.forget(event.id);
+  begin_steps(planned);
+  std::vector<TokenEvent> events;
+  if (!flights_.empty()) end_oldest(events);
   return events;
+}
+
+// Every lane has one step under way, or no sequences.
+void Engine::begin_steps(const std::function<void()>& planned) {
+  for (int tries = 0; tries < scheduler_.lanes() && static_cast<int>(flights_.size()) < scheduler_.lanes(); ++tries) {
+    const int lane = std::exchange(next_lane_, (next_lane_ + 1) % scheduler_.lanes());
+    if (std::ranges::find(flights_, lane, &Flight::lane) != flights_.end()) continue;
+    ScheduledStep step = scheduler_.next(lane);
+    started_.insert(started_.end(), scheduler_.started().begin(), scheduler_.started().end());
+    if (step.batch.empty()) continue;
+    if (planned) planned();
+    step.batch.candidates = candidates_wanted(step.rows);
+    begin_run(step.batch);
+    flights_.push_back({lane, std::move(step)});
+  }
+}
+
+void Engine::end_oldest(std::vector<TokenEvent>& events) {
+  const Flight flight = std::move(flights_.front());
+  flights_.pop_front();
+  const Logits logits = end_run(flight.step.batch, flight.step.sequences);
+  const std::vector<SampledToken> tokens = sampler_.sample(flight.step.rows, logits);
+  for (const std::int64_t id : sampler_.not_finite()) {  // its rows give no events
+    failed_.push_back(id);
+    scheduler_.abort(id);
+    sampler_.forget(id);
+  }
+  for (TokenEvent& event : scheduler_.commit(tokens, flight.lane)) {
+    if (event.finish) sampler_.forget(event.id);
+    events.push_back(std::move(event));
+  }
+  batch_ = flight.step.batch;
+}
+
+// Before what no step may be under way for.
+void Engine::end_all() {
+  if (flights_.empty()) return;
+  if (!std::exchange(ended_early_, true)) failed_.clear();
+  while (!flights_.empty()) end_oldest(early_);
 }
 
 std::span<const float> Engine::run(const Batch& batch) {
   FOE_CHECK(std::count(batch.candidates.begin(), batch.candidates.end(), 0) == batch.num_sampled(),
             "a batch that wants candidates");
   if (!batch.route_rows.empty()) check_route(batch.route, model_.config);
-  return run_on_all_ranks(batch).whole_SV;
+  end_all();
+  begin_run(batch);
+  return end_run(batch).whole_SV;
 }
 
-Logits Engine::run_on_all_ranks(const Batch& batch, std::span<const std::int64_t> sequences) {
+// Rank 0. Tells the other ranks to run the batch, and does so itself.
+void Engine::begin_run(const Batch& batch) {
   if (comm_.size() > 1) {
     message_ = encode(batch);
     message_.insert(message_.begin(), kRun);
     comm_.broadcast(message_);
   }
-  return run_here(batch, sequences);
+  begin_forward(model_, batch, kv_, activations_, grid_, pool_);
 }
 
-Logits Engine::run_here(const Batch& batch, std::span<const std::int64_t> sequences) {
-  const Logits logits = forward(model_, batch, kv_, activations_, grid_, pool_);
+Logits Engine::end_run(const Batch& batch, std::span<const std::int64_t> sequences) {
+  const Logits logits = end_forward(model_, batch, activations_, grid_, pool_);
   if (activations_.record.layers > 0) recorder_.take(model_, batch, sequences, activations_, comm_);
   end_start();
   return logits;
@@ -120,6 +165,7 @@ void Engine::heartbeat() {
 }
 
 std::vector<CommCounters> Engine::collect_counters() {
+  end_all();
   const CommCounters mine = comm_.counters();
   message_.assign(1, kReportCounters);
   comm_.broadcast(message_);
@@ -134,6 +180,7 @@ std::vector<CommCounters> Engine::gather_counters(const CommCounters& mine) {
 }
 
 std::vector<ExpertLoad> Engine::collect_load() {
+  end_all();
   const CommCounters before = comm_.counters();
   message_.assign(1, kReportLoad);
   comm_.broadcast(message_);
@@ -143,6 +190,7 @@ std::vector<ExpertLoad> Engine::collect_load() {
 }
 
 void Engine::stop() {
+  end_all();
   message_.assign(1, kStop);
   comm_.broadcast(message_);
 }
@@ -167,7 +215,8 @@ void Engine::follow() {
     const Batch batch = decode(std::span<const std::int32_t>(message_).subspan(1), model_.config.num_layers(),
                                model_.config.vocab_size, kv_.blocks(), owners());
     if (!batch.route_rows.empty()) check_route(batch.route, model_.config);
-    run_here(batch);
+    begin_forward(model_, batch, kv_, activations_, grid_, pool_);
+    end_run(batch);
   }
 }
 

@@ -1,10 +1,13 @@
 // The step loop. A step schedules a batch, broadcasts it, runs the forward pass, samples tokens, and commits them.
+// Where ranks are stages (plan pp), as many steps are under way at once as there are stages, each of sequences of its
+// own: a lane of the scheduler (sched/scheduler.h).
 //
 // Rank 0 calls submit() and step(). Every other rank calls follow(), which runs what rank 0 broadcasts until rank 0
 // calls stop(). On each rank one thread makes all calls, and only this thread uses the communicator. Every function
 // that communicates throws Error if another rank has died or is silent for too long.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <span>
@@ -76,14 +79,16 @@ class Engine {
   // a request that can never run.
   void submit(Request request, std::shared_ptr<const Grammar> grammar = nullptr);
   void abort(std::int64_t id);
-  bool idle() const { return scheduler_.idle(); }
+  bool idle() const { return scheduler_.idle() && !ended_early_; }
   const Scheduler& scheduler() const { return scheduler_; }
-  // Rank 0. Runs one step, if there is work, and returns its output tokens. `planned` is called when it is known what
-  // will run, before anything does.
+  // Rank 0. Ends one step, if there is work, and returns its output tokens. Before that it begins as many as may be
+  // under way. `planned` is called when it is known what will run in one that begins, before anything does.
   std::vector<TokenEvent> step(const std::function<void()>& planned = {});
+  // The requests that have been admitted for the first time by what the last step() has begun.
+  std::span<const std::int64_t> started() const { return started_; }
   // The requests that the last step has ended, without an event, because their logits were not finite (kNotFinite).
   const std::vector<std::int64_t>& failed() const { return failed_; }
-  // The batch of the last step.
+  // The batch of the last step that has ended.
   const Batch& batch() const { return batch_; }
   // Rank 0. Runs one batch on all ranks, without the scheduler, and returns the logits [S, V] of its sampled rows,
   // which are valid until the next call. The batch must want all logits of every row. Throws Error if the model cannot
@@ -112,16 +117,29 @@ class Engine {
   Scheduler scheduler_;
   BatchSampler sampler_;
   RouteRecorder recorder_;
-  std::vector<std::int64_t> failed_;  // by the last step
-  Batch batch_;                       // of the current step, or the last one
+  std::vector<std::int64_t> failed_, started_;  // by the last step
+  Batch batch_;                                 // of the last step that has ended
+  // The steps that are under way, in the order in which they began, and what came of some that had to end before
+  // step() asked for it.
+  struct Flight {
+    int lane;
+    ScheduledStep step;
+  };
+  std::deque<Flight> flights_;
+  std::vector<TokenEvent> early_;
+  bool ended_early_ = false;
+  int next_lane_ = 0;
   std::vector<std::int32_t> message_;
 
   double timeout_s_;  // the timeout to set at the end of the start; 0: already done
 
   int owners() const { return model_.placement.members; }
-  Logits run_here(const Batch& batch, std::span<const std::int64_t> sequences = {});
+  void begin_steps(const std::function<void()>& planned);
+  void end_oldest(std::vector<TokenEvent>& events);
+  void end_all();
+  void begin_run(const Batch& batch);
+  Logits end_run(const Batch& batch, std::span<const std::int64_t> sequences = {});
   void end_start();
-  Logits run_on_all_ranks(const Batch& batch, std::span<const std::int64_t> sequences = {});
   std::vector<CommCounters> gather_counters(const CommCounters& mine);
 };
 

@@ -1,7 +1,8 @@
 #include "engine/route_recorder.h"
 
 #include <algorithm>
-#include <iterator>
+#include <numeric>
+#include <utility>
 
 #include "base/check.h"
 #include "core/expert_table.h"
@@ -20,38 +21,50 @@ RouteOrigin route_origin(const Model& model) {
 void RouteRecorder::take(const Model& model, const Batch& batch, std::span<const std::int64_t> sequences,
                          const Activations& a, Communicator& comm) {
   const CommCounters before = comm.counters();
+  const Placement& placement = model.placement;
   const std::size_t W = a.record.words();
-  // The tokens of a batch are ordered by owner, and so are those who report them.
-  const std::vector<int> reporters = route_reporters(model.placement);
-  std::vector<std::size_t> counts(comm.size());
+  std::vector<std::size_t> words_of_owner(placement.members), counts(comm.size());
   std::vector<RoutedToken> tokens;
   for (int s = 0; s < batch.num_sequences(); ++s)
     for (int t = batch.sequence_begin[s]; t < batch.sequence_begin[s + 1]; ++t) {
-      counts[reporters[batch.sequence_owner[s]]] += W;
+      words_of_owner[batch.sequence_owner[s]] += W;
       tokens.push_back(
           {sequences.empty() ? s : sequences[s], step_, batch.tokens[t], batch.positions[t], batch.sequence_owner[s]});
     }
+  for (int stage = 0; stage < placement.stages; ++stage)
+    for (int owner = 0; const int reporter : route_reporters(placement, stage))
+      counts[reporter] = words_of_owner[owner++];
   own_.clear();
   if (counts[comm.rank()] > 0)
     for (int half = 0; half < (a.overlaps(batch.num_tokens()) ? 2 : 1); ++half)
       own_.insert(own_.end(), a.states[half].record_TW.begin(), a.states[half].record_TW.end());
-  all_.resize(comm.rank() == 0 ? tokens.size() * W : 0);
+  all_.resize(comm.rank() == 0 ? std::accumulate(counts.begin(), counts.end(), std::size_t{0}) : 0);
   comm.gather(own_, counts, all_.data());
   comm.restore_counters(before);
   ++step_;
   if (comm.rank() != 0 || !writer_) return;
-  if (!std::is_sorted(reporters.begin(), reporters.end())) {
-    // The gather has them by rank; puts them in the order of the owners.
-    std::vector<std::int32_t> by_owner;
-    for (const int reporter : reporters) {
-      std::size_t at = 0;
-      for (int rank = 0; rank < reporter; ++rank) at += counts[rank];
-      by_owner.insert(by_owner.end(), all_.begin() + static_cast<std::ptrdiff_t>(at),
-                      all_.begin() + static_cast<std::ptrdiff_t>(at + counts[reporter]));
-    }
-    all_ = std::move(by_owner);
-  }
+  join(placement, a.record, counts);
   writer_->add_step(tokens, all_);
+}
+
+// The gather has the records by rank. Puts them in the order of the owners, as the tokens of a batch are, each token
+// with the layers of all stages.
+void RouteRecorder::join(const Placement& placement, const RouteForm& form, std::span<const std::size_t> counts) {
+  std::vector<std::int32_t> joined;
+  for (int stage = 0; stage < placement.stages; ++stage) {
+    std::size_t to = 0;
+    for (const int reporter : route_reporters(placement, stage)) {
+      const std::int32_t* from =
+          all_.data() + std::accumulate(counts.begin(), counts.begin() + reporter, std::size_t{0});
+      if (stage == 0)
+        joined.insert(joined.end(), from, from + counts[reporter]);
+      else
+        for (std::size_t t = 0; t < counts[reporter]; t += form.words())
+          form.copy_layers(placement.ranks[reporter].stage_layers, from + t, joined.data() + to + t);
+      to += counts[reporter];
+    }
+  }
+  all_ = std::move(joined);
 }
 
 }  // namespace foe

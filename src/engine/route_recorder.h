@@ -25,6 +25,8 @@ class RouteRecorder {
             Communicator& comm);
 
  private:
+  void join(const Placement& placement, const RouteForm& form, std::span<const std::size_t> counts);
+
   RouteWriter* writer_ = nullptr;
   std::int64_t step_ = 0;
   std::vector<std::int32_t> own_, all_;

@@ -43,11 +43,12 @@ std::size_t most_expert_rows(const Model& model) {
   return model.config.group_sync_every > 1 && model.config.federated() ? model.share().streams() : 1;
 }
 
-// Calls f(layer) for every layer, and returns the most that it returns.
+// Calls f(layer) for every layer that the rank runs, and returns the most that it returns.
 template <typename F>
 std::size_t most_of_layers(const Model& model, const F& f) {
   std::size_t most = 0;
-  for (int layer = 0; layer < model.config.num_layers(); ++layer) most = std::max<std::size_t>(most, f(layer));
+  const Range own = model.own_layers();
+  for (int layer = own.begin; layer < own.end; ++layer) most = std::max<std::size_t>(most, f(layer));
   return most;
 }
 
@@ -75,7 +76,7 @@ ProductScratch make_product_scratch(const Model& model, std::size_t T, std::size
   };
   want(formats.attention, formats.kept_attention, inputs, D);
   want(formats.experts, formats.kept_experts, std::max(of_experts, arrived), D);
-  for (int l = 0; l < model.config.num_layers(); ++l) {
+  for (int l = model.own_layers().begin; l < model.own_layers().end; ++l) {
     want(formats.attention, formats.kept_attention, T, packed_depth(model.layers[l].o_blocks));
     want(formats.experts, formats.kept_experts, rows_of_experts(model, l, T), widest_expert(model, l));
   }

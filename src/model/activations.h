@@ -101,6 +101,7 @@ struct LayerStats {
 struct ForwardStats {
   std::vector<LayerStats> layers;
   PartStats last_sum;  // of a federated model
+  PartStats passing;   // rows from the stage before and to the next one
   PartStats scoring;   // the token head, and sending logits to rank 0, which counts as arithmetic here
   ExpertLoad load;     // of all passes so far
 };

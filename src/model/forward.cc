@@ -29,10 +29,12 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "kernels/rows/rows.h"
 #include "model/attention_block.h"
 #include "model/experts_block.h"
+#include "model/passed_rows.h"
 #include "model/pipeline.h"
 #include "model/products.h"
 #include "model/routes.h"
@@ -64,11 +66,15 @@ void find_angles(Step& s, Angles& angles) {
   });
 }
 
-// The rows of the first range of layers are embeddings, those of a later one what the range before has left.
+// The rows of the first range of layers are embeddings, those of a later one what the range before has left, here or on
+// the stage before.
 void enter(Step& s, int layer) {
   StepState& state = s.state;
-  if (layer == 0) {
-    embed(s);
+  if (layer == s.model.own_layers().begin) {
+    if (layer == 0)
+      embed(s);
+    else
+      receive_rows(s, layer);
     for (Angles& angles : s.state.angles) find_angles(s, angles);
     begin_record(s);
   } else if (layer != state.next_layer || s.T != state.rows) {
@@ -77,6 +83,14 @@ void enter(Step& s, int layer) {
   }
   state.rows = s.T;
   state.next_layer = 0;
+}
+
+// `layer` comes next.
+void leave(Step& s, int layer) {
+  if (layer < s.model.own_layers().end)
+    s.state.next_layer = layer;
+  else if (layer < s.model.config.num_layers())
+    pass_rows(s, layer);
 }
 
 // The last sum of a federated model: r += c * sum_h M_h.
@@ -125,29 +139,48 @@ std::vector<Stage> stages_of(const Model& model, Range layers, bool rows_travel,
   return stages;
 }
 
+// Runs the batch through those of its layers that this rank has.
+void run_layers(const Model& model, const Batch& batch, KvCache& kv, Activations& a, RankGrid& grid, ThreadPool& pool,
+                InputObserver* observer) {
+  const Range own = model.own_layers();
+  const Range layers{std::max(batch.layers.begin, own.begin), std::min(batch.layers.end, own.end)};
+  if (model.share().idle() || layers.size() <= 0) return;
+  std::vector<std::vector<Step>> steps = make_steps(model, batch, kv, a, grid, pool);
+  const RankGrid::Scope scope(grid);  // after an Error no exchange may go on that uses them
+  std::fill(a.stats.layers.begin(), a.stats.layers.end(), LayerStats{});
+  a.stats.last_sum = a.stats.passing = a.stats.scoring = {};
+  const std::vector<Stage> stages = stages_of(model, layers, a.states.front().exchange.has_value(), a.stats);
+  for (std::vector<Step>& halves : steps) {
+    for (Step& s : halves) {
+      s.observer = observer;
+      enter(s, layers.begin);
+    }
+    run_stages(halves, stages);
+    for (Step& s : halves) leave(s, layers.end);
+  }
+}
+
 }  // namespace
+
+void begin_forward(const Model& model, const Batch& batch, KvCache& kv, Activations& a, RankGrid& grid,
+                   ThreadPool& pool, InputObserver* observer) {
+  FOE_CHECK(batch.num_tokens() <= a.max_tokens && batch.num_sampled() <= a.max_sampled,
+            "{} tokens of {}, {} sampled of {}", batch.num_tokens(), a.max_tokens, batch.num_sampled(), a.max_sampled);
+  run_layers(model, batch, kv, a, grid, pool, observer);
+}
+
+Logits end_forward(const Model& model, const Batch& batch, Activations& a, RankGrid& grid, ThreadPool& pool) {
+  if (batch.layers.end < model.config.num_layers()) return {};
+  const auto start = Clock::now();
+  const Logits logits = gather_logits(model, batch, a, pool, grid);
+  a.stats.scoring.arithmetic_s += seconds_since(start);
+  return logits;
+}
 
 Logits forward(const Model& model, const Batch& batch, KvCache& kv, Activations& a, RankGrid& grid, ThreadPool& pool,
                InputObserver* observer) {
-  FOE_CHECK(batch.num_tokens() <= a.max_tokens && batch.num_sampled() <= a.max_sampled,
-            "{} tokens of {}, {} sampled of {}", batch.num_tokens(), a.max_tokens, batch.num_sampled(), a.max_sampled);
-  const int end = model.config.num_layers();
-  const Range layers{batch.layers.begin, std::min(batch.layers.end, end)};
-  const bool ends = layers.end == end;
-  if (model.share().idle()) return ends ? gather_logits(model, batch, a, pool, grid.world()) : Logits{};
-  std::vector<Step> halves = make_steps(model, batch, kv, a, grid, pool);
-  const RankGrid::Scope scope(grid);  // after an Error no exchange may go on that uses them
-  std::fill(a.stats.layers.begin(), a.stats.layers.end(), LayerStats{});
-  a.stats.last_sum = a.stats.scoring = {};
-  for (Step& s : halves) {
-    s.observer = observer;
-    enter(s, layers.begin);
-  }
-  run_stages(halves, stages_of(model, layers, a.states.front().exchange.has_value(), a.stats));
-  for (Step& s : halves) s.state.next_layer = ends ? 0 : layers.end;
-  if (!ends) return {};
-  const PartClock clock(halves.front(), a.stats.scoring);
-  return gather_logits(model, batch, a, pool, grid.world());
+  begin_forward(model, batch, kv, a, grid, pool, observer);
+  return end_forward(model, batch, a, grid, pool);
 }
 
 }  // namespace foe

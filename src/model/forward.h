@@ -20,4 +20,11 @@ namespace foe {
 Logits forward(const Model& model, const Batch& batch, KvCache& kv, Activations& a, RankGrid& grid, ThreadPool& pool,
                InputObserver* observer = nullptr);
 
+// The same in two parts. Where ranks are stages, rank 0 may begin with further batches of other sequences before it
+// ends the first of them, so that all stages have work. It ends them in the order in which it began them; the other
+// ranks call both functions for one batch after the other.
+void begin_forward(const Model& model, const Batch& batch, KvCache& kv, Activations& a, RankGrid& grid,
+                   ThreadPool& pool, InputObserver* observer = nullptr);
+Logits end_forward(const Model& model, const Batch& batch, Activations& a, RankGrid& grid, ThreadPool& pool);
+
 }  // namespace foe

@@ -27,7 +27,8 @@ std::vector<Range> parts_of_experts(const Model& model, int layer, const SumPlan
     return parts;
   }
   const ExpertTable table = expert_table(model.config, layer);
-  const int place = model.placement.group_ranks() > 1 ? model.rank : 0, begin = sums.begin()[place];
+  const int place = model.placement.group_ranks() > 1 ? model.rank % model.placement.stage_ranks() : 0,
+            begin = sums.begin()[place];
   for (int i = 0; i < sums.partials(place); ++i) {
     const SumPlan::Partial partial = sums.partial(place, i);
     const int first = begin + partial.first;
@@ -105,6 +106,10 @@ Model make_model(ModelConfig config, Placement placement, int rank, Weights weig
   if (share.idle()) return model;
   for (int l = 0; l < model.config.num_layers(); ++l) {
     LayerWeights& w = model.weights.layers[l];
+    if (!share.runs(l)) {
+      model.layers.push_back({.experts = SumPlan(model.placement.expert_begin[l])});
+      continue;
+    }
     if (model.config.experts_block(l).norm == BlockNorm::kShared) w.expert_norm_D = w.attention_norm_D;
     model.layers.push_back(sums_of_layer(model, l));
   }
@@ -115,8 +120,8 @@ KvShape Model::kv_shape(KvType type, AttentionType attention) const {
   return {share().kv_heads.size(), config.heads().key_width, config.heads().head_value_width(), type, attention};
 }
 
-Model load_model(const std::string& model_dir, Plan plan, const Communicator& comm, const FormatChoice& formats,
-                 int threads) {
+Model load_model(const std::string& model_dir, const PlanChoice& plan, const Communicator& comm,
+                 const FormatChoice& formats, int threads) {
   ModelConfig config = load_model_config(model_dir);
   for (int l = 0; l < config.num_layers(); ++l) check_summed(config, l);
   Placement placement = make_placement(config, plan, comm.size(), comm.nodes());

@@ -1,6 +1,7 @@
 // One rank's part of a model.
 #pragma once
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,10 @@ struct Model {
   std::vector<LayerSums> layers = {};
 
   const Share& share() const { return placement.ranks[rank]; }
+  // The layers that this rank runs.
+  Range own_layers() const {
+    return {share().stage_layers.begin, std::min(share().stage_layers.end, config.num_layers())};
+  }
   int query_heads() const { return share().kv_heads.size() * config.heads().per_kv_head(); }
   KvShape kv_shape(KvType type, AttentionType attention = AttentionType::kF32) const;
 };
@@ -48,7 +53,7 @@ Model make_model(ModelConfig config, Placement placement, int rank, Weights weig
 // Loads the share of a model folder that this rank of `comm` holds, with `threads` threads. Weights get the formats
 // that `formats` names; others keep the format of the file. Throws Error if the folder is not a model, or if the plan
 // does not fit the model or the number of ranks.
-Model load_model(const std::string& model_dir, Plan plan, const Communicator& comm, const FormatChoice& formats = {},
-                 int threads = 1);
+Model load_model(const std::string& model_dir, const PlanChoice& plan, const Communicator& comm,
+                 const FormatChoice& formats = {}, int threads = 1);
 
 }  // namespace foe

@@ -21,6 +21,7 @@ void run_stages(std::vector<Step>& halves, std::span<const Stage> stages) {
     for (Step& s : halves) {
       if (i > 0) finish(s, stages[i - 1]);
       begin(s, stages[i]);
+      s.grid.messages().progress();
     }
   for (Step& s : halves) finish(s, stages.back());
 }

@@ -1,6 +1,6 @@
 // The ranks of a job as a grid with two axes. Along the group axis are ranks with the same sequences and different
 // groups: sums go along it. Along the member axis are ranks with the same groups, each of which owns some sequences:
-// rows travel to experts along it.
+// rows travel to experts along it. In plan pp each stage has a grid of its own, and passes its rows on to the next one.
 #pragma once
 
 #include <functional>
@@ -26,6 +26,9 @@ class RankGrid {
   // The ranks with this rank's groups, in the order of the owners.
   Communicator& within_group() { return within_group_ ? *within_group_ : world_; }
 
+  // All ranks, for messages between stages.
+  Communicator& messages() { return messages_ ? *messages_ : world_; }
+
   // start() starts an exchange along either axis, and finish() waits until it has run. Without overlap it is finish()
   // that runs it. Exchanges must be finished in the order in which they were started, and nobody may use world() until
   // all are finished. finish() returns what was sent, with the time that this thread has waited in `seconds`.
@@ -47,8 +50,8 @@ class RankGrid {
 
  private:
   Communicator& world_;
-  std::unique_ptr<Communicator> across_groups_, within_group_;  // null: the world
-  std::map<Ticket, std::function<void()>> started_;             // used without overlap
+  std::unique_ptr<Communicator> across_groups_, within_group_, messages_;  // null: the world
+  std::map<Ticket, std::function<void()>> started_;                        // used without overlap
   Ticket next_ = 0;
   std::optional<Background> background_;
 };

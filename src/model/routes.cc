@@ -18,7 +18,7 @@ int token_of(const Step& s, int row) {
 }
 
 std::int32_t* record_of(Step& s, int token) {
-  return s.state.record_TW.data() + static_cast<std::size_t>(token) * s.a.record.words();
+  return s.state.record_TW.data() + static_cast<std::size_t>(s.first_token + token) * s.a.record.words();
 }
 
 // One token's entries of one layer.
@@ -132,11 +132,12 @@ RouteForm record_form(const ModelConfig& config, const RecordOptions& options) {
   return form;
 }
 
-std::vector<int> route_reporters(const Placement& placement) {
+std::vector<int> route_reporters(const Placement& placement, int stage) {
   std::vector<int> reporters(placement.members, -1);
   for (int rank = 0; rank < static_cast<int>(placement.ranks.size()); ++rank) {
     const Share& share = placement.ranks[rank];
-    if (!share.idle() && share.groups.begin == 0 && reporters[share.member] < 0) reporters[share.member] = rank;
+    if (share.stage == stage && !share.idle() && share.groups.begin == 0 && reporters[share.member] < 0)
+      reporters[share.member] = rank;
   }
   return reporters;
 }
@@ -177,7 +178,8 @@ void check_route(const SequenceRoute& route, const ModelConfig& config, const st
 void begin_record(Step& s) {
   const RouteForm& form = s.a.record;
   if (form.layers == 0) return;
-  s.state.record_TW.assign(s.T * form.words(), 0);
+  s.state.record_TW.resize(s.first_token * form.words());
+  s.state.record_TW.resize((s.first_token + s.T) * form.words(), 0);
   for (int t = 0; t < s.T; ++t) std::fill_n(record_of(s, t), form.weights_at(0), kNotRun);
 }
 

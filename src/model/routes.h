@@ -20,8 +20,8 @@ struct RecordOptions {
 
 // Returns the form of a record of the model; without layers if nothing is recorded.
 RouteForm record_form(const ModelConfig& config, const RecordOptions& options);
-// Returns the ranks that report what they route, by member: of the ranks with the same tokens, the first.
-std::vector<int> route_reporters(const Placement& placement);
+// Returns the ranks that report what a stage's layers route, by member: of the ranks with the same tokens, the first.
+std::vector<int> route_reporters(const Placement& placement, int stage = 0);
 
 // Throws Error unless the model can run tokens with these experts and weights: each in range and once, no more than the
 // router can select, and weights that are finite and not negative.

@@ -7,22 +7,27 @@
 
 namespace foe {
 
-std::vector<Step> make_steps(const Model& model, const Batch& batch, KvCache& kv, Activations& a, RankGrid& grid,
-                             ThreadPool& pool) {
+std::vector<std::vector<Step>> make_steps(const Model& model, const Batch& batch, KvCache& kv, Activations& a,
+                                          RankGrid& grid, ThreadPool& pool) {
   Batch own = a.states.front().exchange ? part_of(batch, model.share().member) : batch;
-  std::vector<Step> steps;
-  const auto add = [&](Batch part, int first_sampled) {
-    StepState& state = a.states[steps.size()];
-    const int T = part.num_tokens();
-    steps.push_back({model, std::move(part), kv, a, state, grid, pool, T, first_sampled});
-  };
-  if (a.overlaps(batch.num_tokens())) {
-    const int half = (own.num_tokens() + 1) / 2;
-    add(rows_of(own, 0, half), 0);
-    add(rows_of(own, half, own.num_tokens()), steps.front().batch.num_sampled());
-  } else {
-    add(std::move(own), 0);
-  }
+  // What a range of layers leaves for the next one is kept of one micro-batch only.
+  const bool all_layers = batch.layers.begin == 0 && batch.layers.end >= model.config.num_layers();
+  const std::int64_t parts = all_layers ? micro_batches(model.placement, batch.num_tokens()) : 1;
+  const int halves = a.overlaps(batch.num_tokens()) ? 2 : 1;
+  std::vector<std::vector<Step>> steps(parts);
+  int first_sampled = 0, first_token = 0, at = 0;
+  for (std::int64_t i = 0; i < parts; ++i)
+    for (int half = 0; half < halves; ++half) {
+      const auto cuts = parts * halves;
+      const int end = cut_of_rows(own.num_tokens(), cuts, i * halves + half + 1);
+      Batch part = cuts == 1 ? std::move(own) : rows_of(own, at, end);
+      const int T = part.num_tokens(), sampled = part.num_sampled();
+      steps[i].push_back(
+          {model, std::move(part), kv, a, a.states[half], grid, pool, T, first_sampled, halves == 1 ? first_token : 0});
+      first_sampled += sampled;
+      first_token += T;
+      at = end;
+    }
   return steps;
 }
 

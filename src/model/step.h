@@ -15,8 +15,8 @@
 
 namespace foe {
 
-// A step or, if the halves of a batch overlap, one half of it. Refers to what forward() was called with, but owns its
-// part of the batch. Exchanges refer to it.
+// A step or, if the halves of a batch overlap, one half of it, or of a micro-batch. Refers to what forward() was called
+// with, but owns its part of the batch. Exchanges refer to it.
 struct Step {
   const Model& model;
   Batch batch;  // the part of the batch that this rank runs
@@ -26,7 +26,8 @@ struct Step {
   RankGrid& grid;
   ThreadPool& pool;
   int T;              // rows of r: the tokens of the batch, and after the last attention only the sampled ones
-  int first_sampled;  // where the rows of this half begin in the rank's logits
+  int first_sampled;  // where its rows begin in the rank's logits
+  int first_token;    // how many tokens the micro-batches before have had: where its rows begin in a record
   std::optional<RankGrid::Ticket> pending = {};  // the exchange that was started
   CommCounter exchanged = {};                    // what the finished exchanges have sent
   InputObserver* observer = nullptr;
@@ -46,10 +47,10 @@ struct Step {
   }
 };
 
-// Returns what this rank runs of the batch, all of it or the sequences that it owns: one step or, if a.overlaps(), two
-// halves.
-std::vector<Step> make_steps(const Model& model, const Batch& batch, KvCache& kv, Activations& a, RankGrid& grid,
-                             ThreadPool& pool);
+// Returns what this rank runs of the batch, all of it or the sequences that it owns: the micro-batches in their order,
+// each of which is one step or, if a.overlaps(), two halves.
+std::vector<std::vector<Step>> make_steps(const Model& model, const Batch& batch, KvCache& kv, Activations& a,
+                                          RankGrid& grid, ThreadPool& pool);
 
 // input = norm(r) for some of the rows or, with `own_updates` streams, norm(r + M_h) for each of these streams h. A
 // block that reads r itself has no weight: then it is r, or r + M_h.

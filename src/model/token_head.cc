@@ -59,14 +59,48 @@ void select(const Model& model, std::span<const std::int32_t> wanted, Activation
     if (wanted[i] == 0) std::ranges::copy(row(i), row(to++).begin());
 }
 
+// Sends so many bytes of each rank to rank 0: a gather by messages, whose senders do not wait.
+void gather_messages(std::span<const std::byte> send, std::span<const std::size_t> bytes, std::byte* out,
+                     Communicator& comm) {
+  if (comm.rank() != 0) {
+    if (!send.empty()) comm.send(0, {send.begin(), send.end()});
+    return;
+  }
+  std::vector<std::byte> message;
+  for (int rank = 1; rank < comm.size(); out += bytes[rank++]) {
+    if (bytes[rank] == 0) continue;
+    comm.receive(rank, bytes[rank], message);
+    std::ranges::copy(message, out);
+  }
+}
+
+// The same of floats in the encoding of the wire.
+void gather_floats(std::span<const float> send, std::span<const std::size_t> counts, float* out, Wire wire,
+                   Communicator& comm) {
+  std::vector<std::size_t> bytes;
+  for (const std::size_t n : counts) bytes.push_back(wire_bytes(wire, n));
+  std::vector<std::byte> own(bytes[comm.rank()]);
+  std::vector<std::byte> all(comm.rank() == 0 ? std::accumulate(bytes.begin(), bytes.end(), std::size_t{0}) : 0);
+  encode(wire, send.data(), send.size(), own.data());
+  gather_messages(own, bytes, all.data(), comm);
+  if (comm.rank() != 0) return;
+  const std::byte* from = all.data();
+  for (std::size_t rank = 0; rank < counts.size(); from += bytes[rank], out += counts[rank++])
+    decode(wire, from, counts[rank], out);
+}
+
 // Collective. Rank 0 receives the rows that are wanted whole, puts the ranks' parts of them side by side, and returns
 // them.
-std::span<const float> gather_whole(const Model& model, const SampledRows& rows, Activations& a, Communicator& world) {
+std::span<const float> gather_whole(const Model& model, const SampledRows& rows, Activations& a, RankGrid& grid) {
   const Placement& placement = model.placement;
   const std::size_t V = model.config.vocab_size;
   std::vector<std::size_t> counts;
   for (const Share& share : placement.ranks) counts.push_back(rows.whole(share.member) * share.vocab.size());
-  world.gather({a.head.logits_Sv.data(), counts[model.rank]}, counts, a.head.gathered.data(), a.wire);
+  const std::span<const float> own(a.head.logits_Sv.data(), counts[model.rank]);
+  if (placement.stages > 1)
+    gather_floats(own, counts, a.head.gathered.data(), a.wire, grid.messages());
+  else
+    grid.world().gather(own, counts, a.head.gathered.data(), a.wire);
   if (model.rank != 0) return {};
   const std::size_t whole = rows.first_whole(placement.members);
   if (placement.group_ranks() == 1)
@@ -90,12 +124,18 @@ void count_candidates(const Placement& placement, const SampledRows& rows, std::
 }
 
 // Collective. Rank 0 receives all candidates, and puts the ranks' candidates of each row side by side.
-void gather_candidates(const Model& model, const SampledRows& rows, Activations& a, Communicator& world) {
+void gather_candidates(const Model& model, const SampledRows& rows, Activations& a, RankGrid& grid) {
   const Placement& placement = model.placement;
   std::vector<std::size_t> counts;
   for (const Share& share : placement.ranks) counts.push_back(rows.candidates(share));
   if (model.rank == 0) a.head.gathered_candidates.resize(a.head.candidates_begin.back());
-  world.gather(a.head.candidates, counts, a.head.gathered_candidates.data());
+  if (placement.stages > 1) {
+    for (std::size_t& n : counts) n *= sizeof(Candidate);
+    gather_messages(std::as_bytes(std::span(a.head.candidates)), counts,
+                    std::as_writable_bytes(std::span(a.head.gathered_candidates)).data(), grid.messages());
+  } else {
+    grid.world().gather(a.head.candidates, counts, a.head.gathered_candidates.data());
+  }
   if (model.rank != 0) return;
   a.head.candidates.resize(a.head.gathered_candidates.size());
   std::vector<std::int32_t> end = a.head.candidates_begin;  // where the candidates end that a row has so far
@@ -119,7 +159,7 @@ void finish_logits(const Model& model, ThreadPool& pool, int rows, float* logits
   pool.parallel_for(rows, [&](std::size_t row) { scale_and_cap(logits_Sv + row * v, v, factor, cap); });
 }
 
-Logits gather_logits(const Model& model, const Batch& batch, Activations& a, ThreadPool& pool, Communicator& world) {
+Logits gather_logits(const Model& model, const Batch& batch, Activations& a, ThreadPool& pool, RankGrid& grid) {
   const Placement& placement = model.placement;
   const SampledRows rows(batch, placement.members);
   const std::size_t whole = rows.first_whole(placement.members);
@@ -127,8 +167,8 @@ Logits gather_logits(const Model& model, const Batch& batch, Activations& a, Thr
   select(model, rows.wanted(model.share().member), a, pool);
   if (model.rank == 0) count_candidates(placement, rows, a.head.candidates_begin);
   std::span<const float> whole_SV(a.head.logits_Sv.data(), alone ? whole * model.config.vocab_size : 0);
-  if (!alone && whole > 0) whole_SV = gather_whole(model, rows, a, world);
-  if (!alone && whole < batch.sampled_rows.size()) gather_candidates(model, rows, a, world);
+  if (!alone && whole > 0) whole_SV = gather_whole(model, rows, a, grid);
+  if (!alone && whole < batch.sampled_rows.size()) gather_candidates(model, rows, a, grid);
   if (model.rank != 0) return {};
   return {whole_SV, a.head.candidates, a.head.candidates_begin};
 }

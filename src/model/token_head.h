@@ -9,6 +9,7 @@
 #include "base/thread_pool.h"
 #include "kernels/rows/candidates.h"
 #include "model/activations.h"
+#include "model/rank_grid.h"
 
 namespace foe {
 
@@ -24,8 +25,8 @@ struct Logits {
 void finish_logits(const Model& model, ThreadPool& pool, int rows, float* logits_Sv);
 
 // Collective. Sends what the batch wants of every rank's a.head.logits_Sv to rank 0 and returns it there: whole rows in
-// the encoding of the wire, candidates exactly. If the batch has no rows of a kind, there is no exchange for it.
-// a.head.logits_Sv is undefined afterwards.
-Logits gather_logits(const Model& model, const Batch& batch, Activations& a, ThreadPool& pool, Communicator& world);
+// the encoding of the wire, candidates exactly. If the batch has no rows of a kind, there is no exchange for it. The
+// ranks of a last stage send messages, so that they need not wait for rank 0. a.head.logits_Sv is undefined afterwards.
+Logits gather_logits(const Model& model, const Batch& batch, Activations& a, ThreadPool& pool, RankGrid& grid);
 
 }  // namespace foe

@@ -42,20 +42,29 @@ class Loader {
 
   LayerWeights layer(int l) const {
     LayerWeights w;
+    if (!share_.runs(l)) return w;
     for_each_vector(w, [&](TensorRole role, std::vector<float>& values) { values = floats(role, l); });
     for (int g = 0; g < share_.streams(); ++g) w.streams.push_back(stream(l, g));
     w.router_ED = router(l);
     return w;
   }
 
-  // The experts of a layer; `below` has those of the layers below it.
-  std::vector<ExpertWeights> experts(int l, const std::vector<std::vector<ExpertWeights>>& below) const {
+  // The experts of a layer; `below` has those of the layers below it, and gets those of a layer that only other ranks
+  // run if this one has experts of that layer.
+  std::vector<ExpertWeights> experts(int l, std::vector<std::vector<ExpertWeights>>& below) const {
     const ExpertTable table = expert_table(config_, l);
     const int owner = config_.experts(l).of_layer;
+    if (owner >= 0 && !share_.runs(owner) && below[owner].empty()) {
+      Share as_owner = share_;
+      as_owner.stage_layers = {owner, owner + 1};
+      as_owner.layers[owner] = share_.layers[l];
+      for (int e = share_.experts(l).begin; e < share_.experts(l).end; ++e)
+        below[owner].push_back(table.kind_of(e) == ExpertKind::kShared ? ExpertWeights{} : expert(owner, e, as_owner));
+    }
     std::vector<ExpertWeights> experts;
     for (int e = share_.experts(l).begin; e < share_.experts(l).end; ++e)
       if (owner == -1 || table.kind_of(e) == ExpertKind::kShared) {
-        experts.push_back(expert(l, e));
+        experts.push_back(expert(l, e, share_));
       } else {
         const ExpertWeights& own = below[owner][e - share_.experts(l).begin];
         experts.push_back({whole(own.gate_up), whole(own.down), own.gate_up_bias, own.down_bias_D});
@@ -82,13 +91,13 @@ class Loader {
   // This rank's part of a vector, or of rows of a matrix; nothing if the model has no such tensor.
   std::vector<float> floats(TensorRole role, int layer = -1) const {
     const ModelTensor* row = table().find(role, layer);
-    return row ? floats(*row) : std::vector<float>{};
+    return row ? floats(*row, 0, share_) : std::vector<float>{};
   }
-  // The same of one of a row's tensors.
-  std::vector<float> floats(const ModelTensor& row, int index = 0) const {
+  // The same of one of a row's tensors, as a rank with this share has it.
+  std::vector<float> floats(const ModelTensor& row, int index, const Share& share) const {
     const Tensor tensor = stored_.find(row, index).tensor;
     require_finite(pool_, tensor);
-    TensorPart part = part_of(row, config_, share_);
+    TensorPart part = part_of(row, config_, share);
     part.count = 1;
     std::vector<float> values(part.size());
     read_floats(tensor, std::int64_t{part.rows.begin} * row.columns(), values);
@@ -177,18 +186,19 @@ class Loader {
                        format);
   }
 
-  ExpertWeights expert(int l, int e) const {
+  ExpertWeights expert(int l, int e, const Share& share) const {
     const ExpertMatrices m = expert_matrices(table(), config_, l, e);
     const int D = m.gate.columns(), F = m.gate.rows();
-    const Range width = own_units(F, l, config_, share_);
+    const Range width = own_units(F, l, config_, share);
     if (in_file_.experts.packed) {
       const WeightFormat format = formats_.experts;
       // Panels of gate and up alternate.
       const int panels = (width.size() + kPanel - 1) / kPanel, all = (F + kPanel - 1) / kPanel;
       const Range gate_up{2 * width.begin, 2 * width.begin + 2 * kPanel * panels};
       return with_biases(
-          m, {packed_part({packed_stem(m.gate, m.index), 1, 0, 2 * kPanel * all, D, gate_up, {0, D}}, format),
-              packed_part({packed_stem(m.down, m.index), 1, 0, D, F, {0, D}, width}, format)});
+          m, share,
+          {packed_part({packed_stem(m.gate, m.index), 1, 0, 2 * kPanel * all, D, gate_up, {0, D}}, format),
+           packed_part({packed_stem(m.down, m.index), 1, 0, D, F, {0, D}, width}, format)});
     }
     const Tensor gate = stored_.find(m.gate, m.index).tensor, up = stored_.find(m.up, m.index).tensor;
     const WeightFormat format = in_memory(m.gate, m.index), of_down = in_memory(m.down, m.index);
@@ -196,14 +206,15 @@ class Loader {
       return finite_part(pool_, tensor, width.begin, width.size(), 0, D, format);
     };
     const StoredTensor down = stored_.find(m.down, m.index);
-    return with_biases(m, {pack_gate_up(pool_, units(gate), units(up), format, &space_),
-                           packed(down.tensor, 0, D, down.column + width.begin, width.size(), of_down)});
+    return with_biases(m, share,
+                       {pack_gate_up(pool_, units(gate), units(up), format, &space_),
+                        packed(down.tensor, 0, D, down.column + width.begin, width.size(), of_down)});
   }
 
-  ExpertWeights with_biases(const ExpertMatrices& m, ExpertWeights expert) const {
+  ExpertWeights with_biases(const ExpertMatrices& m, const Share& share, ExpertWeights expert) const {
     if (!m.down_bias) return expert;
-    expert.gate_up_bias = pack_gate_up_bias(floats(*m.gate_bias, m.index), floats(*m.up_bias, m.index));
-    expert.down_bias_D = floats(*m.down_bias, m.index);
+    expert.gate_up_bias = pack_gate_up_bias(floats(*m.gate_bias, m.index, share), floats(*m.up_bias, m.index, share));
+    expert.down_bias_D = floats(*m.down_bias, m.index, share);
     return expert;
   }
 
@@ -259,7 +270,7 @@ Weights load_weights(ThreadPool& pool, const std::string& model_dir, const Model
   Weights w;
   w.folder = std::make_unique<TensorFolder>(model_dir);
   const Loader loader(pool, *w.folder, config, share, formats, w.packed);
-  w.embedding_VD = loader.embedding();
+  if (share.runs(0)) w.embedding_VD = loader.embedding();
   w.formats = loader.formats();
   std::vector<std::vector<ExpertWeights>> experts;
   for (int l = 0; l < config.num_layers(); ++l) {
@@ -267,8 +278,10 @@ Weights load_weights(ThreadPool& pool, const std::string& model_dir, const Model
     experts.push_back(loader.experts(l, experts));
     w.folder->drop_pages();  // what has been packed is not read again
   }
-  w.final_norm_D = loader.floats(TensorRole::kFinalNorm);
-  w.head_vD = loader.head();
+  if (share.runs(config.num_layers() - 1)) {
+    w.final_norm_D = loader.floats(TensorRole::kFinalNorm);
+    w.head_vD = loader.head();
+  }
   w.folder->drop_pages();
   prefer_huge_pages_of_files(w, experts);
   w.experts = loader.store(std::move(experts));

@@ -130,7 +130,7 @@ class Eval(unittest.TestCase):
 
     def test_ranks_plans_and_batches_change_no_bits(self):
         work = [*tasks("copa", "sciq"), "--text", ITEMS / "text.txt", "--window", 200]
-        for folder, ways in ((MOE, [(2, ["--plan", "tp"]), (3, ["--plan", "ep"]), (1, ["--chunk", 7]),
+        for folder, ways in ((MOE, [(2, ["--plan", "tp"]), (3, ["--plan", "ep"]), (2, ["--plan", "pp"]), (1, ["--chunk", 7]),
                                     (1, ["--max-sequences", 1])]),
                              (FEDERATED, [(2, []), (4, []), (1, ["--kv-tokens", 512])])):
             alone = self.evaluate(folder, *work)

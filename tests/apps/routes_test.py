@@ -126,9 +126,10 @@ class Files(Routes):
         expected = self.logits()
         self.assertEqual(self.logits("--route-trace", path), expected)
         record = load_file(path)
-        for ranks, flags in ((1, ["--chunk", 7]), (2, ["--plan", "tp"]), (3, ["--plan", "ep", "--chunk", 50])):
-            with self.subTest(ranks=ranks):
-                again = self.folder / f"again{ranks}"
+        for ranks, flags in ((1, ["--chunk", 7]), (2, ["--plan", "tp"]), (3, ["--plan", "ep", "--chunk", 50]),
+                             (2, ["--plan", "pp"])):
+            with self.subTest(ranks=ranks, flags=flags):
+                again = self.folder / f"again{ranks}{flags[-1]}"
                 self.assertEqual(self.logits("--route", path, *flags, ranks=ranks), expected)
                 self.assertEqual(self.logits("--route-trace", again, *flags, ranks=ranks), expected)
                 for name in ("sequences", "positions", "tokens", "experts", "weights"):

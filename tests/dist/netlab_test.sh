@@ -39,7 +39,7 @@ for ((i = 0; i < tokens; i++)); do echo -n "$((i * 37 % vocabulary)),"; done | s
 logits() { "${@:4}" "$foe" logits "$work/$1" --tokens "@$work/tokens" --threads 1 --plan "$2" --output "$work/$3"; }
 nodes=("$lab" mpirun n0:1,n1:1 2)
 logits shared tp one
-for plan in tp ep; do
+for plan in tp ep pp; do
   logits shared "$plan" two "${nodes[@]}"
   cmp "$work/one" "$work/two"
 done
@@ -61,8 +61,8 @@ most=$((payload * 110 / 100 + 65536))
 echo "node n1 sent $sent bytes, $payload of them for sums and logits"
 [[ $sent -ge $payload && $sent -le $most ]] || { echo "expected $payload to $most bytes" && exit 1; }
 
-# Decoding one token after the other, with foe and with ep: node n1's bytes are those that its counters say and, for sums
-# and logits, that the model's placement predicts; foe has as many sums as layers and one more. What is sent besides: a
+# Decoding one token after the other, with foe, ep and pp: node n1's bytes are those that its counters say and, for sums,
+# passed rows and logits, that the model's placement predicts; foe has as many sums as layers and one more. What is sent besides: a
 # little for launching and for the prompt, and headers.
 steps=200
 # decode MODEL PLAN
@@ -84,7 +84,9 @@ layers = predicted["config"]["num_hidden_layers"]
 assert counted["sum"]["calls"] == steps * rank["decode_sums"] == steps * (layers + 1 if plan == "foe" else 0), counted
 assert counted["sum"]["node_bytes"] == steps * rank["decode_sum_node_bytes"], (counted, rank)
 assert counted["all_to_all"]["calls"] == steps * rank["decode_all_to_alls"], (counted, rank)
-collectives = [counted[name] for name in ("sum", "gather", "all_to_all")]
+for r, own in enumerate(json.load(open(f"{work}/counted"))["decode_counters_by_rank"]):
+    assert own["send"]["node_bytes"] == steps * predicted["ranks"][r]["decode_send_node_bytes"], (own, predicted)
+collectives = [counted[name] for name in ("sum", "gather", "all_to_all", "send")]
 payload = sum(c["node_bytes"] for c in collectives)
 packets = 2 * sum(c["messages"] for c in collectives)  # and acknowledgements, in either direction
 most = payload + 66 * 2 * packets + payload // 1448 * 66 + 131072
@@ -94,3 +96,4 @@ END
 }
 decode foe-8m foe
 decode moe-8m ep
+decode moe-8m pp # node n1's rank is the last one: it sends candidates

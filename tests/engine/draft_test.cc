@@ -47,6 +47,9 @@ TEST(Draft, ChangesNoAnswerOnAnyPlan) {
   check_guesses(small_federated(2), Plan::kFoe);
   check_guesses(small_config(), Plan::kEp);
   check_guesses(small_config(), Plan::kTp);
+  ModelConfig deep = small_config();
+  set_layers(deep, 4);
+  check_guesses(deep, Plan::kPp);
 }
 
 TEST(Draft, ARightGuessSavesSteps) {

@@ -58,6 +58,43 @@ TEST(Engine, RequestsTogetherGiveWhatEachGivesAloneOnAnyNumberOfRanks) {
   ModelConfig windows = small_config();
   set(windows, &AttentionConfig::window, 20);
   check_requests_together(RandomModel(windows).path(), Plan::kTp);
+  for (ModelConfig config : {windows, small_federated(2)}) {
+    set_layers(config, 5);  // for up to four stages
+    check_requests_together(RandomModel(config).path(), Plan::kPp);
+  }
+}
+
+// Two stages of two ranks each, which share their layers under another plan.
+TEST(Engine, StagesOfSeveralRanksGiveWhatOneRankGives) {
+  for (const Plan plan : {Plan::kTp, Plan::kEp, Plan::kFoe}) {
+    const RandomModel folder(plan == Plan::kFoe ? small_federated(2) : small_config());
+    std::map<std::int64_t, Answer> alone;
+    const std::vector<Request> requests = every_way_to_sample();
+    const EngineOptions options{.max_batch_tokens = 100, .max_sequences = 9, .kv_tokens = 400};
+    with_engine(folder.path(), plan, 1, options, [&](Engine& engine) { alone = answers(engine, requests); });
+    with_engine(folder.path(), {plan, {}, 2}, {0, 0, 1, 1}, options, [&](Engine& engine) {
+      EXPECT_EQ(answers(engine, requests), alone) << to_string(plan);
+      // In a step of its own, one request for each owner.
+      const Placement& placement = engine.model().placement;
+      for (int id = 1; id <= placement.members; ++id) engine.submit(request(id, 9, 11));
+      engine.step();
+      const auto before = engine.collect_counters();
+      for (int i = 0; i < 10; ++i) engine.step();
+      const auto after = engine.collect_counters();
+      const std::uint64_t steps = (after[0].broadcast - before[0].broadcast).calls;
+      EXPECT_GE(steps, 9u);
+      for (int r = 0; r < 4; ++r) {
+        const WireCost cost = decode_wire_cost(folder.config(), placement, engine.comm().nodes(), r);
+        const CommCounters sent = after[r] - before[r];
+        EXPECT_EQ(sent.sum.calls, steps * cost.sum_calls);
+        EXPECT_EQ(sent.sum.bytes, steps * cost.sums.bytes);
+        EXPECT_EQ(sent.all_to_all.calls, steps * cost.all_to_all_calls);
+        EXPECT_EQ(sent.send.calls, steps * cost.send_calls);
+        EXPECT_EQ(sent.send.node_bytes, steps * cost.sends.node_bytes);
+        EXPECT_EQ(sent.gather.calls, 0u);
+      }
+    });
+  }
 }
 
 TEST(Engine, QuantisedModelsToo) {
@@ -144,6 +181,9 @@ TEST(Engine, EveryWayToSampleGivesTheSameAloneTogetherAndResubmittedOnAnyNumberO
   check_every_way_to_sample(small_federated(4), Plan::kFoe);
   check_every_way_to_sample(small_federated(2), Plan::kFoe);
   check_every_way_to_sample(small_config(), Plan::kEp);
+  ModelConfig deep = small_config();
+  set_layers(deep, 4);
+  check_every_way_to_sample(deep, Plan::kPp);
 }
 
 // What a prompt's tokens are given is what the logits of foe logits say.
@@ -201,8 +241,9 @@ TEST(Engine, RefusesTokensOutsideTheVocabulary) {
 // One broadcast, one gather of logits or of candidates, L + 1 or 2 L sums per step, and the bytes that
 // costs/wire_cost.h predicts.
 void check_a_step(const RandomModel& folder, const std::vector<int>& nodes, const EngineOptions& options,
-                  const SamplingParams& sampling = {}, int candidates = 1) {
-  with_engine(folder.path(), default_plan(folder.config()), nodes, options, [&](Engine& engine) {
+                  const SamplingParams& sampling = {}, int candidates = 1, bool in_stages = false) {
+  const Plan plan = in_stages ? Plan::kPp : default_plan(folder.config());
+  with_engine(folder.path(), plan, nodes, options, [&](Engine& engine) {
     for (const int id : {1, 2}) {
       Request r = request(id, 9, 11);
       r.sampling = sampling;
@@ -212,17 +253,24 @@ void check_a_step(const RandomModel& folder, const std::vector<int>& nodes, cons
     const auto before = engine.collect_counters();
     for (int i = 0; i < 10; ++i) engine.step();
     const auto after = engine.collect_counters();
+    // With stages, each request has steps of its own, more than one of which may be under way.
+    const std::uint64_t steps = (after[0].broadcast - before[0].broadcast).calls;
+    EXPECT_TRUE(in_stages ? steps >= 9 : steps == 10) << steps;
     for (std::size_t r = 0; r < nodes.size(); ++r) {
       const WireCost cost = decode_wire_cost(folder.config(), engine.model().placement, nodes, static_cast<int>(r),
-                                             options.exchange, 2, candidates);
+                                             options.exchange, in_stages ? 1 : 2, candidates);
       const CommCounter sum = after[r].sum - before[r].sum, gather = after[r].gather - before[r].gather;
-      EXPECT_EQ(sum.calls, 10u * cost.sum_calls);
-      EXPECT_EQ(sum.messages, 10 * cost.sums.messages);
-      EXPECT_EQ(sum.bytes, 10 * cost.sums.bytes);
-      EXPECT_EQ(sum.node_bytes, 10 * cost.sums.node_bytes);
-      EXPECT_EQ(gather.calls, 10u);
-      EXPECT_EQ(gather.bytes, 10 * cost.gather_bytes);
-      EXPECT_EQ((after[r].broadcast - before[r].broadcast).calls, 10u);
+      EXPECT_EQ(sum.calls, steps * cost.sum_calls);
+      EXPECT_EQ(sum.messages, steps * cost.sums.messages);
+      EXPECT_EQ(sum.bytes, steps * cost.sums.bytes);
+      EXPECT_EQ(sum.node_bytes, steps * cost.sums.node_bytes);
+      const CommCounter send = after[r].send - before[r].send;
+      EXPECT_EQ(send.calls, steps * cost.send_calls);
+      EXPECT_EQ(send.bytes, steps * cost.sends.bytes);
+      EXPECT_EQ(send.node_bytes, steps * cost.sends.node_bytes);
+      EXPECT_EQ(gather.calls, in_stages ? 0 : steps);
+      EXPECT_EQ(gather.bytes, steps * cost.gather_bytes);
+      EXPECT_EQ((after[r].broadcast - before[r].broadcast).calls, steps);
     }
   });
 }
@@ -233,7 +281,10 @@ TEST(Engine, AStepExchangesWhatThePlanSays) {
   for (const ModelConfig& config : {small_federated(4), small_config(), full}) {
     const RandomModel folder(config);
     for (const auto& nodes : std::vector<std::vector<int>>{{0, 0}, {0, 1}, {0, 0, 0}, {0, 0, 1}, {0, 0, 1, 1}})
-      for (const Wire wire : {Wire::kF32, Wire::kInt8}) check_a_step(folder, nodes, {.exchange = {.wire = wire}});
+      for (const Wire wire : {Wire::kF32, Wire::kInt8}) {
+        check_a_step(folder, nodes, {.exchange = {.wire = wire}});
+        if (nodes.size() <= 3) check_a_step(folder, nodes, {.exchange = {.wire = wire}}, {}, 1, true);
+      }
   }
 }
 
@@ -315,9 +366,10 @@ TEST(Engine, TheLoadOfExpertsIsTheSameOnAnyNumberOfRanksUnderAnyPlan) {
     const RandomModel folder(config);
     const int L = config.num_layers(), K = config.experts(0).per_token;
     std::vector<std::vector<std::int64_t>> expected;
-    for (const Plan plan : {Plan::kTp, Plan::kEp, Plan::kFoe}) {
-      if ((plan == Plan::kFoe) != config.federated()) continue;
+    for (const Plan plan : {Plan::kTp, Plan::kEp, Plan::kFoe, Plan::kPp}) {
+      if (plan != Plan::kPp && (plan == Plan::kFoe) != config.federated()) continue;
       for (const int ranks : {1, 2, 3, 9}) {
+        if (plan == Plan::kPp && ranks > L) continue;
         with_engine(folder.path(), plan, ranks, {.max_batch_tokens = 7, .kv_tokens = 128}, [&](Engine& engine) {
           const Placement& placement = engine.model().placement;
           for (int id = 1; id <= 3; ++id) engine.submit(request(id, prompt, answer));

@@ -72,13 +72,13 @@ Choices alone(const RandomModel& folder, const std::vector<Request>& all, KvType
 }
 
 // All requests want some 110 blocks; each owner has 11, of which one request takes up to seven.
-void check_under_pressure(const RandomModel& folder, int ranks, const std::vector<Request>& all,
+void check_under_pressure(const RandomModel& folder, Plan plan, int ranks, const std::vector<Request>& all,
                           const Choices& expected, KvType type) {
   const EngineOptions options{
       .threads = 2, .max_batch_tokens = 30, .max_sequences = 16, .kv_tokens = 11 * kKvBlock, .kv_type = type};
   const std::map<int, std::int64_t> aborts{{12, 4}, {25, 9}, {40, 17}};
   Choices choices;
-  with_engine(folder.path(), Plan::kEp, ranks, options, [&](Engine& engine) {
+  with_engine(folder.path(), plan, ranks, options, [&](Engine& engine) {
     Scheduler scheduler({.kv_blocks = 11,
                          .max_tokens = 30,
                          .max_sequences = 16,
@@ -102,12 +102,14 @@ void check_under_pressure(const RandomModel& folder, int ranks, const std::vecto
   }
 }
 
+const std::pair<Plan, int> kJobs[] = {{Plan::kEp, 1}, {Plan::kEp, 2}, {Plan::kPp, 3}};
+
 TEST(Pressure, LogitsAreThoseOfEachRequestAlone) {
   const RandomModel folder(small_config());
   const std::vector<Request> all = requests_under_pressure(24);
   for (const KvType type : {KvType::kF32, KvType::kBF16, KvType::kInt8}) {
     const Choices expected = alone(folder, all, type);
-    for (const int ranks : {1, 2}) check_under_pressure(folder, ranks, all, expected, type);
+    for (const auto& [plan, ranks] : kJobs) check_under_pressure(folder, plan, ranks, all, expected, type);
   }
 }
 
@@ -116,10 +118,10 @@ TEST(Pressure, TokensAreThoseOfEachRequestAlone) {
   const RandomModel folder(small_config());
   const std::vector<Request> all = requests_under_pressure(24);
   const Choices expected = alone(folder, all, KvType::kBF16);
-  for (const int ranks : {1, 2}) {
+  for (const auto& [plan, ranks] : kJobs) {
     const EngineOptions options{.max_batch_tokens = 30, .max_sequences = 16, .kv_tokens = 11 * kKvBlock};
     std::map<std::int64_t, std::vector<std::int32_t>> tokens;
-    with_engine(folder.path(), Plan::kEp, ranks, options, [&](Engine& engine) {
+    with_engine(folder.path(), plan, ranks, options, [&](Engine& engine) {
       for (const Request& r : all) engine.submit(r);
       while (!engine.idle())
         for (const TokenEvent& event : engine.step()) tokens[event.id].push_back(event.token);

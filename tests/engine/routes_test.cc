@@ -150,9 +150,13 @@ std::vector<Variant> variants() {
 
 std::vector<Job> jobs_of(const ModelConfig& config) {
   if (!config.federated())
-    return {{Plan::kTp, 1, 5}, {Plan::kTp, 3, 4, true}, {Plan::kEp, 2, 1, true}, {Plan::kEp, 3, 4}};
+    return {{Plan::kTp, 1, 5}, {Plan::kTp, 3, 4, true}, {Plan::kEp, 2, 1, true}, {Plan::kEp, 3, 4}, {Plan::kPp, 3}};
   const int H = config.expert_groups;
-  return {{Plan::kFoe, 1, 5}, {Plan::kFoe, 2, 1, true}, {Plan::kFoe, 2 * H, 4}, {Plan::kFoe, 2 * H + 1, 1, true}};
+  return {{Plan::kFoe, 1, 5},
+          {Plan::kFoe, 2, 1, true},
+          {Plan::kFoe, 2 * H, 4},
+          {Plan::kFoe, 2 * H + 1, 1, true},
+          {Plan::kPp, 2, 3}};
 }
 
 class RoutesTest : public testing::TestWithParam<Variant> {};

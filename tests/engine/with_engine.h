@@ -12,8 +12,8 @@
 namespace foe {
 
 // Runs a thread for each rank in `nodes`: lead(engine) on rank 0, and Engine::follow() on the others.
-inline void with_engine(const std::string& path, Plan plan, const std::vector<int>& nodes, EngineOptions options,
-                        const std::function<void(Engine&)>& lead) {
+inline void with_engine(const std::string& path, const PlanChoice& plan, const std::vector<int>& nodes,
+                        EngineOptions options, const std::function<void(Engine&)>& lead) {
   auto comms = make_local_comms(nodes);
   std::vector<std::thread> threads;
   for (std::size_t r = 0; r < nodes.size(); ++r)
@@ -27,7 +27,7 @@ inline void with_engine(const std::string& path, Plan plan, const std::vector<in
 }
 
 // The same with all ranks on one node.
-inline void with_engine(const std::string& path, Plan plan, int ranks, EngineOptions options,
+inline void with_engine(const std::string& path, const PlanChoice& plan, int ranks, EngineOptions options,
                         const std::function<void(Engine&)>& lead) {
   with_engine(path, plan, std::vector<int>(ranks), options, lead);
 }

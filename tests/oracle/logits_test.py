@@ -325,6 +325,9 @@ class LogitsTest(unittest.TestCase):
             dispatch = "expert" if ranks == 3 else "rank"
             path = self.logits_file(model, tokens, "--plan", "ep", "--dispatch", dispatch, ranks=ranks)
             self.assert_same_bits(path, whole, f"ep on {ranks} ranks, dispatch {dispatch}")
+        stages = min(ranks, config["num_hidden_layers"])
+        path = self.logits_file(model, tokens, "--plan", "pp", "--chunk", "150", ranks=stages)
+        self.assert_same_bits(path, whole, f"pp on {stages} ranks")
 
     def check_variant(self, variant):
         model = self.folder / "model"

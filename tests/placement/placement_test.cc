@@ -346,9 +346,74 @@ TEST(Placement, RefusesIdleRanks) {
 }
 
 TEST(Placement, PlanNamesRoundTrip) {
-  for (const Plan plan : {Plan::kTp, Plan::kFoe, Plan::kEp}) EXPECT_EQ(parse_plan(to_string(plan)), plan);
+  for (const Plan plan : {Plan::kTp, Plan::kFoe, Plan::kEp, Plan::kPp}) EXPECT_EQ(parse_plan(to_string(plan)), plan);
   for (const char* name : {"", "TP", "eps", "foe "})
-    expect_error([&] { parse_plan(name); }, HasSubstr(std::string("plan: expected tp, foe or ep, got ") + name));
+    expect_error([&] { parse_plan(name); }, HasSubstr(std::string("plan: expected tp, foe, ep or pp, got ") + name));
+}
+
+// The layers of each rank, one after the other; everything else is as on one rank.
+std::vector<int> layers_of_stages(const Placement& placement, int layers) {
+  std::vector<int> counts;
+  int at = 0;
+  EXPECT_EQ(placement.stages, static_cast<int>(placement.ranks.size()));
+  for (std::size_t rank = 0; rank < placement.ranks.size(); ++rank) {
+    const Share& share = placement.ranks[rank];
+    EXPECT_EQ(share.stage, static_cast<int>(rank));
+    EXPECT_EQ(share.stage_layers.begin, at);
+    at = share.stage_layers.end;
+    counts.push_back(share.stage_layers.size());
+    for (int l = 0; l < layers; ++l) EXPECT_EQ(share.experts(l).size() > 0, share.runs(l)) << rank << ", " << l;
+    EXPECT_EQ(share.vocab.size() > 0, at == layers);
+    EXPECT_EQ(rank_of_stage(placement, static_cast<int>(rank), 1), at == layers ? -1 : static_cast<int>(rank) + 1);
+    EXPECT_EQ(rank_of_stage(placement, static_cast<int>(rank), -1), static_cast<int>(rank) - 1);
+  }
+  EXPECT_EQ(at, layers);
+  EXPECT_EQ(placement.members, 1);
+  EXPECT_EQ(placement.group_ranks(), 1);
+  return counts;
+}
+
+TEST(Placement, PpSharesLayersByTheirSize) {
+  using testing::ElementsAre;
+  for (ModelConfig config : {shared_model(), federated_model()}) {
+    const auto layers = [&](int ranks, std::vector<int> given = {}) {
+      const Placement placement = make_placement(config, {Plan::kPp, std::move(given)}, ranks);
+      expect_same(placement, kKvHeads, {0, 8});
+      expect_same(placement, kGroups, {0, config.federated() ? 8 : 1});
+      return layers_of_stages(placement, config.num_layers());
+    };
+    EXPECT_THAT(layers(1), ElementsAre(16));
+    // The head is less than a layer of 64 experts here, and more than 13 with a vocabulary of a million.
+    EXPECT_THAT(layers(2), ElementsAre(8, 8));
+    EXPECT_THAT(layers(3), ElementsAre(6, 5, 5));
+    EXPECT_THAT(layers(5), ElementsAre(4, 3, 3, 3, 3));
+    EXPECT_EQ(layers(16), std::vector<int>(16, 1));
+    EXPECT_THAT(layers(4, {1, 2, 3, 10}), ElementsAre(1, 2, 3, 10));
+    config.vocab_size = 1 << 20;
+    EXPECT_THAT(layers(3), ElementsAre(8, 7, 1));
+    if (config.federated()) continue;
+    config.vocab_size = 1000;
+    for (int l = 0; l < 8; ++l) config.experts(l) = dense_experts(16);  // layers that are next to nothing
+    EXPECT_THAT(layers(2), ElementsAre(12, 4));
+  }
+}
+
+TEST(Placement, PpRefusesLayersThatAreNotTheModels) {
+  const ModelConfig config = shared_model();
+  expect_error([&] { make_placement(config, Plan::kPp, 17); },
+               HasSubstr("stages: expected at most 16, one for each layer, got 17"));
+  const auto refusal = [&](const PlanChoice& choice, int ranks, const char* text) {
+    expect_error([&] { make_placement(config, choice, ranks); }, HasSubstr(text));
+  };
+  refusal({Plan::kPp, {8, 9}}, 2, "layers of stages: expected the model's 16 layers together, got 17");
+  refusal({Plan::kPp, {16, 0}}, 2, "layers of stages: expected at least 1 for each stage, got 0");
+  refusal({Plan::kTp, {8, 8}, 4}, 4, "layers of stages: expected a number for each of 4 stages, got 2");
+  refusal({Plan::kPp, {5, 5, 6}}, 2, "stages: expected one for each of 2 ranks in plan pp, got 3");
+  refusal({Plan::kPp, {}, 2}, 4, "stages: expected one for each of 4 ranks in plan pp, got 2");
+  refusal({Plan::kEp, {}, 2}, 5, "stages: expected a number that divides the 5 ranks, got 2");
+  refusal({Plan::kTp, {}, 17}, 17, "stages: expected at most 16, one for each layer, got 17");
+  refusal({Plan::kEp, {}, 2}, 130, "plan ep: expected at most 64 ranks, one for each expert, got 65");
+  refusal({Plan::kPp}, 0, "ranks: expected at least 1, got 0");
 }
 
 }  // namespace

@@ -78,7 +78,8 @@ std::string live_body(const LiveState& state) {
                {{"broadcast", collective(sent.broadcast)},
                 {"sum", collective(sent.sum)},
                 {"gather", collective(sent.gather)},
-                {"all-to-all", collective(sent.all_to_all)}}}}
+                {"all-to-all", collective(sent.all_to_all)},
+                {"message", collective(sent.send)}}}}
       .dump(-1, ' ', false, json::error_handler_t::replace);  // the model's name may be any bytes
 }
 

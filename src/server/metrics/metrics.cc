@@ -1,6 +1,7 @@
 #include "server/metrics/metrics.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include <prometheus/counter.h>
@@ -32,6 +33,8 @@ const Histogram::BucketBoundaries kRequestBuckets{.3, .5, .8, 1,  1.5, 2,   2.5,
 
 const Histogram::BucketBoundaries kStepBuckets{1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384};
 const Histogram::BucketBoundaries kChoiceBuckets{1, 2, 5, 10, 20};
+
+constexpr const char* kCommNames[] = {"broadcast", "sum", "gather", "all_to_all", "send"};
 
 constexpr std::size_t kRecent = 512;
 
@@ -152,13 +155,11 @@ void Metrics::ranks_up(int ranks, int layers, int kv_tokens, const std::string& 
   Families& f = *families_;
   for (int rank = 0; rank < ranks; ++rank) {
     const std::string name = std::to_string(rank);
-    for (const char* collective : {"broadcast", "sum", "gather", "all_to_all"})
-      f.with(f.comm_bytes, {{"collective", collective}, {"rank", name}});
+    for (const char* collective : kCommNames) f.with(f.comm_bytes, {{"collective", collective}, {"rank", name}});
     for (int layer = 0; layer < layers; ++layer)
       f.with(f.expert_tokens, {{"layer", std::to_string(layer)}, {"rank", name}});
   }
-  for (const char* collective : {"broadcast", "sum", "gather", "all_to_all"})
-    f.with(f.comm_seconds, {{"collective", collective}});
+  for (const char* collective : kCommNames) f.with(f.comm_seconds, {{"collective", collective}});
   Labels cache{{"block_size", std::to_string(kKvBlock)},
                {"cache_dtype", kv_dtype},
                {"enable_prefix_caching", "True"},
@@ -238,12 +239,11 @@ std::int64_t Metrics::update(const EngineStats& stats) {
   f.local.Set(stats.local_activation_rate);
   for (std::size_t rank = 0; rank < stats.comm.size(); ++rank) {
     const CommCounters sent = stats.comm[rank] - (rank < last_.comm.size() ? last_.comm[rank] : CommCounters{});
-    const std::pair<const char*, const CommCounter*> collectives[] = {
-        {"broadcast", &sent.broadcast}, {"sum", &sent.sum}, {"gather", &sent.gather}, {"all_to_all", &sent.all_to_all}};
-    for (const auto& [name, counter] : collectives) {
-      f.with(f.comm_bytes, {{"collective", name}, {"rank", std::to_string(rank)}})
-          .Increment(static_cast<double>(counter->bytes));
-      f.with(f.comm_seconds, {{"collective", name}}).Increment(counter->seconds);
+    const CommCounter* const counters[] = {&sent.broadcast, &sent.sum, &sent.gather, &sent.all_to_all, &sent.send};
+    for (std::size_t i = 0; i < std::size(kCommNames); ++i) {
+      f.with(f.comm_bytes, {{"collective", kCommNames[i]}, {"rank", std::to_string(rank)}})
+          .Increment(static_cast<double>(counters[i]->bytes));
+      f.with(f.comm_seconds, {{"collective", kCommNames[i]}}).Increment(counters[i]->seconds);
     }
   }
   double balance = 0;
@@ -254,7 +254,9 @@ std::int64_t Metrics::update(const EngineStats& stats) {
       f.with(f.expert_tokens, {{"layer", std::to_string(layer)}, {"rank", std::to_string(rank)}})
           .Increment(static_cast<double>(rows[rank] - seen));
     }
-    balance += fullest_over_median({rows.begin(), rows.end()}) / static_cast<double>(stats.rank_rows.size());
+    std::vector<double> run(rows.begin(), rows.end());
+    std::erase(run, 0);  // a rank that has run none of them so far has not the layer's experts
+    balance += fullest_over_median(std::move(run)) / static_cast<double>(stats.rank_rows.size());
   }
   f.balance.Set(balance);
   last_ = stats;

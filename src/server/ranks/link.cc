@@ -291,7 +291,7 @@ void fields(auto& v, Is<SchedulerStats> auto& s) {
 constexpr std::size_t kCounterBytes = 4 * sizeof(std::uint64_t) + 2 * sizeof(double);
 
 void fields(auto& v, Is<CommCounters> auto& c) {
-  for (auto* counter : {&c.broadcast, &c.sum, &c.gather, &c.all_to_all}) {
+  for (auto* counter : {&c.broadcast, &c.sum, &c.gather, &c.all_to_all, &c.send}) {
     v.numbers(counter->calls, counter->messages, counter->bytes, counter->node_bytes);
     v.numbers(counter->seconds, counter->waiting_s);
   }
@@ -308,7 +308,7 @@ void table(auto& v, auto& rows) {
 
 void fields(auto& v, Is<Report> auto& m) {
   fields(v, m.stats.scheduler);
-  v.list(m.stats.comm, 4 * kCounterBytes, [&](auto& rank) { fields(v, rank); });
+  v.list(m.stats.comm, 5 * kCounterBytes, [&](auto& rank) { fields(v, rank); });
   table(v, m.stats.expert_rows);
   table(v, m.stats.rank_rows);
   auto& rate = m.stats.local_activation_rate;

@@ -182,7 +182,7 @@ class Session {
 
   // Notes when requests began to run, and writes the times of queueing and prefill to their first tokens.
   void note_times(Clock::time_point step_start, std::vector<TokenEvent>& events) {
-    for (const std::int64_t id : engine_.scheduler().started())
+    for (const std::int64_t id : engine_.started())
       if (const auto waiting = waiting_.find(id); waiting != waiting_.end()) waiting->second.started = step_start;
     for (TokenEvent& event : events) {
       const auto waiting = waiting_.find(event.id);
