@@ -102,7 +102,7 @@ class ClientsTest(unittest.TestCase):
 
             def chat(mode):
                 return instructor.from_openai(raw, mode=instructor.Mode[mode]).chat.completions
-            for mode in ["TOOLS", "TOOLS_STRICT", "JSON_SCHEMA"]:
+            for mode in ["TOOLS", "TOOLS_STRICT", "JSON_SCHEMA", "RESPONSES_TOOLS"]:
                 self.assertIsInstance(chat(mode).create(response_model=City, **asked), City)
                 done.append(mode)
             # In these modes the model decides, and a rule stands for what one has learnt to write.
@@ -206,10 +206,16 @@ class ClientsTest(unittest.TestCase):
                 self.assertTrue(asyncio.run(streamed(agent)))
                 self.assertEqual(len(asked), 2)
                 done.append(f"{api}: a tool and the answer behind it, whole and streamed")
+                agent = Agent(name="a", model="tiny", tools=[forecast], output_type=City,
+                              model_settings=ModelSettings(max_tokens=400, tool_choice="forecast"))
+                self.assertIsInstance(Runner.run_sync(agent, "What is the weather?").final_output, City)
+                self.assertEqual(len(asked), 3)
+                done.append(f"{api}: a tool, and an output_type behind it")
 
     def test_litellm(self):
         with client("litellm") as done:
             import litellm
+            litellm.suppress_debug_info = True
             schema = {"type": "object", "properties": {"city": {"enum": ["Oslo", "Rome"]}}, "required": ["city"]}
             tools = [{"type": "function", "function": {"name": "weather", "parameters": schema}}]
             ask = [{"role": "user", "content": "hello"}]

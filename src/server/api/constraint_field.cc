@@ -88,6 +88,16 @@ void read_structured_outputs(const json& outputs, std::vector<Rule>& rules) {
   }
 }
 
+// Rank 0 compiles a rule again; a bad one is refused here, before it waits.
+void compile(Rule& rule, const ServedModel& model) {
+  rule.constraint.open_objects = model.open_objects;
+  try {
+    model.grammars->get(rule.constraint);
+  } catch (const Error& error) {
+    refuse(rule.field, "{}", error.what());
+  }
+}
+
 }  // namespace
 
 Constraint read_constraint(const json& object, const ToolUse& tools, const ServedModel& model) {
@@ -107,18 +117,15 @@ Constraint read_constraint(const json& object, const ToolUse& tools, const Serve
   read("guided_choice", Kind::kChoice, choice_text);
   for (const char* name : {"grammar", "guided_grammar", "ebnf"}) read(name, Kind::kGrammar, grammar_text);
   if (rules.empty()) return {};
-  if (rules.size() > 1 && rules[0].field == "tools")
+  // Agents send the format of their last answer with each request, also where calls must come first: these have no
+  // text.
+  const bool only_calls = rules.size() == 2 && rules[0].field == "tools" && rules[1].field == "response_format";
+  if (rules.size() > 1 && rules[0].field == "tools" && !only_calls)
     refuse("tool_choice", "expected none or auto beside {}, which is another rule for the text", rules[1].field);
-  if (rules.size() > 1)
+  if (rules.size() > 1 && !only_calls)
     refuse(rules[1].field, "expected one rule for the text, got another one beside that of {}", rules[0].field);
-  Constraint& constraint = rules[0].constraint;
-  constraint.open_objects = model.open_objects;
-  try {
-    model.grammars->get(constraint);  // rank 0 compiles it again; a bad rule is refused here, before it waits
-  } catch (const Error& error) {
-    refuse(rules[0].field, "{}", error.what());
-  }
-  return constraint;
+  for (Rule& rule : rules) compile(rule, model);
+  return rules[0].constraint;
 }
 
 }  // namespace foe

@@ -159,8 +159,11 @@ TEST(ToolRequest, RefusesChoicesThatCannotBe) {
     EXPECT_THAT(refusal_with(R"("tool_choice": )" + value),
                 StartsWith("tool_choice: expected none or auto without tools"));
     EXPECT_EQ(refusal_with(R"("tools": [], "tool_choice": )" + value), refusal_with(R"("tool_choice": )" + value));
-    EXPECT_EQ(choice(value + R"(, "response_format": {"type": "json_object"})"),
-              "tool_choice: expected none or auto beside response_format, which is another rule for the text");
+    EXPECT_EQ(choice(value + R"(, "guided_regex": "a")"),
+              "tool_choice: expected none or auto beside guided_regex, which is another rule for the text");
+    EXPECT_EQ(choice(value + R"(, "response_format": {"type": "json_object"})"), "accepted");
+    EXPECT_THAT(choice(value + R"(, "response_format": {"type": "json_object", "schema": {"not": {}}})"),
+                StartsWith("response_format: "));
     EXPECT_THAT(choice(value + R"(, "ignore_eos": true)"), StartsWith("ignore_eos: expected false"));
     EXPECT_EQ(choice(value + R"(, "response_format": {"type": "text"})"), "accepted");
   }
