@@ -656,6 +656,8 @@ class Trouble(unittest.TestCase):
             expected = list(pool.map(lambda fields: server.text(**fields), requests))
         for victim in range(len(server.ranks())):
             self.check_pause(server, requests, expected, lambda pids: os.kill(pids[victim], signal_sent))
+            # The log has a thread of its own, which may be behind the answers.
+            wait_until(lambda: len(server.logged("the ranks are up again; ")) > victim, "a line in the log")
             self.assertEqual(len(server.logged("the ranks are up again; ")), victim + 1)
             self.assertNotIn("again; 0 requests", server.logged("the ranks are up again; ")[-1])
         # mpirun, where there is one, cleaned up and left in its own way.
