@@ -37,8 +37,7 @@ void run_worker(WorkerFlags& flags) {
     const Tokenizer tokenizer = Tokenizer::of_model(flags.model.model);
     engine.allow_constraints(std::make_shared<TokenTable>(tokenizer, engine.model().config.vocab_size));
     Digest digest;
-    digest.add(engine.model().identity + model_config_json(engine.model().config) +
-               fmt::format("{:016x}", tokenizer.digest()));
+    digest.add(engine.model().identity + model_config_json(engine.model().config) + tokenizer.digest());
     flags.worker.identity = fmt::format("{:016x}", digest.value());
     std::optional<RouteWriter> routes;  // of a record that the front end has begun and finishes
     if (!flags.record.file.empty())

@@ -6,8 +6,8 @@
 
 #include <fmt/format.h>
 
-#include "base/digest.h"
 #include "base/error.h"
+#include "base/sha256.h"
 #include "text/utf8.h"
 #include "tokenizer/gguf_pre_tokenizers.h"
 #include "weights/gguf/gguf_shards.h"
@@ -165,13 +165,13 @@ class GgufTokenizerReader {
   }
 
   void read_digest() {
-    Digest digest;
+    Sha256 digest;
     for (const auto& [key, value] : metadata_.values()) {
       if (!key.starts_with("tokenizer.ggml.")) continue;
       digest.add(key);
       digest.add(value.bytes);
     }
-    spec_.digest = digest.value();
+    spec_.digest = digest.hex();
   }
 
   const GgufMetadata& metadata_;

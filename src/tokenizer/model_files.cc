@@ -7,8 +7,8 @@
 #include <set>
 #include <unordered_map>
 
-#include "base/digest.h"
 #include "base/error.h"
+#include "base/sha256.h"
 #include "base/strict_json.h"
 #include "base/text_file.h"
 #include "text/json_fields.h"
@@ -291,11 +291,11 @@ TokenizerSpec load_tokenizer_spec(const std::string& model_dir) {
     fail("{}: expected tokenizer.json, tokenizer.model, tiktoken.model or one *.tiktoken, got none of them", model_dir);
   const std::string text = read_text_file(path, kMaxTokenizerFileBytes);
   TokenizerSpec spec = read_files(path, text, model_dir);
-  Digest digest;
+  Sha256 digest;
   digest.add(text);
   for (const AddedToken& token : spec.added_tokens)
-    digest.add(fmt::format("{} {} {}", token.id, token.special, token.content));
-  spec.digest = digest.value();
+    digest.add(fmt::format("{} {} {}\n", token.id, token.special, token.content));
+  spec.digest = digest.hex();
   return spec;
 }
 

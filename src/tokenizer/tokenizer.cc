@@ -102,7 +102,7 @@ struct Tokenizer::Tables {
   std::vector<std::int32_t> prefix_ids, suffix_ids;
   std::optional<std::int32_t> end_id;
   std::vector<std::string> notes;
-  std::uint64_t digest;
+  std::string digest;
   std::optional<WordModel> model;
   bool lossless = false;
   std::size_t bytes_per_token = 0;
@@ -325,7 +325,7 @@ std::vector<std::string> Tokenizer::notes(int model_vocab_size) const {
   return notes;
 }
 
-std::uint64_t Tokenizer::digest() const {
+const std::string& Tokenizer::digest() const {
   return tables_->digest;
 }
 

@@ -74,8 +74,8 @@ class Tokenizer {
   // Throws Error if the model lacks one of the ids.
   void check_ids(std::span<const std::int32_t> ids, int model_vocab_size) const;
 
-  // Returns a digest of all that the files say; not for a tokenizer that was made of JSON alone.
-  std::uint64_t digest() const;
+  // Returns the SHA-256 of all that the files say; empty for a tokenizer that was made of JSON alone.
+  const std::string& digest() const;
 
   // Whether decode(encode(text, {.add_special_tokens = false})) equals `text` for every valid text: bytes are
   // tokens, there is no normaliser, no prefix space, and nothing is removed or stripped.

@@ -63,7 +63,7 @@ struct TokenizerSpec {
   std::vector<std::int32_t> suffix_ids;
   std::optional<std::int32_t> end_id;  // the end of a text
   std::vector<std::string> notes;      // what was not as the file says
-  std::uint64_t digest = 0;            // of what the files say
+  std::string digest;                  // of what the files say: SHA-256
 };
 
 }  // namespace foe
