@@ -10,6 +10,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -94,6 +95,16 @@ class Engine {
   // which are valid until the next call. The batch must want all logits of every row. Throws Error if the model cannot
   // run its route.
   std::span<const float> run(const Batch& batch);
+  // How far an output is what the model chooses.
+  struct Replayed {
+    std::size_t equal = 0;               // how many of its first tokens are
+    std::optional<std::int32_t> chosen;  // instead of the next one; none if all are
+  };
+  // Rank 0. Runs the request's prompt and output, and chooses a token at each place of the output as if those before it
+  // had just come. It is exact, and takes no longer than a prompt of that length, as no bit depends on what runs
+  // together. It uses the KV blocks as run() does: an engine that replays must not be given requests. Throws Error for
+  // a request that can never run.
+  Replayed replay(const Request& request);
   // Rank 0. Tells the other ranks that this one is alive while there is no work. Without it they give up after the
   // communicator's timeout.
   void heartbeat();

@@ -120,6 +120,13 @@ KvShape Model::kv_shape(KvType type, AttentionType attention) const {
   return {share().kv_heads.size(), config.heads().key_width, config.heads().head_value_width(), type, attention};
 }
 
+std::string formats_in_memory(const Model& model) {
+  if (model.share().idle()) return "";
+  const WeightFormats& f = model.weights.formats;
+  return fmt::format("attention={},experts={},head={}", names(f.attention, f.kept_attention),
+                     names(f.experts, f.kept_experts), names(f.head, f.kept_head));
+}
+
 Model load_model(const std::string& model_dir, const PlanChoice& plan, const Communicator& comm,
                  const FormatChoice& formats, int threads) {
   ModelConfig config = load_model_config(model_dir);

@@ -50,6 +50,10 @@ struct Model {
 // Makes a rank's model from weights that are loaded already.
 Model make_model(ModelConfig config, Placement placement, int rank, Weights weights);
 
+// Returns the formats that the weights have in memory, as in attention=bf16,experts=int4,head=bf16; empty for a rank
+// without any.
+std::string formats_in_memory(const Model& model);
+
 // Loads the share of a model folder that this rank of `comm` holds, with `threads` threads. Weights get the formats
 // that `formats` names; others keep the format of the file. Throws Error if the folder is not a model, or if the plan
 // does not fit the model or the number of ranks.
