@@ -118,6 +118,8 @@ void run_serve(ServeFlags& flags) {
   flags.serve.model = flags.model.model;
   flags.serve.version = std::string_view(FOE_VERSION).substr(std::string_view("foe ").size());
   flags.serve.kv_dtype = flags.model.kv_dtype;
+  flags.serve.wire = flags.model.wire;
+  flags.serve.engine = {flags.model.dtype, flags.model.quantize, "", flags.model.kv_dtype, flags.model.attention};
   if (flags.serve.model_name.empty()) flags.serve.model_name = model_name_of(flags.model.model);
   serve_recorded(flags);
 }

@@ -1,14 +1,28 @@
 // The subcommands of foe. Each function adds one to the command line, which runs when it is chosen.
 #pragma once
 
+#include <string>
+
+#include "base/error.h"
 #include "flags.h"
 
 namespace foe {
+
+// Ends the program with another exit status than 1. If the message is empty, what was printed already says why.
+class StatusError : public Error {
+ public:
+  StatusError(int status, const std::string& message) : Error(message), status_(status) {}
+  int status() const { return status_; }
+
+ private:
+  int status_;
+};
 
 void add_generate_command(Command app);
 void add_chat_command(Command app);
 void add_eval_command(Command app);
 void add_logits_command(Command app);
+void add_verify_command(Command app);
 void add_tokenize_command(Command app);
 void add_inspect_command(Command app);
 void add_convert_command(Command app);

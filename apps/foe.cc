@@ -8,15 +8,17 @@
 #include "comm/communicator.h"
 #include "commands.h"
 #include "kernels/cpu.h"
+#include "kernels/instruction_limit.h"
 
 namespace {
 
 // Prints the reason of a failure, and ends all ranks of the job.
-int fail(const std::string& reason) {
+int fail(const std::string& reason, int status = 1) {
   const char* rank = std::getenv("OMPI_COMM_WORLD_RANK");
-  foe::print_error(std::string("foe") + (rank ? std::string(" rank ") + rank : "") + ": " + reason);
-  foe::abort_world(1);
-  return 1;
+  if (!reason.empty())
+    foe::print_error(std::string("foe") + (rank ? std::string(" rank ") + rank : "") + ": " + reason);
+  foe::abort_world(status);
+  return status;
 }
 
 }  // namespace
@@ -27,7 +29,7 @@ int main(int argc, char** argv) {
       "foe", "foe: serves and trains Mixture-of-Experts and Federation-of-Experts language models", FOE_VERSION,
       "`foe COMMAND --help` shows a command's flags. `foe serve` starts its ranks itself. `train`, "
       "`chat`, `generate`,\n"
-      "`eval`, `logits`, and `bench` with `offline`, `engine`, `latency` or `comm` run on N ranks under "
+      "`eval`, `logits`, `verify`, and `bench` with `offline`, `engine`, `latency` or `comm` run on N ranks under "
       "`mpirun -n N foe COMMAND ...`.");
   foe::add_serve_command(line.root());
   foe::add_chat_command(line.root());
@@ -38,10 +40,13 @@ int main(int argc, char** argv) {
   foe::add_inspect_command(line.root());
   foe::add_convert_command(line.root());
   foe::add_logits_command(line.root());
+  foe::add_verify_command(line.root());
   foe::add_bench_command(line.root());
   foe::add_worker_command(line.root());
   try {
     foe::require_cpu();
+    constexpr const char* kVariable = "FOE_INSTRUCTION_SET";
+    if (const char* set = std::getenv(kVariable); set && *set) foe::limit_instruction_set(set, kVariable);
     const int status = line.run(argc, argv);
     if (status != 0) return status;
     foe::finish_output();
@@ -50,6 +55,8 @@ int main(int argc, char** argv) {
     return fail(
         "out of memory: the system gives no more; raise the limit (ulimit -v, the container's), or use more ranks, a"
         " smaller --kv-tokens or --quantize");
+  } catch (const foe::StatusError& error) {
+    return fail(error.what(), error.status());
   } catch (const std::exception& error) {
     return fail(error.what());
   }

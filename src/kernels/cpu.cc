@@ -1,5 +1,8 @@
 #include "kernels/cpu.h"
 
+#include <algorithm>
+#include <iterator>
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <unistd.h>
@@ -8,6 +11,7 @@
 #endif
 
 #include "base/error.h"
+#include "kernels/instruction_limit.h"
 #include "kernels/targets.h"
 // Included after targets.h, whose definitions Highway reads.
 #include <hwy/highway.h>
@@ -84,6 +88,19 @@ std::string instruction_set() {
                                                                                     : "");
 #else
   return hwy::TargetName(HWY_TARGETS);  // there is only one
+#endif
+}
+
+void limit_instruction_set(const std::string& name, const std::string& source) {
+  static const std::string kSets[] = {"AVX2", "AVX3", "AVX3 with VNNI", "AVX3 with VNNI and AMX"};
+  const std::string here = instruction_set();
+  const auto found = std::ranges::find(kSets, name), best = std::ranges::find(kSets, here);
+  if (name != here && (found == std::end(kSets) || best == std::end(kSets) || found > best))
+    fail("{}: expected an instruction set that this processor has, at most {}, got '{}'", source, here, name);
+#if defined(__x86_64__)
+  if (name == kSets[0]) hwy::DisableTargets(HWY_AVX3);
+  dot_products_are_used = dot_products_are_used && found - kSets >= 2;
+  tiles_are_used = tiles_are_used && found - kSets >= 3;
 #endif
 }
 

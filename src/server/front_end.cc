@@ -5,7 +5,6 @@
 #include <csignal>
 #include <ctime>
 #include <functional>
-#include <new>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
@@ -22,11 +21,13 @@
 #include "server/api/messages_api.h"
 #include "server/api/tokenize_api.h"
 #include "server/api/work_pool.h"
+#include "server/event_loop.h"
 #include "server/health_probe.h"
 #include "server/http/api_error.h"
 #include "server/log/log.h"
 #include "server/metrics/live_view.h"
 #include "server/ranks/in_flight.h"
+#include "server/receipt_facts.h"
 #include "server/served_model.h"
 #include "weights/config_json.h"
 
@@ -48,6 +49,7 @@ class FrontEnd {
         config_(load_model_config(options.model)),
         model_(served_model(options_, config_)),
         tokenizer_info_(tokenizer_info_body(options.model, model_)),
+        receipts_(io_, receipt_model(options_, model_, config_), options.model),
         metrics_(options_.model_name, config_.max_position_embeddings),
         in_flight_(options.max_queue + kMaxProbes, options.answer_seconds,
                    {.submit = [this](const Request& request) { supervisor_.submit(request); },
@@ -76,7 +78,7 @@ class FrontEnd {
     wait_for_signal();
     sweep();
     supervisor_.start();
-    run_to_the_end();
+    run_to_the_end(io_);
     if (!failure_.empty()) throw Error(failure_);
   }
 
@@ -87,18 +89,6 @@ class FrontEnd {
     std::string_view path, method;  // as is_for() has them
     void (FrontEnd::*answer)(const Call&, const Reply&);
   };
-
-  // If memory runs out while one event is handled, only that event fails. What waits for it ends by its time limit.
-  void run_to_the_end() {
-    for (;;) {
-      try {
-        io_.run();
-        return;
-      } catch (const std::bad_alloc&) {
-        spdlog::error("out of memory: an event was dropped, and what waits for it ends by its time limit");
-      }
-    }
-  }
 
   // --- requests ---
 
@@ -135,7 +125,7 @@ class FrontEnd {
     answering(*shared, reply, [&] { (this->*route_of(*shared, reply).answer)(shared, reply); });
   }
 
-  // Throws ApiError 404 if there is nothing at the path, or 405 if the method is another.
+  // Throws ApiError 404 or 405.
   static const Route& route_of(const HttpRequest& request, const Reply& reply) {
     static constexpr Route kRoutes[] = {{"/v1/completions", "POST", &FrontEnd::complete},
                                         {"/v1/chat/completions", "POST", &FrontEnd::chat},
@@ -269,9 +259,15 @@ class FrontEnd {
   void generate(const char* prefix, GenerationRequest (*read)(std::string_view, const ServedModel&), const Call& call,
                 const Reply& reply) {
     if (draining_) throw ApiError(503, "", "the server is shutting down");
-    in_background<GenerationRequest>(
-        call, reply, read,
-        [this, reply, id = prefix + call->id](GenerationRequest request) { generate(std::move(request), id, reply); });
+    in_background<GenerationRequest>(call, reply, read,
+                                     [this, call, reply, id = prefix + call->id](GenerationRequest request) {
+                                       if (!request.receipt) return generate(std::move(request), id, reply);
+                                       const auto kept = std::make_shared<GenerationRequest>(std::move(request));
+                                       receipts_.when_known(*reply, [this, call, reply, id, kept] {
+                                         answering(*call, reply, [&] { generate(std::move(*kept), id, reply); });
+                                         stop_if_drained();
+                                       });
+                                     });
   }
 
   // Replies that clients read slowly take memory. While they take too much, no other long reply is begun.
@@ -291,10 +287,12 @@ class FrontEnd {
               "the queue is full: {} choices are in flight of at most {} (--max-queue), and {} more were requested; ask"
               " again later",
               in_flight_.size(), options_.max_queue, request.choices()));
+    const std::optional<ReceiptModel> receipt = request.receipt ? std::optional(receipts_.model()) : std::nullopt;
     std::vector<Request> requests = engine_requests(request, model_.eos_ids);
     const AnswerHeader header{request.api, std::move(id), model_.name, std::time(nullptr)};
     const auto generation =
         std::make_shared<Generation>(header, std::move(request), model_.tokenizer, reply, metrics_, &work_pool_);
+    if (receipt) generation->give_receipt(*receipt, requests);
     expect(generation, reply);
     in_flight_.accept(generation, std::move(requests));
   }
@@ -332,6 +330,7 @@ class FrontEnd {
     ready_ = ready;
     metrics_.ranks_up(ready.ranks, config_.num_layers(), ready.kv_tokens, options_.kv_dtype);
     in_flight_.ranks_up();
+    receipts_.ranks_up(ready.formats);
     if (supervisor_.restarts() > 0) return spdlog::info("the ranks are up again; {} requests go on", in_flight_.size());
     spdlog::info("{}: {} ranks, plan {}, {} threads each, context {}, KV cache {} tokens", model_.name, ready.ranks,
                  ready.plan, ready.threads, model_.max_positions, ready.kv_tokens);
@@ -348,6 +347,7 @@ class FrontEnd {
     failure_ = reason;
     draining_ = late_ = stopping_ = true;
     http_.close();
+    receipts_.give_up(reason);
     in_flight_.fail_all(500, reason);
   }
 
@@ -373,6 +373,7 @@ class FrontEnd {
     timer_.async_wait([this](error_code error) {
       if (error) return;
       late_ = true;
+      receipts_.give_up("the server is shutting down");
       in_flight_.fail_all(503, "the server is shutting down");
       stop_if_drained();
     });
@@ -381,7 +382,7 @@ class FrontEnd {
 
   void stop_if_drained() {
     if (!draining_ || stopping_ || in_flight_.size() > 0) return;
-    if (!late_ && work_pool_.pending() > 0) return;  // texts are still read, or replies written
+    if (!late_ && work_pool_.pending() + receipts_.waiting() > 0) return;  // texts are still read, or replies written
     stopping_ = true;
     timer_.cancel();
     sweep_.cancel();
@@ -392,6 +393,7 @@ class FrontEnd {
     failure_ = "a second signal ended what was in flight";
     late_ = stopping_ = true;
     flush_deadline_ = {};
+    receipts_.give_up(failure_);
     in_flight_.fail_all(503, "the server is shutting down");
     supervisor_.kill();
   }
@@ -417,6 +419,7 @@ class FrontEnd {
   ModelConfig config_;
   ServedModel model_;
   std::string tokenizer_info_;
+  ReceiptFacts receipts_;
   Metrics metrics_;
   TokensBySecond output_;
   InFlight in_flight_;

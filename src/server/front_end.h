@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "server/api/receipt.h"
 #include "server/http/access.h"
 #include "server/http/server.h"
 #include "server/ranks/supervisor.h"
@@ -26,8 +27,11 @@ struct ServeOptions {
   double answer_seconds = 3600;  // the longest time for an answer; 0: no limit
   bool open_objects = false;     // whether schemas' objects may have what they do not list (Constraint)
   std::string kv_dtype;          // of the ranks' KV cache, for metrics
-  bool allow_routes = false;     // whether requests may say what they are routed by (foe_route)
-  double drain_s = 10;           // the time that answers in flight get when the server is told to stop
+  // How the ranks compute, for receipts, and what they send each other: only with f32 can others compute the same.
+  ReceiptEngine engine;
+  std::string wire = "f32";
+  bool allow_routes = false;  // whether requests may say what they are routed by (foe_route)
+  double drain_s = 10;        // the time that answers in flight get when the server is told to stop
   SupervisorOptions supervisor;
 };
 

@@ -4,6 +4,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "base/sha256.h"
 #include "server/api/generation_defaults.h"
 #include "server/api/reasoning.h"
 #include "server/api/tool_syntax.h"
@@ -16,6 +17,15 @@ namespace {
 constexpr std::size_t kMaxChoices = 1024;  // of one HTTP request
 
 }  // namespace
+
+ReceiptModel receipt_model(const ServeOptions& options, const ServedModel& model, const ModelConfig& config) {
+  return {.name = options.model_name,
+          .weights = {},
+          .config = sha256(model_config_json(config)),
+          .tokenizer = model.tokenizer.digest(),
+          .chat_template = template_sha256(model.chat_template),
+          .engine = options.engine};
+}
 
 ServeOptions with_text_as_name(ServeOptions options) {
   std::string name;
@@ -39,6 +49,8 @@ ServedModel served_model(const ServeOptions& options, const ModelConfig& config)
   if (!model.defaults.described.empty())
     spdlog::info("{}: requests that do not say otherwise have {}, as {} says (--generation-config none: not)",
                  options.model, model.defaults.described, model.defaults.path);
+  if (options.wire != "f32")
+    model.no_receipts = "with --wire " + options.wire + " answers depend on the number of ranks";
   if (options.allow_routes) model.routed_by_requests = config;
   model.chat_template = ChatTemplate::load(options.model, options.chat_template);
   model.tool_syntax = tool_syntax_for(options.tool_call_parser, model.chat_template.source(/*with_tools=*/true));

@@ -13,4 +13,7 @@ ServeOptions with_text_as_name(ServeOptions options);
 // Error for what cannot be read.
 ServedModel served_model(const ServeOptions& options, const ModelConfig& config);
 
+// What receipts say of the model, but for the digest of its weights and their formats in memory.
+ReceiptModel receipt_model(const ServeOptions& options, const ServedModel& model, const ModelConfig& config);
+
 }  // namespace foe

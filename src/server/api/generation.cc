@@ -66,6 +66,13 @@ Generation::Generation(AnswerHeader header, GenerationRequest request, const Tok
   for (std::size_t i = 0; i < choices_.size(); ++i) write(writer_->begin(with_usage(i), usage()));
 }
 
+void Generation::give_receipt(const ReceiptModel& model, const std::vector<Request>& requests) {
+  std::vector<std::int32_t> markers;
+  for (const std::string_view name : markers_)
+    if (const auto id = tokenizer_.token_to_id(name); id && is_marker(*id)) markers.push_back(*id);
+  receipt_ = begin_receipt(model, request_, requests, std::move(markers));
+}
+
 bool Generation::take(std::size_t index, const TokenEvent& event) {
   Choice& choice = choices_[index];
   ChoicePiece& piece = choice.piece;
@@ -78,6 +85,7 @@ bool Generation::take(std::size_t index, const TokenEvent& event) {
   } else {
     if (piece.logprobs) report(choice, event.token, event.logprobs);
     if (piece.token_ids) piece.token_ids->push_back(event.token);
+    if (receipt_) receipt_->choices[index].tokens.push_back(event.token);
     const std::string text = text_of(choice, event);
     choice.characters += characters_in(text);
     piece.finish = choice.stop.stopped() ? FinishReason::kStop : event.finish;
@@ -92,6 +100,8 @@ bool Generation::take(std::size_t index, const TokenEvent& event) {
   }
   measure(choice, event);
   const bool finished = piece.finish.has_value();
+  if (receipt_ && finished) receipt_->choices[index].finish = *piece.finish;
+  if (receipt_ && finished && unfinished_ == 1 && request_.stream) piece.receipt = receipt_text(*receipt_);
   if (!piece.reasoning.empty() || !piece.text.empty() || !piece.calls.empty() || finished) write_piece(index);
   if (finished && --unfinished_ == 0) end();
   return finished;
@@ -280,7 +290,9 @@ void Generation::send_answer() {
   const auto parts = std::make_shared<Parts>();
   for (Choice& choice : choices_) parts->pieces.push_back(std::move(choice.piece));
   // The prompts' ids, which pieces refer to, are those of the request.
-  const auto make = [parts, writer = writer_, usage = usage(), prompts = request_.prompts] {
+  const auto make = [parts, writer = writer_, usage = usage(), prompts = request_.prompts,
+                     receipt = std::move(receipt_)] {
+    if (receipt) parts->pieces.back().receipt = receipt_text(*receipt);
     parts->body = writer->body(parts->pieces, usage);
     parts->pieces.clear();
   };

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "server/api/answer_reader.h"
 #include "server/api/answer_writer.h"
+#include "server/api/receipt.h"
 #include "server/api/stop_strings.h"
 #include "server/api/work_pool.h"
 #include "server/http/api_error.h"
@@ -29,6 +30,8 @@ class Generation : public Answer {
   Generation(AnswerHeader header, GenerationRequest request, const Tokenizer& tokenizer,
              std::shared_ptr<HttpReply> reply, Metrics& metrics, WorkPool* work_pool = nullptr);
 
+  // Lets the reply have a receipt. `requests` are engine_requests(). To be called before the first token.
+  void give_receipt(const ReceiptModel& model, const std::vector<Request>& requests);
   // Takes the next token of a choice that has not ended. The choice ends with event.finish or at a stop string, and the
   // reply ends with its last choice. Returns whether the choice has ended.
   bool take(std::size_t choice, const TokenEvent& event) override;
@@ -83,6 +86,7 @@ class Generation : public Answer {
   WorkPool* work_pool_;
   std::vector<std::string_view> markers_;  // the special tokens that answers are read by
   std::vector<Choice> choices_;
+  std::optional<Receipt> receipt_;
   std::size_t unfinished_;
   bool ended_ = false;
   std::string status_;

@@ -201,7 +201,8 @@ std::vector<Request> engine_requests(const GenerationRequest& request, const std
 }
 
 std::size_t reply_bytes(const GenerationRequest& request) {
-  constexpr std::size_t kTokenBytes = 8, kReportBytes = 48;  // a token's text; one entry of its logprobs
+  // A token's text; one entry of its logprobs; its id in a receipt.
+  constexpr std::size_t kTokenBytes = 8, kReportBytes = 48, kIdBytes = 7;
   std::size_t tokens = request.choices() * static_cast<std::size_t>(request.max_tokens);
   if (request.echo)
     for (const auto& prompt : request.prompts) tokens += request.n * prompt.size();
@@ -209,7 +210,11 @@ std::size_t reply_bytes(const GenerationRequest& request) {
     for (const auto& prompt : request.prompts)
       tokens += request.n * prompt.size() * static_cast<std::size_t>(2 + request.prompt_logprobs);
   const int reports = request.sampling.logprobs < 0 ? 0 : 2 + request.sampling.logprobs;
-  return tokens * (kTokenBytes + kReportBytes * static_cast<std::size_t>(reports)) + 3 * request.repeated.size();
+  const std::size_t bytes =
+      tokens * (kTokenBytes + kReportBytes * static_cast<std::size_t>(reports)) + 3 * request.repeated.size();
+  if (!request.receipt) return bytes;
+  for (const auto& prompt : request.prompts) tokens += prompt.size();
+  return bytes + tokens * kIdBytes + request.constraint.rule.size() + request.route_text.size();
 }
 
 void check_model(const json& object, const ServedModel& model) {
@@ -253,6 +258,9 @@ void read_common(const json& object, const ServedModel& model, GenerationRequest
       request.stop_tokens.empty())
     refuse("ignore_eos", "expected false, or a stop token of the request that can end the text that a rule allows");
   request.route = read_route(object, model);
+  request.receipt = read_bool(object, "receipt", false);
+  if (request.receipt && !model.no_receipts.empty()) refuse("receipt", "{}", model.no_receipts);
+  if (request.receipt && request.route) request.route_text = object.at("foe_route").get<std::string>();
 }
 
 std::vector<std::int32_t> encode_prompt(const std::string& text, const char* field, const ServedModel& model,

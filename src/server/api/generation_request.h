@@ -43,6 +43,7 @@ struct ServedModel {
   std::optional<ModelConfig> routed_by_requests = {};
   GenerationDefaults defaults = {};  // for requests that do not say it themselves
   bool open_objects = false;         // what Constraint::open_objects is
+  std::string no_receipts = {};      // why answers have no receipts; empty: they may have
   std::shared_ptr<GrammarCache> grammars = std::make_shared<GrammarCache>(8);  // compiled to check schemas
 };
 
@@ -78,6 +79,8 @@ struct GenerationRequest {
   std::shared_ptr<const SequenceRoute> route;
   // Responses: what the reply repeats of the request, the members of an object of JSON, each with a comma behind it.
   std::string repeated = {};
+  bool receipt = false;    // the answer says what it was computed from (receipt.h)
+  std::string route_text;  // with a receipt: `route` as the request has it
 
   // Choice c is choice c % n of prompt c / n.
   std::size_t choices() const { return prompts.size() * n; }

@@ -158,12 +158,19 @@ json usage_of(const AnswerUsage& usage) {
   return result;
 }
 
-std::string chunk_of(const AnswerHeader& header, json choices, bool null_usage,
-                     const std::optional<AnswerUsage>& usage) {
+// Returns the JSON of an object with a receipt as one more member, if there is one.
+std::string with_receipt(std::string object, const std::string& receipt) {
+  if (receipt.empty()) return object;
+  object.pop_back();
+  return object + ",\"receipt\":" + receipt + '}';
+}
+
+std::string chunk_of(const AnswerHeader& header, json choices, bool null_usage, const std::optional<AnswerUsage>& usage,
+                     const std::string& receipt = "") {
   json body = object_of(header, true);
   body["choices"] = std::move(choices);
   if (null_usage) body["usage"] = usage ? usage_of(*usage) : json(nullptr);
-  return event(json_text(body));
+  return event(with_receipt(json_text(body), receipt));
 }
 
 }  // namespace
@@ -191,7 +198,7 @@ std::string answer_body(const AnswerHeader& header, const std::vector<ChoicePiec
   body += "],\"usage\":" + json_text(usage_of(usage));
   if (header.api == Api::kChat && choices.front().prompt_logprobs)  // a chat has one prompt
     body += ",\"prompt_logprobs\":" + json_text(prompt_logprobs_of(*choices.front().prompt_logprobs));
-  return body + '}';
+  return with_receipt(body + '}', choices.back().receipt);
 }
 
 std::string role_chunk(const AnswerHeader& header, const ChoicePiece& choice, bool null_usage) {
@@ -203,14 +210,14 @@ std::string role_chunk(const AnswerHeader& header, const ChoicePiece& choice, bo
 }
 
 std::string answer_chunk(const AnswerHeader& header, const ChoicePiece& choice, bool null_usage) {
-  return chunk_of(header, json::array({choice_of(header, choice, true)}), null_usage, choice.usage);
+  return chunk_of(header, json::array({choice_of(header, choice, true)}), null_usage, choice.usage, choice.receipt);
 }
 
-std::string usage_chunk(const AnswerHeader& header, const AnswerUsage& usage) {
+std::string usage_chunk(const AnswerHeader& header, const AnswerUsage& usage, const std::string& receipt) {
   json body = object_of(header, true);
   body["choices"] = json::array();
   body["usage"] = usage_of(usage);
-  return event(json_text(body));
+  return event(with_receipt(json_text(body), receipt));
 }
 
 std::string error_chunk(int status, const std::string& message) {

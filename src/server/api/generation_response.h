@@ -68,7 +68,8 @@ struct ChoicePiece {
   std::optional<AnswerUsage> usage = {};                          // chunks: of the choice so far, if that was asked for
   std::optional<FinishReason> finish = {};
   std::variant<std::monostate, std::string, std::int32_t> stopped_by =
-      {};  // a stop string, or an id that was asked for
+      {};                    // a stop string, or an id that was asked for
+  std::string receipt = {};  // of the whole answer, in its last piece; empty if none was asked for
 };
 
 std::string answer_body(const AnswerHeader& header, const std::vector<ChoicePiece>& choices, const AnswerUsage& usage);
@@ -78,7 +79,7 @@ std::string answer_body(const AnswerHeader& header, const std::vector<ChoicePiec
 // The first of a choice in a chat.
 std::string role_chunk(const AnswerHeader& header, const ChoicePiece& choice, bool null_usage);
 std::string answer_chunk(const AnswerHeader& header, const ChoicePiece& choice, bool null_usage);
-std::string usage_chunk(const AnswerHeader& header, const AnswerUsage& usage);
+std::string usage_chunk(const AnswerHeader& header, const AnswerUsage& usage, const std::string& receipt = "");
 std::string error_chunk(int status, const std::string& message);
 std::string done_chunk();
 std::string comment();  // keeps a silent connection open

@@ -58,6 +58,7 @@ constexpr KnownField kShared[] = {
     {"guided_grammar", kRead},
     {"ebnf", kRead},
     {"foe_route", kRead},
+    {"receipt", kRead},
 
     {"user", kNoEffect},
     {"metadata", kNoEffect},
@@ -158,6 +159,7 @@ constexpr KnownField kMessagesFields[] = {
     {"best_of", kRefused, "[1]"},
     {"logprobs", kRefused, "[false]"},
     {"prompt_logprobs", kRefused},
+    {"receipt", kRefused, "[false]", "use /v1/chat/completions"},
     {"return_token_ids", kRefused, "[false]"},
     {"return_tokens_as_token_ids", kRefused, "[false]"},
 };
@@ -199,6 +201,7 @@ constexpr KnownField kResponsesFields[] = {
     {"best_of", kRefused, "[1]"},
     {"logprobs", kRefused, "[false]", "use include"},
     {"prompt_logprobs", kRefused},
+    {"receipt", kRefused, "[false]", "use /v1/chat/completions"},
     {"return_token_ids", kRefused, "[false]"},
     {"return_tokens_as_token_ids", kRefused, "[false]"},
 };

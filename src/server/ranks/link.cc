@@ -206,6 +206,7 @@ void fields(auto& v, Is<Ready> auto& m) {
   v.numbers(m.ranks, m.threads, m.kv_tokens);
   v.text(m.plan);
   v.text(m.model);
+  v.text(m.formats);
 }
 
 void not_negative(auto& v, auto& value, const char* name) {

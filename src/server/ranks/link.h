@@ -20,7 +20,7 @@
 
 namespace foe {
 
-constexpr std::uint32_t kLinkVersion = 7;
+constexpr std::uint32_t kLinkVersion = 8;
 constexpr std::size_t kMaxLinkMessage = std::size_t{64} << 20;  // bytes of one payload
 
 // Front end to rank 0.
@@ -40,7 +40,8 @@ struct Ready {
   std::int32_t threads = 0;    // of rank 0
   std::int32_t kv_tokens = 0;  // positions that the KV cache holds
   std::string plan;
-  std::string model;  // a digest of the folder's contents
+  std::string model;    // a digest of the folder's contents
+  std::string formats;  // formats_in_memory()
 };
 struct NewTokens {  // an event that reports a prompt's logprobs comes alone: it may fill a message
   std::vector<TokenEvent> events;

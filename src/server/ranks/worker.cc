@@ -128,7 +128,7 @@ class Session {
     warm_up();
     engine_.record_to(options_.routes);
     say(Ready{kLinkVersion, engine_.comm().size(), engine_.threads(), options_.kv_tokens,
-              to_string(engine_.model().placement.plan), options_.identity});
+              to_string(engine_.model().placement.plan), options_.identity, formats_in_memory(engine_.model())});
     promise(0);
     while (send() && take()) {
       if (engine_.idle())

@@ -94,7 +94,7 @@ std::vector<ToRanks> to_ranks() {
   return {Submit{sample_request()}, Abort{42}, Stop{}};
 }
 std::vector<FromRanks> from_ranks() {
-  return {Ready{kLinkVersion, 2, 3, 4096, "foe", "a digest"},
+  return {Ready{kLinkVersion, 2, 3, 4096, "foe", "a digest", "experts=int8"},
           NewTokens{{{7, 8, {}}, {9, 10, FinishReason::kStop}, {11, 12, FinishReason::kLength}, event_with_logprobs()}},
           Refused{5, 500, "why"},
           Alive{1500},
@@ -238,7 +238,7 @@ TEST(Link, RefusesWhatIsNoMessage) {
   std::string ready = payload_of(framed(from_ranks()[0]));
   ready[1] = 77;
   EXPECT_THAT([&] { parse_from_ranks(ready); },
-              ThrowsMessage<Error>("link: expected version 7 of the protocol, got 77"));
+              ThrowsMessage<Error>("link: expected version 8 of the protocol, got 77"));
 
   // A count of four thousand million, in a message of a few bytes.
   std::string tokens = payload_of(framed(FromRanks(NewTokens{})));
