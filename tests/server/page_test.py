@@ -103,7 +103,7 @@ class PageTest(Browser):
         self.answered(page)
         expected = self.server.chat("hi there")["choices"][0]["message"]["content"]
         self.assertEqual(self.messages(page), ["hi there", expected])
-        said = re.compile(r"^20 tokens · [\d.,]+ tokens/s · first after [\d.]+ s · cut at the most tokens$")
+        said = re.compile(r"^20 tokens · [\d.,]+ tokens/s · first after [\d.]+ m?s · cut at the most tokens$")
         expect(page.locator(".assistant .stats")).to_have_text(said)
         page.keyboard.type("and then?")
         page.keyboard.press("Enter")

@@ -12,7 +12,7 @@ function statsText({stats, stopped, finish}) {
   if (stats) {
     parts.push(several(stats.tokens, "token"));
     if (stats.rate) parts.push(`${number.format(stats.rate)} tokens/s`);
-    parts.push(`first after ${number.format(stats.first)} s`);
+    parts.push("first after " + (stats.first < 1 ? Math.round(1000 * stats.first) + " ms" : number.format(stats.first) + " s"));
   }
   if (stopped) parts.push("stopped");
   if (finish === "length") parts.push("cut at the most tokens");
