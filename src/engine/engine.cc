@@ -110,7 +110,7 @@ void Engine::begin_steps(const std::function<void()>& planned) {
 }
 
 void Engine::end_oldest(std::vector<TokenEvent>& events) {
-  const Flight flight = std::move(flights_.front());
+  Flight flight = std::move(flights_.front());
   flights_.pop_front();
   const Logits logits = end_run(flight.step.batch, flight.step.sequences);
   const std::vector<SampledToken> tokens = sampler_.sample(flight.step.rows, logits);
@@ -123,7 +123,7 @@ void Engine::end_oldest(std::vector<TokenEvent>& events) {
     if (event.finish) sampler_.forget(event.id);
     events.push_back(std::move(event));
   }
-  batch_ = flight.step.batch;
+  batch_ = std::move(flight.step.batch);
 }
 
 // Before what no step may be under way for.

@@ -184,6 +184,21 @@ TEST(Roofline, RanksThatSplitHeadsAndExpertsAddUp) {
     }
 }
 
+// Each stage has the work of its layers, the first ones more than the last, and only the last one the head.
+TEST(Roofline, StagesAddUp) {
+  const DecodeStep step{.sequences = 5, .context = 33};
+  for (const int groups : {1, 4}) {
+    const ModelConfig config = larger(groups);
+    const Placement placement = make_placement(config, Plan::kPp, config.num_layers());
+    const StepWork alone = on_one_rank(config, step), all = decode_work(config, placement, step);
+    for (const auto part :
+         {&StepWork::projections, &StepWork::attention, &StepWork::router, &StepWork::experts, &StepWork::head})
+      expect_work(all.*part, (alone.*part).bytes, (alone.*part).flops);
+    expect_work(decode_work(config, placement, 0, step).head, 0, 0);
+    EXPECT_GT(decode_work(config, placement, 0, step).experts.bytes, 0);
+  }
+}
+
 // The first of two ranks has three of five sequences.
 TEST(Roofline, EpSplitsSequencesAndRepeatsTheRest) {
   const ModelConfig config = larger(1);

@@ -89,6 +89,21 @@ class BenchTest(unittest.TestCase):
             total = sum(c["bytes"] for rank in p["ranks"] for name, c in rank.items() if name != "gather")
             self.assertTrue(sent <= total <= 7 * most, p)
 
+    def test_stages_pass_each_row_once(self):
+        flags = ["--shape", MODELS / "moe-8m", "--tokens", "128", "--loads", "many-prompts", "--repetitions", "1", "--threads", "1",
+                 "--rungs", "E pp,F pp x ep"]
+        first, second = self.points("latency", *map(str, flags), ranks=2)
+        self.assertEqual([p["rung"] for p in (first, second)], ["E pp", "F pp x ep"])
+        for p in first, second:  # on two ranks they are the same: three layers each, and 128 rows in two micro-batches
+            sent, received = (rank["send"] for rank in p["ranks"])
+            self.assertEqual((sent["messages"], sent["bytes"]), (2, 128 * 4 * HIDDEN))
+            self.assertEqual(received["messages"], 1)  # the logits
+            self.assertEqual(p["ranks"][0]["sum"]["bytes"] + p["ranks"][0]["all_to_all"]["bytes"], 0)
+            layers = p["experts"]["rows_by_layer_and_expert"]
+            self.assertEqual([sum(rows) for rows in layers[:-1]], 5 * [SELECTED * 128])
+        done = run("bench", "latency", *map(str, flags[:2]), "--layers", "2", "--rungs", "E pp", ranks=3)
+        self.assertIn("stages: expected at most 2, one for each layer, got 3", done.stderr)
+
     def test_refuses_a_skew_that_no_routing_has(self):
         done = run("bench", "latency", "--skew", "2.1", ranks=2)
         self.assertNotEqual(done.returncode, 0)

@@ -6,6 +6,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -13,6 +14,7 @@ import tempfile
 import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from unittest import mock
 
@@ -84,6 +86,22 @@ class Restarts(unittest.TestCase):
                 server.process.send_signal(signal.SIGCONT)
                 text += "".join(chunk["choices"][0]["text"] for chunk in chunks)
             self.assertEqual(text, expected)
+
+    def test_a_stage_may_die_while_several_steps_are_under_way(self):
+        requests = [LONG, LONG | {"prompt": "It was"}, LONG | SAMPLED]
+        with Server(3, "--plan", "pp") as server, ExitStack() as streams:
+            expected = [server.text(**request) for request in requests]
+            answers = [streams.enter_context(server.stream(**request)) for request in requests]
+            texts = [next(chunks)["choices"][0]["text"] for chunks in answers]
+            with server.stream(**ENDLESS) as chunks:  # its client leaves while a step of it is under way
+                next(chunks)
+            os.kill(server.ranks()[1], signal.SIGKILL)
+            for i, chunks in enumerate(answers):
+                texts[i] += "".join(chunk["choices"][0]["text"] for chunk in chunks)
+            self.assertEqual(texts, expected)
+            self.assertEqual(len(server.logged("the ranks are lost")), 1)
+            sends = r'foe:comm_bytes_total{collective="send",.*rank="[012]"} [1-9]'
+            wait_until(lambda: len(re.findall(sends, server.request("GET", "/metrics")[2].decode())) == 3, "what is counted")
 
     def test_mpirun_may_die_alone(self):
         with Server(2) as server:
