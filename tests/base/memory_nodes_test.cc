@@ -1,12 +1,12 @@
 #include "base/memory_nodes.h"
 
 #include <filesystem>
-#include <fstream>
 #include <numeric>
 
 #include <gmock/gmock.h>
 
 #include "base/error.h"
+#include "weights/temp_folder.h"
 
 namespace foe {
 namespace {
@@ -31,11 +31,10 @@ class MemoryNodes : public testing::Test {
  protected:
   void add(const std::string& node, const std::string& list) {
     std::filesystem::create_directories(folder_ / node);
-    std::ofstream(folder_ / node / "cpulist") << list << "\n";
+    folder_.write(node + "/cpulist", list + "\n");
   }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
 
-  std::filesystem::path folder_ = std::filesystem::path(testing::TempDir()) / "memory_nodes";
+  TempFolder folder_;
 };
 
 TEST_F(MemoryNodes, AreThoseOfTheFolder) {
@@ -47,7 +46,7 @@ TEST_F(MemoryNodes, AreThoseOfTheFolder) {
   add("possible", "0-10");
   std::vector<int> all(256);
   std::iota(all.begin(), all.end(), 0);
-  const auto nodes = memory_nodes(folder_, all);
+  const auto nodes = memory_nodes(folder_.path(), all);
   ASSERT_THAT(nodes, SizeIs(3));
   EXPECT_EQ(nodes[1].front(), 32);
   EXPECT_EQ(nodes[2].front(), 96);
@@ -57,18 +56,19 @@ TEST_F(MemoryNodes, AreThoseOfTheFolder) {
 TEST_F(MemoryNodes, HaveOnlyProcessorsThatMayBeUsed) {
   add("node0", "0-3");
   add("node1", "4-7");
-  EXPECT_THAT(memory_nodes(folder_, {1, 5, 6}), ElementsAre(ElementsAre(1), ElementsAre(5, 6)));
-  EXPECT_THAT(memory_nodes(folder_, {6}), ElementsAre(ElementsAre(6)));
+  EXPECT_THAT(memory_nodes(folder_.path(), {1, 5, 6}), ElementsAre(ElementsAre(1), ElementsAre(5, 6)));
+  EXPECT_THAT(memory_nodes(folder_.path(), {6}), ElementsAre(ElementsAre(6)));
 }
 
 TEST_F(MemoryNodes, AreOneWhereTheSystemSaysNothing) {
-  EXPECT_THAT(memory_nodes(folder_, {0, 1}), ElementsAre(ElementsAre(0, 1)));
+  EXPECT_THAT(memory_nodes(folder_.path(), {0, 1}), ElementsAre(ElementsAre(0, 1)));  // an empty folder
+  EXPECT_THAT(memory_nodes(folder_ / "none", {0, 1}), ElementsAre(ElementsAre(0, 1)));
   EXPECT_THAT(memory_nodes(), SizeIs(testing::Ge(1)));  // of this machine
 }
 
 TEST_F(MemoryNodes, RefusesAListThatIsNone) {
   add("node0", "zero");
-  EXPECT_THROW(memory_nodes(folder_, {0}), Error);
+  EXPECT_THROW(memory_nodes(folder_.path(), {0}), Error);
 }
 
 }  // namespace
