@@ -19,7 +19,7 @@ std::uint64_t tensors_digest(ThreadPool& pool, const TensorFolder& folder);
 std::string model_identity(ThreadPool& pool, const TensorFolder& folder);
 
 // Returns the SHA-256 of the names, types, shapes and all bytes of all tensors, whichever files they are in. It reads
-// the whole model, at 1 to 2 GB/s with a thread of a processor that has instructions for it, and at 0.2 GB/s without.
+// the whole model, at some 1 GB/s with a thread of a processor that has instructions for it, and at 0.2 GB/s without.
 // To be exact, it is the SHA-256 of hexadecimal digests, one after the other: for each tensor, in the order of names,
 // that of "NAME TYPE SHAPE", and then those of its bytes in pieces of 16 MiB. `between` is called after each 64 pieces,
 // and may throw.
