@@ -6,7 +6,6 @@
 #include <nlohmann/json.hpp>
 
 #include "server/api/recorded_reply.h"
-#include "server/api/tool_syntax.h"
 
 namespace foe {
 namespace {
@@ -16,19 +15,9 @@ using testing::HasSubstr;
 using testing::MatchesRegex;
 
 GenerationRequest messages_request(bool stream, const ToolUse& tools = {}, const ReasoningUse& reasoning = {}) {
-  GenerationRequest request;
-  request.api = Api::kMessages;
-  request.prompts.push_back({1, 2, 3});
-  request.max_tokens = 100;
-  request.stream = stream;
+  GenerationRequest request = request_of(Api::kMessages, stream, tools, reasoning);
   request.stop = {"STOP"};
-  request.tools = tools;
-  request.reasoning = reasoning;
   return request;
-}
-
-ToolUse tools_of(ToolChoice choice) {
-  return {.choice = choice, .names = {"f"}, .syntax = tool_syntax_for("hermes", "")};
 }
 
 // Joins a stream to the message that it tells of, and checks the order of its events.
@@ -140,32 +129,32 @@ TEST(MessagesWriter, SaysWhatWasCached) {
 TEST(MessagesWriter, GivesCallsAsBlocks) {
   const std::string call = R"(<tool_call>{"name": "f", "arguments": {"a": 1.50}}</tool_call>)";
   // The input is as the model has written it.
-  Exchange exchange(messages_request(false, tools_of(ToolChoice::kAuto)));
+  Exchange exchange(messages_request(false, one_tool(ToolChoice::kAuto)));
   exchange.take(0, call, FinishReason::kLength);
   EXPECT_THAT(exchange.reply->responses.at(0).body, HasSubstr(R"("input":{"a": 1.50}})"));
 
   const std::string small = R"(<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>)";
   const json message =
-      message_of("Well.\n" + small + small + "Done.", FinishReason::kStop, tools_of(ToolChoice::kAuto));
+      message_of("Well.\n" + small + small + "Done.", FinishReason::kStop, one_tool(ToolChoice::kAuto));
   EXPECT_EQ(message["content"],
             json::array({text_block("Well."), call_block({{"a", 1}}), call_block({{"a", 1}}), text_block("Done.")}));
   EXPECT_EQ(message["stop_reason"], "tool_use");
-  EXPECT_EQ(message_of("No call.", FinishReason::kStop, tools_of(ToolChoice::kAuto))["stop_reason"], "end_turn");
+  EXPECT_EQ(message_of("No call.", FinishReason::kStop, one_tool(ToolChoice::kAuto))["stop_reason"], "end_turn");
 }
 
 TEST(MessagesWriter, GivesRequiredCalls) {
   const json two = message_of(R"([{"name": "f", "parameters": {"a": "}"}}, {"name": "f", "parameters": {}}])",
-                              FinishReason::kStop, tools_of(ToolChoice::kRequired));
+                              FinishReason::kStop, one_tool(ToolChoice::kRequired));
   EXPECT_EQ(two["content"], json::array({call_block({{"a", "}"}}), call_block(json::object())}));
   EXPECT_EQ(two["stop_reason"], "tool_use");
   // That of the one named tool ends so, too.
-  const json named = message_of(R"({"a": 1})", FinishReason::kStop, tools_of(ToolChoice::kNamed));
+  const json named = message_of(R"({"a": 1})", FinishReason::kStop, one_tool(ToolChoice::kNamed));
   EXPECT_EQ(named["content"], json::array({call_block({{"a", 1}})}));
   EXPECT_EQ(named["stop_reason"], "tool_use");
   // A call that was cut is there, and the answer says that it was cut. A whole answer has no place for half of an
   // input.
   const json cut =
-      message_of(R"([{"name": "f", "parameters": {"a": 1)", FinishReason::kLength, tools_of(ToolChoice::kRequired));
+      message_of(R"([{"name": "f", "parameters": {"a": 1)", FinishReason::kLength, one_tool(ToolChoice::kRequired));
   EXPECT_EQ(cut["content"], json::array({call_block(json::object())}));
   EXPECT_EQ(cut["stop_reason"], "max_tokens");
 }
@@ -174,7 +163,7 @@ TEST(MessagesWriter, GivesReasoningAsABlock) {
   const ReasoningUse use{reasoning_syntax_for("qwen3", ""), ReasoningStart::kAtMark};
   const std::string call = R"(<tool_call>{"name": "f", "arguments": {}}</tool_call>)";
   const json message =
-      message_of("<think>Hm.</think>Well." + call, FinishReason::kStop, tools_of(ToolChoice::kAuto), use);
+      message_of("<think>Hm.</think>Well." + call, FinishReason::kStop, one_tool(ToolChoice::kAuto), use);
   EXPECT_EQ(message["content"], json::array({{{"type", "thinking"}, {"thinking", "Hm."}, {"signature", "cmpl-1"}},
                                              text_block("Well."),
                                              call_block(json::object())}));

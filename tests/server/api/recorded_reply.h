@@ -11,9 +11,27 @@
 #include <nlohmann/json.hpp>
 
 #include "server/api/generation.h"
+#include "server/api/tool_syntax.h"
 #include "tokenizer/gpt2_tokenizer.h"
 
 namespace foe {
+
+// A request with one prompt of three tokens, whose reply has the form of `api`.
+inline GenerationRequest request_of(Api api, bool stream, const ToolUse& tools, const ReasoningUse& reasoning) {
+  GenerationRequest request;
+  request.api = api;
+  request.prompts.push_back({1, 2, 3});
+  request.max_tokens = 100;
+  request.stream = stream;
+  request.tools = tools;
+  request.reasoning = reasoning;
+  return request;
+}
+
+// One tool, named f, whose calls are written as Hermes does.
+inline ToolUse one_tool(ToolChoice choice) {
+  return {.choice = choice, .names = {"f"}, .syntax = tool_syntax_for("hermes", "")};
+}
 
 // Keeps what was sent.
 struct RecordedReply : HttpReply {

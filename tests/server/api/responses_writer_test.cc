@@ -6,7 +6,6 @@
 #include <nlohmann/json.hpp>
 
 #include "server/api/recorded_reply.h"
-#include "server/api/tool_syntax.h"
 
 namespace foe {
 namespace {
@@ -16,19 +15,9 @@ using testing::ElementsAre;
 using testing::MatchesRegex;
 
 GenerationRequest responses_request(bool stream, const ToolUse& tools = {}, const ReasoningUse& reasoning = {}) {
-  GenerationRequest request;
-  request.api = Api::kResponses;
-  request.prompts.push_back({1, 2, 3});
-  request.max_tokens = 100;
-  request.stream = stream;
-  request.tools = tools;
-  request.reasoning = reasoning;
+  GenerationRequest request = request_of(Api::kResponses, stream, tools, reasoning);
   request.repeated = R"("store":false,)";
   return request;
-}
-
-ToolUse one_tool(ToolChoice choice) {
-  return {.choice = choice, .names = {"f"}, .syntax = tool_syntax_for("hermes", "")};
 }
 
 // Follows the items that a stream tells of, and returns its last response. Each event says again what others have said.
