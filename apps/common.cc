@@ -142,7 +142,7 @@ void add_kv_tokens(Command command, int& kv_tokens) {
   command
       .option("--kv-tokens", kv_tokens,
               "tokens that the KV cache has room for, of all sequences together; default: --max-sequences contexts of"
-              " the model, but at most 4 GiB, and at least one context")
+              " the model, but at most 4 GiB (with stages about that on each), and at least one context")
       .range(16, 1 << 30);
 }
 
