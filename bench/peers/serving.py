@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""foe's server beside vLLM's: the same random weights in bf16, the same arrivals, in turn, by `foe bench serve`.
+"""foe's server beside vLLM's: the same random weights in bf16, the same arrivals, in turn, by `foe bench serve`. With AMX, foe
+rounds activations to bf16, too, as vLLM does (--dtype bf16xbf16 --attention bf16).
 
     bench/peers/serving.py DIR [--shape qwen3-moe-24l] [--rounds 3] [--json OUT]
 
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import report
 from models import SHAPES, Models, run, say
-from peers import PEERS, ROOT, add_flags as add_peer_flags
+from peers import PEERS, ROOT, add_flags as add_peer_flags, processor_has
 
 SHARE = 0.7  # of the slower server's capacity
 START_S = 900  # the most seconds until a server answers; vLLM compiles when it starts for the first time
@@ -42,7 +43,9 @@ class Server:
         self.flags, self.port = flags, free_port()
         common = ["--port", self.port]
         if name == "foe":
-            self.command = [flags.foe, "serve", model, "--threads", flags.threads, "--ranks", 1, "--max-sequences", flags.max_sequences, *common]
+            rounding = ["--dtype", "bf16xbf16", "--attention", "bf16"] if processor_has("amx_bf16") else []
+            self.command = [flags.foe, "serve", model, "--threads", flags.threads, "--ranks", 1, "--max-sequences", flags.max_sequences,
+                            *rounding, *flags.foe_option, *common]
         else:
             self.command = [PEERS[name].python(flags.environments), "-m", "vllm.entrypoints.openai.api_server", "--model", model,
                             "--host", "127.0.0.1", "--dtype", "bfloat16", "--max-num-seqs", flags.max_sequences, "--max-model-len",
@@ -103,6 +106,8 @@ def parse_flags():
     parser.add_argument("--max-sequences", type=int, default=32, help="most sequences in a batch (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads of each server (default: all cores)")
     parser.add_argument("--foe", type=Path, default=ROOT / "build" / "foe", help="the program (default: build/foe)")
+    parser.add_argument("--foe-option", action="append", default=[], metavar="FLAG",
+                        help="a further flag of `foe serve`, as in --foe-option=--pin; may be given again")
     add_peer_flags(parser)
     parser.add_argument("--json", type=Path, help="also write all results to this file")
     return parser.parse_args()

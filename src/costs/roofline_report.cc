@@ -54,6 +54,8 @@ nlohmann::json to_json(const Roofline& roofline) {
                      {"read_bytes_per_second", roofline.limits.read_bytes_per_s},
                      {"flops_per_second", roofline.limits.flops_per_s},
                      {"dots_per_second", roofline.limits.dots_per_s},
+                     {"tile_flops_per_second", roofline.limits.tiles.flops_per_s},
+                     {"tile_dots_per_second", roofline.limits.tiles.dots_per_s},
                      {"steps", nlohmann::json::array()}};
   for (const RooflinePoint& p : roofline.points)
     out["steps"].push_back({{"batch", p.sequences},

@@ -31,7 +31,7 @@ def measured(prefill_s: list[float], decode_s: list[float]) -> dict:
 
 
 def result() -> dict:
-    systems = [{"name": name, "peer": name, "parts": PARTS, "integers": False} for name in ("foe", "slow", "quick", "broken")]
+    systems = [{"name": name, "peer": name, "parts": PARTS, "arithmetic": "f32"} for name in ("foe", "slow", "quick", "broken")]
     no_prefill = {"first_token_s": 3.0, "peak_bytes": 7e6, "points": [PREFILL | {"cannot": "a reason"}, DECODE | {"seconds": [0.4]}]}
     both = {"broken": {"failed": "no file"}, "slow": measured([4.0], [2.0])}
     return {"title": "a model", "threads": 2, "config": CONFIG, "points": [PREFILL, DECODE], "systems": systems, "rounds": [
