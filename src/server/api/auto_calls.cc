@@ -64,7 +64,7 @@ bool AutoCallReader::find_end(AnswerPart& part, bool last) {
     return false;
   }
   const std::string_view text = std::string_view(held_).substr(text_at_, at == held_.npos ? at : at - text_at_);
-  if (take_calls(text, part)) {
+  if ((at != held_.npos || !syntax_.needs_end) && take_calls(text, part)) {
     held_.erase(0, at == held_.npos ? at : syntax_.end.empty() ? at : at + end.size());
     in_call_ = content_ = false;
     return true;

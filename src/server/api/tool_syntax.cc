@@ -204,6 +204,7 @@ std::span<const ToolSyntax> tool_syntaxes() {
        .in_source = "<arg_key>",
        .begin = kTags[0],
        .end = kTags[1],
+       .needs_end = true,
        .markers = kGlmTags,
        .parse = glm_calls},
       {.name = "qwen3_coder",

@@ -21,6 +21,7 @@ struct ToolSyntax {
   std::string_view in_source;  // what the templates of models have that write so
   // The texts between which calls are. Without `end`, calls go to the next `begin`, or to the end of the answer.
   std::string_view begin = {}, end = {};
+  bool needs_end = false;  // whether nothing but `end` shows that a call is whole
   std::string_view whole =
       {};  // without `begin`: what an answer begins with that is calls as a whole, unless with a marker
   // Texts that may be special tokens. They belong to the text, though other special tokens are left out.

@@ -164,6 +164,9 @@ TEST(AutoCalls, WithArgumentsAsTexts) {
                   "<arg_value>true</arg_value>\n"),
             R"(`` f{"a": "true", "b": true})");
   EXPECT_EQ(coder("get-it"), "`` get-it{}");
+  // What comes of a call before it is cut may be a call, too, but another one.
+  for (const std::string cut : {"<tool_call>get-it", "<tool_call>f<arg_key>a</arg_key><arg_value>1</arg_value>\n<"})
+    expect_content("glm45", cut);
   for (const std::string text : {"f\n<arg_key>a</arg_key>", "<arg_key>a</arg_key><arg_value></arg_value>", ""})
     EXPECT_EQ(coder(text), "`<tool_call>" + text + "</tool_call>`");
 }
