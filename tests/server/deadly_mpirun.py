@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
-"""An mpirun whose ranks die of a request: each time they are given it, before it has a token.
+"""An mpirun whose ranks die while they answer.
 
     deadly_mpirun.py 1,2,3 /usr/bin/mpirun ARGUMENTS... --socket PATH
+    deadly_mpirun.py @FILE /usr/bin/mpirun ARGUMENTS... --socket PATH
 
-It stands between the front end and rank 0, and kills the ranks when the token ids 1, 2, 3 pass by.
+It stands between the front end and rank 0. All ranks die when the token ids 1, 2, 3 pass by to them: each time they are given
+such a request, before it has a token. Or a rank dies when so many tokens have passed by to the front end: the first line of
+FILE, which is taken off with the first token that comes, has their number and the rank.
 """
 
 import contextlib
@@ -17,23 +20,66 @@ import tempfile
 import threading
 from pathlib import Path
 
-from serve_test import command_of, descendants
+from serve_test import command_of, descendants, rank_of
+
+NEW_TOKENS = 1  # the kind of a message from the ranks: link.h
 
 
-def kill_ranks():
+def kill_ranks(rank=None):
     for pid in descendants(os.getpid()):
-        if b"worker" in command_of(pid) and not command_of(pid)[0].endswith(b"mpirun"):
+        if (b"worker" in command_of(pid) and not command_of(pid)[0].endswith(b"mpirun")
+                and rank in (None, rank_of(pid))):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
 
-def forward(source, target, deadly=None):
-    seen = b""
+class DeadlyIds:
+    """Kills all ranks when these bytes pass by."""
+
+    def __init__(self, ids):
+        self.bytes = struct.pack(f"={len(ids)}i", *ids)
+        self.seen = b""
+
+    def ends_with(self, data):
+        self.seen = self.seen[-len(self.bytes):] + data
+        if self.bytes not in self.seen:
+            return False
+        kill_ranks()
+        return True
+
+
+class CountedTokens:
+    """Kills a rank when so many tokens have passed by. What the ranks still say passes, too."""
+
+    def __init__(self, file):
+        self.file = file
+        self.left = self.rank = None
+        self.seen = b""
+
+    def ends_with(self, data):
+        self.seen += data
+        while len(self.seen) >= 4 and len(self.seen) >= 4 + (size := struct.unpack_from("=I", self.seen)[0]):
+            if self.seen[4] == NEW_TOKENS:
+                self.count(struct.unpack_from("=I", self.seen, 5)[0])
+            self.seen = self.seen[4 + size:]
+        return False
+
+    def count(self, tokens):
+        lines = self.file.read_text().splitlines(keepends=True) if self.left is None and self.file.exists() else []
+        if lines:
+            self.left, self.rank = map(int, lines[0].split())
+            self.file.write_text("".join(lines[1:]))
+        if self.left is None or self.left <= 0:
+            return
+        self.left -= tokens
+        if self.left <= 0:
+            kill_ranks(self.rank)
+
+
+def forward(source, target, watch=None):
     with contextlib.suppress(OSError):
         while data := source.recv(1 << 16):
-            seen = seen[-len(deadly or b""):] + data
-            if deadly and deadly in seen:
-                kill_ranks()
+            if watch and watch.ends_with(data):
                 break
             target.sendall(data)
     for end in (source, target):
@@ -45,19 +91,19 @@ def serve(listener, path, deadly):
     rank, _ = listener.accept()
     front_end = socket.socket(socket.AF_UNIX)
     front_end.connect(path)
-    threading.Thread(target=forward, args=(rank, front_end), daemon=True).start()
-    forward(front_end, rank, deadly)
+    counted = CountedTokens(Path(deadly[1:])) if deadly.startswith("@") else None
+    ids = None if counted else DeadlyIds([int(token) for token in deadly.split(",")])
+    threading.Thread(target=forward, args=(rank, front_end, counted), daemon=True).start()
+    forward(front_end, rank, ids)
 
 
 def main():
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the group gets it: mpirun ends, and then we do
     at = sys.argv.index("--socket") + 1
-    ids = [int(token) for token in sys.argv[1].split(",")]
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(Path(folder) / "link"))
         listener.listen(1)
-        threading.Thread(target=serve, args=(listener, sys.argv[at], struct.pack(f"={len(ids)}i", *ids)),
-                         daemon=True).start()
+        threading.Thread(target=serve, args=(listener, sys.argv[at], sys.argv[1]), daemon=True).start()
         command = sys.argv[2:at] + [str(Path(folder) / "link")]
         mpirun = subprocess.Popen(command, preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
         return mpirun.wait()
