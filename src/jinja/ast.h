@@ -103,6 +103,7 @@ struct For {
   Target target;
   ExprPtr items, filter;  // filter may be null
   Block body, otherwise;
+  bool recursive = false;  // whether `loop` can be called in it, with further items
 };
 struct Set {
   Target target;
@@ -110,12 +111,13 @@ struct Set {
 };
 struct SetBlock {
   Target target;
+  ExprPtr value;  // filters of kFiltered, or null
   Block body;
 };
 struct Scoped {  // {% generation %}, which only has a scope of its own
   Block body;
 };
-// The variable that stands for the text of a filter block. No template can name it.
+// The variable that stands for the text of a filter or set block. No template can name it.
 inline constexpr const char* kFiltered = "";
 struct FilterBlock {
   ExprPtr value;  // filters of kFiltered
@@ -131,10 +133,19 @@ struct Macro {
   std::string name;
   std::vector<std::pair<std::string, ExprPtr>> parameters;  // with their defaults, or null
   Block body;
+  // Whether the body reads the variables of these names, which then are the block of a call block, and a dict and a
+  // tuple of the arguments that no parameter takes. A macro that does not read them refuses what would be there.
+  bool takes_caller = false, takes_kwargs = false, takes_varargs = false;
+};
+// {% call macro(...) %}, whose block is the macro `caller` to what is called.
+struct CallBlock {
+  ExprPtr call;  // a Call
+  Macro caller;
 };
 
 struct Stmt {
-  std::variant<TextStmt, Output, If, For, Set, SetBlock, Scoped, FilterBlock, With, Break, Continue, Macro> node;
+  std::variant<TextStmt, Output, If, For, Set, SetBlock, Scoped, FilterBlock, With, Break, Continue, Macro, CallBlock>
+      node;
   int line;
 };
 

@@ -1,10 +1,11 @@
 // Runs chat templates: the Jinja programs in model folders that write a conversation as one text.
 //
 // The language is what the templates of real models use, with the meaning that it has in transformers: Jinja 3 with
-// trim_blocks, lstrip_blocks, loop controls and an immutable sandbox. Its statements are if, for (with filter and else,
-// but not recursive), set, macro (outside of loops and macros), filter, with, raw, break, continue and generation.
-// Anything else throws Error, which names it. Known differences: integers have 64 bits; dicts have only strings and
-// integers as keys; a loop's filter runs before its first iteration.
+// trim_blocks, lstrip_blocks, loop controls and an immutable sandbox. Its statements are if, for (with filter, else and
+// recursive), set, macro, call, filter, with, raw, break, continue and generation. Anything else throws Error, which
+// names it. Known differences: integers have 64 bits; dicts have only strings and integers as keys; a loop's filter
+// runs before its first iteration; macros and recursive loops cannot be called behind the block that they are defined
+// in.
 #pragma once
 
 #include <ctime>

@@ -8,18 +8,13 @@
 #include "base/error.h"
 #include "jinja/methods.h"
 #include "jinja/operators.h"
+#include "jinja/scope.h"
 
 namespace foe::jinja {
 namespace {
 
 constexpr int kMaxDepth = 1000;  // expressions and blocks that are being evaluated: macros may call themselves
 constexpr std::size_t kMaxOutput = std::size_t{1} << 24;  // bytes
-
-// The variables of a block, and the scope around it.
-struct Scope {
-  std::map<std::string, Value, std::less<>> variables;
-  Scope* parent = nullptr;
-};
 
 enum class Flow { kOn, kBreak, kContinue };
 
@@ -30,7 +25,7 @@ class Evaluator {
   std::string run(const Block& program, const nlohmann::ordered_json& variables) {
     try {
       define_functions();
-      for (const auto& [name, value] : variables.items()) globals_.variables[name] = from_json(value, budget_);
+      for (const auto& [name, value] : variables.items()) scope_->variables[name] = from_json(value, budget_);
       run_block(program);
     } catch (const Error& error) {
       fail("line {}: {}", line_, error.what());
@@ -52,22 +47,21 @@ class Evaluator {
 
   // A scope whose variables end with the block.
   struct Inner {
-    explicit Inner(Evaluator& an_evaluator, Scope* parent) : evaluator(an_evaluator), outer(an_evaluator.scope_) {
-      scope.parent = parent;
-      evaluator.scope_ = &scope;
+    Inner(Evaluator& an_evaluator, std::shared_ptr<Scope> parent)
+        : evaluator(an_evaluator), outer(std::move(an_evaluator.scope_)) {
+      evaluator.scope_ = std::make_shared<Scope>(Scope{{}, std::move(parent)});
     }
-    ~Inner() { evaluator.scope_ = outer; }
+    ~Inner() { evaluator.scope_ = std::move(outer); }
     Evaluator& evaluator;
-    Scope* outer;
-    Scope scope;
+    std::shared_ptr<Scope> outer;
   };
 
   void define_functions() {
-    globals_.variables = {{"range", Function::kRange},
-                          {"dict", Function::kDict},
-                          {"namespace", Function::kNamespace},
-                          {"raise_exception", Function::kRaiseException},
-                          {"strftime_now", Function::kStrftimeNow}};
+    scope_->variables = {{"range", Function::kRange},
+                         {"dict", Function::kDict},
+                         {"namespace", Function::kNamespace},
+                         {"raise_exception", Function::kRaiseException},
+                         {"strftime_now", Function::kStrftimeNow}};
   }
 
   // -- statements -------------------------------------------------------------------------------------------------
@@ -82,14 +76,14 @@ class Evaluator {
     return Flow::kOn;
   }
 
-  // Runs `block`, but returns what it prints in `text` instead of printing it.
-  Flow capture(const Block& block, Value& text) {
+  // Runs `print`, and returns what it prints instead of printing it.
+  template <typename Print>
+  Value captured(const Print& print) {
     TextBuilder outside(budget_);
     std::swap(outside, out_);
-    const Flow flow = run_block(block);
+    print();
     std::swap(outside, out_);
-    text = outside.value();
-    return flow;
+    return outside.value();
   }
 
   void write(std::string_view text) {
@@ -117,14 +111,17 @@ class Evaluator {
     return run_block(branches.otherwise);
   }
 
-  Flow run(const For& loop) {
-    const auto sequence = std::get<SequencePtr>(make_sequence(loop_items(loop), budget_));
-    const auto state = std::make_shared<LoopState>(LoopState{sequence});
+  Flow run(const For& loop) { return run(loop, evaluate(*loop.items), /*depth=*/0); }
+
+  Flow run(const For& loop, const Value& items, int depth) {
+    const auto sequence = std::get<SequencePtr>(make_sequence(filtered(loop, items), budget_));
+    const auto state = std::make_shared<LoopState>(LoopState{.sequence = sequence, .depth = depth});
+    if (loop.recursive) state->recursive = &loop, state->scope = scope_;
     bool finished_one = false;  // Jinja runs `else` if no iteration came to its end
     for (; state->index < sequence->items.size(); ++state->index) {
       const Inner inner(*this, scope_);
       scope_->variables["loop"] = std::shared_ptr<const LoopState>(state);
-      assign(loop.target, sequence->items[state->index]);
+      scope_->assign(loop.target, sequence->items[state->index], budget_);
       const Flow flow = run_block(loop.body);
       if (flow == Flow::kBreak) break;
       if (flow == Flow::kOn) finished_one = true;
@@ -134,19 +131,19 @@ class Evaluator {
     return run_block(loop.otherwise);
   }
 
-  std::vector<Value> loop_items(const For& loop) {
-    std::vector<Value> items = iterate(evaluate(*loop.items), budget_);
+  std::vector<Value> filtered(const For& loop, const Value& all) {
+    std::vector<Value> items = iterate(all, budget_);
     if (loop.filter == nullptr) return items;
     std::erase_if(items, [&](const Value& item) {
       const Inner inner(*this, scope_);
-      assign(loop.target, item);
+      scope_->assign(loop.target, item, budget_);
       return !truthy(evaluate(*loop.filter));
     });
     return items;
   }
 
   Flow run(const Set& set) {
-    assign(set.target, evaluate(*set.value));
+    scope_->assign(set.target, evaluate(*set.value), budget_);
     return Flow::kOn;
   }
 
@@ -154,10 +151,11 @@ class Evaluator {
     Value text;
     {
       const Inner inner(*this, scope_);
-      const Flow flow = capture(set.body, text);
+      Flow flow = Flow::kOn;
+      text = captured([&] { flow = run_block(set.body); });
       if (flow != Flow::kOn) return flow;
     }
-    assign(set.target, text);
+    scope_->assign(set.target, set.value == nullptr ? text : filtered(*set.value, text), budget_);
     return Flow::kOn;
   }
 
@@ -170,20 +168,23 @@ class Evaluator {
     Value text;
     {
       const Inner inner(*this, scope_);
-      capture(filter.body, text);
+      text = captured([&] { run_block(filter.body); });
     }
+    write(to_text(filtered(*filter.value, text), budget_));
+    return Flow::kOn;
+  }
+
+  Value filtered(const Expr& filters, const Value& text) {
     const Inner inner(*this, scope_);
     scope_->variables[kFiltered] = text;
-    const Value value = evaluate(*filter.value);
-    write(to_text(value, budget_));
-    return Flow::kOn;
+    return evaluate(filters);
   }
 
   Flow run(const With& with) {
     std::vector<Value> values;
     for (const auto& [target, expr] : with.assignments) values.push_back(evaluate(*expr));
     const Inner inner(*this, scope_);
-    for (std::size_t i = 0; i < values.size(); ++i) assign(with.assignments[i].first, values[i]);
+    for (std::size_t i = 0; i < values.size(); ++i) scope_->assign(with.assignments[i].first, values[i], budget_);
     return run_block(with.body);
   }
 
@@ -191,27 +192,18 @@ class Evaluator {
   Flow run(const Continue&) { return Flow::kContinue; }
 
   Flow run(const Macro& macro) {
-    scope_->variables[macro.name] = &macro;
+    scope_->variables[macro.name] = closure(macro);
     return Flow::kOn;
   }
 
-  void assign(const Target& target, const Value& value) {
-    if (!target.member.empty()) {
-      const Value space = look_up(target.names[0]);
-      Namespace* const* found = as<Namespace*>(space);
-      if (found == nullptr) wrong_type(target.names[0], "a namespace to set a member of", space);
-      (*found)->members[target.member] = value;
-      return;
-    }
-    if (!target.unpack) {
-      scope_->variables[target.names[0]] = value;
-      return;
-    }
-    const std::vector<Value> items = iterate(value, budget_);
-    if (items.size() != target.names.size()) {
-      fail("expected {} values for as many names, got {}", target.names.size(), items.size());
-    }
-    for (std::size_t i = 0; i < items.size(); ++i) scope_->variables[target.names[i]] = items[i];
+  Value closure(const Macro& macro) const { return std::make_shared<const Closure>(Closure{&macro, scope_}); }
+
+  Flow run(const CallBlock& block) {
+    const Value value = evaluate(std::get<Call>(block.call->node), closure(block.caller));
+    const std::string* text = as_text(value);
+    if (text == nullptr) wrong_type("a call block", "a macro that is called", value);
+    write(*text);
+    return Flow::kOn;
   }
 
   // -- expressions ------------------------------------------------------------------------------------------------
@@ -223,16 +215,8 @@ class Evaluator {
   }
   Value evaluate_or_none(const ExprPtr& expr) { return expr == nullptr ? None{} : evaluate(*expr); }
 
-  Value look_up(const std::string& name) const {
-    for (const Scope* scope = scope_; scope != nullptr; scope = scope->parent) {
-      const auto found = scope->variables.find(name);
-      if (found != scope->variables.end()) return found->second;
-    }
-    return undefined(fmt::format("'{}' is undefined", name));
-  }
-
   Value evaluate(const Literal& literal) { return literal.value; }
-  Value evaluate(const Name& name) { return look_up(name.name); }
+  Value evaluate(const Name& name) { return scope_->look_up(name.name); }
 
   Value evaluate(const ListExpr& list) {
     std::vector<Value> items;
@@ -326,43 +310,43 @@ class Evaluator {
 
   // -- calls ------------------------------------------------------------------------------------------------------
 
-  Value evaluate(const Call& call) {
+  Value evaluate(const Call& call) { return evaluate(call, std::nullopt); }
+
+  Value evaluate(const Call& call, const std::optional<Value>& caller) {
     const int line = line_;
     const Value callee = evaluate(*call.callee);
-    const Arguments arguments = evaluate(call.arguments);
+    Arguments arguments = evaluate(call.arguments);
+    if (caller) arguments.named.emplace_back("caller", *caller);
     line_ = line;
     if (const auto* method = as<std::shared_ptr<const Method>>(callee)) {
       return call_method(**method, arguments, budget_);
     }
-    if (const auto* macro = as<const Macro*>(callee)) return call_macro(**macro, arguments);
+    if (const auto* macro = as<std::shared_ptr<const Closure>>(callee)) return call_macro(**macro, arguments);
+    if (const auto* loop = as<std::shared_ptr<const LoopState>>(callee)) return call_loop(**loop, arguments);
     if (const auto* function = as<Function>(callee)) return call_function(*function, arguments);
     wrong_type("a call", "a function", callee);
   }
 
-  Value call_macro(const Macro& macro, const Arguments& arguments) {
-    const Inner inner(*this, &globals_);
-    if (arguments.positional.size() > macro.parameters.size()) {
-      fail("{}: expected at most {} arguments, got {}", macro.name, macro.parameters.size(),
-           arguments.positional.size());
-    }
-    for (std::size_t i = 0; i < arguments.positional.size(); ++i) {
-      scope_->variables[macro.parameters[i].first] = arguments.positional[i];
-    }
-    for (const auto& [name, value] : arguments.named) {
-      const bool known = std::any_of(macro.parameters.begin(), macro.parameters.end(),
-                                     [&name = name](const auto& parameter) { return parameter.first == name; });
-      if (!known) fail("{}: expected no argument of the name '{}'", macro.name, name);
-      if (!scope_->variables.emplace(name, value).second)
-        fail("{}: expected one value for '{}', got two", macro.name, name);
-    }
+  // Calls a recursive loop with further items.
+  Value call_loop(const LoopState& loop, const Arguments& arguments) {
+    if (loop.recursive == nullptr) fail("expected a loop with 'recursive', to call it, got one without");
+    const Bound args("loop", arguments, {"iterable"}, 1);
+    const Depth depth(*this);
+    const Inner inner(*this, living(loop.scope, "loop"));
+    return captured([&] { run(*loop.recursive, args[0], loop.depth + 1); });
+  }
+
+  Value call_macro(const Closure& closure, const Arguments& arguments) {
+    const Macro& macro = *closure.macro;
+    const Depth depth(*this);
+    const Inner inner(*this, living(closure.scope, macro.name));
+    scope_->variables = bind_macro(macro, arguments, budget_);
     for (const auto& [name, fallback] : macro.parameters) {
       if (scope_->variables.count(name) > 0) continue;
       scope_->variables[name] =
           fallback != nullptr ? evaluate(*fallback) : undefined(fmt::format("the parameter '{}' was not given", name));
     }
-    Value text;
-    capture(macro.body, text);
-    return text;
+    return captured([&] { run_block(macro.body); });
   }
 
   Value call_function(Function function, const Arguments& arguments) {
@@ -392,8 +376,7 @@ class Evaluator {
   std::time_t now_;
   Budget budget_;
   std::deque<Namespace> namespaces_;  // owned here, because they may refer to each other
-  Scope globals_;
-  Scope* scope_ = &globals_;
+  std::shared_ptr<Scope> scope_ = std::make_shared<Scope>();
   TextBuilder out_{budget_};
   int line_ = 1;
   int depth_ = 0;

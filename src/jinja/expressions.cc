@@ -335,6 +335,7 @@ class Parser {
     if (token.text == "true" || token.text == "True") return make(token.line, Literal{true}, 0);
     if (token.text == "false" || token.text == "False") return make(token.line, Literal{false}, 0);
     if (token.text == "none" || token.text == "None") return make(token.line, Literal{None{}}, 0);
+    tokens_.variables_read().insert(token.text);
     return make(token.line, Name{token.text}, 0);
   }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -47,11 +48,14 @@ class TokenStream {
   void expect_sign(std::string_view sign);
   void expect(Token::Kind kind, std::string_view what);
   std::string expect_name(std::string_view what);
+  // The names of the variables that expressions have read so far, or since it was cleared.
+  std::set<std::string, std::less<>>& variables_read() { return variables_read_; }
   [[noreturn]] void refuse(std::string_view expected) const;
 
  private:
   std::vector<Token> tokens_;
   std::size_t position_ = 0;
+  std::set<std::string, std::less<>> variables_read_;
 };
 
 }  // namespace foe::jinja

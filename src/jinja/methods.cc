@@ -230,6 +230,13 @@ Value call_list_method(const Sequence& list, std::string_view name, const Argume
   return count;
 }
 
+Value call_loop_method(const LoopState& loop, std::string_view name, const Arguments& arguments) {
+  if (name != "cycle") fail("the method '{}' of a loop is not supported in a chat template", name);
+  const std::vector<Value>& values = arguments.positional;
+  if (values.empty() || !arguments.named.empty()) fail("cycle: expected values without names, got none or others");
+  return values[loop.index % values.size()];
+}
+
 }  // namespace
 
 Bound::Bound(std::string_view callee, const Arguments& arguments, std::initializer_list<std::string_view> parameters,
@@ -278,6 +285,7 @@ bool Bound::truthy_or(std::size_t i, bool fallback) const {
 bool is_method(const Value& value, std::string_view name) {
   if (as_text(value) != nullptr) return holds(kTextMethods, name);
   if (as_dict(value) != nullptr) return holds(kDictMethods, name);
+  if (as<std::shared_ptr<const LoopState>>(value)) return name == "cycle" || name == "changed";
   const Sequence* sequence = as_sequence(value);
   if (sequence == nullptr) return false;
   if (sequence->kind == Sequence::kList) return holds(kListMethods, name);
@@ -290,6 +298,8 @@ Value call_method(const Method& method, const Arguments& arguments, Budget& budg
     return call_text_method({*text, method.name, arguments, budget});
   }
   if (const DictPtr* dict = as<DictPtr>(method.self)) return call_dict_method(*dict, method.name, arguments, budget);
+  if (const auto* loop = as<std::shared_ptr<const LoopState>>(method.self))
+    return call_loop_method(**loop, method.name, arguments);
   return call_list_method(*as_sequence(method.self), method.name, arguments, budget);
 }
 
@@ -304,8 +314,8 @@ Value loop_attribute(const LoopState& loop, std::string_view name) {
   if (name == "first") return index == 0;
   if (name == "last") return index + 1 == size;
   if (name == "length") return integer(size);
-  if (name == "depth") return integer(1);
-  if (name == "depth0") return integer(0);
+  if (name == "depth") return Value(std::int64_t{loop.depth} + 1);
+  if (name == "depth0") return Value(std::int64_t{loop.depth});
   if (name == "previtem") return index > 0 ? items[index - 1] : undefined("there is no previous item");
   if (name == "nextitem") return index + 1 < size ? items[index + 1] : undefined("there is no next item");
   fail("'loop.{}' is not supported in a chat template", name);

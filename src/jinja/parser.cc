@@ -57,6 +57,7 @@ class TemplateParser {
     if (name == "for") return for_statement();
     if (name == "set") return set_statement();
     if (name == "macro") return macro_statement();
+    if (name == "call") return call_statement();
     if (name == "filter") return filter_statement();
     if (name == "with") return with_statement();
     if (name == "generation") return Scoped{function_body("endgeneration")};
@@ -68,19 +69,15 @@ class TemplateParser {
     fail("line {}: the statement '{}' is not supported in a chat template", tag_.line, name.substr(0, 60));
   }
 
-  // Reads a block with variables of its own.
-  Block scope(std::initializer_list<std::string_view> ends) {
+  Block block_of(std::initializer_list<std::string_view> ends) {
     tokens_.expect(Token::kBlockEnd, "%}");
-    ++scopes_;
-    Block body = block(ends);
-    --scopes_;
-    return body;
+    return block(ends);
   }
 
   // Reads a block from which "break" does not reach a loop outside.
   Block function_body(std::string_view end) {
     const int loops = std::exchange(loops_, 0);
-    Block body = scope({end});
+    Block body = block_of({end});
     loops_ = loops;
     return body;
   }
@@ -101,7 +98,7 @@ class TemplateParser {
       tokens_.expect_sign("=");
       result.assignments.emplace_back(std::move(to), parse_expression(tokens_));
     }
-    result.body = scope({"endwith"});
+    result.body = block_of({"endwith"});
     return result;
   }
 
@@ -109,13 +106,9 @@ class TemplateParser {
     If result;
     do {
       ExprPtr condition = parse_plain_tuple(tokens_);
-      tokens_.expect(Token::kBlockEnd, "%}");
-      result.branches.emplace_back(std::move(condition), block({"elif", "else", "endif"}));
+      result.branches.emplace_back(std::move(condition), block_of({"elif", "else", "endif"}));
     } while (tag_.text == "elif");
-    if (tag_.text == "else") {
-      tokens_.expect(Token::kBlockEnd, "%}");
-      result.otherwise = block({"endif"});
-    }
+    if (tag_.text == "else") result.otherwise = block_of({"endif"});
     return result;
   }
 
@@ -129,12 +122,11 @@ class TemplateParser {
     if (!tokens_.accept_word("in")) tokens_.refuse("'in'");
     result.items = parse_plain_tuple(tokens_);
     if (tokens_.accept_word("if")) result.filter = parse_expression(tokens_);
-    if (tokens_.peek().is(Token::kName, "recursive"))
-      tokens_.refuse("a loop without 'recursive', which is not supported");
+    result.recursive = tokens_.accept_word("recursive");
     ++loops_;
-    result.body = scope({"else", "endfor"});
+    result.body = block_of({"else", "endfor"});
     --loops_;
-    if (tag_.text == "else") result.otherwise = scope({"endfor"});
+    if (tag_.text == "else") result.otherwise = block_of({"endfor"});
     return result;
   }
 
@@ -142,7 +134,8 @@ class TemplateParser {
     Target to = target();
     if (tokens_.accept_sign("=")) return Set{std::move(to), parse_tuple(tokens_)};
     if (to.unpack) tokens_.refuse("'='");
-    return SetBlock{std::move(to), scope({"endset"})};
+    ExprPtr value = tokens_.accept_sign("|") ? parse_filters(tokens_, kFiltered) : nullptr;
+    return SetBlock{std::move(to), std::move(value), block_of({"endset"})};
   }
 
   // Reads a target: a name, namespace.member, or names with commas between them, in parentheses or not.
@@ -168,9 +161,23 @@ class TemplateParser {
 
   Macro macro_statement() {
     Macro macro;
-    // If macros could be inside others or in loops, a call could outlive the variables that the macro sees.
-    if (scopes_ > 0) fail("line {}: expected macros only outside of loops and other macros, got one inside", tag_.line);
     macro.name = assignable_name();
+    parameters(macro);
+    macro_body(macro, "endmacro");
+    return macro;
+  }
+
+  CallBlock call_statement() {
+    CallBlock result;
+    result.caller.name = "caller";
+    if (tokens_.peek().is(Token::kOperator, "(")) parameters(result.caller);
+    result.call = parse_expression(tokens_);
+    if (!std::holds_alternative<Call>(result.call->node)) tokens_.refuse("a call before the end of the tag");
+    macro_body(result.caller, "endcall");
+    return result;
+  }
+
+  void parameters(Macro& macro) {
     tokens_.expect_sign("(");
     while (!tokens_.accept_sign(")")) {
       if (!macro.parameters.empty()) tokens_.expect_sign(",");
@@ -181,15 +188,30 @@ class TemplateParser {
       }
       macro.parameters.emplace_back(std::move(name), std::move(fallback));
     }
-    macro.body = function_body("endmacro");
-    return macro;
+  }
+
+  void macro_body(Macro& macro, std::string_view end) {
+    const auto outside = std::exchange(tokens_.variables_read(), {});
+    macro.body = function_body(end);
+    const auto takes = [&](std::string_view name) {
+      if (!tokens_.variables_read().contains(name)) return false;
+      for (const auto& [parameter, fallback] : macro.parameters) {
+        if (parameter != name) continue;
+        if (name == "caller" && fallback == nullptr) tokens_.refuse("a default value of the parameter 'caller'");
+        return false;
+      }
+      return true;
+    };
+    macro.takes_caller = takes("caller");
+    macro.takes_kwargs = takes("kwargs");
+    macro.takes_varargs = takes("varargs");
+    tokens_.variables_read().insert(outside.begin(), outside.end());
   }
 
   TokenStream tokens_;
   Token tag_{Token::kEnd, "", 0};  // the name in the last block tag
   int level_ = 0;
   int loops_ = 0;
-  int scopes_ = 0;
 };
 
 }  // namespace

@@ -46,8 +46,9 @@ bool is_iterable(const Value& value) {
   return is_sequence(value) || as_sequence(value) != nullptr || as<std::shared_ptr<const LoopState>>(value) != nullptr;
 }
 bool is_callable(const Value& value) {
-  return as<std::shared_ptr<const Method>>(value) != nullptr || as<const Macro*>(value) != nullptr ||
-         as<Function>(value) != nullptr || is_undefined(value);
+  return as<std::shared_ptr<const Method>>(value) != nullptr || as<std::shared_ptr<const Closure>>(value) != nullptr ||
+         as<std::shared_ptr<const LoopState>>(value) != nullptr || as<Function>(value) != nullptr ||
+         is_undefined(value);
 }
 
 struct PlainTest {
@@ -75,6 +76,24 @@ constexpr ComparingTest kComparingTests[] = {
     {{"in", "in", "in"}, Comparison::kIn},
 };
 
+// Python's `is`, as far as it is defined: of numbers and texts it depends on how they were made.
+bool is_same(const Value& a, const Value& b) {
+  for (const Value* value : {&a, &b})
+    if (is_number(*value) && !is_boolean(*value)) fail("sameas: expected no numbers (use ==), got them");
+  if (a.index() != b.index()) return false;
+  return std::visit(
+      [&](const auto& one) {
+        using T = std::decay_t<decltype(one)>;
+        if constexpr (std::is_same_v<T, None>)
+          return true;
+        else if constexpr (std::is_same_v<T, Undefined>)
+          return one.why == std::get<T>(b).why;
+        else
+          return one == std::get<T>(b);
+      },
+      a);
+}
+
 bool divides(const Value& value, const Value& divisor, std::int64_t rest, Budget& budget) {
   return equals(binary(Binary::kModulo, value, divisor, budget), rest, budget);
 }
@@ -91,6 +110,7 @@ bool apply_test(std::string_view name, const Value& input, const Arguments& argu
     if (std::find(std::begin(test.names), std::end(test.names), name) == std::end(test.names)) continue;
     return compare(test.op, input, Bound(name, arguments, {"other"}, 1)[0], budget);
   }
+  if (name == "sameas") return is_same(input, Bound(name, arguments, {"other"}, 1)[0]);
   if (name == "divisibleby") return divides(input, Bound(name, arguments, {"num"}, 1)[0], 0, budget);
   Bound(name, arguments, {});
   if (name == "odd" || name == "even") return divides(input, std::int64_t{2}, name == "odd" ? 1 : 0, budget);

@@ -273,7 +273,7 @@ bool equals(const Value& a, const Value& b, Budget& budget) {
     return true;
   }
   if (const auto* x = as<Namespace*>(a)) return *x == std::get<Namespace*>(b);
-  if (const auto* x = as<const Macro*>(a)) return *x == std::get<const Macro*>(b);
+  if (const auto* x = as<std::shared_ptr<const Closure>>(a)) return *x == std::get<std::shared_ptr<const Closure>>(b);
   if (const auto* x = as<Function>(a)) return *x == std::get<Function>(b);
   return false;  // loops and methods are equal to nothing
 }

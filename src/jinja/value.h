@@ -44,7 +44,10 @@ struct Dict;
 struct Namespace;
 struct LoopState;
 struct Method;
+struct Closure;
 struct Macro;  // ast.h
+struct For;    // ast.h
+struct Scope;  // scope.h
 
 struct Undefined {
   std::shared_ptr<const std::string> why;  // such as "'x' is undefined"
@@ -55,7 +58,7 @@ enum class Function { kRange, kDict, kNamespace, kRaiseException, kStrftimeNow }
 
 using Value = std::variant<Undefined, None, bool, std::int64_t, double, Text, std::shared_ptr<const Sequence>,
                            std::shared_ptr<const Dict>, Namespace*, std::shared_ptr<const LoopState>,
-                           std::shared_ptr<const Method>, const Macro*, Function>;
+                           std::shared_ptr<const Method>, std::shared_ptr<const Closure>, Function>;
 using SequencePtr = std::shared_ptr<const Sequence>;
 using DictPtr = std::shared_ptr<const Dict>;
 
@@ -89,9 +92,19 @@ struct Namespace {
 struct LoopState {
   SequencePtr sequence;
   std::size_t index = 0;
+  int depth = 0;                    // how often the loop has been called within itself
+  const For* recursive = nullptr;   // the loop, if it can be called
+  std::weak_ptr<Scope> scope = {};  // around the loop
 };
 
-// A method with its object, such as 'abc'.upper.
+// A macro with the scope that it was defined in, whose variables it sees as long as that lives. (The scope may hold the
+// macro, so the macro cannot hold the scope.)
+struct Closure {
+  const Macro* macro;
+  std::weak_ptr<Scope> scope;
+};
+
+// A method with its object, such as 'abc'.upper or loop.cycle.
 struct Method {
   Value self;
   std::string name;

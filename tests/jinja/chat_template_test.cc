@@ -149,6 +149,9 @@ TEST(ChatTemplate, SaysWhereAndWhatIsWrong) {
   expect_refused("{{ nothing.x }}", "'nothing' is undefined");
   expect_refused("{% include 'x' %}", "the statement 'include' is not supported");
   expect_refused("{{ 'a'|wordwrap }}", "the filter 'wordwrap' is not supported");
+  expect_refused("{% call 1 %}{% endcall %}", "line 1: expected a call before the end of the tag, got '%}'");
+  expect_refused("{% macro m(caller) %}{{ caller() }}{% endmacro %}", "a default value of the parameter 'caller'");
+  expect_refused("{% for x in [1] %}{{ loop([2]) }}{% endfor %}", "expected a loop with 'recursive', to call it");
   expect_refused("{{ [].append(1) }}", "the method 'append' of a list is not allowed");
   expect_refused("\xff", "chat template");
   expect_refused("{{ 9223372036854775807 + 1 }}", "64 bits");
@@ -216,6 +219,9 @@ TEST(ChatTemplate, StopsWhatIsNestedTooDeep) {
   expect_refused(times("{% for x in y %}", 20000) + times("{% endfor %}", 20000), "blocks within each other");
   expect_refused("{{ 'a'|map(" + times("'map', ", 50000) + "'e')|list }}", "at most 60 arguments");
   expect_refused("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "got deeper recursion");
+  expect_refused("{% for x in [1] recursive %}{{ loop([x]) }}{% endfor %}", "got deeper recursion");
+  expect_refused("{% macro m() %}{% call m() %}{{ caller }}{% endcall %}{% endmacro %}{{ m() }}",
+                 "got deeper recursion");
   expect_refused("{% macro m(x) %}{{ " + times("(", 90) + "m([x])" + times("|d)", 90) + " }}{% endmacro %}{{ m(1) }}",
                  "got deeper recursion");
   expect_refused("{% set n = namespace(x=1) %}{% for i in range(9999) %}{% set n.x = [n.x] %}{% endfor %}", "200 deep");
@@ -228,6 +234,14 @@ TEST(ChatTemplate, StopsWhatIsNestedTooDeep) {
   ordered_json deep;
   for (int i = 0; i < 300; ++i) deep = ordered_json::array({std::move(deep)});
   EXPECT_THAT([&] { render("", {{"x", deep}}); }, ThrowsMessage<Error>(HasSubstr("200 deep")));
+}
+
+// Python would keep the variables of the block.
+TEST(ChatTemplate, RefusesCallsBehindTheBlockOfAMacroOrLoop) {
+  for (const char* set : {"{% macro f() %}{% endmacro %}{% set n.f = f %}", "{% set n.f = loop %}"})
+    expect_refused("{% set n = namespace() %}{% for y in [1] %}{% for x in [1] recursive %}" + std::string(set) +
+                       "{% endfor %}{% endfor %}{{ n.f([]) }}",
+                   "expected a call inside the block where it is defined, got one behind it");
 }
 
 TEST(ChatTemplate, HoldsWhatRefersToItself) {
