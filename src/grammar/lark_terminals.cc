@@ -31,6 +31,10 @@ constexpr Terminal kTerminals[] = {
     {"CR", "\\r"},
     {"LF", "\\n"},
     {"NEWLINE", "(\\r?\\n)+"},
+    {"SH_COMMENT", "#[^\\n]*"},
+    {"CPP_COMMENT", "//[^\\n]*"},
+    {"C_COMMENT", R"(/\*([^*]|\*+[^*/])*\*+/)"},
+    {"SQL_COMMENT", "--[^\\n]*"},
 };
 
 }  // namespace

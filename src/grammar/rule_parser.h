@@ -24,7 +24,8 @@ struct RuleSet {
 // the EBNF of xgrammar, and begins with the rule `root`; if with a colon, it is Lark's (its documentation's "Grammar
 // Reference"), and begins with the rule `start`, or else with the first one. Throws Error with line and column, as
 // "line 2, column 7: expected ..., got ...", if it is neither, if a rule is missing or comes twice, or if it has what
-// is not supported: look-ahead, tokens by id, and of Lark's templates, %ignore, %declare, %override and %extend.
+// is not supported: look-ahead, tokens by id, and imports of others than the terminals of Lark's `common`. What %ignore
+// names may stand behind every terminal of a rule, and so not before the first one.
 RuleSet parse_rules(std::string_view text);
 
 }  // namespace foe

@@ -38,6 +38,11 @@ void RuleReader::skip_blanks() {
   }
 }
 
+std::string_view RuleReader::text_from(std::size_t place) const {
+  const std::string_view text = text_.substr(place, at_ - place);
+  return text.substr(0, text.find_last_not_of(" \t\r\n") + 1);
+}
+
 std::string_view RuleReader::name() {
   const std::size_t begin = at_;
   if (!begins_name(next())) return {};

@@ -25,6 +25,8 @@ class RuleReader {
   void go_to(std::size_t place) { at_ = place; }
   char next() const { return done() ? '\0' : text_[at_]; }
   std::string_view rest() const { return text_.substr(at_); }
+  // What has been taken since `place`, without blanks behind it.
+  std::string_view text_from(std::size_t place) const;
 
   bool starts_with(std::string_view word) const { return rest().starts_with(word); }
   // Takes the word, and the blanks behind it, if it is next.

@@ -86,6 +86,37 @@ TEST(Rules, Lark) {
       {"a", R"(a"\"x")", "azz", "aab::="}, {"aa", "a_b"});
 }
 
+// What is ignored may stand behind every terminal of a rule, not within one, and not at the beginning.
+TEST(Rules, LarkIgnores) {
+  const std::string list =
+      "start: NAME \"=\" (number \",\")* [number] \";\"\nnumber: /[0-9]+/ | \"-\" number\n"
+      "NAME: LETTER (LETTER | \"_\")*\n%import common (LETTER, WS, SH_COMMENT)\n%ignore WS\n%ignore SH_COMMENT | "
+      "\"..\"";
+  expect_rule_texts(list, {"a=1,2;", "a = - 1 , 2\t; ", "a_b# x\n=  ;", "a..=..1...., -2;..", "a=;"},
+                    {" a=1;", "a_ b=1;", "a=1 2;", "a=;.", "a=1 .;"});
+  expect_rule_texts("start: \"a\" \"%ignore\"", {"a%ignore"}, {"a %ignore"});
+  EXPECT_EQ(allowed_tokens(after_rules("start: \"a\" \"b\"\n%ignore \" \"", "a  "), *make_table({})),
+            (std::vector<std::int32_t>{' ', 'b'}));
+}
+
+TEST(Rules, LarkTemplates) {
+  expect_rule_texts(
+      "start: \"[\" _sep{item, \",\"} \"]\"\n_sep{x, y}: x (y x)*\nitem: A | \"(\" _sep{A, /[;:]/} \")\"\nA: \"a\"",
+      {"[a]", "[a,a,(a;a:a),a]"}, {"[]", "[a;a]", "[a,(a,a)]", "[a,]"});
+  // A template may use itself and others, and a parameter hides a rule of its name.
+  expect_rule_texts("start: many{two{\"x\", b}}\nb: \"b\"\nmany{b}: b | many{b} \"+\" b\ntwo{x, y}: x y{2} ~ 1..2 | y",
+                    {"b", "xbb", "xbbbb+b+xbb"}, {"xb", "bb", "xbb+", "xbbb"});
+  expect_rule_texts("start: s{A}\ns{x}: x \"-\" x \"!\"\nA: \"a\" \"b\"\n%ignore \" \"", {"ab-ab!", "ab - ab ! "},
+                    {"a b-ab!", " ab-ab!"});
+}
+
+TEST(Rules, LarkChangesRules) {
+  expect_rule_texts("start: A b\nb: \"x\"\nA: \"a\"\n%extend A: \"c\" | \"d\"\n%override b: \"y\"\n%declare C D",
+                    {"ay", "cy", "dy"}, {"ax", "by"});
+  expect_rule_texts("start: INT C_COMMENT\n%import common.INT\n%import common.C_COMMENT\n%extend INT: \"one\"",
+                    {"12/**/", "one/* a * b **/"}, {"one/* */ */", "1/*/"});
+}
+
 TEST(Rules, RulesMayBePartOfThemselvesInMostWays) {
   expect_rule_texts("root ::= \"a\" root \"b\" | \"\"", {"", "ab", "aaabbb"}, {"a", "aab", "abb", "ba"});
   expect_rule_texts("root ::= root \"+\" root | [0-9]", {"1", "1+2+3"}, {"+", "1+", "12"});
@@ -147,6 +178,8 @@ TEST(Rules, RandomOutputsEndAndAreJson) {
 }
 
 TEST(Rules, RefusalsSayWhereAndWhat) {
+  std::string nested;
+  for (int i = 0; i < 70; ++i) nested += "s{";
   for (const auto& [rules, message] : std::vector<std::pair<std::string, std::string>>{
            {"", "line 1, column 1: expected a rule, as root ::= \"yes\" | \"no\", got the end of the grammar"},
            {"main ::= \"a\"", "line 1, column 1: expected a rule named root, got none"},
@@ -169,9 +202,19 @@ TEST(Rules, RefusalsSayWhereAndWhat) {
            {"root ::= ws root \"x\" | \"y\"\nws ::= \" \"*", "in a circle, got root > root"},
            {"root ::= " + std::string(70, '(') + "\"a\"", "expected groups nested at most 64 deep"},
            {"root ::= (\"abcdefgh\"{1000}){1000}", "in the rule root, expected at most 20000 parts, got more"},
-           {"start: \"a\"\n%ignore WS", "line 2, column 1: expected no directive but %import"},
+           {"start: \"a\"\n%ignore WS", "line 2, column 9: expected a rule for WS, got 'WS'"},
+           {"start: \"a\"\n%json {}", "line 2, column 1: expected no directive but %import, %ignore"},
+           {"start: A\n%declare A",
+            "expected a rule for A (%declare leaves it to a lexer, which is not here), got 'A'"},
+           {"start: \"a\"\n%extend b: \"c\"", "line 2, column 1: expected an earlier rule b, which this could change"},
            {"start: WS\n%import common.WHAT", "line 2, column 1: expected a terminal of Lark's common (DIGIT"},
-           {"start: sep{a}", "line 1, column 8: expected no template (not supported)"},
+           {"start: sep{\"a\"}", "line 1, column 8: expected a template sep, got 'sep{\"a\"}'"},
+           {"start: s{\"a\"}\ns{x, y}: x y", "line 1, column 8: expected 2 arguments for the template, got 's{\"a\"}'"},
+           {"start: s{(\"a\")}\ns{x}: x", "line 1, column 10: expected a name, a text or a regular expression as the"},
+           {"start: s\ns{x}: x", "line 1, column 8: expected a rule for s, got 's'"},
+           {"start: s{\"a\"}\ns{x}: x\ns: \"b\"", "line 3, column 1: expected one rule for s"},
+           {"start: s{\"a\"}\ns{x}: s{t{x}}\nt{x}: x", "expected at most 2000 rules, with those that templates make"},
+           {"start: " + nested + "\"a\"", "expected groups nested at most 64 deep"},
            {"start: /a(?=b)/", "line 1, column 8: in a regular expression, at byte 1: expected no look-around"},
            {"start: /a$/", "line 1, column 8: expected a regular expression without ^ and $"},
            {"start: /a/x", "line 1, column 11: expected no flag but i, s and u, got 'x'"},
