@@ -55,7 +55,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const bool reasons =
       (reasoning.syntax && reasoning.start != foe::ReasoningStart::kNowhere) || (use.syntax && use.syntax->harmony);
   FOE_CHECK(reasons || whole.reasoning.empty(), "'{}'", whole.reasoning);
-  FOE_CHECK(reasons || !whole.calls.empty() || whole.content == text, "'{}' of '{}'", whole.content, text);
+  const bool marks = reasoning.syntax && !reasoning.syntax->content_begins.empty();
+  FOE_CHECK(reasons || marks || !whole.calls.empty() || whole.content == text, "'{}' of '{}'", whole.content, text);
   for (std::size_t i = 0; i < whole.calls.size(); ++i) {
     const foe::ToolCallPiece& call = whole.calls[i];
     FOE_CHECK(call.name == pieces.calls[i].name && call.index == i, "{} {}", call.name, call.index);

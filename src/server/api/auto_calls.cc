@@ -46,17 +46,49 @@ AnswerPart AutoCallReader::finish() {
 
 // Gives what comes before the next call. Returns whether one begins.
 bool AutoCallReader::find_begin(AnswerPart& part) {
-  const std::size_t at = failures_ < kMaxFailures ? held_.find(syntax_.begin) : held_.npos;
+  std::size_t at = held_.npos, size = 0, kept = 0;
+  for (const std::string_view begin : {syntax_.begin, syntax_.also_begin}) {
+    if (begin.empty()) continue;
+    const std::size_t found = failures_ < kMaxFailures ? held_.find(begin) : held_.npos;
+    if (found < at) at = found, size = begin.size();
+    kept = std::max(kept, overlap(held_, begin));
+  }
   in_call_ = at != held_.npos;
-  const std::size_t content = in_call_ ? at : held_.size() - overlap(held_, syntax_.begin);
+  const std::size_t content = in_call_ ? at : held_.size() - kept;
   const std::size_t given = trimmed_size(std::string_view(held_).substr(0, content));
   give(given, part);
-  text_at_ = searched_ = content - given + syntax_.begin.size();
+  text_at_ = searched_ = content - given + size;
+  scanner_ = {};
   return in_call_;
+}
+
+// Returns where the JSON ends that comes behind the beginning of a call; npos if it has not ended, and 0 if what comes
+// is none.
+std::size_t AutoCallReader::call_size(bool last) {
+  for (; searched_ < held_.size(); ++searched_) {
+    const char c = held_[searched_];
+    if (scanner_.depth() == 0 && kWhiteSpace.find(c) != kWhiteSpace.npos) continue;
+    if (scanner_.depth() == 0 && c != '[' && c != '{') return 0;
+    if (scanner_.ends_with(c)) return searched_ + 1;
+  }
+  return last ? 0 : held_.npos;
 }
 
 // Takes the calls up to the end, or gives the beginning as content if there are none. Returns whether to go on.
 bool AutoCallReader::find_end(AnswerPart& part, bool last) {
+  if (syntax_.ends_itself) {
+    const std::size_t at = call_size(last);
+    if (at == held_.npos) return false;
+    in_call_ = false;
+    if (at > 0 && take_calls(std::string_view(held_).substr(text_at_, at - text_at_), part)) {
+      held_.erase(0, at);
+      content_ = false;
+    } else {
+      ++failures_;
+      give(text_at_, part);
+    }
+    return true;
+  }
   const std::string_view end = syntax_.end.empty() ? syntax_.begin : syntax_.end;
   const std::size_t at = held_.find(end, searched_);
   if (at == held_.npos && !last) {
@@ -79,13 +111,18 @@ bool AutoCallReader::find_end(AnswerPart& part, bool last) {
   return true;
 }
 
-bool AutoCallReader::may_be_whole_call() const {
+bool AutoCallReader::may_be_whole_call() {
   if (content_) return false;
   const std::string_view text = trim(held_);
   const auto may_begin_with = [&](std::string_view begin) {
     return text.size() < begin.size() ? begin.starts_with(text) : text.starts_with(begin);
   };
-  return may_begin_with(syntax_.whole) || std::ranges::any_of(syntax_.markers, may_begin_with);
+  if (!may_begin_with(syntax_.whole) && !std::ranges::any_of(syntax_.markers, may_begin_with)) return false;
+  // A look reads all of the text, so long texts are looked at when they have doubled.
+  constexpr std::size_t kShort = 256;
+  if (!syntax_.may_begin || held_.size() < look_at_) return true;
+  look_at_ = held_.size() < kShort ? 0 : 2 * held_.size();
+  return syntax_.may_begin(held_);
 }
 
 bool AutoCallReader::take_calls(std::string_view text, AnswerPart& part) {

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "server/api/answer_reader.h"
+#include "server/api/json_scanner.h"
 #include "server/api/tool_syntax.h"
 
 namespace foe {
@@ -24,7 +25,8 @@ class AutoCallReader : public AnswerReader {
  private:
   bool find_begin(AnswerPart& part);
   bool find_end(AnswerPart& part, bool last);
-  bool may_be_whole_call() const;
+  bool may_be_whole_call();
+  std::size_t call_size(bool last);
   bool take_calls(std::string_view text, AnswerPart& part);
   void give(std::size_t bytes, AnswerPart& part);
 
@@ -34,6 +36,8 @@ class AutoCallReader : public AnswerReader {
   bool in_call_ = false;      // whether held_ has the beginning of a call, perhaps behind white space
   std::size_t text_at_ = 0;   // in a call: where in held_ the text behind its beginning is
   std::size_t searched_ = 0;  // in a call: before this place in held_ it does not end
+  JsonScanner scanner_;       // in a call that ends itself: has taken what is before searched_
+  std::size_t look_at_ = 0;   // with so many bytes held, it is looked whether they may still be a call
   std::size_t calls_ = 0;
   int failures_ = 0;
   bool content_ = false;  // whether content has gone out behind the last call

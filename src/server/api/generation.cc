@@ -29,7 +29,10 @@ std::vector<std::string_view> markers_of(const GenerationRequest& request) {
   std::vector<std::string_view> markers;
   if (request.tools.choice == ToolChoice::kAuto && request.tools.syntax) markers = request.tools.syntax->markers;
   const ReasoningUse& use = request.reasoning;
-  if (!use.syntax || use.start == ReasoningStart::kNowhere) return markers;
+  if (!use.syntax) return markers;
+  for (const auto& texts : {use.syntax->content_begins, use.syntax->content_ends})
+    markers.insert(markers.end(), texts.begin(), texts.end());
+  if (use.start == ReasoningStart::kNowhere) return markers;
   if (use.syntax->harmony) return harmony_markers();
   markers.insert(markers.end(), {use.syntax->begin, use.syntax->end});
   return markers;

@@ -42,12 +42,13 @@ class HarmonyReader : public AnswerReader {
     return part;
   }
 
-  // A message that is not over is there as far as it came. The header of one that has no text yet is dropped.
+  // A message that is not over is there as far as it came. The header of one that has no text yet is dropped, and so is
+  // a call that was cut: what has come of its arguments says nothing without its header.
   AnswerPart finish() override {
     AnswerPart part;
     const bool is_text = place_ == Place::kStart || (place_ == Place::kHeader && held_.find("<|") == held_.npos);
     if (is_text && first_) give(part.content, held_.size());
-    if (place_ == Place::kBody) give_body(held_.size(), true, part);
+    if (place_ == Place::kBody && !is_cut_call()) give_body(held_.size(), true, part);
     return part;
   }
 
@@ -127,6 +128,13 @@ class HarmonyReader : public AnswerReader {
     if (kind_ == Kind::kReasoning) spans_.back().end = taken_ - held_.size();
     place_ = Place::kHeader;
     return true;
+  }
+
+  bool is_cut_call() const {
+    const std::string_view text = trim(held_);
+    JsonScanner scanner;
+    const auto ends = [&](char c) { return scanner.ends_with(c); };
+    return kind_ == Kind::kCall && text.starts_with('{') && std::ranges::none_of(text, ends);
   }
 
   // Gives the front of what is held as what it is.

@@ -9,6 +9,7 @@
 #include <fmt/core.h>
 
 #include "server/api/json_scanner.h"
+#include "server/api/stop_strings.h"
 
 namespace foe {
 namespace {
@@ -35,6 +36,9 @@ class PythonReader {
     next();
     return text_.empty();
   }
+
+  // Whether read_calls() returned false only because the text ends too early.
+  bool ran_out() const { return ran_out_ || text_.empty(); }
 
  private:
   // Skips white space. Returns the next character, or 0 at the end.
@@ -119,7 +123,7 @@ class PythonReader {
         out += c;
       }
     }
-    if (i >= text_.size()) return false;
+    if (i >= text_.size()) return run_out();
     out += '"';
     text_.remove_prefix(i + 1);
     return true;
@@ -129,13 +133,14 @@ class PythonReader {
   bool read_escape(std::size_t& i, std::string& out) {
     constexpr std::string_view kSame = "\\\"nrtbf", kHex = "0123456789abcdefABCDEF";
     constexpr std::array<std::pair<char, std::size_t>, 3> kNumbers = {{{'x', 2}, {'u', 4}, {'U', 8}}};
-    if (i == text_.size()) return false;
+    if (i == text_.size()) return run_out();
     const char c = text_[i++];
     if (c == '\n') return true;  // the line goes on
     for (const auto& [letter, digits] : kNumbers) {
       if (c != letter) continue;
       const std::string_view number = text_.substr(i, digits);
-      if (number.size() < digits || number.find_first_not_of(kHex) != number.npos) return false;
+      if (number.find_first_not_of(kHex) != number.npos) return false;
+      if (number.size() < digits) return run_out();
       i += digits;
       return append_code_point(static_cast<std::uint32_t>(std::stoul(std::string(number), nullptr, 16)), out);
     }
@@ -192,17 +197,39 @@ class PythonReader {
     }
   }
 
+  bool run_out() {
+    ran_out_ = true;
+    return false;
+  }
+
   std::string_view text_;
+  bool ran_out_ = false;
 };
 
-}  // namespace
+constexpr std::string_view kPythonEnd = "<|python_end|>";
 
-std::optional<std::vector<WrittenCall>> python_calls(std::string_view text, const ToolUse&) {
+// Returns the text without the markers in front of it.
+std::string_view without_begin(std::string_view text) {
   text = trim(text);
   for (const std::string_view begin : {"<|python_start|>", "<|python_tag|>"})
     if (text.starts_with(begin)) text = trim(text.substr(begin.size()));
-  constexpr std::string_view kEnd = "<|python_end|>";
-  if (text.ends_with(kEnd)) text.remove_suffix(kEnd.size());
+  return text;
+}
+
+}  // namespace
+
+bool may_begin_python_calls(std::string_view text) {
+  text = without_begin(text);
+  if (!text.starts_with('[')) return true;
+  text.remove_suffix(text.ends_with(kPythonEnd) ? kPythonEnd.size() : overlap(text, kPythonEnd));
+  std::vector<WrittenCall> calls;
+  PythonReader reader(text);
+  return reader.read_calls(calls) || reader.ran_out();
+}
+
+std::optional<std::vector<WrittenCall>> python_calls(std::string_view text, const ToolUse&) {
+  text = without_begin(text);
+  if (text.ends_with(kPythonEnd)) text.remove_suffix(kPythonEnd.size());
   std::vector<WrittenCall> calls;
   if (!PythonReader(text).read_calls(calls)) return std::nullopt;
   for (const WrittenCall& call : calls)

@@ -14,4 +14,7 @@ namespace foe {
 // dicts. Nothing if the text is something else.
 std::optional<std::vector<WrittenCall>> python_calls(std::string_view text, const ToolUse& use);
 
+// Whether the text may go on such that python_calls() returns calls of it. May be true where it is not so.
+bool may_begin_python_calls(std::string_view text);
+
 }  // namespace foe

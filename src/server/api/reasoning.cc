@@ -12,6 +12,10 @@ namespace foe {
 
 std::span<const ReasoningSyntax> reasoning_syntaxes() {
   static constexpr std::string_view kBegin = "<think>", kEnd = "</think>";
+  // Cohere's Command.
+  static constexpr std::string_view kThink[] = {"<|START_THINKING|>", "<|END_THINKING|>"};
+  static constexpr std::string_view kText[] = {"<|START_TEXT|>", "<|END_TEXT|>"};
+  static constexpr std::string_view kResponse[] = {"<|START_RESPONSE|>", "<|END_RESPONSE|>"};
   static const ReasoningSyntax kRows[] = {
       {.name = "openai_gptoss",
        .in_source = {"<|channel|>analysis"},
@@ -22,6 +26,37 @@ std::span<const ReasoningSyntax> reasoning_syntaxes() {
       {.name = "seed_oss", .in_source = {"<seed:think>"}, .begin = "<seed:think>", .end = "</seed:think>"},
       {.name = "deepseek_r1", .in_source = {"<｜Assistant｜>", kEnd}, .begin = kBegin, .end = kEnd, .from_start = true},
       {.name = "minimax_m2", .in_source = {"]~b]", kEnd}, .begin = kBegin, .end = kEnd, .from_start = true},
+      {.name = "cohere_command4",
+       .in_source = {kThink[0], kText[0]},
+       .begin = kThink[0],
+       .end = kThink[1],
+       .content_begins = {kText[0], kResponse[0]},
+       .content_ends = {kText[1], kResponse[1]}},
+      {.name = "cohere_command3",
+       .in_source = {kThink[0]},
+       .begin = kThink[0],
+       .end = kThink[1],
+       .content_begins = {kResponse[0]},
+       .content_ends = {kResponse[1]}},
+      {.name = "gemma4", .in_source = {"<|channel>thought"}, .begin = "<|channel>thought", .end = "<channel|>"},
+      {.name = "granite",
+       .in_source = {"Here is my thought process:"},
+       .begin = "Here is my thought process:",
+       .end = "Here is my response:",
+       .also_begin = "Here's my thought process:",
+       .also_end = "Here's my response:"},
+      {.name = "hunyuan_a13b",
+       .in_source = {"<tool_calls>[", kEnd},
+       .begin = kBegin,
+       .end = kEnd,
+       .content_begins = {"<answer>"},
+       .content_ends = {"</answer>"}},
+      {.name = "ernie45",
+       .in_source = {kBegin, "</response>"},
+       .begin = kBegin,
+       .end = kEnd,
+       .content_begins = {"<response>"},
+       .content_ends = {"</response>"}},
       {.name = "qwen3", .in_source = {kEnd}, .begin = kBegin, .end = kEnd},
       {.name = "deepseek_v3", .begin = kBegin, .end = kEnd},
       {.name = "glm45", .begin = kBegin, .end = kEnd},
@@ -55,7 +90,8 @@ std::vector<std::string> reasoning_syntax_names() {
 
 ReasoningStart reasoning_start(const ReasoningSyntax& syntax, std::string_view prompt, bool thinks) {
   const std::string_view text = prompt.substr(0, trimmed_size(prompt));
-  if (text.ends_with(syntax.begin)) return ReasoningStart::kAtOnce;
+  const bool begun = text.ends_with(syntax.begin) || (!syntax.also_begin.empty() && text.ends_with(syntax.also_begin));
+  if (begun) return ReasoningStart::kAtOnce;
   if (text.ends_with(syntax.end)) return ReasoningStart::kNowhere;
   return syntax.from_start && thinks ? ReasoningStart::kAtOnce : ReasoningStart::kAtMark;
 }

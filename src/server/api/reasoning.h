@@ -12,9 +12,12 @@ struct ReasoningSyntax {
   std::string_view name;  // as vLLM's --reasoning-parser has it
   // What the templates of models have that write so, all of these texts. Without any, only its name selects the row.
   std::vector<std::string_view> in_source = {};
-  std::string_view begin = {}, end = {};  // the texts between which the reasoning is
-  bool harmony = false;                   // the format of gpt-oss, which has a reader of its own
-  bool from_start = false;                // an answer begins in its reasoning, unless the prompt has ended that
+  std::string_view begin = {}, end = {};            // the texts between which the reasoning is
+  std::string_view also_begin = {}, also_end = {};  // other texts for them
+  // The texts between which the content behind the reasoning may be, and which are no part of it.
+  std::vector<std::string_view> content_begins = {}, content_ends = {};
+  bool harmony = false;     // the format of gpt-oss, which has a reader of its own
+  bool from_start = false;  // an answer begins in its reasoning, unless the prompt has ended that
 };
 
 // Where the reasoning of an answer begins.

@@ -7,8 +7,10 @@
 
 #include "base/error.h"
 #include "base/strict_json.h"
+#include "server/api/gemma_calls.h"
 #include "server/api/harmony.h"
 #include "server/api/json_scanner.h"
+#include "server/api/json_text.h"
 #include "server/api/python_calls.h"
 
 namespace foe {
@@ -25,15 +27,11 @@ std::optional<json> parsed(std::string_view text) {
   }
 }
 
-std::string quoted(const std::string& text) {
-  return json(text).dump(-1, ' ', false, json::error_handler_t::replace);
-}
-
 // Reads an object with a name and arguments, which some models call parameters.
-std::optional<WrittenCall> call_in(std::string_view text) {
+std::optional<WrittenCall> call_in(std::string_view text, const char* name_key = "name") {
   const std::optional<json> object = parsed(text);
   if (!object || !object->is_object()) return std::nullopt;
-  const auto name = object->find("name");
+  const auto name = object->find(name_key);
   if (name == object->end() || !name->is_string()) return std::nullopt;
   std::string_view arguments = value_of(text, "arguments");
   if (arguments.empty()) arguments = value_of(text, "parameters");
@@ -49,16 +47,26 @@ Calls one_call(std::string_view text, const ToolUse&) {
 }
 
 // Reads an array of calls.
-Calls calls_in_array(std::string_view text) {
+Calls calls_in_array(std::string_view text, const char* name_key = "name") {
   const std::optional<json> array = parsed(text);
   if (!array || !array->is_array() || array->empty()) return std::nullopt;
   std::vector<WrittenCall> calls;
   for (const std::string_view item : items_of(text)) {
-    const std::optional<WrittenCall> call = call_in(item);
+    const std::optional<WrittenCall> call = call_in(item, name_key);
     if (!call) return std::nullopt;
     calls.push_back(*call);
   }
   return calls;
+}
+
+// Granite and Hunyuan.
+Calls array_of_calls(std::string_view text, const ToolUse&) {
+  return calls_in_array(trim(text));
+}
+
+// Cohere's Command: an array of calls, each with an id of its own besides, which nobody needs.
+Calls cohere_calls(std::string_view text, const ToolUse&) {
+  return calls_in_array(trim(text), "tool_name");
 }
 
 // Llama 3: one object or several, with semicolons between them, perhaps behind a token that says so.
@@ -82,6 +90,15 @@ Calls llama_calls(std::string_view text, const ToolUse&) {
       break;
   }
   return text.empty() && !calls.empty() ? Calls(calls) : std::nullopt;
+}
+
+// Whether the first object may still come to be a call.
+bool may_begin_llama_calls(std::string_view text) {
+  text = trim(text);
+  if (!text.starts_with('{')) return true;
+  JsonScanner scanner;
+  const auto end = std::find_if(text.begin(), text.end(), [&](char c) { return scanner.ends_with(c); });
+  return end == text.end() || call_in(text.substr(0, static_cast<std::size_t>(end - text.begin()) + 1));
 }
 
 // Mistral: an array of calls or, since its tokenizer's version 11, the name and then the arguments, perhaps with tokens
@@ -115,8 +132,8 @@ Calls call_of_texts(const std::string& name, const std::vector<std::pair<std::st
   std::string arguments;
   for (const auto& [key, text] : texts) {
     const bool is_string = use.strings.contains({name, key}) || !parsed(text);
-    arguments += fmt::format("{}{}: {}", arguments.empty() ? "{" : ", ", quoted(key),
-                             is_string ? quoted(text) : std::string(trim(text)));
+    arguments += fmt::format("{}{}: {}", arguments.empty() ? "{" : ", ", json_text(key),
+                             is_string ? json_text(text) : std::string(trim(text)));
   }
   if (!arguments.empty()) arguments += '}';
   const std::optional<std::string> read = arguments_in(arguments);  // a key may be there twice
@@ -199,6 +216,8 @@ std::span<const ToolSyntax> tool_syntaxes() {
                                                           "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>",
                                                           "<｜tool▁sep｜>"};
   static const std::vector<std::string_view> kPython = {"<|python_start|>", "<|python_end|>", "<|python_tag|>"};
+  static constexpr std::string_view kFunctionTag = "<function_call>";
+  static const std::vector<std::string_view> kAction = {"<|START_ACTION|>", "<|END_ACTION|>"};
   static const ToolSyntax kRows[] = {
       {.name = "glm45",
        .in_source = "<arg_key>",
@@ -241,10 +260,54 @@ std::span<const ToolSyntax> tool_syntaxes() {
        .in_source = R"("parameters": dictionary of argument name and its value)",
        .whole = "{",
        .markers = {"<|python_tag|>"},
-       .parse = llama_calls},
-      {.name = "pythonic", .in_source = "[func_name1(", .whole = "[", .markers = kPython, .parse = python_calls},
+       .parse = llama_calls,
+       .may_begin = may_begin_llama_calls},
+      {.name = "pythonic",
+       .in_source = "[func_name1(",
+       .whole = "[",
+       .markers = kPython,
+       .parse = python_calls,
+       .may_begin = may_begin_python_calls},
       {.name = "openai", .in_source = "<|channel|>analysis", .markers = harmony_markers(), .harmony = true},
-      {.name = "llama4_pythonic", .in_source = "[func_name1(", .whole = "[", .markers = kPython, .parse = python_calls},
+      {.name = "llama4_pythonic",
+       .whole = "[",
+       .markers = kPython,
+       .parse = python_calls,
+       .may_begin = may_begin_python_calls},
+      {.name = "granite",
+       .in_source = "<|tool_call|>",
+       .begin = "<|tool_call|>",
+       .also_begin = kTags[0],
+       .ends_itself = true,
+       .markers = {"<|tool_call|>", kTags[0]},
+       .parse = array_of_calls},
+      {.name = "granite-20b-fc",
+       .in_source = kFunctionTag,
+       .begin = kFunctionTag,
+       .ends_itself = true,
+       .markers = {kFunctionTag},
+       .parse = one_call},
+      {.name = "granite4", .begin = kTags[0], .end = kTags[1], .markers = kTags, .parse = one_call},
+      {.name = "ernie45", .begin = kTags[0], .end = kTags[1], .markers = kTags, .parse = one_call},
+      {.name = "hunyuan_a13b",
+       .in_source = "<tool_calls>[",
+       .begin = "<tool_calls>",
+       .end = "</tool_calls>",
+       .markers = {"<tool_calls>", "</tool_calls>"},
+       .parse = array_of_calls},
+      {.name = "cohere_command3",
+       .in_source = kAction[0],
+       .begin = kAction[0],
+       .end = kAction[1],
+       .markers = kAction,
+       .parse = cohere_calls},
+      {.name = "cohere_command4", .begin = kAction[0], .end = kAction[1], .markers = kAction, .parse = cohere_calls},
+      {.name = "gemma4",
+       .in_source = "<|tool_call>call:",
+       .begin = "<|tool_call>",
+       .end = "<tool_call|>",
+       .markers = {"<|tool_call>", "<tool_call|>", kGemmaQuote},
+       .parse = gemma_calls},
   };
   return kRows;
 }
@@ -252,7 +315,9 @@ std::span<const ToolSyntax> tool_syntaxes() {
 const ToolSyntax* tool_syntax_for(std::string_view name, std::string_view template_source) {
   if (name == "none") return nullptr;
   for (const ToolSyntax& row : tool_syntaxes())
-    if (name == "auto" ? template_source.find(row.in_source) != template_source.npos : name == row.name) return &row;
+    if (name == "auto" ? !row.in_source.empty() && template_source.find(row.in_source) != template_source.npos
+                       : name == row.name)
+      return &row;
   if (name == "auto") return nullptr;
   fail("expected one of {}, got {}", fmt::join(tool_syntax_names(), ", "), shorten(std::string(name)));
 }

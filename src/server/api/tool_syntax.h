@@ -17,10 +17,14 @@ struct WrittenCall {
 };
 
 struct ToolSyntax {
-  std::string_view name;       // as vLLM's --tool-call-parser has it
-  std::string_view in_source;  // what the templates of models have that write so
-  // The texts between which calls are. Without `end`, calls go to the next `begin`, or to the end of the answer.
+  std::string_view name;  // as vLLM's --tool-call-parser has it
+  // What the templates of models have that write so. Without it, only its name selects the row.
+  std::string_view in_source = {};
+  // The texts between which calls are. Without `end`, calls go to the next `begin`, or to the end of the answer, or
+  // with `ends_itself` to the end of the JSON that comes next.
   std::string_view begin = {}, end = {};
+  std::string_view also_begin = {};  // another text for `begin`
+  bool ends_itself = false;
   bool needs_end = false;  // whether nothing but `end` shows that a call is whole
   std::string_view whole =
       {};  // without `begin`: what an answer begins with that is calls as a whole, unless with a marker
@@ -30,6 +34,8 @@ struct ToolSyntax {
   bool short_ids = false;  // whether the templates refuse ids of calls that are not nine letters and digits
   // Returns the calls in what is between `begin` and `end`, or nothing if it is something else. Null with `harmony`.
   std::optional<std::vector<WrittenCall>> (*parse)(std::string_view text, const ToolUse& use) = nullptr;
+  // With `whole`: whether a text may go on such that `parse` returns calls of it. Null if nobody can say that.
+  bool (*may_begin)(std::string_view text) = nullptr;
 };
 
 // Returns the arguments of a call: `text` if it is an object, what is in it if it is a string with an object. Without

@@ -183,6 +183,74 @@ TEST(AutoCalls, Deepseek) {
     EXPECT_EQ(read(text), "`Hm. <｜tool▁calls▁begin｜>" + text + "<｜tool▁calls▁end｜>`");
 }
 
+TEST(AutoCalls, GraniteEndsWithItsJson) {
+  const auto read = [](const std::string& text) { return read_all(auto_use("granite"), text); };
+  const std::string f = R"([{"name": "f", "arguments": {"a": "]<tool_call>"}}])";
+  const std::string both = R"([{"name": "f"}, {"name": "get-it", "arguments": {}}])";
+  EXPECT_EQ(read("<|tool_call|>" + f), R"(`` f{"a": "]<tool_call>"})");
+  EXPECT_EQ(read("I see.\n<tool_call> \n" + both + "\nSo. <|tool_call|>" + both),
+            "`I see.\nSo.` f{} get-it{} f{} get-it{}");
+  for (const std::string text :
+       {"<|tool_call|>", "<|tool_call|>[{\"name\": \"f\"}", "<|tool_call|> none", "<|tool_call|>[]",
+        "a <tool_call>[{\"name\": \"h\"}] b", "<tool_call>{\"name\": \"f\"}", "<|tool_cal"})
+    expect_content("granite", text);
+  EXPECT_EQ(read("<|tool_call|><tool_call>" + f), R"(`<|tool_call|>` f{"a": "]<tool_call>"})");
+  EXPECT_EQ(read_all(auto_use("granite-20b-fc"), R"(<function_call> {"name": "f"}<function_call>{"name": "get-it"} )"),
+            "`` f{} get-it{}");
+}
+
+TEST(AutoCalls, HunyuanErnieAndCohere) {
+  EXPECT_EQ(
+      read_all(
+          auto_use("hunyuan_a13b"),
+          R"(Hm.<tool_calls>[{"name": "f", "arguments": {"a": "</tool_calls>"}}, {"name": "get-it"}]</tool_calls>)"),
+      R"(`Hm.` f{"a": "</tool_calls>"} get-it{})");
+  expect_content("hunyuan_a13b", R"(<tool_calls>{"name": "f"}</tool_calls>)");
+  for (const char* syntax : {"ernie45", "granite4"})
+    EXPECT_EQ(read_all(auto_use(syntax), "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>\n"),
+              R"(`` f{"a": 1})");
+  for (const char* syntax : {"cohere_command3", "cohere_command4"}) {
+    EXPECT_EQ(read_all(auto_use(syntax),
+                       R"(<|START_ACTION|>[
+    {"tool_call_id": "0", "tool_name": "f", "parameters": {"a": 1}},
+    {"tool_call_id": "1", "tool_name": "get-it", "parameters": {}}
+]<|END_ACTION|>)"),
+              R"(`` f{"a": 1} get-it{})");
+    expect_content(syntax, R"(<|START_ACTION|>[{"name": "f", "parameters": {}}]<|END_ACTION|>)");
+  }
+}
+
+TEST(AutoCalls, Gemma) {
+  ToolUse use = auto_use("gemma4");
+  use.strings.emplace("f", "a");
+  const auto read = [&](const std::string& text) { return read_all(use, "<|tool_call>" + text + "<tool_call|>"); };
+  EXPECT_EQ(
+      read(R"(call:f{a:<|"|>it's "so", {1}<|"|>,b:3,c:[true, null,-1.5e3,<|"|><|"|>],d:{x:{},<|"|>y z<|"|>:[]}})"),
+      R"(`` f{"a": "it's \"so\", {1}", "b": 3, "c": [true, null, -1.5e3, ""], "d": {"x": {}, "y z": []}})");
+  EXPECT_EQ(read("call:get-it{}<tool_call|>\n<|tool_call>call: f { a : 3 , b : so it is , c:{a:3} }"),
+            R"(`` get-it{} f{"a": "3", "b": "so it is", "c": {"a": 3}})");
+  const std::string deep(40, '['), end(40, ']');
+  for (const std::string text :
+       {"call:f", "f{}", "call:h{}", "call:f{} x", "call:f{a}", "call:f{a:}", "call:f{:1}", "call:f{a:1,}",
+        "call:f{a:1,a:2}", "call:f{a:[1}", "call:f{a:<|\"|>x}", "call:f{a:1]", "call:f{a:{}x}", ""})
+    EXPECT_EQ(read(text), "`<|tool_call>" + text + "<tool_call|>`");
+  EXPECT_EQ(read("call:f{a:" + deep + end + "}"), "`<|tool_call>call:f{a:" + deep + end + "}<tool_call|>`");
+}
+
+// What cannot come to be a call any more comes at once.
+TEST(AutoCalls, TextsInBracketsAreNotHeldBack) {
+  for (const auto& [syntax, text, held] :
+       std::vector<std::array<const char*, 3>>{{"pythonic", "[1] See", "[1"},
+                                               {"pythonic", "[f(a='x'), g", "[f(a='\\u00"},
+                                               {"pythonic", "[f()] and", "[f()]<|python_e"},
+                                               {"llama3_json", "{\"a\": [1]} ", "{\"name\": \"f\""}}) {
+    const ToolUse use = auto_use(syntax);
+    EXPECT_EQ(make_tool_call_reader(use)->push(held).content, "") << held;
+    const bool known = make_tool_call_reader(use)->push(text).content == text;
+    EXPECT_EQ(known, std::string(text).find(", g") == std::string::npos) << text;
+  }
+}
+
 TEST(AutoCalls, AtMostOneIfThatIsAskedFor) {
   ToolUse use = auto_use("hermes");
   use.parallel = false;
@@ -200,6 +268,11 @@ TEST(AutoCalls, TheTemplateShowsHowTheyAreWritten) {
   EXPECT_EQ(name("{{ '[TOOL_CALLS]' }}"), "mistral");
   EXPECT_EQ(name("{{ '[func_name1(param=value), ...]' }}"), "pythonic");
   EXPECT_EQ(name("{{ '<|channel|>analysis' }}"), "openai");
+  EXPECT_EQ(name("respond with <|tool_call|> followed by a list"), "granite");
+  EXPECT_EQ(name("{{ '<function_call> ' }}"), "granite-20b-fc");
+  EXPECT_EQ(name("{{ '<tool_calls>[{...' }}"), "hunyuan_a13b");
+  EXPECT_EQ(name("<|START_ACTION|>["), "cohere_command3");
+  EXPECT_EQ(name("{{ '<|tool_call>call:' }}"), "gemma4");
   EXPECT_EQ(name("{{ m.content }}"), "none");
   EXPECT_EQ(tool_syntax_for("none", "<tool_call>"), nullptr);
   EXPECT_EQ(tool_syntax_for("mistral", "<tool_call>")->name, "mistral");

@@ -82,6 +82,9 @@ TEST(Harmony, HasCalls) {
                           kCallOfF + "<|call|>"),
             "`` `` get-it{} f{}");
   EXPECT_EQ(harmony_parts(" to=functions.f<|channel|>commentary<|message|>{\"b\": 2}"), R"(`` `` f{"b": 2})");
+  // One that is cut is not there, and is no content either.
+  EXPECT_EQ(harmony_parts(kCallOfF + "{}<|call|>" + kCallOfF + " {\"a\": \"}"), "`` `` f{}");
+  EXPECT_EQ(harmony_parts(kCallOfF + " {"), "`` ``");
   // What is no call is content.
   EXPECT_EQ(harmony_parts(kCallOfF + "{\"a\": <|call|>"), "`` `{\"a\": `");
   EXPECT_EQ(harmony_parts("<|channel|>commentary to=functions.h<|message|>{}<|call|>"), "`` `{}`");

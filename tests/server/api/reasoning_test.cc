@@ -87,6 +87,35 @@ TEST(Reasoning, CallsAreReadBehindIt) {
   EXPECT_EQ(read(call), "`` `` f{}");
 }
 
+// Some models write their content between marks, too.
+TEST(Reasoning, MarksOfContentAreLeftOut) {
+  const auto hunyuan = [](const std::string& text) { return parts_of(reasoning_of("hunyuan_a13b", kAtMark), text); };
+  EXPECT_EQ(hunyuan("<think>\nWell.\n</think>\n<answer>\nYes.\n</answer>\n"), "`Well.` `Yes.`");
+  EXPECT_EQ(hunyuan("<answer>\n a \n b </answer> <answer>c"), "`` `a \n b<answer>c`");
+  EXPECT_EQ(hunyuan("<think>a</think> <answer>Yes</answ"), "`a` `Yes</answ`");
+  EXPECT_EQ(hunyuan("<think>a</think>b</answer>"), "`a` `b</answer>`");
+  EXPECT_EQ(hunyuan("<think>a</think><answer>So.<tool_call>{\"name\": \"f\"}</tool_call>\n</answer>"), "`a` `So.` f{}");
+  EXPECT_EQ(hunyuan("<think>a</think><ans"), "`a` `<ans`");
+  EXPECT_EQ(parts_of(reasoning_of("ernie45", kAtOnce), "abc\n</think>\n\n<response>\ndef\n</response>\n"),
+            "`abc` `def`");
+  EXPECT_EQ(parts_of(reasoning_of("ernie45", kAtOnce), "abc\n</think>\ndef"), "`abc` `def`");
+  const std::string thought = "<|START_THINKING|>a<|END_THINKING|>";
+  for (const char* name : {"cohere_command3", "cohere_command4"}) {
+    EXPECT_EQ(parts_of(reasoning_of(name, kAtMark), thought + "<|START_RESPONSE|>b<|END_RESPONSE|>"), "`a` `b`");
+    EXPECT_EQ(parts_of(reasoning_of(name, kNowhere), "<|START_RESPONSE|>b<|END_RESPONSE|>"), "`` `b`");
+  }
+  EXPECT_EQ(parts_of(reasoning_of("cohere_command4", kAtMark), thought + "<|START_TEXT|>b<|END_TEXT|>"), "`a` `b`");
+}
+
+TEST(Reasoning, MarksMayHaveSeveralForms) {
+  const auto granite = [](const std::string& text) { return parts_of(reasoning_of("granite", kAtMark), text); };
+  EXPECT_EQ(granite("Here is my thought process: a b\nHere is my response: c"), "`a b` `c`");
+  EXPECT_EQ(granite("Here's my thought process:\na Here is my\n\nHere's my response:\n\nc"), "`a Here is my` `c`");
+  EXPECT_EQ(granite("Here is my"), "`` `Here is my`");
+  EXPECT_EQ(granite("Here is my answer."), "`` `Here is my answer.`");
+  EXPECT_EQ(parts_of(reasoning_of("gemma4", kAtMark), "<|channel>thought\na\n<channel|>b"), "`a` `b`");
+}
+
 TEST(Reasoning, RequiredCallsAreReadBehindItToo) {
   const ToolUse tools{.choice = ToolChoice::kRequired, .names = {"f"}};
   const std::string calls = R"([{"name": "f", "parameters": {"a": 1}}])";
@@ -115,6 +144,12 @@ TEST(Reasoning, TheTemplateShowsHowItIsWritten) {
   EXPECT_EQ(name("{{ '<｜Assistant｜>' }}{{ c.split('</think>') }}"), "deepseek_r1");
   EXPECT_EQ(name("{{ '[THINK]' }}"), "mistral");
   EXPECT_EQ(name("{{ '<|channel|>analysis<|message|>' }}"), "openai_gptoss");
+  EXPECT_EQ(name("<|START_THINKING|><|START_RESPONSE|>"), "cohere_command3");
+  EXPECT_EQ(name("<|START_THINKING|><|START_TEXT|>"), "cohere_command4");
+  EXPECT_EQ(name("{{ '<|channel>thought\\n' }}"), "gemma4");
+  EXPECT_EQ(name("Write \"Here is my thought process:\" first"), "granite");
+  EXPECT_EQ(name("<tool_calls>[{...}]</tool_calls>{{ '<think>\\n\\n</think>' }}"), "hunyuan_a13b");
+  EXPECT_EQ(name("{{ '<response>\\n</response>' }}{{ '<think>' }}"), "ernie45");
   EXPECT_EQ(name("{{ m.content }}"), "none");
   EXPECT_EQ(reasoning_syntax_for("none", "</think>"), nullptr);
   EXPECT_EQ(reasoning_syntax_for("glm45", "[THINK]")->name, "glm45");
