@@ -66,8 +66,8 @@ char keyword_type(const std::string& name, const SchemaPlace& keyword) {
 }
 
 bool is_annotation(const std::string& name) {
-  // The last four are OpenAPI's.
-  constexpr std::array<std::string_view, 18> kNames = {"title",
+  // From "discriminator" to "xml" they are OpenAPI's; "strict" belongs beside a tool's schema, and is often within it.
+  constexpr std::array<std::string_view, 19> kNames = {"title",
                                                        "description",
                                                        "default",
                                                        "examples",
@@ -84,7 +84,8 @@ bool is_annotation(const std::string& name) {
                                                        "discriminator",
                                                        "example",
                                                        "externalDocs",
-                                                       "xml"};
+                                                       "xml",
+                                                       "strict"};
   return name.starts_with("x-") || std::find(kNames.begin(), kNames.end(), name) != kNames.end();
 }
 

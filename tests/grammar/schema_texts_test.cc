@@ -95,8 +95,9 @@ TEST(Grammar, ObjectsHaveWhatTheirSchemaListsUnlessItSaysMore) {
   GrammarMatcher open(compile_grammar({Constraint::Kind::kJsonSchema, listed, /*open_objects=*/true}), make_table({}));
   for (const char byte : std::string_view(R"({"b":1,"c":2})")) open.accept(static_cast<std::uint8_t>(byte));
   EXPECT_TRUE(open.complete());
-  expect_texts(R"({"type":"object","x-order":1,"discriminator":{"propertyName":"t"},"properties":{"t":{"const":1}}})",
-               {R"({"t":1})"}, {});
+  expect_texts(
+      R"({"type":"object","x-order":1,"strict":true,"discriminator":{"propertyName":"t"},"properties":{"t":{"const":1}}})",
+      {R"({"t":1})"}, {});
 }
 
 // The characters of a long text are counted beside the automaton of its pattern.
