@@ -34,9 +34,11 @@ struct SamplingParams {
   std::vector<std::int32_t> allowed_tokens = {};          // only these are chosen, in ascending order; empty: all
   std::vector<std::vector<std::int32_t>> bad_words = {};  // runs of tokens that the output may not have, none empty
   int min_tokens = 0;                                     // stop ids are not chosen until the output has so many tokens
-  std::uint64_t seed = 0;    // output token n is drawn with random number (seed, n), whatever else runs
-  int logprobs = -1;         // report each output token's logprob and so many of the most likely tokens; -1: nothing
-  int prompt_logprobs = -1;  // the same for the tokens of the prompt
+  std::uint64_t seed = 0;  // output token n is drawn with random number (seed, n), whatever else runs
+  int logprobs = -1;       // report each output token's logprob and so many of the most likely tokens; -1: nothing
+  // With logprobs, not empty: these tokens and the chosen one are reported, in place of the most likely ones.
+  std::vector<std::int32_t> logprob_tokens = {};
+  int prompt_logprobs = -1;  // as logprobs, for the tokens of the prompt
   // The first token of the prompt that is reported. What comes before it gives no logits, and may be found in the
   // prefix cache.
   int prompt_logprobs_from = 1;

@@ -120,7 +120,7 @@ SampledToken BatchSampler::sample_row(Sampler& sampler, const Row& row) {
   if (!row.candidates.empty()) return {sampler.choose(row.candidates, request, row.at.text)};
   const std::int32_t token = sampler.choose(row.logits_V, request, row.at.text, row.counts, row.allowed);
   if (params.logprobs < 0) return {token};
-  return {token, sampler.logprobs(row.logits_V, token, params.logprobs)};
+  return {token, sampler.logprobs(row.logits_V, token, params.logprobs, params.logprob_tokens)};
 }
 
 // A row that assumes a token is sampled in the round after the row before it, and only if that has chosen this token.

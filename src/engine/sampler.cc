@@ -107,6 +107,8 @@ void validate(const SamplingParams& p) {
   for (const LogitBias& bias : p.logit_bias) check_range("logit_bias", bias.bias, -100.0f, 100.0f);
   if (p.min_tokens < 0) fail("min_tokens: expected 0 or more, got {}", p.min_tokens);
   check_logprobs("logprobs", p.logprobs);
+  if (p.logprob_tokens.size() > kMaxLogprobTokens)
+    fail("logprob_token_ids: expected at most {} tokens, got {}", kMaxLogprobTokens, p.logprob_tokens.size());
   check_logprobs("prompt_logprobs", p.prompt_logprobs);
 }
 
@@ -117,6 +119,7 @@ void validate(const Request& request, int vocab_size) {
     for (const std::int32_t token : *tokens) check_token("token", token, vocab_size);
   for (const LogitBias& bias : p.logit_bias) check_token("logit_bias", bias.token, vocab_size);
   for (const std::int32_t token : p.allowed_tokens) check_token("allowed_token_ids", token, vocab_size);
+  for (const std::int32_t token : p.logprob_tokens) check_token("logprob_token_ids", token, vocab_size);
   if (!std::ranges::is_sorted(p.allowed_tokens, std::ranges::less_equal()))
     fail("allowed_token_ids: expected ids in ascending order, each once");
   for (const std::vector<std::int32_t>& word : p.bad_words) {
@@ -260,7 +263,8 @@ double Sampler::cut_nucleus(std::span<const float> weights, double top_p, double
   return sum;
 }
 
-LogprobEntry Sampler::logprobs(std::span<const float> logits_V, std::int32_t token, int top) {
+LogprobEntry Sampler::logprobs(std::span<const float> logits_V, std::int32_t token, int top,
+                               std::span<const std::int32_t> others) {
   const double largest = largest_logit(logits_V);
   double sum = 0.0;
   for (const float x : logits_V)
@@ -271,10 +275,12 @@ LogprobEntry Sampler::logprobs(std::span<const float> logits_V, std::int32_t tok
     return value <= 0.0 ? static_cast<float>(value) : kForbidden;
   };
   candidates_.clear();
-  if (top > 0) append_most_likely(logits_V, top, 0, candidates_);
+  if (top > 0 && others.empty()) append_most_likely(logits_V, top, 0, candidates_);
   LogprobEntry entry{logprob(logits_V[token]), {}, 1};
   for (const float x : logits_V) entry.rank += x > logits_V[token];
   for (const Candidate& c : candidates_) entry.top.push_back({c.token, logprob(c.logit)});
+  for (const std::int32_t other : others) entry.top.push_back({other, logprob(logits_V[other])});
+  if (!others.empty() && std::ranges::find(others, token) == others.end()) entry.top.push_back({token, entry.logprob});
   return entry;
 }
 

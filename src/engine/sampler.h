@@ -17,6 +17,7 @@ namespace foe {
 // The limits of a request. The logprobs of a prompt travel in one message (server/ranks/link.h), so kMaxPromptLogprobs
 // bounds how many tokens they name together, the prompt's own included.
 inline constexpr int kMaxLogprobs = 20;
+inline constexpr std::size_t kMaxLogprobTokens = 128;
 inline constexpr std::size_t kMaxLogitBias = 1024;
 inline constexpr std::size_t kMaxPromptLogprobs = 6 << 20;
 
@@ -64,10 +65,11 @@ class Sampler {
   // The same from candidates, in any order: at least the candidates_wanted() most likely tokens.
   std::int32_t choose(std::span<const Candidate> candidates, const Request& request, Text text);
 
-  // Returns the logprob of `token`, and the `top` most likely tokens with theirs. A logprob is the natural logarithm of
-  // the probability, whose denominator is summed in double in the order of the vocabulary; it is -inf where it would
-  // not be a number.
-  LogprobEntry logprobs(std::span<const float> logits_V, std::int32_t token, int top);
+  // Returns the logprob of `token`, and the `top` most likely tokens with theirs or, if there are any, `others` and
+  // `token`. A logprob is the natural logarithm of the probability, whose denominator is summed in double in the order
+  // of the vocabulary; it is -inf where it would not be a number.
+  LogprobEntry logprobs(std::span<const float> logits_V, std::int32_t token, int top,
+                        std::span<const std::int32_t> others = {});
 
  private:
   std::span<const float> adjust(std::span<const float> logits_V, const Request& request, Text text,

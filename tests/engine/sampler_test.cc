@@ -304,6 +304,22 @@ TEST(Sampler, ReportsTheModelsProbabilities) {
   EXPECT_EQ(sampler.logprobs(kLogits, 0, 20).top.size(), 5u);
 }
 
+TEST(Sampler, ReportsTokensThatAreAskedFor) {
+  Sampler sampler(5);
+  const LogprobEntry all = sampler.logprobs(kLogits, 1, 5);
+  const auto expect = [&](std::int32_t chosen, std::vector<std::int32_t> asked, std::vector<std::int32_t> reported) {
+    const LogprobEntry entry = sampler.logprobs(kLogits, chosen, 2, asked);
+    ASSERT_EQ(entry.top.size(), reported.size());
+    for (std::size_t i = 0; i < reported.size(); ++i) {
+      EXPECT_EQ(entry.top[i].token, reported[i]);
+      const auto same = std::ranges::find(all.top, reported[i], &TokenLogprob::token);
+      EXPECT_EQ(entry.top[i].logprob, same->logprob);
+    }
+  };
+  expect(1, {0, 4}, {0, 4, 1});
+  expect(4, {0, 4}, {0, 4});
+}
+
 std::string message(const Request& r) {
   try {
     validate(r, 70);
@@ -340,6 +356,8 @@ TEST(Sampler, ValidationNamesTheFieldAndItsRange) {
             "logit_bias: expected at most 1024 tokens, got 1025");
   EXPECT_EQ(refusal({.min_tokens = -1}), "min_tokens: expected 0 or more, got -1");
   EXPECT_EQ(refusal({.logprobs = 20, .prompt_logprobs = 20}), "accepted");
+  EXPECT_EQ(refusal({.logprob_tokens = std::vector<std::int32_t>(129)}),
+            "logprob_token_ids: expected at most 128 tokens, got 129");
   for (const int n : {-2, 21}) {
     EXPECT_THAT(refusal({.logprobs = n}), testing::StartsWith("logprobs: expected -1 (none) to 20, got"));
     EXPECT_THAT(refusal({.prompt_logprobs = n}), testing::StartsWith("prompt_logprobs: expected -1 (none) to 20, got"));

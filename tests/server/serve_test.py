@@ -282,6 +282,16 @@ class Api:
             self.assertEqual(ranks[:2], [1, 2])
             self.assertTrue(all(named["logprob"] <= 0 for named in place.values()))
 
+    def test_a_chat_may_begin_with_the_message_that_goes_on(self):
+        asked = dict(messages=[{"role": "user", "content": "hi"}, {"role": "assistant", "content": "It was"}], max_tokens=10,
+                     continue_final_message=True)
+        path = "/v1/chat/completions"
+        text = self.server.complete(path, **asked)["choices"][0]["message"]["content"]
+        echo = self.server.complete(path, echo=True, **asked)["choices"][0]["message"]["content"]
+        self.assertEqual(echo, "It was" + text)
+        with self.server.stream(path, echo=True, **asked) as chunks:
+            self.assertEqual("".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks), echo)
+
     def test_an_answer_has_openais_fields(self):
         answer = self.server.complete(model="tiny", prompt="hello there", max_tokens=5)
         self.assertTrue(answer["id"].startswith("cmpl-"))
@@ -410,6 +420,11 @@ class Api:
         self.assertEqual(echo["text"], fields["prompt"] + alone["text"])
         self.assertIsNone(echo["logprobs"]["token_logprobs"][0])
         self.assertEqual(echo["logprobs"]["token_logprobs"][-12:], reports["token_logprobs"])
+        asked = self.server.complete(**fields | dict(logprobs=0, logprob_token_ids=[300, 301],
+                                                     return_tokens_as_token_ids=True))["choices"][0]["logprobs"]
+        self.assertEqual(asked["token_logprobs"], reports["token_logprobs"])
+        for token, top in zip(asked["tokens"], asked["top_logprobs"]):
+            self.assertEqual(set(top), {"token_id:300", "token_id:301", token})
         # As lm-evaluation-harness asks for the likelihood of a text it has.
         ids = self.server.tokens(fields["prompt"])
         scored = self.server.complete(prompt=ids, max_tokens=1, logprobs=1, echo=True, temperature=0)["choices"][0]

@@ -205,8 +205,11 @@ ChatPrompt encode_chat(const json& object, const ServedModel& model) {
   if (continues) end_in_message(text, last);
   // The template has written the special tokens into the text.
   const EncodeOptions encoding{.add_special_tokens = read_bool(object, "add_special_tokens", false)};
+  // As vLLM has it, the content of the last message, if the answer is of the same role.
+  const bool same_role = !options.add_generation_prompt || last["role"] == "assistant";
   return {encode_prompt(text, "messages", model, encoding),
-          start_of_reasoning(model.reasoning, text, variables, continues ? &last : nullptr)};
+          start_of_reasoning(model.reasoning, text, variables, continues ? &last : nullptr),
+          read_bool(object, "echo", false) && same_role ? text_of(last) : ""};
 }
 
 GenerationRequest parse_chat_request(std::string_view body, const ServedModel& model) {
@@ -219,7 +222,9 @@ GenerationRequest read_chat_request(const json& object, const ServedModel& model
   request.api = Api::kChat;
   read_common(object, model, request);
   read_logprobs(object, request.sampling);
+  read_logprob_tokens(object, model, request.sampling);
   ChatPrompt prompt = encode_chat(object, model);
+  request.echoed = std::move(prompt.echoed);
   read_reasoning(object, model, prompt.reasoning, request);
   request.prompts.push_back(truncated(object, model, std::move(prompt.ids)));
   request.sampling.prompt_logprobs = request.prompt_logprobs;

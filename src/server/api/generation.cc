@@ -86,7 +86,9 @@ bool Generation::take(std::size_t index, const TokenEvent& event) {
   if (request_.max_tokens == 0) {  // the engine has chosen one token, as it always does
     piece.finish = FinishReason::kLength;
   } else {
-    if (piece.logprobs) report(choice, event.token, event.logprobs);
+    // All that was asked for by id is reported, and the token itself.
+    const std::size_t named = request_.sampling.logprob_tokens.size();
+    if (piece.logprobs) report(choice, event.token, event.logprobs, named > 0 ? named + 1 : most_likely_reported());
     if (piece.token_ids) piece.token_ids->push_back(event.token);
     if (receipt_) receipt_->choices[index].tokens.push_back(event.token);
     const std::string text = text_of(choice, event);
@@ -133,12 +135,13 @@ void Generation::begin(std::size_t index, const TokenEvent& event) {
   if (request_.sampling.prompt_logprobs >= 0 && event.prompt.size() + 1 != prompt.size())
     foe::fail("expected logprobs of {} prompt tokens from the ranks, got {}", prompt.size() - 1, event.prompt.size());
   if (request_.prompt_logprobs >= 0) report_prompt(choice, prompt, event.prompt);
+  choice.piece.text = request_.echoed;
   if (!request_.echo) return;
   choice.piece.text = tokenizer_.decode(prompt, request_.skip_special_tokens);
   if (choice.piece.logprobs) {
     StreamDecoder decoder(tokenizer_, request_.skip_special_tokens);
     for (std::size_t i = 0; i < prompt.size(); ++i) {
-      report(choice, prompt[i], i == 0 ? std::optional<LogprobEntry>() : event.prompt[i - 1]);
+      report(choice, prompt[i], i == 0 ? std::optional<LogprobEntry>() : event.prompt[i - 1], most_likely_reported());
       choice.characters += characters_in(decoder.push(prompt[i]));
     }
   }
@@ -202,7 +205,8 @@ std::optional<std::int64_t> Generation::reasoning_tokens(const Choice& choice) c
   return tokens;
 }
 
-void Generation::report(Choice& choice, std::int32_t token, const std::optional<LogprobEntry>& entry) {
+void Generation::report(Choice& choice, std::int32_t token, const std::optional<LogprobEntry>& entry,
+                        std::size_t most) {
   const auto name = [&](std::int32_t id) {
     return request_.tokens_as_ids ? fmt::format("token_id:{}", id) : std::string(tokenizer_.token_bytes(id));
   };
@@ -210,7 +214,7 @@ void Generation::report(Choice& choice, std::int32_t token, const std::optional<
   if (entry) {
     report.logprob = entry->logprob;
     for (const TokenLogprob& top : entry->top) {
-      if (static_cast<int>(report.top.size()) == request_.sampling.logprobs) break;  // prompt_logprobs may want more
+      if (report.top.size() == most) break;  // prompt_logprobs may want more
       report.top.emplace_back(name(top.token), top.logprob);
     }
   }

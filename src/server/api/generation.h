@@ -62,7 +62,8 @@ class Generation : public Answer {
   std::string text_of(Choice& choice, const TokenEvent& event);
   void take_text(Choice& choice, const std::string& text, bool last);
   std::optional<std::int64_t> reasoning_tokens(const Choice& choice) const;
-  void report(Choice& choice, std::int32_t token, const std::optional<LogprobEntry>& entry);
+  std::size_t most_likely_reported() const { return static_cast<std::size_t>(request_.sampling.logprobs); }
+  void report(Choice& choice, std::int32_t token, const std::optional<LogprobEntry>& entry, std::size_t most);
   void report_prompt(Choice& choice, const std::vector<std::int32_t>& prompt, const std::vector<LogprobEntry>& entries);
   const ChoicePiece& with_usage(std::size_t index);
   void measure(Choice& choice, const TokenEvent& event);

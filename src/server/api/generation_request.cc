@@ -5,6 +5,7 @@
 #include <limits>
 #include <random>
 
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "base/digest.h"
@@ -28,6 +29,7 @@ constexpr std::size_t kMaxStopStrings = 16;
 constexpr std::size_t kMaxStopBytes = 1024;
 constexpr std::size_t kMaxStopIds = 128;
 constexpr std::size_t kMaxSaltBytes = 1024;
+constexpr std::size_t kMaxWrongKeys = 8;  // that an error names
 constexpr std::size_t kMaxBadWords = 256, kMaxBadWordBytes = 256;
 constexpr std::size_t kMaxRouteBytes = kMaxLinkMessage / 2;  // the rest of a request has to fit, too
 
@@ -49,9 +51,7 @@ void read_stream_options(const json& object, bool stream, GenerationRequest& req
       refuse("stream_options", "expected include_usage and continuous_usage_stats, got {} {}", shorten(name),
              excerpt(option));
   request.include_usage = read_bool(*value, "include_usage", false);
-  request.usage_in_chunks = read_bool(*value, "continuous_usage_stats", false);
-  if (request.usage_in_chunks && !request.include_usage)
-    refuse("stream_options", "expected include_usage = true beside continuous_usage_stats = true");
+  request.usage_in_chunks = read_bool(*value, "continuous_usage_stats", false) && request.include_usage;
 }
 
 // Reads how many of the most likely tokens are reported for each token of the prompt. vLLM's -1, for all of the
@@ -71,15 +71,17 @@ std::vector<LogitBias> read_logit_bias(const json& object, int vocab_size) {
   if (value->size() > kMaxLogitBias)
     refuse("logit_bias", "expected at most {} tokens, got {}", kMaxLogitBias, value->size());
   std::vector<LogitBias> biases;
+  std::vector<std::string> wrong;
   for (const auto& [key, bias] : value->items()) {
     const bool digits = !key.empty() && key.size() < 10 && key.find_first_not_of("0123456789") == key.npos;
     const int id = digits ? std::stoi(key) : -1;
-    if (id < 0 || id >= vocab_size)
-      refuse("logit_bias", "expected token ids in [0, {}) as keys, got {}", vocab_size, excerpt(key));
+    if ((id < 0 || id >= vocab_size) && wrong.size() < kMaxWrongKeys) wrong.push_back(excerpt(key));
     if (!bias.is_number() || std::abs(bias.get<double>()) > 100)
       refuse("logit_bias", "expected numbers from -100 to 100, got {}", excerpt(bias));
     biases.push_back({id, bias.get<float>()});
   }
+  if (!wrong.empty())
+    refuse("logit_bias", "expected token ids in [0, {}) as keys, got {}", vocab_size, fmt::join(wrong, ", "));
   return biases;
 }
 
@@ -209,9 +211,10 @@ std::size_t reply_bytes(const GenerationRequest& request) {
   if (request.prompt_logprobs >= 0)
     for (const auto& prompt : request.prompts)
       tokens += request.n * prompt.size() * static_cast<std::size_t>(2 + request.prompt_logprobs);
-  const int reports = request.sampling.logprobs < 0 ? 0 : 2 + request.sampling.logprobs;
-  const std::size_t bytes =
-      tokens * (kTokenBytes + kReportBytes * static_cast<std::size_t>(reports)) + 3 * request.repeated.size();
+  const int named = std::max(request.sampling.logprobs, static_cast<int>(request.sampling.logprob_tokens.size()));
+  const int reports = request.sampling.logprobs < 0 ? 0 : 2 + named;
+  const std::size_t bytes = tokens * (kTokenBytes + kReportBytes * static_cast<std::size_t>(reports)) +
+                            3 * request.repeated.size() + request.choices() * request.echoed.size();
   if (!request.receipt) return bytes;
   for (const auto& prompt : request.prompts) tokens += prompt.size();
   return bytes + tokens * kIdBytes + request.constraint.rule.size() + request.route_text.size();
@@ -278,6 +281,17 @@ std::vector<std::int32_t> encode_prompt(const std::string& text, const char* fie
   } catch (const Error& error) {
     throw ApiError(400, field, error.what());
   }
+}
+
+void read_logprob_tokens(const json& object, const ServedModel& model, SamplingParams& sampling) {
+  constexpr const char* kField = "logprob_token_ids";
+  const json* value = find_field(object, kField);
+  if (!value) return;
+  std::vector<std::int32_t>& ids = sampling.logprob_tokens;
+  ids = read_ids(*value, kField, kMaxLogprobTokens, model.vocab_size);
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  if (!ids.empty() && sampling.logprobs < 0) refuse(kField, "expected it only with logprobs");
 }
 
 std::vector<std::int32_t> truncated(const json& object, const ServedModel& model, std::vector<std::int32_t> ids) {

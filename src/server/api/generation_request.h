@@ -63,7 +63,8 @@ struct GenerationRequest {
   std::map<std::int32_t, std::string> stop_tokens;  // those of `stop` that are special tokens, which texts leave out
   bool ignore_eos = false;
   bool skip_special_tokens = true;
-  bool echo = false;           // the text begins with the prompt
+  bool echo = false;           // completions: the text begins with the prompt
+  std::string echoed;          // chats: what the content begins with
   bool return_ids = false;     // report the ids of prompt and answer
   bool tokens_as_ids = false;  // name tokens "token_id:ID" in logprobs
   bool stream = false;
@@ -116,12 +117,15 @@ std::vector<std::int32_t> encode_prompt(const std::string& text, const char* fie
 // truncate_prompt_tokens says, all if it is absent.
 std::vector<std::int32_t> truncated(const nlohmann::ordered_json& object, const ServedModel& model,
                                     std::vector<std::int32_t> ids);
+// Reads the tokens that logprobs are reported of, once it is known whether any are.
+void read_logprob_tokens(const nlohmann::ordered_json& object, const ServedModel& model, SamplingParams& sampling);
 // Reads a chat in OpenAI's form.
 GenerationRequest read_chat_request(const nlohmann::ordered_json& object, const ServedModel& model);
 // A conversation as the chat template writes it.
 struct ChatPrompt {
   std::vector<std::int32_t> ids;
   ReasoningStart reasoning = ReasoningStart::kNowhere;  // of an answer without a rule
+  std::string echoed = {};                              // what it begins with, if the chat asks for that
 };
 // Writes the conversation in the field `messages` as one text with the chat template.
 ChatPrompt encode_chat(const nlohmann::ordered_json& object, const ServedModel& model);

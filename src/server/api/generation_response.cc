@@ -64,9 +64,14 @@ json logprobs_of(Api api, const ChoicePiece& choice) {
                            : completion_logprobs(*choice.logprobs);
 }
 
-json prompt_logprobs_of(const std::vector<PromptReport>& places) {
+json prompt_ids_of(const ChoicePiece& choice) {
+  return choice.prompt_token_ids ? json(*choice.prompt_token_ids) : json(nullptr);
+}
+
+json prompt_logprobs_of(const std::optional<std::vector<PromptReport>>& places) {
+  if (!places) return nullptr;
   json list = json::array();
-  for (const PromptReport& place : places) {
+  for (const PromptReport& place : *places) {
     json tokens = json::object();
     for (const PromptReport::Named& named : place.tokens) {
       std::string text;
@@ -114,7 +119,7 @@ json delta_of(const ChoicePiece& choice) {
 json message_of(const AnswerHeader& header, const ChoicePiece& choice) {
   const bool must_call = header.tools == ToolChoice::kRequired || header.tools == ToolChoice::kNamed;
   json message{{"role", "assistant"}, {"content", choice.text}};
-  if (must_call || !choice.calls.empty()) message["tool_calls"] = calls_of(choice.calls, false);
+  if (!choice.calls.empty()) message["tool_calls"] = calls_of(choice.calls, false);
   if (!must_call && choice.text.empty() && !(choice.calls.empty() && choice.reasoning.empty()))
     message["content"] = nullptr;
   if (header.reasoning || !choice.reasoning.empty())
@@ -139,10 +144,12 @@ json choice_of(const AnswerHeader& header, const ChoicePiece& choice, bool chunk
     result["message"] = message_of(header, choice);
   result["logprobs"] = logprobs_of(header.api, choice);
   result["finish_reason"] = choice.finish ? json(finish_reason_of(header, choice)) : json(nullptr);
-  if (choice.token_ids) result["token_ids"] = *choice.token_ids;
-  if (choice.prompt_token_ids) result["prompt_token_ids"] = *choice.prompt_token_ids;
-  if (choice.prompt_logprobs && header.api == Api::kCompletions)
-    result["prompt_logprobs"] = prompt_logprobs_of(*choice.prompt_logprobs);
+  // As with vLLM, a whole answer has null for what was not asked for.
+  if (choice.token_ids || !chunk) result["token_ids"] = choice.token_ids ? json(*choice.token_ids) : json(nullptr);
+  if (header.api == Api::kCompletions) {
+    if (choice.prompt_token_ids || !chunk) result["prompt_token_ids"] = prompt_ids_of(choice);
+    if (!chunk) result["prompt_logprobs"] = prompt_logprobs_of(choice.prompt_logprobs);
+  }
   result["stop_reason"] = nullptr;
   if (const auto* text = std::get_if<std::string>(&choice.stopped_by)) result["stop_reason"] = *text;
   if (const auto* id = std::get_if<std::int32_t>(&choice.stopped_by)) result["stop_reason"] = *id;
@@ -166,9 +173,10 @@ std::string with_receipt(std::string object, const std::string& receipt) {
 }
 
 std::string chunk_of(const AnswerHeader& header, json choices, bool null_usage, const std::optional<AnswerUsage>& usage,
-                     const std::string& receipt = "") {
+                     const std::string& receipt = "", const json& more = json::object()) {
   json body = object_of(header, true);
   body["choices"] = std::move(choices);
+  body.update(more);
   if (null_usage) body["usage"] = usage ? usage_of(*usage) : json(nullptr);
   return event(with_receipt(json_text(body), receipt));
 }
@@ -196,8 +204,9 @@ std::string answer_body(const AnswerHeader& header, const std::vector<ChoicePiec
     body += json_text(choice_of(header, choice, false));
   }
   body += "],\"usage\":" + json_text(usage_of(usage));
-  if (header.api == Api::kChat && choices.front().prompt_logprobs)  // a chat has one prompt
-    body += ",\"prompt_logprobs\":" + json_text(prompt_logprobs_of(*choices.front().prompt_logprobs));
+  if (header.api == Api::kChat)  // it has one prompt
+    body += ",\"prompt_logprobs\":" + json_text(prompt_logprobs_of(choices.front().prompt_logprobs)) +
+            ",\"prompt_token_ids\":" + json_text(prompt_ids_of(choices.front()));
   return with_receipt(body + '}', choices.back().receipt);
 }
 
@@ -206,7 +215,9 @@ std::string role_chunk(const AnswerHeader& header, const ChoicePiece& choice, bo
                    {"delta", {{"role", "assistant"}, {"content", ""}}},
                    {"logprobs", nullptr},
                    {"finish_reason", nullptr}};
-  return chunk_of(header, json::array({first}), null_usage, choice.usage);
+  json prompt = json::object();
+  if (choice.prompt_token_ids) prompt["prompt_token_ids"] = prompt_ids_of(choice);
+  return chunk_of(header, json::array({first}), null_usage, choice.usage, "", prompt);
 }
 
 std::string answer_chunk(const AnswerHeader& header, const ChoicePiece& choice, bool null_usage) {

@@ -125,6 +125,7 @@ void fields(auto& v, Is<SamplingParams> auto& p) {
   v.list(p.allowed_tokens, sizeof(std::int32_t), [&](auto& token) { v.numbers(token); });
   v.list(p.bad_words, sizeof(std::uint32_t),
          [&](auto& word) { v.list(word, sizeof(std::int32_t), [&](auto& token) { v.numbers(token); }); });
+  v.numbers(p.logprob_tokens);
   v.numbers(p.min_tokens, p.seed, p.logprobs, p.prompt_logprobs, p.prompt_logprobs_from);
 }
 

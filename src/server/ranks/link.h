@@ -20,7 +20,7 @@
 
 namespace foe {
 
-constexpr std::uint32_t kLinkVersion = 8;
+constexpr std::uint32_t kLinkVersion = 9;
 constexpr std::size_t kMaxLinkMessage = std::size_t{64} << 20;  // bytes of one payload
 
 // Front end to rank 0.

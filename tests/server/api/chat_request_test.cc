@@ -60,6 +60,22 @@ TEST(ChatRequest, MayContinueTheLastMessage) {
               StartsWith("400 [continue_final_message] continue_final_message: expected a last message with content"));
 }
 
+// As vLLM has it: of the role that the answer has.
+TEST(ChatRequest, EchoesTheLastMessage) {
+  const auto echoed = [](const std::string& last, const std::string& more) {
+    return parse_chat_request(R"({"messages": [{"role": "user", "content": "u"}, )" + last + "]" + more + "}",
+                              chat_model())
+        .echoed;
+  };
+  const std::string answer = R"({"role": "assistant", "content": "An"})",
+                    question = R"({"role": "user", "content": "q"})";
+  EXPECT_EQ(echoed(answer, R"(, "echo": true, "continue_final_message": true)"), "An");
+  EXPECT_EQ(echoed(answer, R"(, "echo": true)"), "An");
+  EXPECT_EQ(echoed(answer, R"(, "echo": false, "continue_final_message": true)"), "");
+  EXPECT_EQ(echoed(question, R"(, "echo": true)"), "");
+  EXPECT_EQ(echoed(question, R"(, "echo": true, "add_generation_prompt": false)"), "q");
+}
+
 TEST(ChatRequest, MayFillTheContext) {
   const GenerationRequest r = parse_chat_request(R"({"messages": [{"role": "user", "content": "hi"}]})", chat_model());
   EXPECT_EQ(r.max_tokens + static_cast<int>(r.prompts[0].size()), 64);
@@ -123,7 +139,7 @@ TEST(ChatRequest, RefusesWrongFields) {
   };
   EXPECT_EQ(with(R"("logprobs": 3)"), "400 [logprobs] logprobs: expected true or false, got 3");
   EXPECT_EQ(with(R"("top_logprobs": 3)"), "400 [top_logprobs] top_logprobs: expected it only with logprobs = true");
-  EXPECT_EQ(with(R"("echo": true)"), "400 [echo] echo: true is not supported");
+  EXPECT_EQ(with(R"("echo": 1)"), "400 [echo] echo: expected true or false, got 1");
   EXPECT_EQ(with(R"("chat_template_kwargs": [])"),
             "400 [chat_template_kwargs] chat_template_kwargs: expected an object, got []");
 }

@@ -32,7 +32,8 @@ TEST(Generation, AnswersInOnePiece) {
   EXPECT_EQ(exchange.reply->responses[0].status, 200);
   const std::int64_t tokens =
       gpt2_tokenizer().encode(" second").size() + gpt2_tokenizer().encode(" f\xc3\xbcrst").size();
-  const json choice{{"logprobs", nullptr}, {"finish_reason", "length"}, {"stop_reason", nullptr}};
+  const json choice{{"logprobs", nullptr},  {"finish_reason", "length"},   {"stop_reason", nullptr},
+                    {"token_ids", nullptr}, {"prompt_token_ids", nullptr}, {"prompt_logprobs", nullptr}};
   json first = choice, second = choice;
   first.update({{"index", 0}, {"text", " f\xc3\xbcrst"}});
   second.update({{"index", 1}, {"text", " second"}});
@@ -270,12 +271,30 @@ TEST(Generation, ReportsIdsWhenAsked) {
     EXPECT_EQ(reported, ids);
     EXPECT_EQ(choices.front()["prompt_token_ids"], json({1, 2, 3}));
     EXPECT_EQ(choices.back().contains("prompt_token_ids"), !stream || choices.size() == 1);
+    EXPECT_EQ(choices.back().contains("prompt_logprobs"), !stream);  // null, as vLLM has it
     EXPECT_EQ(choices.front()["logprobs"]["tokens"][0], "token_id:5");
     EXPECT_EQ(choices.front()["logprobs"]["top_logprobs"][0]["token_id:7"], -0.5);
   }
 }
 
-// As vLLM answers: by the token's id, the token of the prompt first, with its rank.
+// As vLLM answers: those of the prompt are beside the choices, in a stream in the first chunk.
+TEST(Generation, ReportsTheIdsOfAChat) {
+  for (const bool stream : {false, true}) {
+    GenerationRequest request = request_of(1, stream);
+    request.api = Api::kChat;
+    request.return_ids = true;
+    Exchange exchange(request);
+    exchange.generation.take(0, {1, 5, FinishReason::kLength});
+    const json first = json::parse(stream ? exchange.reply->events().at(0) : exchange.reply->responses.at(0).body);
+    const json last = stream ? json::parse(exchange.reply->events().at(1)) : first;
+    EXPECT_EQ(first["prompt_token_ids"], json({1, 2, 3}));
+    EXPECT_EQ(last.contains("prompt_token_ids"), !stream);
+    EXPECT_EQ(last["choices"][0]["token_ids"], json({5}));
+    EXPECT_FALSE(last["choices"][0].contains("prompt_token_ids"));
+  }
+}
+
+// By the token's id, the token of the prompt first, with its rank.
 TEST(Generation, ReportsThePromptsLogprobs) {
   for (const Api api : {Api::kCompletions, Api::kChat}) {
     GenerationRequest request = request_of(1);
@@ -345,6 +364,7 @@ TEST(Generation, AnswersChats) {
                         {"message", {{"role", "assistant"}, {"content", "h"}}},
                         {"logprobs", {{"content", json::array({content})}}},
                         {"finish_reason", "length"},
+                        {"token_ids", nullptr},
                         {"stop_reason", nullptr}};
     EXPECT_EQ(body["choices"], json::array({expected}));
   }

@@ -64,7 +64,8 @@ json choices_of(const RecordedReply& reply) {
   const json body = json::parse(reply.responses.at(0).body);
   for (const json& choice : body["choices"]) {
     json calls = json::array();
-    for (const json& call : choice["message"]["tool_calls"]) {
+    EXPECT_NE(choice["message"].value("tool_calls", json()), json::array());
+    for (const json& call : choice["message"].value("tool_calls", json::array())) {
       EXPECT_EQ(call.size(), 3u);
       EXPECT_EQ(call["type"], "function");
       EXPECT_THAT(call["id"].get<std::string>(), MatchesRegex("call_[A-Za-z0-9]{24}"));

@@ -48,6 +48,7 @@ Request sample_request() {
                       .min_tokens = 2,
                       .seed = ~std::uint64_t{0},
                       .logprobs = 20,
+                      .logprob_tokens = {3, 9},
                       .prompt_logprobs = 0,
                       .prompt_logprobs_from = 2};
   request.constraint = {Constraint::Kind::kJsonSchema, "{}"};
@@ -126,6 +127,7 @@ TEST(Link, CarriesRequests) {
   EXPECT_EQ(got.sampling.bad_words, sent.sampling.bad_words);
   EXPECT_EQ(got.sampling.min_tokens, sent.sampling.min_tokens);
   EXPECT_EQ(got.sampling.logprobs, sent.sampling.logprobs);
+  EXPECT_EQ(got.sampling.logprob_tokens, sent.sampling.logprob_tokens);
   EXPECT_EQ(got.sampling.prompt_logprobs, sent.sampling.prompt_logprobs);
   EXPECT_EQ(got.sampling.prompt_logprobs_from, sent.sampling.prompt_logprobs_from);
   EXPECT_EQ(got.constraint.kind, sent.constraint.kind);
@@ -238,7 +240,7 @@ TEST(Link, RefusesWhatIsNoMessage) {
   std::string ready = payload_of(framed(from_ranks()[0]));
   ready[1] = 77;
   EXPECT_THAT([&] { parse_from_ranks(ready); },
-              ThrowsMessage<Error>("link: expected version 8 of the protocol, got 77"));
+              ThrowsMessage<Error>("link: expected version 9 of the protocol, got 77"));
 
   // A count of four thousand million, in a message of a few bytes.
   std::string tokens = payload_of(framed(FromRanks(NewTokens{})));
@@ -303,13 +305,13 @@ TEST(Link, RefusesRequestsThatAreNone) {
   EXPECT_THAT([&] { parse_to_ranks(with(payload, payload.size() - 1, std::uint8_t{2})); },
               ThrowsMessage<Error>("link: expected 0 or 1 routes, got 2"));
   const std::size_t schema = payload.size() - 1 - 2 - 4, open = schema - 1, kind = open - 1,
-                    words = kind - 3 * 4 - 8 - 4 - (4 + 4) - (4 + 8) - 4, allowed = words - 2 * 4 - 4,
-                    bias = allowed - 2 * 8 - 4;
+                    named = kind - 3 * 4 - 8 - 4 - 2 * 4 - 4, words = named - (4 + 4) - (4 + 8) - 4,
+                    allowed = words - 2 * 4 - 4, bias = allowed - 2 * 8 - 4;
   EXPECT_THAT([&] { parse_to_ranks(with(payload, kind, std::uint8_t{6})); },
               ThrowsMessage<Error>("link: expected a kind of constraint of at most 5, got 6"));
   EXPECT_THAT([&] { parse_to_ranks(with(payload, open, std::uint8_t{2})); },
               ThrowsMessage<Error>("link: expected 0 or 1 for open objects, got 2"));
-  for (const std::size_t at : {std::size_t{9}, bias, allowed, words, words + 4, schema})
+  for (const std::size_t at : {std::size_t{9}, bias, allowed, words, words + 4, named, schema})
     EXPECT_THAT([&] { parse_to_ranks(with(payload, at, ~std::uint32_t{0})); },
                 ThrowsMessage<Error>(HasSubstr("got 4294967295")));
 }
