@@ -188,7 +188,8 @@ void add_latency_command(Command bench) {
       .range(2, 1024);
   latency
       .option("--rungs", flags->rungs,
-              "which to compare, as in 'A ep,D foe': A ep, A ep per expert, B tp, C tp grouped, D foe, and those whose"
+              "which to compare, as in 'A ep,D foe': A ep, A ep per expert, A ep split, B tp, C tp grouped, D foe, and "
+              "those whose"
               " ranks have some layers, so that they need --layers: E pp, and F pp x ep, G pp x foe with two stages;"
               " default: A to D")
       .list()

@@ -22,9 +22,7 @@ namespace {
 
 struct InspectFlags {
   std::string model;
-  std::string plan;
-  std::vector<int> stage_layers;
-  int stages = 0;
+  PlanFlags plan;
   std::string dispatch = "rank";
   std::string wire = "f32";
   std::string kv_dtype = "bf16", quantize;
@@ -51,7 +49,7 @@ RankReport report(const ModelConfig& c, const Placement& placement, const std::v
   const KvShape kv{r.share.kv_heads.size(), c.heads().key_width, c.heads().head_value_width(), kv_type};
   r.layers = {r.share.stage_layers.begin, std::min(r.share.stage_layers.end, c.num_layers())};
   r.kv_token_bytes = r.layers.size() * static_cast<std::int64_t>(kv.block_bytes()) / kKvBlock;
-  r.decode = decode_wire_cost(c, placement, nodes, rank, options);
+  r.decode = decode_wire_cost(c, placement, nodes, rank, options, 1, 1, kv_type);
   return r;
 }
 
@@ -89,6 +87,7 @@ void print_json(const ModelConfig& c, const Placement& placement, const std::vec
                      {"head_dtype", names(formats.head, formats.kept_head)},
                      {"kv_dtype", to_string(kv_type)},
                      {"plan", to_string(placement.plan)},
+                     {"ep_attention", placement.split_sequences ? "split" : "whole"},
                      {"ranks", nlohmann::json::array()}};
   for (const RankReport& r : reports)
     out["ranks"].push_back({{"layers", range_json(r.layers)},
@@ -109,6 +108,7 @@ void print_json(const ModelConfig& c, const Placement& placement, const std::vec
                             {"decode_send_bytes", r.decode.sends.bytes},
                             {"decode_send_node_bytes", r.decode.sends.node_bytes},
                             {"decode_all_to_alls", r.decode.all_to_all_calls},
+                            {"decode_key_bytes", r.decode.key_bytes},
                             {"expected_dispatch_bytes", r.decode.dispatch_bytes},
                             {"expected_return_bytes", r.decode.return_bytes}});
   if (roofline) out["roofline"] = to_json(*roofline);
@@ -190,6 +190,9 @@ void print_table(const ModelConfig& c, const Placement& placement, const std::ve
           "      {} all-to-alls; {:.0f} bytes to experts elsewhere for a token of its own, {:.0f} back for another"
           " rank's (mean over equally likely selections)\n",
           r.decode.all_to_all_calls, r.decode.dispatch_bytes, r.decode.return_bytes);
+    if (placement.split_sequences && !r.share.idle())
+      fmt::print("      {} bytes of keys and values of a token of its own, to the ranks that split its sequence\n",
+                 r.decode.key_bytes);
     if (r.share.idle())
       fmt::print("      rank {} is idle: {} groups on {} ranks get {} each\n", i, c.expert_groups, reports.size(),
                  placement.members);
@@ -272,15 +275,13 @@ WeightFormats formats_of_bf16(const FormatChoice& choice) {
 
 void run_inspect(const InspectFlags& flags) {
   const ModelConfig config = load_model_config(flags.model);
-  const PlanChoice plan{flags.plan.empty() ? default_plan(config) : parse_plan(flags.plan), flags.stage_layers,
-                        flags.stages};
   if (flags.nodes > flags.ranks)
     fail("--nodes: expected at most {}, one for each rank, got {}", flags.ranks, flags.nodes);
   std::vector<int> nodes;
   for (int rank = 0; rank < flags.ranks; ++rank) nodes.push_back(rank * flags.nodes / flags.ranks);
   if (flags.roofline && flags.nodes > 1)
     fail("--roofline: expected one node, whose limits are measured here, got --nodes {}", flags.nodes);
-  const Placement placement = make_placement(config, plan, flags.ranks, nodes);
+  const Placement placement = make_placement(config, plan_of(flags.plan, config), flags.ranks, nodes);
   for (const std::string& note : config_notes(flags.model)) fmt::print(stderr, "{}: {}\n", flags.model, note);
   std::optional<TensorFolder> folder;
   std::optional<StoredTensors> stored;
@@ -320,7 +321,7 @@ void add_inspect_command(Command app) {
   command.option("--nodes", flags->nodes, "number of machines, each with an equal part of the ranks")
       .range(1, 4096)
       .show_default();
-  add_plan(command, flags->plan, flags->stages, flags->stage_layers);
+  add_plan(command, flags->plan);
   command
       .option(
           "--dispatch", flags->dispatch,

@@ -36,10 +36,11 @@ struct ServeFlags {
 std::vector<std::string> worker_args(const ServeFlags& flags) {
   std::vector<std::string> args{std::filesystem::absolute(flags.model.model).string()};
   const auto add = [&](const char* name, const std::string& value) { args.insert(args.end(), {name, value}); };
-  if (!flags.model.plan.empty()) add("--plan", flags.model.plan);
-  if (flags.model.stages > 0) add("--stages", std::to_string(flags.model.stages));
-  if (!flags.model.stage_layers.empty())
-    add("--stage-layers", fmt::format("{}", fmt::join(flags.model.stage_layers, ",")));
+  const PlanFlags& plan = flags.model.plan;
+  if (!plan.name.empty()) add("--plan", plan.name);
+  if (plan.stages > 0) add("--stages", std::to_string(plan.stages));
+  if (!plan.stage_layers.empty()) add("--stage-layers", fmt::format("{}", fmt::join(plan.stage_layers, ",")));
+  add("--ep-attention", plan.ep_attention);
   add("--dispatch", flags.model.dispatch);
   add("--wire", flags.model.wire);
   if (flags.model.overlap) args.push_back("--overlap");
@@ -102,7 +103,7 @@ void run_serve(ServeFlags& flags) {
   attention_of(flags.model);  // throws before anything is started
   launch.worker_args = worker_args(flags);
   const ModelConfig config = load_model_config(flags.model.model);
-  const PlanChoice plan = plan_of(flags.model, config);
+  const PlanChoice plan = plan_of(flags.model.plan, config);
   const auto enough_ranks = [config, plan](int ranks) {
     try {
       make_placement(config, plan, ranks);

@@ -78,30 +78,37 @@ void runs_on_model(Command command, std::string& model, std::function<void()> ru
   });
 }
 
-void add_plan(Command command, std::string& plan, int& stages, std::vector<int>& stage_layers) {
+void add_plan(Command command, PlanFlags& flags) {
   command
-      .option("--plan", plan,
+      .option("--plan", flags.name,
               "how ranks share the model: foe (federation, for federated models), tp (tensor parallelism) or ep (expert"
               " parallelism, both for all others), or pp (pipeline parallelism: each rank has some of the layers);"
               " default: foe for federated models, tp for others")
       .one_of({"foe", "tp", "ep", "pp"});
   command
       .option(
-          "--stages", stages,
+          "--stages", flags.stages,
           "share the layers among so many sets of ranks, one after the other; the ranks of a set share its layers as"
           " --plan says; default: 1, in plan pp one for each rank")
       .range(1, 1 << 20);
   command
-      .option("--stage-layers", stage_layers,
+      .option("--stage-layers", flags.stage_layers,
               "how many layers each stage has, in order, as in 9,7; default: as many as make the stages' weights even,"
               " those of the token head with the last one's")
       .list()
       .range(1, 1 << 20);
+  command
+      .option(
+          "--ep-attention", flags.ep_attention,
+          "in plan ep, and where ranks share a group: whole gives each rank sequences of its own; split shares every"
+          " sequence's tokens, so that all ranks work on one long prompt, and each keeps the KV cache of all")
+      .one_of({"whole", "split"})
+      .show_default();
 }
 
 void add_model_flags(Command command, ModelFlags& flags) {
   add_model(command, flags.model);
-  add_plan(command, flags.plan, flags.stages, flags.stage_layers);
+  add_plan(command, flags.plan);
   command
       .option(
           "--dispatch", flags.dispatch,
@@ -171,8 +178,9 @@ void add_sampling_flags(Command command, SamplingParams& sampling) {
       .show_default();
 }
 
-PlanChoice plan_of(const ModelFlags& flags, const ModelConfig& config) {
-  return {flags.plan.empty() ? default_plan(config) : parse_plan(flags.plan), flags.stage_layers, flags.stages};
+PlanChoice plan_of(const PlanFlags& flags, const ModelConfig& config) {
+  return {flags.name.empty() ? default_plan(config) : parse_plan(flags.name), flags.stage_layers, flags.stages,
+          flags.ep_attention == "split"};
 }
 
 ExchangeOptions exchange_of(const ModelFlags& flags) {
@@ -202,9 +210,10 @@ void place_threads(bool pin, const LocalShare& share, EngineOptions& options) {
 std::vector<Fact> facts_of(const ModelFlags& flags, const ModelConfig& config, const EngineOptions& options) {
   std::vector<Fact> facts = {{"the version of foe", FOE_VERSION},
                              {"the instruction set", instruction_set(), true},
-                             {"--plan", to_string(plan_of(flags, config).plan)},
-                             {"--stages", std::to_string(flags.stages)},
-                             {"--stage-layers", fmt::format("{}", fmt::join(flags.stage_layers, ","))},
+                             {"--plan", to_string(plan_of(flags.plan, config).plan)},
+                             {"--stages", std::to_string(flags.plan.stages)},
+                             {"--stage-layers", fmt::format("{}", fmt::join(flags.plan.stage_layers, ","))},
+                             {"--ep-attention", flags.plan.ep_attention},
                              {"--dispatch", flags.dispatch},
                              {"--wire", flags.wire},
                              {"--overlap", flags.overlap ? "on" : "off"},
@@ -258,7 +267,7 @@ void run_on_all_ranks(const ModelFlags& flags, EngineOptions options, const std:
   options.timeout_s = flags.timeout_s;
   const ModelConfig config = load_model_config(flags.model);
   agree(*comm, facts_of(flags, config, options));
-  Model model = load_model(flags.model, plan_of(flags, config), *comm, format_choice(flags.dtype, flags.quantize),
+  Model model = load_model(flags.model, plan_of(flags.plan, config), *comm, format_choice(flags.dtype, flags.quantize),
                            options.threads);
   const WeightFormats formats = model.weights.formats;
   const bool idle_here = model.share().idle();

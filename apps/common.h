@@ -14,11 +14,17 @@
 
 namespace foe {
 
+// PlanChoice
+struct PlanFlags {
+  std::string name;  // empty: default_plan() of the model
+  std::vector<int> stage_layers;
+  int stages = 0;
+  std::string ep_attention = "whole";
+};
+
 struct ModelFlags {
   std::string model;
-  std::string plan;               // empty: default_plan() of the model
-  std::vector<int> stage_layers;  // PlanChoice
-  int stages = 0;
+  PlanFlags plan;
   std::string dispatch = "rank";
   std::string wire = "f32";
   bool overlap = false;
@@ -50,10 +56,10 @@ Option add_draft_tokens(Command command, int& tokens);
 // Adds --temperature, --top-p, --top-k, --min-p and --seed.
 void add_sampling_flags(Command command, SamplingParams& sampling);
 
-// Adds --plan, --stages and --stage-layers.
-void add_plan(Command command, std::string& plan, int& stages, std::vector<int>& stage_layers);
+// Adds --plan, --stages, --stage-layers and --ep-attention.
+void add_plan(Command command, PlanFlags& flags);
 
-PlanChoice plan_of(const ModelFlags& flags, const ModelConfig& config);
+PlanChoice plan_of(const PlanFlags& flags, const ModelConfig& config);
 ExchangeOptions exchange_of(const ModelFlags& flags);
 // Returns what --dtype and --quantize ask for; --quantize overrides --dtype. Throws Error for an unknown format.
 FormatChoice format_choice(const std::string& dtype, const std::string& quantize);

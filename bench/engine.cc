@@ -33,7 +33,7 @@ struct Sequences {
 Sequences sequences_of(const Engine& engine, int positions, int count) {
   return {.blocks_each = blocks_for(positions),
           .vocab = engine.model().config.vocab_size,
-          .owners = engine.model().placement.members,
+          .owners = engine.model().placement.owners(),
           .count = count};
 }
 

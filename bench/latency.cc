@@ -103,7 +103,12 @@ bool agree(Communicator& comm, bool decision) {
   return message[0] != 0;
 }
 
-// A model for all rungs with the same placement. They differ in how experts are selected, and in what travels.
+Placement placement_of(const Rung& rung, const ModelConfig& config, const Communicator& comm) {
+  return make_placement(config, {rung.plan, {}, rung.stages, rung.split_sequences}, comm.size(), comm.nodes());
+}
+
+// A model for all rungs whose ranks hold the same. They differ in how experts are selected, in what travels, and in who
+// runs which rows.
 struct Contestant {
   Model model;
   RankGrid grid;
@@ -111,9 +116,14 @@ struct Contestant {
   Contestant(const Rung& rung, const LatencyOptions& options, Communicator& comm)
       : model(random_model(rung, options, comm)), grid(model.placement, comm, options.exchange.overlap) {}
 
+  void become(const Rung& rung, const LatencyOptions& options) {
+    model.config = config_of(rung, options.shape, options.groups);
+    model.placement = placement_of(rung, model.config, grid.world());
+  }
+
   static Model random_model(const Rung& rung, const LatencyOptions& options, Communicator& comm) {
     ModelConfig config = config_of(rung, options.shape, options.groups);
-    Placement placement = make_placement(config, {rung.plan, {}, rung.stages}, comm.size(), comm.nodes());
+    Placement placement = placement_of(rung, config, comm);
     Weights weights = random_weights(config, placement.ranks[comm.rank()], options.dtype, 1);
     if (!options.router_bias_E.empty())
       for (LayerWeights& layer : weights.layers) layer.router_bias_E = options.router_bias_E;
@@ -148,7 +158,7 @@ void take_turn(Contestant& contestant, const Rung& rung, const LatencyOptions& o
   const Model& model = contestant.model;
   Communicator& comm = contestant.grid.world();
   if (agree(comm, turns.last_pass_s > options.most_seconds)) return;
-  const Batch batch = make_batch(load, tokens, model.placement.members, options.shape.vocab_size);
+  const Batch batch = make_batch(load, tokens, model.placement.owners(), options.shape.vocab_size);
   KvCache kv(model.own_layers(), 1 + *std::max_element(batch.block_table.begin(), batch.block_table.end()),
              model.kv_shape(options.kv_type, options.attention));
   if (load == Load::kDecode) fill_with_noise(pool, kv, model.own_layers(), batch);
@@ -293,6 +303,7 @@ class Announcer {
 const std::vector<Rung>& all_rungs() {
   static const std::vector<Rung> rungs{{"A ep", Plan::kEp, Dispatch::kPerRank, false, false},
                                        {"A ep per expert", Plan::kEp, Dispatch::kPerExpert, false, false},
+                                       {"A ep split", Plan::kEp, Dispatch::kPerRank, false, false, 0, true},
                                        {"B tp", Plan::kTp, Dispatch::kPerRank, false, false},
                                        {"C tp grouped", Plan::kTp, Dispatch::kPerRank, true, false},
                                        {"D foe", Plan::kFoe, Dispatch::kPerRank, true, true},
@@ -338,7 +349,7 @@ std::vector<LatencyPoint> bench_latency(const LatencyOptions& options, Communica
         for (std::size_t i = 0; i < options.rungs.size(); ++i) {
           const Rung& rung = options.rungs[i];
           Contestant& contestant = contestants.at({rung.plan, rung.stages});
-          contestant.model.config = config_of(rung, options.shape, options.groups);
+          contestant.become(rung, options);
           announcer.before(l, t, round, i);
           take_turn(contestant, rung, options, load, tokens, per_round, pool, turns[i]);
           announcer.after(i, tokens, turns[i].last_pass_s);

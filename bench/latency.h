@@ -19,9 +19,10 @@ struct Rung {
   std::string name;
   Plan plan;
   Dispatch dispatch;
-  bool grouped;    // experts are selected in each group
-  bool federated;  // and groups are synchronised once per layer
-  int stages = 0;  // PlanChoice::stages
+  bool grouped;                  // experts are selected in each group
+  bool federated;                // and groups are synchronised once per layer
+  int stages = 0;                // PlanChoice::stages
+  bool split_sequences = false;  // PlanChoice::split_sequences
 
   // Whether all its ranks run every layer, so that few layers show what a model takes.
   bool in_ladder() const { return plan != Plan::kPp && stages <= 1; }

@@ -42,7 +42,7 @@ measure() {
 
 # shellcheck disable=SC2054
 prefill=(--loads one-prompt,many-prompts) decode=(--loads decode)
-no_straw_man=(--rungs "A ep,B tp,C tp grouped,D foe") # a row per expert takes minutes over a slow link
+no_straw_man=(--rungs "A ep,A ep split,B tp,C tp grouped,D foe") # a row per expert takes minutes over a slow link
 
 # run PART NETWORK
 run() {

@@ -18,7 +18,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
 PARTS = (("attention_s", "attention"), ("experts_s", "experts"), ("moving_s", "moving data"), ("waiting_s", "waiting"))
-LADDER = ["A ep", "A ep per expert", "B tp", "C tp grouped", "D foe"]
+LADDER = ["A ep", "A ep per expert", "A ep split", "B tp", "C tp grouped", "D foe"]
 
 
 def layer_seconds(p: dict) -> float:
@@ -55,7 +55,7 @@ def draw_times(axes, points: list[dict]) -> None:
 
 def draw_ratios(axes, points: list[dict]) -> None:
     by_tokens = ratios(points)
-    for i, (label, color) in enumerate((("D / best A", "C0"), ("D / B", "C2"))):
+    for i, (label, color) in enumerate((("D / best A", "C0"), ("D / B", f"C{LADDER.index('B tp')}"))):
         line = [(tokens, pair[i]) for tokens, pair in by_tokens.items() if pair[i]]
         axes.plot(*zip(*line) if line else ([], []), marker="o", markersize=4, label=label, color=color)
     axes.axhline(1, color="black", linewidth=0.8)

@@ -94,16 +94,22 @@ std::vector<std::int32_t> slice(const std::vector<std::int32_t>& values, std::pt
   return part;
 }
 
-// Copies the sampled rows of the tokens [begin, end) to `part`, and what they are routed by.
-void copy_rows(const Batch& batch, int begin, int end, Batch& part) {
+// For the tokens [begin, end), which are the last ones of `part`: appends which of them are sampled, and what they are
+// routed by.
+void append_rows(const Batch& batch, int begin, int end, Batch& part) {
+  const auto add = [](std::vector<std::int32_t>& to, const std::vector<std::int32_t>& from) {
+    to.insert(to.end(), from.begin(), from.end());
+  };
+  const int first = part.num_tokens() - (end - begin);
   if (!batch.route_rows.empty()) {
-    part.route_rows = slice(batch.route_rows, begin, end);
-    part.route = batch.route;
+    part.route_rows.resize(first);
+    add(part.route_rows, slice(batch.route_rows, begin, end));
+    if (part.route.layers == 0) part.route = batch.route;
   }
   const auto& rows = batch.sampled_rows;
   const auto row = std::lower_bound(rows.begin(), rows.end(), begin), row_end = std::lower_bound(row, rows.end(), end);
-  part.sampled_rows = slice(rows, row - rows.begin(), row_end - rows.begin(), begin);
-  part.candidates = slice(batch.candidates, row - rows.begin(), row_end - rows.begin());
+  add(part.sampled_rows, slice(rows, row - rows.begin(), row_end - rows.begin(), begin - first));
+  add(part.candidates, slice(batch.candidates, row - rows.begin(), row_end - rows.begin()));
 }
 
 }  // namespace
@@ -163,32 +169,35 @@ Batch part_of(const Batch& batch, int owner) {
   if (!batch.prompt_lengths.empty()) part.prompt_lengths = slice(batch.prompt_lengths, s, s_end);
   part.block_table = slice(batch.block_table, b, b_end);
   part.table_begin = slice(batch.table_begin, s, s_end + 1, b);
-  copy_rows(batch, t, t_end, part);
+  append_rows(batch, t, t_end, part);
+  return part;
+}
+
+Batch pieces_of(const Batch& batch, std::span<const Piece> pieces) {
+  Batch part;
+  part.layers = batch.layers;
+  for (const Piece& piece : pieces) {
+    const auto next = std::upper_bound(batch.sequence_begin.begin(), batch.sequence_begin.end(), piece.begin);
+    const auto s = static_cast<int>(next - batch.sequence_begin.begin()) - 1;
+    FOE_CHECK(piece.begin < piece.end && piece.end <= *next, "rows [{}, {}) of a sequence that ends at {}", piece.begin,
+              piece.end, *next);
+    const std::span blocks(batch.block_table);
+    part.add_sequence(std::span(batch.tokens).subspan(piece.begin, piece.end - piece.begin),
+                      batch.positions[piece.begin],
+                      blocks.subspan(batch.table_begin[s], batch.table_begin[s + 1] - batch.table_begin[s]),
+                      Batch::Sample::kNone, piece.owner, batch.prompt_length(s));
+    append_rows(batch, piece.begin, piece.end, part);
+  }
   return part;
 }
 
 Batch rows_of(const Batch& batch, int begin, int end) {
-  Batch part;
-  part.layers = batch.layers;
+  std::vector<Piece> pieces;
   for (int s = 0; s < batch.num_sequences(); ++s) {
     const int first = std::max(begin, batch.sequence_begin[s]), last = std::min(end, batch.sequence_begin[s + 1]);
-    if (first >= last) continue;
-    const std::span blocks(batch.block_table);
-    part.add_sequence(std::span(batch.tokens).subspan(first, last - first), batch.positions[first],
-                      blocks.subspan(batch.table_begin[s], batch.table_begin[s + 1] - batch.table_begin[s]),
-                      Batch::Sample::kNone, batch.sequence_owner[s], batch.prompt_length(s));
+    if (first < last) pieces.push_back({first, last, batch.sequence_owner[s]});
   }
-  copy_rows(batch, begin, end, part);
-  return part;
-}
-
-std::vector<int> sampled_by_owner(const Batch& batch, int owners) {
-  std::vector<int> counts(owners);
-  auto row = batch.sampled_rows.begin();
-  for (int s = 0; s < batch.num_sequences(); ++s)
-    for (; row != batch.sampled_rows.end() && *row < batch.sequence_begin[s + 1]; ++row)
-      ++counts[batch.sequence_owner[s]];
-  return counts;
+  return pieces_of(batch, pieces);
 }
 
 std::vector<std::int32_t> encode(const Batch& batch) {

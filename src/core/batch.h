@@ -3,7 +3,8 @@
 //
 // Where several ranks share a group (as in plan ep), each sequence has an owner, which runs its attention and holds its
 // KV cache. The sequences of a batch are in ascending order of owner. So a rank's part of every array is contiguous,
-// and the sampled rows of all owners, one owner after the other, are those of the whole batch.
+// and the sampled rows of all owners, one owner after the other, are those of the whole batch. Where these ranks split
+// sequences instead (Placement::split_sequences), the owner is 0 until the step deals the rows (placement/deal.h).
 #pragma once
 
 #include <cstdint>
@@ -59,12 +60,17 @@ struct Batch {
   void route_last_sequence(const Route& by);
 };
 
+// Rows [begin, end) of a batch, which belong to one sequence, and the member that runs them.
+struct Piece {
+  int begin, end;
+  int owner;
+};
+// Returns these rows as a batch of their own, each piece as a sequence with its KV blocks. Owners must ascend.
+Batch pieces_of(const Batch& batch, std::span<const Piece> pieces);
 // Returns the sequences of one owner as a batch of their own, which is empty if the owner has none.
 Batch part_of(const Batch& batch, int owner);
 // Returns the tokens [begin, end) as a batch of their own. A sequence may be cut: the two parts are then run in order.
 Batch rows_of(const Batch& batch, int begin, int end);
-// Returns how many sampled rows each of the `owners` members has, by member.
-std::vector<int> sampled_by_owner(const Batch& batch, int owners);
 
 // Turn a batch into one message for the broadcast, and back. What a peer sends is input: decode() throws Error if the
 // message is not a batch that a model with so many layers and tokens can run on `owners` members with `kv_blocks`

@@ -25,6 +25,16 @@ void add_expert_exchanges(const ModelConfig& config, const Placement& placement,
   }
 }
 
+void add_key_exchanges(const ModelConfig& config, const Placement& placement, int rank, KvType kv_type, int sequences,
+                       WireCost& cost) {
+  const Share& share = placement.ranks[rank];
+  const KvShape shape{share.kv_heads.size(), config.heads().key_width, config.heads().head_value_width(), kv_type};
+  const Range layers{share.stage_layers.begin, std::min(share.stage_layers.end, config.num_layers())};
+  cost.all_to_all_calls += layers.size();
+  cost.key_bytes +=
+      std::uint64_t{1} * layers.size() * sequences * (placement.members - 1) * shape.position_wire_bytes();
+}
+
 void add_sums(const ModelConfig& config, const Placement& placement, const std::vector<int>& nodes, int rank, Wire wire,
               std::size_t sequences, WireCost& cost) {
   // The ranks with the same sequences, in the order of their terms (RankGrid::groups).
@@ -95,12 +105,13 @@ void add_messages(const ModelConfig& config, const Placement& placement, const s
 }  // namespace
 
 WireCost decode_wire_cost(const ModelConfig& config, const Placement& placement, const std::vector<int>& nodes,
-                          int rank, const ExchangeOptions& options, int sequences, int candidates) {
+                          int rank, const ExchangeOptions& options, int sequences, int candidates, KvType kv_type) {
   const Share& share = placement.ranks[rank];
   WireCost cost;
   if (share.idle()) return cost;
   if (placement.group_ranks() > 1) add_sums(config, placement, nodes, rank, options.wire, sequences, cost);
   if (placement.members > 1) add_expert_exchanges(config, placement, rank, options, sequences, cost);
+  if (placement.split_sequences) add_key_exchanges(config, placement, rank, kv_type, sequences, cost);
   if (placement.stages > 1)
     add_messages(config, placement, nodes, rank, options.wire, sequences, candidates, cost);
   else if (rank != 0)

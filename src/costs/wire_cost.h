@@ -6,12 +6,13 @@
 
 #include "core/model_config.h"
 #include "costs/sum_traffic.h"
+#include "kernels/formats/kv_format.h"
 #include "placement/expert_nodes.h"
 
 namespace foe {
 
 // What one rank sends to others, in the encoding of the wire, in a step that decodes `sequences` sequences; where ranks
-// share groups (as in plan ep), so many for each owner. Counted like the fields of CommCounter.
+// share groups (as in plan ep), so many for each of them. Counted like the fields of CommCounter.
 struct WireCost {
   int sum_calls = 0;
   SumTraffic sums;
@@ -22,13 +23,15 @@ struct WireCost {
   SumTraffic sends;
   // The following are for ranks that share a group, in expectation if all selections of experts are equally likely.
   int all_to_all_calls = 0;
-  double dispatch_bytes = 0;  // rows of its own tokens, to other members' experts
-  double return_bytes = 0;    // partial sums for other members' tokens
+  double dispatch_bytes = 0;    // rows of its own tokens, to other members' experts
+  double return_bytes = 0;      // partial sums for other members' tokens
+  std::uint64_t key_bytes = 0;  // keys and values of its own tokens, to the other members, if these split sequences
 };
 
 // `nodes` has the node of each rank (Communicator::nodes). `candidates` is how many candidates each row wants
 // (Batch::candidates): 1 for greedy decoding, and 0 if all logits are wanted.
 WireCost decode_wire_cost(const ModelConfig& config, const Placement& placement, const std::vector<int>& nodes,
-                          int rank, const ExchangeOptions& options = {}, int sequences = 1, int candidates = 1);
+                          int rank, const ExchangeOptions& options = {}, int sequences = 1, int candidates = 1,
+                          KvType kv_type = KvType::kBF16);
 
 }  // namespace foe

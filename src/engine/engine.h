@@ -144,7 +144,7 @@ class Engine {
 
   double timeout_s_;  // the timeout to set at the end of the start; 0: already done
 
-  int owners() const { return model_.placement.members; }
+  int owners() const { return model_.placement.owners(); }
   void begin_steps(const std::function<void()>& planned);
   void end_oldest(std::vector<TokenEvent>& events);
   void end_all();

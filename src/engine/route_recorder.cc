@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "core/expert_table.h"
 #include "model/routes.h"
+#include "model/step.h"
 
 namespace foe {
 
@@ -21,19 +22,16 @@ RouteOrigin route_origin(const Model& model) {
 void RouteRecorder::take(const Model& model, const Batch& batch, std::span<const std::int64_t> sequences,
                          const Activations& a, Communicator& comm) {
   const CommCounters before = comm.counters();
+  const std::int64_t step = step_++;
   const Placement& placement = model.placement;
   const std::size_t W = a.record.words();
-  std::vector<std::size_t> words_of_owner(placement.members), counts(comm.size());
-  std::vector<RoutedToken> tokens;
-  for (int s = 0; s < batch.num_sequences(); ++s)
-    for (int t = batch.sequence_begin[s]; t < batch.sequence_begin[s + 1]; ++t) {
-      words_of_owner[batch.sequence_owner[s]] += W;
-      tokens.push_back(
-          {sequences.empty() ? s : sequences[s], step_, batch.tokens[t], batch.positions[t], batch.sequence_owner[s]});
-    }
+  const RowsByMember by = rows_by_member(model, batch, a);
+  std::vector<std::size_t> counts(comm.size());
   for (int stage = 0; stage < placement.stages; ++stage)
-    for (int owner = 0; const int reporter : route_reporters(placement, stage))
-      counts[reporter] = words_of_owner[owner++];
+    for (int member = 0; const int reporter : route_reporters(placement, stage)) {
+      counts[reporter] = W * (by.begin[member + 1] - by.begin[member]);
+      ++member;
+    }
   own_.clear();
   if (counts[comm.rank()] > 0)
     for (int half = 0; half < (a.overlaps(batch.num_tokens()) ? 2 : 1); ++half)
@@ -41,14 +39,24 @@ void RouteRecorder::take(const Model& model, const Batch& batch, std::span<const
   all_.resize(comm.rank() == 0 ? std::accumulate(counts.begin(), counts.end(), std::size_t{0}) : 0);
   comm.gather(own_, counts, all_.data());
   comm.restore_counters(before);
-  ++step_;
   if (comm.rank() != 0 || !writer_) return;
   join(placement, a.record, counts);
-  writer_->add_step(tokens, all_);
+  std::vector<RoutedToken> tokens;
+  for (int s = 0; s < batch.num_sequences(); ++s)
+    for (int t = batch.sequence_begin[s]; t < batch.sequence_begin[s + 1]; ++t)
+      tokens.push_back({sequences.empty() ? s : sequences[s], step, batch.tokens[t], batch.positions[t], 0});
+  // The tokens of a record are in the order of the batch.
+  std::vector<std::int32_t> ordered(all_.size());
+  for (std::int32_t member = 0; member < placement.members; ++member)
+    for (std::int32_t i = by.begin[member]; i < by.begin[member + 1]; ++i) {
+      tokens[by.rows[i]].owner = member;
+      std::copy_n(all_.begin() + static_cast<std::ptrdiff_t>(i * W), W,
+                  ordered.begin() + static_cast<std::ptrdiff_t>(by.rows[i] * W));
+    }
+  writer_->add_step(tokens, ordered);
 }
 
-// The gather has the records by rank. Puts them in the order of the owners, as the tokens of a batch are, each token
-// with the layers of all stages.
+// The gather has the records by rank. Puts them in the order of the members, each token with the layers of all stages.
 void RouteRecorder::join(const Placement& placement, const RouteForm& form, std::span<const std::size_t> counts) {
   std::vector<std::int32_t> joined;
   for (int stage = 0; stage < placement.stages; ++stage) {

@@ -85,17 +85,17 @@ ProductScratch make_product_scratch(const Model& model, std::size_t T, std::size
   return scratch;
 }
 
+HeadRows allocate_rows(std::size_t T, int heads, int width) {
+  return {heads, width, allocate(T * heads * static_cast<std::size_t>(width))};
+}
+
 AttentionScratch make_attention_scratch(const Model& model, std::size_t T) {
   const AttentionConfig& a = model.config.heads();
   const Range kv_heads = model.share().kv_heads;
-  const int n = model.query_heads(), m = kv_heads.size(), W = a.head_value_width();
-  const auto rows = [T](int heads, int width) {
-    return HeadRows{heads, width, allocate(T * heads * static_cast<std::size_t>(width))};
-  };
-  return {.q = rows(n, a.key_width),
-          .k = rows(m, a.key_width),
-          .v = rows(m, W),
-          .attended = rows(n, W),
+  const int m = kv_heads.size(), W = a.head_value_width();
+  return {.k = allocate_rows(T, m, a.key_width),
+          .v = allocate_rows(T, m, W),
+          .attended = allocate_rows(T, model.query_heads(), W),
           .squares_BT2 = allocate(std::max<std::size_t>(1, head_blocks(model.config).within(kv_heads).size()) * T * 2)};
 }
 
@@ -130,7 +130,8 @@ HeadScratch make_head_scratch(const Model& model, std::size_t S) {
   HeadScratch head;
   head.logits_Sv = allocate(S * model.share().vocab.size());
   head.gathered = allocate(gathers ? whole : 0);
-  head.logits_SV = allocate(gathers && model.placement.group_ranks() > 1 ? whole : 0);
+  head.logits_SV =
+      allocate(gathers && (model.placement.group_ranks() > 1 || model.placement.split_sequences) ? whole : 0);
   return head;
 }
 
@@ -150,6 +151,7 @@ StepState::StepState(const Model& model, Communicator& across_groups, int tokens
   std::size_t affine = 0;
   for (const LayerSums& layer : model.layers) affine = std::max(affine, layer.affine_parts.size());
   affine_GTD = allocate(affine * T * D);
+  q = allocate_rows(T, model.query_heads(), c.heads().key_width);
   for_each_attention(c, [&](const AttentionConfig& attention) {
     const Rotation rotation = attention.rotation();
     if (rotation.width == 0 || std::ranges::find(angles, rotation, &Angles::rotation) != angles.end()) return;
@@ -158,12 +160,14 @@ StepState::StepState(const Model& model, Communicator& across_groups, int tokens
   });
   if (model.placement.members > 1 && !share.idle())
     exchange.emplace(c, members_by_layer(model), share.member, options, tokens);
+  if (model.placement.split_sequences && !share.idle()) keys.emplace(share.member, model.placement.members);
 }
 
 std::size_t StepState::bytes() const {
   const std::size_t routed = routing.experts_J.size() * 4 + routing.begin_T.size() + routing.expert_begin.size();
   std::size_t bytes = 4 * (term_PTD.size() + update_GTD.size() + record_TW.capacity() + routed) +
-                      bytes_of(r_TD, added_GTD, affine_GTD) + (exchange ? exchange->bytes() : 0);
+                      bytes_of(r_TD, added_GTD, affine_GTD, q.x) + (exchange ? exchange->bytes() : 0) +
+                      (keys ? keys->bytes() : 0);
   for (const Angles& a : angles) bytes += bytes_of(a.cosines_TR, a.sines_TR);
   return bytes;
 }
@@ -193,11 +197,10 @@ Activations::Activations(const Model& model, Communicator& across_groups, int to
 }
 
 std::size_t Activations::bytes() const {
-  std::size_t bytes =
-      bytes_of(products.input_TD, products.codes) +
-      bytes_of(attention.q.x, attention.k.x, attention.v.x, attention.attended.x, attention.squares_BT2) +
-      bytes_of(experts.scores_TE, experts.hidden_Rf, experts.output_RD) +
-      bytes_of(head.logits_Sv, head.gathered, head.logits_SV);
+  std::size_t bytes = bytes_of(products.input_TD, products.codes) +
+                      bytes_of(attention.k.x, attention.v.x, attention.attended.x, attention.squares_BT2) +
+                      bytes_of(experts.scores_TE, experts.hidden_Rf, experts.output_RD) +
+                      bytes_of(head.logits_Sv, head.gathered, head.logits_SV);
   for (const StepState& state : states) bytes += state.bytes();
   return bytes;
 }

@@ -14,6 +14,7 @@
 #include "kernels/rows/candidates.h"
 #include "model/expert_exchange.h"
 #include "model/expert_load.h"
+#include "model/key_exchange.h"
 #include "model/model.h"
 #include "model/routes.h"
 #include "model/routing.h"
@@ -34,6 +35,15 @@ struct Angles {
   AlignedBuffer<float> cosines_TR, sines_TR;  // [T, width / 2]
 };
 
+// What the local heads have for each token.
+struct HeadRows {
+  int heads = 0, width = 0;
+  AlignedBuffer<float> x;  // [T, heads, width]
+
+  std::size_t stride() const { return static_cast<std::size_t>(heads) * width; }
+  float* row(std::size_t t) { return x.data() + t * stride(); }
+};
+
 // What a step keeps from one stage to the next. Each half of a step has its own, because exchanges read and write it
 // while the other half computes.
 struct StepState {
@@ -42,11 +52,13 @@ struct StepState {
   AlignedBuffer<float> added_GTD;   // what the experts of a layer that does not sync add to it; empty if all do
   AlignedBuffer<float> affine_GTD;  // what affine experts add to the update of each stream; empty if there are none
   TermBuffer term_PTD;              // partial sums of attention's terms
+  HeadRows q;                       // queries, of n heads C wide
   std::vector<Angles> angles;       // of every rotation that a layer has
   // After a range of layers: how many rows r has, and which layer they run next. 0 after the last layer or an Error.
   int rows = 0, next_layer = 0;
   Routing routing;
   std::optional<ExpertExchange> exchange;  // if ranks share groups, or in plan ep the whole model
+  std::optional<KeyExchange> keys;         // if these ranks split sequences
   std::vector<std::int32_t> record_TW;     // if routes are recorded, those of the step's tokens (core/route.h)
 
   // Collective over `groups`. Allocates memory for `tokens` tokens.
@@ -61,16 +73,8 @@ struct ProductScratch {
   AlignedBuffer<std::byte> codes;  // the rounded rows that products with rounded weights take (quantise_rows)
   std::vector<Product> list;       // of one parallel loop
 };
-// What the local heads have for each token.
-struct HeadRows {
-  int heads = 0, width = 0;
-  AlignedBuffer<float> x;  // [T, heads, width]
-
-  std::size_t stride() const { return static_cast<std::size_t>(heads) * width; }
-  float* row(std::size_t t) { return x.data() + t * stride(); }
-};
 struct AttentionScratch {
-  HeadRows q, k, v, attended;        // of n, m, m and n heads; C, C, W and W wide
+  HeadRows k, v, attended;           // of m, m and n heads; C, W and W wide
   AlignedBuffer<float> squares_BT2;  // sums of squares of q and k in each block of heads, for a QK-norm over all heads
 };
 struct ExpertsScratch {

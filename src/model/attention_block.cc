@@ -33,7 +33,7 @@ void project_qkv(Step& s, int layer, Range rows, bool own_updates) {
                                    .y_stride = y.stride(),
                                    .plus = bias.empty() ? nullptr : bias.data() + column});
     };
-    project(w.streams[g].q, w.q_bias, s.a.attention.q);
+    project(w.streams[g].q, w.q_bias, s.state.q);
     project(w.streams[g].k, w.k_bias, s.a.attention.k);
     project(w.streams[g].v, w.v_bias, s.a.attention.v);
   }
@@ -65,7 +65,7 @@ void norm_whole_width(Step& s, int layer) {
   const std::span<const OutputBlock> blocks = s.model.layers[layer].o_blocks;
   const AttentionConfig& attention = s.model.config.heads();
   const std::size_t count = 2 * static_cast<std::size_t>(s.T);
-  HeadRows &q = s.a.attention.q, &k = s.a.attention.k;
+  HeadRows &q = s.state.q, &k = s.a.attention.k;
   float* squares_BT2 = s.a.attention.squares_BT2.data();
   s.pool.parallel_for(s.T, [&](std::size_t t) {
     for (std::size_t b = 0; b < blocks.size(); ++b) {
@@ -98,7 +98,7 @@ void norm_queries_and_keys(Step& s, int layer) {
   if (norm == QkNorm::kFull && !s.model.config.federated()) {
     norm_whole_width(s, layer);
   } else if (norm != QkNorm::kNone) {
-    norm_heads(s, s.a.attention.q, w.q_norm);
+    norm_heads(s, s.state.q, w.q_norm);
     norm_heads(s, s.a.attention.k, w.k_norm);
   }
 }
@@ -110,21 +110,35 @@ void rotate(Step& s, const AttentionConfig& attention) {
   const auto turn = attention.interleaved ? rope_interleaved : rope;
   s.pool.parallel_for(s.T, [&](std::size_t t) {
     const std::size_t at = t * (width / 2);
-    for (HeadRows* x : {&s.a.attention.q, &s.a.attention.k})
+    for (HeadRows* x : {&s.state.q, &s.a.attention.k})
       for (int h = 0; h < x->heads; ++h)
         turn(x->row(t) + h * x->width, angles.cosines_TR.data() + at, angles.sines_TR.data() + at, width);
   });
 }
 
-// Writes keys and values to the cache, and what the local heads attend to.
+// Leaves queries, keys and values of the rows of the rank, as attention takes them.
+void prepare_heads(Step& s, int layer) {
+  const bool own_updates = s.model.config.reads_updates(layer);
+  const int block = own_updates ? kInputBlock : s.T;
+  for (int t = 0; t < s.T; t += block) project_qkv(s, layer, {t, std::min(s.T, t + block)}, own_updates);
+  const AttentionConfig& a = s.model.config.attention(layer);
+  if (a.norm_after_rope) rotate(s, a);
+  norm_queries_and_keys(s, layer);
+  if (!a.norm_after_rope) rotate(s, a);
+}
+
+// Writes the keys and values of these rows to the cache.
+void keep_keys(Step& s, int layer, const Batch& rows) {
+  write_kv(s.pool, rows, s.kv.shape(), s.a.attention.k.row(0), s.a.attention.v.row(0), s.kv.layer(layer));
+}
+
+// Computes what the local heads attend to.
 void attend(Step& s, int layer) {
   const AttentionConfig& a = s.model.config.attention(layer);
-  AttentionScratch& x = s.a.attention;
-  const KvShape& shape = s.kv.shape();
   const AttentionParams params{
       .scale = a.scale, .softcap = a.softcap, .window = a.window, .sinks_n = s.model.weights.layers[layer].sinks_n};
-  write_kv(s.pool, s.batch, shape, x.k.row(0), x.v.row(0), s.kv.layer(layer));
-  attention(s.pool, s.batch, shape, x.q.heads, params, x.q.row(0), s.kv.layer(layer), x.attended.row(0));
+  attention(s.pool, s.batch, s.kv.shape(), s.state.q.heads, params, s.state.q.row(0), s.kv.layer(layer),
+            s.a.attention.attended.row(0));
 }
 
 // Whether the sum waits until the experts have read r: beside them, unless their updates are in the same sum.
@@ -161,13 +175,24 @@ void scale_attended(Step& s, double factor) {
 }  // namespace
 
 void begin_attention(Step& s, int layer) {
-  const bool own_updates = s.model.config.reads_updates(layer);
-  const int block = own_updates ? kInputBlock : s.T;
-  for (int t = 0; t < s.T; t += block) project_qkv(s, layer, {t, std::min(s.T, t + block)}, own_updates);
-  const AttentionConfig& a = s.model.config.attention(layer);
-  if (a.norm_after_rope) rotate(s, a);
-  norm_queries_and_keys(s, layer);
-  if (!a.norm_after_rope) rotate(s, a);
+  prepare_heads(s, layer);
+  keep_keys(s, layer, s.batch);
+  begin_attending(s, layer);
+}
+
+void begin_keys(Step& s, int layer) {
+  prepare_heads(s, layer);
+  KeyExchange& keys = *s.state.keys;
+  pack_keys(keys, s.pool, s.kv.shape(), s.all, s.a.attention.k.row(0), s.a.attention.v.row(0));
+  s.pending = s.grid.start([&] { exchange_keys(keys, s.grid.within_group()); });
+}
+
+void finish_keys(Step& s, int layer) {
+  take_keys(*s.state.keys, s.pool, s.kv.shape(), s.all, s.a.attention.k.row(0), s.a.attention.v.row(0));
+  keep_keys(s, layer, s.all);
+}
+
+void begin_attending(Step& s, int layer) {
   attend(s, layer);
   scale_attended(s, s.model.config.attention_block(layer).residual_factor);
   project_output(s, layer);

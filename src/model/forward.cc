@@ -15,10 +15,11 @@
 // may read what the block before it reads (BlockConfig); what it adds is finished where its sum has come together. What
 // ModelConfig::reads_updates(), sums_updates() and syncs() say of a layer makes it one of the federations of
 // docs/architecture.md, "What blocks read, and when groups sum". Ranks form a grid (model/rank_grid.h): sums go over
-// its group axis. If several ranks share a group, each runs the sequences that it owns, and within the group rows
-// travel to the ranks that hold their experts, and sums travel back (model/expert_exchange.h). In plan "ep" the whole
-// model is one such group, so nothing is summed over ranks. A "stream" is what one attention reads: a federated model
-// has one for each local group, any other model has one.
+// its group axis. If several ranks share a group, each runs the sequences that it owns, or some rows of every sequence
+// (then keys and values travel to all of them, model/key_exchange.h), and within the group rows travel to the ranks
+// that hold their experts, and sums travel back (model/expert_exchange.h). In plan "ep" the whole model is one such
+// group, so nothing is summed over ranks. A "stream" is what one attention reads: a federated model has one for each
+// local group, any other model has one.
 //
 // The blocks are in model/attention_block.cc and model/experts_block.cc. How halves of a step overlap is in
 // model/pipeline.cc.
@@ -120,17 +121,21 @@ std::vector<Stage> stages_of(const Model& model, Range layers, bool rows_travel,
   std::vector<Stage> stages;
   for (int layer = layers.begin; layer < layers.end; ++layer) {
     LayerStats& part = stats.layers[layer];
-    const Stage attention{begin_attention, finish_attention, layer, &part.attention};
+    const auto add_attention_stages = [&] {
+      if (model.placement.split_sequences) stages.push_back({begin_keys, finish_keys, layer, &part.attention});
+      stages.push_back({model.placement.split_sequences ? begin_attending : begin_attention, finish_attention, layer,
+                        &part.attention});
+    };
     // The sum at the end of attention takes the updates of a federation's parallel experts with it.
     const bool behind_experts = model.config.federated() && model.config.experts_block(layer).parallel;
-    if (!behind_experts) stages.push_back(attention);
+    if (!behind_experts) add_attention_stages();
     if (rows_travel && !model.config.experts(layer).dense()) {
       stages.push_back({begin_dispatch, finish_dispatch, layer, &part.experts});
       stages.push_back({begin_return, finish_return, layer, &part.experts});
     } else {
       stages.push_back({begin_experts, finish_experts, layer, &part.experts});
     }
-    if (behind_experts) stages.push_back(attention);
+    if (behind_experts) add_attention_stages();
   }
   if (layers.end < model.config.num_layers()) return stages;
   if (model.config.has_pending_updates(layers.end))

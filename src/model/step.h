@@ -19,6 +19,7 @@ namespace foe {
 // with, but owns its part of the batch. Exchanges refer to it.
 struct Step {
   const Model& model;
+  Batch all;    // where members split sequences: the rows of all of them, by owner; else empty
   Batch batch;  // the part of the batch that this rank runs
   KvCache& kv;
   Activations& a;
@@ -47,10 +48,17 @@ struct Step {
   }
 };
 
-// Returns what this rank runs of the batch, all of it or the sequences that it owns: the micro-batches in their order,
-// each of which is one step or, if a.overlaps(), two halves.
+// Returns what this rank runs of the batch, all of it, the sequences that it owns, or the rows that it is dealt: the
+// micro-batches in their order, each of which is one step or, if a.overlaps(), two halves.
 std::vector<std::vector<Step>> make_steps(const Model& model, const Batch& batch, KvCache& kv, Activations& a,
                                           RankGrid& grid, ThreadPool& pool);
+
+// The rows of a batch in the order of the members that run them, each member's in the order in which it does.
+struct RowsByMember {
+  std::vector<std::int32_t> rows;
+  std::vector<std::int32_t> begin;  // [members + 1] where each member's rows begin
+};
+RowsByMember rows_by_member(const Model& model, const Batch& batch, const Activations& a);
 
 // input = norm(r) for some of the rows or, with `own_updates` streams, norm(r + M_h) for each of these streams h. A
 // block that reads r itself has no weight: then it is r, or r + M_h.

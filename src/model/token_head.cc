@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/rows/rows.h"
+#include "model/step.h"
 
 namespace foe {
 namespace {
@@ -12,24 +13,36 @@ namespace {
 // Which member has which of the batch's sampled rows.
 class SampledRows {
  public:
-  SampledRows(const Batch& batch, int members) : candidates_(batch.candidates), begin_(members + 1) {
-    const std::vector<int> sampled = sampled_by_owner(batch, members);
-    std::partial_sum(sampled.begin(), sampled.end(), begin_.begin() + 1);
+  SampledRows(const Model& model, const Batch& batch, const Activations& a) {
+    const RowsByMember by = rows_by_member(model, batch, a);
+    std::vector<std::int32_t> place(batch.num_tokens(), -1);  // of a row among the sampled ones
+    for (int i = 0; i < batch.num_sampled(); ++i) place[batch.sampled_rows[i]] = i;
+    for (int member = 0; member < model.placement.members; ++member) {
+      for (int i = by.begin[member]; i < by.begin[member + 1]; ++i)
+        if (const std::int32_t at = place[by.rows[i]]; at >= 0) {
+          order_.push_back(at);
+          wanted_.push_back(batch.candidates[at]);
+        }
+      begin_.push_back(static_cast<int>(order_.size()));
+    }
+    for (const std::int32_t wanted : batch.candidates) whole_before_.push_back(whole_before_.back() + (wanted == 0));
   }
 
   // Returns, for each row of a member, how many candidates it wants from each rank (which has fewer if its part of the
   // vocabulary has fewer tokens); 0: all logits.
-  std::span<const std::int32_t> wanted(int member) const {
-    return candidates_.subspan(begin_[member], begin_[member + 1] - begin_[member]);
-  }
-  int first(int member) const { return begin_[member]; }
+  std::span<const std::int32_t> wanted(int member) const { return of_member(wanted_, member); }
+  // Returns the places of a member's rows among all sampled rows of the batch.
+  std::span<const std::int32_t> places(int member) const { return of_member(order_, member); }
   std::size_t whole(int member) const {
     const auto rows = wanted(member);
     return std::count(rows.begin(), rows.end(), 0);
   }
-  std::size_t first_whole(int member) const {
-    return std::count(candidates_.begin(), candidates_.begin() + begin_[member], 0);
-  }
+  // Returns how many of the batch's sampled rows before this place are wanted whole.
+  std::size_t whole_before(int place) const { return whole_before_[place]; }
+  std::size_t all_whole() const { return whole_before_.back(); }
+  int count() const { return begin_.back(); }
+  // Whether the rows of all members, one member after the other, are those of the batch.
+  bool in_order() const { return std::ranges::is_sorted(order_); }
   std::size_t candidates(const Share& share) const {
     std::size_t sum = 0;
     for (const int n : wanted(share.member)) sum += std::min(n, share.vocab.size());
@@ -37,8 +50,13 @@ class SampledRows {
   }
 
  private:
-  std::span<const std::int32_t> candidates_;
-  std::vector<int> begin_;  // by member
+  std::span<const std::int32_t> of_member(const std::vector<std::int32_t>& rows, int member) const {
+    return std::span(rows).subspan(begin_[member], begin_[member + 1] - begin_[member]);
+  }
+
+  std::vector<std::int32_t> order_, wanted_;  // member after member
+  std::vector<int> begin_ = {0};              // by member
+  std::vector<std::size_t> whole_before_ = {0};
 };
 
 // Finds the candidates that are wanted of this rank's logits, and moves the rows that are wanted whole to the front.
@@ -102,24 +120,26 @@ std::span<const float> gather_whole(const Model& model, const SampledRows& rows,
   else
     grid.world().gather(own, counts, a.head.gathered.data(), a.wire);
   if (model.rank != 0) return {};
-  const std::size_t whole = rows.first_whole(placement.members);
-  if (placement.group_ranks() == 1)
-    return {a.head.gathered.data(), whole * V};  // whole rows, in the order of their owners
+  if (placement.group_ranks() == 1 && rows.in_order()) return {a.head.gathered.data(), rows.all_whole() * V};
   const float* block = a.head.gathered.data();
   for (const Share& share : placement.ranks) {
-    float* to = a.head.logits_SV.data() + rows.first_whole(share.member) * V + share.vocab.begin;
-    for (std::size_t i = 0; i < rows.whole(share.member); ++i, block += share.vocab.size(), to += V)
-      std::copy(block, block + share.vocab.size(), to);
+    const std::span<const std::int32_t> wanted = rows.wanted(share.member), places = rows.places(share.member);
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      if (wanted[i] != 0) continue;
+      std::copy(block, block + share.vocab.size(),
+                a.head.logits_SV.data() + rows.whole_before(places[i]) * V + share.vocab.begin);
+      block += share.vocab.size();
+    }
   }
-  return {a.head.logits_SV.data(), whole * V};
+  return {a.head.logits_SV.data(), rows.all_whole() * V};
 }
 
 // Writes where, on rank 0, the candidates of each row begin, and at the end their number.
 void count_candidates(const Placement& placement, const SampledRows& rows, std::vector<std::int32_t>& begin) {
-  begin.assign(rows.first(placement.members) + 1, 0);
+  begin.assign(rows.count() + 1, 0);
   for (const Share& share : placement.ranks)
-    for (int i = rows.first(share.member); const int wanted : rows.wanted(share.member))
-      begin[++i] += std::min(wanted, share.vocab.size());
+    for (auto place = rows.places(share.member).begin(); const int wanted : rows.wanted(share.member))
+      begin[*place++ + 1] += std::min(wanted, share.vocab.size());
   std::partial_sum(begin.begin(), begin.end(), begin.begin());
 }
 
@@ -141,11 +161,11 @@ void gather_candidates(const Model& model, const SampledRows& rows, Activations&
   std::vector<std::int32_t> end = a.head.candidates_begin;  // where the candidates end that a row has so far
   const Candidate* from = a.head.gathered_candidates.data();
   for (const Share& share : placement.ranks)
-    for (int i = rows.first(share.member); const int wanted : rows.wanted(share.member)) {
+    for (auto place = rows.places(share.member).begin(); const int wanted : rows.wanted(share.member)) {
       const int n = std::min(wanted, share.vocab.size());
-      std::copy(from, from + n, a.head.candidates.begin() + end[i]);
+      std::copy(from, from + n, a.head.candidates.begin() + end[*place]);
       from += n;
-      end[i++] += n;
+      end[*place++] += n;
     }
 }
 
@@ -161,8 +181,8 @@ void finish_logits(const Model& model, ThreadPool& pool, int rows, float* logits
 
 Logits gather_logits(const Model& model, const Batch& batch, Activations& a, ThreadPool& pool, RankGrid& grid) {
   const Placement& placement = model.placement;
-  const SampledRows rows(batch, placement.members);
-  const std::size_t whole = rows.first_whole(placement.members);
+  const SampledRows rows(model, batch, a);
+  const std::size_t whole = rows.all_whole();
   const bool alone = placement.ranks.size() == 1;
   select(model, rows.wanted(model.share().member), a, pool);
   if (model.rank == 0) count_candidates(placement, rows, a.head.candidates_begin);

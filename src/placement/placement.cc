@@ -38,7 +38,13 @@ Range panel_share(int total, int parts, int index) {
   return {std::min(share.begin * kPanel, total), std::min(share.end * kPanel, total)};
 }
 
-void check_model(const ModelConfig& config, Plan plan) {
+void check_model(const ModelConfig& config, const PlanChoice& choice) {
+  const Plan plan = choice.plan;
+  if (choice.split_sequences && plan != Plan::kEp && plan != Plan::kFoe)
+    fail(
+        "ep-attention split: expected plan ep or foe, where ranks that share a group have sequences of their own, got "
+        "plan {}",
+        to_string(plan));
   if (plan == Plan::kPp) return;
   const int H = config.expert_groups;
   if (plan == Plan::kFoe && !config.federated())
@@ -196,14 +202,15 @@ std::vector<int> balanced_layers(const ModelConfig& config, int stages) {
 }
 
 // Returns the placement of stages with so many layers each, whose ranks share them under the plan.
-Placement in_stages(const ModelConfig& config, Plan plan, const std::vector<int>& stage_layers, int ranks,
-                    const std::vector<int>& nodes) {
+Placement in_stages(const ModelConfig& config, const PlanChoice& choice, const std::vector<int>& stage_layers,
+                    int ranks, const std::vector<int>& nodes) {
+  const Plan within = choice.plan == Plan::kPp ? default_plan(config) : choice.plan;
   const auto each = ranks / static_cast<int>(stage_layers.size());
   Placement placement;
   int end = 0;
   for (std::size_t stage = 0; stage < stage_layers.size(); ++stage) {
     const auto first = nodes.begin() + static_cast<std::ptrdiff_t>(nodes.empty() ? 0 : stage * each);
-    Placement one = make_placement(config, plan == Plan::kPp ? default_plan(config) : plan, each,
+    Placement one = make_placement(config, {within, {}, 0, choice.split_sequences}, each,
                                    {first, nodes.empty() ? first : first + each});
     const Range layers{end, end + stage_layers[stage]};
     end = layers.end;
@@ -217,7 +224,7 @@ Placement in_stages(const ModelConfig& config, Plan plan, const std::vector<int>
     if (stage > 0) one.ranks.insert(one.ranks.begin(), placement.ranks.begin(), placement.ranks.end());
     placement = std::move(one);
   }
-  placement.plan = plan;
+  placement.plan = choice.plan;
   placement.stages = static_cast<int>(stage_layers.size());
   return placement;
 }
@@ -285,12 +292,12 @@ Plan default_plan(const ModelConfig& config) {
 Placement make_placement(const ModelConfig& config, const PlanChoice& choice, int ranks,
                          const std::vector<int>& nodes) {
   const Plan plan = choice.plan;
-  check_model(config, plan);
+  check_model(config, choice);
   if (ranks < 1) fail("ranks: expected at least 1, got {}", ranks);
   FOE_CHECK(nodes.empty() || static_cast<int>(nodes.size()) == ranks, "{} nodes of {} ranks", nodes.size(), ranks);
   if (const int stages = stages_of(config, choice, ranks); stages > 1 || plan == Plan::kPp)
-    return in_stages(config, plan, choice.stage_layers.empty() ? balanced_layers(config, stages) : choice.stage_layers,
-                     ranks, nodes);
+    return in_stages(config, choice,
+                     choice.stage_layers.empty() ? balanced_layers(config, stages) : choice.stage_layers, ranks, nodes);
   check_ranks(config, plan, ranks);
   const int groups = config.federated() ? config.expert_groups : 1;
   Placement placement{.plan = plan,
@@ -310,6 +317,7 @@ Placement make_placement(const ModelConfig& config, const PlanChoice& choice, in
     return placement;
   }
   placement.members = ranks / groups;
+  placement.split_sequences = choice.split_sequences && placement.members > 1;
   const auto dealt =
       ranks_of_groups(nodes.empty() || groups == 1 ? std::vector<int>(ranks) : nodes, groups, placement.members);
   for (int g = 0; g < groups; ++g) {

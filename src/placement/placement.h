@@ -36,9 +36,10 @@ struct PlanChoice {
   // How many stages there are, each of as many ranks, which share its layers under the plan; 0: as many as stage_layers
   // has or, if it is empty, one for each rank in plan pp, and one for all ranks in any other.
   int stages = 0;
+  bool split_sequences = false;  // Placement::split_sequences
 
-  PlanChoice(Plan chosen, std::vector<int> layers = {}, int stage_count = 0)
-      : plan(chosen), stage_layers(std::move(layers)), stages(stage_count) {}
+  PlanChoice(Plan chosen, std::vector<int> layers = {}, int stage_count = 0, bool split = false)
+      : plan(chosen), stage_layers(std::move(layers)), stages(stage_count), split_sequences(split) {}
 };
 
 // A batch runs through stages: sets of ranks that have some layers, one after the other, in the order of the ranks.
@@ -46,7 +47,10 @@ struct Placement {
   Plan plan = Plan::kTp;
   std::vector<Share> ranks;
   int stages = 1;
-  int members = 1;  // how many ranks share each group; each of them owns sequences
+  int members = 1;  // how many ranks share each group
+  // Where several ranks share a group: whether they share the rows of every sequence among them (deal.h) and each keep
+  // the keys and values of all, or each own sequences.
+  bool split_sequences = false;
   // Which rank owns which terms of the sums. Among the ranks of a stage with the same sequences, ordered by their
   // groups, the r-th owns the terms [begin[r], begin[r + 1]). The terms of attention's sum are the blocks of
   // head_blocks(). The terms of a layer's experts' sum are groups in a federated model, the blocks of width_blocks() in
@@ -56,6 +60,8 @@ struct Placement {
 
   int group_ranks() const { return static_cast<int>(attention_begin.size()) - 1; }
   int stage_ranks() const { return static_cast<int>(ranks.size()) / stages; }
+  // How many members own sequences, each with KV blocks of its own (Batch::sequence_owner).
+  int owners() const { return split_sequences ? 1 : members; }
 };
 
 // Returns the share of every rank. Shares consist of whole terms of the sums and are as even as these allow, larger
@@ -63,7 +69,7 @@ struct Placement {
 // groups, plan foe gives each group the same number of ranks, and the ranks that are left over are idle. Stages are
 // alike but for their layers. `nodes` has
 // the node of each rank; if it is empty, all are on one. The ranks of a group are on one node if possible. Throws Error
-// if the plan does not fit the model, or has no work for so many ranks.
+// if the plan does not fit the model, has no work for so many ranks, or no ranks that could split sequences.
 Placement make_placement(const ModelConfig& config, const PlanChoice& choice, int ranks,
                          const std::vector<int>& nodes = {});
 

@@ -118,6 +118,10 @@ TEST(BatchDeathTest, OwnersAscend) {
   EXPECT_DEATH(Batch().add_sequence({}, 0, {}, Batch::Sample::kNone, -1), "owner -1 after 0");
 }
 
+TEST(BatchDeathTest, APieceIsOfOneSequence) {
+  EXPECT_DEATH(pieces_of(three_sequences(), std::vector<Piece>{{2, 5, 0}}), "of a sequence that ends at 4");
+}
+
 // Each owner's part is the batch that its sequences alone would make.
 TEST(Batch, PartsAreTheOwnersSequences) {
   const Batch batch = three_sequences();
@@ -132,8 +136,6 @@ TEST(Batch, PartsAreTheOwnersSequences) {
   expect_equal(part_of(batch, 2), last);
   expect_equal(part_of(batch, 3), Batch());
   expect_equal(part_of(Batch(), 0), Batch());
-  EXPECT_EQ(sampled_by_owner(batch, kOwners), (std::vector<int>{1, 0, 3, 0}));
-  EXPECT_EQ(sampled_by_owner(Batch(), 2), (std::vector<int>{0, 0}));
 }
 
 TEST(Batch, PartsRunThroughItsLayers) {
@@ -161,6 +163,23 @@ TEST(Batch, RowsCutSequences) {
   expect_equal(rows_of(batch, 4, 4), Batch());
 }
 
+// Pieces may come in any order of rows, and each keeps the KV blocks, the samples and the route of its sequence.
+TEST(Batch, PiecesAreSequencesOfTheirOwn) {
+  Batch batch = three_sequences();
+  batch.route = {.layers = 1, .entries = 1, .experts_TLK = {4, 5, 6}, .weights_TLK = {1, 1, 1}};
+  batch.route_rows = {-1, 0, 1, 2, -1, -1};
+  Batch expected;
+  expected.add_sequence(std::vector<std::int32_t>{3}, 2, std::vector<std::int32_t>{7}, Batch::Sample::kLast);
+  expected.add_sequence(std::vector<std::int32_t>{7}, 19, std::vector<std::int32_t>{5, 0}, Batch::Sample::kLast, 1);
+  expected.add_sequence(std::vector<std::int32_t>{1, 2}, 0, std::vector<std::int32_t>{7}, Batch::Sample::kAll, 1);
+  expected.add_sequence(std::vector<std::int32_t>{0}, 16, std::vector<std::int32_t>{1, 2, 3}, Batch::Sample::kNone, 3);
+  expected.candidates = {7, 1, 0, kMaxCandidates};
+  expected.route = batch.route;
+  expected.route_rows = {2, -1, 0, 1, -1};
+  expect_equal(pieces_of(batch, std::vector<Piece>{{3, 4, 0}, {0, 1, 1}, {1, 3, 1}, {5, 6, 3}}), expected);
+  EXPECT_TRUE(pieces_of(batch, {}).empty());
+}
+
 // Random batches: the parts one after the other are the whole, and each is a batch that its rank can run.
 TEST(Batch, PartsMakeUpTheWhole) {
   for (int trial = 0; trial < 500; ++trial) {
@@ -175,12 +194,10 @@ TEST(Batch, PartsMakeUpTheWhole) {
         batch.add_sequence(tokens, random(20), blocks, static_cast<Batch::Sample>(random(3)), owner);
       }
     for (std::int32_t& count : batch.candidates) count = random(kMaxCandidates + 1);
-    const std::vector<int> sampled = sampled_by_owner(batch, kOwners);
     Batch whole;
     std::vector<std::int32_t> rows, candidates;
     for (int owner = 0; owner < kOwners; ++owner) {
       const Batch part = decode(encode(part_of(batch, owner)), kLayers, kVocab, kBlocks, kOwners);
-      EXPECT_EQ(part.num_sampled(), sampled[owner]);
       for (const std::int32_t row : part.sampled_rows) rows.push_back(whole.num_tokens() + row);
       candidates.insert(candidates.end(), part.candidates.begin(), part.candidates.end());
       for (int s = 0; s < part.num_sequences(); ++s) {

@@ -13,8 +13,9 @@ import unittest
 from pathlib import Path
 
 MODELS = Path(__file__).parents[2] / "models"
-RUNGS = ["A ep", "A ep per expert", "B tp", "C tp grouped", "D foe"]
+RUNGS = ["A ep", "A ep per expert", "A ep split", "B tp", "C tp grouped", "D foe"]
 HIDDEN, TOKENS, SELECTED = 256, 8, 4  # of models/moe-8m, and in the passes below
+KEYS = 2 * 4 * (32 + 32)  # bytes of the keys and values of a token in one layer, in bf16
 FOE = None
 
 
@@ -76,10 +77,12 @@ class BenchTest(unittest.TestCase):
         row = 4 * HIDDEN
         for p in self.latency(2):
             sent = p["layer"]["bytes"]
+            ep = TOKENS * (row + 8 * SELECTED + row)  # one row, with experts and weights, and one partial per token
             most = {"D foe": 2 * TOKENS * row,  # one sum: each rank's partial to the other
                     "B tp": 4 * TOKENS * row,
                     "C tp grouped": 4 * TOKENS * row,
-                    "A ep": TOKENS * (row + 8 * SELECTED + row),  # one row, with experts and weights, and one partial per token
+                    "A ep": ep,
+                    "A ep split": ep + TOKENS * KEYS,
                     "A ep per expert": TOKENS * SELECTED * (row + 8 + row)}[p["rung"]]
             self.assertLessEqual(sent, most, p)
             if not p["rung"].startswith("A"):
@@ -88,6 +91,17 @@ class BenchTest(unittest.TestCase):
             self.assertEqual(len(p["ranks"]), 2)
             total = sum(c["bytes"] for rank in p["ranks"] for name, c in rank.items() if name != "gather")
             self.assertTrue(sent <= total <= 7 * most, p)
+
+    def test_ranks_that_split_a_prompt_send_what_one_would_and_the_keys(self):
+        flags = ["--shape", MODELS / "moe-8m", "--tokens", "256", "--loads", "one-prompt", "--repetitions", "1", "--threads", "1",
+                 "--rungs", "A ep,A ep split"]
+        for ranks in 2, 3:
+            whole, split = self.points("latency", *map(str, flags), ranks=ranks)
+            calls, sent = ([sum(rank["all_to_all"][name] for rank in p["ranks"]) for p in (whole, split)]
+                           for name in ("calls", "bytes"))
+            self.assertEqual(calls, [6 * 2 * ranks, 6 * 3 * ranks])
+            # The weights of a benchmark are random on each rank: about as many rows go to experts, whichever rank a token is on.
+            self.assertAlmostEqual(sent[1] - 6 * 256 * KEYS * (ranks - 1), sent[0], delta=0.1 * sent[0])
 
     def test_stages_pass_each_row_once(self):
         flags = ["--shape", MODELS / "moe-8m", "--tokens", "128", "--loads", "many-prompts", "--repetitions", "1", "--threads", "1",
@@ -116,7 +130,7 @@ class BenchTest(unittest.TestCase):
             balance = {p["rung"]: p["layer"]["row_balance"]
                        for p in self.points("latency", *map(str, flags), "--skew", str(skew), ranks=ranks)}
             # The bias is right in expectation over normal scores. These are of one random router, and only nearly normal.
-            for rung in "A ep", "A ep per expert":
+            for rung in "A ep", "A ep per expert", "A ep split":
                 self.assertTrue(1.4 < balance[rung] < 1.9, (ranks, balance))
             # Plan tp cuts where few subtrees are: of three ranks the first has ten experts instead of eleven, so that
             # the favoured ones are on two.

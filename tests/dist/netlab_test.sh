@@ -36,13 +36,20 @@ make_model shared
 for ((i = 0; i < tokens; i++)); do echo -n "$((i * 37 % vocabulary)),"; done | sed 's/,$/\n/' >"$work/tokens"
 
 # logits MODEL PLAN OUTPUT [LAUNCHER...]
-logits() { "${@:4}" "$foe" logits "$work/$1" --tokens "@$work/tokens" --threads 1 --plan "$2" --output "$work/$3"; }
+more=() # flags
+logits() {
+  "${@:4}" "$foe" logits "$work/$1" --tokens "@$work/tokens" --threads 1 --plan "$2" "${more[@]}" --output "$work/$3"
+}
 nodes=("$lab" mpirun n0:1,n1:1 2)
 logits shared tp one
 for plan in tp ep pp; do
   logits shared "$plan" two "${nodes[@]}"
   cmp "$work/one" "$work/two"
 done
+more=(--ep-attention split)
+logits shared ep two "${nodes[@]}"
+cmp "$work/one" "$work/two"
+more=()
 logits shared tp three "$lab" mpirun n0:2,n1:1 3
 cmp "$work/one" "$work/three"
 
@@ -61,16 +68,16 @@ most=$((payload * 110 / 100 + 65536))
 echo "node n1 sent $sent bytes, $payload of them for sums and logits"
 [[ $sent -ge $payload && $sent -le $most ]] || { echo "expected $payload to $most bytes" && exit 1; }
 
-# Decoding one token after the other, with foe, ep and pp: node n1's bytes are those that its counters say and, for sums,
+# Decoding one token after the other, with foe, ep (its attention split, too) and pp: node n1's bytes are those that its counters say and, for sums,
 # passed rows and logits, that the model's placement predicts; foe has as many sums as layers and one more. What is sent besides: a
 # little for launching and for the prompt, and headers.
 steps=200
-# decode MODEL PLAN
+# decode MODEL PLAN [FLAGS...]
 decode() {
   local model=$tests/../models/$1 before sent
-  "$foe" inspect "$model" --plan "$2" --ranks 2 --nodes 2 --json >"$work/predicted"
+  "$foe" inspect "$model" --plan "$2" "${@:3}" --ranks 2 --nodes 2 --json >"$work/predicted"
   before=$("$lab" bytes n1)
-  "${nodes[@]}" "$foe" generate "$model" --plan "$2" --prompt "It was" --max-tokens $((steps + 1)) --ignore-eos --json \
+  "${nodes[@]}" "$foe" generate "$model" --plan "$2" "${@:3}" --prompt "It was" --max-tokens $((steps + 1)) --ignore-eos --json \
     >"$work/counted"
   sent=$(($("$lab" bytes n1) - before))
   python3 - "$work" "$steps" "$sent" "$2" <<'END'
@@ -96,4 +103,5 @@ END
 }
 decode foe-8m foe
 decode moe-8m ep
+decode moe-8m ep --ep-attention split
 decode moe-8m pp # node n1's rank is the last one: it sends candidates

@@ -24,7 +24,7 @@ std::vector<Request> repeating_requests() {
   return requests;
 }
 
-void check_guesses(const ModelConfig& config, Plan plan) {
+void check_guesses(const ModelConfig& config, const PlanChoice& plan) {
   const RandomModel folder(config);
   const std::vector<Request> requests = repeating_requests();
   std::map<std::int64_t, Answer> expected;
@@ -46,6 +46,7 @@ TEST(Draft, ChangesNoAnswerOnAnyPlan) {
   check_guesses(small_federated(4), Plan::kFoe);
   check_guesses(small_federated(2), Plan::kFoe);
   check_guesses(small_config(), Plan::kEp);
+  check_guesses(small_config(), {Plan::kEp, {}, 0, true});
   check_guesses(small_config(), Plan::kTp);
   ModelConfig deep = small_config();
   set_layers(deep, 4);

@@ -27,7 +27,12 @@ void drain(Engine& engine, Outputs& outputs) {
     for (const TokenEvent& event : engine.step()) outputs[event.id].push_back(event.token);
 }
 
-void check_requests_together(const std::string& path, Plan plan) {
+// Where members split sequences (--ep-attention split).
+PlanChoice split_plan(Plan plan, int stages = 0) {
+  return {plan, {}, stages, true};
+}
+
+void check_requests_together(const std::string& path, const PlanChoice& plan, int budget = 13) {
   std::vector<Request> requests;
   for (int i = 1; i <= 9; ++i) requests.push_back(request(i, 3 + 11 * i % 70, 5 + 3 * i, i % 3 ? 1.0f : 0.0f));
   Outputs alone;
@@ -40,7 +45,7 @@ void check_requests_together(const std::string& path, Plan plan) {
   for (const auto& nodes :
        std::vector<std::vector<int>>{{0}, {0, 0}, {0, 0, 0}, {0, 0, 1}, {0, 0, 0, 0}, {0, 0, 1, 1}}) {
     Outputs together;
-    with_engine(path, plan, nodes, {.threads = 2, .max_batch_tokens = 13, .max_sequences = 4, .kv_tokens = 300},
+    with_engine(path, plan, nodes, {.threads = 2, .max_batch_tokens = budget, .max_sequences = 4, .kv_tokens = 300},
                 [&](Engine& engine) {
                   for (const Request& r : requests) engine.submit(r);
                   drain(engine, together);
@@ -54,6 +59,9 @@ TEST(Engine, RequestsTogetherGiveWhatEachGivesAloneOnAnyNumberOfRanks) {
   // On three ranks one is idle, four share groups.
   check_requests_together(RandomModel(small_federated(2)).path(), Plan::kFoe);
   check_requests_together(RandomModel(small_config()).path(), Plan::kEp);
+  // Steps with pieces of prompts on all ranks.
+  check_requests_together(RandomModel(small_config()).path(), split_plan(Plan::kEp), 80);
+  check_requests_together(RandomModel(small_federated(2)).path(), split_plan(Plan::kFoe), 80);
   // Prompts that are longer than the window, whose beginnings the prefix cache shares.
   ModelConfig windows = small_config();
   set(windows, &AttentionConfig::window, 20);
@@ -64,9 +72,13 @@ TEST(Engine, RequestsTogetherGiveWhatEachGivesAloneOnAnyNumberOfRanks) {
   }
 }
 
-// Returns what each rank sends in ten steps of decode, in which every owner of sequences has one of the same length.
+// Returns what each rank sends in ten steps of decode, in which every member runs a row of a sequence of the same
+// length.
 std::vector<CommCounters> sent_in_ten_steps(Engine& engine) {
-  for (int id = 1; id <= engine.model().placement.members; ++id) engine.submit(request(id, 9, 11));
+  const Placement& placement = engine.model().placement;
+  // The sequences that members own are all in one lane; those that they split are dealt to the lanes in turn.
+  const int requests = placement.members * (placement.split_sequences ? engine.scheduler().lanes() : 1);
+  for (int id = 1; id <= requests; ++id) engine.submit(request(id, 9, 11));
   engine.step();
   const std::vector<CommCounters> before = engine.collect_counters();
   for (int i = 0; i < 10; ++i) engine.step();
@@ -77,13 +89,15 @@ std::vector<CommCounters> sent_in_ten_steps(Engine& engine) {
 
 // Two stages of two ranks each, which share their layers under another plan.
 TEST(Engine, StagesOfSeveralRanksGiveWhatOneRankGives) {
-  for (const Plan plan : {Plan::kTp, Plan::kEp, Plan::kFoe}) {
+  for (const PlanChoice& choice :
+       {PlanChoice(Plan::kTp, {}, 2), {Plan::kEp, {}, 2}, {Plan::kFoe, {}, 2}, split_plan(Plan::kEp, 2)}) {
+    const Plan plan = choice.plan;
     const RandomModel folder(plan == Plan::kFoe ? small_federated(2) : small_config());
     std::map<std::int64_t, Answer> alone;
     const std::vector<Request> requests = every_way_to_sample();
     const EngineOptions options{.max_batch_tokens = 100, .max_sequences = 9, .kv_tokens = 400};
     with_engine(folder.path(), plan, 1, options, [&](Engine& engine) { alone = answers(engine, requests); });
-    with_engine(folder.path(), {plan, {}, 2}, {0, 0, 1, 1}, options, [&](Engine& engine) {
+    with_engine(folder.path(), choice, {0, 0, 1, 1}, options, [&](Engine& engine) {
       EXPECT_EQ(answers(engine, requests), alone) << to_string(plan);
       const std::vector<CommCounters> sent_by = sent_in_ten_steps(engine);
       const std::uint64_t steps = sent_by[0].broadcast.calls;
@@ -136,7 +150,7 @@ TEST(Engine, AResubmittedRequestContinuesWithTheSameTokens) {
 }
 
 // Alone, among others, on any number of ranks, and resubmitted with a part of the output.
-void check_every_way_to_sample(const ModelConfig& config, Plan plan) {
+void check_every_way_to_sample(const ModelConfig& config, const PlanChoice& plan, int budget = 13) {
   const RandomModel folder(config);
   const std::vector<Request> requests = every_way_to_sample();
   std::map<std::int64_t, Answer> alone;
@@ -155,7 +169,7 @@ void check_every_way_to_sample(const ModelConfig& config, Plan plan) {
   }
   for (const int ranks : {1, 2, 3, 4})
     with_engine(folder.path(), plan, ranks,
-                {.threads = ranks <= 2 ? 2 : 1, .max_batch_tokens = 13, .max_sequences = 4, .kv_tokens = 300},
+                {.threads = ranks <= 2 ? 2 : 1, .max_batch_tokens = budget, .max_sequences = 4, .kv_tokens = 300},
                 [&](Engine& engine) {
                   EXPECT_EQ(answers(engine, requests), alone) << ranks << " ranks";
                   EXPECT_EQ(answers(engine, resubmitted), expected) << ranks << " ranks, resubmitted";
@@ -186,6 +200,7 @@ TEST(Engine, EveryWayToSampleGivesTheSameAloneTogetherAndResubmittedOnAnyNumberO
   check_every_way_to_sample(small_federated(4), Plan::kFoe);
   check_every_way_to_sample(small_federated(2), Plan::kFoe);
   check_every_way_to_sample(small_config(), Plan::kEp);
+  check_every_way_to_sample(small_config(), split_plan(Plan::kEp), 80);
   ModelConfig deep = small_config();
   set_layers(deep, 4);
   check_every_way_to_sample(deep, Plan::kPp);
@@ -332,18 +347,19 @@ TEST(Engine, AStepSendsEachKindOfRowOnce) {
   });
 }
 
-// Two all-to-alls per layer between the ranks that share a group, and sums between groups if there are several: each
-// rank has a request of its own, all of one length.
-void check_a_step_with_shared_groups(const RandomModel& folder, Plan plan, int ranks) {
-  with_engine(folder.path(), plan, ranks, {.kv_tokens = 64}, [&](Engine& engine) {
+// Two all-to-alls per layer between the ranks that share a group, or three if they split sequences, and sums between
+// groups if there are several: there are as many requests as members, all of one length.
+void check_a_step_with_shared_groups(const RandomModel& folder, const PlanChoice& plan, int ranks) {
+  with_engine(folder.path(), plan, ranks, {.kv_tokens = 256}, [&](Engine& engine) {
     const Placement& placement = engine.model().placement;
     const std::vector<CommCounters> sent = sent_in_ten_steps(engine);
     const int L = folder.config().num_layers();
     for (int r = 0; r < ranks; ++r) {
       const WireCost cost = decode_wire_cost(folder.config(), placement, engine.comm().nodes(), r);
       const bool idle = placement.ranks[r].idle();
-      EXPECT_EQ(cost.sum_calls, idle || plan == Plan::kEp ? 0 : L + 1);
-      EXPECT_EQ(cost.all_to_all_calls, idle ? 0 : 2 * L);
+      EXPECT_EQ(cost.sum_calls, idle || plan.plan == Plan::kEp ? 0 : L + 1);
+      EXPECT_EQ(cost.all_to_all_calls, idle ? 0 : (placement.split_sequences ? 3 : 2) * L);
+      EXPECT_EQ(cost.key_bytes > 0, placement.split_sequences && !idle);
       EXPECT_EQ(sent[r].sum.calls, 10u * cost.sum_calls);
       EXPECT_EQ(sent[r].sum.bytes, 10 * cost.sums.bytes);
       EXPECT_EQ(sent[r].all_to_all.calls, 10u * cost.all_to_all_calls);
@@ -355,8 +371,10 @@ void check_a_step_with_shared_groups(const RandomModel& folder, Plan plan, int r
 
 TEST(Engine, AStepWithSharedGroupsExchangesTwicePerLayerInsideThem) {
   const RandomModel moe(small_config()), federated(small_federated(2));
-  for (const int ranks : {2, 3}) check_a_step_with_shared_groups(moe, Plan::kEp, ranks);
-  for (const int ranks : {4, 5, 6}) check_a_step_with_shared_groups(federated, Plan::kFoe, ranks);
+  for (const bool splits : {false, true}) {
+    for (const int ranks : {2, 3}) check_a_step_with_shared_groups(moe, {Plan::kEp, {}, 0, splits}, ranks);
+    for (const int ranks : {4, 5, 6}) check_a_step_with_shared_groups(federated, {Plan::kFoe, {}, 0, splits}, ranks);
+  }
 }
 
 // Every token's K selections count once in each layer, on whichever rank; in the last layer those of sampled tokens.

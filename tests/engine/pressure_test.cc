@@ -71,19 +71,25 @@ Choices alone(const RandomModel& folder, const std::vector<Request>& all, KvType
   return choices;
 }
 
+struct PressureJob {
+  PlanChoice plan;
+  int ranks;
+  int budget = 30;  // tokens of a step
+};
+
 // All requests want some 110 blocks; each owner has 11, of which one request takes up to seven.
-void check_under_pressure(const RandomModel& folder, Plan plan, int ranks, const std::vector<Request>& all,
+void check_under_pressure(const RandomModel& folder, const PressureJob& job, const std::vector<Request>& all,
                           const Choices& expected, KvType type) {
   const EngineOptions options{
-      .threads = 2, .max_batch_tokens = 30, .max_sequences = 16, .kv_tokens = 11 * kKvBlock, .kv_type = type};
+      .threads = 2, .max_batch_tokens = job.budget, .max_sequences = 16, .kv_tokens = 11 * kKvBlock, .kv_type = type};
   const std::map<int, std::int64_t> aborts{{12, 4}, {25, 9}, {40, 17}};
   Choices choices;
-  with_engine(folder.path(), plan, ranks, options, [&](Engine& engine) {
+  with_engine(folder.path(), job.plan, job.ranks, options, [&](Engine& engine) {
     Scheduler scheduler({.kv_blocks = 11,
-                         .max_tokens = 30,
+                         .max_tokens = job.budget,
                          .max_sequences = 16,
                          .max_positions = 512,
-                         .owners = engine.model().placement.members});
+                         .owners = engine.model().placement.owners()});
     std::size_t next = 0;
     for (int n = 0; !scheduler.idle() || next < all.size(); ++n) {
       for (int few = 0; few < 2 && next < all.size(); ++few) scheduler.add(all[next++]);
@@ -96,20 +102,21 @@ void check_under_pressure(const RandomModel& folder, Plan plan, int ranks, const
   for (const Request& r : all) {
     const std::vector<Choice>&got = choices[r.id], &want = expected.at(r.id);
     ASSERT_LE(got.size(), want.size());
-    EXPECT_TRUE(std::equal(got.begin(), got.end(), want.begin())) << "request " << r.id << ", " << ranks << " ranks";
+    EXPECT_TRUE(std::equal(got.begin(), got.end(), want.begin()))
+        << "request " << r.id << ", " << job.ranks << " ranks";
     const bool aborted = r.id == 4 || r.id == 9 || r.id == 17;
     EXPECT_TRUE(aborted || got.size() == want.size()) << r.id;
   }
 }
 
-const std::pair<Plan, int> kJobs[] = {{Plan::kEp, 1}, {Plan::kEp, 2}, {Plan::kPp, 3}};
+const PressureJob kPressureJobs[] = {{Plan::kEp, 1}, {Plan::kEp, 2}, {{Plan::kEp, {}, 0, true}, 3, 70}, {Plan::kPp, 3}};
 
 TEST(Pressure, LogitsAreThoseOfEachRequestAlone) {
   const RandomModel folder(small_config());
   const std::vector<Request> all = requests_under_pressure(24);
   for (const KvType type : {KvType::kF32, KvType::kBF16, KvType::kInt8}) {
     const Choices expected = alone(folder, all, type);
-    for (const auto& [plan, ranks] : kJobs) check_under_pressure(folder, plan, ranks, all, expected, type);
+    for (const PressureJob& job : kPressureJobs) check_under_pressure(folder, job, all, expected, type);
   }
 }
 
@@ -118,8 +125,8 @@ TEST(Pressure, TokensAreThoseOfEachRequestAlone) {
   const RandomModel folder(small_config());
   const std::vector<Request> all = requests_under_pressure(24);
   const Choices expected = alone(folder, all, KvType::kBF16);
-  for (const auto& [plan, ranks] : kJobs) {
-    const EngineOptions options{.max_batch_tokens = 30, .max_sequences = 16, .kv_tokens = 11 * kKvBlock};
+  for (const auto& [plan, ranks, budget] : kPressureJobs) {
+    const EngineOptions options{.max_batch_tokens = budget, .max_sequences = 16, .kv_tokens = 11 * kKvBlock};
     std::map<std::int64_t, std::vector<std::int32_t>> tokens;
     with_engine(folder.path(), plan, ranks, options, [&](Engine& engine) {
       for (const Request& r : all) engine.submit(r);

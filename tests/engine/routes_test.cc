@@ -25,11 +25,12 @@ struct Job {
   bool overlap = false;
   RecordOptions record = {};
   std::vector<int> nodes = {};  // of the ranks; empty: one node
+  bool split = false;           // PlanChoice::split_sequences
 };
 
 std::string describe(const Job& job) {
-  return fmt::format("{} on {} in {} steps{}", to_string(job.plan), job.ranks, job.steps,
-                     job.overlap ? ", halves" : "");
+  return fmt::format("{} on {} in {} steps{}{}", to_string(job.plan), job.ranks, job.steps,
+                     job.overlap ? ", halves" : "", job.split ? ", split" : "");
 }
 
 // Together enough for two halves of a step (kOverlapTokens).
@@ -65,13 +66,13 @@ Logits3 run(const RandomModel& folder, const Job& job, const Routes& routes, con
   std::optional<RouteRecord> file;
   if (!record.empty()) file.emplace(record);
   const std::vector<int> nodes = job.nodes.empty() ? std::vector<int>(job.ranks) : job.nodes;
-  with_engine(folder.path(), job.plan, nodes, options, [&](Engine& engine) {
+  with_engine(folder.path(), {job.plan, {}, 0, job.split}, nodes, options, [&](Engine& engine) {
     std::optional<RouteWriter> writer;
     if (file) writer.emplace(record, engine.route_form(), route_origin(engine.model()), 0);
     if (file) engine.record_to(&*writer);
     const int vocab = engine.model().config.vocab_size;
     for (int step = 0; step < job.steps; ++step) {
-      const Batch batch = batch_of(step, job, vocab, engine.model().placement.members, routes);
+      const Batch batch = batch_of(step, job, vocab, engine.model().placement.owners(), routes);
       const std::span<const float> logits = engine.run(batch);
       for (int s = 0; s < kSequences; ++s)
         all[s].insert(all[s].end(), logits.begin() + batch.sequence_begin[s] * vocab,
@@ -150,12 +151,19 @@ std::vector<Variant> variants() {
 
 std::vector<Job> jobs_of(const ModelConfig& config) {
   if (!config.federated())
-    return {{Plan::kTp, 1, 5}, {Plan::kTp, 3, 4, true}, {Plan::kEp, 2, 1, true}, {Plan::kEp, 3, 4}, {Plan::kPp, 3}};
+    return {{Plan::kTp, 1, 5},
+            {Plan::kTp, 3, 4, true},
+            {Plan::kEp, 2, 1, true},
+            {Plan::kEp, 3, 4},
+            {.plan = Plan::kEp, .ranks = 2, .overlap = true, .split = true},
+            {.plan = Plan::kEp, .ranks = 3, .steps = 2, .split = true},
+            {Plan::kPp, 3}};
   const int H = config.expert_groups;
   return {{Plan::kFoe, 1, 5},
           {Plan::kFoe, 2, 1, true},
           {Plan::kFoe, 2 * H, 4},
           {Plan::kFoe, 2 * H + 1, 1, true},
+          {.plan = Plan::kFoe, .ranks = 2 * H, .steps = 2, .split = true},
           {Plan::kPp, 2, 3}};
 }
 

@@ -325,6 +325,8 @@ class LogitsTest(unittest.TestCase):
             dispatch = "expert" if ranks == 3 else "rank"
             path = self.logits_file(model, tokens, "--plan", "ep", "--dispatch", dispatch, ranks=ranks)
             self.assert_same_bits(path, whole, f"ep on {ranks} ranks, dispatch {dispatch}")
+            path = self.logits_file(model, tokens, "--plan", "ep", "--ep-attention", "split", "--chunk", "150", ranks=ranks)
+            self.assert_same_bits(path, whole, f"ep with split attention on {ranks} ranks")
         stages = min(ranks, config["num_hidden_layers"])
         path = self.logits_file(model, tokens, "--plan", "pp", "--chunk", "150", ranks=stages)
         self.assert_same_bits(path, whole, f"pp on {stages} ranks")
@@ -385,6 +387,11 @@ class LogitsTest(unittest.TestCase):
             self.assertEqual(done.returncode, 1, done.stderr)
             self.assertIn("federated", done.stderr)
             self.assertFalse((self.folder / "refused.safetensors").exists())
+        for plan in "tp", "pp":
+            done = run_foe(self.folder / "shared", [1, 2, 3], self.folder / "refused.safetensors", "--plan", plan,
+                           "--ep-attention", "split")
+            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertIn("ep-attention split: expected plan ep or foe", done.stderr)
 
 
 def add_test(name, check, argument):

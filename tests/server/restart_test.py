@@ -19,6 +19,7 @@ from pathlib import Path
 from unittest import mock
 
 import serve_test
+from random_model import make_config, write_random_model
 from serve_test import CONTEXT, LONG, SAMPLED, Server, command_of, descendants, setUpModule, tearDownModule, wait_until  # noqa: F401
 
 ENDLESS = LONG | {"max_tokens": CONTEXT - 100, "ignore_eos": True}
@@ -102,6 +103,23 @@ class Restarts(unittest.TestCase):
             self.assertEqual(len(server.logged("the ranks are lost")), 1)
             sends = r'foe:comm_bytes_total{collective="send",.*rank="[012]"} [1-9]'
             wait_until(lambda: len(re.findall(sends, server.request("GET", "/metrics")[2].decode())) == 3, "what is counted")
+
+    def test_a_rank_may_die_that_has_some_rows_of_every_sequence(self):
+        requests = [LONG, LONG | {"prompt": "It was a dark and stormy night. " * 20}, LONG | SAMPLED]
+        model = Path(self.enterContext(tempfile.TemporaryDirectory())) / "moe"
+        write_random_model(model, make_config(hidden_size=128, num_hidden_layers=2, vocab_size=561, max_position_embeddings=CONTEXT),
+                           seed=5)
+        shutil.copy(serve_test.MODEL / "tokenizer.json", model)
+        with Server(1, model=model) as server:
+            expected = [server.text(**request) for request in requests]
+        with Server(3, "--plan", "ep", "--ep-attention", "split", model=model) as server, ExitStack() as streams:
+            answers = [streams.enter_context(server.stream(**request)) for request in requests]
+            texts = [next(chunks)["choices"][0]["text"] for chunks in answers]
+            os.kill(server.ranks()[2], signal.SIGKILL)
+            for i, chunks in enumerate(answers):
+                texts[i] += "".join(chunk["choices"][0]["text"] for chunk in chunks)
+            self.assertEqual(texts, expected)
+            self.assertEqual(len(server.logged("the ranks are lost")), 1)
 
     def test_mpirun_may_die_alone(self):
         with Server(2) as server:

@@ -12,6 +12,7 @@
 
 #include "base/thread_pool.h"
 #include "core/batch.h"
+#include "kernels/formats/wire_format.h"
 
 namespace foe {
 
@@ -52,6 +53,14 @@ struct KvShape {
   std::size_t head_bytes() const { return values_at() + element_bytes() * kKvBlock * padded_values(); }
   // The bytes of a block, with all KV heads.
   std::size_t block_bytes() const { return head_bytes() * kv_heads; }
+
+  // How the keys and values of a position travel to a rank that writes them to its cache, too: in the fewest bytes of
+  // which it makes the same block. (The scales of kInt8 are found from floats.)
+  Wire wire() const { return type == KvType::kBF16 ? Wire::kBF16 : Wire::kF32; }
+  std::size_t key_wire_bytes() const { return wire_bytes(wire(), static_cast<std::size_t>(kv_heads) * key_width); }
+  std::size_t position_wire_bytes() const {
+    return key_wire_bytes() + wire_bytes(wire(), static_cast<std::size_t>(kv_heads) * value_width);
+  }
 };
 
 // Writes k_TmC and v_TmW of the batch's tokens into the layer's blocks. Threads share the heads.
