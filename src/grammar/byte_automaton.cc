@@ -39,7 +39,7 @@ class SubsetBuilder {
     for (std::size_t i = 0; i < subsets_.size(); ++i) expand(i);
     if (!result_.calls.empty()) result_.calls.resize(result_.states.size());
     result_.start = quoted_ ? first : body;
-    trim();
+    drop_dead_ends(result_);
     return std::move(result_);
   }
 
@@ -169,41 +169,6 @@ class SubsetBuilder {
     }
   }
 
-  // Replaces states from which no accepting state can be reached by kDead.
-  void trim() {
-    std::vector<std::vector<std::uint16_t>> sources(result_.states.size());
-    std::vector<std::uint16_t> alive;
-    std::vector<bool> is_alive(result_.states.size());
-    const auto visit = [&](std::uint16_t state) {
-      if (!is_alive[state]) alive.push_back(state);
-      is_alive[state] = true;
-    };
-    for (std::size_t s = 0; s < result_.states.size(); ++s) {
-      for (std::size_t c = 0; c < result_.classes; ++c) {
-        const std::uint16_t to = result_.next[s * result_.classes + c];
-        if (to != ByteAutomaton::kDead) sources[to].push_back(static_cast<std::uint16_t>(s));
-      }
-      if (result_.has_calls(static_cast<std::uint16_t>(s)))
-        for (const auto& call : result_.calls[s]) sources[call.to].push_back(static_cast<std::uint16_t>(s));
-      if (result_.states[s].accepting) visit(static_cast<std::uint16_t>(s));
-    }
-    for (std::size_t i = 0; i < alive.size(); ++i) {
-      for (const std::uint16_t source : sources[alive[i]]) visit(source);
-    }
-    for (std::uint16_t& to : result_.next) {
-      if (to != ByteAutomaton::kDead && !is_alive[to]) to = ByteAutomaton::kDead;
-    }
-    for (auto& calls : result_.calls) std::erase_if(calls, [&](const auto& call) { return !is_alive[call.to]; });
-    for (std::size_t s = 0; s < result_.states.size(); ++s) {
-      const auto row = result_.next.begin() + static_cast<std::ptrdiff_t>(s * result_.classes);
-      const bool ends = std::all_of(row, row + static_cast<std::ptrdiff_t>(result_.classes),
-                                    [](std::uint16_t to) { return to == ByteAutomaton::kDead; });
-      result_.states[s].final =
-          result_.states[s].accepting && ends && !result_.has_calls(static_cast<std::uint16_t>(s));
-    }
-    if (!is_alive[result_.start]) result_.start = ByteAutomaton::kDead;
-  }
-
   const ByteNfa& nfa_;
   std::uint32_t accept_;
   bool quoted_;
@@ -264,6 +229,40 @@ void add_distances(ByteAutomaton& automaton) {
     for (const auto& [source, begins] : sources[state])
       begins ? open.emplace_back(source, distance + 1) : open.emplace_front(source, distance);
   }
+}
+
+void drop_dead_ends(ByteAutomaton& automaton) {
+  std::vector<std::vector<std::uint16_t>> sources(automaton.states.size());
+  std::vector<std::uint16_t> alive;
+  std::vector<bool> is_alive(automaton.states.size());
+  const auto visit = [&](std::uint16_t state) {
+    if (!is_alive[state]) alive.push_back(state);
+    is_alive[state] = true;
+  };
+  for (std::size_t s = 0; s < automaton.states.size(); ++s) {
+    for (std::size_t c = 0; c < automaton.classes; ++c) {
+      const std::uint16_t to = automaton.next[s * automaton.classes + c];
+      if (to != ByteAutomaton::kDead) sources[to].push_back(static_cast<std::uint16_t>(s));
+    }
+    if (automaton.has_calls(static_cast<std::uint16_t>(s)))
+      for (const auto& call : automaton.calls[s]) sources[call.to].push_back(static_cast<std::uint16_t>(s));
+    if (automaton.states[s].accepting) visit(static_cast<std::uint16_t>(s));
+  }
+  for (std::size_t i = 0; i < alive.size(); ++i) {
+    for (const std::uint16_t source : sources[alive[i]]) visit(source);
+  }
+  for (std::uint16_t& to : automaton.next) {
+    if (to != ByteAutomaton::kDead && !is_alive[to]) to = ByteAutomaton::kDead;
+  }
+  for (auto& calls : automaton.calls) std::erase_if(calls, [&](const auto& call) { return !is_alive[call.to]; });
+  for (std::size_t s = 0; s < automaton.states.size(); ++s) {
+    const auto row = automaton.next.begin() + static_cast<std::ptrdiff_t>(s * automaton.classes);
+    const bool ends = std::all_of(row, row + static_cast<std::ptrdiff_t>(automaton.classes),
+                                  [](std::uint16_t to) { return to == ByteAutomaton::kDead; });
+    automaton.states[s].final =
+        automaton.states[s].accepting && ends && !automaton.has_calls(static_cast<std::uint16_t>(s));
+  }
+  if (!is_alive[automaton.start]) automaton.start = ByteAutomaton::kDead;
 }
 
 ByteAutomaton make_automaton(const ByteNfa& nfa, std::uint32_t start, std::uint32_t accept, bool quoted,

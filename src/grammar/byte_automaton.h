@@ -85,6 +85,9 @@ struct ByteAutomaton {
   std::uint16_t step(std::uint16_t state, std::uint8_t byte) const { return next[state * classes + byte_class[byte]]; }
 };
 
+// Replaces states from which no accepting state can be reached by kDead, and sets which states are final.
+void drop_dead_ends(ByteAutomaton& automaton);
+
 // Sets the distance of each state of an automaton of quoted texts.
 void add_distances(ByteAutomaton& automaton);
 

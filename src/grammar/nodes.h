@@ -67,6 +67,9 @@ struct ObjectNode {
   std::vector<std::uint32_t> by_key;    // the indices of properties in ascending order of keys
   std::vector<std::uint32_t> required;  // by index: how many properties from there on are required
   std::optional<NodeId> additional;     // the value of any other property; none: there must be none
+  // The automaton of the names of others, an index into GrammarProgram::automata. Any beginning of a name goes on in
+  // infinitely many ways, so that there is always one that has not come.
+  std::uint32_t names = 0;
   CountRange count;
 };
 

@@ -30,7 +30,7 @@ GrammarProgram compile_regex(std::string_view pattern) {
     if (pattern.find(unclear) != pattern.npos)
       fail("expected no {} in a pattern (write {{0,n}}, or the characters of the class)", unclear);
   GrammarProgram program;
-  auto body = ScalarCompiler(program).make({.type = "text", .pattern = std::string(pattern)});
+  auto body = ScalarCompiler(program).make({.type = "text", .patterns = {std::string(pattern)}});
   if (const auto* node = std::get_if<AutomatonNode>(&body)) {
     const ByteAutomaton& automaton = *program.automata[node->automaton];
     program.allows_empty = automaton.start != ByteAutomaton::kDead && automaton.states[automaton.start].accepting;

@@ -2,14 +2,15 @@
 
 #include <algorithm>
 #include <deque>
+#include <map>
 #include <set>
-#include <unordered_map>
 #include <utility>
 
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/strict_json.h"
+#include "grammar/automaton_product.h"
 #include "grammar/schema_exclusion.h"
 #include "grammar/schema_keywords.h"
 #include "grammar/schema_scalars.h"
@@ -26,16 +27,16 @@ constexpr std::size_t kMaxProperties = 10'000;
 class SchemaCompiler {
  public:
   SchemaCompiler(const json& root, bool open_objects)
-      : root_(root), open_objects_(open_objects), gatherer_(root), scalars_(program_) {}
+      : whole_(root), open_objects_(open_objects), gatherer_(whole_), scalars_(program_) {}
 
   GrammarProgram compile() {
-    program_.root = value({&root_, "#"});
+    program_.root = value({&whole_.root(), "#"});
     while (!queue_.empty()) {
-      const auto [place, id] = queue_.front();
+      const auto [places, id] = queue_.front();
       queue_.pop_front();
       Keywords keywords;
-      gatherer_.gather(place, keywords);
-      add_values(std::move(keywords), place.path, id);
+      for (const SchemaPlace& place : places) gatherer_.gather(place, keywords, /*alone=*/places.size() == 1);
+      add_values(std::move(keywords), places.front().path, id);
     }
     finish_program(program_);
     check_exclusion(program_, one_ofs_);
@@ -63,18 +64,33 @@ class SchemaCompiler {
   }
 
   // Returns the choice of a schema's values, which is filled later from the queue.
-  NodeId value(SchemaPlace place) {
+  NodeId value(const SchemaPlace& place) { return value_of_all({place}); }
+
+  // Returns the choice of the values that satisfy all of several schemas.
+  NodeId value_of_all(const std::vector<SchemaPlace>& places) {
+    std::vector<const json*> schemas;
+    std::vector<SchemaPlace> distinct;
+    for (const SchemaPlace& place : places) {
+      SchemaPlace target = target_of(place);
+      if (std::ranges::any_of(schemas, [&](const json* other) { return *other == *target.value; })) continue;
+      schemas.push_back(target.value);
+      distinct.push_back(std::move(target));
+    }
+    const auto [known, added] = values_.try_emplace(schemas, 0);
+    if (added) {
+      known->second = add_node(ChoiceNode{});
+      queue_.emplace_back(std::move(distinct), known->second);
+    }
+    return known->second;
+  }
+
+  SchemaPlace target_of(SchemaPlace place) const {
     for (int links = 0; place.value->is_object() && is_plain_ref(*place.value); ++links) {
       if (links == kMaxLinks)
         fail("{}: expected a $ref that leads to a schema, got one that leads to itself", place.path);
-      place = resolve(root_, place.member("$ref"));
+      place = whole_.resolve(place.member("$ref"));
     }
-    const auto [known, added] = values_.try_emplace(place.value, 0);
-    if (added) {
-      known->second = add_node(ChoiceNode{});
-      queue_.emplace_back(std::move(place), known->second);
-    }
-    return known->second;
+    return place;
   }
 
   static bool is_plain_ref(const json& schema) {
@@ -85,6 +101,7 @@ class SchemaCompiler {
 
   // Adds the values that satisfy all keywords to the choice.
   void add_values(Keywords keywords, const std::string& path, NodeId choice) {
+    add_dependencies(keywords);
     for (const char* name : {"anyOf", "oneOf"}) {
       std::vector<Keyword> mentions = keywords.take(name);
       if (mentions.empty()) continue;
@@ -109,6 +126,25 @@ class SchemaCompiler {
     }
   }
 
+  // Writes dependentRequired and dependentSchemas as anyOf: either the property is not there, or what it asks for is.
+  void add_dependencies(Keywords& keywords) {
+    for (const char* name : {"dependentRequired", "dependentSchemas"})
+      for (const Keyword& mention : keywords.take(name))
+        for (const auto& [property, what] : mention.place.object().items()) {
+          const SchemaPlace place = mention.place.member(property);
+          const bool listed = std::ranges::any_of(
+              keywords.all("properties"),
+              [&, &key = property](const Keyword& other) { return other.place.object().contains(key); });
+          if (!listed) place.wrong("it only of a property that properties lists");
+          const json there = {{"required", json::array({property})}};
+          const json then = name == std::string_view("dependentRequired") ? json{{"required", place.array()}} : what;
+          const json absent = {{"properties", {{property, false}}}}, both = {{"allOf", json::array({there, then})}};
+          json either = {{"anyOf", json::array({absent, both})}};
+          const SchemaPlace made = gatherer_.made(either, place.path);
+          keywords.add("anyOf", {{&(*made.value)["anyOf"], place.path}, made.value});
+        }
+  }
+
   void add_alternatives(const Keywords& keywords, const Keyword& of, bool exclusive, NodeId choice) {
     OneOf one_of{of.place.path, {}};
     if (of.place.array().empty()) of.place.wrong("at least one schema");
@@ -129,7 +165,7 @@ class SchemaCompiler {
            kMaxMerges);
     ++merging_;
     const NodeId id = add_node(ChoiceNode{});
-    gatherer_.gather(place, keywords);
+    gatherer_.gather(place, keywords, /*alone=*/false);
     add_values(std::move(keywords), place.path, id);
     --merging_;
     return id;
@@ -142,8 +178,8 @@ class SchemaCompiler {
       return known->second;
     } catch (const Error& error) {
       if (std::string_view(error.what()).starts_with('#')) throw;
-      const Keyword* pattern = type == "string" ? keywords.one("pattern") : nullptr;
-      fail("{}: {}", pattern ? pattern->place.path : path, error.what());
+      const std::vector<Keyword>& patterns = keywords.all("pattern");
+      fail("{}: {}", type == "string" && !patterns.empty() ? patterns.front().place.path : path, error.what());
     }
   }
 
@@ -157,67 +193,152 @@ class SchemaCompiler {
       for (std::size_t i = 0; i < prefix->place.array().size(); ++i)
         node.prefix.push_back(value(prefix->place.element(i)));
     }
-    const Keyword* items = keywords.one("items");
-    if (items && items->place.value->is_array()) items->place.wrong("a schema (prefixItems has a list)");
-    node.items = value(items ? items->place : anything());
+    const std::vector<Keyword>& items = keywords.all("items");
+    std::vector<SchemaPlace> places;
+    for (const Keyword& mention : items) places.push_back(mention.place);
+    if (items.empty()) places.push_back(anything());
+    node.items = value_of_all(places);
     // Both are about later items, and would have to be merged.
-    const auto mentions = std::max(keywords.all("items").size(), keywords.all("prefixItems").size());
-    if (mentions > 1 && items && keywords.has("prefixItems")) items->place.wrong("items and prefixItems in one schema");
+    const auto mentions = std::max(items.size(), keywords.all("prefixItems").size());
+    if (mentions > 1 && !items.empty() && keywords.has("prefixItems"))
+      items.front().place.wrong("items and prefixItems in one schema");
     return node;
   }
+
+  // What is said of the properties of an object: the schemas of those that are listed, in the order in which they come.
+  struct Listed {
+    std::vector<std::string> names;
+    std::map<std::string, std::vector<SchemaPlace>, std::less<>> schemas;
+
+    void add(const std::string& name, const SchemaPlace& schema) {
+      if (!schemas.contains(name)) names.push_back(name);
+      schemas[name].push_back(schema);
+    }
+  };
 
   ObjectNode object(const Keywords& keywords) {
     ObjectNode node;
     node.count = count_range(keywords, "minProperties", "maxProperties");
-    node.additional = additional_properties(keywords);
-    std::unordered_map<std::string, std::size_t> places;  // by name
-    std::vector<const json*> schemas;
-    const auto add = [&](const std::string& name, NodeId id, const json* schema) {
-      if (++properties_ > kMaxProperties) fail("#: expected at most {} properties, got more", kMaxProperties);
-      places.emplace(name, node.properties.size());
-      node.properties.push_back({json(name).dump(), id, false});
-      schemas.push_back(schema);
-    };
-    for (const Keyword& mention : keywords.all("properties")) {
-      for (const auto& [name, schema] : mention.place.object().items()) {
-        const auto known = places.find(name);
-        if (known == places.end()) {
-          add(name, value(mention.place.member(name)), &schema);
-        } else if (*schemas[known->second] != schema) {
-          mention.place.member(name).wrong("the same property in all schemas that are merged");
-        }
-      }
-    }
+    Listed listed;
+    for (const Keyword& mention : keywords.all("properties"))
+      for (const auto& [name, schema] : mention.place.object().items()) listed.add(name, mention.place.member(name));
+    std::optional<SchemaPlace> others = other_properties(keywords);
+    limit_names(keywords, listed, others, node);
+    std::set<std::string> required;
     for (const Keyword& mention : keywords.all("required")) {
       for (std::size_t i = 0; i < mention.place.array().size(); ++i) {
         const std::string& name = mention.place.element(i).string();
-        if (!places.contains(name)) add(name, unlisted_value(keywords, node), nullptr);
-        node.properties[places.at(name)].required = true;
+        required.insert(name);
+        if (!listed.schemas.contains(name)) listed.add(name, unlisted_value(keywords, name, others, node));
       }
+    }
+    if (others) node.additional = value(*others);
+    for (const std::string& name : listed.names) {
+      if (++properties_ > kMaxProperties) fail("#: expected at most {} properties, got more", kMaxProperties);
+      node.properties.push_back({json(name).dump(), value_of_all(listed.schemas.at(name)), required.contains(name)});
     }
     index_properties(node);
     return node;
   }
 
-  // Returns the value of a property that is required and not listed.
-  NodeId unlisted_value(const Keywords& keywords, const ObjectNode& node) {
-    if (node.additional) return *node.additional;
-    return value(keywords.has("additionalProperties") ? nothing() : anything());
+  // Returns the schema of a property that is required and not listed.
+  SchemaPlace unlisted_value(const Keywords& keywords, const std::string& name,
+                             const std::optional<SchemaPlace>& others, const ObjectNode& node) const {
+    if (node.names != kStringAutomaton && !accepts(*program_.automata[node.names], json(name).dump())) return nothing();
+    if (others) return *others;
+    for (const char* closing : {"additionalProperties", "unevaluatedProperties", "propertyNames", "patternProperties"})
+      if (keywords.has(closing)) return nothing();
+    return anything();
   }
 
-  // Returns the value of additional properties, or nothing if there must be none. Where a schema does not say, what it
+  // Returns the schema of additional properties, or nothing if there must be none. Where a schema does not say, what it
   // lists is what is meant: a model could go on with further properties for ever.
-  std::optional<NodeId> additional_properties(const Keywords& keywords) {
+  std::optional<SchemaPlace> other_properties(const Keywords& keywords) {
     const Keyword* additional = keywords.one("additionalProperties");
-    if (!additional && keywords.has("properties") && !open_objects_) return std::nullopt;
-    if (!additional || *additional->place.value == true) return value(anything());
-    for (const Keyword& mention : keywords.all("additionalProperties")) {
-      for (const Keyword& properties : keywords.all("properties")) {
-        if (properties.owner != mention.owner) mention.place.wrong("true where properties are merged");
+    for (const Keyword& mention : keywords.all("additionalProperties"))
+      if (*mention.place.value != true) check_listed(keywords, mention);
+    if (!additional) additional = keywords.one("unevaluatedProperties");
+    const bool lists = keywords.has("properties") || keywords.has("patternProperties");
+    if (!additional && lists && !open_objects_) return std::nullopt;
+    if (!additional || *additional->place.value == true) return anything();
+    if (*additional->place.value == false) return std::nullopt;
+    return additional->place;
+  }
+
+  // additionalProperties is about what the schema that it is in does not list, which others must not list either.
+  static void check_listed(const Keywords& keywords, const Keyword& additional) {
+    const json& schema = *additional.owner;
+    for (const char* list : {"properties", "patternProperties"})
+      for (const Keyword& mention : keywords.all(list))
+        for (const auto& [name, value] : mention.place.object().items())
+          if (!schema.contains(list) || !schema[list].contains(name))
+            additional.place.wrong(fmt::format("true where properties are merged, as {}", mention.place.path));
+  }
+
+  // Limits the names of properties as propertyNames and patternProperties say.
+  void limit_names(const Keywords& keywords, Listed& listed, std::optional<SchemaPlace>& others, ObjectNode& node) {
+    limit_by_patterns(keywords, listed, others, node);
+    for (const Keyword& mention : keywords.all("propertyNames")) {
+      Keywords about;
+      gatherer_.gather(mention.place, about, /*alone=*/true);
+      const std::set<std::string> types = allowed_types(about);
+      if (!types.contains("string")) {  // then no property has a name
+        drop_others(listed, [](const std::string&) { return false; });
+        others.reset();
+      } else if (about.has("enum") || about.has("const")) {
+        const std::vector<std::string> texts = literal_texts(about, {"string"});
+        drop_others(listed, [&](const std::string& text) { return std::ranges::find(texts, text) != texts.end(); });
+        const Keyword& source = about.all(about.has("enum") ? "enum" : "const").front();
+        for (const json& name : about.has("enum") ? source.place.array() : json::array({*source.place.value}))
+          if (others && std::ranges::find(texts, name.dump()) != texts.end() &&
+              !listed.schemas.contains(name.get<std::string>()))
+            listed.add(name, *others);
+        others.reset();
+      } else {
+        for (const char* name : {"anyOf", "oneOf"})
+          if (about.has(name)) about.one(name)->place.wrong("no alternatives of names (write one pattern)");
+        add_names(scalars_.add_string(describe_scalar("string", about)), mention.place, node);
+        const ByteAutomaton& names = *program_.automata[node.names];
+        drop_others(listed, [&](const std::string& text) { return accepts(names, text); });
       }
     }
-    if (*additional->place.value == false) return std::nullopt;
-    return value(additional->place);
+  }
+
+  // Of patternProperties those can be held whose names are the only others, and have one schema.
+  void limit_by_patterns(const Keywords& keywords, Listed& listed, std::optional<SchemaPlace>& others,
+                         ObjectNode& node) {
+    Scalar names{"string"};
+    std::optional<SchemaPlace> first;
+    for (const Keyword& mention : keywords.all("patternProperties"))
+      for (const auto& [pattern, schema] : mention.place.object().items()) {
+        const SchemaPlace place = mention.place.member(pattern);
+        if (first && *first->value != schema) place.wrong(fmt::format("the same schema as {}", first->path));
+        if (!first) first = place;
+        names.patterns = {names.patterns.empty() ? pattern : names.patterns[0] + "|" + pattern};
+      }
+    if (!first) return;
+    if (others && (keywords.has("additionalProperties") || keywords.has("unevaluatedProperties")))
+      first->wrong("it beside additionalProperties that is false");
+    others = *first;
+    add_names(scalars_.add_string(names), *first, node);
+    const ByteAutomaton& automaton = *program_.automata[node.names];
+    for (auto& [name, schemas] : listed.schemas)
+      if (accepts(automaton, json(name).dump())) schemas.push_back(*first);
+  }
+
+  void add_names(std::uint32_t automaton, const SchemaPlace& place, ObjectNode& node) {
+    if (node.names != kStringAutomaton) automaton = scalars_.both(node.names, automaton);
+    node.names = automaton;
+    if (!goes_on_for_ever(*program_.automata[automaton]))
+      place.wrong(
+          "names of which any beginning goes on in infinitely many ways, as those of ^[a-z]+$ (others may be used up; "
+          "list them in enum or properties)");
+  }
+
+  // Leaves of the listed properties those whose names, as JSON strings, may be there.
+  static void drop_others(Listed& listed, const auto& may_be) {
+    for (auto& [name, schemas] : listed.schemas)
+      if (!may_be(json(name).dump())) schemas.push_back(nothing());
   }
 
   static void index_properties(ObjectNode& node) {
@@ -244,14 +365,14 @@ class SchemaCompiler {
   static constexpr int kMaxMerging = 32;
   static constexpr int kMaxMerges = 1000;
 
-  const json& root_;
+  const WholeSchema whole_;
   const bool open_objects_;
   KeywordGatherer gatherer_;
   GrammarProgram program_;
   ScalarCompiler scalars_;
-  std::unordered_map<const json*, NodeId> values_;  // the choice of each schema
+  std::map<std::vector<const json*>, NodeId> values_;  // the choice of each schema, or of several together
   std::map<Scalar, NodeId> scalar_ids_;
-  std::deque<std::pair<SchemaPlace, NodeId>> queue_;  // schemas whose choices are still empty
+  std::deque<std::pair<std::vector<SchemaPlace>, NodeId>> queue_;  // schemas whose choices are still empty
   std::vector<OneOf> one_ofs_;
   int merging_ = 0;  // the depth of nested merges
   int merges_ = 0;   // the number of all merges

@@ -1,7 +1,7 @@
 #include "grammar/schema_keywords.h"
 
 #include <algorithm>
-#include <array>
+#include <iterator>
 #include <utility>
 
 #include <nlohmann/json.hpp>
@@ -49,47 +49,97 @@ std::vector<Keyword> Keywords::take(std::string_view name) {
   return result;
 }
 
+namespace {
+
+// Why a keyword of JSON Schema is refused. None of these can be said of a text while it is written from left to right
+// by an automaton with a stack, or only by one that is far too large.
+std::string_view reason_against(std::string_view name) {
+  static const std::map<std::string_view, std::string_view> kReasons = {
+      {"not", "what must not be has no grammar of its own"},
+      {"if", "it depends on a whole value whether another holds; use anyOf"},
+      {"then", "it depends on a whole value whether it holds; use anyOf"},
+      {"else", "it depends on a whole value whether it holds; use anyOf"},
+      {"contains", "any item may be the one; use prefixItems"},
+      {"minContains", "any items may be the ones; use prefixItems"},
+      {"maxContains", "any items may be the ones; use prefixItems"},
+      {"unevaluatedItems", "items that others look at cannot be told; use items"},
+      {"$dynamicRef", "what it means depends on where one came from; use $ref"},
+      {"$recursiveRef", "what it means depends on where one came from; use $ref"},
+  };
+  const auto found = kReasons.find(name);
+  return found == kReasons.end() ? std::string_view() : found->second;
+}
+
+}  // namespace
+
 char keyword_type(const std::string& name, const SchemaPlace& keyword) {
   static const std::map<std::string_view, char> kTypes = {
-      {"type", '*'},        {"enum", '*'},          {"const", '*'},
-      {"anyOf", '*'},       {"oneOf", '*'},         {"minLength", 's'},
-      {"maxLength", 's'},   {"pattern", 's'},       {"format", 's'},
-      {"minimum", 'n'},     {"maximum", 'n'},       {"exclusiveMinimum", 'n'},
-      {"items", 'a'},       {"prefixItems", 'a'},   {"exclusiveMaximum", 'n'},
-      {"minItems", 'a'},    {"maxItems", 'a'},      {"properties", 'o'},
-      {"required", 'o'},    {"minProperties", 'o'}, {"additionalProperties", 'o'},
-      {"uniqueItems", 'a'}, {"maxProperties", 'o'},
+      {"type", '*'},
+      {"enum", '*'},
+      {"const", '*'},
+      {"anyOf", '*'},
+      {"oneOf", '*'},
+      {"minLength", 's'},
+      {"maxLength", 's'},
+      {"pattern", 's'},
+      {"format", 's'},
+      {"minimum", 'n'},
+      {"maximum", 'n'},
+      {"exclusiveMinimum", 'n'},
+      {"exclusiveMaximum", 'n'},
+      {"multipleOf", 'n'},
+      {"items", 'a'},
+      {"prefixItems", 'a'},
+      {"minItems", 'a'},
+      {"maxItems", 'a'},
+      {"uniqueItems", 'a'},
+      {"properties", 'o'},
+      {"required", 'o'},
+      {"minProperties", 'o'},
+      {"maxProperties", 'o'},
+      {"additionalProperties", 'o'},
+      {"unevaluatedProperties", 'o'},
+      {"patternProperties", 'o'},
+      {"propertyNames", 'o'},
+      {"dependentRequired", 'o'},
+      {"dependentSchemas", 'o'},
   };
   const auto found = kTypes.find(name);
-  if (found == kTypes.end()) fail("{}: expected a keyword that is supported, got \"{}\"", keyword.path, shorten(name));
-  return found->second;
+  if (found != kTypes.end()) return found->second;
+  const std::string_view reason = reason_against(name);
+  fail("{}: expected a keyword that is supported, got \"{}\"{}{}", keyword.path, shorten(name),
+       reason.empty() ? "" : ": ", reason);
 }
 
 bool is_annotation(const std::string& name) {
   // From "discriminator" to "xml" they are OpenAPI's; "strict" belongs beside a tool's schema, and is often within it.
-  constexpr std::array<std::string_view, 19> kNames = {"title",
-                                                       "description",
-                                                       "default",
-                                                       "examples",
-                                                       "$schema",
-                                                       "$id",
-                                                       "$defs",
-                                                       "definitions",
-                                                       "$comment",
-                                                       "deprecated",
-                                                       "readOnly",
-                                                       "writeOnly",
-                                                       "contentMediaType",
-                                                       "contentEncoding",
-                                                       "discriminator",
-                                                       "example",
-                                                       "externalDocs",
-                                                       "xml",
-                                                       "strict"};
-  return name.starts_with("x-") || std::find(kNames.begin(), kNames.end(), name) != kNames.end();
+  constexpr std::string_view kNames[] = {"title",
+                                         "description",
+                                         "default",
+                                         "examples",
+                                         "$schema",
+                                         "$id",
+                                         "$defs",
+                                         "definitions",
+                                         "$comment",
+                                         "deprecated",
+                                         "readOnly",
+                                         "writeOnly",
+                                         "contentMediaType",
+                                         "contentEncoding",
+                                         "contentSchema",
+                                         "$anchor",
+                                         "$vocabulary",
+                                         "$dynamicAnchor",
+                                         "discriminator",
+                                         "example",
+                                         "externalDocs",
+                                         "xml",
+                                         "strict"};
+  return name.starts_with("x-") || std::ranges::find(kNames, name) != std::end(kNames);
 }
 
-void KeywordGatherer::gather(const SchemaPlace& schema, Keywords& out, int depth) {
+void KeywordGatherer::gather(const SchemaPlace& schema, Keywords& out, int depth, bool alone) {
   if (depth > kMaxGatherDepth) {
     fail("{}: expected allOf and $ref nested at most {} deep, got deeper nesting, or a schema that contains itself",
          schema.path, kMaxGatherDepth);
@@ -105,14 +155,46 @@ void KeywordGatherer::gather(const SchemaPlace& schema, Keywords& out, int depth
     if (is_annotation(name)) continue;
     const SchemaPlace place = schema.member(name);
     if (name == "$ref") {
-      gather(resolve(root_, place), out, depth + 1);
+      gather(whole_.resolve(place), out, depth + 1, false);
     } else if (name == "allOf") {
-      for (std::size_t i = 0; i < place.array().size(); ++i) gather(place.element(i), out, depth + 1);
+      for (std::size_t i = 0; i < place.array().size(); ++i) gather(place.element(i), out, depth + 1, false);
     } else {
-      keyword_type(name, place);
-      out.add(name, {place, schema.value});
+      add(name, {place, schema.value}, out, alone);
     }
   }
+}
+
+void KeywordGatherer::add(const std::string& name, const Keyword& keyword, Keywords& out, bool alone) {
+  const json& value = *keyword.place.value;
+  const json& schema = *keyword.owner;
+  const bool has_list = schema.contains("items") && schema["items"].is_array();
+  const bool nullable = schema.contains("nullable") && schema["nullable"] == true;
+  if (name == "items" && value.is_array()) return out.add("prefixItems", keyword);
+  if (name == "additionalItems") {  // says nothing without a list of items
+    if (has_list) out.add("items", keyword);
+  } else if (name == "nullable") {
+    if (!value.is_boolean()) keyword.place.wrong("true or false");
+    if (nullable && !schema.contains("type")) keyword.place.wrong("a type beside it");
+  } else if (name == "type" && nullable) {
+    json types = value.is_array() ? value : json::array({value});
+    types.push_back("null");
+    out.add("type", {made(types, keyword.place.path), keyword.owner});
+  } else if (name == "dependencies") {
+    for (const auto& [property, what] : keyword.place.object().items())
+      out.add(what.is_array() ? "dependentRequired" : "dependentSchemas",
+              {made({{property, what}}, keyword.place.path), keyword.owner});
+  } else {
+    if (name == "unevaluatedProperties" && !alone)
+      keyword.place.wrong("it beside all that it is about, and not within allOf, anyOf, oneOf or what $ref points to");
+    keyword_type(name, keyword.place);
+    out.add(name, keyword);
+  }
+}
+
+SchemaPlace KeywordGatherer::made(const json& schema, const std::string& path) {
+  std::shared_ptr<const json>& known = made_[schema.dump()];
+  if (!known) known = std::make_shared<const json>(schema);
+  return {known.get(), path};
 }
 
 }  // namespace foe

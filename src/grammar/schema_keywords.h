@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -38,14 +39,24 @@ char keyword_type(const std::string& name, const SchemaPlace& keyword);
 bool is_annotation(const std::string& name);  // whether the keyword by itself says nothing about values
 
 // Adds the keywords of a schema, of all schemas in its allOf, and of what its $ref points to. The schema `false` adds
-// an empty list of types.
+// an empty list of types. What older drafts and OpenAPI write in other words is added in those of draft 2020-12: lists
+// of items, additionalItems, nullable, dependencies.
 class KeywordGatherer {
  public:
-  explicit KeywordGatherer(const nlohmann::ordered_json& root) : root_(root) {}
-  void gather(const SchemaPlace& schema, Keywords& out, int depth = 0);
+  explicit KeywordGatherer(const WholeSchema& whole) : whole_(whole) {}
+  // `alone`: whether these are all the keywords of a value.
+  void gather(const SchemaPlace& schema, Keywords& out, bool alone) { gather(schema, out, 0, alone); }
+  // Returns a place for a schema that is written here. Equal ones are the same one, so that schemas that contain
+  // themselves lead back to it.
+  SchemaPlace made(const nlohmann::ordered_json& schema, const std::string& path);
 
  private:
-  const nlohmann::ordered_json& root_;
+  // `alone`: whether the keywords of this schema itself are beside all others.
+  void gather(const SchemaPlace& schema, Keywords& out, int depth, bool alone);
+  void add(const std::string& name, const Keyword& keyword, Keywords& out, bool alone);
+
+  const WholeSchema& whole_;
+  std::map<std::string, std::shared_ptr<const nlohmann::ordered_json>> made_;  // by its text
   std::size_t gathered_ = 0;
 };
 

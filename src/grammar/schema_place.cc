@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/strict_json.h"
+#include "text/hex.h"
 
 namespace foe {
 namespace {
@@ -23,6 +24,24 @@ std::string pointer_token(const std::string& name) {
     } else {
       result += c;
     }
+  }
+  return result;
+}
+
+// Returns a reference with what it writes as % and two hexadecimal digits.
+std::string without_percent(const SchemaPlace& reference) {
+  const std::string& target = reference.string();
+  std::string result;
+  for (std::size_t i = 0; i < target.size(); ++i) {
+    if (target[i] != '%') {
+      result += target[i];
+      continue;
+    }
+    const int high = i + 2 < target.size() ? hex_digit(target[i + 1]) : -1;
+    const int low = i + 2 < target.size() ? hex_digit(target[i + 2]) : -1;
+    if (high < 0 || low < 0) reference.wrong("two hexadecimal digits behind %");
+    result += static_cast<char>(high * 16 + low);
+    i += 2;
   }
   return result;
 }
@@ -67,12 +86,21 @@ std::uint32_t SchemaPlace::count() const {
   return static_cast<std::uint32_t>(std::min(value->get<std::uint64_t>(), kMax));
 }
 
-SchemaPlace resolve(const json& root, const SchemaPlace& reference) {
-  const std::string& target = reference.string();
-  const bool plain = target == "#" || target.starts_with("#/");
-  if (!plain || target.find('%') != std::string::npos) reference.wrong("\"#\" or \"#/...\" without %");
+void WholeSchema::find_anchors(const json& schema) {
+  if (!schema.is_structured()) return;
+  if (schema.is_object() && schema.contains("$anchor") && schema["$anchor"].is_string())
+    anchors_.try_emplace(schema["$anchor"].get<std::string>(), &schema);
+  for (const json& part : schema) find_anchors(part);
+}
+
+SchemaPlace WholeSchema::resolve(const SchemaPlace& reference) const {
+  const std::string target = without_percent(reference);
+  const auto found = target.starts_with('#') ? anchors_.find(target.substr(1)) : anchors_.end();
+  if (found != anchors_.end()) return {found->second, shorten(target)};
+  if (target != "#" && !target.starts_with("#/"))
+    reference.wrong("\"#\", \"#/...\" or \"#\" and an $anchor that is there");
   try {
-    return {&root.at(json::json_pointer(target.substr(1))), shorten(target)};
+    return {&root_.at(json::json_pointer(target.substr(1))), shorten(target)};
   } catch (const json::exception&) {
     reference.wrong("a pointer to a part of the schema");
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 
@@ -26,7 +27,19 @@ struct SchemaPlace {
   [[noreturn]] void wrong(std::string_view expected) const;  // "path: expected ..., got its value"
 };
 
-// Returns what `reference` ("#/$defs/a") points to. Throws Error, naming its place, if there is nothing.
-SchemaPlace resolve(const nlohmann::ordered_json& root, const SchemaPlace& reference);
+// The whole schema, which must outlive this.
+class WholeSchema {
+ public:
+  explicit WholeSchema(const nlohmann::ordered_json& root) : root_(root) { find_anchors(root); }
+  const nlohmann::ordered_json& root() const { return root_; }
+  // Returns what `reference` ("#/$defs/a", "#anchor") points to. Throws Error, naming its place, if there is nothing.
+  SchemaPlace resolve(const SchemaPlace& reference) const;
+
+ private:
+  void find_anchors(const nlohmann::ordered_json& schema);
+
+  const nlohmann::ordered_json& root_;
+  std::map<std::string, const nlohmann::ordered_json*> anchors_;  // the first schema with each name
+};
 
 }  // namespace foe

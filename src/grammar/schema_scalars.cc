@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "grammar/automaton_product.h"
 #include "grammar/json_characters.h"
 #include "grammar/number_pattern.h"
 #include "grammar/pattern.h"
@@ -45,11 +46,13 @@ std::string ipv6_pattern() {
 }
 
 // Where a format has names for more than ASCII can write, the pattern allows the ASCII ones.
-std::string format_pattern(const SchemaPlace& format) {
+// Without one it says nothing of the text.
+std::optional<std::string> format_pattern(const SchemaPlace& format) {
   const std::string& name = format.string();
   const std::string host = fmt::format("{0}(?:\\.{0}){{0,5}}", kLabel);
   const std::string path = fmt::format("(?:/{0}*)*(?:\\?(?:{0}|[/?])*)?(?:#(?:{0}|[/?])*)?", kUriCharacter);
-  const std::string uri = fmt::format("[A-Za-z][A-Za-z0-9+.-]{{1,15}}://{}(?::[1-9][0-9]{{0,3}})?{}", host, path);
+  const std::string site = fmt::format("[A-Za-z][A-Za-z0-9+.-]{{1,15}}://{}(?::[1-9][0-9]{{0,3}})?", host);
+  const std::string uri = site + path;
   if (name == "date") return fmt::format("^{}$", kDate);
   if (name == "time") return fmt::format("^{}$", kTime);
   if (name == "date-time") return fmt::format("^{}T{}$", kDate, kTime);
@@ -66,9 +69,14 @@ std::string format_pattern(const SchemaPlace& format) {
     return fmt::format("^(?:{0}|(?:/{1}*)+(?:\\?(?:{1}|[/?])*)?(?:#(?:{1}|[/?])*)?)$", uri, kUriCharacter);
   if (name == "json-pointer") return fmt::format("^{}$", kPointer);
   if (name == "relative-json-pointer") return fmt::format("^(?:0|[1-9][0-9]{{0,4}})(?:#|{})$", kPointer);
+  if (name == "uri-template")
+    return fmt::format("^{}(?:/(?:{}*|\\{{[A-Za-z0-9_]{{1,20}}\\}})){{0,5}}$", site, kUriCharacter);
+  if (name == "regex") return "^\\^?(?:(?:[A-Za-z0-9 _,:;=@#%&<>~'\"!/-]|\\\\[dwsDWS.])[*+?]?)*\\$?$";
+  if (name == "byte") return "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$";
+  if (name == "password" || name == "binary") return std::nullopt;  // OpenAPI's, as is byte
   format.wrong(
       "date, time, date-time, duration, uuid, ipv4, ipv6, hostname, email, uri, uri-reference (idn- and iri- too), "
-      "json-pointer or relative-json-pointer");
+      "uri-template, json-pointer, relative-json-pointer, regex, byte, binary or password");
 }
 
 // OpenAPI's formats of numbers are bounds.
@@ -84,6 +92,12 @@ void add_format(const SchemaPlace& format, NumberBounds& bounds) {
   bounds.high.push_back({static_cast<double>(most), false, most});
 }
 
+// Until draft 6, exclusiveMinimum and exclusiveMaximum said of the bound beside them whether it is one.
+bool is_exclusive(const Keyword& bound, const char* name) {
+  const auto found = bound.owner->find(name);
+  return found != bound.owner->end() && *found == true;
+}
+
 NumberBound bound_of(const SchemaPlace& place, bool exclusive) {
   NumberBound bound{place.number(), exclusive, {}};
   if (place.value->is_number_unsigned())
@@ -93,13 +107,21 @@ NumberBound bound_of(const SchemaPlace& place, bool exclusive) {
   return bound;
 }
 
+void add_exclusive(const Keyword& mention, const char* bound, std::vector<NumberBound>& bounds) {
+  if (!mention.place.value->is_boolean()) return bounds.push_back(bound_of(mention.place, true));
+  if (*mention.place.value == true && !mention.owner->contains(bound))
+    mention.place.wrong(fmt::format("a number, as there is no {} beside it", bound));
+}
+
 NumberBounds bounds_of(const Keywords& keywords) {
   NumberBounds bounds;
-  for (const Keyword& mention : keywords.all("minimum")) bounds.low.push_back(bound_of(mention.place, false));
-  for (const Keyword& mention : keywords.all("exclusiveMinimum")) bounds.low.push_back(bound_of(mention.place, true));
-  for (const Keyword& mention : keywords.all("maximum")) bounds.high.push_back(bound_of(mention.place, false));
-  for (const Keyword& mention : keywords.all("exclusiveMaximum")) bounds.high.push_back(bound_of(mention.place, true));
-  if (const Keyword* format = keywords.one("format")) add_format(format->place, bounds);
+  for (const Keyword& mention : keywords.all("minimum"))
+    bounds.low.push_back(bound_of(mention.place, is_exclusive(mention, "exclusiveMinimum")));
+  for (const Keyword& mention : keywords.all("maximum"))
+    bounds.high.push_back(bound_of(mention.place, is_exclusive(mention, "exclusiveMaximum")));
+  for (const Keyword& mention : keywords.all("exclusiveMinimum")) add_exclusive(mention, "minimum", bounds.low);
+  for (const Keyword& mention : keywords.all("exclusiveMaximum")) add_exclusive(mention, "maximum", bounds.high);
+  for (const Keyword& mention : keywords.all("format")) add_format(mention.place, bounds);
   return bounds;
 }
 
@@ -193,16 +215,20 @@ std::vector<std::string> literal_texts(const Keywords& keywords, const std::set<
 }
 
 Scalar describe_scalar(const std::string& type, const Keywords& keywords) {
-  Scalar result{type, {}, std::nullopt};
+  Scalar result{type};
+  const auto add = [&](std::string pattern) {
+    if (std::ranges::find(result.patterns, pattern) == result.patterns.end())
+      result.patterns.push_back(std::move(pattern));
+  };
   if (type == "string") {
     result.characters = count_range(keywords, "minLength", "maxLength");
-    if (const Keyword* pattern = keywords.one("pattern")) result.pattern = pattern->place.string();
-    const Keyword* format = keywords.one("format");
-    if (format && result.pattern) format->place.wrong("no format beside a pattern");
-    if (format) result.pattern = format_pattern(format->place);
+    for (const Keyword& mention : keywords.all("pattern")) add(mention.place.string());
+    for (const Keyword& mention : keywords.all("format"))
+      if (const auto pattern = format_pattern(mention.place)) add(*pattern);
   } else if (type == "integer" || type == "number") {
     const NumberBounds bounds = bounds_of(keywords);
-    result.pattern = type == "integer" ? integer_pattern(bounds) : number_pattern(bounds);
+    add(type == "integer" ? integer_pattern(bounds) : number_pattern(bounds));
+    for (const Keyword& mention : keywords.all("multipleOf")) result.multiples.push_back(multiple_of(mention.place));
   }
   return result;
 }
@@ -215,17 +241,40 @@ ScalarCompiler::ScalarCompiler(GrammarProgram& program) : program_(program) {
 decltype(GrammarNode::body) ScalarCompiler::make(const Scalar& scalar) {
   if (scalar.type == "null") return LiteralsNode{{"null"}};
   if (scalar.type == "boolean") return LiteralsNode{{"false", "true"}};
-  if (!scalar.pattern) return StringNode{scalar.characters};
-  const PatternUse use = scalar.type == "string" ? PatternUse::kJsonString : PatternUse::kWhole;
+  if (scalar.patterns.empty()) return StringNode{scalar.characters};
   // A long text has many states if they count its characters; the most characters can be counted beside them.
   constexpr std::uint32_t kCountedByStates = 32;
   const bool beside = scalar.characters.max != kNoLimit && scalar.characters.max > kCountedByStates;
   const CountRange characters{scalar.characters.min, beside ? kNoLimit : scalar.characters.max};
-  ByteAutomaton automaton = compile_pattern(*scalar.pattern, use, characters, budget_);
+  ByteAutomaton automaton = automaton_of(scalar, characters);
   if (beside) add_distances(automaton);
+  return AutomatonNode{add(std::move(automaton)), beside ? scalar.characters.max : kNoLimit};
+}
+
+std::uint32_t ScalarCompiler::add_string(const Scalar& scalar) {
+  Scalar any = scalar;
+  if (any.patterns.empty()) any.patterns.emplace_back();
+  return add(automaton_of(any, scalar.characters));
+}
+
+std::uint32_t ScalarCompiler::both(std::uint32_t a, std::uint32_t b) {
+  return add(intersection(*program_.automata[a], *program_.automata[b], budget_));
+}
+
+std::uint32_t ScalarCompiler::add(ByteAutomaton automaton) {
   program_.automata.push_back(std::make_shared<const ByteAutomaton>(std::move(automaton)));
-  return AutomatonNode{static_cast<std::uint32_t>(program_.automata.size() - 1),
-                       beside ? scalar.characters.max : kNoLimit};
+  return static_cast<std::uint32_t>(program_.automata.size() - 1);
+}
+
+ByteAutomaton ScalarCompiler::automaton_of(const Scalar& scalar, CountRange characters) {
+  const PatternUse use = scalar.type == "string" ? PatternUse::kJsonString : PatternUse::kWhole;
+  std::optional<ByteAutomaton> result;
+  for (const std::string& pattern : scalar.patterns)
+    result = result ? intersection(*result, compile_pattern(pattern, use, {}, budget_), budget_)
+                    : compile_pattern(pattern, use, characters, budget_);
+  for (const Multiple& multiple : scalar.multiples)
+    result = intersection(*result, multiples_automaton(multiple, budget_), budget_);
+  return std::move(*result);
 }
 
 }  // namespace foe

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "grammar/multiples.h"
 #include "grammar/nodes.h"
 #include "grammar/schema_keywords.h"
 
@@ -25,8 +26,9 @@ std::vector<std::string> literal_texts(const Keywords& keywords, const std::set<
 // What a schema says about null, booleans, strings or numbers. Equal ones share an automaton.
 struct Scalar {
   std::string type;
-  CountRange characters = {};               // strings
-  std::optional<std::string> pattern = {};  // strings: as in JSON Schema; all else: must match the whole text
+  CountRange characters = {};              // strings
+  std::vector<std::string> patterns = {};  // strings: as in JSON Schema; all else: must match the whole text
+  std::vector<Multiple> multiples = {};    // numbers: what they are multiples of
   auto operator<=>(const Scalar&) const = default;
 };
 
@@ -37,8 +39,15 @@ class ScalarCompiler {
  public:
   explicit ScalarCompiler(GrammarProgram& program);
   decltype(GrammarNode::body) make(const Scalar& scalar);
+  // Adds the automaton of a string, which counts its characters, and returns its number.
+  std::uint32_t add_string(const Scalar& scalar);
+  // Adds the automaton of the texts of two others, and returns its number.
+  std::uint32_t both(std::uint32_t a, std::uint32_t b);
 
  private:
+  std::uint32_t add(ByteAutomaton automaton);
+  ByteAutomaton automaton_of(const Scalar& scalar, CountRange characters);
+
   AutomatonBudget budget_;
   GrammarProgram& program_;
 };

@@ -217,7 +217,7 @@ struct Stacks::Step : RuleStep {
   void begin_key(const ObjectNode& node, Stack stack) {
     if (has_other(node, stack)) {
       Stack other = stack;
-      const ByteAutomaton& automaton = *program().automata[kStringAutomaton];
+      const ByteAutomaton& automaton = *program().automata[node.names];
       other.top.state = automaton.step(automaton.start, byte);
       other.top.begin = static_cast<std::uint32_t>(text().size() - 1);
       enter(other, Phase::kName);
@@ -270,7 +270,7 @@ struct Stacks::Step : RuleStep {
   }
 
   void name(const ObjectNode& node, Stack stack) {
-    const ByteAutomaton& automaton = *program().automata[kStringAutomaton];
+    const ByteAutomaton& automaton = *program().automata[node.names];
     stack.top.state = automaton.step(stack.top.state, byte);
     if (stack.top.state == ByteAutomaton::kDead) return;
     if (!automaton.states[stack.top.state].final) return emit(stack);
@@ -344,7 +344,7 @@ std::optional<AutomatonRead> Stacks::automaton(const Stack& stack) const {
     const std::uint32_t max = node->characters.max;
     return AutomatonRead{kStringAutomaton, max == kNoLimit ? kNoLimit : max - stack.top.count};
   }
-  if (stack.top.phase == Phase::kName) return AutomatonRead{kStringAutomaton, kNoLimit};
+  if (stack.top.phase == Phase::kName) return AutomatonRead{std::get<ObjectNode>(body).names, kNoLimit};
   return std::nullopt;
 }
 

@@ -165,6 +165,118 @@ TEST(Grammar, SchemasAreMergedWhereThatIsPlain) {
   expect_texts(R"({"enum":["a","b",1],"const":"b","type":"string"})", {R"("b")"}, {R"("a")"});
 }
 
+TEST(Grammar, Multiples) {
+  expect_texts(R"({"type":"integer","multipleOf":7,"minimum":-20,"maximum":700})", {"0", "7", "-14", "693", "700"},
+               {"8", "-21", "707", "00", "7.0", ""});
+  expect_texts(R"({"type":"integer","multipleOf":1200})", {"0", "1200", "-2400", "120000"},
+               {"600", "1000", "12", "-0"});
+  expect_texts(R"({"type":"number","multipleOf":0.01,"minimum":0})", {"0", "0.2", "12.34", "5"},
+               {"0.001", "-1", "12.345"});
+  expect_texts(R"({"multipleOf":2.5})", {"2.5", "-7.5", "5", "10.0"}, {"2", "2.50", "1e1", "0.5"});
+  expect_texts(R"({"multipleOf":0.75,"maximum":3})", {"0.75", "1.5", "2.25", "3", "1.50", "-0.75"},
+               {"0.5", "3.75", "1.7"});
+  expect_texts(R"({"type":"integer","allOf":[{"multipleOf":4},{"multipleOf":6}]})", {"12", "-24", "0"},
+               {"4", "6", "18"});
+}
+
+TEST(Grammar, SeveralPatternsHoldTogether) {
+  expect_texts(R"({"pattern":"^[a-d]+$","allOf":[{"pattern":"b.*c"},{"maxLength":4}]})", {R"("bc")", R"("abdc")"},
+               {R"("cb")", R"("bcaaa")", R"("bec")"});
+  expect_texts(R"({"format":"date","pattern":"^2024-02"})", {R"("2024-02-28")"},
+               {R"("2024-03-01")", R"("2024-02-30")"});
+  expect_texts(R"({"pattern":"^a","format":"password"})", {R"("a!")"}, {R"("b")"});
+  const std::string both = R"({"type":"string","pattern":"^é","allOf":[{"pattern":"x$"}],"maxLength":40})";
+  std::string longest = "é";
+  for (int i = 0; i < 38; ++i) longest += "ü";
+  expect_texts(both, {"\"" + longest + "x\"", R"("éx")"}, {"\"" + longest + "üx\"", R"("é")", R"("x")"});
+}
+
+TEST(Grammar, MoreFormats) {
+  expect_texts(R"({"format":"uri-template"})", {R"("http://a.org/b/{id}/c")", R"("http://a")"}, {R"("http://a/{")"});
+  expect_texts(R"({"format":"regex"})", {R"("^a+\\d?\\.b$")", R"("")"}, {R"("a++")", R"("(")", R"("[a]")"});
+  expect_texts(R"({"format":"byte"})", {R"("")", R"("Zm9v")", R"("Zg==")"}, {R"("Zg")", R"("Zg=a")"});
+  expect_texts(R"({"format":"binary"})", {R"("any")"}, {"1"});
+}
+
+TEST(Grammar, NamesOfProperties) {
+  expect_texts(R"({"type":"object","propertyNames":{"pattern":"^[a-z]+$"},"additionalProperties":{"type":"integer"}})",
+               {"{}", R"({"ab":1,"c":2})"}, {R"({"A":1})", R"({"a":"x"})", R"({"a":1,"a":2})", R"({"":1})"});
+  expect_texts(R"({"propertyNames":{"enum":["b","a",3]},"required":["a"]})", {R"({"b":1,"a":[]})", R"({"a":1})"},
+               {"{}", R"({"b":1})", R"({"a":1,"c":1})"});
+  expect_texts(R"({"properties":{"id":{"type":"null"},"No":{}},"propertyNames":{"pattern":"^[a-z]"},
+                   "additionalProperties":true})",
+               {R"({"id":null,"x":1})", "{}"}, {R"({"No":1})", R"({"id":1})", R"({"X":1})"});
+  expect_texts(R"({"type":"object","propertyNames":false})", {"{}"}, {R"({"a":1})"});
+  expect_texts(
+      R"({"patternProperties":{"^x-":{"type":"string"},"^y-":{"type":"string"}},"additionalProperties":false})",
+      {"{}", R"({"x-a":"1","y-":""})"}, {R"({"z":"1"})", R"({"x-a":1})"});
+  // A listed property whose name a pattern matches satisfies both.
+  expect_texts(R"({"properties":{"x-a":{"maxLength":2},"b":{}},"patternProperties":{"^x-":{"type":"string"}}})",
+               {R"({"x-a":"12","b":1,"x-c":"long"})"}, {R"({"x-a":"123"})", R"({"x-a":1})", R"({"c":"1"})"});
+}
+
+TEST(Grammar, DependenciesOfProperties) {
+  const std::string card = R"({"type":"object","additionalProperties":false,
+      "properties":{"name":{"type":"string"},"card":{"type":"integer"},"address":{"type":"string"}},"required":["name"],)";
+  for (const char* words : {R"("dependentRequired":{"card":["address"]}})", R"("dependencies":{"card":["address"]}})"})
+    expect_texts(card + words,
+                 {R"({"name":"a"})", R"({"name":"a","address":"b"})", R"({"name":"a","card":1,"address":"b"})"},
+                 {R"({"name":"a","card":1})", R"({"card":1,"address":"b"})"});
+  expect_texts(
+      card + R"("dependentSchemas":{"card":{"properties":{"address":{"maxLength":1}},"required":["address"]}}})",
+      {R"({"name":"a","address":"bb"})", R"({"name":"a","card":1,"address":"b"})"},
+      {R"({"name":"a","card":1,"address":"bb"})", R"({"name":"a","card":1})"});
+}
+
+// What is merged with a schema again and again leads back to the same.
+TEST(Grammar, DependenciesMayContainThemselves) {
+  expect_texts(R"({"properties":{"a":{"type":"null"},"n":{"$ref":"#"}},"dependentSchemas":{"a":{
+                   "properties":{"n":{"type":"object","required":["n"]}},"required":["n"]}}})",
+               {R"({"n":{"n":{}}})", R"({"a":null,"n":{"n":{}}})", R"({"a":null,"n":{"a":null,"n":{"n":{}}}})"},
+               {R"({"a":null})", R"({"a":null,"n":{}})", R"({"a":null,"n":{"a":null,"n":{}}})"});
+}
+
+TEST(Grammar, UnevaluatedProperties) {
+  expect_texts(R"({"allOf":[{"properties":{"a":{}}},{"$ref":"#/$defs/b"}],"unevaluatedProperties":false,
+                   "anyOf":[{"properties":{"c":{"const":1}},"required":["c"]},{"required":["b"]}],
+                   "$defs":{"b":{"properties":{"b":{}}}}})",
+               {R"({"a":1,"b":2,"c":1})", R"({"b":2})"}, {R"({"a":1})", R"({"b":1,"d":1})", R"({"b":1,"c":2})"});
+  expect_texts(R"({"properties":{"a":{}},"unevaluatedProperties":{"type":"null"}})", {R"({"a":1,"b":null})"},
+               {R"({"b":1})"});
+}
+
+TEST(Grammar, PropertiesAndItemsAreMerged) {
+  expect_texts(R"({"allOf":[{"properties":{"a":{"type":"integer"}}},{"properties":{"a":{"minimum":3},"b":{}}}]})",
+               {R"({"a":3,"b":0})", "{}"}, {R"({"a":2})", R"({"a":"3"})"});
+  expect_texts(R"({"allOf":[{"properties":{"a":{"prefixItems":[true],"items":false}}},
+                            {"properties":{"a":{"prefixItems":[true],"items":false}}}]})",
+               {R"({"a":[1]})"}, {R"({"a":[1,2]})"});
+  expect_texts(R"({"type":"array","items":{"type":"integer"},"allOf":[{"items":{"maximum":5}},{"minItems":1}]})",
+               {"[5,-3]"}, {"[6]", "[]", "[\"a\"]"});
+  // Schemas that contain themselves, merged with each other.
+  expect_texts(R"({"allOf":[{"$ref":"#/$defs/a"},{"$ref":"#/$defs/b"}],"$defs":{
+                   "a":{"properties":{"n":{"type":"integer"},"next":{"$ref":"#/$defs/a"}}},
+                   "b":{"properties":{"n":{"minimum":1},"next":{"$ref":"#/$defs/b"}}}}})",
+               {R"({"n":1,"next":{"n":2,"next":{}}})"}, {R"({"n":1,"next":{"n":0}})", R"({"next":{"n":1.5}})"});
+}
+
+// Words of older drafts and of OpenAPI, anchors, and references with escapes.
+TEST(Grammar, OtherWordsForTheSame) {
+  expect_texts(R"({"type":"array","items":[{"type":"integer"},{"type":"null"}],"additionalItems":false})",
+               {"[1,null]", "[1]"}, {"[null]", "[1,null,1]"});
+  expect_texts(R"({"type":"array","items":[{"type":"integer"}],"additionalItems":{"type":"null"}})", {"[1,null,null]"},
+               {"[1,1]"});
+  expect_texts(R"({"type":"array","items":{"type":"integer"},"additionalItems":false})", {"[1,1]"}, {"[null]"});
+  expect_texts(R"({"type":"string","nullable":true,"maxLength":1})", {"null", R"("a")"}, {R"("ab")", "1"});
+  expect_texts(R"({"type":["integer"],"nullable":false})", {"1"}, {"null"});
+  expect_texts(R"({"type":"integer","minimum":1,"exclusiveMinimum":true,"maximum":3,"exclusiveMaximum":false})",
+               {"2", "3"}, {"1", "4"});
+  expect_texts(R"({"$ref":"#word","$defs":{"a":{"$anchor":"word","type":"null"}}})", {"null"}, {"1"});
+  expect_texts(R"({"$ref":"#/$defs/a%20%25b","$defs":{"a %b":{"type":"null"}}})", {"null"}, {"1"});
+  expect_texts(R"({"type":"string","contentSchema":{"type":"object"},"contentMediaType":"application/json"})",
+               {R"("a")"}, {"1"});
+}
+
 TEST(Grammar, RecursionEndsInTime) {
   const std::string list = R"({"$ref":"#/$defs/l","$defs":{"l":{"type":"object","properties":
       {"v":{"type":"integer"},"next":{"$ref":"#/$defs/l"}},"required":["v"],"additionalProperties":false}}})";

@@ -329,7 +329,8 @@ TEST(CompletionRequest, ReadsConstraintsInEveryForm) {
   EXPECT_THAT(refusal_of("guided_regex", "\"(\""), StartsWith("at byte 1: expected"));
   EXPECT_EQ(refusal_of("guided_choice", "[]"), "expected a list of at least one text, got []");
   EXPECT_EQ(refusal_of("guided_json", "3"), "expected a JSON schema, got 3");
-  EXPECT_EQ(refusal_of("guided_json", R"({"not": {}})"), "#/not: expected a keyword that is supported, got \"not\"");
+  EXPECT_EQ(refusal_of("guided_json", R"({"not": {}})"),
+            "#/not: expected a keyword that is supported, got \"not\": what must not be has no grammar of its own");
   EXPECT_EQ(refusal(R"({"prompt": "x", "regex": "a", "response_format": {"type": "json_object"}})"),
             "400 [regex] regex: expected one rule for the text, got another one beside that of response_format");
 }

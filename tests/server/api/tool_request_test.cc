@@ -181,8 +181,10 @@ TEST(ToolRequest, RefusesChoicesThatCannotBe) {
 TEST(ToolRequest, SaysWhichSchemaAGrammarCannotHold) {
   const std::string wrong = R"({"type": "object", "properties": {"a": {"not": {}}}})";
   for (const std::string choice : {R"("required")", R"({"type":"function","function":{"name":"f"}})"})
-    EXPECT_EQ(refusal_with(R"("tools": [)" + tool_of("f", wrong) + R"(], "tool_choice": )" + choice),
-              "tools: #/$defs/f/properties/a/not: expected a keyword that is supported, got \"not\"");
+    EXPECT_EQ(
+        refusal_with(R"("tools": [)" + tool_of("f", wrong) + R"(], "tool_choice": )" + choice),
+        "tools: #/$defs/f/properties/a/not: expected a keyword that is supported, got \"not\": what must not be has "
+        "no grammar of its own");
   std::string many = tool_of("f0");
   for (int i = 1; i < 129; ++i) many += ", " + tool_of(fmt::format("f{}", i));
   EXPECT_EQ(refusal_with(R"("tool_choice": "required", "tools": [)" + many + "]"),
