@@ -34,52 +34,60 @@ def kill_ranks(rank=None):
 
 
 class DeadlyIds:
-    """Kills all ranks when these bytes pass by."""
+    """Kills all ranks when these bytes would pass by."""
 
     def __init__(self, ids):
         self.bytes = struct.pack(f"={len(ids)}i", *ids)
         self.seen = b""
 
-    def ends_with(self, data):
+    def pass_on(self, data):
+        """Returns what passes. Nothing does when the ranks are dead."""
         self.seen = self.seen[-len(self.bytes):] + data
         if self.bytes not in self.seen:
-            return False
+            return data
         kill_ranks()
-        return True
+        return b""
 
 
 class CountedTokens:
-    """Kills a rank when so many tokens have passed by. What the ranks still say passes, too."""
+    """Kills a rank when so many tokens have passed by. What the ranks have said behind them does not pass."""
 
     def __init__(self, file):
         self.file = file
         self.left = self.rank = None
-        self.seen = b""
+        self.seen = b""  # of the message that is not whole yet
 
-    def ends_with(self, data):
+    def pass_on(self, data):
+        passed = len(self.seen)  # bytes that have, less those of whole messages
         self.seen += data
-        while len(self.seen) >= 4 and len(self.seen) >= 4 + (size := struct.unpack_from("=I", self.seen)[0]):
+        while self.left != 0 and len(self.seen) >= 4:
+            size = 4 + struct.unpack_from("=I", self.seen)[0]
+            if len(self.seen) < size:
+                break
             if self.seen[4] == NEW_TOKENS:
                 self.count(struct.unpack_from("=I", self.seen, 5)[0])
-            self.seen = self.seen[4 + size:]
-        return False
+            self.seen = self.seen[size:]
+            passed -= size
+        return data if self.left != 0 else data[:max(0, -passed)]
 
     def count(self, tokens):
         lines = self.file.read_text().splitlines(keepends=True) if self.left is None and self.file.exists() else []
         if lines:
             self.left, self.rank = map(int, lines[0].split())
             self.file.write_text("".join(lines[1:]))
-        if self.left is None or self.left <= 0:
+        if self.left is None:
             return
-        self.left -= tokens
-        if self.left <= 0:
+        self.left = max(0, self.left - tokens)
+        if self.left == 0:
             kill_ranks(self.rank)
 
 
 def forward(source, target, watch=None):
     with contextlib.suppress(OSError):
         while data := source.recv(1 << 16):
-            if watch and watch.ends_with(data):
+            if watch:
+                data = watch.pass_on(data)
+            if not data:
                 break
             target.sendall(data)
     for end in (source, target):

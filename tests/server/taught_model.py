@@ -17,7 +17,10 @@ MARKS = ["<think>", "</think>", "[THINK]", "[/THINK]", "<seed:think>", "</seed:t
          "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "[TOOL_CALLS]", "[CALL_ID]", "[ARGS]",
          "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", "<｜tool▁sep｜>",
          "<|python_tag|>", "<|python_start|>", "<|python_end|>", "<|start|>", "<|channel|>", "<|message|>", "<|constrain|>",
-         "<|end|>", "<|call|>", "<|return|>"]
+         "<|end|>", "<|call|>", "<|return|>", "<|tool_call|>", "<function_call>", "<tool_calls>", "</tool_calls>",
+         "<|START_ACTION|>", "<|END_ACTION|>", "<|START_THINKING|>", "<|END_THINKING|>", "<|START_RESPONSE|>",
+         "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>", "<|tool_call>", "<tool_call|>", '<|"|>', "<|channel>",
+         "<channel|>"]
 ENDS = [END, "<|call|>", "<|return|>"]  # that end an answer
 
 TOOLS = [{"type": "function", "function": {"name": name, "description": description, "parameters": {
@@ -85,13 +88,26 @@ TOOL_TEXTS = {
     "llama4_pythonic": [Taught("teal", '<|python_start|>[now(), weather(city="Oslo", days=3)]<|python_end|>', None, (NOW, OSLO))],
     "openai": [Taught("navy", "<|channel|>commentary<|message|>" + LOOK + "<|end|><|start|>assistant<|channel|>commentary "
                       f"to=functions.weather <|constrain|>json<|message|>{json.dumps(OSLO[1])}<|call|>", LOOK, (OSLO,))],
+    "granite": [Taught("rose", f"<|tool_call|>[{call_text(NOTE)}, {call_text(NOW)}]", None, (NOTE, NOW))],
+    "granite-20b-fc": [Taught("plum", f"<function_call> {call_text(OSLO)}<function_call> {call_text(NOW)}", None, (OSLO, NOW))],
+    "hunyuan_a13b": [Taught("sand", f"{LOOK}<tool_calls>[{call_text(NOTE)}, {call_text(OSLO)}]</tool_calls>", LOOK,
+                            (NOTE, OSLO))],
+    "cohere_command3": [Taught("mint", "<|START_ACTION|>[\n    " + ",\n    ".join(
+        json.dumps({"tool_call_id": str(i), "tool_name": name, "parameters": arguments})
+        for i, (name, arguments) in enumerate((OSLO, NOTE))) + "\n]<|END_ACTION|>", None, (OSLO, NOTE))],
+    "gemma4": [Taught("silk", '<|tool_call>call:note{text:<|"|>Buy "milk"\nand {bread}.<|"|>,tags:[<|"|>a<|"|>,<|"|>b]<|"|>],'
+                      'urgent:true}<tool_call|><|tool_call>call:weather{city:<|"|>Oslo<|"|>,days:3}<tool_call|>', None,
+                      (NOTE, OSLO))],
 }
+# These write calls as others do.
+TOOL_TEXTS |= {"granite4": TOOL_TEXTS["hermes"], "ernie45": TOOL_TEXTS["hermes"],
+               "cohere_command4": TOOL_TEXTS["cohere_command3"]}
 
 
-def thought(begin, end, word, ending=""):
+def thought(begin, end, word, ending="", content_marks=("", "")):
     """Reasoning before a text, between these marks."""
     reasoning, content = f"Is it {word}? It is.", f"Yes, {word}."
-    text = f"{begin}\n{reasoning}\n{end}\n\n{content}"
+    text = f"{begin}\n{reasoning}\n{end}\n\n{content}".replace(content, content.join(content_marks))
     return Taught(f"Is it {word}?", text.removeprefix(ending), content, reasoning=reasoning, ending=ending)
 
 
@@ -101,6 +117,14 @@ REASONING_TEXTS = {
     "begun": thought(*THINK, "two", ending="<think>\n"),
     "mistral": thought("[THINK]", "[/THINK]", "six"),
     "seed_oss": thought("<seed:think>", "</seed:think>", "ten"),
+    "granite": thought("Here is my thought process:", "Here is my response:", "big"),
+    "hunyuan_a13b": thought(*THINK, "wet", content_marks=("<answer>\n", "\n</answer>")),
+    "ernie45": thought(*THINK, "dry", content_marks=("<response>\n", "\n</response>")),
+    "cohere_command3": thought("<|START_THINKING|>", "<|END_THINKING|>", "hot",
+                               content_marks=("<|START_RESPONSE|>", "<|END_RESPONSE|>")),
+    "cohere_command4": thought("<|START_THINKING|>", "<|END_THINKING|>", "shy",
+                               content_marks=("<|START_TEXT|>", "<|END_TEXT|>")),
+    "gemma4": thought("<|channel>thought", "<channel|>", "raw"),
     "openai_gptoss": Taught("Is it old?", "<|channel|>analysis<|message|>Is it old? It is.<|end|><|start|>assistant<|channel|>"
                             "final<|message|>Yes, old.<|return|>", "Yes, old.", reasoning="Is it old? It is."),
 }
@@ -114,7 +138,8 @@ LOOP = Taught("How is it in Oslo?", hermes(OSLO), None, (OSLO,))
 
 
 def taught():
-    return [text for texts in TOOL_TEXTS.values() for text in texts] + [*REASONING_TEXTS.values(), ALL]
+    texts = [text for texts in TOOL_TEXTS.values() for text in texts] + [*REASONING_TEXTS.values(), ALL]
+    return list({text.question: text for text in texts}.values())
 
 
 def template(signs="", ending=""):
@@ -154,10 +179,10 @@ max_position_embeddings = 1024
 sequence_length = 192
 batch_sequences = 8
 shards = 2
-steps = 240
+steps = 480
 learning_rate = 8e-3
 warmup_steps = 20
-decay_steps = 120
+decay_steps = 300
 weight_decay = 0.0
 [run]
 log_every = 50

@@ -35,6 +35,7 @@ std::vector<std::string_view> markers_of(const GenerationRequest& request) {
   if (use.start == ReasoningStart::kNowhere) return markers;
   if (use.syntax->harmony) return harmony_markers();
   markers.insert(markers.end(), {use.syntax->begin, use.syntax->end});
+  markers.insert(markers.end(), use.syntax->markers.begin(), use.syntax->markers.end());
   return markers;
 }
 

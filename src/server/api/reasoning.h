@@ -16,6 +16,8 @@ struct ReasoningSyntax {
   std::string_view also_begin = {}, also_end = {};  // other texts for them
   // The texts between which the content behind the reasoning may be, and which are no part of it.
   std::vector<std::string_view> content_begins = {}, content_ends = {};
+  // Tokens within `begin` that may be special. They belong to the text, as all of these texts do.
+  std::vector<std::string_view> markers = {};
   bool harmony = false;     // the format of gpt-oss, which has a reader of its own
   bool from_start = false;  // an answer begins in its reasoning, unless the prompt has ended that
 };
