@@ -237,7 +237,10 @@ Batch decode(std::span<const std::int32_t> message, int num_layers, int vocab_si
   check_ascent(batch.sampled_rows, std::greater_equal(), "sampled rows");
   if (batch.candidates.size() != batch.sampled_rows.size())
     fail("batch message: expected {} numbers of candidates, got {}", batch.num_sampled(), batch.candidates.size());
-  check_range(batch.candidates, kMaxCandidates + 1, "a number of candidates");
+  for (const std::int32_t wanted : batch.candidates)
+    if (wanted != kWantsState && (wanted < 0 || wanted > kMaxCandidates))
+      fail("batch message: expected a number of candidates in [0, {}], or {} for a state, got {}", kMaxCandidates,
+           kWantsState, wanted);
   if (!batch.route_rows.empty() && batch.route_rows.size() != batch.tokens.size())
     fail("batch message: expected a row of the route for each of {} tokens, got {}", batch.tokens.size(),
          batch.route_rows.size());

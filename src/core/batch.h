@@ -7,6 +7,7 @@
 // sequences instead (Placement::split_sequences), the owner is 0 until the step deals the rows (placement/deal.h).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <span>
@@ -19,6 +20,7 @@ namespace foe {
 
 inline constexpr int kKvBlock = 16;        // positions per KV block
 inline constexpr int kMaxCandidates = 64;  // candidates of one sampled row
+inline constexpr int kWantsState = -1;     // in place of a number of candidates
 
 // Rows, and the layers that they run through. The rows of one batch may take several steps, one for each range of
 // layers, in ascending order and with no other batch in between: a batch whose layers do not begin with the first one
@@ -33,8 +35,10 @@ struct Batch {
   std::vector<std::int32_t> sequence_owner;  // [S] members, ascending; all 0 where sequences have no owners
   std::vector<std::int32_t> block_table;     // ids of KV blocks in the owner's cache, sequence after sequence
   std::vector<std::int32_t> table_begin;     // [S + 1] indices into block_table
-  std::vector<std::int32_t> sampled_rows;    // [R] indices of the tokens whose logits are wanted, ascending
-  std::vector<std::int32_t> candidates;      // [R] how many of the largest logits each row wants; 0: all
+  std::vector<std::int32_t> sampled_rows;    // [R] indices of the tokens whose logits or states are wanted, ascending
+  // [R] how many of the largest logits each row wants; 0: all; kWantsState: none, but its hidden state behind the last
+  // norm.
+  std::vector<std::int32_t> candidates;
   // How long the prompt of each sequence is, in models whose RoPE depends on it (core/rope.h); 0: no longer than the
   // texts of the training. [S], or empty: all 0.
   std::vector<std::int32_t> prompt_lengths;
@@ -45,6 +49,7 @@ struct Batch {
   int num_tokens() const { return static_cast<int>(tokens.size()); }
   int num_sequences() const { return static_cast<int>(sequence_begin.size()) - 1; }
   int num_sampled() const { return static_cast<int>(sampled_rows.size()); }
+  int num_states() const { return static_cast<int>(std::count(candidates.begin(), candidates.end(), kWantsState)); }
   bool empty() const { return tokens.empty(); }
 
   Batch() : sequence_begin{0}, table_begin{0} {}

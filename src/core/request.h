@@ -92,11 +92,15 @@ class Prompt {
   std::shared_ptr<const std::vector<std::int32_t>> tokens_;
 };
 
+// What a request wants of the final hidden states of its prompt, behind the last norm, instead of an output: that of
+// the last token, or the mean of all, which is added in double in the order of the tokens.
+enum class Pooling : std::uint8_t { kNone, kLast, kMean };
+
 struct Request {
   std::int64_t id = 0;
   Prompt prompt;                       // at least one token
   std::vector<std::int32_t> output;    // tokens that were generated before a restart: generation continues after them
-  int max_tokens = 16;                 // limit on output tokens, including those in `output`
+  int max_tokens = 16;                 // limit on output tokens, including those in `output`; with pooling 0
   std::vector<std::int32_t> stop_ids;  // tokens that end the output (and are part of it)
   int priority = 0;                    // lower values are served first
   std::uint64_t cache_salt = 0;        // requests with different ones do not use each other's KV blocks
@@ -105,6 +109,9 @@ struct Request {
   ReasoningMarks reasoning = {};  // the constraint holds behind it, if the output has any
   // What its first positions are routed by, instead of the router. Copies share it.
   std::shared_ptr<const SequenceRoute> route = {};
+  Pooling pooling = Pooling::kNone;
+
+  bool pools() const { return pooling != Pooling::kNone; }
 };
 
 enum class FinishReason { kStop, kLength };
@@ -126,7 +133,7 @@ struct LogprobEntry {
   int rank = 1;                   // of the token: one more than there are tokens that are likelier
 };
 
-// One more output token of a request.
+// One more output token of a request; of one with pooling all that comes of it, with a token that means nothing.
 struct TokenEvent {
   std::int64_t id = 0;
   std::int32_t token = 0;
@@ -136,6 +143,7 @@ struct TokenEvent {
   float queue_s = 0, prefill_s = 0;           // with the first token: seconds until its first step, and from then on
   std::vector<LogprobEntry> prompt = {};  // with the first token, if asked for: prompt tokens 1, 2, ... (0 has none),
                                           // or those from prompt_logprobs_from on
+  std::vector<float> state = {};          // with pooling: as many numbers as the model is wide
 };
 
 }  // namespace foe

@@ -21,7 +21,10 @@ bool finite(std::span<const float> logits_V, std::span<const Candidate> candidat
 
 std::vector<std::int32_t> candidates_wanted(std::span<const SampledRow> rows) {
   std::vector<std::int32_t> wanted;
-  for (const SampledRow& row : rows) wanted.push_back(row.of_prompt() ? 0 : candidates_wanted(*row.request, row.text));
+  for (const SampledRow& row : rows)
+    wanted.push_back(row.request->pools() ? kWantsState
+                     : row.of_prompt()    ? 0
+                                          : candidates_wanted(*row.request, row.text));
   return wanted;
 }
 
@@ -86,10 +89,16 @@ std::span<const std::uint64_t> BatchSampler::allowed(const SampledRow& row, std:
 std::vector<BatchSampler::Row> BatchSampler::rows_with(std::span<const SampledRow> sampled, const Logits& logits,
                                                        std::size_t vocab_size) {
   std::vector<Row> rows;
-  std::size_t whole = 0;
-  for (std::size_t i = 0; i < sampled.size(); ++i) {
-    Row& row = rows.emplace_back(Row{sampled[i], {}, {}});
-    const std::int32_t begin = logits.candidates_begin[i], end = logits.candidates_begin[i + 1];
+  std::size_t whole = 0, scored = 0, states = 0;
+  const std::size_t count = std::ranges::count_if(sampled, [](const SampledRow& row) { return row.request->pools(); });
+  const std::size_t width = count > 0 ? logits.states.size() / count : 0;
+  for (const SampledRow& at : sampled) {
+    Row& row = rows.emplace_back(Row{at, {}, {}, {}});
+    if (at.request->pools()) {
+      row.state_D = logits.states.subspan(states++ * width, width);
+      continue;
+    }
+    const std::int32_t begin = logits.candidates_begin[scored], end = logits.candidates_begin[++scored];
     row.candidates = logits.candidates.subspan(begin, end - begin);
     if (row.candidates.empty()) row.logits_V = logits.whole_SV.subspan(whole++ * vocab_size, vocab_size);
   }
@@ -133,8 +142,14 @@ std::vector<SampledToken> BatchSampler::sample(std::span<const SampledRow> sampl
   std::vector<SampledToken> tokens(S);
   std::vector<char> is_finite(S, true);
   std::vector<std::size_t> round;
-  for (std::size_t i = 0; i < S; ++i)
-    if (i == 0 || !sampled[i].assumes(sampled[i - 1])) round.push_back(i);
+  for (std::size_t i = 0; i < S; ++i) {
+    if (const std::span state_D = rows[i].state_D; !state_D.empty()) {
+      is_finite[i] = std::ranges::all_of(state_D, [](float x) { return std::isfinite(x); });
+      tokens[i].state = states_.take(sampled[i], state_D);
+    } else if (i == 0 || !sampled[i].assumes(sampled[i - 1])) {
+      round.push_back(i);
+    }
+  }
   while (!round.empty()) {
     for (const std::size_t i : round)
       prepare(rows[i], constraints_.empty() ? std::span<std::uint64_t>() : std::span(masks_).subspan(i * words, words));

@@ -1,4 +1,4 @@
-// Chooses the tokens of a step's batch, on rank 0.
+// Chooses the tokens of a step's batch, on rank 0, and pools the states of requests that want them instead.
 #pragma once
 
 #include <cstdint>
@@ -13,13 +13,14 @@
 #include "base/thread_pool.h"
 #include "core/batch.h"
 #include "engine/sampler.h"
+#include "engine/state_pool.h"
 #include "grammar/grammar.h"
 #include "model/token_head.h"
 #include "sched/scheduler.h"
 
 namespace foe {
 
-// Returns how many candidates each row wants: what Batch::candidates says.
+// Returns how many candidates each row wants, or kWantsState: what Batch::candidates says.
 std::vector<std::int32_t> candidates_wanted(std::span<const SampledRow> rows);
 
 // Used by the thread of the step loop only.
@@ -39,16 +40,18 @@ class BatchSampler {
   // id that could end the output, or there is no vocabulary to spell it in.
   void admit(const Request& request, std::shared_ptr<const Grammar> grammar = nullptr);
 
-  // Returns a token for each row of a step: a chosen one or, for rows of a prompt, the prompt's own. Of a row that
-  // assumes another token than the row before has chosen, what is returned means nothing. `logits` are those of a batch
-  // that wants candidates_wanted() of these rows.
+  // Returns a token for each row of a step: a chosen one or, for rows of a prompt, the prompt's own; for the last row
+  // of a request with pooling, what is pooled. Of a row that assumes another token than the row before has chosen, what
+  // is returned means nothing. `logits` are those of a batch that wants candidates_wanted() of these rows.
   std::vector<SampledToken> sample(std::span<const SampledRow> rows, const Logits& logits);
-  // The requests whose logits were not finite in the last call of sample(). The tokens chosen for them mean nothing.
+  // The requests whose logits or states were not finite in the last call of sample(). The tokens chosen for them mean
+  // nothing.
   const std::set<std::int64_t>& not_finite() const { return not_finite_; }
   // Drops what is kept for a request that has ended.
   void forget(std::int64_t id) {
     counts_.erase(id);
     constraints_.erase(id);
+    states_.forget(id);
   }
 
  private:
@@ -67,8 +70,9 @@ class BatchSampler {
   // A sampled row with its logits, and how its token is to be chosen.
   struct Row {
     SampledRow at;
-    std::span<const float> logits_V;  // all logits; empty if the row has
-    std::span<const Candidate> candidates;
+    std::span<const float> logits_V;        // all logits; empty if the row has
+    std::span<const Candidate> candidates;  // or
+    std::span<const float> state_D;
     const TokenCounts* counts = nullptr;       // of a request with penalties
     std::span<const std::uint64_t> allowed{};  // for a request with a constraint
   };
@@ -84,6 +88,7 @@ class BatchSampler {
   std::vector<Sampler> samplers_;                              // one for each thread
   std::unordered_map<std::int64_t, TokenCounts> counts_;       // by id, of requests with penalties
   std::unordered_map<std::int64_t, Constrained> constraints_;  // by id, of requests with a constraint
+  StatePool states_;
   std::set<std::int64_t> not_finite_;
   std::vector<std::uint64_t> masks_;  // of all sampled rows
 };

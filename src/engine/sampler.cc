@@ -92,6 +92,14 @@ std::int32_t first_allowed(std::span<const std::uint64_t> allowed, std::span<con
   return allowed_tokens.empty() ? 0 : allowed_tokens.front();
 }
 
+// Nothing but the prompt says what comes of a request with pooling.
+void check_pooling(const Request& request) {
+  if (request.max_tokens != 0 || !request.output.empty())
+    fail("pooling: expected no output tokens, got {}, at most {}", request.output.size(), request.max_tokens);
+  if (request.constraint.kind != Constraint::Kind::kNone) fail("pooling: expected no rule for the output, got one");
+  if (request.sampling.prompt_logprobs >= 0) fail("pooling: expected no prompt_logprobs, got some");
+}
+
 }  // namespace
 
 void validate(const SamplingParams& p) {
@@ -115,6 +123,7 @@ void validate(const SamplingParams& p) {
 void validate(const Request& request, int vocab_size) {
   const SamplingParams& p = request.sampling;
   validate(p);
+  if (request.pools()) check_pooling(request);
   for (const auto* tokens : {&request.prompt.tokens(), &request.output})
     for (const std::int32_t token : *tokens) check_token("token", token, vocab_size);
   for (const LogitBias& bias : p.logit_bias) check_token("logit_bias", bias.token, vocab_size);

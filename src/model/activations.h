@@ -83,13 +83,15 @@ struct ExpertsScratch {
   AlignedBuffer<float> output_RD;
 };
 
-// The logits of a whole step. What forward() returns points into it.
+// The logits and states of a whole step. What forward() returns points into it.
 struct HeadScratch {
   AlignedBuffer<float> logits_Sv;
   AlignedBuffer<float> gathered;  // rank 0: logits_Sv of all ranks, one after the other
   AlignedBuffer<float> logits_SV;
   std::vector<Candidate> candidates, gathered_candidates;  // this rank's and, on rank 0, all ranks' as they came
-  std::vector<std::int32_t> candidates_begin;              // rank 0: where those of each sampled row begin
+  std::vector<std::int32_t> candidates_begin;              // rank 0: where those of each scored row begin
+  // The states that batches have wanted of this rank's rows [S, D] and, on rank 0, of all.
+  std::vector<float> states, gathered_states;
 };
 
 // What a part of the last forward pass took on one rank.

@@ -106,15 +106,33 @@ void finish_last_sum(Step& s, int) {
   add_to_residual(s, s.update_TD(0), s.model.config.sync_scale());
 }
 
+// Of the rows that are normalised, keeps the states that are wanted. The others, which are to be scored, move to the
+// front; returns how many they are.
+int take_states(Step& s) {
+  const std::size_t D = s.model.config.hidden_size;
+  float* rows = s.a.products.input_TD.data();
+  float* state = s.a.head.states.data() + s.first_state * D;
+  int scored = 0;
+  for (int i = 0; i < s.T; ++i) {
+    const float* row = rows + i * D;
+    if (s.batch.candidates[i] == kWantsState)
+      state = std::copy(row, row + D, state);
+    else if (i != scored++)
+      std::copy(row, row + D, rows + (scored - 1) * D);
+  }
+  return scored;
+}
+
 void score(Step& s, int) {
   const Model& model = s.model;
   norm_rows(s, model.weights.final_norm_D, {0, s.T});
+  const int scored = take_states(s);
   const std::size_t v = model.share().vocab.size();
-  float* logits_Sv = s.a.head.logits_Sv.data() + s.first_sampled * v;
-  const Input in = input_rows(s, s.T);
+  float* logits_Sv = s.a.head.logits_Sv.data() + s.first_scored * v;
+  const Input in = input_rows(s, scored);
   show(s, {ModelInput::kHead}, {in.x, in.stride, nullptr, in.rows, in.depth});
   linear(s, in, model.weights.head_vD, logits_Sv);
-  finish_logits(model, s.pool, s.T, logits_Sv);
+  finish_logits(model, s.pool, scored, logits_Sv);
 }
 
 std::vector<Stage> stages_of(const Model& model, Range layers, bool rows_travel, ForwardStats& stats) {
@@ -169,8 +187,9 @@ void run_layers(const Model& model, const Batch& batch, KvCache& kv, Activations
 
 void begin_forward(const Model& model, const Batch& batch, KvCache& kv, Activations& a, RankGrid& grid,
                    ThreadPool& pool, InputObserver* observer) {
-  FOE_CHECK(batch.num_tokens() <= a.max_tokens && batch.num_sampled() <= a.max_sampled,
-            "{} tokens of {}, {} sampled of {}", batch.num_tokens(), a.max_tokens, batch.num_sampled(), a.max_sampled);
+  const int scored = batch.num_sampled() - batch.num_states();
+  FOE_CHECK(batch.num_tokens() <= a.max_tokens && scored <= a.max_sampled, "{} tokens of {}, {} scored of {}",
+            batch.num_tokens(), a.max_tokens, scored, a.max_sampled);
   run_layers(model, batch, kv, a, grid, pool, observer);
 }
 

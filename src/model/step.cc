@@ -39,7 +39,7 @@ std::vector<std::vector<Step>> make_steps(const Model& model, const Batch& batch
   Batch own;
   if (!split) own = a.states.front().exchange ? part_of(batch, model.share().member) : batch;
   std::vector<std::vector<Step>> steps(parts.micro_batches);
-  int first_sampled = 0, first_token = 0, at = 0;
+  int first_scored = 0, first_state = 0, first_token = 0, at = 0;
   for (std::int64_t i = 0; i < parts.count(); ++i) {
     const auto half = static_cast<int>(i % parts.halves);
     Batch all, part;
@@ -51,12 +51,14 @@ std::vector<std::vector<Step>> make_steps(const Model& model, const Batch& batch
       part = parts.count() == 1 ? std::move(own) : rows_of(own, at, end);
       at = end;
     }
-    const int T = part.num_tokens(), sampled = part.num_sampled();
+    const int T = part.num_tokens(), states = part.num_states(), scored = part.num_sampled() - states;
     steps[i / parts.halves].push_back({model, std::move(all), std::move(part), kv, a, a.states[half], grid, pool, T,
-                                       first_sampled, parts.halves == 1 ? first_token : 0});
-    first_sampled += sampled;
+                                       first_scored, first_state, parts.halves == 1 ? first_token : 0});
+    first_scored += scored;
+    first_state += states;
     first_token += T;
   }
+  a.head.states.resize(static_cast<std::size_t>(first_state) * model.config.hidden_size);
   return steps;
 }
 

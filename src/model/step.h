@@ -26,9 +26,10 @@ struct Step {
   StepState& state;
   RankGrid& grid;
   ThreadPool& pool;
-  int T;              // rows of r: the tokens of the batch, and after the last attention only the sampled ones
-  int first_sampled;  // where its rows begin in the rank's logits
-  int first_token;    // how many tokens the micro-batches before have had: where its rows begin in a record
+  int T;             // rows of r: the tokens of the batch, and after the last attention only the sampled ones
+  int first_scored;  // where its rows begin in the rank's logits
+  int first_state;   // and in the rank's states, for those that are wanted
+  int first_token;   // how many tokens the micro-batches before have had: where its rows begin in a record
   std::optional<RankGrid::Ticket> pending = {};  // the exchange that was started
   CommCounter exchanged = {};                    // what the finished exchanges have sent
   InputObserver* observer = nullptr;

@@ -10,34 +10,48 @@
 namespace foe {
 namespace {
 
-// Which member has which of the batch's sampled rows.
+// Which member has which of the batch's sampled rows: of those that are scored and, in state_places(), of those whose
+// states are wanted. Either are counted by themselves.
 class SampledRows {
  public:
   SampledRows(const Model& model, const Batch& batch, const Activations& a) {
     const RowsByMember by = rows_by_member(model, batch, a);
-    std::vector<std::int32_t> place(batch.num_tokens(), -1);  // of a row among the sampled ones
-    for (int i = 0; i < batch.num_sampled(); ++i) place[batch.sampled_rows[i]] = i;
-    for (int member = 0; member < model.placement.members; ++member) {
-      for (int i = by.begin[member]; i < by.begin[member + 1]; ++i)
-        if (const std::int32_t at = place[by.rows[i]]; at >= 0) {
-          order_.push_back(at);
-          wanted_.push_back(batch.candidates[at]);
-        }
-      begin_.push_back(static_cast<int>(order_.size()));
+    constexpr std::int32_t kNotSampled = kWantsState - 1;
+    std::vector<std::int32_t> wanted(batch.num_tokens(), kNotSampled), place(batch.num_tokens());
+    int scored = 0, states = 0;
+    for (int i = 0; i < batch.num_sampled(); ++i) {
+      const std::int32_t row = batch.sampled_rows[i];
+      wanted[row] = batch.candidates[i];
+      place[row] = wanted[row] == kWantsState ? states++ : scored++;
+      if (wanted[row] != kWantsState) whole_before_.push_back(whole_before_.back() + (wanted[row] == 0));
     }
-    for (const std::int32_t wanted : batch.candidates) whole_before_.push_back(whole_before_.back() + (wanted == 0));
+    for (int member = 0; member < model.placement.members; ++member) {
+      for (int i = by.begin[member]; i < by.begin[member + 1]; ++i) {
+        const std::int32_t row = by.rows[i];
+        if (wanted[row] == kNotSampled) continue;
+        if (wanted[row] == kWantsState) {
+          state_order_.push_back(place[row]);
+          continue;
+        }
+        order_.push_back(place[row]);
+        wanted_.push_back(wanted[row]);
+      }
+      begin_.push_back(static_cast<int>(order_.size()));
+      state_begin_.push_back(static_cast<int>(state_order_.size()));
+    }
   }
 
   // Returns, for each row of a member, how many candidates it wants from each rank (which has fewer if its part of the
   // vocabulary has fewer tokens); 0: all logits.
-  std::span<const std::int32_t> wanted(int member) const { return of_member(wanted_, member); }
-  // Returns the places of a member's rows among all sampled rows of the batch.
-  std::span<const std::int32_t> places(int member) const { return of_member(order_, member); }
+  std::span<const std::int32_t> wanted(int member) const { return of_member(wanted_, begin_, member); }
+  // Returns the places of a member's rows among all rows of the batch that are scored, or whose states are wanted.
+  std::span<const std::int32_t> places(int member) const { return of_member(order_, begin_, member); }
+  std::span<const std::int32_t> state_places(int member) const { return of_member(state_order_, state_begin_, member); }
   std::size_t whole(int member) const {
     const auto rows = wanted(member);
     return std::count(rows.begin(), rows.end(), 0);
   }
-  // Returns how many of the batch's sampled rows before this place are wanted whole.
+  // Returns how many of the rows before this place are wanted whole.
   std::size_t whole_before(int place) const { return whole_before_[place]; }
   std::size_t all_whole() const { return whole_before_.back(); }
   int count() const { return begin_.back(); }
@@ -50,12 +64,13 @@ class SampledRows {
   }
 
  private:
-  std::span<const std::int32_t> of_member(const std::vector<std::int32_t>& rows, int member) const {
-    return std::span(rows).subspan(begin_[member], begin_[member + 1] - begin_[member]);
+  static std::span<const std::int32_t> of_member(const std::vector<std::int32_t>& rows, const std::vector<int>& begin,
+                                                 int member) {
+    return std::span(rows).subspan(begin[member], begin[member + 1] - begin[member]);
   }
 
-  std::vector<std::int32_t> order_, wanted_;  // member after member
-  std::vector<int> begin_ = {0};              // by member
+  std::vector<std::int32_t> order_, wanted_, state_order_;  // member after member
+  std::vector<int> begin_ = {0}, state_begin_ = {0};        // by member
   std::vector<std::size_t> whole_before_ = {0};
 };
 
@@ -169,6 +184,37 @@ void gather_candidates(const Model& model, const SampledRows& rows, Activations&
     }
 }
 
+// Collective. Rank 0 receives the states of all members. A member's states are the same on each rank of the last stage
+// that has its rows: the first of these sends them.
+std::span<const float> gather_states(const Model& model, const SampledRows& rows, Activations& a, RankGrid& grid) {
+  const Placement& placement = model.placement;
+  const std::size_t D = model.config.hidden_size;
+  std::vector<std::size_t> counts;
+  std::vector<bool> sent(placement.members);
+  for (const Share& share : placement.ranks) {
+    const bool sends = !share.idle() && share.stage == placement.stages - 1 && !sent[share.member];
+    if (sends) sent[share.member] = true;
+    counts.push_back(sends ? rows.state_places(share.member).size() * D : 0);
+  }
+  const std::span<const float> own(a.head.states.data(), counts[model.rank]);
+  std::vector<float> all(model.rank == 0 ? std::accumulate(counts.begin(), counts.end(), std::size_t{0}) : 0);
+  if (placement.stages > 1)
+    gather_floats(own, counts, all.data(), Wire::kF32, grid.messages());
+  else
+    grid.world().gather(own, counts, all.data());
+  if (model.rank != 0) return {};
+  a.head.gathered_states.resize(all.size());
+  const float* from = all.data();
+  for (std::size_t rank = 0; rank < counts.size(); ++rank) {
+    if (counts[rank] == 0) continue;
+    for (const std::int32_t place : rows.state_places(placement.ranks[rank].member)) {
+      std::copy(from, from + D, a.head.gathered_states.data() + place * D);
+      from += D;
+    }
+  }
+  return a.head.gathered_states;
+}
+
 }  // namespace
 
 void finish_logits(const Model& model, ThreadPool& pool, int rows, float* logits_Sv) {
@@ -188,9 +234,11 @@ Logits gather_logits(const Model& model, const Batch& batch, Activations& a, Thr
   if (model.rank == 0) count_candidates(placement, rows, a.head.candidates_begin);
   std::span<const float> whole_SV(a.head.logits_Sv.data(), alone ? whole * model.config.vocab_size : 0);
   if (!alone && whole > 0) whole_SV = gather_whole(model, rows, a, grid);
-  if (!alone && whole < batch.sampled_rows.size()) gather_candidates(model, rows, a, grid);
+  if (!alone && whole < static_cast<std::size_t>(rows.count())) gather_candidates(model, rows, a, grid);
+  std::span<const float> states = a.head.states;
+  if (!alone && batch.num_states() > 0) states = gather_states(model, rows, a, grid);
   if (model.rank != 0) return {};
-  return {whole_SV, a.head.candidates, a.head.candidates_begin};
+  return {whole_SV, a.head.candidates, a.head.candidates_begin, states};
 }
 
 }  // namespace foe

@@ -119,7 +119,7 @@ void Scheduler::start(Sequence& s, const Place& place) {
   const int prompt = static_cast<int>(s.request.prompt.size());
   s.cached_tokens = std::min(s.done, prompt);
   stats_.prompt_tokens += prompt;
-  if (!shares_blocks(s) || s.collects_prompt) return;
+  if (!shares_blocks(s) || s.wants_many()) return;
   stats_.prefix_queries += s.total();
   stats_.prefix_hits += s.done;
 }

@@ -36,20 +36,19 @@ void Scheduler::deal_tokens(int lane) {
 
 // Schedules at most `most` more tokens of the sequence, as far as the budget and the KV blocks reach, and returns how
 // many. A prompt whose logprobs were asked for wants a row of logits for every token. It gets at most half of the rows
-// that are left, so that prompts behind it can have the one row that each of them needs.
+// that are left, so that prompts behind it can have the one row that each of them needs. States need no rows of logits.
 int Scheduler::deal(Sequence& s, int most) {
   const int begin = s.done + s.scheduled;
   if (begin == s.total()) return 0;
   const int rows = s.collects_prompt ? (budget_.rows + 1) / 2 : budget_.rows;
   int end = begin + std::min({s.total() - begin, most, budget_.tokens});
-  end = std::min(end, std::max(begin, s.first_wanted()) + rows);
-  if (s.collects_prompt && s.done < s.first_wanted())
-    end = std::min(end, s.first_wanted());  // all rows wanted, or none
+  if (!s.request.pools()) end = std::min(end, std::max(begin, s.first_wanted()) + rows);
+  if (s.wants_many() && s.done < s.first_wanted()) end = std::min(end, s.first_wanted());  // all rows wanted, or none
   if (end > begin) end = provide_blocks(s, end);
   if (end <= begin) return 0;
   s.scheduled += end - begin;
   budget_.tokens -= end - begin;
-  budget_.rows -= s.rows_before(end) - s.rows_before(begin);
+  budget_.rows -= s.scored_before(end) - s.scored_before(begin);
   return end - begin;
 }
 

@@ -21,8 +21,9 @@ Scheduler::Scheduler(const SchedulerLimits& limits) : limits_(limits) {
 
 void Scheduler::add(Request request) {
   if (request.prompt.empty()) fail("prompt: expected at least one token, got none");
-  if (request.max_tokens < 1) fail("max_tokens: expected at least 1, got {}", request.max_tokens);
-  if (request.output.size() >= static_cast<std::size_t>(request.max_tokens))
+  const int least = request.pools() ? 0 : 1;
+  if (request.max_tokens < least) fail("max_tokens: expected at least {}, got {}", least, request.max_tokens);
+  if (!request.pools() && request.output.size() >= static_cast<std::size_t>(request.max_tokens))
     fail("expected fewer than max_tokens = {} output tokens to continue from, got {}", request.max_tokens,
          request.output.size());
   const std::int64_t positions = static_cast<std::int64_t>(request.prompt.size()) + request.max_tokens;
@@ -55,7 +56,7 @@ void Scheduler::stop_running(Sequence& sequence) {
 
 void Scheduler::preempt(Sequence& sequence) {
   const int end = sequence.done + sequence.scheduled;
-  budget_.rows += sequence.rows_before(end);
+  budget_.rows += sequence.scored_before(end);
   budget_.tokens += std::exchange(sequence.scheduled, 0);
   stop_running(sequence);
   std::erase(running_, &sequence);
@@ -197,8 +198,22 @@ void Scheduler::publish(Sequence& s) {
   }
 }
 
+void Scheduler::retire(Sequence& s) {
+  stop_running(s);
+  s.ended = true;
+}
+
+void Scheduler::take_state(Sequence& s, int position, const SampledToken& pooled, std::vector<TokenEvent>& events) {
+  s.pooled = position + 1;
+  if (s.pooled < s.total()) return;
+  events.push_back(
+      {.id = s.request.id, .finish = FinishReason::kStop, .cached_tokens = *s.cached_tokens, .state = pooled.state});
+  retire(s);
+}
+
 void Scheduler::take(Sequence& s, int position, const SampledToken& sampled, std::vector<TokenEvent>& events) {
   Request& request = s.request;
+  if (request.pools()) return take_state(s, position, sampled, events);
   if (position + 1 < static_cast<int>(request.prompt.size())) {
     FOE_CHECK(sampled.token == request.prompt[position + 1], "token {} at position {} of a prompt that has {} there",
               sampled.token, position + 1, request.prompt[position + 1]);
@@ -222,10 +237,7 @@ void Scheduler::take(Sequence& s, int position, const SampledToken& sampled, std
     event.finish = FinishReason::kStop;
   else if (before + 1 == request.max_tokens)
     event.finish = FinishReason::kLength;
-  if (event.finish) {
-    stop_running(s);
-    s.ended = true;
-  }
+  if (event.finish) retire(s);
 }
 
 }  // namespace foe

@@ -55,7 +55,7 @@ struct SchedulerLimits {
 inline constexpr int kMaxPriority = 100;
 
 // A row whose logits are for the token after `text`. If that is a token of the prompt, only its logprob is wanted.
-// Otherwise it is an output token, which has to be chosen.
+// Otherwise it is an output token, which has to be chosen. Of a request with pooling the row's state is wanted instead.
 struct SampledRow {
   const Request* request;
   // The tokens up to the row's own: of the prompt, the output and, if tokens were guessed, of the guess. Then it is the
@@ -79,6 +79,7 @@ struct ScheduledStep {
 struct SampledToken {
   std::int32_t token = 0;
   std::optional<LogprobEntry> logprobs = {};
+  std::vector<float> state = {};  // for the last row of a request with pooling: what TokenEvent::state is
 };
 
 class Scheduler {
@@ -110,8 +111,8 @@ class Scheduler {
   std::span<const std::int64_t> started() const { return started_; }
 
   // Ends the lane's last step with a token for each of its rows, in their order: for a row of a prompt the prompt's own
-  // one, and for a row that assumes another token than the row before has chosen, any. Returns the output tokens in the
-  // same order.
+  // one, and any for a row that assumes another token than the row before has chosen, or of a request with pooling.
+  // Returns the output tokens in the same order.
   std::vector<TokenEvent> commit(std::span<const SampledToken> tokens, int lane = 0);
 
   // Aborts unless all state here is consistent: blocks and their users, sequences and their order, the index of the
@@ -156,6 +157,8 @@ class Scheduler {
   void keep_drafted(Sequence& sequence, int accepted);
   void publish(Sequence& sequence);
   void take(Sequence& sequence, int position, const SampledToken& token, std::vector<TokenEvent>& events);
+  void take_state(Sequence& sequence, int position, const SampledToken& pooled, std::vector<TokenEvent>& events);
+  void retire(Sequence& sequence);
 
   // admission.cc
   void admit();

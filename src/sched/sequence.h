@@ -31,6 +31,7 @@ struct Sequence {
   bool ended = false;                // it has finished or was aborted; the current batch may still have its rows
   bool collects_prompt = false;      // whether logprobs of the prompt are still collected
   std::vector<LogprobEntry> prompt_logprobs;
+  int pooled = 0;  // how many of the first positions' states are in the mean that the request wants
 
   std::int64_t turn = 0;             // lower values are served first (served_before)
   std::int64_t arrival = 0;          // decides among equal turns
@@ -42,14 +43,18 @@ struct Sequence {
   int total() const { return static_cast<int>(tokens.size()) - drafted; }
   int remaining() const { return total() - done; }
   bool decoding() const { return remaining() == 1; }
-  // The first position whose logits are wanted; those of all later positions are wanted, too. Positions before it need
-  // not run if their keys and values are cached.
+  // Whether more positions' rows are wanted than the last one's.
+  bool wants_many() const { return collects_prompt || request.pooling == Pooling::kMean; }
+  // The first position whose logits or states are wanted; those of all later positions are wanted, too. Positions
+  // before it need not run if their keys and values are cached.
   int first_wanted() const {
+    if (request.pooling == Pooling::kMean) return pooled;
     if (!collects_prompt) return total() - 1;
     return request.sampling.prompt_logprobs_from - 1 + static_cast<int>(prompt_logprobs.size());
   }
-  // Returns how many rows of logits are wanted among the positions before `end`.
+  // Returns how many rows are wanted among the positions before `end`, and how many of them are rows of logits.
   int rows_before(int end) const { return std::max(0, end - first_wanted()); }
+  int scored_before(int end) const { return request.pools() ? 0 : rows_before(end); }
   // What comes before one of its blocks.
   BlockPool::Parent parent_of(int block) const {
     return block > 0 ? blocks[block - 1] : BlockPool::start(request.cache_salt);
@@ -59,7 +64,7 @@ struct Sequence {
   }
   // Returns how many positions it can need. The last output token is never fed back, so it needs none.
   std::int64_t max_positions() const {
-    return static_cast<std::int64_t>(request.prompt.size()) + request.max_tokens - 1;
+    return static_cast<std::int64_t>(request.prompt.size()) + std::max(request.max_tokens, 1) - 1;
   }
 };
 

@@ -14,8 +14,8 @@
 #include "base/error.h"
 #include "base/inherited.h"
 #include "base/strict_json.h"
-#include "core/expert_table.h"
-#include "sched/scheduler.h"
+#include "server/answering.h"
+#include "server/api/embedding.h"
 #include "server/api/generation.h"
 #include "server/api/info_api.h"
 #include "server/api/messages_api.h"
@@ -92,27 +92,10 @@ class FrontEnd {
 
   // --- requests ---
 
-  // Runs `action`. If it throws, answers with that error.
-  void answering(const HttpRequest& request, const Reply& reply, const std::function<void()>& action) {
-    const auto refuse = [&](int status, const std::string& message, const std::string& param) {
-      // Path and message may contain bytes that the client chose, so they are escaped and cut.
-      spdlog::info("{} {} {:?} is refused with {}: {:?}", request.id, shorten(request.method), shorten(request.path),
-                   status, shorten(message, kMaxMessageBytes));
-      send_error(*reply, status, message, param, error_form(request.path));
-    };
-    try {
-      action();
-    } catch (const ApiError& error) {
-      refuse(error.status(), error.what(), error.param());
-    } catch (const std::exception& error) {
-      refuse(500, error.what(), "");
-    }
-  }
-
   // Looks at the head of a request, before its body is read.
   void look_at(HttpRequest& request, const Reply& reply) {
     request.id = request_id(request);
-    answering(request, reply, [&] {
+    answering(request, *reply, [&] {
       reply->add_headers(access_headers(request, request.id, options_.access));
       if (is_preflight(request, options_.access)) return reply->send({.status = 204, .body = ""});
       check_key(request, options_.access);
@@ -122,7 +105,7 @@ class FrontEnd {
 
   void handle(HttpRequest request, const Reply& reply) {
     const auto shared = std::make_shared<HttpRequest>(std::move(request));
-    answering(*shared, reply, [&] { (this->*route_of(*shared, reply).answer)(shared, reply); });
+    answering(*shared, *reply, [&] { (this->*route_of(*shared, reply).answer)(shared, reply); });
   }
 
   // Throws ApiError 404 or 405.
@@ -132,6 +115,7 @@ class FrontEnd {
                                         {"/v1/messages", "POST", &FrontEnd::message},
                                         {"/v1/messages/count_tokens", "POST", &FrontEnd::count_tokens},
                                         {"/v1/responses", "POST", &FrontEnd::respond},
+                                        {"/v1/embeddings", "POST", &FrontEnd::embed},
                                         {"/v1/models", "GET", &FrontEnd::list_models},
                                         {"/v1/models/", "GET", &FrontEnd::show_model},
                                         {"/version", "GET", &FrontEnd::show_version},
@@ -161,7 +145,7 @@ class FrontEnd {
       std::string().swap(call->body);
     };
     const auto done = [this, call, reply, result, then = std::move(then)](const std::exception_ptr& error) {
-      answering(*call, reply, [&] {
+      answering(*call, *reply, [&] {
         if (error) std::rethrow_exception(error);
         then(std::move(*result));
       });
@@ -214,20 +198,15 @@ class FrontEnd {
                                     .restarts = supervisor_.restarts(),
                                     .in_flight = in_flight_.size(),
                                     .latencies = metrics_.recent(),
-                                    .stats = stats_so_far(),
+                                    .stats = with_all_layers(metrics_.last(), config_),
                                     .tokens_by_second = output_.last()})});
   }
-  // A job says what its experts have run after its first step. Until then it is nothing.
-  EngineStats stats_so_far() const {
-    EngineStats stats = metrics_.last();
-    if (!stats.expert_rows.empty() || config_.dense()) return stats;
-    for (int layer = 0; layer < config_.num_layers(); ++layer)
-      stats.expert_rows.emplace_back(expert_table(config_, layer).with_rows());
-    return stats;
-  }
 
-  void check_up() {
+  void check_accepting() const {
     if (draining_) throw ApiError(503, "", "the server is shutting down");
+  }
+  void check_up() const {
+    check_accepting();
     if (!supervisor_.up()) throw ApiError(503, "", "the ranks are starting");
   }
 
@@ -244,11 +223,7 @@ class FrontEnd {
                      fmt::format("expected at most {} requests for /health_generate at a time, got more", kMaxProbes));
     const auto probe = std::make_shared<HealthProbe>(reply, probes_);
     expect(probe, reply);
-    Request request;
-    request.prompt = {0};
-    request.max_tokens = 1;
-    request.priority = -kMaxPriority;  // ahead of every client's request
-    in_flight_.accept(probe, {request}, kProbeSeconds);
+    in_flight_.accept(probe, {HealthProbe::request()}, kProbeSeconds);
   }
 
   void complete(const Call& call, const Reply& reply) { generate("cmpl-", parse_completion_request, call, reply); }
@@ -258,13 +233,13 @@ class FrontEnd {
 
   void generate(const char* prefix, GenerationRequest (*read)(std::string_view, const ServedModel&), const Call& call,
                 const Reply& reply) {
-    if (draining_) throw ApiError(503, "", "the server is shutting down");
+    check_accepting();
     in_background<GenerationRequest>(call, reply, read,
                                      [this, call, reply, id = prefix + call->id](GenerationRequest request) {
                                        if (!request.receipt) return generate(std::move(request), id, reply);
                                        const auto kept = std::make_shared<GenerationRequest>(std::move(request));
                                        receipts_.when_known(*reply, [this, call, reply, id, kept] {
-                                         answering(*call, reply, [&] { generate(std::move(*kept), id, reply); });
+                                         answering(*call, *reply, [&] { generate(std::move(*kept), id, reply); });
                                          stop_if_drained();
                                        });
                                      });
@@ -277,16 +252,34 @@ class FrontEnd {
       throw ApiError(503, "", "too many long replies wait for clients to read them; ask again later");
   }
 
-  void generate(GenerationRequest request, std::string id, const Reply& reply) {
+  // Throws ApiError 503 if there is no room for a reply of so many bytes, or for so many more choices.
+  void check_room(std::size_t bytes, std::size_t choices) const {
     if (late_) throw ApiError(503, "", "the server is shutting down");
-    check_unread(reply_bytes(request));
-    if (request.choices() + kMaxProbes > in_flight_.room())
-      throw ApiError(
-          503, "",
-          fmt::format(
-              "the queue is full: {} choices are in flight of at most {} (--max-queue), and {} more were requested; ask"
-              " again later",
-              in_flight_.size(), options_.max_queue, request.choices()));
+    check_unread(bytes);
+    if (choices + kMaxProbes <= in_flight_.room()) return;
+    throw ApiError(503, "",
+                   fmt::format("the queue is full: {} choices are in flight of at most {} (--max-queue), and {} more "
+                               "were requested; ask again later",
+                               in_flight_.size(), options_.max_queue, choices));
+  }
+
+  void embed(const Call& call, const Reply& reply) {
+    check_accepting();
+    in_background<EmbeddingRequest>(
+        call, reply, parse_embedding_request, [this, reply, id = "embd-" + call->id](EmbeddingRequest request) {
+          const std::size_t at_once = std::min({request.inputs.size(), kInputsAtOnce, options_.max_queue});
+          check_room(reply_bytes(request, model_.hidden_size), at_once);
+          std::vector<Request> requests = engine_requests(request);
+          const AnswerHeader header{Api::kEmbeddings, id, model_.name, std::time(nullptr)};
+          const auto embedding =
+              std::make_shared<Embedding>(header, std::move(request), model_.hidden_size, reply, metrics_, &work_pool_);
+          expect(embedding, reply);
+          in_flight_.accept(embedding, std::move(requests), 0, at_once);
+        });
+  }
+
+  void generate(GenerationRequest request, std::string id, const Reply& reply) {
+    check_room(reply_bytes(request), request.choices());
     const std::optional<ReceiptModel> receipt = request.receipt ? std::optional(receipts_.model()) : std::nullopt;
     std::vector<Request> requests = engine_requests(request, model_.eos_ids);
     const AnswerHeader header{request.api, std::move(id), model_.name, std::time(nullptr)};

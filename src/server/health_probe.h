@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "sched/scheduler.h"
 #include "server/http/api_error.h"
 #include "server/http/server.h"
 #include "server/ranks/answer.h"
@@ -15,6 +16,15 @@ class HealthProbe : public Answer {
   // Holds `place` during its life, so that its owner can count probes.
   HealthProbe(std::shared_ptr<HttpReply> reply, std::shared_ptr<int> place)
       : reply_(std::move(reply)), place_(std::move(place)) {}
+
+  // One token, ahead of every client's request.
+  static Request request() {
+    Request request;
+    request.prompt = {0};
+    request.max_tokens = 1;
+    request.priority = -kMaxPriority;
+    return request;
+  }
 
   bool take(std::size_t, const TokenEvent&) override {
     ended_ = true;

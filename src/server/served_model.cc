@@ -38,6 +38,7 @@ ServedModel served_model(const ServeOptions& options, const ModelConfig& config)
   ServedModel model{.name = options.model_name,
                     .vocab_size = config.vocab_size,
                     .max_positions = config.max_position_embeddings,
+                    .hidden_size = config.hidden_size,
                     .max_choices = std::min(options.max_queue, kMaxChoices),
                     .eos_ids = {},
                     .tokenizer = Tokenizer::of_model(options.model)};

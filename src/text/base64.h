@@ -7,6 +7,9 @@
 
 namespace foe {
 
+// Returns the text of these bytes, with padding.
+std::string encode_base64(std::string_view bytes);
+
 // Returns the bytes, or nothing if `text` is not base64 with padding.
 std::optional<std::string> decode_base64(std::string_view text);
 

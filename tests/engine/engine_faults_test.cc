@@ -56,9 +56,12 @@ TEST(Engine, EndsRequestsWhoseLogitsAreNotFinite) {
       biased.sampling.logit_bias = {{7, 1.5f}};
       Request prompt = request_that_fails(5, 8, 3);
       prompt.sampling.prompt_logprobs = 0;
-      for (const Request& r : {greedy, drawn, scored, biased, prompt}) engine.submit(r);
+      Request last = request_that_fails(6, 9, 0), mean = request_that_fails(7, 9, 0);
+      last.pooling = Pooling::kLast;
+      mean.pooling = Pooling::kMean;
+      for (const Request& r : {greedy, drawn, scored, biased, prompt, last, mean}) engine.submit(r);
       EXPECT_TRUE(engine.step().empty());
-      EXPECT_THAT(engine.failed(), testing::ElementsAre(1, 2, 3, 4, 5));
+      EXPECT_THAT(engine.failed(), testing::ElementsAre(1, 2, 3, 4, 5, 6, 7));
       EXPECT_TRUE(engine.idle());
       EXPECT_TRUE(engine.step().empty());
       EXPECT_TRUE(engine.failed().empty());

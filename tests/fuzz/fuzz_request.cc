@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "server/api/embedding_request.h"
 #include "server/api/generation_request.h"
 #include "server/api/messages_api.h"
 #include "server/api/tokenize_api.h"
@@ -17,10 +18,21 @@ const foe::ServedModel& model() {
       .name = "m",
       .vocab_size = 561,
       .max_positions = 512,
+      .hidden_size = 48,
       .max_choices = 64,
       .tokenizer = foe::Tokenizer::load(FOE_SOURCE_DIR "/tests/golden/tokenizer/gpt2.json"),
       .chat_template = foe::ChatTemplate::parse("{{ messages | tojson }}{{ tools }}")};
   return kModel;
+}
+
+void check(const foe::EmbeddingRequest& request) {
+  FOE_CHECK(request.inputs.size() <= foe::kMaxInputs, "{} inputs", request.inputs.size());
+  for (const foe::Request& r : foe::engine_requests(request)) {
+    FOE_CHECK(r.pools() && r.max_tokens == 0 && !r.prompt.empty(), "{} tokens, at most {} more", r.prompt.size(),
+              r.max_tokens);
+    FOE_CHECK(static_cast<int>(r.prompt.size()) <= model().max_positions, "{} positions", r.prompt.size());
+    for (const std::int32_t id : r.prompt) FOE_CHECK(id >= 0 && id < model().vocab_size, "token {}", id);
+  }
 }
 
 void check(const foe::GenerationRequest& request) {
@@ -39,7 +51,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (size == 0) return 0;
   const std::string_view body(reinterpret_cast<const char*>(data) + 1, size - 1);
   try {
-    switch (data[0] % 6) {
+    switch (static_cast<std::uint8_t>(data[0] - '0') % 7) {
       case 0:
         check(foe::parse_completion_request(body, model()));
         break;
@@ -58,6 +70,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         break;
       case 5:
         check(foe::parse_responses_request(body, model()));
+        break;
+      case 6:
+        check(foe::parse_embedding_request(body, model()));
         break;
     }
   } catch (const foe::ApiError&) {

@@ -1,7 +1,7 @@
-// A model's logits in double, from the published formulas: RMSNorm (Zhang and Sennrich 2019), RoPE (Su et al. 2021),
-// grouped-query attention (Ainslie et al. 2023), windows (Beltagy et al. 2020), soft-caps (Gemma 2, 2024), sinks
-// (gpt-oss, 2025), SwiGLU (Shazeer 2020), experts (Shazeer et al. 2017) and their federation (arXiv 2605.06206). Every
-// token has all experts, so that a rounding cannot change which are selected.
+// A model's logits and states in double, from the published formulas: RMSNorm (Zhang and Sennrich 2019), RoPE (Su et
+// al. 2021), grouped-query attention (Ainslie et al. 2023), windows (Beltagy et al. 2020), soft-caps (Gemma 2, 2024),
+// sinks (gpt-oss, 2025), SwiGLU (Shazeer 2020), experts (Shazeer et al. 2017) and their federation (arXiv 2605.06206).
+// Every token has all experts, so that a rounding cannot change which are selected.
 //
 // T tokens, D model width, N query heads, M KV heads, C width of a query or key, W of a value.
 #pragma once
@@ -115,6 +115,11 @@ class ReferenceModel {
   ReferenceModel(const std::string& model_dir, const ModelConfig& config) : folder_(model_dir), c_(config) {}
 
   Matrix logits(const std::vector<std::int32_t>& tokens) const {
+    return multiply(states(tokens), c_.tie_word_embeddings ? "model.embed_tokens" : "lm_head", 0, c_.vocab_size);
+  }
+
+  // What the logits are made of.
+  Matrix states(const std::vector<std::int32_t>& tokens) const {
     const int groups = c_.federated() ? c_.expert_groups : 1;
     const Number scale{c_.sync_scale()};
     const Matrix none(tokens.size(), Vector(c_.hidden_size));
@@ -141,8 +146,7 @@ class ReferenceModel {
       update[0] = none;
     }
     add_scaled(sum_of_updates(), scale);
-    return multiply(normed(r, "model.norm"), c_.tie_word_embeddings ? "model.embed_tokens" : "lm_head", 0,
-                    c_.vocab_size);
+    return normed(r, "model.norm");
   }
 
  private:

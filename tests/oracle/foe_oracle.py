@@ -35,6 +35,7 @@ import safetensors_io
 @dataclass
 class Result:
     logits_TV: np.ndarray
+    states_TD: np.ndarray = None  # what they are made of, behind the last norm
     # Smallest distance, over tokens, layers and groups, between the router logits of the last expert taken and the best
     # one left, relative to that layer's largest router logit. Where these two tie, the lower index is taken by rule,
     # and the distance is that to the nearest other score on either side.
@@ -400,6 +401,7 @@ def forward(config, weights, tokens, routing=None):
         summed = not federated or e["parallel"]
     r = r + c * np.sum(u_HTD, axis=0)
     head_VD = weights["model.embed_tokens.weight" if config["tie_word_embeddings"] else "lm_head.weight"]
-    logits_TV = rms_norm(r, weights["model.norm.weight"], eps) @ head_VD.T * config.get("logit_factor", 1.0)
+    result.states_TD = rms_norm(r, weights["model.norm.weight"], eps)
+    logits_TV = result.states_TD @ head_VD.T * config.get("logit_factor", 1.0)
     result.logits_TV = soft_cap(logits_TV, config.get("logit_softcap"))
     return result

@@ -153,6 +153,14 @@ class ClientsTest(unittest.TestCase):
             self.assertTrue("".join(chunk.text for chunk in model.stream("hello", max_tokens=5)))
             self.assertIsInstance(model.with_structured_output(City, method="json_schema").invoke("Which city?"), City)
             done.append("responses: invoke, stream, with_structured_output")
+            from langchain_openai import OpenAIEmbeddings
+            # It sends ids of another model's tokenizer, unless it is told not to.
+            embeddings = OpenAIEmbeddings(model="tiny", check_embedding_ctx_length=False, **self.where)
+            texts = [f"text {i}" for i in range(1100)]
+            vectors = embeddings.embed_documents(texts)
+            self.assertEqual(len(vectors), len(texts))
+            self.assertEqual(vectors[1050], embeddings.embed_query(texts[1050]))
+            done.append("OpenAIEmbeddings: embed_documents, embed_query")
 
     def test_pydantic_ai(self):
         with client("pydantic-ai-slim") as done:
@@ -236,6 +244,10 @@ class ClientsTest(unittest.TestCase):
             answer = litellm.completion(max_tokens=400, tools=tools, tool_choice="required", **where).choices[0].message
             self.assertIn(json.loads(answer.tool_calls[0].function.arguments)["city"], ["Oslo", "Rome"])
             done.append("anthropic: chat, stream, tools")
+            where = {"model": "openai/tiny", "api_base": self.url, "api_key": "secret"}
+            made = litellm.embedding(input=["It was", "a night"], encoding_format="float", **where)
+            self.assertEqual([len(one["embedding"]) for one in made.data], [128, 128])
+            done.append("embedding")
             where = {"model": "text-completion-openai/tiny", "api_base": self.url, "api_key": "secret"}
             self.assertTrue(litellm.text_completion(prompt="It was", max_tokens=5, **where).choices[0].text)
             done.append("text_completion")

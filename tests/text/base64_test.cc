@@ -6,7 +6,7 @@ namespace foe {
 namespace {
 
 // RFC 4648, section 10.
-TEST(Base64, DecodesTheVectorsOfTheRfc) {
+TEST(Base64, HasTheVectorsOfTheRfc) {
   const std::pair<const char*, const char*> vectors[] = {{"", ""},
                                                          {"Zg==", "f"},
                                                          {"Zm8=", "fo"},
@@ -14,8 +14,12 @@ TEST(Base64, DecodesTheVectorsOfTheRfc) {
                                                          {"Zm9vYg==", "foob"},
                                                          {"Zm9vYmE=", "fooba"},
                                                          {"Zm9vYmFy", "foobar"}};
-  for (const auto& [text, bytes] : vectors) EXPECT_EQ(decode_base64(text), bytes);
+  for (const auto& [text, bytes] : vectors) {
+    EXPECT_EQ(decode_base64(text), bytes);
+    EXPECT_EQ(encode_base64(bytes), text);
+  }
   EXPECT_EQ(decode_base64("AP/+"), std::string("\0\xff\xfe", 3));
+  EXPECT_EQ(encode_base64(std::string("\0\xff\xfe", 3)), "AP/+");
 }
 
 TEST(Base64, RefusesAnythingElse) {

@@ -85,20 +85,6 @@ std::vector<LogitBias> read_logit_bias(const json& object, int vocab_size) {
   return biases;
 }
 
-// Returns a digest of the salt, which is never 0. It begins with a secret of this process, so that nobody can choose a
-// salt with the digest of another.
-std::uint64_t read_cache_salt(const json& object) {
-  const std::vector<std::string> salt = read_strings(object, "cache_salt", 1, kMaxSaltBytes);
-  if (salt.empty()) return 0;
-  static const std::string kSecret = [] {
-    std::random_device random;
-    return fmt::format("{} {} {} {} ", random(), random(), random(), random());
-  }();
-  Digest digest;
-  digest.add(kSecret + salt.front());
-  return digest.value() | 4;  // the lowest two bits do not count
-}
-
 // Reads a file of routes (trace/route_file.h), in base64, that the model can run. Whether it is of the model's weights
 // is for the ranks to say.
 std::shared_ptr<const SequenceRoute> read_route(const json& object, const ServedModel& model) {
@@ -218,6 +204,18 @@ std::size_t reply_bytes(const GenerationRequest& request) {
   if (!request.receipt) return bytes;
   for (const auto& prompt : request.prompts) tokens += prompt.size();
   return bytes + tokens * kIdBytes + request.constraint.rule.size() + request.route_text.size();
+}
+
+std::uint64_t read_cache_salt(const json& object) {
+  const std::vector<std::string> salt = read_strings(object, "cache_salt", 1, kMaxSaltBytes);
+  if (salt.empty()) return 0;
+  static const std::string kSecret = [] {
+    std::random_device random;
+    return fmt::format("{} {} {} {} ", random(), random(), random(), random());
+  }();
+  Digest digest;
+  digest.add(kSecret + salt.front());
+  return digest.value() | 4;  // the lowest two bits do not count
 }
 
 void check_model(const json& object, const ServedModel& model) {

@@ -33,6 +33,7 @@ struct ServedModel {
   std::string name;
   int vocab_size = 0;
   int max_positions = 0;
+  int hidden_size = 0;                     // how many numbers an embedding has
   std::size_t max_choices = 0;             // the most choices of one request
   std::vector<std::int32_t> eos_ids = {};  // what ends a text
   Tokenizer tokenizer;
@@ -47,8 +48,8 @@ struct ServedModel {
   std::shared_ptr<GrammarCache> grammars = std::make_shared<GrammarCache>(8);  // compiled to check schemas
 };
 
-enum class Api { kCompletions, kChat, kMessages, kResponses };
-inline constexpr Api kAllApis[] = {Api::kCompletions, Api::kChat, Api::kMessages, Api::kResponses};
+enum class Api { kCompletions, kChat, kMessages, kResponses, kEmbeddings };
+inline constexpr Api kAllApis[] = {Api::kCompletions, Api::kChat, Api::kMessages, Api::kResponses, Api::kEmbeddings};
 
 struct GenerationRequest {
   Api api = Api::kCompletions;
@@ -107,6 +108,9 @@ std::vector<Request> engine_requests(const GenerationRequest& request, const std
 void check_model(const nlohmann::ordered_json& object, const ServedModel& model);
 // Reads the fields that both endpoints have.
 void read_common(const nlohmann::ordered_json& object, const ServedModel& model, GenerationRequest& request);
+// Returns a digest of the field cache_salt, which is never 0, or 0 if it is absent. It begins with a secret of this
+// process, so that nobody can choose a salt with the digest of another.
+std::uint64_t read_cache_salt(const nlohmann::ordered_json& object);
 // Reads what the text must keep to, which may be the calls of tools. Throws ApiError 400 for a rule that cannot be
 // kept, and for more than one.
 Constraint read_constraint(const nlohmann::ordered_json& object, const ToolUse& tools, const ServedModel& model);

@@ -208,6 +208,39 @@ constexpr KnownField kResponsesFields[] = {
     {"return_tokens_as_token_ids", kRefused, "[false]"},
 };
 
+constexpr KnownField kEmbeddingsFields[] = {
+    {"model", kRead},
+    {"input", kRead},
+    {"messages", kRead},
+    {"encoding_format", kRead},
+    {"dimensions", kRead},
+    {"pooling", kRead},
+    {"normalize", kRead},
+    {"use_activation", kRead},
+    {"add_special_tokens", kRead},
+    {"truncate_prompt_tokens", kRead},
+    {"truncation_side", kRead},
+    {"add_generation_prompt", kRead},
+    {"continue_final_message", kRead},
+    {"chat_template_kwargs", kRead},
+    {"priority", kRead},
+    {"cache_salt", kRead},
+
+    {"user", kNoEffect},
+    {"request_id", kNoEffect},
+
+    {"embed_dtype", kRefused, R"(["float32"])"},
+    {"endianness", kRefused, R"(["native", "little"])"},
+    {"padding", kRefused, R"(["do_not_pad"])"},
+    {"chat_template", kRefused, {}, "start the server with --chat-template"},
+    {"mm_processor_kwargs", kRefused, "[{}]"},
+    {"media_io_kwargs", kRefused, "[{}]"},
+    {"additional_data", kRefused},
+    {"stream", kRefused, "[false]"},
+    {"receipt", kRefused, "[false]", "use /v1/chat/completions"},
+    {"foe_route", kRefused},
+};
+
 const KnownField* find(std::span<const KnownField> fields, std::string_view name) {
   const auto found = std::ranges::find(fields, name, &KnownField::name);
   return found == fields.end() ? nullptr : &*found;
@@ -233,14 +266,16 @@ std::span<const KnownField> fields_of(Api api) {
     case Api::kMessages:
       return kMessagesFields;
     case Api::kResponses:
+      return kResponsesFields;
+    case Api::kEmbeddings:
       break;
   }
-  return kResponsesFields;
+  return kEmbeddingsFields;
 }
 
 const KnownField* find_known_field(Api api, std::string_view name) {
   const KnownField* field = find(fields_of(api), name);
-  return field ? field : find(kShared, name);
+  return field || api == Api::kEmbeddings ? field : find(kShared, name);
 }
 
 void check_fields(const json& object, Api api) {

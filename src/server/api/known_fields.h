@@ -1,6 +1,5 @@
-// Which fields the bodies of the endpoints that write texts may have. No field that changes an
-// answer is ignored in silence: a field is read, or it cannot change the answer, or it is refused unless its value asks
-// for nothing.
+// Which fields the bodies of the endpoints that run the model may have. No field that changes an answer is ignored in
+// silence: a field is read, or it cannot change the answer, or it is refused unless its value asks for nothing.
 #pragma once
 
 #include <span>
@@ -26,7 +25,7 @@ struct KnownField {
 };
 
 // The fields of an endpoint: those of its API, of vLLM's, and constraints as other servers write them. What fields_of()
-// says of a field comes before what shared_fields() says.
+// says of a field comes before what shared_fields() says, which are those of the endpoints that write texts.
 std::span<const KnownField> shared_fields();
 std::span<const KnownField> fields_of(Api api);
 

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/clock.h"
+#include "core/expert_table.h"
 
 namespace foe {
 namespace {
@@ -42,6 +43,13 @@ TokensBySecond::Counts TokensBySecond::last(std::int64_t second) const {
     if (past >= 0 && second_[place] == past) counts[i] = tokens_[place];
   }
   return counts;
+}
+
+EngineStats with_all_layers(EngineStats stats, const ModelConfig& config) {
+  if (!stats.expert_rows.empty() || config.dense()) return stats;
+  for (int layer = 0; layer < config.num_layers(); ++layer)
+    stats.expert_rows.emplace_back(expert_table(config, layer).with_rows());
+  return stats;
 }
 
 std::string live_body(const LiveState& state) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 
+#include "core/model_config.h"
 #include "engine/engine_stats.h"
 #include "server/metrics/metrics.h"
 
@@ -40,6 +41,10 @@ struct LiveState {
   EngineStats stats;
   TokensBySecond::Counts tokens_by_second{};
 };
+
+// A job says what its experts have run after its first step. Until then it is nothing: returns the stats with a row of
+// zeros for each layer.
+EngineStats with_all_layers(EngineStats stats, const ModelConfig& config);
 
 std::string live_body(const LiveState& state);
 

@@ -89,6 +89,15 @@ struct Metrics::Families {
     more.insert(labels.begin(), labels.end());
     return family.Add(more);  // returns the existing one, if there is one
   }
+  // A prompt of so many tokens, of which some were cached.
+  void prompt_ran(double queue_s, double prefill_s, int tokens, int cached) {
+    queue.Observe(queue_s);
+    prefill.Observe(prefill_s);
+    computed.Observe(tokens - cached);
+    cached_tokens.Increment(cached);
+    with(by_source, {{"source", "local_compute"}}).Increment(tokens - cached);
+    with(by_source, {{"source", "local_cache_hit"}}).Increment(cached);
+  }
 
   Registry registry;
   Labels labels;
@@ -173,15 +182,19 @@ void Metrics::accepted(int n) {
 }
 
 void Metrics::first_token(double seconds, double queue_s, double prefill_s, int prompt_tokens, int cached) {
-  Families& f = *families_;
-  f.first_token.Observe(seconds);
-  f.queue.Observe(queue_s);
-  f.prefill.Observe(prefill_s);
-  f.computed.Observe(prompt_tokens - cached);
-  f.cached_tokens.Increment(cached);
-  f.with(f.by_source, {{"source", "local_compute"}}).Increment(prompt_tokens - cached);
-  f.with(f.by_source, {{"source", "local_cache_hit"}}).Increment(cached);
+  families_->first_token.Observe(seconds);
+  families_->prompt_ran(queue_s, prefill_s, prompt_tokens, cached);
   recent_.first_token.add(seconds);
+}
+
+void Metrics::embedded(double seconds, double queue_s, double prefill_s, int prompt_tokens, int cached) {
+  Families& f = *families_;
+  f.prompt_ran(queue_s, prefill_s, prompt_tokens, cached);
+  f.whole.Observe(seconds);
+  recent_.whole.add(seconds);
+  f.inference.Observe(seconds - queue_s);
+  f.prompt_length.Observe(prompt_tokens);
+  f.with(f.success, {{"finished_reason", to_string(FinishReason::kStop)}}).Increment();
 }
 
 void Metrics::next_token(double seconds) {

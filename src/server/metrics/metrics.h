@@ -58,6 +58,8 @@ class Metrics {
   void next_token(double seconds_since_the_last);
   // A choice has ended.
   void finished(const ChoiceTimes& times, FinishReason reason);
+  // The embedding of an input has come, so many seconds after the request arrived; the rest is as for first_token().
+  void embedded(double seconds_since_accepted, double queue_s, double prefill_s, int prompt_tokens, int cached);
   // An answer has ended with an error of this HTTP status (499: the client left), and so many of its choices with it.
   void failed(int status, std::size_t choices = 1);
   void restarted();

@@ -18,7 +18,9 @@ void log(const Answer& answer) {
   if (const std::string summary = answer.summary(); !summary.empty()) spdlog::info(summary);
 }
 
+// One with pooling has none.
 Request for_one_token(Request request) {
+  if (request.pools()) return request;
   request.max_tokens = static_cast<int>(request.output.size()) + 1;
   request.sampling.min_tokens = std::min(request.sampling.min_tokens, request.max_tokens);
   return request;
@@ -32,14 +34,27 @@ std::size_t InFlight::answers() const {
   return all.size();
 }
 
-void InFlight::accept(const std::shared_ptr<Answer>& answer, std::vector<Request> requests, double seconds) {
-  const auto now = Clock::now();
+void InFlight::accept(const std::shared_ptr<Answer>& answer, std::vector<Request> requests, double seconds,
+                      std::size_t at_once) {
   const double most = seconds > 0 && most_seconds_ > 0 ? std::min(seconds, most_seconds_) : seconds + most_seconds_;
-  for (std::size_t i = 0; i < requests.size(); ++i) {
-    const Request& accepted = journal_.add(std::move(requests[i]));
-    places_[accepted.id] = {answer, i, now, most};
-    if (open_) ranks_.submit(accepted);
-  }
+  Rest rest{std::move(requests), 0, {answer, 0, Clock::now(), most}};
+  while (rest.next < std::min(at_once, rest.requests.size())) enter_next(rest);
+  if (rest.next < rest.requests.size()) rests_.emplace(answer.get(), std::move(rest));
+}
+
+void InFlight::enter_next(Rest& rest) {
+  const Request& accepted = journal_.add(std::move(rest.requests[rest.next]));
+  rest.place.choice = rest.next++;
+  places_[accepted.id] = rest.place;
+  if (open_) ranks_.submit(accepted);
+}
+
+// To be called when a request of the answer has ended.
+void InFlight::enter_next_of(const Answer* answer) {
+  const auto rest = rests_.find(answer);
+  if (rest == rests_.end()) return;
+  enter_next(rest->second);
+  if (rest->second.next == rest->second.requests.size()) rests_.erase(rest);
 }
 
 void InFlight::take(const std::vector<TokenEvent>& events) {
@@ -73,6 +88,7 @@ void InFlight::take(const TokenEvent& event) {
   }
   places_.erase(event.id);
   if (!event.finish) forget(event.id);  // it ended at a stop string, of which the ranks know nothing
+  enter_next_of(place.answer.get());
   if (place.answer->ended()) log(*place.answer);
 }
 
@@ -148,6 +164,7 @@ void InFlight::forget(std::int64_t id) {
 
 // Forgets all choices of the answer.
 void InFlight::forget(const std::shared_ptr<Answer>& answer) {
+  rests_.erase(answer.get());
   std::vector<std::int64_t> ids;
   for (const auto& [id, place] : places_)
     if (place.answer == answer) ids.push_back(id);

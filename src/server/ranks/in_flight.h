@@ -11,6 +11,7 @@
 #pragma once
 
 #include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -41,9 +42,11 @@ class InFlight {
   std::size_t room() const { return journal_.room(); }
   std::size_t answers() const;  // how many answers these belong to
 
-  // Enters the requests of an answer, one for each choice, and submits them to the ranks. Requires room() for all of
-  // them. `seconds`, unless it is 0, is a shorter time limit for this answer.
-  void accept(const std::shared_ptr<Answer>& answer, std::vector<Request> requests, double seconds = 0);
+  // Enters the requests of an answer, one for each choice, and submits them to the ranks: no more than `at_once` at a
+  // time, the others as those before them end. Requires room() for those. `seconds`, unless it is 0, is a shorter time
+  // limit for this answer.
+  void accept(const std::shared_ptr<Answer>& answer, std::vector<Request> requests, double seconds = 0,
+              std::size_t at_once = std::numeric_limits<std::size_t>::max());
   // Hands tokens from the ranks to their answers. Tokens of requests that are no longer here are ignored. If an answer
   // throws at its token, that answer alone ends with an error.
   void take(const std::vector<TokenEvent>& events);
@@ -72,6 +75,15 @@ class InFlight {
     double most_seconds;  // 0: any time
   };
 
+  // The requests of an answer that are not entered yet: those from `next` on.
+  struct Rest {
+    std::vector<Request> requests;
+    std::size_t next;
+    Place place;
+  };
+
+  void enter_next(Rest& rest);
+  void enter_next_of(const Answer* answer);
   void admit();
   std::vector<std::int64_t> with_the_ranks() const;
   TokenEvent of_the_whole(TokenEvent event) const;
@@ -83,6 +95,7 @@ class InFlight {
   Ranks ranks_;
   Journal journal_;
   std::unordered_map<std::int64_t, Place> places_;  // by the id of the request in the journal
+  std::unordered_map<const Answer*, Rest> rests_;   // of answers with requests in the journal
   bool open_ = false;                               // the ranks are up, and may have all requests
   std::int64_t alone_ = 0;                          // the suspect that runs alone; 0: none
 };

@@ -16,6 +16,11 @@ bool Journal::record(const TokenEvent& event) {
   const auto found = entries_.find(event.id);
   if (found == entries_.end()) return false;
   auto& [request, losses] = found->second;
+  if (request.pools()) {
+    if (!event.finish) fail("request {}: expected one state from the ranks, got a token", event.id);
+    entries_.erase(found);
+    return true;
+  }
   if (static_cast<int>(request.output.size()) >= request.max_tokens)
     fail("request {}: expected at most {} tokens from the ranks, got more", event.id, request.max_tokens);
   request.output.push_back(event.token);

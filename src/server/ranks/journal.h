@@ -28,9 +28,9 @@ class Journal {
 
   // Enters a request and returns it with an id of its own, which replaces the one that it had. Requires room().
   const Request& add(Request request);
-  // Appends one token to its request, and erases the request if the token is its last. Returns false, and does nothing,
-  // for an id that is not here: tokens of an aborted request may still be on their way. Throws Error for a token beyond
-  // the request's max_tokens.
+  // Appends one token to its request, and erases the request if the token is its last, or if it is of one with pooling.
+  // Returns false, and does nothing, for an id that is not here: tokens of an aborted request may still be on their
+  // way. Throws Error for a token beyond the request's max_tokens.
   bool record(const TokenEvent& event);
   void erase(std::int64_t id) { entries_.erase(id); }
 

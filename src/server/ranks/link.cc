@@ -1,5 +1,7 @@
 #include "server/ranks/link.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <type_traits>
 #include <utility>
@@ -181,6 +183,15 @@ void fields(V& v, Is<std::shared_ptr<const SequenceRoute>> auto& route) {
   }
 }
 
+template <typename V>
+void fields(V& v, Is<Pooling> auto& pooling) {
+  constexpr auto kLast = static_cast<std::uint8_t>(Pooling::kMean);
+  auto kind = static_cast<std::uint8_t>(pooling);
+  v.numbers(kind);
+  v.expect(kind <= kLast, "a kind of pooling of at most {}, got {}", kLast, kind);
+  if constexpr (V::kReads) pooling = static_cast<Pooling>(kind);
+}
+
 void fields(auto& v, Is<Submit> auto& m) {
   auto& r = m.request;
   v.numbers(r.id);
@@ -193,6 +204,7 @@ void fields(auto& v, Is<Submit> auto& m) {
   fields(v, r.sampling);
   fields(v, r.constraint);
   fields(v, r.route);
+  fields(v, r.pooling);
 }
 
 void fields(auto& v, Is<Abort> auto& m) {
@@ -261,11 +273,15 @@ void fields(V& v, Is<TokenEvent> auto& event) {
     if (has_logprobs == 1) event.logprobs.emplace();
   if (event.logprobs) fields(v, *event.logprobs);
   v.list(event.prompt, kEntryBytes, [&](auto& entry) { fields(v, entry); });
+  v.numbers(event.state);
+  const bool finite = std::ranges::all_of(event.state, [](float x) { return std::isfinite(x); });
+  v.expect(finite, "a state of finite numbers");
 }
 
-// At least: id, token, finish, cached tokens, two times, whether there are logprobs, and how many of the prompt.
+// At least: id, token, finish, cached tokens, two times, whether there are logprobs, and how many of the prompt and in
+// the state.
 constexpr std::size_t kEventBytes =
-    sizeof(std::int64_t) + 3 * sizeof(std::int32_t) + 2 * sizeof(float) + 2 * sizeof(std::uint8_t);
+    sizeof(std::int64_t) + 4 * sizeof(std::int32_t) + 2 * sizeof(float) + 2 * sizeof(std::uint8_t);
 
 void fields(auto& v, Is<NewTokens> auto& m) {
   v.list(m.events, kEventBytes, [&](auto& event) { fields(v, event); });

@@ -43,7 +43,7 @@ struct Ready {
   std::string model;    // a digest of the folder's contents
   std::string formats;  // formats_in_memory()
 };
-struct NewTokens {  // an event that reports a prompt's logprobs comes alone: it may fill a message
+struct NewTokens {  // an event that reports a prompt's logprobs or a state comes alone: it may fill a message
   std::vector<TokenEvent> events;
 };
 struct Refused {  // a request that the engine cannot run

@@ -213,8 +213,8 @@ class Session {
   }
 
   void say_tokens(std::vector<TokenEvent> events) {
-    const auto alone =
-        std::stable_partition(events.begin(), events.end(), [](const auto& event) { return event.prompt.empty(); });
+    const auto alone = std::stable_partition(
+        events.begin(), events.end(), [](const auto& event) { return event.prompt.empty() && event.state.empty(); });
     for (auto event = alone; event != events.end(); ++event) say(NewTokens{{std::move(*event)}});
     events.erase(alone, events.end());
     if (!events.empty()) say(NewTokens{std::move(events)});

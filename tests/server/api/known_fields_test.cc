@@ -63,6 +63,8 @@ TEST(KnownFields, OthersAreRefusedByName) {
             "prompt: expected a field of this endpoint, got one of another");
   EXPECT_EQ(refusal_of_field(Api::kCompletions, "messages", ordered_json::array()),
             "messages: expected a field of this endpoint, got one of another");
+  EXPECT_EQ(refusal_of_field(Api::kEmbeddings, "temperature", 1),
+            "temperature: expected a field of this endpoint, got one of another");
   EXPECT_EQ(refusal_of_field(Api::kChat, "temprature", nullptr), "");
 }
 
@@ -78,6 +80,7 @@ TEST(KnownFields, AreAllOnTheirPage) {
   expect_on("api.md", fields_of(Api::kChat));
   expect_on("messages_api.md", fields_of(Api::kMessages));
   expect_on("responses_api.md", fields_of(Api::kResponses));
+  expect_on("embeddings_api.md", fields_of(Api::kEmbeddings));
 }
 
 }  // namespace

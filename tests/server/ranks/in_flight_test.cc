@@ -201,5 +201,70 @@ TEST_F(InFlightTest, RanksThatDieOfSomethingElseTakeNobodyWithThem) {
   EXPECT_EQ(a->error + b->error + c->error, 0);
 }
 
+// What an answer of many requests is made of: each ends with its only event.
+struct Pieces : RecordedAnswer {
+  explicit Pieces(std::size_t count) : left(count) {}
+  bool take(std::size_t choice, const TokenEvent&) override {
+    choices.push_back(choice);
+    is_over = --left == 0;
+    return true;
+  }
+  std::vector<std::size_t> choices;
+  std::size_t left;
+};
+
+Request pooled(std::int32_t token) {
+  Request request;
+  request.prompt = {token};
+  request.max_tokens = 0;
+  request.pooling = Pooling::kMean;
+  return request;
+}
+
+TEST_F(InFlightTest, AnAnswerOfManyRequestsHasSomeAtATimeWithTheRanks) {
+  const auto pieces = std::make_shared<Pieces>(5);
+  in_flight.accept(pieces, {pooled(0), pooled(1), pooled(2), pooled(3), pooled(4)}, 0, 2);
+  EXPECT_EQ(in_flight.size(), 2u);
+  EXPECT_EQ(in_flight.room(), 6u);
+  const auto end = [&](std::size_t i) {
+    in_flight.take({{.id = submitted.at(i).id, .finish = FinishReason::kStop, .state = {1}}});
+  };
+  end(1);
+  ASSERT_EQ(submitted.size(), 3u);
+  EXPECT_EQ(submitted[2].prompt[0], 2);
+  EXPECT_EQ(in_flight.size(), 2u);
+  restart();  // those of the answer that are entered, whole
+  ASSERT_EQ(submitted.size(), 2u);
+  EXPECT_EQ(submitted[0].prompt[0], 0);
+  EXPECT_EQ(submitted[1].pooling, Pooling::kMean);
+  for (int i = 0; i < 4; ++i) end(i);
+  EXPECT_THAT(pieces->choices, ElementsAre(1, 0, 2, 3, 4));
+  EXPECT_TRUE(pieces->is_over);
+  EXPECT_EQ(in_flight.size(), 0u);
+}
+
+TEST_F(InFlightTest, AnAnswerThatEndsEarlyHasNoMoreRequests) {
+  const auto left = std::make_shared<Pieces>(4), failed = std::make_shared<Pieces>(4);
+  for (const auto& answer : {left, failed})
+    in_flight.accept(answer, {pooled(0), pooled(1), pooled(2), pooled(3)}, 0, 2);
+  in_flight.client_left(left);
+  in_flight.fail(submitted[2].id, 400, "why");
+  EXPECT_EQ(in_flight.size(), 0u);
+  EXPECT_THAT(aborted,
+              testing::UnorderedElementsAre(submitted[0].id, submitted[1].id, submitted[2].id, submitted[3].id));
+  EXPECT_EQ(submitted.size(), 4u);
+}
+
+// A suspect that is alone with the ranks has all of its work to do, as it has no tokens to get.
+TEST_F(InFlightTest, ASuspectWithPoolingRunsAsItIs) {
+  const auto pieces = std::make_shared<Pieces>(1);
+  in_flight.accept(pieces, {pooled(7)});
+  for (int i = 0; i < kSuspectLosses; ++i) restart();
+  ASSERT_EQ(submitted.size(), 1u);
+  EXPECT_EQ(submitted[0].max_tokens, 0);
+  in_flight.take({{.id = submitted[0].id, .finish = FinishReason::kStop, .state = {1}}});
+  EXPECT_TRUE(pieces->is_over);
+}
+
 }  // namespace
 }  // namespace foe

@@ -108,5 +108,19 @@ TEST(JournalDeathTest, IsNotFilledPastItsCapacity) {
   EXPECT_DEATH(journal.add(journalled_request(1, 1)), "a journal of 1 requests is full");
 }
 
+TEST(Journal, AStateIsAllThatComesOfARequestWithPooling) {
+  Journal journal(2);
+  Request request;
+  request.prompt = {1};
+  request.max_tokens = 0;
+  request.pooling = Pooling::kLast;
+  const std::int64_t id = journal.add(request).id;
+  EXPECT_THAT([&] { journal.record({.id = id, .token = 5}); },
+              testing::ThrowsMessage<Error>(testing::HasSubstr("expected one state from the ranks, got a token")));
+  EXPECT_TRUE(journal.record({.id = id, .finish = FinishReason::kStop, .state = {1.0f}}));
+  EXPECT_EQ(journal.size(), 0u);
+  EXPECT_FALSE(journal.record({.id = id, .finish = FinishReason::kStop, .state = {1.0f}}));
+}
+
 }  // namespace
 }  // namespace foe

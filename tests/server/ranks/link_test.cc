@@ -55,6 +55,7 @@ Request sample_request() {
   request.reasoning = {7, 8, true};
   request.route = std::make_shared<const SequenceRoute>(
       SequenceRoute{"a digest", {1, 2}, {2, 1, {5, kNotRun, 3, kNoExpert}, {0.1f, 0, 1e-30f, 0}}});
+  request.pooling = Pooling::kMean;
   return request;
 }
 
@@ -63,7 +64,8 @@ TokenEvent event_with_logprobs() {
           .token = 14,
           .cached_tokens = 15,
           .logprobs = LogprobEntry{-0.5f, {{14, -0.5f}, {2, -1.25f}}, 3},
-          .prompt = {{-3.0f, {{7, -0.0f}}}, {-std::numeric_limits<float>::infinity(), {}}}};
+          .prompt = {{-3.0f, {{7, -0.0f}}}, {-std::numeric_limits<float>::infinity(), {}}},
+          .state = {0.5f, -2.0f}};
 }
 
 EngineStats sample_stats() {
@@ -133,6 +135,7 @@ TEST(Link, CarriesRequests) {
   EXPECT_EQ(got.constraint.kind, sent.constraint.kind);
   EXPECT_EQ(got.constraint.rule, sent.constraint.rule);
   EXPECT_EQ(got.reasoning, sent.reasoning);
+  EXPECT_EQ(got.pooling, sent.pooling);
   ASSERT_TRUE(got.route);
   EXPECT_EQ(got.route->model, sent.route->model);
   EXPECT_EQ(got.route->tokens, sent.route->tokens);
@@ -192,6 +195,7 @@ TEST(Link, CarriesTheOtherMessages) {
   EXPECT_EQ(event.prompt[0].logprob, -3.0f);
   EXPECT_EQ(event.prompt[0].top.at(0).token, 7);
   EXPECT_EQ(event.prompt[1].logprob, -std::numeric_limits<float>::infinity());
+  EXPECT_THAT(event.state, testing::ElementsAre(0.5f, -2.0f));
   const auto refused = std::get<Refused>(parse_from_ranks(payload_of(framed(messages[2]))));
   EXPECT_EQ(refused.id, 5);
   EXPECT_EQ(refused.status, 500);
@@ -246,7 +250,7 @@ TEST(Link, RefusesWhatIsNoMessage) {
   std::string tokens = payload_of(framed(FromRanks(NewTokens{})));
   std::memset(tokens.data() + 1, 0xff, 4);
   EXPECT_THAT([&] { parse_from_ranks(tokens); },
-              ThrowsMessage<Error>("link: expected at most 0 elements of 30 bytes, got 4294967295"));
+              ThrowsMessage<Error>("link: expected at most 0 elements of 34 bytes, got 4294967295"));
 
   EXPECT_THAT([] { parse_from_ranks(payload_of(framed(FromRanks(Alive{0})))); },
               ThrowsMessage<Error>("link: expected a positive number of milliseconds, got 0"));
@@ -261,7 +265,8 @@ std::string with(std::string payload, std::size_t at, T value) {
 TEST(Link, RefusesEventsThatAreOutOfRange) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   // Kind, number of events; id, token, finish, cached tokens, two times, one entry of logprobs: its own, the others'
-  // number and the first of these; the second; its rank; number of the prompt's entries.
+  // number and the first of these; the second; its rank; number of the prompt's entries, then these; length of the
+  // state.
   const std::string payload = payload_of(framed(FromRanks(NewTokens{{event_with_logprobs()}})));
   const std::size_t event = 5, token = event + 8, finish = token + 4, cached = finish + 1, queue = cached + 4,
                     has_entry = queue + 8, logprob = has_entry + 1, top = logprob + 4, named = top + 4,
@@ -281,7 +286,9 @@ TEST(Link, RefusesEventsThatAreOutOfRange) {
       {with(payload, named + 4, nan), "expected a logprob of at most 0, got nan"},
       {with(payload, prompt - 4, std::int32_t{0}), "expected a rank of at least 1, got 0"},
       {with(payload, prompt, ~std::uint32_t{0}), "elements of 12 bytes, got 4294967295"},
-      {with(payload, prompt, std::uint32_t{1}), "expected the end of the message"},
+      {with(payload, payload.size() - 4, nan), "expected a state of finite numbers"},
+      {with(payload, payload.size() - 12, ~std::uint32_t{0}), "elements of 4 bytes, got 4294967295"},
+      {with(payload, payload.size() - 12, std::uint32_t{1}), "expected the end of the message"},
   };
   for (const auto& c : cases)
     EXPECT_THAT([&] { parse_from_ranks(c.first); }, ThrowsMessage<Error>(HasSubstr(c.second)));
@@ -302,9 +309,11 @@ TEST(Link, RefusesRequestsThatAreNone) {
   Request request = sample_request();
   request.route.reset();
   const std::string payload = payload_of(framed(ToRanks(Submit{request})));
-  EXPECT_THAT([&] { parse_to_ranks(with(payload, payload.size() - 1, std::uint8_t{2})); },
+  EXPECT_THAT([&] { parse_to_ranks(with(payload, payload.size() - 1, std::uint8_t{3})); },
+              ThrowsMessage<Error>("link: expected a kind of pooling of at most 2, got 3"));
+  EXPECT_THAT([&] { parse_to_ranks(with(payload, payload.size() - 2, std::uint8_t{2})); },
               ThrowsMessage<Error>("link: expected 0 or 1 routes, got 2"));
-  const std::size_t schema = payload.size() - 1 - 2 - 4, open = schema - 1, kind = open - 1,
+  const std::size_t schema = payload.size() - 2 - 2 - 4, open = schema - 1, kind = open - 1,
                     named = kind - 3 * 4 - 8 - 4 - 2 * 4 - 4, words = named - (4 + 4) - (4 + 8) - 4,
                     allowed = words - 2 * 4 - 4, bias = allowed - 2 * 8 - 4;
   EXPECT_THAT([&] { parse_to_ranks(with(payload, kind, std::uint8_t{6})); },
