@@ -17,6 +17,7 @@
 #include "bench/json_file.h"
 #include "commands.h"
 #include "common.h"
+#include "load/spec_decode.h"
 #include "serve_bench_flags.h"
 #include "weights/config_json.h"
 #include "weights/model_path.h"
@@ -141,6 +142,7 @@ void add_metadata(const ServeBenchFlags& flags, nlohmann::json& asked) {
   nlohmann::json others = asked;
   others.update(to_json(report_serve({}, {}, flags.report), flags.report));
   others.update(requests_json({}, {}, true));
+  others.update(to_json(SpecDecodeCounts{}));
   for (const char* key : {"interrupted", "rps_change_events"}) others[key] = nullptr;
   for (const std::string& pair : flags.result.metadata) {
     const std::string key = pair.substr(0, pair.find('='));
@@ -195,12 +197,22 @@ LoadRun run_it(const Run& run, const HttpTarget& target, const ServeBenchFlags& 
   return load;
 }
 
-void save(const Run& run, const LoadRun& load, const ServeReport& report, const ServeBenchFlags& flags,
-          const Workload& workload) {
+// Returns nothing for a server without such metrics.
+std::optional<SpecDecodeCounts> ask_spec_decode(const HttpTarget& target, const ServeBenchFlags& flags) {
+  try {
+    return read_spec_decode(http_get(target, "/metrics", flags.load.headers, 10));
+  } catch (const Error&) {
+    return {};
+  }
+}
+
+void save(const Run& run, const LoadRun& load, const ServeReport& report,
+          const std::optional<SpecDecodeCounts>& guessed, const ServeBenchFlags& flags, const Workload& workload) {
   if (!flags.result.any()) return;
   nlohmann::json result = run.asked;
   result["interrupted"] = load.interrupted;
   result.update(to_json(report, flags.report));
+  if (guessed) result.update(to_json(*guessed));
   result.update(requests_json(load, workload.prompts, flags.result.detailed));
   if (flags.is_ramp())
     result["rps_change_events"] = rate_changes_json(load, rates_of(run, flags, workload.prompts.size()));
@@ -259,10 +271,13 @@ void run_serve_bench(ServeBenchFlags flags) {
   warm_up(target, flags, workload);
   std::size_t completed = 0;
   for (const Run& run : runs) {
+    const std::optional<SpecDecodeCounts> before = ask_spec_decode(target, flags);
     const LoadRun load = run_it(run, target, flags, workload);
+    const auto guessed = counted_between(before, before ? ask_spec_decode(target, flags) : std::nullopt);
     const ServeReport report = report_serve(load, workload.prompts, flags.report);
     print_serve_report(stdout, report, flags.report);
-    save(run, load, report, flags, workload);
+    if (guessed) print_spec_decode(stdout, *guessed);
+    save(run, load, report, guessed, flags, workload);
     completed += report.completed;
     if (load.interrupted) break;
   }

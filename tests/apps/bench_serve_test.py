@@ -25,7 +25,7 @@ MODEL = Path(__file__).parents[2] / "models" / "foe-8m"
 PATIENCE_S = 120
 FOE = None
 METRICS = ["ttft", "tpot", "itl", "e2el"]
-# The keys of a result of `vllm bench serve` without audio, speculation or diffusion: what main_async() and benchmark() of
+# The keys of a result of `vllm bench serve` without audio or diffusion: what main_async() and benchmark() of
 # vllm/benchmarks/serve.py put into it (vLLM's repository at 009e6d4a1cd6ba3fb2a9fc00f4ec06f5297232a1), and which of these it
 # leaves out without --save-detailed.
 VLLM_KEYS = ["date", "endpoint_type", "backend", "label", "model_id", "tokenizer_id", "num_prompts", "request_rate", "burstiness",
@@ -36,6 +36,8 @@ VLLM_KEYS = ["date", "endpoint_type", "backend", "label", "model_id", "tokenizer
              "mean_tpot_ms", "median_tpot_ms", "std_tpot_ms", "p99_tpot_ms",
              "mean_itl_ms", "median_itl_ms", "std_itl_ms", "p99_itl_ms"]
 VLLM_RAMP_KEYS = ["ramp_up_strategy", "ramp_up_start_rps", "ramp_up_end_rps", "rps_change_events"]
+VLLM_SPEC_KEYS = ["spec_decode_acceptance_rate", "spec_decode_acceptance_length", "spec_decode_num_drafts",
+                  "spec_decode_draft_tokens", "spec_decode_accepted_tokens", "spec_decode_per_position_acceptance_rates"]
 VLLM_DETAILS = ["input_lens", "output_lens", "start_times", "ttfts", "itls", "generated_texts", "errors"]
 
 
@@ -82,8 +84,8 @@ def body_after(head, connection):
 
 @contextlib.contextmanager
 def scripted_server(answer, seen=None):
-    """Gives the port of a server that lists a model, and otherwise does what answer(connection) does. What it was sent is put
-    into `seen`, heads and bodies.
+    """Gives the port of a server that lists a model, has no metrics, and otherwise does what answer(connection) does. What it
+    was sent is put into `seen`, heads and bodies.
     """
     models = b'{"data": [{"id": "m"}]}'
     listener = socket.create_server(("127.0.0.1", 0))
@@ -96,6 +98,8 @@ def scripted_server(answer, seen=None):
             if request.startswith(b"GET /v1/models "):
                 head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(models)
                 connection.sendall(head + models)
+            elif request.startswith(b"GET /metrics "):
+                connection.sendall(b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
             else:
                 if seen is not None:
                     seen.append((request.partition(b"\r\n\r\n")[0].decode(), json.loads(body_after(request, connection))))
@@ -201,7 +205,8 @@ class RealServer(Bench):
                    "--ramp-up-end-rps", 102, "--max-concurrency", 3)
         (plain,) = self.folder.glob("mine-infqps-foe-8m-*.json")
         (ramp,) = self.folder.glob("mine-ramp-up-linear-100qps-102qps-concurrency3-foe-8m-*.json")
-        for path, there, absent in (plain, VLLM_KEYS, VLLM_DETAILS), (ramp, VLLM_KEYS + VLLM_DETAILS + VLLM_RAMP_KEYS, []):
+        for path, there, absent in ((plain, VLLM_KEYS, VLLM_DETAILS + VLLM_SPEC_KEYS),
+                                    (ramp, VLLM_KEYS + VLLM_DETAILS + VLLM_RAMP_KEYS, VLLM_SPEC_KEYS)):
             text = path.read_text("utf-8")
             result = json.loads(text)
             self.assertEqual([key for key in there if key not in result], [])
@@ -210,6 +215,20 @@ class RealServer(Bench):
             self.assertEqual((result["label"], result["rtfx"], result["request_rate"]), ("mine", 0, "inf"))
             self.assertIsNone(result["tokenizer_id"])
             self.assertIsNone(result["request_goodput"])
+
+    def test_what_the_server_has_guessed(self):
+        with server("--draft-tokens", 6) as (port, _):
+            # The warm-up's guesses do not count.
+            text, result = self.bench(port, "--num-prompts", 3, "--input-len", 8, "--output-len", 100, "--num-warmups", 1)
+            self.check_sums(result)
+            self.assertEqual([key for key in VLLM_SPEC_KEYS if key not in result], [])
+            drafts, guessed, accepted = (result[f"spec_decode_{name}"] for name in ("num_drafts", "draft_tokens", "accepted_tokens"))
+            self.assertTrue(0 < drafts <= guessed <= 6 * drafts and 0 <= accepted <= guessed)
+            self.assertLess(accepted, 300)
+            self.assertAlmostEqual(result["spec_decode_acceptance_rate"], 100 * accepted / guessed)
+            self.assertAlmostEqual(result["spec_decode_acceptance_length"], 1 + accepted / drafts)
+            self.assertEqual(result["spec_decode_per_position_acceptance_rates"], [])
+            self.assertRegex(text, rf"(?m)^Draft tokens: +{guessed} *$")
 
     def test_texts_and_backends(self):
         for backend, path in ("vllm", "/v1/completions"), ("openai-chat", "/v1/chat/completions"):
