@@ -61,6 +61,7 @@ struct Constraint {
 struct ReasoningMarks {
   std::int32_t begin = -1, end = -1;
   bool begun = false;  // whether the prompt has begun the reasoning
+  int budget = -1;     // after so many tokens of reasoning, without its marks, the next token is `end`; -1: any number
 
   bool operator==(const ReasoningMarks&) const = default;
 };

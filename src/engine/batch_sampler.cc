@@ -126,8 +126,11 @@ SampledToken BatchSampler::sample_row(Sampler& sampler, const Row& row) {
     const std::int32_t token = request.prompt[row.at.text.size()];
     return {token, sampler.logprobs(row.logits_V, token, params.prompt_logprobs)};
   }
-  if (!row.candidates.empty()) return {sampler.choose(row.candidates, request, row.at.text)};
-  const std::int32_t token = sampler.choose(row.logits_V, request, row.at.text, row.counts, row.allowed);
+  const bool ends = must_end_reasoning(request, row.at.text);
+  if (!row.candidates.empty())
+    return {ends ? request.reasoning.end : sampler.choose(row.candidates, request, row.at.text)};
+  const std::int32_t token =
+      ends ? request.reasoning.end : sampler.choose(row.logits_V, request, row.at.text, row.counts, row.allowed);
   if (params.logprobs < 0) return {token};
   return {token, sampler.logprobs(row.logits_V, token, params.logprobs, params.logprob_tokens)};
 }

@@ -135,6 +135,12 @@ void validate(const Request& request, int vocab_size) {
     if (word.empty()) fail("bad_words: expected words of at least one token, got an empty one");
     for (const std::int32_t token : word) check_token("bad_words", token, vocab_size);
   }
+  if (request.reasoning.budget < -1)
+    fail("reasoning: expected a budget of -1 (any) or more tokens, got {}", request.reasoning.budget);
+  if (request.reasoning.budget >= 0) {
+    if (!request.reasoning.begun) check_token("reasoning", request.reasoning.begin, vocab_size);
+    check_token("reasoning", request.reasoning.end, vocab_size);
+  }
   if (p.min_tokens > request.max_tokens)
     fail("min_tokens: expected at most max_tokens = {}, got {}", request.max_tokens, p.min_tokens);
   if (p.prompt_logprobs_from < 1 ||
@@ -157,6 +163,21 @@ void TokenCounts::update(std::span<const std::int32_t> text, std::size_t prompt)
       output_.try_emplace(text[counted_], 0);
     else
       ++output_[text[counted_]];
+}
+
+bool must_end_reasoning(const Request& request, Text text) {
+  constexpr std::size_t kBeforeMark = 4;
+  const ReasoningMarks& marks = request.reasoning;
+  if (marks.budget < 0) return false;
+  Text reasoning = text.subspan(request.prompt.size());
+  if (!marks.begun) {
+    const Text first = reasoning.first(std::min(kBeforeMark, reasoning.size()));
+    const auto begin = std::ranges::find(first, marks.begin);
+    if (begin == first.end()) return false;
+    reasoning = reasoning.subspan(begin - first.begin() + 1);
+  }
+  return reasoning.size() == static_cast<std::size_t>(marks.budget) &&
+         std::ranges::find(reasoning, marks.end) == reasoning.end();
 }
 
 int candidates_wanted(const Request& request, Text text) {

@@ -46,6 +46,10 @@ class TokenCounts {
 // The tokens of a request before the one that is to be chosen: its prompt, and an output.
 using Text = std::span<const std::int32_t>;
 
+// Whether the token after `text` is the end of the request's reasoning, because this has as many tokens as it may. What
+// is reasoning begins with the output, or behind a mark among its first few tokens, as white space may come before it.
+bool must_end_reasoning(const Request& request, Text text);
+
 // Returns how many of the most likely tokens are enough to choose the token after `text` as if from all; 0 if all
 // logits are needed.
 int candidates_wanted(const Request& request, Text text);

@@ -302,6 +302,28 @@ class Ways(Asking):
                 self.check_way("hermes", name, "--tool-call-parser", "hermes", "--reasoning-parser", name, texts=[])
 
 
+class Budgets(Asking):
+    def test_reasoning_ends_when_its_budget_is_used_up(self):
+        server = self.server(1, signs="<think></think>")
+        chats, messages = Chats(server), Messages(server)
+        taught = REASONING_TEXTS["think"]
+        begin, end = server.tokens("<think></think>")
+        whole = self.check(chats, taught)
+        asked = dict(messages=[{"role": "user", "content": taught.question}], max_tokens=MOST, return_token_ids=True)
+        for budget in (0, 1, 4):
+            answer = server.complete("/v1/chat/completions", thinking_token_budget=budget, **asked)
+            ids = answer["choices"][0]["token_ids"]
+            self.assertEqual((ids[0], ids.index(end)), (begin, 1 + budget))
+            self.assertEqual(answer["usage"]["completion_tokens_details"]["reasoning_tokens"], budget + 2)
+            chat = self.both(chats, taught.question, extra={"thinking_token_budget": budget})
+            self.assertTrue(whole.reasoning.startswith(chat.reasoning))
+            self.assertLess(len(chat.reasoning), len(whole.reasoning))
+            if budget > 0:
+                message = self.both(messages, taught.question, thinking={"type": "enabled", "budget_tokens": budget})
+                self.assertEqual((message.reasoning, message.content), (chat.reasoning, chat.content))
+        self.assertEqual(self.both(chats, taught.question, extra={"thinking_token_budget": 200}), whole)
+
+
 class Restarts(Asking):
     """A rank of two dies when so many tokens of an answer have come: nobody can tell from the answer."""
 

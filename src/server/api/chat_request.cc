@@ -140,12 +140,20 @@ void read_reasoning(const json& object, const ServedModel& model, ReasoningStart
   const bool include = read_bool(object, "include_reasoning", true);
   if (!include && !model.reasoning)
     refuse("include_reasoning", "expected true, as this server does not read reasoning (--reasoning-parser)");
+  constexpr const char* kBudget = "thinking_token_budget";
+  const int budget = read_int(object, kBudget, 0, model.max_positions, -1);
+  if (budget >= 0 && !model.reasoning)
+    refuse(kBudget, "expected none, as this server does not read reasoning (--reasoning-parser), got {}", budget);
   request.reasoning = {model.reasoning, start, include};
-  if (request.constraint.kind == Constraint::Kind::kNone || start == ReasoningStart::kNowhere) return;
+  const bool rules = request.constraint.kind != Constraint::Kind::kNone;
+  if ((!rules && budget < 0) || start == ReasoningStart::kNowhere) return;
   const auto begin = model.tokenizer.token_to_id(model.reasoning->begin);
   const auto end = model.tokenizer.token_to_id(model.reasoning->end);
   if (begin && end && std::max(*begin, *end) < model.vocab_size)
-    request.reasoning_marks = {*begin, *end, start == ReasoningStart::kAtOnce};
+    request.reasoning_marks = {*begin, *end, start == ReasoningStart::kAtOnce, budget};
+  else if (budget >= 0)
+    refuse(kBudget, "expected none, as {} and {}, which this model writes around its reasoning, are no tokens of it",
+           model.reasoning->begin, model.reasoning->end);
   else
     request.reasoning.start = ReasoningStart::kAtMark;
 }

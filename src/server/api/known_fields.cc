@@ -116,6 +116,7 @@ constexpr KnownField kChat[] = {
     {"documents", kRead},
     {"reasoning_effort", kRead},
     {"include_reasoning", kRead},
+    {"thinking_token_budget", kRead},
     {"chat_template_kwargs", kRead},
     {"add_generation_prompt", kRead},
     {"continue_final_message", kRead},
@@ -178,6 +179,7 @@ constexpr KnownField kResponsesFields[] = {
     {"reasoning", kRead},
     {"include", kRead},
     {"top_logprobs", kRead},
+    {"thinking_token_budget", kRead},
     {"chat_template_kwargs", kRead},
 
     {"max_tool_calls", kNoEffect},

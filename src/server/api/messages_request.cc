@@ -1,4 +1,5 @@
 // Reads the bodies of POST /v1/messages and /v1/messages/count_tokens: a chat in Anthropic's form.
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,7 +21,8 @@ constexpr FieldName kMessagesNames[] = {{"stop", "stop_sequences"},
                                         {"response_format", "output_config"},
                                         {"reasoning_effort", "output_config"},
                                         {"continue_final_message", "messages"},
-                                        {"parallel_tool_calls", "tool_choice"}};
+                                        {"parallel_tool_calls", "tool_choice"},
+                                        {"thinking_token_budget", "thinking"}};
 
 std::string type_of(const std::string& field, const json& block) {
   if (!block.is_object()) refuse(field, "expected blocks, which are objects, got {}", excerpt(block));
@@ -176,6 +178,15 @@ void add_tools(const json& object, json& chat) {
   chat["parallel_tool_calls"] = !read_bool(*choice, "disable_parallel_tool_use", false);
 }
 
+// Reads a number of tokens that is smaller than that of the whole answer.
+int read_budget(const json& budget, const json& chat) {
+  const json* most = find_field(chat, "max_tokens");
+  const bool valid = budget.is_number_integer() && budget >= 1 && (!most || !most->is_number() || budget < *most);
+  if (!valid || budget > std::numeric_limits<int>::max())
+    refuse("thinking", "expected budget_tokens of at least 1, and fewer than max_tokens, got {}", excerpt(budget));
+  return budget.get<int>();
+}
+
 // Templates of models that can think or not have a variable for it.
 void add_thinking(const json& object, json& chat) {
   const json* thinking = find_field(object, "thinking");
@@ -183,12 +194,16 @@ void add_thinking(const json& object, json& chat) {
   if (!thinking->is_object()) refuse("thinking", "expected an object with a type, got {}", excerpt(*thinking));
   require_members("thinking", *thinking, {"type", "display", "budget_tokens"});
   const std::string& type = text_member("thinking", *thinking, "type");
-  if ((type != "adaptive" && type != "disabled") || find_field(*thinking, "budget_tokens"))
-    refuse("thinking", "expected the type adaptive or disabled, as no budget of tokens can be kept, got {}",
-           excerpt(*thinking));
+  const json* budget = find_field(*thinking, "budget_tokens");
+  const bool enabled = type == "enabled";
+  if (!enabled && type != "adaptive" && type != "disabled")
+    refuse("thinking", "expected the type enabled, adaptive or disabled, got {}", excerpt(*thinking));
+  if (enabled != (budget != nullptr))
+    refuse("thinking", "expected budget_tokens with the type enabled, and with no other, got {}", excerpt(*thinking));
+  if (enabled) chat["thinking_token_budget"] = read_budget(*budget, chat);
   if (const json* display = find_field(*thinking, "display"); display && *display != "summarized")
     refuse("thinking", "expected no display but summarized, got {}", excerpt(*display));
-  set_template_variable(chat, "enable_thinking", type == "adaptive");
+  set_template_variable(chat, "enable_thinking", type != "disabled");
 }
 
 void add_output_config(const json& object, json& chat) {

@@ -62,6 +62,13 @@ Json biases_json(const std::vector<LogitBias>& biases) {
   return pairs;
 }
 
+// Receipts without a budget are those of the time before there were any.
+Json reasoning_json(const ReasoningMarks& marks) {
+  Json value{{"begin", marks.begin}, {"end", marks.end}, {"begun", marks.begun}};
+  if (marks.budget >= 0) value["budget"] = marks.budget;
+  return value;
+}
+
 // All that decides the tokens.
 Json request_json(const Receipt& receipt) {
   const Request& r = receipt.common;
@@ -90,7 +97,7 @@ Json request_json(const Receipt& receipt) {
           {"allowed_token_ids", p.allowed_tokens},
           {"bad_words", p.bad_words},
           {"constraint", constraint_json(r.constraint)},
-          {"reasoning", {{"begin", r.reasoning.begin}, {"end", r.reasoning.end}, {"begun", r.reasoning.begun}}},
+          {"reasoning", reasoning_json(r.reasoning)},
           {"route", receipt.route}};
 }
 
@@ -157,6 +164,12 @@ Constraint constraint_of(const JsonField& field) {
   const auto found = std::ranges::find(kKinds, kind, &std::pair<Constraint::Kind, const char*>::second);
   if (found == std::end(kKinds)) fail("{}: expected a kind of constraint, got '{}'", field["kind"].path, shorten(kind));
   return {found->first, field["rule"].string(), field["open_objects"].boolean()};
+}
+
+ReasoningMarks reasoning_of(const JsonField& marks) {
+  const bool bounded = marks.value.is_object() && marks.value.contains("budget");
+  return {int_of(marks["begin"], -1), int_of(marks["end"], -1), marks["begun"].boolean(),
+          bounded ? int_of(marks["budget"]) : -1};
 }
 
 SamplingParams sampling_of(const JsonField& request) {
@@ -227,8 +240,7 @@ void read_choices(const JsonField& root, Receipt& receipt) {
   receipt.common.stop_ids = ids_of(request["stop_token_ids"]);
   receipt.common.sampling = sampling_of(request);
   receipt.common.constraint = constraint_of(request["constraint"]);
-  const JsonField marks = request["reasoning"];
-  receipt.common.reasoning = {int_of(marks["begin"], -1), int_of(marks["end"], -1), marks["begun"].boolean()};
+  receipt.common.reasoning = reasoning_of(request["reasoning"]);
   for (std::size_t i = 0; i < count; ++i) {
     int_of(choices[i]["index"], static_cast<std::int64_t>(i), static_cast<std::int64_t>(i));
     receipt.choices.push_back(

@@ -257,7 +257,8 @@ json repeated_fields(const json& object) {
 // Writes a request of the Responses API as the same chat in the form of OpenAI's chats.
 void write_response_chat(json& object, json& chat) {
   check_fields(object, Api::kResponses);
-  move_chat_fields(Api::kResponses, object, chat, {"parallel_tool_calls", "chat_template_kwargs"});
+  move_chat_fields(Api::kResponses, object, chat,
+                   {"parallel_tool_calls", "chat_template_kwargs", "thinking_token_budget"});
   if (const json* most = find_field(object, "max_output_tokens")) chat["max_completion_tokens"] = *most;
   add_functions(object, chat);
   add_text_format(object, chat);

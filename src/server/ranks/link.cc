@@ -149,7 +149,7 @@ void fields(V& v, Is<Constraint> auto& c) {
 template <typename V>
 void fields(V& v, Is<ReasoningMarks> auto& m) {
   std::uint8_t begun = m.begun;
-  v.numbers(m.begin, m.end, begun);
+  v.numbers(m.begin, m.end, m.budget, begun);
   v.expect(begun <= 1, "0 or 1 for reasoning that has begun, got {}", begun);
   if constexpr (V::kReads) m.begun = begun == 1;
 }

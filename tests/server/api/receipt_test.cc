@@ -130,6 +130,23 @@ TEST(Receipt, ShowsWhichMemberHasBeenChanged) {
   EXPECT_GT(seen, 35);
 }
 
+// A budget is there only if there is one, so that receipts without one are those of earlier versions.
+TEST(Receipt, HasTheBudgetOfReasoning) {
+  const json without = receipt_of();
+  EXPECT_FALSE(without["request"]["reasoning"].contains("budget"));
+  Receipt receipt = parse_receipt(without.dump(), "r");
+  EXPECT_EQ(receipt.common.reasoning.budget, -1);
+  receipt.common.reasoning.budget = 7;
+  const std::string text = receipt_text(receipt);
+  EXPECT_EQ(json::parse(text)["request"]["reasoning"]["budget"], 7);
+  const Receipt again = parse_receipt(text, "r");
+  EXPECT_EQ(again.common.reasoning.budget, 7);
+  EXPECT_EQ(changed_member(again), "");
+  json changed = json::parse(text);
+  changed["request"]["reasoning"].erase("budget");
+  EXPECT_EQ(changed_member(parse_receipt(changed.dump(), "r")), "request");
+}
+
 TEST(Receipt, RefusesWhatIsNone) {
   const json receipt = receipt_of();
   const std::string text = receipt.dump();

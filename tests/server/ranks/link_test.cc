@@ -52,7 +52,7 @@ Request sample_request() {
                       .prompt_logprobs = 0,
                       .prompt_logprobs_from = 2};
   request.constraint = {Constraint::Kind::kJsonSchema, "{}"};
-  request.reasoning = {7, 8, true};
+  request.reasoning = {7, 8, true, 9};
   request.route = std::make_shared<const SequenceRoute>(
       SequenceRoute{"a digest", {1, 2}, {2, 1, {5, kNotRun, 3, kNoExpert}, {0.1f, 0, 1e-30f, 0}}});
   request.pooling = Pooling::kMean;
