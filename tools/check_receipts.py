@@ -63,10 +63,13 @@ class Server:
         self.reader.join(60)
         self.process.stderr.close()
 
+    def open(self, path, body):
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", json.dumps(body).encode())
+        return urllib.request.urlopen(request, timeout=600)
+
     def answer(self, path, body):
         """Returns the answer or, of a stream, its last chunk."""
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", json.dumps(body).encode())
-        with urllib.request.urlopen(request, timeout=600) as response:
+        with self.open(path, body) as response:
             text = response.read()
         if not body.get("stream"):
             return json.loads(text)

@@ -165,6 +165,23 @@ class Receipts(unittest.TestCase):
             lines = take_receipts(server, range(9), most_tokens=8)
         self.check(0, "9 receipts are equal", lines, way="-n 2")
 
+    def test_messages_and_responses_have_them_too(self):
+        chat = [{"role": "user", "content": PROMPT}]
+        asked = {"/v1/messages": {"messages": chat, "max_tokens": 9}, "/v1/responses": {"input": chat, "max_output_tokens": 9}}
+        receipts = []
+        with Server(FOE, MODEL) as server:
+            for path, body in asked.items():
+                body |= {"receipt": True, "temperature": 1, "seed": 3}
+                whole = server.answer(path, body)["receipt"]
+                # The last event but one of messages, and the last of responses, which server.answer() does not return.
+                with server.open(path, body | {"stream": True}) as response:
+                    events = [json.loads(line[6:]) for line in response if line.startswith(b"data: ")]
+                found = [event.get("response", event)["receipt"] for event in events if "receipt" in event.get("response", event)]
+                self.assertEqual(found, [whole])
+                receipts.append(json.dumps(whole) + "\n")
+        self.assertEqual(json.loads(receipts[0])["choices"], json.loads(receipts[1])["choices"])
+        self.check(0, "2 receipts are equal", receipts, way="-n 2")
+
     def test_a_wire_that_rounds_has_none(self):
         with Server(FOE, MODEL, ["--wire", "bf16"]) as server:
             with self.assertRaisesRegex(Exception, "400"):

@@ -9,8 +9,8 @@
 
 namespace foe {
 
-std::string BlockWriter::event(const nlohmann::ordered_json& data) {
-  return "event: " + data.at("type").get<std::string>() + "\ndata: " + json_text(data) + "\n\n";
+std::string BlockWriter::event(const nlohmann::ordered_json& data, const std::string& receipt) {
+  return "event: " + data.at("type").get<std::string>() + "\ndata: " + with_receipt(json_text(data), receipt) + "\n\n";
 }
 
 std::string BlockWriter::piece(const ChoicePiece& piece) {
@@ -23,6 +23,7 @@ std::string BlockWriter::piece(const ChoicePiece& piece) {
   }
   if (!piece.finish) return events;
   last_ = {.text = "", .ends_in_calls = piece.ends_in_calls, .finish = piece.finish, .stopped_by = piece.stopped_by};
+  last_.receipt = piece.receipt;
   const bool cut = *piece.finish == FinishReason::kLength;
   return events + end_block(!cut);
 }

@@ -29,8 +29,8 @@ class BlockWriter : public AnswerWriter {
   bool collects() const final { return true; }
 
  protected:
-  // Returns an event with the data's type as its name.
-  static std::string event(const nlohmann::ordered_json& data);
+  // Returns an event with the data's type as its name, and with a receipt, if there is one.
+  static std::string event(const nlohmann::ordered_json& data, const std::string& receipt = "");
 
   // Each returns events.
   virtual std::string block_begins(const AnswerBlock& block) = 0;

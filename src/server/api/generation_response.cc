@@ -165,13 +165,6 @@ json usage_of(const AnswerUsage& usage) {
   return result;
 }
 
-// Returns the JSON of an object with a receipt as one more member, if there is one.
-std::string with_receipt(std::string object, const std::string& receipt) {
-  if (receipt.empty()) return object;
-  object.pop_back();
-  return object + ",\"receipt\":" + receipt + '}';
-}
-
 std::string chunk_of(const AnswerHeader& header, json choices, bool null_usage, const std::optional<AnswerUsage>& usage,
                      const std::string& receipt = "", const json& more = json::object()) {
   json body = object_of(header, true);

@@ -162,7 +162,6 @@ constexpr KnownField kMessagesFields[] = {
     {"logprobs", kRefused, "[false]"},
     {"logprob_token_ids", kRefused, "[[]]"},
     {"prompt_logprobs", kRefused},
-    {"receipt", kRefused, "[false]", "use /v1/chat/completions"},
     {"return_token_ids", kRefused, "[false]"},
     {"return_tokens_as_token_ids", kRefused, "[false]"},
 };
@@ -205,7 +204,6 @@ constexpr KnownField kResponsesFields[] = {
     {"best_of", kRefused, "[1]"},
     {"logprobs", kRefused, "[false]", "use include"},
     {"prompt_logprobs", kRefused},
-    {"receipt", kRefused, "[false]", "use /v1/chat/completions"},
     {"return_token_ids", kRefused, "[false]"},
     {"return_tokens_as_token_ids", kRefused, "[false]"},
 };

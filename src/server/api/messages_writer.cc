@@ -81,7 +81,8 @@ std::string MessagesWriter::begin(const ChoicePiece&, const AnswerUsage& usage) 
 std::string MessagesWriter::end(const AnswerUsage& usage) {
   json delta = json::object();
   set_stop_reason(delta, last());
-  return event({{"type", "message_delta"}, {"delta", std::move(delta)}, {"usage", message_usage(usage)}}) +
+  return event({{"type", "message_delta"}, {"delta", std::move(delta)}, {"usage", message_usage(usage)}},
+               last().receipt) +
          event({{"type", "message_stop"}});
 }
 
@@ -93,7 +94,7 @@ std::string MessagesWriter::silence() {
   return event({{"type", "ping"}});
 }
 
-std::string MessagesWriter::body(const std::vector<ChoicePiece>&, const AnswerUsage& usage) {
+std::string MessagesWriter::body(const std::vector<ChoicePiece>& choices, const AnswerUsage& usage) {
   json message = empty_message(header_);
   set_stop_reason(message, last());
   message["usage"] = message_usage(usage);
@@ -102,7 +103,7 @@ std::string MessagesWriter::body(const std::vector<ChoicePiece>&, const AnswerUs
   text.pop_back();
   text += ",\"content\":[";
   for (const AnswerBlock& block : blocks()) text += (block.index > 0 ? "," : "") + block_text(block, signature());
-  return text + "]}";
+  return with_receipt(text + "]}", choices.back().receipt);
 }
 
 std::string MessagesWriter::block_begins(const AnswerBlock& block) {

@@ -68,7 +68,7 @@ std::string ResponsesWriter::begin(const ChoicePiece&, const AnswerUsage&) {
 
 std::string ResponsesWriter::end(const AnswerUsage& usage) {
   const bool cut = *last().finish == FinishReason::kLength;
-  return response_event(cut ? "response.incomplete" : "response.completed", body({}, usage));
+  return response_event(cut ? "response.incomplete" : "response.completed", body({last()}, usage));
 }
 
 std::string ResponsesWriter::failure(int, const std::string& message) {
@@ -76,9 +76,10 @@ std::string ResponsesWriter::failure(int, const std::string& message) {
   return response_event("response.failed", response("failed", nullptr, error));
 }
 
-std::string ResponsesWriter::body(const std::vector<ChoicePiece>&, const AnswerUsage& usage) {
+std::string ResponsesWriter::body(const std::vector<ChoicePiece>& choices, const AnswerUsage& usage) {
   const bool cut = *last().finish == FinishReason::kLength;
-  return response(cut ? "incomplete" : "completed", response_usage(usage), nullptr);
+  return with_receipt(response(cut ? "incomplete" : "completed", response_usage(usage), nullptr),
+                      choices.back().receipt);
 }
 
 std::string ResponsesWriter::block_begins(const AnswerBlock& block) {

@@ -170,6 +170,23 @@ TEST(MessagesWriter, GivesReasoningAsABlock) {
   EXPECT_GT(message["usage"]["output_tokens_details"]["thinking_tokens"], 0);
 }
 
+TEST(MessagesWriter, GivesTheReceiptAtTheEnd) {
+  json receipts[2];
+  for (const bool stream : {false, true}) {
+    const GenerationRequest request = messages_request(stream);
+    Exchange exchange(request);
+    exchange.generation.give_receipt({}, engine_requests(request, {0}));
+    exchange.take(0, "Hi there", FinishReason::kLength);
+    const std::vector<std::string> events = exchange.reply->events();
+    for (const std::string& event : events)
+      EXPECT_EQ(json::parse(event).contains("receipt"), event == *(events.end() - 2));
+    receipts[stream] =
+        json::parse(stream ? *(events.end() - 2) : exchange.reply->responses.at(0).body).value("receipt", json());
+  }
+  EXPECT_EQ(receipts[0]["choices"][0]["tokens"], json(gpt2_tokenizer().encode("Hi there")));
+  EXPECT_EQ(receipts[0]["choices"], receipts[1]["choices"]);
+}
+
 TEST(MessagesWriter, EndsWithAnErrorInAnthropicsForm) {
   const json expected{{"type", "error"}, {"error", {{"type", "timeout_error"}, {"message", "late"}}}};
   Exchange whole(messages_request(false)), streamed(messages_request(true));

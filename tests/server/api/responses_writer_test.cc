@@ -198,6 +198,20 @@ TEST(ResponsesWriter, ReportsTheTokensOfTexts) {
   }
 }
 
+TEST(ResponsesWriter, GivesTheReceiptWithTheWholeResponse) {
+  for (const bool stream : {false, true}) {
+    const GenerationRequest request = responses_request(stream);
+    Exchange exchange(request);
+    exchange.generation.give_receipt({}, engine_requests(request, {0}));
+    exchange.take(0, "Hi there", FinishReason::kLength);
+    const json response =
+        stream ? followed_response(*exchange.reply) : json::parse(exchange.reply->responses.at(0).body);
+    EXPECT_EQ(response.at("receipt")["choices"][0]["tokens"], json(gpt2_tokenizer().encode("Hi there")));
+    if (!stream) continue;
+    EXPECT_FALSE(json::parse(exchange.reply->events().front())["response"].contains("receipt"));
+  }
+}
+
 TEST(ResponsesWriter, SaysThatItFailed) {
   Exchange whole(responses_request(false)), streamed(responses_request(true));
   for (Exchange* exchange : {&whole, &streamed}) {
