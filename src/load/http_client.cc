@@ -84,19 +84,12 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   ~Exchange() { state_->exchanges.erase(this); }
 
   void start() {
-    if (auto idle = state_->take_idle()) {
-      stream_.emplace(std::move(*idle));
-      set_deadline();
-      return write();
-    }
-    stream_.emplace(state_->io);
+    auto idle = state_->take_idle();
+    if (!idle) return connect();
+    reused_ = true;
+    stream_.emplace(std::move(*idle));
     set_deadline();
-    stream_->async_connect(state_->endpoints, [self = shared_from_this()](error_code error, const tcp::endpoint&) {
-      if (error) return self->end("cannot connect", error);
-      error_code ignored;
-      self->stream_->socket().set_option(tcp::no_delay(true), ignored);
-      self->write();
-    });
+    write();
   }
 
   // Makes its pending operations end soon, with an error.
@@ -108,6 +101,18 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   void forget_callbacks() { on_body_ = nullptr, on_end_ = nullptr; }
 
  private:
+  void connect() {
+    reused_ = false;
+    stream_.emplace(state_->io);
+    set_deadline();
+    stream_->async_connect(state_->endpoints, [self = shared_from_this()](error_code error, const tcp::endpoint&) {
+      if (error) return self->end("cannot connect", error);
+      error_code ignored;
+      self->stream_->socket().set_option(tcp::no_delay(true), ignored);
+      self->write();
+    });
+  }
+
   void set_deadline() {
     const std::chrono::duration<double> time(state_->timeout_s);
     deadline_ = Clock::now() + std::chrono::duration_cast<Clock::duration>(time);
@@ -129,12 +134,19 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
     parser_->header_limit(kHeaderBytes);
     parser_->body_limit(std::numeric_limits<std::uint64_t>::max());  // the body is not kept here
     http::async_read_header(*stream_, input_, *parser_, [self = shared_from_this()](error_code error, std::size_t) {
-      if (error) return self->end("no reply", error);
+      if (error) return self->closed_before(error) ? self->connect() : self->end("no reply", error);
       const auto& reply = self->parser_->get();
       self->result_.status = static_cast<int>(reply.result_int());
       self->result_.retry_after = std::string(reply[http::field::retry_after].substr(0, kRetryAfterBytes));
       self->read_body();
     });
+  }
+
+  // Returns whether the server had closed a connection that was kept, before it can have seen the request.
+  bool closed_before(error_code error) const {
+    const bool closed = error == http::error::end_of_stream || error == asio::error::connection_reset ||
+                        error == asio::error::broken_pipe;
+    return reused_ && closed && !cancelled_ && !parser_->got_some();
   }
 
   void read_body() {
@@ -189,6 +201,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   std::array<char, kReadBytes> piece_;
   HttpResult result_;
   Clock::time_point deadline_;
+  bool reused_ = false;  // whether the connection has had another call before
   bool cancelled_ = false;
 };
 
