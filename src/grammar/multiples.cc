@@ -63,8 +63,9 @@ Multiple multiple_of(const SchemaPlace& place) {
   std::uint64_t rest = result.step;
   tens(rest);
   if (rest * (1 + result.decimals) > kMaxStep)
-    place.wrong(fmt::format("a step of at most {}, without the zeros at its end and times its digits behind the point",
-                            kMaxStep));
+    place.wrong(fmt::format(
+        "a step of at most {}, without point and zeros at its end, times one more than its digits behind the point",
+        kMaxStep));
   return result;
 }
 

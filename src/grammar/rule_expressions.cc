@@ -47,8 +47,12 @@ RuleExpressions::Head RuleExpressions::head() {
   if (!lark_) return reader_.accept("::=") ? result : Head();
   if (reader_.accept("{")) {
     do {
-      result.parameters.emplace_back(reader_.name());
-      if (result.parameters.back().empty()) return {};
+      const std::size_t place = reader_.place();
+      const std::string_view name = reader_.name();
+      if (name.empty()) return {};
+      if (std::ranges::find(result.parameters, name) != result.parameters.end())
+        reader_.bad_at(place, "parameters with different names");
+      result.parameters.emplace_back(name);
     } while (reader_.accept(","));
     if (!reader_.accept("}")) return {};
   }

@@ -115,6 +115,7 @@ class RuleParser {
     const std::size_t place = reader_.place();
     if (reader_.accept("%import")) return import_names(place);
     if (reader_.accept("%ignore")) {
+      if (reader_.done() || expressions_.at_rule()) reader_.bad("an expression behind %ignore");
       ignored_.children.push_back(expressions_.right_side(Of::kTerminal));
     } else if (reader_.accept("%declare")) {
       while (!reader_.done() && !expressions_.at_rule()) {

@@ -17,9 +17,9 @@
 
 namespace foe {
 
-// How many inputs of one answer are with the ranks at a time: more than run at once, and few enough to leave room for
-// other requests.
-inline constexpr std::size_t kInputsAtOnce = 64;
+// How many inputs of one answer are with the ranks at a time: as many as run at once by default, and few enough to
+// leave room for other requests.
+inline constexpr std::size_t kInputsAtOnce = 32;
 
 // Divides the vector by its Euclidean length, in double; one of zeros stays as it is.
 void normalise(std::span<float> x);
