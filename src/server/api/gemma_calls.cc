@@ -38,17 +38,8 @@ class GemmaReader {
   }
 
  private:
-  // Skips white space. Returns the next character, or 0 at the end.
-  char next() {
-    text_.remove_prefix(std::min(text_.find_first_not_of(kWhiteSpace), text_.size()));
-    return text_.empty() ? '\0' : text_.front();
-  }
-
-  bool take(char c) {
-    if (next() != c) return false;
-    text_.remove_prefix(1);
-    return true;
-  }
+  char next() { return next_character(text_); }
+  bool take(char c) { return take_character(text_, c); }
 
   // Reads an object or a list, whose brackets are those of JSON.
   bool read_group(std::string& out, int depth) {

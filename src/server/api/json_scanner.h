@@ -1,6 +1,7 @@
 // Finds where values of well-formed JSON begin and end in a text. Private to this folder's .cc files.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <string_view>
 #include <vector>
@@ -39,6 +40,18 @@ class JsonScanner {
 };
 
 inline constexpr std::string_view kWhiteSpace = " \t\r\n";
+
+// Removes white space from the beginning of a text. Returns the character that is then first, or 0 at the end.
+inline char next_character(std::string_view& text) {
+  text.remove_prefix(std::min(text.find_first_not_of(kWhiteSpace), text.size()));
+  return text.empty() ? '\0' : text.front();
+}
+// The same, and removes the character if it is `c`. Returns whether it was.
+inline bool take_character(std::string_view& text, char c) {
+  if (next_character(text) != c) return false;
+  text.remove_prefix(1);
+  return true;
+}
 
 // Returns the length of the text without the white space at its end.
 inline std::size_t trimmed_size(std::string_view text) {

@@ -41,17 +41,8 @@ class PythonReader {
   bool ran_out() const { return ran_out_ || text_.empty(); }
 
  private:
-  // Skips white space. Returns the next character, or 0 at the end.
-  char next() {
-    text_.remove_prefix(std::min(text_.find_first_not_of(kWhiteSpace), text_.size()));
-    return text_.empty() ? '\0' : text_.front();
-  }
-
-  bool take(char c) {
-    if (next() != c) return false;
-    text_.remove_prefix(1);
-    return true;
-  }
+  char next() { return next_character(text_); }
+  bool take(char c) { return take_character(text_, c); }
 
   std::string_view take_while(auto is_part) {
     next();
