@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares grammars in Lark's notation with the lark package: which texts there are, and which grammars are refused.
 
-    tests/grammar/lark_oracle_test.py build/tests/rule_texts
+    tests/grammar/lark_oracle_test.py build/tests/grammar_rule_texts
 
 Random outputs of foe must be texts of lark's grammar, and of altered ones both must say the same. lark reads them with
 its lexer "dynamic_complete", which like foe takes any way to cut a text into terminals.
