@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/strict_json.h"
 #include "grammar/automaton_product.h"
+#include "grammar/pattern_syntax.h"
 #include "grammar/schema_exclusion.h"
 #include "grammar/schema_keywords.h"
 #include "grammar/schema_scalars.h"
@@ -101,7 +102,7 @@ class SchemaCompiler {
 
   // Adds the values that satisfy all keywords to the choice.
   void add_values(Keywords keywords, const std::string& path, NodeId choice) {
-    add_dependencies(keywords);
+    gatherer_.write_dependencies(keywords);
     for (const char* name : {"anyOf", "oneOf"}) {
       std::vector<Keyword> mentions = keywords.take(name);
       if (mentions.empty()) continue;
@@ -126,30 +127,11 @@ class SchemaCompiler {
     }
   }
 
-  // Writes dependentRequired and dependentSchemas as anyOf: either the property is not there, or what it asks for is.
-  void add_dependencies(Keywords& keywords) {
-    for (const char* name : {"dependentRequired", "dependentSchemas"})
-      for (const Keyword& mention : keywords.take(name))
-        for (const auto& [property, what] : mention.place.object().items()) {
-          const SchemaPlace place = mention.place.member(property);
-          const bool listed = std::ranges::any_of(
-              keywords.all("properties"),
-              [&, &key = property](const Keyword& other) { return other.place.object().contains(key); });
-          if (!listed) place.wrong("it only of a property that properties lists");
-          const json there = {{"required", json::array({property})}};
-          const json then = name == std::string_view("dependentRequired") ? json{{"required", place.array()}} : what;
-          const json absent = {{"properties", {{property, false}}}}, both = {{"allOf", json::array({there, then})}};
-          json either = {{"anyOf", json::array({absent, both})}};
-          const SchemaPlace made = gatherer_.made(either, place.path);
-          keywords.add("anyOf", {{&(*made.value)["anyOf"], place.path}, made.value});
-        }
-  }
-
   void add_alternatives(const Keywords& keywords, const Keyword& of, bool exclusive, NodeId choice) {
     OneOf one_of{of.place.path, {}};
     if (of.place.array().empty()) of.place.wrong("at least one schema");
     for (std::size_t i = 0; i < of.place.array().size(); ++i) {
-      const SchemaPlace place = of.place.element(i);
+      const SchemaPlace place = gatherer_.named(of.place.element(i));
       one_of.choices.push_back(keywords.empty() ? value(place) : merged(keywords, place));
       add_alternative(choice, one_of.choices.back());
     }
@@ -172,15 +154,19 @@ class SchemaCompiler {
   }
 
   NodeId scalar(const std::string& type, const Keywords& keywords, const std::string& path) {
-    try {
+    const SchemaPlace place =
+        type == "string" ? place_of_pattern(keywords, {nullptr, path}) : SchemaPlace{nullptr, path};
+    return place.blamed_for([&] {
       const auto [known, added] = scalar_ids_.try_emplace(describe_scalar(type, keywords), 0);
       if (added) known->second = add_node(scalars_.make(known->first));
       return known->second;
-    } catch (const Error& error) {
-      if (std::string_view(error.what()).starts_with('#')) throw;
-      const std::vector<Keyword>& patterns = keywords.all("pattern");
-      fail("{}: {}", type == "string" && !patterns.empty() ? patterns.front().place.path : path, error.what());
-    }
+    });
+  }
+
+  // Returns what is to blame if a string cannot be compiled.
+  static SchemaPlace place_of_pattern(const Keywords& keywords, const SchemaPlace& otherwise) {
+    const std::vector<Keyword>& patterns = keywords.all("pattern");
+    return patterns.empty() ? otherwise : patterns.front().place;
   }
 
   ArrayNode array(const Keywords& keywords) {
@@ -297,7 +283,10 @@ class SchemaCompiler {
       } else {
         for (const char* name : {"anyOf", "oneOf"})
           if (about.has(name)) about.one(name)->place.wrong("no alternatives of names (write one pattern)");
-        add_names(scalars_.add_string(describe_scalar("string", about)), mention.place, node);
+        const std::uint32_t automaton = place_of_pattern(about, mention.place).blamed_for([&] {
+          return scalars_.add_string(describe_scalar("string", about));
+        });
+        add_names(automaton, mention.place, node);
         const ByteAutomaton& names = *program_.automata[node.names];
         drop_others(listed, [&](const std::string& text) { return accepts(names, text); });
       }
@@ -307,27 +296,37 @@ class SchemaCompiler {
   // Of patternProperties those can be held whose names are the only others, and have one schema.
   void limit_by_patterns(const Keywords& keywords, Listed& listed, std::optional<SchemaPlace>& others,
                          ObjectNode& node) {
-    Scalar names{"string"};
-    std::optional<SchemaPlace> first;
+    std::string pattern;
+    std::vector<std::pair<std::string, SchemaPlace>> places;
     for (const Keyword& mention : keywords.all("patternProperties"))
-      for (const auto& [pattern, schema] : mention.place.object().items()) {
-        const SchemaPlace place = mention.place.member(pattern);
-        if (first && *first->value != schema) place.wrong(fmt::format("the same schema as {}", first->path));
-        if (!first) first = place;
-        names.patterns = {names.patterns.empty() ? pattern : names.patterns[0] + "|" + pattern};
+      for (const auto& [text, schema] : mention.place.object().items()) {
+        const SchemaPlace place = mention.place.member(text);
+        // Joined with others, half a pattern may become a whole one.
+        place.blamed_for([text = std::string_view(text)] { return parse_pattern(text); });
+        if (!places.empty() && *places[0].second.value != schema)
+          place.wrong(fmt::format("the same schema as {}", places[0].second.path));
+        pattern = places.empty() ? text : pattern + "|" + text;
+        places.emplace_back(text, place);
       }
-    if (!first) return;
+    if (places.empty()) return;
+    const SchemaPlace& first = places[0].second;
     if (others && (keywords.has("additionalProperties") || keywords.has("unevaluatedProperties")))
-      first->wrong("it beside additionalProperties that is false");
-    others = *first;
-    add_names(scalars_.add_string(names), *first, node);
+      first.wrong("it beside additionalProperties that is false");
+    others = first;
+    const auto names = [&](const std::string& text) { return scalars_.add_string({"string", {}, {text}}); };
+    const auto used_up = [&](std::uint32_t id) { return !goes_on_for_ever(*program_.automata[id]); };
+    const std::uint32_t id = first.blamed_for([&] { return names(pattern); });
+    auto blamed = places.begin();
+    if (used_up(id)) blamed = std::ranges::find_if(places, [&](const auto& one) { return used_up(names(one.first)); });
+    add_names(id, blamed == places.end() ? first : blamed->second, node);
     const ByteAutomaton& automaton = *program_.automata[node.names];
     for (auto& [name, schemas] : listed.schemas)
-      if (accepts(automaton, json(name).dump())) schemas.push_back(*first);
+      if (accepts(automaton, json(name).dump())) schemas.push_back(first);
   }
 
   void add_names(std::uint32_t automaton, const SchemaPlace& place, ObjectNode& node) {
-    if (node.names != kStringAutomaton) automaton = scalars_.both(node.names, automaton);
+    if (node.names != kStringAutomaton)
+      automaton = place.blamed_for([&] { return scalars_.both(node.names, automaton); });
     node.names = automaton;
     if (!goes_on_for_ever(*program_.automata[automaton]))
       place.wrong(

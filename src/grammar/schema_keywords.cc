@@ -139,7 +139,8 @@ bool is_annotation(const std::string& name) {
   return name.starts_with("x-") || std::ranges::find(kNames, name) != std::end(kNames);
 }
 
-void KeywordGatherer::gather(const SchemaPlace& schema, Keywords& out, int depth, bool alone) {
+void KeywordGatherer::gather(const SchemaPlace& place, Keywords& out, int depth, bool alone) {
+  const SchemaPlace schema = named(place);
   if (depth > kMaxGatherDepth) {
     fail("{}: expected allOf and $ref nested at most {} deep, got deeper nesting, or a schema that contains itself",
          schema.path, kMaxGatherDepth);
@@ -153,13 +154,13 @@ void KeywordGatherer::gather(const SchemaPlace& schema, Keywords& out, int depth
   if (!schema.value->is_object()) schema.wrong("a schema (an object, true or false)");
   for (const auto& [name, value] : schema.value->items()) {
     if (is_annotation(name)) continue;
-    const SchemaPlace place = schema.member(name);
+    const SchemaPlace keyword = named(schema.member(name));
     if (name == "$ref") {
-      gather(whole_.resolve(place), out, depth + 1, false);
+      gather(whole_.resolve(keyword), out, depth + 1, false);
     } else if (name == "allOf") {
-      for (std::size_t i = 0; i < place.array().size(); ++i) gather(place.element(i), out, depth + 1, false);
+      for (std::size_t i = 0; i < keyword.array().size(); ++i) gather(keyword.element(i), out, depth + 1, false);
     } else {
-      add(name, {place, schema.value}, out, alone);
+      add(name, {keyword, schema.value}, out, alone);
     }
   }
 }
@@ -195,6 +196,38 @@ SchemaPlace KeywordGatherer::made(const json& schema, const std::string& path) {
   std::shared_ptr<const json>& known = made_[schema.dump()];
   if (!known) known = std::make_shared<const json>(schema);
   return {known.get(), path};
+}
+
+void KeywordGatherer::write_dependencies(Keywords& keywords) {
+  for (const char* name : {"dependentRequired", "dependentSchemas"})
+    for (const Keyword& mention : keywords.take(name))
+      for (const auto& [property, what] : mention.place.object().items()) {
+        const SchemaPlace place = mention.place.member(property);
+        const bool listed = std::ranges::any_of(keywords.all("properties"), [&, &key = property](const Keyword& other) {
+          return other.place.object().contains(key);
+        });
+        if (!listed) place.wrong("it only of a property that properties lists");
+        const bool names_others = name == std::string_view("dependentRequired");
+        const json there = {{"required", json::array({property})}};
+        const json then = names_others ? json{{"required", place.array()}} : what;
+        const json absent = {{"properties", {{property, false}}}}, both = {{"allOf", json::array({there, then})}};
+        const SchemaPlace either = made({{"anyOf", json::array({absent, both})}}, place.path);
+        const json &alternatives = either.value->at("anyOf"), &given = alternatives[1].at("allOf")[1];
+        write_for(place.path, alternatives, names_others ? given.at("required") : given);
+        keywords.add("anyOf", {{&alternatives, place.path}, either.value});
+      }
+}
+
+void KeywordGatherer::write_for(const std::string& path, const json& schema, const json& given) {
+  paths_.try_emplace(&schema, path);
+  if (&schema == &given || !schema.is_structured()) return;
+  for (const json& part : schema) write_for(path, part, given);
+}
+
+SchemaPlace KeywordGatherer::named(SchemaPlace place) const {
+  const auto found = paths_.find(place.value);
+  if (found != paths_.end()) place.path = found->second;
+  return place;
 }
 
 }  // namespace foe

@@ -46,17 +46,24 @@ class KeywordGatherer {
   explicit KeywordGatherer(const WholeSchema& whole) : whole_(whole) {}
   // `alone`: whether these are all the keywords of a value.
   void gather(const SchemaPlace& schema, Keywords& out, bool alone) { gather(schema, out, 0, alone); }
-  // Returns a place for a schema that is written here. Equal ones are the same one, so that schemas that contain
-  // themselves lead back to it.
-  SchemaPlace made(const nlohmann::ordered_json& schema, const std::string& path);
+  // Writes dependentRequired and dependentSchemas as anyOf: either the property is not there, or what it asks for is.
+  void write_dependencies(Keywords& keywords);
+  // Returns the place with the path of what it was written for, if write_dependencies() has written it.
+  SchemaPlace named(SchemaPlace place) const;
 
  private:
   // `alone`: whether the keywords of this schema itself are beside all others.
-  void gather(const SchemaPlace& schema, Keywords& out, int depth, bool alone);
+  void gather(const SchemaPlace& place, Keywords& out, int depth, bool alone);
   void add(const std::string& name, const Keyword& keyword, Keywords& out, bool alone);
+  // Returns a place for a schema that is written here. Equal ones are the same one, so that schemas that contain
+  // themselves lead back to it.
+  SchemaPlace made(const nlohmann::ordered_json& schema, const std::string& path);
+  // Says that all parts of a schema are written for `path`, and that `given`, one of them, is what stands there.
+  void write_for(const std::string& path, const nlohmann::ordered_json& schema, const nlohmann::ordered_json& given);
 
   const WholeSchema& whole_;
   std::map<std::string, std::shared_ptr<const nlohmann::ordered_json>> made_;  // by its text
+  std::map<const nlohmann::ordered_json*, std::string> paths_;                 // what parts are written for
   std::size_t gathered_ = 0;
 };
 

@@ -8,6 +8,8 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "base/error.h"
+
 namespace foe {
 
 // A schema, or a part of one, and its path for messages, such as "#/properties/a", in which long names are cut.
@@ -25,6 +27,16 @@ struct SchemaPlace {
   std::uint32_t count() const;  // an integer of at least 0; if it exceeds 32 bits, the largest one
 
   [[noreturn]] void wrong(std::string_view expected) const;  // "path: expected ..., got its value"
+  // Returns what `make` returns. An Error that it throws names this place, unless it names one already.
+  template <typename F>
+  auto blamed_for(const F& make) const {
+    try {
+      return make();
+    } catch (const Error& error) {
+      if (std::string_view(error.what()).starts_with('#')) throw;
+      fail("{}: {}", path, error.what());
+    }
+  }
 };
 
 // The whole schema, which must outlive this.

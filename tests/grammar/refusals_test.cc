@@ -23,10 +23,11 @@ void expect_refused(const std::string& schema, const std::string& place, const s
       << schema.substr(0, 200);
 }
 
+struct Case {
+  const char *schema, *place, *message;
+};
+
 TEST(GrammarRefusals, SaysWhereAndWhat) {
-  struct Case {
-    const char *schema, *place, *message;
-  };
   for (const auto& [schema, place, message] : std::vector<Case>{
            {"", "#", "expected JSON"},
            {"{", "#", "expected JSON"},
@@ -110,6 +111,40 @@ TEST(GrammarRefusals, SaysWhereAndWhat) {
            {R"({"minLength":2,"maxLength":1})", "#", "expected a schema that some value satisfies"},
            {R"({"pattern":"^a{3}$","maxLength":2})", "#", "expected a schema that some value satisfies"},
            {R"({"type":"string","enum":[1]})", "#", "expected a schema that some value satisfies"},
+       }) {
+    expect_refused(schema, place, message);
+  }
+}
+
+TEST(GrammarRefusals, SaysWhereInRulesForNamesAndInDependencies) {
+  for (const auto& [schema, place, message] : std::vector<Case>{
+           {R"({"patternProperties":{"^a":{},"(":{}}})", "#/patternProperties/(", "expected"},
+           {R"x({"patternProperties":{"(":{},")":{}}})x", "#/patternProperties/(", "expected"},
+           {R"({"patternProperties":{"^a":{},"^b$":{}}})", "#/patternProperties/^b$",
+            "goes on in infinitely many ways"},
+           {R"({"patternProperties":{"^a":{},"^b":{},"/":{"type":1}}})", "#/patternProperties/~1",
+            "expected the same schema as #/patternProperties/^a"},
+           {R"({"patternProperties":{"^a":{"type":1}}})", "#/patternProperties/^a/type", "expected a type of JSON"},
+           {R"({"properties":{"b":{"propertyNames":{"pattern":"("}}}})", "#/properties/b/propertyNames/pattern",
+            "expected"},
+           {R"({"propertyNames":{"$ref":"#/$defs/n"},"$defs":{"n":{"pattern":"("}}})", "#/$defs/n/pattern", "expected"},
+           {R"({"propertyNames":{"type":1}})", "#/propertyNames/type", "expected a type of JSON"},
+           {R"({"propertyNames":{"maxLength":"1"}})", "#/propertyNames/maxLength", "expected an integer"},
+           {R"({"properties":{"a":{}},"dependentRequired":{"a":1}})", "#/dependentRequired/a", "expected an array"},
+           {R"({"properties":{"a":{}},"dependentRequired":{"a":["b",1]}})", "#/dependentRequired/a/1",
+            "expected a string"},
+           {R"({"properties":{"a":{}},"dependencies":{"a":[1]}})", "#/dependencies/a/0", "expected a string"},
+           {R"({"properties":{"a":{}},"dependentSchemas":{"a":1}})", "#/dependentSchemas/a", "expected a schema"},
+           {R"({"properties":{"a":{}},"dependentSchemas":{"a":{"properties":{"b":{"type":1}}}}})",
+            "#/dependentSchemas/a/properties/b/type", "expected a type of JSON"},
+           {R"({"properties":{"a":{}},"dependentSchemas":{"a":{"not":{}}}})", "#/dependentSchemas/a/not",
+            "expected a keyword that is supported"},
+           {R"({"properties":{"a":{}},"dependentSchemas":{"a":{"allOf":[{"minProperties":-1}]}}})",
+            "#/dependentSchemas/a/allOf/0/minProperties", "expected an integer"},
+           {R"({"properties":{"a":{}},"dependentSchemas":{"a":{"anyOf":[{"required":1}]}}})",
+            "#/dependentSchemas/a/anyOf/0/required", "expected an array"},
+           {R"({"properties":{"a":{}},"dependencies":{"a":{"properties":{"b":{"pattern":"("}}}}})",
+            "#/dependencies/a/properties/b/pattern", "expected"},
        }) {
     expect_refused(schema, place, message);
   }
