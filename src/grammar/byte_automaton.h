@@ -62,6 +62,7 @@ struct ByteAutomaton {
     bool final = false;               // it is accepting, and nothing can follow
     bool between_characters = false;  // quoted texts: any next byte but the closing quote begins a character
     std::uint32_t distance = 0;       // after add_distances(): the fewest characters that are still needed
+    bool repeats = false;             // rules: it is accepting, and what may follow it may come any number of times
     std::uint16_t height = 0;         // rules: how many calls are open at once in the flattest text from here on
   };
   struct Call {

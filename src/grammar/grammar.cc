@@ -1,6 +1,7 @@
 #include "grammar/grammar.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "base/check.h"
@@ -8,17 +9,38 @@
 #include "grammar/nodes.h"
 #include "grammar/plain_texts.h"
 #include "grammar/rule_compiler.h"
+#include "grammar/rule_mask.h"
 #include "grammar/schema_compiler.h"
 #include "grammar/stacks.h"
 #include "grammar/token_runs.h"
 
 namespace foe {
 
+// Keeps the last masks of a grammar of rules by what they depend on: walking the vocabulary takes long where rules call
+// others at most bytes.
+class MaskCache {
+ public:
+  // Returns the mask; null if it is not here.
+  const std::vector<std::uint64_t>* find(const std::vector<std::uint64_t>& key) const {
+    const auto found = masks_.find(key);
+    return found == masks_.end() ? nullptr : &found->second;
+  }
+  void add(std::vector<std::uint64_t> key, std::span<const std::uint64_t> mask) {
+    if (masks_.size() >= kMaxMasks) masks_.clear();
+    masks_.emplace(std::move(key), std::vector(mask.begin(), mask.end()));
+  }
+
+ private:
+  static constexpr std::size_t kMaxMasks = 256;  // they take some megabytes
+  std::map<std::vector<std::uint64_t>, std::vector<std::uint64_t>> masks_;
+};
+
 class Grammar {
  public:
   explicit Grammar(GrammarProgram compiled) : program(std::move(compiled)) {}
   const GrammarProgram program;
   mutable TokenRuns runs;
+  mutable MaskCache masks;
 };
 
 namespace {
@@ -40,53 +62,30 @@ GrammarProgram compile_rule(const Constraint& constraint) {
   }
 }
 
-// Computes one mask.
+// Computes a mask of JSON.
 class MaskFiller {
  public:
   MaskFiller(const Grammar& grammar, const TokenTable& table, Stacks& stacks, std::span<std::uint64_t> bits)
-      : grammar_(grammar), table_(table), stacks_(stacks), bits_(bits), base_(stacks.mark()) {}
+      : grammar_(grammar), table_(table), stacks_(stacks), bits_(bits) {}
 
-  // Adds the tokens that may follow with one of the stacks. Of a very ambiguous grammar of rules only some may be
-  // added.
-  void add(const std::vector<Stack>& stacks) {
-    for (const Stack& one : stacks_.without_byte(stacks)) {
-      if (spent()) break;
-      add_as_it_is(one);
-    }
-    stacks_.rewind(base_);
-  }
-
- private:
-  void add_as_it_is(const Stack& stack) {
+  // Adds the tokens that may follow with the stack.
+  void add(const Stack& stack) {
     const Stacks::Mark mark = stacks_.mark();
-    const bool rule = stacks_.rule(stack) != nullptr;
     const auto read = stacks_.automaton(stack);
     if (!read) return walk(0, {stack});
     const TokenRun& run = grammar_.runs.get(table_, read->automaton, *grammar_.program.automata[read->automaton],
-                                            stack.top.state, read->characters, read->levels);
+                                            stack.top.state, read->characters);
     for (std::size_t i = 0; i < run.bits.size(); ++i) bits_[i] |= run.bits[i];
     for (const TokenRun::Exit& exit : run.exits) {
-      if (rule && exit.node == 0) continue;  // without_byte() has been through it
       stacks_.text += table_.path(exit.node);
       std::vector<Stack> behind;
-      stacks_.leave(rule ? behind_rule(stack, exit) : stack, exit.characters, behind, 0);
+      stacks_.leave(stack, exit.characters, behind, 0);
       walk(exit.node, std::move(behind));
       stacks_.rewind(mark);
     }
   }
 
-  static Stack behind_rule(Stack stack, const TokenRun::Exit& exit) {
-    stack.top.state = exit.state;
-    stack.top.phase = Frame::Phase::kAfter;
-    return stack;
-  }
-
-  // Whether enough has been tried for a grammar of rules that allows some token.
-  bool spent() const {
-    return stacks_.compared > limit_ && stacks_.of_rules() &&
-           std::any_of(bits_.begin(), bits_.end(), [](std::uint64_t word) { return word != 0; });
-  }
-
+ private:
   // Adds the tokens at and below a node of the trie. `open` has the stacks at that node.
   void walk(std::uint32_t node, std::vector<Stack> open) {
     if (open.empty()) return;
@@ -104,7 +103,6 @@ class MaskFiller {
       stacks_.rewind(level.mark);
       stacks_.text.push_back(static_cast<char>(nodes[i].byte));
       for (std::size_t k = level.begin; k < level.end; ++k) stacks_.step(open[k], open, level.end);
-      if (spent()) break;
       if (open.size() == level.end) {
         i = nodes[i].end;
         continue;
@@ -120,9 +118,6 @@ class MaskFiller {
   const TokenTable& table_;
   Stacks& stacks_;
   std::span<std::uint64_t> bits_;
-  Stacks::Mark base_;
-  std::uint64_t limit_ = stacks_.compared + kMaxCompared;
-  static constexpr std::uint64_t kMaxCompared = 8'000'000;  // these take some tenths of a second
 };
 
 }  // namespace
@@ -150,18 +145,35 @@ GrammarMatcher& GrammarMatcher::operator=(GrammarMatcher other) noexcept {
 
 void GrammarMatcher::fill_mask(std::span<std::uint64_t> bits) const {
   FOE_CHECK(bits.size() >= table_->mask_words(), "{} {}", bits.size(), table_->mask_words());
-  std::fill(bits.begin(), bits.end(), 0);
-  MaskFiller filler(*grammar_, *table_, state_->stacks, bits);
-  filler.add(state_->open);
+  std::ranges::fill(bits, 0);
+  const std::span mask = bits.first(table_->mask_words());
+  Stacks& stacks = state_->stacks;
+  if (!grammar_->program.of_rules) {
+    for (const Stack& one : state_->open) MaskFiller(*grammar_, *table_, stacks, mask).add(one);
+    return;
+  }
+  constexpr std::size_t kMaxKey = 1024;
+  std::vector<std::uint64_t> key = stacks.rules_key(state_->open, kMaxKey);
+  if (!key.empty()) key.push_back(reinterpret_cast<std::uintptr_t>(table_.get()));
+  if (const auto* known = grammar_->masks.find(key)) {
+    std::ranges::copy(*known, mask.begin());
+  } else if (RuleMask(*table_, stacks, mask).fill(state_->open) && !key.empty()) {
+    grammar_->masks.add(std::move(key), mask);
+  }
 }
 
 void GrammarMatcher::accept(std::int32_t token) {
   Stacks& stacks = state_->stacks;
   const std::string_view bytes = table_->bytes(token);
   std::vector<Stack> result;
-  // Each stack is followed by itself, as in fill_mask(), so that the same stacks are given up beyond kMaxStacks.
-  if (!bytes.empty())
-    for (const Stack& one : stacks.without_byte(state_->open)) stacks.follow(one, bytes, result);
+  // As in fill_mask(), so that the same stacks are given up if there are too many: those of JSON each by itself, those
+  // of rules together.
+  if (grammar_->program.of_rules) {
+    if (!bytes.empty()) result = state_->open;
+    for (const char byte : bytes) result = stacks.step_rules(result, static_cast<std::uint8_t>(byte));
+  } else if (!bytes.empty()) {
+    for (const Stack& one : state_->open) stacks.follow(one, bytes, result);
+  }
   stacks.text += bytes;
   stacks.compact(result);
   state_->open = std::move(result);

@@ -60,7 +60,10 @@ class RuleCompiler {
     find_nullable();
     find_inlined();
     node_of(set_.root);
-    for (std::size_t i = 0; i < called_.size(); ++i) automata_.push_back(automaton(called_[i]));
+    for (std::size_t i = 0; i < called_.size(); ++i) {
+      automata_.push_back(automaton(called_[i]));
+      simplify_rule(automata_.back());
+    }
     check_left_recursion();
     program_.nodes.push_back({ChoiceNode{{1}}, kUnreachable});
     for (std::uint32_t i = 0; i < called_.size(); ++i) program_.nodes.push_back({RuleNode{i}, kUnreachable});

@@ -14,6 +14,10 @@ namespace foe {
 // rules begin with each other in a circle.
 GrammarProgram compile_rules(std::string_view text);
 
+// Merges states of a rule's automaton behind which the same may follow, and finds which states repeat; not all where
+// that would take long.
+void simplify_rule(ByteAutomaton& rule);
+
 // Fills in the heights of the states of all automata of rules, and `first` and `call_bytes`. No rule may begin with
 // itself.
 void finish_rules(GrammarProgram& program, std::vector<ByteAutomaton>& automata);

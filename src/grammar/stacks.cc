@@ -114,11 +114,8 @@ struct Stacks::Step : RuleStep {
     stack.top.state = program().automata[node.automaton]->start;
     run(node, stack);
   }
-  void open(const RuleNode& node, Stack stack) {
-    stack.top.state = automaton(node).start;
-    run_rule(node, stack);
-  }
-  void run(const RuleNode& node, const Stack& stack) { run_rule(node, stack); }
+  void open(const RuleNode&, const Stack&) const { FOE_CHECK(false, "a rule within JSON"); }
+  void run(const RuleNode&, const Stack&) const { FOE_CHECK(false, "a rule within JSON"); }
   void open(const StringNode& node, Stack stack) {
     stack.top.state = program().automata[kStringAutomaton]->start;
     run(node, stack);
@@ -324,21 +321,12 @@ bool Stacks::complete(Stack stack) const {
   return stack.top.phase == Phase::kAfter || program_->allows_empty;
 }
 
-const RuleNode* Stacks::rule(const Stack& stack) const {
-  return stack.top.node == Frame::kDocument ? nullptr : std::get_if<RuleNode>(&program_->nodes[stack.top.node].body);
-}
-
 std::optional<AutomatonRead> Stacks::automaton(const Stack& stack) const {
   if (stack.top.node == Frame::kDocument) return std::nullopt;
   const auto& body = program_->nodes[stack.top.node].body;
   if (const auto* node = std::get_if<AutomatonNode>(&body)) {
     const std::uint32_t max = node->max_characters;
     return AutomatonRead{node->automaton, max == kNoLimit ? kNoLimit : max - stack.top.count};
-  }
-  if (const auto* node = std::get_if<RuleNode>(&body)) {
-    const std::uint32_t levels = kMaxCalls - frames_[stack.below].nesting;
-    const std::uint32_t height = program_->automata[node->automaton]->height;  // with more, nothing more is allowed
-    return AutomatonRead{node->automaton, kNoLimit, std::min(levels, height)};
   }
   if (const auto* node = std::get_if<StringNode>(&body)) {
     const std::uint32_t max = node->characters.max;
@@ -352,30 +340,51 @@ void Stacks::leave(Stack stack, std::uint32_t characters, std::vector<Stack>& ou
   Step step{{*this, out, begin, 0}};
   const auto& body = program_->nodes[stack.top.node].body;
   if (const auto* node = std::get_if<ObjectNode>(&body)) return step.end_name(*node, stack);
-  if (const auto* node = std::get_if<RuleNode>(&body)) {
-    step.each_call(*node, stack, [&](const Stack& callee) { step.emit(callee); });
-    if (step.automaton(*node).states[stack.top.state].accepting) step.emit(step.popped(stack));
-    return;
-  }
   const auto* node = std::get_if<StringNode>(&body);
   if (!node || stack.top.count + std::uint64_t{characters} >= node->characters.min) step.emit(step.popped(stack));
 }
 
+std::vector<std::uint64_t> Stacks::rules_key(const std::vector<Stack>& stacks, std::size_t most) const {
+  std::vector<std::uint64_t> key;
+  for (Stack stack : stacks) {
+    for (; stack.top.node != Frame::kDocument; stack = {frames_[stack.below].frame, frames_[stack.below].below}) {
+      if (key.size() == most) return {};
+      key.push_back(rule_state(stack));
+    }
+    key.push_back(~static_cast<std::uint64_t>(stack.top.phase));
+  }
+  return key;
+}
+
+void Stacks::follow(const Stack& stack, std::string_view bytes, std::vector<Stack>& out) {
+  const std::size_t length = text.size();
+  std::vector<Stack> now = {stack}, next;
+  for (const char byte : bytes) {
+    text.push_back(byte);
+    next.clear();
+    for (const Stack& one : now) step(one, next, 0);
+    now.swap(next);
+  }
+  text.resize(length);
+  RuleStep merge{*this, out, 0, 0};
+  for (const Stack& one : now) merge.emit(one);
+}
+
 void Stacks::rewind(const Mark& mark) {
-  frames_.resize(mark.frames);
+  for (; frames_.size() > mark.frames; frames_.pop_back()) frames_[frames_.back().below].first = frames_.back().later;
   names_.resize(mark.names);
   text.resize(mark.text);
 }
 
 // Returns the number of the frame. An equal frame on the same frames below has the same number.
 std::uint32_t Stacks::push(const Stack& stack) {
-  compared += frames_.size() - stack.below;
-  for (std::size_t i = stack.below + 1; i < frames_.size(); ++i) {
-    if (frames_[i].below == stack.below && frames_[i].frame == stack.top) return static_cast<std::uint32_t>(i);
-  }
+  for (std::uint32_t i = frames_[stack.below].first; i != 0; i = frames_[i].later, ++compared)
+    if (frames_[i].frame == stack.top) return i;
   const bool nests = stack.top.node != Frame::kDocument;
-  frames_.push_back({stack.top, stack.below, frames_[stack.below].nesting + (nests ? 1 : 0)});
-  return static_cast<std::uint32_t>(frames_.size() - 1);
+  const auto number = static_cast<std::uint32_t>(frames_.size());
+  Below& below = frames_[stack.below];
+  frames_.push_back({stack.top, stack.below, below.nesting + (nests ? 1 : 0), 0, std::exchange(below.first, number)});
+  return number;
 }
 
 std::uint32_t Stacks::add_name(std::uint32_t previous, std::size_t hash) {
@@ -387,22 +396,22 @@ std::uint32_t Stacks::add_name(std::uint32_t previous, std::size_t hash) {
 }
 
 void Stacks::compact(std::vector<Stack>& stacks) {
-  std::vector<std::uint32_t> place(frames_.size(), 0);  // 1 for each frame that is needed; later its new number
-  for (const Stack& stack : stacks) place[stack.below] = 1;
-  for (std::size_t i = frames_.size(); i-- > 1;) {
-    if (place[i]) place[frames_[i].below] = 1;
+  std::vector<std::uint32_t> place(frames_.size(), 0), chain;  // the new number of each frame that is needed
+  std::vector<Below> used(1);
+  for (Stack& stack : stacks) {
+    chain.clear();
+    for (std::uint32_t i = stack.below; i != 0 && place[i] == 0; i = frames_[i].below) chain.push_back(i);
+    for (auto i = chain.rbegin(); i != chain.rend(); ++i) {
+      place[*i] = static_cast<std::uint32_t>(used.size());
+      Below frame = frames_[*i];
+      frame.below = place[frame.below];
+      frame.first = 0;
+      frame.later = std::exchange(used[frame.below].first, place[*i]);
+      used.push_back(frame);
+    }
+    stack.below = place[stack.below];
   }
-  place[0] = 0;
-  std::uint32_t used = 1;
-  for (std::size_t i = 1; i < frames_.size(); ++i) {
-    if (!place[i]) continue;
-    Below below = frames_[i];
-    below.below = place[below.below];
-    frames_[used] = below;
-    place[i] = used++;
-  }
-  frames_.resize(used);
-  for (Stack& stack : stacks) stack.below = place[stack.below];
+  frames_ = std::move(used);
   known_names_ = names_.size();
 }
 

@@ -47,43 +47,43 @@ struct Stack {
   bool operator==(const Stack&) const = default;
 };
 
+// Returns what the top frame of a stack of rules says.
+inline std::uint64_t rule_state(const Stack& stack) {
+  return std::uint64_t{stack.top.node} << 32 | std::uint64_t{stack.top.state} << 8 |
+         static_cast<std::uint64_t>(stack.top.phase);
+}
+
 struct AutomatonRead {
-  std::uint32_t automaton;          // an index into GrammarProgram::automata
-  std::uint32_t characters;         // how many characters may follow at most
-  std::uint32_t levels = kNoLimit;  // rules: the greatest height of a state that is allowed
+  std::uint32_t automaton;   // an index into GrammarProgram::automata
+  std::uint32_t characters;  // how many characters may follow at most
 };
 
 // The most alternatives that are followed at once. If there are more, the last ones are given up. Then the output is
 // still an allowed text, but not every allowed text can come.
 constexpr std::size_t kMaxStacks = 128;
-constexpr std::size_t kMaxRuleStacks = 32;     // of rules, which can be far more ambiguous than JSON
-constexpr std::size_t kMaxClosedStacks = 128;  // with those that they may become without a byte
+constexpr std::size_t kMaxRuleStacks = 32;  // of rules, which can be far more ambiguous than JSON
 
 class Stacks {
  public:
   explicit Stacks(const GrammarProgram& program) : program_(&program), frames_(1), names_(1) {}
 
   std::string text;            // the whole text so far
-  std::uint64_t compared = 0;  // stacks and frames with others so far, which is what steps cost
+  std::uint64_t compared = 0;  // stacks of rules with others so far, which is what their steps cost
 
   // Appends the stacks that `stack` becomes by the last byte of `text` to `out`, without those that are there already
   // from element `begin` on.
   void step(const Stack& stack, std::vector<Stack>& out, std::size_t begin);
+  // Returns the stacks of rules that `stacks` become by a byte, which is not taken from `text`.
+  std::vector<Stack> step_rules(const std::vector<Stack>& stacks, std::uint8_t byte);
   // Whether the text is complete if this stack is right.
   bool complete(Stack stack) const;
   // Returns the automaton that reads the next byte, if one does. Its state is in the top frame.
   std::optional<AutomatonRead> automaton(const Stack& stack) const;
-  bool of_rules() const { return program_->of_rules; }
-  // Returns the node of the top frame if it is of a rule, otherwise null.
-  const RuleNode* rule(const Stack& stack) const;
-  // Returns the stacks, and those that they may become without a byte by calls and ends of rules.
-  std::vector<Stack> without_byte(const std::vector<Stack>& stacks);
-  // Appends the stacks that `stack` becomes by `bytes` to `out`, which may have no more than kMaxStacks. Where the
-  // automaton of a rule reads, what follows it is followed apart, as for masks, so that the same stacks are given up.
+  // Appends the stacks that `stack`, which is of no rule, becomes by `bytes` to `out`, which may have no more than
+  // kMaxStacks.
   void follow(const Stack& stack, std::string_view bytes, std::vector<Stack>& out);
   // Appends, like step(), the stack after the value or name that such an automaton has accepted, when `characters` more
-  // have come and are in `text`; of a rule, the stacks after a call or the end, with the state that it has now. Appends
-  // nothing if these are too few, or if the name has come before.
+  // have come and are in `text`. Appends nothing if these are too few, or if the name has come before.
   void leave(Stack stack, std::uint32_t characters, std::vector<Stack>& out, std::size_t begin);
 
   struct Mark {
@@ -91,14 +91,18 @@ class Stacks {
   };
   Mark mark() const { return {frames_.size(), names_.size(), text.size()}; }
   void rewind(const Mark& mark);
-  // Drops frames that none of `stacks` needs, and renumbers the others in `stacks`.
+  // Returns what tells stacks of rules from others: what may follow depends on nothing else. Empty if that is longer
+  // than `most`.
+  std::vector<std::uint64_t> rules_key(const std::vector<Stack>& stacks, std::size_t most) const;
+  // Drops frames that none of `stacks` needs, and renumbers the others in `stacks`: of equal stacks in equal ways.
   void compact(std::vector<Stack>& stacks);
 
  private:
   struct Below {
     Frame frame;
     std::uint32_t below = 0;
-    std::uint32_t nesting = 0;  // how many arrays and objects are open up to here
+    std::uint32_t nesting = 0;           // how many arrays and objects, or calls, are open up to here
+    std::uint32_t first = 0, later = 0;  // the last frame that was put on this one, and the one before this on `below`
   };
   struct Name {
     std::uint32_t previous = 0;  // 0: none
@@ -108,7 +112,6 @@ class Stacks {
   struct RuleStep;
   struct Step;
   std::optional<Stack> begun_rule(const Stack& stack);
-  void follow_from(std::vector<Stack> now, std::string_view bytes, std::vector<Stack>& out);
   std::uint32_t push(const Stack& stack);
   std::uint32_t add_name(std::uint32_t previous, std::size_t hash);
 

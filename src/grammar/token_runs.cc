@@ -16,24 +16,13 @@ bool has_structural_child(const TokenTable& table, std::uint32_t node) {
   return false;
 }
 
-// Whether something behind the automaton's state may read on in a token.
-bool goes_on_behind(const TokenTable& table, std::uint32_t node, const ByteAutomaton& automaton, std::uint16_t state) {
-  if (automaton.first.none()) return automaton.states[state].accepting && has_structural_child(table, node);
-  const auto nodes = table.nodes();
-  if (automaton.states[state].accepting) return nodes[node].end > node + 1;
-  if (!automaton.has_calls(state)) return false;
-  for (std::uint32_t i = node + 1; i < nodes[node].end; i = nodes[i].end)
-    if (automaton.call_bytes[state][nodes[i].byte]) return true;
-  return false;
-}
-
 }  // namespace
 
 TokenRun find_run(const TokenTable& table, const ByteAutomaton& automaton, std::uint16_t state,
-                  std::uint32_t max_characters, std::uint32_t levels) {
+                  std::uint32_t max_characters) {
   TokenRun run;
   run.bits.resize(table.mask_words());
-  if (automaton.states[state].accepting) run.exits.push_back({0, 0, state});
+  if (automaton.states[state].accepting) run.exits.push_back({0, 0});
   const auto nodes = table.nodes();
   struct At {
     std::uint16_t state;
@@ -49,14 +38,14 @@ TokenRun find_run(const TokenTable& table, const ByteAutomaton& automaton, std::
       continue;
     }
     at.state = automaton.step(at.state, node.byte);
-    const bool dead = at.state == ByteAutomaton::kDead || automaton.states[at.state].height > levels ||
-                      automaton.states[at.state].distance > max_characters - at.characters;
+    const bool dead =
+        at.state == ByteAutomaton::kDead || automaton.states[at.state].distance > max_characters - at.characters;
     if (dead || automaton.states[at.state].final) {
-      if (!dead) run.exits.push_back({i, at.characters, at.state});
+      if (!dead) run.exits.push_back({i, at.characters});
       i = node.end;
       continue;
     }
-    if (goes_on_behind(table, i, automaton, at.state)) run.exits.push_back({i, at.characters, at.state});
+    if (automaton.states[at.state].accepting && has_structural_child(table, i)) run.exits.push_back({i, at.characters});
     table.mark(i, run.bits);
     path[node.depth] = at;
     ++i;
@@ -65,16 +54,16 @@ TokenRun find_run(const TokenTable& table, const ByteAutomaton& automaton, std::
 }
 
 const TokenRun& TokenRuns::get(const TokenTable& table, std::uint32_t id, const ByteAutomaton& automaton,
-                               std::uint16_t state, std::uint32_t max_characters, std::uint32_t levels) {
+                               std::uint16_t state, std::uint32_t max_characters) {
   // A token has at most as many characters as bytes, and what it leaves needs no more than the greatest distance, so
   // larger limits are equivalent.
   const auto longest = static_cast<std::uint32_t>(table.longest());
   const auto most = std::min(max_characters, longest + automaton.most_distance);
-  const auto key = std::tuple(&table, id, state, most, levels);
+  const auto key = std::tuple(&table, id, state, most);
   const auto found = runs_.find(key);
   if (found != runs_.end()) return found->second;
   if (runs_.size() >= kMaxRuns) runs_.clear();
-  return runs_[key] = find_run(table, automaton, state, most, levels);
+  return runs_[key] = find_run(table, automaton, state, most);
 }
 
 }  // namespace foe
