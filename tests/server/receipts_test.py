@@ -102,6 +102,7 @@ class Receipts(unittest.TestCase):
              altered(lambda request, _: request.update(bad_words=[[9, 9, 9]]))),
             ("the tokens are equal, but choices has been changed",
              self.receipt | {"digests": self.receipt["digests"] | {"choices": "0" * 64}}),
+            ("the tokens are equal, but model has been changed", self.receipt | {"model": "another"}),
         ]
         status, output = self.verify([json.dumps(receipt) + "\n" for _, receipt in cases])
         self.assertEqual(status, 1, output)

@@ -22,6 +22,7 @@ using Json = nlohmann::json;  // sorted by key
 
 constexpr const char* kObject = "foe.receipt";
 constexpr const char* kAlgorithm = "sha256";
+constexpr int kNameDigestVersion = 2;  // the first with a digest of the model's name
 constexpr std::int64_t kMostInt = std::numeric_limits<int>::max();
 
 constexpr std::pair<Constraint::Kind, const char*> kKinds[] = {
@@ -109,6 +110,10 @@ Json choices_json(const Receipt& receipt) {
   return choices;
 }
 
+std::string name_digest(const Receipt& receipt) {
+  return sha256(canonical(receipt.model.name));
+}
+
 Json receipt_json(const Receipt& receipt) {
   Json request = request_json(receipt), choices = choices_json(receipt);
   Json digests{{"algorithm", kAlgorithm},
@@ -118,8 +123,9 @@ Json receipt_json(const Receipt& receipt) {
                {"chat_template", receipt.model.chat_template},
                {"request", sha256(canonical(request))},
                {"choices", sha256(canonical(choices))}};
+  if (receipt.version >= kNameDigestVersion) digests["model"] = name_digest(receipt);
   return {{"object", kObject},
-          {"version", kReceiptVersion},
+          {"version", receipt.version},
           {"bits", receipt.bits},
           {"model", receipt.model.name},
           {"digests", std::move(digests)},
@@ -282,9 +288,7 @@ Receipt begin_receipt(const ReceiptModel& model, const GenerationRequest& reques
                   .prompts = request.prompts,
                   .common = choices.front(),
                   .choices = {},
-                  .route = request.route_text,
-                  .request_digest = {},
-                  .choices_digest = {}};
+                  .route = request.route_text};
   for (const Request& choice : choices) receipt.choices.push_back({.seed = choice.sampling.seed, .tokens = {}});
   receipt.common.max_tokens = request.max_tokens;  // may be 0
   return receipt;
@@ -309,17 +313,21 @@ Receipt parse_receipt(std::string_view text, const std::string& source) {
   const JsonField root{value, source};
   if (!value.is_object() || root["object"].value != kObject)
     fail("{}: expected a receipt, with \"object\": \"{}\", got {}", source, kObject, excerpt(value));
-  if (root["version"].value != kReceiptVersion)
-    fail("{}: expected a receipt of version {}, got {}", source, kReceiptVersion, excerpt(root["version"].value));
-  Receipt receipt{.bits = int_of(root["bits"]),
+  const int version = int_of(root["version"], 0);
+  if (version < 1 || version > kReceiptVersion)
+    fail("{}: expected a receipt of version 1 to {}, got {}", source, kReceiptVersion, version);
+  const JsonField digests = root["digests"];
+  Receipt receipt{.version = version,
+                  .bits = int_of(root["bits"]),
                   .model = model_of(root),
                   .text = ending_of(root["request"]),
                   .prompts = {},
                   .common = {},
                   .choices = {},
                   .route = root["request"]["route"].string(),
-                  .request_digest = root["digests"]["request"].string(),
-                  .choices_digest = root["digests"]["choices"].string()};
+                  .model_digest = version >= kNameDigestVersion ? digests["model"].string() : "",
+                  .request_digest = digests["request"].string(),
+                  .choices_digest = digests["choices"].string()};
   read_choices(root, receipt);
   check_members(value, receipt_json(receipt), source);
   return receipt;
@@ -328,6 +336,7 @@ Receipt parse_receipt(std::string_view text, const std::string& source) {
 std::string changed_member(const Receipt& receipt) {
   if (sha256(canonical(request_json(receipt))) != receipt.request_digest) return "request";
   if (sha256(canonical(choices_json(receipt))) != receipt.choices_digest) return "choices";
+  if (receipt.version >= kNameDigestVersion && name_digest(receipt) != receipt.model_digest) return "model";
   return "";
 }
 

@@ -17,7 +17,7 @@
 
 namespace foe {
 
-inline constexpr int kReceiptVersion = 1;                               // of the form of receipts
+inline constexpr int kReceiptVersion = 2;  // of the form of receipts; those of version 1 have no digest of the name
 inline constexpr std::size_t kMaxReceiptBytes = std::size_t{64} << 20;  // of one that is read
 
 // How the ranks compute, as far as it changes bits.
@@ -51,14 +51,16 @@ struct ReceiptChoice {
 };
 
 struct Receipt {
+  int version = kReceiptVersion;
   int bits = kBitsVersion;
   ReceiptModel model;
   ReceiptText text;
-  std::vector<Prompt> prompts;                 // equally many choices are of each
-  Request common;                              // without prompt, output, seed and route
-  std::vector<ReceiptChoice> choices;          // at least one
-  std::string route;                           // the file that they are routed by, in base64; empty: none
-  std::string request_digest, choices_digest;  // as the receipt says; empty: not read from a receipt
+  std::vector<Prompt> prompts;         // equally many choices are of each
+  Request common;                      // without prompt, output, seed and route
+  std::vector<ReceiptChoice> choices;  // at least one
+  std::string route;                   // the file that they are routed by, in base64; empty: none
+  // As the receipt says; empty: not read from a receipt, or none in its version.
+  std::string model_digest = {}, request_digest = {}, choices_digest = {};
 };
 
 // Returns the SHA-256 of a template's text and, if that is another one, of the text for chats with tools behind a NUL.

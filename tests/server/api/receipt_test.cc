@@ -130,6 +130,18 @@ TEST(Receipt, ShowsWhichMemberHasBeenChanged) {
   EXPECT_GT(seen, 35);
 }
 
+// The name of the model decides no token, so it has a digest of its own, which receipts of version 1 do not have.
+TEST(Receipt, ShowsThatTheModelsNameHasBeenChanged) {
+  json receipt = receipt_of();
+  receipt["model"] = "another";
+  EXPECT_EQ(changed_member(parse_receipt(receipt.dump(), "r")), "model");
+  receipt["version"] = 1;
+  receipt["digests"].erase("model");
+  const Receipt earlier = parse_receipt(receipt.dump(), "r");
+  EXPECT_EQ(changed_member(earlier), "");
+  EXPECT_EQ(receipt_text(earlier), receipt.dump());
+}
+
 // A budget is there only if there is one, so that receipts without one are those of earlier versions.
 TEST(Receipt, HasTheBudgetOfReasoning) {
   const json without = receipt_of();
@@ -159,7 +171,9 @@ TEST(Receipt, RefusesWhatIsNone) {
     other[json::json_pointer(path)] = value;
     return receipt_refusal(other.dump());
   };
-  EXPECT_THAT(changed("/version", 2), HasSubstr("version 1, got 2"));
+  EXPECT_THAT(changed("/version", 3), HasSubstr("version 1 to 2, got 3"));
+  EXPECT_THAT(changed("/version", 0), HasSubstr("version 1 to 2, got 0"));
+  EXPECT_THAT(changed("/version", 1), HasSubstr("r.json.digests: expected members of a receipt, got \"model\""));
   EXPECT_THAT(changed("/bits", "1"), HasSubstr("r.json.bits: expected an integer"));
   EXPECT_THAT(changed("/digests/algorithm", "md5"), HasSubstr("expected sha256"));
   EXPECT_THAT(changed("/request/prompts", json::array()), HasSubstr("r.json.choices: expected n = 1"));
