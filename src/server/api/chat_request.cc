@@ -222,7 +222,9 @@ ChatPrompt encode_chat(const json& object, const ServedModel& model) {
 
 GenerationRequest parse_chat_request(std::string_view body, const ServedModel& model) {
   const JsonBody object = parse_object(body);
-  return read_chat_request(object, model);
+  GenerationRequest request = read_chat_request(object, model);
+  check_size(request, model);
+  return request;
 }
 
 GenerationRequest read_chat_request(const json& object, const ServedModel& model) {
@@ -240,7 +242,6 @@ GenerationRequest read_chat_request(const json& object, const ServedModel& model
   rest = std::min(rest, model.defaults.max_tokens.value_or(rest));
   const int max_tokens = read_int(object, "max_tokens", 1, model.max_positions, rest);
   request.max_tokens = read_int(object, "max_completion_tokens", 1, model.max_positions, max_tokens);
-  check_size(request, model);
   return request;
 }
 

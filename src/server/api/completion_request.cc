@@ -55,8 +55,8 @@ GenerationRequest parse_completion_request(std::string_view body, const ServedMo
   request.max_tokens = read_int(object, "max_tokens", request.echo ? 0 : 1, model.max_positions, request.max_tokens);
   request.sampling.logprobs = read_logprobs(object);
   read_logprob_tokens(object, model, request.sampling);
-  if (request.max_tokens == 0 && !request.sampling.logprob_tokens.empty())
-    refuse("logprob_token_ids", "expected max_tokens of at least 1 beside it, got 0");
+  if (request.echo && !request.sampling.logprob_tokens.empty())
+    refuse("logprob_token_ids", "expected it without echo: it is of the answer's tokens, and not of the prompt's");
   request.sampling.prompt_logprobs = std::max(request.echo ? request.sampling.logprobs : -1, request.prompt_logprobs);
   request.prompts = read_prompts(object, model);
   check_size(request, model);

@@ -61,16 +61,16 @@ constexpr KnownField kShared[] = {
     {"foe_route", kRead},
     {"receipt", kRead},
 
-    {"user", kNoEffect},
-    {"metadata", kNoEffect},
-    {"store", kNoEffect},
-    {"service_tier", kNoEffect},
-    {"safety_identifier", kNoEffect},
-    {"prompt_cache_key", kNoEffect},
-    {"prompt_cache_retention", kNoEffect},
-    {"request_id", kNoEffect},
-    {"cache_prompt", kNoEffect},
-    {"guided_decoding_backend", kNoEffect},
+    {"user", kNoEffect, R"("")"},
+    {"metadata", kNoEffect, "{}"},
+    {"store", kNoEffect, "false"},
+    {"service_tier", kNoEffect, R"("")"},
+    {"safety_identifier", kNoEffect, R"("")"},
+    {"prompt_cache_key", kNoEffect, R"("")"},
+    {"prompt_cache_retention", kNoEffect, R"("")"},
+    {"request_id", kNoEffect, R"("")"},
+    {"cache_prompt", kNoEffect, "false"},
+    {"guided_decoding_backend", kNoEffect, R"("")"},
 
     {"guided_whitespace_pattern", kRefused},
     {"guided_decoding", kRefused, {}, "use structured_outputs"},
@@ -143,9 +143,9 @@ constexpr KnownField kMessagesFields[] = {
     {"output_config", kRead},
     {"chat_template_kwargs", kRead},
 
-    {"cache_control", kNoEffect},
-    {"user_profile_id", kNoEffect},
-    {"workspace_id", kNoEffect},
+    {"cache_control", kNoEffect, "{}"},
+    {"user_profile_id", kNoEffect, R"("")"},
+    {"workspace_id", kNoEffect, R"("")"},
 
     {"container", kRefused},
     {"context_management", kRefused},
@@ -181,7 +181,7 @@ constexpr KnownField kResponsesFields[] = {
     {"thinking_token_budget", kRead},
     {"chat_template_kwargs", kRead},
 
-    {"max_tool_calls", kNoEffect},
+    {"max_tool_calls", kNoEffect, "0"},
 
     {"store", kRefused, "[false]", "this server keeps no responses"},
     {"previous_response_id", kRefused, {}, "this server keeps no responses: send the whole conversation as input"},
@@ -226,8 +226,8 @@ constexpr KnownField kEmbeddingsFields[] = {
     {"priority", kRead},
     {"cache_salt", kRead},
 
-    {"user", kNoEffect},
-    {"request_id", kNoEffect},
+    {"user", kNoEffect, R"("")"},
+    {"request_id", kNoEffect, R"("")"},
 
     {"embed_dtype", kRefused, R"(["float32"])"},
     {"endianness", kRefused, R"(["native", "little"])"},
@@ -249,6 +249,21 @@ const KnownField* find(std::span<const KnownField> fields, std::string_view name
 // Whether some endpoint has the field.
 bool is_known(std::string_view name) {
   return std::ranges::any_of(kAllApis, [&](Api api) { return find_known_field(api, name) != nullptr; });
+}
+
+void check_type(const std::string& name, const json& value, const json& example) {
+  if (std::string_view(value.type_name()) != example.type_name())
+    refuse(name, "expected the type {}, got {}", example.type_name(), excerpt(value));
+}
+
+void check_neutral(const std::string& name, const json& value, const KnownField& field) {
+  const std::string instead = field.instead.empty() ? "" : fmt::format("; {}", field.instead);
+  if (field.values.empty()) refuse(name, "{} is not supported{}", excerpt(value), instead);
+  const json neutral = json::parse(field.values);
+  if (std::ranges::find(neutral, value) != neutral.end()) return;
+  std::string expected;
+  for (const json& one : neutral) expected += (expected.empty() ? "" : " or ") + one.dump();
+  refuse(name, "expected {}, as nothing else is supported, got {}{}", expected, excerpt(value), instead);
 }
 
 }  // namespace
@@ -285,10 +300,8 @@ void check_fields(const json& object, Api api) {
     const std::string shown = name.empty() ? "\"\"" : shorten(name);
     if (!field)
       refuse(shown, "expected a field of this endpoint, got {}", is_known(name) ? "one of another" : "an unknown one");
-    if (field->use != kRefused) continue;
-    const json neutral = field->neutral.empty() ? json::array() : json::parse(field->neutral);
-    if (std::ranges::find(neutral, value) != neutral.end()) continue;
-    refuse(shown, "{} is not supported{}{}", excerpt(value), field->instead.empty() ? "" : "; ", field->instead);
+    if (field->use == kNoEffect) check_type(shown, value, json::parse(field->values));
+    if (field->use == kRefused) check_neutral(shown, value, *field);
   }
 }
 

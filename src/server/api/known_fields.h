@@ -20,7 +20,9 @@ enum class FieldUse {
 struct KnownField {
   std::string_view name;
   FieldUse use;
-  std::string_view neutral = {};  // kRefused: JSON of a list of the values that ask for nothing, besides null
+  // JSON: with kRefused a list of the values that ask for nothing, besides null, or empty if there is none; with
+  // kNoEffect a value of the type that the field has.
+  std::string_view values = {};
   std::string_view instead = {};  // kRefused: what to use instead
 };
 

@@ -259,9 +259,9 @@ std::string count_message_tokens(std::string_view body, const ServedModel& model
   JsonBody object = parse_object(body), chat;
   write_message_chat(object, chat);
   try {
-    check_model(chat, model);
-    read_tool_use(chat);
-    const std::size_t tokens = truncated(chat, model, encode_chat(chat, model).ids).size();
+    for (const char* name : {"receipt", "stream"})
+      if (read_bool(chat, name, false)) refuse(name, "expected false where tokens are counted, got true");
+    const std::size_t tokens = read_chat_request(chat, model).prompts[0].size();
     return json{{"input_tokens", tokens}, {"context_management", {{"original_input_tokens", tokens}}}}.dump();
   } catch (const ApiError& error) {
     throw renamed(error, kMessagesNames);

@@ -21,6 +21,7 @@ ApiError renamed(const ApiError& error, std::span<const FieldName> names) {
 GenerationRequest read_as_chat(const json& chat, const ServedModel& model, Api api, std::span<const FieldName> names) {
   try {
     GenerationRequest request = read_chat_request(chat, model);
+    check_size(request, model);
     request.api = api;
     return request;
   } catch (const ApiError& error) {

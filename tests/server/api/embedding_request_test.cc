@@ -139,7 +139,8 @@ TEST(EmbeddingRequest, RefusesOtherValuesByName) {
   EXPECT_THAT(embedding_refusal({{"normalize", 1}}, "normalize"), HasSubstr("expected true or false"));
   EXPECT_THAT(embedding_refusal({{"normalize", true}, {"use_activation", false}}, "use_activation"),
               HasSubstr("expected normalize = true, which says the same, got false"));
-  EXPECT_THAT(embedding_refusal({{"embed_dtype", "float16"}}, "embed_dtype"), HasSubstr("is not supported"));
+  EXPECT_THAT(embedding_refusal({{"embed_dtype", "float16"}}, "embed_dtype"), HasSubstr("expected \"float32\""));
+  EXPECT_EQ(embedding_refusal({{"user", 1}}, "user"), "400 user: expected the type string, got 1");
   EXPECT_THAT(embedding_refusal({{"temperature", 1}}, "temperature"), HasSubstr("got one of another"));
   EXPECT_THAT(embedding_refusal({{"model", "other"}}, "model"), StartsWith("404 "));
 }

@@ -43,17 +43,29 @@ TEST(KnownFields, AreRefusedUnlessFoeDoesWhatTheySayOrTheyAskForNothing) {
     for (const KnownField& field : all_of(api)) {
       EXPECT_TRUE(names.insert(field.name).second) << field.name << " is there twice";
       EXPECT_EQ(refusal_of_field(api, field.name, nullptr), "");
-      const std::string said = refusal_of_field(api, field.name, "something");
-      if (field.use != FieldUse::kRefused) {
+      const std::string said = refusal_of_field(api, field.name, ordered_json::array({"something"}));
+      if (field.use == FieldUse::kRead) {
         EXPECT_EQ(said, "");
         continue;
       }
-      EXPECT_THAT(said, testing::StartsWith(std::string(field.name) + ": \"something\" is not supported"));
-      for (const ordered_json& neutral :
-           field.neutral.empty() ? ordered_json::array() : ordered_json::parse(field.neutral))
-        EXPECT_EQ(refusal_of_field(api, field.name, neutral), "") << neutral;
+      EXPECT_THAT(said, testing::StartsWith(std::string(field.name) + ": "));
+      EXPECT_THAT(said, testing::HasSubstr("[\"something\"]"));
+      const ordered_json values = field.values.empty() ? ordered_json::array() : ordered_json::parse(field.values);
+      for (const ordered_json& value : field.use == FieldUse::kRefused ? values : ordered_json::array({values}))
+        EXPECT_EQ(refusal_of_field(api, field.name, value), "") << value;
     }
   }
+}
+
+TEST(KnownFields, AreRefusedWithWhatIsExpected) {
+  EXPECT_EQ(refusal_of_field(Api::kEmbeddings, "user", 1), "user: expected the type string, got 1");
+  EXPECT_EQ(refusal_of_field(Api::kChat, "metadata", "x"), "metadata: expected the type object, got \"x\"");
+  EXPECT_EQ(refusal_of_field(Api::kEmbeddings, "embed_dtype", "float16"),
+            "embed_dtype: expected \"float32\", as nothing else is supported, got \"float16\"");
+  EXPECT_EQ(refusal_of_field(Api::kEmbeddings, "endianness", "big"),
+            "endianness: expected \"native\" or \"little\", as nothing else is supported, got \"big\"");
+  EXPECT_EQ(refusal_of_field(Api::kChat, "repeat_penalty", 2),
+            "repeat_penalty: expected 1, as nothing else is supported, got 2; use repetition_penalty");
 }
 
 TEST(KnownFields, OthersAreRefusedByName) {

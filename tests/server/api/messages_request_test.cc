@@ -180,8 +180,8 @@ TEST(MessagesRequest, RefusesWhatItCannotKeepByName) {
       {"max_tokens", 0, "max_tokens: expected an integer from 1 to 8192, got 0"},
       {"temprature", 1, "temprature: expected a field of this endpoint, got an unknown one"},
       {"input", "x", "input: expected a field of this endpoint, got one of another"},
-      {"n", 2, "n: 2 is not supported"},
-      {"stop", "x", "stop: \"x\" is not supported; use stop_sequences"},
+      {"n", 2, "n: expected 1, as nothing else is supported, got 2"},
+      {"stop", "x", "stop: expected [], as nothing else is supported, got \"x\"; use stop_sequences"},
       {"stop_sequences", "x", "stop_sequences: expected a list of strings, got \"x\""},
       {"stop_sequences", {""}, "stop_sequences: expected strings of 1 to 1024 bytes, got one of 0"},
       {"temperature", "x", "temperature: expected a number, got \"x\""},
@@ -269,8 +269,29 @@ TEST(MessagesRequest, TokensAreCounted) {
   counted.erase("max_tokens");
   EXPECT_EQ(json::parse(count_message_tokens(counted.dump(), messages_model())),
             (json{{"input_tokens", tokens}, {"context_management", {{"original_input_tokens", tokens}}}}));
-  counted["model"] = "other";
-  EXPECT_THROW(count_message_tokens(counted.dump(), messages_model()), ApiError);
+  // A conversation may be longer than the context: that is what one counts for.
+  const std::size_t most = messages_model().max_positions;
+  const json longer{{"messages", {{{"role", "user"}, {"content", std::string(2 * most, '7')}}}}};
+  EXPECT_GT(json::parse(count_message_tokens(longer.dump(), messages_model()))["input_tokens"], most);
+}
+
+TEST(MessagesRequest, WhatACountCannotKeepIsRefused) {
+  const std::tuple<const char*, json, std::string> wrong[] = {
+      {"model", "other", "The model `other` does not exist: this server has `m`."},
+      {"receipt", true, "receipt: expected false where tokens are counted, got true"},
+      {"stream", true, "stream: expected false where tokens are counted, got true"},
+      {"temperature", "x", "temperature: expected a number, got \"x\""},
+      {"thinking",
+       {{"type", "enabled"}, {"budget_tokens", 9}},
+       "thinking: expected none, as this server does not read reasoning (--reasoning-parser), got 9"}};
+  for (const auto& [name, value, expected] : wrong) try {
+      json body = with_fields({{name, value}});
+      body.erase("max_tokens");
+      count_message_tokens(body.dump(), messages_model());
+      ADD_FAILURE() << name;
+    } catch (const ApiError& error) {
+      EXPECT_EQ(std::string(error.what()), expected);
+    }
 }
 
 }  // namespace

@@ -176,13 +176,16 @@ TEST(ResponsesRequest, RefusesWhatItCannotKeepByName) {
   const std::tuple<const char*, json, std::string> wrong[] = {
       {"temprature", 1, "temprature: expected a field of this endpoint, got an unknown one"},
       {"messages", json::array(), "messages: expected a field of this endpoint, got one of another"},
-      {"store", true, "store: true is not supported; this server keeps no responses"},
+      {"store", true, "store: expected false, as nothing else is supported, got true; this server keeps no responses"},
       {"previous_response_id", "resp_1",
        "previous_response_id: \"resp_1\" is not supported; this server keeps no responses: send the whole conversation "
        "as input"},
-      {"background", true, "background: true is not supported"},
-      {"truncation", "auto", "truncation: \"auto\" is not supported"},
-      {"stream_options", {{"include_usage", true}}, R"(stream_options: {"include_usage":true} is not supported)"},
+      {"background", true, "background: expected false, as nothing else is supported, got true"},
+      {"truncation", "auto", "truncation: expected \"disabled\", as nothing else is supported, got \"auto\""},
+      {"stream_options",
+       {{"include_usage", true}},
+       R"(stream_options: expected {} or {"include_obfuscation":false}, as nothing else is supported, got )"
+       R"({"include_usage":true})"},
       {"max_tokens", 5, "max_tokens: 5 is not supported; use max_output_tokens"},
       {"max_output_tokens", 0, "max_output_tokens: expected an integer from 1 to 8192, got 0"},
       {"instructions", json::array({1}), "instructions: expected a text, got [1]"},
