@@ -137,6 +137,10 @@ void add_limits(Command command, ServeFlags& flags) {
   add_kv_tokens(command, flags.kv_tokens);
   add("--max-queue", flags.serve.max_queue, "most choices in flight, waiting ones included; further requests get a 503",
       1, 1 << 20);
+  add("--max-prompt-logprobs", flags.serve.max_prompt_logprobs,
+      "most tokens that prompt_logprobs may have for each place of a prompt; -1: all of the vocabulary, for which a"
+      " request then may say -1, and an answer takes some 70 bytes for each",
+      -1, 1 << 20);
   add_seconds("--max-answer-seconds", flags.serve.answer_seconds,
               "seconds after which an answer that is not finished ends with a 504; 0: no limit", 0, 1e7);
   add("--max-body", flags.serve.http.body_bytes, "most bytes in the body of a request; a longer one gets a 413", 1,

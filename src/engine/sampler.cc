@@ -117,7 +117,7 @@ void validate(const SamplingParams& p) {
   check_logprobs("logprobs", p.logprobs);
   if (p.logprob_tokens.size() > kMaxLogprobTokens)
     fail("logprob_token_ids: expected at most {} tokens, got {}", kMaxLogprobTokens, p.logprob_tokens.size());
-  check_logprobs("prompt_logprobs", p.prompt_logprobs);
+  if (p.prompt_logprobs < -1) fail("prompt_logprobs: expected -1 (none) or more, got {}", p.prompt_logprobs);
 }
 
 void validate(const Request& request, int vocab_size) {
@@ -143,6 +143,8 @@ void validate(const Request& request, int vocab_size) {
   }
   if (p.min_tokens > request.max_tokens)
     fail("min_tokens: expected at most max_tokens = {}, got {}", request.max_tokens, p.min_tokens);
+  if (const int most = std::max(vocab_size, kMaxLogprobs); p.prompt_logprobs > most)
+    fail("prompt_logprobs: expected at most {}, got {}", most, p.prompt_logprobs);
   if (p.prompt_logprobs_from < 1 ||
       static_cast<std::size_t>(p.prompt_logprobs_from) > std::max<std::size_t>(1, request.prompt.size()))
     fail("prompt_logprobs_from: expected 1 to the prompt's {} tokens, got {}", request.prompt.size(),

@@ -14,8 +14,9 @@
 
 namespace foe {
 
-// The limits of a request. The logprobs of a prompt travel in one message (server/ranks/link.h), so kMaxPromptLogprobs
-// bounds how many tokens they name together, the prompt's own included.
+// The limits of a request. Of a prompt the whole vocabulary may be reported, where a server allows that. The logprobs
+// of a prompt travel in one message (server/ranks/link.h), so kMaxPromptLogprobs bounds how many tokens they name
+// together, the prompt's own included.
 inline constexpr int kMaxLogprobs = 20;
 inline constexpr std::size_t kMaxLogprobTokens = 128;
 inline constexpr std::size_t kMaxLogitBias = 1024;

@@ -23,10 +23,11 @@ struct ServeOptions {
   int port = 8000;  // 0: any free port
   HttpLimits http;
   AccessOptions access;
-  std::size_t max_queue = 256;   // the most choices in flight, running and waiting
-  double answer_seconds = 3600;  // the longest time for an answer; 0: no limit
-  bool open_objects = false;     // whether schemas' objects may have what they do not list (Constraint)
-  std::string kv_dtype;          // of the ranks' KV cache, for metrics
+  std::size_t max_queue = 256;             // the most choices in flight, running and waiting
+  double answer_seconds = 3600;            // the longest time for an answer; 0: no limit
+  bool open_objects = false;               // whether schemas' objects may have what they do not list (Constraint)
+  int max_prompt_logprobs = kMaxLogprobs;  // the most tokens reported for a place in a prompt; -1: the whole vocabulary
+  std::string kv_dtype;                    // of the ranks' KV cache, for metrics
   // How the ranks compute, for receipts, and what they send each other: only with f32 can others compute the same.
   ReceiptEngine engine;
   std::string wire = "f32";

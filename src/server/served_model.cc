@@ -46,6 +46,7 @@ ServedModel served_model(const ServeOptions& options, const ModelConfig& config)
   for (const std::string& note : config_notes(options.model)) spdlog::warn("{}: {}", options.model, note);
   for (const std::string& note : model.tokenizer.notes(config.vocab_size)) spdlog::warn("{}: {}", options.model, note);
   model.open_objects = options.open_objects;
+  model.max_prompt_logprobs = options.max_prompt_logprobs < 0 ? config.vocab_size : options.max_prompt_logprobs;
   model.defaults = load_generation_defaults(options.model, options.generation_config);
   if (!model.defaults.described.empty())
     spdlog::info("{}: requests that do not say otherwise have {}, as {} says (--generation-config none: not)",

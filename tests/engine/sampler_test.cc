@@ -360,8 +360,10 @@ TEST(Sampler, ValidationNamesTheFieldAndItsRange) {
             "logprob_token_ids: expected at most 128 tokens, got 129");
   for (const int n : {-2, 21}) {
     EXPECT_THAT(refusal({.logprobs = n}), testing::StartsWith("logprobs: expected -1 (none) to 20, got"));
-    EXPECT_THAT(refusal({.prompt_logprobs = n}), testing::StartsWith("prompt_logprobs: expected -1 (none) to 20, got"));
   }
+  EXPECT_EQ(refusal({.prompt_logprobs = -2}), "prompt_logprobs: expected -1 (none) or more, got -2");
+  EXPECT_EQ(refusal({.prompt_logprobs = 70}), "accepted");
+  EXPECT_EQ(refusal({.prompt_logprobs = 71}), "prompt_logprobs: expected at most 70, got 71");
 
   Request r = request({.min_tokens = 5});
   r.max_tokens = 4;

@@ -135,7 +135,8 @@ void Generation::begin(std::size_t index, const TokenEvent& event) {
   choice.decoder.begin_after(prompt);
   if (request_.sampling.prompt_logprobs >= 0 && event.prompt.size() + 1 != prompt.size())
     foe::fail("expected logprobs of {} prompt tokens from the ranks, got {}", prompt.size() - 1, event.prompt.size());
-  if (request_.prompt_logprobs >= 0) report_prompt(choice, prompt, event.prompt);
+  if (request_.prompt_logprobs >= 0)
+    choice.piece.prompt_logprobs = {&prompt, event.prompt, request_.prompt_logprobs, tokenizer_};
   choice.piece.text = request_.echoed;
   if (!request_.echo) return;
   choice.piece.text = tokenizer_.decode(prompt, request_.skip_special_tokens);
@@ -222,21 +223,6 @@ void Generation::report(Choice& choice, std::int32_t token, const std::optional<
   choice.piece.logprobs->push_back(std::move(report));
 }
 
-void Generation::report_prompt(Choice& choice, const std::vector<std::int32_t>& prompt,
-                               const std::vector<LogprobEntry>& entries) {
-  std::vector<PromptReport>& places = choice.piece.prompt_logprobs.emplace(prompt.size());
-  const auto bytes = [&](std::int32_t id) { return std::string(tokenizer_.token_bytes(id)); };
-  for (std::size_t i = 1; i < prompt.size(); ++i) {
-    const LogprobEntry& entry = entries[i - 1];
-    places[i].tokens.push_back({prompt[i], bytes(prompt[i]), entry.logprob, entry.rank});
-    for (int k = 0; k < request_.prompt_logprobs && k < static_cast<int>(entry.top.size()); ++k)
-      if (entry.top[k].token == prompt[i])
-        places[i].tokens.front().rank = k + 1;
-      else
-        places[i].tokens.push_back({entry.top[k].token, bytes(entry.top[k].token), entry.top[k].logprob, k + 1});
-  }
-}
-
 // Returns the piece of a choice, with the usage so far if chunks have that.
 const ChoicePiece& Generation::with_usage(std::size_t index) {
   Choice& choice = choices_[index];
@@ -297,7 +283,7 @@ void Generation::send_answer() {
   };
   const auto parts = std::make_shared<Parts>();
   for (Choice& choice : choices_) parts->pieces.push_back(std::move(choice.piece));
-  // The prompts' ids, which pieces refer to, are those of the request.
+  // The prompts, which pieces refer to, are those of the request.
   const auto make = [parts, writer = writer_, usage = usage(), prompts = request_.prompts,
                      receipt = std::move(receipt_)] {
     if (receipt) parts->pieces.back().receipt = receipt_text(*receipt);

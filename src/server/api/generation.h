@@ -64,7 +64,6 @@ class Generation : public Answer {
   std::optional<std::int64_t> reasoning_tokens(const Choice& choice) const;
   std::size_t most_likely_reported() const { return static_cast<std::size_t>(request_.sampling.logprobs); }
   void report(Choice& choice, std::int32_t token, const std::optional<LogprobEntry>& entry, std::size_t most);
-  void report_prompt(Choice& choice, const std::vector<std::int32_t>& prompt, const std::vector<LogprobEntry>& entries);
   const ChoicePiece& with_usage(std::size_t index);
   void measure(Choice& choice, const TokenEvent& event);
   void write(std::string_view events);

@@ -54,13 +54,25 @@ void read_stream_options(const json& object, bool stream, GenerationRequest& req
   request.usage_in_chunks = read_bool(*value, "continuous_usage_stats", false) && request.include_usage;
 }
 
-// Reads how many of the most likely tokens are reported for each token of the prompt. vLLM's -1, for all of the
-// vocabulary, is more than is kept.
-int read_prompt_logprobs(const json& object, bool stream) {
+// Reads how many of the most likely tokens are reported for each token of the prompt; -1 are all, as in vLLM.
+int read_prompt_logprobs(const json& object, bool stream, const ServedModel& model) {
   constexpr const char* kField = "prompt_logprobs";
-  const int most = read_int(object, kField, 0, kMaxLogprobs, -1);
-  if (most >= 0 && stream) refuse(kField, "expected it only with stream = false");
-  return most;
+  const json* value = find_field(object, kField);
+  if (!value) return -1;
+  const int asked = read_int(object, kField, -1, std::numeric_limits<int>::max(), 0);
+  const int most = asked == -1 ? model.vocab_size : asked;
+  if (most > model.max_prompt_logprobs)
+    refuse(kField, "expected at most {} (--max-prompt-logprobs), got {}{}", model.max_prompt_logprobs, asked,
+           asked == -1 ? fmt::format(", which is the whole vocabulary of {}", most) : "");
+  if (stream) refuse(kField, "expected it only with stream = false");
+  return std::min(most, model.vocab_size);
+}
+
+// Returns how many tokens are named where prompts are reported, the prompts' own included.
+std::size_t prompt_reports(const GenerationRequest& request) {
+  std::size_t tokens = 0;
+  for (const auto& prompt : request.prompts) tokens += prompt.size();
+  return tokens * static_cast<std::size_t>(request.n) * static_cast<std::size_t>(request.prompt_logprobs + 1);
 }
 
 // Reads {"50256": -100}, whose keys are ids as strings.
@@ -190,17 +202,15 @@ std::vector<Request> engine_requests(const GenerationRequest& request, const std
 
 std::size_t reply_bytes(const GenerationRequest& request) {
   // A token's text; one entry of its logprobs; its id in a receipt.
-  constexpr std::size_t kTokenBytes = 8, kReportBytes = 48, kIdBytes = 7;
+  constexpr std::size_t kTokenBytes = 8, kReportBytes = 48, kPromptReportBytes = 72, kIdBytes = 7;
   std::size_t tokens = request.choices() * static_cast<std::size_t>(request.max_tokens);
   if (request.echo)
     for (const auto& prompt : request.prompts) tokens += request.n * prompt.size();
-  if (request.prompt_logprobs >= 0)
-    for (const auto& prompt : request.prompts)
-      tokens += request.n * prompt.size() * static_cast<std::size_t>(2 + request.prompt_logprobs);
   const int named = std::max(request.sampling.logprobs, static_cast<int>(request.sampling.logprob_tokens.size()));
   const int reports = request.sampling.logprobs < 0 ? 0 : 2 + named;
   const std::size_t bytes = tokens * (kTokenBytes + kReportBytes * static_cast<std::size_t>(reports)) +
-                            3 * request.repeated.size() + request.choices() * request.echoed.size();
+                            prompt_reports(request) * kPromptReportBytes + 3 * request.repeated.size() +
+                            request.choices() * request.echoed.size();
   if (!request.receipt) return bytes;
   for (const auto& prompt : request.prompts) tokens += prompt.size();
   return bytes + tokens * kIdBytes + request.constraint.rule.size() + request.route_text.size();
@@ -250,7 +260,7 @@ void read_common(const json& object, const ServedModel& model, GenerationRequest
   request.tokens_as_ids = read_bool(object, "return_tokens_as_token_ids", false);
   request.stream = read_bool(object, "stream", false);
   read_stream_options(object, request.stream, request);
-  request.prompt_logprobs = read_prompt_logprobs(object, request.stream);
+  request.prompt_logprobs = read_prompt_logprobs(object, request.stream, model);
   request.priority = read_int(object, "priority", 1 - kMaxPriority, kMaxPriority, 0);
   request.cache_salt = read_cache_salt(object);
   if (request.api == Api::kChat) request.tools = read_tool_use(object, model.tool_syntax);
@@ -318,6 +328,9 @@ void check_size(const GenerationRequest& request, const ServedModel& model) {
              "answer)",
              model.max_positions, prompt.size() + request.max_tokens, prompt.size(), request.max_tokens);
   }
+  if (const std::size_t reports = prompt_reports(request); reports > kMaxPromptLogprobs)
+    refuse("prompt_logprobs", "expected at most {} tokens to be named for all places of the prompts, got {}",
+           kMaxPromptLogprobs, reports);
   if (request.route) {
     if (request.prompts.size() != 1)
       refuse("foe_route", "expected one prompt, which it is of, got {}", request.prompts.size());

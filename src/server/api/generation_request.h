@@ -19,6 +19,7 @@
 
 #include "core/model_config.h"
 #include "core/request.h"
+#include "engine/sampler.h"
 #include "grammar/cache.h"
 #include "jinja/chat_template.h"
 #include "server/api/generation_defaults.h"
@@ -42,9 +43,10 @@ struct ServedModel {
   const ReasoningSyntax* reasoning = nullptr;  // how it writes its reasoning; null: that is text
   // Set if requests may say what they are routed by.
   std::optional<ModelConfig> routed_by_requests = {};
-  GenerationDefaults defaults = {};  // for requests that do not say it themselves
-  bool open_objects = false;         // what Constraint::open_objects is
-  std::string no_receipts = {};      // why answers have no receipts; empty: they may have
+  GenerationDefaults defaults = {};        // for requests that do not say it themselves
+  bool open_objects = false;               // what Constraint::open_objects is
+  int max_prompt_logprobs = kMaxLogprobs;  // the most tokens that are reported for a place in a prompt
+  std::string no_receipts = {};            // why answers have no receipts; empty: they may have
   std::shared_ptr<GrammarCache> grammars = std::make_shared<GrammarCache>(8);  // compiled to check schemas
 };
 
@@ -123,7 +125,7 @@ std::vector<std::int32_t> truncated(const nlohmann::ordered_json& object, const 
                                     std::vector<std::int32_t> ids);
 // Reads the tokens that logprobs are reported of, once it is known whether any are.
 void read_logprob_tokens(const nlohmann::ordered_json& object, const ServedModel& model, SamplingParams& sampling);
-// Reads a chat in OpenAI's form.
+// Reads a chat in OpenAI's form, which may be longer than the context.
 GenerationRequest read_chat_request(const nlohmann::ordered_json& object, const ServedModel& model);
 // A conversation as the chat template writes it.
 struct ChatPrompt {

@@ -1,5 +1,8 @@
 #include "server/api/generation_response.h"
 
+#include <algorithm>
+#include <span>
+
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -68,20 +71,34 @@ json prompt_ids_of(const ChoicePiece& choice) {
   return choice.prompt_token_ids ? json(*choice.prompt_token_ids) : json(nullptr);
 }
 
-json prompt_logprobs_of(const std::optional<std::vector<PromptReport>>& places) {
-  if (!places) return nullptr;
-  json list = json::array();
-  for (const PromptReport& place : *places) {
-    json tokens = json::object();
-    for (const PromptReport::Named& named : place.tokens) {
-      std::string text;
-      append_lossy_utf8(text, named.bytes, /*last=*/true);
-      tokens.emplace(std::to_string(named.token),
-                     json{{"logprob", named.logprob}, {"rank", named.rank}, {"decoded_token", std::move(text)}});
-    }
-    list.push_back(place.tokens.empty() ? json(nullptr) : std::move(tokens));
+std::string prompt_token_text(const Tokenizer& tokenizer, std::int32_t token, float logprob, int rank) {
+  std::string name;
+  append_lossy_utf8(name, tokenizer.token_bytes(token), /*last=*/true);
+  return fmt::format("\"{}\":", token) +
+         json_text({{"logprob", logprob}, {"rank", rank}, {"decoded_token", std::move(name)}});
+}
+
+// They may name the whole vocabulary at each place, so only one token at a time is made a JSON value.
+std::string prompt_logprobs_text(const std::optional<PromptReport>& report) {
+  if (!report) return "null";
+  std::string text = "[null";
+  for (std::size_t i = 0; i < report->entries.size(); ++i) {
+    const LogprobEntry& entry = report->entries[i];
+    const std::int32_t token = (*report->prompt)[i + 1];
+    const std::span likely = std::span(entry.top).first(std::min<std::size_t>(report->most, entry.top.size()));
+    const auto own = std::ranges::find(likely, token, &TokenLogprob::token);
+    const int rank = own == likely.end() ? entry.rank : static_cast<int>(own - likely.begin()) + 1;
+    text += ",{" + prompt_token_text(report->tokenizer, token, entry.logprob, rank);
+    for (std::size_t k = 0; k < likely.size(); ++k)
+      if (likely[k].token != token)
+        text += ',' + prompt_token_text(report->tokenizer, likely[k].token, likely[k].logprob, static_cast<int>(k) + 1);
+    text += '}';
   }
-  return list;
+  return text + ']';
+}
+
+std::string with_prompt_logprobs(std::string object, const ChoicePiece& choice) {
+  return with_member(std::move(object), "prompt_logprobs", prompt_logprobs_text(choice.prompt_logprobs));
 }
 
 // Calls as a message has them or, with `chunk`, as pieces: with an index, and id and name only in the first one.
@@ -148,7 +165,6 @@ json choice_of(const AnswerHeader& header, const ChoicePiece& choice, bool chunk
   if (choice.token_ids || !chunk) result["token_ids"] = choice.token_ids ? json(*choice.token_ids) : json(nullptr);
   if (header.api == Api::kCompletions) {
     if (choice.prompt_token_ids || !chunk) result["prompt_token_ids"] = prompt_ids_of(choice);
-    if (!chunk) result["prompt_logprobs"] = prompt_logprobs_of(choice.prompt_logprobs);
   }
   result["stop_reason"] = nullptr;
   if (const auto* text = std::get_if<std::string>(&choice.stopped_by)) result["stop_reason"] = *text;
@@ -194,13 +210,15 @@ std::string answer_body(const AnswerHeader& header, const std::vector<ChoicePiec
   body += ",\"choices\":[";
   for (const ChoicePiece& choice : choices) {
     if (&choice != &choices.front()) body += ',';
-    body += json_text(choice_of(header, choice, false));
+    const std::string text = json_text(choice_of(header, choice, false));
+    body += header.api == Api::kCompletions ? with_prompt_logprobs(text, choice) : text;
   }
   body += "],\"usage\":" + json_text(usage_of(usage));
+  body += '}';
   if (header.api == Api::kChat)  // it has one prompt
-    body += ",\"prompt_logprobs\":" + json_text(prompt_logprobs_of(choices.front().prompt_logprobs)) +
-            ",\"prompt_token_ids\":" + json_text(prompt_ids_of(choices.front()));
-  return with_receipt(body + '}', choices.back().receipt);
+    body = with_member(with_prompt_logprobs(std::move(body), choices.front()), "prompt_token_ids",
+                       json_text(prompt_ids_of(choices.front())));
+  return with_receipt(std::move(body), choices.back().receipt);
 }
 
 std::string role_chunk(const AnswerHeader& header, const ChoicePiece& choice, bool null_usage) {

@@ -36,15 +36,12 @@ struct TokenReport {
 // Returns the reports in the form that chats have them in.
 nlohmann::ordered_json chat_token_reports(const std::vector<TokenReport>& tokens);
 
-// What is reported of one place in a prompt: the token that is there first, then the most likely ones.
+// What is reported of a prompt: of each place but the first the token that is there, then the most likely ones.
 struct PromptReport {
-  struct Named {
-    std::int32_t token;
-    std::string bytes;
-    float logprob;
-    int rank;  // 1: the most likely
-  };
-  std::vector<Named> tokens;  // none for the first place
+  const std::vector<std::int32_t>* prompt = nullptr;  // not owned
+  std::vector<LogprobEntry> entries;                  // of the prompt's tokens 1, 2, ...
+  int most = 0;                                       // how many of the most likely ones
+  Tokenizer tokenizer;                                // names them
 };
 
 struct AnswerUsage {
@@ -61,11 +58,11 @@ struct ChoicePiece {
   std::string reasoning = {};
   std::vector<ToolCallPiece> calls = {};
   bool ends_in_calls = false;  // with finish: whether there are calls, and the last one is complete
-  std::optional<std::vector<TokenReport>> logprobs = {};          // none if they were not asked for
-  std::optional<std::vector<std::int32_t>> token_ids = {};        // likewise
-  const std::vector<std::int32_t>* prompt_token_ids = nullptr;    // in the first piece if ids were asked for; not owned
-  std::optional<std::vector<PromptReport>> prompt_logprobs = {};  // likewise
-  std::optional<AnswerUsage> usage = {};                          // chunks: of the choice so far, if that was asked for
+  std::optional<std::vector<TokenReport>> logprobs = {};        // none if they were not asked for
+  std::optional<std::vector<std::int32_t>> token_ids = {};      // likewise
+  const std::vector<std::int32_t>* prompt_token_ids = nullptr;  // in the first piece if ids were asked for; not owned
+  std::optional<PromptReport> prompt_logprobs = {};             // likewise
+  std::optional<AnswerUsage> usage = {};                        // chunks: of the choice so far, if that was asked for
   std::optional<FinishReason> finish = {};
   std::variant<std::monostate, std::string, std::int32_t> stopped_by =
       {};                    // a stop string, or an id that was asked for

@@ -248,8 +248,10 @@ TEST(CompletionRequest, ReadsWhichTokensLogprobsAreOf) {
               ElementsAre(3, 9));
   EXPECT_EQ(refusal_of("logprob_token_ids", "[3]"), "expected it only with logprobs");
   EXPECT_EQ(refusal_of("logprob_token_ids", "[561]"), "expected token ids in [0, 561), got 561");
-  EXPECT_EQ(refusal(R"({"prompt": "x", "logprobs": 1, "logprob_token_ids": [3], "echo": true, "max_tokens": 0})"),
-            "400 [logprob_token_ids] logprob_token_ids: expected max_tokens of at least 1 beside it, got 0");
+  EXPECT_EQ(
+      refusal(R"({"prompt": "x", "logprobs": 1, "logprob_token_ids": [3], "echo": true})"),
+      "400 [logprob_token_ids] logprob_token_ids: expected it without echo: it is of the answer's tokens, and not "
+      "of the prompt's");
 }
 
 TEST(CompletionRequest, RefusesWrongBiases) {
@@ -314,7 +316,10 @@ TEST(CompletionRequest, ReadsConstraintsInEveryForm) {
   EXPECT_EQ(constraint(R"("regex": "yes|no")"), regex);
   EXPECT_EQ(constraint(R"("structured_outputs": {"choice": ["yes", "no"]})"), choice);
   EXPECT_EQ(constraint(R"("guided_choice": ["yes", "no"])"), choice);
-  EXPECT_EQ(constraint(R"("structured_outputs": {})"), Constraint{});
+  EXPECT_EQ(constraint(R"("structured_outputs": {"json_object": false})"), Constraint{});
+  for (const char* nothing : {"{}", R"({"json":null})"})
+    EXPECT_EQ(refusal_of("structured_outputs", nothing),
+              std::string("expected a rule (json, json_object, regex, choice or grammar), got ") + nothing);
   const Constraint grammar{Kind::kGrammar, R"(root ::= "a")"};
   EXPECT_EQ(constraint(R"("structured_outputs": {"grammar": "root ::= \"a\""})"), grammar);
   for (const char* name : {"grammar", "guided_grammar", "ebnf"})
@@ -354,7 +359,10 @@ TEST(CompletionRequest, ReadsWhatIsReported) {
   EXPECT_EQ(r.sampling.logprobs, 1);
   EXPECT_EQ(parse(R"({"prompt": "x", "prompt_logprobs": 0})").sampling.prompt_logprobs, 0);
   EXPECT_EQ(parse(R"({"prompt": "x"})").sampling.prompt_logprobs, -1);
-  EXPECT_EQ(refusal_of("prompt_logprobs", "-1"), "expected an integer from 0 to 20, got -1");
+  EXPECT_EQ(refusal_of("prompt_logprobs", "-1"),
+            "expected at most 20 (--max-prompt-logprobs), got -1, which is the whole vocabulary of 561");
+  EXPECT_EQ(refusal_of("prompt_logprobs", "21"), "expected at most 20 (--max-prompt-logprobs), got 21");
+  EXPECT_EQ(refusal_of("prompt_logprobs", "-2"), "expected an integer from -1 to 2147483647, got -2");
   EXPECT_EQ(refusal(R"({"prompt": "x", "prompt_logprobs": 0, "stream": true})"),
             "400 [prompt_logprobs] prompt_logprobs: expected it only with stream = false");
   const auto streamed = [](const std::string& options) {
