@@ -157,7 +157,7 @@ void GrammarMatcher::fill_mask(std::span<std::uint64_t> bits) const {
   if (!key.empty()) key.push_back(reinterpret_cast<std::uintptr_t>(table_.get()));
   if (const auto* known = grammar_->masks.find(key)) {
     std::ranges::copy(*known, mask.begin());
-  } else if (RuleMask(*table_, stacks, mask).fill(state_->open) && !key.empty()) {
+  } else if (RuleMask(grammar_->program, *table_, stacks, mask).fill(state_->open) && !key.empty()) {
     grammar_->masks.add(std::move(key), mask);
   }
 }

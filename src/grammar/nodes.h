@@ -1,6 +1,8 @@
 // The nodes that a schema or a grammar of rules is compiled to. Private to this folder.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <memory>
@@ -84,7 +86,10 @@ struct GrammarProgram {
   std::vector<GrammarNode> nodes;
   std::vector<std::shared_ptr<const ByteAutomaton>> automata;
   NodeId root = 0;
-  bool of_rules = false;      // whether the root is a RuleNode
+  bool of_rules = false;  // whether the root is a RuleNode
+  // Rules: bytes of one class are told apart by no automaton.
+  std::array<std::uint8_t, 256> byte_class = {};
+  std::size_t byte_classes = 0;
   bool allows_empty = false;  // whether the empty text is allowed
 };
 

@@ -68,6 +68,7 @@ class RuleCompiler {
     program_.nodes.push_back({ChoiceNode{{1}}, kUnreachable});
     for (std::uint32_t i = 0; i < called_.size(); ++i) program_.nodes.push_back({RuleNode{i}, kUnreachable});
     finish_rules(program_, automata_);
+    set_byte_classes();
     for (ByteAutomaton& one : automata_)
       program_.automata.push_back(std::make_shared<const ByteAutomaton>(std::move(one)));
     program_.of_rules = true;
@@ -168,6 +169,18 @@ class RuleCompiler {
       return make_automaton(nfa, start, end, /*quoted=*/false, {}, budget_);
     } catch (const Error& error) {
       fail("{}in the rule {}, {}", set_.rules[rule].where, short_name(set_.rules[rule].name), error.what());
+    }
+  }
+
+  void set_byte_classes() {
+    for (const ByteAutomaton& rule : automata_) {
+      std::map<std::pair<std::uint8_t, std::uint8_t>, std::uint8_t> finer;
+      for (unsigned byte = 0; byte < 256; ++byte)
+        program_.byte_class[byte] = finer
+                                        .try_emplace({program_.byte_class[byte], rule.byte_class[byte]},
+                                                     static_cast<std::uint8_t>(finer.size()))
+                                        .first->second;
+      program_.byte_classes = finer.size();
     }
   }
 

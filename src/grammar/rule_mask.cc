@@ -9,18 +9,19 @@ std::uint32_t RuleMask::number_of(std::vector<Stack> stacks) {
   for (const Stack& stack : stacks) key.emplace_back(rule_state(stack), stack.below);
   const auto [found, added] = numbers_.try_emplace(std::move(key), static_cast<std::uint32_t>(readings_.size()));
   if (added) {
-    readings_.push_back({std::move(stacks)});
+    readings_.push_back({std::move(stacks), std::vector(program_.byte_classes, kUnknown)});
     stacks_.compared += kPerReadings;
   }
   return found->second;
 }
 
 std::uint32_t RuleMask::step(std::uint32_t from, std::uint8_t byte) {
-  if (readings_[from].next[byte] == kUnknown) {
+  const std::uint8_t byte_class = program_.byte_class[byte];
+  if (readings_[from].next[byte_class] == kUnknown) {
     const std::uint32_t to = number_of(stacks_.step_rules(readings_[from].stacks, byte));
-    readings_[from].next[byte] = to;
+    readings_[from].next[byte_class] = to;
   }
-  return readings_[from].next[byte];
+  return readings_[from].next[byte_class];
 }
 
 bool RuleMask::spent() const {

@@ -1,7 +1,7 @@
 // Computes which tokens may follow in a text of rules. Private to this folder.
 //
 // All tokens are walked through at once, and what has been open before a byte says what is open behind it, whichever
-// token it is in: so a step is made once for each byte and each list of stacks, of which there are few.
+// token it is in: so a step is made once for each class of bytes and each list of stacks, of which there are few.
 #pragma once
 
 #include <cstdint>
@@ -17,18 +17,18 @@ namespace foe {
 
 class RuleMask {
  public:
-  RuleMask(const TokenTable& table, Stacks& stacks, std::span<std::uint64_t> bits)
-      : table_(table), stacks_(stacks), bits_(bits) {}
+  RuleMask(const GrammarProgram& program, const TokenTable& table, Stacks& stacks, std::span<std::uint64_t> bits)
+      : program_(program), table_(table), stacks_(stacks), bits_(bits) {}
 
   // Sets the bits of the tokens that may follow with some of the stacks, and leaves Stacks as they were. Returns
   // whether these are all: of a very ambiguous grammar some may be left out.
   bool fill(const std::vector<Stack>& open);
 
  private:
-  // Stacks that are open together, and by byte the number of those that they become: 0 are none.
+  // Stacks that are open together, and by class of bytes the number of those that they become: 0 are none.
   struct Readings {
     std::vector<Stack> stacks;
-    std::vector<std::uint32_t> next = std::vector<std::uint32_t>(256, kUnknown);
+    std::vector<std::uint32_t> next;
   };
   static constexpr std::uint32_t kUnknown = 0xffffffff;
   // Steps of stacks, of which a new list of stacks counts as some: these take some milliseconds.
@@ -38,6 +38,7 @@ class RuleMask {
   std::uint32_t step(std::uint32_t from, std::uint8_t byte);
   bool spent() const;
 
+  const GrammarProgram& program_;
   const TokenTable& table_;
   Stacks& stacks_;
   std::span<std::uint64_t> bits_;
