@@ -60,6 +60,10 @@ struct CommCounters {
   }
 };
 
+// Over several nodes a broadcast's first message has so many words: its length and its beginning. For a decode step
+// that is all of it, so one exchange is enough.
+inline constexpr std::size_t kBroadcastHead = 1024;
+
 // Owns floats from Communicator::allocate_terms(). It may outlive the Communicator.
 struct TermBuffer {
   std::shared_ptr<float> floats;  // aligned like an AlignedBuffer

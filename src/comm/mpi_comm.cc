@@ -70,9 +70,7 @@ std::unique_ptr<Communicator> MpiComm::make_part(std::span<const int> part_ranks
 
 void MpiComm::do_broadcast(std::vector<std::int32_t>& message) {
   require_usable();
-  // The head carries the length and the beginning of the message. For a decode step that is all of it, so one exchange
-  // is enough.
-  constexpr int kHead = 1024;
+  constexpr int kHead = kBroadcastHead;
   head_.resize(kHead);
   head_[0] = static_cast<std::int32_t>(message.size());
   if (rank_ == 0) std::copy_n(message.data(), std::min<std::size_t>(message.size(), kHead - 1), head_.data() + 1);

@@ -200,8 +200,16 @@ Batch rows_of(const Batch& batch, int begin, int end) {
   return pieces_of(batch, pieces);
 }
 
+std::size_t encoded_words(const Batch& batch) {
+  std::size_t words = 2;
+  for (const auto array : kArrays) words += 1 + (batch.*array).size();
+  if (!batch.route_rows.empty()) words += 4 + batch.route.experts_TLK.size() + batch.route.weights_TLK.size();
+  return words + (batch.prompt_lengths.empty() ? 0 : 1 + batch.prompt_lengths.size());
+}
+
 std::vector<std::int32_t> encode(const Batch& batch) {
   std::vector<std::int32_t> message{batch.layers.begin, batch.layers.end};
+  message.reserve(encoded_words(batch));
   for (const auto array : kArrays) append(message, batch.*array);
   if (!batch.route_rows.empty()) append(message, batch.route);
   if (!batch.prompt_lengths.empty()) append(message, batch.prompt_lengths);  // of few models: no word in others

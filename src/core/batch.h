@@ -81,6 +81,8 @@ Batch rows_of(const Batch& batch, int begin, int end);
 // message is not a batch that a model with so many layers and tokens can run on `owners` members with `kv_blocks`
 // blocks each. (What its route says of experts is for check_route() in model/routes.h.)
 std::vector<std::int32_t> encode(const Batch& batch);
+// Returns how long that message is.
+std::size_t encoded_words(const Batch& batch);
 Batch decode(std::span<const std::int32_t> message, int num_layers, int vocab_size, int kv_blocks, int owners);
 
 }  // namespace foe

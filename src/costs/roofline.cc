@@ -43,10 +43,11 @@ Work experts_work(const ModelConfig& c, int layer, const Share& share, int membe
 
 }  // namespace
 
-MatrixElements matrix_elements(const ModelConfig& c, const Share& share) {
-  MatrixElements elements;
+std::vector<MatrixElements> matrix_elements_by_layer(const ModelConfig& c, const Share& share) {
+  std::vector<MatrixElements> layers(c.num_layers() + 1);
   const TensorTable table(c);
   for (const ModelTensor& row : table.rows()) {
+    MatrixElements& elements = row.layer >= 0 ? layers[row.layer] : layers.back();
     const std::int64_t size = part_of(row, c, share).size();
     if (row.format == TensorFormat::kAttention)
       elements.attention += size;
@@ -57,7 +58,18 @@ MatrixElements matrix_elements(const ModelConfig& c, const Share& share) {
     else if (std::ranges::find(kRouterRoles, row.role) != std::end(kRouterRoles))
       elements.router += size;
   }
-  return elements;
+  return layers;
+}
+
+MatrixElements matrix_elements(const ModelConfig& c, const Share& share) {
+  MatrixElements sum;
+  for (const MatrixElements& layer : matrix_elements_by_layer(c, share)) {
+    sum.attention += layer.attention;
+    sum.router += layer.router;
+    sum.experts += layer.experts;
+    sum.head += layer.head;
+  }
+  return sum;
 }
 
 Work& Work::operator+=(const Work& other) {

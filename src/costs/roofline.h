@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "core/model_config.h"
 #include "kernels/formats/kv_format.h"
@@ -26,6 +27,8 @@ struct MatrixElements {
   }
 };
 MatrixElements matrix_elements(const ModelConfig& config, const Share& share);
+// The same by layer, and behind the last layer what is in none: the head.
+std::vector<MatrixElements> matrix_elements_by_layer(const ModelConfig& config, const Share& share);
 
 struct Work {
   double bytes = 0;  // read from memory, each byte once

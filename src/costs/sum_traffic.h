@@ -1,4 +1,4 @@
-// How much a sum over ranks sends, computed without running any ranks.
+// How much sums over ranks and broadcasts send, computed without running any ranks.
 #pragma once
 
 #include <cstddef>
@@ -15,6 +15,9 @@ struct SumTraffic {
   std::uint64_t bytes = 0;
   std::uint64_t node_bytes = 0;
 
+  SumTraffic operator+(const SumTraffic& o) const {
+    return {messages + o.messages, bytes + o.bytes, node_bytes + o.node_bytes};
+  }
   friend bool operator==(const SumTraffic&, const SumTraffic&) = default;
 };
 
@@ -22,5 +25,10 @@ struct SumTraffic {
 // rank r.
 SumTraffic sum_traffic(const SumPlan& plan, const std::vector<int>& nodes, int rank, std::size_t count,
                        Wire wire = Wire::kF32);
+
+// Returns what `rank` sends in Communicator::broadcast() of so many words. Over several nodes, MPI's first message has
+// the length and the beginning of what follows in a second one; `threads` says that ranks are threads of one process
+// that only pretend to be on several nodes.
+SumTraffic broadcast_traffic(const std::vector<int>& nodes, int rank, std::size_t words, bool threads = false);
 
 }  // namespace foe

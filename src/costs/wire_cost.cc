@@ -4,77 +4,60 @@
 
 #include "costs/expert_traffic.h"
 #include "kernels/rows/candidates.h"
+#include "placement/step_parts.h"
 
 namespace foe {
 namespace {
 
-void add_expert_exchanges(const ModelConfig& config, const Placement& placement, int rank,
-                          const ExchangeOptions& options, int sequences, WireCost& cost) {
-  const int own = placement.ranks[rank].member, others = placement.members - 1;
-  const auto sum_bytes = static_cast<double>(wire_bytes(options.wire, config.hidden_size));
-  for (int layer = 0; layer < config.num_layers(); ++layer) {
-    if (config.experts(layer).dense() || !placement.ranks[rank].runs(layer)) continue;
-    const ExpectedTraffic traffic =
-        expected_traffic(config, layer, experts_of_members(placement, rank, layer), options.dispatch);
-    double rows = 0;
-    for (int m = 0; m < placement.members; ++m)
-      if (m != own) rows += traffic.rows[m];
-    cost.all_to_all_calls += 2;
-    cost.dispatch_bytes += sequences * rows * static_cast<double>(dispatched_row_bytes(config, layer, options));
-    cost.return_bytes += sequences * others * traffic.sums[own] * sum_bytes;
-  }
+void add_rows_to_experts(const ModelConfig& config, const Placement& placement, int rank, int layer,
+                         const ExchangeOptions& options, int sequences, WireCost& cost) {
+  const ExpectedTraffic traffic =
+      expected_traffic(config, layer, experts_of_members(placement, rank, layer), options.dispatch);
+  double rows = 0;
+  for (int m = 0; m < placement.members; ++m)
+    if (m != placement.ranks[rank].member) rows += traffic.rows[m];
+  cost.dispatch_bytes += sequences * rows * static_cast<double>(dispatched_row_bytes(config, layer, options));
+  cost.return_bytes += sequences * (placement.members - 1) * traffic.sums[placement.ranks[rank].member] *
+                       static_cast<double>(wire_bytes(options.wire, config.hidden_size));
 }
 
-void add_key_exchanges(const ModelConfig& config, const Placement& placement, int rank, KvType kv_type, int sequences,
-                       WireCost& cost) {
-  const Share& share = placement.ranks[rank];
-  const KvShape shape{share.kv_heads.size(), config.heads().key_width, config.heads().head_value_width(), kv_type};
-  const Range layers{share.stage_layers.begin, std::min(share.stage_layers.end, config.num_layers())};
-  cost.all_to_all_calls += layers.size();
-  cost.key_bytes +=
-      std::uint64_t{1} * layers.size() * sequences * (placement.members - 1) * shape.position_wire_bytes();
-}
-
-void add_sums(const ModelConfig& config, const Placement& placement, const std::vector<int>& nodes, int rank, Wire wire,
-              std::size_t sequences, WireCost& cost) {
-  // The ranks with the same sequences, in the order of their terms (RankGrid::groups).
+void add_exchanges(const ModelConfig& config, const Placement& placement, const std::vector<int>& nodes, int rank,
+                   const ExchangeOptions& options, int sequences, KvType kv_type, WireCost& cost) {
   const Share& own = placement.ranks[rank];
-  std::vector<int> column;
-  for (int r = 0; r < static_cast<int>(placement.ranks.size()); ++r)
-    if (const Share& share = placement.ranks[r];
-        !share.idle() && share.member == own.member && share.stage == own.stage)
-      column.push_back(r);
-  std::stable_sort(column.begin(), column.end(),
-                   [&](int a, int b) { return placement.ranks[a].groups.begin < placement.ranks[b].groups.begin; });
-  std::vector<int> column_nodes;
-  for (const int r : column) column_nodes.push_back(nodes[r]);
-  const int place = static_cast<int>(std::find(column.begin(), column.end(), rank) - column.begin());
-  const SumPlan attention(placement.attention_begin);
-  const auto add = [&](const SumPlan& plan, int calls, std::size_t floats, Wire how) {
-    const SumTraffic one = sum_traffic(plan, column_nodes, place, floats, how);
-    const auto times = static_cast<std::uint64_t>(calls);
-    cost.sum_calls += calls;
-    cost.sums.messages += times * one.messages;
-    cost.sums.bytes += times * one.bytes;
-    cost.sums.node_bytes += times * one.node_bytes;
+  const SumRanks ranks = ranks_of_sums(placement, nodes, rank);
+  const auto add_sum = [&](const std::vector<int>& begin, std::size_t floats, Wire wire) {
+    const SumTraffic one = sum_traffic(SumPlan(begin), ranks.nodes, ranks.place, floats, wire);
+    ++cost.sum_calls;
+    cost.sums = cost.sums + one;
   };
-  const int L = config.num_layers();
-  const std::size_t floats = sequences * config.hidden_size;
-  for (int layer = 0; layer < L; ++layer) {
-    if (!own.runs(layer)) continue;
-    if (config.syncs(layer)) add(attention, 1, floats, wire);
-    if (config.federated()) continue;
-    add(SumPlan(placement.expert_begin[layer]), 1, floats, wire);
-    // QK-norm over heads that are split over ranks adds a sum of two floats for each token.
-    if (config.heads().qk_norm == QkNorm::kFull) add(attention, 1, 2 * sequences, Wire::kF32);
+  const std::size_t floats = static_cast<std::size_t>(sequences) * config.hidden_size;
+  const Range layers{own.stage_layers.begin, std::min(own.stage_layers.end, config.num_layers())};
+  for (const StepStage& stage : step_stages(config, placement, layers)) {
+    if (stage.kind == StageKind::kAttention && sums_squares(config, placement))
+      add_sum(placement.attention_begin, 2 * static_cast<std::size_t>(sequences), Wire::kF32);
+    switch (exchange_of(config, placement, stage)) {
+      case StageExchange::kNone:
+        break;
+      case StageExchange::kAttentionSum:
+        add_sum(placement.attention_begin, floats, options.wire);
+        break;
+      case StageExchange::kExpertSum:
+        add_sum(placement.expert_begin[stage.layer], floats, options.wire);
+        break;
+      case StageExchange::kKeys:
+        ++cost.all_to_all_calls;
+        cost.key_bytes += std::uint64_t{1} * sequences * (placement.members - 1) *
+                          kv_shape(config, own, kv_type).position_wire_bytes();
+        break;
+      case StageExchange::kDispatch:
+        ++cost.all_to_all_calls;
+        add_rows_to_experts(config, placement, rank, stage.layer, options, sequences, cost);
+        break;
+      case StageExchange::kReturn:  // its bytes are those of the dispatch before
+        ++cost.all_to_all_calls;
+        break;
+    }
   }
-  // The terms of a federated model's last sum are groups, as are those of attention's.
-  if (own.runs(L - 1) && config.has_pending_updates(L)) add(attention, 1, floats, wire);
-}
-
-std::uint64_t gathered_bytes(Wire wire, std::size_t rows, int part, int candidates) {
-  if (candidates == 0) return wire_bytes(wire, rows * part);
-  return rows * std::min(candidates, part) * sizeof(Candidate);
 }
 
 // Each micro-batch takes its rows from the stage before, and gives as many to the next one. The last one gives what is
@@ -104,14 +87,28 @@ void add_messages(const ModelConfig& config, const Placement& placement, const s
 
 }  // namespace
 
+std::uint64_t gathered_bytes(Wire wire, std::size_t rows, int part, int candidates) {
+  if (candidates == 0) return wire_bytes(wire, rows * part);
+  return rows * std::min(candidates, part) * sizeof(Candidate);
+}
+
+SumRanks ranks_of_sums(const Placement& placement, const std::vector<int>& nodes, int rank) {
+  SumRanks sums{.ranks = ranks_of_sums(placement, rank), .nodes = {}, .place = 0};
+  for (const int r : sums.ranks) sums.nodes.push_back(nodes[r]);
+  sums.place = static_cast<int>(std::ranges::find(sums.ranks, rank) - sums.ranks.begin());
+  return sums;
+}
+
+KvShape kv_shape(const ModelConfig& config, const Share& share, KvType type) {
+  return {share.kv_heads.size(), config.heads().key_width, config.heads().head_value_width(), type};
+}
+
 WireCost decode_wire_cost(const ModelConfig& config, const Placement& placement, const std::vector<int>& nodes,
                           int rank, const ExchangeOptions& options, int sequences, int candidates, KvType kv_type) {
   const Share& share = placement.ranks[rank];
   WireCost cost;
   if (share.idle()) return cost;
-  if (placement.group_ranks() > 1) add_sums(config, placement, nodes, rank, options.wire, sequences, cost);
-  if (placement.members > 1) add_expert_exchanges(config, placement, rank, options, sequences, cost);
-  if (placement.split_sequences) add_key_exchanges(config, placement, rank, kv_type, sequences, cost);
+  add_exchanges(config, placement, nodes, rank, options, sequences, kv_type, cost);
   if (placement.stages > 1)
     add_messages(config, placement, nodes, rank, options.wire, sequences, candidates, cost);
   else if (rank != 0)

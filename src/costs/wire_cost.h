@@ -34,4 +34,18 @@ WireCost decode_wire_cost(const ModelConfig& config, const Placement& placement,
                           int rank, const ExchangeOptions& options = {}, int sequences = 1, int candidates = 1,
                           KvType kv_type = KvType::kBF16);
 
+// The ranks that add together in the sums of `rank`, in the order of their terms, their nodes, and which of them it is.
+struct SumRanks {
+  std::vector<int> ranks, nodes;
+  int place = 0;
+};
+SumRanks ranks_of_sums(const Placement& placement, const std::vector<int>& nodes, int rank);
+
+// Returns the bytes in which a rank sends rank 0 what is wanted of so many rows of its `part` of the vocabulary: so
+// many candidates of each or, if that is 0, all logits.
+std::uint64_t gathered_bytes(Wire wire, std::size_t rows, int part, int candidates);
+
+// Returns the shape of the KV blocks of a rank.
+KvShape kv_shape(const ModelConfig& config, const Share& share, KvType type);
+
 }  // namespace foe

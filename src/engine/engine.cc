@@ -13,41 +13,37 @@ namespace {
 // The first word of every broadcast.
 enum Order : std::int32_t { kStop, kHeartbeat, kReportCounters, kReportLoad, kRun };
 
-int kv_blocks(const Model& model, const EngineOptions& options) {
-  const int tokens = options.kv_tokens > 0 ? options.kv_tokens : model.config.max_position_embeddings;
-  return (tokens + kKvBlock - 1) / kKvBlock;
-}
-
-// A record of routes is gathered at the end of each step, by all ranks together.
-int lanes(const Model& model, const EngineOptions& options) {
-  return options.record.routes ? 1 : model.placement.stages;
-}
-
 int max_sampled(const EngineOptions& options) {
   return std::max({options.max_sampled, options.max_sequences, options.max_draft + 1});
 }
 
 }  // namespace
 
+SchedulerLimits scheduler_limits(const ModelConfig& config, const Placement& placement, const EngineOptions& options) {
+  const int tokens = options.kv_tokens > 0 ? options.kv_tokens : config.max_position_embeddings;
+  return {.kv_blocks = blocks_for(tokens),
+          .max_tokens = options.max_batch_tokens,
+          .max_sequences = options.max_sequences,
+          .max_sampled = max_sampled(options),
+          .max_positions = config.max_position_embeddings,
+          .alike_positions = alike_positions(config),
+          .max_draft = options.max_draft,
+          .owners = placement.owners(),
+          // A record of routes is gathered at the end of each step, by all ranks together.
+          .lanes = options.record.routes ? 1 : placement.stages,
+          .prefix_caching = !options.record.routes};
+}
+
 Engine::Engine(Model model, Communicator& comm, const EngineOptions& options)
     : model_(std::move(model)),
       comm_(comm),
       grid_(model_.placement, comm, options.exchange.overlap),
       pool_(options.threads, options.pinned),
-      kv_(model_.own_layers(), lanes(model_, options) * kv_blocks(model_, options),
+      scheduler_(scheduler_limits(model_.config, model_.placement, options)),
+      kv_(model_.own_layers(), scheduler_.limits().lanes * scheduler_.limits().kv_blocks,
           model_.kv_shape(options.kv_type, options.attention)),
       activations_(model_, grid_.across_groups(), options.max_batch_tokens, max_sampled(options), options.exchange,
                    options.record),
-      scheduler_({.kv_blocks = kv_blocks(model_, options),
-                  .max_tokens = options.max_batch_tokens,
-                  .max_sequences = options.max_sequences,
-                  .max_sampled = max_sampled(options),
-                  .max_positions = model_.config.max_position_embeddings,
-                  .alike_positions = alike_positions(model_.config),
-                  .max_draft = options.max_draft,
-                  .owners = owners(),
-                  .lanes = lanes(model_, options),
-                  .prefix_caching = !options.record.routes}),
       sampler_(model_.config.vocab_size, pool_),
       timeout_s_(options.timeout_s) {
   FOE_CHECK(options.max_draft == 0 || !options.record.routes, "{} tokens to guess, and a record", options.max_draft);

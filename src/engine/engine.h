@@ -49,6 +49,9 @@ struct EngineOptions {
   bool warms_up = false;
 };
 
+// Returns the limits of the scheduler of an engine with these options.
+SchedulerLimits scheduler_limits(const ModelConfig& config, const Placement& placement, const EngineOptions& options);
+
 // The message for a request whose logits are not finite. Weights are checked when they are packed, so the possible
 // causes are a damaged converted folder, whose weights are not packed again, and numbers beyond the largest float.
 inline constexpr const char* kNotFinite =
@@ -123,9 +126,9 @@ class Engine {
   Communicator& comm_;
   RankGrid grid_;
   ThreadPool pool_;
+  Scheduler scheduler_;
   KvCache kv_;
   Activations activations_;
-  Scheduler scheduler_;
   BatchSampler sampler_;
   RouteRecorder recorder_;
   std::vector<std::int64_t> failed_, started_;  // by the last step

@@ -34,7 +34,7 @@ void RouteRecorder::take(const Model& model, const Batch& batch, std::span<const
     }
   own_.clear();
   if (counts[comm.rank()] > 0)
-    for (int half = 0; half < (a.overlaps(batch.num_tokens()) ? 2 : 1); ++half)
+    for (int half = 0; half < step_parts(model.config, placement, batch, a.overlap()).halves; ++half)
       own_.insert(own_.end(), a.states[half].record_TW.begin(), a.states[half].record_TW.end());
   all_.resize(comm.rank() == 0 ? std::accumulate(counts.begin(), counts.end(), std::size_t{0}) : 0);
   comm.gather(own_, counts, all_.data());

@@ -18,12 +18,9 @@
 #include "model/model.h"
 #include "model/routes.h"
 #include "model/routing.h"
+#include "placement/step_parts.h"
 
 namespace foe {
-
-// With --overlap, batches of at least so many tokens run as two halves. In smaller batches the exchanges are too short
-// for what halving costs: the weights of every expert are read twice.
-inline constexpr int kOverlapTokens = 128;
 
 // Attention's inputs are normalised and projected in blocks of so many tokens, which stay in a cache in between.
 inline constexpr int kInputBlock = 192;
@@ -128,7 +125,7 @@ struct Activations {
   // Collective over `across_groups`, which sums terms: RankGrid::across_groups().
   Activations(const Model& model, Communicator& across_groups, int max_tokens, int max_sampled,
               const ExchangeOptions& options = {}, const RecordOptions& recorded = {});
-  bool overlaps(int tokens) const { return states.size() == 2 && tokens >= kOverlapTokens; }
+  bool overlap() const { return states.size() == 2; }
   std::size_t bytes() const;
 };
 

@@ -39,6 +39,7 @@
 #include "model/pipeline.h"
 #include "model/products.h"
 #include "model/routes.h"
+#include "placement/step_parts.h"
 
 namespace foe {
 namespace {
@@ -135,30 +136,36 @@ void score(Step& s, int) {
   finish_logits(model, s.pool, scored, logits_Sv);
 }
 
-std::vector<Stage> stages_of(const Model& model, Range layers, bool rows_travel, ForwardStats& stats) {
+// The functions of the stages, each with the stats of the part that it belongs to.
+std::vector<Stage> functions_of(const Model& model, Range layers, ForwardStats& stats) {
+  const bool split = model.placement.split_sequences;
   std::vector<Stage> stages;
-  for (int layer = layers.begin; layer < layers.end; ++layer) {
+  for (const auto& [kind, layer] : step_stages(model.config, model.placement, layers)) {
     LayerStats& part = stats.layers[layer];
-    const auto add_attention_stages = [&] {
-      if (model.placement.split_sequences) stages.push_back({begin_keys, finish_keys, layer, &part.attention});
-      stages.push_back({model.placement.split_sequences ? begin_attending : begin_attention, finish_attention, layer,
-                        &part.attention});
-    };
-    // The sum at the end of attention takes the updates of a federation's parallel experts with it.
-    const bool behind_experts = model.config.federated() && model.config.experts_block(layer).parallel;
-    if (!behind_experts) add_attention_stages();
-    if (rows_travel && !model.config.experts(layer).dense()) {
-      stages.push_back({begin_dispatch, finish_dispatch, layer, &part.experts});
-      stages.push_back({begin_return, finish_return, layer, &part.experts});
-    } else {
-      stages.push_back({begin_experts, finish_experts, layer, &part.experts});
+    switch (kind) {
+      case StageKind::kKeys:
+        stages.push_back({begin_keys, finish_keys, layer, &part.attention});
+        break;
+      case StageKind::kAttention:
+        stages.push_back({split ? begin_attending : begin_attention, finish_attention, layer, &part.attention});
+        break;
+      case StageKind::kExperts:
+        stages.push_back({begin_experts, finish_experts, layer, &part.experts});
+        break;
+      case StageKind::kDispatch:
+        stages.push_back({begin_dispatch, finish_dispatch, layer, &part.experts});
+        break;
+      case StageKind::kReturn:
+        stages.push_back({begin_return, finish_return, layer, &part.experts});
+        break;
+      case StageKind::kLastSum:
+        stages.push_back({begin_last_sum, finish_last_sum, layer, &stats.last_sum});
+        break;
+      case StageKind::kScoring:
+        stages.push_back({score, nullptr, layer, &stats.scoring});
+        break;
     }
-    if (behind_experts) add_attention_stages();
   }
-  if (layers.end < model.config.num_layers()) return stages;
-  if (model.config.has_pending_updates(layers.end))
-    stages.push_back({begin_last_sum, finish_last_sum, layers.end - 1, &stats.last_sum});
-  stages.push_back({score, nullptr, 0, &stats.scoring});
   return stages;
 }
 
@@ -172,7 +179,7 @@ void run_layers(const Model& model, const Batch& batch, KvCache& kv, Activations
   const RankGrid::Scope scope(grid);  // after an Error no exchange may go on that uses them
   std::fill(a.stats.layers.begin(), a.stats.layers.end(), LayerStats{});
   a.stats.last_sum = a.stats.passing = a.stats.scoring = {};
-  const std::vector<Stage> stages = stages_of(model, layers, a.states.front().exchange.has_value(), a.stats);
+  const std::vector<Stage> stages = functions_of(model, layers, a.stats);
   for (std::vector<Step>& halves : steps) {
     for (Step& s : halves) {
       s.observer = observer;

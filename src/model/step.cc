@@ -4,38 +4,14 @@
 #include <utility>
 
 #include "kernels/rows/rows.h"
-#include "placement/deal.h"
+#include "placement/step_parts.h"
 
 namespace foe {
-
-namespace {
-
-// How a batch is cut into parts that run one after the other, or beside each other.
-struct Parts {
-  int micro_batches, halves;
-
-  std::int64_t count() const { return std::int64_t{1} * micro_batches * halves; }
-};
-
-Parts parts_of(const Model& model, const Batch& batch, const Activations& a) {
-  // What a range of layers leaves for the next one is kept of one micro-batch only.
-  const bool all_layers = batch.layers.begin == 0 && batch.layers.end >= model.config.num_layers();
-  return {all_layers ? micro_batches(model.placement, batch.num_tokens()) : 1, a.overlaps(batch.num_tokens()) ? 2 : 1};
-}
-
-// Returns the pieces of part `i` of the batch, where members split sequences.
-std::vector<Piece> dealt(const Model& model, const Batch& batch, const Parts& parts, std::int64_t i) {
-  const int T = batch.num_tokens();
-  return deal_rows(batch, {cut_of_rows(T, parts.count(), i), cut_of_rows(T, parts.count(), i + 1)},
-                   model.placement.members, row_cost_in_keys(model.config));
-}
-
-}  // namespace
 
 std::vector<std::vector<Step>> make_steps(const Model& model, const Batch& batch, KvCache& kv, Activations& a,
                                           RankGrid& grid, ThreadPool& pool) {
   const bool split = model.placement.split_sequences;
-  const Parts parts = parts_of(model, batch, a);
+  const StepParts parts = step_parts(model.config, model.placement, batch, a.overlap());
   Batch own;
   if (!split) own = a.states.front().exchange ? part_of(batch, model.share().member) : batch;
   std::vector<std::vector<Step>> steps(parts.micro_batches);
@@ -44,7 +20,7 @@ std::vector<std::vector<Step>> make_steps(const Model& model, const Batch& batch
     const auto half = static_cast<int>(i % parts.halves);
     Batch all, part;
     if (split) {
-      all = pieces_of(batch, dealt(model, batch, parts, i));
+      all = pieces_of(batch, pieces_of_part(model.config, model.placement, batch, parts, i));
       part = part_of(all, model.share().member);
     } else {
       const int end = cut_of_rows(own.num_tokens(), parts.count(), i + 1);
@@ -65,14 +41,9 @@ std::vector<std::vector<Step>> make_steps(const Model& model, const Batch& batch
 RowsByMember rows_by_member(const Model& model, const Batch& batch, const Activations& a) {
   RowsByMember by{.rows = {}, .begin = {0}};
   std::vector<std::vector<Piece>> pieces;
-  if (model.placement.split_sequences) {
-    const Parts parts = parts_of(model, batch, a);
-    for (std::int64_t i = 0; i < parts.count(); ++i) pieces.push_back(dealt(model, batch, parts, i));
-  } else {
-    pieces.emplace_back();
-    for (int s = 0; s < batch.num_sequences(); ++s)
-      pieces[0].push_back({batch.sequence_begin[s], batch.sequence_begin[s + 1], batch.sequence_owner[s]});
-  }
+  const StepParts parts = step_parts(model.config, model.placement, batch, a.overlap());
+  for (std::int64_t i = 0; i < parts.count(); ++i)
+    pieces.push_back(pieces_of_part(model.config, model.placement, batch, parts, i));
   for (int member = 0; member < model.placement.members; ++member) {
     for (const std::vector<Piece>& part : pieces)
       for (const Piece& piece : part)

@@ -50,7 +50,7 @@ struct Step {
 };
 
 // Returns what this rank runs of the batch, all of it, the sequences that it owns, or the rows that it is dealt: the
-// micro-batches in their order, each of which is one step or, if a.overlaps(), two halves.
+// micro-batches in their order, each of which is one step or two halves (step_parts()).
 std::vector<std::vector<Step>> make_steps(const Model& model, const Batch& batch, KvCache& kv, Activations& a,
                                           RankGrid& grid, ThreadPool& pool);
 

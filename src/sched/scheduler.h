@@ -95,6 +95,7 @@ class Scheduler {
 
   bool contains(std::int64_t id) const { return sequences_.contains(id); }
   bool idle() const { return sequences_.empty(); }
+  const SchedulerLimits& limits() const { return limits_; }
   int lanes() const { return limits_.lanes; }
   int num_running() const { return static_cast<int>(running_.size()); }
   int num_waiting() const { return static_cast<int>(waiting_.size()); }

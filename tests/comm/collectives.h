@@ -177,11 +177,20 @@ inline std::vector<std::int32_t> random_message(std::size_t length, std::uint64_
   return message;
 }
 
-// Checks that broadcast() replaces what the other ranks had.
+// Whether ranks are threads of one process, even where they pretend to be on several nodes.
+inline bool ranks_are_threads = true;
+
+// Checks that broadcast() replaces what the other ranks had, and sends what broadcast_traffic() predicts.
 inline void check_broadcast(Communicator& comm, std::size_t length, std::uint64_t seed) {
   const auto expected = random_message(length, seed);
   auto message = comm.rank() == 0 ? expected : random_message(seed % 100, seed + comm.rank());
+  const CommCounter before = comm.counters().broadcast;
   comm.broadcast(message);
+  const CommCounter sent = comm.counters().broadcast - before;
+  const SumTraffic predicted = broadcast_traffic(comm.nodes(), comm.rank(), length, ranks_are_threads);
+  EXPECT_EQ(sent.messages, predicted.messages);
+  EXPECT_EQ(sent.bytes, predicted.bytes);
+  EXPECT_EQ(sent.node_bytes, predicted.node_bytes);
   EXPECT_TRUE(message == expected) << "rank " << comm.rank() << " of " << comm.size() << ": " << length << " words";
 }
 

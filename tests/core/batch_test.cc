@@ -91,6 +91,7 @@ TEST(Batch, KeepsLengthsOfPrompts) {
   EXPECT_EQ(part_of(batch, 2).prompt_lengths, (Lengths{500, 0}));
   EXPECT_EQ(rows_of(batch, 2, 5).prompt_lengths, (Lengths{500, 0}));
   EXPECT_EQ(encode(batch).size(), encode(three_sequences()).size() + 4);
+  EXPECT_EQ(encode(batch).size(), encoded_words(batch));
   auto message = encode(batch);
   message.back() = -1;
   EXPECT_THROW(decode(message, kLayers, kVocab, kBlocks, kOwners), Error);
@@ -230,8 +231,10 @@ TEST(Batch, RoutesThePositionsThatARouteHas) {
 }
 
 TEST(Batch, RoundTrip) {
-  for (const Batch& batch : {Batch(), three_sequences(), routed_sequences()})
+  for (const Batch& batch : {Batch(), three_sequences(), routed_sequences()}) {
     expect_equal(decode(encode(batch), kLayers, kVocab, kBlocks, kOwners), batch);
+    EXPECT_EQ(encode(batch).size(), encoded_words(batch));
+  }
 }
 
 // A way to spoil a batch, and what the error must say.

@@ -153,6 +153,7 @@ int main(int argc, char** argv) {
   if (argc < 3) return 2;
   foe::ranks = std::atoi(argv[1]);
   foe::share_memory = std::string(argv[2]) == "shared";
+  foe::ranks_are_threads = false;
   foe::world = foe::make_world_comm({.share_memory = foe::share_memory});
   GTEST_FLAG_SET(brief, foe::world->rank() != 0);  // one rank's progress is enough; failures of all are shown
   GTEST_FLAG_SET(fail_fast, true);                 // after a failure the ranks may no longer be in step
