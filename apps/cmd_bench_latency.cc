@@ -1,6 +1,5 @@
 // foe bench latency: the ladder's command line, tables and JSON.
 #include <algorithm>
-#include <iterator>
 #include <map>
 #include <memory>
 
@@ -44,22 +43,6 @@ Shape shape_of(const LatencyFlags& flags) {
   }
   if (flags.layers > 0) set_layers(shape.config, flags.layers);
   return shape;
-}
-
-std::vector<Rung> rungs_of(const std::vector<std::string>& names) {
-  std::vector<Rung> rungs;
-  if (names.empty()) std::ranges::copy_if(all_rungs(), std::back_inserter(rungs), &Rung::in_ladder);
-  for (const std::string& name : names) {
-    const auto found =
-        std::find_if(all_rungs().begin(), all_rungs().end(), [&](const Rung& r) { return r.name == name; });
-    if (found == all_rungs().end()) {
-      std::string known;
-      for (const Rung& r : all_rungs()) known += (known.empty() ? "'" : ", '") + r.name + "'";
-      fail("expected some of {}, got '{}'", known, name);
-    }
-    rungs.push_back(*found);
-  }
-  return rungs;
 }
 
 void print_header(const LatencyFlags& flags, const Shape& shape, const LatencyOptions& options, int ranks) {

@@ -175,20 +175,15 @@ std::string pace_of(const Run& run, const ServeBenchFlags& flags, const Workload
                      flags.burstiness);
 }
 
-// Returns the rate at each request.
-std::vector<double> rates_of(const Run& run, const ServeBenchFlags& flags, std::size_t prompts) {
-  return flags.is_ramp() ? ramp_up_rates(flags.ramp, prompts) : std::vector<double>(prompts, run.rate);
-}
-
 LoadRun run_it(const Run& run, const HttpTarget& target, const ServeBenchFlags& flags, const Workload& workload) {
   const std::size_t n = workload.prompts.size();
   const int most = flags.load.max_concurrency;
   fmt::print("{} requests, {}, {} at a time\n", n, pace_of(run, flags, workload),
              most > 0 ? fmt::format("at most {}", most) : "any number");
   std::fflush(stdout);
-  const std::vector<double> times = workload.times.empty()
-                                        ? arrival_times(rates_of(run, flags, n), flags.burstiness, flags.workload.seed)
-                                        : workload.times;
+  const std::vector<double> times =
+      workload.times.empty() ? arrival_times(rates_of(flags, run.rate, n), flags.burstiness, flags.workload.seed)
+                             : workload.times;
   const ProgressLine line;
   LoadOptions options = flags.load;
   options.progress_every_s = flags.quiet ? 0 : line.every_s();
@@ -215,7 +210,7 @@ void save(const Run& run, const LoadRun& load, const ServeReport& report,
   if (guessed) result.update(to_json(*guessed));
   result.update(requests_json(load, workload.prompts, flags.result.detailed));
   if (flags.is_ramp())
-    result["rps_change_events"] = rate_changes_json(load, rates_of(run, flags, workload.prompts.size()));
+    result["rps_change_events"] = rate_changes_json(load, rates_of(flags, run.rate, workload.prompts.size()));
   run.file.write(result);
 }
 

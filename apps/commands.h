@@ -28,6 +28,9 @@ void add_inspect_command(Command app);
 void add_convert_command(Command app);
 void add_train_command(Command app);
 void add_serve_command(Command app);
+void add_simulate_command(Command app);
+// The subcommand of `foe simulate` that measures.
+void add_simulate_calibrate(Command simulate);
 void add_bench_command(Command app);
 // The subcommands of `foe bench`.
 void add_latency_command(Command bench);

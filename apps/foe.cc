@@ -41,6 +41,7 @@ int main(int argc, char** argv) {
   foe::add_convert_command(line.root());
   foe::add_logits_command(line.root());
   foe::add_verify_command(line.root());
+  foe::add_simulate_command(line.root());
   foe::add_bench_command(line.root());
   foe::add_worker_command(line.root());
   try {

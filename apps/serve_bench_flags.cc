@@ -43,27 +43,6 @@ void check_result_flags(const ResultFlags& flags) {
   refuse(!flags.metadata.empty(), "--metadata");
 }
 
-void complete_rates(ServeBenchFlags& flags) {
-  flags.paced = !flags.rates.empty() || flags.is_ramp();
-  const bool paper = !flags.workload.preset.empty();
-  if (!flags.gaps.empty() && !paper) fail("--gap: expected --preset paper beside it, got none");
-  if (!flags.gaps.empty() && flags.paced)
-    fail("--gap: expected no --request-rate and no --ramp-up-strategy beside it, got one");
-  if (flags.ramp.start > flags.ramp.end)
-    fail("--ramp-up-end-rps: expected at least --ramp-up-start-rps, {}, got {}", flags.ramp.start, flags.ramp.end);
-  if (flags.gaps.empty()) flags.gaps = {0.5};
-  if (paper && !flags.paced)
-    for (const double gap : flags.gaps) flags.rates.push_back(1 / (gap * flags.workload.scale));
-  if (flags.rates.empty()) flags.rates = {INFINITY};
-  std::vector<double> ascending = flags.rates;
-  std::ranges::sort(ascending);
-  if (const auto twice = std::ranges::adjacent_find(ascending); twice != ascending.end())
-    fail("{}: expected each rate once, got {} requests per second again", paper ? "--gap" : "--request-rate", *twice);
-  if (flags.burstiness != 1 && !flags.is_ramp() &&
-      std::ranges::all_of(flags.rates, [](double r) { return r == INFINITY; }))
-    fail("--burstiness: expected a finite --request-rate or --ramp-up-strategy beside it, got none");
-}
-
 void add_target_flags(Command command, ServeBenchFlags& flags) {
   command.option("--base-url", flags.base_url, "http://HOST:PORT of the server, instead of --host and --port")
       .parsed_by(parse_base_url);
@@ -96,6 +75,86 @@ void add_target_flags(Command command, ServeBenchFlags& flags) {
               "seconds to wait for the server to answer before the run; 0: ask it once")
       .number_in(0, 86400)
       .show_default();
+}
+
+void add_request_flags(Command command, ServeBenchFlags& flags) {
+  command.option("--num-warmups", flags.warmups, "requests that are sent before the run and not counted")
+      .range(0, 1 << 20)
+      .show_default();
+  command
+      .option("--timeout", flags.load.timeout_s,
+              "seconds after which a request counts as failed, from connecting to its last token")
+      .number_in(1e-3, 86400)
+      .show_default();
+  RequestFields& fields = flags.fields;
+  command.flag(
+      "--ignore-eos", fields.ignore_eos,
+      "ask for answers of full length, past the end-of-text token; always on for random prompts and --preset paper");
+  for (const char* field : kSampling) {
+    std::string name = std::string("--") + field;
+    std::ranges::replace(name, '_', '-');
+    command.number(
+        name, [&fields, field](double value) { fields.sampling[field] = value; },
+        fmt::format("{} in each request; default: {}", field, fields.sampling.contains(field) ? "0" : "not sent"));
+  }
+  command
+      .number(
+          "--logprobs", [&fields](double value) { fields.logprobs = static_cast<int>(value); },
+          "log-probabilities of so many tokens at each place of an answer, which the server computes and sends")
+      .range(0, 1 << 20);
+  command.option("--extra-body", fields.extra_body,
+                 "JSON object with further fields for each request, which replace those of other flags");
+  command
+      .option("--request-id-prefix", flags.load.id_prefix,
+              "give each request a header X-Request-Id: this and the request's number")
+      .parsed_by([](const std::string& prefix) { header_line("X-Request-Id=" + prefix); });
+}
+
+void add_result_flags(Command command, ResultFlags& flags) {
+  command.flag("--save-result", flags.save, "write the report as a line of JSON, to a file for each rate");
+  command.flag("--save-detailed", flags.detailed,
+               "the same, with the latencies, lengths, texts and errors of each request");
+  command.flag("--append-result", flags.append,
+               "add the line to those that the file has; several rates share a file that is named");
+  command.option("--result-dir", flags.folder, "folder for these files; default: the current one");
+  command.option("--result-filename", flags.name,
+                 "name of the file; default: LABEL-RATEqps-MODEL-DATE.json, with the strategy and both rates of a"
+                 " ramp");
+  command.option("--label", flags.label, "what runs are called in the file and its default name; default: the backend")
+      .parsed_by([](const std::string& label) {
+        if (label.find('/') != label.npos) fail("expected a part of a file's name, got '{}'", label);
+      });
+  command.option("--metadata", flags.metadata, "KEY=VALUE, or several, to add to the JSON")
+      .parsed_by([](const std::string& pair) {
+        if (pair.find('=') == pair.npos) fail("expected KEY=VALUE, got '{}'", pair);
+      });
+}
+
+}  // namespace
+
+HttpTarget ServeBenchFlags::target() const {
+  return parse_base_url(base_url.empty() ? fmt::format("http://{}:{}", host, port) : base_url);
+}
+
+void complete_rates(ServeBenchFlags& flags) {
+  flags.paced = !flags.rates.empty() || flags.is_ramp();
+  const bool paper = !flags.workload.preset.empty();
+  if (!flags.gaps.empty() && !paper) fail("--gap: expected --preset paper beside it, got none");
+  if (!flags.gaps.empty() && flags.paced)
+    fail("--gap: expected no --request-rate and no --ramp-up-strategy beside it, got one");
+  if (flags.ramp.start > flags.ramp.end)
+    fail("--ramp-up-end-rps: expected at least --ramp-up-start-rps, {}, got {}", flags.ramp.start, flags.ramp.end);
+  if (flags.gaps.empty()) flags.gaps = {0.5};
+  if (paper && !flags.paced)
+    for (const double gap : flags.gaps) flags.rates.push_back(1 / (gap * flags.workload.scale));
+  if (flags.rates.empty()) flags.rates = {INFINITY};
+  std::vector<double> ascending = flags.rates;
+  std::ranges::sort(ascending);
+  if (const auto twice = std::ranges::adjacent_find(ascending); twice != ascending.end())
+    fail("{}: expected each rate once, got {} requests per second again", paper ? "--gap" : "--request-rate", *twice);
+  if (flags.burstiness != 1 && !flags.is_ramp() &&
+      std::ranges::all_of(flags.rates, [](double r) { return r == INFINITY; }))
+    fail("--burstiness: expected a finite --request-rate or --ramp-up-strategy beside it, got none");
 }
 
 void add_pace_flags(Command command, ServeBenchFlags& flags) {
@@ -134,39 +193,6 @@ void add_pace_flags(Command command, ServeBenchFlags& flags) {
           "--max-concurrency", flags.load.max_concurrency,
           "most requests in flight; others wait for an answer, so the load is no longer open loop; default: any number")
       .range(1, 1 << 20);
-  command.option("--num-warmups", flags.warmups, "requests that are sent before the run and not counted")
-      .range(0, 1 << 20)
-      .show_default();
-  command
-      .option("--timeout", flags.load.timeout_s,
-              "seconds after which a request counts as failed, from connecting to its last token")
-      .number_in(1e-3, 86400)
-      .show_default();
-}
-
-void add_request_flags(Command command, ServeBenchFlags& flags) {
-  RequestFields& fields = flags.fields;
-  command.flag(
-      "--ignore-eos", fields.ignore_eos,
-      "ask for answers of full length, past the end-of-text token; always on for random prompts and --preset paper");
-  for (const char* field : kSampling) {
-    std::string name = std::string("--") + field;
-    std::ranges::replace(name, '_', '-');
-    command.number(
-        name, [&fields, field](double value) { fields.sampling[field] = value; },
-        fmt::format("{} in each request; default: {}", field, fields.sampling.contains(field) ? "0" : "not sent"));
-  }
-  command
-      .number(
-          "--logprobs", [&fields](double value) { fields.logprobs = static_cast<int>(value); },
-          "log-probabilities of so many tokens at each place of an answer, which the server computes and sends")
-      .range(0, 1 << 20);
-  command.option("--extra-body", fields.extra_body,
-                 "JSON object with further fields for each request, which replace those of other flags");
-  command
-      .option("--request-id-prefix", flags.load.id_prefix,
-              "give each request a header X-Request-Id: this and the request's number")
-      .parsed_by([](const std::string& prefix) { header_line("X-Request-Id=" + prefix); });
 }
 
 void add_report_flags(Command command, ServeBenchFlags& flags) {
@@ -189,30 +215,8 @@ void add_report_flags(Command command, ServeBenchFlags& flags) {
   command.flag("--disable-tqdm", flags.quiet, "show no progress");
 }
 
-void add_result_flags(Command command, ResultFlags& flags) {
-  command.flag("--save-result", flags.save, "write the report as a line of JSON, to a file for each rate");
-  command.flag("--save-detailed", flags.detailed,
-               "the same, with the latencies, lengths, texts and errors of each request");
-  command.flag("--append-result", flags.append,
-               "add the line to those that the file has; several rates share a file that is named");
-  command.option("--result-dir", flags.folder, "folder for these files; default: the current one");
-  command.option("--result-filename", flags.name,
-                 "name of the file; default: LABEL-RATEqps-MODEL-DATE.json, with the strategy and both rates of a"
-                 " ramp");
-  command.option("--label", flags.label, "what runs are called in the file and its default name; default: the backend")
-      .parsed_by([](const std::string& label) {
-        if (label.find('/') != label.npos) fail("expected a part of a file's name, got '{}'", label);
-      });
-  command.option("--metadata", flags.metadata, "KEY=VALUE, or several, to add to the JSON")
-      .parsed_by([](const std::string& pair) {
-        if (pair.find('=') == pair.npos) fail("expected KEY=VALUE, got '{}'", pair);
-      });
-}
-
-}  // namespace
-
-HttpTarget ServeBenchFlags::target() const {
-  return parse_base_url(base_url.empty() ? fmt::format("http://{}:{}", host, port) : base_url);
+std::vector<double> rates_of(const ServeBenchFlags& flags, double rate, std::size_t prompts) {
+  return flags.is_ramp() ? ramp_up_rates(flags.ramp, prompts) : std::vector<double>(prompts, rate);
 }
 
 void add_serve_bench_flags(Command command, ServeBenchFlags& flags) {

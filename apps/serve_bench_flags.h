@@ -47,6 +47,13 @@ struct ServeBenchFlags {
 };
 
 void add_serve_bench_flags(Command command, ServeBenchFlags& flags);
+// Add only the flags of when requests are sent, or of what is reported.
+void add_pace_flags(Command command, ServeBenchFlags& flags);
+void add_report_flags(Command command, ServeBenchFlags& flags);
+// Sets `rates` from the flags of when requests are sent.
+void complete_rates(ServeBenchFlags& flags);
+// Returns the rate at each request of a run at this one, and how it is called.
+std::vector<double> rates_of(const ServeBenchFlags& flags, double rate, std::size_t prompts);
 // Sets the flags whose values follow from others. Throws Error for flags that contradict each other.
 void complete_flags(ServeBenchFlags& flags);
 

@@ -1,6 +1,7 @@
 #include "bench/latency.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <numeric>
 #include <utility>
@@ -21,24 +22,6 @@ constexpr int kPromptTokens = 128;   // tokens of each of many prompts
 constexpr int kDecodeContext = 256;  // positions that a decoding sequence has before its token
 constexpr int kRounds = 2;           // rounds, in each of which every rung has a turn
 constexpr double kLongSeconds = 3;   // longer turns are announced
-
-// Returns a batch whose sequences are shared evenly by `owners` members.
-Batch make_batch(Load load, int tokens, int owners, int vocab) {
-  const int per_sequence = load == Load::kOnePrompt ? tokens : load == Load::kManyPrompts ? kPromptTokens : 1;
-  const int first = load == Load::kDecode ? kDecodeContext : 0;
-  const int sequences = (tokens + per_sequence - 1) / per_sequence;
-  Batch batch;
-  for (int s = 0, block = 0, done = 0; s < sequences; ++s) {
-    const int count = std::min(per_sequence, tokens - done);
-    std::vector<std::int32_t> ids(count), blocks(blocks_for(first + count));
-    for (int i = 0; i < count; ++i) ids[i] = static_cast<std::int32_t>(random_bits(s, i) % vocab);
-    std::iota(blocks.begin(), blocks.end(), block);
-    batch.add_sequence(ids, first, blocks, Batch::Sample::kLast, s * owners / sequences);
-    block += static_cast<int>(blocks.size());
-    done += count;
-  }
-  return batch;
-}
 
 // Fills the KV cache of decoding sequences, because zeros would give every position the same weight.
 void fill_with_noise(ThreadPool& pool, KvCache& kv, Range layers, const Batch& batch) {
@@ -158,7 +141,7 @@ void take_turn(Contestant& contestant, const Rung& rung, const LatencyOptions& o
   const Model& model = contestant.model;
   Communicator& comm = contestant.grid.world();
   if (agree(comm, turns.last_pass_s > options.most_seconds)) return;
-  const Batch batch = make_batch(load, tokens, model.placement.owners(), options.shape.vocab_size);
+  const Batch batch = latency_batch(load, tokens, model.placement.owners(), options.shape.vocab_size);
   KvCache kv(model.own_layers(), 1 + *std::max_element(batch.block_table.begin(), batch.block_table.end()),
              model.kv_shape(options.kv_type, options.attention));
   if (load == Load::kDecode) fill_with_noise(pool, kv, model.own_layers(), batch);
@@ -311,6 +294,39 @@ const std::vector<Rung>& all_rungs() {
                                        {"F pp x ep", Plan::kEp, Dispatch::kPerRank, false, false, 2},
                                        {"G pp x foe", Plan::kFoe, Dispatch::kPerRank, true, true, 2}};
   return rungs;
+}
+
+std::vector<Rung> rungs_of(const std::vector<std::string>& names) {
+  std::vector<Rung> rungs;
+  if (names.empty()) std::ranges::copy_if(all_rungs(), std::back_inserter(rungs), &Rung::in_ladder);
+  for (const std::string& name : names) {
+    const auto found =
+        std::find_if(all_rungs().begin(), all_rungs().end(), [&](const Rung& r) { return r.name == name; });
+    if (found == all_rungs().end()) {
+      std::string known;
+      for (const Rung& r : all_rungs()) known += (known.empty() ? "'" : ", '") + r.name + "'";
+      fail("expected some of {}, got '{}'", known, name);
+    }
+    rungs.push_back(*found);
+  }
+  return rungs;
+}
+
+Batch latency_batch(Load load, int tokens, int owners, int vocab_size) {
+  const int per_sequence = load == Load::kOnePrompt ? tokens : load == Load::kManyPrompts ? kPromptTokens : 1;
+  const int first = load == Load::kDecode ? kDecodeContext : 0;
+  const int sequences = (tokens + per_sequence - 1) / per_sequence;
+  Batch batch;
+  for (int s = 0, block = 0, done = 0; s < sequences; ++s) {
+    const int count = std::min(per_sequence, tokens - done);
+    std::vector<std::int32_t> ids(count), blocks(blocks_for(first + count));
+    for (int i = 0; i < count; ++i) ids[i] = static_cast<std::int32_t>(random_bits(s, i) % vocab_size);
+    std::iota(blocks.begin(), blocks.end(), block);
+    batch.add_sequence(ids, first, blocks, Batch::Sample::kLast, s * owners / sequences);
+    block += static_cast<int>(blocks.size());
+    done += count;
+  }
+  return batch;
 }
 
 ModelConfig config_of(const Rung& rung, ModelConfig shape, int groups) {

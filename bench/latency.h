@@ -28,6 +28,8 @@ struct Rung {
   bool in_ladder() const { return plan != Plan::kPp && stages <= 1; }
 };
 const std::vector<Rung>& all_rungs();
+// Returns the rungs with these names; without names, those in the ladder. Throws Error for a name that there is not.
+std::vector<Rung> rungs_of(const std::vector<std::string>& names);
 
 // Returns the shape as this rung runs it: only groups and residual change.
 ModelConfig config_of(const Rung& rung, ModelConfig shape, int groups);
@@ -40,6 +42,9 @@ enum class Load {
 };
 const char* to_string(Load load);
 Load parse_load(const std::string& name);
+
+// Returns the batch of a load, whose sequences are shared evenly by `owners` members.
+Batch latency_batch(Load load, int tokens, int owners, int vocab_size);
 
 struct LatencyOptions {
   ModelConfig shape;  // with the layers that run

@@ -22,7 +22,7 @@ LAYERS = [
     ["tokenizer", "jinja", "trace"],
     ["model", "train", "federate", "costs", "grammar", "load", "eval"],
     ["engine"],
-    ["server/log"],
+    ["server/log", "simulate"],
     ["server/http", "server/ranks", "server/metrics"],
     ["server/api"],
     ["server"],
