@@ -108,6 +108,7 @@ class SharedComm : public Communicator {
 
   std::byte* memory_;
   std::function<void()> on_destroy_;
+  int spins_;
   unsigned step_ = 0;
   EncodedSum sum_;
   std::vector<Allocation> allocations_;
