@@ -22,7 +22,7 @@ struct Levels {
 Levels levels_of(std::vector<int> nodes) {
   const int on_first = static_cast<int>(std::ranges::count(nodes, nodes.front()));
   std::ranges::sort(nodes);
-  return {static_cast<int>(std::ranges::unique(nodes).begin() - nodes.begin()), on_first};
+  return {static_cast<int>(std::unique(nodes.begin(), nodes.end()) - nodes.begin()), on_first};
 }
 
 }  // namespace
