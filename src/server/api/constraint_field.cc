@@ -71,7 +71,7 @@ std::optional<Rule> read_response_format(const json& format) {
 void read_structured_outputs(const json& outputs, std::vector<Rule>& rules) {
   const std::string field = "structured_outputs";
   if (!outputs.is_object()) refuse(field, "expected an object, got {}", excerpt(outputs));
-  // As with vLLM, a rule must be there. That there is none can be said by json_object: false.
+  // A rule must be there. That there is none can be said by json_object: false.
   if (std::ranges::all_of(outputs, [](const json& value) { return value.is_null(); }))
     refuse(field, "expected a rule (json, json_object, regex, choice or grammar), got {}", excerpt(outputs));
   for (const auto& [name, value] : outputs.items()) {
