@@ -192,15 +192,10 @@ void add_latency_command(Command bench) {
           " two ranks, of their mean); 1: no bias")
       .number_in(1, 1000)
       .show_default();
-  latency.option("--dtype", flags->dtype, "format of the weights")
-      .one_of({"f32", "bf16", "bf16xbf16", "int8", "int4"})
-      .show_default();
+  add_random_dtype(latency, flags->dtype);
   add_kv_dtype(latency, flags->ranks.kv_dtype);
   add_attention(latency, flags->ranks.attention);
-  latency
-      .option("--threads", flags->ranks.threads,
-              "threads of each rank; default: the machine's cores divided by the ranks on it")
-      .range(1, 1024);
+  add_rank_threads(latency, flags->ranks.threads);
   add_wire_flags(latency, flags->ranks);
   latency.option("--repetitions", flags->repetitions, "passes that are measured for each result")
       .range(1, 1000)

@@ -50,15 +50,10 @@ void add_simulate_calibrate(Command simulate) {
       " what is between ranks");
   command.option("OUT", flags->out, "file to write").required();
   command.option("--shape", flags->shape, "shape whose products and attention are measured").show_default();
-  command.option("--dtype", flags->dtype, "format of the weights")
-      .one_of({"f32", "bf16", "bf16xbf16", "int8", "int4"})
-      .show_default();
+  add_random_dtype(command, flags->dtype);
   add_kv_dtype(command, flags->ranks.kv_dtype);
   add_attention(command, flags->ranks.attention);
-  command
-      .option("--threads", flags->ranks.threads,
-              "threads of each rank; default: the machine's cores divided by the ranks on it")
-      .range(1, 1024);
+  add_rank_threads(command, flags->ranks.threads);
   command.option("--seconds", flags->seconds, "of measurement for each result").number_in(0.01, 60).show_default();
   command.runs([flags] { run_calibrate(*flags); });
 }

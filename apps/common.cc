@@ -36,6 +36,17 @@ void add_wire_flags(Command command, ModelFlags& flags) {
                " can save time on a slow network");
 }
 
+void add_rank_threads(Command command, int& threads) {
+  command.option("--threads", threads, "threads of each rank; default: the machine's cores divided by the ranks on it")
+      .range(1, 1024);
+}
+
+void add_random_dtype(Command command, std::string& dtype) {
+  command.option("--dtype", dtype, "format of the weights")
+      .one_of({"f32", "bf16", "bf16xbf16", "int8", "int4"})
+      .show_default();
+}
+
 void add_kv_dtype(Command command, std::string& kv_dtype) {
   command
       .option("--kv-dtype", kv_dtype,
@@ -125,10 +136,7 @@ void add_model_flags(Command command, ModelFlags& flags) {
   add_quantize(command, flags.quantize);
   add_kv_dtype(command, flags.kv_dtype);
   add_attention(command, flags.attention);
-  command
-      .option("--threads", flags.threads,
-              "threads of each rank; default: the machine's cores divided by the ranks on it")
-      .range(1, 1024);
+  add_rank_threads(command, flags.threads);
   command.flag("--pin", flags.pin, "bind each thread to one processor, which no other thread of foe uses");
   command.option("--chunk", flags.chunk, "most tokens in one step; a longer prompt is computed in several steps")
       .range(1, 1 << 20)

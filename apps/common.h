@@ -45,6 +45,9 @@ void runs_on_model(Command command, std::string& model, std::function<void()> ru
 void add_model_flags(Command command, ModelFlags& flags);
 // Adds only --wire and --overlap.
 void add_wire_flags(Command command, ModelFlags& flags);
+// Add --threads of each rank, and --dtype of a model with random weights.
+void add_rank_threads(Command command, int& threads);
+void add_random_dtype(Command command, std::string& dtype);
 // Add only --kv-dtype, --attention or --quantize.
 void add_kv_dtype(Command command, std::string& kv_dtype);
 void add_attention(Command command, std::string& attention);
