@@ -41,7 +41,7 @@ asan tsan fuzz neon:
 	cmake --build --preset $@
 	ctest --preset $@ --parallel $(jobs)
 
-lto: setup-run  ## link the program as a whole, which finds types that are two under one name (3 minutes)
+lto: setup-run  ## link the program as a whole, which finds types that are two under one name (5 minutes)
 	cmake --preset lto
 	cmake --build --preset lto
 

@@ -317,19 +317,21 @@ class LogitsTest(unittest.TestCase):
         self.assertEqual(bits, safetensors_io.read(whole)["logits"][: len(prefix)].tobytes(), "a prefix, --threads 2")
         return whole, difference
 
-    def check_ranks(self, model, config, tokens, whole, plan, ranks):
+    def check_ranks(self, model, config, tokens, whole, plan, number):
+        """Starting processes takes most of the time, so variant `number` gets one number of ranks, 2, 3 and 4 in turn, its
+        first plan, and one of the others, in turn. tests/model has all of them, with threads."""
         # Plan foe with two groups: three ranks leave one idle and four share the groups.
-        path = self.logits_file(model, tokens, "--plan", plan, "--threads", "1", ranks=ranks)
-        self.assert_same_bits(path, whole, f"{plan} on {ranks} ranks")
+        ranks = 2 + number % 3
+        plans = [("--plan", plan, "--threads", "1")]
+        others = [("--plan", "pp", "--chunk", "150")]
         if plan == "tp" and any(e["num_experts"] > 0 for _, e in foe_oracle.layers_of(config)):
-            dispatch = "expert" if ranks == 3 else "rank"
-            path = self.logits_file(model, tokens, "--plan", "ep", "--dispatch", dispatch, ranks=ranks)
-            self.assert_same_bits(path, whole, f"ep on {ranks} ranks, dispatch {dispatch}")
-            path = self.logits_file(model, tokens, "--plan", "ep", "--ep-attention", "split", "--chunk", "150", ranks=ranks)
-            self.assert_same_bits(path, whole, f"ep with split attention on {ranks} ranks")
-        stages = min(ranks, config["num_hidden_layers"])
-        path = self.logits_file(model, tokens, "--plan", "pp", "--chunk", "150", ranks=stages)
-        self.assert_same_bits(path, whole, f"pp on {stages} ranks")
+            others += [("--plan", "ep", "--dispatch", "expert" if ranks == 3 else "rank"),
+                       ("--plan", "ep", "--ep-attention", "split", "--chunk", "150")]
+        plans.append(others[number // 3 % len(others)])
+        for flags in plans:
+            used = min(ranks, config["num_hidden_layers"]) if "pp" in flags else ranks
+            path = self.logits_file(model, tokens, *flags, ranks=used)
+            self.assert_same_bits(path, whole, f"{' '.join(flags)} on {used} ranks")
 
     def check_variant(self, variant):
         model = self.folder / "model"
@@ -345,9 +347,7 @@ class LogitsTest(unittest.TestCase):
         plan = "foe" if foe_oracle.is_federated(variant.config) else "tp"
         whole, difference = self.check_one_rank(model, variant.tokens, oracle.logits_TV, plan)
         if ARGS.mpirun:
-            # Starting processes takes most of the time, so each variant gets one number of ranks: 2, 3 and 4 in turn.
-            # tests/model has all of them, with threads.
-            self.check_ranks(model, variant.config, variant.tokens, whole, plan, 2 + VARIANTS.index(variant) % 3)
+            self.check_ranks(model, variant.config, variant.tokens, whole, plan, VARIANTS.index(variant))
         print(f"off by {difference:.1e}, margin {oracle.router_margin:.1e}", end=" ... ", flush=True)
 
     def check_golden(self, name):
