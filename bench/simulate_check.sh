@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # How far foe simulate is off on this machine: calibrates on 2 ranks with one thread each, then measures forward passes
 # and serving that the calibration has not seen, simulates the same, and prints each beside the other. Nothing
-# else may run meanwhile; ten minutes are an estimate. Usage: bench/simulate_check.sh OUT [build/foe]
+# else may run meanwhile; it takes ten minutes. Usage: bench/simulate_check.sh OUT [build/foe]
 set -euo pipefail
 out=${1:?usage: bench/simulate_check.sh OUT [build/foe]}
 foe=${2:-build/foe}
