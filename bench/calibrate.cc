@@ -79,19 +79,20 @@ void measure_attention(const CalibrateOptions& options, ThreadPool& pool, int se
   device.attention.per_s.push_back(operations / seconds);
 }
 
-// Two layers on one rank, as `foe bench latency` measures them.
+// Two layers on one rank under a rung, as `foe bench latency` measures them.
 struct OneRank {
   LatencyOptions options;
   std::unique_ptr<Communicator> comm = make_self_comm();
 
-  OneRank(const CalibrateOptions& calibrated) {
+  OneRank(const CalibrateOptions& calibrated, const char* rung) {
     options.shape = calibrated.shape.config;
+    options.groups = calibrated.shape.groups;
     set_layers(options.shape, 2);
     options.shape.vocab_size = std::min(options.shape.vocab_size, 4096);
     options.dtype = calibrated.dtype;
     options.kv_type = calibrated.kv_type;
     options.attention = calibrated.attention;
-    options.rungs = rungs_of({"B tp"});
+    options.rungs = rungs_of({rung});
     options.threads = calibrated.threads;
     options.most_seconds = 4 * calibrated.seconds + 1;
   }
@@ -105,10 +106,10 @@ struct OneRank {
     Cluster cluster;
     cluster.devices = cluster.per_node = 1;
     cluster.device = device;
-    const ModelConfig config = config_of(options.rungs.front(), options.shape, 1);
+    const ModelConfig config = config_of(options.rungs.front(), options.shape, options.groups);
     const RouteSource routes = RouteSource::drawn(config, 1);
     StepSimulator steps({.config = config,
-                         .placement = make_placement(config, Plan::kTp, 1),
+                         .placement = make_placement(config, options.rungs.front().plan, 1),
                          .nodes = {0},
                          .formats = {options.dtype, options.dtype, options.dtype},
                          .kv_type = options.kv_type},
@@ -120,17 +121,57 @@ struct OneRank {
   }
 };
 
-// Sets what remains of two passes.
-void measure_rest(const CalibrateOptions& options, DeviceSpeed& device) {
-  OneRank rank(options);
+// A pass, of which `products` and `floats` are what it takes if products run as fast as alone, and if a float takes a
+// second.
+struct CalibrationPass {
+  double measured, products, floats;
+};
+
+CalibrationPass measure_pass(OneRank&& rank, DeviceSpeed device) {
   device.floats_per_s = kNoTime;
+  const double products = rank.simulated(device, Load::kManyPrompts, 512);
+  device.floats_per_s = 1;
+  return {rank.measured(Load::kManyPrompts, 512), products, rank.simulated(device, Load::kManyPrompts, 512)};
+}
+
+// Of fewer rows reading limits products, and that is as fast within a pass.
+void slow_down(SpeedByRows& speed, double times) {
+  constexpr double kReading = 8;
+  for (std::size_t i = 0; i < speed.rows.size(); ++i)
+    if (speed.rows[i] >= kReading) speed.per_s[i] /= times;
+}
+
+bool may_be_federated(const CalibrateOptions& options) {
+  try {
+    config_of(rungs_of({"D foe"}).front(), options.shape.config, options.shape.groups);
+    return options.shape.groups > 1;
+  } catch (const Error&) {  // the shape has a layer without experts, or others than groups can share
+    return false;
+  }
+}
+
+// Sets what norms and copies take, and what products and attention lose within a pass. A pass of a federation has about
+// as many products as one of the model without groups, but norms and copies for each group, which tells the two apart.
+// Of a shape that has no groups all that products by themselves do not explain counts as norms and copies.
+void measure_pass_speeds(const CalibrateOptions& options, DeviceSpeed& device) {
   device.block_s = 0;
-  const double left = rank.measured(Load::kManyPrompts, 512) - rank.simulated(device, Load::kManyPrompts, 512);
+  const CalibrationPass whole = measure_pass(OneRank(options, "B tp"), device);
+  double float_s = std::max(0.0, whole.measured - whole.products) / whole.floats;
+  if (may_be_federated(options)) {
+    const CalibrationPass groups = measure_pass(OneRank(options, "D foe"), device);
+    const double apart = whole.products * groups.floats - groups.products * whole.floats;
+    float_s = std::clamp((whole.products * groups.measured - groups.products * whole.measured) / apart, 0.0, float_s);
+    const double times = std::max(1.0, (whole.measured - float_s * whole.floats) / whole.products);
+    for (SpeedByRows* speed : {&device.projections, &device.router, &device.experts, &device.head, &device.attention})
+      slow_down(*speed, times);
+  }
+  device.floats_per_s = std::min(kNoTime, 1 / float_s);
+}
+
+// Sets what remains of a pass of one token.
+void measure_blocks(const CalibrateOptions& options, DeviceSpeed& device) {
+  OneRank rank(options, "B tp");
   DeviceSpeed one = device;
-  one.floats_per_s = 1;
-  const double floats = rank.simulated(one, Load::kManyPrompts, 512);
-  device.floats_per_s = left > 0 ? std::min(kNoTime, floats / left) : kNoTime;
-  one = device;
   one.block_s = 1;
   const double none = rank.simulated(device, Load::kDecode, 1), blocks = rank.simulated(one, Load::kDecode, 1) - none;
   device.block_s = std::max(0.0, rank.measured(Load::kDecode, 1) - none) / blocks;
@@ -199,7 +240,8 @@ Cluster calibrate(const CalibrateOptions& options, Communicator& comm,
   measure_attention(options, pool, 8, 1, cluster.device);
   for (const int rows : {16, 128, 512}) measure_attention(options, pool, 1, rows, cluster.device);
   next("two layers on one rank");
-  measure_rest(options, cluster.device);
+  measure_pass_speeds(options, cluster.device);
+  measure_blocks(options, cluster.device);
   next("collectives");
   if (ranks > 1) measure_links(comm, options, cluster);
   cluster.step_s = step_seconds(options.seconds);
