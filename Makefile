@@ -32,7 +32,7 @@ test: $(if $(filter ON,$(ci)),setup-dev) build  ## compile everything and run th
 	@tools/netlab/lab check || echo "The tests on several nodes will be SKIPPED."
 	ctest --preset release --parallel $(jobs)
 
-asan: setup-dev  ## the tests under the address and undefined-behaviour sanitizers (15 minutes)
+asan: setup-dev  ## the tests under the address and undefined-behaviour sanitizers (20 minutes)
 tsan: setup-test  ## tests of threads, collectives, forward pass and engine under the thread sanitizer (10 minutes)
 fuzz: setup-dev  ## each fuzzer for ten seconds, in the build of asan (a minute after it)
 neon: setup-dev  ## the tests of the kernels for ARM, in an emulator (7 minutes)

@@ -25,7 +25,7 @@ NEIGHBOURS = {
     "no rule": {},
     "plain grammar": {"grammar": "start: /[a-z ]/+"},
     "e: e e": {"grammar": "start: e\ne: e e | /[a-z ]/"},
-    "root root root": {"grammar": 'root ::= [a-z ] | root root | root root root'},
+    "root root root": {"grammar": "root ::= [a-z ] | root root | root root root"},
     "stars in stars": {"grammar": DEEP},
     "wide choice": {"grammar": "start: w+\nw: " + " | ".join(f'"{i:04x}" w' for i in range(900)) + " | /[a-z ]/"},
     "large schema": {"response_format": {"type": "json_schema", "json_schema": {"name": "large", "schema": {
@@ -38,8 +38,8 @@ class Neighbour:
     """Sends one request after the other until it is told to end."""
 
     def __init__(self, server, fields):
-        self.server, self.fields, self.ended, self.answers, self.error = server, fields, threading.Event(), 0, None
-        self.begun = threading.Event()
+        self.server, self.fields, self.error = server, fields, None
+        self.begun, self.ended = threading.Event(), threading.Event()
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
 
@@ -55,7 +55,6 @@ class Neighbour:
                     if line.startswith(b"data: {"):
                         self.begun.set()
                 connection.close()
-                self.answers += 1
         except Exception as error:  # the main thread raises it
             self.error = error
             self.begun.set()
@@ -84,12 +83,12 @@ def measure(server, rule, args):
 
 def main():
     parser = argparse.ArgumentParser(description="Measure others' tokens beside an answer that a grammar holds.")
-    parser.add_argument("model")
-    parser.add_argument("--foe", default="build/foe")
-    parser.add_argument("--ranks", type=int, default=1)
-    parser.add_argument("--streams", type=int, default=4)
-    parser.add_argument("--tokens", type=int, default=400)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("model", help="model folder")
+    parser.add_argument("--foe", default="build/foe", help="the program (default: %(default)s)")
+    parser.add_argument("--ranks", type=int, default=1, help="ranks that serve the model (default: %(default)s)")
+    parser.add_argument("--streams", type=int, default=4, help="streams at once (default: %(default)s)")
+    parser.add_argument("--tokens", type=int, default=400, help="tokens of each stream (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each neighbour has its turn (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="file to write")
     args = parser.parse_args()
     serve_test.ARGS.foe = args.foe
